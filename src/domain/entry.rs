@@ -1,0 +1,58 @@
+//! A killmail in the log: its number, where it came from and when, and its facts. What every floor above the store hands around.
+//!
+//! Must not know: how an entry is written to disk or to a client; `json` is only the place where its one encoding is kept.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::domain::facts::Facts;
+use crate::domain::id::Seq;
+use crate::domain::killmail::Killmail;
+
+/// Older than this when it was appended: late, seconds.
+pub const LATE_AFTER_SECS: u32 = 3600;
+
+/// How a killmail came to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Origin {
+    /// A running source brought it.
+    Live = 0,
+    /// Import, archive, lookup or REST: never delivered by live parts.
+    Backfill = 1,
+}
+
+/// A killmail with its place in the log.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its number in the log.
+    pub seq: Seq,
+    /// The revision its content is at; 0 at first.
+    pub rev: u64,
+    /// How it came.
+    pub origin: Origin,
+    /// When we got it, unix milliseconds.
+    pub received_at_ms: i64,
+    /// When the source published it, unix seconds.
+    pub uploaded_at: Option<i64>,
+    /// How old it was when it was appended, seconds; fixed at append.
+    pub age_secs: u32,
+    /// The killmail itself.
+    pub killmail: Killmail,
+    /// What filters ask.
+    pub facts: Facts,
+    /// The canonical JSON, made once by whoever needs it first.
+    pub json: OnceLock<Bytes>,
+}
+
+impl Entry {
+    /// Whether it was old news when it came.
+    #[must_use]
+    pub const fn is_late(&self) -> bool {
+        self.age_secs > LATE_AFTER_SECS
+    }
+}
+
+/// Entries are shared, never copied.
+pub type SharedEntry = Arc<Entry>;

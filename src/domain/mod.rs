@@ -1,0 +1,14 @@
+//! The words of the house: what a killmail is, what can be asked of it, where a reader stands.
+//!
+//! Must not know: the JSON of any door, disks, clocks, sockets, static EVE facts.
+
+pub mod entry;
+pub mod facts;
+pub mod filter;
+pub mod id;
+pub mod killmail;
+pub mod sameness;
+pub mod subscription;
+pub mod term;
+pub mod verdict;
+pub mod zkb;

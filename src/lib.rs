@@ -1,0 +1,6 @@
+//! killstream keeps every EVE Online killmail, finds it again, and streams it: one log, many readers.
+//!
+//! Floors, lowest first; a module uses only what stands on a lower one. `ARCHITECTURE.md` tells why.
+
+pub mod domain;
+pub mod tasks;

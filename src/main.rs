@@ -1,0 +1,3 @@
+//! The `killstream` command.
+
+fn main() {}

@@ -1,0 +1,69 @@
+//! The one place that starts work: every task and thread has a name, and its end is noticed.
+//!
+//! Must not know: what the work is about.
+
+use std::future::Future;
+use std::thread::JoinHandle as ThreadHandle;
+
+use tokio::task::JoinHandle;
+
+/// The work was lost: it panicked, or the runtime is going away.
+#[derive(Debug, thiserror::Error)]
+#[error("the task {name} ended without an answer")]
+pub struct Lost {
+    name: &'static str,
+}
+
+/// Starts a task; a panic in it is logged under its name.
+pub fn spawn<F>(name: &'static str, work: F) -> JoinHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    tokio::spawn(async move {
+        let inner = tokio::spawn(work);
+        let abort = AbortOnDrop(inner.abort_handle());
+        if let Err(error) = inner.await
+            && error.is_panic()
+        {
+            tracing::error!(task.name = name, "task {name} panicked");
+        }
+        drop(abort);
+    })
+}
+
+/// Runs blocking work (disk, compilers) off the event loop.
+///
+/// # Errors
+/// The work panicked or the runtime is shutting down.
+pub async fn blocking<T, F>(name: &'static str, work: F) -> Result<T, Lost>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        if error.is_panic() {
+            tracing::error!(task.name = name, "blocking work {name} panicked");
+        }
+        Lost { name }
+    })
+}
+
+/// Starts an operating system thread.
+///
+/// # Errors
+/// The system refused to make a thread.
+pub fn thread<T, F>(name: &'static str, work: F) -> std::io::Result<ThreadHandle<T>>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
