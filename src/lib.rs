@@ -3,4 +3,5 @@
 //! Floors, lowest first; a module uses only what stands on a lower one. `ARCHITECTURE.md` tells why.
 
 pub mod domain;
+pub mod ingest;
 pub mod tasks;
