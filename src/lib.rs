@@ -3,5 +3,6 @@
 //! Floors, lowest first; a module uses only what stands on a lower one. `ARCHITECTURE.md` tells why.
 
 pub mod domain;
+pub mod http;
 pub mod ingest;
 pub mod tasks;

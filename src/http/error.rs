@@ -1,0 +1,345 @@
+//! Failures in this door's words: the only `IntoResponse` for what goes wrong. The envelopes of the older service are kept apart.
+//!
+//! Must not know: how a request came to fail.
+
+use axum::body::Body;
+use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::http::envelope;
+
+/// What a caller is told.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// Kills API: the solar system, or any parameter beside it, is not acceptable.
+    #[error("Invalid system ID format")]
+    SystemId,
+    /// Kills API: no usable list of solar systems.
+    #[error("Invalid system IDs")]
+    SystemIds,
+    /// Kills API: `since_hours` or `limit` of a list of systems.
+    #[error("Invalid parameters")]
+    Parameters,
+    /// Kills API: not a killmail id.
+    #[error("Invalid killmail ID format")]
+    KillmailId,
+    /// Kills API: we do not have it.
+    #[error("Killmail not found")]
+    Killmail,
+    /// One named parameter cannot be understood or is over its limit.
+    #[error("{message}")]
+    Parameter {
+        /// The parameter.
+        field: String,
+        /// What is wrong with it.
+        message: String,
+        /// The limit it broke, where there is one.
+        limit: Option<u64>,
+    },
+    /// A named thing of ours does not exist.
+    #[error("{what} not found")]
+    Missing {
+        /// The kind of thing, capitalised.
+        what: &'static str,
+    },
+    /// No such path under `/api/v1`.
+    #[error("Not Found")]
+    ApiPath,
+    /// No token, or a wrong one.
+    #[error("a valid token is needed: Authorization: Bearer <token>")]
+    Unauthorized,
+    /// The token is valid but may not do this.
+    #[error("the token lacks the scope {scope}")]
+    Forbidden {
+        /// The scope it would need.
+        scope: &'static str,
+    },
+    /// An uploaded component is over the limit.
+    #[error("the component is larger than {max_bytes} bytes")]
+    PluginTooLarge {
+        /// The limit.
+        max_bytes: u64,
+    },
+    /// An uploaded component was refused.
+    #[error("the component was refused: {reason}")]
+    InvalidPlugin {
+        /// The word of the closed set in interface.md 5.
+        reason: String,
+        /// What exactly is wrong with it.
+        message: String,
+    },
+    /// A limit of ours is reached; trying later helps.
+    #[error("{message}")]
+    Busy {
+        /// Which limit, and its value.
+        message: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// We could not answer: disk, or work that was lost.
+    #[error("{message}")]
+    Failed {
+        /// What failed.
+        message: String,
+    },
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Closing,
+    /// A stream's parameter.
+    #[error("{message}")]
+    Stream {
+        /// Exactly as the older service says it.
+        message: String,
+    },
+    /// A stream cannot be opened for a reason that is ours.
+    #[error("{message}")]
+    StreamFailed {
+        /// 500, or 503 where trying later helps.
+        status: StatusCode,
+        /// The word for the reason.
+        kind: &'static str,
+        /// What failed.
+        message: String,
+    },
+    /// No slot is free for another stream.
+    #[error("Too many active SSE connections")]
+    ConnectionLimit,
+    /// The health of the server could not be found out.
+    #[error("Health check failed")]
+    HealthCheck {
+        /// Why.
+        reason: String,
+    },
+    /// The request cannot be understood.
+    #[error("Bad Request")]
+    BadRequest,
+    /// No such path.
+    #[error("Not Found")]
+    Path,
+    /// The path is known, the method is not one of its own.
+    #[error("Method Not Allowed")]
+    Method {
+        /// The methods it has, as in `Allow`.
+        allow: Option<HeaderValue>,
+    },
+    /// Nothing we could send is among what the caller accepts.
+    #[error("Not Acceptable")]
+    NotAcceptable,
+    /// The body is over the limit.
+    #[error("Request Entity Too Large")]
+    TooLarge,
+    /// A crash.
+    #[error("Internal Server Error")]
+    Internal,
+}
+
+impl Error {
+    /// A parameter without a limit to name.
+    pub fn parameter(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Parameter { field: field.into(), message: message.into(), limit: None }
+    }
+
+    /// Something of ours failed; said once in the log, here.
+    pub fn failed(what: impl std::fmt::Display) -> Self {
+        tracing::error!(error = %what, "a request failed: {what}");
+        Self::Failed { message: what.to_string() }
+    }
+
+    /// The status of the answer.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::SystemId | Self::SystemIds | Self::Parameters | Self::KillmailId | Self::Parameter { .. } | Self::Stream { .. } => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Self::Killmail | Self::Missing { .. } | Self::ApiPath | Self::Path => StatusCode::NOT_FOUND,
+            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+            Self::PluginTooLarge { .. } | Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::InvalidPlugin { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Failed { .. } | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Busy { .. } | Self::Closing | Self::ConnectionLimit | Self::HealthCheck { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::StreamFailed { status, .. } => *status,
+        }
+    }
+
+    /// The code of the kills envelope; `None` for failures that use another envelope.
+    const fn code(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::SystemId => "INVALID_SYSTEM_ID",
+            Self::SystemIds => "INVALID_SYSTEM_IDS",
+            Self::Parameters | Self::Parameter { .. } => "INVALID_PARAMETERS",
+            Self::KillmailId => "INVALID_KILLMAIL_ID",
+            Self::Killmail | Self::Missing { .. } | Self::ApiPath => "NOT_FOUND",
+            Self::Unauthorized => "UNAUTHORIZED",
+            Self::Forbidden { .. } => "FORBIDDEN",
+            Self::PluginTooLarge { .. } => "PLUGIN_TOO_LARGE",
+            Self::InvalidPlugin { .. } => "INVALID_PLUGIN",
+            Self::Busy { .. } => "LIMIT_REACHED",
+            Self::Closing => "CLOSING",
+            Self::Failed { .. } => "FETCH_ERROR",
+            _ => return None,
+        })
+    }
+
+    fn details(&self) -> Value {
+        match self {
+            Self::Parameter { field, message, limit } => match limit {
+                Some(limit) => json!({ "field": field, "message": message, "limit": limit }),
+                None => json!({ "field": field, "message": message }),
+            },
+            Self::Forbidden { scope } => json!({ "scope": scope }),
+            Self::PluginTooLarge { max_bytes } => json!({ "limit": max_bytes }),
+            Self::InvalidPlugin { reason, message } => json!({ "reason": reason, "message": message }),
+            Self::Busy { limit, .. } => json!({ "limit": limit }),
+            Self::Failed { message } => json!({ "reason": message }),
+            _ => Value::Null,
+        }
+    }
+
+    fn body(&self) -> Value {
+        let text = self.to_string();
+        if let Some(code) = self.code() {
+            return envelope::kills_error(&text, code, self.details());
+        }
+        match self {
+            Self::Stream { .. } => envelope::stream_error("validation", "invalid_format", &text, Value::Null, false),
+            Self::StreamFailed { kind, .. } => envelope::stream_error("sse", kind, &text, Value::Null, true),
+            Self::HealthCheck { reason } => envelope::stream_error(
+                "system",
+                "health_check_failed",
+                &text,
+                json!({ "reason": reason, "timestamp": envelope::now() }),
+                false,
+            ),
+            Self::ConnectionLimit => json!({ "error": { "type": "connection_limit_reached", "message": text } }),
+            _ => envelope::framework_error(&text, self.status().as_u16()),
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.body().to_string()));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+        match self {
+            Self::Unauthorized => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::Busy { .. } | Self::Closing | Self::ConnectionLimit => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            Self::Method { allow: Some(allow) } => {
+                headers.insert(ALLOW, allow);
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+
+    use super::*;
+
+    /// Every variant with its status, its envelope and its code or type. A new variant must be entered here to compile.
+    fn expected(error: &Error) -> (u16, &'static str, &'static str) {
+        match error {
+            Error::SystemId => (400, "kills", "INVALID_SYSTEM_ID"),
+            Error::SystemIds => (400, "kills", "INVALID_SYSTEM_IDS"),
+            Error::Parameters | Error::Parameter { .. } => (400, "kills", "INVALID_PARAMETERS"),
+            Error::KillmailId => (400, "kills", "INVALID_KILLMAIL_ID"),
+            Error::Killmail | Error::Missing { .. } | Error::ApiPath => (404, "kills", "NOT_FOUND"),
+            Error::Unauthorized => (401, "kills", "UNAUTHORIZED"),
+            Error::Forbidden { .. } => (403, "kills", "FORBIDDEN"),
+            Error::PluginTooLarge { .. } => (413, "kills", "PLUGIN_TOO_LARGE"),
+            Error::InvalidPlugin { .. } => (422, "kills", "INVALID_PLUGIN"),
+            Error::Busy { .. } => (503, "kills", "LIMIT_REACHED"),
+            Error::Closing => (503, "kills", "CLOSING"),
+            Error::Failed { .. } => (500, "kills", "FETCH_ERROR"),
+            Error::Stream { .. } => (400, "stream", "invalid_format"),
+            Error::StreamFailed { .. } => (503, "stream", "evaluator_limit_reached"),
+            Error::ConnectionLimit => (503, "limit", "connection_limit_reached"),
+            Error::HealthCheck { .. } => (503, "stream", "health_check_failed"),
+            Error::BadRequest => (400, "framework", "Bad Request"),
+            Error::Path => (404, "framework", "Not Found"),
+            Error::Method { .. } => (405, "framework", "Method Not Allowed"),
+            Error::NotAcceptable => (406, "framework", "Not Acceptable"),
+            Error::TooLarge => (413, "framework", "Request Entity Too Large"),
+            Error::Internal => (500, "framework", "Internal Server Error"),
+        }
+    }
+
+    fn all() -> Vec<Error> {
+        let text = || "text".to_owned();
+        vec![
+            Error::SystemId,
+            Error::SystemIds,
+            Error::Parameters,
+            Error::KillmailId,
+            Error::Killmail,
+            Error::parameter("limit", "text"),
+            Error::Parameter { field: text(), message: text(), limit: Some(7) },
+            Error::Missing { what: "Plugin" },
+            Error::ApiPath,
+            Error::Unauthorized,
+            Error::Forbidden { scope: "admin" },
+            Error::PluginTooLarge { max_bytes: 5 },
+            Error::InvalidPlugin { reason: text(), message: text() },
+            Error::Busy { message: text(), limit: 3 },
+            Error::Failed { message: text() },
+            Error::Closing,
+            Error::Stream { message: text() },
+            Error::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "evaluator_limit_reached", message: text() },
+            Error::ConnectionLimit,
+            Error::HealthCheck { reason: text() },
+            Error::BadRequest,
+            Error::Path,
+            Error::Method { allow: None },
+            Error::NotAcceptable,
+            Error::TooLarge,
+            Error::Internal,
+        ]
+    }
+
+    #[tokio::test]
+    async fn every_failure_speaks_in_its_own_envelope() {
+        for error in all() {
+            let (status, envelope, word) = expected(&error);
+            let response = error.clone().into_response();
+            assert_eq!(response.status().as_u16(), status, "{error:?}");
+            assert_eq!(response.headers()[CONTENT_TYPE], "application/json; charset=utf-8");
+            let body: Value = serde_json::from_slice(&to_bytes(response.into_body(), 10_000).await.unwrap()).unwrap();
+            let keys: Vec<&str> = body.as_object().unwrap().keys().map(String::as_str).collect();
+            match envelope {
+                "kills" => {
+                    assert_eq!(keys, ["code", "details", "error", "timestamp"], "{error:?}");
+                    assert_eq!(body["code"], word);
+                    assert_eq!(body["error"], error.to_string());
+                }
+                "stream" => {
+                    let keys: Vec<&str> = body["error"].as_object().unwrap().keys().map(String::as_str).collect();
+                    assert_eq!(keys, ["details", "domain", "message", "retryable", "type"], "{error:?}");
+                    assert_eq!(body["error"]["type"], word);
+                }
+                "limit" => assert_eq!(body, json!({ "error": { "type": word, "message": error.to_string() } })),
+                _ => assert_eq!(body, json!({ "error": word, "status": status.to_string() })),
+            }
+        }
+    }
+
+    #[test]
+    fn every_variant_is_walked() {
+        let met: std::collections::HashSet<_> = all().iter().map(std::mem::discriminant).collect();
+        assert_eq!(met.len(), 25);
+    }
+}
