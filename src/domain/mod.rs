@@ -7,6 +7,7 @@ pub mod facts;
 pub mod filter;
 pub mod id;
 pub mod killmail;
+pub mod pairing;
 pub mod sameness;
 pub mod subscription;
 pub mod term;

@@ -1,0 +1,239 @@
+//! What sameness promises, as properties over small killmails in which everything may be unknown.
+//!
+//! Must not know: real killmails.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::domain::killmail::Position;
+
+fn extra() -> impl Strategy<Value = Extra> {
+    prop::option::weighted(0.2, 0..2_u8).prop_map(|v| v.into_iter().map(|v| ("unheard_of".to_owned(), json!(v))).collect())
+}
+
+fn id() -> impl Strategy<Value = Option<u32>> {
+    prop::option::of(1..4_u32)
+}
+
+fn attacker() -> impl Strategy<Value = Attacker> {
+    (id(), id(), id(), id(), 0..2_i64, any::<bool>(), extra()).prop_map(|(who, corporation, ship, weapon, damage, blow, extra)| Attacker {
+        character_id: who,
+        corporation_id: corporation,
+        ship_type_id: ship,
+        weapon_type_id: weapon,
+        damage_done: damage,
+        final_blow: blow,
+        extra,
+        ..Attacker::default()
+    })
+}
+
+fn item() -> impl Strategy<Value = Item> {
+    let leaf = (1..3_u64, 0..2_i64, prop::option::of(1..3_u64), prop::option::of(1..3_u64), extra()).prop_map(
+        |(item_type_id, flag, quantity_dropped, quantity_destroyed, extra)| Item {
+            item_type_id,
+            flag,
+            quantity_dropped,
+            quantity_destroyed,
+            extra,
+            ..Item::default()
+        },
+    );
+    leaf.prop_recursive(2, 8, 3, |inner| {
+        (inner.clone(), prop::option::of(prop::collection::vec(inner, 0..3))).prop_map(|(item, items)| Item { items, ..item })
+    })
+}
+
+fn zkb() -> impl Strategy<Value = Zkb> {
+    (
+        prop::option::of(0..3_u8),
+        prop::option::of(0..3_i64),
+        prop::option::of(any::<bool>()),
+        prop::option::of(Just(vec!["pvp".to_owned()])),
+        extra(),
+    )
+        .prop_map(|(value, points, npc, labels, extra)| Zkb {
+            total_value: value.map(f64::from),
+            points,
+            npc,
+            labels,
+            extra,
+            ..Zkb::default()
+        })
+}
+
+prop_compose! {
+    fn killmail()(
+        war_id in prop::option::of(1..3_u64),
+        hash in prop::option::of(Just("aa".to_owned())),
+        victim in (id(), id(), prop::option::of(Just(Position { x: 1.0, y: 2.0, z: 3.0 })), prop::option::of(prop::collection::vec(item(), 0..4)), extra()),
+        attackers in prop::collection::vec(attacker(), 1..5),
+        zkb in prop::option::of(zkb()),
+        extra in extra(),
+    ) -> Killmail {
+        let (character_id, ship_type_id, position, items, victim_extra) = victim;
+        let victim = Victim { character_id, ship_type_id, position, items, extra: victim_extra, ..Victim::default() };
+        Killmail { killmail_id: 7, time: 1, solar_system_id: 30_000_142, war_id, hash, victim, attackers, zkb, extra, ..Killmail::default() }
+    }
+}
+
+fn forget_some(items: &mut [Item], bits: &mut u64) {
+    let mut flip = || {
+        *bits = bits.rotate_right(1);
+        *bits & 1 == 1
+    };
+    for item in items {
+        if flip() {
+            item.quantity_dropped = None;
+        }
+        if flip() {
+            item.quantity_destroyed = None;
+        }
+    }
+}
+
+/// The same killmail as someone who knows less tells it, in another order.
+fn poorer(killmail: &Killmail, mut bits: u64) -> Killmail {
+    let mut poor = killmail.clone();
+    let mut flip = || {
+        bits = bits.rotate_right(1);
+        bits & 1 == 1
+    };
+    if flip() {
+        poor.war_id = None;
+    }
+    if flip() {
+        poor.victim.character_id = None;
+    }
+    if flip() {
+        poor.victim.extra.clear();
+    }
+    if flip() {
+        poor.zkb = None;
+    }
+    for attacker in &mut poor.attackers {
+        if flip() {
+            attacker.corporation_id = None;
+        }
+        if flip() {
+            attacker.weapon_type_id = None;
+        }
+    }
+    if flip() {
+        poor.attackers.reverse();
+    }
+    if let Some(items) = &mut poor.victim.items {
+        items.reverse();
+        forget_some(items, &mut bits);
+    }
+    poor
+}
+
+fn after(stored: &Killmail, incoming: &Killmail, renew: bool) -> Option<Killmail> {
+    match merge(stored, incoming, renew) {
+        Sameness::Known => Some(stored.clone()),
+        Sameness::Revised(merged) => Some(*merged),
+        Sameness::Conflict => None,
+    }
+}
+
+fn zkb_without(killmail: &Killmail) -> Killmail {
+    Killmail { zkb: None, ..killmail.clone() }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
+    #[test]
+    fn the_same_account_is_known(killmail in killmail(), renew in any::<bool>()) {
+        prop_assert_eq!(merge(&killmail, &killmail, renew), Sameness::Known);
+    }
+
+    #[test]
+    fn merging_twice_is_merging_once(stored in killmail(), incoming in killmail(), bits in any::<u64>(), related in any::<bool>(), renew in any::<bool>()) {
+        let incoming = if related { poorer(&stored, bits) } else { incoming };
+        let stored = if related { poorer(&stored, bits.rotate_left(29)) } else { stored };
+        if let Some(merged) = after(&stored, &incoming, renew) {
+            prop_assert_eq!(merge(&merged, &incoming, renew), Sameness::Known);
+        }
+    }
+
+    #[test]
+    fn the_order_of_parts_says_nothing(stored in killmail(), other in killmail(), bits in any::<u64>(), related in any::<bool>()) {
+        let incoming = if related { poorer(&stored, bits) } else { other };
+        let mut turned = incoming.clone();
+        turned.attackers.rotate_left(1);
+        if let Some(items) = &mut turned.victim.items {
+            items.reverse();
+        }
+        let word = |s: &Sameness| std::mem::discriminant(s);
+        prop_assert_eq!(word(&merge(&stored, &incoming, false)), word(&merge(&stored, &turned, false)));
+    }
+
+    #[test]
+    fn absent_never_wins(killmail in killmail(), bits in any::<u64>(), renew in any::<bool>()) {
+        let poor = poorer(&killmail, bits);
+        prop_assert_eq!(merge(&killmail, &poor, renew), Sameness::Known, "the poorer account teaches nothing");
+        let filled = after(&poor, &killmail, renew);
+        prop_assert!(filled.is_some(), "the richer account fits");
+        if let Some(filled) = filled {
+            prop_assert_eq!(merge(&zkb_without(&filled), &zkb_without(&killmail), false), Sameness::Known, "all of it was taken");
+            prop_assert_eq!(filled.attackers.len(), poor.attackers.len());
+            for (before, now) in poor.attackers.iter().zip(&filled.attackers) {
+                prop_assert!(covers_attacker(now, before), "each attacker stays in its place");
+            }
+        }
+    }
+
+    #[test]
+    fn a_differing_body_is_a_conflict(killmail in killmail(), which in 0..6_u8) {
+        let mut other = killmail.clone();
+        match which {
+            0 => other.time += 1,
+            1 => other.solar_system_id += 1,
+            2 => other.victim.damage_taken += 1,
+            3 => other.attackers[0].damage_done += 10,
+            4 => other.attackers.push(Attacker::default()),
+            _ => other.victim.items.get_or_insert_default().push(Item { item_type_id: 99, ..Item::default() }),
+        }
+        let fills = which == 5 && killmail.victim.items.is_none();
+        let found = merge(&killmail, &other, true);
+        prop_assert!(if fills { matches!(found, Sameness::Revised(_)) } else { found == Sameness::Conflict }, "{found:?}");
+    }
+
+    #[test]
+    fn only_renewal_replaces_what_zkillboard_said(killmail in killmail(), old in zkb(), new in zkb()) {
+        let stored = Killmail { zkb: Some(old.clone()), ..killmail.clone() };
+        let incoming = Killmail { zkb: Some(new.clone()), ..killmail };
+        let kept = after(&stored, &incoming, false).and_then(|k| k.zkb).unwrap_or_default();
+        prop_assert_eq!(kept.total_value, old.total_value.or(new.total_value));
+        prop_assert_eq!(kept.points, old.points.or(new.points));
+        let renewed = after(&stored, &incoming, true).and_then(|k| k.zkb).unwrap_or_default();
+        prop_assert_eq!(renewed.total_value, new.total_value.or(old.total_value));
+        prop_assert_eq!(renewed.labels, new.labels.or(old.labels));
+    }
+}
+
+#[test]
+fn a_hash_and_unknown_top_level_fields_are_only_filled() {
+    let stored = Killmail { hash: Some("aa".into()), extra: [("new".to_owned(), json!(1))].into_iter().collect(), ..Killmail::default() };
+    let other = Killmail { hash: Some("bb".into()), extra: [("new".to_owned(), json!(2))].into_iter().collect(), ..Killmail::default() };
+    assert_eq!(merge(&stored, &other, true), Sameness::Known);
+    assert!(matches!(merge(&Killmail::default(), &other, false), Sameness::Revised(merged) if *merged == other));
+}
+
+#[test]
+fn thousands_of_shuffled_attackers_are_known() {
+    let attackers: Vec<_> = (0..3_753)
+        .map(|n| Attacker { character_id: (n % 3 != 0).then_some(n), ship_type_id: Some(n % 50), ..Attacker::default() })
+        .collect();
+    let stored = Killmail { attackers, ..Killmail::default() };
+    let mut turned = stored.clone();
+    turned.attackers.reverse();
+    assert_eq!(merge(&stored, &turned, false), Sameness::Known);
+    turned.attackers[9].alliance_id = Some(1);
+    let Sameness::Revised(merged) = merge(&stored, &turned, false) else { panic!("an alliance was added") };
+    assert_eq!(merged.attackers.iter().filter(|a| a.alliance_id.is_some()).count(), 1);
+    assert_eq!(merged.attackers[3_743].character_id, Some(3_743), "the first order stays");
+}
