@@ -6,3 +6,4 @@ pub mod domain;
 pub mod http;
 pub mod ingest;
 pub mod tasks;
+pub mod universe;
