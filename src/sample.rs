@@ -1,0 +1,76 @@
+//! A few thousand real killmails, embedded in the binary, to try killstream without waiting for a feed.
+//!
+//! Must not know what a killmail is: it hands out lines of JSON as the upstreams sent them, oldest first, and nothing reads them here.
+//! They are public in-game records, CCP hf.'s property (see `sample/NOTICE`); `cargo run --release --example sample_pack -- DIR`
+//! refreshes them.
+
+use std::io::{BufRead, BufReader};
+
+static EMBEDDED: &[u8] = include_bytes!("sample/killmails.ndjson.zst");
+
+/// The killmails of the sample, one JSON document each, in killmail id order, which is time order. They are decompressed as the
+/// iterator goes. Upstream forms are mixed, as they are in real life:
+///
+/// - most are as ESI gives them, with `killmail_hash` beside the killmail's own fields: some twelve busy hours of 2021-12-02,
+///   about half of the killmails that happened then;
+/// - some hundred are RedisQ packages, `{"package": {"killID", "killmail", "zkb"}}`, with real `zkb` values;
+/// - a handful are ESI killmails with a top-level `zkb`, as zKillboard's websocket sends them; two of these also come as packages.
+pub fn lines() -> impl Iterator<Item = String> {
+    let decoder = zstd::Decoder::new(EMBEDDED).expect("a decoder needs nothing but memory");
+    BufReader::new(decoder).lines().map(|line| line.expect("the embedded sample is whole: a unit test reads it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    const ESI: usize = 3_500;
+    const PACKAGES: usize = 422;
+    const WEBSOCKET: usize = 5;
+
+    fn documents() -> Vec<Value> {
+        lines().map(|line| serde_json::from_str(&line).expect("a line is JSON")).collect()
+    }
+
+    fn killmail(document: &Value) -> &Value {
+        document.pointer("/package/killmail").unwrap_or(document)
+    }
+
+    #[test]
+    fn the_sample_holds_every_form() {
+        let documents = documents();
+        let packages = documents.iter().filter(|document| document.get("package").is_some()).count();
+        let websocket = documents.iter().filter(|document| document.get("zkb").is_some()).count();
+        let esi = documents.iter().filter(|document| document.get("killmail_hash").is_some()).count();
+        assert_eq!((esi, packages, websocket, documents.len()), (ESI, PACKAGES, WEBSOCKET, ESI + PACKAGES + WEBSOCKET));
+        assert!(EMBEDDED.len() < 2_000_000);
+    }
+
+    #[test]
+    fn the_sample_is_in_id_order() {
+        let ids: Vec<u64> = documents().iter().filter_map(|document| killmail(document)["killmail_id"].as_u64()).collect();
+        assert_eq!(ids.len(), ESI + PACKAGES + WEBSOCKET);
+        assert!(ids.is_sorted());
+    }
+
+    #[test]
+    fn the_busy_stretch_has_camps_and_familiar_faces() {
+        let mut systems: HashMap<u64, usize> = HashMap::new();
+        let mut attackers: HashMap<u64, usize> = HashMap::new();
+        for document in documents().iter().filter(|document| document.get("killmail_hash").is_some()) {
+            assert!(document["killmail_time"].as_str().is_some_and(|time| time.starts_with("2021-12-")));
+            *systems.entry(document["solar_system_id"].as_u64().unwrap_or_default()).or_default() += 1;
+            for attacker in document["attackers"].as_array().into_iter().flatten() {
+                if let Some(character) = attacker["character_id"].as_u64() {
+                    *attackers.entry(character).or_default() += 1;
+                }
+            }
+        }
+        assert!(systems.values().any(|&killmails| killmails > 30), "a system with many killmails");
+        assert!(attackers.values().filter(|&&killmails| killmails >= 5).count() > 100, "characters seen again and again");
+    }
+}
