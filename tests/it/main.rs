@@ -1,0 +1,9 @@
+//! The integration tests: the real program, fake upstreams on loopback, real killmails.
+//!
+//! Must not know: how the server is built inside; what is tested below its doors (store, feed) is named where it is used.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![allow(clippy::disallowed_methods, reason = "tests start their own threads and tasks; the bans are for the server")]
+
+mod support;
+mod support_test;

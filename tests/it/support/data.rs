@@ -1,0 +1,96 @@
+//! Where the real killmails are: `$KILLSTREAM_DATA`, else `../shared/data` beside the repository, else the bundled sample.
+//!
+//! Must not know: how a killmail is read.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use killstream::sample;
+
+/// Real documents, one JSON text each, under the name of where they came from.
+#[derive(Debug)]
+pub struct Documents {
+    /// The file's name, or `sample`.
+    pub source: String,
+    pub lines: Vec<String>,
+}
+
+/// The folder with real data, where there is one.
+pub fn folder() -> Option<PathBuf> {
+    let named = std::env::var_os("KILLSTREAM_DATA").map(PathBuf::from);
+    if let Some(folder) = &named {
+        assert!(folder.join("killmails").is_dir(), "KILLSTREAM_DATA={} has no folder `killmails`", folder.display());
+    }
+    named.or_else(|| Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data")).filter(|f| f.join("killmails").is_dir()))
+}
+
+/// Current forms that must all be understood, by file and how many documents each has.
+pub const CURRENT: &[(&str, usize)] = &[
+    ("killmails-esi.ndjson.zst", 41_766),
+    ("edge.ndjson", 214),
+    ("redisq-packages.ndjson", 10),
+    ("redisq-packages-reserialised.ndjson", 413),
+    ("redisq-packages-normalised.derived.ndjson", 412),
+    ("zkb-websocket-killstream.ndjson", 5),
+];
+
+/// Forms of old that must be refused with a reason.
+pub const LEGACY: &[(&str, usize)] =
+    &[("legacy-redisq-crest.ndjson", 55), ("legacy-zkb-api-2013.ndjson", 178), ("legacy-crest-killmails.ndjson", 1)];
+
+/// How many killmails the bundled sample has.
+pub const SAMPLE: usize = 3927;
+
+/// Every real document in a current form; says loudly, once, what it found and counts it.
+pub fn current() -> Vec<Documents> {
+    let documents = match folder() {
+        Some(folder) => CURRENT.iter().map(|(name, count)| read(&folder, name, *count)).collect(),
+        None => vec![bundled()],
+    };
+    static SAID: Once = Once::new();
+    SAID.call_once(|| say(&documents));
+    documents
+}
+
+/// Every document in a form of old; none where only the sample is at hand.
+pub fn legacy() -> Vec<Documents> {
+    let Some(folder) = folder() else {
+        eprintln!("*** NO LEGACY DOCUMENTS HERE: set KILLSTREAM_DATA ***");
+        return Vec::new();
+    };
+    LEGACY.iter().map(|(name, count)| read(&folder, name, *count)).collect()
+}
+
+/// Some thousand real killmails, the same everywhere.
+pub fn bundled() -> Documents {
+    let lines: Vec<String> = sample::lines().collect();
+    assert_eq!(lines.len(), SAMPLE, "the bundled sample");
+    Documents { source: "sample".to_owned(), lines }
+}
+
+fn say(documents: &[Documents]) {
+    let whole = documents.iter().map(|d| d.lines.len()).sum::<usize>();
+    match folder() {
+        Some(folder) => eprintln!("*** {whole} REAL DOCUMENTS from {} ***", folder.display()),
+        None => eprintln!("*** ONLY THE BUNDLED SAMPLE ({whole} killmails); set KILLSTREAM_DATA for the rest ***"),
+    }
+    for Documents { source, lines } in documents {
+        eprintln!("    {:>6} {source}", lines.len());
+    }
+}
+
+fn read(folder: &Path, name: &str, count: usize) -> Documents {
+    let path = folder.join("killmails").join(name);
+    let file = File::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let reader: Box<dyn Read> = if name.ends_with(".zst") { Box::new(zstd::Decoder::new(file).unwrap()) } else { Box::new(file) };
+    let lines: Vec<String> = BufReader::new(reader).lines().map(Result::unwrap).filter(|l| !l.trim().is_empty()).collect();
+    assert_eq!(lines.len(), count, "{}", path.display());
+    Documents { source: name.to_owned(), lines }
+}
+
+/// A single file of the data folder, where there is one.
+pub fn file(path: &str) -> Option<String> {
+    fs::read_to_string(folder()?.join(path)).ok()
+}

@@ -1,0 +1,271 @@
+//! The real program as a child: `killstream serve` on port 0 in a temporary folder, stopped on drop.
+//!
+//! Must not know: anything of the server but its command line, environment and ready line.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::http::{self, Reply};
+use crate::support::sse::Sse;
+use crate::support::upstream::Upstream;
+
+/// The admin token of every test server.
+pub const TOKEN: &str = "test-token";
+/// The longest a server may take to be ready; debug builds on a busy machine are slow.
+const READY: Duration = Duration::from_secs(60);
+/// Settings of the developer's own shell that must not reach a test.
+const OURS: &[&str] = &[
+    "DATA_DIR",
+    "BIND_IP",
+    "PORT",
+    "SOURCE",
+    "R2Z2_BASE_URL",
+    "ZKB_BASE_URL",
+    "ESI_BASE_URL",
+    "USER_AGENT_CONTACT",
+    "API_TOKEN",
+    "R2Z2_IDLE_MS",
+    "R2Z2_PACE_MS",
+    "RUST_LOG",
+];
+
+/// How a server is to be started.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    folder: Arc<TempDir>,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    config: String,
+}
+
+impl Setup {
+    /// No source, a fresh folder, every wait at a tenth.
+    pub fn quiet() -> Self {
+        let folder = Arc::new(TempDir::with_prefix("killstream-it-").unwrap());
+        let base = Self { folder, arguments: Vec::new(), environment: Vec::new(), config: String::new() };
+        base.env("SOURCE", "none").env("R2Z2_IDLE_MS", "600").env("R2Z2_PACE_MS", "10").env("USER_AGENT_CONTACT", "tests@localhost")
+    }
+
+    /// Follows the fake feed; whatever else it asks, it asks the fake.
+    pub fn following(upstream: &Upstream) -> Self {
+        let base = upstream.base();
+        let quiet = Self::quiet().env("SOURCE", "r2z2").env("R2Z2_IDLE_MS", "60");
+        quiet.env("R2Z2_BASE_URL", &base).env("ZKB_BASE_URL", &base).env("ESI_BASE_URL", &base)
+    }
+
+    /// Sets a variable of the environment, in place of an earlier value.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.retain(|(n, _)| n != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Adds arguments after `serve`.
+    pub fn args(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|a| (*a).to_owned()));
+        self
+    }
+
+    /// Adds lines to the configuration file.
+    pub fn config(mut self, lines: &str) -> Self {
+        self.config.push_str(lines);
+        self.config.push('\n');
+        self
+    }
+
+    /// The folder that holds data, configuration and log.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The server's data folder.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder().join("data")
+    }
+
+    /// The program with this environment and data folder, for any subcommand.
+    pub fn command(&self, subcommand: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_killstream"));
+        for name in OURS {
+            command.env_remove(name);
+        }
+        command.arg(subcommand).env("DATA_DIR", self.data_dir()).env("API_TOKEN", TOKEN);
+        command.env("BIND_IP", "127.0.0.1").env("PORT", "0").envs(self.environment.iter().cloned()).current_dir(self.folder());
+        command
+    }
+
+    /// Starts and waits for the ready line.
+    pub fn start(self) -> Server {
+        self.try_start().unwrap_or_else(|(status, log)| panic!("the server ended with {status} before it was ready:\n{log}"))
+    }
+
+    /// Starts; gives how it ended and its log where it was never ready.
+    pub fn try_start(self) -> Result<Server, (ExitStatus, String)> {
+        let mut command = self.command("serve");
+        if !self.config.is_empty() {
+            let path = self.folder().join("killstream.toml");
+            File::create(&path).unwrap().write_all(self.config.as_bytes()).unwrap();
+            command.arg("--config").arg(path);
+        }
+        let log = self.folder().join("log");
+        let stderr = File::options().create(true).append(true).open(&log).unwrap();
+        let mut child = command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+        let lines = lines_of(child.stdout.take().unwrap());
+        let end = Instant::now() + READY;
+        while let Ok(line) = lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            if let Some(address) = line.strip_prefix("listening on http://") {
+                let address = address.trim().parse().unwrap_or_else(|e| panic!("{line}: {e}"));
+                return Ok(Server { setup: self, child, address, lines });
+            }
+        }
+        let in_time = Instant::now() < end;
+        if !in_time {
+            let _ = child.kill();
+        }
+        let status = child.wait().unwrap();
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        assert!(in_time, "not ready within {READY:?}:\n{text}");
+        Err((status, text))
+    }
+}
+
+/// The lines of a stream, read on a thread so that the child never blocks on a full pipe.
+fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = sync_channel(1000);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            // Lines beyond the bound are not waited for.
+            let _ = sender.try_send(line);
+        }
+    });
+    receiver
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    setup: Setup,
+    child: Child,
+    address: SocketAddr,
+    lines: Receiver<String>,
+}
+
+impl Server {
+    /// One that follows the fake feed.
+    pub fn following(upstream: &Upstream) -> Self {
+        Setup::following(upstream).start()
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// What the server logged so far, earlier starts on the same folder included.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.setup.folder().join("log")).unwrap_or_default()
+    }
+
+    /// What it said on standard output since it was ready.
+    pub fn said(&self) -> Vec<String> {
+        self.lines.try_iter().collect()
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        http::request(Method::GET, &self.url(path), &[], Vec::new()).await
+    }
+
+    /// With the admin token.
+    pub async fn send(&self, method: Method, path: &str, body: impl Into<Vec<u8>>) -> Reply {
+        let token = format!("Bearer {TOKEN}");
+        http::request(method, &self.url(path), &[("authorization", &token)], body.into()).await
+    }
+
+    /// Without a token.
+    pub async fn post(&self, path: &str, body: &Value) -> Reply {
+        http::request(Method::POST, &self.url(path), &[("content-type", "application/json")], serde_json::to_vec(body).unwrap()).await
+    }
+
+    /// Uploads a component under a name; it must be taken.
+    pub async fn upload(&self, name: &str, component: &[u8]) -> Value {
+        let reply = self.send(Method::PUT, &format!("/api/v1/plugins/{name}"), component).await;
+        assert!(reply.status.is_success(), "{}: {}", reply.status, reply.text());
+        reply.json()
+    }
+
+    /// Opens a stream: the path with its query.
+    pub async fn stream(&self, path: &str) -> Sse {
+        Sse::get(self.address, path, &[]).await
+    }
+
+    /// The basic stream with this query.
+    pub async fn basic(&self, query: &str) -> Sse {
+        self.stream(&format!("/api/v1/kills/stream?{query}")).await
+    }
+
+    /// The enhanced stream with this query.
+    pub async fn enhanced(&self, query: &str) -> Sse {
+        self.stream(&format!("/api/v1/kills/stream/enhanced?{query}")).await
+    }
+
+    /// Ends the process without any notice.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks the process to stop and gives how it ended.
+    pub fn stop(&mut self) -> ExitStatus {
+        let id = libc::pid_t::try_from(self.child.id()).unwrap();
+        #[expect(unsafe_code, reason = "std sends no SIGTERM")]
+        // SAFETY: `kill` takes no pointers; the child is ours and not yet waited for, so its id is its own.
+        let sent = unsafe { libc::kill(id, libc::SIGTERM) };
+        assert_eq!(sent, 0);
+        let end = Instant::now() + READY;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "did not stop within {READY:?}:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The program again on the same folder, after [`Server::kill`] or [`Server::stop`] or a kill now.
+    pub fn restart(&mut self) {
+        self.kill();
+        *self = self.setup.clone().start();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.char_indices().rev().nth(6000).map_or(0, |(at, _)| at);
+            eprintln!("--- the end of the server's log ---\n{}", &log[from..]);
+        }
+    }
+}
