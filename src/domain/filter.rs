@@ -128,6 +128,8 @@ pub struct Filter {
     pub matching: Match,
     /// The part the named parties must have had.
     pub role: Role,
+    /// Each of these must fit as well, whatever `matching` says.
+    pub each: Vec<Wanted>,
     /// Any of these labels; empty: all.
     pub labels: Vec<String>,
     /// zKillboard's flag must be this.
@@ -194,6 +196,7 @@ impl Filter {
             && flag(self.awox, facts.awox)
             && self.min_value.is_none_or(|v| facts.total_value.is_some_and(|t| t >= v))
             && self.max_value.is_none_or(|v| facts.total_value.is_some_and(|t| t <= v))
+            && self.each.iter().all(|w| meets(w.kind, w.role, &w.ids, facts))
             && (self.labels.is_empty() || self.labels.iter().any(|l| facts.labels.contains(l)))
     }
 
