@@ -1,0 +1,11 @@
+//! What `wit/` says, as Rust. Generated; use the names the crate's root gives again.
+#![allow(missing_docs, unused_qualifications, clippy::all)]
+
+wit_bindgen::generate!({
+    path: "../../wit",
+    world: "plugin",
+    pub_export_macro: true,
+    export_macro_name: "export_guest",
+    default_bindings_module: "killstream_plugin::bindings",
+    additional_derives: [PartialEq],
+});
