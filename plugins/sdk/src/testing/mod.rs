@@ -33,8 +33,10 @@ use crate::{Interest, Killmail, Plugin, Verdict};
 
 pub(crate) mod answers;
 mod record;
+mod vectors;
 
 use record::Record;
+pub use vectors::replay;
 
 /// What the host functions answer from. Killmails judged here become its history.
 #[derive(Debug, Clone, Default)]
