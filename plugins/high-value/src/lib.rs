@@ -2,9 +2,9 @@
 //! says what they are worth and how much that is.
 //!
 //! Configuration: `{"min_isk": 1000000000, "ship_groups": ["capital", 513]}`. `ship_groups` holds
-//! group ids and the words of [`Class`].
+//! group ids and the words `capital`, `supercapital`, `freighter`, `capsule`, `structure`.
 
-use killstream_plugin::{Interest, Kind, Killmail, Plugin, Role, Term, Verdict, export, universe};
+use killstream_plugin::{Interest, Killmail, Kind, Plugin, Role, Term, Verdict, export, universe};
 use serde::{Deserialize, Serialize};
 
 mod class;
@@ -65,7 +65,10 @@ impl HighValue {
     /// The groups as one term of interest; `none` where a whole category is asked for, which no term can say.
     fn groups(&self) -> Option<Term> {
         let groups: Option<Vec<_>> = self.ship_groups.iter().map(Class::groups).collect();
-        groups.map(|groups| groups.concat()).filter(|groups| !groups.is_empty()).map(|groups| Term::new(Kind::ShipGroup, Role::Victim, groups))
+        groups
+            .map(|groups| groups.concat())
+            .filter(|groups| !groups.is_empty())
+            .map(|groups| Term::new(Kind::ShipGroup, Role::Victim, groups))
     }
 }
 

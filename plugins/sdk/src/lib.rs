@@ -32,9 +32,7 @@ pub mod testing;
 mod words;
 
 pub use bindings::exports::killstream::plugin::guest::{Interest, Verdict};
-pub use bindings::killstream::plugin::types::{
-    AttackerColumns, EveId, IskValues, ItemColumns, Kind, Point, Role, Summary, Term, Traits,
-};
+pub use bindings::killstream::plugin::types::{AttackerColumns, EveId, IskValues, ItemColumns, Kind, Point, Role, Summary, Term, Traits};
 pub use host::{history, log, universe};
 pub use killmail::Killmail;
 
@@ -82,14 +80,12 @@ macro_rules! export {
                     PLUGIN.with(|plugin| $crate::configure(plugin, &config))
                 }
 
-                fn evaluate(
-                    killmail: $crate::Summary,
-                ) -> ::std::result::Result<$crate::Verdict, ::std::string::String> {
+                fn evaluate(killmail: $crate::Summary) -> ::std::result::Result<$crate::Verdict, ::std::string::String> {
                     PLUGIN.with(|plugin| $crate::evaluate(plugin, killmail))
                 }
             }
 
-            $crate::bindings::export_guest!(Exported with_types_in $crate::bindings);
+    $crate::bindings::export_guest!(Exported with_types_in $crate::bindings);
         };
     };
 }

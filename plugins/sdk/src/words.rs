@@ -8,14 +8,7 @@ use crate::{Interest, Kind, Role, Term, Traits, Verdict};
 impl Default for Interest {
     /// Restricts nothing.
     fn default() -> Self {
-        Self {
-            any_of: Vec::new(),
-            min_value: 0.0,
-            min_attackers: 0,
-            max_attackers: 0,
-            having: Traits::empty(),
-            lacking: Traits::empty(),
-        }
+        Self { any_of: Vec::new(), min_value: 0.0, min_attackers: 0, max_attackers: 0, having: Traits::empty(), lacking: Traits::empty() }
     }
 }
 
@@ -51,8 +44,6 @@ impl Verdict {
 
     /// Keep it with annotations: anything that is a JSON object.
     pub fn annotate(annotations: &impl Serialize) -> Result<Self, String> {
-        serde_json::to_string(annotations)
-            .map(Self::KeepWith)
-            .map_err(|error| format!("annotations are not JSON: {error}"))
+        serde_json::to_string(annotations).map(Self::KeepWith).map_err(|error| format!("annotations are not JSON: {error}"))
     }
 }

@@ -1,12 +1,13 @@
 //! Keeps killmails that involve watched characters, corporations or alliances, and says which.
 //!
 //! Configuration: `{"characters": [..], "corporations": [..], "alliances": [..], "role": "any"}` with
-//! at least one id; `role` is `any`, `victim`, `attacker` or `final_blow`. Annotation:
-//! `{"matched": [{"kind": "alliance", "id": 99, "as": "victim"}, ..]}`, victims first, then attackers;
-//! who landed the final blow stands as `final_blow`. Beyond 256 entries the rest is left out and
-//! `"more": true` says so.
+//! at least one id; `role` is `any`, `victim`, `attacker` or `final_blow`.
+//!
+//! Annotation: `{"matched": [{"kind": "alliance", "id": 99, "as": "victim"}, ..]}`, victims first, then
+//! attackers, each in the order of the configuration; who landed the final blow stands as
+//! `final_blow`. Beyond 256 entries the rest is left out and `"more": true` says so.
 
-use killstream_plugin::{Interest, Kind, Killmail, Plugin, Role, Term, Verdict, export};
+use killstream_plugin::{Interest, Killmail, Kind, Plugin, Role, Term, Verdict, export};
 use serde::{Deserialize, Serialize};
 
 /// Room for all that is read by people, far below the 64 KiB annotations may have.
@@ -119,7 +120,7 @@ impl Watchlist {
             }
             let blows = killmail.column(of, Role::FinalBlow);
             let attackers = if final_blow_only { blows.clone() } else { killmail.column(of, Role::Attacker) };
-            matched.extend(found(ids, attackers).into_iter().map(|id| {
+            matched.extend(found(ids, &attackers).into_iter().map(|id| {
                 let side = if blows.contains(&id) { "final_blow" } else { "attacker" };
                 Match { kind, id, side }
             }));
@@ -127,12 +128,15 @@ impl Watchlist {
     }
 }
 
-/// The watched ids of a column, each once, in increasing order.
-fn found(ids: &[u32], mut column: Vec<u32>) -> Vec<u32> {
-    column.retain(|id| ids.contains(id));
-    column.sort_unstable();
-    column.dedup();
-    column
+/// The watched ids that stand in a column, each once, in the order of the configuration.
+fn found(ids: &[u32], column: &[u32]) -> Vec<u32> {
+    let mut found = Vec::new();
+    for id in ids {
+        if column.contains(id) && !found.contains(id) {
+            found.push(*id);
+        }
+    }
+    found
 }
 
 impl From<Watched> for Role {
