@@ -6,5 +6,6 @@ pub mod domain;
 pub mod http;
 pub mod ingest;
 pub mod sample;
+pub mod store;
 pub mod tasks;
 pub mod universe;

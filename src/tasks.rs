@@ -4,7 +4,9 @@
 #![expect(clippy::disallowed_methods, reason = "the one place that starts tasks and threads; clippy.toml sends everyone here")]
 
 use std::future::Future;
-use std::thread::JoinHandle as ThreadHandle;
+use std::num::NonZero;
+use std::panic::resume_unwind;
+use std::thread::{JoinHandle as ThreadHandle, ScopedJoinHandle};
 
 use tokio::task::JoinHandle;
 
@@ -59,6 +61,27 @@ where
     F: FnOnce() -> T + Send + 'static,
 {
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+/// Does blocking work on parts of a slice, as many as there are cores, on threads that end before this does; answers in order.
+///
+/// # Panics
+/// If the work does.
+pub fn spread<T, R, F>(items: &[T], work: F) -> Vec<R>
+where
+    T: Sync,
+    R: Send,
+    F: Fn(&[T]) -> R + Sync,
+{
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let mut parts = items.chunks(items.len().div_ceil(cores).max(1));
+    let Some(own) = parts.next() else { return Vec::new() };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = parts.map(|part| scope.spawn(|| work(part))).collect();
+        let first = work(own);
+        let join = |other: ScopedJoinHandle<'_, R>| other.join().unwrap_or_else(|panic| resume_unwind(panic));
+        std::iter::once(first).chain(others.into_iter().map(join)).collect()
+    })
 }
 
 struct AbortOnDrop(tokio::task::AbortHandle);

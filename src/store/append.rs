@@ -1,0 +1,415 @@
+//! The way in: what is new gets the next number, what adds to a known killmail revises it, and all of it is on disk before it is seen.
+//!
+//! Encoding happens before the writer's turn and on every core; the turn itself is one transaction, a sync, and the publication to memory.
+//!
+//! Must not know: where killmails come from; how they are found again.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+
+use crate::domain::entry::{Entry, SharedEntry};
+use crate::domain::facts::Facts;
+use crate::domain::id::Seq;
+use crate::domain::killmail::Killmail;
+use crate::domain::sameness::{Sameness, merge};
+use crate::store::disk::{Tree, Write};
+use crate::store::facts::facts;
+use crate::store::frame::{self, Header};
+use crate::store::log::{self, Line};
+use crate::store::record::{Packed, VERSION};
+use crate::store::rows::Row;
+use crate::store::space::free_bytes;
+use crate::store::{AgeRule, Appended, Checkpoint, Error, Incoming, Store, ZkbRule, pieces};
+use crate::tasks;
+
+/// Killmails of one transaction at most: the engine lets nobody read while it commits one.
+const TRANSACTION_MAX: usize = 1_000;
+/// Entries published to memory while the lock is held.
+const PUBLISH_STEP: usize = 16;
+/// Below this, encoding is not worth another thread.
+const SPREAD_MIN: usize = 32;
+/// The key in `meta` under which the writer's numbers stand.
+pub const NUMBERS_KEY: &[u8] = b"numbers";
+
+/// The writer's numbers, as of the last commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Numbers {
+    /// The greatest number given out.
+    pub head: u64,
+    /// Killmails kept.
+    pub count: u64,
+    /// Revisions made.
+    pub rev: u64,
+    /// Conflicts seen.
+    pub conflicts: u64,
+}
+
+impl Numbers {
+    pub fn to_bytes(self) -> Vec<u8> {
+        [self.head, self.count, self.rev, self.conflicts].iter().flat_map(|n| n.to_le_bytes()).collect()
+    }
+
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (numbers, []) = bytes.as_chunks::<8>() else { return None };
+        let [head, count, rev, conflicts] = *numbers else { return None };
+        let [head, count, rev, conflicts] = [head, count, rev, conflicts].map(u64::from_le_bytes);
+        Some(Self { head, count, rev, conflicts })
+    }
+}
+
+/// The one who writes.
+#[derive(Debug, Default)]
+pub struct Writer {
+    pub numbers: Numbers,
+    /// Why no more can be written, once a commit failed.
+    failed: Option<String>,
+}
+
+impl Writer {
+    pub const fn new(numbers: Numbers) -> Self {
+        Self { numbers, failed: None }
+    }
+}
+
+/// What can be made of a killmail before it has a number.
+struct Prepared {
+    facts: Facts,
+    json: Bytes,
+    packed: Packed,
+}
+
+/// An entry about to be written.
+struct Draft {
+    entry: SharedEntry,
+    prepared: Prepared,
+    /// What it replaces.
+    old: Option<SharedEntry>,
+}
+
+/// What became of an incoming killmail, by its draft.
+enum Outcome {
+    New(usize),
+    Revised(usize),
+    Known(Seq),
+    Conflict(Seq),
+}
+
+/// One transaction in the making.
+struct Turn {
+    numbers: Numbers,
+    drafts: Vec<Draft>,
+    by_id: HashMap<u32, usize>,
+    outcomes: Vec<Outcome>,
+}
+
+impl Store {
+    /// Takes killmails in, in this order, and with the last of them how far their source was read. On disk when this returns. More than
+    /// 1,000 are written in several transactions.
+    ///
+    /// # Errors
+    /// `NoSpace` before anything is written; else what the disk says. After a failed write the store only reads.
+    pub fn append(&self, batch: Vec<Incoming>, mut checkpoint: Option<Checkpoint>) -> Result<Vec<Appended>, Error> {
+        self.check_space()?;
+        let mut appended = Vec::with_capacity(batch.len());
+        let mut rest = batch.into_iter();
+        loop {
+            let part: Vec<Incoming> = rest.by_ref().take(TRANSACTION_MAX).collect();
+            let last = rest.len() == 0;
+            let prepared = self.prepare_unknown(&part)?;
+            appended.extend(self.write(part, prepared, if last { checkpoint.take() } else { None })?);
+            if last {
+                return Ok(appended);
+            }
+            self.check_space()?;
+        }
+    }
+
+    /// How far a source was read.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn checkpoint(&self, source: &str) -> Result<Option<Vec<u8>>, Error> {
+        pieces::get(&self.disk, Tree::Meta, &checkpoint_key(source))
+    }
+
+    /// Notes how far a source was read, where there was nothing to append.
+    ///
+    /// # Errors
+    /// As `append`.
+    pub fn set_checkpoint(&self, checkpoint: Checkpoint) -> Result<(), Error> {
+        self.append(Vec::new(), Some(checkpoint)).map(|_| ())
+    }
+
+    /// Whether there is room to write.
+    #[must_use]
+    pub fn has_space(&self) -> bool {
+        self.check_space().is_ok()
+    }
+
+    fn check_space(&self) -> Result<(), Error> {
+        let dir = self.disk.dir();
+        let (free, min) = (free_bytes(dir).map_err(Error::io("ask for free space at", dir))?, self.config.min_free_bytes);
+        if free < min { Err(Error::NoSpace { free, min }) } else { Ok(()) }
+    }
+
+    /// Prepares those that look new; whoever turns out not to be was prepared in vain.
+    fn prepare_unknown(&self, part: &[Incoming]) -> Result<Vec<Option<Prepared>>, Error> {
+        let unknown: Vec<bool> = {
+            let memory = self.memory.read();
+            part.iter().map(|incoming| memory.index.ids.get(incoming.killmail.killmail_id).is_none()).collect()
+        };
+        let killmails: Vec<&Killmail> = part.iter().zip(&unknown).filter(|(_, unknown)| **unknown).map(|(i, _)| &i.killmail).collect();
+        let mut prepared = if killmails.len() < SPREAD_MIN {
+            self.prepare(&killmails)?
+        } else {
+            let parts = tasks::spread(&killmails, |killmails| self.prepare(killmails));
+            parts.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()
+        }
+        .into_iter();
+        Ok(unknown.into_iter().map(|unknown| if unknown { prepared.next() } else { None }).collect())
+    }
+
+    fn prepare(&self, killmails: &[&Killmail]) -> Result<Vec<Prepared>, Error> {
+        let packed = self.codec.pack(killmails.iter().copied()).map_err(|why| Error::Engine { what: "encode a killmail", why })?;
+        let rest = killmails.iter().map(|killmail| (facts(killmail), (self.config.encode)(killmail)));
+        Ok(rest.zip(packed).map(|((facts, json), packed)| Prepared { facts, json, packed }).collect())
+    }
+
+    fn write(&self, part: Vec<Incoming>, prepared: Vec<Option<Prepared>>, checkpoint: Option<Checkpoint>) -> Result<Vec<Appended>, Error> {
+        let mut writer = self.writer.lock();
+        if let Some(what) = &writer.failed {
+            return Err(Error::Failed { what: what.clone() });
+        }
+        let mut turn = Turn { numbers: writer.numbers, drafts: Vec::new(), by_id: HashMap::new(), outcomes: Vec::new() };
+        for (incoming, prepared) in part.into_iter().zip(prepared) {
+            self.draft(&mut turn, incoming, prepared)?;
+        }
+        self.conflicts.store(turn.numbers.conflicts, Ordering::Relaxed);
+        if turn.drafts.is_empty() && checkpoint.is_none() {
+            writer.numbers = turn.numbers;
+            return Ok(appended(turn));
+        }
+        let writes = self.writes(&turn, checkpoint)?;
+        if let Err(error) = self.disk.commit(writes) {
+            writer.failed = Some(error.to_string());
+            return Err(error);
+        }
+        writer.numbers = turn.numbers;
+        self.revised.store(turn.numbers.rev, Ordering::Relaxed);
+        self.publish(&turn.drafts);
+        Ok(appended(turn))
+    }
+
+    /// Finds out what an incoming killmail is to what is stored and to what came before it in the same turn.
+    fn draft(&self, turn: &mut Turn, incoming: Incoming, prepared: Option<Prepared>) -> Result<(), Error> {
+        let id = incoming.killmail.killmail_id;
+        let drafted = turn.by_id.get(&id).copied();
+        let stored = match drafted {
+            Some(at) => Some(Arc::clone(&turn.drafts[at].entry)),
+            None => self.killmail(id)?,
+        };
+        let Some(stored) = stored else {
+            let prepared = match prepared {
+                Some(prepared) => prepared,
+                None => self.prepare_one(&incoming.killmail)?,
+            };
+            turn.add_new(incoming, prepared);
+            return Ok(());
+        };
+        let renew = renews(&stored, &incoming);
+        let outcome = match merge(&stored.killmail, &incoming.killmail, renew) {
+            Sameness::Known => Outcome::Known(stored.seq),
+            Sameness::Conflict => {
+                turn.numbers.conflicts += 1;
+                tracing::warn!(killmail.id = id, "killmail {id} came again with another body; the stored one stays");
+                Outcome::Conflict(stored.seq)
+            }
+            Sameness::Revised(killmail) => {
+                let prepared = self.prepare_one(&killmail)?;
+                let uploaded_at =
+                    if renew { incoming.uploaded_at.or(stored.uploaded_at) } else { stored.uploaded_at.or(incoming.uploaded_at) };
+                Outcome::Revised(turn.revise(drafted, &stored, *killmail, uploaded_at, prepared))
+            }
+        };
+        turn.outcomes.push(outcome);
+        Ok(())
+    }
+
+    fn prepare_one(&self, killmail: &Killmail) -> Result<Prepared, Error> {
+        let why = "nothing came back".to_owned();
+        self.prepare(&[killmail])?.pop().ok_or(Error::Engine { what: "encode a killmail", why })
+    }
+
+    fn writes(&self, turn: &Turn, checkpoint: Option<Checkpoint>) -> Result<Vec<Write>, Error> {
+        let mut writes = Vec::with_capacity(turn.drafts.len() * 2 + 2);
+        for draft in &turn.drafts {
+            put_record(&mut writes, draft)?;
+            let seq = draft.entry.seq.0;
+            writes.extend(pieces::put(Tree::Log, &seq.to_be_bytes(), &log::encode(&line(&draft.entry, &draft.prepared))));
+            if let Some(old) = &draft.old {
+                let mut value = seq.to_le_bytes().to_vec();
+                value.extend(log::encode(&line_of(old)));
+                writes.extend(pieces::put(Tree::Revisions, &draft.entry.rev.to_be_bytes(), &value));
+            }
+        }
+        writes.push(Write { tree: Tree::Meta, key: NUMBERS_KEY.to_vec(), value: Some(turn.numbers.to_bytes()) });
+        if let Some(Checkpoint { source, bytes }) = checkpoint {
+            writes.extend(pieces::put(Tree::Meta, &checkpoint_key(&source), &bytes));
+        }
+        Ok(writes)
+    }
+
+    /// Makes drafts visible, a few at a time so that no reader waits long.
+    fn publish(&self, drafts: &[Draft]) {
+        let mut gone = Vec::new();
+        for drafts in drafts.chunks(PUBLISH_STEP) {
+            let mut memory = self.memory.write();
+            for Draft { entry, prepared, old } in drafts {
+                let row = Row::new(&line(entry, prepared));
+                if let Some(old) = old {
+                    memory.index.replace(entry.seq, row, &old.facts, &entry.facts);
+                    gone.extend(memory.tail.replace(Arc::clone(entry)));
+                } else {
+                    memory.index.insert(entry.seq, row, &entry.facts);
+                    memory.tail.push(Arc::clone(entry), row.weight, &mut gone);
+                }
+            }
+            drop(memory);
+            gone.clear();
+        }
+    }
+}
+
+impl Turn {
+    fn add_new(&mut self, incoming: Incoming, prepared: Prepared) {
+        self.numbers.head += 1;
+        self.numbers.count += 1;
+        let age_secs = age_of(&incoming);
+        let entry = Entry {
+            seq: Seq(self.numbers.head),
+            rev: 0,
+            origin: incoming.origin,
+            received_at_ms: incoming.received_at_ms,
+            uploaded_at: incoming.uploaded_at,
+            age_secs,
+            facts: prepared.facts.clone(),
+            json: cell(&prepared.json),
+            killmail: incoming.killmail,
+        };
+        let at = self.drafts.len();
+        self.by_id.insert(entry.facts.killmail_id, at);
+        self.drafts.push(Draft { entry: Arc::new(entry), prepared, old: None });
+        self.outcomes.push(Outcome::New(at));
+    }
+
+    /// A draft of this turn is changed; a stored entry gets a draft that replaces it.
+    fn revise(
+        &mut self,
+        drafted: Option<usize>,
+        stored: &SharedEntry,
+        killmail: Killmail,
+        uploaded_at: Option<i64>,
+        prepared: Prepared,
+    ) -> usize {
+        let rev = if drafted.is_some() { stored.rev } else { self.numbers.rev + 1 };
+        let entry = Arc::new(Entry {
+            seq: stored.seq,
+            rev,
+            origin: stored.origin,
+            received_at_ms: stored.received_at_ms,
+            uploaded_at,
+            age_secs: stored.age_secs,
+            facts: prepared.facts.clone(),
+            json: cell(&prepared.json),
+            killmail,
+        });
+        if let Some(at) = drafted {
+            let draft = &mut self.drafts[at];
+            (draft.entry, draft.prepared) = (entry, prepared);
+            return at;
+        }
+        self.numbers.rev = rev;
+        let at = self.drafts.len();
+        self.by_id.insert(entry.facts.killmail_id, at);
+        self.drafts.push(Draft { entry, prepared, old: Some(Arc::clone(stored)) });
+        at
+    }
+}
+
+fn appended(turn: Turn) -> Vec<Appended> {
+    let entry = |at: usize| Arc::clone(&turn.drafts[at].entry);
+    let one = |outcome| match outcome {
+        Outcome::New(at) => Appended::New(entry(at)),
+        Outcome::Revised(at) => Appended::Revised(entry(at)),
+        Outcome::Known(seq) => Appended::Known(seq),
+        Outcome::Conflict(seq) => Appended::Conflict(seq),
+    };
+    turn.outcomes.into_iter().map(one).collect()
+}
+
+fn put_record(writes: &mut Vec<Write>, draft: &Draft) -> Result<(), Error> {
+    let Draft { entry, prepared: Prepared { packed, .. }, .. } = draft;
+    let header = Header {
+        killmail_id: u64::from(entry.facts.killmail_id),
+        version: VERSION,
+        dictionary: packed.dictionary,
+        seq: entry.seq,
+        rev: entry.rev,
+        received_at_ms: entry.received_at_ms,
+        uploaded_at: entry.uploaded_at,
+        origin: entry.origin,
+        age_secs: entry.age_secs,
+        raw_bytes: packed.raw_bytes,
+    };
+    let too_large = || Error::TooLarge { killmail_id: entry.facts.killmail_id, bytes: packed.payload.len() };
+    let frames = frame::seal(&header, &packed.payload).ok_or_else(too_large)?;
+    let key = header.killmail_id.to_be_bytes();
+    let parts = (0..).zip(frames).map(|(part, frame)| Write { tree: Tree::Records, key: pieces::key_of(&key, part), value: Some(frame) });
+    writes.extend(parts);
+    Ok(())
+}
+
+fn line(entry: &Entry, prepared: &Prepared) -> Line {
+    Line { weight: u32::try_from(prepared.json.len()).unwrap_or(u32::MAX), ..line_of(entry) }
+}
+
+fn line_of(entry: &Entry) -> Line {
+    Line {
+        facts: entry.facts.clone(),
+        received_at_ms: entry.received_at_ms,
+        origin: entry.origin,
+        age_secs: entry.age_secs,
+        weight: 0,
+        rev: entry.rev,
+    }
+}
+
+/// The cell with the JSON in it, if there is an encoder.
+fn cell(json: &Bytes) -> OnceLock<Bytes> {
+    if json.is_empty() { OnceLock::new() } else { OnceLock::from(json.clone()) }
+}
+
+fn renews(stored: &Entry, incoming: &Incoming) -> bool {
+    match incoming.zkb {
+        ZkbRule::Keep => false,
+        ZkbRule::Always => true,
+        ZkbRule::IfNewer => incoming.uploaded_at.is_none_or(|at| stored.uploaded_at.is_none_or(|stored| at >= stored)),
+    }
+}
+
+fn age_of(incoming: &Incoming) -> u32 {
+    let time = incoming.killmail.time;
+    let by_upload = incoming.uploaded_at.map(|at| at.saturating_sub(time)).filter(|age| *age >= 0);
+    let age = match incoming.age {
+        AgeRule::Zero => 0,
+        AgeRule::ByUpload => by_upload.unwrap_or_else(|| incoming.received_at_ms.div_euclid(1000).saturating_sub(time)),
+    };
+    u32::try_from(age.max(0)).unwrap_or(u32::MAX)
+}
+
+fn checkpoint_key(source: &str) -> Vec<u8> {
+    [b"checkpoint/", source.as_bytes()].concat()
+}

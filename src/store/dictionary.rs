@@ -1,0 +1,54 @@
+//! Compression with a trained dictionary: killmails are small and alike, so most of a record is in the dictionary already.
+//!
+//! The dictionary is `dictionary.bin`, made by `cargo run --release --example store_dictionary`; a store keeps the ones it was written
+//! with (in `meta` and as a file beside it), so that a new one never makes old records unreadable.
+//!
+//! Must not know: what is compressed.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::dict::{DecoderDictionary, EncoderDictionary, from_samples};
+
+/// The number new records name.
+pub const CURRENT: u8 = 1;
+/// The bytes behind that number.
+pub static EMBEDDED: &[u8] = include_bytes!("dictionary.bin");
+const LEVEL: i32 = 3;
+
+/// The dictionaries of a store, ready for use.
+pub struct Dictionaries {
+    encoder: EncoderDictionary<'static>,
+    decoders: BTreeMap<u8, DecoderDictionary<'static>>,
+}
+
+impl Dictionaries {
+    /// Takes dictionaries by their number; new records are compressed with `CURRENT`, the embedded one if it is not among them.
+    pub fn new(mut known: BTreeMap<u8, Vec<u8>>) -> Self {
+        let current = known.entry(CURRENT).or_insert_with(|| EMBEDDED.to_vec());
+        let encoder = EncoderDictionary::copy(current, LEVEL);
+        let decoders = known.iter().map(|(number, bytes)| (*number, DecoderDictionary::copy(bytes))).collect();
+        Self { encoder, decoders }
+    }
+
+    /// A compressor; make one for many values.
+    pub fn compressor(&self) -> io::Result<Compressor<'_>> {
+        Compressor::with_prepared_dictionary(&self.encoder)
+    }
+
+    /// The bytes that were compressed with this dictionary, `raw` of them.
+    pub fn decompress(&self, dictionary: u8, bytes: &[u8], raw: usize) -> io::Result<Vec<u8>> {
+        let unknown = || io::Error::other(format!("dictionary {dictionary} is not in this store"));
+        let decoder = self.decoders.get(&dictionary).ok_or_else(unknown)?;
+        Decompressor::with_prepared_dictionary(decoder)?.decompress(bytes, raw)
+    }
+}
+
+/// Makes a dictionary out of samples, at most `max` bytes.
+///
+/// # Errors
+/// Too few samples.
+pub fn train(samples: &[Vec<u8>], max: usize) -> io::Result<Vec<u8>> {
+    from_samples(samples, max)
+}

@@ -1,0 +1,143 @@
+//! Killmails by key: by id, by number; from memory where they are in the tail, else from the disk.
+//!
+//! Must not know: how killmails are selected or written.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::domain::entry::{Entry, SharedEntry};
+use crate::domain::facts::Facts;
+use crate::domain::id::Seq;
+use crate::domain::killmail::Killmail;
+use crate::store::disk::Tree;
+use crate::store::facts::facts;
+use crate::store::frame::{self, Header};
+use crate::store::log::{self, Line};
+use crate::store::{Error, Hit, Store, pieces};
+
+/// A record whose parts are being replaced is read again, so often at most.
+const READ_TRIES: u32 = 5;
+
+impl Store {
+    /// A killmail of the tail. Never waits for the disk.
+    #[must_use]
+    pub fn recent(&self, killmail_id: u32) -> Option<SharedEntry> {
+        self.memory.read().recent(killmail_id)
+    }
+
+    /// A killmail by its id.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn killmail(&self, killmail_id: u32) -> Result<Option<SharedEntry>, Error> {
+        let seq = {
+            let memory = self.memory.read();
+            let Some(seq) = memory.index.ids.get(killmail_id) else { return Ok(None) };
+            if let Some(entry) = memory.tail.get(seq) {
+                return Ok(Some(Arc::clone(entry)));
+            }
+            seq
+        };
+        self.read(Hit { seq, killmail_id }).map(Some)
+    }
+
+    /// A killmail by its number.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn entry(&self, seq: Seq) -> Result<Option<SharedEntry>, Error> {
+        let killmail_id = {
+            let memory = self.memory.read();
+            if let Some(entry) = memory.tail.get(seq) {
+                return Ok(Some(Arc::clone(entry)));
+            }
+            let Some(row) = memory.index.rows.get(seq) else { return Ok(None) };
+            row.killmail_id
+        };
+        self.read(Hit { seq, killmail_id }).map(Some)
+    }
+
+    /// The killmails of a selection, in its order.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn entries(&self, hits: &[Hit]) -> Result<Vec<SharedEntry>, Error> {
+        let kept: Vec<Option<SharedEntry>> = {
+            let memory = self.memory.read();
+            hits.iter().map(|hit| memory.tail.get(hit.seq).cloned()).collect()
+        };
+        hits.iter().zip(kept).map(|(hit, kept)| kept.map_or_else(|| self.read(*hit), Ok)).collect()
+    }
+
+    /// The number of a killmail.
+    #[must_use]
+    pub fn seq_of(&self, killmail_id: u32) -> Option<Seq> {
+        self.memory.read().index.ids.get(killmail_id)
+    }
+
+    /// Length of the canonical JSON of an entry, bytes; 0 if there is no such entry.
+    #[must_use]
+    pub fn weight_of(&self, seq: Seq) -> u32 {
+        self.memory.read().index.rows.get(seq).map_or(0, |row| row.weight)
+    }
+
+    /// Looks at the facts of an entry; `None` if there is no such entry.
+    pub(crate) fn with_facts<T>(&self, seq: Seq, look: impl FnOnce(&Facts) -> T) -> Result<Option<T>, Error> {
+        let recent = self.memory.read().tail.get(seq).cloned();
+        if let Some(entry) = recent {
+            return Ok(Some(look(&entry.facts)));
+        }
+        Ok(self.line(seq)?.map(|line| look(&line.facts)))
+    }
+
+    /// The line of the log with this number.
+    fn line(&self, seq: Seq) -> Result<Option<Line>, Error> {
+        let Some(bytes) = pieces::get(&self.disk, Tree::Log, &seq.0.to_be_bytes())? else { return Ok(None) };
+        log::decode(&bytes).map(Some).map_err(|_| self.disk.damaged(format!("log entry {seq}")))
+    }
+
+    /// The record of a killmail that the index knows.
+    pub(crate) fn read(&self, hit: Hit) -> Result<SharedEntry, Error> {
+        let (header, killmail) = self.record(hit.killmail_id)?;
+        if header.seq != hit.seq {
+            return Err(self.disk.damaged(format!("the record of killmail {} is that of number {}", hit.killmail_id, header.seq)));
+        }
+        let facts = facts(&killmail);
+        Ok(Arc::new(Entry {
+            seq: header.seq,
+            rev: header.rev,
+            origin: header.origin,
+            received_at_ms: header.received_at_ms,
+            uploaded_at: header.uploaded_at,
+            age_secs: header.age_secs,
+            killmail,
+            facts,
+            json: OnceLock::new(),
+        }))
+    }
+
+    fn record(&self, killmail_id: u32) -> Result<(Header, Killmail), Error> {
+        for _ in 0..READ_TRIES {
+            let Some((header, payload)) = self.frames(killmail_id)? else { continue };
+            let unpacked = self.codec.unpack(&header, &payload);
+            return unpacked.map(|killmail| (header, killmail)).map_err(|why| self.disk.damaged(format!("killmail {killmail_id}: {why}")));
+        }
+        Err(self.disk.damaged(format!("the record of killmail {killmail_id}")))
+    }
+
+    /// The parts of a record, put together; `None` if they are not of one revision, or not whole.
+    fn frames(&self, killmail_id: u32) -> Result<Option<(Header, Vec<u8>)>, Error> {
+        let key = u64::from(killmail_id).to_be_bytes();
+        let Some(first) = self.disk.get(Tree::Records, &key)? else { return Ok(None) };
+        let Ok(first) = frame::open(&first) else { return Ok(None) };
+        let mut payload = first.payload.to_vec();
+        for part in 1..first.parts {
+            let Some(next) = self.disk.get(Tree::Records, &pieces::key_of(&key, u16::from(part)))? else { return Ok(None) };
+            let Ok(next) = frame::open(&next) else { return Ok(None) };
+            if (next.header, next.part) != (first.header, part) {
+                return Ok(None);
+            }
+            payload.extend_from_slice(next.payload);
+        }
+        Ok(Some((first.header, payload)))
+    }
+}

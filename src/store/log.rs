@@ -1,0 +1,116 @@
+//! An entry of the log: the facts of a killmail without its items and texts, from which the index is built and every role is exact.
+//!
+//! ```text
+//! crc32 u32 | version u8 | killmail id u32 | time i64 | system u32 | received_at_ms i64 | origin u8 | age_secs u32 | weight u32
+//! | rev u64 | flags u8 | value f64 if known | attackers varint | victim, attackers, final blow: six ascending lists each | labels
+//! ```
+//! Constellations, regions and ship groups are not stored: they follow from static EVE facts. Law 4 holds for `version`.
+//!
+//! Must not know: where entries are kept.
+
+use crate::domain::entry::Origin;
+use crate::domain::facts::{Columns, Facts};
+use crate::store::columns::{Cursor, Malformed, put_ascending, put_varint};
+use crate::store::facts::derive;
+use crate::store::frame::origin;
+
+/// The version written now.
+const VERSION: u8 = 1;
+const NPC: u8 = 1;
+const SOLO: u8 = 2;
+const AWOX: u8 = 4;
+const VALUED: u8 = 8;
+
+/// What the log keeps of a killmail.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// What filters ask.
+    pub facts: Facts,
+    /// When we got it, unix milliseconds.
+    pub received_at_ms: i64,
+    /// How it came.
+    pub origin: Origin,
+    /// How old it was then, seconds.
+    pub age_secs: u32,
+    /// Length of its canonical JSON, bytes.
+    pub weight: u32,
+    /// The revision its content is at; 0 at first.
+    pub rev: u64,
+}
+
+/// The line as bytes.
+pub fn encode(line: &Line) -> Vec<u8> {
+    let facts = &line.facts;
+    let mut out = Vec::with_capacity(160);
+    out.extend_from_slice(&[0; 4]);
+    out.push(VERSION);
+    out.extend_from_slice(&facts.killmail_id.to_le_bytes());
+    out.extend_from_slice(&facts.time.to_le_bytes());
+    out.extend_from_slice(&facts.system.to_le_bytes());
+    out.extend_from_slice(&line.received_at_ms.to_le_bytes());
+    out.push(line.origin as u8);
+    out.extend_from_slice(&line.age_secs.to_le_bytes());
+    out.extend_from_slice(&line.weight.to_le_bytes());
+    out.extend_from_slice(&line.rev.to_le_bytes());
+    let flags = [(facts.npc, NPC), (facts.solo, SOLO), (facts.awox, AWOX), (facts.total_value.is_some(), VALUED)];
+    out.push(flags.into_iter().map(|(is, bit)| if is { bit } else { 0 }).sum());
+    if let Some(value) = facts.total_value {
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+    put_varint(&mut out, facts.attacker_count);
+    for columns in [&facts.victim, &facts.attackers, &facts.final_blow] {
+        put_columns(&mut out, columns);
+    }
+    put_varint(&mut out, facts.labels.len() as u32);
+    for label in &facts.labels {
+        put_varint(&mut out, label.len() as u32);
+        out.extend_from_slice(label.as_bytes());
+    }
+    let crc = crc32fast::hash(&out[4..]).to_le_bytes();
+    out[..4].copy_from_slice(&crc);
+    out
+}
+
+/// The line these bytes hold.
+pub fn decode(bytes: &[u8]) -> Result<Line, Malformed> {
+    let mut cursor = Cursor::new(bytes);
+    let crc = cursor.u32()?;
+    if crc32fast::hash(&bytes[4..]) != crc || cursor.u8()? != VERSION {
+        return Err(Malformed);
+    }
+    let mut facts = Facts { killmail_id: cursor.u32()?, time: cursor.i64()?, system: cursor.u32()?, ..Facts::default() };
+    let received_at_ms = cursor.i64()?;
+    let origin = origin(cursor.u8()?)?;
+    let (age_secs, weight, rev) = (cursor.u32()?, cursor.u32()?, cursor.u64()?);
+    let flags = cursor.u8()?;
+    (facts.npc, facts.solo, facts.awox) = (flags & NPC != 0, flags & SOLO != 0, flags & AWOX != 0);
+    facts.total_value = if flags & VALUED == 0 { None } else { Some(cursor.f64()?) };
+    facts.attacker_count = cursor.varint()?;
+    facts.victim = columns(&mut cursor)?;
+    facts.attackers = columns(&mut cursor)?;
+    facts.final_blow = columns(&mut cursor)?;
+    for _ in 0..cursor.varint()? {
+        let length = cursor.varint()? as usize;
+        facts.labels.push(String::from_utf8(cursor.take(length)?.to_vec()).map_err(|_| Malformed)?);
+    }
+    derive(&mut facts);
+    Ok(Line { facts, received_at_ms, origin, age_secs, weight, rev })
+}
+
+fn put_columns(out: &mut Vec<u8>, c: &Columns) {
+    for column in [&c.characters, &c.corporations, &c.alliances, &c.factions, &c.ship_types, &c.weapon_types] {
+        put_ascending(out, column);
+    }
+}
+
+fn columns(cursor: &mut Cursor<'_>) -> Result<Columns, Malformed> {
+    Ok(Columns {
+        characters: cursor.ascending()?,
+        corporations: cursor.ascending()?,
+        alliances: cursor.ascending()?,
+        factions: cursor.ascending()?,
+        ship_types: cursor.ascending()?,
+        weapon_types: cursor.ascending()?,
+        ship_groups: Vec::new(),
+    })
+}

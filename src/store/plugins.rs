@@ -1,0 +1,105 @@
+//! Small things plugins need kept: their state under a name, their components as files.
+//!
+//! Must not know: what a plugin is; state and components are bytes here.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::store::disk::Tree;
+use crate::store::{Error, Store, pieces};
+
+impl Store {
+    /// Every plugin's state, by name.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn plugins(&self) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        let mut found = Vec::new();
+        for pair in self.disk.scan(Tree::Plugins, &[]) {
+            let (key, value) = pair?;
+            // Further pieces have a zero byte and a number behind the name, which no name has.
+            let Some(name) = key.strip_suffix(&[0]).and_then(|name| str::from_utf8(name).ok()) else { continue };
+            found.push((name.to_owned(), pieces::join(&self.disk, Tree::Plugins, &key, &value)?));
+        }
+        Ok(found)
+    }
+
+    /// Keeps a plugin's state; on disk when this returns.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn put_plugin(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        for write in pieces::put(Tree::Plugins, &plugin_key(name), bytes) {
+            self.disk.put(Tree::Plugins, &write.key, &write.value.unwrap_or_default())?;
+        }
+        self.disk.sync()
+    }
+
+    /// Forgets a plugin's state; on disk when this returns.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn remove_plugin(&self, name: &str) -> Result<(), Error> {
+        self.disk.remove(Tree::Plugins, &plugin_key(name))?;
+        self.disk.sync()
+    }
+
+    /// Keeps a component under its digest (hex); on disk when this returns.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn write_component(&self, sha256_hex: &str, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.component_path(sha256_hex)?;
+        let dir = self.disk.dir().join("plugins");
+        fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
+        write_whole(&path, bytes).map_err(Error::io("write", &path))
+    }
+
+    /// A component; `None` if it is not kept.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn read_component(&self, sha256_hex: &str) -> Result<Option<Vec<u8>>, Error> {
+        let path = self.component_path(sha256_hex)?;
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Io { what: "read", path, source }),
+        }
+    }
+
+    /// Forgets a component; nothing if it is not kept.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn remove_component(&self, sha256_hex: &str) -> Result<(), Error> {
+        let path = self.component_path(sha256_hex)?;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Io { what: "remove", path, source: error }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Digests become file names: nothing but hex may.
+    fn component_path(&self, sha256_hex: &str) -> Result<PathBuf, Error> {
+        if sha256_hex.len() != 64 || !sha256_hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(Error::Engine { what: "name a component", why: format!("{sha256_hex:?} is no SHA-256 in hex") });
+        }
+        Ok(self.disk.dir().join("plugins").join(format!("{sha256_hex}.wasm")))
+    }
+}
+
+/// A file is there whole or not at all: temporary name, sync, rename, sync of the folder.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+}
+
+fn plugin_key(name: &str) -> Vec<u8> {
+    [name.as_bytes(), &[0]].concat()
+}

@@ -1,0 +1,179 @@
+//! The killmails of one term, by killmail id: one, a sorted list of a few, or a bitmap of many. The only file naming roaring.
+//!
+//! Most terms are characters seen a few times: a bitmap for each would take three times the memory of all lists together.
+//!
+//! Must not know: what the term is, or what is behind an id.
+
+use roaring::RoaringBitmap;
+
+/// Above this a list becomes a bitmap.
+const FEW: usize = 256;
+
+/// Killmail ids, ascending and distinct.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Postings {
+    /// Exactly one: the commonest case.
+    One(u32),
+    /// A sorted list; may be empty.
+    Few(Vec<u32>),
+    /// A bitmap.
+    Many(Box<RoaringBitmap>),
+}
+
+impl Default for Postings {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
+
+impl Postings {
+    /// Adds an id; nothing if it is there.
+    pub fn insert(&mut self, id: u32) {
+        match self {
+            Self::One(one) if *one == id => {}
+            Self::One(one) => *self = Self::Few(if *one < id { vec![*one, id] } else { vec![id, *one] }),
+            Self::Few(ids) if ids.is_empty() => *self = Self::One(id),
+            Self::Few(ids) => {
+                if ids.last().is_some_and(|last| *last < id) {
+                    ids.push(id);
+                } else if let Err(at) = ids.binary_search(&id) {
+                    ids.insert(at, id);
+                }
+                if ids.len() > FEW {
+                    *self = Self::Many(Box::new(ids.iter().copied().collect()));
+                }
+            }
+            Self::Many(bitmap) => {
+                bitmap.insert(id);
+            }
+        }
+    }
+
+    /// Takes an id out.
+    pub fn remove(&mut self, id: u32) {
+        match self {
+            Self::One(one) if *one == id => *self = Self::default(),
+            Self::One(_) => {}
+            Self::Few(ids) => {
+                if let Ok(at) = ids.binary_search(&id) {
+                    ids.remove(at);
+                }
+            }
+            Self::Many(bitmap) => {
+                bitmap.remove(id);
+            }
+        }
+    }
+
+    /// How many ids.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::One(_) => 1,
+            Self::Few(ids) => ids.len() as u64,
+            Self::Many(bitmap) => bitmap.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::One(_) => false,
+            Self::Few(ids) => ids.is_empty(),
+            Self::Many(bitmap) => bitmap.is_empty(),
+        }
+    }
+
+    /// Whether the id is among them.
+    pub fn contains(&self, id: u32) -> bool {
+        match self {
+            Self::One(one) => *one == id,
+            Self::Few(ids) => ids.binary_search(&id).is_ok(),
+            Self::Many(bitmap) => bitmap.contains(id),
+        }
+    }
+
+    /// How many ids from `low` to `high`, both included.
+    pub fn count(&self, low: u32, high: u32) -> u64 {
+        match self {
+            Self::One(one) => u64::from((low..=high).contains(one)),
+            Self::Few(ids) => between(ids, low, high).len() as u64,
+            Self::Many(bitmap) if low <= high => bitmap.range_cardinality(low..=high),
+            Self::Many(_) => 0,
+        }
+    }
+
+    /// Appends the ids from `low` to `high`, both included, ascending.
+    pub fn gather(&self, low: u32, high: u32, out: &mut Vec<u32>) {
+        match self {
+            Self::One(one) => out.extend((low..=high).contains(one).then_some(*one)),
+            Self::Few(ids) => out.extend_from_slice(between(ids, low, high)),
+            Self::Many(bitmap) if low <= high => out.extend(bitmap.range(low..=high)),
+            Self::Many(_) => {}
+        }
+    }
+
+    /// Every id, ascending.
+    pub fn to_vec(&self) -> Vec<u32> {
+        let mut out = Vec::with_capacity(self.len() as usize);
+        self.gather(0, u32::MAX, &mut out);
+        out
+    }
+
+    /// The smallest and the greatest.
+    pub fn ends(&self) -> Option<(u32, u32)> {
+        match self {
+            Self::One(one) => Some((*one, *one)),
+            Self::Few(ids) => Some((*ids.first()?, *ids.last()?)),
+            Self::Many(bitmap) => Some((bitmap.min()?, bitmap.max()?)),
+        }
+    }
+
+    /// Memory behind the value itself, bytes, estimated.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::One(_) => 0,
+            Self::Few(ids) => ids.capacity() * 4 + 16,
+            Self::Many(bitmap) => bitmap.serialized_size() + 96,
+        }
+    }
+}
+
+fn between(ids: &[u32], low: u32, high: u32) -> &[u32] {
+    let from = ids.partition_point(|id| *id < low);
+    let to = ids.partition_point(|id| *id <= high);
+    ids.get(from..to).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn postings_are_a_set(ids in proptest::collection::vec(0u32..2_000, 0..700), gone in proptest::collection::vec(0u32..2_000, 0..300),
+                              low in 0u32..2_100, high in 0u32..2_100) {
+            let (mut postings, mut set) = (Postings::default(), BTreeSet::new());
+            for id in &ids {
+                postings.insert(*id);
+                set.insert(*id);
+            }
+            for id in &gone {
+                postings.remove(*id);
+                set.remove(id);
+            }
+            prop_assert_eq!(postings.to_vec(), set.iter().copied().collect::<Vec<_>>());
+            prop_assert_eq!((postings.len(), postings.is_empty()), (set.len() as u64, set.is_empty()));
+            prop_assert_eq!(postings.ends(), set.first().copied().zip(set.last().copied()));
+            let inside: Vec<u32> = set.iter().copied().filter(|id| (low..=high).contains(id)).collect();
+            let mut gathered = Vec::new();
+            postings.gather(low, high, &mut gathered);
+            prop_assert_eq!(postings.count(low, high), inside.len() as u64);
+            prop_assert_eq!(gathered, inside);
+            prop_assert!((0..2_000).all(|id| postings.contains(id) == set.contains(&id)));
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! History: killmails in the order of their ids, found through the bitmaps. Law 1 (select is accept) guards this file.
+//!
+//! Ids are taken a window at a time from the end where the answer begins, so that the newest fifty of a million cost fifty; between
+//! windows the lock is given back.
+//!
+//! Must not know: places of readers.
+
+use crate::domain::filter::{Filter, Interest};
+use crate::domain::term::{Kind, Term};
+use crate::store::index::Index;
+use crate::store::plan::{Plan, accepts, needs_facts};
+use crate::store::postings::Postings;
+use crate::store::{Error, Hit, Order, Query, Store, Totals};
+
+/// Ids taken in one window at least, and at most (a lock is held for one window).
+const WINDOW_MIN: u64 = 1024;
+const WINDOW_MAX: u64 = 65_536;
+
+/// What of the ids is still to be read; `None`: nothing.
+enum Range {
+    Unread,
+    Rest(Option<(u32, u32)>),
+}
+
+impl Store {
+    /// The killmails a query asks for, in its order.
+    ///
+    /// # Errors
+    /// The disk, when a role has to be looked up there.
+    pub fn select(&self, query: &Query<'_>) -> Result<Vec<Hit>, Error> {
+        let facts = needs_facts(query.filter, query.interest);
+        let (mut hits, mut range) = (Vec::new(), Range::Unread);
+        while hits.len() < query.limit {
+            let from = hits.len();
+            let more = self.window(query, &mut range, query.limit - from, &mut hits);
+            if facts {
+                self.keep_accepted(query.filter, query.interest, from, &mut hits)?;
+            }
+            if !more {
+                break;
+            }
+        }
+        Ok(hits)
+    }
+
+    /// How many killmails a query asks for; its limit and order do not matter.
+    ///
+    /// # Errors
+    /// The disk, when a role has to be looked up there.
+    pub fn count_matching(&self, query: &Query<'_>) -> Result<u64, Error> {
+        if let Some(count) = self.count_in_bitmaps(query) {
+            return Ok(count);
+        }
+        let query = Query { limit: usize::MAX, ..*query };
+        Ok(self.select(&query)?.len() as u64)
+    }
+
+    /// Sums over the killmails a query asks for; its limit and order do not matter.
+    ///
+    /// # Errors
+    /// The disk, when a role has to be looked up there.
+    pub fn totals(&self, query: &Query<'_>) -> Result<Totals, Error> {
+        let hits = self.select(&Query { limit: usize::MAX, ..*query })?;
+        let mut totals = Totals { killmails: hits.len() as u64, ..Totals::default() };
+        for hits in hits.chunks(WINDOW_MAX as usize) {
+            let memory = self.memory.read();
+            for row in hits.iter().filter_map(|hit| memory.index.rows.get(hit.seq)) {
+                totals.value += if row.value.is_nan() { 0.0 } else { row.value };
+                totals.first = Some(totals.first.map_or(row.time, |t| t.min(row.time)));
+                totals.last = Some(totals.last.map_or(row.time, |t| t.max(row.time)));
+            }
+        }
+        Ok(totals)
+    }
+
+    /// Killmails in a solar system at or after a time, unix seconds.
+    #[must_use]
+    pub fn system_count(&self, system: u32, since: i64) -> u64 {
+        let mut filter = Filter { since: Some(since), ..Filter::default() };
+        filter.set_ids(Kind::System, vec![system]);
+        let memory = self.memory.read();
+        let Some(postings) = memory.index.postings(Term { kind: Kind::System, id: system }) else { return 0 };
+        let plan = Plan::new(&memory.index, &filter, None);
+        count_times(&memory.index, &plan, postings, plan.bounds)
+    }
+
+    /// Takes the next window of a query; says whether there may be more.
+    fn window(&self, query: &Query<'_>, range: &mut Range, want: usize, hits: &mut Vec<Hit>) -> bool {
+        let memory = self.memory.read();
+        let index = &memory.index;
+        let plan = Plan::new(index, query.filter, query.interest);
+        let mut rest = match range {
+            Range::Unread => Some(narrowed(query, plan.bounds)),
+            Range::Rest(rest) => *rest,
+        };
+        let ids = take_window(&plan, index, query.order, &mut rest, want);
+        let high = rest.map(|(_, high)| high);
+        let low = rest.map(|(low, _)| low);
+        let upto = hits.len().saturating_add(want);
+        let mut test = |id: u32| {
+            if let Some((seq, _)) = index.row_of(id).filter(|(seq, row)| *seq <= query.head && plan.test.passes(row)) {
+                hits.push(Hit { seq, killmail_id: id });
+            }
+            hits.len() < upto
+        };
+        let full = match query.order {
+            Order::Newest => !ids.iter().rev().all(|id| test(*id)),
+            Order::Oldest => !ids.iter().all(|id| test(*id)),
+        };
+        if let (true, Some(last)) = (full, hits.last()) {
+            // More of this window may be wanted if facts take some of these out.
+            rest = match query.order {
+                Order::Newest => last.killmail_id.checked_sub(1).map(|to| (low.unwrap_or_else(|| ids[0]), to)),
+                Order::Oldest => last.killmail_id.checked_add(1).map(|from| (from, high.unwrap_or_else(|| ids[ids.len() - 1]))),
+            };
+        }
+        *range = Range::Rest(rest);
+        rest.is_some_and(|(low, high)| low <= high)
+    }
+
+    /// Takes out the hits whose facts are not asked for.
+    fn keep_accepted(&self, filter: &Filter, interest: Option<&Interest>, from: usize, hits: &mut Vec<Hit>) -> Result<(), Error> {
+        let candidates = hits.split_off(from);
+        for hit in candidates {
+            if self.with_facts(hit.seq, |facts| accepts(filter, interest, facts))?.unwrap_or(false) {
+                hits.push(hit);
+            }
+        }
+        Ok(())
+    }
+
+    /// The count where bitmaps alone can tell: one term or none, and nothing but time restricting.
+    fn count_in_bitmaps(&self, query: &Query<'_>) -> Option<u64> {
+        if needs_facts(query.filter, query.interest) {
+            return None;
+        }
+        let memory = self.memory.read();
+        let plan = Plan::new(&memory.index, query.filter, query.interest);
+        let postings = match plan.groups() {
+            [] => memory.index.all(),
+            [group] => group.single()?,
+            _ => return None,
+        };
+        if plan.test.beyond_time || query.head < memory.index.head() {
+            return None;
+        }
+        Some(count_times(&memory.index, &plan, postings, narrowed(query, plan.bounds)))
+    }
+}
+
+/// Counts by bitmap what is surely in the window of time, and tests the few at its edges.
+fn count_times(index: &Index, plan: &Plan<'_>, postings: &Postings, (low, high): (u32, u32)) -> u64 {
+    if low > high {
+        return 0;
+    }
+    let sure_low = if plan.test.since == i64::MIN { low } else { index.hours.surely_since(plan.test.since).saturating_add(1).max(low) };
+    let sure_until = if plan.test.until == i64::MAX { None } else { index.hours.surely_until(plan.test.until) };
+    let sure_high = sure_until.map_or(high, |bound| bound.saturating_sub(1).min(high));
+    let exact = |low: u32, high: u32| {
+        let mut ids = Vec::new();
+        postings.gather(low, high, &mut ids);
+        ids.into_iter().filter_map(|id| index.row_of(id)).filter(|(_, row)| plan.test.passes(row)).count() as u64
+    };
+    if sure_low > sure_high {
+        return exact(low, high);
+    }
+    let below = if low < sure_low { exact(low, sure_low - 1) } else { 0 };
+    let above = if sure_high < high { exact(sure_high + 1, high) } else { 0 };
+    below + postings.count(sure_low, sure_high) + above
+}
+
+/// The bounds of a plan within what the query asks for; nothing if the first is greater.
+fn narrowed(query: &Query<'_>, (low, high): (u32, u32)) -> (u32, u32) {
+    let (mut low, mut high) = (i64::from(low), i64::from(high));
+    let bounds = [query.below, query.after.filter(|_| query.order == Order::Newest)];
+    for bound in bounds.into_iter().flatten() {
+        high = high.min(i64::from(bound) - 1);
+    }
+    if let (Order::Oldest, Some(after)) = (query.order, query.after) {
+        low = low.max(i64::from(after) + 1);
+    }
+    u32::try_from(low).ok().zip(u32::try_from(high).ok()).unwrap_or((1, 0))
+}
+
+/// Takes ids from the end of the range where the answer begins, about as many as are wanted, and moves the range behind them.
+fn take_window(plan: &Plan<'_>, index: &Index, order: Order, range: &mut Option<(u32, u32)>, want: usize) -> Vec<u32> {
+    let aim = (want as u64).saturating_mul(2).clamp(WINDOW_MIN, WINDOW_MAX);
+    let mut scale = 1;
+    while let Some((low, high)) = range.filter(|(low, high)| low <= high) {
+        let (from, to) = window_of(plan, index, order, (low, high), aim, scale);
+        let rest = match order {
+            Order::Newest => from.checked_sub(1).map(|high| (low, high)),
+            Order::Oldest => to.checked_add(1).map(|low| (low, high)),
+        };
+        *range = rest.filter(|(low, high)| low <= high);
+        let ids = plan.gather(index, from, to);
+        if !ids.is_empty() {
+            return ids;
+        }
+        // Ids come in runs with wide gaps between them: a gap must not be crossed in small steps.
+        scale *= 4;
+    }
+    *range = None;
+    Vec::new()
+}
+
+/// The part of a range of ids, at the end where the answer begins, that should hold `aim` of them.
+fn window_of(plan: &Plan<'_>, index: &Index, order: Order, (low, high): (u32, u32), aim: u64, scale: u64) -> (u32, u32) {
+    let count = plan.count(index, low, high);
+    if count <= aim {
+        return (low, high);
+    }
+    // Bounds may reach far beyond the ids there are.
+    let (first, last) = index.all().ends().unwrap_or((low, high));
+    let (low_id, high_id) = (low.max(first), high.min(last));
+    let span = u64::from(high_id.saturating_sub(low_id)) + 1;
+    let width = (span.saturating_mul(aim) / count).saturating_mul(scale).clamp(1, u64::from(u32::MAX)) as u32;
+    match order {
+        Order::Newest => (low.max(high_id.saturating_sub(width)), high),
+        Order::Oldest => (low, high.min(low_id.saturating_add(width))),
+    }
+}

@@ -1,0 +1,27 @@
+//! How much room is left on the disk.
+//!
+//! Must not know: what the room is for.
+
+use std::ffi::CString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Bytes a user without privileges may still write where this folder is.
+///
+/// # Errors
+/// The folder is not there, or the system does not tell.
+#[expect(unsafe_code, reason = "statvfs has no safe form in the standard library")]
+pub fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let path = CString::new(dir.as_os_str().as_bytes())?;
+    let mut answer = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path ends with a zero byte, and the answer is read only after the call filled it.
+    let answer = unsafe {
+        if libc::statvfs(path.as_ptr(), answer.as_mut_ptr()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        answer.assume_init()
+    };
+    Ok(answer.f_bavail * answer.f_frsize)
+}

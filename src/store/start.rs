@@ -1,0 +1,172 @@
+//! Opening: the engine, the store's own numbers, the index from a snapshot or the log, and the proof that they fit together.
+//!
+//! Law 3 (prefix) guards this file: after any cut what is found is a prefix of what was published, with all that was acknowledged.
+//!
+//! Must not know: what the store is opened for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::domain::id::{Epoch, Seq};
+use crate::store::append::{NUMBERS_KEY, Numbers, Writer};
+use crate::store::dictionary::{CURRENT, Dictionaries, EMBEDDED};
+use crate::store::disk::{Disk, Tree, Write};
+use crate::store::index::Index;
+use crate::store::log;
+use crate::store::memory::Memory;
+use crate::store::plugins::write_whole;
+use crate::store::record::Codec;
+use crate::store::refused::Ring;
+use crate::store::rows::Row;
+use crate::store::tail::Tail;
+use crate::store::{Config, Error, Hit, Store, pieces};
+
+/// The newest arrangement of trees and keys this code knows.
+const SCHEMA: u32 = 1;
+const SCHEMA_KEY: &[u8] = b"schema";
+const EPOCH_KEY: &[u8] = b"epoch";
+const HOLES_KEY: &[u8] = b"holes";
+const DICTIONARY_PREFIX: &[u8] = b"dict/";
+/// The newest entries whose records are read and checked at every start.
+const CHECKED: u64 = 10_000;
+
+impl Store {
+    /// Opens the store of a data folder, or makes one.
+    ///
+    /// # Errors
+    /// `InUse`, `TooNew`, `Damaged` with the command that mends it, or what the system says.
+    pub fn open(config: Config) -> Result<Arc<Self>, Error> {
+        let disk = Disk::open(&config.dir, config.cache_bytes)?;
+        let epoch = identity(&disk)?;
+        let codec = Codec::new(dictionaries(&disk)?);
+        let numbers = numbers(&disk)?;
+        let index = build(&disk, &numbers)?;
+        let memory = Memory { index, tail: Tail::new(config.tail_entries, config.tail_bytes) };
+        let refused = Mutex::new(Ring::load(&disk)?);
+        let store = Self {
+            config,
+            epoch,
+            disk,
+            codec,
+            memory: Arc::new(RwLock::new(memory)),
+            writer: Mutex::new(Writer::new(numbers)),
+            refused,
+            revised: AtomicU64::new(numbers.rev),
+            conflicts: AtomicU64::new(numbers.conflicts),
+        };
+        store.check_newest()?;
+        Ok(Arc::new(store))
+    }
+
+    /// The newest entries must have whole records; they fill the tail on the way.
+    fn check_newest(&self) -> Result<(), Error> {
+        let head = self.head().0;
+        for seq in (head.saturating_sub(CHECKED) + 1..=head).map(Seq) {
+            let row = self.memory.read().index.rows.get(seq).copied();
+            let Some(row) = row else { continue };
+            let entry = self.read(Hit { seq, killmail_id: row.killmail_id })?;
+            let mut gone = Vec::new();
+            self.memory.write().tail.push(entry, row.weight, &mut gone);
+        }
+        Ok(())
+    }
+}
+
+/// The epoch; a folder without one is a new store.
+fn identity(disk: &Disk) -> Result<Epoch, Error> {
+    if let Some(schema) = disk.get(Tree::Meta, SCHEMA_KEY)? {
+        let found = schema.as_array().copied().map(u32::from_le_bytes).ok_or_else(|| disk.damaged("the schema number"))?;
+        if found > SCHEMA {
+            return Err(Error::TooNew { found, known: SCHEMA });
+        }
+        let epoch = disk.get(Tree::Meta, EPOCH_KEY)?.ok_or_else(|| disk.damaged("the store's identity is missing"))?;
+        return epoch.as_array().copied().map(|b| Epoch(u64::from_le_bytes(b))).ok_or_else(|| disk.damaged("the store's identity"));
+    }
+    if disk.scan(Tree::Records, &[]).next().is_some() {
+        return Err(disk.damaged("there are records, but the store's own numbers are missing"));
+    }
+    let epoch = getrandom::u64().map_err(|e| Error::Engine { what: "make an identity for the store", why: e.to_string() })?;
+    let meta = |key: &[u8], value: Vec<u8>| Write { tree: Tree::Meta, key: key.to_vec(), value: Some(value) };
+    let numbers = Numbers::default().to_bytes();
+    disk.commit(vec![
+        meta(SCHEMA_KEY, SCHEMA.to_le_bytes().to_vec()),
+        meta(EPOCH_KEY, epoch.to_le_bytes().to_vec()),
+        meta(NUMBERS_KEY, numbers),
+    ])?;
+    Ok(Epoch(epoch))
+}
+
+/// The dictionaries this store was written with; the embedded one joins them, in `meta` and as a file beside the store.
+fn dictionaries(disk: &Disk) -> Result<Dictionaries, Error> {
+    let mut known = BTreeMap::new();
+    for number in 1..=u8::MAX {
+        let Some(bytes) = pieces::get(disk, Tree::Meta, &dictionary_key(number))? else { break };
+        known.insert(number, bytes);
+    }
+    if !known.contains_key(&CURRENT) {
+        let path = disk.dir().join(format!("dictionary-{CURRENT}.bin"));
+        write_whole(&path, EMBEDDED).map_err(Error::io("write", &path))?;
+        disk.commit(pieces::put(Tree::Meta, &dictionary_key(CURRENT), EMBEDDED))?;
+        known.insert(CURRENT, EMBEDDED.to_vec());
+    }
+    Ok(Dictionaries::new(known))
+}
+
+fn dictionary_key(number: u8) -> Vec<u8> {
+    [DICTIONARY_PREFIX, &[number]].concat()
+}
+
+fn numbers(disk: &Disk) -> Result<Numbers, Error> {
+    let bytes = disk.get(Tree::Meta, NUMBERS_KEY)?.ok_or_else(|| disk.damaged("the store's own numbers are missing"))?;
+    Numbers::from_bytes(&bytes).ok_or_else(|| disk.damaged("the store's own numbers"))
+}
+
+/// Ranges of numbers known to be lost, first and last.
+fn holes(disk: &Disk) -> Result<Vec<(u64, u64)>, Error> {
+    let bytes = pieces::get(disk, Tree::Meta, HOLES_KEY)?.unwrap_or_default();
+    let (numbers, []) = bytes.as_chunks::<8>() else { return Err(disk.damaged("the list of holes")) };
+    let (pairs, []) = numbers.as_chunks::<2>() else { return Err(disk.damaged("the list of holes")) };
+    Ok(pairs.iter().map(|[first, last]| (u64::from_le_bytes(*first), u64::from_le_bytes(*last))).collect())
+}
+
+fn build(disk: &Disk, numbers: &Numbers) -> Result<Index, Error> {
+    let mut index = Index::default();
+    replay(disk, &mut index, numbers)?;
+    if index.count() != numbers.count {
+        return Err(disk.damaged(format!("{} killmails are in the log, {} were counted", index.count(), numbers.count)));
+    }
+    Ok(index)
+}
+
+/// Takes in what the log holds behind the index's head: every number up to the last, but for known holes.
+fn replay(disk: &Disk, index: &mut Index, numbers: &Numbers) -> Result<(), Error> {
+    let holes = holes(disk)?;
+    let in_hole = |first: u64, last: u64| holes.iter().any(|(from, to)| *from <= first && last <= *to);
+    let missing = |first: u64, last: u64| Err(disk.damaged(format!("log entries {first} to {last} are missing")));
+    for pair in disk.scan(Tree::Log, &(index.head().0 + 1).to_be_bytes()) {
+        let (key, value) = pair?;
+        // Keys of further pieces are longer.
+        let Some(seq) = key.as_array().copied().map(u64::from_be_bytes) else { continue };
+        let next = index.head().0 + 1;
+        if seq != next && !in_hole(next, seq - 1) {
+            return missing(next, seq - 1);
+        }
+        let bytes = pieces::join(disk, Tree::Log, &key, &value)?;
+        let line = log::decode(&bytes).map_err(|_| disk.damaged(format!("log entry {seq}")))?;
+        index.insert(Seq(seq), Row::new(&line), &line.facts);
+    }
+    let next = index.head().0 + 1;
+    if next <= numbers.head {
+        if !in_hole(next, numbers.head) {
+            return missing(next, numbers.head);
+        }
+        index.skip_to(Seq(numbers.head));
+    }
+    if index.head().0 > numbers.head {
+        return Err(disk.damaged(format!("the log ends at {}, {} numbers were given out", index.head(), numbers.head)));
+    }
+    Ok(())
+}
