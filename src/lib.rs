@@ -9,3 +9,4 @@ pub mod sample;
 pub mod store;
 pub mod tasks;
 pub mod universe;
+pub mod wire;

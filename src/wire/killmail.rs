@@ -1,0 +1,220 @@
+//! The one JSON form of a killmail, for every door: ESI's and zKillboard's names beside those WandererKills' clients read.
+//!
+//! Both spellings of the time, the system and the ISK values; no nulls; what the source did not say is left out, but for the members of
+//! `zkb` clients rely on, which then are named in `zkb.absent`.
+//!
+//! Must not know: who asked, what a plugin may add (annotations are spliced in, already JSON).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use crate::domain::entry::Entry;
+use crate::domain::killmail::{Attacker, Extra, Item, Killmail, Position, Victim};
+use crate::domain::zkb::Zkb;
+use crate::universe;
+use crate::wire::keys;
+use crate::wire::text::Text;
+use crate::wire::time;
+
+static ENCODINGS: AtomicU64 = AtomicU64::new(0);
+
+/// How many killmails were encoded since the program started.
+#[must_use]
+pub fn encodings() -> u64 {
+    ENCODINGS.load(Ordering::Relaxed)
+}
+
+/// The JSON of an entry, encoded by whoever needs it first and shared from then on.
+#[must_use]
+pub fn json(entry: &Entry) -> Bytes {
+    entry.json.get_or_init(|| encode(&entry.killmail)).clone()
+}
+
+/// Encodes a killmail.
+#[must_use]
+pub fn encode(killmail: &Killmail) -> Bytes {
+    ENCODINGS.fetch_add(1, Ordering::Relaxed);
+    let items = killmail.victim.items.as_ref().map_or(0, Vec::len);
+    let mut out = Text::with_capacity(1_200 + 260 * killmail.attackers.len() + 96 * items);
+    write_killmail(&mut out, killmail);
+    out.done()
+}
+
+/// Puts what plugins said beside an encoded killmail: `"enriched":{"<plugin>":{..}}`. Each annotation is a JSON object already.
+#[must_use]
+pub fn with_annotations(json: &Bytes, annotations: &[(String, Arc<str>)]) -> Bytes {
+    let Some(open) = json.strip_suffix(b"}").filter(|_| !annotations.is_empty()) else { return json.clone() };
+    let mut out = Text::with_capacity(json.len() + annotations.iter().map(|(name, said)| name.len() + said.len() + 8).sum::<usize>() + 16);
+    out.raw(open);
+    out.key("enriched");
+    out.open(b'{');
+    for (name, said) in annotations {
+        out.key(name);
+        out.raw(said.as_bytes());
+    }
+    out.close(b'}');
+    out.close(b'}');
+    out.done()
+}
+
+fn write_killmail(out: &mut Text, killmail: &Killmail) {
+    let when = time::iso_seconds(killmail.time);
+    let zkb = killmail.zkb.as_ref();
+    let hash = killmail.hash.as_ref().or_else(|| zkb?.hash.as_ref());
+    out.open(b'{');
+    out.field("killmail_id", &killmail.killmail_id);
+    out.field("kill_time", &when);
+    out.field("killmail_time", &when);
+    out.field("system_id", &killmail.solar_system_id);
+    out.field("solar_system_id", &killmail.solar_system_id);
+    out.known("solar_system_name", universe::system(killmail.solar_system_id).map(|system| system.name).as_ref());
+    out.known("killmail_hash", hash);
+    out.known("war_id", killmail.war_id.as_ref());
+    out.known("moon_id", killmail.moon_id.as_ref());
+    write_victim(out, &killmail.victim);
+    out.key("attackers");
+    out.open(b'[');
+    killmail.attackers.iter().for_each(|attacker| write_attacker(out, attacker));
+    out.close(b']');
+    write_zkb(out, zkb, hash);
+    out.field("attacker_count", &killmail.attackers.len());
+    out.field("total_value", &zkb.and_then(|z| z.total_value).filter(|v| v.is_finite()).unwrap_or(0.0));
+    out.field("npc", &zkb.and_then(|z| z.npc).unwrap_or(false));
+    out.fields(&killmail.extra, keys::KILLMAIL);
+    out.close(b'}');
+}
+
+fn write_victim(out: &mut Text, victim: &Victim) {
+    out.key("victim");
+    out.open(b'{');
+    out.known("character_id", victim.character_id.as_ref());
+    out.known("corporation_id", victim.corporation_id.as_ref());
+    out.known("alliance_id", victim.alliance_id.as_ref());
+    out.known("faction_id", victim.faction_id.as_ref());
+    write_type(out, "ship_type_id", "ship_name", victim.ship_type_id);
+    out.field("damage_taken", &victim.damage_taken);
+    write_position(out, victim.position.as_ref(), &victim.extra);
+    if let Some(items) = &victim.items {
+        write_items(out, items);
+    }
+    out.fields(&victim.extra, keys::VICTIM);
+    out.close(b'}');
+}
+
+fn write_type(out: &mut Text, id_key: &str, name_key: &str, id: Option<u32>) {
+    if let Some(id) = id {
+        out.field(id_key, &id);
+        out.known(name_key, universe::type_name(id).as_ref());
+    }
+}
+
+/// The position with whatever else the source put into it; one that lacks an axis is all rest.
+fn write_position(out: &mut Text, position: Option<&Position>, extra: &Extra) {
+    let rest = extra.get(keys::POSITION_REST).and_then(|rest| rest.as_object());
+    if position.is_none() && rest.is_none() {
+        return;
+    }
+    out.key("position");
+    out.open(b'{');
+    if let Some(Position { x, y, z }) = position {
+        out.field("x", &finite(*x));
+        out.field("y", &finite(*y));
+        out.field("z", &finite(*z));
+    }
+    if let Some(rest) = rest {
+        out.fields(rest, if position.is_some() { keys::POSITION } else { &[] });
+    }
+    out.close(b'}');
+}
+
+fn write_attacker(out: &mut Text, attacker: &Attacker) {
+    out.open(b'{');
+    out.known("character_id", attacker.character_id.as_ref());
+    out.known("corporation_id", attacker.corporation_id.as_ref());
+    out.known("alliance_id", attacker.alliance_id.as_ref());
+    out.known("faction_id", attacker.faction_id.as_ref());
+    write_type(out, "ship_type_id", "ship_name", attacker.ship_type_id);
+    write_type(out, "weapon_type_id", "weapon_name", attacker.weapon_type_id);
+    out.field("damage_done", &attacker.damage_done);
+    out.field("final_blow", &attacker.final_blow);
+    out.field("security_status", &finite(attacker.security_status));
+    out.fields(&attacker.extra, keys::ATTACKER);
+    out.close(b'}');
+}
+
+fn write_items(out: &mut Text, items: &[Item]) {
+    out.key("items");
+    out.open(b'[');
+    for item in items {
+        out.open(b'{');
+        out.field("item_type_id", &item.item_type_id);
+        out.field("flag", &item.flag);
+        out.field("singleton", &item.singleton);
+        out.known("quantity_dropped", item.quantity_dropped.as_ref());
+        out.known("quantity_destroyed", item.quantity_destroyed.as_ref());
+        if let Some(inside) = &item.items {
+            write_items(out, inside);
+        }
+        out.fields(&item.extra, keys::ITEM);
+        out.close(b'}');
+    }
+    out.close(b']');
+}
+
+fn write_zkb(out: &mut Text, zkb: Option<&Zkb>, hash: Option<&String>) {
+    let nothing = Zkb::default();
+    let zkb = zkb.unwrap_or(&nothing);
+    out.key("zkb");
+    out.open(b'{');
+    out.known("hash", zkb.hash.as_ref().or(hash));
+    out.known("locationID", zkb.location_id.as_ref());
+    out.known("location_id", zkb.location_id.as_ref());
+    write_value(out, "fittedValue", "fitted_value", zkb.fitted_value);
+    write_value(out, "droppedValue", "dropped_value", zkb.dropped_value);
+    write_value(out, "destroyedValue", "destroyed_value", zkb.destroyed_value);
+    write_value(out, "totalValue", "total_value", Some(zkb.total_value.map_or(0.0, finite)));
+    out.field("points", &zkb.points.unwrap_or(0));
+    out.field("npc", &zkb.npc.unwrap_or(false));
+    out.field("solo", &zkb.solo.unwrap_or(false));
+    out.field("awox", &zkb.awox.unwrap_or(false));
+    out.field("labels", zkb.labels.as_deref().unwrap_or_default());
+    out.known("attackerCount", zkb.attacker_count.as_ref());
+    out.known("href", zkb.href.as_ref());
+    out.fields(&zkb.extra, keys::ZKB);
+    write_absent(out, zkb);
+    out.close(b'}');
+}
+
+fn write_value(out: &mut Text, camel: &str, snake: &str, value: Option<f64>) {
+    if let Some(value) = value.filter(|v| v.is_finite()) {
+        out.field(camel, &value);
+        out.field(snake, &value);
+    }
+}
+
+/// Names the members that are there only because clients need them there.
+fn write_absent(out: &mut Text, zkb: &Zkb) {
+    let said = [
+        ("totalValue", zkb.total_value.is_some()),
+        ("points", zkb.points.is_some()),
+        ("npc", zkb.npc.is_some()),
+        ("solo", zkb.solo.is_some()),
+        ("awox", zkb.awox.is_some()),
+        ("labels", zkb.labels.is_some()),
+    ];
+    let absent: Vec<_> = said.iter().filter(|(_, said)| !said).map(|(name, _)| *name).collect();
+    if !absent.is_empty() {
+        out.field("absent", &absent);
+    }
+}
+
+/// JSON has no word for what is not finite; no source can send it either.
+const fn finite(value: f64) -> f64 {
+    if value.is_finite() { value } else { 0.0 }
+}
+
+#[cfg(test)]
+#[path = "killmail_tests.rs"]
+mod tests;

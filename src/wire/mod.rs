@@ -1,0 +1,13 @@
+//! JSON in and out: upstream documents become killmails, killmails become the one form every door sends, questions become filters.
+//!
+//! Must not know: which door asks, how bytes travel, where killmails are kept.
+
+pub mod body;
+pub mod keys;
+pub mod killmail;
+pub mod number;
+pub mod package;
+pub mod reason;
+pub mod text;
+pub mod time;
+pub mod zkb;

@@ -1,0 +1,235 @@
+//! One upstream document, of any form in use, becomes a killmail, or a reference to one whose body must be fetched, or is refused.
+//!
+//! Forms: bare ESI bodies, EVE Ref lines, zKillboard's websocket and REST rows, our own; R2Z2 documents (`esi` beside `zkb`); RedisQ
+//! packages with and without `killmail`; raw days. CREST's and zKillboard's of 2013 are known and refused, never mangled.
+//!
+//! Must not know: where a document came from, what becomes of refused ones.
+
+use std::fmt;
+use std::ops::ControlFlow;
+
+use serde::Deserializer;
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::domain::killmail::{Extra, Killmail};
+use crate::domain::zkb::Zkb;
+use crate::wire::body;
+use crate::wire::number::{integer, shown};
+use crate::wire::reason::{Flaw, Reason};
+use crate::wire::zkb;
+
+/// No document is larger than this, bytes: ten times the largest killmail there ever was.
+pub const DOCUMENT_MAX_BYTES: usize = 8 << 20;
+
+/// What a document carries. Exactly one of `killmail` and `reference` is there.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Package {
+    /// The killmail, where the document has its body.
+    pub killmail: Option<Killmail>,
+    /// What is known of a killmail whose body the document lacks.
+    pub reference: Option<Reference>,
+    /// When the source published it, unix seconds.
+    pub uploaded_at: Option<i64>,
+    /// The source's own number of the document.
+    pub sequence: Option<u64>,
+    /// An older document that was rewritten and should be read again.
+    pub sequence_updated: Option<u64>,
+}
+
+/// A killmail by name only.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reference {
+    /// Which killmail.
+    pub killmail_id: u32,
+    /// ESI's key to its body.
+    pub hash: String,
+    /// What zKillboard knows of it.
+    pub zkb: Option<Zkb>,
+}
+
+/// A document that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {message}")]
+pub struct Refused {
+    /// The word.
+    pub reason: Reason,
+    /// What exactly is wrong.
+    pub message: String,
+    /// The killmail it names, if it names one, as it names it.
+    pub killmail_id: Option<u64>,
+}
+
+/// Reads one document.
+///
+/// # Errors
+/// Why it is refused. Any bytes are answered, none can hurt.
+pub fn parse(document: &[u8]) -> Result<Package, Refused> {
+    let refused = |flaw: Box<Flaw>, killmail_id| Refused { reason: flaw.reason, message: flaw.message, killmail_id };
+    if document.len() > DOCUMENT_MAX_BYTES {
+        let message = format!("{} bytes, more than {DOCUMENT_MAX_BYTES}", document.len());
+        return Err(refused(Flaw::new(Reason::TooLarge, message), None));
+    }
+    match serde_json::from_slice(document) {
+        Ok(Value::Object(fields)) => {
+            let named = named_id(&fields);
+            read(fields).map_err(|flaw| refused(flaw, named))
+        }
+        Ok(other) => Err(refused(Flaw::new(Reason::NotAnObject, format!("the document is {}", shown(&other))), None)),
+        Err(error) => Err(refused(Flaw::new(Reason::MalformedJson, error.to_string()), None)),
+    }
+}
+
+/// Reads a raw day: one object, killmail id to body. Calls `each` with the key and what came of the body, in the order of the file,
+/// until it breaks.
+///
+/// # Errors
+/// The text is no JSON object, or is cut off; what was read before was handed over.
+pub fn parse_day(day: &[u8], each: impl FnMut(&str, Result<Package, Refused>) -> ControlFlow<()>) -> Result<(), Refused> {
+    let mut reader = serde_json::Deserializer::from_slice(day);
+    reader.deserialize_map(Day(each)).map_err(|error| Refused {
+        reason: Reason::MalformedJson,
+        message: error.to_string(),
+        killmail_id: None,
+    })
+}
+
+struct Day<F>(F);
+
+impl<'de, F: FnMut(&str, Result<Package, Refused>) -> ControlFlow<()>> Visitor<'de> for Day<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of killmails by id")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            let body: &RawValue = map.next_value()?;
+            if (self.0)(&key, parse_named(&key, body.get().as_bytes())).is_break() {
+                while map.next_entry::<IgnoredAny, IgnoredAny>().map_err(A::Error::custom)?.is_some() {}
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn parse_named(key: &str, body: &[u8]) -> Result<Package, Refused> {
+    let package = parse(body)?;
+    let named = package.killmail.as_ref().map(|k| k.killmail_id).or(package.reference.as_ref().map(|r| r.killmail_id));
+    if named.map(|id| id.to_string()).as_deref() == Some(key) {
+        return Ok(package);
+    }
+    let message = format!("filed under {}", shown(&Value::from(key)));
+    Err(Refused { reason: Reason::IdMismatch, message, killmail_id: named.map(u64::from) })
+}
+
+/// The killmail a document is about, for the pile of the refused: the first place that names one.
+fn named_id(fields: &Map<String, Value>) -> Option<u64> {
+    let inner = ["package", "killmail", "esi"].into_iter().find_map(|key| fields.get(key).and_then(Value::as_object));
+    let number = |fields: &Map<String, Value>| {
+        ["killmail_id", "killID"].into_iter().find_map(|key| fields.get(key).and_then(integer)).and_then(|n| u64::try_from(n).ok())
+    };
+    number(fields).or_else(|| inner.and_then(named_id))
+}
+
+fn read(mut fields: Map<String, Value>) -> Result<Package, Box<Flaw>> {
+    match fields.remove("package") {
+        Some(Value::Null) => return Err(Flaw::new(Reason::NoPackage, "the package is null: nothing happened")),
+        Some(Value::Object(package)) => return read_enveloped(package, "killmail"),
+        Some(other) => drop(fields.insert("package".to_owned(), other)),
+        None => {}
+    }
+    if fields.contains_key("esi") {
+        return read_enveloped(fields, "esi");
+    }
+    if fields.get("killmail").is_some_and(Value::is_object) {
+        return read_enveloped(fields, "killmail");
+    }
+    refuse_legacy(&fields)?;
+    let no_body = ["victim", "attackers"].into_iter().all(|part| fields.get(part).is_none_or(Value::is_null));
+    if no_body && fields.contains_key("zkb") {
+        return read_enveloped(fields, "killmail");
+    }
+    Ok(Package { killmail: Some(body::read(fields)?), ..Package::default() })
+}
+
+/// What stands around a body.
+#[derive(Default)]
+struct Envelope {
+    id: Option<Value>,
+    hash: Option<String>,
+    zkb: Option<Zkb>,
+    body: Option<Value>,
+    extra: Extra,
+    package: Package,
+}
+
+/// A body under the key `inside`, with its id, hash and zkb block beside it.
+fn read_enveloped(fields: Map<String, Value>, inside: &str) -> Result<Package, Box<Flaw>> {
+    let mut envelope = Envelope::default();
+    for (name, value) in fields {
+        match name.as_str() {
+            name if name == inside => envelope.body = Some(value),
+            _ if value.is_null() => {}
+            "killmail_id" | "killID" => envelope.id = Some(value),
+            "hash" | "killmail_hash" => envelope.hash = value.as_str().map(str::to_owned),
+            "zkb" => envelope.zkb = zkb::read(value)?,
+            "uploaded_at" => envelope.package.uploaded_at = integer(&value).and_then(|n| i64::try_from(n).ok()),
+            "sequence_id" => envelope.package.sequence = integer(&value).and_then(|n| u64::try_from(n).ok()),
+            "sequence_updated" => envelope.package.sequence_updated = integer(&value).and_then(|n| u64::try_from(n).ok()),
+            _ => body::keep(&mut envelope.extra, name, value),
+        }
+    }
+    match envelope.body.take() {
+        Some(Value::Object(fields)) => open(envelope, fields),
+        None | Some(Value::Null) if inside == "esi" => Err(Flaw::new(Reason::Placeholder, "the document holds no killmail")),
+        None | Some(Value::Null) => refer(envelope),
+        Some(other) => Err(Flaw::new(Reason::MissingFields, format!("{inside} is no object: {}", shown(&other)))),
+    }
+}
+
+fn open(envelope: Envelope, fields: Map<String, Value>) -> Result<Package, Box<Flaw>> {
+    refuse_legacy(&fields)?;
+    let Envelope { id, hash, zkb, extra, mut package, .. } = envelope;
+    let mut killmail = body::read(fields)?;
+    if let Some(id) = id
+        && body::named(&id, "the envelope's killmail_id", Reason::InvalidKillmailId)? != killmail.killmail_id
+    {
+        let message = format!("the envelope names {}, the body {}", shown(&id), killmail.killmail_id);
+        return Err(Flaw::new(Reason::IdMismatch, message));
+    }
+    body::take_up(&mut killmail, hash, zkb, extra);
+    package.killmail = Some(killmail);
+    Ok(package)
+}
+
+fn refer(envelope: Envelope) -> Result<Package, Box<Flaw>> {
+    let Envelope { id, hash, zkb, mut package, .. } = envelope;
+    let id = id.ok_or_else(|| Flaw::new(Reason::MissingFields, "Missing required fields: killmail_id"))?;
+    let killmail_id = body::named(&id, "killmail_id", Reason::InvalidKillmailId)?;
+    let hash = hash.or_else(|| zkb.as_ref()?.hash.clone()).filter(|hash| !hash.is_empty());
+    let hash = hash.ok_or_else(|| Flaw::new(Reason::MissingHash, "neither a body nor the hash to fetch it with"))?;
+    package.reference = Some(Reference { killmail_id, hash, zkb });
+    Ok(package)
+}
+
+/// Forms of old that only look like killmails.
+fn refuse_legacy(fields: &Map<String, Value>) -> Result<(), Box<Flaw>> {
+    if fields.contains_key("killmail_id") {
+        return Ok(());
+    }
+    if fields.contains_key("solarSystem") {
+        return Err(Flaw::new(Reason::LegacyCrest, "a CREST killmail; ask ESI for this one by its id and hash"));
+    }
+    if fields.contains_key("solarSystemID") || (fields.contains_key("killID") && fields.contains_key("killTime")) {
+        return Err(Flaw::new(Reason::Legacy2013, "zKillboard's form of 2013; ask ESI for this one by its id and hash"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "package_tests.rs"]
+mod tests;

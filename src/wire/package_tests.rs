@@ -1,0 +1,346 @@
+//! Every document of the world outside: real files come back field by field, old forms are refused, rubbish hurts nobody.
+//!
+//! Must not know: how the canonical form looks beyond the names it keeps.
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::domain::sameness::{Sameness, merge};
+use crate::sample;
+use crate::wire::killmail::encode;
+use crate::wire::time;
+
+/// The folder of real killmails, where there is one.
+fn real() -> Option<PathBuf> {
+    let named = env::var_os("KILLSTREAM_DATA").map(PathBuf::from);
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+    [named, Some(beside)].into_iter().flatten().map(|folder| folder.join("killmails")).find(|folder| folder.is_dir())
+}
+
+fn lines(file: &str) -> Option<Vec<Vec<u8>>> {
+    let Some(folder) = real() else {
+        eprintln!("NO REAL DATA HERE: {file} is not read; set KILLSTREAM_DATA to the folder of real data");
+        return None;
+    };
+    let bytes = fs::read(folder.join(file)).expect("the data folder is complete");
+    let bytes = if file.ends_with(".zst") { zstd::decode_all(bytes.as_slice()).expect("whole") } else { bytes };
+    eprintln!("reading {}", folder.join(file).display());
+    Some(bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect())
+}
+
+/// Whether everything in `given` is in `found`, under its name, with its value: nulls aside, numbers by value, times by moment.
+fn given_back(given: &Value, found: Option<&Value>, path: &str) {
+    match (given, found) {
+        (Value::Null, _) => {}
+        (Value::Object(given), Some(Value::Object(found))) => {
+            given.iter().for_each(|(name, value)| given_back(value, found.get(name), &format!("{path}.{name}")));
+        }
+        (Value::Array(given), Some(Value::Array(found))) if given.len() == found.len() => {
+            given.iter().zip(found).enumerate().for_each(|(at, (g, f))| given_back(g, Some(f), &format!("{path}[{at}]")));
+        }
+        (Value::Number(given), Some(Value::Number(found))) => assert_eq!(given.as_f64(), found.as_f64(), "{path}"),
+        (Value::String(given), Some(Value::String(found))) if path == ".killmail_time" => {
+            assert_eq!(time::parse(given), time::parse(found), "{path}");
+        }
+        (given, found) => assert_eq!(Some(given), found, "{path}"),
+    }
+}
+
+/// Parses every line, checks that all of it comes out again, and says how many there were.
+fn all_come_back(lines: &[Vec<u8>]) -> usize {
+    for line in lines {
+        let given: Value = serde_json::from_slice(line).expect("JSON");
+        let package = parse(line).unwrap_or_else(|refused| panic!("{refused}: {}", String::from_utf8_lossy(&line[..line.len().min(300)])));
+        let found: Value = serde_json::from_slice(&encode(&package.killmail.expect("a body"))).expect("JSON");
+        let inner = given.get("package").unwrap_or(&given);
+        let body = ["killmail", "esi"].into_iter().find_map(|key| inner.get(key)).unwrap_or(inner);
+        given_back(body, Some(&found), "");
+        if let Some(zkb) = inner.get("zkb") {
+            given_back(zkb, found.get("zkb"), ".zkb");
+        }
+    }
+    lines.len()
+}
+
+#[test]
+fn every_real_killmail_comes_back() {
+    for (file, count) in [
+        ("killmails-esi.ndjson.zst", 41_766),
+        ("killmails-esi.sample.ndjson", 418),
+        ("edge.ndjson", 214),
+        ("redisq-packages.ndjson", 10),
+        ("redisq-packages-reserialised.ndjson", 413),
+        ("redisq-packages-normalised.derived.ndjson", 412),
+        ("zkb-websocket-killstream.ndjson", 5),
+    ] {
+        if let Some(lines) = lines(file) {
+            assert_eq!(all_come_back(&lines), count, "{file}");
+        }
+    }
+}
+
+#[test]
+fn the_bundled_sample_comes_back() {
+    let lines: Vec<Vec<u8>> = sample::lines().map(|line| line.into_bytes()).collect();
+    assert_eq!(all_come_back(&lines), 3_927);
+}
+
+#[test]
+fn r2z2_documents_come_back_with_their_envelope() {
+    let Some(lines) = lines("samples/r2z2-documents.constructed.json") else { return };
+    let file: Value = serde_json::from_slice(&lines.join(&b'\n')).unwrap();
+    let documents: Vec<Vec<u8>> = file["documents"].as_array().unwrap().iter().map(|d| d.to_string().into_bytes()).collect();
+    assert_eq!(all_come_back(&documents), 7);
+    for (bytes, document) in documents.iter().zip(file["documents"].as_array().unwrap()) {
+        let package = parse(bytes).unwrap();
+        assert_eq!(package.sequence, document["sequence_id"].as_u64());
+        assert_eq!(package.uploaded_at, document["uploaded_at"].as_i64());
+        assert_eq!(package.killmail.unwrap().hash.as_deref(), document["hash"].as_str());
+    }
+}
+
+#[test]
+fn rest_rows_without_a_body_are_references() {
+    let Some(lines) = lines("zkb-rest.ndjson") else { return };
+    assert_eq!(lines.len(), 408);
+    for line in &lines {
+        let package = parse(line).unwrap();
+        let given: Value = serde_json::from_slice(line).unwrap();
+        let reference = package.reference.unwrap();
+        assert_eq!((package.killmail, Some(u64::from(reference.killmail_id))), (None, given["killmail_id"].as_u64()));
+        assert_eq!(Some(reference.hash.as_str()), given["zkb"]["hash"].as_str());
+        assert!(reference.zkb.unwrap().total_value.is_some());
+    }
+}
+
+#[test]
+fn every_legacy_killmail_is_refused_by_its_form() {
+    for (file, count, reason) in [
+        ("legacy-redisq-crest.ndjson", 55, Reason::LegacyCrest),
+        ("legacy-crest-killmails.ndjson", 1, Reason::LegacyCrest),
+        ("legacy-zkb-api-2013.ndjson", 91, Reason::Legacy2013),
+    ] {
+        let Some(lines) = lines(file) else { continue };
+        assert_eq!(lines.len(), count);
+        for line in &lines {
+            let refused = parse(line).unwrap_err();
+            assert_eq!(refused.reason, reason);
+            assert!(refused.killmail_id.is_some(), "it says which");
+        }
+    }
+}
+
+#[test]
+fn the_same_killmail_in_two_forms_is_the_same() {
+    let (Some(exact), Some(derived)) = (lines("redisq-packages-reserialised.ndjson"), lines("redisq-packages-normalised.derived.ndjson"))
+    else {
+        return;
+    };
+    let read = |line: &Vec<u8>| parse(line).unwrap().killmail.unwrap();
+    let derived: Vec<Killmail> = derived.iter().map(read).collect();
+    let mut met = 0;
+    for one in exact.iter().map(read) {
+        if let Some(other) = derived.iter().find(|k| k.killmail_id == one.killmail_id) {
+            assert_ne!(merge(&one, other, false), Sameness::Conflict, "{}", one.killmail_id);
+            met += 1;
+        }
+    }
+    assert_eq!(met, 412);
+}
+
+fn body() -> Value {
+    json!({"killmail_id": 5, "killmail_time": "2021-11-27T00:00:01Z", "solar_system_id": 30_000_142,
+           "victim": {"ship_type_id": 670, "items": [{"item_type_id": 34, "flag": 5, "singleton": 0}]}, "attackers": [{"final_blow": true}]})
+}
+
+/// The body with the value at a path (`/`-separated) replaced, or taken out.
+fn but(path: &str, value: Option<Value>) -> Value {
+    let mut body = body();
+    let (parent, name) = path.rsplit_once('/').unwrap();
+    let fields = body.pointer_mut(parent).and_then(Value::as_object_mut).unwrap();
+    match value {
+        Some(value) => drop(fields.insert(name.to_owned(), value)),
+        None => drop(fields.remove(name)),
+    }
+    body
+}
+
+fn reason_of(document: &Value) -> Option<Reason> {
+    parse(document.to_string().as_bytes()).err().map(|refused| refused.reason)
+}
+
+#[test]
+fn each_flaw_has_its_word() {
+    assert_eq!(reason_of(&body()), None);
+    let set = |path: &str, value: Value| reason_of(&but(path, Some(value)));
+    for (found, reason) in [
+        (reason_of(&but("/victim", None)), Reason::MissingFields),
+        (set("/attackers", Value::Null), Reason::MissingFields),
+        (set("/killmail_id", json!(0)), Reason::InvalidKillmailId),
+        (set("/killmail_id", json!(-5)), Reason::InvalidKillmailId),
+        (set("/killmail_id", json!(5.5)), Reason::InvalidKillmailId),
+        (set("/killmail_id", json!("5")), Reason::InvalidKillmailId),
+        (set("/killmail_id", json!(4_294_967_296_u64)), Reason::IdOutOfRange),
+        (set("/killmail_id", json!(1e300)), Reason::IdOutOfRange),
+        (set("/solar_system_id", json!(0)), Reason::InvalidSystemId),
+        (set("/solar_system_id", json!(u64::MAX)), Reason::IdOutOfRange),
+        (set("/victim", json!([])), Reason::InvalidVictim),
+        (set("/victim", json!({})), Reason::InvalidVictim),
+        (set("/victim/ship_type_id", json!(-1)), Reason::InvalidVictim),
+        (set("/victim/alliance_id", json!(4_294_967_296_u64)), Reason::IdOutOfRange),
+        (set("/victim/damage_taken", json!(1.5)), Reason::InvalidVictim),
+        (set("/victim/items", json!({})), Reason::InvalidItems),
+        (set("/victim/items", json!([{"flag": 5}])), Reason::InvalidItems),
+        (set("/victim/items", json!([{"item_type_id": 1, "quantity_dropped": -1}])), Reason::InvalidItems),
+        (set("/attackers", json!([])), Reason::InvalidAttackers),
+        (set("/attackers", json!([7])), Reason::InvalidAttackers),
+        (set("/attackers", json!([{"weapon_type_id": 5_000_000_000_u64}])), Reason::IdOutOfRange),
+        (reason_of(&but("/killmail_time", None)), Reason::MissingTime),
+        (set("/killmail_time", json!(1_637_971_201)), Reason::InvalidTimeType),
+        (set("/killmail_time", json!("2021.11.27 00:00:01")), Reason::InvalidTimeFormat),
+        (set("/zkb", json!("none")), Reason::InvalidZkb),
+        (set("/war_id", json!("seven")), Reason::InvalidField),
+        (reason_of(&json!({"package": null})), Reason::NoPackage),
+        (reason_of(&json!([])), Reason::NotAnObject),
+        (reason_of(&json!({"killmail_id": 5, "zkb": {"points": 1}})), Reason::MissingHash),
+        (reason_of(&json!({"killmail_id": null, "hash": null, "esi": null, "zkb": {"href": "x"}, "sequence_id": 4})), Reason::Placeholder),
+        (reason_of(&json!({"killmail_id": 6, "hash": "a", "esi": body(), "sequence_id": 4})), Reason::IdMismatch),
+        (parse(b"{\"killmail_id\":").err().map(|r| r.reason), Some(Reason::MalformedJson).unwrap()),
+    ]
+    .map(|(found, reason)| (found, Some(reason)))
+    {
+        assert_eq!(found, reason);
+    }
+    assert_eq!(parse(&vec![b' '; DOCUMENT_MAX_BYTES + 1]).map_err(|r| r.reason), Err(Reason::TooLarge));
+}
+
+#[test]
+fn items_may_be_nested_but_not_without_end() {
+    let nested = |levels: usize| (1..levels).fold(json!([{"item_type_id": 1}]), |inner, _| json!([{"item_type_id": 1, "items": inner}]));
+    assert_eq!(reason_of(&but("/victim/items", Some(nested(body::ITEM_LEVELS_MAX)))), None);
+    assert_eq!(reason_of(&but("/victim/items", Some(nested(body::ITEM_LEVELS_MAX + 1)))), Some(Reason::ItemsTooDeep));
+    let text = "[".repeat(100_000);
+    assert_eq!(parse(format!("{{\"a\":{text}").as_bytes()).map_err(|r| r.reason), Err(Reason::MalformedJson));
+}
+
+#[test]
+fn unknown_fields_stay_where_they_stood() {
+    let mut given = body();
+    for (path, name) in [("", "a"), ("/victim", "b"), ("/victim/items/0", "c"), ("/attackers/0", "d")] {
+        let fields = given.pointer_mut(path).and_then(Value::as_object_mut).unwrap();
+        fields.insert(name.to_owned(), json!({"x": [1.5, "t"], "n": null}));
+    }
+    given["victim"]["position"] = json!({"x": 1.0, "y": 2, "z": -3.5, "w": 4});
+    given["zkb"] = json!({"hash": "h", "unheard": true, "labels": {"0": "pvp", "2": "npc"}});
+    let killmail = parse(given.to_string().as_bytes()).unwrap().killmail.unwrap();
+    given["zkb"]["labels"] = json!(["pvp", "npc"]);
+    let found: Value = serde_json::from_slice(&encode(&killmail)).unwrap();
+    given_back(&given, Some(&found), "");
+    let half = but("/victim/position", Some(json!({"x": 1.0, "z": null})));
+    let killmail = parse(half.to_string().as_bytes()).unwrap().killmail.unwrap();
+    let found: Value = serde_json::from_slice(&encode(&killmail)).unwrap();
+    assert_eq!(found["victim"]["position"], json!({"x": 1.0}));
+}
+
+#[test]
+fn a_redisq_package_without_body_is_a_reference() {
+    let given = json!({"package": {"killID": 130_678_514, "zkb": {"hash": "145c", "totalValue": 3.5, "href": "https://esi"}}});
+    let package = parse(given.to_string().as_bytes()).unwrap();
+    let reference = package.reference.unwrap();
+    assert_eq!((package.killmail, reference.killmail_id, reference.hash.as_str()), (None, 130_678_514, "145c"));
+    assert_eq!(reference.zkb.and_then(|z| z.total_value), Some(3.5));
+}
+
+#[test]
+fn a_raw_day_is_read_in_its_order() {
+    let day = format!(r#"{{"9":{},"5":{},"x":[1]}}"#, but("/killmail_id", Some(json!(9))), but("/killmail_id", Some(json!(6))));
+    let mut met = Vec::new();
+    parse_day(day.as_bytes(), |key, found| {
+        met.push((key.to_owned(), found.map(|p| p.killmail.unwrap().killmail_id).map_err(|r| r.reason)));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    let expected = [("9", Ok(9)), ("5", Err(Reason::IdMismatch)), ("x", Err(Reason::NotAnObject))];
+    assert_eq!(met, expected.map(|(key, found)| (key.to_owned(), found)));
+    let mut count = 0;
+    parse_day(day.as_bytes(), |_, _| {
+        count += 1;
+        ControlFlow::Break(())
+    })
+    .unwrap();
+    assert_eq!(count, 1);
+    assert!(parse_day(&day.as_bytes()[..day.len() / 2], |_, _| ControlFlow::Continue(())).is_err());
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        (0..4_u32).prop_map(Value::from),
+        ".{0,8}".prop_map(Value::from),
+        Just(json!("2021-11-27T00:00:01Z")),
+    ];
+    let names = vec![
+        "package",
+        "killmail",
+        "esi",
+        "zkb",
+        "killmail_id",
+        "killID",
+        "killmail_time",
+        "solar_system_id",
+        "solarSystemID",
+        "victim",
+        "attackers",
+        "items",
+        "item_type_id",
+        "position",
+        "x",
+        "ship_type_id",
+        "labels",
+        "hash",
+        "absent",
+        "totalValue",
+        "final_blow",
+        "sequence_id",
+    ];
+    leaf.prop_recursive(5, 64, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((prop::sample::select(names.clone()), inner), 0..6).prop_map(|pairs| pairs
+                .into_iter()
+                .map(|(k, v)| (k.to_owned(), v))
+                .collect::<Map<_, _>>()
+                .into()),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2048))]
+
+    #[test]
+    fn any_json_is_answered(document in any_json(), path in prop::sample::select(vec!["/victim", "/attackers", "/zkb", "/killmail_id", "/killmail_time", "/victim/items", "/victim/position"])) {
+        let _ = parse(document.to_string().as_bytes());
+        if let Ok(Package { killmail: Some(killmail), .. }) = parse(but(path, Some(document)).to_string().as_bytes()) {
+            prop_assert!(serde_json::from_slice::<Value>(&encode(&killmail)).is_ok());
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 0..400_usize) {
+        let _ = parse(&bytes);
+        let _ = parse_day(&bytes, |_, _| ControlFlow::Continue(()));
+        let text = body().to_string().into_bytes();
+        let mut spoiled = text.get(..cut).unwrap_or(&text).to_vec();
+        spoiled.extend(bytes);
+        let _ = parse(&spoiled);
+    }
+}

@@ -1,0 +1,143 @@
+//! Times as texts: what upstream documents write, what we write.
+//!
+//! Must not know: what a time is the time of.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+/// Seconds as ISO 8601 UTC: `2021-11-27T00:00:00Z`. Times beyond what the calendar covers are cut to its ends.
+#[must_use]
+pub fn iso_seconds(unix_secs: i64) -> String {
+    nearest(i128::from(unix_secs) * 1_000_000_000).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Milliseconds as ISO 8601 UTC with microseconds: `2025-12-03T12:00:00.123000Z`.
+#[must_use]
+pub fn iso_micros(unix_ms: i64) -> String {
+    micros(i128::from(unix_ms) * 1_000_000)
+}
+
+/// Now, as [`iso_micros`].
+#[must_use]
+pub fn iso_micros_now() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    micros(i128::try_from(since.as_nanos()).unwrap_or(i128::MAX))
+}
+
+fn micros(unix_nanos: i128) -> String {
+    nearest(unix_nanos).strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+}
+
+fn nearest(unix_nanos: i128) -> Timestamp {
+    let within = unix_nanos.clamp(Timestamp::MIN.as_nanosecond(), Timestamp::MAX.as_nanosecond());
+    Timestamp::from_nanosecond(within).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// Reads a time in any form upstreams use, as unix seconds: RFC 3339 with any offset and fraction (cut off), `YYYY-MM-DD hh:mm:ss`
+/// and the like without an offset as UTC. `None`: no time.
+#[must_use]
+pub fn parse(text: &str) -> Option<i64> {
+    plain(text.as_bytes()).or_else(|| {
+        let text = text.trim();
+        let with_offset = text.parse::<Timestamp>().map(Timestamp::as_nanosecond);
+        let nanos = with_offset.ok().or_else(|| {
+            let civil: DateTime = text.parse().ok()?;
+            civil.to_zoned(TimeZone::UTC).ok().map(|z| z.timestamp().as_nanosecond())
+        })?;
+        i64::try_from(nanos.div_euclid(1_000_000_000)).ok()
+    })
+}
+
+/// The form of nearly all killmails, read without ceremony: `YYYY-MM-DDThh:mm:ssZ`, also with a blank and without `Z`.
+fn plain(text: &[u8]) -> Option<i64> {
+    let text = text.strip_suffix(b"Z").unwrap_or(text);
+    let [y0, y1, y2, y3, b'-', o0, o1, b'-', d0, d1, b'T' | b' ', h0, h1, b':', m0, m1, b':', s0, s1] = text else { return None };
+    let number =
+        |digits: &[&u8]| digits.iter().try_fold(0_i64, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + i64::from(**digit - b'0')));
+    let (year, month, day) = (number(&[y0, y1, y2, y3])?, number(&[o0, o1])?, number(&[d0, d1])?);
+    let (hour, minute, second) = (number(&[h0, h1])?, number(&[m0, m1])?, number(&[s0, s1])?);
+    let fits = (1..=12).contains(&month) && (1..=days_in(year, month)).contains(&day) && hour < 24 && minute < 60 && second < 60;
+    fits.then(|| days_since_epoch(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second)
+}
+
+const fn is_leap(year: i64) -> bool {
+    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
+}
+
+const fn days_in(year: i64, month: i64) -> i64 {
+    match month {
+        2 if is_leap(year) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// Days from 1970-01-01 in the Gregorian calendar, with years that begin in March so that leap days come last.
+const fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
+    let shifted = if month <= 2 { year - 1 } else { year };
+    let era = shifted.div_euclid(400);
+    let of_era = shifted.rem_euclid(400);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_form_is_understood() {
+        for text in [
+            "2021-11-27T00:00:01Z",
+            "2021-11-27 00:00:01",
+            "2021-11-27T00:00:01",
+            "2021-11-27T00:00:01.999Z",
+            "2021-11-27T01:00:01+01:00",
+            "2021-11-27T00:00:01+00:00",
+            " 2021-11-27T00:00:01Z ",
+        ] {
+            assert_eq!(parse(text), Some(1_637_971_201), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_none() {
+        for text in [
+            "",
+            "yesterday",
+            "2021-13-01T00:00:00Z",
+            "2021-02-29T00:00:00Z",
+            "2021-11-27T24:00:01Z",
+            "2017.09.22 21:48:32",
+            "1637971201",
+            "２021-11-27T00:00:01Z",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1024))]
+        #[test]
+        fn what_we_write_we_read(secs in -62_000_000_000_i64..250_000_000_000) {
+            prop_assert_eq!(parse(&iso_seconds(secs)), Some(secs));
+        }
+
+        #[test]
+        fn the_short_way_agrees_with_the_calendar(secs in -62_000_000_000_i64..250_000_000_000) {
+            let text = iso_seconds(secs);
+            prop_assert_eq!(plain(text.as_bytes()), text.parse::<Timestamp>().ok().map(Timestamp::as_second));
+        }
+
+        #[test]
+        fn any_number_of_seconds_can_be_written(secs in any::<i64>(), ms in any::<i64>()) {
+            prop_assert!(iso_seconds(secs).ends_with('Z') && iso_micros(ms).ends_with('Z'));
+        }
+    }
+}
