@@ -81,9 +81,9 @@ fn runs<'a>(places: &'a [usize], same: impl Fn(&usize, &usize) -> bool + 'a) -> 
 fn assign(len: usize, fit: &mut impl FnMut(usize, usize) -> bool) -> Option<Vec<usize>> {
     let mut taken: Vec<Option<usize>> = vec![None; len];
     let mut loose = Vec::new();
-    for at in 0..len {
+    for (at, owner) in taken.iter_mut().enumerate() {
         if fit(at, at) {
-            taken[at] = Some(at);
+            *owner = Some(at);
         } else {
             loose.push(at);
         }
