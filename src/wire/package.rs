@@ -129,9 +129,11 @@ fn parse_named(key: &str, body: &[u8]) -> Result<Package, Refused> {
 /// The killmail a document is about, for the pile of the refused: the first place that names one.
 fn named_id(fields: &Map<String, Value>) -> Option<u64> {
     let inner = ["package", "killmail", "esi"].into_iter().find_map(|key| fields.get(key).and_then(Value::as_object));
-    let number = |fields: &Map<String, Value>| {
-        ["killmail_id", "killID"].into_iter().find_map(|key| fields.get(key).and_then(integer)).and_then(|n| u64::try_from(n).ok())
+    let whole = |value: &Value| match value {
+        Value::String(digits) => digits.parse().ok(),
+        other => integer(other).and_then(|n| u64::try_from(n).ok()),
     };
+    let number = |fields: &Map<String, Value>| ["killmail_id", "killID"].into_iter().find_map(|key| fields.get(key).and_then(whole));
     number(fields).or_else(|| inner.and_then(named_id))
 }
 
