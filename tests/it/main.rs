@@ -5,5 +5,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 #![allow(clippy::disallowed_methods, reason = "tests start their own threads and tasks; the bans are for the server")]
 
+mod crash;
 mod support;
 mod support_test;

@@ -1,0 +1,216 @@
+//! Law 3 (prefix) on the real thing: a process that appends is killed, or its disk loses power, at random moments; what was
+//! acknowledged is there, the log is a prefix of what was published, and nothing is damaged.
+//!
+//! Must not know: how the store keeps what it keeps.
+
+mod child;
+mod image;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use killstream::domain::filter::Filter;
+use killstream::domain::id::Seq;
+use killstream::domain::term::Kind;
+use killstream::store::{Hit, Order, Query, Store};
+use tempfile::TempDir;
+
+use crate::crash::child::{Ack, Plan, SOURCE, VALUE};
+use crate::support::dice::Dice;
+use crate::support::killmail::{SHIPS, SYSTEMS};
+use crate::support::long;
+use crate::support::server::Setup;
+
+/// What the parent knows to be acknowledged.
+#[derive(Debug, Default)]
+struct Acknowledged {
+    /// Number in the log -> killmail id.
+    new: BTreeMap<u64, u32>,
+    /// Number in the log -> the newest version acknowledged.
+    revised: BTreeMap<u64, u64>,
+}
+
+impl Acknowledged {
+    fn read(&mut self, said: &[u8]) -> usize {
+        let whole = said.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let acks: Vec<Ack> = std::str::from_utf8(&said[..whole]).unwrap().lines().filter_map(Ack::parse).collect();
+        for ack in &acks {
+            match *ack {
+                Ack::New { seq, killmail_id } => assert_eq!(self.new.insert(seq, killmail_id), None, "number {seq} was given twice"),
+                Ack::Revised { seq, version } => {
+                    let before = self.revised.insert(seq, version);
+                    assert!(before.is_none_or(|b| b < version));
+                }
+            }
+        }
+        acks.len()
+    }
+
+    /// The store after the accident: a prefix, with everything acknowledged in it.
+    fn check(&self, store: &Store, from: u64) {
+        let head = store.head().0;
+        let last = self.new.last_key_value().map_or(0, |(seq, _)| *seq);
+        assert!(head >= last, "the log ends at {head}, but {last} was acknowledged");
+        assert_eq!(store.count(), head);
+        for (seq, id) in self.new.range(from..) {
+            assert_eq!(Plan::id(*seq), *id, "the log is no prefix of what was published");
+            assert_eq!(store.seq_of(*id), Some(Seq(*seq)));
+        }
+        for seq in from..=head {
+            let entry = store.entry(Seq(seq)).unwrap().unwrap_or_else(|| panic!("number {seq} of {head} is lost"));
+            let (mut kept, mut published) = (entry.killmail.clone(), Plan::killmail(seq));
+            assert_eq!(kept.killmail_id, published.killmail_id, "number {seq}");
+            // A revision that was under way may be there or not.
+            let values = [&mut kept, &mut published].map(|k| k.zkb.as_mut().unwrap().total_value.take().unwrap());
+            assert_eq!(kept, published, "number {seq}");
+            assert!(values[0] == values[1] || values[0] >= VALUE, "number {seq} has a value nobody gave: {values:?}");
+        }
+        for (seq, version) in &self.revised {
+            let entry = store.killmail(Plan::id(*seq)).unwrap().unwrap();
+            let value = entry.killmail.zkb.as_ref().unwrap().total_value.unwrap();
+            assert!(value >= VALUE + *version as f64, "number {seq}: version {version} was acknowledged, {value} is kept");
+        }
+        let checkpoint = store.checkpoint(SOURCE).unwrap().map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().unwrap()));
+        assert!((last..=head).contains(&checkpoint), "the source stands at {checkpoint}, the log at {head}, acknowledged {last}");
+    }
+}
+
+/// A child that appends, and the thread that reads what it acknowledges.
+struct Victim {
+    child: Child,
+    said: JoinHandle<Vec<u8>>,
+}
+
+impl Victim {
+    fn start(folder: &Path, round: u64, environment: &[(&str, &Path)]) -> Self {
+        let mut command = child::command(folder, round);
+        let mut child = command.envs(environment.iter().copied()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let said = std::thread::spawn(move || {
+            let mut said = Vec::new();
+            stdout.read_to_end(&mut said).unwrap();
+            said
+        });
+        Self { child, said }
+    }
+
+    /// Kills it without notice; gives what it had said.
+    fn kill(mut self) -> Vec<u8> {
+        assert_eq!(self.child.try_wait().unwrap(), None, "the child ended by itself");
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.said.join().unwrap()
+    }
+}
+
+/// Most rounds end amid appends, some while the store is still opening.
+fn moment(dice: &mut Dice) -> Duration {
+    Duration::from_millis(if dice.one_in(5) { dice.below(120) } else { 150 + dice.below(700) })
+}
+
+fn verify(folder: &Path) {
+    let output = Setup::quiet().command("verify").arg("--data-dir").arg(folder).output().unwrap();
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{}{}", said(&output.stdout), said(&output.stderr));
+}
+
+#[test]
+fn kill_9_loses_nothing_acknowledged() {
+    let folder = TempDir::with_prefix("killstream-crash-").unwrap();
+    let mut dice = Dice::new(9);
+    let (mut known, mut acks, mut checked) = (Acknowledged::default(), 0, 1);
+    let rounds = if long() { 200 } else { 20 };
+    for round in 0..rounds {
+        let victim = Victim::start(folder.path(), round, &[]);
+        std::thread::sleep(moment(&mut dice));
+        acks += known.read(&victim.kill());
+        let store = Store::open(child::config(folder.path())).unwrap_or_else(|e| panic!("round {round}: {e}"));
+        known.check(&store, checked);
+        checked = store.head().0 + 1;
+    }
+    let store = Store::open(child::config(folder.path())).unwrap();
+    known.check(&store, 1);
+    index_equals_a_rebuild(&store, folder.path());
+    let head = store.head().0;
+    drop(store);
+    verify(folder.path());
+    let giants = (1..=head).filter(|n| Plan::is_giant(*n)).count();
+    println!("{rounds} kills, {acks} acknowledgements, {head} entries, {giants} giants, {} revised", known.revised.len());
+    assert!(giants > 0 && known.revised.len() > 20 && known.new.len() > 500, "too little happened to prove anything");
+}
+
+#[test]
+fn power_loss_keeps_everything_acknowledged() {
+    let folder = TempDir::with_prefix("killstream-power-").unwrap();
+    let base = folder.path().canonicalize().unwrap();
+    let shim = image::build_shim(&base);
+    let mut dice = Dice::new(10);
+    let (mut known, mut checked, mut torn) = (Acknowledged::default(), 1, 0);
+    let rounds = if long() { 60 } else { 8 };
+    let mut before: Option<PathBuf> = None;
+    for round in 0..rounds {
+        let (disk, survives) = (base.join(format!("disk-{round}")), base.join(format!("image-{round}")));
+        for fresh in [&disk, &survives] {
+            fs::create_dir(fresh).unwrap();
+            if let Some(before) = &before {
+                image::copy(before, fresh);
+            }
+        }
+        let victim = Victim::start(&disk, round, &[("LD_PRELOAD", &shim), ("POWER_ROOT", &disk), ("POWER_IMAGE", &survives)]);
+        std::thread::sleep(moment(&mut dice) + Duration::from_millis(300));
+        known.read(&victim.kill());
+        torn += usize::from(!image::same(&disk, &survives));
+        let store = Store::open(child::config(&survives)).unwrap_or_else(|e| panic!("round {round}: {e}"));
+        known.check(&store, checked);
+        checked = store.head().0 + 1;
+        drop(store);
+        fs::remove_dir_all(&disk).unwrap();
+        if let Some(old) = before.replace(survives) {
+            fs::remove_dir_all(old).unwrap();
+        }
+    }
+    let last = before.unwrap();
+    verify(&last);
+    println!("{rounds} power cuts, {} acknowledged, in {torn} something unsynced was lost", known.new.len());
+    assert!(known.new.len() > 100 && torn > 0, "too little happened to prove anything");
+}
+
+/// Everything the index finds, for some terms of each kind.
+fn found(store: &Store) -> Vec<Vec<Hit>> {
+    let mut terms: Vec<(Kind, u32)> = Vec::new();
+    terms.extend(SYSTEMS.map(|id| (Kind::System, id)));
+    terms.extend(SHIPS.map(|id| (Kind::ShipType, id)));
+    terms.extend((0..50).map(|n| (Kind::Character, 90_000_000 + n)));
+    terms.extend((0..50).map(|n| (Kind::Alliance, 99_000_000 + n)));
+    terms.push((Kind::Region, 10_000_002));
+    let ask = |filter: &Filter| {
+        let head = store.head();
+        let query = Query { filter, interest: None, order: Order::Oldest, after: None, below: None, head, limit: usize::MAX };
+        store.select(&query).unwrap()
+    };
+    let by_term = terms.into_iter().map(|(kind, id)| {
+        let mut filter = Filter::default();
+        filter.set_ids(kind, vec![id]);
+        ask(&filter)
+    });
+    let revised = Filter { min_value: Some(VALUE), ..Filter::default() };
+    by_term.chain([ask(&revised), ask(&Filter::default())]).collect()
+}
+
+/// The index that snapshots and replay made is the one a rebuild makes.
+fn index_equals_a_rebuild(store: &Store, folder: &Path) {
+    let copy = TempDir::with_prefix("killstream-rebuild-").unwrap();
+    image::copy(folder, copy.path());
+    let removed = image::remove(copy.path(), |name| name.starts_with("idx-"));
+    let rebuilt = Store::open(child::config(copy.path())).unwrap();
+    assert_eq!((rebuilt.head(), rebuilt.count()), (store.head(), store.count()));
+    let (one, other) = (found(store), found(&rebuilt));
+    assert!(one.iter().flatten().count() > 100);
+    assert!(one == other, "the index differs from its rebuild");
+    println!("{removed} snapshots were passed over by the rebuild");
+}

@@ -1,0 +1,191 @@
+//! The process that is killed: it appends sustained mixed batches and says what was acknowledged.
+//!
+//! It is this very test binary, run again for the one test below with its folder in the environment.
+//!
+//! Must not know: when it will be killed.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use bytes::Bytes;
+use killstream::domain::entry::Origin;
+use killstream::domain::id::Seq;
+use killstream::domain::killmail::Killmail;
+use killstream::store::{AgeRule, Appended, Checkpoint, Config, Incoming, Store, ZkbRule};
+
+use crate::support::dice::Dice;
+use crate::support::killmail::{esi, giant, random};
+
+/// The name of the source whose place is written with every batch.
+pub const SOURCE: &str = "crash";
+/// A revision's value is this plus its version, ISK; no killmail starts that high.
+pub const VALUE: f64 = 1e12;
+const FOLDER: &str = "KILLSTREAM_CRASH_FOLDER";
+const ROUND: &str = "KILLSTREAM_CRASH_ROUND";
+
+/// What is published: number `n` of the log is always the same killmail.
+pub struct Plan;
+
+impl Plan {
+    /// Ids grow, but not one after the other: neighbours arrive out of order.
+    pub fn id(n: u64) -> u32 {
+        let at = u32::try_from(n - 1).unwrap();
+        140_000_000 + ((at & !7) | ((at * 5 + 3) & 7))
+    }
+
+    /// One in some hundred is as large as the largest real one, the first soon.
+    pub fn is_giant(n: u64) -> bool {
+        n % 500 == 60
+    }
+
+    pub fn killmail(n: u64) -> Killmail {
+        let mut dice = Dice::new(n);
+        let time = 1_700_000_000 + i64::try_from(n).unwrap();
+        if Self::is_giant(n) { giant(&mut dice, Self::id(n), time) } else { random(&mut dice, Self::id(n), time) }
+    }
+
+    /// The same killmail, revalued.
+    pub fn revised(n: u64, version: u64) -> Killmail {
+        let mut killmail = Self::killmail(n);
+        killmail.zkb.as_mut().unwrap().total_value = Some(VALUE + version as f64);
+        killmail
+    }
+}
+
+/// What the child says once it is so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ack {
+    New { seq: u64, killmail_id: u32 },
+    Revised { seq: u64, version: u64 },
+}
+
+impl Ack {
+    fn line(self) -> String {
+        match self {
+            Self::New { seq, killmail_id } => format!("ack new {seq} {killmail_id}\n"),
+            Self::Revised { seq, version } => format!("ack revised {seq} {version}\n"),
+        }
+    }
+
+    /// Reads a line; the test harness says other things between.
+    pub fn parse(line: &str) -> Option<Self> {
+        let mut words = line.strip_prefix("ack ")?.split(' ');
+        let kind = words.next()?;
+        let seq = words.next()?.parse().ok()?;
+        let last = words.next()?;
+        match kind {
+            "new" => Some(Self::New { seq, killmail_id: last.parse().ok()? }),
+            "revised" => Some(Self::Revised { seq, version: last.parse().ok()? }),
+            _ => None,
+        }
+    }
+}
+
+/// The store under test: small snapshots, so that kills fall into them, too.
+pub fn config(folder: &Path) -> Config {
+    let encode = |killmail: &Killmail| Bytes::from(esi(killmail).to_string());
+    Config { dir: folder.to_owned(), snapshot_every: 300, tail_entries: 500, min_free_bytes: 0, encode, ..Config::default() }
+}
+
+/// This binary, to run again as the child.
+pub fn command(folder: &Path, round: u64) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "crash::child::appends_until_it_is_killed", "--nocapture", "--test-threads=1"]);
+    command.env(FOLDER, folder).env(ROUND, round.to_string());
+    command
+}
+
+fn incoming(killmail: Killmail) -> Incoming {
+    let (received_at_ms, uploaded_at) = (killmail.time * 1000 + 5000, Some(killmail.time + 2));
+    Incoming { killmail, origin: Origin::Live, received_at_ms, uploaded_at, age: AgeRule::ByUpload, zkb: ZkbRule::Always }
+}
+
+/// One batch: new killmails, the same again, and revisions of old and of brand new ones. `next` is the number the first new one gets.
+fn batch(dice: &mut Dice, next: u64, version: &mut u64) -> Vec<Incoming> {
+    let mut batch = Vec::new();
+    let count = if dice.one_in(10) { 120 } else { 1 + dice.below(20) };
+    for n in next..next + count {
+        batch.push(incoming(Plan::killmail(n)));
+        if dice.one_in(4) {
+            let old = 1 + dice.below(n);
+            *version += 1;
+            batch.push(incoming(Plan::revised(old, *version)));
+        }
+    }
+    batch
+}
+
+#[test]
+fn appends_until_it_is_killed() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let round: u64 = std::env::var(ROUND).unwrap().parse().unwrap();
+    let store = Store::open(config(Path::new(&folder))).unwrap();
+    let mut dice = Dice::new(round);
+    let mut version = round * 1_000_000;
+    let mut out = std::io::stdout();
+    loop {
+        let next = store.head().next().0;
+        let batch = batch(&mut dice, next, &mut version);
+        let versions: Vec<f64> = batch.iter().map(|i| i.killmail.zkb.as_ref().unwrap().total_value.unwrap() - VALUE).collect();
+        let last = next - 1 + versions.iter().filter(|v| **v < 0.0).count() as u64;
+        let checkpoint = Checkpoint { source: SOURCE.to_owned(), bytes: last.to_be_bytes().to_vec() };
+        let appended = store.append(batch, Some(checkpoint)).unwrap();
+        assert_eq!(store.head(), Seq(last));
+        let mut said = String::from("\n");
+        for (appended, version) in appended.iter().zip(versions) {
+            said.push_str(&match appended {
+                Appended::New(entry) => Ack::New { seq: entry.seq.0, killmail_id: entry.killmail.killmail_id }.line(),
+                Appended::Revised(entry) => Ack::Revised { seq: entry.seq.0, version: version as u64 }.line(),
+                other => panic!("{other:?}"),
+            });
+        }
+        out.write_all(said.as_bytes()).unwrap();
+        out.flush().unwrap();
+    }
+}
+
+/// The same binary as a child of [`crate::crash::image`]: what a careful and what careless writers leave behind.
+#[test]
+fn writes_files_with_and_without_care() {
+    let Some(folder) = std::env::var_os(FOLDER).filter(|_| std::env::var_os(ROUND).is_some_and(|r| r == "files")) else { return };
+    let path = |name: &str| Path::new(&folder).join(name);
+    let write = |name: &str| {
+        let mut file = File::create(path(name)).unwrap();
+        file.write_all(b"first").unwrap();
+        file
+    };
+    write("synced").sync_data().unwrap();
+    write("not-synced");
+    let mut half = write("half-synced");
+    half.sync_all().unwrap();
+    half.write_all(b", second").unwrap();
+    // The kind of flush that is no sync.
+    let ranged = write("range-synced");
+    #[expect(unsafe_code, reason = "std does not offer what must not count")]
+    // SAFETY: the descriptor is open for as long as `ranged` lives; no pointers are passed.
+    let flushed = unsafe { libc::sync_file_range(std::os::fd::AsRawFd::as_raw_fd(&ranged), 0, 0, 7) };
+    assert_eq!(flushed, 0);
+    for name in ["renamed", "renamed-unsure"] {
+        write(&format!("{name}.new")).sync_all().unwrap();
+        fs::rename(path(&format!("{name}.new")), path(name)).unwrap();
+        if name == "renamed" {
+            File::open(&folder).unwrap().sync_all().unwrap();
+        }
+    }
+    let cut = write("cut");
+    cut.sync_all().unwrap();
+    cut.set_len(2).unwrap();
+    cut.sync_all().unwrap();
+    write("overwritten").sync_all().unwrap();
+    fs::write(path("overwritten"), "x").unwrap();
+}
+
+/// This binary, to run again as the writer of files.
+pub fn file_writer(folder: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "crash::child::writes_files_with_and_without_care", "--nocapture"]);
+    command.env(FOLDER, folder).env(ROUND, "files");
+    command
+}

@@ -1,0 +1,88 @@
+//! Folders as images of a disk: the shim that keeps what survives a power cut, and what tests do with whole folders.
+//!
+//! Must not know: what is in the files.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::crash::child;
+
+/// Compiles the shim; a C compiler is the one thing beside Rust that building needs anyway.
+pub fn build_shim(into: &Path) -> PathBuf {
+    let (source, library) = (into.join("power_loss.c"), into.join("power_loss.so"));
+    fs::write(&source, include_str!("power_loss.c")).unwrap();
+    let output = Command::new("cc").args(["-O2", "-shared", "-fPIC", "-pthread", "-o"]).arg(&library).arg(&source).arg("-ldl").output();
+    let output = output.unwrap_or_else(|e| panic!("no C compiler `cc`: {e}"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    library
+}
+
+/// Every file below a folder: relative path and content.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path.strip_prefix(folder).unwrap().to_owned(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// Copies every file; the copy has everything it needs even if the source was never synced.
+pub fn copy(from: &Path, to: &Path) {
+    for (name, content) in files(from) {
+        let target = to.join(name);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::write(target, content).unwrap();
+    }
+}
+
+/// Whether two folders hold the same.
+pub fn same(one: &Path, other: &Path) -> bool {
+    files(one) == files(other)
+}
+
+/// Removes files by name; gives how many.
+pub fn remove(folder: &Path, which: impl Fn(&str) -> bool) -> usize {
+    let names = files(folder).into_keys().filter(|name| which(&name.file_name().unwrap().to_string_lossy()));
+    names.map(|name| fs::remove_file(folder.join(name)).unwrap()).count()
+}
+
+#[test]
+fn the_shim_keeps_what_was_synced_and_nothing_else() {
+    let folder = TempDir::with_prefix("killstream-shim-").unwrap();
+    let base = folder.path().canonicalize().unwrap();
+    let (disk, survives) = (base.join("disk"), base.join("image"));
+    fs::create_dir(&disk).unwrap();
+    fs::create_dir(&survives).unwrap();
+    let mut command = child::file_writer(&disk);
+    let output = command.env("LD_PRELOAD", build_shim(&base)).env("POWER_ROOT", &disk).env("POWER_IMAGE", &survives).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let kept: BTreeMap<String, String> = files(&survives)
+        .into_iter()
+        .map(|(name, content)| (name.to_string_lossy().into_owned(), String::from_utf8(content).unwrap()))
+        .collect();
+    let expected = [
+        ("cut", "fi"),
+        ("half-synced", "first"),
+        // The folder's sync made its name durable, none of its bytes.
+        ("not-synced", ""),
+        ("overwritten", "first"),
+        ("range-synced", ""),
+        ("renamed", "first"),
+        ("renamed-unsure.new", "first"),
+        ("synced", "first"),
+    ];
+    let expected: BTreeMap<String, String> = expected.map(|(n, c)| (n.to_owned(), c.to_owned())).into();
+    assert_eq!(kept, expected);
+}
