@@ -5,6 +5,7 @@
 pub mod domain;
 pub mod http;
 pub mod ingest;
+pub mod plugin;
 pub mod sample;
 pub mod store;
 pub mod tasks;

@@ -1,0 +1,171 @@
+//! Time for guests: CPU time of the thread they run on, and the tick that lets a running guest be looked at.
+//!
+//! A preempted guest is innocent: what counts is the time its thread really ran, read only once a tick has come.
+//!
+//! Must not know: what is done to a guest that is over its time (`guest`).
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use wasmtime::EngineWeak;
+
+use crate::tasks;
+
+/// How often a running guest is looked at.
+pub const TICK: Duration = Duration::from_millis(1);
+
+/// CPU time this thread has used since it began.
+#[must_use]
+#[expect(unsafe_code, reason = "the standard library has no clock of a thread's CPU time")]
+pub fn thread_cpu() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for the answer, and the call keeps no reference to it.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } != 0;
+    if failed {
+        return Duration::ZERO;
+    }
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// The time one call of a guest takes. It begins at the first tick: most calls end before it and never ask a clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch {
+    cpu_max: Duration,
+    wall_max: Duration,
+    begun: Option<(Duration, Instant)>,
+    /// CPU time the host used on the guest's behalf, not counted as the guest's.
+    pub host_cpu: Duration,
+}
+
+impl Stopwatch {
+    /// A stopwatch for one call.
+    #[must_use]
+    pub const fn new(cpu_max_ms: u64, wall_max_ms: u64) -> Self {
+        Self {
+            cpu_max: Duration::from_millis(cpu_max_ms),
+            wall_max: Duration::from_millis(wall_max_ms),
+            begun: None,
+            host_cpu: Duration::ZERO,
+        }
+    }
+
+    /// Called at every tick the guest lives to see: whether its time is over.
+    pub fn is_over(&mut self) -> bool {
+        let Some((cpu, wall)) = self.begun else {
+            // What the host did before counts neither as the guest's nor against it later.
+            self.begun = Some((thread_cpu().saturating_sub(self.host_cpu), Instant::now()));
+            return false;
+        };
+        let used = thread_cpu().saturating_sub(cpu).saturating_sub(self.host_cpu);
+        used >= self.cpu_max || wall.elapsed() >= self.wall_max
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shift {
+    guests: usize,
+    over: bool,
+}
+
+#[derive(Debug, Default)]
+struct Bell {
+    shift: Mutex<Shift>,
+    changed: Condvar,
+}
+
+/// The one thread that ticks while any guest may run, and sleeps while none does.
+#[derive(Debug)]
+pub struct Ticker {
+    bell: Arc<Bell>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    /// Starts the thread; it does not keep the engine alive.
+    ///
+    /// # Errors
+    /// The system refused to make a thread.
+    pub fn start(engine: EngineWeak) -> io::Result<Self> {
+        let bell = Arc::new(Bell::default());
+        let inner = Arc::clone(&bell);
+        let thread = tasks::thread("plugin-tick", move || tick(&engine, &inner))?;
+        Ok(Self { bell, thread: Some(thread) })
+    }
+
+    /// Ticks as long as the answer lives. Hold one whenever a guest may run.
+    #[must_use]
+    pub fn awake(&self) -> Awake {
+        Awake::new(&self.bell)
+    }
+
+    /// What workers keep to become awake.
+    #[must_use]
+    pub fn handle(&self) -> TickerHandle {
+        TickerHandle(Arc::clone(&self.bell))
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.bell.shift.lock().over = true;
+        self.bell.changed.notify_all();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the ticker panicked");
+        }
+    }
+}
+
+/// A worker's way to the ticker.
+#[derive(Debug, Clone)]
+pub struct TickerHandle(Arc<Bell>);
+
+impl TickerHandle {
+    /// As [`Ticker::awake`].
+    #[must_use]
+    pub fn awake(&self) -> Awake {
+        Awake::new(&self.0)
+    }
+}
+
+/// While it lives, the ticker ticks.
+#[derive(Debug)]
+pub struct Awake(Arc<Bell>);
+
+impl Awake {
+    fn new(bell: &Arc<Bell>) -> Self {
+        let mut shift = bell.shift.lock();
+        shift.guests += 1;
+        if shift.guests == 1 {
+            bell.changed.notify_all();
+        }
+        drop(shift);
+        Self(Arc::clone(bell))
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        self.0.shift.lock().guests -= 1;
+    }
+}
+
+fn tick(engine: &EngineWeak, bell: &Bell) {
+    loop {
+        let mut shift = bell.shift.lock();
+        while shift.guests == 0 && !shift.over {
+            bell.changed.wait(&mut shift);
+        }
+        if shift.over {
+            return;
+        }
+        drop(shift);
+        std::thread::sleep(TICK);
+        let Some(engine) = engine.upgrade() else { return };
+        engine.increment_epoch();
+    }
+}

@@ -1,0 +1,129 @@
+//! From uploaded bytes to a component that may be instantiated: look, wrap, scan, compile, check imports and exports.
+//!
+//! Compile bombs are real (400 KB of empty functions take seconds and half a gigabyte), so bytes are counted before the compiler
+//! sees them. The compiler runs in this process; what it sees is bounded by `limits`.
+//!
+//! Must not know: who uploads, or under which name.
+
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::{InstancePre, types::ComponentItem};
+use wit_component::ComponentEncoder;
+
+use crate::plugin::bindings::PluginPre;
+use crate::plugin::component::Component;
+use crate::plugin::counters::Counters;
+use crate::plugin::engine::Setup;
+use crate::plugin::error::Refusal;
+use crate::plugin::guest::told;
+use crate::plugin::scan;
+use crate::plugin::state::State;
+
+/// What a plugin must export.
+const GUEST: &str = "killstream:plugin/guest@1.0.0-rc.1";
+/// The section in which toolchains describe the world a core module was made for.
+const WORLD_SECTION: &str = "component-type";
+
+/// Checks and compiles an upload. Blocks for the time of the compiler.
+///
+/// # Errors
+/// What is wrong with the bytes, naming the import or export it is about.
+pub fn compile(setup: &Setup, bytes: &[u8], counters: impl FnOnce(&str) -> Arc<Counters>) -> Result<Component, Refusal> {
+    let max = setup.config.upload_bytes;
+    if bytes.len() > max {
+        return Err(Refusal::TooLarge { bytes: bytes.len(), max });
+    }
+    let seen = scan::scan(bytes, &setup.config)?;
+    let wrapped = if seen.is_component { Cow::Borrowed(bytes) } else { Cow::Owned(wrap(bytes, seen.has_world)?) };
+    let compiled = catch_unwind(AssertUnwindSafe(|| wasmtime::component::Component::new(&setup.wasm, &wrapped)));
+    let compiled = compiled
+        .map_err(|_| Refusal::Compile("the compiler panicked on it".to_owned()))?
+        .map_err(|error| Refusal::Compile(told(&error)))?;
+    check_exports(setup, &compiled)?;
+    let pre = check_imports(setup, &compiled)?;
+    let pre = PluginPre::new(pre).map_err(|error| Refusal::MissingExport(told(&error)))?;
+    let digest = sha256_hex(bytes);
+    let counters = counters(&digest);
+    Ok(Component::new(&digest, bytes.len(), pre, counters))
+}
+
+/// SHA-256 in 64 hex digits.
+#[must_use]
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Makes a component of a core module that says which world it was made for.
+fn wrap(module: &[u8], has_world: bool) -> Result<Vec<u8>, Refusal> {
+    if !has_world {
+        return Err(Refusal::MissingExport(format!(
+            "this is a core module without a `{WORLD_SECTION}` section, so it exports no `{GUEST}`; \
+             build with `--target wasm32-wasip2`, or with wit-bindgen for the world `killstream:plugin/plugin`"
+        )));
+    }
+    if let Some(name) = scan::preview1_import(module) {
+        return Err(Refusal::UnknownImport(format!(
+            "the core module imports `{name}` of WASI preview 1, which is not provided; build with `--target wasm32-wasip2`"
+        )));
+    }
+    let encoded = catch_unwind(|| ComponentEncoder::default().validate(true).module(module).and_then(ComponentEncoder::encode));
+    encoded
+        .map_err(|_| Refusal::Compile("encoding the core module as a component panicked".to_owned()))?
+        .map_err(|error| Refusal::Compile(format!("encoding the core module as a component: {error:#}")))
+}
+
+fn check_exports(setup: &Setup, component: &wasmtime::component::Component) -> Result<(), Refusal> {
+    let world = component.component_type();
+    let exports: Vec<&str> = world.exports(&setup.wasm).map(|(name, _)| name).collect();
+    if exports.contains(&GUEST) {
+        return Ok(());
+    }
+    let found = match exports.as_slice() {
+        [] => "it exports nothing".to_owned(),
+        some => format!("it exports {}", listed(some)),
+    };
+    Err(Refusal::MissingExport(format!("the component does not export `{GUEST}`; {found}")))
+}
+
+fn check_imports(setup: &Setup, component: &wasmtime::component::Component) -> Result<InstancePre<State>, Refusal> {
+    setup.linker.instantiate_pre(component).map_err(|error| {
+        let world = component.component_type();
+        let foreign: Vec<&str> = world
+            .imports(&setup.wasm)
+            .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentInstance(_) | ComponentItem::ComponentFunc(_)))
+            .map(|(name, _)| name)
+            .filter(|name| !is_ours(name))
+            .collect();
+        let told = told(&error);
+        match foreign.as_slice() {
+            [] => Refusal::UnknownImport(format!("the component imports what is not provided: {told}")),
+            some => Refusal::UnknownImport(format!("the component imports {}, which is not provided ({told})", listed(some))),
+        }
+    })
+}
+
+/// Whether an import is of an interface we provide, in whatever version: what then fails is in the text of the linker.
+fn is_ours(name: &str) -> bool {
+    const INTERFACES: [&str; 9] = [
+        "killstream:plugin/types@1.",
+        "killstream:plugin/killmail@1.",
+        "killstream:plugin/history@1.",
+        "killstream:plugin/universe@1.",
+        "killstream:plugin/log@1.",
+        "wasi:cli/",
+        "wasi:clocks/",
+        "wasi:filesystem/",
+        "wasi:random/",
+    ];
+    name.starts_with("wasi:io/") || INTERFACES.iter().any(|known| name.starts_with(known))
+}
+
+fn listed(names: &[&str]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let more = names.len().saturating_sub(SHOWN);
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}

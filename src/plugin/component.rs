@@ -1,0 +1,63 @@
+//! A component that has passed every check of an upload and can be instantiated.
+//!
+//! Must not know: its name, or who uses it.
+
+use std::sync::Arc;
+
+use crate::plugin::bindings::PluginPre;
+use crate::plugin::counters::{Counters, Counts};
+use crate::plugin::state::State;
+
+/// A compiled component. Cheap to clone.
+#[derive(Clone)]
+pub struct Component(Arc<Inner>);
+
+struct Inner {
+    digest: Arc<str>,
+    size_bytes: usize,
+    pre: PluginPre<State>,
+    counters: Arc<Counters>,
+}
+
+impl Component {
+    /// Puts together what `compile` made.
+    pub(in crate::plugin) fn new(digest: &str, size_bytes: usize, pre: PluginPre<State>, counters: Arc<Counters>) -> Self {
+        Self(Arc::new(Inner { digest: digest.into(), size_bytes, pre, counters }))
+    }
+
+    /// SHA-256 of the bytes as uploaded, 64 hex digits.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.0.digest
+    }
+
+    /// Size as uploaded, bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.0.size_bytes
+    }
+
+    /// What its guests did so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.0.counters.read()
+    }
+
+    pub(in crate::plugin) fn pre(&self) -> &PluginPre<State> {
+        &self.0.pre
+    }
+
+    pub(in crate::plugin) fn counters(&self) -> &Arc<Counters> {
+        &self.0.counters
+    }
+
+    pub(in crate::plugin) fn digest_shared(&self) -> &Arc<str> {
+        &self.0.digest
+    }
+}
+
+impl std::fmt::Debug for Component {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Component").field(&self.0.digest).finish()
+    }
+}

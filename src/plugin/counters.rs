@@ -1,0 +1,108 @@
+//! What guests did, counted: for each component, and for all of them together.
+//!
+//! Must not know: how counts are shown.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::domain::verdict::{Fault, Verdict};
+
+/// Counts of one component, or of all.
+#[derive(Debug, Default)]
+pub struct Counters {
+    calls: AtomicU64,
+    remembered: AtomicU64,
+    passed_over: AtomicU64,
+    keeps: AtomicU64,
+    drops: AtomicU64,
+    faults: [AtomicU64; Fault::ALL.len()],
+    log_lines_cut: AtomicU64,
+    instances: AtomicU64,
+}
+
+/// The counts at one moment. `calls` = `keeps` + `drops` + all `faults`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Calls of `evaluate` really made, or begun with an instance that could not be had.
+    pub calls: u64,
+    /// Killmails answered from the memory of an equal pair's verdict, without a call.
+    pub remembered: u64,
+    /// Killmails outside the plugin's interest: dropped without a call.
+    pub passed_over: u64,
+    /// Calls that kept the killmail.
+    pub keeps: u64,
+    /// Calls that dropped it.
+    pub drops: u64,
+    /// Calls that ended in a fault, by its word; words without a fault are left out.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Lines of log cut or left out.
+    pub log_lines_cut: u64,
+    /// Instances made.
+    pub instances: u64,
+}
+
+impl Counters {
+    /// Counts one call.
+    pub fn judged(&self, answer: &Result<Verdict, Fault>) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let place = match answer {
+            Ok(Verdict::Drop) => &self.drops,
+            Ok(Verdict::Keep | Verdict::KeepWith(_)) => &self.keeps,
+            Err(fault) => &self.faults[*fault as usize],
+        };
+        place.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an answer from memory.
+    pub fn remembered(&self, killmails: u64) {
+        self.remembered.fetch_add(killmails, Ordering::Relaxed);
+    }
+
+    /// Counts a killmail outside the interest.
+    pub fn passed_over(&self) {
+        self.passed_over.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a line of log cut or left out.
+    pub fn log_line_cut(&self) {
+        self.log_lines_cut.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an instance made.
+    pub fn instance(&self) {
+        self.instances.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The counts now.
+    #[must_use]
+    pub fn read(&self) -> Counts {
+        let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        let faults = Fault::ALL.iter().map(|f| (f.word(), get(&self.faults[*f as usize]))).filter(|(_, n)| *n > 0);
+        Counts {
+            calls: get(&self.calls),
+            remembered: get(&self.remembered),
+            passed_over: get(&self.passed_over),
+            keeps: get(&self.keeps),
+            drops: get(&self.drops),
+            faults: faults.collect(),
+            log_lines_cut: get(&self.log_lines_cut),
+            instances: get(&self.instances),
+        }
+    }
+}
+
+impl Counts {
+    /// Adds another component's counts.
+    pub fn add(&mut self, other: &Self) {
+        self.calls += other.calls;
+        self.remembered += other.remembered;
+        self.passed_over += other.passed_over;
+        self.keeps += other.keeps;
+        self.drops += other.drops;
+        for (word, count) in &other.faults {
+            *self.faults.entry(word).or_default() += count;
+        }
+        self.log_lines_cut += other.log_lines_cut;
+        self.instances += other.instances;
+    }
+}

@@ -1,0 +1,220 @@
+//! A component with one configuration, ready to judge; equal pairs are one.
+//!
+//! History and live never share an instance: each has its own place here.
+//!
+//! Must not know: queues and threads.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::domain::entry::{Origin, SharedEntry};
+use crate::domain::filter::Interest;
+use crate::domain::id::Seq;
+use crate::domain::verdict::{Fault, Verdict};
+use crate::plugin::component::Component;
+use crate::plugin::convert::Needs;
+use crate::plugin::engine::Setup;
+use crate::plugin::guest::Guest;
+use crate::plugin::history::Bound;
+use crate::plugin::memo::Memo;
+
+/// What a guest says of a killmail, or what it did wrong.
+pub type Answer = Result<Verdict, Fault>;
+
+/// How long instances live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Instance {
+    /// From call to call: 0.3 us a call.
+    #[default]
+    Warm,
+    /// For one call: for guests that are not repeatable otherwise; 26 us more a call.
+    Fresh,
+}
+
+/// What a page is judged for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Run {
+    /// Live parts: judged first, remembered for equal pairs.
+    Live,
+    /// Preload, catching up, history: judged when nothing live waits.
+    History {
+        /// The head when the run began: what backfilled killmails see of history.
+        head: Seq,
+    },
+}
+
+/// What makes two evaluators equal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// SHA-256 of the component, hex.
+    pub digest: String,
+    /// The configuration, byte for byte.
+    pub config: String,
+    /// How long instances live.
+    pub instance: Instance,
+}
+
+/// A component with a configuration. Clones share instances and memory of verdicts.
+#[derive(Debug, Clone)]
+pub struct Evaluator(Arc<Shared>);
+
+/// What equal evaluators share.
+pub struct Shared {
+    component: Component,
+    key: Key,
+    needs: Needs,
+    shard: usize,
+    live: Mutex<Option<Guest>>,
+    past: Mutex<Option<Guest>>,
+    memo: Mutex<Memo>,
+    used: Mutex<Instant>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Shared").field(&self.key).finish()
+    }
+}
+
+impl Evaluator {
+    /// An evaluator whose first instance is at hand.
+    pub(in crate::plugin) fn new(setup: &Setup, component: Component, key: Key, needs: Needs, first: Guest, shard: usize) -> Self {
+        let warm = (key.instance == Instance::Warm).then_some(first);
+        Self(Arc::new(Shared {
+            component,
+            key,
+            needs,
+            shard,
+            live: Mutex::new(warm),
+            past: Mutex::new(None),
+            memo: Mutex::new(Memo::new(setup.config.memo_entries, setup.config.memo_bytes)),
+            used: Mutex::new(Instant::now()),
+        }))
+    }
+
+    /// What it promises to need of killmails; the index keeps the rest away. `None` restricts nothing.
+    #[must_use]
+    pub fn interest(&self) -> Option<&Interest> {
+        self.0.needs.interest.as_ref()
+    }
+
+    /// SHA-256 of the component, 64 hex digits.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.0.key.digest
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn config(&self) -> &str {
+        &self.0.key.config
+    }
+
+    /// Its component.
+    #[must_use]
+    pub fn component(&self) -> &Component {
+        &self.0.component
+    }
+
+    pub(in crate::plugin) fn shard(&self) -> usize {
+        self.0.shard
+    }
+
+    /// Nobody but the engine holds it.
+    pub(in crate::plugin) fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
+    pub(in crate::plugin) fn idle_for(&self) -> Duration {
+        self.0.used.lock().elapsed()
+    }
+
+    pub(in crate::plugin) fn touch(&self) {
+        *self.0.used.lock() = Instant::now();
+    }
+
+    /// The whole page from memory, if every verdict on it is there.
+    pub(in crate::plugin) fn recall(&self, page: &[SharedEntry]) -> Option<Vec<Answer>> {
+        let memo = self.0.memo.lock();
+        let answers: Option<Vec<Answer>> =
+            page.iter().map(|entry| if self.0.needs.accepts(entry) { memo.get(entry) } else { Some(Ok(Verdict::Drop)) }).collect();
+        drop(memo);
+        if answers.is_some() {
+            let counters = self.0.component.counters();
+            for entry in page {
+                if self.0.needs.accepts(entry) { counters.remembered(1) } else { counters.passed_over() }
+            }
+        }
+        answers
+    }
+
+    /// Judges one killmail, on the thread this evaluator belongs to.
+    pub(in crate::plugin) fn judge(&self, setup: &Setup, entry: &SharedEntry, run: Run) -> Answer {
+        let counters = self.0.component.counters();
+        if !self.0.needs.accepts(entry) {
+            counters.passed_over();
+            return Ok(Verdict::Drop);
+        }
+        if run == Run::Live
+            && let Some(answer) = self.0.memo.lock().get(entry)
+        {
+            counters.remembered(1);
+            return answer;
+        }
+        let answer = self.call(setup, entry, run);
+        counters.judged(&answer);
+        if run == Run::Live {
+            self.0.memo.lock().put(entry, &answer);
+        }
+        answer
+    }
+
+    fn call(&self, setup: &Setup, entry: &SharedEntry, run: Run) -> Answer {
+        let place = if run == Run::Live { &self.0.live } else { &self.0.past };
+        // Taken out for the call: should the call panic, no broken instance is left behind.
+        let guest = place.lock().take();
+        let mut guest = match guest {
+            Some(guest) => guest,
+            None => self.instantiate(setup)?,
+        };
+        let answer = guest.evaluate(entry, bound(entry, run));
+        let alive = matches!(answer, Ok(_) | Err((Fault::BadOutput, _)));
+        if alive && self.0.key.instance == Instance::Warm {
+            *place.lock() = Some(guest);
+        }
+        answer.map_err(|(fault, text)| {
+            tracing::debug!(
+                plugin.digest = self.digest(),
+                killmail.id = entry.killmail.killmail_id,
+                "plugin fault {fault} on killmail {}: {text}",
+                entry.killmail.killmail_id
+            );
+            fault
+        })
+    }
+
+    fn instantiate(&self, setup: &Setup) -> Result<Guest, Fault> {
+        let mut guest = Guest::new(setup, &self.0.component).map_err(|refusal| {
+            tracing::debug!(plugin.digest = self.digest(), "plugin {}: {refusal}", self.digest());
+            Fault::Instantiate
+        })?;
+        match guest.configure(setup, &self.0.key.config) {
+            Ok(_) => Ok(guest),
+            Err(refusal) => {
+                tracing::debug!(plugin.digest = self.digest(), "plugin {} refuses what it accepted before: {refusal}", self.digest());
+                Err(Fault::Configure)
+            }
+        }
+    }
+}
+
+/// What of history is before this killmail: the same in every run.
+fn bound(entry: &SharedEntry, run: Run) -> Bound {
+    let head = match (entry.origin, run) {
+        (Origin::Backfill, Run::History { head }) => head,
+        _ => entry.seq,
+    };
+    Bound { below: entry.killmail.killmail_id, head }
+}

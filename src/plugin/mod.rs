@@ -1,0 +1,23 @@
+//! Judgment: user code in a sandbox says which killmails to keep, and what to put beside them.
+//!
+//! Must not know: where killmails come from or go, names and versions of plugins, doors.
+
+mod bindings;
+mod clock;
+mod compile;
+pub mod component;
+mod convert;
+pub mod counters;
+pub mod engine;
+pub mod error;
+pub mod evaluator;
+mod guest;
+pub mod history;
+mod host;
+pub mod limits;
+mod memo;
+mod pool;
+mod probe;
+mod scan;
+mod state;
+mod wasi;

@@ -1,0 +1,57 @@
+//! The trial of a plugin before it is used: the same killmails, forward on one instance and backward on another, must give the same verdicts.
+//!
+//! Law 7 (same in, same out) is tried here, at upload.
+//!
+//! Must not know: where the sample comes from.
+
+use crate::domain::entry::SharedEntry;
+use crate::plugin::component::Component;
+use crate::plugin::engine::Setup;
+use crate::plugin::error::Refusal;
+use crate::plugin::evaluator::Answer;
+use crate::plugin::guest::Guest;
+use crate::plugin::history::Bound;
+
+/// Judges the sample twice.
+///
+/// # Errors
+/// `Configure`, `Instantiate`, or `NotRepeatable` with the killmail whose verdicts differ.
+pub fn probe(setup: &Setup, component: &Component, config: &str, sample: &[SharedEntry]) -> Result<(), Refusal> {
+    let forward = judge(setup, component, config, sample.iter())?;
+    let mut backward = judge(setup, component, config, sample.iter().rev())?;
+    backward.reverse();
+    for ((entry, there), back) in sample.iter().zip(forward).zip(backward) {
+        if there != back {
+            let id = entry.killmail.killmail_id;
+            return Err(Refusal::NotRepeatable(format!(
+                "killmail {id} got {there:?} with the sample forward and {back:?} with it backward; \
+                 a verdict must not depend on killmails judged before (use `history`, or upload with instance=fresh)"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn judge<'a>(
+    setup: &Setup,
+    component: &Component,
+    config: &str,
+    sample: impl Iterator<Item = &'a SharedEntry>,
+) -> Result<Vec<Answer>, Refusal> {
+    let make = || {
+        let mut guest = Guest::new(setup, component)?;
+        guest.configure(setup, config)?;
+        Ok(guest)
+    };
+    let mut guest = make()?;
+    let mut answers = Vec::new();
+    for entry in sample {
+        let bound = Bound { below: entry.killmail.killmail_id, head: entry.seq };
+        let answer = guest.evaluate(entry, bound).map_err(|(fault, _)| fault);
+        if answer.is_err() {
+            guest = make()?;
+        }
+        answers.push(answer);
+    }
+    Ok(answers)
+}
