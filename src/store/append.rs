@@ -200,6 +200,7 @@ impl Store {
         writer.numbers = turn.numbers;
         self.revised.store(turn.numbers.rev, Ordering::Relaxed);
         self.publish(&turn.drafts);
+        self.snapshot_if_due(&writer.numbers);
         Ok(appended(turn))
     }
 

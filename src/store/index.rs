@@ -200,13 +200,17 @@ impl Index {
         self.labels.iter().map(|(label, postings)| (label.as_str(), postings))
     }
 
-    /// Puts back what `shard`, `labels` and `flagged` gave, into an index whose rows are in place.
-    pub fn restore(&mut self, terms: Vec<(Term, Postings)>, labels: Vec<(String, Postings)>, flags: [Postings; 3]) {
+    /// Puts back what `shard` gave.
+    pub fn restore_terms(&mut self, terms: Vec<(Term, Postings)>) {
         for (term, postings) in terms {
             self.terms += 1;
             self.systems += u64::from(term.kind == Kind::System);
             self.shards[shard(term)].insert(term, postings);
         }
+    }
+
+    /// Puts back what `labels` and `flagged` gave.
+    pub fn restore_labels(&mut self, labels: Vec<(String, Postings)>, flags: [Postings; 3]) {
         self.labels = labels.into_iter().collect();
         self.flags = flags;
     }

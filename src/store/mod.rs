@@ -27,6 +27,8 @@ mod record;
 pub mod refused;
 mod rows;
 mod select;
+mod snapshot;
+mod snapshots;
 mod space;
 mod start;
 mod tail;
@@ -50,6 +52,7 @@ use crate::store::disk::Disk;
 use crate::store::memory::Memory;
 use crate::store::record::Codec;
 use crate::store::refused::Ring;
+use crate::store::snapshots::Snapshots;
 
 /// Spoken as `store::Error`.
 pub type Error = error::Error;
@@ -274,6 +277,7 @@ pub struct Store {
     memory: Arc<RwLock<Memory>>,
     writer: Mutex<Writer>,
     refused: Mutex<Ring>,
+    snapshots: Mutex<Snapshots>,
     revised: AtomicU64,
     conflicts: AtomicU64,
 }

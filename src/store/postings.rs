@@ -6,8 +6,12 @@
 
 use roaring::RoaringBitmap;
 
+use crate::store::columns::{Cursor, Malformed, put_ascending, put_varint};
+
 /// Above this a list becomes a bitmap.
 const FEW: usize = 256;
+/// Stands where a list has its length.
+const BITMAP_MARK: u32 = u32::MAX;
 
 /// Killmail ids, ascending and distinct.
 #[derive(Debug, Clone, PartialEq)]
@@ -128,6 +132,33 @@ impl Postings {
         }
     }
 
+    /// Appends the ids as bytes: a list, or the portable form of a bitmap.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::One(one) => put_ascending(out, &[*one]),
+            Self::Few(ids) => put_ascending(out, ids),
+            Self::Many(bitmap) => {
+                put_varint(out, BITMAP_MARK);
+                out.extend_from_slice(&(bitmap.serialized_size() as u32).to_le_bytes());
+                // Writing to a vector cannot fail.
+                let _ = bitmap.serialize_into(&mut *out);
+            }
+        }
+    }
+
+    /// Back from `encode`.
+    pub fn decode(cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
+        let mut ahead = *cursor;
+        if ahead.varint()? == BITMAP_MARK {
+            let length = ahead.u32()? as usize;
+            let bitmap = RoaringBitmap::deserialize_from(ahead.take(length)?).map_err(|_| Malformed)?;
+            *cursor = ahead;
+            return Ok(Self::Many(Box::new(bitmap)));
+        }
+        let ids = cursor.ascending()?;
+        Ok(if let [one] = ids[..] { Self::One(one) } else { Self::Few(ids) })
+    }
+
     /// Memory behind the value itself, bytes, estimated.
     pub fn heap_bytes(&self) -> usize {
         match self {
@@ -173,6 +204,11 @@ mod tests {
             postings.gather(low, high, &mut gathered);
             prop_assert_eq!(postings.count(low, high), inside.len() as u64);
             prop_assert_eq!(gathered, inside);
+            let mut bytes = Vec::new();
+            postings.encode(&mut bytes);
+            let mut cursor = Cursor::new(&bytes);
+            prop_assert_eq!(Postings::decode(&mut cursor).expect("decodes").to_vec(), postings.to_vec());
+            prop_assert_eq!(cursor.remaining(), 0);
             prop_assert!((0..2_000).all(|id| postings.contains(id) == set.contains(&id)));
         }
     }

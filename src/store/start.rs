@@ -4,7 +4,7 @@
 //!
 //! Must not know: what the store is opened for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -21,6 +21,8 @@ use crate::store::plugins::write_whole;
 use crate::store::record::Codec;
 use crate::store::refused::Ring;
 use crate::store::rows::Row;
+use crate::store::snapshot::{self, Mark};
+use crate::store::snapshots::Snapshots;
 use crate::store::tail::Tail;
 use crate::store::{Config, Error, Hit, Store, pieces};
 
@@ -43,7 +45,7 @@ impl Store {
         let epoch = identity(&disk)?;
         let codec = Codec::new(dictionaries(&disk)?);
         let numbers = numbers(&disk)?;
-        let index = build(&disk, &numbers)?;
+        let (index, snapshot) = build(&disk, epoch, &numbers)?;
         let memory = Memory { index, tail: Tail::new(config.tail_entries, config.tail_bytes) };
         let refused = Mutex::new(Ring::load(&disk)?);
         let store = Self {
@@ -54,6 +56,7 @@ impl Store {
             memory: Arc::new(RwLock::new(memory)),
             writer: Mutex::new(Writer::new(numbers)),
             refused,
+            snapshots: Mutex::new(Snapshots { head: snapshot, running: None }),
             revised: AtomicU64::new(numbers.rev),
             conflicts: AtomicU64::new(numbers.conflicts),
         };
@@ -132,13 +135,39 @@ fn holes(disk: &Disk) -> Result<Vec<(u64, u64)>, Error> {
     Ok(pairs.iter().map(|[first, last]| (u64::from_le_bytes(*first), u64::from_le_bytes(*last))).collect())
 }
 
-fn build(disk: &Disk, numbers: &Numbers) -> Result<Index, Error> {
-    let mut index = Index::default();
+/// The index: of the newest snapshot and what came after it, or of the whole log; and the head of the snapshot.
+fn build(disk: &Disk, epoch: Epoch, numbers: &Numbers) -> Result<(Index, Seq), Error> {
+    let newest = Mark { epoch, head: Seq(numbers.head), rev: numbers.rev };
+    let (mut index, mark) = snapshot::read(disk.dir(), &newest).unwrap_or((Index::default(), Mark { head: Seq::ZERO, rev: 0, ..newest }));
     replay(disk, &mut index, numbers)?;
+    if mark.head > Seq::ZERO {
+        replay_revisions(disk, &mut index, mark.rev)?;
+    }
     if index.count() != numbers.count {
         return Err(disk.damaged(format!("{} killmails are in the log, {} were counted", index.count(), numbers.count)));
     }
-    Ok(index)
+    Ok((index, mark.head))
+}
+
+/// Takes in revisions behind this one: the terms of what they replaced go, those of what is in the log now come.
+fn replay_revisions(disk: &Disk, index: &mut Index, rev: u64) -> Result<(), Error> {
+    let mut revised = BTreeSet::new();
+    for pair in disk.scan(Tree::Revisions, &(rev + 1).to_be_bytes()) {
+        let (key, value) = pair?;
+        let Some(rev) = key.as_array::<8>().copied().map(u64::from_be_bytes) else { continue };
+        let damaged = || disk.damaged(format!("revision {rev}"));
+        let bytes = pieces::join(disk, Tree::Revisions, &key, &value)?;
+        let (seq, old) = bytes.split_first_chunk::<8>().ok_or_else(damaged)?;
+        index.unlink(&log::decode(old).map_err(|_| damaged())?.facts);
+        revised.insert(u64::from_le_bytes(*seq));
+    }
+    for seq in revised {
+        let damaged = || disk.damaged(format!("log entry {seq}"));
+        let bytes = pieces::get(disk, Tree::Log, &seq.to_be_bytes())?.ok_or_else(damaged)?;
+        let line = log::decode(&bytes).map_err(|_| damaged())?;
+        index.insert(Seq(seq), Row::new(&line), &line.facts);
+    }
+    Ok(())
 }
 
 /// Takes in what the log holds behind the index's head: every number up to the last, but for known holes.

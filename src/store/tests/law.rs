@@ -1,0 +1,286 @@
+//! Law 1, select is accept: whatever the killmails and the filter, selection and pages give exactly what the filter accepts.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use tempfile::TempDir;
+
+use crate::domain::entry::Origin;
+use crate::domain::facts::Facts;
+use crate::domain::filter::{Filter, IdSet, Interest, Match, Wanted};
+use crate::domain::id::Seq;
+use crate::domain::killmail::{Attacker, Killmail, Victim};
+use crate::domain::term::{Kind, Role};
+use crate::domain::zkb::Zkb;
+use crate::store::facts::facts;
+use crate::store::tests::{ask, config, folder, history, ids, incoming, seqs};
+use crate::store::{Ask, Config, Incoming, Order, Query, Store};
+
+const START: i64 = 1_700_000_000;
+/// Real systems and ship types, so that constellations, regions and groups are at work.
+const SYSTEMS: [u32; 5] = [30_000_142, 30_000_144, 30_002_187, 30_002_510, 31_000_005];
+const SHIPS: [u32; 5] = [587, 670, 11_567, 24_690, 17_738];
+const LABELS: [&str; 3] = ["loc:highsec", "isk:1b+", "pvp"];
+
+pub fn killmails() -> impl Strategy<Value = Vec<Killmail>> {
+    vec(any_killmail(), 1..50).prop_map(|mut killmails| {
+        let mut seen = HashSet::new();
+        killmails.retain(|k| seen.insert(k.killmail_id));
+        killmails
+    })
+}
+
+pub fn any_killmail() -> impl Strategy<Value = Killmail> {
+    // Time follows the id, but not strictly.
+    (1u32..400, 0i64..20_000, select(&SYSTEMS[..]), party(), vec(party(), 1..4), option::of(zkb())).prop_map(
+        |(id, blur, solar_system_id, (c, o, s), attackers, zkb)| {
+            let attackers = attackers.into_iter().enumerate().map(|(n, (c, o, s))| Attacker {
+                character_id: c,
+                corporation_id: o,
+                ship_type_id: s,
+                weapon_type_id: s,
+                final_blow: n == 0,
+                ..Attacker::default()
+            });
+            Killmail {
+                killmail_id: id,
+                time: START + i64::from(id) * 600 + blur,
+                solar_system_id,
+                victim: Victim { character_id: c, corporation_id: o, ship_type_id: s, ..Victim::default() },
+                attackers: attackers.collect(),
+                zkb,
+                ..Killmail::default()
+            }
+        },
+    )
+}
+
+fn party() -> impl Strategy<Value = (Option<u32>, Option<u32>, Option<u32>)> {
+    (option::of(1u32..8), option::of(1u32..4), option::of(select(&SHIPS[..])))
+}
+
+fn zkb() -> impl Strategy<Value = Zkb> {
+    let labels = subsequence(LABELS.map(str::to_owned).to_vec(), 0..=3);
+    (option::of(0u32..10), any::<(bool, bool, bool)>(), labels).prop_map(|(value, (npc, solo, awox), labels)| Zkb {
+        total_value: value.map(f64::from),
+        npc: Some(npc),
+        solo: Some(solo),
+        awox: Some(awox),
+        labels: Some(labels),
+        ..Zkb::default()
+    })
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    select(&[Role::Any, Role::Victim, Role::Attacker, Role::FinalBlow][..])
+}
+
+fn dimension() -> impl Strategy<Value = (Kind, Vec<u32>)> {
+    select(&Kind::ALL[..]).prop_flat_map(|kind| {
+        let pool: Vec<u32> = match kind {
+            Kind::System => SYSTEMS.to_vec(),
+            Kind::Constellation => vec![20_000_020, 20_000_322],
+            Kind::Region => vec![10_000_002, 10_000_043, 10_000_030],
+            Kind::ShipType | Kind::WeaponType => SHIPS.to_vec(),
+            Kind::ShipGroup => vec![25, 29, 27, 30],
+            _ => (1..9).collect(),
+        };
+        (Just(kind), vec(select(pool), 1..4))
+    })
+}
+
+fn wanted() -> impl Strategy<Value = Wanted> {
+    (dimension(), role()).prop_map(|((kind, ids), role)| Wanted { kind, role, ids: IdSet::new(ids) })
+}
+
+fn filter() -> impl Strategy<Value = Filter> {
+    let flag = || option::weighted(0.15, any::<bool>());
+    let value = || option::weighted(0.15, (0u32..10).prop_map(f64::from));
+    let time = || option::weighted(0.3, START..START + 280_000);
+    let labels = prop_oneof![4 => Just(Vec::new()), 1 => vec(select(LABELS.map(str::to_owned).to_vec()), 1..3)];
+    let matching = select(&[Match::Any, Match::All][..]);
+    let each = prop_oneof![4 => Just(Vec::new()), 1 => vec(wanted(), 1..3)];
+    let flags = (flag(), flag(), flag());
+    let values = (value(), value());
+    let lists = (vec(dimension(), 0..3), matching, prop_oneof![2 => Just(Role::Any), 1 => role()]);
+    (lists, labels, flags, values, time(), time(), each).prop_map(
+        |((dimensions, matching, role), labels, (npc, solo, awox), (min_value, max_value), since, until, each)| {
+            let mut filter =
+                Filter { matching, role, each, labels, npc, solo, awox, min_value, max_value, since, until, ..Filter::default() };
+            dimensions.into_iter().for_each(|(kind, ids)| filter.set_ids(kind, ids));
+            filter
+        },
+    )
+}
+
+fn interest() -> impl Strategy<Value = Interest> {
+    (vec(wanted(), 0..3), option::weighted(0.2, 0u32..9), option::weighted(0.2, 0u32..4), option::weighted(0.2, 0u32..4)).prop_map(
+        |(any_of, value, min_attackers, max_attackers)| Interest { any_of, min_value: value.map(f64::from), min_attackers, max_attackers },
+    )
+}
+
+/// A store of these killmails in this order, with a tail of `tail` entries; every fifth is backfill, every seventh old.
+fn store_of(dir: &TempDir, killmails: &[Killmail], tail: usize) -> Arc<Store> {
+    let store = Store::open(Config { tail_entries: tail, ..config(dir) }).expect("opens");
+    let batch = killmails.iter().cloned().enumerate().map(|(n, killmail)| {
+        let late = if n % 7 == 3 { 7_200_000 } else { 1_000 };
+        let origin = if n % 5 == 2 { Origin::Backfill } else { Origin::Live };
+        Incoming { received_at_ms: killmail.time * 1000 + late, origin, ..incoming(killmail) }
+    });
+    store.append(batch.collect(), None).expect("appended");
+    store
+}
+
+fn accepted<'a>(all: &'a [(u64, Facts)], filter: &'a Filter, interest: Option<&'a Interest>) -> impl Iterator<Item = &'a (u64, Facts)> {
+    all.iter().filter(move |(_, facts)| filter.accepts(facts) && interest.is_none_or(|i| i.accepts(facts)))
+}
+
+static COUNTS: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+
+fn happened(what: usize, times: u64) {
+    COUNTS[what].fetch_add(times, Ordering::Relaxed);
+}
+
+fn check_history(
+    store: &Store,
+    all: &[(u64, Facts)],
+    filter: &Filter,
+    interest: Option<&Interest>,
+    cut: (u32, u64),
+) -> Result<(), TestCaseError> {
+    let query = Query { interest, ..history(filter) };
+    let mut expected: Vec<u32> = accepted(all, filter, interest).map(|(_, facts)| facts.killmail_id).collect();
+    expected.sort_unstable();
+    happened(0, expected.len() as u64);
+    let found = u64::from(!expected.is_empty());
+    happened(1, found * u64::from(filter.role != Role::Any && filter.has_ids()));
+    happened(2, found * u64::from(interest.is_some()));
+    happened(3, found * u64::from(filter.since.is_some()));
+    let oldest = ids(&store.select(&Query { order: Order::Oldest, ..query })?);
+    prop_assert_eq!(&oldest, &expected);
+    let newest = ids(&store.select(&query)?);
+    prop_assert!(newest.iter().rev().eq(&expected));
+    prop_assert_eq!(store.count_matching(&query)?, expected.len() as u64);
+    let totals = store.totals(&query)?;
+    let value: f64 = accepted(all, filter, interest).filter_map(|(_, facts)| facts.total_value).sum();
+    let first = accepted(all, filter, interest).map(|(_, facts)| facts.time).min();
+    prop_assert_eq!((totals.killmails, totals.value, totals.first), (expected.len() as u64, value, first));
+
+    let (id, head) = cut;
+    let pinned = Query { head: Seq(head), after: Some(id), below: Some(300), limit: 3, ..query };
+    let expected: Vec<u32> = {
+        let mut ids: Vec<u32> = accepted(all, filter, interest).filter(|(seq, _)| *seq <= head).map(|(_, f)| f.killmail_id).collect();
+        ids.retain(|i| *i < 300);
+        ids.sort_unstable();
+        ids
+    };
+    let after: Vec<u32> = expected.iter().copied().filter(|i| *i > id).take(3).collect();
+    prop_assert_eq!(ids(&store.select(&Query { order: Order::Oldest, ..pinned })?), after);
+    let before: Vec<u32> = expected.iter().rev().copied().filter(|i| *i < id).take(3).collect();
+    prop_assert_eq!(ids(&store.select(&pinned)?), before);
+    Ok(())
+}
+
+fn check_pages(
+    store: &Store,
+    all: &[(u64, Facts)],
+    filter: &Filter,
+    interest: Option<&Interest>,
+    limit: usize,
+) -> Result<(), TestCaseError> {
+    for after in 0..=store.head().0 {
+        let question = Ask { interest, after: Seq(after), max_age_secs: 3600, limit, ..ask(filter) };
+        let live = |seq: u64| (seq - 1) % 5 != 2 && (seq - 1) % 7 != 3;
+        let expected: Vec<u64> =
+            accepted(all, filter, interest).map(|(seq, _)| *seq).filter(|s| *s > after && live(*s)).take(limit).collect();
+        let pages = [store.walk(&question)?, store.select_pages(&question)?, store.page(&question)?];
+        for page in &pages {
+            prop_assert_eq!(seqs(&page.entries), expected.clone());
+        }
+        happened(4, u64::from(expected.len() == limit));
+        let passed = if expected.len() == limit { expected.last().copied().unwrap_or(after) } else { store.head().0 };
+        prop_assert!(pages.iter().all(|page| page.passed == Seq(passed)));
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+    fn any_killmails_and_filters(
+        killmails in killmails(), filters in vec((filter(), option::of(interest())), 6), tail in 1usize..20, limit in 1usize..6,
+        cut in (1u32..400, 1u64..50),
+    ) {
+        let dir = folder();
+        let store = store_of(&dir, &killmails, tail);
+        let all: Vec<(u64, Facts)> = (1..).zip(killmails.iter().map(facts)).collect();
+        for (filter, interest) in &filters {
+            check_history(&store, &all, filter, interest.as_ref(), cut)?;
+            check_pages(&store, &all, filter, interest.as_ref(), limit)?;
+        }
+    }
+}
+
+#[test]
+fn select_is_accept() {
+    any_killmails_and_filters();
+    let counts: Vec<u64> = COUNTS.iter().map(|c| c.load(Ordering::Relaxed)).collect();
+    println!("selected, with a role, with an interest, with a window of time, pages ended early: {counts:?}");
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+}
+
+/// Several blocks, large postings, ids in runs that arrive out of order.
+#[test]
+fn select_is_accept_over_many_blocks() {
+    let shape = |n: u32| {
+        let run = [3, 1, 2, 0][(n / 3_000) as usize];
+        Killmail {
+            killmail_id: 1 + run * 1_000_000 + n % 3_000 * if run == 2 { 50 } else { 1 },
+            time: START + i64::from(run) * 900_000 + i64::from(n % 3_000) * 100,
+            solar_system_id: SYSTEMS[n as usize % 5],
+            victim: Victim { character_id: Some(1 + n % 1_000), ship_type_id: Some(SHIPS[n as usize / 7 % 5]), ..Victim::default() },
+            attackers: vec![Attacker { character_id: Some(5_000 + n % 17), final_blow: true, ..Attacker::default() }],
+            zkb: (n % 3 == 0).then(|| Zkb { total_value: Some(f64::from(n)), awox: Some(n % 300 == 0), ..Zkb::default() }),
+            ..Killmail::default()
+        }
+    };
+    let killmails: Vec<Killmail> = (0..12_000).map(shape).collect();
+    let dir = folder();
+    let store = store_of(&dir, &killmails, 100);
+    let all: Vec<(u64, Facts)> = (1..).zip(killmails.iter().map(facts)).collect();
+    let with = |kind: Kind, ids: Vec<u32>, rest: Filter| {
+        let mut filter = rest;
+        filter.set_ids(kind, ids);
+        filter
+    };
+    let day = Filter { since: Some(START + 900_000), until: Some(START + 950_050), ..Filter::default() };
+    let filters = [
+        Filter::default(),
+        day.clone(),
+        with(Kind::System, vec![SYSTEMS[0]], Filter::default()),
+        with(Kind::System, vec![SYSTEMS[0]], day.clone()),
+        with(Kind::System, SYSTEMS.to_vec(), Filter { min_value: Some(11_000.0), ..Filter::default() }),
+        with(Kind::Character, (1..400).collect(), day),
+        with(Kind::Character, vec![5_003], with(Kind::System, vec![SYSTEMS[2]], Filter { matching: Match::All, ..Filter::default() })),
+        with(Kind::Character, vec![5_003, 77], Filter { role: Role::Victim, ..Filter::default() }),
+        Filter { awox: Some(true), ..Filter::default() },
+        with(Kind::Character, vec![12_345], Filter::default()),
+    ];
+    for filter in &filters {
+        check_history(&store, &all, filter, None, (250, 9_000)).expect("history");
+        for after in [0, 1, 2_500, 4_095, 4_096, 5_000, 8_191, 8_200, 11_500, 11_950, 12_000] {
+            let question = Ask { after: Seq(after), max_age_secs: 3600, limit: 700, ..ask(filter) };
+            let (walk, select) = (store.walk(&question).expect("walked"), store.select_pages(&question).expect("selected"));
+            assert_eq!((seqs(&walk.entries), walk.passed), (seqs(&select.entries), select.passed));
+        }
+    }
+    let mut filter = Filter { since: Some(START + 5_000), ..Filter::default() };
+    filter.set_ids(Kind::System, vec![SYSTEMS[1]]);
+    let expected = accepted(&all, &filter, None).count() as u64;
+    assert_eq!(store.system_count(SYSTEMS[1], START + 5_000), expected);
+    assert_eq!(store.stats().systems, 5);
+}

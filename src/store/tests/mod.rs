@@ -1,0 +1,299 @@
+//! The store as a whole, over temporary folders: what the tests share, and the plain cases.
+
+mod law;
+mod old_bytes;
+mod prefix;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tempfile::TempDir;
+
+use crate::domain::entry::{Origin, SharedEntry};
+use crate::domain::filter::Filter;
+use crate::domain::id::{Epoch, Seq};
+use crate::domain::killmail::{Attacker, Killmail, Victim};
+use crate::domain::term::Kind;
+use crate::domain::zkb::Zkb;
+use crate::store::refused::Refused;
+use crate::store::{AgeRule, Appended, Ask, Checkpoint, Config, Error, Hit, Incoming, Order, Query, Store, ZkbRule};
+
+/// An encoder of predictable lengths.
+fn json(killmail: &Killmail) -> Bytes {
+    Bytes::from(vec![b'x'; 100 + killmail.attackers.len() * 10])
+}
+
+fn config(dir: &TempDir) -> Config {
+    Config { dir: dir.path().to_owned(), min_free_bytes: 0, encode: json, ..Config::default() }
+}
+
+fn open(dir: &TempDir) -> Arc<Store> {
+    Store::open(config(dir)).expect("a store opens")
+}
+
+fn folder() -> TempDir {
+    TempDir::new().expect("a temporary folder")
+}
+
+fn incoming(killmail: Killmail) -> Incoming {
+    Incoming {
+        received_at_ms: killmail.time * 1000 + 5_000,
+        killmail,
+        origin: Origin::Live,
+        uploaded_at: None,
+        age: AgeRule::ByUpload,
+        zkb: ZkbRule::IfNewer,
+    }
+}
+
+fn killmail(id: u32) -> Killmail {
+    Killmail {
+        killmail_id: id,
+        time: 1_700_000_000 + i64::from(id) * 40,
+        solar_system_id: 30_000_140 + id % 7,
+        victim: Victim { character_id: Some(90_000_000 + id % 11), ship_type_id: Some(587 + id % 5), ..Victim::default() },
+        attackers: vec![Attacker { character_id: Some(91_000_000 + id % 13), final_blow: true, ..Attacker::default() }],
+        ..Killmail::default()
+    }
+}
+
+fn valued(id: u32, value: f64) -> Killmail {
+    let zkb = Zkb { total_value: Some(value), labels: Some(vec!["loc:highsec".to_owned()]), ..Zkb::default() };
+    Killmail { zkb: Some(zkb), ..killmail(id) }
+}
+
+fn history(filter: &Filter) -> Query<'_> {
+    Query { filter, interest: None, order: Order::Newest, after: None, below: None, head: Seq(u64::MAX), limit: usize::MAX }
+}
+
+fn ask(filter: &Filter) -> Ask<'_> {
+    Ask {
+        filter,
+        interest: None,
+        after: Seq::ZERO,
+        head: Seq(u64::MAX),
+        max_age_secs: 0,
+        limit: usize::MAX,
+        limit_bytes: usize::MAX,
+        scan: usize::MAX,
+    }
+}
+
+fn ids(hits: &[Hit]) -> Vec<u32> {
+    hits.iter().map(|hit| hit.killmail_id).collect()
+}
+
+fn seqs(entries: &[SharedEntry]) -> Vec<u64> {
+    entries.iter().map(|entry| entry.seq.0).collect()
+}
+
+#[test]
+fn what_is_appended_is_found_also_after_reopening() {
+    let dir = folder();
+    let store = open(&dir);
+    let epoch = store.epoch();
+    let checkpoint = Checkpoint { source: "r2z2".to_owned(), bytes: b"17".to_vec() };
+    let batch = [5, 3, 9].map(killmail).map(incoming).to_vec();
+    let appended = store.append(batch, Some(checkpoint)).expect("appended");
+    assert!(appended.iter().all(|a| matches!(a, Appended::New(_))));
+    check_three(&store, epoch);
+    drop(store);
+    check_three(&open(&dir), epoch);
+}
+
+fn check_three(store: &Store, epoch: Epoch) {
+    assert_eq!((store.head(), store.count(), store.epoch()), (Seq(3), 3, epoch));
+    assert_eq!(store.checkpoint("r2z2").expect("read"), Some(b"17".to_vec()));
+    assert_eq!(store.checkpoint("other").expect("read"), None);
+    for (seq, id) in [(1, 5), (2, 3), (3, 9)] {
+        let entry = store.killmail(id).expect("read").expect("kept");
+        assert_eq!((entry.seq, &entry.killmail, entry.age_secs), (Seq(seq), &killmail(id), 5));
+        assert_eq!(store.entry(Seq(seq)).expect("read").expect("kept").killmail.killmail_id, id);
+        assert_eq!(store.weight_of(Seq(seq)), 110);
+    }
+    assert_eq!(ids(&store.select(&history(&Filter::default())).expect("selected")), [9, 5, 3]);
+    assert_eq!(store.killmail(4).expect("read").map(|e| e.seq), None);
+    let page = store.page(&ask(&Filter::default())).expect("a page");
+    assert_eq!((seqs(&page.entries), page.passed), (vec![1, 2, 3], Seq(3)));
+}
+
+#[test]
+fn a_known_killmail_is_revised_or_contradicted_but_keeps_its_number() {
+    let dir = folder();
+    let store = open(&dir);
+    let mut changed = killmail(7);
+    changed.victim.damage_taken = 99;
+    let batch = [killmail(7), valued(7, 5e6), killmail(7), changed, killmail(8)].map(incoming).to_vec();
+    let appended = store.append(batch, None).expect("appended");
+    let words: Vec<&str> = appended.iter().map(word).collect();
+    assert_eq!(words, ["new 1", "revised 1", "known 1", "conflict 1", "new 2"]);
+    let appended = store.append(vec![incoming(valued(8, 2e9)), incoming(valued(7, 6e6))], None).expect("appended");
+    assert_eq!(appended.iter().map(word).collect::<Vec<_>>(), ["revised 2", "revised 1"]);
+    let keep = Incoming { zkb: ZkbRule::Keep, ..incoming(valued(7, 9e6)) };
+    assert_eq!(word(&store.append(vec![keep], None).expect("appended")[0]), "known 1");
+    drop(store);
+    let store = open(&dir);
+    assert_eq!((store.head(), store.count(), store.stats().revised, store.stats().conflicts), (Seq(2), 2, 2, 1));
+    assert_eq!(store.killmail(7).expect("read").expect("kept").killmail, valued(7, 6e6));
+    let filter = Filter { min_value: Some(1e9), labels: vec!["loc:highsec".to_owned()], ..Filter::default() };
+    assert_eq!(ids(&store.select(&history(&filter)).expect("selected")), [8]);
+    assert_eq!(store.totals(&history(&Filter::default())).expect("summed").value, 2e9 + 6e6);
+}
+
+/// What became of it, in a word and its number.
+pub fn word(appended: &Appended) -> &'static str {
+    let (word, seq) = match appended {
+        Appended::New(entry) => ("new", entry.seq),
+        Appended::Revised(entry) => ("revised", entry.seq),
+        Appended::Known(seq) => ("known", *seq),
+        Appended::Conflict(seq) => ("conflict", *seq),
+    };
+    format!("{word} {seq}").leak()
+}
+
+#[test]
+fn a_killmail_of_thousands_of_attackers_comes_back() {
+    let dir = folder();
+    let store = open(&dir);
+    let mut large = valued(4, 1e9);
+    large.attackers = (0..40_000u32)
+        .map(|n| Attacker {
+            character_id: Some(2_000_000_000u32.wrapping_add(n.wrapping_mul(50_021))),
+            damage_done: i64::from(n) * 7919 % 10_007,
+            ..Attacker::default()
+        })
+        .collect();
+    store.append(vec![incoming(killmail(3)), incoming(large.clone()), incoming(killmail(5))], None).expect("appended");
+    let mut revised = large.clone();
+    revised.zkb.get_or_insert_default().points = Some(12);
+    drop(store);
+    let store = open(&dir);
+    assert_eq!(store.killmail(4).expect("read").expect("kept").killmail, large);
+    store.append(vec![incoming(revised.clone())], None).expect("appended");
+    drop(store);
+    let store = Store::open(Config { tail_entries: 1, ..config(&dir) }).expect("opens");
+    assert_eq!(store.killmail(4).expect("read").expect("kept").killmail, revised);
+    let mut filter = Filter::default();
+    filter.set_ids(Kind::Character, vec![2_000_000_000]);
+    assert_eq!(ids(&store.select(&history(&filter)).expect("selected")), [4]);
+}
+
+#[test]
+fn a_page_ends_at_its_limits() {
+    let dir = folder();
+    let store = open(&dir);
+    store.append((1..=20).map(killmail).map(incoming).collect(), None).expect("appended");
+    let filter = Filter::default();
+    for memory in [true, false] {
+        let page = |ask: Ask<'_>| {
+            let page = if memory { store.page_in_memory(&ask) } else { store.select_pages(&ask).ok() }.expect("a page");
+            (seqs(&page.entries), page.passed.0)
+        };
+        assert_eq!(page(Ask { limit: 3, ..ask(&filter) }), (vec![1, 2, 3], 3));
+        assert_eq!(page(Ask { limit_bytes: 250, ..ask(&filter) }), (vec![1, 2], 2));
+        assert_eq!(page(Ask { limit_bytes: 1, after: Seq(4), ..ask(&filter) }), (vec![5], 5));
+        assert_eq!(page(Ask { scan: 2, after: Seq(17), ..ask(&filter) }), (vec![18, 19], 19));
+        assert_eq!(page(Ask { head: Seq(18), after: Seq(17), ..ask(&filter) }), (vec![18], 18));
+        assert_eq!(page(Ask { after: Seq(20), ..ask(&filter) }), (vec![], 20));
+        assert_eq!(page(Ask { max_age_secs: 4, ..ask(&filter) }), (vec![], 20));
+    }
+}
+
+#[test]
+fn only_what_a_running_source_brings_is_live() {
+    let dir = folder();
+    let store = open(&dir);
+    let backfill = Incoming { origin: Origin::Backfill, ..incoming(killmail(2)) };
+    let old = Incoming { received_at_ms: (killmail(3).time + 7200) * 1000, ..incoming(killmail(3)) };
+    let replayed = Incoming { age: AgeRule::Zero, ..old.clone() };
+    let uploaded = Incoming { uploaded_at: Some(killmail(5).time + 10), ..Incoming { killmail: killmail(5), ..old.clone() } };
+    let batch = vec![incoming(killmail(1)), backfill, old, Incoming { killmail: killmail(4), ..replayed }, uploaded];
+    store.append(batch, None).expect("appended");
+    let filter = Filter::default();
+    let hour = Ask { max_age_secs: 3600, ..ask(&filter) };
+    for page in [store.page(&hour), store.walk(&hour), store.select_pages(&hour)] {
+        assert_eq!(seqs(&page.expect("a page").entries), [1, 4, 5]);
+    }
+    assert_eq!(seqs(&store.page(&ask(&filter)).expect("a page").entries), [1, 3, 4, 5]);
+    assert!(store.entry(Seq(3)).expect("read").expect("kept").is_late());
+}
+
+#[test]
+fn a_second_owner_is_told_who_has_the_folder() {
+    let dir = folder();
+    let _store = open(&dir);
+    let pid = std::process::id();
+    assert!(matches!(Store::open(config(&dir)), Err(Error::InUse { pid: p }) if p == pid));
+}
+
+#[test]
+fn too_little_space_stops_writing_and_nothing_else() {
+    let dir = folder();
+    open(&dir).append(vec![incoming(killmail(1))], None).expect("appended");
+    let store = Store::open(Config { min_free_bytes: u64::MAX, ..config(&dir) }).expect("opens");
+    assert!(!store.has_space());
+    assert!(matches!(store.append(vec![incoming(killmail(2))], None), Err(Error::NoSpace { min: u64::MAX, .. })));
+    assert_eq!((store.head(), store.killmail(1).expect("read").is_some()), (Seq(1), true));
+}
+
+#[test]
+fn refused_documents_are_kept_and_counted() {
+    let dir = folder();
+    let store = open(&dir);
+    let raw: Vec<u8> = (0..200_000u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+    let refused = |at_ms: i64, reason: &str, raw: Vec<u8>| Refused {
+        reason: reason.to_owned(),
+        killmail_id: Some(7),
+        source: "r2z2".to_owned(),
+        raw: raw.into(),
+        at_ms,
+    };
+    let all = [refused(1, "legacy_crest", raw), refused(2, "missing_time", b"{}".to_vec()), refused(3, "missing_time", Vec::new())];
+    all.iter().for_each(|r| store.refuse(r).expect("kept"));
+    store.append(vec![incoming(killmail(1))], None).expect("appended");
+    drop(store);
+    let store = open(&dir);
+    assert_eq!(store.refused(10).expect("read"), all.iter().rev().cloned().collect::<Vec<_>>());
+    assert_eq!(store.refused_counts().into_iter().collect::<Vec<_>>(), [("legacy_crest".to_owned(), 1), ("missing_time".to_owned(), 2)]);
+    assert_eq!(store.stats().refused, 3);
+}
+
+#[test]
+fn plugins_and_components_are_kept() {
+    let dir = folder();
+    let store = open(&dir);
+    let state: Vec<u8> = (0..150_000u32).map(|n| n as u8).collect();
+    let digest = "ab".repeat(32);
+    store.put_plugin("gatecamp", &state).expect("kept");
+    store.put_plugin("gatecamp-2", b"small").expect("kept");
+    store.write_component(&digest, b"\0asm").expect("written");
+    assert!(matches!(store.write_component("../../evil", b""), Err(Error::Engine { .. })));
+    drop(store);
+    let store = open(&dir);
+    assert_eq!(store.plugins().expect("read"), [("gatecamp".to_owned(), state), ("gatecamp-2".to_owned(), b"small".to_vec())]);
+    assert_eq!(store.read_component(&digest).expect("read").as_deref(), Some(&b"\0asm"[..]));
+    store.remove_plugin("gatecamp").expect("removed");
+    store.remove_component(&digest).expect("removed");
+    assert_eq!((store.plugins().expect("read").len(), store.read_component(&digest).expect("read")), (1, None));
+}
+
+#[test]
+fn damage_is_said_with_the_command_that_mends_it() {
+    let dir = folder();
+    open(&dir).append((1..=2_000).map(killmail).map(incoming).collect(), None).expect("appended");
+    let path = dir.path().join("store/db");
+    let mut bytes = std::fs::read(&path).expect("read");
+    let middle = bytes.len() / 4;
+    bytes[middle..middle + 65_536].fill(0);
+    std::fs::write(&path, bytes).expect("written");
+    std::fs::read_dir(dir.path().join("store"))
+        .expect("listed")
+        .flatten()
+        .filter(|e| e.file_name().to_string_lossy().starts_with("snap."))
+        .for_each(|e| std::fs::remove_file(e.path()).expect("removed"));
+    match Store::open(config(&dir)) {
+        Err(Error::Damaged { command, .. }) => assert!(command.contains("salvage")),
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("64 KiB of zeros went unnoticed"),
+    }
+}

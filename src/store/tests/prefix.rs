@@ -1,0 +1,141 @@
+//! Law 3, prefix: after reopening, the log holds what was acknowledged, and the index is that of a rebuild from the log.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use crate::domain::id::Seq;
+use crate::domain::killmail::Killmail;
+use crate::domain::zkb::Zkb;
+use crate::store::index::{Flag, Index, SHARDS};
+use crate::store::tests::law::any_killmail;
+use crate::store::tests::{config, folder, incoming};
+use crate::store::{Appended, Checkpoint, Config, Store};
+
+/// Everything the index holds, in an order of its own.
+fn contents(index: &Index) -> (BTreeMap<String, Vec<u32>>, Vec<String>, [u64; 3]) {
+    let terms = (0..SHARDS).flat_map(|n| index.shard(n)).map(|(term, ids)| (format!("{term:?}"), ids.to_vec()));
+    let labels = index.labels().filter(|(_, ids)| !ids.is_empty()).map(|(label, ids)| (label.to_owned(), ids.to_vec()));
+    let flags = [Flag::Npc, Flag::Solo, Flag::Awox].into_iter().map(|flag| (format!("{flag:?}"), index.flagged(flag).to_vec()));
+    let rows = (1..=index.head().0).map(|seq| format!("{:?}", index.rows.get(Seq(seq)))).collect();
+    (terms.chain(labels).chain(flags).collect(), rows, [index.count(), index.terms(), index.systems()])
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append(Vec<Killmail>),
+    /// Sets the value of killmails known by then.
+    Revise(Vec<(usize, u32)>),
+    Reopen,
+    Rebuild,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => vec(any_killmail(), 1..8).prop_map(Step::Append),
+        3 => vec((any::<usize>(), 1u32..1000), 1..5).prop_map(Step::Revise),
+        2 => Just(Step::Reopen),
+        1 => Just(Step::Rebuild),
+    ]
+}
+
+static COUNTS: [AtomicU64; 6] = [const { AtomicU64::new(0) }; 6];
+
+fn happened(what: usize) {
+    COUNTS[what].fetch_add(1, Ordering::Relaxed);
+}
+
+fn remove_snapshots(dir: &TempDir) {
+    for entry in fs::read_dir(dir.path()).expect("listed").flatten() {
+        if entry.file_name().to_string_lossy().ends_with(".snap") {
+            fs::remove_file(entry.path()).expect("removed");
+        }
+    }
+}
+
+fn settings(dir: &TempDir) -> Config {
+    Config { snapshot_every: 6, tail_entries: 5, ..config(dir) }
+}
+
+fn revised(killmail: &Killmail, value: u32) -> Killmail {
+    let labels = vec![format!("isk:{}", value % 5)];
+    let zkb = Zkb { total_value: Some(f64::from(value)), labels: Some(labels), npc: Some(value % 2 == 0), ..Zkb::default() };
+    Killmail { zkb: Some(zkb), ..killmail.clone() }
+}
+
+/// Appends, and keeps the model up to date by what the store says.
+fn append(store: &Store, model: &mut Vec<Killmail>, killmails: Vec<Killmail>) -> Result<(), TestCaseError> {
+    let bytes = (model.len() as u64).to_le_bytes().to_vec();
+    let appended = store.append(killmails.into_iter().map(incoming).collect(), Some(Checkpoint { source: "s".to_owned(), bytes }))?;
+    for appended in appended {
+        match appended {
+            Appended::New(entry) if entry.seq.0 > model.len() as u64 => {
+                prop_assert_eq!(entry.seq.0, model.len() as u64 + 1);
+                model.push(entry.killmail.clone());
+            }
+            Appended::New(_) => {}
+            Appended::Revised(entry) => {
+                happened(0);
+                model[entry.seq.0 as usize - 1] = entry.killmail.clone();
+            }
+            Appended::Known(_) => happened(1),
+            Appended::Conflict(_) => happened(2),
+        }
+    }
+    Ok(())
+}
+
+fn check(store: &Store, model: &[Killmail]) -> Result<(), TestCaseError> {
+    prop_assert_eq!((store.head().0, store.count()), (model.len() as u64, model.len() as u64));
+    for (seq, killmail) in (1..).zip(model) {
+        let entry = store.entry(Seq(seq))?;
+        prop_assert_eq!(entry.as_ref().map(|e| &e.killmail), Some(killmail));
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+    fn any_steps(steps in vec(step(), 1..14)) {
+        let dir = folder();
+        let mut store = Store::open(settings(&dir))?;
+        let mut model: Vec<Killmail> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Append(killmails) => append(&store, &mut model, killmails)?,
+                Step::Revise(_) if model.is_empty() => {}
+                Step::Revise(which) => {
+                    let killmails = which.into_iter().map(|(n, value)| revised(&model[n % model.len()], value)).collect();
+                    append(&store, &mut model, killmails)?;
+                }
+                Step::Reopen | Step::Rebuild => {
+                    let before = contents(&store.memory.read().index);
+                    drop(store);
+                    if matches!(step, Step::Rebuild) {
+                        remove_snapshots(&dir);
+                        happened(3);
+                    } else if fs::read_dir(dir.path()).expect("listed").flatten().any(|e| e.file_name().to_string_lossy().ends_with(".snap")) {
+                        happened(4);
+                    }
+                    store = Store::open(settings(&dir))?;
+                    prop_assert_eq!(contents(&store.memory.read().index), before);
+                    let checkpoint = store.checkpoint("s")?.and_then(|b| b.as_array().copied()).map_or(0, u64::from_le_bytes);
+                    prop_assert!(checkpoint <= store.head().0);
+                }
+            }
+            check(&store, &model)?;
+        }
+    }
+}
+
+#[test]
+fn prefix() {
+    any_steps();
+    let counts: Vec<u64> = COUNTS[..5].iter().map(|c| c.load(Ordering::Relaxed)).collect();
+    println!("revised, known, conflict, rebuilt, from a snapshot: {counts:?}");
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+}
