@@ -39,9 +39,8 @@ pub fn compile(setup: &Setup, bytes: &[u8], counters: impl FnOnce(&str) -> Arc<C
     let seen = scan::scan(bytes, &setup.config)?;
     let wrapped = if seen.is_component { Cow::Borrowed(bytes) } else { Cow::Owned(wrap(bytes, seen.has_world)?) };
     let compiled = catch_unwind(AssertUnwindSafe(|| wasmtime::component::Component::new(&setup.wasm, &wrapped)));
-    let compiled = compiled
-        .map_err(|_| Refusal::Compile("the compiler panicked on it".to_owned()))?
-        .map_err(|error| Refusal::Compile(told(&error)))?;
+    let compiled =
+        compiled.map_err(|_| Refusal::Compile("the compiler panicked on it".to_owned()))?.map_err(|error| uncompiled(setup, &error))?;
     check_exports(setup, &compiled)?;
     let pre = check_imports(setup, &compiled)?;
     let pre = PluginPre::new(pre).map_err(|error| Refusal::MissingExport(told(&error)))?;
@@ -73,6 +72,18 @@ fn wrap(module: &[u8], has_world: bool) -> Result<Vec<u8>, Refusal> {
     encoded
         .map_err(|_| Refusal::Compile("encoding the core module as a component panicked".to_owned()))?
         .map_err(|error| Refusal::Compile(format!("encoding the core module as a component: {error:#}")))
+}
+
+/// The pool looks at sizes while it compiles: what will not fit is no matter of the code.
+fn uncompiled(setup: &Setup, error: &wasmtime::Error) -> Refusal {
+    let told = told(error);
+    if told.contains("pooling allocator") {
+        let max = setup.config.memory_bytes;
+        return Refusal::Instantiate(format!(
+            "it begins with more memory (at most {max} bytes, plugin.memory_bytes) or tables than it may have: {told}"
+        ));
+    }
+    Refusal::Compile(told)
 }
 
 fn check_exports(setup: &Setup, component: &wasmtime::component::Component) -> Result<(), Refusal> {

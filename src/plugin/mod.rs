@@ -21,3 +21,6 @@ mod probe;
 mod scan;
 mod state;
 mod wasi;
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::domain::entry::SharedEntry;
@@ -58,8 +58,8 @@ impl Pool {
         let config = &setup.config;
         let mut workers = Vec::new();
         for _ in 0..config.worker_count() {
-            // The channel itself is unbounded: a job needs a place first, and places are bounded.
-            let (jobs, inbox) = unbounded();
+            // A job needs a place first, so the channel is never full.
+            let (jobs, inbox) = bounded(config.queue_live_max + config.queue_history_max);
             let (setup, ticker, idle) = (Arc::clone(setup), ticker.clone(), idle.clone());
             let thread = tasks::thread("plugin-judge", move || work(&setup, &inbox, &ticker, &idle))?;
             workers.push(Worker {

@@ -1,0 +1,170 @@
+//! Uploads that cannot be used: each refusal has its reason and names what is wrong.
+
+use crate::plugin::error::Refusal;
+use crate::plugin::evaluator::Instance;
+use crate::plugin::limits::Config;
+use crate::plugin::tests::guests::{self, KEEP, Text};
+use crate::plugin::tests::trial::{self, killmail};
+
+/// Uploads these bytes: the reason and the text of the refusal.
+fn refused(bytes: &[u8]) -> (&'static str, String) {
+    let engine = trial::engine(Config::default());
+    let refusal = engine.compile(bytes).expect_err("it is refused");
+    (refusal.reason(), refusal.to_string())
+}
+
+fn component(text: &str) -> Vec<u8> {
+    wat::parse_str(text).expect("the text is a component")
+}
+
+#[test]
+fn what_is_no_component_is_refused_as_such() {
+    let whole = guests::evaluating(KEEP);
+    for (bytes, words) in [
+        (&b""[..], "empty"),
+        (&b"#!/bin/sh\necho hello"[..], "it is text"),
+        (&b"(module)"[..], "WebAssembly text"),
+        (&b"\xff\xfe\x00\x01"[..], "does not begin"),
+        (&whole[..whole.len() / 2], "cut off"),
+        (&whole[..6], "cut off"),
+        (&b"\0asm\x77\x00\x00\x00"[..], "byte"),
+    ] {
+        let (reason, text) = refused(bytes);
+        assert_eq!(reason, "not_wasm", "{text}");
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    let engine = trial::engine(Config::default());
+    let whole = guests::evaluating(KEEP);
+    for len in (0..whole.len()).step_by(37) {
+        let refusal = engine.compile(&whole[..len]).expect_err("it is cut off");
+        assert!(matches!(refusal.reason(), "not_wasm" | "missing_export" | "compile"), "{len}: {refusal}");
+    }
+}
+
+#[test]
+fn a_missing_export_is_named() {
+    let guest = "killstream:plugin/guest@1.0.0-rc.1";
+    let bare = wat::parse_str(guests::module(&Text::default())).unwrap();
+    let other_world = component(
+        r#"(component (core module $m (func (export "f"))) (core instance $i (instantiate $m))
+            (func $f (canon lift (core func $i "f"))) (instance $run (export "run" (func $f)))
+            (export "wasi:cli/run@0.2.0" (instance $run)))"#,
+    );
+    for bytes in [bare, other_world.clone(), component("(component)")] {
+        let (reason, text) = refused(&bytes);
+        assert_eq!(reason, "missing_export", "{text}");
+        assert!(text.contains(guest), "{text}");
+    }
+    assert!(refused(&other_world).1.contains("wasi:cli/run@0.2.0"));
+}
+
+#[test]
+fn an_unknown_import_is_named() {
+    let text = r#"(component
+        (import "acme:tools/bell@1.0.0" (instance (export "ring" (func))))
+        (instance $guest)
+        (export "killstream:plugin/guest@1.0.0-rc.1" (instance $guest)))"#;
+    let (reason, text) = refused(&component(text));
+    assert_eq!(reason, "unknown_import", "{text}");
+    assert!(text.contains("`acme:tools/bell@1.0.0`"), "{text}");
+
+    let head = r#"(import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))"#;
+    let (reason, text) = refused(&guests::guest(&Text { head, ..Text::default() }));
+    assert_eq!(reason, "unknown_import", "{text}");
+    assert!(text.contains("wasi_snapshot_preview1.fd_write"), "{text}");
+}
+
+#[test]
+fn sockets_and_http_are_not_there() {
+    for name in ["wasi:sockets/tcp@0.2.0", "wasi:http/outgoing-handler@0.2.0"] {
+        let text = format!(
+            r#"(component (import "{name}" (instance (export "f" (func))))
+                (instance $guest) (export "killstream:plugin/guest@1.0.0-rc.1" (instance $guest)))"#
+        );
+        let (reason, text) = refused(&component(&text));
+        assert_eq!(reason, "unknown_import", "{text}");
+        assert!(text.contains(name), "{text}");
+    }
+}
+
+#[test]
+fn what_compiles_for_too_long_is_refused_before_the_compiler_sees_it() {
+    let functions = guests::guest(&Text { head: &"(func)".repeat(20_001), ..Text::default() });
+    let body = guests::evaluating(&format!("{} (i32.const 64)", "(drop (i32.const 1))".repeat(100_000)));
+    let table = guests::evaluating(&format!("(block $out (br_table {} (i32.const 0))) (i32.const 64)", "$out ".repeat(10_002)));
+    for (bytes, words) in [(functions, "functions"), (body, "bytes"), (table, "br_table")] {
+        let (reason, text) = refused(&bytes);
+        assert_eq!(reason, "too_complex", "{text}");
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+#[test]
+fn an_upload_over_the_limit_is_refused_with_the_limit() {
+    let engine = trial::engine(Config { upload_bytes: 100, ..Config::default() });
+    let refusal = engine.compile(&guests::evaluating(KEEP)).expect_err("it is refused");
+    assert!(matches!(refusal, Refusal::TooLarge { max: 100, .. }), "{refusal}");
+}
+
+#[test]
+fn a_guest_that_fails_to_start_is_refused_with_its_word() {
+    for (head, word) in [
+        ("(func $start unreachable) (start $start)", "trap"),
+        ("(func $start (loop $again (br $again))) (start $start)", "deadline"),
+        ("(memory $big 2000)", "memory"),
+        ("(func $start (call $start)) (start $start)", "stack"),
+        ("(table 30000 funcref)", "table"),
+    ] {
+        let (reason, text) = refused(&guests::guest(&Text { head, ..Text::default() }));
+        assert_eq!(reason, "instantiate", "{head}: {text}");
+        assert!(text.contains(word), "{head}: {text}");
+    }
+}
+
+#[test]
+fn a_feature_that_is_off_does_not_compile() {
+    for head in ["(memory $shared 1 1 shared)", "(memory $wide i64 1)", "(tag $oops)"] {
+        let (reason, text) = refused(&guests::guest(&Text { head, ..Text::default() }));
+        assert_eq!(reason, "compile", "{head}: {text}");
+    }
+}
+
+#[test]
+fn a_refused_configuration_comes_back_in_the_guests_words() {
+    let engine = trial::engine(Config::default());
+    // err("no such field"), at 128: the answer holds an f64, so its payload begins at 8.
+    let head = r#"(data (i32.const 128) "\01\00\00\00\00\00\00\00\00\04\00\00\0d\00\00\00") (data (i32.const 1024) "no such field")"#;
+    let bytes = guests::guest(&Text { head, configure: "(i32.const 128)", ..Text::default() });
+    let guest = engine.compile(&bytes).unwrap();
+    let refusal = engine.evaluator(&guest, "{}", Instance::Warm).expect_err("it is refused");
+    assert_eq!((refusal.reason(), refusal.to_string().as_str()), ("configure", "no such field"));
+    let loops = guests::guest(&Text { configure: "(loop $again (br $again)) unreachable", ..Text::default() });
+    let guest = engine.compile(&loops).unwrap();
+    let refusal = engine.evaluator(&guest, "{}", Instance::Warm).expect_err("it is refused");
+    assert_eq!(refusal.reason(), "configure");
+    assert!(refusal.to_string().contains("deadline"), "{refusal}");
+}
+
+#[test]
+fn law_7_a_guest_that_remembers_is_not_repeatable() {
+    let engine = trial::engine(Config::default());
+    let sample: Vec<_> = (1..=20).map(killmail).collect();
+    // Keeps every second killmail it sees.
+    let counts = guests::guest(&Text {
+        head: "(global $seen (mut i32) (i32.const 0))",
+        evaluate: "(global.set $seen (i32.add (global.get $seen) (i32.const 1)))
+            (i32.mul (i32.const 64) (i32.and (global.get $seen) (i32.const 1)))",
+        ..Text::default()
+    });
+    let guest = engine.compile(&counts).unwrap();
+    let refusal = engine.probe(&guest, "{}", &sample).expect_err("it is refused");
+    assert_eq!(refusal.reason(), "not_repeatable");
+    assert!(refusal.to_string().contains("killmail 1 "), "{refusal}");
+    // One that looks at the killmail only is.
+    let looks = guests::evaluating("(i32.mul (i32.const 64) (i32.wrap_i64 (i64.and (local.get $id) (i64.const 1))))");
+    engine.probe(&engine.compile(&looks).unwrap(), "{}", &sample).unwrap();
+}

@@ -1,0 +1,131 @@
+//! Equal pairs share instances and verdicts; unequal ones share nothing.
+
+use crate::domain::term::{Kind, Role};
+use crate::domain::verdict::Verdict;
+use crate::plugin::error::Refusal;
+use crate::plugin::evaluator::{Instance, Run};
+use crate::plugin::limits::Config;
+use crate::plugin::tests::guests::{self, KEEP, Text};
+use crate::plugin::tests::trial::{self, judge, killmail};
+
+/// Keeps when it was asked before, drops the first time: tells a warm instance from a fresh one.
+fn remembers() -> Vec<u8> {
+    guests::guest(&Text {
+        head: "(global $seen (mut i32) (i32.const 0))",
+        evaluate: "(local $before i32) (local.set $before (global.get $seen)) (global.set $seen (i32.const 64)) (local.get $before)",
+        ..Text::default()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "the test itself notices a panic")]
+async fn a_hundred_equal_pairs_judge_a_killmail_once() {
+    let engine = trial::engine(Config::default());
+    let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
+    let mut askers = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let evaluator = engine.evaluator(&component, "{}", Instance::Warm).unwrap();
+        let engine = engine.clone();
+        askers.spawn(async move { engine.evaluate(&evaluator, vec![killmail(1), killmail(2)], Run::Live).await });
+    }
+    while let Some(answers) = askers.join_next().await {
+        assert_eq!(answers.unwrap(), [Ok(Verdict::Keep), Ok(Verdict::Keep)]);
+    }
+    let counts = component.counts();
+    assert_eq!((counts.calls, counts.remembered), (2, 198));
+    assert_eq!(engine.counts(), counts);
+    assert_eq!(engine.evaluators_kept(), 1);
+    // Another configuration is another pair.
+    let other = engine.evaluator(&component, "{\"a\":1}", Instance::Warm).unwrap();
+    judge(&engine, &other, 1).await.unwrap();
+    assert_eq!((component.counts().calls, engine.evaluators_kept()), (3, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn warm_instances_live_on_and_fresh_ones_do_not() {
+    let engine = trial::engine(Config::default());
+    let component = engine.compile(&remembers()).unwrap();
+    let warm = engine.evaluator(&component, "{}", Instance::Warm).unwrap();
+    let fresh = engine.evaluator(&component, "{}", Instance::Fresh).unwrap();
+    for id in 1..=5 {
+        let first = id == 1;
+        assert_eq!(judge(&engine, &warm, id).await, Ok(if first { Verdict::Drop } else { Verdict::Keep }));
+        assert_eq!(judge(&engine, &fresh, id).await, Ok(Verdict::Drop));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_and_live_never_share_an_instance() {
+    let engine = trial::engine(Config::default());
+    let evaluator = trial::evaluator(&engine, &remembers());
+    judge(&engine, &evaluator, 1).await.unwrap();
+    assert_eq!(judge(&engine, &evaluator, 2).await, Ok(Verdict::Keep), "the live instance was called before");
+    let run = Run::History { head: killmail(9).seq };
+    assert_eq!(engine.evaluate(&evaluator, vec![killmail(3)], run).await, [Ok(Verdict::Drop)], "the other was not");
+    assert_eq!(engine.evaluate(&evaluator, vec![killmail(3)], run).await, [Ok(Verdict::Keep)], "and is not remembered for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interest_keeps_the_rest_away() {
+    let engine = trial::engine(Config::default());
+    // ok(some({any-of: [{alliance, final-blow, [2]}], ..})); terms and ids stand at 256 and 512. At least 2, at most 5 attackers.
+    let interest = |id: u32| {
+        format!(
+            r#"(data (i32.const 128) "\00\00\00\00\00\00\00\00\01\00\00\00\00\00\00\00\00\01\00\00\01\00\00\00\00\00\00\00\00\00\00\00\02\00\00\00\05\00\00\00\00\00")
+            (data (i32.const 256) "\02\03\00\00\00\02\00\00\01\00\00\00") (data (i32.const 512) "{}")"#,
+            guests::bytes(id)
+        )
+    };
+    let of = |id| guests::guest(&Text { head: &interest(id), configure: "(i32.const 128)", evaluate: KEEP });
+    let (fits, misses) = (trial::evaluator(&engine, &of(2)), trial::evaluator(&engine, &of(1)));
+    let said = fits.interest().unwrap();
+    assert_eq!((said.min_value, said.min_attackers, said.max_attackers), (None, Some(2), Some(5)));
+    let wanted = &said.any_of[0];
+    assert_eq!((wanted.kind, wanted.role, wanted.ids.as_slice()), (Kind::Alliance, Role::FinalBlow, &[2][..]));
+    assert_eq!(judge(&engine, &fits, 1).await, Ok(Verdict::Keep));
+    assert_eq!(judge(&engine, &misses, 1).await, Ok(Verdict::Drop), "alliance 1 took part but not as the final blow");
+    assert_eq!((fits.component().counts().calls, misses.component().counts().calls), (1, 0));
+    assert_eq!(misses.component().counts().passed_over, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_pairs_give_way_and_used_ones_do_not() {
+    let engine = trial::engine(Config { evaluators_max: 2, ..Config::default() });
+    let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
+    let make = |config: &str| engine.evaluator(&component, config, Instance::Warm);
+    let (one, two) = (make("1").unwrap(), make("2").unwrap());
+    assert_eq!(make("3").unwrap_err(), Refusal::TooMany { max: 2 });
+    drop(one);
+    let three = make("3").unwrap();
+    assert_eq!(engine.evaluators_kept(), 2);
+    for evaluator in [&two, &three] {
+        judge(&engine, evaluator, 1).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_killmail_now_judged_can_be_asked() {
+    let engine = trial::engine(Config::default());
+    // involves(alliance, role, [2]) with the id at 512; as final blow yes, as victim no.
+    let head = |role: u32| {
+        format!(
+            "(import \"killstream:plugin/killmail@1.0.0-rc.1\" \"involves\" (func $involves (param i32 i32 i32 i32) (result i32)))\n\
+             (data (i32.const 512) \"\\02\\00\\00\\00\")\n(global $role i32 (i32.const {role}))"
+        )
+    };
+    let evaluate = "(i32.mul (i32.const 64) (call $involves (i32.const 2) (global.get $role) (i32.const 512) (i32.const 1)))";
+    for (role, kept) in [(0, true), (1, false), (2, true), (3, true)] {
+        let guest = trial::evaluator(&engine, &guests::guest(&Text { head: &head(role), evaluate, ..Text::default() }));
+        let verdict = if kept { Verdict::Keep } else { Verdict::Drop };
+        assert_eq!(judge(&engine, &guest, 1).await, Ok(verdict), "role {role}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_engine_ends_with_its_threads() {
+    let engine = trial::engine(Config::default());
+    let evaluator = trial::evaluator(&engine, &guests::evaluating(KEEP));
+    judge(&engine, &evaluator, 1).await.unwrap();
+    drop(engine);
+    assert_eq!(evaluator.digest().len(), 64);
+}

@@ -1,0 +1,74 @@
+//! What the tests of the engine share: an engine, killmails, one call.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::domain::entry::{Entry, Origin, SharedEntry};
+use crate::domain::facts::{Columns, Facts};
+use crate::domain::id::Seq;
+use crate::domain::killmail::{Attacker, Killmail, Victim};
+use crate::plugin::engine::Engine;
+use crate::plugin::evaluator::{Answer, Evaluator, Instance, Run};
+use crate::plugin::history::NoHistory;
+use crate::plugin::limits::Config;
+
+/// An engine without history.
+pub fn engine(config: Config) -> Arc<Engine> {
+    Engine::new(config, Arc::new(NoHistory), |entry| Bytes::from(format!("{{\"killmail_id\":{}}}", entry.killmail.killmail_id)))
+        .expect("the engine starts")
+}
+
+/// An evaluator of these bytes with the configuration `{}`.
+pub fn evaluator(engine: &Engine, bytes: &[u8]) -> Evaluator {
+    let component = engine.compile(bytes).expect("it compiles");
+    engine.evaluator(&component, "{}", Instance::Warm).expect("it takes `{}`")
+}
+
+/// Judges one killmail.
+pub async fn judge(engine: &Engine, evaluator: &Evaluator, id: u32) -> Answer {
+    engine.evaluate(evaluator, vec![killmail(id)], Run::Live).await.remove(0)
+}
+
+/// A killmail of two attackers, in alliances 1 and 2; the second had the final blow.
+pub fn killmail(id: u32) -> SharedEntry {
+    let attacker = |alliance: u32, final_blow: bool| Attacker {
+        character_id: Some(90_000_000 + alliance),
+        alliance_id: Some(alliance),
+        final_blow,
+        ..Attacker::default()
+    };
+    let killmail = Killmail {
+        killmail_id: id,
+        time: 1_600_000_000 + i64::from(id),
+        solar_system_id: 30_000_142,
+        victim: Victim { character_id: Some(95_000_000), ship_type_id: Some(670), ..Victim::default() },
+        attackers: vec![attacker(1, false), attacker(2, true)],
+        ..Killmail::default()
+    };
+    let column = |alliances: &[u32]| Columns {
+        alliances: alliances.to_vec(),
+        characters: alliances.iter().map(|a| 90_000_000 + a).collect(),
+        ..Columns::default()
+    };
+    let facts = Facts {
+        killmail_id: id,
+        time: killmail.time,
+        system: 30_000_142,
+        attackers: column(&[1, 2]),
+        final_blow: column(&[2]),
+        attacker_count: 2,
+        ..Facts::default()
+    };
+    Arc::new(Entry {
+        seq: Seq(u64::from(id)),
+        rev: 0,
+        origin: Origin::Live,
+        received_at_ms: 0,
+        uploaded_at: None,
+        age_secs: 0,
+        killmail,
+        facts,
+        json: OnceLock::new(),
+    })
+}

@@ -1,0 +1,101 @@
+//! Test guests as text: small core modules with the contract's world written into them, as `wit-bindgen` would.
+//!
+//! Must not know: what is done with them.
+
+use wit_component::StringEncoding;
+use wit_parser::Resolve;
+
+/// The contract, as published.
+const CONTRACT: &str = include_str!("../../wit/plugin.wit");
+
+/// What a guest does; each part is the body of a function in WebAssembly text.
+pub struct Text<'a> {
+    /// Imports and definitions of the module.
+    pub head: &'a str,
+    /// `configure`: pointer `$config` and `$config_len`; leaves the place of its answer.
+    pub configure: &'a str,
+    /// `evaluate`: `$id`, `$time`, `$system` .. `$traits`; leaves the place of its answer.
+    pub evaluate: &'a str,
+}
+
+impl Default for Text<'_> {
+    fn default() -> Self {
+        Self { head: "", configure: TAKE_ALL, evaluate: KEEP }
+    }
+}
+
+/// An answer of `configure`: everything is of interest.
+pub const TAKE_ALL: &str = "(i32.const 0)";
+/// An answer of `evaluate`.
+pub const DROP: &str = "(i32.const 0)";
+/// An answer of `evaluate`.
+pub const KEEP: &str = "(i32.const 64)";
+
+/// A guest that evaluates like this and is otherwise ordinary.
+pub fn evaluating(evaluate: &str) -> Vec<u8> {
+    guest(&Text { evaluate, ..Text::default() })
+}
+
+/// An answer of `evaluate`: keep with this JSON.
+pub fn keep_with(json: &str) -> Vec<u8> {
+    let text: String = json.bytes().map(|b| format!("\\{b:02x}")).collect();
+    // `ok`, `keep-with`, pointer 1024, length.
+    let head = format!(
+        r#"(data (i32.const 128) "\00\00\00\00\02\00\00\00\00\04\00\00{}") (data (i32.const 1024) "{text}")"#,
+        bytes(u32::try_from(json.len()).expect("a short text"))
+    );
+    guest(&Text { head: &head, evaluate: "(i32.const 128)", ..Text::default() })
+}
+
+/// A core module of the world `plugin`.
+pub fn guest(text: &Text<'_>) -> Vec<u8> {
+    with_world(&module(text))
+}
+
+/// The module's text. Memory: an `ok(none)` or `ok(drop)` at 0, `ok(keep)` at 64, from 8,192 on what the host hands over.
+pub fn module(Text { head, configure, evaluate }: &Text<'_>) -> String {
+    let (imports, rest): (Vec<&str>, Vec<&str>) = head.lines().partition(|line| line.trim_start().starts_with("(import"));
+    let (imports, rest) = (imports.join("\n"), rest.join("\n"));
+    format!(
+        r#"(module
+            {imports}
+            (memory (export "memory") 4)
+            (global $top (mut i32) (i32.const 8192))
+            (data (i32.const 64) "\00\00\00\00\01")
+            {rest}
+            (func (export "cabi_realloc") (param $old i32) (param $old_len i32) (param $align i32) (param $len i32) (result i32)
+                (local $at i32)
+                (local.set $at (i32.and (i32.add (global.get $top) (i32.const 7)) (i32.const -8)))
+                (global.set $top (i32.add (local.get $at) (local.get $len)))
+                (if (i32.gt_u (global.get $top) (i32.const 131072)) (then
+                    (local.set $at (i32.const 8192))
+                    (global.set $top (i32.add (local.get $at) (local.get $len)))))
+                (local.get $at))
+            (func (export "killstream:plugin/guest@1.0.0-rc.1#configure")
+                (param $config i32) (param $config_len i32) (result i32)
+                {configure})
+            (func (export "killstream:plugin/guest@1.0.0-rc.1#evaluate")
+                (param $id i64) (param $time i64) (param $system i32) (param $region i32)
+                (param $victim_character i32) (param $victim_corporation i32) (param $victim_alliance i32)
+                (param $victim_ship i32) (param $victim_ship_group i32)
+                (param $final_character i32) (param $final_corporation i32) (param $final_alliance i32)
+                (param $attackers i32) (param $points i32) (param $value f64) (param $traits i32) (result i32)
+                {evaluate})
+        )"#
+    )
+}
+
+/// Encodes a module's text and writes the contract's world into it.
+pub fn with_world(module: &str) -> Vec<u8> {
+    let mut bytes = wat::parse_str(module).expect("the text is a module");
+    let mut resolve = Resolve::default();
+    let package = resolve.push_str("plugin.wit", CONTRACT).expect("the contract is WIT");
+    let world = resolve.select_world(&[package], Some("plugin")).expect("the contract has the world");
+    wit_component::embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8, false).expect("the world fits");
+    bytes
+}
+
+/// A number as text of a data segment.
+pub fn bytes(number: u32) -> String {
+    number.to_le_bytes().iter().map(|b| format!("\\{b:02x}")).collect()
+}
