@@ -3,10 +3,13 @@
 //! Must not know: which door asks, how bytes travel, where killmails are kept.
 
 pub mod body;
+pub mod event;
+pub mod given;
 pub mod keys;
 pub mod killmail;
 pub mod number;
 pub mod package;
+pub mod query;
 pub mod reason;
 pub mod text;
 pub mod time;

@@ -1,0 +1,162 @@
+//! The bodies of stream events, as WandererKills' clients read them. Killmails come encoded and are passed on as they are.
+//!
+//! Must not know: how events are framed, when they are sent.
+
+use std::fmt::Display;
+
+use bytes::Bytes;
+use serde_json::json;
+
+use crate::domain::verdict::Fault;
+use crate::wire::query::Asked;
+use crate::wire::text::Text;
+use crate::wire::time::iso_micros_now;
+
+/// `connected`: what the stream understood of the question.
+#[must_use]
+pub fn connected(subscription_id: &str, asked: &Asked) -> Bytes {
+    let mut out = Text::with_capacity(256);
+    out.open(b'{');
+    out.field("status", "connected");
+    out.field("filters", &asked.filters);
+    out.field("subscription_id", subscription_id);
+    stamp(out)
+}
+
+/// `batch`: killmails of the past, in parts to be sent one after the other. They stand under both names clients read; `last` is said
+/// only where it is true and `total_batches` was counted before a plugin judged.
+#[must_use]
+pub fn batch(killmails: &[Bytes], number: u64, total: u64, last: Option<bool>) -> Vec<Bytes> {
+    let mut parts = Vec::with_capacity(killmails.len() * 4 + 4);
+    list(&mut parts, b"{\"kills\":[", killmails);
+    list(&mut parts, b"],\"killmails\":[", killmails);
+    let last = if last == Some(true) { ",\"last\":true" } else { "" };
+    let count = killmails.len();
+    parts.push(Bytes::from(format!("],\"count\":{count},\"batch_number\":{number},\"total_batches\":{total}{last}}}")));
+    parts
+}
+
+fn list(parts: &mut Vec<Bytes>, head: &'static [u8], killmails: &[Bytes]) {
+    parts.push(Bytes::from_static(head));
+    for (at, killmail) in killmails.iter().enumerate() {
+        if at > 0 {
+            parts.push(Bytes::from_static(b","));
+        }
+        parts.push(killmail.clone());
+    }
+}
+
+/// `transition`: the past is told, what follows is live.
+#[must_use]
+pub fn transition(total_historical: u64) -> Bytes {
+    let mut out = Text::default();
+    out.open(b'{');
+    out.field("status", "historical_complete");
+    out.field("total_historical", &total_historical);
+    stamp(out)
+}
+
+/// `heartbeat`.
+#[must_use]
+pub fn heartbeat(in_preload: bool) -> Bytes {
+    let mut out = Text::default();
+    out.open(b'{');
+    out.field("mode", if in_preload { "historical" } else { "realtime" });
+    stamp(out)
+}
+
+/// `error`: what went wrong, a word for programs and a sentence for people.
+#[must_use]
+pub fn error(word: &str, message: &str) -> Bytes {
+    let mut out = Text::default();
+    out.open(b'{');
+    out.field("type", word);
+    out.field("message", message);
+    stamp(out)
+}
+
+/// `error` of a plugin: it failed on a killmail, which this stream does not get.
+#[must_use]
+pub fn plugin_fault(plugin: &str, fault: Fault, killmail_id: u32) -> Bytes {
+    let mut out = Text::default();
+    out.open(b'{');
+    out.field("type", "plugin_fault");
+    out.field("message", &format!("plugin {plugin} failed on killmail {killmail_id}: {fault}"));
+    out.field("plugin", plugin);
+    out.field("fault", fault.word());
+    out.field("killmail_id", &killmail_id);
+    stamp(out)
+}
+
+/// `gap`: the stream goes on elsewhere than the client asked.
+#[must_use]
+pub fn gap(reason: &str, requested: &str, resumed_at: &impl Display) -> Bytes {
+    let mut out = Text::default();
+    out.open(b'{');
+    out.field("reason", reason);
+    out.field("requested", requested);
+    out.field("resumed_at", &resumed_at.to_string());
+    stamp(out)
+}
+
+/// `gap` of a healed span: killmails numbered from the first to the last were put in from archives after the stream had passed them.
+#[must_use]
+pub fn backfilled(from: u64, to: u64, resumed_at: &impl Display) -> Bytes {
+    let mut out = Text::default();
+    out.open(b'{');
+    out.field("reason", "backfilled");
+    out.field("resumed_at", &resumed_at.to_string());
+    out.field("from", &json!(from));
+    out.field("to", &json!(to));
+    stamp(out)
+}
+
+fn stamp(mut out: Text) -> Bytes {
+    out.field("timestamp", &iso_micros_now());
+    out.close(b'}');
+    out.done()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::wire::query;
+
+    fn read(body: &[u8]) -> Value {
+        serde_json::from_slice(body).unwrap()
+    }
+
+    #[test]
+    fn bodies_look_like_this() {
+        let pairs = [("system_ids", "30000142"), ("preload_days", "7"), ("role", "victim"), ("labels", "pvp,npc")];
+        let asked = query::stream_pairs(&pairs.map(|(name, value)| (name.to_owned(), value.to_owned()))).unwrap();
+        let killmails = [Bytes::from_static(b"{\"killmail_id\":1}"), Bytes::from_static(b"{\"killmail_id\":2}")];
+        let bodies = [
+            connected("AbC", &asked),
+            Bytes::from(batch(&killmails, 2, 2, Some(true)).concat()),
+            Bytes::from(batch(&[], 1, 1, None).concat()),
+            transition(2),
+            heartbeat(true),
+            heartbeat(false),
+            error("closing", "the server is \"stopping\""),
+            plugin_fault("gatecamp", Fault::Deadline, 7),
+            gap("ahead", "x\ny", &"00-1"),
+            backfilled(3, 9, &"00-1"),
+        ];
+        let mut bodies: Vec<Value> = bodies.iter().map(|body| read(body)).collect();
+        for moment in bodies.iter_mut().filter_map(|body| body.get_mut("timestamp")) {
+            assert!(moment.as_str().is_some_and(|text| text.len() == 27 && text.ends_with('Z')), "microseconds: {moment}");
+            *moment = Value::from("then");
+        }
+        insta::assert_json_snapshot!("bodies", bodies);
+    }
+
+    #[test]
+    fn a_batch_shares_the_bytes_of_its_killmails() {
+        let killmail = Bytes::from_static(b"{\"killmail_id\":1}");
+        let shared = batch(std::slice::from_ref(&killmail), 1, 1, None).iter().filter(|part| part.as_ptr() == killmail.as_ptr()).count();
+        assert_eq!(shared, 2, "once for each name");
+    }
+}

@@ -1,0 +1,326 @@
+//! Questions become subscriptions: one reader of filters for every door, for query strings and JSON objects alike.
+//!
+//! Must not know: envelopes, status codes. An error has the text both dialects use, and the field and limit history tells beside it.
+
+use serde_json::{Map, Value, json};
+
+use crate::domain::filter::{Filter, Match};
+use crate::domain::subscription::{MAX_AGE_SECS, PluginUse, Subscription};
+use crate::domain::term::{Kind, Role};
+use crate::store::Order;
+use crate::wire::given::{AskedId, Error as Unusable, Given};
+use crate::wire::number::shown;
+
+/// Ids in one dimension of a stream asked for by GET, as WandererKills has it.
+const GET_IDS_MAX: usize = 100;
+/// Solar systems asked for by POST: more than EVE has.
+const POST_SYSTEMS_MAX: usize = 10_000;
+/// Ids of any other dimension asked for by POST.
+const POST_IDS_MAX: usize = 50_000;
+/// Labels of one filter: zKillboard has some forty.
+const LABELS_MAX: usize = 100;
+/// How far back a preload goes, days.
+const PRELOAD_DAYS_MAX: u32 = 90;
+/// Killmails of one page of history.
+const PAGE_MAX: u32 = 1000;
+/// Killmails of one page of history where nobody says.
+const PAGE: u32 = 50;
+/// A plugin's configuration, bytes.
+const PLUGIN_CONFIG_MAX_BYTES: usize = 8 << 10;
+/// Plugins of one subscription.
+const PLUGINS_MAX: usize = 1;
+
+/// The id no killmail has: a filter that names only impossible ids takes nothing, not everything.
+const NOBODY: u32 = u32::MAX;
+
+const FILTERS: &[&str] = &["match", "role", "labels", "npc", "solo", "awox", "min_value", "max_value", "since", "until"];
+const HISTORY: &[&str] = &["plugin", "plugin_config", "plugins", "order", "limit", "cursor", "format"];
+
+const ROLES: &[(&str, Role)] =
+    &[("any", Role::Any), ("victim", Role::Victim), ("attacker", Role::Attacker), ("final_blow", Role::FinalBlow)];
+const MATCHES: &[(&str, Match)] = &[("any", Match::Any), ("all", Match::All)];
+const ORDERS: &[(&str, Order)] = &[("newest", Order::Newest), ("oldest", Order::Oldest)];
+
+/// A parameter that cannot be used.
+pub type Error = Unusable;
+
+/// What a question asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asked {
+    /// Which killmails.
+    pub subscription: Subscription,
+    /// How far back a stream begins, days; 0: at its head.
+    pub preload_days: u32,
+    /// The id a stream goes on after.
+    pub last_event_id: Option<String>,
+    /// The direction of history.
+    pub order: Order,
+    /// Killmails of one page.
+    pub limit: usize,
+    /// Where the page before ended.
+    pub cursor: Option<String>,
+    /// What was understood, for `connected`.
+    pub filters: Value,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    History,
+    Count,
+    StreamGet,
+    StreamPost,
+}
+
+/// A stream, by query string.
+///
+/// # Errors
+/// The first parameter that cannot be used, in WandererKills' order.
+pub fn stream_pairs(pairs: &[(String, String)]) -> Result<Asked, Error> {
+    read(Door::StreamGet, &Given::pairs(pairs), (GET_IDS_MAX, GET_IDS_MAX))
+}
+
+/// A stream, by JSON object.
+///
+/// # Errors
+/// As [`stream_pairs`].
+pub fn stream_object(object: &Map<String, Value>) -> Result<Asked, Error> {
+    read(Door::StreamPost, &Given::object(object), (POST_SYSTEMS_MAX, POST_IDS_MAX))
+}
+
+/// A page of history, by query string.
+///
+/// # Errors
+/// The first parameter that cannot be used; unknown ones are among them.
+pub fn history_pairs(pairs: &[(String, String)]) -> Result<Asked, Error> {
+    read(Door::History, &Given::pairs(pairs), (usize::MAX, usize::MAX))
+}
+
+/// A page of history, by JSON object.
+///
+/// # Errors
+/// As [`history_pairs`].
+pub fn history_object(object: &Map<String, Value>) -> Result<Asked, Error> {
+    read(Door::History, &Given::object(object), (POST_SYSTEMS_MAX, POST_IDS_MAX))
+}
+
+/// A count, by query string.
+///
+/// # Errors
+/// As [`history_pairs`]; plugins and pages are unknown here.
+pub fn count_pairs(pairs: &[(String, String)]) -> Result<Asked, Error> {
+    read(Door::Count, &Given::pairs(pairs), (usize::MAX, usize::MAX))
+}
+
+/// A count, by JSON object.
+///
+/// # Errors
+/// As [`count_pairs`].
+pub fn count_object(object: &Map<String, Value>) -> Result<Asked, Error> {
+    read(Door::Count, &Given::object(object), (POST_SYSTEMS_MAX, POST_IDS_MAX))
+}
+
+/// The parameter of a dimension.
+fn parameter(kind: Kind) -> String {
+    format!("{}_ids", kind.word())
+}
+
+fn read(door: Door, given: &Given<'_>, (systems_max, ids_max): (usize, usize)) -> Result<Asked, Error> {
+    let is_stream = matches!(door, Door::StreamGet | Door::StreamPost);
+    if !is_stream {
+        refuse_unknown(door, given)?;
+    }
+    let lists = lists(given, is_stream)?;
+    let min_value = given.amount("min_value")?;
+    let preload_days = if is_stream { given.count("preload_days", PRELOAD_DAYS_MAX)? } else { None };
+    let mut filter = restrictions(given)?;
+    filter.min_value = min_value;
+    let max_age_secs = if is_stream { given.count("max_age_secs", u32::MAX)? } else { None };
+    let plugin = if door == Door::Count { None } else { plugin(given)? };
+    let paging = door == Door::History;
+    let order = if paging { given.word("order", ORDERS)? } else { None };
+    let limit = if paging { given.bounded("limit", PAGE_MAX)? } else { None };
+    let cursor = if paging { given.text("cursor")? } else { None };
+    if paging {
+        given.word("format", &[("canonical", ())])?;
+    }
+    let last_event_id = if is_stream { given.text("last_event_id")? } else { None };
+    limit_counts(&lists, systems_max, ids_max)?;
+    let filters = understood(&lists, &filter, preload_days.unwrap_or(0), plugin.as_ref());
+    for (kind, ids) in lists {
+        filter.set_ids(kind, ids);
+    }
+    Ok(Asked {
+        subscription: Subscription { filter, plugin, max_age_secs: max_age_secs.unwrap_or(MAX_AGE_SECS) },
+        preload_days: preload_days.unwrap_or(0),
+        last_event_id: last_event_id.map(str::to_owned),
+        order: order.unwrap_or_default(),
+        limit: usize::try_from(limit.unwrap_or(PAGE)).unwrap_or(usize::MAX),
+        cursor: cursor.map(str::to_owned),
+        filters,
+    })
+}
+
+fn refuse_unknown(door: Door, given: &Given<'_>) -> Result<(), Error> {
+    let paging = if door == Door::History { HISTORY } else { &[] };
+    let known = |name: &str| {
+        let plain = name.split('[').next().unwrap_or(name);
+        FILTERS.contains(&name)
+            || paging.contains(&name)
+            || plain.strip_suffix("_ids").is_some_and(|word| Kind::ALL.iter().any(|k| k.word() == word))
+    };
+    given.names().find(|name| !known(name)).map_or(Ok(()), |name| Err(Error::new(name, format!("Unknown parameter: {name}"))))
+}
+
+/// The dimensions in the order WandererKills reads the two it has.
+fn dimensions() -> impl Iterator<Item = Kind> {
+    let first = [Kind::System, Kind::Character];
+    first.into_iter().chain(Kind::ALL.into_iter().filter(move |kind| !first.contains(kind)))
+}
+
+fn lists(given: &Given<'_>, lenient: bool) -> Result<Vec<(Kind, Vec<u32>)>, Error> {
+    let mut lists = Vec::new();
+    for kind in dimensions() {
+        let field = parameter(kind);
+        let mut ids = Vec::new();
+        for asked in given.ids(&field)? {
+            match asked {
+                AskedId::Id(id) => ids.push(id),
+                AskedId::Impossible if lenient => ids.push(NOBODY),
+                AskedId::Impossible => return Err(Error::new(&field, format!("{field} must be positive and fit 32 bits"))),
+            }
+        }
+        if !ids.is_empty() {
+            lists.push((kind, ids));
+        }
+    }
+    Ok(lists)
+}
+
+fn limit_counts(lists: &[(Kind, Vec<u32>)], systems_max: usize, ids_max: usize) -> Result<(), Error> {
+    for (kind, ids) in lists {
+        let most = if *kind == Kind::System { systems_max } else { ids_max };
+        if ids.len() > most {
+            return Err(too_many(&parameter(*kind), most));
+        }
+    }
+    Ok(())
+}
+
+fn too_many(field: &str, most: usize) -> Error {
+    Error::over(field, format!("Too many {field} specified (max {most})"), most as u64)
+}
+
+fn restrictions(given: &Given<'_>) -> Result<Filter, Error> {
+    let labels = given.texts("labels")?;
+    if labels.len() > LABELS_MAX {
+        return Err(too_many("labels", LABELS_MAX));
+    }
+    Ok(Filter {
+        matching: given.word("match", MATCHES)?.unwrap_or_default(),
+        role: given.word("role", ROLES)?.unwrap_or_default(),
+        labels,
+        npc: given.flag("npc")?,
+        solo: given.flag("solo")?,
+        awox: given.flag("awox")?,
+        max_value: given.amount("max_value")?,
+        since: given.moment("since")?,
+        until: given.moment("until")?,
+        ..Filter::default()
+    })
+}
+
+fn plugin(given: &Given<'_>) -> Result<Option<PluginUse>, Error> {
+    let name = given.text("plugin")?;
+    let config = given.json("plugin_config")?.map(|value| config("plugin_config", value)).transpose()?;
+    let list = plugins(given)?;
+    match (name, config, list) {
+        (Some(_), _, Some(_)) => Err(Error::new("plugins", "give either plugin or plugins")),
+        (None, Some(_), _) => Err(Error::new("plugin_config", "plugin_config is given without plugin")),
+        (Some(name), config, None) => {
+            Ok(Some(PluginUse { name: name.to_owned(), version: None, config: config.unwrap_or_else(|| "{}".to_owned()) }))
+        }
+        (None, None, list) => Ok(list),
+    }
+}
+
+fn plugins(given: &Given<'_>) -> Result<Option<PluginUse>, Error> {
+    const FIELD: &str = "plugins";
+    let mut list = match given.json(FIELD)? {
+        None => return Ok(None),
+        Some(Value::Array(list)) => list,
+        Some(other) => return Err(Error::new(FIELD, format!("plugins must be a list, not {}", shown(&other)))),
+    };
+    if list.len() > PLUGINS_MAX {
+        return Err(too_many(FIELD, PLUGINS_MAX));
+    }
+    match list.pop() {
+        None => Ok(None),
+        Some(Value::Object(element)) => one_plugin(FIELD, element).map(Some),
+        Some(other) => Err(Error::new(FIELD, format!("an element of plugins must be an object, not {}", shown(&other)))),
+    }
+}
+
+fn one_plugin(field: &str, element: Map<String, Value>) -> Result<PluginUse, Error> {
+    let mut named = PluginUse { name: String::new(), version: None, config: "{}".to_owned() };
+    for (key, value) in element {
+        match (key.as_str(), value) {
+            (_, Value::Null) => {}
+            ("name", Value::String(name)) => named.name = name,
+            ("version", Value::String(version)) => named.version = Some(version),
+            ("config", value) => named.config = config(field, value)?,
+            ("on_fault", Value::String(word)) if word == "skip" => {}
+            ("on_fault", value) => return Err(Error::new(field, format!("on_fault is {}; here only \"skip\" can be", shown(&value)))),
+            ("name" | "version", value) => return Err(Error::new(field, format!("{key} must be a text, not {}", shown(&value)))),
+            _ => return Err(Error::new(field, format!("an element of plugins has no member {key}"))),
+        }
+    }
+    if named.name.is_empty() { Err(Error::new(field, "an element of plugins needs a name")) } else { Ok(named) }
+}
+
+/// A configuration as the text a guest gets: what is written as a text of JSON is that JSON.
+fn config(field: &str, value: Value) -> Result<String, Error> {
+    let text = match value {
+        Value::String(text) => match serde_json::from_str::<Value>(&text) {
+            Ok(_) => text,
+            Err(error) => return Err(Error::new(field, format!("Invalid {field}: not JSON: {error}"))),
+        },
+        other => other.to_string(),
+    };
+    if text.len() > PLUGIN_CONFIG_MAX_BYTES {
+        let message = format!("a plugin's configuration may have {PLUGIN_CONFIG_MAX_BYTES} bytes, this one has {}", text.len());
+        return Err(Error::over(field, message, PLUGIN_CONFIG_MAX_BYTES as u64));
+    }
+    Ok(text)
+}
+
+/// WandererKills' four members always; of the others those that restrict.
+fn understood(lists: &[(Kind, Vec<u32>)], filter: &Filter, preload_days: u32, plugin: Option<&PluginUse>) -> Value {
+    let mut filters = json!({"system_ids": [], "character_ids": [], "min_value": filter.min_value, "preload_days": preload_days});
+    for (kind, ids) in lists {
+        filters[parameter(*kind)] = json!(ids);
+    }
+    let word = |words: &[(&str, bool)]| words.iter().find(|(_, is)| *is).map(|(word, _)| json!(word));
+    let matching = word(&MATCHES.iter().map(|(word, m)| (*word, *m == filter.matching)).collect::<Vec<_>>());
+    let role = word(&ROLES.iter().map(|(word, r)| (*word, *r == filter.role)).collect::<Vec<_>>());
+    let others = [
+        ("match", matching.filter(|_| filter.matching != Match::default())),
+        ("role", role.filter(|_| filter.role != Role::default())),
+        ("labels", Some(json!(filter.labels)).filter(|_| !filter.labels.is_empty())),
+        ("npc", filter.npc.map(Value::from)),
+        ("solo", filter.solo.map(Value::from)),
+        ("awox", filter.awox.map(Value::from)),
+        ("max_value", filter.max_value.map(Value::from)),
+        ("since", filter.since.map(Value::from)),
+        ("until", filter.until.map(Value::from)),
+        ("plugin", plugin.map(|used| json!(used.name))),
+    ];
+    for (name, value) in others.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        filters[name] = value;
+    }
+    filters
+}
+
+#[cfg(test)]
+#[path = "query_tests.rs"]
+mod tests;

@@ -1,0 +1,162 @@
+//! What can be asked, and the exact words for what cannot.
+//!
+//! Must not know: HTTP.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn pairs(text: &str) -> Vec<(String, String)> {
+    let split = |pair: &str| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    text.split('&').filter_map(split).collect()
+}
+
+fn stream(text: &str) -> Result<Asked, String> {
+    stream_pairs(&pairs(text)).map_err(|error| error.message)
+}
+
+fn posted(value: Value) -> Result<Asked, String> {
+    stream_object(value.as_object().expect("an object")).map_err(|error| error.message)
+}
+
+fn history(text: &str) -> Result<Asked, (String, Option<u64>)> {
+    history_pairs(&pairs(text)).map_err(|error| (error.field, error.limit))
+}
+
+fn many(count: usize) -> String {
+    (1..=count).map(|id| id.to_string()).collect::<Vec<_>>().join(",")
+}
+
+#[test]
+fn a_stream_without_parameters_takes_everything() {
+    let asked = stream("").unwrap();
+    assert_eq!(asked.subscription, Subscription::default());
+    assert_eq!(asked.filters, json!({"system_ids": [], "character_ids": [], "min_value": null, "preload_days": 0}));
+    assert_eq!(stream("system_ids=&min_value=&preload_days=&character_ids=,,&nonsense=1").unwrap(), asked);
+    assert_eq!(posted(json!({"system_ids": [], "min_value": null, "nonsense": 1})).unwrap(), asked);
+}
+
+#[test]
+fn flaws_of_a_stream_have_the_older_services_words() {
+    for (text, message) in [
+        ("system_ids=invalid", "Invalid system_ids: 'invalid' is not a valid integer"),
+        ("system_ids=1, x ,y", "Invalid system_ids: 'x' is not a valid integer"),
+        ("system_ids=1.5", "Invalid system_ids: '1.5' is not a valid integer"),
+        ("system_ids[]=1", "system_ids must be a comma-separated list of integers"),
+        ("character_ids=12x", "Invalid character_ids: '12x' is not a valid integer"),
+        ("alliance_ids=x", "Invalid alliance_ids: 'x' is not a valid integer"),
+        ("min_value=-100", "min_value must be non-negative, got -100.0"),
+        ("min_value=abc", "Invalid min_value: 'abc' is not a valid number"),
+        ("preload_days=-5", "preload_days must be non-negative"),
+        ("preload_days=x", "Invalid preload_days: 'x' is not a valid integer"),
+        ("character_ids=x&system_ids=y&min_value=-1", "Invalid system_ids: 'y' is not a valid integer"),
+        ("character_ids=x&min_value=-1&preload_days=-1", "Invalid character_ids: 'x' is not a valid integer"),
+        ("preload_days=-1&min_value=z", "Invalid min_value: 'z' is not a valid number"),
+        ("role=none", "Invalid role: 'none' is not one of any, victim, attacker, final_blow"),
+        ("npc=yes", "Invalid npc: 'yes' is neither true nor false"),
+        ("since=soon", "Invalid since: 'soon' is neither an RFC 3339 time nor unix seconds"),
+        ("plugin_config={}", "plugin_config is given without plugin"),
+        ("plugins=[{\"name\":\"a\"},{\"name\":\"b\"}]", "Too many plugins specified (max 1)"),
+    ] {
+        assert_eq!(stream(text).unwrap_err(), message, "{text}");
+    }
+}
+
+#[test]
+fn counts_are_limited_after_everything_was_read() {
+    assert!(stream(&format!("system_ids={}", many(100))).is_ok());
+    assert_eq!(stream(&format!("system_ids={}", many(101))).unwrap_err(), "Too many system_ids specified (max 100)");
+    assert_eq!(stream(&format!("region_ids={}", many(101))).unwrap_err(), "Too many region_ids specified (max 100)");
+    assert_eq!(stream(&format!("system_ids={}&preload_days=-1", many(101))).unwrap_err(), "preload_days must be non-negative");
+    assert_eq!(stream(&format!("system_ids={}", ["5"; 101].join(","))).unwrap_err(), "Too many system_ids specified (max 100)", "repeated");
+    let ids: Vec<u32> = (1..=50_001).collect();
+    assert_eq!(posted(json!({"system_ids": &ids[..10_001]})).unwrap_err(), "Too many system_ids specified (max 10000)");
+    assert_eq!(posted(json!({"character_ids": ids})).unwrap_err(), "Too many character_ids specified (max 50000)");
+    assert!(posted(json!({"character_ids": &ids[..50_000], "system_ids": &ids[..10_000]})).is_ok());
+    assert!(history(&format!("system_ids={}", many(5_000))).is_ok(), "only the address ends");
+    assert_eq!(history_object(json!({"system_ids": &ids[..10_001]}).as_object().unwrap()).unwrap_err().limit, Some(10_000));
+}
+
+#[test]
+fn lists_are_trimmed_and_days_are_capped() {
+    let asked = stream("system_ids= 30000142 , 30000144 ,&preload_days=120&character_ids=+5").unwrap();
+    assert_eq!(asked.preload_days, 90);
+    assert_eq!(asked.subscription.filter.ids(Kind::System).unwrap().as_slice(), [30_000_142, 30_000_144]);
+    assert_eq!(asked.filters["system_ids"], json!([30_000_142, 30_000_144]));
+    assert_eq!(stream(&format!("preload_days={}", "9".repeat(60))).unwrap().preload_days, 90);
+}
+
+#[test]
+fn impossible_ids_take_nothing_rather_than_everything() {
+    for text in ["system_ids=-5", "system_ids=0", "system_ids=99999999999999999999999999999999999999999999"] {
+        assert!(stream(text).unwrap().subscription.filter.has_ids(), "{text}");
+        assert_eq!(history(text).unwrap_err().0, "system_ids", "{text}");
+    }
+}
+
+#[test]
+fn both_ways_of_asking_mean_the_same() {
+    let text = "system_ids=1,2&ship_group_ids=7&match=all&role=final_blow&labels=pvp,isk:1b &npc=false&min_value=1.5&max_value=1e9\
+                &since=2021-11-27T00:00:01Z&until=1637971300&preload_days=3&max_age_secs=0&plugin=gatecamp&plugin_config={\"minutes\":5}&last_event_id=x-1";
+    let object = json!({"system_ids": [1, "2"], "ship_group_ids": "7", "match": "all", "role": "final_blow", "labels": ["pvp", "isk:1b", "isk:1b+"],
+        "npc": false, "min_value": 1.5, "max_value": 1e9, "since": 1_637_971_201, "until": "1637971300", "preload_days": 3.0, "max_age_secs": 0,
+        "plugins": [{"name": "gatecamp", "config": {"minutes": 5}, "on_fault": "skip"}], "last_event_id": "x-1"});
+    let (one, other) = (stream(text).unwrap(), posted(object).unwrap());
+    assert_eq!(one, other);
+    let filter = &one.subscription.filter;
+    assert_eq!((filter.matching, filter.role, filter.npc, filter.solo), (Match::All, Role::FinalBlow, Some(false), None));
+    assert_eq!((filter.min_value, filter.max_value), (Some(1.5), Some(1e9)));
+    assert_eq!((filter.since, filter.until), (Some(1_637_971_201), Some(1_637_971_300)));
+    assert_eq!(one.subscription.plugin.as_ref().map(|p| p.config.as_str()), Some("{\"minutes\":5}"));
+    assert_eq!((one.subscription.max_age_secs, one.last_event_id.as_deref()), (0, Some("x-1")));
+}
+
+#[test]
+fn history_names_the_field_and_the_limit() {
+    assert_eq!(history("limit=0").unwrap_err(), ("limit".into(), Some(1000)));
+    assert_eq!(history("limit=1001").unwrap_err(), ("limit".into(), Some(1000)));
+    assert_eq!(history("limit=-1").unwrap_err(), ("limit".into(), Some(1000)));
+    assert_eq!(history("limit=x").unwrap_err(), ("limit".into(), None));
+    assert_eq!(history("order=up").unwrap_err(), ("order".into(), None));
+    assert_eq!(history("nonsense=1").unwrap_err(), ("nonsense".into(), None));
+    assert_eq!(history("preload_days=1").unwrap_err(), ("preload_days".into(), None));
+    assert_eq!(history(&format!("plugin=a&plugin_config=\"{}\"", "x".repeat(9_000))).unwrap_err().0, "plugin_config");
+    let long = format!("plugin=a&plugin_config={{\"a\":\"{}\"}}", "x".repeat(9_000));
+    assert_eq!(history(&long).unwrap_err(), ("plugin_config".into(), Some(8192)));
+    assert_eq!(count_pairs(&pairs("plugin=a")).unwrap_err().field, "plugin");
+    assert_eq!(count_pairs(&pairs("limit=5")).unwrap_err().field, "limit");
+    let asked = history("order=oldest&limit=1000&cursor=abc&format=canonical").unwrap();
+    assert_eq!((asked.order, asked.limit, asked.cursor.as_deref()), (Order::Oldest, 1000, Some("abc")));
+    let asked = history("").unwrap();
+    assert_eq!((asked.order, asked.limit), (Order::Newest, 50));
+}
+
+fn anything() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        ".{0,9}".prop_map(Value::from)
+    ];
+    leaf.prop_recursive(2, 8, 4, |inner| {
+        prop_oneof![prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from), (".{0,6}", inner).prop_map(|(k, v)| json!({k: v}))]
+    })
+}
+
+fn names() -> impl Strategy<Value = String> {
+    let dims = Kind::ALL.into_iter().map(parameter);
+    let all: Vec<String> =
+        dims.chain(FILTERS.iter().chain(HISTORY).map(|n| (*n).to_owned())).chain(["preload_days".into(), "max_age_secs".into()]).collect();
+    prop::sample::select(all)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+    #[test]
+    fn anything_asked_is_answered(given in prop::collection::vec((names(), anything()), 0..5), text in prop::collection::vec((names(), ".{0,12}"), 0..5)) {
+        let object: Map<String, Value> = given.into_iter().collect();
+        let _ = (stream_object(&object), history_object(&object), count_object(&object));
+        let _ = (stream_pairs(&text), history_pairs(&text), count_pairs(&text));
+    }
+}
