@@ -1,12 +1,22 @@
-//! A few thousand real killmails, embedded in the binary, to try killstream without waiting for a feed.
+//! A few thousand real killmails, embedded in the binary, to try killstream without waiting for a feed; and a generator of
+//! any number of made-up ones.
 //!
-//! Must not know what a killmail is: it hands out lines of JSON as the upstreams sent them, oldest first, and nothing reads them here.
-//! They are public in-game records, CCP hf.'s property (see `sample/NOTICE`); `cargo run --release --example sample_pack -- DIR`
-//! refreshes them.
+//! Must not know: any other upstream forms than those it writes. The real ones are handed out as lines of JSON as they came, oldest
+//! first, and nothing reads them here; they are public in-game records, CCP hf.'s property (see `sample/NOTICE`);
+//! `cargo run --release --example sample_pack -- DIR` refreshes them.
+
+mod appraise;
+pub mod cast;
+pub mod chance;
+mod clock;
+pub mod document;
+mod fight;
+pub mod generate;
+mod loot;
 
 use std::io::{BufRead, BufReader};
 
-static EMBEDDED: &[u8] = include_bytes!("sample/killmails.ndjson.zst");
+static EMBEDDED: &[u8] = include_bytes!("killmails.ndjson.zst");
 
 /// The killmails of the sample, one JSON document each, in killmail id order, which is time order. They are decompressed as the
 /// iterator goes. Upstream forms are mixed, as they are in real life:

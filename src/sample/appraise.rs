@@ -1,0 +1,125 @@
+//! zKillboard's block for a made-up killmail: prices by a simple rule, flags and labels by zKillboard's.
+//!
+//! Must not know: how the block is spelled on any wire.
+
+use crate::domain::killmail::{Attacker, Extra, Item, Killmail};
+use crate::domain::zkb::Zkb;
+use crate::sample::chance::Dice;
+use crate::sample::loot::CAPSULE;
+use crate::universe::{self, Space};
+
+/// Characters and corporations up to these are NPCs.
+const NPC_CHARACTERS: u32 = 3_999_999;
+const NPC_CORPORATIONS: u32 = 1_999_999;
+/// Capsules, shuttles, rookie ships: losing one is neither solo nor awox.
+const TRIFLES: [u32; 3] = [29, 31, 237];
+
+/// What zKillboard would say of it. `throw` decides prices and points.
+pub fn appraise(killmail: &Killmail, dice: &mut Dice) -> Zkb {
+    let ship = killmail.victim.ship_type_id.unwrap_or_default();
+    let hull = if ship == CAPSULE { 10_000.0 } else { (16.6 + 1.9 * dice.normal()).exp().min(9e10) };
+    let (mut dropped, mut destroyed, mut fitted) = (0.0, hull, hull);
+    for item in killmail.victim.items.iter().flatten() {
+        let price = price(item);
+        dropped += price * item.quantity_dropped.unwrap_or_default() as f64;
+        destroyed += price * item.quantity_destroyed.unwrap_or_default() as f64;
+        fitted += if item.flag == 5 { 0.0 } else { price };
+    }
+    let total = cents(dropped + destroyed);
+    let group = universe::group_of(ship).unwrap_or_default();
+    let category = universe::category_of_group(group).unwrap_or_default();
+    let trifle = TRIFLES.contains(&group);
+    let players = killmail.attackers.iter().filter(|a| is_player(a)).count();
+    let npc = players == 0;
+    let solo = players == 1 && category == 6 && !trifle;
+    let blow = killmail.attackers.iter().find(|a| a.final_blow);
+    let awox = !trifle && blow.is_some_and(|a| is_player(a) && a.corporation_id == killmail.victim.corporation_id);
+    let hash = killmail.hash.clone();
+    let href = hash.as_ref().map(|hash| format!("https://esi.evetech.net/killmails/{}/{hash}/", killmail.killmail_id));
+    let droppable = cents((total - hull).max(0.0));
+    let extra = std::iter::once(("totalDroppableValue".to_owned(), droppable.into())).collect::<Extra>();
+    Zkb {
+        location_id: Some(40_000_000 + u64::from(dice.below(400_000))),
+        hash,
+        fitted_value: Some(cents(fitted)),
+        dropped_value: Some(cents(dropped)),
+        destroyed_value: Some(cents(destroyed)),
+        total_value: Some(total),
+        points: Some(if npc { 1 } else { 1 + i64::from(dice.below(40)) / players as i64 }),
+        npc: Some(npc),
+        solo: Some(solo),
+        awox: Some(awox),
+        labels: Some(labels(killmail, category, total, [npc, solo, awox])),
+        attacker_count: Some(killmail.attackers.len() as u64),
+        href,
+        extra,
+    }
+}
+
+/// The same killmail's block after zKillboard worked on it again: another price, marked as a gank.
+pub fn appraise_again(zkb: &mut Zkb, dice: &mut Dice) {
+    let turn = 1.0 + 0.1 * dice.normal();
+    for value in [&mut zkb.fitted_value, &mut zkb.dropped_value, &mut zkb.destroyed_value, &mut zkb.total_value].into_iter().flatten() {
+        *value = cents(*value * turn);
+    }
+    zkb.labels.get_or_insert_default().push("ganked".to_owned());
+}
+
+fn cents(isk: f64) -> f64 {
+    (isk * 100.0).round() / 100.0
+}
+
+/// Every type has its own lasting price.
+fn price(item: &Item) -> f64 {
+    let spread = (item.item_type_id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / f64::from(1 << 24);
+    let cheap = item.flag == 5;
+    cents(if cheap { 10.0 + 9_000.0 * spread * spread } else { 1_000.0 + 4e6 * spread * spread * spread })
+}
+
+fn is_player(attacker: &Attacker) -> bool {
+    attacker.character_id.is_some_and(|id| id > NPC_CHARACTERS) || attacker.corporation_id.is_some_and(|id| id > NPC_CORPORATIONS)
+}
+
+fn labels(killmail: &Killmail, category: u32, isk: f64, [npc, solo, awox]: [bool; 3]) -> Vec<String> {
+    let zone = match killmail.time.rem_euclid(86_400) / 3600 {
+        8..=13 => "tz:au",
+        14..=16 => "tz:ru",
+        17..=21 => "tz:eu",
+        4..=7 => "tz:usw",
+        _ => "tz:use",
+    };
+    let crowd = match killmail.attackers.len() {
+        _ if solo => "solo",
+        1000.. => "#:1000+",
+        100.. => "#:100+",
+        50.. => "#:50+",
+        25.. => "#:25+",
+        10.. => "#:10+",
+        5.. => "#:5+",
+        2.. => "#:2+",
+        _ => "#:1",
+    };
+    let place = match universe::system(killmail.solar_system_id).map(|system| system.class()) {
+        Some(Space::High) => "loc:highsec",
+        Some(Space::Low) => "loc:lowsec",
+        Some(Space::Null) => "loc:nullsec",
+        Some(Space::Wormhole) => "loc:w-space",
+        Some(Space::Abyssal) => "loc:abyssal",
+        _ => "",
+    };
+    let worth = match isk {
+        1e12.. => "isk:1t+",
+        1e11.. => "isk:100b+",
+        1e10.. => "isk:10b+",
+        5e9.. => "isk:5b+",
+        1e9.. => "isk:1b+",
+        _ => "",
+    };
+    let kind = if npc { "npc" } else { "pvp" };
+    let mut labels = Vec::with_capacity(7);
+    labels.push(zone.to_owned());
+    labels.push(format!("cat:{category}"));
+    let rest = [crowd, kind, if awox { "awox" } else { "" }, place, worth];
+    labels.extend(rest.into_iter().filter(|label| !label.is_empty()).map(str::to_owned));
+    labels
+}
