@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -87,7 +88,9 @@ impl Disk {
         let dir = data_dir.join("store");
         fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
         let config = sled::Config::new().path(&dir).cache_capacity(cache_bytes).flush_every_ms(None).use_compression(false);
-        let opened = tasks::thread("store open", move || open_trees(&config)).map_err(Error::io("start a thread to open", &dir))?;
+        let folder = dir.clone();
+        let opened =
+            tasks::thread("store open", move || open_trees(&folder, &config)).map_err(Error::io("start a thread to open", &dir))?;
         let damaged = |what: String| damaged(data_dir, what);
         let (db, trees) = match opened.join() {
             Err(_) => return Err(damaged("the engine gave up while opening it".to_owned())),
@@ -181,7 +184,7 @@ impl Disk {
             match File::open(&path).and_then(|file| file.sync_data()) {
                 Ok(()) => fresh |= synced.insert(name),
                 // The engine drops blobs that nothing needs any more.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => return Err(Error::Io { what: "sync", path, source }),
             }
         }
@@ -245,9 +248,10 @@ fn apply(trees: &[&TransactionalTree; 4], writes: &[(usize, IVec, Option<IVec>)]
     Ok(())
 }
 
-fn open_trees(config: &sled::Config) -> sled::Result<(Db, [SledTree; 6])> {
+fn open_trees(store: &Path, config: &sled::Config) -> sled::Result<(Db, [SledTree; 6])> {
     let mut tries = 0;
     let db = loop {
+        tidy(store)?;
         match config.open() {
             Err(sled::Error::Io(error)) if tries < UNLOCK_TRIES && error.to_string().contains("could not acquire lock") => {
                 tries += 1;
@@ -259,6 +263,28 @@ fn open_trees(config: &sled::Config) -> sled::Result<(Db, [SledTree; 6])> {
     let [a, b, c, d, e, f] = NAMES.map(|name| db.open_tree(name));
     let trees = [a?, b?, c?, d?, e?, f?];
     Ok((db, trees))
+}
+
+/// Takes away what a process that was killed left half-written of the engine's own, and what the engine would stumble over: a
+/// snapshot under way (it looks for those under another name than it gives them), and settings beside which nothing was stored yet.
+fn tidy(store: &Path) -> io::Result<()> {
+    let gone = |result: io::Result<()>| result.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) });
+    let nothing_stored = match File::open(store.join("db")) {
+        // In use: whoever holds it is writing those very files.
+        Ok(db) if db.try_lock().is_err() => return Ok(()),
+        Ok(db) => db.metadata()?.len() == 0,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    if nothing_stored {
+        gone(fs::remove_file(store.join("conf")))?;
+    }
+    for entry in fs::read_dir(store)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().ends_with(".generating") {
+            gone(fs::remove_file(entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 fn damaged(dir: &Path, what: String) -> Error {
