@@ -6,5 +6,6 @@
 #![allow(clippy::disallowed_methods, reason = "tests start their own threads and tasks; the bans are for the server")]
 
 mod crash;
+mod laws;
 mod support;
 mod support_test;

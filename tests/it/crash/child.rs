@@ -24,6 +24,10 @@ pub const SOURCE: &str = "crash";
 pub const VALUE: f64 = 1e12;
 const FOLDER: &str = "KILLSTREAM_CRASH_FOLDER";
 const ROUND: &str = "KILLSTREAM_CRASH_ROUND";
+/// After so many batches the child ends by itself, having opened its store anew half-way.
+const BATCHES: &str = "KILLSTREAM_CRASH_BATCHES";
+/// The file below the folder that gets the acknowledgements, too.
+pub const ACKS: &str = "acks";
 
 /// What is published: number `n` of the log is always the same killmail.
 pub struct Plan;
@@ -38,6 +42,11 @@ impl Plan {
     /// One in some hundred is as large as the largest real one, the first soon.
     pub fn is_giant(n: u64) -> bool {
         n % 500 == 60
+    }
+
+    /// One in some is old news when it comes.
+    pub fn is_late(n: u64) -> bool {
+        n % 7 == 0
     }
 
     pub fn killmail(n: u64) -> Killmail {
@@ -97,8 +106,9 @@ pub fn command(folder: &Path, round: u64) -> Command {
     command
 }
 
-fn incoming(killmail: Killmail) -> Incoming {
-    let (received_at_ms, uploaded_at) = (killmail.time * 1000 + 5000, Some(killmail.time + 2));
+fn incoming(n: u64, killmail: Killmail) -> Incoming {
+    let uploaded_at = Some(killmail.time + if Plan::is_late(n) { 7200 } else { 2 });
+    let received_at_ms = killmail.time * 1000 + 9_000_000;
     Incoming { killmail, origin: Origin::Live, received_at_ms, uploaded_at, age: AgeRule::ByUpload, zkb: ZkbRule::Always }
 }
 
@@ -107,42 +117,59 @@ fn batch(dice: &mut Dice, next: u64, version: &mut u64) -> Vec<Incoming> {
     let mut batch = Vec::new();
     let count = if dice.one_in(10) { 120 } else { 1 + dice.below(20) };
     for n in next..next + count {
-        batch.push(incoming(Plan::killmail(n)));
+        batch.push(incoming(n, Plan::killmail(n)));
         if dice.one_in(4) {
             let old = 1 + dice.below(n);
             *version += 1;
-            batch.push(incoming(Plan::revised(old, *version)));
+            batch.push(incoming(old, Plan::revised(old, *version)));
         }
     }
     batch
 }
 
+/// Appends one batch and gives what is acknowledged then.
+fn append(store: &Store, dice: &mut Dice, version: &mut u64) -> String {
+    let next = store.head().next().0;
+    let batch = batch(dice, next, version);
+    let versions: Vec<f64> = batch.iter().map(|i| i.killmail.zkb.as_ref().unwrap().total_value.unwrap() - VALUE).collect();
+    let last = next - 1 + versions.iter().filter(|v| **v < 0.0).count() as u64;
+    let checkpoint = Checkpoint { source: SOURCE.to_owned(), bytes: last.to_be_bytes().to_vec() };
+    let appended = store.append(batch, Some(checkpoint)).unwrap();
+    assert_eq!(store.head(), Seq(last));
+    let mut said = String::from("\n");
+    for (appended, version) in appended.iter().zip(versions) {
+        said.push_str(&match appended {
+            Appended::New(entry) => Ack::New { seq: entry.seq.0, killmail_id: entry.killmail.killmail_id }.line(),
+            Appended::Revised(entry) => Ack::Revised { seq: entry.seq.0, version: version as u64 }.line(),
+            other => panic!("{other:?}"),
+        });
+    }
+    said
+}
+
 #[test]
 fn appends_until_it_is_killed() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let folder = Path::new(&folder);
     let round: u64 = std::env::var(ROUND).unwrap().parse().unwrap();
-    let store = Store::open(config(Path::new(&folder))).unwrap();
+    let batches: Option<u64> = std::env::var(BATCHES).ok().map(|b| b.parse().unwrap());
+    let config = || Config { snapshot_every: if batches.is_some() { 40 } else { 300 }, ..config(folder) };
+    let mut store = Store::open(config()).unwrap();
     let mut dice = Dice::new(round);
     let mut version = round * 1_000_000;
-    let mut out = std::io::stdout();
-    loop {
-        let next = store.head().next().0;
-        let batch = batch(&mut dice, next, &mut version);
-        let versions: Vec<f64> = batch.iter().map(|i| i.killmail.zkb.as_ref().unwrap().total_value.unwrap() - VALUE).collect();
-        let last = next - 1 + versions.iter().filter(|v| **v < 0.0).count() as u64;
-        let checkpoint = Checkpoint { source: SOURCE.to_owned(), bytes: last.to_be_bytes().to_vec() };
-        let appended = store.append(batch, Some(checkpoint)).unwrap();
-        assert_eq!(store.head(), Seq(last));
-        let mut said = String::from("\n");
-        for (appended, version) in appended.iter().zip(versions) {
-            said.push_str(&match appended {
-                Appended::New(entry) => Ack::New { seq: entry.seq.0, killmail_id: entry.killmail.killmail_id }.line(),
-                Appended::Revised(entry) => Ack::Revised { seq: entry.seq.0, version: version as u64 }.line(),
-                other => panic!("{other:?}"),
-            });
+    let mut acks = batches.map(|_| File::create(folder.join(ACKS)).unwrap());
+    for number in 0..batches.unwrap_or(u64::MAX) {
+        let said = append(&store, &mut dice, &mut version);
+        if let Some(acks) = &mut acks {
+            acks.write_all(said.as_bytes()).unwrap();
         }
+        let mut out = std::io::stdout();
         out.write_all(said.as_bytes()).unwrap();
         out.flush().unwrap();
+        if batches == Some(2 * number) {
+            drop(store);
+            store = Store::open(config()).unwrap();
+        }
     }
 }
 
@@ -180,6 +207,13 @@ fn writes_files_with_and_without_care() {
     cut.sync_all().unwrap();
     write("overwritten").sync_all().unwrap();
     fs::write(path("overwritten"), "x").unwrap();
+}
+
+/// The child that ends after so many batches.
+pub fn short_command(folder: &Path, round: u64, batches: u64) -> Command {
+    let mut command = command(folder, round);
+    command.env(BATCHES, batches.to_string());
+    command
 }
 
 /// This binary, to run again as the writer of files.

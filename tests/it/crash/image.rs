@@ -52,6 +52,78 @@ pub fn same(one: &Path, other: &Path) -> bool {
     files(one) == files(other)
 }
 
+/// Whether two folders hold the same, empty files and those without content counted as nothing.
+pub fn same_files(one: &Path, other: &Path) -> bool {
+    let full = |folder| files(folder).into_iter().filter(|(_, content)| !content.is_empty()).collect::<Vec<_>>();
+    full(one) == full(other)
+}
+
+/// One change below a folder, as the shim saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    Write { name: String, at: usize, data: Vec<u8> },
+    Cut { name: String, length: usize },
+    Rename { from: String, to: String },
+    Remove { name: String },
+    Sync,
+}
+
+/// Reads a journal of the shim.
+pub fn journal(mut bytes: &[u8]) -> Vec<Change> {
+    let mut changes = Vec::new();
+    while let Some(end) = bytes.iter().position(|b| *b == b'\n') {
+        let line = std::str::from_utf8(&bytes[..end]).unwrap();
+        let [kind, at, length, name] = line.splitn(4, ' ').collect::<Vec<_>>().try_into().unwrap();
+        let (at, length, name) = (at.parse().unwrap(), length.parse::<usize>().unwrap(), name.to_owned());
+        let data = bytes[end + 1..end + 1 + length].to_vec();
+        bytes = &bytes[end + 1 + length..];
+        changes.push(match kind {
+            "write" => Change::Write { name, at, data },
+            "cut" => Change::Cut { name, length: at },
+            "rename" => Change::Rename { from: name, to: String::from_utf8(data).unwrap() },
+            "remove" => Change::Remove { name },
+            "sync" => Change::Sync,
+            other => panic!("{other}"),
+        });
+    }
+    changes
+}
+
+/// The files as they stood after these changes; of one more write only the first bytes.
+pub fn replay(changes: &[Change], torn: Option<(&Change, usize)>) -> BTreeMap<String, Vec<u8>> {
+    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let write = |files: &mut BTreeMap<String, Vec<u8>>, name: &String, at: usize, data: &[u8]| {
+        let file = files.entry(name.clone()).or_default();
+        file.resize(file.len().max(at + data.len()), 0);
+        file[at..at + data.len()].copy_from_slice(data);
+    };
+    for change in changes {
+        match change {
+            Change::Write { name, at, data } => write(&mut files, name, *at, data),
+            Change::Cut { name, length } => files.entry(name.clone()).or_default().resize(*length, 0),
+            Change::Rename { from, to } => {
+                let moved = files.remove(from).unwrap_or_default();
+                files.insert(to.clone(), moved);
+            }
+            Change::Remove { name } => drop(files.remove(name)),
+            Change::Sync => {}
+        }
+    }
+    if let Some((Change::Write { name, at, data }, length)) = torn {
+        write(&mut files, name, *at, &data[..length.min(data.len())]);
+    }
+    files
+}
+
+/// Puts files into a folder.
+pub fn lay_out(files: &BTreeMap<String, Vec<u8>>, folder: &Path) {
+    for (name, content) in files {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+}
+
 /// Removes files by name; gives how many.
 pub fn remove(folder: &Path, which: impl Fn(&str) -> bool) -> usize {
     let names = files(folder).into_keys().filter(|name| which(&name.file_name().unwrap().to_string_lossy()));

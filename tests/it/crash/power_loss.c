@@ -4,6 +4,10 @@
  * made) or of its folder (renames, removals). sync_file_range and close do not count. The image is always up to date, so the process
  * may be killed at any moment.
  *
+ * POWER_JOURNAL, where given, gets every write, cut, rename, removal and completed sync below the root in the order they happened:
+ * a line "kind at length name", a newline, then `length` bytes (of a rename: the new name). With it a test can rebuild the folder
+ * as it stood at any moment.
+ *
  * Not modelled: folders are durable when made; memory maps are not seen (nothing here writes through one).
  */
 #define _GNU_SOURCE
@@ -54,15 +58,31 @@ static struct gone *gone;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;    /* the nodes and their ops */
 static pthread_mutex_t syncing = PTHREAD_MUTEX_INITIALIZER; /* one sync after the other reaches the image */
 static const char *root, *image;
+static int journal = -1;
 
 __attribute__((constructor)) static void begin(void) {
+    REAL(int, open64, const char *, int, ...);
+    const char *path = getenv("POWER_JOURNAL");
     root = getenv("POWER_ROOT");
     image = getenv("POWER_IMAGE");
+    if (path) journal = real_open64(path, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0644);
 }
 
 static void die(const char *what, const char *name) {
     dprintf(2, "power_loss: cannot %s %s: %s\n", what, name, strerror(errno));
     _exit(99);
+}
+
+static void put(const void *data, size_t length) {
+    REAL(ssize_t, write, int, const void *, size_t);
+    if (real_write(journal, data, length) != (ssize_t)length) die("write", "the journal");
+}
+
+static void record(const char *kind, const char *name, off_t at, const void *data, size_t length) {
+    char line[PATH_MAX + 64];
+    if (journal < 0) return;
+    put(line, (size_t)snprintf(line, sizeof line, "%s %lld %zu %s\n", kind, (long long)at, length, name));
+    put(data, length);
 }
 
 /* The name below the root, or NULL. */
@@ -167,8 +187,10 @@ static struct node *node_of_fd(int fd) {
     return name_of_fd(fd, name) ? node_for(&s, name) : NULL;
 }
 
-static void note(struct node *node, off_t at, const void *data, size_t length, int cut) {
+static void note(int fd, struct node *node, off_t at, const void *data, size_t length, int cut) {
     struct op *op = malloc(sizeof *op + length);
+    char name[PATH_MAX];
+    if (name_of_fd(fd, name)) record(cut ? "cut" : "write", name, at, data, length);
     if (!op) die("keep a write of", node->name ? node->name : "a file");
     *op = (struct op){.at = at, .length = length, .cut = cut};
     memcpy(op->data, data, length);
@@ -261,6 +283,7 @@ static int synced(int fd, int (*really)(int)) {
     result = really(fd);
     if (result != 0) die("sync", "a file");
     pthread_mutex_lock(&lock);
+    if (name_of_fd(fd, name)) record("sync", name, 0, "", 0);
     if (node && (node->name || name_of_fd(fd, name))) {
         if (!node->name) { /* a new file under, perhaps, an old name */
             REAL(int, unlink, const char *);
@@ -296,7 +319,7 @@ int fdatasync(int fd) {
     pthread_mutex_lock(&lock); \
     node = node_of_fd(fd); \
     wrote = call; \
-    if (node && wrote > 0) note(node, at, buffer, (size_t)wrote, 0); \
+    if (node && wrote > 0) note(fd, node, at, buffer, (size_t)wrote, 0); \
     pthread_mutex_unlock(&lock); \
     return wrote
 
@@ -344,7 +367,7 @@ ssize_t writev(int fd, const struct iovec *parts, int count) {
 
 static void note_cut(int fd, off_t length) {
     struct node *node = node_of_fd(fd);
-    if (node) note(node, length, "", 0, 1);
+    if (node) note(fd, node, length, "", 0, 1);
 }
 
 int ftruncate(int fd, off_t length) {
@@ -420,6 +443,7 @@ static void forget_last_name(const char *path) {
 int unlink(const char *path) {
     REAL(int, unlink, const char *);
     pthread_mutex_lock(&lock);
+    if (below_root(path)) record("remove", below_root(path), 0, "", 0);
     forget_last_name(path);
     mark_gone(path);
     pthread_mutex_unlock(&lock);
@@ -429,6 +453,7 @@ int unlink(const char *path) {
 int rename(const char *from, const char *to) {
     REAL(int, rename, const char *, const char *);
     pthread_mutex_lock(&lock);
+    if (below_root(from) && below_root(to)) record("rename", below_root(from), 0, below_root(to), strlen(below_root(to)));
     forget_last_name(to);
     mark_gone(from);
     mark_gone(to);

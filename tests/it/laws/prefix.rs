@@ -1,0 +1,112 @@
+//! Law 3, prefix: cut the process anywhere; after reopening, the log is a prefix of what was published containing all that was
+//! acknowledged, the index equals a rebuild from the log, the checkpoint never exceeds the log.
+//!
+//! A child appends under the shim that journals every write it makes; a case rebuilds its folder as it stood at some moment, in the
+//! middle of a write if need be, and opens it.
+//!
+//! Must not know: which writes matter.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use killstream::store::Store;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use tempfile::TempDir;
+
+use crate::crash::child::{self, ACKS, Plan};
+use crate::crash::image::{self, Change};
+use crate::crash::{Acknowledged, index_equals_a_rebuild};
+use crate::laws::{Steps, cases};
+
+/// Different histories; each is cut many times.
+const HISTORIES: u64 = 6;
+const BATCHES: u64 = 24;
+
+/// Every write of a child's life.
+fn history(seed: u64) -> Vec<Change> {
+    let folder = TempDir::with_prefix("killstream-history-").unwrap();
+    let base = folder.path().canonicalize().unwrap();
+    let (disk, unused) = (base.join("disk"), base.join("image"));
+    std::fs::create_dir(&disk).unwrap();
+    std::fs::create_dir(&unused).unwrap();
+    let mut command = child::short_command(&disk, seed, BATCHES);
+    command.env("LD_PRELOAD", image::build_shim(&base)).env("POWER_ROOT", &disk).env("POWER_IMAGE", unused);
+    let output = command.env("POWER_JOURNAL", base.join("journal")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let changes = image::journal(&std::fs::read(base.join("journal")).unwrap());
+    let whole = TempDir::new().unwrap();
+    image::lay_out(&image::replay(&changes, None), whole.path());
+    assert!(image::same_files(whole.path(), &disk), "the journal does not tell the whole story");
+    changes
+}
+
+/// One cut: where in the history (a share of its changes), and how much of the write under way was made.
+fn cut(changes: &[Change], at: f64, torn: Option<f64>, steps: &Steps) {
+    let at = (at * changes.len() as f64) as usize;
+    let under_way = match (&changes[at], torn) {
+        (change @ Change::Write { data, .. }, Some(share)) => Some((change, (share * data.len() as f64) as usize)),
+        _ => None,
+    };
+    let mut files = image::replay(&changes[..at], under_way);
+    let mut known = Acknowledged::default();
+    known.read(&files.remove(ACKS).unwrap_or_default());
+    let folder = TempDir::with_prefix("killstream-cut-").unwrap();
+    image::lay_out(&files, folder.path());
+    let store = Store::open(child::config(folder.path())).unwrap_or_else(|e| panic!("cut at {at} of {}: {e}", changes.len()));
+    known.check(&store, 1);
+    // Opening twice costs; a third of the cases is enough for what the index promises.
+    let snapshots = if at % 3 == 0 { index_equals_a_rebuild(&store, folder.path()) } else { 0 };
+
+    let head = store.head().0;
+    let acknowledged = known.new.len() as u64;
+    steps.count("cut");
+    steps.add("torn write", u64::from(under_way.is_some()));
+    steps.add("nothing acknowledged yet", u64::from(acknowledged == 0));
+    steps.add("written, not yet acknowledged", u64::from(head > acknowledged));
+    steps.add("nothing beyond the acknowledged", u64::from(head == acknowledged && head > 0));
+    steps.add("revision", known.revised.len() as u64);
+    steps.add("late", (1..=head).filter(|n| Plan::is_late(*n)).count() as u64);
+    steps.add("giant", (1..=head).filter(|n| Plan::is_giant(*n)).count() as u64);
+    steps.add("snapshot", snapshots as u64);
+}
+
+#[test]
+fn prefix() {
+    static STEPS: Steps = Steps::of("prefix");
+    type Histories = Mutex<HashMap<u64, Arc<Vec<Change>>>>;
+    let histories: Histories = Mutex::default();
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(cases()) });
+    let torn = prop_oneof![Just(None), (0.0..1.0).prop_map(Some)];
+    let tried = runner.run(&(0..HISTORIES, 0.0..1.0, torn), |(seed, at, torn)| {
+        let changes = Arc::clone(histories.lock().unwrap().entry(seed).or_insert_with(|| Arc::new(history(seed))));
+        cut(&changes, at, torn, &STEPS);
+        Ok(())
+    });
+    tried.unwrap_or_else(|e| panic!("{e}"));
+    STEPS.report(&[
+        "cut",
+        "torn write",
+        "nothing acknowledged yet",
+        "written, not yet acknowledged",
+        "nothing beyond the acknowledged",
+        "revision",
+        "late",
+        "giant",
+        "snapshot",
+    ]);
+}
+
+/// The engine's own first and last files, cut at every write and within: nothing acknowledged is behind them, so they are no damage.
+#[test]
+fn what_the_engine_leaves_half_made_is_no_damage() {
+    static STEPS: Steps = Steps::of("prefix, the engine's own files");
+    let changes = history(0);
+    let own = |c: &Change| matches!(c, Change::Write { name, .. } if name.ends_with("/conf") || name.ends_with(".generating"));
+    for (n, _) in changes.iter().enumerate().filter(|(_, change)| own(change)) {
+        for torn in [None, Some(0.5)] {
+            cut(&changes, (n as f64 + 0.5) / changes.len() as f64, torn, &STEPS);
+        }
+    }
+    STEPS.report(&["cut", "torn write"]);
+}
