@@ -3,6 +3,7 @@
 //! Floors, lowest first; a module uses only what stands on a lower one. `ARCHITECTURE.md` tells why.
 
 pub mod domain;
+pub mod feed;
 pub mod http;
 pub mod ingest;
 pub mod plugin;

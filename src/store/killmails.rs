@@ -80,6 +80,12 @@ impl Store {
         self.memory.read().index.rows.get(seq).map_or(0, |row| row.weight)
     }
 
+    /// When the killmail of an entry happened, unix seconds.
+    #[must_use]
+    pub fn time_of(&self, seq: Seq) -> Option<i64> {
+        self.memory.read().index.rows.get(seq).map(|row| row.time)
+    }
+
     /// Looks at the facts of an entry; `None` if there is no such entry.
     pub(crate) fn with_facts<T>(&self, seq: Seq, look: impl FnOnce(&Facts) -> T) -> Result<Option<T>, Error> {
         let recent = self.memory.read().tail.get(seq).cloned();

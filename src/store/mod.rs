@@ -22,7 +22,7 @@ mod page;
 mod pieces;
 mod plan;
 mod plugins;
-mod postings;
+pub mod postings;
 mod record;
 pub mod refused;
 mod rows;

@@ -1,0 +1,247 @@
+//! Motion: killmails come in through one writer, readers take them out, the bell wakes those concerned.
+//!
+//! A reader is a subscription and a place in the log. No queue stands between the log and a reader: a slow one reads later.
+//!
+//! Must not know: SSE, channels, webhooks, HTTP.
+
+pub mod bell;
+pub mod event;
+pub mod history;
+pub mod judge;
+pub mod lookup;
+pub mod manifest;
+pub mod plugins;
+pub mod preload;
+pub mod pulse;
+pub mod reader;
+pub mod registry;
+pub mod start;
+pub mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::domain::id::{Epoch, EventId, Place, Seq};
+use crate::domain::subscription::Subscription;
+use crate::feed::bell::Bell;
+use crate::feed::plugins::Plugins;
+use crate::feed::pulse::Pulse;
+use crate::feed::reader::Reader;
+use crate::feed::registry::Registry;
+use crate::feed::start::Start;
+use crate::feed::writer::{Parts, Writer};
+use crate::store::{self, Appended, Checkpoint, Incoming, Store};
+use crate::tasks;
+
+/// How readers move.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// A reader looks for news after this long even if the bell was not heard, milliseconds.
+    pub tick_ms: u64,
+    /// Killmails a reader takes from the log at once.
+    pub page_max: usize,
+    /// Bytes of JSON a reader takes from the log at once: what a client that does not read can hold up.
+    pub page_bytes: usize,
+    /// Killmails of a page that goes through a plugin: smaller, so that live pages get their turn.
+    pub judged_page_max: usize,
+    /// Log entries looked at for one page.
+    pub scan_max: usize,
+    /// A preload of more killmails than this is refused.
+    pub preload_max_killmails: u64,
+    /// Killmails in one batch of a preload.
+    pub batch_max: usize,
+    /// Bytes of JSON in one batch of a preload; a larger killmail makes a batch of its own.
+    pub batch_bytes: u64,
+    /// Pause between batches of a preload, milliseconds.
+    pub batch_pause_ms: u64,
+    /// Pauses are shortened so that a preload ends within this, milliseconds.
+    pub preload_within_ms: u64,
+    /// Killmails one history request may have judged by a plugin.
+    pub judged_max: usize,
+    /// Time one history request may spend in a plugin, milliseconds.
+    pub judged_ms: u64,
+    /// Batches waiting for the writer; whoever brings more waits.
+    pub writer_queue: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            tick_ms: 10_000,
+            page_max: 64,
+            page_bytes: 32 * 1024,
+            judged_page_max: 64,
+            scan_max: 65_536,
+            preload_max_killmails: 100_000,
+            batch_max: 50,
+            batch_bytes: 512 * 1024,
+            batch_pause_ms: 100,
+            preload_within_ms: 30_000,
+            judged_max: 20_000,
+            judged_ms: 2_000,
+            writer_queue: 64,
+        }
+    }
+}
+
+/// What a caller can be told.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The plugin cannot judge for this subscription.
+    #[error(transparent)]
+    Plugin(#[from] plugins::Error),
+    /// The preload asked for is too large.
+    #[error("the preload selects {count} killmails, more than preload_max_killmails {max}")]
+    PreloadTooLarge {
+        /// The limit.
+        max: u64,
+        /// What was selected.
+        count: u64,
+    },
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Closing,
+    /// Work was lost.
+    #[error(transparent)]
+    Lost(#[from] tasks::Lost),
+}
+
+/// The counters of motion.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Killmails announced to readers.
+    pub announced: AtomicU64,
+    /// Readers woken by the bell.
+    pub rung: AtomicU64,
+    /// Killmail events handed to doors by live parts.
+    pub delivered: AtomicU64,
+    /// Killmails handed to doors by preloads.
+    pub preloaded: AtomicU64,
+    /// Pages taken from the log.
+    pub pages: AtomicU64,
+    /// Faults of plugins that readers saw.
+    pub faults: AtomicU64,
+}
+
+/// The log in motion.
+pub struct Feed {
+    store: Arc<Store>,
+    plugins: Arc<Plugins>,
+    config: Config,
+    bell: Arc<Bell>,
+    registry: Registry,
+    writer: Writer,
+    announced: Arc<AtomicU64>,
+    closing: watch::Sender<bool>,
+    counters: Arc<Counters>,
+    pulse: Arc<Pulse>,
+}
+
+impl Feed {
+    /// Starts the writer.
+    ///
+    /// # Errors
+    /// The writer's thread could not be started.
+    pub fn start(store: Arc<Store>, plugins: Arc<Plugins>, config: Config) -> std::io::Result<Arc<Self>> {
+        let announced = Arc::new(AtomicU64::new(store.head().0));
+        let bell = Arc::new(Bell::default());
+        let counters = Arc::new(Counters::default());
+        let writer = Writer::start(
+            Parts { store: store.clone(), bell: bell.clone(), announced: announced.clone(), counters: counters.clone() },
+            config.writer_queue,
+        )?;
+        let (closing, _) = watch::channel(false);
+        let pulse = Arc::new(Pulse::default());
+        Ok(Arc::new(Self { store, plugins, config, bell, registry: Registry::default(), writer, announced, closing, counters, pulse }))
+    }
+
+    /// The store under this feed.
+    pub const fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The plugins readers can use.
+    pub const fn plugins(&self) -> &Arc<Plugins> {
+        &self.plugins
+    }
+
+    /// How readers move.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The bell.
+    pub const fn bell(&self) -> &Arc<Bell> {
+        &self.bell
+    }
+
+    /// Who reads.
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The counters of motion.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// How the sources are doing.
+    pub const fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+
+    /// The newest number readers may see.
+    pub fn head(&self) -> Seq {
+        Seq(self.announced.load(Ordering::Acquire))
+    }
+
+    /// The identity of the store.
+    pub fn epoch(&self) -> Epoch {
+        self.store.epoch()
+    }
+
+    /// The id of the newest place.
+    pub fn head_id(&self) -> EventId {
+        EventId { epoch: self.epoch(), place: Place::Live(self.head()) }
+    }
+
+    /// The one way in: appends a batch and announces what is new. Returns when it is durable.
+    ///
+    /// # Errors
+    /// The store failed, has too little space, or the server is stopping.
+    pub async fn publish(&self, batch: Vec<Incoming>, checkpoint: Option<Checkpoint>) -> Result<Vec<Appended>, Error> {
+        self.writer.publish(batch, checkpoint).await
+    }
+
+    /// Opens a reader.
+    ///
+    /// # Errors
+    /// The plugin is unknown or refuses its configuration, the preload is too large, the store failed, the server is stopping.
+    pub async fn open(self: &Arc<Self>, subscription: Subscription, start: Start) -> Result<Reader, Error> {
+        if *self.closing.borrow() {
+            return Err(Error::Closing);
+        }
+        Reader::open(self.clone(), subscription, start).await
+    }
+
+    /// Tells every reader that the server is stopping.
+    pub fn close(&self) {
+        self.closing.send_replace(true);
+    }
+
+    /// Whether [`Feed::close`] was called.
+    pub fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    pub(crate) fn closing(&self) -> watch::Receiver<bool> {
+        self.closing.subscribe()
+    }
+}

@@ -1,0 +1,163 @@
+//! A preload: what lies in the window below the head, cut into batches that can be counted before they are read.
+//!
+//! The plan and the reading cut by the same rule over the same weights, so `total` is exact.
+//!
+//! Must not know: live.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::filter::{Filter, Interest};
+use crate::domain::id::Seq;
+use crate::feed::{Config, Error};
+use crate::store::{Hit, Order, Query, Store};
+
+const PLAN_PAGE: usize = 8_192;
+
+/// How far a preload is.
+#[derive(Debug, Clone)]
+pub struct Preload {
+    /// The subscription's filter with the window.
+    pub filter: Arc<Filter>,
+    /// Only entries numbered up to here.
+    pub head: Seq,
+    /// The killmail id last taken.
+    pub after: u32,
+    /// Batches taken.
+    pub taken: u64,
+    /// Batches there are.
+    pub total: u64,
+    /// Killmails handed over.
+    pub sent: u64,
+    /// When the next batch is due.
+    pub due: Instant,
+    /// When the whole should be through.
+    pub end: Instant,
+}
+
+impl Preload {
+    /// When the batch after this one is due: the configured pause, shortened so that all ends in time.
+    #[must_use]
+    pub fn next_due(&self, config: &Config, now: Instant) -> Instant {
+        let left = u32::try_from(self.total.saturating_sub(self.taken)).unwrap_or(u32::MAX).max(1);
+        let share = self.end.saturating_duration_since(now) / left;
+        now + Duration::from_millis(config.batch_pause_ms).min(share)
+    }
+}
+
+/// What a preload consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Killmails before any plugin judged.
+    pub killmails: u64,
+    /// Batches.
+    pub batches: u64,
+}
+
+/// Which killmails a preload asks for.
+pub struct Window<'a> {
+    /// The filter with the window.
+    pub filter: &'a Filter,
+    /// What the plugin needs.
+    pub interest: Option<&'a Interest>,
+    /// Only entries numbered up to here.
+    pub head: Seq,
+    /// Only killmails with a larger id.
+    pub after: u32,
+}
+
+impl Window<'_> {
+    const fn query(&self, after: u32, limit: usize) -> Query<'_> {
+        Query { filter: self.filter, interest: self.interest, order: Order::Oldest, after: Some(after), below: None, head: self.head, limit }
+    }
+
+    /// Counts killmails and batches.
+    ///
+    /// # Errors
+    /// More than `preload_max_killmails`, or the store failed.
+    pub fn plan(&self, store: &Store, config: &Config) -> Result<Plan, Error> {
+        let mut plan = Plan { killmails: 0, batches: 0 };
+        let mut cut = Cut::default();
+        let mut after = self.after;
+        loop {
+            let hits = store.select(&self.query(after, PLAN_PAGE))?;
+            for hit in &hits {
+                if cut.closes_before(store.weight_of(hit.seq), config) {
+                    plan.batches += 1;
+                }
+            }
+            plan.killmails += hits.len() as u64;
+            if plan.killmails > config.preload_max_killmails {
+                let count = store.count_matching(&self.query(self.after, usize::MAX))?;
+                return Err(Error::PreloadTooLarge { max: config.preload_max_killmails, count });
+            }
+            match hits.last() {
+                Some(last) if hits.len() == PLAN_PAGE => after = last.killmail_id,
+                _ => break,
+            }
+        }
+        plan.batches += u64::from(plan.killmails > 0);
+        Ok(plan)
+    }
+
+    /// The hits of the next batch.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn next(&self, store: &Store, config: &Config) -> Result<Vec<Hit>, Error> {
+        let mut hits = store.select(&self.query(self.after, config.batch_max))?;
+        let mut cut = Cut::default();
+        if let Some(end) = hits.iter().position(|hit| cut.closes_before(store.weight_of(hit.seq), config)) {
+            hits.truncate(end);
+        }
+        Ok(hits)
+    }
+}
+
+/// The rule by which batches end.
+#[derive(Debug, Default)]
+struct Cut {
+    killmails: usize,
+    bytes: u64,
+}
+
+impl Cut {
+    /// Adds a killmail of this many bytes; true if the batch had to end before it.
+    fn closes_before(&mut self, weight: u32, config: &Config) -> bool {
+        let weight = u64::from(weight);
+        let closes = self.killmails > 0 && (self.killmails >= config.batch_max || self.bytes + weight > config.batch_bytes);
+        if closes {
+            *self = Self::default();
+        }
+        self.killmails += 1;
+        self.bytes += weight;
+        closes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_end_at_killmails_or_bytes() {
+        let config = Config { batch_max: 3, batch_bytes: 100, ..Config::default() };
+        let mut cut = Cut::default();
+        let ends: Vec<bool> = [10, 10, 10, 10, 90, 200, 1].into_iter().map(|w| cut.closes_before(w, &config)).collect();
+        assert_eq!(ends, [false, false, false, true, false, true, true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_shrink_so_that_all_ends_in_time() {
+        let config = Config::default();
+        let now = Instant::now();
+        let mut preload =
+            Preload { filter: Arc::default(), head: Seq(1), after: 0, taken: 0, total: 2000, sent: 0, due: now, end: now + Duration::from_secs(30) };
+        assert_eq!(preload.next_due(&config, now) - now, Duration::from_millis(15));
+        preload.total = 10;
+        assert_eq!(preload.next_due(&config, now) - now, Duration::from_millis(100));
+        assert_eq!(preload.next_due(&config, preload.end + Duration::from_secs(1)), preload.end + Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,109 @@
+//! How the sources are doing: written by whoever follows them, read by whoever reports.
+//!
+//! Must not know: what the sources are.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+/// What a source is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Doing {
+    /// There is none, or it is switched off; with the reason if it was meant to run.
+    #[default]
+    Off,
+    /// It should run but may not.
+    Refused(String),
+    /// It follows the feed.
+    Following,
+    /// It waits before it asks again after a failure.
+    BackingOff(String),
+    /// It was refused by the other side and keeps away for minutes.
+    BreakerOpen(String),
+    /// It waits for disk space.
+    NoSpace(String),
+    /// It has played everything.
+    Finished,
+}
+
+impl Doing {
+    /// A word for programs.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Refused(_) => "refused",
+            Self::Following => "following",
+            Self::BackingOff(_) => "backing_off",
+            Self::BreakerOpen(_) => "breaker_open",
+            Self::NoSpace(_) => "no_space",
+            Self::Finished => "finished",
+        }
+    }
+
+    /// The reason, where there is one.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Refused(why) | Self::BackingOff(why) | Self::BreakerOpen(why) | Self::NoSpace(why) => Some(why),
+            Self::Off | Self::Following | Self::Finished => None,
+        }
+    }
+}
+
+/// The pulse of the running source. Times are unix milliseconds, 0: never.
+#[derive(Debug, Default)]
+pub struct Pulse {
+    doing: Mutex<(Doing, i64)>,
+    /// The name of the source: `r2z2`, `replay`, `none`.
+    pub source: Mutex<&'static str>,
+    /// When a killmail last came.
+    pub last_killmail_ms: AtomicI64,
+    /// Killmail time of the one that came last, unix seconds.
+    pub last_killmail_time: AtomicI64,
+    /// When a request last succeeded.
+    pub last_success_ms: AtomicI64,
+    /// The number last taken from the source.
+    pub sequence: AtomicU64,
+    /// Killmails received.
+    pub received: AtomicU64,
+    /// Documents passed over (refused, known, late).
+    pub skipped: AtomicU64,
+    /// Documents refused.
+    pub refused: AtomicU64,
+    /// Numbers that never came and were passed over.
+    pub gaps: AtomicU64,
+    /// Requests sent.
+    pub requests: AtomicU64,
+    /// Requests that failed.
+    pub errors: AtomicU64,
+    /// Requests that timed out.
+    pub timeouts: AtomicU64,
+    /// Failures since the last success.
+    pub consecutive_errors: AtomicU64,
+    /// Time spent in requests, milliseconds.
+    pub request_ms: AtomicU64,
+    /// Set while the source runs.
+    pub running: AtomicBool,
+}
+
+impl Pulse {
+    /// What the source is doing, and since when.
+    pub fn doing(&self) -> (Doing, i64) {
+        self.doing.lock().clone()
+    }
+
+    /// Notes what the source is doing now; the time stays while the word does.
+    pub fn note(&self, doing: Doing, now_ms: i64) {
+        let mut is = self.doing.lock();
+        let since = if is.0.word() == doing.word() { is.1 } else { now_ms };
+        *is = (doing, since);
+    }
+
+    /// A killmail came.
+    pub fn beat(&self, time: i64, now_ms: i64) {
+        self.received.fetch_add(1, Ordering::Relaxed);
+        self.last_killmail_ms.store(now_ms, Ordering::Relaxed);
+        self.last_killmail_time.store(time, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,358 @@
+//! A reader: a subscription and a place in the log. Asked for the next event, it reads, has the plugin judge, and moves its place.
+//!
+//! Law 2 (once, in order): preload takes what is numbered up to the head read at opening, live what follows; the place moves only
+//! when an event is handed over, so `next` may be dropped at any await.
+//!
+//! Must not know: who asks, and how slowly.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::domain::entry::SharedEntry;
+use crate::domain::filter::Filter;
+use crate::domain::id::{Epoch, EventId, Place, Seq};
+use crate::domain::subscription::Subscription;
+use crate::domain::term::Term;
+use crate::domain::verdict::Fault;
+use crate::feed::bell::{Bell, Rope};
+use crate::feed::event::{Batch, Event, Kept};
+use crate::feed::judge::{Judge, Outcome, judged};
+use crate::feed::preload::{Preload, Window};
+use crate::feed::registry::Entered;
+use crate::feed::start::{Log, Start, opening};
+use crate::feed::{Error, Feed};
+use crate::plugin::evaluator::Run;
+use crate::store::{Ask, Page};
+use crate::tasks;
+
+/// A subscription and a place in the log.
+pub struct Reader {
+    feed: Arc<Feed>,
+    subscription: Arc<Subscription>,
+    judge: Option<Judge>,
+    tied: Tied,
+    entered: Entered,
+    closing: watch::Receiver<bool>,
+    epoch: Epoch,
+    phase: Phase,
+    /// Read but not handed over: at most one page or batch.
+    pending: VecDeque<Event>,
+    /// The place behind what was handed over.
+    at: Place,
+    /// Live: everything up to here was looked at.
+    passed: Seq,
+}
+
+enum Phase {
+    Preload(Preload),
+    Live,
+    Over,
+}
+
+impl Reader {
+    /// Opens a reader; the bell is tied before the head is read, so nothing falls in between.
+    pub(crate) async fn open(feed: Arc<Feed>, subscription: Subscription, start: Start) -> Result<Self, Error> {
+        let judge = match &subscription.plugin {
+            Some(using) => Some(Judge::open(&feed, using).await?),
+            None => None,
+        };
+        let tied = Tied::new(feed.bell().clone(), bell_terms(&subscription.filter, judge.as_ref()));
+        let log = Log { epoch: feed.epoch(), head: feed.head(), horizon: feed.store().horizon() };
+        let opened = opening(&start, log);
+        let subscription = Arc::new(subscription);
+        let mut reader = Self {
+            entered: feed.registry().enter(subscription.clone()),
+            closing: feed.closing(),
+            epoch: log.epoch,
+            phase: Phase::Live,
+            pending: VecDeque::new(),
+            at: opened.place,
+            passed: opened.place.head(),
+            feed,
+            subscription,
+            judge,
+            tied,
+        };
+        if let (Some(since), Place::Preload { head, after }) = (opened.preload_since, opened.place) {
+            reader.phase = Phase::Preload(reader.plan(since, head, after).await?);
+        }
+        reader.pending.push_back(Event::Opened { id: EventId { epoch: log.epoch, place: opened.place } });
+        reader.pending.extend(opened.gap.map(Event::Gap));
+        Ok(reader)
+    }
+
+    async fn plan(&self, since: i64, head: Seq, after: u32) -> Result<Preload, Error> {
+        let now = Instant::now();
+        let mut filter = self.subscription.filter.clone();
+        filter.since = Some(filter.since.map_or(since, |asked| asked.max(since)));
+        let filter = Arc::new(filter);
+        let end = now + Duration::from_millis(self.feed.config().preload_within_ms);
+        let mut preload = Preload { filter: filter.clone(), head, after, taken: 0, total: 0, sent: 0, due: now, end };
+        // A preload of everything would be the whole log: it needs a list of ids.
+        if self.subscription.filter.has_ids() {
+            let feed = self.feed.clone();
+            let interest = self.judge.as_ref().and_then(Judge::interest).cloned();
+            let plan = tasks::blocking("preload-plan", move || {
+                Window { filter: &filter, interest: interest.as_ref(), head, after }.plan(feed.store(), feed.config())
+            });
+            preload.total = plan.await??.batches;
+        }
+        Ok(preload)
+    }
+
+    /// The random name of this subscription.
+    #[must_use]
+    pub fn subscription_id(&self) -> &str {
+        &self.entered.line.subscription_id
+    }
+
+    /// Where the client stands when it has seen everything handed over so far.
+    #[must_use]
+    pub fn id(&self) -> EventId {
+        let place = match self.phase {
+            Phase::Live if self.pending.is_empty() => Place::Live(self.passed),
+            _ => self.at,
+        };
+        EventId { epoch: self.epoch, place }
+    }
+
+    /// Whether the preload is still going on.
+    #[must_use]
+    pub const fn in_preload(&self) -> bool {
+        matches!(self.phase, Phase::Preload(_))
+    }
+
+    /// The next event; `None` when there will be none any more. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            if matches!(self.phase, Phase::Over) && self.pending.is_empty() {
+                return None;
+            }
+            if *self.closing.borrow() && !matches!(self.phase, Phase::Over) {
+                self.end(Event::Closing);
+            }
+            if let Some(event) = self.pending.pop_front() {
+                self.handed_over(&event);
+                return Some(event);
+            }
+            let read = match &self.phase {
+                Phase::Over => return None,
+                Phase::Preload(preload) => {
+                    let preload = preload.clone();
+                    self.read_batch(preload).await
+                }
+                Phase::Live => self.read_live().await,
+            };
+            if let Err(error) = read {
+                tracing::error!(subscription.id = self.subscription_id(), %error, "a reader ends");
+                self.end(Event::Ended { reason: "read_failed", message: error.to_string() });
+            }
+        }
+    }
+
+    fn handed_over(&mut self, event: &Event) {
+        let counters = self.feed.counters();
+        match event {
+            Event::Killmail { id, .. } => {
+                self.at = id.place;
+                counters.delivered.fetch_add(1, Ordering::Relaxed);
+            }
+            Event::Batch(batch) => {
+                self.at = batch.id.place;
+                counters.preloaded.fetch_add(batch.kept.len() as u64, Ordering::Relaxed);
+            }
+            Event::Preloaded { id, .. } => self.at = id.place,
+            Event::Fault { .. } => {
+                counters.faults.fetch_add(1, Ordering::Relaxed);
+            }
+            Event::Opened { .. } | Event::Gap(_) | Event::Ended { .. } | Event::Closing => {}
+        }
+    }
+
+    fn end(&mut self, last: Event) {
+        self.at = self.id().place;
+        self.pending.clear();
+        self.pending.push_back(last);
+        self.phase = Phase::Over;
+    }
+
+    async fn read_batch(&mut self, mut preload: Preload) -> Result<(), Error> {
+        if preload.taken < preload.total {
+            sleep_until(preload.due).await;
+        }
+        let hits = if preload.taken < preload.total { self.batch_hits(&preload).await? } else { Vec::new() };
+        let Some(last_id) = hits.last().map(|(id, _)| *id) else {
+            let id = EventId { epoch: self.epoch, place: Place::Live(preload.head) };
+            self.passed = preload.head;
+            self.phase = Phase::Live;
+            self.pending.push_back(Event::Preloaded { total: preload.sent, id });
+            return Ok(());
+        };
+        let entries = hits.into_iter().map(|(_, entry)| entry).collect();
+        let outcomes = judged(self.judge.as_ref(), entries, Run::History { head: preload.head }).await;
+        let mut kept = Vec::with_capacity(outcomes.len());
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Kept(one) => kept.push(one),
+                Outcome::Dropped => {}
+                Outcome::Fault(fault, entry) => self.pending.push_back(self.fault(fault, entry.facts.killmail_id)),
+            }
+        }
+        preload.taken += 1;
+        preload.after = last_id;
+        preload.sent += kept.len() as u64;
+        preload.due = preload.next_due(self.feed.config(), Instant::now());
+        let last = preload.taken == preload.total;
+        if last || !kept.is_empty() {
+            let id = EventId { epoch: self.epoch, place: Place::Preload { head: preload.head, after: last_id } };
+            let (number, total, head) = (preload.taken, preload.total, preload.head);
+            self.pending.push_back(Event::Batch(Batch { kept, number, total, last, judged: self.judge.is_some(), head, id }));
+        }
+        self.phase = Phase::Preload(preload);
+        Ok(())
+    }
+
+    async fn batch_hits(&self, preload: &Preload) -> Result<Vec<(u32, SharedEntry)>, Error> {
+        let feed = self.feed.clone();
+        let interest = self.judge.as_ref().and_then(Judge::interest).cloned();
+        let (filter, head, after) = (preload.filter.clone(), preload.head, preload.after);
+        tasks::blocking("preload-batch", move || {
+            let window = Window { filter: &filter, interest: interest.as_ref(), head, after };
+            let hits = window.next(feed.store(), feed.config())?;
+            let entries = feed.store().entries(&hits)?;
+            Ok(entries.into_iter().map(|entry| (entry.facts.killmail_id, entry)).collect())
+        })
+        .await?
+    }
+
+    async fn read_live(&mut self) -> Result<(), Error> {
+        let head = self.feed.head();
+        if self.passed >= head {
+            return self.wait().await;
+        }
+        let page = self.read_page(head).await?;
+        self.feed.counters().pages.fetch_add(1, Ordering::Relaxed);
+        let outcomes = judged(self.judge.as_ref(), page.entries, Run::Live).await;
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Kept(kept) => {
+                    let id = EventId { epoch: self.epoch, place: Place::Live(kept.entry.seq) };
+                    self.pending.push_back(Event::Killmail { kept, id });
+                }
+                Outcome::Dropped => {}
+                Outcome::Fault(fault, entry) => self.pending.push_back(self.fault(fault, entry.facts.killmail_id)),
+            }
+        }
+        self.passed = page.passed;
+        Ok(())
+    }
+
+    async fn read_page(&self, head: Seq) -> Result<Page, Error> {
+        let config = self.feed.config();
+        let limit = if self.judge.is_some() { config.judged_page_max } else { config.page_max };
+        let (after, max_age_secs) = (self.passed, self.subscription.max_age_secs);
+        let (limit_bytes, scan) = (config.page_bytes, config.scan_max);
+        let interest = self.judge.as_ref().and_then(Judge::interest);
+        let ask = Ask { filter: &self.subscription.filter, interest, after, head, max_age_secs, limit, limit_bytes, scan };
+        if let Some(page) = self.feed.store().page_in_memory(&ask) {
+            return Ok(page);
+        }
+        let (feed, subscription, interest) = (self.feed.clone(), self.subscription.clone(), interest.cloned());
+        let page = tasks::blocking("reader-page", move || {
+            let interest = interest.as_ref();
+            feed.store().page(&Ask { filter: &subscription.filter, interest, after, head, max_age_secs, limit, limit_bytes, scan })
+        });
+        Ok(page.await??)
+    }
+
+    /// Sleeps until the bell rings, the tick is due, the server stops or the plugin changes.
+    async fn wait(&mut self) -> Result<(), Error> {
+        let tick = sleep(Duration::from_millis(self.feed.config().tick_ms));
+        let judge = &mut self.judge;
+        let plugin_changed = async {
+            match judge {
+                Some(judge) => judge.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        let changed = tokio::select! {
+            () = self.tied.ring.notified() => false,
+            () = tick => false,
+            _ = self.closing.changed() => false,
+            () = plugin_changed => true,
+        };
+        if changed { self.follow_plugin().await } else { Ok(()) }
+    }
+
+    async fn follow_plugin(&mut self) -> Result<(), Error> {
+        let Some(judge) = &self.judge else { return Ok(()) };
+        match judge.follow().await {
+            Ok(None) => {}
+            Ok(Some(next)) => {
+                self.tied.retie(bell_terms(&self.subscription.filter, Some(&next)));
+                self.judge = Some(next);
+            }
+            Err(Error::Plugin(error)) => self.end(Event::Ended { reason: "plugin_gone", message: error.to_string() }),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn fault(&self, fault: Fault, killmail_id: u32) -> Event {
+        let plugin = self.judge.as_ref().map(|judge| judge.name().to_owned()).unwrap_or_default();
+        Event::Fault { plugin, fault, killmail_id }
+    }
+}
+
+/// What the bell has to ring for: what the filter or what the plugin needs, whichever is the shorter list.
+fn bell_terms(filter: &Filter, judge: Option<&Judge>) -> Option<Vec<Term>> {
+    let wanted = filter.bell_terms().map(Iterator::collect::<Vec<_>>);
+    let needed = judge.and_then(Judge::interest).and_then(|interest| interest.bell_terms().map(Iterator::collect::<Vec<_>>));
+    match (wanted, needed) {
+        (Some(wanted), Some(needed)) if needed.len() < wanted.len() => Some(needed),
+        (wanted @ Some(_), _) => wanted,
+        (None, needed) => needed,
+    }
+}
+
+/// A rope on the bell that is taken down when dropped.
+struct Tied {
+    bell: Arc<Bell>,
+    rope: Rope,
+    ring: Arc<Notify>,
+    terms: Option<Vec<Term>>,
+}
+
+impl Tied {
+    fn new(bell: Arc<Bell>, terms: Option<Vec<Term>>) -> Self {
+        let (rope, ring) = bell.hang();
+        bell.tie(rope, terms.as_deref());
+        Self { bell, rope, ring, terms }
+    }
+
+    fn retie(&mut self, terms: Option<Vec<Term>>) {
+        self.bell.untie(self.rope, self.terms.as_deref());
+        self.bell.tie(self.rope, terms.as_deref());
+        self.terms = terms;
+        // What came while untied is found by looking once.
+        self.ring.notify_one();
+    }
+}
+
+impl Drop for Tied {
+    fn drop(&mut self) {
+        self.bell.untie(self.rope, self.terms.as_deref());
+        self.bell.take_down(self.rope);
+    }
+}
+
+/// A kept killmail's id in a preload of this head, for doors that send them one by one.
+#[must_use]
+pub fn preload_id(epoch: Epoch, head: Seq, kept: &Kept) -> EventId {
+    EventId { epoch, place: Place::Preload { head, after: kept.entry.facts.killmail_id } }
+}

@@ -1,0 +1,92 @@
+//! Who reads now: one line for each open reader, gone when the reader is dropped.
+//!
+//! Must not know: what a connection is.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::domain::subscription::Subscription;
+
+/// One open reader.
+#[derive(Debug)]
+pub struct Line {
+    /// Its random name, 22 characters of base64url.
+    pub subscription_id: String,
+    /// What it reads.
+    pub subscription: Arc<Subscription>,
+    /// When it was opened, unix milliseconds.
+    pub opened_at_ms: i64,
+}
+
+/// Who reads now.
+#[derive(Debug, Default)]
+pub struct Registry {
+    lines: Arc<Mutex<hashbrown::HashMap<String, Arc<Line>>>>,
+}
+
+impl Registry {
+    /// Enters a reader under a new random name.
+    pub fn enter(&self, subscription: Arc<Subscription>) -> Entered {
+        let line = Arc::new(Line { subscription_id: random_name(), subscription, opened_at_ms: jiff::Timestamp::now().as_millisecond() });
+        self.lines.lock().insert(line.subscription_id.clone(), line.clone());
+        Entered { line, lines: self.lines.clone() }
+    }
+
+    /// Every open reader.
+    pub fn lines(&self) -> Vec<Arc<Line>> {
+        self.lines.lock().values().cloned().collect()
+    }
+
+    /// Number of open readers.
+    pub fn len(&self) -> usize {
+        self.lines.lock().len()
+    }
+
+    /// Whether nobody reads.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A reader's line; dropping it strikes the line out.
+pub struct Entered {
+    /// The line.
+    pub line: Arc<Line>,
+    lines: Arc<Mutex<hashbrown::HashMap<String, Arc<Line>>>>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.lines.lock().remove(&self.line.subscription_id);
+    }
+}
+
+fn random_name() -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut bytes = [0u8; 22];
+    if getrandom::fill(&mut bytes).is_err() {
+        // Names need not be secret, only distinct.
+        let now = jiff::Timestamp::now().as_nanosecond().to_le_bytes();
+        bytes[..16].copy_from_slice(&now);
+    }
+    bytes.iter().map(|b| char::from(ALPHABET[usize::from(b & 63)])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_vanish_with_their_readers() {
+        let registry = Registry::default();
+        let one = registry.enter(Arc::default());
+        let two = registry.enter(Arc::default());
+        assert_ne!(one.line.subscription_id, two.line.subscription_id);
+        assert_eq!(one.line.subscription_id.len(), 22);
+        drop(one);
+        assert_eq!(registry.lines()[0].subscription_id, two.line.subscription_id);
+        drop(two);
+        assert!(registry.is_empty());
+    }
+}

@@ -1,0 +1,86 @@
+//! The one writer: takes batches in turn, has the store make them durable, then announces them and rings the bell.
+//!
+//! Law 2 (once, in order) needs one place where numbers are given and announced; this is it.
+//!
+//! Must not know: who brings killmails.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::domain::entry::Origin;
+use crate::feed::bell::Bell;
+use crate::feed::{Counters, Error};
+use crate::store::{Appended, Checkpoint, Incoming, Store};
+use crate::tasks;
+
+/// What the writer works on.
+pub struct Parts {
+    /// Where batches go.
+    pub store: Arc<Store>,
+    /// Who is told.
+    pub bell: Arc<Bell>,
+    /// The newest number readers may see.
+    pub announced: Arc<AtomicU64>,
+    /// What is counted.
+    pub counters: Arc<Counters>,
+}
+
+struct Job {
+    batch: Vec<Incoming>,
+    checkpoint: Option<Checkpoint>,
+    answer: oneshot::Sender<Result<Vec<Appended>, Error>>,
+}
+
+/// The way to the writer's thread, which ends when this is dropped.
+pub struct Writer {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Writer {
+    /// Starts the writer's thread.
+    ///
+    /// # Errors
+    /// The system refused to make a thread.
+    pub fn start(parts: Parts, queue: usize) -> std::io::Result<Self> {
+        let (jobs, mut waiting) = mpsc::channel::<Job>(queue.max(1));
+        tasks::thread("feed-writer", move || {
+            let mut found = Vec::new();
+            while let Some(job) = waiting.blocking_recv() {
+                let done = parts.store.append(job.batch, job.checkpoint);
+                if let Ok(appended) = &done {
+                    parts.announce(appended, &mut found);
+                }
+                // A caller that went away has lost interest in the answer, not in the killmails.
+                drop(job.answer.send(done.map_err(Error::from)));
+            }
+        })?;
+        Ok(Self { jobs })
+    }
+
+    /// Hands a batch over and waits until it is durable and announced.
+    ///
+    /// # Errors
+    /// The store failed, or the writer has ended.
+    pub async fn publish(&self, batch: Vec<Incoming>, checkpoint: Option<Checkpoint>) -> Result<Vec<Appended>, Error> {
+        let (answer, done) = oneshot::channel();
+        self.jobs.send(Job { batch, checkpoint, answer }).await.map_err(|_| Error::Closing)?;
+        done.await.map_err(|_| Error::Closing)?
+    }
+}
+
+impl Parts {
+    fn announce(&self, appended: &[Appended], found: &mut Vec<u32>) {
+        self.announced.store(self.store.head().0, Ordering::Release);
+        for done in appended {
+            let Appended::New(entry) = done else { continue };
+            self.counters.announced.fetch_add(1, Ordering::Relaxed);
+            // Live parts never deliver backfill, so nobody is woken for it.
+            if entry.origin == Origin::Live {
+                let rung = self.bell.ring(&entry.facts, found);
+                self.counters.rung.fetch_add(rung as u64, Ordering::Relaxed);
+            }
+        }
+    }
+}
