@@ -22,7 +22,7 @@ use crate::plugin::evaluator::{Evaluator, Instance};
 use crate::store::{self, Store};
 
 /// Plugins there may be (1,000): each name is a record and a line of every list.
-const NAMES_MAX: usize = 1_000;
+const NAMES_MAX: u64 = 1_000;
 /// The longest name, letters.
 const NAME_LEN_MAX: usize = 63;
 /// What a configuration is where none was given.
@@ -61,8 +61,11 @@ pub enum Error {
     #[error("a plugin's name begins with a small letter and has at most {NAME_LEN_MAX} small letters, digits and dashes")]
     BadName,
     /// Too many names.
-    #[error("there are {NAMES_MAX} plugins, the most there may be")]
-    TooManyNames,
+    #[error("there are {max} plugins, the most there may be")]
+    TooManyNames {
+        /// The limit.
+        max: u64,
+    },
     /// The upload or the configuration is refused.
     #[error("{0}")]
     Refused(#[from] Refusal),
@@ -202,7 +205,7 @@ impl Plugins {
         let _writing = self.writing.lock();
         let mut manifest = match self.manifest(name) {
             Ok(manifest) => manifest,
-            Err(_) if self.known.lock().names.len() >= NAMES_MAX => return Err(Error::TooManyNames),
+            Err(_) if self.known.lock().names.len() as u64 >= NAMES_MAX => return Err(Error::TooManyNames { max: NAMES_MAX }),
             Err(_) => Manifest::default(),
         };
         let before = manifest.clone();
@@ -431,3 +434,7 @@ fn unix_now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+#[path = "plugins_tests.rs"]
+mod tests;

@@ -7,5 +7,6 @@
 
 mod crash;
 mod laws;
+mod plugins;
 mod support;
 mod support_test;

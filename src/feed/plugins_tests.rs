@@ -1,0 +1,126 @@
+//! Plugins by name over a real store.
+
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::plugin::history::NoHistory;
+use crate::plugin::limits;
+
+const HIGH_VALUE: &[u8] = include_bytes!("../../plugins/prebuilt/high-value.wasm");
+const WATCHLIST: &[u8] = include_bytes!("../../plugins/prebuilt/watchlist.wasm");
+const GATECAMP: &[u8] = include_bytes!("../../plugins/prebuilt/gatecamp.wasm");
+
+fn open(dir: &Path) -> Arc<Plugins> {
+    let store = Store::open(store::Config { dir: dir.to_owned(), min_free_bytes: 0, ..store::Config::default() }).unwrap();
+    let engine = Engine::new(limits::Config::default(), Arc::new(NoHistory), |_| Bytes::new()).unwrap();
+    Plugins::open(store, engine, Vec::new()).unwrap()
+}
+
+fn used(name: &str, config: &str) -> PluginUse {
+    PluginUse { name: name.to_owned(), version: None, config: config.to_owned() }
+}
+
+#[test]
+fn the_first_version_is_active_and_later_ones_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugins = open(dir.path());
+    let first = plugins.upload("mine", HIGH_VALUE, Upload::default()).unwrap();
+    assert_eq!((first.standing, first.new), (Standing::Active, true));
+    let changes = plugins.watch();
+    let second = plugins.upload("mine", GATECAMP, Upload::default()).unwrap();
+    assert_eq!((second.standing, second.new), (Standing::Waiting, true));
+    assert!(!plugins.upload("mine", GATECAMP, Upload::default()).unwrap().new);
+    assert_eq!(plugins.resolve(&used("mine", "")).unwrap().digest(), first.version.digest);
+    assert!(!changes.has_changed().unwrap(), "nobody is told of a version that waits");
+
+    plugins.promote("mine", &format!("sha256:{}", second.version.digest)).unwrap();
+    assert!(changes.has_changed().unwrap());
+    assert_eq!(plugins.resolve(&used("mine", "")).unwrap().digest(), second.version.digest);
+    let pinned = PluginUse { version: Some(format!("sha256:{}", first.version.digest)), ..used("mine", "{}") };
+    assert_eq!(plugins.resolve(&pinned).unwrap().digest(), first.version.digest);
+
+    plugins.rollback("mine").unwrap();
+    assert_eq!(plugins.resolve(&used("mine", "")).unwrap().digest(), first.version.digest);
+    assert!(matches!(plugins.rollback("mine"), Err(Error::NothingBefore { .. })));
+    let third = plugins.upload("mine", WATCHLIST, Upload { promote: true, ..Upload::default() }).unwrap();
+    assert_eq!(third.standing, Standing::Active);
+}
+
+#[test]
+fn plugins_outlive_the_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = {
+        let plugins = open(dir.path());
+        plugins.upload("one", HIGH_VALUE, Upload { instance: Some(Instance::Fresh), ..Upload::default() }).unwrap();
+        plugins.upload("two", WATCHLIST, Upload::default()).unwrap();
+        plugins.upload("two", GATECAMP, Upload::default()).unwrap();
+        plugins.list()
+    };
+    let plugins = open(dir.path());
+    assert_eq!(plugins.list(), before);
+    assert_eq!(plugins.list()[0].version.instance(), Instance::Fresh);
+    plugins.resolve(&used("one", "{}")).unwrap();
+    assert!(plugins.rollback("two").is_err());
+}
+
+#[test]
+fn a_component_leaves_with_the_last_plugin_that_uses_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugins = open(dir.path());
+    let digest = plugins.upload("one", HIGH_VALUE, Upload::default()).unwrap().version.digest;
+    plugins.upload("two", HIGH_VALUE, Upload::default()).unwrap();
+    let kept = || plugins.store.read_component(&digest).unwrap().is_some();
+    let mut changes = plugins.watch();
+    plugins.delete("one").unwrap();
+    assert!(changes.has_changed().unwrap());
+    changes.mark_unchanged();
+    assert!(kept());
+    assert!(matches!(plugins.resolve(&used("one", "{}")), Err(Error::Unknown { .. })));
+    plugins.delete("two").unwrap();
+    assert!(!kept());
+    assert!(matches!(plugins.delete("two"), Err(Error::Unknown { .. })));
+}
+
+#[test]
+fn errors_name_the_parameter_to_blame() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugins = open(dir.path());
+    plugins.upload("watch", WATCHLIST, Upload::default()).unwrap();
+    let refused = |using: &PluginUse| plugins.resolve(using).unwrap_err();
+    let config = refused(&used("watch", "{}"));
+    assert_eq!(config.parameter(), Some("plugin_config"));
+    assert!(config.to_string().contains("characters"), "the guest's words: {config}");
+    assert_eq!(refused(&used("watch", "no json")).parameter(), Some("plugin_config"));
+    let unknown = refused(&used("other", "{}"));
+    assert_eq!(unknown.parameter(), Some("plugin"));
+    assert!(unknown.to_string().contains("\"other\""), "{unknown}");
+    let version = PluginUse { version: Some("sha256:00".to_owned()), ..used("watch", "{}") };
+    assert_eq!(refused(&version).parameter(), Some("plugin"));
+}
+
+#[test]
+fn names_are_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugins = open(dir.path());
+    for name in ["", "A", "1a", "-a", "a_b", "a/b", "ä", &"a".repeat(64)] {
+        assert!(matches!(plugins.upload(name, HIGH_VALUE, Upload::default()), Err(Error::BadName)), "{name}");
+    }
+    plugins.upload(&"a".repeat(63), HIGH_VALUE, Upload::default()).unwrap();
+    plugins.upload("a-1", HIGH_VALUE, Upload::default()).unwrap();
+}
+
+#[test]
+fn a_changed_file_is_not_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let digest = {
+        let plugins = open(dir.path());
+        let digest = plugins.upload("one", HIGH_VALUE, Upload::default()).unwrap().version.digest;
+        plugins.store.write_component(&digest, GATECAMP).unwrap();
+        digest
+    };
+    let plugins = open(dir.path());
+    let error = plugins.resolve(&used("one", "{}")).unwrap_err();
+    assert!(error.to_string().contains(&digest), "{error}");
+}
