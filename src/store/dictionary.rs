@@ -1,6 +1,6 @@
 //! Compression with a trained dictionary: killmails are small and alike, so most of a record is in the dictionary already.
 //!
-//! The dictionary is `dictionary.bin`, made by `cargo run --release --example store_dictionary`; a store keeps the ones it was written
+//! The dictionary is `dictionary.bin`, made by `cargo run --release --example store_dictionary -- FILE..`; a store keeps the ones it was written
 //! with (in `meta` and as a file beside it), so that a new one never makes old records unreadable.
 //!
 //! Must not know: what is compressed.
@@ -10,6 +10,9 @@ use std::io;
 
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::dict::{DecoderDictionary, EncoderDictionary, from_samples};
+
+use crate::domain::killmail::Killmail;
+use crate::store::record::raw;
 
 /// The number new records name.
 pub const CURRENT: u8 = 1;
@@ -45,10 +48,28 @@ impl Dictionaries {
     }
 }
 
-/// Makes a dictionary out of samples, at most `max` bytes.
+/// Makes a dictionary of at most `max_bytes` out of sample killmails.
 ///
 /// # Errors
 /// Too few samples.
-pub fn train(samples: &[Vec<u8>], max: usize) -> io::Result<Vec<u8>> {
-    from_samples(samples, max)
+pub fn train(samples: &[Killmail], max_bytes: usize) -> io::Result<Vec<u8>> {
+    let raw = samples.iter().map(raw).collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?;
+    from_samples(&raw, max_bytes)
+}
+
+/// Mean size of these killmails' records under a dictionary, bytes: before compression and after.
+///
+/// # Errors
+/// One of them cannot be encoded.
+pub fn mean_bytes(killmails: &[Killmail], dictionary: &[u8]) -> io::Result<(usize, usize)> {
+    let dictionaries = Dictionaries::new(BTreeMap::from([(CURRENT, dictionary.to_vec())]));
+    let mut compressor = dictionaries.compressor()?;
+    let (mut before, mut after) = (0, 0);
+    for killmail in killmails {
+        let raw = raw(killmail).map_err(io::Error::other)?;
+        before += raw.len();
+        after += compressor.compress(&raw)?.len();
+    }
+    let count = killmails.len().max(1);
+    Ok((before / count, after / count))
 }

@@ -7,7 +7,7 @@
 
 mod append;
 mod columns;
-mod dictionary;
+pub mod dictionary;
 mod disk;
 pub mod error;
 pub mod facts;
