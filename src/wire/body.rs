@@ -3,12 +3,13 @@
 //!
 //! Must not know: the envelope around the body.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::domain::killmail::{Attacker, Extra, Item, Killmail, Position, Victim};
 use crate::domain::zkb::Zkb;
-use crate::wire::keys;
-use crate::wire::number::{flag, float, id, shown, text, whole};
+use crate::wire::keys::{self, keep};
+use crate::wire::node::{Fields, Node};
+use crate::wire::number::{flag, float, id, text, whole};
 use crate::wire::reason::{Flaw, Reason};
 use crate::wire::time;
 use crate::wire::zkb;
@@ -19,24 +20,24 @@ pub const ITEM_LEVELS_MAX: usize = 16;
 
 /// The parts every killmail has, set aside until they are read in the order in which their flaws are told.
 #[derive(Default)]
-struct Parts {
-    killmail_id: Option<Value>,
-    system: Option<Value>,
-    victim: Option<Value>,
-    attackers: Option<Value>,
-    time: Option<Value>,
+struct Parts<'a> {
+    killmail_id: Option<Node<'a>>,
+    system: Option<Node<'a>>,
+    victim: Option<Node<'a>>,
+    attackers: Option<Node<'a>>,
+    time: Option<Node<'a>>,
 }
 
 /// Reads a body, with the zkb block if it carries one.
 ///
 /// # Errors
 /// What is wrong with it, in the order: missing fields, ids, victim, attackers, time; other known fields first.
-pub fn read(fields: Map<String, Value>) -> Result<Killmail, Box<Flaw>> {
+pub fn read(fields: Fields<'_>) -> Result<Killmail, Box<Flaw>> {
     let mut killmail = Killmail::default();
     let mut parts = Parts::default();
-    for (name, value) in fields {
-        match name.as_str() {
-            _ if value.is_null() => {}
+    for (name, value) in fields.0 {
+        match name.as_ref() {
+            _ if value == Node::Null => {}
             "killmail_id" => parts.killmail_id = Some(value),
             "solar_system_id" => parts.system = Some(value),
             "system_id" => drop(parts.system.get_or_insert(value)),
@@ -49,7 +50,7 @@ pub fn read(fields: Map<String, Value>) -> Result<Killmail, Box<Flaw>> {
             "killmail_hash" => killmail.hash = Some(text(value, &name, Reason::InvalidField)?),
             "zkb" => killmail.zkb = zkb::read(value)?,
             known if keys::KILLMAIL.contains(&known) => {}
-            _ => keep(&mut killmail.extra, name, value),
+            _ => keep(&mut killmail.extra, &name, value),
         }
     }
     read_parts(&mut killmail, parts)?;
@@ -57,7 +58,7 @@ pub fn read(fields: Map<String, Value>) -> Result<Killmail, Box<Flaw>> {
     Ok(killmail)
 }
 
-fn read_parts(killmail: &mut Killmail, parts: Parts) -> Result<(), Box<Flaw>> {
+fn read_parts(killmail: &mut Killmail, parts: Parts<'_>) -> Result<(), Box<Flaw>> {
     let there = [
         ("killmail_id", parts.killmail_id.is_some()),
         ("solar_system_id", parts.system.is_some()),
@@ -81,7 +82,7 @@ fn read_parts(killmail: &mut Killmail, parts: Parts) -> Result<(), Box<Flaw>> {
 ///
 /// # Errors
 /// No whole number over 0, or over 32 bits.
-pub fn named(value: &Value, field: &str, reason: Reason) -> Result<u32, Box<Flaw>> {
+pub fn named(value: &Node<'_>, field: &str, reason: Reason) -> Result<u32, Box<Flaw>> {
     match id(value, field, reason)? {
         0 => Err(Flaw::new(reason, format!("{field} is 0"))),
         id => Ok(id),
@@ -116,27 +117,26 @@ pub fn take_up(killmail: &mut Killmail, hash: Option<String>, zkb: Option<Zkb>, 
     settle_hash(killmail);
 }
 
-fn read_time(value: Option<Value>) -> Result<i64, Box<Flaw>> {
+fn read_time(value: Option<Node<'_>>) -> Result<i64, Box<Flaw>> {
     match value {
         None => Err(Flaw::new(Reason::MissingTime, "killmail_time is missing")),
-        Some(Value::String(text)) => {
-            let wrong =
-                || Flaw::new(Reason::InvalidTimeFormat, format!("killmail_time is no time: {}", shown(&Value::from(text.as_str()))));
+        Some(Node::Text(text)) => {
+            let wrong = || Flaw::new(Reason::InvalidTimeFormat, format!("killmail_time is no time: {}", Node::Text(text.clone()).shown()));
             time::parse(&text).ok_or_else(wrong)
         }
-        Some(other) => Err(Flaw::new(Reason::InvalidTimeType, format!("killmail_time is no text: {}", shown(&other)))),
+        Some(other) => Err(Flaw::new(Reason::InvalidTimeType, format!("killmail_time is no text: {}", other.shown()))),
     }
 }
 
-fn read_victim(value: Value) -> Result<Victim, Box<Flaw>> {
+fn read_victim(value: Node<'_>) -> Result<Victim, Box<Flaw>> {
     const INVALID: Reason = Reason::InvalidVictim;
-    let Value::Object(fields) = value else {
-        return Err(Flaw::new(INVALID, format!("victim is no object: {}", shown(&value))));
+    let Node::Object(fields) = value else {
+        return Err(Flaw::new(INVALID, format!("victim is no object: {}", value.shown())));
     };
     let mut victim = Victim::default();
-    for (name, value) in fields {
-        match name.as_str() {
-            _ if value.is_null() => {}
+    for (name, value) in fields.0 {
+        match name.as_ref() {
+            _ if value == Node::Null => {}
             "character_id" => victim.character_id = Some(id(&value, "victim.character_id", INVALID)?),
             "corporation_id" => victim.corporation_id = Some(id(&value, "victim.corporation_id", INVALID)?),
             "alliance_id" => victim.alliance_id = Some(id(&value, "victim.alliance_id", INVALID)?),
@@ -146,7 +146,7 @@ fn read_victim(value: Value) -> Result<Victim, Box<Flaw>> {
             "position" => read_position(&mut victim, value)?,
             "items" => victim.items = Some(read_items(value, 1)?),
             known if keys::VICTIM.contains(&known) => {}
-            _ => keep(&mut victim.extra, name, value),
+            _ => keep(&mut victim.extra, &name, value),
         }
     }
     if victim.character_id.is_none() && victim.ship_type_id.is_none() {
@@ -155,42 +155,42 @@ fn read_victim(value: Value) -> Result<Victim, Box<Flaw>> {
     Ok(victim)
 }
 
-fn read_position(victim: &mut Victim, value: Value) -> Result<(), Box<Flaw>> {
-    let Value::Object(mut fields) = value else {
-        return Err(Flaw::new(Reason::InvalidVictim, format!("victim.position is no object: {}", shown(&value))));
+fn read_position(victim: &mut Victim, value: Node<'_>) -> Result<(), Box<Flaw>> {
+    let Node::Object(mut fields) = value else {
+        return Err(Flaw::new(Reason::InvalidVictim, format!("victim.position is no object: {}", value.shown())));
     };
     let axis = |name: &str| match fields.get(name) {
-        None | Some(Value::Null) => Ok(None),
+        None | Some(Node::Null) => Ok(None),
         Some(value) => float(value, &format!("victim.position.{name}"), Reason::InvalidVictim).map(Some),
     };
     if let (Some(x), Some(y), Some(z)) = (axis("x")?, axis("y")?, axis("z")?) {
         victim.position = Some(Position { x, y, z });
-        fields.retain(|name, _| !keys::POSITION.contains(&name.as_str()));
+        fields.0.retain(|(name, _)| !keys::POSITION.contains(&name.as_ref()));
     }
-    without_nulls(&mut fields);
-    if !fields.is_empty() {
-        victim.extra.insert(keys::POSITION_REST.to_owned(), Value::Object(fields));
+    let rest = fields.without_nulls();
+    if !rest.is_empty() {
+        victim.extra.insert(keys::POSITION_REST.to_owned(), Value::Object(rest));
     }
     Ok(())
 }
 
-fn read_attackers(value: Value) -> Result<Vec<Attacker>, Box<Flaw>> {
+fn read_attackers(value: Node<'_>) -> Result<Vec<Attacker>, Box<Flaw>> {
     match value {
-        Value::Array(list) if !list.is_empty() => list.into_iter().map(read_attacker).collect(),
-        Value::Array(_) => Err(Flaw::new(Reason::InvalidAttackers, "attackers is empty")),
-        other => Err(Flaw::new(Reason::InvalidAttackers, format!("attackers is no list: {}", shown(&other)))),
+        Node::List(list) if !list.is_empty() => list.into_iter().map(read_attacker).collect(),
+        Node::List(_) => Err(Flaw::new(Reason::InvalidAttackers, "attackers is empty")),
+        other => Err(Flaw::new(Reason::InvalidAttackers, format!("attackers is no list: {}", other.shown()))),
     }
 }
 
-fn read_attacker(value: Value) -> Result<Attacker, Box<Flaw>> {
+fn read_attacker(value: Node<'_>) -> Result<Attacker, Box<Flaw>> {
     const INVALID: Reason = Reason::InvalidAttackers;
-    let Value::Object(fields) = value else {
-        return Err(Flaw::new(INVALID, format!("an attacker is no object: {}", shown(&value))));
+    let Node::Object(fields) = value else {
+        return Err(Flaw::new(INVALID, format!("an attacker is no object: {}", value.shown())));
     };
     let mut attacker = Attacker::default();
-    for (name, value) in fields {
-        match name.as_str() {
-            _ if value.is_null() => {}
+    for (name, value) in fields.0 {
+        match name.as_ref() {
+            _ if value == Node::Null => {}
             "character_id" => attacker.character_id = Some(id(&value, "an attacker's character_id", INVALID)?),
             "corporation_id" => attacker.corporation_id = Some(id(&value, "an attacker's corporation_id", INVALID)?),
             "alliance_id" => attacker.alliance_id = Some(id(&value, "an attacker's alliance_id", INVALID)?),
@@ -201,32 +201,32 @@ fn read_attacker(value: Value) -> Result<Attacker, Box<Flaw>> {
             "final_blow" => attacker.final_blow = flag(&value, "an attacker's final_blow", INVALID)?,
             "security_status" => attacker.security_status = float(&value, "an attacker's security_status", INVALID)?,
             known if keys::ATTACKER.contains(&known) => {}
-            _ => keep(&mut attacker.extra, name, value),
+            _ => keep(&mut attacker.extra, &name, value),
         }
     }
     Ok(attacker)
 }
 
-fn read_items(value: Value, level: usize) -> Result<Vec<Item>, Box<Flaw>> {
+fn read_items(value: Node<'_>, level: usize) -> Result<Vec<Item>, Box<Flaw>> {
     if level > ITEM_LEVELS_MAX {
         return Err(Flaw::new(Reason::ItemsTooDeep, format!("items inside items, more than {ITEM_LEVELS_MAX} levels")));
     }
     match value {
-        Value::Array(list) => list.into_iter().map(|item| read_item(item, level)).collect(),
-        other => Err(Flaw::new(Reason::InvalidItems, format!("items is no list: {}", shown(&other)))),
+        Node::List(list) => list.into_iter().map(|item| read_item(item, level)).collect(),
+        other => Err(Flaw::new(Reason::InvalidItems, format!("items is no list: {}", other.shown()))),
     }
 }
 
-fn read_item(value: Value, level: usize) -> Result<Item, Box<Flaw>> {
+fn read_item(value: Node<'_>, level: usize) -> Result<Item, Box<Flaw>> {
     const INVALID: Reason = Reason::InvalidItems;
-    let Value::Object(fields) = value else {
-        return Err(Flaw::new(INVALID, format!("an item is no object: {}", shown(&value))));
+    let Node::Object(fields) = value else {
+        return Err(Flaw::new(INVALID, format!("an item is no object: {}", value.shown())));
     };
     let mut item = Item::default();
     let mut typed = false;
-    for (name, value) in fields {
-        match name.as_str() {
-            _ if value.is_null() => {}
+    for (name, value) in fields.0 {
+        match name.as_ref() {
+            _ if value == Node::Null => {}
             "item_type_id" => {
                 item.item_type_id = whole(&value, "an item's item_type_id", INVALID)?;
                 typed = true;
@@ -236,34 +236,8 @@ fn read_item(value: Value, level: usize) -> Result<Item, Box<Flaw>> {
             "quantity_dropped" => item.quantity_dropped = Some(whole(&value, "an item's quantity_dropped", INVALID)?),
             "quantity_destroyed" => item.quantity_destroyed = Some(whole(&value, "an item's quantity_destroyed", INVALID)?),
             "items" => item.items = Some(read_items(value, level + 1)?),
-            _ => keep(&mut item.extra, name, value),
+            _ => keep(&mut item.extra, &name, value),
         }
     }
     if typed { Ok(item) } else { Err(Flaw::new(INVALID, "an item has no item_type_id")) }
-}
-
-/// Keeps an unknown field, but for the nulls in it.
-pub fn keep(extra: &mut Extra, name: String, mut value: Value) {
-    prune(&mut value);
-    extra.insert(name, value);
-}
-
-fn without_nulls(fields: &mut Map<String, Value>) {
-    fields.retain(|_, value| {
-        prune(value);
-        !value.is_null()
-    });
-}
-
-fn prune(value: &mut Value) {
-    match value {
-        Value::Object(fields) => without_nulls(fields),
-        Value::Array(values) => {
-            values.retain_mut(|value| {
-                prune(value);
-                !value.is_null()
-            });
-        }
-        _ => {}
-    }
 }

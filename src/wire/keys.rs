@@ -3,6 +3,9 @@
 //!
 //! Must not know: how the form is read or written.
 
+use crate::domain::killmail::Extra;
+use crate::wire::node::Node;
+
 /// Top level.
 pub const KILLMAIL: &[&str] = &[
     "killmail_id",
@@ -76,3 +79,10 @@ pub const ZKB: &[&str] = &[
 
 /// The key of what a killmail carries inside `position` beyond `x`, `y`, `z`: kept among the victim's unknown fields.
 pub const POSITION_REST: &str = "position";
+
+/// Keeps a field we have no name for, but for the nulls in it.
+pub fn keep(extra: &mut Extra, name: &str, value: Node<'_>) {
+    if let Some(value) = value.without_nulls() {
+        extra.insert(name.to_owned(), value);
+    }
+}

@@ -2,8 +2,9 @@
 //!
 //! Must not know: what the numbers count or name.
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
+use crate::wire::node::Node;
 use crate::wire::reason::{Flaw, Reason};
 
 /// Up to here a float holds every integer exactly.
@@ -12,7 +13,12 @@ const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 /// The integer a JSON value stands for; `None` when it stands for none.
 #[must_use]
 pub fn integer(value: &Value) -> Option<i128> {
-    let number = value.as_number()?;
+    value.as_number().and_then(integral)
+}
+
+/// The integer a number stands for; `None` when it has a fraction or is beyond what floats hold exactly.
+#[must_use]
+pub fn integral(number: &Number) -> Option<i128> {
     if let Some(n) = number.as_i64() {
         return Some(i128::from(n));
     }
@@ -28,13 +34,13 @@ pub fn integer(value: &Value) -> Option<i128> {
 ///
 /// # Errors
 /// Not a whole number of at least 0, or over 32 bits.
-pub fn id(value: &Value, field: &str, reason: Reason) -> Result<u32, Box<Flaw>> {
-    let out_of_range = || Flaw::new(Reason::IdOutOfRange, format!("{field} does not fit 32 bits: {}", shown(value)));
-    match integer(value) {
-        Some(n) if n < 0 => Err(Flaw::new(reason, format!("{field} is negative: {}", shown(value)))),
+pub fn id(value: &Node<'_>, field: &str, reason: Reason) -> Result<u32, Box<Flaw>> {
+    let out_of_range = || Flaw::new(Reason::IdOutOfRange, format!("{field} does not fit 32 bits: {}", value.shown()));
+    match value.integer() {
+        Some(n) if n < 0 => Err(Flaw::new(reason, format!("{field} is negative: {}", value.shown()))),
         Some(n) => u32::try_from(n).map_err(|_| out_of_range()),
-        None if value.as_f64().is_some_and(|f| f > EXACT_MAX) => Err(out_of_range()),
-        None => Err(Flaw::new(reason, format!("{field} is no integer: {}", shown(value)))),
+        None if value.float().is_some_and(|f| f > EXACT_MAX) => Err(out_of_range()),
+        None => Err(Flaw::new(reason, format!("{field} is no integer: {}", value.shown()))),
     }
 }
 
@@ -42,36 +48,37 @@ pub fn id(value: &Value, field: &str, reason: Reason) -> Result<u32, Box<Flaw>> 
 ///
 /// # Errors
 /// Not a whole number, or too large or small.
-pub fn whole<T: TryFrom<i128>>(value: &Value, field: &str, reason: Reason) -> Result<T, Box<Flaw>> {
-    let fitting = integer(value).and_then(|n| T::try_from(n).ok());
-    fitting.ok_or_else(|| Flaw::new(reason, format!("{field} is not a number that can be: {}", shown(value))))
+pub fn whole<T: TryFrom<i128>>(value: &Node<'_>, field: &str, reason: Reason) -> Result<T, Box<Flaw>> {
+    let fitting = value.integer().and_then(|n| T::try_from(n).ok());
+    fitting.ok_or_else(|| Flaw::new(reason, format!("{field} is not a number that can be: {}", value.shown())))
 }
 
 /// Any finite number.
 ///
 /// # Errors
 /// Not a number.
-pub fn float(value: &Value, field: &str, reason: Reason) -> Result<f64, Box<Flaw>> {
-    value.as_f64().ok_or_else(|| Flaw::new(reason, format!("{field} is no number: {}", shown(value))))
+pub fn float(value: &Node<'_>, field: &str, reason: Reason) -> Result<f64, Box<Flaw>> {
+    value.float().ok_or_else(|| Flaw::new(reason, format!("{field} is no number: {}", value.shown())))
 }
 
 /// true or false, also as 1 or 0.
 ///
 /// # Errors
 /// Neither.
-pub fn flag(value: &Value, field: &str, reason: Reason) -> Result<bool, Box<Flaw>> {
-    let numbered = || integer(value).and_then(|n| [(0, false), (1, true)].into_iter().find(|(k, _)| *k == n).map(|(_, v)| v));
-    value.as_bool().or_else(numbered).ok_or_else(|| Flaw::new(reason, format!("{field} is neither true nor false: {}", shown(value))))
+pub fn flag(value: &Node<'_>, field: &str, reason: Reason) -> Result<bool, Box<Flaw>> {
+    let said = if let Node::Flag(flag) = value { Some(*flag) } else { None };
+    let numbered = || value.integer().and_then(|n| [(0, false), (1, true)].into_iter().find(|(k, _)| *k == n).map(|(_, v)| v));
+    said.or_else(numbered).ok_or_else(|| Flaw::new(reason, format!("{field} is neither true nor false: {}", value.shown())))
 }
 
 /// A text.
 ///
 /// # Errors
 /// Not a text.
-pub fn text(value: Value, field: &str, reason: Reason) -> Result<String, Box<Flaw>> {
+pub fn text(value: Node<'_>, field: &str, reason: Reason) -> Result<String, Box<Flaw>> {
     match value {
-        Value::String(text) => Ok(text),
-        other => Err(Flaw::new(reason, format!("{field} is no text: {}", shown(&other)))),
+        Node::Text(text) => Ok(text.into_owned()),
+        other => Err(Flaw::new(reason, format!("{field} is no text: {}", other.shown()))),
     }
 }
 

@@ -10,13 +10,15 @@ use std::ops::ControlFlow;
 
 use serde::Deserializer;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use crate::domain::killmail::{Extra, Killmail};
 use crate::domain::zkb::Zkb;
 use crate::wire::body;
-use crate::wire::number::{integer, shown};
+use crate::wire::keys::keep;
+use crate::wire::node::{Fields, Node};
+use crate::wire::number::shown;
 use crate::wire::reason::{Flaw, Reason};
 use crate::wire::zkb;
 
@@ -72,11 +74,11 @@ pub fn parse(document: &[u8]) -> Result<Package, Refused> {
         return Err(refused(Flaw::new(Reason::TooLarge, message), None));
     }
     match serde_json::from_slice(document) {
-        Ok(Value::Object(fields)) => {
+        Ok(Node::Object(fields)) => {
             let named = named_id(&fields);
             read(fields).map_err(|flaw| refused(flaw, named))
         }
-        Ok(other) => Err(refused(Flaw::new(Reason::NotAnObject, format!("the document is {}", shown(&other))), None)),
+        Ok(other) => Err(refused(Flaw::new(Reason::NotAnObject, format!("the document is {}", other.shown())), None)),
         Err(error) => Err(refused(Flaw::new(Reason::MalformedJson, error.to_string()), None)),
     }
 }
@@ -127,32 +129,34 @@ fn parse_named(key: &str, body: &[u8]) -> Result<Package, Refused> {
 }
 
 /// The killmail a document is about, for the pile of the refused: the first place that names one.
-fn named_id(fields: &Map<String, Value>) -> Option<u64> {
-    let inner = ["package", "killmail", "esi"].into_iter().find_map(|key| fields.get(key).and_then(Value::as_object));
-    let whole = |value: &Value| match value {
-        Value::String(digits) => digits.parse().ok(),
-        other => integer(other).and_then(|n| u64::try_from(n).ok()),
+fn named_id(fields: &Fields<'_>) -> Option<u64> {
+    let whole = |value: &Node<'_>| match value {
+        Node::Text(digits) => digits.parse().ok(),
+        other => other.integer().and_then(|n| u64::try_from(n).ok()),
     };
-    let number = |fields: &Map<String, Value>| ["killmail_id", "killID"].into_iter().find_map(|key| fields.get(key).and_then(whole));
-    number(fields).or_else(|| inner.and_then(named_id))
+    let named = ["killmail_id", "killID"].into_iter().find_map(|key| fields.get(key).and_then(whole));
+    named.or_else(|| {
+        let object = |key| if let Some(Node::Object(inner)) = fields.get(key) { Some(inner) } else { None };
+        ["package", "killmail", "esi"].into_iter().find_map(object).and_then(named_id)
+    })
 }
 
-fn read(mut fields: Map<String, Value>) -> Result<Package, Box<Flaw>> {
-    match fields.remove("package") {
-        Some(Value::Null) => return Err(Flaw::new(Reason::NoPackage, "the package is null: nothing happened")),
-        Some(Value::Object(package)) => return read_enveloped(package, "killmail"),
-        Some(other) => drop(fields.insert("package".to_owned(), other)),
+fn read(mut fields: Fields<'_>) -> Result<Package, Box<Flaw>> {
+    match fields.take("package") {
+        Some(Node::Null) => return Err(Flaw::new(Reason::NoPackage, "the package is null: nothing happened")),
+        Some(Node::Object(package)) => return read_enveloped(package, "killmail"),
+        Some(other) => fields.0.push(("package".into(), other)),
         None => {}
     }
-    if fields.contains_key("esi") {
+    if fields.has("esi") {
         return read_enveloped(fields, "esi");
     }
-    if fields.get("killmail").is_some_and(Value::is_object) {
+    if fields.get("killmail").is_some_and(|inner| matches!(inner, Node::Object(_))) {
         return read_enveloped(fields, "killmail");
     }
     refuse_legacy(&fields)?;
-    let no_body = ["victim", "attackers"].into_iter().all(|part| fields.get(part).is_none_or(Value::is_null));
-    if no_body && fields.contains_key("zkb") {
+    let no_body = ["victim", "attackers"].into_iter().all(|part| fields.get(part).is_none_or(|part| *part == Node::Null));
+    if no_body && fields.has("zkb") {
         return read_enveloped(fields, "killmail");
     }
     Ok(Package { killmail: Some(body::read(fields)?), ..Package::default() })
@@ -160,47 +164,47 @@ fn read(mut fields: Map<String, Value>) -> Result<Package, Box<Flaw>> {
 
 /// What stands around a body.
 #[derive(Default)]
-struct Envelope {
-    id: Option<Value>,
+struct Envelope<'a> {
+    id: Option<Node<'a>>,
     hash: Option<String>,
     zkb: Option<Zkb>,
-    body: Option<Value>,
+    body: Option<Node<'a>>,
     extra: Extra,
     package: Package,
 }
 
 /// A body under the key `inside`, with its id, hash and zkb block beside it.
-fn read_enveloped(fields: Map<String, Value>, inside: &str) -> Result<Package, Box<Flaw>> {
+fn read_enveloped(fields: Fields<'_>, inside: &str) -> Result<Package, Box<Flaw>> {
     let mut envelope = Envelope::default();
-    for (name, value) in fields {
-        match name.as_str() {
+    for (name, value) in fields.0 {
+        match name.as_ref() {
             name if name == inside => envelope.body = Some(value),
-            _ if value.is_null() => {}
+            _ if value == Node::Null => {}
             "killmail_id" | "killID" => envelope.id = Some(value),
-            "hash" | "killmail_hash" => envelope.hash = value.as_str().map(str::to_owned),
+            "hash" | "killmail_hash" => envelope.hash = value.text().map(str::to_owned),
             "zkb" => envelope.zkb = zkb::read(value)?,
-            "uploaded_at" => envelope.package.uploaded_at = integer(&value).and_then(|n| i64::try_from(n).ok()),
-            "sequence_id" => envelope.package.sequence = integer(&value).and_then(|n| u64::try_from(n).ok()),
-            "sequence_updated" => envelope.package.sequence_updated = integer(&value).and_then(|n| u64::try_from(n).ok()),
-            _ => body::keep(&mut envelope.extra, name, value),
+            "uploaded_at" => envelope.package.uploaded_at = value.integer().and_then(|n| i64::try_from(n).ok()),
+            "sequence_id" => envelope.package.sequence = value.integer().and_then(|n| u64::try_from(n).ok()),
+            "sequence_updated" => envelope.package.sequence_updated = value.integer().and_then(|n| u64::try_from(n).ok()),
+            _ => keep(&mut envelope.extra, &name, value),
         }
     }
     match envelope.body.take() {
-        Some(Value::Object(fields)) => open(envelope, fields),
-        None | Some(Value::Null) if inside == "esi" => Err(Flaw::new(Reason::Placeholder, "the document holds no killmail")),
-        None | Some(Value::Null) => refer(envelope),
-        Some(other) => Err(Flaw::new(Reason::MissingFields, format!("{inside} is no object: {}", shown(&other)))),
+        Some(Node::Object(fields)) => open(envelope, fields),
+        None | Some(Node::Null) if inside == "esi" => Err(Flaw::new(Reason::Placeholder, "the document holds no killmail")),
+        None | Some(Node::Null) => refer(envelope),
+        Some(other) => Err(Flaw::new(Reason::MissingFields, format!("{inside} is no object: {}", other.shown()))),
     }
 }
 
-fn open(envelope: Envelope, fields: Map<String, Value>) -> Result<Package, Box<Flaw>> {
+fn open(envelope: Envelope<'_>, fields: Fields<'_>) -> Result<Package, Box<Flaw>> {
     refuse_legacy(&fields)?;
     let Envelope { id, hash, zkb, extra, mut package, .. } = envelope;
     let mut killmail = body::read(fields)?;
     if let Some(id) = id
         && body::named(&id, "the envelope's killmail_id", Reason::InvalidKillmailId)? != killmail.killmail_id
     {
-        let message = format!("the envelope names {}, the body {}", shown(&id), killmail.killmail_id);
+        let message = format!("the envelope names {}, the body {}", id.shown(), killmail.killmail_id);
         return Err(Flaw::new(Reason::IdMismatch, message));
     }
     body::take_up(&mut killmail, hash, zkb, extra);
@@ -208,7 +212,7 @@ fn open(envelope: Envelope, fields: Map<String, Value>) -> Result<Package, Box<F
     Ok(package)
 }
 
-fn refer(envelope: Envelope) -> Result<Package, Box<Flaw>> {
+fn refer(envelope: Envelope<'_>) -> Result<Package, Box<Flaw>> {
     let Envelope { id, hash, zkb, mut package, .. } = envelope;
     let id = id.ok_or_else(|| Flaw::new(Reason::MissingFields, "Missing required fields: killmail_id"))?;
     let killmail_id = body::named(&id, "killmail_id", Reason::InvalidKillmailId)?;
@@ -219,14 +223,14 @@ fn refer(envelope: Envelope) -> Result<Package, Box<Flaw>> {
 }
 
 /// Forms of old that only look like killmails.
-fn refuse_legacy(fields: &Map<String, Value>) -> Result<(), Box<Flaw>> {
-    if fields.contains_key("killmail_id") {
+fn refuse_legacy(fields: &Fields<'_>) -> Result<(), Box<Flaw>> {
+    if fields.has("killmail_id") {
         return Ok(());
     }
-    if fields.contains_key("solarSystem") {
+    if fields.has("solarSystem") {
         return Err(Flaw::new(Reason::LegacyCrest, "a CREST killmail; ask ESI for this one by its id and hash"));
     }
-    if fields.contains_key("solarSystemID") || (fields.contains_key("killID") && fields.contains_key("killTime")) {
+    if fields.has("solarSystemID") || (fields.has("killID") && fields.has("killTime")) {
         return Err(Flaw::new(Reason::Legacy2013, "zKillboard's form of 2013; ask ESI for this one by its id and hash"));
     }
     Ok(())

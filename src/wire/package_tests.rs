@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::*;
 use crate::domain::sameness::{Sameness, merge};

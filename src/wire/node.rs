@@ -1,0 +1,194 @@
+//! A JSON document as it is read: names and texts stay in the document's bytes, objects are lists in the document's order.
+//! Killmails are hundreds of small objects: a tree of owned maps costs more than twice as much.
+//!
+//! Must not know: what the document is about.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use crate::wire::number;
+
+/// A JSON value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Node<'a> {
+    /// `null`.
+    Null,
+    /// `true` or `false`.
+    Flag(bool),
+    /// A number.
+    Number(Number),
+    /// A text.
+    Text(Cow<'a, str>),
+    /// A list.
+    List(Vec<Self>),
+    /// An object.
+    Object(Fields<'a>),
+}
+
+/// The fields of an object, in the order of the document. Of a name that comes twice the last counts.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Fields<'a>(pub Vec<(Cow<'a, str>, Node<'a>)>);
+
+impl<'a> Fields<'a> {
+    /// The value of a name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Node<'a>> {
+        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    /// Whether the name is there, with whatever value.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// Takes the value of a name out.
+    pub fn take(&mut self, name: &str) -> Option<Node<'a>> {
+        let value = self.0.iter().rposition(|(key, _)| key == name).map(|at| self.0.swap_remove(at).1);
+        if value.is_some() {
+            self.0.retain(|(key, _)| key != name);
+        }
+        value
+    }
+}
+
+impl Node<'_> {
+    /// The integer it stands for; `None` when it stands for none.
+    #[must_use]
+    pub fn integer(&self) -> Option<i128> {
+        match self {
+            Self::Number(number) => number::integral(number),
+            _ => None,
+        }
+    }
+
+    /// The number it is.
+    #[must_use]
+    pub fn float(&self) -> Option<f64> {
+        match self {
+            Self::Number(number) => number.as_f64(),
+            _ => None,
+        }
+    }
+
+    /// The text it is.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// It without the nulls in it, to be kept; `None` if it is null itself.
+    #[must_use]
+    pub fn without_nulls(self) -> Option<Value> {
+        match self {
+            Self::Null => None,
+            Self::Flag(flag) => Some(Value::Bool(flag)),
+            Self::Number(number) => Some(Value::Number(number)),
+            Self::Text(text) => Some(Value::String(text.into_owned())),
+            Self::List(list) => Some(Value::Array(list.into_iter().filter_map(Self::without_nulls).collect())),
+            Self::Object(fields) => Some(Value::Object(fields.without_nulls())),
+        }
+    }
+
+    /// It, short enough for a message.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Null => "null".to_owned(),
+            Self::Flag(flag) => flag.to_string(),
+            Self::Number(number) => number.to_string(),
+            Self::Text(text) => number::shown(&Value::from(text.as_ref())),
+            Self::List(_) => "a list".to_owned(),
+            Self::Object(_) => "an object".to_owned(),
+        }
+    }
+}
+
+impl Fields<'_> {
+    /// They without the nulls in them, to be kept.
+    #[must_use]
+    pub fn without_nulls(self) -> Map<String, Value> {
+        self.0.into_iter().filter_map(|(name, value)| Some((name.into_owned(), value.without_nulls()?))).collect()
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Node<'a> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        reader.deserialize_any(Any)
+    }
+}
+
+struct Any;
+
+impl<'de> Visitor<'de> for Any {
+    type Value = Node<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node<'de>, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Node<'de>, E> {
+        Ok(Node::Flag(flag))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Node<'de>, E> {
+        Ok(Node::Number(number.into()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Node<'de>, E> {
+        Ok(Node::Number(number.into()))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Node<'de>, E> {
+        Ok(Number::from_f64(number).map_or(Node::Null, Node::Number))
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Node<'de>, E> {
+        Ok(Node::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Node<'de>, E> {
+        Ok(Node::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node<'de>, A::Error> {
+        let mut list = Vec::new();
+        while let Some(value) = seq.next_element()? {
+            list.push(value);
+        }
+        Ok(Node::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node<'de>, A::Error> {
+        let mut fields = Vec::with_capacity(FIELDS_LIKELY);
+        while let Some(Name(name)) = map.next_key()? {
+            fields.push((name, map.next_value()?));
+        }
+        Ok(Node::Object(Fields(fields)))
+    }
+}
+
+/// Room for the fields of an attacker without growing.
+const FIELDS_LIKELY: usize = 8;
+
+/// A name, borrowed unless it is escaped.
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        match reader.deserialize_str(Any)? {
+            Node::Text(text) => Ok(Self(text)),
+            _ => Ok(Self(Cow::Borrowed(""))),
+        }
+    }
+}
