@@ -70,7 +70,15 @@ pub struct Window<'a> {
 
 impl Window<'_> {
     const fn query(&self, after: u32, limit: usize) -> Query<'_> {
-        Query { filter: self.filter, interest: self.interest, order: Order::Oldest, after: Some(after), below: None, head: self.head, limit }
+        Query {
+            filter: self.filter,
+            interest: self.interest,
+            order: Order::Oldest,
+            after: Some(after),
+            below: None,
+            head: self.head,
+            limit,
+        }
     }
 
     /// Counts killmails and batches.
@@ -153,8 +161,16 @@ mod tests {
     async fn pauses_shrink_so_that_all_ends_in_time() {
         let config = Config::default();
         let now = Instant::now();
-        let mut preload =
-            Preload { filter: Arc::default(), head: Seq(1), after: 0, taken: 0, total: 2000, sent: 0, due: now, end: now + Duration::from_secs(30) };
+        let mut preload = Preload {
+            filter: Arc::default(),
+            head: Seq(1),
+            after: 0,
+            taken: 0,
+            total: 2000,
+            sent: 0,
+            due: now,
+            end: now + Duration::from_secs(30),
+        };
         assert_eq!(preload.next_due(&config, now) - now, Duration::from_millis(15));
         preload.total = 10;
         assert_eq!(preload.next_due(&config, now) - now, Duration::from_millis(100));

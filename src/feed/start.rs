@@ -61,7 +61,9 @@ pub fn opening(start: &Start, log: Log) -> Opening {
         return fresh(Some((GapReason::Ahead, requested)));
     }
     match id.place {
-        Place::Preload { .. } if start.preload_since.is_some() => Opening { place: id.place, preload_since: start.preload_since, gap: None },
+        Place::Preload { .. } if start.preload_since.is_some() => {
+            Opening { place: id.place, preload_since: start.preload_since, gap: None }
+        }
         place if place.head() < log.horizon => {
             let place = Place::Live(log.horizon);
             let resumed_at = EventId { epoch: log.epoch, place };
