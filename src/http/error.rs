@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::http::envelope;
+use crate::wire::time;
 
 /// What a caller is told.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -205,22 +205,24 @@ impl Error {
     fn body(&self) -> Value {
         let text = self.to_string();
         if let Some(code) = self.code() {
-            return envelope::kills_error(&text, code, self.details());
+            return json!({ "error": text, "code": code, "details": self.details(), "timestamp": time::iso_micros_now() });
         }
         match self {
-            Self::Stream { .. } => envelope::stream_error("validation", "invalid_format", &text, Value::Null, false),
-            Self::StreamFailed { kind, .. } => envelope::stream_error("sse", kind, &text, Value::Null, true),
-            Self::HealthCheck { reason } => envelope::stream_error(
-                "system",
-                "health_check_failed",
-                &text,
-                json!({ "reason": reason, "timestamp": envelope::now() }),
-                false,
-            ),
+            Self::Stream { .. } => structured("validation", "invalid_format", &text, &Value::Null, false),
+            Self::StreamFailed { kind, .. } => structured("sse", kind, &text, &Value::Null, true),
+            Self::HealthCheck { reason } => {
+                let details = json!({ "reason": reason, "timestamp": time::iso_micros_now() });
+                structured("system", "health_check_failed", &text, &details, false)
+            }
             Self::ConnectionLimit => json!({ "error": { "type": "connection_limit_reached", "message": text } }),
-            _ => envelope::framework_error(&text, self.status().as_u16()),
+            _ => json!({ "error": text, "status": self.status().as_u16().to_string() }),
         }
     }
+}
+
+/// The envelope of streams and of a failed health check.
+fn structured(domain: &str, kind: &str, message: &str, details: &Value, retryable: bool) -> Value {
+    json!({ "error": { "domain": domain, "type": kind, "message": message, "details": details, "retryable": retryable } })
 }
 
 impl IntoResponse for Error {

@@ -3,25 +3,49 @@
 //! Must not know: which killmail goes to whom, how anything is stored.
 
 pub mod accept;
+pub mod add;
+pub mod address;
+pub mod answer;
 pub mod auth;
-pub mod envelope;
+pub mod batch;
 pub mod error;
+pub mod export;
+pub mod exposition;
 pub mod health;
+pub mod killmails;
+pub mod kills;
 pub mod layers;
+pub mod meter;
+pub mod metrics;
+pub mod pour;
+pub mod process;
+pub mod refusal;
+pub mod request;
+pub mod slots;
+pub mod sse;
+pub mod status;
+pub mod stream;
+pub mod welcome;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::from_fn;
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
+use crate::feed::Feed;
+use crate::http::address::Network;
 use crate::http::auth::Token;
+use crate::http::batch::Parking;
 use crate::http::error::Error;
+use crate::http::meter::Meter;
+use crate::http::slots::Slots;
 
-/// What this door may be told.
+/// What this door may be told. A URL ends at 64 KiB: that is what the HTTP library reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -31,18 +55,38 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// Whether answers are compressed for those who ask (streams never are).
     pub compression: bool,
+    /// Addresses and networks of proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Killmails `/kills/cached` answers with at most; more would be megabytes nobody asked for.
+    pub cached_max: usize,
+    /// Systems in one request for several: each is a search of its own.
+    pub systems_max: usize,
+    /// Streams.
+    pub sse: slots::Config,
+    /// When the server calls itself unwell.
+    pub health: health::Config,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { body_max_bytes: 8_000_000, cors_origins: vec!["*".to_owned()], compression: true }
+        Self {
+            body_max_bytes: 8_000_000,
+            cors_origins: vec!["*".to_owned()],
+            compression: true,
+            trusted_proxies: Vec::new(),
+            cached_max: 1000,
+            systems_max: 1000,
+            sse: slots::Config::default(),
+            health: health::Config::default(),
+        }
     }
 }
 
 /// What the door needs to answer.
-#[derive(Debug)]
 pub struct State {
-    /// Its configuration.
+    /// The log in motion.
+    pub feed: Arc<Feed>,
+    /// The door's configuration.
     pub config: Config,
     /// The token of those who may write.
     pub token: String,
@@ -51,28 +95,105 @@ pub struct State {
 }
 
 /// What every handler shares.
-#[derive(Debug)]
 pub struct Door {
-    /// Its configuration.
+    /// The log in motion.
+    pub feed: Arc<Feed>,
+    /// The door's configuration.
     pub config: Config,
     /// The token of those who may write.
     pub token: Token,
     /// When the server started.
     pub started: SystemTime,
+    /// Who streams.
+    pub slots: Arc<Slots>,
+    /// Where batches wait for their clients.
+    pub parking: Arc<Parking>,
+    /// Events sent on streams.
+    pub events: AtomicU64,
+    /// Killmails by id answered from memory.
+    pub hits: AtomicU64,
+    /// Killmails by id that were not in memory.
+    pub misses: AtomicU64,
+    /// Requests to the source.
+    pub request_rate: Meter,
+}
+
+impl Door {
+    fn new(state: State) -> Self {
+        let State { feed, config, token, started } = state;
+        Self {
+            feed,
+            config,
+            token: Token::new(&token),
+            started,
+            slots: Arc::default(),
+            parking: Arc::default(),
+            events: AtomicU64::new(0),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            request_rate: Meter::default(),
+        }
+    }
+
+    /// Share of killmails by id that were answered from memory, percent with two digits; 0 before the first.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    pub fn hit_rate(&self) -> f64 {
+        let (hits, misses) = (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed));
+        (hits as f64 * 10_000.0 / (hits + misses).max(1) as f64).round() / 100.0
+    }
+
+    /// Seconds since the server started.
+    #[must_use]
+    pub fn uptime_secs(&self) -> u64 {
+        self.started.elapsed().map_or(0, |time| time.as_secs())
+    }
+
+    /// When the server started, unix seconds.
+    #[must_use]
+    pub fn started_at(&self) -> i64 {
+        self.started.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(0)
+    }
 }
 
 /// All routes of the door, ready to be served. Addresses of callers are known where the server gives `ConnectInfo<SocketAddr>`.
 pub fn router(state: State) -> Router {
-    let State { config, token, started } = state;
-    let door = Arc::new(Door { config, token: Token::new(&token), started });
+    let door = Arc::new(Door::new(state));
     layers::around(table().with_state(Arc::clone(&door)), &door.config)
 }
 
 /// The one table. Each group has its own rule of what a caller must accept.
 fn table() -> Router<Arc<Door>> {
-    let plain =
-        Router::new().route("/ping", get(health::ping)).route("/health/live", get(health::live)).route_layer(from_fn(accept::json_or_text));
-    plain.fallback(no_path).method_not_allowed_fallback(no_method)
+    let api = Router::new()
+        .route("/api/health", get(health::health))
+        .route("/api/v1/killmails", get(killmails::list).post(add::add))
+        .route("/api/v1/killmails/search", post(killmails::search))
+        .route("/api/v1/killmails/count", get(killmails::count).post(killmails::count_search))
+        .route("/api/v1/killmail/{id}", get(killmails::one))
+        .route("/api/v1/kills/system/{id}", get(kills::system))
+        .route("/api/v1/kills/systems", post(kills::systems))
+        .route("/api/v1/kills/cached/{id}", get(kills::cached))
+        .route("/api/v1/kills/count/{id}", get(kills::count))
+        .route("/api/v1/systems/{id}/killmails", get(kills::of_system))
+        .route("/api/v1/systems/bulk/killmails", post(kills::bulk))
+        .route("/api/v1/characters/{id}/killmails", get(kills::of_character))
+        .route("/api/systems/{id}/kills", get(kills::list_of_system))
+        .route_layer(from_fn(accept::json));
+    let plain = Router::new()
+        .route("/ping", get(health::ping))
+        .route("/health", get(health::health))
+        .route("/health/live", get(health::live))
+        .route("/status", get(status::status))
+        .route("/metrics", get(metrics::metrics))
+        .route("/metrics/prometheus", get(metrics::prometheus))
+        .route_layer(from_fn(accept::json_or_text));
+    let pages = Router::new().route("/", get(welcome::page)).route_layer(from_fn(accept::html));
+    let streams = Router::new()
+        .route("/sse", get(stream::basic).post(stream::basic))
+        .route("/api/v1/kills/stream", get(stream::basic).post(stream::basic))
+        .route("/api/v1/kills/stream/enhanced", get(stream::enhanced).post(stream::enhanced))
+        .route("/api/v1/export", get(export::export));
+    api.merge(plain).merge(pages).merge(streams).fallback(no_path).method_not_allowed_fallback(no_method)
 }
 
 async fn no_path(request: Request) -> Error {
@@ -94,8 +215,15 @@ mod tests {
 
     use super::*;
 
+    /// The frame around a few routes that need nothing behind them.
     fn door() -> Router {
-        router(State { config: Config::default(), token: "t".to_owned(), started: SystemTime::now() })
+        let routes = Router::new()
+            .route("/ping", get(health::ping))
+            .route("/crash", get(|| async { panic!("on purpose") as &'static str }))
+            .route("/body", post(|body: request::Raw| async move { body.0.len().to_string() }))
+            .route_layer(from_fn(accept::json_or_text));
+        let config = Config { body_max_bytes: 100, ..Config::default() };
+        layers::around(routes.fallback(no_path).method_not_allowed_fallback(no_method), &config)
     }
 
     async fn ask(request: axum::http::request::Builder) -> Response {
@@ -147,5 +275,22 @@ mod tests {
         let response = ask(Request::get("/ping").header(ACCEPT, "image/png")).await;
         assert_eq!(response.status(), 406);
         assert_eq!(body(response).await, json!({ "error": "Not Acceptable", "status": "406" }));
+    }
+
+    #[tokio::test]
+    async fn a_crash_is_answered_and_stamped() {
+        let response = ask(Request::get("/crash")).await;
+        assert_eq!(response.status(), 500);
+        assert!(response.headers().contains_key("x-request-id"));
+        assert_eq!(body(response).await, json!({ "error": "Internal Server Error", "status": "500" }));
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_refused() {
+        for (length, status) in [(0, 200), (100, 200), (101, 413)] {
+            let request = Request::post("/body").body(Body::from("x".repeat(length))).unwrap();
+            let response = door().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), status, "{length}");
+        }
     }
 }

@@ -1,0 +1,142 @@
+//! Killmails handed in: one document, an array, or one to a line, in any upstream form. They are backfill, never announced.
+//!
+//! Must not know: what the forms are, when two killmails are the same.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::extract::State;
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use serde_json::{Deserializer, Value, json};
+
+use crate::domain::entry::Origin;
+use crate::http::Door;
+use crate::http::answer::Json;
+use crate::http::auth::Admin;
+use crate::http::error::Error;
+use crate::http::request::Raw;
+use crate::store::refused::Refused;
+use crate::store::{AgeRule, Appended, Incoming, ZkbRule};
+use crate::tasks;
+use crate::wire::package::{self, Package};
+
+/// What was handed in by REST is noted under this name.
+const SOURCE: &str = "rest";
+
+/// `POST /api/v1/killmails`. Answers what became of the documents, as `import` reports it.
+pub async fn add(_: Admin, State(door): State<Arc<Door>>, Raw(body): Raw) -> Result<Json, Error> {
+    let store = Arc::clone(door.feed.store());
+    let sorted = tasks::blocking("rest-add", move || -> Result<Sorted, Error> {
+        let sorted = sort(&body)?;
+        for refused in &sorted.raw {
+            store.refuse(refused).map_err(Error::failed)?;
+        }
+        Ok(sorted)
+    });
+    let sorted = sorted.await.map_err(Error::failed)??;
+    let appended = door.feed.publish(sorted.incoming, None).await.map_err(Error::history)?;
+    Ok(Json::bare(&report(&appended, &sorted.refused)))
+}
+
+fn report(appended: &[Appended], refused: &BTreeMap<&'static str, u64>) -> Value {
+    let count = |is: fn(&Appended) -> bool| appended.iter().filter(|one| is(one)).count();
+    json!({
+        "new": count(|one| matches!(one, Appended::New(_))),
+        "revised": count(|one| matches!(one, Appended::Revised(_))),
+        "known": count(|one| matches!(one, Appended::Known(_))),
+        "conflict": count(|one| matches!(one, Appended::Conflict(_))),
+        "refused": refused,
+    })
+}
+
+#[derive(Default)]
+struct Sorted {
+    incoming: Vec<Incoming>,
+    refused: BTreeMap<&'static str, u64>,
+    raw: Vec<Refused>,
+}
+
+impl Sorted {
+    fn take(&mut self, document: &[u8], at_ms: i64) {
+        match package::parse(document) {
+            Ok(Package { killmail: Some(killmail), uploaded_at, .. }) => self.incoming.push(Incoming {
+                killmail,
+                origin: Origin::Backfill,
+                received_at_ms: at_ms,
+                uploaded_at,
+                age: AgeRule::ByUpload,
+                zkb: ZkbRule::IfNewer,
+            }),
+            // A reference without a body: there is nothing to keep yet.
+            Ok(Package { reference, .. }) => self.refuse("no_body", reference.map(|known| known.killmail_id.into()), document, at_ms),
+            Err(refused) => self.refuse(refused.reason.word(), refused.killmail_id, document, at_ms),
+        }
+    }
+
+    fn refuse(&mut self, reason: &'static str, killmail_id: Option<u64>, document: &[u8], at_ms: i64) {
+        *self.refused.entry(reason).or_default() += 1;
+        let raw = Bytes::copy_from_slice(document);
+        self.raw.push(Refused { reason: reason.to_owned(), killmail_id, source: SOURCE.to_owned(), raw, at_ms });
+    }
+}
+
+/// Cuts the body into documents. JSON that stands one after another, on lines or not, is taken one by one; what follows a broken
+/// document on a line of its own is not lost.
+///
+/// # Errors
+/// 400: the body is one document, and broken.
+fn sort(body: &[u8]) -> Result<Sorted, Error> {
+    let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);
+    let mut sorted = Sorted::default();
+    let whole: Result<Vec<&RawValue>, _> = Deserializer::from_slice(body).into_iter::<&RawValue>().collect();
+    match whole {
+        Ok(documents) => documents.iter().for_each(|document| each(document.get().as_bytes(), &mut |one| sorted.take(one, at_ms))),
+        Err(_) => {
+            let lines: Vec<&[u8]> = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).collect();
+            // Lines of a broken document that was printed prettily are no documents.
+            if !lines.iter().any(|line| serde_json::from_slice::<&RawValue>(line).is_ok_and(|one| one.get().starts_with('{'))) {
+                return Err(Error::BadRequest);
+            }
+            lines.into_iter().for_each(|line| each(line, &mut |one| sorted.take(one, at_ms)));
+        }
+    }
+    Ok(sorted)
+}
+
+fn each(document: &[u8], take: &mut dyn FnMut(&[u8])) {
+    match serde_json::from_slice::<Vec<&RawValue>>(document) {
+        Ok(many) => many.iter().for_each(|one| take(one.get().as_bytes())),
+        Err(_) => take(document),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(body: &str) -> Result<BTreeMap<&'static str, u64>, Error> {
+        sort(body.as_bytes()).map(|sorted| sorted.refused)
+    }
+
+    #[test]
+    fn bodies_are_cut_into_documents() {
+        let counts = |n| Ok(BTreeMap::from([("missing_fields", n)]));
+        assert_eq!(refused(""), Ok(BTreeMap::new()));
+        assert_eq!(refused("[]"), Ok(BTreeMap::new()));
+        assert_eq!(refused(r#"{"killmail_id":1}"#), counts(1));
+        assert_eq!(refused("{\n  \"killmail_id\": 1\n}\n"), counts(1));
+        assert_eq!(refused("[{\"killmail_id\":1},{\"killmail_id\":2}]"), counts(2));
+        assert_eq!(refused("{\"killmail_id\":1}\n\n{\"killmail_id\":2}\r\n[{\"killmail_id\":3}]"), counts(3));
+    }
+
+    #[test]
+    fn a_broken_line_does_not_hide_the_others() {
+        let kept = sort(b"{\"killmail_id\":1}\n{\"broken\n{\"killmail_id\":2}").ok().map(|sorted| sorted.raw.len());
+        assert_eq!(kept, Some(3));
+        assert_eq!(refused("{\n \"a\": [\n").unwrap_err(), Error::BadRequest);
+        assert_eq!(refused("nonsense").unwrap_err(), Error::BadRequest);
+    }
+}

@@ -1,0 +1,125 @@
+//! Where a caller is: the peer, or whom a trusted proxy says it speaks for.
+//!
+//! Must not know: what is done with the address.
+
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use axum::extract::ConnectInfo;
+use axum::http::request::Parts;
+use serde::{Deserialize, Serialize};
+
+/// A network, written `10.0.0.0/8`, or one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Network {
+    address: IpAddr,
+    bits: u32,
+}
+
+/// The text names no network.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is neither an address nor a network like 10.0.0.0/8")]
+pub struct NoNetwork(String);
+
+impl Network {
+    /// Whether the address is in it.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => same(net.to_bits().into(), ip.to_bits().into(), 32 - self.bits),
+            (IpAddr::V6(net), IpAddr::V6(ip)) => same(net.to_bits(), ip.to_bits(), 128 - self.bits),
+            _ => false,
+        }
+    }
+}
+
+fn same(a: u128, b: u128, free_bits: u32) -> bool {
+    (a ^ b).checked_shr(free_bits).unwrap_or(0) == 0
+}
+
+impl FromStr for Network {
+    type Err = NoNetwork;
+
+    fn from_str(text: &str) -> Result<Self, NoNetwork> {
+        let refuse = || NoNetwork(text.to_owned());
+        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let address: IpAddr = address.trim().parse().map_err(|_| refuse())?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Ok(most), |bits| bits.trim().parse()).map_err(|_| refuse())?;
+        if bits > most { Err(refuse()) } else { Ok(Self { address, bits }) }
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = NoNetwork;
+
+    fn try_from(text: String) -> Result<Self, NoNetwork> {
+        text.parse()
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> Self {
+        format!("{}/{}", network.address, network.bits)
+    }
+}
+
+/// The address of the caller; `None` where the server did not say who the peer is.
+///
+/// `X-Forwarded-For` is believed from the right, as far as trusted proxies wrote it.
+#[must_use]
+pub fn of(parts: &Parts, trusted_proxies: &[Network]) -> Option<IpAddr> {
+    let mut at = parts.extensions.get::<ConnectInfo<SocketAddr>>()?.0.ip().to_canonical();
+    let trusted = |address: IpAddr| trusted_proxies.iter().any(|network| network.contains(address));
+    let forwarded: Vec<&str> = parts
+        .headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .collect();
+    for hop in forwarded.iter().rev() {
+        if !trusted(at) {
+            break;
+        }
+        match hop.trim().parse::<IpAddr>() {
+            Ok(next) => at = next.to_canonical(),
+            Err(_) => break,
+        }
+    }
+    Some(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+
+    fn from(peer: &str, forwarded: &str, trusted: &[&str]) -> String {
+        let (mut parts, ()) = Request::get("/").header("x-forwarded-for", forwarded).body(()).unwrap().into_parts();
+        parts.extensions.insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 1)));
+        let trusted: Vec<Network> = trusted.iter().map(|text| text.parse().unwrap()).collect();
+        of(&parts, &trusted).unwrap().to_string()
+    }
+
+    #[test]
+    fn only_trusted_proxies_are_believed() {
+        assert_eq!(from("10.0.0.1", "1.1.1.1, 2.2.2.2", &[]), "10.0.0.1");
+        assert_eq!(from("10.0.0.1", "1.1.1.1, 2.2.2.2", &["10.0.0.0/8"]), "2.2.2.2");
+        assert_eq!(from("10.0.0.1", "1.1.1.1, 2.2.2.2", &["10.0.0.1", "2.2.2.2/32"]), "1.1.1.1");
+        assert_eq!(from("::ffff:10.0.0.1", "nonsense", &["10.0.0.0/8"]), "10.0.0.1");
+        assert_eq!(from("fd00::1", "9.9.9.9", &["fd00::/8"]), "9.9.9.9");
+    }
+
+    #[test]
+    fn networks_are_read_and_refused() {
+        let all: Network = "0.0.0.0/0".parse().unwrap();
+        assert!(all.contains("8.8.8.8".parse().unwrap()) && !all.contains("::1".parse().unwrap()));
+        for text in ["", "x", "10.0.0.0/33", "10.0.0.0/-1", "::/129"] {
+            assert!(text.parse::<Network>().is_err(), "{text}");
+        }
+        assert_eq!(String::from("10.0.0.0/8".parse::<Network>().unwrap()), "10.0.0.0/8");
+    }
+}

@@ -1,0 +1,104 @@
+//! What goes well, in this door's envelopes. Killmails are copied in as they are kept, never encoded again.
+//!
+//! Must not know: what is asked for.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::feed::event::Kept;
+use crate::wire::killmail;
+use crate::wire::time;
+
+/// A JSON answer.
+#[derive(Debug)]
+pub struct Json(pub StatusCode, pub Bytes);
+
+impl IntoResponse for Json {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.1));
+        *response.status_mut() = self.0;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+        response
+    }
+}
+
+impl Json {
+    /// A value as it is.
+    #[must_use]
+    pub fn bare(value: &Value) -> Self {
+        Self(StatusCode::OK, Bytes::from(value.to_string()))
+    }
+
+    /// A value in the success envelope.
+    #[must_use]
+    pub fn data(value: &Value) -> Self {
+        Self::created(StatusCode::OK, value)
+    }
+
+    /// A value in the success envelope, with another status than 200.
+    #[must_use]
+    pub fn created(status: StatusCode, value: &Value) -> Self {
+        let mut text = Text::default();
+        text.enveloped(|text| text.push(value.to_string().as_bytes()));
+        Self(status, text.done())
+    }
+}
+
+/// JSON put together from parts.
+#[derive(Debug, Default)]
+pub struct Text(Vec<u8>);
+
+impl Text {
+    /// Appends a part.
+    pub fn push(&mut self, part: impl AsRef<[u8]>) -> &mut Self {
+        self.0.extend_from_slice(part.as_ref());
+        self
+    }
+
+    /// Appends a JSON value.
+    pub fn value(&mut self, value: impl Into<Value>) -> &mut Self {
+        self.push(value.into().to_string())
+    }
+
+    /// Appends killmails as an array.
+    pub fn killmails(&mut self, kept: &[Kept]) -> &mut Self {
+        let texts: Vec<Bytes> = kept.iter().map(json_of).collect();
+        self.0.reserve(texts.iter().map(|text| text.len() + 1).sum::<usize>() + 2);
+        self.push("[");
+        for (at, text) in texts.iter().enumerate() {
+            self.push(if at == 0 { "" } else { "," }).push(text);
+        }
+        self.push("]")
+    }
+
+    /// Appends the success envelope around what `inside` appends.
+    pub fn enveloped(&mut self, inside: impl FnOnce(&mut Self) -> &mut Self) -> &mut Self {
+        inside(self.push(r#"{"data":"#));
+        self.push(r#","timestamp":""#).push(time::iso_micros_now()).push(r#""}"#)
+    }
+
+    /// The whole.
+    pub fn done(&mut self) -> Bytes {
+        Bytes::from(std::mem::take(&mut self.0))
+    }
+}
+
+/// The JSON of a killmail, with what plugins said of it.
+#[must_use]
+pub fn json_of(kept: &Kept) -> Bytes {
+    let json = killmail::json(&kept.entry);
+    if kept.annotations.is_empty() { json } else { killmail::with_annotations(&json, &kept.annotations) }
+}
+
+/// Now, unix seconds.
+#[must_use]
+pub fn unix_now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    i64::try_from(now).unwrap_or(i64::MAX)
+}

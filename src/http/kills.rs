@@ -1,0 +1,197 @@
+//! The kills API of the older service, answered from our store, and the paths its clients call beside it.
+//!
+//! Must not know: how killmails are found.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use crate::domain::filter::Filter;
+use crate::domain::subscription::Subscription;
+use crate::domain::term::Kind;
+use crate::feed::event::Kept;
+use crate::feed::lookup::Lookup;
+use crate::http::Door;
+use crate::http::answer::{Json, Text, unix_now};
+use crate::http::error::Error;
+use crate::http::request::{Object, Pairs, Segment, positive, positive_json};
+use crate::store::Order;
+use crate::wire::time;
+
+/// Killmails answered where nobody says how many.
+const LIMIT: usize = 50;
+/// Killmails answered at most.
+const LIMIT_MAX: u64 = 1000;
+/// Hours looked back where nobody says how many.
+const HOURS: u64 = 24;
+
+/// `GET /api/v1/kills/system/{id}`. Whatever is wrong, it is the system id that is said to be: clients know no other code here.
+pub async fn system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Json, Error> {
+    let id = positive(&id).ok_or(Error::SystemId)?;
+    let (hours, limit) = window(&pairs, "since_hours").ok_or(Error::SystemId)?;
+    let (killmails, _) = newest(&door, Kind::System, id, Some(hours), limit).await?;
+    Ok(enveloped(&killmails, &json!({ "cached": false })))
+}
+
+/// `GET /api/v1/kills/cached/{id}`.
+pub async fn cached(State(door): State<Arc<Door>>, Segment(id): Segment) -> Result<Json, Error> {
+    let id = positive(&id).ok_or(Error::SystemId)?;
+    let (killmails, truncated) = newest(&door, Kind::System, id, None, door.config.cached_max).await?;
+    Ok(enveloped(&killmails, &json!({ "cached": true, "truncated": truncated })))
+}
+
+/// `GET /api/v1/kills/count/{id}`: of the last 24 hours.
+pub async fn count(State(door): State<Arc<Door>>, Segment(id): Segment) -> Result<Json, Error> {
+    let id = positive(&id).ok_or(Error::SystemId)?;
+    let system = u32::try_from(id).ok();
+    let count = system.map_or(0, |system| door.feed.store().system_count(system, since(HOURS)));
+    Ok(Json::data(&json!({ "system_id": id, "count": count, "window_hours": HOURS, "timestamp": time::iso_micros_now() })))
+}
+
+/// `POST /api/v1/kills/systems`.
+pub async fn systems(State(door): State<Arc<Door>>, Object(body): Object) -> Result<Json, Error> {
+    let lists = by_system(&door, &body, "since_hours", "limit").await?;
+    let mut text = Text::default();
+    text.enveloped(|text| text.push(r#"{"systems_kills":"#).push(lists).push(r#","timestamp":""#).push(time::iso_micros_now()).push("\"}"));
+    Ok(Json(StatusCode::OK, text.done()))
+}
+
+/// `POST /api/v1/systems/bulk/killmails`.
+pub async fn bulk(State(door): State<Arc<Door>>, Object(body): Object) -> Result<Json, Error> {
+    let lists = by_system(&door, &body, "hours", "limit_per_system").await?;
+    Ok(Json(StatusCode::OK, Text::default().push(r#"{"systems":"#).push(lists).push("}").done()))
+}
+
+/// `GET /api/v1/systems/{id}/killmails`.
+pub async fn of_system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Json, Error> {
+    let id = positive(&id).ok_or(Error::SystemId)?;
+    let (hours, limit) = window(&pairs, "hours").ok_or(Error::SystemId)?;
+    let (killmails, _) = newest(&door, Kind::System, id, Some(hours), limit).await?;
+    Ok(Json(StatusCode::OK, Text::default().push(r#"{"kills":"#).killmails(&killmails).push("}").done()))
+}
+
+/// `GET /api/v1/characters/{id}/killmails`.
+pub async fn of_character(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Json, Error> {
+    let id = positive(&id).ok_or_else(|| Error::parameter("id", "not a character id"))?;
+    let (hours, limit) = window(&pairs, "hours").ok_or(Error::Parameters)?;
+    let (killmails, _) = newest(&door, Kind::Character, id, Some(hours), limit).await?;
+    Ok(Json(StatusCode::OK, Text::default().push(r#"{"kills":"#).killmails(&killmails).push("}").done()))
+}
+
+/// `GET /api/systems/{id}/kills`.
+pub async fn list_of_system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Json, Error> {
+    let id = positive(&id).ok_or(Error::SystemId)?;
+    let (hours, limit) = window(&pairs, "since_hours").ok_or(Error::SystemId)?;
+    let (killmails, _) = newest(&door, Kind::System, id, Some(hours), limit).await?;
+    Ok(Json(StatusCode::OK, Text::default().killmails(&killmails).done()))
+}
+
+/// `{"kills":[..],"timestamp":"..", ..}` in the success envelope.
+fn enveloped(killmails: &[Kept], more: &Value) -> Json {
+    let mut text = Text::default();
+    text.enveloped(|text| {
+        text.push(r#"{"kills":"#).killmails(killmails).push(r#","timestamp":""#).push(time::iso_micros_now()).push("\",");
+        text.push(more.to_string().trim_start_matches('{'))
+    });
+    Json(StatusCode::OK, text.done())
+}
+
+/// The newest killmails of an id, and whether there are more. Ids beyond what EVE has are valid and have none.
+async fn newest(door: &Door, kind: Kind, id: u64, hours: Option<u64>, limit: usize) -> Result<(Vec<Kept>, bool), Error> {
+    let Ok(id) = u32::try_from(id) else { return Ok((Vec::new(), false)) };
+    let mut filter = Filter { since: hours.map(since), ..Filter::default() };
+    filter.set_ids(kind, vec![id]);
+    let subscription = Arc::new(Subscription { filter, ..Subscription::default() });
+    let lookup = Lookup { subscription, order: Order::Newest, after: None, head: door.feed.head(), limit };
+    let found = door.feed.lookup(lookup).await.map_err(Error::history)?;
+    Ok((found.killmails, found.next.is_some()))
+}
+
+/// A JSON object with a list for each system of the body. A system that cannot be answered has an empty one.
+async fn by_system(door: &Door, body: &Map<String, Value>, hours: &str, limit: &str) -> Result<bytes::Bytes, Error> {
+    let ids = system_ids(body, door.config.systems_max)?;
+    let hours = number(body, hours, HOURS, u64::MAX)?;
+    let limit = usize::try_from(number(body, limit, LIMIT as u64, LIMIT_MAX)?).unwrap_or(LIMIT);
+    let mut text = Text::default();
+    text.push("{");
+    for (at, id) in ids.into_iter().enumerate() {
+        let killmails = match u64::try_from(id) {
+            Ok(id) if id > 0 => {
+                newest(door, Kind::System, id, Some(hours), limit).await.map(|(killmails, _)| killmails).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        };
+        text.push(if at == 0 { "" } else { "," }).push(format!("\"{id}\":")).killmails(&killmails);
+    }
+    Ok(text.push("}").done())
+}
+
+/// The distinct systems asked for, in the order asked: integers of any size, not checked to be systems.
+fn system_ids(body: &Map<String, Value>, most: usize) -> Result<Vec<i64>, Error> {
+    let list = body.get("system_ids").and_then(Value::as_array).filter(|list| !list.is_empty()).ok_or(Error::SystemIds)?;
+    let mut ids: Vec<i64> = Vec::with_capacity(list.len().min(most));
+    for value in list {
+        let id = value.as_i64().or_else(|| value.is_u64().then_some(i64::MAX)).ok_or(Error::SystemIds)?;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+        if ids.len() > most {
+            let message = format!("Too many system_ids specified (max {most})");
+            return Err(Error::Parameter { field: "system_ids".to_owned(), message, limit: Some(most as u64) });
+        }
+    }
+    Ok(ids)
+}
+
+fn number(body: &Map<String, Value>, name: &str, default: u64, most: u64) -> Result<u64, Error> {
+    match body.get(name) {
+        None | Some(Value::Null) => Ok(default),
+        Some(value) => positive_json(value).filter(|number| *number <= most).ok_or(Error::Parameters),
+    }
+}
+
+/// Hours back and killmails at most; `None` if either is not acceptable.
+fn window(pairs: &Pairs, hours: &str) -> Option<(u64, usize)> {
+    let hours = pairs.get(hours).map_or(Some(HOURS), positive)?;
+    let limit = pairs.get("limit").map_or(Some(LIMIT as u64), positive).filter(|limit| *limit <= LIMIT_MAX)?;
+    Some((hours, usize::try_from(limit).ok()?))
+}
+
+/// The time so many hours ago, unix seconds; the beginning of time if that is longer than time is.
+fn since(hours: u64) -> i64 {
+    let seconds = i64::try_from(hours).unwrap_or(i64::MAX).saturating_mul(3600);
+    unix_now().saturating_sub(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_number_of_hours_is_a_time() {
+        assert!(since(u64::MAX) < 0);
+        assert!((unix_now() - since(24) - 86_400).abs() <= 1);
+    }
+
+    #[test]
+    fn windows_are_checked() {
+        let pairs = |text: &str| Pairs::of(&format!("/x?{text}").parse().unwrap()).unwrap();
+        assert_eq!(window(&pairs(""), "hours"), Some((24, 50)));
+        assert_eq!(window(&pairs("hours=99999999999999999999&limit=1000"), "hours"), Some((u64::MAX, 1000)));
+        for wrong in ["limit=0", "limit=1001", "limit=x", "hours=0", "hours=x", "hours="] {
+            assert_eq!(window(&pairs(wrong), "hours"), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn lists_of_systems_are_checked() {
+        let ids = |value: Value| system_ids(json!({ "system_ids": value }).as_object().unwrap(), 3);
+        assert_eq!(ids(json!([5, 5, -1, 7])), Ok(vec![5, -1, 7]));
+        for wrong in [json!([]), json!(["x"]), json!([1.5]), json!("1,2"), Value::Null] {
+            assert_eq!(ids(wrong), Err(Error::SystemIds));
+        }
+        assert!(matches!(ids(json!([1, 2, 3, 4])), Err(Error::Parameter { limit: Some(3), .. })));
+    }
+}

@@ -1,0 +1,180 @@
+//! `/metrics`: the older service's JSON, and the same house in numbers for Prometheus.
+//!
+//! Must not know: who counts them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::domain::term::Kind;
+use crate::feed::pulse::Doing;
+use crate::http::Door;
+use crate::http::accept::names;
+use crate::http::answer::{Json, unix_now};
+use crate::http::error::Error;
+use crate::http::exposition::{Dialect, Exposition};
+use crate::http::process::Process;
+use crate::http::request::Pairs;
+use crate::tasks;
+use crate::wire::killmail::encodings;
+use crate::wire::time;
+
+/// `GET /metrics`: text for those who name it, JSON for everyone else.
+pub async fn metrics(State(door): State<Arc<Door>>, headers: HeaderMap, pairs: Pairs) -> Result<Response, Error> {
+    let dialect = if names(&headers, "application/openmetrics-text") {
+        Dialect::OpenMetrics
+    } else if names(&headers, "text/plain") || pairs.get("format") == Some("prometheus") {
+        Dialect::Prometheus
+    } else {
+        let body = tasks::blocking("metrics", move || body(&door)).await.map_err(Error::failed)?;
+        return Ok(Json::bare(&body).into_response());
+    };
+    text(door, dialect).await
+}
+
+/// `GET /metrics/prometheus`.
+pub async fn prometheus(State(door): State<Arc<Door>>, headers: HeaderMap) -> Result<Response, Error> {
+    let open = names(&headers, "application/openmetrics-text");
+    text(door, if open { Dialect::OpenMetrics } else { Dialect::Prometheus }).await
+}
+
+async fn text(door: Arc<Door>, dialect: Dialect) -> Result<Response, Error> {
+    let text = tasks::blocking("metrics", move || written(&door, dialect)).await.map_err(Error::failed)?;
+    Ok(([(CONTENT_TYPE, dialect.media_type())], text).into_response())
+}
+
+fn get(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+fn body(door: &Door) -> Value {
+    let stats = door.feed.store().stats();
+    let process = Process::now();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    json!({
+        "timestamp": time::iso_micros_now(),
+        "components": {
+            "cache": {
+                "size": stats.killmails,
+                "memory_bytes": stats.index_bytes,
+                "operations": { "hits": get(&door.hits), "misses": get(&door.misses), "writes": door.feed.head().0, "deletes": 0 },
+            },
+            "application": {
+                "memory": { "total_mb": process.memory_mb(), "processes_mb": process.memory_mb(), "ets_mb": 0.0 },
+                "processes": { "count": process.threads, "limit": 0 },
+                "schedulers": { "online": cores, "available": cores },
+                "rate_limiter": limiter(door),
+            },
+            "subscriptions": {
+                "character_subscriptions": dimension(door, Kind::Character, "characters"),
+                "system_subscriptions": dimension(door, Kind::System, "systems"),
+            },
+        },
+    })
+}
+
+/// We ask one source at its own pace and nobody else: there is no bucket of tokens, and nothing waits.
+fn limiter(door: &Door) -> Value {
+    let pulse = door.feed.pulse();
+    let (doing, _) = pulse.doing();
+    let state = if matches!(doing, Doing::BreakerOpen(_)) { "open" } else { "closed" };
+    json!({
+        "smart_rate_limiting_enabled": false,
+        "request_coalescing_enabled": false,
+        "smart_rate_limiter": {
+            "mode": "simple", "esi_tokens": 0, "zkb_tokens": 0, "queue_size": 0, "pending_requests": 0, "current_tokens": 0,
+            "circuit_state": state, "failure_count": get(&pulse.consecutive_errors), "detected_window_ms": 0,
+        },
+        "request_coalescer": { "pending_requests": 0, "total_requesters": 0 },
+    })
+}
+
+fn dimension(door: &Door, kind: Kind, ids: &str) -> Value {
+    let lines = door.feed.registry().lines();
+    let sizes: Vec<usize> = lines.iter().filter_map(|line| line.subscription.filter.ids(kind)).map(|set| set.as_slice().len()).collect();
+    json!({ "count": sizes.len(), ids: sizes.iter().sum::<usize>() })
+}
+
+fn written(door: &Door, dialect: Dialect) -> String {
+    let mut text = Exposition::new(dialect);
+    text.gauges("build_info", "Always 1.", "version", [(env!("CARGO_PKG_VERSION"), 1)]);
+    text.gauge("uptime_seconds", "Time since the server started.", door.uptime_secs());
+    let process = Process::now();
+    text.gauge("process_resident_memory_bytes", "Resident memory.", process.memory_bytes);
+    text.gauge("process_threads", "Threads.", process.threads);
+    text.gauge("process_open_files", "Open files and sockets.", process.files);
+    memory(door, &mut text);
+    motion(door, &mut text);
+    source(door, &mut text);
+    doors(door, &mut text);
+    text.done()
+}
+
+fn memory(door: &Door, text: &mut Exposition) {
+    let store = door.feed.store();
+    let stats = store.stats();
+    text.gauge("store_killmails", "Killmails kept.", stats.killmails);
+    text.gauge("store_head", "The newest number in the log.", store.head().0);
+    text.gauge("store_systems", "Solar systems with killmails.", stats.systems);
+    text.gauge("store_terms", "Terms in the index.", stats.terms);
+    text.gauge("store_index_bytes", "Memory the index takes, about.", stats.index_bytes);
+    text.gauge("store_disk_bytes", "Disk space the store takes.", stats.disk_bytes);
+    text.gauge("store_tail_entries", "Newest log entries in memory.", stats.tail_entries);
+    text.gauge("store_has_space", "1 unless the disk is too full to write.", u8::from(store.has_space()));
+    text.counter("store_revised_total", "Killmails whose content was renewed.", stats.revised);
+    text.counter("store_conflicts_total", "Killmails that contradicted the stored ones.", stats.conflicts);
+    text.counters("store_refused_total", "Documents refused, by reason.", "reason", store.refused_counts());
+}
+
+fn motion(door: &Door, text: &mut Exposition) {
+    let (feed, counters) = (&door.feed, door.feed.counters());
+    text.gauge("feed_head", "The newest number announced to readers.", feed.head().0);
+    text.gauge("feed_readers", "Open readers.", feed.registry().len());
+    text.gauge("feed_bell_bytes", "Memory the bell takes, about.", feed.bell().bytes());
+    text.counter("feed_announced_total", "Killmails announced to readers.", get(&counters.announced));
+    text.counter("feed_rung_total", "Readers woken by the bell.", get(&counters.rung));
+    text.counter("feed_delivered_total", "Killmails handed to doors, live.", get(&counters.delivered));
+    text.counter("feed_preloaded_total", "Killmails handed to doors by preloads.", get(&counters.preloaded));
+    text.counter("feed_pages_total", "Pages taken from the log.", get(&counters.pages));
+    text.counter("feed_faults_total", "Plugin faults that readers saw.", get(&counters.faults));
+    text.counter("wire_encodings_total", "Killmails encoded to JSON.", encodings());
+}
+
+fn source(door: &Door, text: &mut Exposition) {
+    let pulse = door.feed.pulse();
+    let (doing, _) = pulse.doing();
+    text.gauges(
+        "source_up",
+        "1 while the source follows its feed.",
+        "source",
+        [(*pulse.source.lock(), u8::from(doing == Doing::Following))],
+    );
+    text.gauges("source_state", "1 for the state the source is in.", "state", [(doing.word(), 1)]);
+    let last_ms = pulse.last_killmail_ms.load(Ordering::Relaxed);
+    if last_ms > 0 {
+        text.gauge("source_last_killmail_seconds", "Time since a killmail came.", unix_now() - last_ms / 1000);
+    }
+    text.gauge("source_sequence", "The number last taken from the source.", get(&pulse.sequence));
+    text.counter("source_received_total", "Killmails received.", get(&pulse.received));
+    text.counter("source_skipped_total", "Documents passed over.", get(&pulse.skipped));
+    text.counter("source_refused_total", "Documents refused.", get(&pulse.refused));
+    text.counter("source_gaps_total", "Numbers that never came.", get(&pulse.gaps));
+    text.counter("source_requests_total", "Requests sent.", get(&pulse.requests));
+    text.counter("source_errors_total", "Requests that failed.", get(&pulse.errors));
+    text.counter("source_timeouts_total", "Requests that timed out.", get(&pulse.timeouts));
+}
+
+fn doors(door: &Door, text: &mut Exposition) {
+    let (basic, enhanced, opened, refused) = door.slots.counts();
+    text.gauges("sse_connections", "Open streams.", "kind", [("basic", basic), ("enhanced", enhanced)]);
+    text.counter("sse_opened_total", "Streams opened.", opened);
+    text.counter("sse_refused_total", "Streams refused for want of a slot.", refused);
+    text.counter("sse_events_total", "Events sent on streams.", get(&door.events));
+    text.counter("killmail_memory_hits_total", "Killmails by id answered from memory.", get(&door.hits));
+    text.counter("killmail_memory_misses_total", "Killmails by id that were not in memory.", get(&door.misses));
+}

@@ -1,0 +1,79 @@
+//! What lower floors refuse or fail at, in this door's two dialects: history answers in the kills envelope, streams in their own.
+//!
+//! Must not know: envelopes.
+
+use axum::http::StatusCode;
+
+use crate::feed;
+use crate::feed::plugins;
+use crate::http::error::Error;
+use crate::plugin::error::Refusal;
+use crate::store;
+use crate::wire::query;
+
+/// Whose fault it is.
+enum Blame {
+    /// The caller's: this parameter cannot be used.
+    Parameter { field: &'static str, limit: Option<u64> },
+    /// Nobody's: a limit is reached.
+    Limit(u64),
+    /// The server is stopping.
+    Closing,
+    /// Ours.
+    Us,
+}
+
+fn blame(error: &feed::Error) -> Blame {
+    match error {
+        feed::Error::PreloadTooLarge { max, .. } => Blame::Parameter { field: "preload_days", limit: Some(*max) },
+        feed::Error::Store(store::error::Error::NoSpace { min, .. }) => Blame::Limit(*min),
+        feed::Error::Closing => Blame::Closing,
+        feed::Error::Plugin(error) => match (error.parameter(), error) {
+            (Some(field), _) => Blame::Parameter { field, limit: None },
+            (None, plugins::Error::Refused(Refusal::TooMany { max })) => Blame::Limit(*max as u64),
+            (None, _) => Blame::Us,
+        },
+        feed::Error::Store(_) | feed::Error::Lost(_) => Blame::Us,
+    }
+}
+
+impl Error {
+    /// In the words of history.
+    #[must_use]
+    pub fn history(error: feed::Error) -> Self {
+        let message = error.to_string();
+        match blame(&error) {
+            Blame::Parameter { field, limit } => Self::Parameter { field: field.to_owned(), message, limit },
+            Blame::Limit(limit) => Self::Busy { message, limit },
+            Blame::Closing => Self::Closing,
+            Blame::Us => Self::failed(error),
+        }
+    }
+
+    /// In the words of streams.
+    #[must_use]
+    pub fn stream(error: feed::Error) -> Self {
+        let message = error.to_string();
+        match blame(&error) {
+            Blame::Parameter { field, .. } => Self::Stream { message: format!("Invalid {field}: {message}") },
+            Blame::Limit(_) => Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "limit_reached", message },
+            Blame::Closing => Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "closing", message },
+            Blame::Us => {
+                tracing::error!(%error, "a stream cannot be opened: {error}");
+                Self::StreamFailed { status: StatusCode::INTERNAL_SERVER_ERROR, kind: "open_failed", message }
+            }
+        }
+    }
+
+    /// A parameter of history.
+    #[must_use]
+    pub fn history_parameter(error: query::Error) -> Self {
+        Self::Parameter { field: error.field, message: error.message, limit: error.limit }
+    }
+
+    /// A parameter of a stream.
+    #[must_use]
+    pub fn stream_parameter(error: query::Error) -> Self {
+        Self::Stream { message: error.message }
+    }
+}

@@ -1,0 +1,153 @@
+//! What a request carries: pairs of its query string, its JSON body, ids in its path.
+//!
+//! Must not know: what parameters mean.
+
+use axum::body::{Bytes, HttpBody};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::IntoResponse;
+use serde_json::{Map, Value};
+
+use crate::http::error::Error;
+
+/// The decoded pairs of the query string, in order.
+#[derive(Debug, Clone, Default)]
+pub struct Pairs(pub Vec<(String, String)>);
+
+impl Pairs {
+    /// Of this address.
+    ///
+    /// # Errors
+    /// 400: they cannot be decoded.
+    pub fn of(uri: &Uri) -> Result<Self, Error> {
+        Query::try_from_uri(uri).map(|Query(pairs)| Self(pairs)).map_err(|_| Error::BadRequest)
+    }
+
+    /// The value of a name; the last one if it is repeated.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Pairs {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
+        Self::of(&parts.uri)
+    }
+}
+
+/// The one segment of the path that varies, decoded; empty where it is no text.
+#[derive(Debug, Clone)]
+pub struct Segment(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        Ok(Self(Path::from_request_parts(parts, state).await.map(|Path(text)| text).unwrap_or_default()))
+    }
+}
+
+/// The bytes of the body, within the limit.
+#[derive(Debug, Clone)]
+pub struct Raw(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Raw {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
+        if request.body().is_end_stream() {
+            return Ok(Self(Bytes::new()));
+        }
+        Bytes::from_request(request, state).await.map(Self).map_err(|rejection| match rejection.into_response().status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Error::TooLarge,
+            _ => Error::BadRequest,
+        })
+    }
+}
+
+/// The body as a JSON object; whatever else it validly is counts as an empty one, as in the older service.
+#[derive(Debug, Clone)]
+pub struct Object(pub Map<String, Value>);
+
+impl<S: Send + Sync> FromRequest<S> for Object {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
+        let said_json = says_json(request.headers());
+        let Raw(bytes) = Raw::from_request(request, state).await?;
+        object(&bytes, said_json).map(Self)
+    }
+}
+
+/// Bodies that claim to be JSON, or begin like it, must be JSON; others pass as empty objects.
+fn object(bytes: &[u8], said_json: bool) -> Result<Map<String, Value>, Error> {
+    let text = bytes.trim_ascii();
+    if text.is_empty() || !(said_json || matches!(text[0], b'{' | b'[')) {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(text) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Ok(Map::new()),
+        Err(_) => Err(Error::BadRequest),
+    }
+}
+
+fn says_json(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|kind| {
+        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        kind == "application/json" || kind.ends_with("+json")
+    })
+}
+
+/// A positive number written in digits only, leading zeros allowed; beyond what fits it is the largest there is.
+#[must_use]
+pub fn positive(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = digits.then(|| text.parse().unwrap_or(u64::MAX))?;
+    (number > 0).then_some(number)
+}
+
+/// A positive number as a JSON integer or as digits in a string.
+#[must_use]
+pub fn positive_json(value: &Value) -> Option<u64> {
+    match value {
+        Value::String(text) => positive(text),
+        Value::Number(number) => number.as_u64().filter(|number| *number > 0),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_digits_and_never_overflow() {
+        assert_eq!(positive("000123"), Some(123));
+        assert_eq!(positive("99999999999999999999999"), Some(u64::MAX));
+        for text in ["", "0", "-1", "+1", "12x", " 1", "1.0", "٣", "abc"] {
+            assert_eq!(positive(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_broken_json_is_refused() {
+        assert_eq!(object(b"", true), Ok(Map::new()));
+        assert_eq!(object(b"a=1&b=2", false), Ok(Map::new()));
+        assert_eq!(object(b" [1]", false), Ok(Map::new()));
+        assert_eq!(object(b"{\"a\":1}", false).map(|map| map.len()), Ok(1));
+        assert_eq!(object(b"{\"a\":", false), Err(Error::BadRequest));
+        assert_eq!(object(b"nonsense", true), Err(Error::BadRequest));
+    }
+
+    #[test]
+    fn pairs_are_decoded_and_the_last_wins() {
+        let pairs = Pairs::of(&Uri::from_static("/x?a=1&b=%20x+y&a=2&c")).unwrap();
+        assert_eq!((pairs.get("a"), pairs.get("b"), pairs.get("c"), pairs.get("d")), (Some("2"), Some(" x y"), Some(""), None));
+    }
+}

@@ -1,0 +1,134 @@
+//! The framing of server-sent events: blocks of lines, cut into pieces small enough that a client that does not read costs little.
+//!
+//! Must not know: what the events mean.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::domain::id::EventId;
+
+/// A piece of a body ends at so many bytes. The HTTP library holds up to 16 pieces for a connection that does not drain: 32 KiB.
+pub const PIECE_BYTES: usize = 2048;
+
+/// Pieces waiting to be taken by one connection, first in first out.
+#[derive(Debug, Default)]
+pub struct Out(VecDeque<Bytes>);
+
+impl Out {
+    /// The next piece.
+    pub fn pop(&mut self) -> Option<Bytes> {
+        self.0.pop_front()
+    }
+
+    /// Whether everything was taken.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A piece as it is.
+    pub fn piece(&mut self, piece: Bytes) {
+        self.0.push_back(piece);
+    }
+
+    /// How long a client shall wait before it connects again, milliseconds.
+    pub fn retry(&mut self, wait_ms: u64) {
+        self.line(format!("retry: {wait_ms}\n\n"));
+    }
+
+    /// A comment that carries an id: stored by the client, seen by nobody.
+    pub fn comment(&mut self, text: &str, id: &EventId) {
+        self.line(format!(": {text}\nid: {id}\n\n"));
+    }
+
+    /// An event of one JSON text; unnamed ones reach `onmessage`.
+    pub fn event(&mut self, name: Option<&str>, id: Option<&EventId>, data: Bytes) {
+        self.open(name, id);
+        self.data(&data);
+        self.close();
+    }
+
+    /// Begins an event whose JSON text comes in parts.
+    pub fn open(&mut self, name: Option<&str>, id: Option<&EventId>) {
+        let name = name.map(|name| format!("event: {name}\n")).unwrap_or_default();
+        let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
+        self.line(format!("{name}{id}data: "));
+    }
+
+    /// Ends it.
+    pub fn close(&mut self) {
+        self.0.push_back(Bytes::from_static(b"\n\n"));
+    }
+
+    fn line(&mut self, text: String) {
+        self.0.push_back(Bytes::from(text));
+    }
+
+    /// A part of an event's text. Compact JSON has no line breaks. Should one come all the same, the text goes on in a further `data:` line.
+    pub fn data(&mut self, text: &Bytes) {
+        let mut begun = 0;
+        for (at, _) in text.iter().enumerate().filter(|(_, byte)| matches!(byte, b'\n' | b'\r')) {
+            self.pieces(&text.slice(begun..at));
+            self.0.push_back(Bytes::from_static(b"\ndata: "));
+            begun = at + 1;
+        }
+        self.pieces(&text.slice(begun..));
+    }
+
+    fn pieces(&mut self, text: &Bytes) {
+        for begun in (0..text.len()).step_by(PIECE_BYTES) {
+            self.0.push_back(text.slice(begun..text.len().min(begun + PIECE_BYTES)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::{Epoch, Place, Seq};
+
+    fn text(mut out: Out) -> String {
+        let mut all = Vec::new();
+        while let Some(piece) = out.pop() {
+            assert!(!piece.is_empty() && piece.len() <= PIECE_BYTES);
+            all.extend_from_slice(&piece);
+        }
+        String::from_utf8(all).unwrap()
+    }
+
+    fn id() -> EventId {
+        EventId { epoch: Epoch(10), place: Place::Live(Seq(3)) }
+    }
+
+    #[test]
+    fn blocks_are_framed() {
+        let mut out = Out::default();
+        out.retry(2000);
+        out.comment("ping", &id());
+        out.event(None, Some(&id()), Bytes::from_static(b"{}"));
+        out.event(Some("heartbeat"), None, Bytes::from_static(b"{\"a\":1}"));
+        let id = "000000000000000a-3";
+        let expected = format!("retry: 2000\n\n: ping\nid: {id}\n\nid: {id}\ndata: {{}}\n\nevent: heartbeat\ndata: {{\"a\":1}}\n\n");
+        assert_eq!(text(out), expected);
+    }
+
+    #[test]
+    fn long_texts_come_whole_in_small_pieces() {
+        let long: Bytes = std::iter::repeat_n(*b"0123456789", 1000).flatten().collect();
+        let mut out = Out::default();
+        out.open(None, None);
+        out.data(&Bytes::from_static(b"["));
+        out.data(&long);
+        out.data(&Bytes::from_static(b"]"));
+        out.close();
+        assert_eq!(text(out), format!("data: [{}]\n\n", std::str::from_utf8(&long).unwrap()));
+    }
+
+    #[test]
+    fn a_line_break_never_ends_an_event() {
+        let mut out = Out::default();
+        out.event(None, None, Bytes::from_static(b"{\n\r\n}"));
+        assert_eq!(text(out), "data: {\ndata: \ndata: \ndata: }\n\n");
+    }
+}

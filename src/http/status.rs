@@ -1,0 +1,158 @@
+//! The numbers of `/status`, under the names of the older service, with real values.
+//!
+//! Must not know: who counts them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use crate::domain::term::Kind;
+use crate::feed::pulse::Pulse;
+use crate::http::Door;
+use crate::http::answer::{Json, unix_now};
+use crate::http::error::Error;
+use crate::http::process::Process;
+use crate::store::Stats;
+use crate::tasks;
+use crate::wire::time;
+
+/// What "never" is in seconds.
+const NEVER_SECS: i64 = 999_999;
+
+/// `GET /status`.
+pub async fn status(State(door): State<Arc<Door>>) -> Result<Json, Error> {
+    let body = tasks::blocking("status", move || body(&door)).await.map_err(Error::failed)?;
+    Ok(Json::bare(&body))
+}
+
+fn body(door: &Door) -> Value {
+    let stats = door.feed.store().stats();
+    let process = Process::now();
+    let pulse = door.feed.pulse();
+    json!({
+        "metrics": {
+            "system": system(door, &process),
+            "websocket": websocket(door),
+            "processing": processing(pulse),
+            "storage": { "killmails_count": stats.killmails, "systems_count": stats.systems },
+            "api": { "zkillboard": api(door, pulse), "esi": no_api() },
+            "sse": sse(door),
+            "parser_stats": parser(door, pulse, &stats),
+        },
+        "summary": summary(door, pulse, &stats, &process),
+        "timestamp": time::iso_micros_now(),
+    })
+}
+
+fn get(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, Into::into)
+}
+
+fn system(door: &Door, process: &Process) -> Value {
+    json!({
+        "memory": { "total": process.memory_bytes, "processes": process.memory_bytes, "atom": 0, "binary": 0 },
+        "processes": { "count": process.threads, "limit": 0 },
+        "ports": { "count": process.files, "limit": 0 },
+        "schedulers": cores(),
+        "run_queue": 0,
+        "ets_tables": 0,
+        "uptime_seconds": door.uptime_secs(),
+    })
+}
+
+/// The channel door does not exist yet: its numbers are true zeros.
+fn websocket(door: &Door) -> Value {
+    let started = time::iso_micros(door.started_at() * 1000);
+    json!({
+        "kills_sent": { "realtime": 0, "preload": 0, "total": 0 },
+        "connections": { "active": 0, "total_connected": 0, "total_disconnected": 0 },
+        "subscriptions": { "active": 0, "total_added": 0, "total_removed": 0, "total_systems": 0, "total_characters": 0 },
+        "rates": { "kills_per_minute": 0.0, "connections_per_minute": 0.0, "average_systems_per_subscription": 0.0 },
+        "uptime_seconds": door.uptime_secs(),
+        "started_at": started,
+        "last_reset": started,
+        "timestamp": time::iso_micros_now(),
+    })
+}
+
+fn processing(pulse: &Pulse) -> Value {
+    let ago = match pulse.last_killmail_ms.load(Ordering::Relaxed) {
+        0 => NEVER_SECS,
+        at_ms => unix_now() - at_ms / 1000,
+    };
+    let received = get(&pulse.received);
+    json!({
+        "redisq_received": received,
+        "redisq_last_killmail_ago_seconds": ago,
+        "killmails_received": received,
+        "last_killmail_ago_seconds": ago,
+        "processing_lag_seconds": lag_secs(pulse),
+    })
+}
+
+/// How old the killmail that came last was when it came, seconds.
+fn lag_secs(pulse: &Pulse) -> i64 {
+    match pulse.last_killmail_time.load(Ordering::Relaxed) {
+        0 => 0,
+        time => (pulse.last_killmail_ms.load(Ordering::Relaxed) / 1000 - time).max(0),
+    }
+}
+
+fn api(door: &Door, pulse: &Pulse) -> Value {
+    let requests = get(&pulse.requests);
+    json!({
+        "total_requests": requests,
+        "requests_per_minute": door.request_rate.per_minute(requests),
+        "error_count": get(&pulse.errors),
+        "avg_duration_ms": get(&pulse.request_ms).checked_div(requests).unwrap_or(0),
+    })
+}
+
+fn no_api() -> Value {
+    json!({ "total_requests": 0, "requests_per_minute": 0, "error_count": 0, "avg_duration_ms": 0 })
+}
+
+fn sse(door: &Door) -> Value {
+    let (basic, enhanced, opened, refused) = door.slots.counts();
+    json!({
+        "events_sent_total": get(&door.events),
+        "connections_active": basic + enhanced,
+        "basic_active": basic,
+        "enhanced_active": enhanced,
+        "opened_total": opened,
+        "refused_total": refused,
+    })
+}
+
+fn parser(door: &Door, pulse: &Pulse, stats: &Stats) -> Value {
+    let (skipped, failed) = (get(&pulse.skipped), get(&pulse.refused));
+    json!({
+        "stored": stats.killmails,
+        "skipped": skipped,
+        "failed": failed,
+        "total_processed": get(&pulse.received) + skipped + failed,
+        "last_reset": time::iso_micros(door.started_at() * 1000),
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "hours with two digits")]
+fn summary(door: &Door, pulse: &Pulse, stats: &Stats, process: &Process) -> Value {
+    let lines = door.feed.registry().lines();
+    json!({
+        "api_requests_per_minute": door.request_rate.per_minute(get(&pulse.requests)),
+        "active_subscriptions": lines.len(),
+        "killmails_stored": stats.killmails,
+        "cache_hit_rate": door.hit_rate(),
+        "memory_usage_mb": process.memory_mb(),
+        "uptime_hours": (door.uptime_secs() as f64 / 36.0).round() / 100.0,
+        "processing_lag_seconds": lag_secs(pulse),
+        "active_preload_tasks": 0,
+        "systems_watched": lines.iter().filter_map(|line| line.subscription.filter.ids(Kind::System)).map(|ids| ids.as_slice().len()).sum::<usize>(),
+    })
+}

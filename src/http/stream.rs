@@ -1,0 +1,210 @@
+//! The two streams: what a reader hands over becomes server-sent events. Nothing is queued for a client: the body asks the reader
+//! for its next event when the last one was taken.
+//!
+//! Must not know: which killmails a reader hands over.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::response::{IntoResponse, Response};
+use tokio::time::{Instant, timeout_at};
+
+use crate::domain::verdict::Fault;
+use crate::feed::event::Event;
+use crate::feed::reader::Reader;
+use crate::feed::start::Start;
+use crate::http::Door;
+use crate::http::address;
+use crate::http::answer::{json_of, unix_now};
+use crate::http::batch::Sending;
+use crate::http::error::Error;
+use crate::http::pour::{Next, Pour};
+use crate::http::request::{Object, Pairs};
+use crate::http::slots::{Kind, Slot};
+use crate::http::sse::Out;
+use crate::wire::event;
+use crate::wire::query::{self, Asked};
+
+/// `GET|POST /api/v1/kills/stream` and `/sse`.
+pub async fn basic(State(door): State<Arc<Door>>, request: Request) -> Result<Response, Error> {
+    open(door, Kind::Basic, request).await
+}
+
+/// `GET|POST /api/v1/kills/stream/enhanced`.
+pub async fn enhanced(State(door): State<Arc<Door>>, request: Request) -> Result<Response, Error> {
+    open(door, Kind::Enhanced, request).await
+}
+
+async fn open(door: Arc<Door>, kind: Kind, request: Request) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    let asked = asked(Request::from_parts(parts.clone(), body)).await?;
+    if parts.method == Method::HEAD {
+        return Ok(answer(kind, Body::empty()));
+    }
+    let slot = door.slots.take(&door.config.sse, kind, address::of(&parts, &door.config.trusted_proxies))?;
+    let start = Start { preload_since: preload_since(asked.preload_days), last_event_id: last_event_id(&parts.headers, &asked) };
+    let reader = door.feed.open(asked.subscription.clone(), start).await.map_err(Error::stream)?;
+    let mut first = Out::default();
+    first.retry(door.config.sse.retry_ms);
+    let talk = Talk::new(door, kind, reader, asked, slot);
+    Ok(answer(kind, Body::from_stream(Pour::new(first, talk, Talk::step))))
+}
+
+async fn asked(request: Request) -> Result<Asked, Error> {
+    let asked = if request.method() == Method::POST {
+        let Object(object) = Object::from_request(request, &()).await?;
+        query::stream_object(&object)
+    } else {
+        query::stream_pairs(&Pairs::of(request.uri())?.0)
+    };
+    asked.map_err(Error::stream_parameter)
+}
+
+/// The header is what a browser sends by itself when it comes back; it knows better than the address it was first given.
+fn last_event_id(headers: &HeaderMap, asked: &Asked) -> Option<String> {
+    let header = headers.get("last-event-id").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    header.filter(|id| !id.is_empty()).or_else(|| asked.last_event_id.clone())
+}
+
+fn preload_since(days: u32) -> Option<i64> {
+    (days > 0).then(|| unix_now() - i64::from(days) * 86_400)
+}
+
+fn answer(kind: Kind, body: Body) -> Response {
+    let media = match kind {
+        Kind::Basic => "text/event-stream; charset=utf-8",
+        Kind::Enhanced => "text/event-stream",
+    };
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+/// One connection: the reader, and what it was told so far.
+struct Talk {
+    door: Arc<Door>,
+    kind: Kind,
+    reader: Reader,
+    asked: Asked,
+    /// When it is time for a ping or a heartbeat.
+    due: Instant,
+    /// Whether a killmail was sent since the last heartbeat.
+    sent: bool,
+    /// When each fault word was told last.
+    faults: Vec<(Fault, Instant)>,
+    /// The batch now on its way.
+    sending: Option<Sending>,
+    _slot: Slot,
+}
+
+impl Talk {
+    fn new(door: Arc<Door>, kind: Kind, reader: Reader, asked: Asked, slot: Slot) -> Self {
+        let mut talk = Self { door, kind, reader, asked, due: Instant::now(), sent: false, faults: Vec::new(), sending: None, _slot: slot };
+        talk.wind();
+        talk
+    }
+
+    fn wind(&mut self) {
+        let sse = &self.door.config.sse;
+        let wait_ms = if self.kind == Kind::Basic { sse.ping_ms } else { sse.heartbeat_ms };
+        self.due = Instant::now() + Duration::from_millis(wait_ms.max(1));
+    }
+
+    /// The basic stream's wait begins anew with every block, the heartbeat of the enhanced one does not.
+    fn wind_basic(&mut self) {
+        if self.kind == Kind::Basic {
+            self.wind();
+        }
+    }
+
+    /// Waits until there is something to say; `None` when there is nothing ever again.
+    async fn step(mut self) -> Next<Self> {
+        let mut out = Out::default();
+        while out.is_empty() {
+            if let Some(sending) = &mut self.sending {
+                if !sending.fill(self.door.feed.store(), &mut out).await.map_err(io::Error::other)? {
+                    self.sending = None;
+                }
+                self.wind_basic();
+                continue;
+            }
+            if self.kind == Kind::Enhanced && Instant::now() >= self.due {
+                self.beat(&mut out);
+                continue;
+            }
+            match timeout_at(self.due, self.reader.next()).await {
+                Ok(Some(event)) => self.tell(event, &mut out),
+                Ok(None) => return Ok(None),
+                Err(_) => self.beat(&mut out),
+            }
+        }
+        Ok(Some((self, out)))
+    }
+
+    fn beat(&mut self, out: &mut Out) {
+        let id = self.reader.id();
+        match self.kind {
+            Kind::Basic => out.comment("ping", &id),
+            // Three heartbeats without data make a client believe that history has ended.
+            Kind::Enhanced if self.reader.in_preload() && !self.sent => {}
+            Kind::Enhanced => out.event(Some("heartbeat"), Some(&id), event::heartbeat(self.reader.in_preload())),
+        }
+        self.sent = false;
+        self.wind();
+    }
+
+    fn tell(&mut self, event: Event, out: &mut Out) {
+        let basic = self.kind == Kind::Basic;
+        match event {
+            Event::Opened { id } if basic => out.comment("connected", &id),
+            Event::Opened { id } => {
+                out.event(Some("connected"), Some(&id), event::connected(self.reader.subscription_id(), &self.asked));
+            }
+            Event::Gap(gap) => {
+                out.event(Some("gap"), Some(&gap.resumed_at), event::gap(gap.reason.word(), &gap.requested, &gap.resumed_at))
+            }
+            Event::Batch(batch) => {
+                self.sent |= !batch.kept.is_empty();
+                let parked_bytes = self.door.config.sse.parked_bytes;
+                self.sending = Some(Sending::new(self.kind, &self.door.parking, parked_bytes, batch));
+            }
+            Event::Preloaded { id, .. } if basic => out.comment("transition", &id),
+            Event::Preloaded { total, id } => out.event(Some("transition"), Some(&id), event::transition(total)),
+            Event::Killmail { kept, id } => {
+                out.event((!basic).then_some("killmail"), Some(&id), json_of(&kept));
+                self.sent = true;
+            }
+            Event::Fault { plugin, fault, killmail_id } => self.tell_fault(&plugin, fault, killmail_id, out),
+            Event::Ended { reason, message } => out.event(Some("error"), None, event::error(reason, &message)),
+            Event::Closing if basic => out.comment("closing", &self.reader.id()),
+            Event::Closing => out.event(Some("error"), None, event::error("closing", "the server is stopping")),
+        }
+        if self.sending.is_some() || !out.is_empty() {
+            self.wind_basic();
+            self.door.events.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn tell_fault(&mut self, plugin: &str, fault: Fault, killmail_id: u32, out: &mut Out) {
+        let now = Instant::now();
+        let pause = Duration::from_millis(self.door.config.sse.fault_pause_ms);
+        let told = self.faults.iter_mut().find(|(word, _)| *word == fault);
+        if self.kind == Kind::Basic || told.as_ref().is_some_and(|(_, at)| now < *at + pause) {
+            return;
+        }
+        match told {
+            Some((_, at)) => *at = now,
+            None => self.faults.push((fault, now)),
+        }
+        out.event(Some("error"), None, event::plugin_fault(plugin, fault, killmail_id));
+    }
+}
