@@ -121,6 +121,17 @@ impl Reader {
         EventId { epoch: self.epoch, place }
     }
 
+    /// Changes which killmails are wanted, from the place of the last event handed over on. A preload under way ends as planned.
+    pub fn refilter(&mut self, filter: Filter) {
+        if matches!(self.phase, Phase::Live) {
+            // What was read ahead was chosen by the old filter.
+            self.passed = self.id().place.head();
+            self.pending.retain(|event| !matches!(event, Event::Killmail { .. } | Event::Fault { .. }));
+        }
+        self.subscription = Arc::new(Subscription { filter, ..Subscription::clone(&self.subscription) });
+        self.tied.retie(bell_terms(&self.subscription.filter, self.judge.as_ref()));
+    }
+
     /// Whether the preload is still going on.
     #[must_use]
     pub const fn in_preload(&self) -> bool {
