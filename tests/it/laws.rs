@@ -2,6 +2,8 @@
 //!
 //! Must not know: how anything keeps its law.
 
+mod client;
+mod once;
 mod prefix;
 
 use std::collections::BTreeMap;

@@ -46,7 +46,7 @@ impl Plan {
 
     /// One in some is old news when it comes.
     pub fn is_late(n: u64) -> bool {
-        n % 7 == 0
+        n.is_multiple_of(7)
     }
 
     pub fn killmail(n: u64) -> Killmail {

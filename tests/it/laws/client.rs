@@ -1,0 +1,147 @@
+//! One client of a reader: what it got, and what it must have got.
+//!
+//! Must not know: what happens beside it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use killstream::domain::entry::{Origin, SharedEntry};
+use killstream::domain::filter::Filter;
+use killstream::domain::id::{Place, Seq};
+use killstream::domain::subscription::Subscription;
+use killstream::feed::Feed;
+use killstream::feed::event::{Event, Kept};
+use killstream::feed::reader::{Reader, preload_id};
+use killstream::feed::start::Start;
+use tokio::time::timeout;
+
+use crate::laws::once::STEPS;
+use crate::support::PATIENCE;
+
+/// One client.
+pub struct Client {
+    pub reader: Reader,
+    subscription: Subscription,
+    start: Start,
+    /// The head when it first opened.
+    pub opened: Seq,
+    /// From which place on which filter held, ascending.
+    pub filters: Vec<(Seq, Filter)>,
+    pub got: Vec<Kept>,
+    /// The id of the last event it saw.
+    last_id: String,
+    /// Killmails of the last event, if that was a batch, and the head of its preload.
+    last_batch: Option<(Vec<Kept>, Seq)>,
+}
+
+impl Client {
+    pub async fn open(feed: &Arc<Feed>, subscription: Subscription, start: Start) -> Self {
+        let reader = feed.open(subscription.clone(), start.clone()).await.unwrap();
+        let opened = reader.id().place.head();
+        let last_id = reader.id().to_string();
+        let filters = vec![(opened, subscription.filter.clone())];
+        Self { reader, subscription, start, opened, filters, got: Vec::new(), last_id, last_batch: None }
+    }
+
+    /// Takes the next event if there is one soon.
+    pub async fn take(&mut self) -> bool {
+        let Ok(event) = timeout(Duration::from_millis(3), self.reader.next()).await else { return false };
+        self.saw(event.expect("the reader ended"));
+        true
+    }
+
+    pub fn saw(&mut self, event: Event) {
+        self.last_batch = None;
+        match event {
+            Event::Opened { id } => self.last_id = id.to_string(),
+            Event::Killmail { kept, id } => {
+                self.got.push(kept);
+                self.last_id = id.to_string();
+            }
+            Event::Batch(batch) => {
+                self.got.extend(batch.kept.iter().cloned());
+                self.last_id = batch.id.to_string();
+                self.last_batch = Some((batch.kept, batch.head));
+            }
+            Event::Preloaded { id, .. } => self.last_id = id.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Everything there is.
+    pub async fn drain(&mut self, feed: &Feed) {
+        let all = async {
+            while self.reader.in_preload() || self.reader.id().place != Place::Live(feed.head()) {
+                self.take().await;
+            }
+            while self.take().await {}
+        };
+        timeout(PATIENCE, all).await.expect("the reader never catches up");
+    }
+
+    /// The client went away after it had seen `seen` killmails of the last batch, and connects again.
+    pub async fn resume(&mut self, feed: &Arc<Feed>, seen: usize, ping: bool) {
+        let in_preload = self.reader.in_preload();
+        if ping {
+            self.last_id = self.reader.id().to_string();
+        } else if let Some((batch, head)) = self.last_batch.take()
+            && (1..batch.len()).contains(&seen)
+        {
+            // A door that sends killmails one by one gives each its id.
+            self.got.truncate(self.got.len() - (batch.len() - seen));
+            self.last_id = preload_id(feed.epoch(), head, &batch[seen - 1]).to_string();
+            STEPS.count("cut within a batch");
+        }
+        self.last_batch = None;
+        STEPS.count("stop");
+        STEPS.count(if in_preload { "resume in a preload" } else { "resume" });
+        let start = Start { last_event_id: Some(self.last_id.clone()), ..self.start.clone() };
+        self.reader = feed.open(self.subscription.clone(), start).await.unwrap();
+        self.holds_from(self.reader.id().place.head());
+    }
+
+    /// Wants the ids of another filter, too; not while a preload goes on, which ends as it was planned.
+    pub fn grow(&mut self, more: &Filter) {
+        if self.reader.in_preload() || matches!(self.reader.id().place, Place::Preload { .. }) {
+            return;
+        }
+        let filter = &mut self.subscription.filter;
+        for dimension in &more.dimensions {
+            let mut ids = filter.ids(dimension.kind).map(|ids| ids.as_slice().to_vec()).unwrap_or_default();
+            ids.extend_from_slice(dimension.ids.as_slice());
+            filter.set_ids(dimension.kind, ids);
+        }
+        STEPS.count("growth");
+        self.reader.refilter(self.subscription.filter.clone());
+        self.last_batch = None;
+        self.holds_from(self.reader.id().place.head());
+    }
+
+    /// The present filter holds behind this place.
+    fn holds_from(&mut self, place: Seq) {
+        self.filters.retain(|(from, _)| *from < place || *from == self.opened);
+        self.filters.push((place, self.subscription.filter.clone()));
+    }
+
+    /// What this client must have got, in this order, given the whole log.
+    pub fn expected(&self, log: &[SharedEntry]) -> Vec<u32> {
+        let first = &self.filters[0].1;
+        let mut expected = Vec::new();
+        if let Some(since) = self.start.preload_since.filter(|_| first.has_ids()) {
+            let within = |e: &&SharedEntry| e.seq <= self.opened && e.facts.time >= since && first.accepts(&e.facts);
+            expected.extend(log.iter().filter(within).map(|e| e.facts.killmail_id));
+            expected.sort_unstable();
+            STEPS.add("preloaded", expected.len() as u64);
+        }
+        let before = expected.len();
+        for entry in log.iter().filter(|e| e.seq > self.opened) {
+            let (_, filter) = self.filters.iter().rev().find(|(from, _)| *from < entry.seq).unwrap();
+            let fresh = self.subscription.max_age_secs == 0 || entry.age_secs <= self.subscription.max_age_secs;
+            if entry.origin == Origin::Live && fresh && filter.accepts(&entry.facts) {
+                expected.push(entry.facts.killmail_id);
+            }
+        }
+        STEPS.add("live", (expected.len() - before) as u64);
+        expected
+    }
+}
