@@ -3,5 +3,13 @@
 //! Must not know: who reads, over which door; how the store keeps what it is given.
 
 pub mod archive;
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod import;
 pub mod pace;
+pub mod package;
+pub mod r2z2;
+pub mod replay;
+pub mod source;
 pub mod split;

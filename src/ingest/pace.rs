@@ -8,8 +8,8 @@
 
 use std::collections::VecDeque;
 
-/// Rewritten numbers remembered at once; the feed names one per file, so this is hours of them.
-const REWRITTEN_MAX: usize = 10_000;
+/// Rewritten numbers remembered at once. Each is fetched before the next number, so there are hardly ever two; the checkpoint stays small.
+const REWRITTEN_MAX: usize = 256;
 /// Answers that do not fit (404 on a rewritten file, another number in the body) before a number is given up.
 const MISFITS_MAX: u32 = 3;
 

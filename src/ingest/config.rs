@@ -1,0 +1,193 @@
+//! What ingest may be told.
+//!
+//! Must not know: where configuration is written down.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ingest::pace::Waits;
+
+/// The host whose rules of politeness are fixed.
+pub const REAL_HOST: &str = "https://r2z2.zkillboard.com";
+
+/// Which source runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// zKillboard's feed of numbered files.
+    #[default]
+    R2z2,
+    /// Files, as if they happened now.
+    Replay,
+    /// Nothing comes live.
+    None,
+}
+
+/// What ingest may be told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Which source runs.
+    pub source: Kind,
+    /// How zKillboard and CCP can reach whoever runs this server: a mail address or a page. Without it a source on the real host stays off.
+    pub user_agent_contact: Option<String>,
+    /// The origin of R2Z2; paths are appended.
+    pub r2z2_base_url: String,
+    /// The origin of zKillboard; paths are appended.
+    pub zkb_base_url: String,
+    /// The origin of ESI; paths are appended.
+    pub esi_base_url: String,
+    /// Wait after a 404 before the same number is asked again, milliseconds; not under 6000 on the real host.
+    pub r2z2_idle_ms: u64,
+    /// Wait between two documents, milliseconds; not under 100 on the real host.
+    pub r2z2_pace_ms: u64,
+    /// A number missing for longer than this is passed over if the feed has gone on, milliseconds.
+    pub r2z2_ghost_ms: u64,
+    /// Wait after a 429 that names none, milliseconds; not under 30000 on the real host.
+    pub r2z2_limited_ms: u64,
+    /// Wait after a 403, milliseconds; doubles up to fifteen times this; not under 60000 on the real host.
+    pub r2z2_forbidden_ms: u64,
+    /// Wait after a failed request, milliseconds; doubles up to sixty times this; not under 1000 on the real host.
+    pub r2z2_failed_ms: u64,
+    /// A request ends after this, milliseconds.
+    pub timeout_ms: u64,
+    /// A longer document is a failure, bytes.
+    pub document_max_bytes: usize,
+    /// While there is too little disk space, it is looked at this often, milliseconds.
+    pub space_check_ms: u64,
+    /// Files and folders to replay.
+    pub replay: Vec<PathBuf>,
+    /// How many times faster than it happened; 0: as fast as it goes.
+    pub replay_speed: f64,
+    /// Whether one constant is added to all times so that the first killmail happens now.
+    pub replay_rebase: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let waits = Waits::default();
+        Self {
+            source: Kind::default(),
+            user_agent_contact: None,
+            r2z2_base_url: REAL_HOST.to_owned(),
+            zkb_base_url: "https://zkillboard.com".to_owned(),
+            esi_base_url: "https://esi.evetech.net".to_owned(),
+            r2z2_idle_ms: waits.idle_ms,
+            r2z2_pace_ms: waits.pace_ms,
+            r2z2_ghost_ms: waits.ghost_ms,
+            r2z2_limited_ms: waits.limited_ms,
+            r2z2_forbidden_ms: waits.forbidden_ms,
+            r2z2_failed_ms: waits.failed_ms,
+            timeout_ms: 30_000,
+            document_max_bytes: 32 << 20,
+            space_check_ms: 5_000,
+            replay: vec![],
+            replay_speed: 1.0,
+            replay_rebase: false,
+        }
+    }
+}
+
+impl Config {
+    /// Whether the feed asked is zKillboard's own.
+    #[must_use]
+    pub fn is_real_host(&self) -> bool {
+        let host = self.r2z2_base_url.split("://").last().unwrap_or_default();
+        let host = host.split(['/', ':']).next().unwrap_or_default().to_ascii_lowercase();
+        host == "zkillboard.com" || host.ends_with(".zkillboard.com")
+    }
+
+    /// The waits of the follower.
+    #[must_use]
+    pub fn waits(&self) -> Waits {
+        Waits {
+            idle_ms: self.r2z2_idle_ms,
+            pace_ms: self.r2z2_pace_ms,
+            ghost_ms: self.r2z2_ghost_ms,
+            limited_ms: self.r2z2_limited_ms,
+            forbidden_ms: self.r2z2_forbidden_ms,
+            forbidden_max_ms: self.r2z2_forbidden_ms.saturating_mul(15),
+            failed_ms: self.r2z2_failed_ms,
+            failed_max_ms: self.r2z2_failed_ms.saturating_mul(60),
+        }
+    }
+
+    /// Takes the trailing `/` off origins.
+    pub fn tidy(&mut self) {
+        for origin in [&mut self.r2z2_base_url, &mut self.zkb_base_url, &mut self.esi_base_url] {
+            origin.truncate(origin.trim_end_matches('/').len());
+        }
+        self.user_agent_contact = self.user_agent_contact.take().filter(|contact| !contact.trim().is_empty());
+    }
+
+    /// Everything that cannot be as it is.
+    #[must_use]
+    pub fn mistakes(&self) -> Vec<String> {
+        let mut mistakes = vec![];
+        let origins = [("r2z2_base_url", &self.r2z2_base_url), ("zkb_base_url", &self.zkb_base_url), ("esi_base_url", &self.esi_base_url)];
+        for (name, origin) in origins {
+            if !origin.starts_with("http://") && !origin.starts_with("https://") {
+                mistakes.push(format!("ingest.{name}: `{origin}` is no http:// or https:// origin"));
+            }
+        }
+        if self.is_real_host() {
+            let least = Waits::default();
+            let waits = [
+                ("r2z2_idle_ms", self.r2z2_idle_ms, least.idle_ms),
+                ("r2z2_pace_ms", self.r2z2_pace_ms, least.pace_ms),
+                ("r2z2_limited_ms", self.r2z2_limited_ms, least.limited_ms),
+                ("r2z2_forbidden_ms", self.r2z2_forbidden_ms, least.forbidden_ms),
+                ("r2z2_failed_ms", self.r2z2_failed_ms, least.failed_ms),
+            ];
+            for (name, ms, least) in waits.into_iter().filter(|(_, ms, least)| ms < least) {
+                mistakes.push(format!("ingest.{name}: {ms} is under {least}, the least {} may be asked with", self.r2z2_base_url));
+            }
+        }
+        if !(self.replay_speed.is_finite() && self.replay_speed >= 0.0) {
+            mistakes.push(format!("ingest.replay_speed: {} is no speed; 1 is real time, 0 is as fast as it goes", self.replay_speed));
+        }
+        if self.source == Kind::Replay && self.replay.is_empty() {
+            mistakes.push("ingest.replay: the source is replay, but no file or folder is named".to_owned());
+        }
+        let contact = self.user_agent_contact.as_deref().unwrap_or_default();
+        if contact.chars().any(|c| !(' '..='~').contains(&c)) {
+            mistakes.push("ingest.user_agent_contact: may hold printable ASCII only, it is sent in a header".to_owned());
+        }
+        mistakes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_no_mistake() {
+        assert_eq!(Config::default().mistakes(), [""; 0]);
+        assert!(Config::default().is_real_host());
+    }
+
+    #[test]
+    fn impatience_is_refused_for_the_real_host_only() {
+        let mut config = Config { r2z2_idle_ms: 600, r2z2_pace_ms: 10, ..Config::default() };
+        let mistakes = config.mistakes();
+        assert_eq!(mistakes.len(), 2);
+        assert!(mistakes[0].contains("r2z2_idle_ms: 600 is under 6000"), "{mistakes:?}");
+        for host in ["http://127.0.0.1:9", "https://zkillboard.com.example.org"] {
+            config.r2z2_base_url = host.to_owned();
+            assert_eq!(config.mistakes(), [""; 0]);
+        }
+        for host in ["https://R2Z2.zkillboard.com:443", "http://r2z2.zkillboard.com/x"] {
+            config.r2z2_base_url = host.to_owned();
+            assert_eq!(config.mistakes().len(), 2, "{host}");
+        }
+    }
+
+    #[test]
+    fn trailing_slashes_of_origins_go() {
+        let mut config = Config { r2z2_base_url: "http://h//".to_owned(), user_agent_contact: Some(" ".to_owned()), ..Config::default() };
+        config.tidy();
+        assert_eq!((config.r2z2_base_url.as_str(), config.user_agent_contact), ("http://h", None));
+    }
+}

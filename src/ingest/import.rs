@@ -1,0 +1,193 @@
+//! Fills the log from files: reads ahead on a thread of its own, hands over batches, adds up what became of them.
+//!
+//! Must not know: whether a batch goes into a store here or over HTTP to a server.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::entry::Origin;
+use crate::ingest::archive::{self, Stop};
+use crate::ingest::clock;
+use crate::ingest::package::{self, Rule};
+use crate::store::{AgeRule, Appended, Store, ZkbRule, error};
+use crate::tasks;
+
+/// Documents in one batch: large enough that one sync to disk serves many, small enough that readers are not held up.
+pub const BATCH_DOCUMENTS: usize = 500;
+/// Bytes of documents in one batch.
+pub const BATCH_BYTES: usize = 4 << 20;
+const BATCHES_AHEAD: usize = 2;
+const NAME: &str = "import";
+
+/// What became of the documents.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// Killmails we did not have.
+    pub new: u64,
+    /// Killmails we had that learned something.
+    pub revised: u64,
+    /// Killmails we had.
+    pub known: u64,
+    /// Killmails we have with another body; not stored.
+    pub conflict: u64,
+    /// Documents that are no killmail, by reason.
+    pub refused: BTreeMap<String, u64>,
+}
+
+impl Report {
+    /// Adds another one to it.
+    pub fn add(&mut self, other: Self) {
+        self.new += other.new;
+        self.revised += other.revised;
+        self.known += other.known;
+        self.conflict += other.conflict;
+        for (reason, count) in other.refused {
+            *self.refused.entry(reason).or_default() += count;
+        }
+    }
+
+    /// All documents seen.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.new + self.revised + self.known + self.conflict + self.refused.values().sum::<u64>()
+    }
+}
+
+/// An import that did not get to its end. What was reported before is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum Error<E: std::error::Error + 'static> {
+    /// A file could not be read.
+    #[error(transparent)]
+    Files(#[from] archive::Error),
+    /// No thread could be started.
+    #[error("cannot start the reader of the import: {0}")]
+    Thread(#[from] std::io::Error),
+    /// A batch was not taken.
+    #[error(transparent)]
+    Sink(E),
+}
+
+/// Documents on their way, as they stand in the files.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The documents.
+    pub documents: Vec<Vec<u8>>,
+    /// Bytes of the files on disk read up to here, since the last batch.
+    pub read_bytes: u64,
+    bytes: usize,
+}
+
+/// Reads all files and hands batch after batch to `sink`.
+///
+/// # Errors
+/// A file cannot be read (what came before it was handed over), or `sink` failed.
+pub fn run<E: std::error::Error>(files: Vec<PathBuf>, mut sink: impl FnMut(Batch) -> Result<Report, E>) -> Result<Report, Error<E>> {
+    let (sender, batches): (SyncSender<Batch>, Receiver<Batch>) = sync_channel(BATCHES_AHEAD);
+    let reader = tasks::thread("import", move || read(&files, &sender))?;
+    let mut report = Report::default();
+    for batch in batches {
+        report.add(sink(batch).map_err(Error::Sink)?);
+    }
+    match reader.join() {
+        Ok(Ok(())) => Ok(report),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(std::io::Error::other("it panicked").into()),
+    }
+}
+
+fn read(files: &[PathBuf], sender: &SyncSender<Batch>) -> Result<(), archive::Error> {
+    let read_bytes = std::cell::Cell::new(0);
+    let mut batch = Batch::default();
+    let send = |batch: &mut Batch| {
+        let mut full = std::mem::take(batch);
+        full.read_bytes = read_bytes.take();
+        sender.send(full).map_err(|_| ())
+    };
+    for file in files {
+        let answer = archive::documents(file, &|bytes| read_bytes.set(read_bytes.get() + bytes), &mut |document| {
+            batch.bytes += document.bytes.len();
+            batch.documents.push(document.bytes.to_vec());
+            if batch.documents.len() >= BATCH_DOCUMENTS || batch.bytes >= BATCH_BYTES { send(&mut batch) } else { Ok(()) }
+        });
+        match answer {
+            Ok(()) => {}
+            Err(Stop::Taker(())) => return Ok(()),
+            Err(Stop::Unreadable(error)) => {
+                let _ = send(&mut batch);
+                return Err(error);
+            }
+        }
+    }
+    let _ = send(&mut batch);
+    Ok(())
+}
+
+/// Takes a batch straight into a store. With `prefer_incoming` newer zkb values replace stored ones.
+///
+/// # Errors
+/// The store failed; nothing of the batch is kept then, or all of a first part.
+pub fn into_store(store: &Store, batch: &[Vec<u8>], prefer_incoming: bool) -> Result<Report, error::Error> {
+    let zkb = if prefer_incoming { ZkbRule::IfNewer } else { ZkbRule::Keep };
+    let rule = Rule { origin: Origin::Backfill, age: AgeRule::ByUpload, zkb };
+    let now_ms = clock::now_ms();
+    let mut report = Report::default();
+    let mut killmails = Vec::with_capacity(batch.len());
+    for document in batch {
+        match package::take(document, rule, NAME, now_ms) {
+            Ok(incoming) => killmails.push(incoming),
+            Err(refused) => {
+                *report.refused.entry(refused.reason.clone()).or_default() += 1;
+                store.refuse(&refused)?;
+            }
+        }
+    }
+    for appended in store.append(killmails, None)? {
+        match appended {
+            Appended::New(_) => report.new += 1,
+            Appended::Revised(_) => report.revised += 1,
+            Appended::Known(_) => report.known += 1,
+            Appended::Conflict(_) => report.conflict += 1,
+        }
+    }
+    Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn files_come_in_batches_and_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let lines: String = (0..1_200).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+        fs::write(folder.path().join("a.ndjson"), &lines).unwrap();
+        fs::write(folder.path().join("b.json"), "{\"n\":1200}").unwrap();
+        let (mut sizes, mut documents, mut bytes) = (vec![], vec![], 0);
+        let files = archive::files(&[folder.path().to_owned()]).unwrap();
+        let report = run::<Infallible>(files, |batch| {
+            sizes.push(batch.documents.len());
+            bytes += batch.read_bytes;
+            documents.extend(batch.documents);
+            Ok(Report { new: 1, ..Report::default() })
+        });
+        assert_eq!(report.unwrap().new, 3);
+        assert_eq!(sizes, [500, 500, 201]);
+        assert_eq!(documents[1_200], b"{\"n\":1200}");
+        assert_eq!(bytes, lines.len() as u64 + 10);
+    }
+
+    #[test]
+    fn a_failing_sink_ends_the_import() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a"), "{}\n".repeat(10_000)).unwrap();
+        let files = archive::files(&[folder.path().to_owned()]).unwrap();
+        let answer = run(files, |_| Err(std::fmt::Error));
+        assert!(matches!(answer, Err(Error::Sink(_))));
+    }
+}

@@ -1,0 +1,145 @@
+//! Files played as if they happened now, at any speed, with their own times or moved to the present.
+//!
+//! Must not know: who keeps the killmails; what happens to them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::domain::entry::Origin;
+use crate::ingest::archive::{self, Stop};
+use crate::ingest::clock;
+use crate::ingest::package::{self, Rule};
+use crate::ingest::source::Arrival;
+use crate::store::refused::Refused;
+use crate::store::{AgeRule, Incoming, ZkbRule};
+use crate::tasks;
+
+/// Killmails handed over at once where several are due.
+const BATCH_MAX: usize = 100;
+/// Killmails read ahead.
+const AHEAD_MAX: usize = 256;
+
+/// What lies further ahead than this never comes, whatever the clock can count.
+const FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+const NAME: &str = "replay";
+
+/// What is replayed, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Files or folders, in this order.
+    pub paths: Vec<PathBuf>,
+    /// How many times faster than it happened; 0: as fast as it goes.
+    pub speed: f64,
+    /// Whether one constant is added to all times so that the first killmail happens now.
+    pub rebase: bool,
+}
+
+/// A replay could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file is not there.
+    #[error(transparent)]
+    Files(#[from] archive::Error),
+    /// No thread could be started.
+    #[error("cannot start the reader of the replay: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// A running replay.
+#[derive(Debug)]
+pub struct Replay {
+    config: Config,
+    documents: mpsc::Receiver<Result<Incoming, Box<Refused>>>,
+    /// Taken from the channel, not yet due.
+    waiting: Option<Incoming>,
+    /// When it began, and the killmail time that was then, unix seconds.
+    begun: Option<(Instant, i64)>,
+    /// Added to every time, seconds.
+    shift_secs: i64,
+}
+
+impl Replay {
+    /// Starts reading ahead.
+    ///
+    /// # Errors
+    /// A file is not there, or no thread can be started.
+    pub fn new(config: Config) -> Result<Self, Error> {
+        let files = archive::files(&config.paths)?;
+        let (sender, documents) = mpsc::channel(AHEAD_MAX);
+        let age = if config.rebase { AgeRule::ByUpload } else { AgeRule::Zero };
+        let rule = Rule { origin: Origin::Live, age, zkb: ZkbRule::IfNewer };
+        tasks::thread("replay", move || read(&files, rule, &sender))?;
+        Ok(Self { config, documents, waiting: None, begun: None, shift_secs: 0 })
+    }
+
+    /// What is due next, when it is due; `None` at the end.
+    pub async fn next(&mut self) -> Option<Arrival> {
+        let mut arrival = Arrival::default();
+        while arrival.killmails.len() + arrival.refused.len() < BATCH_MAX {
+            let incoming = match self.waiting.take() {
+                Some(incoming) => incoming,
+                None => match self.more(arrival.killmails.is_empty() && arrival.refused.is_empty()).await {
+                    Some(Ok(incoming)) => incoming,
+                    Some(Err(refused)) => {
+                        arrival.refused.push(*refused);
+                        continue;
+                    }
+                    None => break,
+                },
+            };
+            let due = self.due(incoming.killmail.time);
+            if due > Instant::now() {
+                if !arrival.killmails.is_empty() || !arrival.refused.is_empty() {
+                    self.waiting = Some(incoming);
+                    break;
+                }
+                tokio::time::sleep_until(due).await;
+            }
+            arrival.killmails.push(self.moved(incoming));
+        }
+        (!arrival.killmails.is_empty() || !arrival.refused.is_empty()).then_some(arrival)
+    }
+
+    async fn more(&mut self, wait: bool) -> Option<Result<Incoming, Box<Refused>>> {
+        if wait { self.documents.recv().await } else { self.documents.try_recv().ok() }
+    }
+
+    /// When a killmail of this time is due; the first one sets the clock.
+    fn due(&mut self, time: i64) -> Instant {
+        let (begun, first) = *self.begun.get_or_insert_with(|| {
+            if self.config.rebase {
+                self.shift_secs = clock::now_ms() / 1_000 - time;
+            }
+            (Instant::now(), time)
+        });
+        let after_secs = (time - first).max(0) as f64 / self.config.speed;
+        let after = if self.config.speed > 0.0 { Duration::try_from_secs_f64(after_secs).unwrap_or(FAR) } else { Duration::ZERO };
+        begun + after.min(FAR)
+    }
+
+    fn moved(&self, mut incoming: Incoming) -> Incoming {
+        incoming.received_at_ms = clock::now_ms();
+        incoming.killmail.time += self.shift_secs;
+        incoming.uploaded_at = incoming.uploaded_at.map(|at| at + self.shift_secs);
+        incoming
+    }
+}
+
+fn read(files: &[PathBuf], rule: Rule, sender: &mpsc::Sender<Result<Incoming, Box<Refused>>>) {
+    for file in files {
+        let answer = archive::documents(file, &|_| {}, &mut |document| {
+            let taken = package::take(document.bytes, rule, NAME, clock::now_ms());
+            sender.blocking_send(taken).map_err(|_| ())
+        });
+        match answer {
+            Ok(()) => {}
+            // Nobody listens any more: the server stops.
+            Err(Stop::Taker(())) => return,
+            Err(Stop::Unreadable(error)) => tracing::error!("the replay passes over a file: {error}"),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The running source: brings what arrives into the one writer, and waits where the writer cannot take more.
+//!
+//! A killmail in hand is never let go: while the disk is full or fails, the same one is tried again.
+//!
+//! Must not know: how a source asks and waits.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::feed::pulse::{Doing, Pulse};
+use crate::feed::{Error, Feed};
+use crate::ingest::clock;
+use crate::ingest::r2z2::R2z2;
+use crate::ingest::replay::Replay;
+use crate::store::refused::Refused;
+use crate::store::{Appended, Checkpoint, Incoming, error};
+use crate::tasks;
+
+const RETRY_FIRST_MS: u64 = 1_000;
+const RETRY_MAX_MS: u64 = 60_000;
+
+/// Where live killmails come from.
+#[derive(Debug)]
+pub enum Source {
+    /// zKillboard's feed of numbered files.
+    R2z2(Box<R2z2>),
+    /// Files, as if they happened now.
+    Replay(Box<Replay>),
+    /// Nowhere.
+    None,
+}
+
+/// What a source brings at once, and where it stands after it.
+#[derive(Debug, Default)]
+pub struct Arrival {
+    /// Killmails.
+    pub killmails: Vec<Incoming>,
+    /// Documents that are none.
+    pub refused: Vec<Refused>,
+    /// The place of the source once all this is kept.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+impl Source {
+    /// A word for reports.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::R2z2(_) => "r2z2",
+            Self::Replay(_) => "replay",
+            Self::None => "none",
+        }
+    }
+
+    /// What arrives next; `None` when nothing more will.
+    async fn next(&mut self) -> Option<Arrival> {
+        match self {
+            Self::R2z2(r2z2) => Some(r2z2.next().await),
+            Self::Replay(replay) => replay.next().await,
+            Self::None => None,
+        }
+    }
+}
+
+/// Follows the source until it ends or `stop` says so; the killmail in hand is finished first. Looks for disk space every
+/// `space_check_ms` milliseconds while there is too little.
+pub async fn run(mut source: Source, feed: Arc<Feed>, space_check_ms: u64, mut stop: watch::Receiver<bool>) {
+    let pulse = Arc::clone(feed.pulse());
+    pulse.running.store(true, Ordering::Relaxed);
+    loop {
+        let arrival = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break,
+            arrival = source.next() => arrival,
+        };
+        let Some(arrival) = arrival else {
+            if !matches!(source, Source::None) {
+                tracing::info!("source {} is used up: nothing more comes live", source.word());
+                pulse.note(Doing::Finished, clock::now_ms());
+            }
+            break;
+        };
+        if !keep(&feed, &pulse, arrival, space_check_ms, stop.clone()).await {
+            break;
+        }
+    }
+    pulse.running.store(false, Ordering::Relaxed);
+}
+
+/// Keeps an arrival; `false` when the server stops before it could be kept.
+async fn keep(feed: &Feed, pulse: &Pulse, arrival: Arrival, space_check_ms: u64, mut stop: watch::Receiver<bool>) -> bool {
+    let Arrival { mut killmails, refused, checkpoint } = arrival;
+    refuse(feed, pulse, refused).await;
+    if killmails.is_empty() && checkpoint.is_none() {
+        return true;
+    }
+    let mut wait_ms = RETRY_FIRST_MS;
+    loop {
+        let pause_ms = match feed.publish(killmails.clone(), checkpoint.clone()).await {
+            Ok(appended) => {
+                tally(pulse, &killmails, &appended);
+                return true;
+            }
+            Err(Error::Closing) => return false,
+            Err(Error::Store(error::Error::TooLarge { killmail_id, bytes })) => {
+                tracing::error!(
+                    killmail.id = killmail_id,
+                    "killmail {killmail_id} is too large to keep ({bytes} bytes) and is passed over"
+                );
+                pulse.skipped.fetch_add(1, Ordering::Relaxed);
+                killmails.retain(|k| k.killmail.killmail_id != killmail_id);
+                0
+            }
+            Err(Error::Store(error @ error::Error::NoSpace { .. })) => {
+                if pulse.doing().0.word() != Doing::NoSpace(String::new()).word() {
+                    tracing::error!("ingest pauses: {error}");
+                }
+                pulse.note(Doing::NoSpace(error.to_string()), clock::now_ms());
+                space_check_ms
+            }
+            Err(error) => {
+                tracing::error!("the store does not take what the source brings, next try in {wait_ms} ms: {error}");
+                pulse.note(Doing::BackingOff(error.to_string()), clock::now_ms());
+                let pause_ms = wait_ms;
+                wait_ms = (wait_ms * 2).min(RETRY_MAX_MS);
+                pause_ms
+            }
+        };
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return false,
+            () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
+        }
+    }
+}
+
+/// Keeps refused documents raw; failing that costs only the evidence.
+async fn refuse(feed: &Feed, pulse: &Pulse, refused: Vec<Refused>) {
+    for document in refused {
+        pulse.refused.fetch_add(1, Ordering::Relaxed);
+        pulse.skipped.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(killmail.id = document.killmail_id, "a document of {} was refused: {}", document.source, document.reason);
+        let store = Arc::clone(feed.store());
+        let kept = tasks::blocking("refuse", move || store.refuse(&document)).await;
+        match kept {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("a refused document could not be kept: {error}"),
+            Err(error) => tracing::error!("a refused document could not be kept: {error}"),
+        }
+    }
+}
+
+fn tally(pulse: &Pulse, killmails: &[Incoming], appended: &[Appended]) {
+    if matches!(pulse.doing().0, Doing::NoSpace(_) | Doing::BackingOff(_)) {
+        tracing::info!("ingest goes on");
+    }
+    pulse.note(Doing::Following, clock::now_ms());
+    for (incoming, outcome) in killmails.iter().zip(appended) {
+        let id = incoming.killmail.killmail_id;
+        match outcome {
+            Appended::New(_) => {}
+            Appended::Revised(_) => tracing::debug!(killmail.id = id, "killmail {id} was revised"),
+            Appended::Known(_) => {
+                pulse.skipped.fetch_add(1, Ordering::Relaxed);
+            }
+            Appended::Conflict(_) => {
+                pulse.skipped.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(killmail.id = id, "killmail {id} came again with another body, which was not stored");
+            }
+        }
+        pulse.beat(incoming.killmail.time, incoming.received_at_ms);
+    }
+}
