@@ -2,12 +2,15 @@
 //!
 //! Floors, lowest first; a module uses only what stands on a lower one. `ARCHITECTURE.md` tells why.
 
+pub mod cli;
+pub mod config;
 pub mod domain;
 pub mod feed;
 pub mod http;
 pub mod ingest;
 pub mod plugin;
 pub mod sample;
+pub mod server;
 pub mod store;
 pub mod tasks;
 pub mod universe;

@@ -1,3 +1,10 @@
 //! The `killstream` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use killstream::cli;
+
+fn main() -> ExitCode {
+    cli::run(cli::Arguments::parse())
+}

@@ -1,0 +1,118 @@
+//! The API as commands ask it: over HTTP at a running server, or straight at the house on a free data folder.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::cli::target::Target;
+use crate::config::Config;
+use crate::ingest::client;
+use crate::server::house::{Answer, House};
+
+/// Uploads and imports may take long on a busy server.
+const TIMEOUT: Duration = Duration::from_secs(300);
+const ANSWER_MAX_BYTES: usize = 1 << 30;
+
+const JSON: &str = "application/json";
+
+/// Someone who answers the API.
+pub enum Api {
+    Remote { client: reqwest::Client, base: String, token: Option<String> },
+    Local { house: Box<House>, grace: Duration },
+}
+
+impl Api {
+    /// Reaches the server, or opens the data folder.
+    pub async fn open(target: &Target) -> anyhow::Result<Self> {
+        if let Some(server) = &target.server {
+            let base = server.trim_end_matches('/').to_owned();
+            let client = client::new(&client::user_agent(Some("command line")), &base, TIMEOUT)?;
+            return Ok(Self::Remote { client, base, token: target.token.clone() });
+        }
+        let mut config = Config::default();
+        config.server.data_dir.clone_from(&target.folder.data_dir);
+        config.store.dir.clone_from(&target.folder.data_dir);
+        let grace = Duration::from_millis(config.server.grace_ms);
+        Ok(Self::Local { house: Box::new(House::open(config).await?), grace })
+    }
+
+    /// Asks; an answer that is no success is an error with the server's own words.
+    pub async fn ask(&self, method: &str, path: &str, kind: &str, body: Bytes) -> anyhow::Result<Value> {
+        let Answer { status, body } = match self {
+            Self::Remote { client, base, token } => {
+                let method = reqwest::Method::from_bytes(method.as_bytes())?;
+                let mut request = client.request(method, format!("{base}{path}")).header("content-type", kind).body(body);
+                if let Some(token) = token {
+                    request = request.bearer_auth(token);
+                }
+                let response = request.send().await.with_context(|| format!("{base} does not answer"))?;
+                let status = response.status().as_u16();
+                Answer { status, body: client::body(response, ANSWER_MAX_BYTES).await? }
+            }
+            Self::Local { house, .. } => house.ask(method, path, kind, body).await?,
+        };
+        let answer: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        if !(200..300).contains(&status) {
+            bail!("{method} {path}: {status} {}", told(&answer, &body));
+        }
+        Ok(answer)
+    }
+
+    /// Asks without a body.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask("GET", path, JSON, Bytes::new()).await
+    }
+
+    /// Asks with a JSON body.
+    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.ask("POST", path, JSON, Bytes::from(body.to_string())).await
+    }
+
+    /// Lets go of the data folder.
+    pub async fn close(self) {
+        if let Self::Local { house, grace } = self {
+            house.release(grace).await;
+        }
+    }
+}
+
+/// The server's own words in a failure, whatever its envelope.
+fn told(answer: &Value, body: &[u8]) -> String {
+    let error = &answer["error"];
+    let message = error["message"].as_str().or(error.as_str()).or(answer["message"].as_str());
+    let details = [&answer["details"], &error["details"]].into_iter().find(|details| !details.is_null());
+    match (message, details) {
+        (Some(message), Some(details)) => format!("{message} {details}"),
+        (Some(message), None) => message.to_owned(),
+        (None, _) => String::from_utf8_lossy(&body[..body.len().min(500)]).into_owned(),
+    }
+}
+
+/// A text as it stands in a query string or path.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~,:".contains(byte);
+    text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn texts_are_escaped() {
+        assert_eq!(escaped("{\"a\": 1}&é"), "%7B%22a%22:%201%7D%26%C3%A9");
+        assert_eq!(escaped("30000142,30000144"), "30000142,30000144");
+    }
+
+    #[test]
+    fn every_envelope_gives_its_words() {
+        assert_eq!(told(&json!({"error": "no", "code": "X", "details": {"field": "a"}}), b""), "no {\"field\":\"a\"}");
+        assert_eq!(told(&json!({"error": {"type": "x", "message": "bad"}}), b""), "bad");
+        assert_eq!(told(&Value::Null, b"<html>"), "<html>");
+    }
+}

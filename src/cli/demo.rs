@@ -1,0 +1,130 @@
+//! `killstream demo`: the main job on a bundled sample of real killmails, with nothing to set up and no network.
+
+mod sample;
+mod tour;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use clap::Args;
+use toml::Value;
+
+use crate::cli::demo::sample::Sample;
+use crate::cli::{block_on, serve};
+use crate::config::{self, Config};
+use crate::feed::Feed;
+use crate::server::Running;
+use crate::store::Incoming;
+use crate::{server, tasks};
+
+/// The example plugins, as `plugins/build.sh` makes them.
+const PLUGINS: [(&str, &[u8]); 3] = [
+    ("gatecamp", include_bytes!("../../plugins/prebuilt/gatecamp.wasm")),
+    ("high-value", include_bytes!("../../plugins/prebuilt/high-value.wasm")),
+    ("watchlist", include_bytes!("../../plugins/prebuilt/watchlist.wasm")),
+];
+const BATCH: usize = 500;
+const LIVE_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The address and port listened on (127.0.0.1:4004); port 0: any free one.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+}
+
+pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let folder = Folder::new()?;
+    let config = gather(&arguments, &folder.0)?;
+    block_on(async {
+        let running = server::start(config).await?;
+        let sample = Sample::read();
+        let tour = tour::lines(running.addr(), &sample.history);
+        let (killmails, live) = (sample.history.len(), sample.live.len());
+        fill(running.feed(), sample.history).await?;
+        upload(&running).await?;
+        println!("{killmails} real killmails are history; {live} more come live, one a second.");
+        println!("Example plugins: {}.", PLUGINS.map(|(name, _)| name).join(", "));
+        println!("Token for what writes: {}\n", running.token());
+        println!("Try, in another terminal:");
+        tour.iter().for_each(|line| println!("  {line}"));
+        println!();
+        serve::announce(running.addr())?;
+        let playing = tasks::spawn("demo", play(Arc::clone(running.feed()), sample.live));
+        serve::told(running.until_signal(|| playing.abort()).await)
+    })
+}
+
+/// The environment counts as for `serve`, but nothing is followed, and only this machine is served unless told otherwise.
+fn gather(arguments: &Arguments, data_dir: &Path) -> anyhow::Result<Config> {
+    let environment = |name: &str| match name {
+        "SOURCE" | "DATA_DIR" => None,
+        "BIND_IP" => std::env::var(name).ok().or_else(|| Some("127.0.0.1".to_owned())),
+        _ => std::env::var(name).ok(),
+    };
+    let flags = [
+        ("data_dir", Some(Value::String(data_dir.to_string_lossy().into_owned()))),
+        ("ingest.source", Some(Value::String("none".to_owned()))),
+        ("bind_ip", arguments.listen.map(|listen| Value::String(listen.ip().to_string()))),
+        ("port", arguments.listen.map(|listen| Value::Integer(listen.port().into()))),
+    ];
+    let flags = flags.into_iter().filter_map(|(setting, value)| Some((setting, value?))).collect();
+    Ok(config::gather(None, &environment, flags)?)
+}
+
+async fn fill(feed: &Feed, history: Vec<Incoming>) -> anyhow::Result<()> {
+    let mut history = history.into_iter().peekable();
+    while history.peek().is_some() {
+        let batch = history.by_ref().take(BATCH).collect();
+        feed.publish(batch, None).await.context("the sample cannot be stored")?;
+    }
+    Ok(())
+}
+
+async fn upload(running: &Running) -> anyhow::Result<()> {
+    for (name, component) in PLUGINS {
+        let path = format!("/api/v1/plugins/{name}");
+        let answer = running.house().ask("PUT", &path, "application/wasm", Bytes::from_static(component)).await?;
+        if !(200..300).contains(&answer.status) {
+            bail!("the example plugin {name} was refused: {}", String::from_utf8_lossy(&answer.body));
+        }
+    }
+    Ok(())
+}
+
+async fn play(feed: Arc<Feed>, live: Vec<Incoming>) {
+    let mut clock = tokio::time::interval(LIVE_EVERY);
+    for killmail in live {
+        clock.tick().await;
+        if let Err(error) = feed.publish(vec![sample::now(killmail)], None).await {
+            tracing::error!("the sample cannot go on: {error}");
+            return;
+        }
+    }
+    println!("The sample is used up: nothing more comes live. History stays until the demo is stopped.");
+}
+
+/// A data folder that goes with the demo.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> anyhow::Result<Self> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(std::io::Error::other)?;
+        let path = std::env::temp_dir().join(format!("killstream-demo-{:016x}", u64::from_ne_bytes(random)));
+        std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("cannot remove {}: {error}", self.0.display());
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The command line: what there is to call, and what exit codes mean (0 ok, 1 failure, 2 usage, 3 damaged store).
+
+mod api;
+mod demo;
+mod export;
+mod import;
+mod plugin;
+mod progress;
+mod query;
+mod serve;
+mod target;
+mod token;
+
+use std::io::{IsTerminal, stderr};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Mistakes;
+use crate::{server, store};
+
+const FAILURE: u8 = 1;
+const USAGE: u8 = 2;
+const DAMAGED: u8 = 3;
+
+/// Every EVE Online killmail, kept, found and streamed.
+#[derive(Debug, Parser)]
+#[command(name = "killstream", version, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server: follow the feed, keep killmails, answer and stream.
+    Serve(serve::Arguments),
+    /// Try everything now: a temporary store, a bundled sample of real killmails, a few of them live.
+    Demo(demo::Arguments),
+    /// Fill the log from files or folders: NDJSON, JSON, raw days, .zst, .gz, .bz2, tar archives of EVE Ref.
+    Import(import::Arguments),
+    /// Write every killmail as a line of JSON, oldest first.
+    Export(export::Arguments),
+    /// Ask history: `killstream query system_ids=30000142 limit=3`.
+    Query(query::Arguments),
+    /// List, upload, promote and delete plugins.
+    Plugin(plugin::Arguments),
+    /// Show the token that writing needs.
+    Token(token::Arguments),
+}
+
+/// Runs the command. Errors go to stderr.
+#[must_use]
+pub fn run(arguments: Arguments) -> ExitCode {
+    let serves = matches!(arguments.command, Command::Serve(_) | Command::Demo(_));
+    log(if serves { "info" } else { "warn" });
+    let answer = match arguments.command {
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Demo(arguments) => demo::run(arguments),
+        Command::Import(arguments) => import::run(arguments),
+        Command::Export(arguments) => export::run(arguments),
+        Command::Query(arguments) => query::run(arguments),
+        Command::Plugin(arguments) => plugin::run(arguments),
+        Command::Token(arguments) => token::run(arguments),
+    };
+    match answer {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("killstream: {error:#}");
+            ExitCode::from(code(&error))
+        }
+    }
+}
+
+/// The exit code an error stands for.
+fn code(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if cause.is::<Mistakes>() {
+            return USAGE;
+        }
+        if let Some(store::error::Error::Damaged { .. }) = cause.downcast_ref() {
+            return DAMAGED;
+        }
+        if let Some(server::Error::Store(store::error::Error::Damaged { .. })) = cause.downcast_ref() {
+            return DAMAGED;
+        }
+    }
+    FAILURE
+}
+
+/// Logs to stderr; `KILLSTREAM_LOG` or `RUST_LOG` say what.
+fn log(default: &str) {
+    let said = ["KILLSTREAM_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
+    let filter = EnvFilter::try_new(said.unwrap_or_else(|| format!("warn,killstream={default}")));
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
+    // Refused when a test harness logs already.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal()).try_init();
+}
+
+/// Runs asynchronous work to its end.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let answer = runtime.block_on(work);
+    // Work that does not end must not keep the process.
+    runtime.shutdown_background();
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,112 @@
+//! `killstream plugin`: list, upload, promote, delete.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::cli::api::{Api, escaped};
+use crate::cli::block_on;
+use crate::cli::target::Target;
+
+/// A component, as the API takes it.
+const WASM: &str = "application/wasm";
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List plugins with their versions.
+    List {
+        #[command(flatten)]
+        target: Target,
+        /// Print the API's answer as it is.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Upload a component; the first version of a name is active at once.
+    Upload {
+        /// Its name: lower-case letters, digits and `-`.
+        name: String,
+        /// The component (.wasm).
+        file: PathBuf,
+        #[command(flatten)]
+        target: Target,
+        /// Make this version the active one.
+        #[arg(long)]
+        promote: bool,
+    },
+    /// Make an uploaded version the active one.
+    Promote {
+        /// The plugin.
+        name: String,
+        /// `sha256:<hex>` of the version.
+        digest: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Delete a plugin with all its versions; open readers that use it end.
+    Delete {
+        /// The plugin.
+        name: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    block_on(async {
+        let target = match &arguments.command {
+            Command::List { target, .. }
+            | Command::Upload { target, .. }
+            | Command::Promote { target, .. }
+            | Command::Delete { target, .. } => target.clone(),
+        };
+        let api = Api::open(&target).await?;
+        let answer = ask(&api, arguments.command).await;
+        api.close().await;
+        answer
+    })
+}
+
+async fn ask(api: &Api, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::List { json: true, .. } => println!("{}", api.get("/api/v1/plugins").await?),
+        Command::List { .. } => {
+            let answer = api.get("/api/v1/plugins").await?;
+            for plugin in answer["data"]["plugins"].as_array().context("the answer holds no plugins")? {
+                println!("{} {}", text(&plugin["name"]), text(&plugin["digest"]));
+            }
+        }
+        Command::Upload { name, file, promote, .. } => {
+            let bytes = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let answer = upload(api, &name, bytes, promote).await?;
+            println!("{} {}", text(&answer["data"]["name"]), text(&answer["data"]["digest"]));
+        }
+        Command::Promote { name, digest, .. } => {
+            let answer = api.post(&format!("/api/v1/plugins/{}/promote", escaped(&name)), &json!({ "digest": digest })).await?;
+            println!("{} {}", text(&answer["data"]["name"]), text(&answer["data"]["digest"]));
+        }
+        Command::Delete { name, .. } => {
+            api.ask("DELETE", &format!("/api/v1/plugins/{}", escaped(&name)), WASM, Bytes::new()).await?;
+            println!("{name} deleted");
+        }
+    }
+    Ok(())
+}
+
+/// Uploads a component under a name.
+async fn upload(api: &Api, name: &str, bytes: Vec<u8>, promote: bool) -> anyhow::Result<Value> {
+    let promote = if promote { "?promote=true" } else { "" };
+    api.ask("PUT", &format!("/api/v1/plugins/{}{promote}", escaped(name)), WASM, Bytes::from(bytes)).await
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}

@@ -1,0 +1,305 @@
+//! One configuration out of file, environment and flags; later ones win. All mistakes are reported at once.
+//!
+//! Every module owns its part; `killstream.toml` beside this file says what there is, and is what the defaults are tested against.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use crate::{feed, http, ingest, plugin, store};
+
+/// Every setting with its default, explained.
+pub const DEFAULTS: &str = include_str!("killstream.toml");
+
+/// Environment variables and the settings they stand for.
+const ENVIRONMENT: &[(&str, &str)] = &[
+    ("DATA_DIR", "data_dir"),
+    ("BIND_IP", "bind_ip"),
+    ("PORT", "port"),
+    ("API_TOKEN", "api_token"),
+    ("SOURCE", "ingest.source"),
+    ("R2Z2_BASE_URL", "ingest.r2z2_base_url"),
+    ("ZKB_BASE_URL", "ingest.zkb_base_url"),
+    ("ESI_BASE_URL", "ingest.esi_base_url"),
+    ("USER_AGENT_CONTACT", "ingest.user_agent_contact"),
+    ("R2Z2_IDLE_MS", "ingest.r2z2_idle_ms"),
+    ("R2Z2_PACE_MS", "ingest.r2z2_pace_ms"),
+];
+
+/// Settings that may also stand outside of every section.
+const SHORT: &[(&str, &str)] = &[("min_free_bytes", "store"), ("preload_max_killmails", "feed"), ("trusted_proxies", "http")];
+
+/// What stands outside of every section.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// The data folder; made if missing.
+    pub data_dir: PathBuf,
+    /// The address listened on.
+    pub bind_ip: IpAddr,
+    /// The port listened on; 0: any free one, named in the ready line.
+    pub port: u16,
+    /// The token of those who may write; unset: the file `token` in the data folder, made at first start.
+    pub api_token: Option<String>,
+    /// Stopping waits this long for connections to end, milliseconds.
+    pub grace_ms: u64,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("./data"),
+            bind_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            port: 4004,
+            api_token: None,
+            grace_ms: 10_000,
+        }
+    }
+}
+
+/// All of it.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// What stands outside of every section.
+    pub server: Server,
+    /// Where killmails come from.
+    pub ingest: ingest::config::Config,
+    /// How they are kept.
+    pub store: store::Config,
+    /// How readers move.
+    pub feed: feed::Config,
+    /// What plugins may use.
+    pub plugin: plugin::limits::Config,
+    /// The HTTP door.
+    pub http: http::Config,
+}
+
+impl Config {
+    /// The address listened on.
+    #[must_use]
+    pub const fn listen(&self) -> SocketAddr {
+        SocketAddr::new(self.server.bind_ip, self.server.port)
+    }
+}
+
+/// Everything that is wrong, each with where it stands.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{}", .0.join("\n"))]
+pub struct Mistakes(pub Vec<String>);
+
+/// Gathers the configuration: the text of the file, the environment, and settings from flags (`ingest.source` and its value).
+///
+/// # Errors
+/// All mistakes there are.
+pub fn gather(
+    file: Option<&str>,
+    environment: &dyn Fn(&str) -> Option<String>,
+    flags: Vec<(&'static str, Value)>,
+) -> Result<Config, Mistakes> {
+    let mut gathering = Gathering::default();
+    if let Some(text) = file {
+        match text.parse::<Table>() {
+            Ok(table) => gathering.file(table),
+            Err(error) => return Err(Mistakes(vec![format!("the configuration file is no TOML: {}", error.to_string().trim_end())])),
+        }
+    }
+    for (variable, setting) in ENVIRONMENT {
+        // An empty variable is how compose files spell "not set".
+        if let Some(text) = environment(variable).filter(|text| !text.is_empty()) {
+            gathering.give(setting, Given { origin: Some((*variable).to_owned()), value: Value::String(text) });
+        }
+    }
+    for (setting, value) in flags {
+        let origin = format!("--{}", setting.rsplit('.').next().unwrap_or(setting).replace('_', "-"));
+        gathering.give(setting, Given { origin: Some(origin), value });
+    }
+    gathering.finish()
+}
+
+/// A value and where it was given, if not in the file. Texts from outside of the file may mean numbers.
+#[derive(Debug)]
+struct Given {
+    origin: Option<String>,
+    value: Value,
+}
+
+#[derive(Debug, Default)]
+struct Gathering {
+    /// Section (empty: none) to key to value.
+    sections: BTreeMap<String, BTreeMap<String, Given>>,
+    mistakes: Vec<String>,
+}
+
+impl Gathering {
+    fn file(&mut self, table: Table) {
+        for (name, value) in table {
+            match value {
+                Value::Table(inner) => {
+                    let section = self.sections.entry(name).or_default();
+                    section.extend(inner.into_iter().map(|(key, value)| (key, Given { origin: None, value })));
+                }
+                value => {
+                    let section = SHORT.iter().find(|(short, _)| *short == name).map_or("", |(_, section)| section);
+                    self.sections.entry(section.to_owned()).or_default().insert(name, Given { origin: None, value });
+                }
+            }
+        }
+    }
+
+    fn give(&mut self, setting: &str, given: Given) {
+        let (section, key) = setting.split_once('.').unwrap_or(("", setting));
+        self.sections.entry(section.to_owned()).or_default().insert(key.to_owned(), given);
+    }
+
+    fn finish(mut self) -> Result<Config, Mistakes> {
+        let mut config = Config {
+            server: self.section(""),
+            ingest: self.section("ingest"),
+            store: self.section("store"),
+            feed: self.section("feed"),
+            plugin: self.section("plugin"),
+            http: self.section("http"),
+        };
+        config.http.sse = self.section("sse");
+        config.http.health = self.section("health");
+        config.store.dir.clone_from(&config.server.data_dir);
+        config.ingest.tidy();
+        for name in self.sections.keys() {
+            self.mistakes.push(format!("{name}: there is no such section"));
+        }
+        self.mistakes.extend(config.ingest.mistakes());
+        if self.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(self.mistakes)) }
+    }
+
+    /// Takes a section key by key, so that one mistake does not hide another.
+    fn section<T: DeserializeOwned + Default>(&mut self, name: &str) -> T {
+        let mut good = Table::new();
+        for (key, given) in self.sections.remove(name).unwrap_or_default() {
+            match accepted::<T>(&key, &given) {
+                Ok(value) => {
+                    good.insert(key, value);
+                }
+                Err(why) => {
+                    let dot = if name.is_empty() { "" } else { "." };
+                    self.mistakes.push(format!("{}: {why}", given.origin.unwrap_or_else(|| format!("{name}{dot}{key}"))));
+                }
+            }
+        }
+        match good.try_into() {
+            Ok(section) => section,
+            Err(error) => {
+                self.mistakes.push(format!("{name}: {}", error.message()));
+                T::default()
+            }
+        }
+    }
+}
+
+/// The value if the section takes it under this key.
+fn accepted<T: DeserializeOwned>(key: &str, given: &Given) -> Result<Value, String> {
+    let try_one = |value: &Value| {
+        let one = Table::from_iter([(key.to_owned(), value.clone())]);
+        one.try_into::<T>().map(drop).map_err(|error| error.message().to_owned())
+    };
+    let why = match try_one(&given.value) {
+        Ok(()) => return Ok(given.value.clone()),
+        Err(why) => why,
+    };
+    let text = match (&given.origin, &given.value) {
+        (Some(_), Value::String(text)) => text,
+        _ => return Err(why),
+    };
+    let others = [text.parse().ok().map(Value::Integer), text.parse().ok().map(Value::Float), text.parse().ok().map(Value::Boolean)];
+    others.into_iter().flatten().find(|value| try_one(value).is_ok()).ok_or(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn nothing(_: &str) -> Option<String> {
+        None
+    }
+
+    fn from_file(text: &str) -> Result<Config, Mistakes> {
+        gather(Some(text), &nothing, vec![])
+    }
+
+    #[test]
+    fn the_default_file_is_the_defaults() {
+        let config = from_file(DEFAULTS).unwrap();
+        assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
+    }
+
+    #[test]
+    fn the_default_file_names_every_setting() {
+        /// The keys a section knows, from its complaint about one it does not.
+        fn keys<T: DeserializeOwned>() -> Vec<String> {
+            let one = Table::from_iter([("?".to_owned(), Value::Integer(0))]);
+            let complaint = one.try_into::<T>().map(drop).unwrap_err().message().to_owned();
+            complaint.split('`').skip(3).step_by(2).map(str::to_owned).collect()
+        }
+        let sections = [
+            ("", keys::<Server>()),
+            ("ingest", keys::<ingest::config::Config>()),
+            ("store", keys::<store::Config>()),
+            ("feed", keys::<feed::Config>()),
+            ("plugin", keys::<plugin::limits::Config>()),
+            ("http", keys::<http::Config>()),
+            ("sse", keys::<http::slots::Config>()),
+            ("health", keys::<http::health::Config>()),
+        ];
+        for (name, keys) in sections {
+            assert!(!keys.is_empty(), "{name}");
+            let start = if name.is_empty() { 0 } else { DEFAULTS.find(&format!("\n[{name}]")).unwrap() + 1 };
+            let section = DEFAULTS[start..].split("\n[").next().unwrap();
+            for key in keys.iter().filter(|key| name != "http" || !["sse", "health"].contains(&key.as_str())) {
+                let named = section.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} =")));
+                assert!(named, "[{name}] does not name {key}");
+            }
+        }
+    }
+
+    #[test]
+    fn flags_win_over_environment_over_file() {
+        let environment: HashMap<_, _> = [("PORT", "2"), ("BIND_IP", "::1"), ("USER_AGENT_CONTACT", "12"), ("SOURCE", "")].into();
+        let look = |name: &str| environment.get(name).map(|text| (*text).to_owned());
+        let config = gather(Some("port = 1\ndata_dir = 'x'\n"), &look, vec![("port", Value::Integer(3))]).unwrap();
+        assert_eq!(config.listen(), "[::1]:3".parse().unwrap());
+        assert_eq!(config.store.dir, PathBuf::from("x"));
+        assert_eq!(config.ingest.user_agent_contact.as_deref(), Some("12"));
+        assert_eq!(config.ingest.source, ingest::config::Kind::R2z2);
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let text = "port = 'x'\nnonsense = 1\n[ingest]\nsource = 'redisq'\nr2z2_pace_ms = 1\nspeed = 2\n[storage]\na = 1\n";
+        let look = |name: &str| (name == "BIND_IP").then(|| "here".to_owned());
+        let Mistakes(mistakes) = gather(Some(text), &look, vec![("ingest.replay_speed", Value::Float(-1.0))]).unwrap_err();
+        for part in [
+            "port: ",
+            "nonsense: ",
+            "ingest.source: ",
+            "ingest.r2z2_pace_ms: 1 is under 100",
+            "ingest.speed: ",
+            "storage: ",
+            "BIND_IP: ",
+            "ingest.replay_speed: ",
+        ] {
+            assert!(mistakes.iter().any(|mistake| mistake.starts_with(part)), "{part} is not in {mistakes:#?}");
+        }
+        assert_eq!(mistakes.len(), 8, "{mistakes:#?}");
+    }
+
+    #[test]
+    fn a_broken_file_says_where() {
+        let Mistakes(mistakes) = from_file("port = \n").unwrap_err();
+        assert!(mistakes[0].contains("line 1"), "{mistakes:?}");
+    }
+}

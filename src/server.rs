@@ -1,0 +1,183 @@
+//! The composition root: opens the house, listens, follows the source, and stops all of it in order.
+
+pub mod house;
+pub mod token;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::feed::{Feed, plugins};
+use crate::ingest::source;
+use crate::server::house::House;
+use crate::{plugin, store, tasks};
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] store::error::Error),
+    /// The plugin engine cannot run here.
+    #[error("cannot start the plugin engine: {0}")]
+    Engine(#[from] plugin::error::Error),
+    /// What is kept of the plugins cannot be read.
+    #[error(transparent)]
+    Plugins(#[from] plugins::Error),
+    /// The token file cannot be read or written.
+    #[error("cannot read or make the token in {data_dir}: {source}")]
+    Token {
+        /// The data folder.
+        data_dir: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}: {source}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A thread or a signal handler was refused by the system.
+    #[error("the system refuses a thread or a signal: {0}")]
+    System(#[from] std::io::Error),
+    /// Work was lost.
+    #[error(transparent)]
+    Lost(#[from] tasks::Lost),
+}
+
+/// A server that runs.
+pub struct Running {
+    addr: SocketAddr,
+    token: String,
+    grace: Duration,
+    house: House,
+    doors: Stoppable,
+    source: Stoppable,
+}
+
+#[derive(Debug)]
+struct Stoppable {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// Opens the store and listens. Returns when requests are answered.
+///
+/// # Errors
+/// The store is damaged or in use, the address is taken, the system refuses.
+pub async fn start(config: Config) -> Result<Running, Error> {
+    let addr = config.listen();
+    let grace = Duration::from_millis(config.server.grace_ms);
+    let ingest = config.ingest.clone();
+    let house = House::open(config).await?;
+    let listener = TcpListener::bind(addr).await.map_err(|source| Error::Listen { addr, source })?;
+    let addr = listener.local_addr()?;
+    let doors = listen(listener, house.router());
+    let source = house::source(&ingest, house.feed()).await;
+    let (stop, stopped) = watch::channel(false);
+    let task = tasks::spawn("source", source::run(source, Arc::clone(house.feed()), ingest.space_check_ms, stopped));
+    let source = Stoppable { stop, task };
+    Ok(Running { addr, token: house.token().to_owned(), grace, house, doors, source })
+}
+
+fn listen(listener: TcpListener, router: Router) -> Stoppable {
+    let (stop, mut stopped) = watch::channel(false);
+    // Events are small and must not wait for one another in the socket.
+    let listener = listener.tap_io(|socket| {
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!("cannot switch off delays of a connection: {error}");
+        }
+    });
+    let serve = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>());
+    let serve = serve.with_graceful_shutdown(async move {
+        // An error means that the server itself is gone, which is a stop as well.
+        let _ = stopped.wait_for(|stop| *stop).await;
+    });
+    let task = tasks::spawn("doors", async move {
+        if let Err(error) = serve.await {
+            tracing::error!("listening ended: {error}");
+        }
+    });
+    Stoppable { stop, task }
+}
+
+impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The token of those who may write.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The log in motion.
+    #[must_use]
+    pub const fn feed(&self) -> &Arc<Feed> {
+        self.house.feed()
+    }
+
+    /// Stops in order: no new connections, the source after its killmail, readers hear it, connections end, all is released.
+    /// Returns when the data folder is free, or after the grace period.
+    pub async fn stop(self) {
+        let Self { grace, house, doors, source, .. } = self;
+        doors.stop.send_replace(true);
+        source.stop.send_replace(true);
+        within(grace, "the source", source.task).await;
+        house.feed().close();
+        within(grace, "a connection", doors.task).await;
+        house.release(grace).await;
+    }
+
+    /// The house behind the doors.
+    #[must_use]
+    pub const fn house(&self) -> &House {
+        &self.house
+    }
+
+    /// Runs until the process is told to stop, calls `first`, then stops in order. Told a second time, it lets go at once; says
+    /// whether all was stopped in order.
+    pub async fn until_signal(self, first: impl FnOnce()) -> bool {
+        let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+        let [Ok(mut terminate), Ok(mut interrupt)] = signals else {
+            tracing::error!("signals cannot be heard; the server runs until it is killed");
+            return std::future::pending().await;
+        };
+        either(&mut terminate, &mut interrupt).await;
+        tracing::info!("stopping; a second signal ends at once");
+        first();
+        tokio::select! {
+            () = self.stop() => true,
+            () = either(&mut terminate, &mut interrupt) => false,
+        }
+    }
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}
+
+/// Waits for a task, but not longer than the grace period.
+async fn within(grace: Duration, what: &str, mut task: JoinHandle<()>) {
+    if tokio::time::timeout(grace, &mut task).await.is_err() {
+        tracing::warn!("{what} did not end within {} ms and is cut off", grace.as_millis());
+        task.abort();
+    }
+}

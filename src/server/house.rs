@@ -1,0 +1,192 @@
+//! The house without its front door: store, engine, feed, routes. The server listens for it; commands on a free data folder
+//! ask it directly.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
+use bytes::Bytes;
+use tower::ServiceExt;
+
+use crate::config::Config;
+use crate::domain::entry::{Entry, Origin, SharedEntry};
+use crate::domain::id::Seq;
+use crate::domain::killmail::Killmail;
+use crate::feed::Feed;
+use crate::feed::history::StoreHistory;
+use crate::feed::plugins::Plugins;
+use crate::feed::pulse::Doing;
+use crate::http;
+use crate::ingest::config::{self as ingest, Kind};
+use crate::ingest::r2z2::{self, R2z2};
+use crate::ingest::replay::{self, Replay};
+use crate::ingest::source::Source;
+use crate::ingest::{client, clock};
+use crate::plugin::engine::Engine;
+use crate::sample;
+use crate::server::{Error, token};
+use crate::store::Store;
+use crate::store::facts::facts;
+use crate::tasks;
+use crate::wire;
+use crate::wire::package;
+
+/// Every so many killmails of the sample one is tried: 127 of them judge in a blink, and even a guest that uses up its time on each
+/// is refused within seconds.
+const TRIAL_STEP: usize = 31;
+
+/// Everything but sockets.
+pub struct House {
+    feed: Arc<Feed>,
+    router: Router,
+    token: String,
+}
+
+/// An answer of the API.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl House {
+    /// Opens the store and puts everything on top of it.
+    ///
+    /// # Errors
+    /// The store is damaged or in use, the token cannot be made, the engine does not run here.
+    pub async fn open(mut config: Config) -> Result<Self, Error> {
+        config.store.encode = wire::killmail::encode;
+        let data_dir = config.server.data_dir.clone();
+        let store_config = config.store.clone();
+        let store = tasks::blocking("open store", move || Store::open(store_config)).await??;
+        let token = match config.server.api_token.clone() {
+            Some(token) => token,
+            None => {
+                let told = |source| Error::Token { data_dir: data_dir.display().to_string(), source };
+                let (token, made) = token::of(&data_dir).map_err(told)?;
+                if made {
+                    tracing::warn!("a token for those who may write was made: {}", token::path(&data_dir).display());
+                }
+                token
+            }
+        };
+        let history = Arc::new(StoreHistory::new(Arc::clone(&store)));
+        let engine = Engine::new(config.plugin, history, wire::killmail::json)?;
+        let kept = Arc::clone(&store);
+        let plugins = tasks::blocking("open plugins", move || Plugins::open(kept, engine, trial())).await??;
+        let feed = Feed::start(store, plugins, config.feed)?;
+        let state = http::State { config: config.http, feed: Arc::clone(&feed), token: token.clone(), started: SystemTime::now() };
+        Ok(Self { router: http::router(state), feed, token })
+    }
+
+    /// The log in motion.
+    #[must_use]
+    pub const fn feed(&self) -> &Arc<Feed> {
+        &self.feed
+    }
+
+    /// All routes.
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// The token of those who may write.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Asks the API without a socket, as the administrator.
+    ///
+    /// # Errors
+    /// The request is malformed, or the answer is longer than memory should hold.
+    pub async fn ask(&self, method: &str, path: &str, kind: &str, body: Bytes) -> Result<Answer, axum::Error> {
+        let request = Request::builder().method(method).uri(path).header("content-type", kind);
+        let request = request.header("authorization", format!("Bearer {}", self.token));
+        let request = request.body(Body::from(body)).map_err(axum::Error::new)?;
+        let response = self.router().oneshot(request).await.map_err(axum::Error::new)?;
+        let status = response.status().as_u16();
+        let body = to_bytes(response.into_body(), usize::MAX).await?;
+        Ok(Answer { status, body })
+    }
+
+    /// Lets go of everything; returns when the data folder is free for others, or after the grace period.
+    pub async fn release(self, grace: Duration) {
+        let store = Arc::downgrade(self.feed.store());
+        self.feed.close();
+        drop(self);
+        let released = async {
+            while store.strong_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(grace, released).await.is_err() {
+            tracing::warn!("the store is still in use after {} ms", grace.as_millis());
+        }
+    }
+}
+
+/// The killmails uploads are tried on: a cut through the bundled sample, of every form, small and large. They stand before the log,
+/// so that history has nothing to tell of them, whatever is published meanwhile.
+fn trial() -> Vec<SharedEntry> {
+    let documents = sample::lines().step_by(TRIAL_STEP).filter_map(|line| package::parse(line.as_bytes()).ok()?.killmail);
+    let entry = |killmail: Killmail| Entry {
+        seq: Seq::ZERO,
+        rev: 0,
+        origin: Origin::Backfill,
+        received_at_ms: 0,
+        uploaded_at: None,
+        age_secs: 0,
+        facts: facts(&killmail),
+        killmail,
+        json: OnceLock::new(),
+    };
+    documents.map(|killmail| Arc::new(entry(killmail))).collect()
+}
+
+/// The source the configuration asks for. One that may not run or cannot begin is said in the log and in `/health`; the server
+/// runs without it.
+pub async fn source(config: &ingest::Config, feed: &Arc<Feed>) -> Source {
+    let word = match config.source {
+        Kind::R2z2 => "r2z2",
+        Kind::Replay => "replay",
+        Kind::None => "none",
+    };
+    *feed.pulse().source.lock() = word;
+    let made = match config.source {
+        Kind::R2z2 => r2z2(config, feed).await,
+        Kind::Replay => {
+            let replay = replay::Config { paths: config.replay.clone(), speed: config.replay_speed, rebase: config.replay_rebase };
+            Replay::new(replay).map(|replay| Source::Replay(Box::new(replay))).map_err(|error| error.to_string())
+        }
+        Kind::None => Ok(Source::None),
+    };
+    made.unwrap_or_else(|why| {
+        tracing::error!("source {word} stays off: {why}");
+        feed.pulse().note(Doing::Refused(why), clock::now_ms());
+        Source::None
+    })
+}
+
+async fn r2z2(config: &ingest::Config, feed: &Arc<Feed>) -> Result<Source, String> {
+    if config.is_real_host() && config.user_agent_contact.is_none() {
+        return Err("USER_AGENT_CONTACT is not set; zKillboard wants to know whom to reach".to_owned());
+    }
+    let store = Arc::clone(feed.store());
+    let checkpoint = tasks::blocking("read checkpoint", move || store.checkpoint(r2z2::NAME)).await;
+    let checkpoint = checkpoint.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let follower = r2z2::Config {
+        base_url: config.r2z2_base_url.clone(),
+        user_agent: client::user_agent(config.user_agent_contact.as_deref()),
+        waits: config.waits(),
+        timeout_ms: config.timeout_ms,
+        document_max_bytes: config.document_max_bytes,
+    };
+    let pulse = Arc::clone(feed.pulse());
+    let r2z2 = R2z2::new(follower, checkpoint.as_deref(), pulse).map_err(|error| error.to_string())?;
+    Ok(Source::R2z2(Box::new(r2z2)))
+}

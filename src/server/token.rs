@@ -1,0 +1,56 @@
+//! The token of those who may write: given, or a file in the data folder that only its owner can read.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+const NAME: &str = "token";
+const RANDOM_BYTES: usize = 32;
+
+/// Where the token of a data folder is kept.
+#[must_use]
+pub fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join(NAME)
+}
+
+/// The token kept in the data folder; made at the first call. Tells whether it was made.
+///
+/// # Errors
+/// The file cannot be read or written, or the system has no randomness.
+pub fn of(data_dir: &Path) -> io::Result<(String, bool)> {
+    let path = path(data_dir);
+    match fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => return Ok((text.trim().to_owned(), false)),
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut random = [0; RANDOM_BYTES];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    fs::create_dir_all(data_dir)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+    file.write_all(format!("{token}\n").as_bytes())?;
+    file.sync_all()?;
+    Ok((token, true))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_token_is_made_once_and_only_its_owner_reads_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path().join("new");
+        let (token, made) = of(&data_dir).unwrap();
+        assert!(made);
+        assert_eq!(token.len(), 64);
+        assert_eq!(fs::read_to_string(path(&data_dir)).unwrap(), format!("{token}\n"));
+        assert_eq!(fs::metadata(path(&data_dir)).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(of(&data_dir).unwrap(), (token, false));
+    }
+}
