@@ -61,7 +61,12 @@ fn engine() -> (Arc<Engine>, Arc<Past>) {
     (Engine::new(Config::default(), history, wire::killmail::json).unwrap(), past)
 }
 
+/// The component kept in the repository, or the one just rebuilt where `KILLSTREAM_REBUILT_PLUGINS` names its folder.
 fn component(engine: &Engine, name: &str) -> Component {
+    if let Some(folder) = std::env::var_os("KILLSTREAM_REBUILT_PLUGINS") {
+        let path = std::path::Path::new(&folder).join(format!("{name}.wasm"));
+        return engine.compile(&std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap();
+    }
     let bytes = match name {
         "gatecamp" => GATECAMP,
         "high-value" => HIGH_VALUE,
