@@ -21,7 +21,8 @@ struct Inner {
 
 impl Component {
     /// Puts together what `compile` made.
-    pub(in crate::plugin) fn new(digest: &str, size_bytes: usize, pre: PluginPre<State>, counters: Arc<Counters>) -> Self {
+    #[must_use]
+    pub fn new(digest: &str, size_bytes: usize, pre: PluginPre<State>, counters: Arc<Counters>) -> Self {
         Self(Arc::new(Inner { digest: digest.into(), size_bytes, pre, counters }))
     }
 
@@ -43,15 +44,21 @@ impl Component {
         self.0.counters.read()
     }
 
-    pub(in crate::plugin) fn pre(&self) -> &PluginPre<State> {
+    /// What instances are made from.
+    #[must_use]
+    pub fn pre(&self) -> &PluginPre<State> {
         &self.0.pre
     }
 
-    pub(in crate::plugin) fn counters(&self) -> &Arc<Counters> {
+    /// The counters of its guests.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<Counters> {
         &self.0.counters
     }
 
-    pub(in crate::plugin) fn digest_shared(&self) -> &Arc<str> {
+    /// Its digest, to be kept by instances.
+    #[must_use]
+    pub fn digest_shared(&self) -> &Arc<str> {
         &self.0.digest
     }
 }

@@ -80,7 +80,8 @@ impl std::fmt::Debug for Shared {
 
 impl Evaluator {
     /// An evaluator whose first instance is at hand.
-    pub(in crate::plugin) fn new(setup: &Setup, component: Component, key: Key, needs: Needs, first: Guest, shard: usize) -> Self {
+    #[must_use]
+    pub fn new(setup: &Setup, component: Component, key: Key, needs: Needs, first: Guest, shard: usize) -> Self {
         let warm = (key.instance == Instance::Warm).then_some(first);
         Self(Arc::new(Shared {
             component,
@@ -118,25 +119,32 @@ impl Evaluator {
         &self.0.component
     }
 
-    pub(in crate::plugin) fn shard(&self) -> usize {
+    /// Which thread it belongs to.
+    #[must_use]
+    pub fn shard(&self) -> usize {
         self.0.shard
     }
 
     /// Nobody but the engine holds it.
-    pub(in crate::plugin) fn is_idle(&self) -> bool {
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
 
-    pub(in crate::plugin) fn idle_for(&self) -> Duration {
+    /// How long it was not used.
+    #[must_use]
+    pub fn idle_for(&self) -> Duration {
         self.0.used.lock().elapsed()
     }
 
-    pub(in crate::plugin) fn touch(&self) {
+    /// It is used now.
+    pub fn touch(&self) {
         *self.0.used.lock() = Instant::now();
     }
 
     /// The whole page from memory, if every verdict on it is there.
-    pub(in crate::plugin) fn recall(&self, page: &[SharedEntry]) -> Option<Vec<Answer>> {
+    #[must_use]
+    pub fn recall(&self, page: &[SharedEntry]) -> Option<Vec<Answer>> {
         let memo = self.0.memo.lock();
         let answers: Option<Vec<Answer>> =
             page.iter().map(|entry| if self.0.needs.accepts(entry) { memo.get(entry) } else { Some(Ok(Verdict::Drop)) }).collect();
@@ -151,7 +159,7 @@ impl Evaluator {
     }
 
     /// Judges one killmail, on the thread this evaluator belongs to.
-    pub(in crate::plugin) fn judge(&self, setup: &Setup, entry: &SharedEntry, run: Run) -> Answer {
+    pub fn judge(&self, setup: &Setup, entry: &SharedEntry, run: Run) -> Answer {
         let counters = self.0.component.counters();
         if !self.0.needs.accepts(entry) {
             counters.passed_over();

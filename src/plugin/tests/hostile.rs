@@ -1,13 +1,16 @@
 //! Law 6 (a guest hurts only itself): every bad guest gets its own word, and the neighbor notices nothing.
+//!
+//! Must not know: how the engine tells one fault from another.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::domain::verdict::{Fault, Verdict};
-use crate::plugin::engine::Engine;
 use crate::plugin::evaluator::{Instance, Run};
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, DROP, KEEP, Text};
 use crate::plugin::tests::trial::{self, judge, killmail};
+use crate::tasks;
 
 const LOG: &str = r#"(import "killstream:plugin/log@1.0.0-rc.1" "log" (func $log (param i32 i32 i32)))"#;
 const INVOLVES: &str =
@@ -121,20 +124,17 @@ fn busy_but_innocent() -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::disallowed_methods, reason = "the test itself notices a panic")]
 async fn four_busy_threads_give_no_deadline_fault_to_an_innocent_guest() {
     let engine = trial::engine(Config::default());
     let guest = trial::evaluator(&engine, &busy_but_innocent());
-    let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let busy: Vec<_> = (0..4)
-        .map(|_| {
-            let over = Arc::clone(&over);
-            std::thread::spawn(move || while !over.load(std::sync::atomic::Ordering::Relaxed) {})
-        })
-        .collect();
+    let over = Arc::new(AtomicBool::new(false));
+    let busy = [(); 4].map(|()| {
+        let over = Arc::clone(&over);
+        tasks::thread("busy", move || while !over.load(Ordering::Relaxed) {}).unwrap()
+    });
     let page: Vec<_> = (1..=100).map(killmail).collect();
     let answers = engine.evaluate(&guest, page, Run::Live).await;
-    over.store(true, std::sync::atomic::Ordering::Relaxed);
+    over.store(true, Ordering::Relaxed);
     for thread in busy {
         thread.join().unwrap();
     }
@@ -142,22 +142,19 @@ async fn four_busy_threads_give_no_deadline_fault_to_an_innocent_guest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::disallowed_methods, reason = "the test itself notices a panic")]
 async fn live_does_not_wait_for_a_page_of_history() {
-    let engine: Arc<Engine> = trial::engine(Config { workers: 1, ..Config::default() });
+    let engine = trial::engine(Config { workers: 1, ..Config::default() });
     let slow = trial::evaluator(&engine, &guests::evaluating("(loop $again (br $again)) unreachable"));
     let quick = trial::evaluator(&engine, &guests::evaluating(DROP));
-    let past = {
-        let (engine, slow) = (Arc::clone(&engine), slow.clone());
-        tokio::spawn(async move {
-            let page = (1..=64).map(killmail).collect();
-            engine.evaluate(&slow, page, Run::History { head: killmail(1).seq }).await
-        })
+    let page = (1..=64).map(killmail).collect();
+    let past = engine.evaluate(&slow, page, Run::History { head: killmail(1).seq });
+    let live = async {
+        while slow.component().counts().calls == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(judge(&engine, &quick, 1).await, Ok(Verdict::Drop));
+        assert!(slow.component().counts().calls < 64, "history was still being judged");
     };
-    while slow.component().counts().calls == 0 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(judge(&engine, &quick, 1).await, Ok(Verdict::Drop));
-    assert!(slow.component().counts().calls < 64, "history was still being judged");
-    assert!(past.await.unwrap().iter().all(|answer| *answer == Err(Fault::Deadline)));
+    let (past, ()) = tokio::join!(past, live);
+    assert!(past.iter().all(|answer| *answer == Err(Fault::Deadline)));
 }

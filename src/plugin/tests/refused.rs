@@ -1,4 +1,6 @@
 //! Uploads that cannot be used: each refusal has its reason and names what is wrong.
+//!
+//! Must not know: how an upload is looked through.
 
 use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::Instance;

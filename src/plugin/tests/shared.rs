@@ -1,4 +1,6 @@
 //! Equal pairs share instances and verdicts; unequal ones share nothing.
+//!
+//! Must not know: where verdicts are remembered.
 
 use crate::domain::term::{Kind, Role};
 use crate::domain::verdict::Verdict;
@@ -7,6 +9,7 @@ use crate::plugin::evaluator::{Instance, Run};
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, KEEP, Text};
 use crate::plugin::tests::trial::{self, judge, killmail};
+use crate::tasks;
 
 /// Keeps when it was asked before, drops the first time: tells a warm instance from a fresh one.
 fn remembers() -> Vec<u8> {
@@ -18,18 +21,20 @@ fn remembers() -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::disallowed_methods, reason = "the test itself notices a panic")]
 async fn a_hundred_equal_pairs_judge_a_killmail_once() {
     let engine = trial::engine(Config::default());
     let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
-    let mut askers = tokio::task::JoinSet::new();
+    let (answered, mut answers) = tokio::sync::mpsc::channel(100);
     for _ in 0..100 {
         let evaluator = engine.evaluator(&component, "{}", Instance::Warm).unwrap();
-        let engine = engine.clone();
-        askers.spawn(async move { engine.evaluate(&evaluator, vec![killmail(1), killmail(2)], Run::Live).await });
+        let (engine, answered) = (engine.clone(), answered.clone());
+        tasks::spawn("asker", async move {
+            let page = engine.evaluate(&evaluator, vec![killmail(1), killmail(2)], Run::Live).await;
+            answered.send(page).await.unwrap();
+        });
     }
-    while let Some(answers) = askers.join_next().await {
-        assert_eq!(answers.unwrap(), [Ok(Verdict::Keep), Ok(Verdict::Keep)]);
+    for _ in 0..100 {
+        assert_eq!(answers.recv().await.unwrap(), [Ok(Verdict::Keep), Ok(Verdict::Keep)]);
     }
     let counts = component.counts();
     assert_eq!((counts.calls, counts.remembered), (2, 198));

@@ -1,4 +1,6 @@
 //! What the tests of the engine share: an engine, killmails, one call.
+//!
+//! Must not know: what is tried.
 
 use std::sync::{Arc, OnceLock};
 
