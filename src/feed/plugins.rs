@@ -248,11 +248,22 @@ impl Plugins {
     /// No such name.
     pub fn get(&self, name: &str) -> Result<(Plugin, Counts), Error> {
         let manifest = self.manifest(name)?;
+        let counts = self.counts_of(&manifest);
+        told(name, &manifest).map(|plugin| (plugin, counts)).ok_or_else(|| unknown(name))
+    }
+
+    /// What the guests of each plugin did so far, by name.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(String, Counts)> {
+        self.known.lock().names.iter().map(|(name, manifest)| (name.clone(), self.counts_of(manifest))).collect()
+    }
+
+    fn counts_of(&self, manifest: &Manifest) -> Counts {
         let mut counts = Counts::default();
         for version in &manifest.versions {
             counts.add(&self.engine.counts_of(&version.digest));
         }
-        told(name, &manifest).map(|plugin| (plugin, counts)).ok_or_else(|| unknown(name))
+        counts
     }
 
     /// Removes a plugin with all its versions; its readers are told. Blocks.

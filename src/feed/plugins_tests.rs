@@ -1,4 +1,6 @@
 //! Plugins by name over a real store.
+//!
+//! Must not know: how a record is written.
 
 use std::path::Path;
 

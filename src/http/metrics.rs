@@ -20,6 +20,7 @@ use crate::http::error::Error;
 use crate::http::exposition::{Dialect, Exposition};
 use crate::http::process::Process;
 use crate::http::request::Pairs;
+use crate::plugin::counters::Counts;
 use crate::tasks;
 use crate::wire::killmail::encodings;
 use crate::wire::time;
@@ -110,6 +111,7 @@ fn written(door: &Door, dialect: Dialect) -> String {
     text.gauge("process_open_files", "Open files and sockets.", process.files);
     memory(door, &mut text);
     motion(door, &mut text);
+    judgment(door, &mut text);
     source(door, &mut text);
     doors(door, &mut text);
     text.done()
@@ -143,6 +145,21 @@ fn motion(door: &Door, text: &mut Exposition) {
     text.counter("feed_pages_total", "Pages taken from the log.", get(&counters.pages));
     text.counter("feed_faults_total", "Plugin faults that readers saw.", get(&counters.faults));
     text.counter("wire_encodings_total", "Killmails encoded to JSON.", encodings());
+}
+
+fn judgment(door: &Door, text: &mut Exposition) {
+    let plugins = door.feed.plugins();
+    let (all, each) = (plugins.engine().counts(), plugins.counts());
+    let of = |count: fn(&Counts) -> u64| each.iter().map(move |(name, counts)| (name.as_str(), count(counts))).collect::<Vec<_>>();
+    text.counters("plugin_calls_total", "Calls of `evaluate`.", "plugin", of(|counts| counts.calls));
+    text.counters("plugin_keeps_total", "Calls that kept the killmail.", "plugin", of(|counts| counts.keeps));
+    text.counters("plugin_drops_total", "Calls that dropped it.", "plugin", of(|counts| counts.drops));
+    text.counters("plugin_faulty_total", "Calls that ended in a fault.", "plugin", of(|counts| counts.faults.values().sum()));
+    text.counters("plugin_faults_total", "Faults of all plugins, by word.", "fault", all.faults);
+    text.counter("plugin_remembered_total", "Killmails answered from an equal pair's verdict.", all.remembered);
+    text.counter("plugin_passed_over_total", "Killmails outside a plugin's interest.", all.passed_over);
+    text.counter("plugin_log_lines_cut_total", "Lines of plugins' log cut or left out.", all.log_lines_cut);
+    text.gauge("plugin_evaluators", "Pairs of plugin and configuration kept ready.", plugins.engine().evaluators_kept());
 }
 
 fn source(door: &Door, text: &mut Exposition) {

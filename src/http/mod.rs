@@ -17,6 +17,7 @@ pub mod kills;
 pub mod layers;
 pub mod meter;
 pub mod metrics;
+pub mod plugins;
 pub mod pour;
 pub mod process;
 pub mod refusal;
@@ -178,6 +179,10 @@ fn table() -> Router<Arc<Door>> {
         .route("/api/v1/systems/bulk/killmails", post(kills::bulk))
         .route("/api/v1/characters/{id}/killmails", get(kills::of_character))
         .route("/api/systems/{id}/kills", get(kills::list_of_system))
+        .route("/api/v1/plugins", get(plugins::list))
+        .route("/api/v1/plugins/{name}", get(plugins::one).put(plugins::upload).delete(plugins::delete))
+        .route("/api/v1/plugins/{name}/promote", post(plugins::promote))
+        .route("/api/v1/plugins/{name}/rollback", post(plugins::rollback))
         .route_layer(from_fn(accept::json));
     let plain = Router::new()
         .route("/ping", get(health::ping))

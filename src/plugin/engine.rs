@@ -66,7 +66,7 @@ impl Engine {
     /// # Errors
     /// The pool of memory or a thread could not be had.
     pub fn new(config: Config, history: Arc<dyn History>, json: fn(&Entry) -> Bytes) -> Result<Arc<Self>, Error> {
-        let wasm = wasmtime::Engine::new(&tuned(&config)).map_err(|e| Error::Engine(told(&e)))?;
+        let wasm = compiler(&config).map_err(|e| Error::Engine(told(&e)))?;
         let linker = linked(&wasm).map_err(|e| Error::Engine(told(&e)))?;
         let ticker = Ticker::start(wasm.weak())?;
         let outside = Arc::new(Outside { history, json });
@@ -211,6 +211,16 @@ fn linked(wasm: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     Ok(linker)
 }
 
+/// The compiler with its pool; without one where the address space does not allow it (instances then take longer to make).
+fn compiler(limits: &Config) -> wasmtime::Result<wasmtime::Engine> {
+    let mut settings = tuned(limits);
+    settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits)));
+    wasmtime::Engine::new(&settings).or_else(|error| {
+        tracing::warn!("no pool of instances for plugins: {}", told(&error));
+        wasmtime::Engine::new(&tuned(limits))
+    })
+}
+
 /// The compiler's settings: one behaviour on every machine, nothing that is still being worked out, no way to make threads.
 fn tuned(limits: &Config) -> wasmtime::Config {
     let mut config = wasmtime::Config::new();
@@ -232,7 +242,11 @@ fn tuned(limits: &Config) -> wasmtime::Config {
         .wasm_custom_page_sizes(false)
         .wasm_wide_arithmetic(false)
         .wasm_stack_switching(false);
-    // The pool: two warm instances for each evaluator and some to spare. Address space only, until it is used.
+    config
+}
+
+/// Two warm instances for each evaluator and some to spare. Address space only, until it is used.
+fn pool(limits: &Config) -> PoolingAllocationConfig {
     let instances = u32::try_from(limits.evaluators_max).unwrap_or(u32::MAX / 16).saturating_mul(2).saturating_add(64);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
@@ -245,6 +259,5 @@ fn tuned(limits: &Config) -> wasmtime::Config {
         .max_tables_per_module(u32::try_from(limits.tables_max).unwrap_or(u32::MAX))
         .linear_memory_keep_resident(64 * 1024)
         .table_keep_resident(16 * 1024);
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    config
+    pool
 }
