@@ -17,8 +17,8 @@ use crate::store::rows::{Row, Rows};
 
 /// How many maps the terms are spread over.
 pub const SHARDS: usize = 256;
-/// Memory of a term in its map, bytes: the entry, its control byte, and the room a map keeps free.
-const TERM_BYTES: usize = 64;
+/// Memory of a term's place in its map, bytes: the entry and its control byte, and the eighth a map keeps free.
+const TERM_BYTES: usize = (size_of::<(Term, Postings)>() + 1) * 8 / 7;
 
 /// One of zKillboard's flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,14 +228,17 @@ impl Index {
         self.all.insert(row.killmail_id);
     }
 
-    /// Memory taken, bytes, estimated.
-    pub fn bytes(&self) -> u64 {
-        let heap = |postings: &Postings| postings.heap_bytes() as u64;
-        let terms: u64 = self.shards.iter().flat_map(HashMap::values).map(heap).sum();
-        let labels: u64 = self.labels.values().map(heap).sum();
-        let rows = self.rows.blocks().iter().map(|b| b.rows.capacity() as u64 * 32).sum::<u64>();
-        let maps: usize = self.shards.iter().map(|s| s.capacity() * TERM_BYTES * 7 / 8).sum();
-        terms + labels + rows + maps as u64 + self.ids.bytes() as u64 + heap(&self.all)
+    /// Memory of one of the `SHARDS` maps, bytes, estimated.
+    pub fn shard_bytes(&self, number: usize) -> u64 {
+        let map = self.shards.get(number);
+        map.map_or(0, |map| (map.capacity() * TERM_BYTES + map.values().map(Postings::heap_bytes).sum::<usize>()) as u64)
+    }
+
+    /// Memory of everything else, bytes, estimated.
+    pub fn other_bytes(&self) -> u64 {
+        let postings = self.labels.values().chain(&self.flags).chain([&self.all]).map(Postings::heap_bytes).sum::<usize>();
+        let rows = self.rows.blocks().iter().map(|block| block.rows.capacity() * size_of::<Row>()).sum::<usize>();
+        (postings + rows + self.ids.bytes()) as u64
     }
 }
 

@@ -7,15 +7,10 @@ use std::sync::{Arc, OnceLock};
 use crate::domain::entry::{Entry, SharedEntry};
 use crate::domain::facts::Facts;
 use crate::domain::id::Seq;
-use crate::domain::killmail::Killmail;
 use crate::store::disk::Tree;
 use crate::store::facts::facts;
-use crate::store::frame::{self, Header};
 use crate::store::log::{self, Line};
-use crate::store::{Error, Hit, Store, pieces};
-
-/// A record whose parts are being replaced is read again, so often at most.
-const READ_TRIES: u32 = 5;
+use crate::store::{Error, Hit, Store, pieces, records};
 
 impl Store {
     /// A killmail of the tail. Never waits for the disk.
@@ -103,7 +98,7 @@ impl Store {
 
     /// The record of a killmail that the index knows.
     pub(crate) fn read(&self, hit: Hit) -> Result<SharedEntry, Error> {
-        let (header, killmail) = self.record(hit.killmail_id)?;
+        let (header, killmail) = records::read(&self.disk, &self.codec, hit.killmail_id)?;
         if header.seq != hit.seq {
             return Err(self.disk.damaged(format!("the record of killmail {} is that of number {}", hit.killmail_id, header.seq)));
         }
@@ -119,31 +114,5 @@ impl Store {
             facts,
             json: OnceLock::new(),
         }))
-    }
-
-    fn record(&self, killmail_id: u32) -> Result<(Header, Killmail), Error> {
-        for _ in 0..READ_TRIES {
-            let Some((header, payload)) = self.frames(killmail_id)? else { continue };
-            let unpacked = self.codec.unpack(&header, &payload);
-            return unpacked.map(|killmail| (header, killmail)).map_err(|why| self.disk.damaged(format!("killmail {killmail_id}: {why}")));
-        }
-        Err(self.disk.damaged(format!("the record of killmail {killmail_id}")))
-    }
-
-    /// The parts of a record, put together; `None` if they are not of one revision, or not whole.
-    fn frames(&self, killmail_id: u32) -> Result<Option<(Header, Vec<u8>)>, Error> {
-        let key = u64::from(killmail_id).to_be_bytes();
-        let Some(first) = self.disk.get(Tree::Records, &key)? else { return Ok(None) };
-        let Ok(first) = frame::open(&first) else { return Ok(None) };
-        let mut payload = first.payload.to_vec();
-        for part in 1..first.parts {
-            let Some(next) = self.disk.get(Tree::Records, &pieces::key_of(&key, u16::from(part)))? else { return Ok(None) };
-            let Ok(next) = frame::open(&next) else { return Ok(None) };
-            if (next.header, next.part) != (first.header, part) {
-                return Ok(None);
-            }
-            payload.extend_from_slice(next.payload);
-        }
-        Ok(Some((first.header, payload)))
     }
 }

@@ -24,7 +24,9 @@ mod plan;
 mod plugins;
 pub mod postings;
 mod record;
+mod records;
 pub mod refused;
+mod repair;
 mod rows;
 mod select;
 mod snapshot;
@@ -49,6 +51,7 @@ use crate::domain::id::{Epoch, Seq};
 use crate::domain::killmail::Killmail;
 use crate::store::append::Writer;
 use crate::store::disk::Disk;
+use crate::store::index::SHARDS;
 use crate::store::memory::Memory;
 use crate::store::record::Codec;
 use crate::store::refused::Ring;
@@ -312,13 +315,15 @@ impl Store {
     pub fn stats(&self) -> Stats {
         let refused = self.refused.lock().total();
         let disk_bytes = self.disk.size_bytes();
+        // A shard at a time: looking at every term takes milliseconds, and nobody should wait so long.
+        let index_bytes: u64 = (0..SHARDS).map(|shard| self.memory.read().index.shard_bytes(shard)).sum();
         let memory = self.memory.read();
         let (oldest, newest) = memory.index.ends();
         Stats {
             killmails: memory.index.count(),
             systems: memory.index.systems(),
             terms: memory.index.terms(),
-            index_bytes: memory.index.bytes(),
+            index_bytes: index_bytes + memory.index.other_bytes(),
             disk_bytes,
             revised: self.revised.load(Ordering::Relaxed),
             conflicts: self.conflicts.load(Ordering::Relaxed),

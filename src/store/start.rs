@@ -20,6 +20,7 @@ use crate::store::memory::Memory;
 use crate::store::plugins::write_whole;
 use crate::store::record::Codec;
 use crate::store::refused::Ring;
+use crate::store::repair::log_from_records;
 use crate::store::rows::Row;
 use crate::store::snapshot::{self, Mark};
 use crate::store::snapshots::Snapshots;
@@ -45,7 +46,11 @@ impl Store {
         let epoch = identity(&disk)?;
         let codec = Codec::new(dictionaries(&disk)?);
         let numbers = numbers(&disk)?;
-        let (index, snapshot) = build(&disk, epoch, &numbers)?;
+        let (index, snapshot) = match build(&disk, epoch, &numbers) {
+            Err(error @ Error::Damaged { .. }) if log_from_records(&disk, &codec, config.encode, &numbers)? == 0 => return Err(error),
+            Err(Error::Damaged { .. }) => build(&disk, epoch, &numbers)?,
+            built => built?,
+        };
         let memory = Memory { index, tail: Tail::new(config.tail_entries, config.tail_bytes) };
         let refused = Mutex::new(Ring::load(&disk)?);
         let store = Self {

@@ -1,0 +1,67 @@
+//! The log from the records: entries that are missing or bent are made again, since a record holds all that its entry does.
+//!
+//! Must not know: the index.
+
+use bytes::Bytes;
+
+use crate::domain::killmail::Killmail;
+use crate::store::append::Numbers;
+use crate::store::disk::{Disk, Tree};
+use crate::store::error::Error;
+use crate::store::facts::facts;
+use crate::store::frame::{self, Header};
+use crate::store::log::{self, Line};
+use crate::store::record::Codec;
+use crate::store::{pieces, records};
+
+/// Entries of one transaction.
+const TRANSACTION_MAX: usize = 500;
+
+/// Makes entries of the log again, as far as their records are there; says how many.
+pub fn log_from_records(disk: &Disk, codec: &Codec, encode: fn(&Killmail) -> Bytes, numbers: &Numbers) -> Result<u64, Error> {
+    let whole = whole_entries(disk, numbers)?;
+    let (mut writes, mut made) = (Vec::new(), 0);
+    for pair in disk.scan(Tree::Records, &[]) {
+        let (key, value) = pair?;
+        // Keys of further parts are longer.
+        if key.len() != 8 {
+            continue;
+        }
+        let Ok(frame) = frame::open(&value) else { continue };
+        let Ok(killmail_id) = u32::try_from(frame.header.killmail_id) else { continue };
+        if whole.get(frame.header.seq.0 as usize).copied().unwrap_or(true) {
+            continue;
+        }
+        let (header, killmail) = records::read(disk, codec, killmail_id)?;
+        let line = line_of(&header, &killmail, encode);
+        writes.extend(pieces::put(Tree::Log, &header.seq.0.to_be_bytes(), &log::encode(&line)));
+        made += 1;
+        if writes.len() >= TRANSACTION_MAX {
+            disk.commit(std::mem::take(&mut writes))?;
+        }
+    }
+    disk.commit(writes)?;
+    tracing::warn!("{made} entries of the log were missing or bent and have been made again from their records");
+    Ok(made)
+}
+
+/// By number: whether the log's entry is there and whole.
+fn whole_entries(disk: &Disk, numbers: &Numbers) -> Result<Vec<bool>, Error> {
+    let mut whole = vec![false; numbers.head as usize + 1];
+    for seq in 1..=numbers.head {
+        let bytes = pieces::get(disk, Tree::Log, &seq.to_be_bytes())?;
+        whole[seq as usize] = bytes.is_some_and(|bytes| log::decode(&bytes).is_ok());
+    }
+    Ok(whole)
+}
+
+fn line_of(header: &Header, killmail: &Killmail, encode: fn(&Killmail) -> Bytes) -> Line {
+    Line {
+        facts: facts(killmail),
+        received_at_ms: header.received_at_ms,
+        origin: header.origin,
+        age_secs: header.age_secs,
+        weight: u32::try_from(encode(killmail).len()).unwrap_or(u32::MAX),
+        rev: header.rev,
+    }
+}
