@@ -11,7 +11,7 @@ pub mod dictionary;
 mod disk;
 pub mod error;
 pub mod facts;
-mod frame;
+pub mod frame;
 mod hours;
 mod ids;
 mod index;

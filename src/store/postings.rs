@@ -70,6 +70,7 @@ impl Postings {
     }
 
     /// How many ids.
+    #[cfg(test)]
     pub fn len(&self) -> u64 {
         match self {
             Self::One(_) => 1,
@@ -117,6 +118,7 @@ impl Postings {
     }
 
     /// Every id, ascending.
+    #[cfg(test)]
     pub fn to_vec(&self) -> Vec<u32> {
         let mut out = Vec::with_capacity(self.len() as usize);
         self.gather(0, u32::MAX, &mut out);

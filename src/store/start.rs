@@ -4,6 +4,7 @@
 //!
 //! Must not know: what the store is opened for.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -114,11 +115,11 @@ fn dictionaries(disk: &Disk) -> Result<Dictionaries, Error> {
         let Some(bytes) = pieces::get(disk, Tree::Meta, &dictionary_key(number))? else { break };
         known.insert(number, bytes);
     }
-    if !known.contains_key(&CURRENT) {
+    if let Entry::Vacant(current) = known.entry(CURRENT) {
         let path = disk.dir().join(format!("dictionary-{CURRENT}.bin"));
         write_whole(&path, EMBEDDED).map_err(Error::io("write", &path))?;
         disk.commit(pieces::put(Tree::Meta, &dictionary_key(CURRENT), EMBEDDED))?;
-        known.insert(CURRENT, EMBEDDED.to_vec());
+        current.insert(EMBEDDED.to_vec());
     }
     Ok(Dictionaries::new(known))
 }
