@@ -13,7 +13,7 @@ use crate::store::postings::Postings;
 use crate::store::{Error, Hit, Order, Query, Store, Totals};
 
 /// Ids taken in one window at least, and at most (a lock is held for one window).
-const WINDOW_MIN: u64 = 1024;
+const WINDOW_MIN: u64 = 128;
 const WINDOW_MAX: u64 = 65_536;
 
 /// What of the ids is still to be read; `None`: nothing.

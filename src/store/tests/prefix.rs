@@ -31,6 +31,8 @@ enum Step {
     Append(Vec<Killmail>),
     /// Sets the value of killmails known by then.
     Revise(Vec<(usize, u32)>),
+    /// Brings killmails known by then once more.
+    Again(Vec<usize>),
     Reopen,
     Rebuild,
 }
@@ -39,6 +41,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => vec(any_killmail(), 1..8).prop_map(Step::Append),
         3 => vec((any::<usize>(), 1u32..1000), 1..5).prop_map(Step::Revise),
+        1 => vec(any::<usize>(), 1..4).prop_map(Step::Again),
         2 => Just(Step::Reopen),
         1 => Just(Step::Rebuild),
     ]
@@ -108,7 +111,11 @@ proptest! {
         for step in steps {
             match step {
                 Step::Append(killmails) => append(&store, &mut model, killmails)?,
-                Step::Revise(_) if model.is_empty() => {}
+                Step::Revise(_) | Step::Again(_) if model.is_empty() => {}
+                Step::Again(which) => {
+                    let killmails = which.into_iter().map(|n| model[n % model.len()].clone()).collect();
+                    append(&store, &mut model, killmails)?;
+                }
                 Step::Revise(which) => {
                     let killmails = which.into_iter().map(|(n, value)| revised(&model[n % model.len()], value)).collect();
                     append(&store, &mut model, killmails)?;
