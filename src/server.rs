@@ -151,26 +151,39 @@ impl Running {
 
     /// Runs until the process is told to stop, calls `first`, then stops in order. Told a second time, it lets go at once; says
     /// whether all was stopped in order.
-    pub async fn until_signal(self, first: impl FnOnce()) -> bool {
-        let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-        let [Ok(mut terminate), Ok(mut interrupt)] = signals else {
-            tracing::error!("signals cannot be heard; the server runs until it is killed");
-            return std::future::pending().await;
-        };
-        either(&mut terminate, &mut interrupt).await;
+    pub async fn until(self, mut signals: Signals, first: impl FnOnce()) -> bool {
+        signals.one().await;
         tracing::info!("stopping; a second signal ends at once");
         first();
         tokio::select! {
             () = self.stop() => true,
-            () = either(&mut terminate, &mut interrupt) => false,
+            () = signals.one() => false,
         }
     }
 }
 
-async fn either(one: &mut Signal, other: &mut Signal) {
-    tokio::select! {
-        _ = one.recv() => {}
-        _ = other.recv() => {}
+/// The signals that tell the process to stop. From here on they no longer end it by themselves.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one.
+    pub async fn one(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

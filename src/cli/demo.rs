@@ -17,9 +17,9 @@ use crate::cli::demo::sample::Sample;
 use crate::cli::{block_on, serve};
 use crate::config::{self, Config};
 use crate::feed::Feed;
-use crate::server::Running;
+use crate::server::{self, Running, Signals};
 use crate::store::Incoming;
-use crate::{server, tasks};
+use crate::tasks;
 
 /// The example plugins, as `plugins/build.sh` makes them.
 const PLUGINS: [(&str, &[u8]); 3] = [
@@ -41,6 +41,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let config = gather(&arguments, &folder.0)?;
     block_on(async {
+        let signals = Signals::listen()?;
         let running = server::start(config).await?;
         let sample = Sample::read();
         let tour = tour::lines(running.addr(), &sample.history);
@@ -55,7 +56,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         println!();
         serve::announce(running.addr())?;
         let playing = tasks::spawn("demo", play(Arc::clone(running.feed()), sample.live));
-        serve::told(running.until_signal(|| playing.abort()).await)
+        serve::told(running.until(signals, || playing.abort()).await)
     })
 }
 

@@ -64,12 +64,12 @@ fn into_folder(files: Vec<PathBuf>, arguments: &Arguments, bar: &ProgressBar) ->
 
 async fn into_server(files: Vec<PathBuf>, arguments: &Arguments, bar: &ProgressBar) -> anyhow::Result<Report> {
     let api = Arc::new(Api::open(&arguments.target).await?);
-    let path = if arguments.prefer_incoming { "/api/v1/killmails?prefer_incoming=true" } else { "/api/v1/killmails" };
+    let path = format!("/api/v1/killmails?prefer_incoming={}", arguments.prefer_incoming);
     let (handle, bar) = (Handle::current(), bar.clone());
     let work = move || {
         import::run(files, |batch| {
             bar.inc(batch.read_bytes);
-            handle.block_on(send(&api, path, batch)).map_err(Sending)
+            handle.block_on(send(&api, &path, batch)).map_err(Sending)
         })
     };
     Ok(tasks::blocking("import", work).await??)

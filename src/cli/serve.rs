@@ -10,7 +10,7 @@ use toml::Value;
 
 use crate::cli::block_on;
 use crate::config::{self, Config};
-use crate::server;
+use crate::server::{self, Signals};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -47,9 +47,13 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     let config = gather(arguments)?;
     block_on(async {
-        let running = server::start(config).await?;
+        let mut signals = Signals::listen()?;
+        let running = tokio::select! {
+            running = server::start(config) => running?,
+            () = signals.one() => return Ok(()),
+        };
         announce(running.addr())?;
-        told(running.until_signal(|| {}).await)
+        told(running.until(signals, || {}).await)
     })
 }
 

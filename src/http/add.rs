@@ -16,7 +16,7 @@ use crate::http::Door;
 use crate::http::answer::Json;
 use crate::http::auth::Admin;
 use crate::http::error::Error;
-use crate::http::request::Raw;
+use crate::http::request::{Pairs, Raw};
 use crate::store::refused::Refused;
 use crate::store::{AgeRule, Appended, Incoming, ZkbRule};
 use crate::tasks;
@@ -25,11 +25,13 @@ use crate::wire::package::{self, Package};
 /// What was handed in by REST is noted under this name.
 const SOURCE: &str = "rest";
 
-/// `POST /api/v1/killmails`. Answers what became of the documents, as `import` reports it.
-pub async fn add(_: Admin, State(door): State<Arc<Door>>, Raw(body): Raw) -> Result<Json, Error> {
+/// `POST /api/v1/killmails`. Answers what became of the documents, as `import` reports it. Newer zkb values replace stored ones, but
+/// not with `?prefer_incoming=false`.
+pub async fn add(_: Admin, State(door): State<Arc<Door>>, asked: Pairs, Raw(body): Raw) -> Result<Json, Error> {
     let store = Arc::clone(door.feed.store());
+    let zkb = if asked.get("prefer_incoming") == Some("false") { ZkbRule::Keep } else { ZkbRule::IfNewer };
     let sorted = tasks::blocking("rest-add", move || -> Result<Sorted, Error> {
-        let sorted = sort(&body)?;
+        let sorted = sort(&body, zkb)?;
         for refused in &sorted.raw {
             store.refuse(refused).map_err(Error::failed)?;
         }
@@ -51,8 +53,8 @@ fn report(appended: &[Appended], refused: &BTreeMap<&'static str, u64>) -> Value
     })
 }
 
-#[derive(Default)]
 struct Sorted {
+    zkb: ZkbRule,
     incoming: Vec<Incoming>,
     refused: BTreeMap<&'static str, u64>,
     raw: Vec<Refused>,
@@ -67,7 +69,7 @@ impl Sorted {
                 received_at_ms: at_ms,
                 uploaded_at,
                 age: AgeRule::ByUpload,
-                zkb: ZkbRule::IfNewer,
+                zkb: self.zkb,
             }),
             // A reference without a body: there is nothing to keep yet.
             Ok(Package { reference, .. }) => self.refuse("no_body", reference.map(|known| known.killmail_id.into()), document, at_ms),
@@ -87,10 +89,10 @@ impl Sorted {
 ///
 /// # Errors
 /// 400: the body is one document, and broken.
-fn sort(body: &[u8]) -> Result<Sorted, Error> {
+fn sort(body: &[u8], zkb: ZkbRule) -> Result<Sorted, Error> {
     let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);
-    let mut sorted = Sorted::default();
+    let mut sorted = Sorted { zkb, incoming: Vec::new(), refused: BTreeMap::new(), raw: Vec::new() };
     let whole: Result<Vec<&RawValue>, _> = Deserializer::from_slice(body).into_iter::<&RawValue>().collect();
     match whole {
         Ok(documents) => documents.iter().for_each(|document| each(document.get().as_bytes(), &mut |one| sorted.take(one, at_ms))),
@@ -118,7 +120,7 @@ mod tests {
     use super::*;
 
     fn refused(body: &str) -> Result<BTreeMap<&'static str, u64>, Error> {
-        sort(body.as_bytes()).map(|sorted| sorted.refused)
+        sort(body.as_bytes(), ZkbRule::Keep).map(|sorted| sorted.refused)
     }
 
     #[test]
@@ -134,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_broken_line_does_not_hide_the_others() {
-        let kept = sort(b"{\"killmail_id\":1}\n{\"broken\n{\"killmail_id\":2}").ok().map(|sorted| sorted.raw.len());
+        let kept = sort(b"{\"killmail_id\":1}\n{\"broken\n{\"killmail_id\":2}", ZkbRule::Keep).ok().map(|sorted| sorted.raw.len());
         assert_eq!(kept, Some(3));
         assert_eq!(refused("{\n \"a\": [\n").unwrap_err(), Error::BadRequest);
         assert_eq!(refused("nonsense").unwrap_err(), Error::BadRequest);

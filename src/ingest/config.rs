@@ -131,7 +131,7 @@ impl Config {
                 mistakes.push(format!("ingest.{name}: `{origin}` is no http:// or https:// origin"));
             }
         }
-        if self.is_real_host() {
+        if self.source == Kind::R2z2 && self.is_real_host() {
             let least = Waits::default();
             let waits = [
                 ("r2z2_idle_ms", self.r2z2_idle_ms, least.idle_ms),
@@ -174,6 +174,9 @@ mod tests {
         let mistakes = config.mistakes();
         assert_eq!(mistakes.len(), 2);
         assert!(mistakes[0].contains("r2z2_idle_ms: 600 is under 6000"), "{mistakes:?}");
+        config.source = Kind::None;
+        assert_eq!(config.mistakes(), [""; 0], "nobody is asked");
+        config.source = Kind::R2z2;
         for host in ["http://127.0.0.1:9", "https://zkillboard.com.example.org"] {
             config.r2z2_base_url = host.to_owned();
             assert_eq!(config.mistakes(), [""; 0]);

@@ -38,7 +38,7 @@ pub const CURRENT: &[(&str, usize)] = &[
 
 /// Forms of old that must be refused with a reason.
 pub const LEGACY: &[(&str, usize)] =
-    &[("legacy-redisq-crest.ndjson", 55), ("legacy-zkb-api-2013.ndjson", 178), ("legacy-crest-killmails.ndjson", 1)];
+    &[("legacy-redisq-crest.ndjson", 55), ("legacy-zkb-api-2013.ndjson", 91), ("legacy-crest-killmails.ndjson", 1)];
 
 /// How many killmails the bundled sample has.
 pub const SAMPLE: usize = 3927;
