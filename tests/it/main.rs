@@ -5,7 +5,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 #![allow(clippy::disallowed_methods, reason = "tests start their own threads and tasks; the bans are for the server")]
 
+mod commands;
 mod crash;
+mod demo;
+mod feed_cases;
+mod import_cases;
 mod laws;
 mod plugins;
 mod support;

@@ -1,0 +1,169 @@
+//! The command line: what it says, where, and with which exit code.
+//!
+//! Must not know: how commands do their work.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::support::killmail::killmail;
+use crate::support::server::{Setup, TOKEN};
+
+const COMPONENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/plugins/prebuilt/high-value.wasm");
+
+fn run(setup: &Setup, subcommand: &str, arguments: &[&str]) -> Output {
+    setup.command(subcommand).args(arguments).output().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn filled(ids: std::ops::Range<u32>) -> Setup {
+    let setup = Setup::quiet();
+    let file = setup.folder().join("killmails.ndjson");
+    fs::write(&file, ids.map(|id| killmail(id).esi().to_string() + "\n").collect::<String>()).unwrap();
+    let output = run(&setup, "import", &[file.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", err(&output));
+    setup
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    let setup = Setup::quiet();
+    assert_eq!(run(&setup, "nonsense", &[]).status.code(), Some(2));
+    assert_eq!(run(&setup, "serve", &["--listen", "nowhere"]).status.code(), Some(2));
+    assert_eq!(run(&setup, "query", &["limit"]).status.code(), Some(2));
+}
+
+#[test]
+fn all_mistakes_of_a_configuration_are_told_at_once() {
+    let setup = Setup::quiet().env("PORT", "many").config("nonsense = 1\n[ingest]\nr2z2_ghost_ms = \"x\"");
+    let (status, log) = setup.try_start().unwrap_err();
+    assert_eq!(status.code(), Some(2), "{log}");
+    for part in ["PORT: ", "nonsense: ", "ingest.r2z2_ghost_ms: "] {
+        assert!(log.contains(part), "{part} is not in:\n{log}");
+    }
+}
+
+#[test]
+fn impatience_with_the_real_host_is_refused() {
+    let (status, log) = Setup::quiet().env("SOURCE", "r2z2").try_start().unwrap_err();
+    assert_eq!(status.code(), Some(2), "{log}");
+    assert!(log.contains("600 is under 6000") && log.contains("10 is under 100"), "{log}");
+}
+
+#[test]
+fn the_printed_configuration_is_accepted() {
+    let setup = Setup::quiet();
+    let text = out(&run(&setup, "serve", &["--print-config"]));
+    assert!(text.contains("r2z2_idle_ms"), "{text}");
+    drop(setup.config(&text).start());
+}
+
+#[test]
+fn a_folder_in_use_names_its_user() {
+    let server = Setup::quiet().start();
+    let output = run(server.setup(), "import", &[COMPONENT]);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = format!("data folder in use by pid {}; stop it, or use --server URL", server.pid());
+    assert!(err(&output).contains(&expected), "{}", err(&output));
+    let (status, log) = server.setup().clone().try_start().unwrap_err();
+    assert_eq!(status.code(), Some(1));
+    assert!(log.contains(&expected), "{log}");
+}
+
+#[test]
+fn a_taken_address_is_said() {
+    let server = Setup::quiet().start();
+    let (status, log) = Setup::quiet().args(&["--listen", &server.address().to_string()]).try_start().unwrap_err();
+    assert_eq!(status.code(), Some(1));
+    assert!(log.contains("cannot listen on"), "{log}");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let output = run(&Setup::quiet(), "import", &["nowhere.ndjson"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("nowhere.ndjson"), "{}", err(&output));
+}
+
+#[tokio::test]
+async fn the_token_is_made_once_and_lets_write() {
+    let setup = Setup::quiet().env("API_TOKEN", "");
+    let server = setup.start();
+    let path = server.setup().data_dir().join("token");
+    let token = fs::read_to_string(&path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(server.log().contains(path.to_str().unwrap()), "{}", server.log());
+    assert!(!server.log().contains(token.trim()), "the token itself is not logged");
+    let shown = run(server.setup(), "token", &[]);
+    assert_eq!(out(&shown), token);
+    let url = server.url("");
+    let upload = |token: &str| run(server.setup(), "plugin", &["upload", "mine", COMPONENT, "--server", &url, "--token", token]);
+    assert_eq!(upload("wrong").status.code(), Some(1));
+    assert!(upload(token.trim()).status.success());
+}
+
+#[test]
+fn plugins_are_managed_on_a_free_folder() {
+    let setup = Setup::quiet();
+    let output = run(&setup, "plugin", &["upload", "mine", COMPONENT]);
+    assert!(output.status.success(), "{}", err(&output));
+    assert!(out(&output).starts_with("mine sha256:"), "{}", out(&output));
+    assert_eq!(out(&run(&setup, "plugin", &["list"])), out(&output));
+    let wrong = run(&setup, "plugin", &["upload", "text", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(err(&wrong).contains("not_wasm"), "{}", err(&wrong));
+    assert!(run(&setup, "plugin", &["delete", "mine"]).status.success());
+    assert_eq!(out(&run(&setup, "plugin", &["list"])), "");
+}
+
+#[test]
+fn queries_and_exports_work_on_a_folder_and_through_a_server() {
+    let setup = filled(1..31);
+    let query = ["system_ids=30000142", "limit=3", "order=oldest"];
+    let here = run(&setup, "query", &query);
+    let ids = |text: &str| -> Vec<u64> {
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["killmail_id"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(ids(&out(&here)), [1, 2, 3], "{}", err(&here));
+    let wrong = run(&setup, "query", &["sytem_ids=1"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(err(&wrong).contains("sytem_ids"), "{}", err(&wrong));
+    let exported = out(&run(&setup, "export", &[]));
+    assert_eq!(ids(&exported), (1..31).collect::<Vec<u64>>());
+    let server = setup.start();
+    let url = server.url("");
+    let there = run(server.setup(), "query", &[&query[..], &["--server", &url]].concat());
+    assert_eq!(out(&there), out(&here), "{}", err(&there));
+    assert_eq!(out(&run(server.setup(), "export", &["--server", &url])), exported);
+    assert_eq!(out(&run(server.setup(), "query", &["--count", "--server", &url])), "30\n");
+}
+
+#[test]
+fn what_was_exported_can_be_imported() {
+    let setup = filled(1..6);
+    let file = setup.folder().join("export.ndjson");
+    assert!(run(&setup, "export", &[file.to_str().unwrap()]).status.success());
+    let again = run(&setup, "import", &["--json", file.to_str().unwrap()]);
+    assert_eq!(serde_json::from_slice::<Value>(&again.stdout).unwrap()["known"], 5, "{}", out(&again));
+    let other = Setup::quiet();
+    assert!(run(&other, "import", &[file.to_str().unwrap()]).status.success());
+    assert_eq!(out(&run(&other, "export", &[])), out(&run(&setup, "export", &[])));
+}
+
+#[test]
+fn a_stop_is_clean_and_a_wrong_token_is_no_server() {
+    let mut server = Setup::quiet().start();
+    assert!(server.stop().success(), "{}", server.log());
+    let output = run(server.setup(), "query", &["--server", &server.url(""), "--token", TOKEN]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("does not answer"), "{}", err(&output));
+}

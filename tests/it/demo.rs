@@ -1,0 +1,40 @@
+//! The demo: every line it prints does what it promises.
+//!
+//! Must not know: what the lines ask for.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use crate::support::server::Setup;
+
+#[test]
+fn every_printed_line_returns_killmails() {
+    let setup = Setup::quiet();
+    let mut demo = setup.command("demo").args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = vec![];
+    let mut out = BufReader::new(demo.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let ready = out.by_ref().find(|line| {
+        lines.push(line.clone());
+        line.starts_with("listening on http://")
+    });
+    let commands: Vec<&String> = lines.iter().filter(|line| line.starts_with("  curl ")).collect();
+    let outputs: Vec<(String, String)> = std::thread::scope(|scope| {
+        let running: Vec<_> = commands
+            .iter()
+            .map(|line| scope.spawn(move || Command::new("sh").args(["-c", &format!("{line} -sS")]).output().unwrap()))
+            .collect();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        running.into_iter().map(|one| one.join().unwrap()).map(|o| (text(&o.stdout), text(&o.stderr))).collect()
+    });
+    let _ = demo.kill();
+    let _ = demo.wait();
+    assert!(ready.is_some(), "{lines:#?}");
+    assert!(commands.len() >= 6, "{lines:#?}");
+    assert!(commands.iter().any(|line| line.contains("plugin=")), "{commands:#?}");
+    for (command, (output, error)) in commands.iter().zip(&outputs) {
+        assert!(output.contains("\"killmail_id\":"), "{command}\n{output}\n{error}");
+        if command.contains("plugin=") {
+            assert!(output.contains("\"enriched\":"), "{command}\n{output}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The cases of the feed, by number: the server against a fake R2Z2 on loopback.
+//!
+//! Must not know: how the follower is built; only what it asks and what comes of it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::killmail::killmail;
+use crate::support::server::{Server, Setup};
+use crate::support::until;
+use crate::support::upstream::{Canned, FIRST, Seen, Upstream};
+
+/// Every wait of the follower small, for tests that are not about waits.
+const HASTY: &str = "[ingest]\nr2z2_ghost_ms = 300\nr2z2_limited_ms = 300\nr2z2_forbidden_ms = 600\nr2z2_failed_ms = 20\n";
+
+/// The killmail as the server has it.
+async fn stored(server: &Server, id: u32) -> Value {
+    until(&format!("killmail {id} to be stored"), async || {
+        let reply = server.get(&format!("/api/v1/killmail/{id}")).await;
+        (reply.status == 200).then(|| reply.json()["data"].clone())
+    })
+    .await
+}
+
+fn gaps(requests: &[Seen]) -> Vec<Duration> {
+    requests.windows(2).map(|pair| pair[1].at - pair[0].at).collect()
+}
+
+#[tokio::test]
+async fn case_33_what_is_older_than_the_cutoff_is_stored_and_not_pushed() {
+    let upstream = Upstream::start();
+    let server = Server::following(&upstream);
+    let mut stream = server.basic("").await;
+    upstream.publish(killmail(1).ago(2 * 3600));
+    upstream.publish(killmail(2).ago(60));
+    assert_eq!(stream.killmails(1).await, [2]);
+    assert_eq!(stored(&server, 1).await["killmail_id"], 1);
+    assert_eq!(stream.killmails_until_quiet(Duration::from_millis(300)).await, [0; 0]);
+}
+
+#[tokio::test]
+async fn case_34_a_malformed_document_is_passed_over_and_the_feed_goes_on() {
+    let upstream = Upstream::start();
+    let server = Server::following(&upstream);
+    let mut stream = server.basic("").await;
+    let broken = |id: u32, change: fn(&mut Value)| {
+        let mut document = killmail(id).r2z2();
+        change(&mut document["esi"]);
+        upstream.publish_document(document);
+    };
+    broken(1, |esi| drop(esi.as_object_mut().unwrap().remove("victim")));
+    broken(2, |esi| esi["attackers"] = json!([]));
+    broken(3, |esi| esi["killmail_time"] = json!("yesterday"));
+    upstream.publish_raw(upstream.hole(), "<html>not today</html>");
+    upstream.publish(killmail(5));
+    assert_eq!(stream.killmails(1).await, [5]);
+    for id in 1..=4 {
+        assert_eq!(server.get(&format!("/api/v1/killmail/{id}")).await.status, 404, "killmail {id}");
+    }
+    assert_eq!(server.log().matches("was refused").count(), 4, "{}", server.log());
+}
+
+#[tokio::test]
+async fn case_35_a_first_start_begins_at_the_pointer_and_waits_after_a_404() {
+    let upstream = Upstream::start();
+    upstream.point_at(FIRST + 1);
+    upstream.publish(killmail(1));
+    upstream.publish(killmail(2));
+    upstream.publish(killmail(3));
+    let server = Setup::following(&upstream).env("R2Z2_IDLE_MS", "600").start();
+    until("three tries of the next number", async || {
+        (upstream.requests().iter().filter(|s| s.number() == Some(FIRST + 3)).count() >= 3).then_some(())
+    })
+    .await;
+    let requests = upstream.requests();
+    let urls: Vec<&str> = requests.iter().take(4).map(|s| s.url.as_str()).collect();
+    let file = |number: u64| format!("/ephemeral/{number}.json");
+    assert_eq!(urls, ["/ephemeral/sequence.json", &file(FIRST + 1), &file(FIRST + 2), &file(FIRST + 3)]);
+    let tries: Vec<Seen> = requests.into_iter().filter(|s| s.number() == Some(FIRST + 3)).collect();
+    // The fake notes a request when it has come, so the smallest gap may look a little shorter than it was.
+    assert!(gaps(&tries).iter().all(|gap| *gap >= Duration::from_millis(590)), "{:?}", gaps(&tries));
+    assert_eq!(server.get("/api/v1/killmail/1").await.status, 404, "what came before the pointer is not live");
+    upstream.publish(killmail(4));
+    stored(&server, 4).await;
+}
+
+#[tokio::test]
+async fn case_36_a_restart_goes_on_behind_the_last_one() {
+    let upstream = Upstream::start();
+    let mut server = Server::following(&upstream);
+    for id in 1..=3 {
+        upstream.publish(killmail(id));
+    }
+    stored(&server, 3).await;
+    for (last, way) in [(3_u32, "stopped"), (5, "killed")] {
+        if way == "stopped" {
+            assert!(server.stop().success(), "{}", server.log());
+        } else {
+            server.kill();
+        }
+        let before = upstream.requests().len();
+        upstream.publish(killmail(last + 1));
+        upstream.publish(killmail(last + 2));
+        server.restart();
+        stored(&server, last + 2).await;
+        let requests = upstream.requests()[before..].to_vec();
+        assert_eq!(requests[0].number(), Some(FIRST + u64::from(last)), "after it was {way}");
+        assert!(requests.iter().all(|s| s.url != "/ephemeral/sequence.json"), "{requests:?}");
+        assert_eq!(server.get("/api/v1/killmails/count").await.expect(200)["data"]["count"], last + 2);
+    }
+}
+
+#[tokio::test]
+async fn case_37_in_short_a_ghost_number_is_passed_over_once_the_feed_has_gone_on() {
+    let upstream = Upstream::start();
+    let server = Setup::following(&upstream).config(HASTY).start();
+    upstream.publish(killmail(1));
+    let ghost = upstream.hole();
+    upstream.publish(killmail(2));
+    stored(&server, 1).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(server.get("/api/v1/killmail/2").await.status, 404, "the pointer has not passed the ghost yet");
+    upstream.point_at(ghost + 1);
+    stored(&server, 2).await;
+    assert!(server.log().contains(&format!("{ghost} never came")), "{}", server.log());
+}
+
+#[tokio::test]
+async fn case_38_in_short_refusals_are_waited_out() {
+    let upstream = Upstream::start();
+    let number = upstream.publish(killmail(1));
+    upstream.fail(number, Canned::status(429).header("retry-after", "1"), 1);
+    upstream.fail(number, Canned::status(429), 1);
+    upstream.fail(number, Canned::status(403), 1);
+    upstream.fail(number, Canned::status(503), 2);
+    let server = Setup::following(&upstream).config(HASTY).start();
+    stored(&server, 1).await;
+    let tries: Vec<Seen> = upstream.requests().into_iter().filter(|s| s.number() == Some(number)).collect();
+    let waits: Vec<u128> = gaps(&tries).iter().map(Duration::as_millis).collect();
+    assert_eq!(waits.len(), 5, "{waits:?}");
+    for (wait, least) in waits.iter().zip([1_000, 300, 600, 20, 40]) {
+        assert!(*wait + 10 >= least, "{waits:?}");
+    }
+}
+
+#[tokio::test]
+async fn case_39_a_rewritten_file_changes_values_and_is_not_pushed_again() {
+    let upstream = Upstream::start();
+    let server = Server::following(&upstream);
+    let mut stream = server.basic("").await;
+    let number = upstream.publish(killmail(1).value(1e6));
+    assert_eq!(stream.killmails(1).await, [1]);
+    upstream.rewrite(number, killmail(1).value(5e9).labels(&["ganked"]).r2z2(), killmail(2));
+    until("the new value", async || (stored(&server, 1).await["zkb"]["totalValue"] == 5e9).then_some(())).await;
+    assert_eq!(stored(&server, 1).await["zkb"]["labels"], json!(["ganked"]));
+    // The same killmail under a new number, as when the feed was reset.
+    upstream.publish(killmail(1).value(5e9).labels(&["ganked"]));
+    upstream.publish(killmail(3));
+    assert_eq!(stream.killmails(2).await, [2, 3]);
+    assert_eq!(stream.killmails_until_quiet(Duration::from_millis(300)).await, [0; 0]);
+}
+
+#[tokio::test]
+async fn case_40_every_request_says_who_asks() {
+    let upstream = Upstream::start();
+    let server = Setup::following(&upstream).env("USER_AGENT_CONTACT", "pilot@example.org").start();
+    upstream.publish(killmail(1));
+    stored(&server, 1).await;
+    for request in upstream.requests() {
+        let agent = request.headers["user-agent"].to_str().unwrap();
+        assert!(agent.starts_with("killstream/") && agent.contains("(pilot@example.org"), "{agent}");
+        assert!(!request.url.contains('?'), "{}", request.url);
+    }
+}
+
+#[tokio::test]
+async fn without_a_contact_the_real_host_is_left_alone() {
+    let server = Setup::quiet().env("SOURCE", "r2z2").env("USER_AGENT_CONTACT", "").env("R2Z2_IDLE_MS", "").env("R2Z2_PACE_MS", "").start();
+    assert!(server.log().contains("USER_AGENT_CONTACT is not set"), "{}", server.log());
+    let health = server.get("/health").await;
+    assert!(health.text().contains("USER_AGENT_CONTACT"), "{}", health.text());
+}
+
+#[tokio::test]
+async fn a_number_in_the_wrong_file_is_refused() {
+    let upstream = Upstream::start();
+    let mut wrong = killmail(1).r2z2();
+    wrong["sequence_id"] = json!(7);
+    upstream.publish_document(wrong);
+    upstream.publish(killmail(2));
+    let server = Server::following(&upstream);
+    stored(&server, 2).await;
+    assert_eq!(server.get("/api/v1/killmail/1").await.status, 404);
+    assert!(server.log().contains("carries another number"), "{}", server.log());
+}
+
+#[tokio::test]
+async fn a_replay_brings_old_killmails_as_if_they_were_new() {
+    let setup = Setup::quiet();
+    let file = setup.folder().join("replay.ndjson");
+    let lines: Vec<String> = (1..=20_u32).map(|id| killmail(id).time(1_638_000_000 + i64::from(id) * 60).esi().to_string()).collect();
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    // A minute in a twentieth of a second: time enough to open the stream before the last ones.
+    let server = setup.args(&["--source", "replay", "--replay", file.to_str().unwrap(), "--replay-speed", "600"]).start();
+    let mut stream = server.basic("").await;
+    let got = stream.killmails_until_quiet(Duration::from_secs(1)).await;
+    assert_eq!(got.last(), Some(&20), "{got:?}");
+    assert!(got.is_sorted());
+    assert_eq!(server.get("/api/v1/killmails/count").await.expect(200)["data"]["count"], 20);
+}
