@@ -11,6 +11,7 @@ mod demo;
 mod feed_cases;
 mod import_cases;
 mod laws;
+mod mechanisms;
 mod plugins;
 mod support;
 mod support_test;
