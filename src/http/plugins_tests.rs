@@ -22,7 +22,11 @@ use crate::wire::killmail;
 const HIGH_VALUE: &[u8] = include_bytes!("../../plugins/prebuilt/high-value.wasm");
 const WATCHLIST: &[u8] = include_bytes!("../../plugins/prebuilt/watchlist.wasm");
 
-struct Api(Router, TempDir);
+struct Api {
+    router: Router,
+    /// Gone when the test is over.
+    _dir: TempDir,
+}
 
 fn api(limits: limits::Config) -> Api {
     let dir = tempfile::tempdir().unwrap();
@@ -32,7 +36,7 @@ fn api(limits: limits::Config) -> Api {
     let plugins = Plugins::open(store.clone(), engine, Vec::new()).unwrap();
     let feed = Feed::start(store, plugins, feed::Config::default()).unwrap();
     let state = http::State { feed, config: http::Config::default(), token: "secret".to_owned(), started: SystemTime::now() };
-    Api(http::router(state), dir)
+    Api { router: http::router(state), _dir: dir }
 }
 
 impl Api {
@@ -41,7 +45,7 @@ impl Api {
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
-        let response = self.0.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
+        let response = self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
         let status = response.status().as_u16();
         let bytes = to_bytes(response.into_body(), 1 << 20).await.unwrap();
         (status, serde_json::from_slice(&bytes).unwrap())
