@@ -28,11 +28,12 @@ const LIMIT_MAX: u64 = 1000;
 const HOURS: u64 = 24;
 
 /// `GET /api/v1/kills/system/{id}`. Whatever is wrong, it is the system id that is said to be: clients know no other code here.
+/// `cached` says that nobody else was asked.
 pub async fn system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Json, Error> {
     let id = positive(&id).ok_or(Error::SystemId)?;
     let (hours, limit) = window(&pairs, "since_hours").ok_or(Error::SystemId)?;
     let (killmails, _) = newest(&door, Kind::System, id, Some(hours), limit).await?;
-    Ok(enveloped(&killmails, &json!({ "cached": false })))
+    Ok(enveloped(&killmails, &json!({ "cached": true })))
 }
 
 /// `GET /api/v1/kills/cached/{id}`.
