@@ -53,6 +53,8 @@ impl Setup {
     pub fn quiet() -> Self {
         let folder = Arc::new(TempDir::with_prefix("killstream-it-").unwrap());
         let base = Self { folder, arguments: Vec::new(), environment: Vec::new(), config: String::new() };
+        // Nothing answers there: a test must not reach the real host by mistake.
+        let base = base.env("R2Z2_BASE_URL", "http://127.0.0.1:9");
         base.env("SOURCE", "none").env("R2Z2_IDLE_MS", "600").env("R2Z2_PACE_MS", "10").env("USER_AGENT_CONTACT", "tests@localhost")
     }
 

@@ -1,0 +1,431 @@
+//! The numbered acceptance cases of the HTTP interface: basics, kills API, the killmail object.
+//!
+//! Must not know: how the server finds what it answers.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::http::{self, Reply};
+use crate::support::killmail::{Build, SYSTEMS, esi, killmail, without_nulls};
+use crate::support::server::{Server, Setup};
+use crate::support::until;
+use crate::support::upstream::Upstream;
+
+const JITA: u32 = SYSTEMS[0];
+const PERIMETER: u32 = SYSTEMS[1];
+
+/// Hands killmails in; all must be new.
+async fn add(server: &Server, killmails: Vec<Build>) {
+    let count = killmails.len();
+    let documents: Vec<Value> = killmails.into_iter().map(Build::r2z2).collect();
+    let report = server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
+    assert_eq!(report, json!({ "new": count, "revised": 0, "known": 0, "conflict": 0, "refused": {} }));
+}
+
+/// Publishes on the feed and waits until the server answers it.
+async fn inject(server: &Server, upstream: &Upstream, build: Build) -> Value {
+    let id = build.clone().build().killmail_id;
+    upstream.publish(build);
+    let path = format!("/api/v1/killmail/{id}");
+    until(&path, async || {
+        let reply = server.get(&path).await;
+        (reply.status == 200).then(|| reply.json())
+    })
+    .await
+}
+
+fn ids(list: &Value) -> Vec<u64> {
+    list.as_array().unwrap_or_else(|| panic!("no list: {list}")).iter().map(|k| k["killmail_id"].as_u64().unwrap()).collect()
+}
+
+fn is_iso_micros(value: &Value) -> bool {
+    let text = value.as_str().unwrap_or_default();
+    text.len() == 27 && text.ends_with('Z') && text.as_bytes()[19] == b'.' && text.parse::<jiff::Timestamp>().is_ok()
+}
+
+fn assert_kills_error(reply: &Reply, status: u16, code: &str, message: &str) {
+    let body = reply.expect(status);
+    assert_eq!((&body["error"], &body["code"]), (&json!(message), &json!(code)), "{body}");
+    assert!(is_iso_micros(&body["timestamp"]), "{body}");
+    assert_eq!(reply.header("content-type"), Some("application/json; charset=utf-8"));
+}
+
+#[tokio::test]
+async fn case_01_ping_says_pong() {
+    let server = Setup::quiet().start();
+    let reply = server.get("/ping").await;
+    assert_eq!((reply.status.as_u16(), reply.text().as_str()), (200, "pong"));
+    assert_eq!(reply.header("content-type"), Some("text/plain; charset=utf-8"));
+}
+
+#[tokio::test]
+async fn case_02_health_and_its_aliases_are_well() {
+    let server = Setup::quiet().start();
+    for path in ["/health", "/api/health"] {
+        let body = server.get(path).await.expect(200);
+        assert_eq!((&body["healthy"], &body["status"]), (&json!(true), &json!("ok")), "{body}");
+        assert_eq!(body["circuit_breaker"]["circuit_state"], "closed");
+        assert!(body["connection_monitor"].is_object() && body["details"]["cache"].is_object());
+        assert!(is_iso_micros(&body["timestamp"]), "{body}");
+    }
+    assert_eq!(server.get("/health/live").await.expect(200)["status"], "ok");
+}
+
+#[tokio::test]
+async fn case_04_status_has_every_name() {
+    let upstream = Upstream::start();
+    let server = Server::following(&upstream);
+    inject(&server, &upstream, killmail(1)).await;
+    let body = server.get("/status").await.expect(200);
+    for key in ["api_requests_per_minute", "active_subscriptions", "killmails_stored", "cache_hit_rate", "memory_usage_mb", "uptime_hours"]
+    {
+        assert!(body["summary"][key].is_number(), "{key} in {body}");
+    }
+    assert!(is_iso_micros(&body["timestamp"]));
+    assert_eq!((&body["summary"]["killmails_stored"], &body["metrics"]["storage"]["systems_count"]), (&json!(1), &json!(1)));
+    let processing = &body["metrics"]["processing"];
+    assert_eq!((&processing["redisq_received"], &processing["killmails_received"]), (&json!(1), &json!(1)), "{processing}");
+    assert!(processing["last_killmail_ago_seconds"].as_u64().unwrap() < 60, "{processing}");
+}
+
+#[tokio::test]
+async fn case_05_metrics_are_json_or_text() {
+    let server = Setup::quiet().start();
+    add(&server, vec![killmail(1)]).await;
+    let body = server.get("/metrics").await.expect(200);
+    for component in ["cache", "application", "subscriptions"] {
+        assert!(body["components"][component].is_object(), "{component} in {body}");
+    }
+    let plain = http::request(Method::GET, &server.url("/metrics"), &[("accept", "text/plain")], Vec::new()).await;
+    let open = http::request(Method::GET, &server.url("/metrics"), &[("accept", "application/openmetrics-text")], Vec::new()).await;
+    for reply in [&plain, &open, &server.get("/metrics?format=prometheus").await, &server.get("/metrics/prometheus").await] {
+        let text = reply.text();
+        assert!(text.contains("\nkillstream_store_killmails 1\n"), "{text}");
+        let ours = |line: &str| line.starts_with("# ") || line.starts_with("killstream_");
+        assert!(text.lines().all(ours), "{text}");
+    }
+    assert!(plain.header("content-type").unwrap().starts_with("text/plain"));
+    assert!(open.text().ends_with("# EOF\n"));
+}
+
+#[tokio::test]
+async fn case_09_unknown_paths_are_told_apart() {
+    let server = Setup::quiet().start();
+    assert_eq!(server.get("/nope").await.expect(404), json!({ "error": "Not Found", "status": "404" }));
+    let reply = server.get("/api/v1/nope").await;
+    assert_kills_error(&reply, 404, "NOT_FOUND", "Not Found");
+    assert_eq!(reply.json()["details"], Value::Null);
+}
+
+#[tokio::test]
+async fn case_10_who_wants_html_of_the_api_gets_406() {
+    let server = Setup::quiet().start();
+    let get = async |path: &str, accept| http::request(Method::GET, &server.url(path), &[("accept", accept)], Vec::new()).await;
+    assert_eq!(get("/api/v1/killmails", "text/html").await.expect(406), json!({ "error": "Not Acceptable", "status": "406" }));
+    assert_eq!(get("/api/v1/killmails", "text/html,*/*;q=0.8").await.status, 200);
+    assert_eq!(get("/", "text/html").await.status, 200);
+}
+
+#[tokio::test]
+async fn case_12_request_ids_are_echoed_or_made() {
+    let server = Setup::quiet().start();
+    let made = server.get("/ping").await;
+    assert!(made.header("x-request-id").is_some_and(|id| id.len() >= 20));
+    let id = "abcdefghijklmnopqrstuvwxyz012345";
+    let echoed = http::request(Method::GET, &server.url("/nope"), &[("x-request-id", id)], Vec::new()).await;
+    assert_eq!(echoed.header("x-request-id"), Some(id));
+    assert_eq!(echoed.header("cache-control"), Some("max-age=0, private, must-revalidate"));
+}
+
+#[tokio::test]
+async fn case_14_system_ids_are_positive_digits() {
+    let server = Setup::quiet().start();
+    for id in ["abc", "0", "-1", "12x", "1.5", "%20", "%FF"] {
+        for list in ["system", "cached", "count"] {
+            let reply = server.get(&format!("/api/v1/kills/{list}/{id}")).await;
+            assert_kills_error(&reply, 400, "INVALID_SYSTEM_ID", "Invalid system ID format");
+            assert_eq!(reply.json()["details"], Value::Null);
+        }
+    }
+    let body = server.get("/api/v1/kills/count/000123").await.expect(200);
+    assert_eq!(body["data"]["system_id"], 123);
+    server.get("/api/v1/kills/system/99999999999999999999").await.expect(200);
+}
+
+#[tokio::test]
+async fn case_15_windows_are_checked() {
+    let server = Setup::quiet().start();
+    for wrong in ["limit=0", "limit=1001", "limit=x", "since_hours=0", "since_hours=x", "since_hours=-1"] {
+        let reply = server.get(&format!("/api/v1/kills/system/{JITA}?{wrong}")).await;
+        assert_kills_error(&reply, 400, "INVALID_SYSTEM_ID", "Invalid system ID format");
+    }
+    server.get(&format!("/api/v1/kills/system/{JITA}?since_hours=99999999999999999999999&limit=1000&other=x")).await.expect(200);
+}
+
+#[tokio::test]
+async fn case_16_a_killmail_of_the_feed_is_listed() {
+    let upstream = Upstream::start();
+    let server = Server::following(&upstream);
+    inject(&server, &upstream, killmail(77).value(5e6)).await;
+    let body = server.get(&format!("/api/v1/kills/system/{JITA}?limit=3&since_hours=48")).await.expect(200);
+    let data = &body["data"];
+    let first = &data["kills"][0];
+    assert_eq!((&first["killmail_id"], &first["zkb"]["totalValue"]), (&json!(77), &json!(5e6)));
+    assert!(first["killmail_time"].is_string() && data["cached"].is_boolean() && is_iso_micros(&data["timestamp"]), "{body}");
+}
+
+#[tokio::test]
+async fn case_17_since_hours_is_a_window() {
+    let server = Setup::quiet().start();
+    add(&server, vec![killmail(1).ago(30 * 3600), killmail(2).ago(60)]).await;
+    let listed = async |hours: u32| {
+        let body = server.get(&format!("/api/v1/kills/system/{JITA}?since_hours={hours}")).await.expect(200);
+        ids(&body["data"]["kills"])
+    };
+    assert_eq!(listed(24).await, [2]);
+    assert_eq!(listed(48).await, [2, 1]);
+}
+
+#[tokio::test]
+async fn case_18_the_newest_come_first() {
+    let server = Setup::quiet().start();
+    add(&server, (1..=5).map(|id| killmail(id).ago(600 - i64::from(id))).collect()).await;
+    let body = server.get(&format!("/api/v1/kills/system/{JITA}?limit=2")).await.expect(200);
+    assert_eq!(ids(&body["data"]["kills"]), [5, 4]);
+    for (path, list) in [
+        (format!("/api/v1/systems/{JITA}/killmails?hours=1&limit=2"), "kills"),
+        ("/api/v1/characters/90000001/killmails?hours=1&limit=2".to_owned(), "kills"),
+    ] {
+        assert_eq!(ids(&server.get(&path).await.expect(200)[list]), [5, 4], "{path}");
+    }
+    assert_eq!(ids(&server.get(&format!("/api/systems/{JITA}/kills?limit=1")).await.expect(200)), [5]);
+}
+
+#[tokio::test]
+async fn case_20_several_systems_at_once() {
+    let server = Setup::quiet().start();
+    add(&server, vec![killmail(1), killmail(2)]).await;
+    let body = server.post("/api/v1/kills/systems", &json!({ "system_ids": [JITA, PERIMETER, -5], "limit": "1" })).await.expect(200);
+    let lists = &body["data"]["systems_kills"];
+    assert_eq!(ids(&lists[JITA.to_string()]), [2]);
+    assert_eq!((&lists[PERIMETER.to_string()], &lists["-5"]), (&json!([]), &json!([])));
+    assert!(is_iso_micros(&body["data"]["timestamp"]));
+    let bulk = json!({ "system_ids": [JITA, PERIMETER], "hours": 24, "limit_per_system": 5 });
+    let body = server.post("/api/v1/systems/bulk/killmails", &bulk).await.expect(200);
+    assert_eq!(ids(&body["systems"][JITA.to_string()]), [2, 1]);
+}
+
+#[tokio::test]
+async fn case_21_lists_of_systems_are_checked() {
+    let server = Setup::quiet().start();
+    for wrong in [json!({}), json!([]), json!({ "system_ids": [] }), json!({ "system_ids": ["x"] }), json!({ "system_ids": 5 })] {
+        let reply = server.post("/api/v1/kills/systems", &wrong).await;
+        assert_kills_error(&reply, 400, "INVALID_SYSTEM_IDS", "Invalid system IDs");
+    }
+    for (name, value) in [("limit", json!(0)), ("limit", json!(1001)), ("since_hours", json!("x")), ("since_hours", json!(0))] {
+        let reply = server.post("/api/v1/kills/systems", &json!({ "system_ids": [JITA], name: value })).await;
+        assert_kills_error(&reply, 400, "INVALID_PARAMETERS", "Invalid parameters");
+    }
+    let url = server.url("/api/v1/kills/systems");
+    let broken = http::request(Method::POST, &url, &[("content-type", "application/json")], b"{".to_vec()).await;
+    assert_eq!(broken.expect(400), json!({ "error": "Bad Request", "status": "400" }));
+}
+
+#[tokio::test]
+async fn case_22_cached_lists_what_is_kept() {
+    let upstream = Upstream::start();
+    let server = Server::following(&upstream);
+    let path = format!("/api/v1/kills/cached/{JITA}");
+    let empty = server.get(&path).await.expect(200);
+    assert_eq!((&empty["data"]["kills"], &empty["data"]["cached"]), (&json!([]), &json!(true)));
+    inject(&server, &upstream, killmail(9)).await;
+    let body = server.get(&path).await.expect(200);
+    assert_eq!((ids(&body["data"]["kills"]), &body["data"]["truncated"]), (vec![9], &json!(false)));
+}
+
+#[tokio::test]
+async fn case_22_cached_says_when_there_is_more() {
+    let server = Setup::quiet().config("[http]\ncached_max = 2").start();
+    add(&server, (1..=3).map(killmail).collect()).await;
+    let body = server.get(&format!("/api/v1/kills/cached/{JITA}")).await.expect(200);
+    assert_eq!((ids(&body["data"]["kills"]), &body["data"]["truncated"]), (vec![3, 2], &json!(true)));
+}
+
+#[tokio::test]
+async fn case_23_killmail_ids_are_checked() {
+    let server = Setup::quiet().start();
+    for id in ["x", "0", "-1", "1x"] {
+        let reply = server.get(&format!("/api/v1/killmail/{id}")).await;
+        assert_kills_error(&reply, 400, "INVALID_KILLMAIL_ID", "Invalid killmail ID format");
+    }
+    for id in ["5", "99999999999999999999"] {
+        assert_kills_error(&server.get(&format!("/api/v1/killmail/{id}")).await, 404, "NOT_FOUND", "Killmail not found");
+    }
+}
+
+#[tokio::test]
+async fn case_26_counts_are_of_the_last_day() {
+    let upstream = Upstream::start();
+    let server = Server::following(&upstream);
+    add(&server, vec![killmail(1).ago(25 * 3600)]).await;
+    for id in 2..=4 {
+        inject(&server, &upstream, killmail(id)).await;
+    }
+    let body = server.get(&format!("/api/v1/kills/count/{JITA}")).await.expect(200);
+    let data = &body["data"];
+    assert_eq!((&data["system_id"], &data["count"], &data["window_hours"]), (&json!(JITA), &json!(3), &json!(24)), "{body}");
+}
+
+fn has_null(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(values) => values.iter().any(has_null),
+        Value::Object(members) => members.values().any(has_null),
+        _ => false,
+    }
+}
+
+#[tokio::test]
+async fn case_27_every_killmail_has_both_spellings() {
+    let server = Setup::quiet().start();
+    add(&server, vec![killmail(5).attackers(&[1, 2, 3]).ago(60)]).await;
+    let body = server.get("/api/v1/killmail/5").await.expect(200);
+    let data = &body["data"];
+    assert_eq!((&data["system_id"], &data["solar_system_id"], &data["attacker_count"]), (&json!(JITA), &json!(JITA), &json!(3)));
+    assert_eq!(data["kill_time"], data["killmail_time"]);
+    assert!(data["kill_time"].as_str().unwrap().ends_with('Z'));
+    assert!(data.get("killID").is_none() && data.get("victim_char_id").is_none() && !has_null(data), "{data}");
+}
+
+#[tokio::test]
+async fn case_28_zkb_has_both_spellings() {
+    let server = Setup::quiet().start();
+    add(&server, vec![killmail(5).value(4e6), killmail(6).without_zkb()]).await;
+    let body = server.get("/api/v1/killmail/5").await.expect(200);
+    let (data, zkb) = (&body["data"], &body["data"]["zkb"]);
+    for (camel, snake) in [("totalValue", "total_value"), ("droppedValue", "dropped_value"), ("fittedValue", "fitted_value")] {
+        assert!(zkb[camel].is_number() && zkb[camel] == zkb[snake], "{zkb}");
+    }
+    assert!(zkb["hash"].is_string() && zkb["points"].is_u64() && zkb["labels"].is_array(), "{zkb}");
+    assert!(["npc", "solo", "awox"].iter().all(|flag| zkb[flag].is_boolean()), "{zkb}");
+    assert_eq!((&data["total_value"], &data["npc"]), (&zkb["total_value"], &zkb["npc"]));
+    let bare = &server.get("/api/v1/killmail/6").await.expect(200)["data"]["zkb"];
+    assert_eq!((&bare["totalValue"], &bare["points"], &bare["solo"]), (&json!(0.0), &json!(0), &json!(false)), "{bare}");
+    let absent: Vec<&str> = bare["absent"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(["totalValue", "points", "npc", "solo", "awox", "labels"].iter().all(|name| absent.contains(name)), "{bare}");
+}
+
+#[tokio::test]
+async fn case_29_one_final_blow_and_npcs_survive() {
+    let server = Setup::quiet().start();
+    let npc = |k: &mut killstream::domain::killmail::Killmail| {
+        k.attackers[1].character_id = None;
+        k.attackers[1].faction_id = Some(500_010);
+    };
+    add(&server, vec![killmail(5).attackers(&[1, 2, 3]).with(npc)]).await;
+    let body = server.get("/api/v1/killmail/5").await.expect(200);
+    let attackers = body["data"]["attackers"].as_array().unwrap();
+    assert_eq!(attackers.iter().filter(|a| a["final_blow"] == json!(true)).count(), 1);
+    assert!(attackers[1].get("character_id").is_none());
+    assert_eq!(attackers[1]["faction_id"], 500_010);
+}
+
+#[tokio::test]
+async fn case_30_a_structure_is_a_victim() {
+    let server = Setup::quiet().start();
+    add(&server, vec![killmail(5).structure()]).await;
+    let victim = &server.get("/api/v1/killmail/5").await.expect(200)["data"]["victim"];
+    assert!(victim.get("character_id").is_none(), "{victim}");
+    assert_eq!(victim["ship_type_id"], 35_832);
+}
+
+#[tokio::test]
+async fn case_32_items_and_position_come_back() {
+    let server = Setup::quiet().start();
+    let item = |id: u64| killstream::domain::killmail::Item { item_type_id: id, flag: 5, quantity_dropped: Some(2), ..Default::default() };
+    let build = killmail(5).with(|k| {
+        k.victim.items = Some(vec![killstream::domain::killmail::Item { items: Some(vec![item(34)]), ..item(3293) }, item(2488)]);
+    });
+    let source = without_nulls(esi(&build.clone().build()));
+    add(&server, vec![build]).await;
+    let victim = &server.get("/api/v1/killmail/5").await.expect(200)["data"]["victim"];
+    assert_eq!((&victim["items"], &victim["position"]), (&source["victim"]["items"], &source["victim"]["position"]));
+}
+
+#[tokio::test]
+async fn history_is_paged_and_its_cursor_pins_the_head() {
+    let server = Setup::quiet().start();
+    add(&server, (1..=5).map(|id| killmail(id).ago(600)).collect()).await;
+    let page = async |query: &str| server.get(&format!("/api/v1/killmails?{query}")).await.expect(200);
+    let first = page("limit=2").await;
+    assert_eq!(
+        (ids(&first["data"]["killmails"]), &first["data"]["count"], &first["data"]["complete"]),
+        (vec![5, 4], &json!(2), &json!(true))
+    );
+    // Older, but written after the first page was answered.
+    add(&server, vec![killmail(6).ago(5), killmail(100).ago(5)]).await;
+    let cursor = first["data"]["next_cursor"].as_str().unwrap();
+    let second = page(&format!("limit=2&cursor={cursor}")).await;
+    assert_eq!(ids(&second["data"]["killmails"]), [3, 2]);
+    let third = page(&format!("limit=2&cursor={}", second["data"]["next_cursor"].as_str().unwrap())).await;
+    assert_eq!((ids(&third["data"]["killmails"]), &third["data"]["next_cursor"]), (vec![1], &Value::Null));
+    assert_eq!(ids(&page("order=oldest&limit=3").await["data"]["killmails"]), [1, 2, 3]);
+    let body = server.post("/api/v1/killmails/search", &json!({ "system_ids": [JITA], "order": "oldest", "limit": 1 })).await.expect(200);
+    assert_eq!(ids(&body["data"]["killmails"]), [1]);
+    let count = server.get(&format!("/api/v1/killmails/count?system_ids={JITA}")).await.expect(200);
+    assert_eq!(count["data"], json!({ "count": 7 }));
+    assert_eq!(
+        server.post("/api/v1/killmails/count", &json!({ "system_ids": [PERIMETER] })).await.expect(200)["data"],
+        json!({ "count": 0 })
+    );
+}
+
+#[tokio::test]
+async fn history_names_the_field_that_is_wrong() {
+    let server = Setup::quiet().start();
+    for (query, field) in [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("system_ids=x", "system_ids"),
+        ("nonsense=1", "nonsense"),
+        ("cursor=x", "cursor"),
+        ("order=sideways", "order"),
+        ("plugin=missing", "plugin"),
+    ] {
+        let body = server.get(&format!("/api/v1/killmails?{query}")).await.expect(400);
+        assert_eq!((&body["code"], &body["details"]["field"]), (&json!("INVALID_PARAMETERS"), &json!(field)), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn writing_needs_the_token() {
+    let server = Setup::quiet().start();
+    let body = killmail(1).r2z2().to_string();
+    for header in [&[][..], &[("authorization", "Bearer wrong")], &[("authorization", "Basic test-token")]] {
+        let reply = http::request(Method::POST, &server.url("/api/v1/killmails"), header, body.clone().into_bytes()).await;
+        assert_eq!((reply.status.as_u16(), &reply.json()["code"]), (401, &json!("UNAUTHORIZED")));
+    }
+    server.get("/api/v1/killmail/1").await.expect(404);
+}
+
+#[tokio::test]
+async fn documents_are_taken_in_every_arrangement() {
+    let server = Setup::quiet().start();
+    let document = |id| killmail(id).r2z2().to_string();
+    let add = async |body: String| server.send(Method::POST, "/api/v1/killmails", body).await;
+    assert_eq!(add(document(1)).await.expect(200)["new"], 1);
+    assert_eq!(
+        add(format!("[{},{}]", document(1), document(2))).await.expect(200),
+        json!({ "new": 1, "revised": 0, "known": 1, "conflict": 0, "refused": {} })
+    );
+    let lines = format!("{}\n{{\"broken\n{}\n\n{{\"a\":1}}\n", document(3), document(4));
+    let report = add(lines).await.expect(200);
+    assert_eq!((&report["new"], &report["refused"]["malformed_json"]), (&json!(2), &json!(1)), "{report}");
+    assert_eq!(add("{\n \"a\": [\n".to_owned()).await.expect(400), json!({ "error": "Bad Request", "status": "400" }));
+    let exported = server.send(Method::GET, "/api/v1/export", "").await;
+    let listed: Vec<Value> = exported.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(ids(&json!(listed)), [1, 2, 3, 4]);
+    // What was exported is understood again.
+    let again = add(exported.text()).await.expect(200);
+    assert_eq!((&again["known"], &again["refused"]), (&json!(4), &json!({})), "{again}");
+}
