@@ -1,4 +1,6 @@
 //! Law 1, select is accept: whatever the killmails and the filter, selection and pages give exactly what the filter accepts.
+//!
+//! Must not know: how an answer is found.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -244,7 +246,7 @@ fn select_is_accept_over_many_blocks() {
             solar_system_id: SYSTEMS[n as usize % 5],
             victim: Victim { character_id: Some(1 + n % 1_000), ship_type_id: Some(SHIPS[n as usize / 7 % 5]), ..Victim::default() },
             attackers: vec![Attacker { character_id: Some(5_000 + n % 17), final_blow: true, ..Attacker::default() }],
-            zkb: (n % 3 == 0).then(|| Zkb { total_value: Some(f64::from(n)), awox: Some(n % 300 == 0), ..Zkb::default() }),
+            zkb: n.is_multiple_of(3).then(|| Zkb { total_value: Some(f64::from(n)), awox: Some(n.is_multiple_of(300)), ..Zkb::default() }),
             ..Killmail::default()
         }
     };

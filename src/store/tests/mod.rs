@@ -1,4 +1,6 @@
 //! The store as a whole, over temporary folders: what the tests share, and the plain cases.
+//!
+//! Must not know: how anything is kept in files, but where it damages them on purpose.
 
 mod law;
 mod old_bytes;

@@ -1,6 +1,8 @@
 //! Law 4, old bytes speak: every version of a record or a log line ever written decodes.
 //!
 //! The fixtures were written by the version they are named for and are never made again; a new version adds a file.
+//!
+//! Must not know: how today's encoder works.
 
 use std::collections::BTreeMap;
 
