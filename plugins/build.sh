@@ -10,7 +10,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(dirname "$here")
 destination=$(mkdir -p "${1:-$here/prebuilt}" && cd "${1:-$here/prebuilt}" && pwd)
 target=wasm32-wasip2
-plugins=(high-value watchlist gatecamp)
+plugins=(high-value watchlist gatecamp bench-filter)
+# No components: what the benches compare with.
+modules=(bench-json)
 built=${CARGO_TARGET_DIR:-$here/target}/guests
 
 installed() { [ "${PLUGINS_TOOLCHAIN:-}" != debian ] && [ -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]; }
@@ -48,8 +50,8 @@ remap() {
 }
 
 check() {
-  local component=$1 words
-  [ "$(od -An -tx1 -N8 "$component" | tr -d ' \n')" = 0061736d0d000100 ] || { echo "$component is not a component" >&2; exit 1; }
+  local component=$1 kind=$2 words
+  [ "$(od -An -tx1 -N8 "$component" | tr -d ' \n')" = "0061736d$kind" ] || { echo "$component is not what it should be" >&2; exit 1; }
   for words in "$HOME/" "$repository" "${CARGO_HOME:-$HOME/.cargo}" "$built"; do
     ! grep -aqF -- "$words" "$component" || { echo "$component names $words, a folder of this machine" >&2; exit 1; }
   done
@@ -57,10 +59,12 @@ check() {
 
 compiler
 remap
-(cd "$here" && CARGO_TARGET_DIR=$built cargo build --release --locked --target "$target" "${plugins[@]/#/--package=}")
-for plugin in "${plugins[@]}"; do
+(cd "$here" && CARGO_TARGET_DIR=$built cargo build --release --locked --target "$target" "${plugins[@]/#/--package=}" "${modules[@]/#/--package=}")
+for plugin in "${plugins[@]}" "${modules[@]}"; do
   component=$built/$target/release/${plugin//-/_}.wasm
-  check "$component"
+  kind=0d000100
+  case " ${modules[*]} " in *" $plugin "*) kind=01000000 ;; esac
+  check "$component" "$kind"
   cp "$component" "$destination/$plugin.wasm"
 done
-(cd "$destination" && sha256sum "${plugins[@]/%/.wasm}" | tee SHA256SUMS)
+(cd "$destination" && sha256sum "${plugins[@]/%/.wasm}" "${modules[@]/%/.wasm}" | tee SHA256SUMS)

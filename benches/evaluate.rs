@@ -1,0 +1,183 @@
+//! What a plugin's verdict costs: a filter that looks at the summary, and one that looks at every attacker, at 1, 100 and 1,000.
+//!
+//! Baselines in the same run: the same filter as native Rust, and the way most plugin systems go: JSON bytes copied into a core
+//! module that parses them. Pages of 64 go through the engine's queue as readers' pages do, history apart from live so that no
+//! verdict is remembered.
+
+mod support;
+
+use std::sync::Arc;
+
+use killstream::domain::entry::SharedEntry;
+use killstream::domain::id::Seq;
+use killstream::domain::killmail::{Attacker, Killmail};
+use killstream::domain::verdict::Verdict;
+use killstream::plugin::engine::Engine;
+use killstream::plugin::evaluator::{Evaluator, Instance, Run};
+use killstream::plugin::history::NoHistory;
+use killstream::plugin::limits::Config;
+use killstream::sample::generate::Recipe;
+use killstream::wire::killmail::json;
+use support::{Ledger, entry};
+use tokio::runtime::{Builder, Runtime};
+use wasmtime::{Instance as CoreInstance, Linker, Memory, Module, Store, TypedFunc};
+
+static FILTER: &[u8] = include_bytes!("../plugins/prebuilt/bench-filter.wasm");
+static JSON: &[u8] = include_bytes!("../plugins/prebuilt/bench-json.wasm");
+
+/// Killmails of one page, as readers send them.
+const PAGE: usize = 64;
+const ATTACKERS: [u32; 3] = [1, 100, 1_000];
+const WATCHED: u32 = 100;
+const MIN_ISK: f64 = 1e6;
+
+/// A killmail of so many attackers, none of them watched, worth enough.
+fn crowd(count: u32, id: u32) -> Killmail {
+    let made = Recipe { seed: u64::from(id), killmails: 1, ..Recipe::default() }.generate().next();
+    let model = made.expect("one").killmail;
+    let one = model.attackers[0].clone();
+    let attackers =
+        (0..count).map(|n| Attacker { character_id: Some(95_000_000 + n * 7), final_blow: n == 0, ..one.clone() }).collect::<Vec<_>>();
+    let mut killmail = Killmail { killmail_id: id, attackers, ..model };
+    killmail.zkb.get_or_insert_default().total_value = Some(2e9);
+    killmail
+}
+
+fn page(attackers: u32) -> Vec<SharedEntry> {
+    let model = crowd(attackers, 1);
+    (0..PAGE as u32).map(|n| entry(u64::from(n) + 1, Killmail { killmail_id: 137_000_000 + n, ..model.clone() })).collect()
+}
+
+fn watched() -> Vec<u32> {
+    (0..WATCHED).map(|n| 95_000_003 + n * 70).collect()
+}
+
+fn config(scan: bool, ask: bool) -> String {
+    let characters = if scan { watched() } else { Vec::new() };
+    // One more than it is worth, so that the cheap filter drops what the others drop.
+    let min_isk = if scan { MIN_ISK } else { 3e9 };
+    format!(r#"{{"min_isk":{min_isk},"characters":{characters:?},"ask":{ask}}}"#)
+}
+
+/// The component in the engine.
+struct Components {
+    runtime: Runtime,
+    engine: Arc<Engine>,
+}
+
+impl Components {
+    fn new() -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let engine = Engine::new(Config::default(), Arc::new(NoHistory), json).expect("an engine");
+        Self { runtime, engine }
+    }
+
+    fn evaluator(&self, config: &str) -> Evaluator {
+        let component = self.engine.compile(FILTER).expect("it compiles");
+        self.engine.evaluator(&component, config, Instance::Warm).expect("it accepts")
+    }
+
+    fn judge(&self, evaluator: &Evaluator, page: &[SharedEntry]) -> usize {
+        let answers = self.runtime.block_on(self.engine.evaluate(evaluator, page.to_vec(), Run::History { head: Seq(1_000) }));
+        answers.iter().filter(|answer| matches!(answer, Ok(Verdict::Drop))).count()
+    }
+}
+
+/// The core module with its JSON.
+struct Core {
+    store: Store<()>,
+    memory: Memory,
+    room: TypedFunc<u32, u32>,
+    evaluate: TypedFunc<(), i32>,
+}
+
+impl Core {
+    fn new(config: &str) -> Self {
+        let engine = wasmtime::Engine::default();
+        let module = Module::new(&engine, JSON).expect("it compiles");
+        let mut linker = Linker::new(&engine);
+        linker.define_unknown_imports_as_traps(&module).expect("imports are none of ours");
+        let mut store = Store::new(&engine, ());
+        let instance: CoreInstance = linker.instantiate(&mut store, &module).expect("it starts");
+        if let Ok(begin) = instance.get_typed_func::<(), ()>(&mut store, "_initialize") {
+            begin.call(&mut store, ()).expect("it begins");
+        }
+        let memory = instance.get_memory(&mut store, "memory").expect("a memory");
+        let room = instance.get_typed_func(&mut store, "room").expect("room");
+        let configure: TypedFunc<(), i32> = instance.get_typed_func(&mut store, "configure").expect("configure");
+        let evaluate = instance.get_typed_func(&mut store, "evaluate").expect("evaluate");
+        let mut core = Self { store, memory, room, evaluate };
+        core.write(config.as_bytes());
+        assert_eq!(configure.call(&mut core.store, ()).expect("it answers"), 1, "the configuration is accepted");
+        core
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let at = self.room.call(&mut self.store, bytes.len() as u32).expect("room");
+        self.memory.write(&mut self.store, at as usize, bytes).expect("it fits");
+    }
+
+    fn judge(&mut self, json: &[u8]) -> i32 {
+        self.write(json);
+        self.evaluate.call(&mut self.store, ()).expect("it answers")
+    }
+}
+
+fn native(entry: &SharedEntry, min_isk: f64, watched: &[u32]) -> bool {
+    let valued = entry.facts.total_value.is_some_and(|isk| isk >= min_isk);
+    let mut ids = entry.killmail.attackers.iter().filter_map(|a| a.character_id);
+    valued && (watched.is_empty() || ids.any(|id| watched.binary_search(&id).is_ok()))
+}
+
+fn main() {
+    let mut ledger = Ledger::new("evaluate");
+    let components = Components::new();
+    for attackers in ATTACKERS {
+        let page = page(attackers);
+        let texts: Vec<_> = page.iter().map(|entry| json(entry)).collect();
+        for (name, scan) in [("cheap", false), ("scan", true)] {
+            let evaluator = components.evaluator(&config(scan, false));
+            assert_eq!(components.judge(&evaluator, &page), PAGE, "all are dropped");
+            each(&mut ledger, &format!("{name}, {attackers}"), || components.judge(&evaluator, &page));
+            if scan {
+                let asking = components.evaluator(&config(true, true));
+                assert_eq!(components.judge(&asking, &page), PAGE, "all are dropped");
+                each(&mut ledger, &format!("ask, {attackers}"), || components.judge(&asking, &page));
+            }
+            let mut core = Core::new(&config(scan, false).replace(r#","ask":false"#, ""));
+            assert!(texts.iter().all(|text| core.judge(text) == 0), "all are dropped");
+            each(&mut ledger, &format!("JSON, {name}, {attackers}"), || texts.iter().map(|text| core.judge(text)).sum::<i32>());
+            let (min_isk, watched) = if scan { (MIN_ISK, watched()) } else { (3e9, Vec::new()) };
+            each(&mut ledger, &format!("native, {name}, {attackers}"), || page.iter().filter(|e| native(e, min_isk, &watched)).count());
+        }
+    }
+    alone(&mut ledger, &components);
+    ledger.table();
+    for attackers in ATTACKERS {
+        for name in ["cheap", "scan"] {
+            let ours = format!("{name}, {attackers}");
+            ledger.ratio(&ours, &format!("JSON, {name}, {attackers}"));
+            ledger.ratio(&ours, &format!("native, {name}, {attackers}"));
+        }
+        ledger.ratio(&format!("ask, {attackers}"), &format!("JSON, scan, {attackers}"));
+    }
+    ledger.alone("one killmail, live, there and back", |_| "a page of one, not remembered".to_owned());
+}
+
+/// Measures a page and counts it by killmail.
+fn each<T>(ledger: &mut Ledger, id: &str, mut work: impl FnMut() -> T) {
+    ledger.timed(id, |iterations| {
+        let begun = std::time::Instant::now();
+        for _ in 0..iterations {
+            std::hint::black_box(work());
+        }
+        begun.elapsed() / PAGE as u32
+    });
+}
+
+/// What a page of a single killmail costs with the way to the judging thread and back.
+fn alone(ledger: &mut Ledger, components: &Components) {
+    let evaluator = components.evaluator(&config(false, false));
+    let page = page(1);
+    ledger.measure("one killmail, live, there and back", || components.judge(&evaluator, &page[..1]));
+}

@@ -1,0 +1,206 @@
+//! One killmail to 100, 1,000 and 10,000 readers: who is concerned, and what each of those finds.
+//!
+//! With the bell only the readers it names look at the log. Without it every reader looks (`walk`), or asks the bitmaps (`select`):
+//! what a server does that keeps no reverse index. Sockets are not part of it; the last measurement is the way from `publish` to
+//! all concerned readers, writing to the disk included.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use killstream::domain::entry::{Origin, SharedEntry};
+use killstream::domain::filter::Filter;
+use killstream::domain::id::Seq;
+use killstream::domain::subscription::Subscription;
+use killstream::domain::term::{Kind, Term};
+use killstream::feed::bell::{Bell, Rope};
+use killstream::feed::event::Event;
+use killstream::feed::plugins::Plugins;
+use killstream::feed::start::Start;
+use killstream::feed::{Config, Feed};
+use killstream::plugin::engine::Engine;
+use killstream::plugin::history::NoHistory;
+use killstream::plugin::limits;
+use killstream::sample::chance::Dice;
+use killstream::sample::generate::Recipe;
+use killstream::store::facts::facts;
+use killstream::store::{Ask, Incoming, Store};
+use killstream::tasks;
+use killstream::wire::killmail::json;
+use support::{Ledger, empty_store, filled_store, incoming, of, recipe};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
+
+const READERS: [usize; 3] = [100, 1_000, 10_000];
+/// Killmails that come one after the other.
+const NEWS: u64 = 512;
+
+/// Readers as they are: a third watches 1 to 10 systems, the others 1 to 1,000 characters, mostly few.
+fn filters(count: usize) -> Vec<Filter> {
+    let mut dice = Dice::new(11);
+    let generator = Recipe::default().generate();
+    let characters: Vec<u32> = generator.characters().iter().map(|c| c.id).collect();
+    let systems: Vec<u32> = Recipe { killmails: 20_000, ..Recipe::default() }.generate().map(|m| m.killmail.solar_system_id).collect();
+    (0..count)
+        .map(|_| {
+            if dice.chance(0.33) {
+                let ids: Vec<u32> = (0..1 + dice.below(10)).map(|_| dice.pick(&systems)).collect();
+                return of(Kind::System, &ids);
+            }
+            let most = 10_f64.powf(3.0 * dice.fraction().powi(2)) as u32;
+            let ids: Vec<u32> = (0..1 + dice.below(most)).map(|_| dice.pick(&characters)).collect();
+            of(Kind::Character, &ids)
+        })
+        .collect()
+}
+
+fn ask(filter: &Filter, seq: Seq) -> Ask<'_> {
+    let (limit, limit_bytes) = (64, 32 * 1024);
+    Ask { filter, interest: None, after: Seq(seq.0 - 1), head: seq, max_age_secs: 0, limit, limit_bytes, scan: 65_536 }
+}
+
+/// A reader wakes for a number and takes what is there for it.
+fn look(store: &Store, filter: &Filter, seq: Seq) -> usize {
+    let page = store.page_in_memory(&ask(filter, seq)).expect("the tail has it");
+    page.entries.iter().map(|entry| json(entry).len()).sum()
+}
+
+fn select(store: &Store, filter: &Filter, seq: Seq) -> usize {
+    let page = store.select_pages(&ask(filter, seq)).expect("memory answers");
+    page.entries.iter().map(|entry| json(entry).len()).sum()
+}
+
+fn main() {
+    let mut ledger = Ledger::new("fanout");
+    let (_dir, store) = filled_store(recipe(support::killmails().min(100_000)), Origin::Live, |_| ());
+    let head = store.head().0;
+    let news: Vec<SharedEntry> = (head - NEWS + 1..=head).filter_map(|seq| store.entry(Seq(seq)).expect("kept")).collect();
+    for readers in READERS {
+        let filters = filters(readers);
+        let bell = Bell::default();
+        for filter in &filters {
+            let (rope, _ring) = bell.hang();
+            let terms = filter.bell_terms().map(Iterator::collect::<Vec<Term>>);
+            bell.tie(rope, terms.as_deref());
+        }
+        let mut found: Vec<Rope> = Vec::new();
+        let concerned = agree(&store, &bell, &filters, &news);
+        println!("{readers} readers: {concerned:.1} of them concerned by a killmail, {} KiB of reverse index", bell.bytes() / 1024);
+        let mut at = 0;
+        let mut next = || {
+            at = (at + 1) % news.len();
+            &news[at]
+        };
+        ledger.measure(&format!("bell, {readers}"), || {
+            let entry = next();
+            bell.ring(&entry.facts, &mut found);
+            found.iter().map(|rope| look(&store, &filters[*rope as usize], entry.seq)).sum::<usize>()
+        });
+        ledger.measure(&format!("all walk, {readers}"), || {
+            let entry = next();
+            filters.iter().map(|filter| look(&store, filter, entry.seq)).sum::<usize>()
+        });
+        ledger.measure(&format!("all select, {readers}"), || {
+            let entry = next();
+            filters.iter().map(|filter| select(&store, filter, entry.seq)).sum::<usize>()
+        });
+    }
+    for readers in READERS {
+        delivered(&mut ledger, readers);
+    }
+    ledger.table();
+    for readers in READERS {
+        ledger.ratio(&format!("all have it, {readers}"), &format!("on the disk, {readers}"));
+    }
+    for readers in READERS {
+        ledger.ratio(&format!("bell, {readers}"), &format!("all walk, {readers}"));
+        ledger.ratio(&format!("bell, {readers}"), &format!("all select, {readers}"));
+    }
+}
+
+/// Bell and walk must find the same; gives how many readers a killmail concerns.
+fn agree(store: &Store, bell: &Bell, filters: &[Filter], news: &[SharedEntry]) -> f64 {
+    let mut found = Vec::new();
+    let mut concerned = 0;
+    for entry in &news[..news.len().min(64)] {
+        bell.find(entry.facts.terms(), &mut found);
+        let rung: usize = found.iter().filter(|rope| look(store, &filters[**rope as usize], entry.seq) > 0).count();
+        let all = filters.iter().filter(|filter| look(store, filter, entry.seq) > 0).count();
+        assert_eq!(rung, all, "the bell names all who are concerned");
+        concerned += rung;
+    }
+    concerned as f64 / news.len().min(64) as f64
+}
+
+/// What reader tasks tell.
+#[derive(Default)]
+struct Told {
+    killmails: AtomicU64,
+    more: Notify,
+}
+
+/// Readers that count what they get.
+async fn open(feed: &Arc<Feed>, filters: &[Filter], told: &Arc<Told>) {
+    for filter in filters {
+        let subscription = Subscription { filter: filter.clone(), plugin: None, max_age_secs: 0 };
+        let mut reader = feed.open(subscription, Start::default()).await.expect("it opens");
+        let told = Arc::clone(told);
+        drop(tasks::spawn("bench-reader", async move {
+            while let Some(event) = reader.next().await {
+                if let Event::Killmail { kept, .. } = event {
+                    std::hint::black_box(json(&kept.entry).len());
+                    told.killmails.fetch_add(1, Ordering::Relaxed);
+                    told.more.notify_one();
+                }
+            }
+        }));
+    }
+}
+
+/// From `publish` until every concerned reader was handed the killmail, the disk's sync included; and until `publish` returns.
+fn delivered(ledger: &mut Ledger, readers: usize) {
+    let runtime = Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let (_dir, store) = empty_store();
+    let filters = filters(readers);
+    let told = Arc::new(Told::default());
+    let feed = runtime.block_on(async {
+        let engine = Engine::new(limits::Config::default(), Arc::new(NoHistory), json).expect("an engine");
+        let plugins = Plugins::open(Arc::clone(&store), engine, Vec::new()).expect("no plugins");
+        let feed = Feed::start(store, plugins, Config::default()).expect("a writer");
+        open(&feed, &filters, &told).await;
+        feed
+    });
+    let mut news = recipe(100_000).generate();
+    for (id, whole) in [("on the disk", false), ("all have it", true)] {
+        ledger.timed(&format!("{id}, {readers}"), |iterations| {
+            let mut took = Duration::ZERO;
+            for _ in 0..iterations {
+                let made = news.next().expect("more than ever asked for");
+                let known = facts(&made.killmail);
+                let concerned = filters.iter().filter(|filter| filter.accepts(&known)).count() as u64;
+                let batch = vec![incoming(made, Origin::Live)];
+                took += runtime.block_on(one(&feed, batch, &told, concerned, whole));
+            }
+            took
+        });
+    }
+    feed.close();
+    end(runtime);
+}
+
+async fn one(feed: &Feed, batch: Vec<Incoming>, told: &Told, concerned: u64, whole: bool) -> Duration {
+    let before = told.killmails.load(Ordering::Relaxed);
+    let begun = Instant::now();
+    feed.publish(batch, None).await.expect("it is written");
+    let written = begun.elapsed();
+    while told.killmails.load(Ordering::Relaxed) < before + concerned {
+        told.more.notified().await;
+    }
+    if whole { begun.elapsed() } else { written }
+}
+
+fn end(runtime: Runtime) {
+    runtime.shutdown_timeout(Duration::from_secs(5));
+}

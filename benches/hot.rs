@@ -1,0 +1,43 @@
+//! A recent `killmail/:id` from memory: found, and its JSON handed out.
+//!
+//! The baselines: the same killmail read from the disk and encoded again, and only encoded again.
+
+mod support;
+
+use killstream::domain::entry::Origin;
+use killstream::wire::killmail::{encode, json};
+use support::{Ledger, filled_store, recipe};
+
+/// More than the tail keeps, so that some are only on the disk.
+const KILLMAILS: u64 = 30_000;
+/// Upstream's own aim for a cached read.
+const UPSTREAM_NANOS: f64 = 50_000.0;
+
+fn main() {
+    let mut ledger = Ledger::new("hot");
+    let mut ids = Vec::new();
+    let (_dir, store) = filled_store(recipe(KILLMAILS), Origin::Live, |made| ids.push(made.killmail.killmail_id));
+    let recent = &ids[ids.len() - 1_000..];
+    let old = &ids[..10_000];
+    let mut at = 0;
+    let mut next = move |of: &[u32]| {
+        at = (at + 7_919) % of.len();
+        of[at]
+    };
+    ledger.measure("recent", || {
+        let entry = store.recent(next(recent)).expect("in the tail");
+        json(&entry)
+    });
+    ledger.measure("from the disk", || {
+        let entry = store.killmail(next(old)).expect("the disk answers").expect("kept");
+        json(&entry)
+    });
+    ledger.measure("encoded again", || {
+        let entry = store.recent(next(recent)).expect("in the tail");
+        encode(&entry.killmail)
+    });
+    ledger.table();
+    ledger.ratio("recent", "from the disk");
+    ledger.ratio("recent", "encoded again");
+    ledger.against("recent", "upstream's aim for a cached read", UPSTREAM_NANOS);
+}

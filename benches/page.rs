@@ -1,0 +1,171 @@
+//! Questions to a store of a million killmails of the real shape.
+//!
+//! The baseline answers the same questions from `HashMap<_, HashSet<u64>>`, the index this kind of service usually has; both answers
+//! are compared before anything is measured. The last ones include reading the killmails and writing their JSON.
+
+mod support;
+
+use std::collections::{HashMap, HashSet};
+
+use killstream::domain::entry::Origin;
+use killstream::domain::filter::{Filter, Match};
+use killstream::domain::id::Seq;
+use killstream::domain::term::{Kind, Term};
+use killstream::store::{Order, Query, Store};
+use killstream::wire::killmail::json;
+use support::{Ledger, filled_store, human, killmails, of, recipe, rss_bytes};
+
+const DAY: i64 = 86_400;
+const NEWEST: usize = 50;
+
+/// What everyone would write first.
+#[derive(Default)]
+struct Plain {
+    by_term: HashMap<Term, HashSet<u64>>,
+    times: HashMap<u64, i64>,
+}
+
+impl Plain {
+    fn ids(&self, kind: Kind, ids: &[u32]) -> impl Iterator<Item = u64> {
+        ids.iter().filter_map(move |id| self.by_term.get(&Term { kind, id: *id })).flatten().copied()
+    }
+
+    fn since(&self, id: u64, since: i64) -> bool {
+        self.times.get(&id).is_some_and(|time| *time >= since)
+    }
+
+    fn newest(mut found: Vec<u64>) -> Vec<u64> {
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        found.dedup();
+        found.truncate(NEWEST);
+        found
+    }
+
+    fn any(&self, kind: Kind, ids: &[u32], since: i64) -> Vec<u64> {
+        Self::newest(self.ids(kind, ids).filter(|id| self.since(*id, since)).collect())
+    }
+
+    fn both(&self, a: Term, b: Term) -> Vec<u64> {
+        let (Some(a), Some(b)) = (self.by_term.get(&a), self.by_term.get(&b)) else { return Vec::new() };
+        Self::newest(a.intersection(b).copied().collect())
+    }
+}
+
+/// A question with a name.
+struct Asked {
+    name: &'static str,
+    filter: Filter,
+}
+
+fn newest(store: &Store, filter: &Filter) -> Vec<u64> {
+    let query = Query { filter, interest: None, order: Order::Newest, after: None, below: None, head: Seq(u64::MAX), limit: NEWEST };
+    let hits = store.select(&query).expect("memory answers");
+    hits.iter().map(|hit| u64::from(hit.killmail_id)).collect()
+}
+
+fn count(store: &Store, filter: &Filter) -> u64 {
+    let query = Query { filter, interest: None, order: Order::Newest, after: None, below: None, head: Seq(u64::MAX), limit: usize::MAX };
+    store.count_matching(&query).expect("memory answers")
+}
+
+/// Reads the newest and joins their JSON, as the history door does.
+fn answer(store: &Store, filter: &Filter) -> usize {
+    let query = Query { filter, interest: None, order: Order::Newest, after: None, below: None, head: Seq(u64::MAX), limit: NEWEST };
+    let hits = store.select(&query).expect("memory answers");
+    let entries = store.entries(&hits).expect("the disk answers");
+    let mut body = Vec::with_capacity(256 * 1024);
+    for entry in &entries {
+        body.extend_from_slice(&json(entry));
+        body.push(b',');
+    }
+    body.len()
+}
+
+fn main() {
+    let mut ledger = Ledger::new("page");
+    let recipe = recipe(killmails());
+    let until = support::end_of(&recipe);
+    let characters: Vec<u32> = recipe.clone().generate().characters().iter().map(|c| c.id).collect();
+    let mut plain = Plain::default();
+    let mut seen: HashMap<Term, u32> = HashMap::new();
+    let before = rss_bytes();
+    let (_dir, store) = filled_store(recipe, Origin::Backfill, |made| {
+        *seen.entry(Term { kind: Kind::System, id: made.killmail.solar_system_id }).or_default() += 1;
+    });
+    let stats = store.stats();
+    println!(
+        "RSS grew by {} MiB for {} killmails; the index says {} MiB; {} terms; {} MiB on disk",
+        (rss_bytes() - before) >> 20,
+        stats.killmails,
+        stats.index_bytes >> 20,
+        stats.terms,
+        stats.disk_bytes >> 20
+    );
+    fill(&mut plain, &store);
+    let system = seen.iter().max_by_key(|(_, count)| **count).map(|(term, _)| term.id).expect("a busy system");
+    let character = characters[50];
+    let (ten, thousand) = (&characters[200..210], characters.iter().copied().step_by(17).take(1_000).collect::<Vec<_>>());
+    let since = until - DAY;
+    index(&mut ledger, &store, &plain, system, character, since);
+    many(&mut ledger, &store, &plain, ten, &thousand, since);
+    whole(&mut ledger, &store, system, character, until);
+    ledger.table();
+    for name in ["system", "character", "system, 24 h", "count, 24 h", "system AND character", "10 characters", "1,000 characters, 24 h"] {
+        ledger.ratio(name, &format!("plain {name}"));
+    }
+    for name in ["end to end, recent", "end to end, a month ago"] {
+        ledger.alone(name, |nanos| format!("{} a killmail", human(nanos / NEWEST as f64)));
+    }
+}
+
+fn fill(plain: &mut Plain, store: &Store) {
+    // From the store itself, so that both know the same.
+    for seq in 1..=store.head().0 {
+        let entry = store.entry(Seq(seq)).expect("the disk answers").expect("no holes");
+        let id = u64::from(entry.facts.killmail_id);
+        plain.times.insert(id, entry.facts.time);
+        for term in entry.facts.terms().filter(|t| matches!(t.kind, Kind::System | Kind::Character)) {
+            plain.by_term.entry(term).or_default().insert(id);
+        }
+    }
+}
+
+fn compare(ledger: &mut Ledger, store: &Store, asked: &Asked, baseline: impl Fn() -> Vec<u64>) {
+    assert_eq!(newest(store, &asked.filter), baseline(), "{}", asked.name);
+    ledger.measure(asked.name, || newest(store, &asked.filter));
+    ledger.measure(&format!("plain {}", asked.name), baseline);
+}
+
+fn index(ledger: &mut Ledger, store: &Store, plain: &Plain, system: u32, character: u32, since: i64) {
+    let of_system = of(Kind::System, &[system]);
+    compare(ledger, store, &Asked { name: "system", filter: of_system.clone() }, || plain.any(Kind::System, &[system], i64::MIN));
+    let asked = Asked { name: "character", filter: of(Kind::Character, &[character]) };
+    compare(ledger, store, &asked, || plain.any(Kind::Character, &[character], i64::MIN));
+    let today = Filter { since: Some(since), ..of_system.clone() };
+    compare(ledger, store, &Asked { name: "system, 24 h", filter: today.clone() }, || plain.any(Kind::System, &[system], since));
+    let counted = || plain.ids(Kind::System, &[system]).filter(|id| plain.since(*id, since)).count() as u64;
+    assert_eq!(count(store, &today), counted());
+    ledger.measure("count, 24 h", || count(store, &today));
+    ledger.measure("plain count, 24 h", counted);
+    let mut both = of_system;
+    both.set_ids(Kind::Character, vec![character]);
+    both.matching = Match::All;
+    let terms = [Term { kind: Kind::System, id: system }, Term { kind: Kind::Character, id: character }];
+    compare(ledger, store, &Asked { name: "system AND character", filter: both }, || plain.both(terms[0], terms[1]));
+}
+
+fn many(ledger: &mut Ledger, store: &Store, plain: &Plain, ten: &[u32], thousand: &[u32], since: i64) {
+    let asked = Asked { name: "10 characters", filter: of(Kind::Character, ten) };
+    compare(ledger, store, &asked, || plain.any(Kind::Character, ten, i64::MIN));
+    let filter = Filter { since: Some(since), ..of(Kind::Character, thousand) };
+    compare(ledger, store, &Asked { name: "1,000 characters, 24 h", filter }, || plain.any(Kind::Character, thousand, since));
+}
+
+fn whole(ledger: &mut Ledger, store: &Store, system: u32, character: u32, until: i64) {
+    let recent = of(Kind::System, &[system]);
+    ledger.measure("end to end, recent", || answer(store, &recent));
+    let old = Filter { until: Some(until - 30 * DAY), ..of(Kind::System, &[system]) };
+    ledger.measure("end to end, a month ago", || answer(store, &old));
+    let old = Filter { until: Some(until - 30 * DAY), ..of(Kind::Character, &[character]) };
+    ledger.measure("end to end, a character a month ago", || answer(store, &old));
+}
