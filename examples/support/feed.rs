@@ -1,0 +1,63 @@
+//! A fake R2Z2 on this machine: numbered files, served as they are published.
+//!
+//! Must not know: who asks.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use killstream::domain::killmail::Killmail;
+use killstream::sample::document;
+use killstream::tasks;
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+
+/// The first number.
+pub const FIRST: u64 = 96_000_000;
+
+#[derive(Debug, Default)]
+struct Shelf {
+    documents: BTreeMap<u64, String>,
+}
+
+/// The fake feed.
+#[derive(Debug, Clone, Default)]
+pub struct FakeFeed {
+    shelf: Arc<Mutex<Shelf>>,
+}
+
+impl FakeFeed {
+    /// Starts to answer; gives the address.
+    pub async fn start(&self) -> io::Result<SocketAddr> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let router = Router::new()
+            .route("/ephemeral/sequence.json", get(|| async { format!("{{\"sequence\":{FIRST}}}") }))
+            .route("/ephemeral/{file}", get(file))
+            .with_state(self.clone());
+        drop(tasks::spawn("fake-feed", async move {
+            if let Err(error) = axum::serve(listener, router).await {
+                eprintln!("the fake feed ended: {error}");
+            }
+        }));
+        Ok(address)
+    }
+
+    /// Publishes a killmail under the next number, uploaded at its own time.
+    pub fn publish(&self, killmail: &Killmail) {
+        let mut shelf = self.shelf.lock();
+        let number = FIRST + shelf.documents.len() as u64;
+        shelf.documents.insert(number, document::r2z2(killmail, killmail.time, number));
+    }
+}
+
+async fn file(State(feed): State<FakeFeed>, Path(file): Path<String>) -> Result<String, StatusCode> {
+    let number = file.strip_suffix(".json").and_then(|number| number.parse::<u64>().ok());
+    let shelf = feed.shelf.lock();
+    number.and_then(|number| shelf.documents.get(&number)).cloned().ok_or(StatusCode::NOT_FOUND)
+}

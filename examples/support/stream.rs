@@ -1,0 +1,130 @@
+//! An event stream over a bare socket: blocks as they come, without copying what is not looked at.
+//!
+//! Must not know: what the server sends.
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// An open stream.
+#[derive(Debug)]
+pub struct Stream {
+    socket: TcpStream,
+    /// What was received and not yet taken: HTTP chunks and all.
+    wire: Vec<u8>,
+    /// The body of the block being put together.
+    block: Vec<u8>,
+    /// Bytes left in the current chunk.
+    chunk: usize,
+    at: usize,
+    /// Every byte received.
+    pub received: u64,
+}
+
+impl Stream {
+    /// Asks for a stream, with a receive buffer of the kernel of this size if one is given.
+    pub async fn open(address: SocketAddr, path: &str, body: Option<&str>, buffer: Option<u32>) -> io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        if let Some(bytes) = buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        let mut socket = socket.connect(address).await?;
+        let head = format!("{path} HTTP/1.1\r\nhost: {address}\r\naccept: text/event-stream\r\n");
+        let request = match body {
+            Some(body) => format!("POST {head}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len()),
+            None => format!("GET {head}\r\n"),
+        };
+        socket.write_all(request.as_bytes()).await?;
+        let mut stream = Self { socket, wire: Vec::new(), block: Vec::new(), chunk: 0, at: 0, received: 0 };
+        stream.head().await?;
+        Ok(stream)
+    }
+
+    async fn head(&mut self) -> io::Result<()> {
+        loop {
+            if let Some(end) = find(&self.wire, b"\r\n\r\n") {
+                if !self.wire.starts_with(b"HTTP/1.1 200") {
+                    return Err(io::Error::other(String::from_utf8_lossy(&self.wire).into_owned()));
+                }
+                self.at = end + 4;
+                return Ok(());
+            }
+            self.more().await?;
+        }
+    }
+
+    async fn more(&mut self) -> io::Result<()> {
+        if self.at > 0 {
+            self.wire.drain(..self.at);
+            self.at = 0;
+        }
+        self.wire.reserve(64 * 1024);
+        let read = self.socket.read_buf(&mut self.wire).await?;
+        self.received += read as u64;
+        if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    }
+
+    /// The next block, its blank line left out.
+    pub async fn next(&mut self) -> io::Result<Vec<u8>> {
+        let mut searched = 0;
+        loop {
+            if let Some(end) = find(&self.block[searched..], b"\n\n") {
+                let rest = self.block.split_off(searched + end + 2);
+                let mut block = std::mem::replace(&mut self.block, rest);
+                block.truncate(searched + end);
+                return Ok(block);
+            }
+            searched = self.block.len().saturating_sub(1);
+            while !self.unchunk()? {
+                self.more().await?;
+            }
+        }
+    }
+
+    /// Moves what is at hand of a chunk into the block; false if nothing was.
+    fn unchunk(&mut self) -> io::Result<bool> {
+        if self.chunk == 0 {
+            let Some(line) = find(&self.wire[self.at..], b"\r\n") else { return Ok(false) };
+            let digits = std::str::from_utf8(&self.wire[self.at..self.at + line]).map_err(io::Error::other)?;
+            self.chunk = usize::from_str_radix(digits.trim(), 16).map_err(io::Error::other)?;
+            if self.chunk == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.at += line + 2;
+            // The line end behind the data belongs to the chunk.
+            self.chunk += 2;
+        }
+        let at_hand = (self.wire.len() - self.at).min(self.chunk);
+        let data = at_hand.min(self.chunk.saturating_sub(2));
+        self.block.extend_from_slice(&self.wire[self.at..self.at + data]);
+        (self.at, self.chunk) = (self.at + at_hand, self.chunk - at_hand);
+        Ok(at_hand > 0)
+    }
+}
+
+/// Where a text begins.
+pub fn find(within: &[u8], text: &[u8]) -> Option<usize> {
+    within.windows(text.len()).position(|window| window == text)
+}
+
+/// The event's name; empty for comments and unnamed events.
+pub fn name(block: &[u8]) -> &str {
+    let line = block.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"event: "));
+    line.and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
+}
+
+/// Ids of the killmails in a block; those a batch sends under both names are given once.
+pub fn killmail_ids(block: &[u8]) -> Vec<u32> {
+    const KEY: &[u8] = b"\"killmail_id\":";
+    let end = find(block, b"],\"killmails\":[").unwrap_or(block.len());
+    let mut ids = Vec::new();
+    let mut rest = &block[..end];
+    while let Some(at) = find(rest, KEY) {
+        rest = &rest[at + KEY.len()..];
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit());
+        ids.push(digits.fold(0, |id, digit| id * 10 + u32::from(digit - b'0')));
+    }
+    ids
+}
