@@ -23,8 +23,11 @@ const NDJSON: &str = "application/x-ndjson";
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Files or folders.
-    #[arg(required = true, value_name = "FILE|DIR")]
+    #[arg(required_unless_present = "refused", value_name = "FILE|DIR")]
     paths: Vec<PathBuf>,
+    /// Try the documents that were refused and kept once more.
+    #[arg(long, conflicts_with_all = ["paths", "server"])]
+    refused: bool,
     #[command(flatten)]
     target: Target,
     /// Let newer zkb values replace stored ones.
@@ -41,6 +44,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let bar = progress::bytes(total, "import");
     let report = match arguments.target.server {
         Some(_) => block_on(into_server(files, &arguments, &bar))?,
+        None if arguments.refused => import::refused(open(&arguments)?.as_ref())?,
         None => into_folder(files, &arguments, &bar)?,
     };
     bar.finish_and_clear();
@@ -53,13 +57,17 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 fn into_folder(files: Vec<PathBuf>, arguments: &Arguments, bar: &ProgressBar) -> anyhow::Result<Report> {
-    let dir = arguments.target.folder.data_dir.clone();
-    let store = Store::open(store::Config { dir, encode: wire::killmail::encode, ..store::Config::default() })?;
+    let store = open(arguments)?;
     let report = import::run(files, |batch| {
         bar.inc(batch.read_bytes);
         import::into_store(&store, &batch.documents, arguments.prefer_incoming)
     });
     Ok(report?)
+}
+
+fn open(arguments: &Arguments) -> anyhow::Result<Arc<Store>> {
+    let dir = arguments.target.folder.data_dir.clone();
+    Ok(Store::open(store::Config { dir, encode: wire::killmail::encode, ..store::Config::default() })?)
 }
 
 async fn into_server(files: Vec<PathBuf>, arguments: &Arguments, bar: &ProgressBar) -> anyhow::Result<Report> {

@@ -18,6 +18,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Mistakes;
+use crate::ingest::import as import_files;
 use crate::{server, store};
 
 const FAILURE: u8 = 1;
@@ -75,18 +76,17 @@ pub fn run(arguments: Arguments) -> ExitCode {
 
 /// The exit code an error stands for.
 fn code(error: &anyhow::Error) -> u8 {
-    for cause in error.chain() {
-        if cause.is::<Mistakes>() {
-            return USAGE;
-        }
-        if let Some(store::error::Error::Damaged { .. }) = cause.downcast_ref() {
-            return DAMAGED;
-        }
-        if let Some(server::Error::Store(store::error::Error::Damaged { .. })) = cause.downcast_ref() {
-            return DAMAGED;
-        }
+    if error.is::<Mistakes>() {
+        return USAGE;
     }
-    FAILURE
+    let store = match error.downcast_ref() {
+        Some(server::Error::Store(error)) => Some(error),
+        _ => match error.downcast_ref() {
+            Some(import_files::Error::Sink(error)) => Some(error),
+            _ => error.downcast_ref(),
+        },
+    };
+    if matches!(store, Some(store::error::Error::Damaged { .. })) { DAMAGED } else { FAILURE }
 }
 
 /// Logs to stderr; `KILLSTREAM_LOG` or `RUST_LOG` say what.
@@ -112,6 +112,16 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn damage_is_told_apart_wherever_it_was_met() {
+        let damaged = || store::error::Error::Damaged { what: "x".to_owned(), command: "y".to_owned() };
+        assert_eq!(code(&damaged().into()), DAMAGED);
+        assert_eq!(code(&server::Error::Store(damaged()).into()), DAMAGED);
+        assert_eq!(code(&import_files::Error::Sink(damaged()).into()), DAMAGED);
+        assert_eq!(code(&store::error::Error::InUse { pid: 1 }.into()), FAILURE);
+        assert_eq!(code(&Mistakes(vec![]).into()), USAGE);
+    }
 
     #[test]
     fn the_arguments_are_sound() {

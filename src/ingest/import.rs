@@ -12,6 +12,7 @@ use crate::domain::entry::Origin;
 use crate::ingest::archive::{self, Stop};
 use crate::ingest::clock;
 use crate::ingest::package::{self, Rule};
+use crate::store::refused::Refused;
 use crate::store::{AgeRule, Appended, Store, ZkbRule, error};
 use crate::tasks;
 
@@ -131,16 +132,40 @@ fn read(files: &[PathBuf], sender: &SyncSender<Batch>) -> Result<(), archive::Er
 /// The store failed; nothing of the batch is kept then, or all of a first part.
 pub fn into_store(store: &Store, batch: &[Vec<u8>], prefer_incoming: bool) -> Result<Report, error::Error> {
     let zkb = if prefer_incoming { ZkbRule::IfNewer } else { ZkbRule::Keep };
+    take(store, batch.iter().map(Vec::as_slice), zkb, &|refused| store.refuse(refused))
+}
+
+/// Tries the refused documents a store keeps once more. Those refused again are counted; they are kept already.
+///
+/// # Errors
+/// The store failed.
+pub fn refused(store: &Store) -> Result<Report, error::Error> {
+    let mut report = Report::default();
+    // Newest first there; the oldest first here, as they came.
+    let kept = store.refused(usize::MAX)?;
+    let documents: Vec<&[u8]> = kept.iter().rev().map(|refused| &refused.raw[..]).collect();
+    for batch in documents.chunks(BATCH_DOCUMENTS) {
+        report.add(take(store, batch.iter().copied(), ZkbRule::Keep, &|_| Ok(()))?);
+    }
+    Ok(report)
+}
+
+fn take<'a>(
+    store: &Store,
+    batch: impl Iterator<Item = &'a [u8]>,
+    zkb: ZkbRule,
+    refuse: &dyn Fn(&Refused) -> Result<(), error::Error>,
+) -> Result<Report, error::Error> {
     let rule = Rule { origin: Origin::Backfill, age: AgeRule::ByUpload, zkb };
     let now_ms = clock::now_ms();
     let mut report = Report::default();
-    let mut killmails = Vec::with_capacity(batch.len());
+    let mut killmails = Vec::new();
     for document in batch {
         match package::take(document, rule, NAME, now_ms) {
             Ok(incoming) => killmails.push(incoming),
             Err(refused) => {
                 *report.refused.entry(refused.reason.clone()).or_default() += 1;
-                store.refuse(&refused)?;
+                refuse(&refused)?;
             }
         }
     }

@@ -54,7 +54,7 @@ fn all_mistakes_of_a_configuration_are_told_at_once() {
 
 #[test]
 fn impatience_with_the_real_host_is_refused() {
-    let (status, log) = Setup::quiet().env("SOURCE", "r2z2").try_start().unwrap_err();
+    let (status, log) = Setup::quiet().env("SOURCE", "r2z2").env("R2Z2_BASE_URL", "").try_start().unwrap_err();
     assert_eq!(status.code(), Some(2), "{log}");
     assert!(log.contains("600 is under 6000") && log.contains("10 is under 100"), "{log}");
 }

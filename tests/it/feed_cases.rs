@@ -176,7 +176,8 @@ async fn case_40_every_request_says_who_asks() {
 
 #[tokio::test]
 async fn without_a_contact_the_real_host_is_left_alone() {
-    let server = Setup::quiet().env("SOURCE", "r2z2").env("USER_AGENT_CONTACT", "").env("R2Z2_IDLE_MS", "").env("R2Z2_PACE_MS", "").start();
+    let setup = Setup::quiet().env("SOURCE", "r2z2").env("R2Z2_BASE_URL", "").env("USER_AGENT_CONTACT", "");
+    let server = setup.env("R2Z2_IDLE_MS", "").env("R2Z2_PACE_MS", "").start();
     assert!(server.log().contains("USER_AGENT_CONTACT is not set"), "{}", server.log());
     let health = server.get("/health").await;
     assert!(health.text().contains("USER_AGENT_CONTACT"), "{}", health.text());

@@ -114,6 +114,9 @@ fn broken_documents_are_counted_by_reason_and_cost_only_themselves() {
     let refused = report["refused"].as_object().unwrap();
     assert_eq!(refused.values().filter_map(Value::as_u64).sum::<u64>(), 2, "{report}");
     assert_eq!(refused["malformed_json"], 1, "{report}");
+    let again = import(&setup, &["--refused"]);
+    assert_eq!((&again["refused"], &again["new"]), (&report["refused"], &json!(0)), "they are kept, and are still no killmails");
+    assert_eq!(import(&setup, &["--refused"]), again, "trying them again keeps none twice");
 }
 
 #[tokio::test]
