@@ -210,3 +210,49 @@ async fn a_replay_brings_old_killmails_as_if_they_were_new() {
     assert!(got.is_sorted());
     assert_eq!(server.get("/api/v1/killmails/count").await.expect(200)["data"]["count"], 20);
 }
+
+#[tokio::test]
+async fn without_disk_space_the_source_pauses_and_reads_go_on() {
+    let upstream = Upstream::start();
+    let mut server = Server::following(&upstream);
+    upstream.publish(killmail(1));
+    stored(&server, 1).await;
+    assert!(server.stop().success());
+    let path = server.setup().folder().join("full.toml");
+    std::fs::write(&path, "[store]\nmin_free_bytes = 1_000_000_000_000_000_000\n[ingest]\nspace_check_ms = 50\n").unwrap();
+    let setup = server.setup().clone();
+    let full = setup.clone().args(&["--config", path.to_str().unwrap()]).start();
+    let number = upstream.publish(killmail(2));
+    upstream.publish(killmail(3));
+    upstream.gave(number).await;
+    until("the pause to be told", async || full.get("/health").await.text().contains("must stay free").then_some(())).await;
+    assert_eq!(full.get("/api/v1/killmail/1").await.status, 200);
+    assert_eq!(full.get("/api/v1/killmail/2").await.status, 404);
+    assert_eq!(full.log().matches("ingest pauses").count(), 1, "{}", full.log());
+    let asked = upstream.requests().iter().filter(|s| s.number() == Some(number + 1)).count();
+    assert_eq!(asked, 0, "the killmail in hand comes first");
+    drop(full);
+    // Space again: nothing was lost, and nothing is asked for twice but what was in hand.
+    let server = setup.start();
+    stored(&server, 3).await;
+    assert_eq!(server.get("/api/v1/killmails/count").await.expect(200)["data"]["count"], 3);
+}
+
+#[tokio::test]
+async fn a_stop_ends_open_streams_and_keeps_what_was_in_hand() {
+    let upstream = Upstream::start();
+    let mut server = Setup::following(&upstream).env("R2Z2_IDLE_MS", "10").start();
+    let stream = server.enhanced("").await;
+    let last = 50;
+    for id in 1..=last {
+        upstream.publish(killmail(id));
+    }
+    stored(&server, 10).await;
+    assert!(server.stop().success(), "{}", server.log());
+    assert!(!server.log().contains("cut off"), "{}", server.log());
+    let rest = stream.rest().await;
+    assert!(rest.contains("\"killmail_id\":1,") || rest.contains("\"killmail_id\":1}"), "{rest}");
+    server.restart();
+    stored(&server, last).await;
+    assert_eq!(server.get("/api/v1/killmails/count").await.expect(200)["data"]["count"], last);
+}
