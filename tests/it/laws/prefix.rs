@@ -56,7 +56,7 @@ fn cut(changes: &[Change], at: f64, torn: Option<f64>, steps: &Steps) {
     let store = Store::open(child::config(folder.path())).unwrap_or_else(|e| panic!("cut at {at} of {}: {e}", changes.len()));
     known.check(&store, 1);
     // Opening twice costs; a third of the cases is enough for what the index promises.
-    let snapshots = if at % 3 == 0 { index_equals_a_rebuild(&store, folder.path()) } else { 0 };
+    let snapshots = if at.is_multiple_of(3) { index_equals_a_rebuild(&store, folder.path()) } else { 0 };
 
     let head = store.head().0;
     let acknowledged = known.new.len() as u64;
