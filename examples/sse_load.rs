@@ -70,6 +70,7 @@ async fn open(address: SocketAddr, connections: usize, arrived: &Sender<Arrival>
             drop(place);
             // The other side of these is gone only when all is over.
             let _ = ready.send(stream.as_ref().map(|_| ()).map_err(ToString::to_string)).await;
+            drop(ready);
             if let Ok(stream) = stream {
                 listen(stream, arrived).await;
             }
