@@ -10,7 +10,10 @@ use crate::support::server::Setup;
 #[test]
 fn every_printed_line_returns_killmails() {
     let setup = Setup::quiet();
-    let mut demo = setup.command("demo").args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
+    // Its folder goes with the test even if the demo is killed.
+    let mut demo = setup.command("demo");
+    demo.args(["--listen", "127.0.0.1:0"]).env("TMPDIR", setup.folder()).stdout(Stdio::piped());
+    let mut demo = demo.spawn().unwrap();
     let mut lines = vec![];
     let mut out = BufReader::new(demo.stdout.take().unwrap()).lines().map_while(Result::ok);
     let ready = out.by_ref().find(|line| {
