@@ -429,3 +429,24 @@ async fn documents_are_taken_in_every_arrangement() {
     let again = add(exported.text()).await.expect(200);
     assert_eq!((&again["known"], &again["refused"]), (&json!(4), &json!({})), "{again}");
 }
+
+#[tokio::test]
+async fn an_address_may_be_64_kib_long() {
+    let server = Setup::quiet().start();
+    add(&server, vec![killmail(5)]).await;
+    let many = (10_000_000..10_007_000).map(|n: u32| n.to_string()).collect::<Vec<_>>().join(",");
+    let path = format!("/api/v1/killmails/count?character_ids={many},90000001");
+    assert!(path.len() > 63_000, "{}", path.len());
+    assert_eq!(server.get(&path).await.expect(200)["data"]["count"], 1);
+    assert_eq!(server.stream(&format!("{path}{}", ",1".repeat(2000))).await.status, 414);
+}
+
+#[tokio::test]
+async fn a_head_is_a_get_without_its_body() {
+    let server = Setup::quiet().start();
+    for path in ["/ping", "/api/v1/killmails", "/api/v1/kills/stream", "/sse", "/api/v1/kills/stream/enhanced"] {
+        let reply = http::request(Method::HEAD, &server.url(path), &[], Vec::new()).await;
+        assert_eq!((reply.status.as_u16(), reply.body.len()), (200, 0), "{path}");
+    }
+    assert_eq!(server.get("/status").await.expect(200)["metrics"]["sse"]["opened_total"], 0);
+}

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::support::dice::Dice;
 use crate::support::http;
-use crate::support::killmail::{Build, SYSTEMS, killmail};
+use crate::support::killmail::{Build, SYSTEMS, killmail, r2z2, random};
 use crate::support::server::{Server, Setup};
 use crate::support::sse::Sse;
 use crate::support::until;
@@ -349,4 +350,78 @@ async fn streams_hear_that_the_server_stops() {
     while let Some(block) = basic.next_block().await {
         assert!(block.data.is_none(), "{block:?}");
     }
+}
+
+/// A number of the server's metrics.
+async fn metric(server: &Server, name: &str) -> u64 {
+    let text = server.get("/metrics/prometheus").await.text();
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("killstream_{name} ")));
+    line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+}
+
+/// Waits until a growing number stays the same for a second.
+async fn settled(server: &Server, name: &str) {
+    let (mut last, mut same) = (u64::MAX, 0);
+    until("no more growth", async || {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = metric(server, name).await;
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+        (same >= 10).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_does_not_read_costs_little_and_loses_nothing() {
+    const CLIENTS: usize = 40;
+    let config = "[feed]\nbatch_pause_ms = 1\n[sse]\nparked_bytes = 0\nheartbeat_ms = 600000";
+    let server = Setup::quiet().config(config).start();
+    let mut dice = Dice::new(7);
+    let old = killmail(0).ago(3600).build().time;
+    for chunk in 0..10_u32 {
+        let documents: Vec<Value> = (1..=300)
+            .map(|n| {
+                let mut one = random(&mut dice, chunk * 300 + n, old);
+                one.victim.character_id = Some(77);
+                r2z2(&one)
+            })
+            .collect();
+        let report = server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
+        assert_eq!(report["new"], 300);
+    }
+    let path = format!("{ENHANCED}?character_ids=77&preload_days=1");
+    let mut reads = server.stream(&path).await;
+    reads.event_named("transition").await;
+    let mut stuck = Vec::new();
+    let mut before = 0;
+    for round in 0..2 {
+        for _ in 0..CLIENTS {
+            stuck.push(Sse::narrow(server.address(), &path, 4096).await);
+        }
+        settled(&server, "feed_preloaded_total").await;
+        let now = metric(&server, "process_resident_memory_bytes").await;
+        eprintln!("round {round}: {now} bytes resident, {} preloaded", metric(&server, "feed_preloaded_total").await);
+        if round == 0 {
+            before = now;
+        } else {
+            let each = now.saturating_sub(before) / CLIENTS as u64;
+            eprintln!("{each} bytes for each client that does not read");
+            assert!(each < 64 << 10, "{each} bytes for each client that does not read");
+        }
+    }
+    let mut one = stuck.swap_remove(0);
+    let mut got = Vec::new();
+    loop {
+        let block = one.event().await;
+        match block.name() {
+            "batch" => {
+                assert_eq!(block.json()["kills"], block.json()["killmails"]);
+                got.extend(ids(&block.json()["kills"]));
+            }
+            "transition" => break,
+            _ => {}
+        }
+    }
+    assert_eq!(got, (1..=3000).collect::<Vec<u64>>());
 }
