@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests start their own threads and tasks; the bans are for the server")]
 
 mod commands;
+mod continuity;
 mod crash;
 mod demo;
 mod feed_cases;
