@@ -15,6 +15,7 @@ mod import_cases;
 mod laws;
 mod mechanisms;
 mod plugins;
+mod real_killmails;
 mod stream_cases;
 mod support;
 mod support_test;
