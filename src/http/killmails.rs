@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use serde_json::json;
 
 use crate::domain::id::{EventId, Place, Seq};
@@ -40,13 +41,13 @@ pub async fn one(State(door): State<Arc<Door>>, Segment(id): Segment) -> Result<
 }
 
 /// `GET /api/v1/killmails`.
-pub async fn list(State(door): State<Arc<Door>>, Pairs(pairs): Pairs) -> Result<Json, Error> {
-    answer(&door, query::history_pairs(&pairs).map_err(Error::history_parameter)?).await
+pub async fn list(State(door): State<Arc<Door>>, parts: Parts, Pairs(pairs): Pairs) -> Result<Json, Error> {
+    answer(&door, &parts, query::history_pairs(&pairs).map_err(Error::history_parameter)?).await
 }
 
 /// `POST /api/v1/killmails/search`.
-pub async fn search(State(door): State<Arc<Door>>, Object(body): Object) -> Result<Json, Error> {
-    answer(&door, query::history_object(&body).map_err(Error::history_parameter)?).await
+pub async fn search(State(door): State<Arc<Door>>, parts: Parts, Object(body): Object) -> Result<Json, Error> {
+    answer(&door, &parts, query::history_object(&body).map_err(Error::history_parameter)?).await
 }
 
 /// `GET /api/v1/killmails/count`.
@@ -64,7 +65,8 @@ async fn counted(door: &Door, asked: Asked) -> Result<Json, Error> {
     Ok(Json::data(&json!({ "count": count })))
 }
 
-async fn answer(door: &Door, asked: Asked) -> Result<Json, Error> {
+async fn answer(door: &Door, parts: &Parts, asked: Asked) -> Result<Json, Error> {
+    let _hold = door.judge(parts, &asked.subscription).map_err(Error::history_judges)?;
     let (head, after) = match &asked.cursor {
         Some(text) => cursor(door, text)?,
         None => (door.feed.head(), None),

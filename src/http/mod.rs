@@ -12,6 +12,7 @@ pub mod error;
 pub mod export;
 pub mod exposition;
 pub mod health;
+pub mod judges;
 pub mod killmails;
 pub mod kills;
 pub mod layers;
@@ -34,15 +35,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::request::Parts;
 use axum::middleware::from_fn;
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::subscription::Subscription;
 use crate::feed::Feed;
 use crate::http::address::Network;
 use crate::http::auth::Token;
 use crate::http::batch::Parking;
 use crate::http::error::Error;
+use crate::http::judges::{Hold, Judges, TooMany};
 use crate::http::meter::Meter;
 use crate::http::slots::Slots;
 
@@ -107,6 +111,8 @@ pub struct Door {
     pub started: SystemTime,
     /// Who streams.
     pub slots: Arc<Slots>,
+    /// Which addresses have which plugins at work.
+    pub judges: Arc<Judges>,
     /// Where batches wait for their clients.
     pub parking: Arc<Parking>,
     /// Events sent on streams.
@@ -128,12 +134,22 @@ impl Door {
             token: Token::new(&token),
             started,
             slots: Arc::default(),
+            judges: Arc::default(),
             parking: Arc::default(),
             events: AtomicU64::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             request_rate: Meter::default(),
         }
+    }
+
+    /// The right to have a subscription's plugin judge for whoever asks.
+    ///
+    /// # Errors
+    /// The address has as many different ones at work as it may.
+    pub fn judge(&self, parts: &Parts, subscription: &Subscription) -> Result<Option<Hold>, TooMany> {
+        let max = self.feed.plugins().engine().config().evaluators_per_address_max;
+        self.judges.take(max, judges::counted(parts, &self.config.trusted_proxies), subscription.plugin.as_ref())
     }
 
     /// Share of killmails by id that were answered from memory, percent with two digits; 0 before the first.

@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use crate::feed;
 use crate::feed::plugins;
 use crate::http::error::Error;
+use crate::http::judges::TooMany;
 use crate::plugin::error::Refusal;
 use crate::store;
 use crate::wire::query;
@@ -63,6 +64,18 @@ impl Error {
                 Self::StreamFailed { status: StatusCode::INTERNAL_SERVER_ERROR, kind: "open_failed", message }
             }
         }
+    }
+
+    /// A stream whose address has too many judges at work.
+    #[must_use]
+    pub fn stream_judges(error: TooMany) -> Self {
+        Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "limit_reached", message: error.to_string() }
+    }
+
+    /// A page of history whose address has too many judges at work.
+    #[must_use]
+    pub fn history_judges(error: TooMany) -> Self {
+        Self::Busy { message: error.to_string(), limit: error.max as u64 }
     }
 
     /// A parameter of history.

@@ -24,6 +24,7 @@ use crate::http::address;
 use crate::http::answer::{json_of, unix_now};
 use crate::http::batch::Sending;
 use crate::http::error::Error;
+use crate::http::judges::Hold;
 use crate::http::pour::{Next, Pour};
 use crate::http::request::{Object, Pairs};
 use crate::http::slots::{Kind, Slot};
@@ -48,11 +49,12 @@ async fn open(door: Arc<Door>, kind: Kind, request: Request) -> Result<Response,
         return Ok(answer(kind, Body::empty()));
     }
     let slot = door.slots.take(&door.config.sse, kind, address::of(&parts, &door.config.trusted_proxies))?;
+    let hold = door.judge(&parts, &asked.subscription).map_err(Error::stream_judges)?;
     let start = Start { preload_since: preload_since(asked.preload_days), last_event_id: last_event_id(&parts.headers, &asked) };
     let reader = door.feed.open(asked.subscription.clone(), start).await.map_err(Error::stream)?;
     let mut first = Out::default();
     first.retry(door.config.sse.retry_ms);
-    let talk = Talk::new(door, kind, reader, asked, slot);
+    let talk = Talk::new(door, kind, reader, asked, (slot, hold));
     Ok(answer(kind, Body::from_stream(Pour::new(first, talk, Talk::step))))
 }
 
@@ -103,12 +105,13 @@ struct Talk {
     faults: Vec<(Fault, Instant)>,
     /// The batch now on its way.
     sending: Option<Sending>,
-    _slot: Slot,
+    _rights: (Slot, Option<Hold>),
 }
 
 impl Talk {
-    fn new(door: Arc<Door>, kind: Kind, reader: Reader, asked: Asked, slot: Slot) -> Self {
-        let mut talk = Self { door, kind, reader, asked, due: Instant::now(), sent: false, faults: Vec::new(), sending: None, _slot: slot };
+    fn new(door: Arc<Door>, kind: Kind, reader: Reader, asked: Asked, rights: (Slot, Option<Hold>)) -> Self {
+        let mut talk =
+            Self { door, kind, reader, asked, due: Instant::now(), sent: false, faults: Vec::new(), sending: None, _rights: rights };
         talk.wind();
         talk
     }

@@ -1,0 +1,129 @@
+//! How many different judges (pairs of plugin and configuration) one address has at work. A judge is given back when its hold is dropped.
+//!
+//! One subscriber with many configurations must not take the places of all others: each may keep two warm instances.
+//!
+//! Must not know: what a judge does.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::http::request::Parts;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+
+use crate::domain::subscription::PluginUse;
+use crate::http::address::{self, Network};
+
+/// Who has which judges at work, and how often.
+#[derive(Debug, Default)]
+pub struct Judges {
+    at_work: Mutex<HashMap<IpAddr, HashMap<PluginUse, usize>>>,
+}
+
+/// The address has as many different judges at work as it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{max} pairs of plugin and configuration are in use from this address, the most it may have (plugin.evaluators_per_address_max)")]
+pub struct TooMany {
+    /// The limit.
+    pub max: usize,
+}
+
+impl Judges {
+    /// Takes a judge for an address; nothing is held without a plugin or where the address does not count.
+    ///
+    /// # Errors
+    /// It would be one more different judge than an address may have.
+    pub fn take(self: &Arc<Self>, max: usize, from: Option<IpAddr>, using: Option<&PluginUse>) -> Result<Option<Hold>, TooMany> {
+        let (Some(from), Some(using)) = (from, using) else { return Ok(None) };
+        let mut at_work = self.at_work.lock();
+        let theirs = at_work.entry(from).or_default();
+        if !theirs.contains_key(using) && theirs.len() >= max {
+            return Err(TooMany { max });
+        }
+        *theirs.entry(using.clone()).or_default() += 1;
+        drop(at_work);
+        Ok(Some(Hold { judges: Arc::clone(self), from, using: using.clone() }))
+    }
+}
+
+/// The address that counts: none for a private peer while no proxy is trusted, since it may be a proxy that speaks for many.
+#[must_use]
+pub fn counted(parts: &Parts, trusted_proxies: &[Network]) -> Option<IpAddr> {
+    address::of(parts, trusted_proxies).filter(|at| !trusted_proxies.is_empty() || !is_private(*at))
+}
+
+const fn is_private(at: IpAddr) -> bool {
+    match at {
+        IpAddr::V4(at) => at.is_private() || at.is_loopback() || at.is_link_local(),
+        IpAddr::V6(at) => at.is_loopback() || at.is_unique_local() || at.is_unicast_link_local(),
+    }
+}
+
+/// The right to one judge.
+#[derive(Debug)]
+pub struct Hold {
+    judges: Arc<Judges>,
+    from: IpAddr,
+    using: PluginUse,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut at_work = self.judges.at_work.lock();
+        let Some(theirs) = at_work.get_mut(&self.from) else { return };
+        if let Some(count) = theirs.get_mut(&self.using) {
+            *count -= 1;
+            if *count == 0 {
+                theirs.remove(&self.using);
+            }
+        }
+        if theirs.is_empty() {
+            at_work.remove(&self.from);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use axum::extract::ConnectInfo;
+    use axum::http::Request;
+
+    use super::*;
+
+    fn plugin(config: &str) -> PluginUse {
+        PluginUse { name: "watchlist".to_owned(), version: None, config: config.to_owned() }
+    }
+
+    #[test]
+    fn equal_judges_count_once_and_come_back() {
+        let judges = Arc::new(Judges::default());
+        let from = "1.2.3.4".parse().ok();
+        let one = judges.take(2, from, Some(&plugin("1"))).unwrap();
+        let _same = judges.take(2, from, Some(&plugin("1"))).unwrap();
+        let two = judges.take(2, from, Some(&plugin("2"))).unwrap();
+        assert_eq!(judges.take(2, from, Some(&plugin("3"))).unwrap_err(), TooMany { max: 2 });
+        assert!(judges.take(2, "1.2.3.5".parse().ok(), Some(&plugin("3"))).is_ok());
+        drop(one);
+        assert!(judges.take(2, from, Some(&plugin("3"))).is_err(), "an equal one is still at work");
+        drop(two);
+        assert!(judges.take(2, from, Some(&plugin("3"))).is_ok());
+        assert!(judges.take(0, from, None).unwrap().is_none());
+        assert!(judges.take(0, None, Some(&plugin("3"))).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_private_peer_counts_only_where_proxies_are_named() {
+        let at = |peer: &str, trusted: &[&str]| {
+            let (mut parts, ()) = Request::get("/").header("x-forwarded-for", "8.8.8.8").body(()).unwrap().into_parts();
+            parts.extensions.insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 1)));
+            let trusted: Vec<Network> = trusted.iter().map(|text| text.parse().unwrap()).collect();
+            counted(&parts, &trusted).map(|at| at.to_string())
+        };
+        assert_eq!(at("10.0.0.1", &[]), None);
+        assert_eq!(at("127.0.0.1", &[]), None);
+        assert_eq!(at("9.9.9.9", &[]).as_deref(), Some("9.9.9.9"));
+        assert_eq!(at("10.0.0.1", &["10.0.0.0/8"]).as_deref(), Some("8.8.8.8"));
+    }
+}
