@@ -7,6 +7,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use killstream::domain::entry::SharedEntry;
 use killstream::domain::id::Seq;
@@ -16,7 +17,7 @@ use killstream::plugin::engine::Engine;
 use killstream::plugin::evaluator::{Evaluator, Instance, Run};
 use killstream::plugin::history::NoHistory;
 use killstream::plugin::limits::Config;
-use killstream::sample::generate::Recipe;
+use killstream::sample::generate::{Made, Recipe};
 use killstream::wire::killmail::json;
 use support::{Ledger, entry};
 use tokio::runtime::{Builder, Runtime};
@@ -27,14 +28,19 @@ static JSON: &[u8] = include_bytes!("../plugins/prebuilt/bench-json.wasm");
 
 /// Killmails of one page, as readers send them.
 const PAGE: usize = 64;
+/// Killmails of a page so long that the way to the judging thread no longer counts.
+const LONG_PAGE: usize = 1_024;
+/// Items of the median killmail.
+const ITEMS: usize = 15;
 const ATTACKERS: [u32; 3] = [1, 100, 1_000];
 const WATCHED: u32 = 100;
 const MIN_ISK: f64 = 1e6;
 
-/// A killmail of so many attackers, none of them watched, worth enough.
+/// A killmail of so many attackers, none of them watched, worth enough; with as many items as the median has.
 fn crowd(count: u32, id: u32) -> Killmail {
-    let made = Recipe { seed: u64::from(id), killmails: 1, ..Recipe::default() }.generate().next();
-    let model = made.expect("one").killmail;
+    let mut made = Recipe { seed: u64::from(id), killmails: 1_000, ..Recipe::default() }.generate();
+    let median = |made: &Made| made.killmail.victim.items.as_ref().is_some_and(|items| items.len() == ITEMS);
+    let model = made.find(median).expect("one of many").killmail;
     let one = model.attackers[0].clone();
     let attackers =
         (0..count).map(|n| Attacker { character_id: Some(95_000_000 + n * 7), final_blow: n == 0, ..one.clone() }).collect::<Vec<_>>();
@@ -43,9 +49,9 @@ fn crowd(count: u32, id: u32) -> Killmail {
     killmail
 }
 
-fn page(attackers: u32) -> Vec<SharedEntry> {
+fn page(attackers: u32, killmails: usize) -> Vec<SharedEntry> {
     let model = crowd(attackers, 1);
-    (0..PAGE as u32).map(|n| entry(u64::from(n) + 1, Killmail { killmail_id: 137_000_000 + n, ..model.clone() })).collect()
+    (0..killmails as u32).map(|n| entry(u64::from(n) + 1, Killmail { killmail_id: 137_000_000 + n, ..model.clone() })).collect()
 }
 
 fn watched() -> Vec<u32> {
@@ -133,7 +139,7 @@ fn main() {
     let mut ledger = Ledger::new("evaluate");
     let components = Components::new();
     for attackers in ATTACKERS {
-        let page = page(attackers);
+        let page = page(attackers, PAGE);
         let texts: Vec<_> = page.iter().map(|entry| json(entry)).collect();
         for (name, scan) in [("cheap", false), ("scan", true)] {
             let evaluator = components.evaluator(&config(scan, false));
@@ -161,13 +167,14 @@ fn main() {
         }
         ledger.ratio(&format!("ask, {attackers}"), &format!("JSON, scan, {attackers}"));
     }
+    ledger.ratio("cheap, 1, long page", "JSON, cheap, 1");
     ledger.alone("one killmail, live, there and back", |_| "a page of one, not remembered".to_owned());
 }
 
 /// Measures a page and counts it by killmail.
 fn each<T>(ledger: &mut Ledger, id: &str, mut work: impl FnMut() -> T) {
     ledger.timed(id, |iterations| {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         for _ in 0..iterations {
             std::hint::black_box(work());
         }
@@ -175,9 +182,16 @@ fn each<T>(ledger: &mut Ledger, id: &str, mut work: impl FnMut() -> T) {
     });
 }
 
-/// What a page of a single killmail costs with the way to the judging thread and back.
+/// What a page of a single killmail costs with the way to the judging thread and back, and a long one without it.
 fn alone(ledger: &mut Ledger, components: &Components) {
     let evaluator = components.evaluator(&config(false, false));
-    let page = page(1);
+    let page = page(1, LONG_PAGE);
     ledger.measure("one killmail, live, there and back", || components.judge(&evaluator, &page[..1]));
+    ledger.timed("cheap, 1, long page", |iterations| {
+        let begun = Instant::now();
+        for _ in 0..iterations {
+            std::hint::black_box(components.judge(&evaluator, &page));
+        }
+        begun.elapsed() / LONG_PAGE as u32
+    });
 }
