@@ -29,10 +29,14 @@ impl Store {
     /// The disk, when a role has to be looked up there.
     pub fn select(&self, query: &Query<'_>) -> Result<Vec<Hit>, Error> {
         let facts = needs_facts(query.filter, query.interest);
-        let (mut hits, mut range) = (Vec::new(), Range::Unread);
+        let (mut hits, mut range, mut eager) = (Vec::new(), Range::Unread, 1);
         while hits.len() < query.limit {
-            let from = hits.len();
-            let more = self.window(query, &mut range, query.limit - from, &mut hits);
+            let (from, want) = (hits.len(), query.limit - hits.len());
+            let more = self.window(query, &mut range, (want, eager), &mut hits);
+            if hits.len() - from < want {
+                // What a window should hold was too much hoped for: tests or other terms take most of it out.
+                eager = (eager * 4).min(WINDOW_MAX);
+            }
             if facts {
                 self.keep_accepted(query.filter, query.interest, from, &mut hits)?;
             }
@@ -84,8 +88,8 @@ impl Store {
         count_times(&memory.index, &plan, postings, plan.bounds)
     }
 
-    /// Takes the next window of a query; says whether there may be more.
-    fn window(&self, query: &Query<'_>, range: &mut Range, want: usize, hits: &mut Vec<Hit>) -> bool {
+    /// Takes the next window of a query, `eager` times as large as should do for `want`; says whether there may be more.
+    fn window(&self, query: &Query<'_>, range: &mut Range, (want, eager): (usize, u64), hits: &mut Vec<Hit>) -> bool {
         let memory = self.memory.read();
         let index = &memory.index;
         let plan = Plan::new(index, query.filter, query.interest);
@@ -93,7 +97,8 @@ impl Store {
             Range::Unread => Some(narrowed(query, plan.bounds)),
             Range::Rest(rest) => *rest,
         };
-        let ids = take_window(&plan, index, query.order, &mut rest, want);
+        let aim = (want as u64).saturating_mul(2).max(WINDOW_MIN).saturating_mul(eager).min(WINDOW_MAX);
+        let ids = take_window(&plan, index, query.order, &mut rest, aim);
         let high = rest.map(|(_, high)| high);
         let low = rest.map(|(low, _)| low);
         let upto = hits.len().saturating_add(want);
@@ -182,9 +187,8 @@ fn narrowed(query: &Query<'_>, (low, high): (u32, u32)) -> (u32, u32) {
     u32::try_from(low).ok().zip(u32::try_from(high).ok()).unwrap_or((1, 0))
 }
 
-/// Takes ids from the end of the range where the answer begins, about as many as are wanted, and moves the range behind them.
-fn take_window(plan: &Plan<'_>, index: &Index, order: Order, range: &mut Option<(u32, u32)>, want: usize) -> Vec<u32> {
-    let aim = (want as u64).saturating_mul(2).clamp(WINDOW_MIN, WINDOW_MAX);
+/// Takes ids from the end of the range where the answer begins, about `aim` of them, and moves the range behind them.
+fn take_window(plan: &Plan<'_>, index: &Index, order: Order, range: &mut Option<(u32, u32)>, aim: u64) -> Vec<u32> {
     let mut scale = 1;
     while let Some((low, high)) = range.filter(|(low, high)| low <= high) {
         let (from, to) = window_of(plan, index, order, (low, high), aim, scale);
