@@ -117,6 +117,18 @@ impl Postings {
         }
     }
 
+    /// Appends the ids from `low` to `high` that are in both, ascending, if both are bitmaps and the smaller lies within: bitmaps join
+    /// whole. Otherwise nothing, and false.
+    pub fn join(&self, other: &Self, low: u32, high: u32, out: &mut Vec<u32>) -> bool {
+        let (Self::Many(one), Self::Many(two)) = (self, other) else { return false };
+        let least = one.len().min(two.len());
+        if self.count(low, high) != least && other.count(low, high) != least {
+            return false;
+        }
+        out.extend((&**one & &**two).range(low..=high));
+        true
+    }
+
     /// Every id, ascending.
     #[cfg(test)]
     pub fn to_vec(&self) -> Vec<u32> {

@@ -5,6 +5,8 @@
 //!
 //! Must not know: places of readers.
 
+use std::ops::RangeInclusive;
+
 use crate::domain::filter::{Filter, Interest};
 use crate::domain::term::{Kind, Term};
 use crate::store::index::Index;
@@ -15,6 +17,8 @@ use crate::store::{Error, Hit, Order, Query, Store, Totals};
 /// Ids taken in one window at least, and at most (a lock is held for one window).
 const WINDOW_MIN: u64 = 128;
 const WINDOW_MAX: u64 = 65_536;
+/// The same at least where ids have to be in several groups.
+const WINDOW_JOINED: u64 = 4_096;
 
 /// What of the ids is still to be read; `None`: nothing.
 enum Range {
@@ -97,15 +101,20 @@ impl Store {
             Range::Unread => Some(narrowed(query, plan.bounds)),
             Range::Rest(rest) => *rest,
         };
-        let aim = (want as u64).saturating_mul(2).max(WINDOW_MIN).saturating_mul(eager).min(WINDOW_MAX);
+        // What is left where several terms must fit is unknown before: larger windows then, since each costs a start.
+        let least = if plan.groups().len() > 1 { WINDOW_JOINED } else { WINDOW_MIN };
+        let aim = (want as u64).saturating_mul(2).max(least).saturating_mul(eager).min(WINDOW_MAX);
         let ids = take_window(&plan, index, query.order, &mut rest, aim);
         let high = rest.map(|(_, high)| high);
         let low = rest.map(|(low, _)| low);
         let upto = hits.len().saturating_add(want);
+        let sure = sure_range(query, &plan, index);
         let mut test = |id: u32| {
-            if let Some((seq, _)) = index.row_of(id).filter(|(seq, row)| *seq <= query.head && plan.test.passes(row)) {
-                hits.push(Hit { seq, killmail_id: id });
-            }
+            let seq = match &sure {
+                Some(sure) if sure.contains(&id) => index.ids.get(id),
+                _ => index.row_of(id).filter(|(seq, row)| *seq <= query.head && plan.test.passes(row)).map(|(seq, _)| seq),
+            };
+            hits.extend(seq.map(|seq| Hit { seq, killmail_id: id }));
             hits.len() < upto
         };
         let full = match query.order {
@@ -151,6 +160,16 @@ impl Store {
         }
         Some(count_times(&memory.index, &plan, postings, narrowed(query, plan.bounds)))
     }
+}
+
+/// Ids whose rows need not be looked at: nothing but time restricts, and the hours tell that these are within it.
+fn sure_range(query: &Query<'_>, plan: &Plan<'_>, index: &Index) -> Option<RangeInclusive<u32>> {
+    if plan.test.beyond_time || plan.test.live.is_some() || query.head < index.head() {
+        return None;
+    }
+    let low = if plan.test.since == i64::MIN { 0 } else { index.hours.surely_since(plan.test.since).saturating_add(1) };
+    let until = if plan.test.until == i64::MAX { None } else { index.hours.surely_until(plan.test.until) };
+    Some(low..=until.map_or(u32::MAX, |bound| bound.saturating_sub(1)))
 }
 
 /// Counts by bitmap what is surely in the window of time, and tests the few at its edges.
