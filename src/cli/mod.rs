@@ -1,15 +1,19 @@
 //! The command line: what there is to call, and what exit codes mean (0 ok, 1 failure, 2 usage, 3 damaged store).
 
 mod api;
+mod backup;
+mod compact;
 mod demo;
 mod export;
 mod import;
 mod plugin;
 mod progress;
 mod query;
+mod salvage;
 mod serve;
 mod target;
 mod token;
+mod verify;
 
 use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
@@ -49,7 +53,20 @@ enum Command {
     Plugin(plugin::Arguments),
     /// Show the token that writing needs.
     Token(token::Arguments),
+    /// Read everything in a data folder and say what is damaged; exit code 3 if anything is.
+    Verify(verify::Arguments),
+    /// Write a new store of what is intact in a damaged one.
+    Salvage(salvage::Arguments),
+    /// Make the store's files as small as they can be.
+    Compact(compact::Arguments),
+    /// Copy the store into a folder from which a server can be started.
+    Backup(backup::Arguments),
 }
+
+/// A store was looked at and is damaged; its report is on stdout.
+#[derive(Debug, thiserror::Error)]
+#[error("the store is damaged")]
+struct Damage;
 
 /// Runs the command. Errors go to stderr.
 #[must_use]
@@ -64,6 +81,10 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Query(arguments) => query::run(arguments),
         Command::Plugin(arguments) => plugin::run(arguments),
         Command::Token(arguments) => token::run(arguments),
+        Command::Verify(arguments) => verify::run(arguments),
+        Command::Salvage(arguments) => salvage::run(arguments),
+        Command::Compact(arguments) => compact::run(arguments),
+        Command::Backup(arguments) => backup::run(arguments),
     };
     match answer {
         Ok(()) => ExitCode::SUCCESS,
@@ -78,6 +99,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
 fn code(error: &anyhow::Error) -> u8 {
     if error.is::<Mistakes>() {
         return USAGE;
+    }
+    if error.is::<Damage>() {
+        return DAMAGED;
     }
     let store = match error.downcast_ref() {
         Some(server::Error::Store(error)) => Some(error),

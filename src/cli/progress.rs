@@ -1,8 +1,43 @@
 //! Progress on stderr, where a person looks at it.
 
+use std::cell::Cell;
 use std::io::{IsTerminal, stderr};
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::store::progress::Step;
+
+/// The bars of work in several phases.
+#[derive(Default)]
+pub struct Bars {
+    shown: Cell<Option<(&'static str, ProgressBar)>>,
+}
+
+impl Bars {
+    /// Shows a step: in the bar of its phase, or in a new one.
+    pub fn show(&self, step: Step) {
+        let bar = match self.shown.take() {
+            Some((phase, bar)) if phase == step.phase => bar,
+            other => {
+                clear(other);
+                count(step.total, step.phase)
+            }
+        };
+        bar.set_position(step.done);
+        self.shown.set(Some((step.phase, bar)));
+    }
+
+    /// Takes the last bar away.
+    pub fn clear(&self) {
+        clear(self.shown.take());
+    }
+}
+
+fn clear(bar: Option<(&'static str, ProgressBar)>) {
+    if let Some((_, bar)) = bar {
+        bar.finish_and_clear();
+    }
+}
 
 /// A bar of bytes.
 #[must_use]

@@ -18,6 +18,8 @@ use crate::domain::sameness::{Sameness, merge};
 use crate::store::disk::{Tree, Write};
 use crate::store::facts::facts;
 use crate::store::frame::{self, Header};
+use crate::store::journal::{self, Journal};
+use crate::store::ledger::Ledger;
 use crate::store::log::{self, Line};
 use crate::store::record::{Packed, VERSION};
 use crate::store::rows::Row;
@@ -33,6 +35,8 @@ const PUBLISH_STEP: usize = 16;
 const SPREAD_MIN: usize = 32;
 /// The key in `meta` under which the writer's numbers stand.
 pub const NUMBERS_KEY: &[u8] = b"numbers";
+/// What the keys in `meta` of how far sources were read begin with.
+pub const CHECKPOINT_PREFIX: &[u8] = b"checkpoint/";
 
 /// The writer's numbers, as of the last commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -61,16 +65,18 @@ impl Numbers {
 }
 
 /// The one who writes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Writer {
     pub numbers: Numbers,
+    ledger: Ledger,
+    journal: Journal,
     /// Why no more can be written, once a commit failed.
     failed: Option<String>,
 }
 
 impl Writer {
-    pub const fn new(numbers: Numbers) -> Self {
-        Self { numbers, failed: None }
+    pub const fn new(numbers: Numbers, ledger: Ledger, journal: Journal) -> Self {
+        Self { numbers, ledger, journal, failed: None }
     }
 }
 
@@ -193,11 +199,14 @@ impl Store {
             return Ok(appended(turn));
         }
         let writes = self.writes(&turn, checkpoint)?;
+        let frames = journal::frames(&writes);
         if let Err(error) = self.disk.commit(writes) {
             writer.failed = Some(error.to_string());
             return Err(error);
         }
         writer.numbers = turn.numbers;
+        writer.ledger.note(&turn.numbers, turn.revisions());
+        writer.journal.add(&frames);
         self.revised.store(turn.numbers.rev, Ordering::Relaxed);
         self.publish(&turn.drafts);
         self.snapshot_if_due(&writer.numbers);
@@ -271,6 +280,7 @@ impl Store {
             for Draft { entry, prepared, old } in drafts {
                 let row = Row::new(&line(entry, prepared));
                 if let Some(old) = old {
+                    memory.revs.insert(row.killmail_id, entry.rev);
                     memory.index.replace(entry.seq, row, &old.facts, &entry.facts);
                     gone.extend(memory.tail.replace(Arc::clone(entry)));
                 } else {
@@ -304,6 +314,11 @@ impl Turn {
         self.by_id.insert(entry.facts.killmail_id, at);
         self.drafts.push(Draft { entry: Arc::new(entry), prepared, old: None });
         self.outcomes.push(Outcome::New(at));
+    }
+
+    /// The revisions made, and of which killmails.
+    fn revisions(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.drafts.iter().filter(|draft| draft.old.is_some()).map(|draft| (draft.entry.rev, draft.entry.facts.killmail_id))
     }
 
     /// A draft of this turn is changed; a stored entry gets a draft that replaces it.
@@ -412,5 +427,5 @@ fn age_of(incoming: &Incoming) -> u32 {
 }
 
 fn checkpoint_key(source: &str) -> Vec<u8> {
-    [b"checkpoint/", source.as_bytes()].concat()
+    [CHECKPOINT_PREFIX, source.as_bytes()].concat()
 }

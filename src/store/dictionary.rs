@@ -6,7 +6,9 @@
 //! Must not know: what is compressed.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
+use std::path::Path;
 
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::dict::{DecoderDictionary, EncoderDictionary, from_samples};
@@ -46,6 +48,27 @@ impl Dictionaries {
         let decoder = self.decoders.get(&dictionary).ok_or_else(unknown)?;
         Decompressor::with_prepared_dictionary(decoder)?.decompress(bytes, raw)
     }
+}
+
+/// The name of a dictionary's file beside the store; it tells whether the file is whole.
+pub fn file_name(number: u8, bytes: &[u8]) -> String {
+    format!("dictionary-{number}-{:08x}.bin", crc32fast::hash(bytes))
+}
+
+/// The dictionaries beside the store whose files are what their names say.
+pub fn files(dir: &Path) -> io::Result<BTreeMap<u8, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix("dictionary-")?.split('-').next()?.parse().ok());
+        let Some(number) = number else { continue };
+        let bytes = fs::read(entry.path())?;
+        if name.to_str() == Some(&file_name(number, &bytes)) {
+            found.insert(number, bytes);
+        }
+    }
+    Ok(found)
 }
 
 /// Makes a dictionary of at most `max_bytes` out of sample killmails.

@@ -22,10 +22,11 @@ use sled::transaction::{ConflictableTransactionError, TransactionError, Transact
 use sled::{Db, IVec, Transactional, Tree as SledTree};
 
 use crate::store::error::Error;
+use crate::store::{spare, swap};
 use crate::tasks;
 
 /// What a value is filed under.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Tree {
     /// Killmail id (and part) -> frame.
     Records,
@@ -39,6 +40,16 @@ pub enum Tree {
     Plugins,
     /// Documents refused.
     Refused,
+}
+
+impl Tree {
+    /// All of them, the store's own numbers last: a copy without them is seen to be unfinished.
+    pub const ALL: [Self; 6] = [Self::Records, Self::Log, Self::Revisions, Self::Plugins, Self::Refused, Self::Meta];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        NAMES[self as usize]
+    }
 }
 
 /// One write of a transaction; `None` removes. Only the first four trees take part in transactions.
@@ -86,9 +97,10 @@ impl Disk {
     /// `InUse` if another process has it, `Damaged` if the engine cannot make sense of it.
     pub fn open(data_dir: &Path, cache_bytes: u64) -> Result<Self, Error> {
         let dir = data_dir.join("store");
+        swap::finish(data_dir).map_err(Error::io("finish a compaction in", data_dir))?;
         fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
         let config = sled::Config::new().path(&dir).cache_capacity(cache_bytes).flush_every_ms(None).use_compression(false);
-        let folder = dir.clone();
+        let folder = data_dir.to_owned();
         let opened =
             tasks::thread("store open", move || open_trees(&folder, &config)).map_err(Error::io("start a thread to open", &dir))?;
         let damaged = |what: String| damaged(data_dir, what);
@@ -248,10 +260,10 @@ fn apply(trees: &[&TransactionalTree; 4], writes: &[(usize, IVec, Option<IVec>)]
     Ok(())
 }
 
-fn open_trees(store: &Path, config: &sled::Config) -> sled::Result<(Db, [SledTree; 6])> {
+fn open_trees(data_dir: &Path, config: &sled::Config) -> sled::Result<(Db, [SledTree; 6])> {
     let mut tries = 0;
     let db = loop {
-        tidy(store)?;
+        tidy(data_dir)?;
         match config.open() {
             Err(sled::Error::Io(error)) if tries < UNLOCK_TRIES && error.to_string().contains("could not acquire lock") => {
                 tries += 1;
@@ -267,7 +279,9 @@ fn open_trees(store: &Path, config: &sled::Config) -> sled::Result<(Db, [SledTre
 
 /// Takes away what a process that was killed left half-written of the engine's own, and what the engine would stumble over: a
 /// snapshot under way (it looks for those under another name than it gives them), and settings beside which nothing was stored yet.
-fn tidy(store: &Path) -> io::Result<()> {
+/// What it might change is copied first.
+fn tidy(data_dir: &Path) -> io::Result<()> {
+    let store = &data_dir.join("store");
     let gone = |result: io::Result<()>| result.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) });
     let nothing_stored = match File::open(store.join("db")) {
         // In use: whoever holds it is writing those very files.
@@ -278,6 +292,9 @@ fn tidy(store: &Path) -> io::Result<()> {
     if nothing_stored {
         gone(fs::remove_file(store.join("conf")))?;
     }
+    if let Err(error) = spare::save(data_dir) {
+        tracing::warn!("cannot make a spare copy of the end of the store: {error}");
+    }
     for entry in fs::read_dir(store)? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().ends_with(".generating") {
@@ -285,6 +302,17 @@ fn tidy(store: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Keeps others from opening the engine's files of this data folder until the answer is dropped; changes nothing there.
+///
+/// # Errors
+/// `InUse`, or there are none.
+pub fn hold(data_dir: &Path) -> Result<File, Error> {
+    let path = data_dir.join("store").join("db");
+    let db = File::open(&path).map_err(Error::io("open", &path))?;
+    db.try_lock_shared().map_err(|_| Error::InUse { pid: pid_in(data_dir) })?;
+    Ok(db)
 }
 
 fn damaged(dir: &Path, what: String) -> Error {

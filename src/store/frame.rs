@@ -9,6 +9,8 @@
 //!
 //! Must not know: what is in the payload, or where frames are kept.
 
+use memchr::memmem;
+
 use crate::domain::entry::Origin;
 use crate::domain::id::Seq;
 use crate::store::columns::{Cursor, Malformed};
@@ -18,6 +20,8 @@ pub const MAGIC: [u8; 4] = [0xB5, b'K', b'M', 0x1F];
 /// Bytes before the payload.
 pub const HEADER_BYTES: usize = 61;
 const CRC_BYTES: usize = 4;
+/// No frame is longer, bytes.
+pub const FRAME_MAX: usize = HEADER_BYTES + PART_BYTES + CRC_BYTES;
 /// Payload bytes of one part: large values make their neighbours in the engine slow, and 64 KiB is the house's limit.
 pub const PART_BYTES: usize = 48 << 10;
 const UNKNOWN: i64 = i64::MIN;
@@ -58,6 +62,13 @@ pub struct Frame<'a> {
     pub parts: u8,
     /// The bytes of that part.
     pub payload: &'a [u8],
+}
+
+impl Frame<'_> {
+    /// Its length, bytes.
+    pub const fn bytes(&self) -> usize {
+        HEADER_BYTES + self.payload.len() + CRC_BYTES
+    }
 }
 
 /// Frames a payload: one frame, or several if it is large; `None` if it is beyond what parts can hold (12 MiB).
@@ -136,11 +147,11 @@ pub fn origin(byte: u8) -> Result<Origin, Malformed> {
 pub fn find(bytes: &[u8]) -> impl Iterator<Item = (usize, Frame<'_>)> {
     let mut at = 0;
     std::iter::from_fn(move || {
-        while let Some(step) = bytes.get(at..)?.windows(MAGIC.len()).position(|w| w == MAGIC) {
+        while let Some(step) = memmem::find(bytes.get(at..)?, &MAGIC) {
             let start = at + step;
             at = start + 1;
             if let Ok(frame) = open(&bytes[start..]) {
-                at = start + HEADER_BYTES + frame.payload.len() + CRC_BYTES;
+                at = start + frame.bytes();
                 return Some((start, frame));
             }
         }

@@ -98,7 +98,12 @@ impl Store {
 
     /// The record of a killmail that the index knows.
     pub(crate) fn read(&self, hit: Hit) -> Result<SharedEntry, Error> {
+        // Asked before the record is read: a revision in between only makes the record newer.
+        let rev = self.memory.read().revs.get(&hit.killmail_id).copied().unwrap_or(0);
         let (header, killmail) = records::read(&self.disk, &self.codec, hit.killmail_id)?;
+        if header.rev < rev {
+            return Err(self.disk.damaged(format!("revision {rev} of killmail {} is gone, {} is there", hit.killmail_id, header.rev)));
+        }
         if header.seq != hit.seq {
             return Err(self.disk.damaged(format!("the record of killmail {} is that of number {}", hit.killmail_id, header.seq)));
         }

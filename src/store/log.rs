@@ -8,6 +8,8 @@
 //!
 //! Must not know: where entries are kept.
 
+use memchr::memchr;
+
 use crate::domain::entry::Origin;
 use crate::domain::facts::{Columns, Facts};
 use crate::store::columns::{Cursor, Malformed, put_ascending, put_varint};
@@ -16,6 +18,9 @@ use crate::store::frame::origin;
 
 /// The version written now.
 const VERSION: u8 = 1;
+const CRC_BYTES: usize = 4;
+/// Bytes up to the flags.
+const FIXED_BYTES: usize = 47;
 const NPC: u8 = 1;
 const SOLO: u8 = 2;
 const AWOX: u8 = 4;
@@ -73,9 +78,53 @@ pub fn encode(line: &Line) -> Vec<u8> {
 
 /// The line these bytes hold.
 pub fn decode(bytes: &[u8]) -> Result<Line, Malformed> {
-    let mut cursor = Cursor::new(bytes);
-    let crc = cursor.u32()?;
-    if crc32fast::hash(&bytes[4..]) != crc || cursor.u8()? != VERSION {
+    let (crc, body) = bytes.split_first_chunk::<4>().ok_or(Malformed)?;
+    if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
+        return Err(Malformed);
+    }
+    let mut line = parse(&mut Cursor::new(body))?;
+    derive(&mut line.facts);
+    Ok(line)
+}
+
+/// The line somewhere at the start of raw bytes, with its length: lines name no length, so it is known only once all is read.
+fn open(bytes: &[u8]) -> Result<(Line, usize), Malformed> {
+    let (crc, body) = bytes.split_first_chunk::<4>().ok_or(Malformed)?;
+    let mut cursor = Cursor::new(body);
+    let line = parse(&mut cursor)?;
+    let length = body.len() - cursor.remaining();
+    if crc32fast::hash(&body[..length]) != u32::from_le_bytes(*crc) {
+        return Err(Malformed);
+    }
+    Ok((line, 4 + length))
+}
+
+/// Every whole line in raw bytes: its killmail and the revision it is of.
+pub fn find(bytes: &[u8]) -> impl Iterator<Item = (u32, u64)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            // The fixed part looks like little else: cheap to tell before a checksum is.
+            at += memchr(VERSION, bytes.get(at + CRC_BYTES..)?)?;
+            let rest = bytes.get(at..).filter(|rest| rest.len() > FIXED_BYTES)?;
+            if rest[29] > 1 || rest[46] > 15 || rest[14] != 0 || rest[15] != 0 || rest[16] != 0 || rest[27] != 0 || rest[28] != 0 {
+                at += 1;
+                continue;
+            }
+            match open(rest) {
+                Ok((line, length)) => {
+                    at += length;
+                    return Some((line.facts.killmail_id, line.rev));
+                }
+                Err(Malformed) => at += 1,
+            }
+        }
+    })
+}
+
+/// What stands between checksum and end.
+fn parse(cursor: &mut Cursor<'_>) -> Result<Line, Malformed> {
+    if cursor.u8()? != VERSION {
         return Err(Malformed);
     }
     let mut facts = Facts { killmail_id: cursor.u32()?, time: cursor.i64()?, system: cursor.u32()?, ..Facts::default() };
@@ -86,14 +135,13 @@ pub fn decode(bytes: &[u8]) -> Result<Line, Malformed> {
     (facts.npc, facts.solo, facts.awox) = (flags & NPC != 0, flags & SOLO != 0, flags & AWOX != 0);
     facts.total_value = if flags & VALUED == 0 { None } else { Some(cursor.f64()?) };
     facts.attacker_count = cursor.varint()?;
-    facts.victim = columns(&mut cursor)?;
-    facts.attackers = columns(&mut cursor)?;
-    facts.final_blow = columns(&mut cursor)?;
+    facts.victim = columns(cursor)?;
+    facts.attackers = columns(cursor)?;
+    facts.final_blow = columns(cursor)?;
     for _ in 0..cursor.varint()? {
         let length = cursor.varint()? as usize;
         facts.labels.push(String::from_utf8(cursor.take(length)?.to_vec()).map_err(|_| Malformed)?);
     }
-    derive(&mut facts);
     Ok(Line { facts, received_at_ms, origin, age_secs, weight, rev })
 }
 

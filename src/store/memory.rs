@@ -2,6 +2,8 @@
 //!
 //! Must not know: disks.
 
+use hashbrown::HashMap;
+
 use crate::domain::entry::SharedEntry;
 use crate::store::index::Index;
 use crate::store::tail::Tail;
@@ -13,6 +15,8 @@ pub struct Memory {
     pub index: Index,
     /// Holds the newest.
     pub tail: Tail,
+    /// The newest revision of each killmail that was ever revised: an older record is damage, not an answer.
+    pub revs: HashMap<u32, u64>,
 }
 
 impl Memory {

@@ -6,7 +6,12 @@
 //! Must not know: plugins' judgment, connections, HTTP, the JSON of any door (the encoder is handed in).
 
 mod append;
+pub mod backup;
+mod check;
+mod choice;
 mod columns;
+pub mod compact;
+mod copy;
 pub mod dictionary;
 mod disk;
 pub mod error;
@@ -15,7 +20,9 @@ pub mod frame;
 mod hours;
 mod ids;
 mod index;
+mod journal;
 mod killmails;
+mod ledger;
 mod log;
 mod memory;
 mod page;
@@ -23,19 +30,27 @@ mod pieces;
 mod plan;
 mod plugins;
 pub mod postings;
+pub mod progress;
+mod raw;
 mod record;
 mod records;
 pub mod refused;
 mod repair;
 mod rows;
+pub mod salvage;
+mod segments;
 mod select;
+mod small;
 mod snapshot;
 mod snapshots;
 mod space;
+mod spare;
 mod start;
+mod swap;
 mod tail;
 #[cfg(test)]
 mod tests;
+pub mod verify;
 
 use std::path::PathBuf;
 use std::sync::Arc;

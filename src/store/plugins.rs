@@ -6,6 +6,8 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use crate::store::disk::Tree;
 use crate::store::{Error, Store, pieces};
 
@@ -88,6 +90,11 @@ impl Store {
         }
         Ok(self.disk.dir().join("plugins").join(format!("{sha256_hex}.wasm")))
     }
+}
+
+/// The digest a component is kept under: SHA-256 in hex.
+pub fn digest_of(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A file is there whole or not at all: temporary name, sync, rename, sync of the folder.

@@ -138,7 +138,8 @@ fn encode(refused: &Refused) -> Result<Vec<u8>, Error> {
     Ok([&(head.len() as u32).to_le_bytes(), &head[..], &raw[..]].concat())
 }
 
-fn decode(value: &[u8]) -> Result<Refused, Error> {
+/// A document, read back.
+pub(crate) fn decode(value: &[u8]) -> Result<Refused, Error> {
     let bad = |why: &str| Error::Engine { what: "read a refused document", why: why.to_owned() };
     let (length, rest) = value.split_first_chunk::<4>().ok_or_else(|| bad("it ends too early"))?;
     let (head, raw) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(|| bad("it ends too early"))?;

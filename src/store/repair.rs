@@ -55,7 +55,8 @@ fn whole_entries(disk: &Disk, numbers: &Numbers) -> Result<Vec<bool>, Error> {
     Ok(whole)
 }
 
-fn line_of(header: &Header, killmail: &Killmail, encode: fn(&Killmail) -> Bytes) -> Line {
+/// The entry that belongs to a record.
+pub fn line_of(header: &Header, killmail: &Killmail, encode: fn(&Killmail) -> Bytes) -> Line {
     Line {
         facts: facts(killmail),
         received_at_ms: header.received_at_ms,

@@ -102,8 +102,24 @@ pub fn read(dir: &Path, newest: &Mark) -> Option<(Index, Mark)> {
     })
 }
 
+/// Whether a snapshot is whole; false if it is one of another store, or of what this one was not yet.
+///
+/// # Errors
+/// It is damaged, or cannot be read.
+pub fn whole(path: &Path, newest: &Mark) -> io::Result<bool> {
+    let mut bytes = [0; HEADER_BYTES];
+    File::open(path)?.read_exact(&mut bytes)?;
+    let mut cursor = Cursor::new(&bytes[MAGIC.len() + 4..]);
+    let mut number = || cursor.u64().map_err(malformed);
+    let mark = Mark { epoch: Epoch(number()?), head: Seq(number()?), rev: number()? };
+    if bytes[..] != header(&mark) {
+        return Err(malformed(Malformed));
+    }
+    Ok(mark_of(&bytes, newest).is_some() && read_file(path, newest).map(|_| true)?)
+}
+
 /// Snapshots, newest first; left-overs of interrupted ones are removed.
-fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+pub fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();

@@ -13,9 +13,11 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::domain::id::{Epoch, Seq};
 use crate::store::append::{NUMBERS_KEY, Numbers, Writer};
-use crate::store::dictionary::{CURRENT, Dictionaries, EMBEDDED};
+use crate::store::dictionary::{CURRENT, Dictionaries, EMBEDDED, file_name};
 use crate::store::disk::{Disk, Tree, Write};
 use crate::store::index::Index;
+use crate::store::journal::{self, Journal};
+use crate::store::ledger::{self, Ledger};
 use crate::store::log;
 use crate::store::memory::Memory;
 use crate::store::plugins::write_whole;
@@ -26,13 +28,15 @@ use crate::store::rows::Row;
 use crate::store::snapshot::{self, Mark};
 use crate::store::snapshots::Snapshots;
 use crate::store::tail::Tail;
-use crate::store::{Config, Error, Hit, Store, pieces};
+use crate::store::{Config, Error, Hit, Store, pieces, spare};
 
 /// The newest arrangement of trees and keys this code knows.
 const SCHEMA: u32 = 1;
 const SCHEMA_KEY: &[u8] = b"schema";
 const EPOCH_KEY: &[u8] = b"epoch";
 const HOLES_KEY: &[u8] = b"holes";
+/// Says that this store was restored from a backup and is to be a store of its own.
+pub const RESTORED_KEY: &[u8] = b"restored";
 const DICTIONARY_PREFIX: &[u8] = b"dict/";
 /// The newest entries whose records are read and checked at every start.
 const CHECKED: u64 = 10_000;
@@ -47,26 +51,31 @@ impl Store {
         let epoch = identity(&disk)?;
         let codec = Codec::new(dictionaries(&disk)?);
         let numbers = numbers(&disk)?;
+        let (ledger, revs) = Ledger::open(&disk, epoch, &numbers)?;
         let (index, snapshot) = match build(&disk, epoch, &numbers) {
             Err(error @ Error::Damaged { .. }) if log_from_records(&disk, &codec, config.encode, &numbers)? == 0 => return Err(error),
             Err(Error::Damaged { .. }) => build(&disk, epoch, &numbers)?,
             built => built?,
         };
-        let memory = Memory { index, tail: Tail::new(config.tail_entries, config.tail_bytes) };
+        let memory = Memory { index, tail: Tail::new(config.tail_entries, config.tail_bytes), revs };
         let refused = Mutex::new(Ring::load(&disk)?);
+        let journal = Journal::new(disk.dir());
         let store = Self {
             config,
             epoch,
             disk,
             codec,
             memory: Arc::new(RwLock::new(memory)),
-            writer: Mutex::new(Writer::new(numbers)),
+            writer: Mutex::new(Writer::new(numbers, ledger, journal)),
             refused,
             snapshots: Mutex::new(Snapshots { head: snapshot, running: None }),
             revised: AtomicU64::new(numbers.rev),
             conflicts: AtomicU64::new(numbers.conflicts),
         };
         store.check_newest()?;
+        if let Err(error) = spare::remove(store.disk.dir()) {
+            tracing::warn!("cannot remove the spare copy of the end of the store: {error}");
+        }
         Ok(Arc::new(store))
     }
 
@@ -91,50 +100,91 @@ fn identity(disk: &Disk) -> Result<Epoch, Error> {
         if found > SCHEMA {
             return Err(Error::TooNew { found, known: SCHEMA });
         }
-        let epoch = disk.get(Tree::Meta, EPOCH_KEY)?.ok_or_else(|| disk.damaged("the store's identity is missing"))?;
-        return epoch.as_array().copied().map(|b| Epoch(u64::from_le_bytes(b))).ok_or_else(|| disk.damaged("the store's identity"));
+        let epoch = epoch(disk)?;
+        if disk.get(Tree::Meta, RESTORED_KEY)?.is_none() {
+            return Ok(epoch);
+        }
+        let epoch = new_epoch()?;
+        disk.commit(vec![meta(EPOCH_KEY, epoch.0.to_le_bytes().to_vec()), Write { value: None, ..meta(RESTORED_KEY, Vec::new()) }])?;
+        return Ok(epoch);
     }
     if disk.scan(Tree::Records, &[]).next().is_some() {
         return Err(disk.damaged("there are records, but the store's own numbers are missing"));
     }
-    let epoch = getrandom::u64().map_err(|e| Error::Engine { what: "make an identity for the store", why: e.to_string() })?;
-    let meta = |key: &[u8], value: Vec<u8>| Write { tree: Tree::Meta, key: key.to_vec(), value: Some(value) };
-    let numbers = Numbers::default().to_bytes();
-    disk.commit(vec![
-        meta(SCHEMA_KEY, SCHEMA.to_le_bytes().to_vec()),
-        meta(EPOCH_KEY, epoch.to_le_bytes().to_vec()),
-        meta(NUMBERS_KEY, numbers),
-    ])?;
-    Ok(Epoch(epoch))
+    let ledger = ledger::read(disk.dir()).map_err(Error::io("read", ledger::path(disk.dir())))?;
+    if let Some(mark) = ledger.mark.filter(|mark| mark.head > Seq::ZERO) {
+        return Err(disk.damaged(format!("it is empty, but the file `ledger` beside it tells of {} entries", mark.head)));
+    }
+    journal::remove(disk.dir()).map_err(Error::io("remove a former journal in", disk.dir()))?;
+    let epoch = new_epoch()?;
+    disk.commit(founding(epoch, &Numbers::default(), &[]))?;
+    Ok(epoch)
+}
+
+/// The identity of a store.
+pub fn epoch(disk: &Disk) -> Result<Epoch, Error> {
+    let epoch = disk.get(Tree::Meta, EPOCH_KEY)?.ok_or_else(|| disk.damaged("the store's identity is missing"))?;
+    epoch.as_array().copied().map(|b| Epoch(u64::from_le_bytes(b))).ok_or_else(|| disk.damaged("the store's identity"))
+}
+
+/// An identity no other store has.
+pub fn new_epoch() -> Result<Epoch, Error> {
+    getrandom::u64().map(Epoch).map_err(|e| Error::Engine { what: "make an identity for the store", why: e.to_string() })
+}
+
+/// The writes that make a folder a store.
+pub fn founding(epoch: Epoch, numbers: &Numbers, holes: &[(u64, u64)]) -> Vec<Write> {
+    let holes: Vec<u8> = holes.iter().flat_map(|(first, last)| [*first, *last]).flat_map(u64::to_le_bytes).collect();
+    let mut writes = if holes.is_empty() { Vec::new() } else { pieces::put(Tree::Meta, HOLES_KEY, &holes) };
+    writes.push(meta(SCHEMA_KEY, SCHEMA.to_le_bytes().to_vec()));
+    writes.push(meta(EPOCH_KEY, epoch.0.to_le_bytes().to_vec()));
+    writes.push(meta(NUMBERS_KEY, numbers.to_bytes()));
+    writes
+}
+
+/// The writes that put a dictionary into a store.
+pub fn dictionary_writes(number: u8, bytes: &[u8]) -> Vec<Write> {
+    pieces::put(Tree::Meta, &dictionary_key(number), bytes)
+}
+
+fn meta(key: &[u8], value: Vec<u8>) -> Write {
+    Write { tree: Tree::Meta, key: key.to_vec(), value: Some(value) }
 }
 
 /// The dictionaries this store was written with; the embedded one joins them, in `meta` and as a file beside the store.
 fn dictionaries(disk: &Disk) -> Result<Dictionaries, Error> {
+    let mut known = known_dictionaries(disk)?;
+    if let Entry::Vacant(current) = known.entry(CURRENT) {
+        let path = disk.dir().join(file_name(CURRENT, EMBEDDED));
+        write_whole(&path, EMBEDDED).map_err(Error::io("write", &path))?;
+        disk.commit(dictionary_writes(CURRENT, EMBEDDED))?;
+        current.insert(EMBEDDED.to_vec());
+    }
+    Ok(Dictionaries::new(known))
+}
+
+/// The dictionaries in the store.
+pub fn known_dictionaries(disk: &Disk) -> Result<BTreeMap<u8, Vec<u8>>, Error> {
     let mut known = BTreeMap::new();
     for number in 1..=u8::MAX {
         let Some(bytes) = pieces::get(disk, Tree::Meta, &dictionary_key(number))? else { break };
         known.insert(number, bytes);
     }
-    if let Entry::Vacant(current) = known.entry(CURRENT) {
-        let path = disk.dir().join(format!("dictionary-{CURRENT}.bin"));
-        write_whole(&path, EMBEDDED).map_err(Error::io("write", &path))?;
-        disk.commit(pieces::put(Tree::Meta, &dictionary_key(CURRENT), EMBEDDED))?;
-        current.insert(EMBEDDED.to_vec());
-    }
-    Ok(Dictionaries::new(known))
+    Ok(known)
 }
 
 fn dictionary_key(number: u8) -> Vec<u8> {
     [DICTIONARY_PREFIX, &[number]].concat()
 }
 
-fn numbers(disk: &Disk) -> Result<Numbers, Error> {
+/// The store's own numbers.
+pub fn numbers(disk: &Disk) -> Result<Numbers, Error> {
     let bytes = disk.get(Tree::Meta, NUMBERS_KEY)?.ok_or_else(|| disk.damaged("the store's own numbers are missing"))?;
     Numbers::from_bytes(&bytes).ok_or_else(|| disk.damaged("the store's own numbers"))
 }
 
 /// Ranges of numbers known to be lost, first and last.
-fn holes(disk: &Disk) -> Result<Vec<(u64, u64)>, Error> {
+pub fn holes(disk: &Disk) -> Result<Vec<(u64, u64)>, Error> {
     let bytes = pieces::get(disk, Tree::Meta, HOLES_KEY)?.unwrap_or_default();
     let (numbers, []) = bytes.as_chunks::<8>() else { return Err(disk.damaged("the list of holes")) };
     let (pairs, []) = numbers.as_chunks::<2>() else { return Err(disk.damaged("the list of holes")) };

@@ -3,6 +3,7 @@
 //! Must not know: how anything is kept in files, but where it damages them on purpose.
 
 mod law;
+mod mend;
 mod old_bytes;
 mod prefix;
 

@@ -1,0 +1,30 @@
+//! `killstream compact`.
+
+use clap::Args;
+
+use crate::cli::progress;
+use crate::cli::target::Folder;
+use crate::store::{self, compact};
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    folder: Folder,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Makes the store's files as small as they can be.
+pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let bars = progress::Bars::default();
+    let config = store::Config { dir: arguments.folder.data_dir, ..store::Config::default() };
+    let compacted = compact::run(&config, &|step| bars.show(step))?;
+    bars.clear();
+    if arguments.json {
+        println!("{}", serde_json::to_string(&compacted)?);
+    } else {
+        println!("{} bytes before, {} after", compacted.before_bytes, compacted.after_bytes);
+    }
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! `killstream salvage`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::progress;
+use crate::store::salvage::{self, Losses};
+use crate::{store, wire};
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The data folder with the damaged store; it is only read.
+    dir: PathBuf,
+    /// The data folder to be made; empty, or not there yet.
+    new_dir: PathBuf,
+    /// Print the losses as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Writes a new store of what is intact in a damaged one; the losses go to stdout.
+pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let bars = progress::Bars::default();
+    let config = store::Config { dir: arguments.new_dir, encode: wire::killmail::encode, ..store::Config::default() };
+    let losses = salvage::run(&arguments.dir, &config, &|step| bars.show(step))?;
+    bars.clear();
+    if arguments.json {
+        println!("{}", serde_json::to_string(&losses)?);
+    } else {
+        print(&losses);
+    }
+    Ok(())
+}
+
+fn print(losses: &Losses) {
+    println!("killmails {}", losses.killmails);
+    println!("head      {}", losses.head);
+    println!("lost      {}", losses.lost);
+    for (first, last) in &losses.holes {
+        println!("hole      {first} to {last}");
+    }
+    for (name, count) in &losses.carried {
+        println!("carried   {count} {name}");
+    }
+    for (what, ids) in [("newest revision destroyed", &losses.stale), ("unreadable", &losses.unreadable)] {
+        for id in ids {
+            println!("killmail  {id}: {what}");
+        }
+    }
+    for note in &losses.notes {
+        println!("note      {note}");
+    }
+}

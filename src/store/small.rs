@@ -1,0 +1,77 @@
+//! The small things of a damaged store: plugins, refused documents, how far sources were read. They stand in no frames, so only the
+//! engine can read them, and only if it opens; it does so on a copy.
+//!
+//! Must not know: what the values mean.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::store::append::CHECKPOINT_PREFIX;
+use crate::store::disk::{Disk, Tree};
+use crate::store::{Config, Error, copy, start};
+
+/// Where the copy is made, in the new data folder.
+const SCRATCH: &str = "scratch";
+
+/// What was read.
+#[derive(Debug, Default)]
+pub struct Small {
+    values: Vec<(Tree, Vec<u8>, Vec<u8>)>,
+    /// Conflicts ever seen.
+    pub conflicts: u64,
+}
+
+/// Reads what the engine still gives; what it does not is said in the notes.
+pub fn read(from: &Path, config: &Config, notes: &mut Vec<String>) -> Small {
+    let scratch = config.dir.join(SCRATCH);
+    let mut small = Small::default();
+    let read = copy_engine(from, &scratch).and_then(|()| small.take(&Disk::open(&scratch, config.cache_bytes)?));
+    if let Err(error) = read {
+        let what = "plugins, refused documents and how far sources were read could not be read, at least not all of them";
+        notes.push(format!("{what}: {error}"));
+    }
+    if let Err(error) = fs::remove_dir_all(&scratch) {
+        notes.push(format!("cannot remove {}: {error}", scratch.display()));
+    }
+    small
+}
+
+impl Small {
+    fn take(&mut self, disk: &Disk) -> Result<(), Error> {
+        for tree in [Tree::Plugins, Tree::Meta, Tree::Refused] {
+            for pair in disk.scan(tree, &[]) {
+                let (key, value) = pair?;
+                if tree != Tree::Meta || key.starts_with(CHECKPOINT_PREFIX) {
+                    self.values.push((tree, key.to_vec(), value.to_vec()));
+                }
+            }
+        }
+        self.conflicts = start::numbers(disk)?.conflicts;
+        Ok(())
+    }
+
+    /// Puts all into the new store; how many values of each tree.
+    pub fn write(&self, disk: &Disk) -> Result<BTreeMap<String, u64>, Error> {
+        let mut counts = BTreeMap::new();
+        for (tree, key, value) in &self.values {
+            disk.put(*tree, key, value)?;
+            let name = if *tree == Tree::Meta { "checkpoints" } else { tree.name() };
+            *counts.entry(name.to_owned()).or_default() += 1;
+        }
+        disk.sync()?;
+        Ok(counts)
+    }
+}
+
+fn copy_engine(from: &Path, to: &Path) -> Result<(), Error> {
+    let (from, to) = (from.join("store"), to.join("store"));
+    for part in ["", "blobs"] {
+        let (from, to) = (from.join(part), to.join(part));
+        fs::create_dir_all(&to).map_err(Error::io("make", &to))?;
+        for file in copy::files(&from)? {
+            copy::file(&file.path(), &to.join(file.file_name()))?;
+        }
+    }
+    Ok(())
+}
