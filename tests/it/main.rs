@@ -8,6 +8,7 @@
 mod commands;
 mod continuity;
 mod crash;
+mod damage;
 mod demo;
 mod feed_cases;
 mod http_cases;
