@@ -99,7 +99,7 @@ fn open(bytes: &[u8]) -> Result<(Line, usize), Malformed> {
     Ok((line, 4 + length))
 }
 
-/// Every whole line in raw bytes: its killmail and the revision it is of.
+/// Every whole line of a revision in raw bytes: its killmail, and the revision. Lines of revision 0 tell nothing and are passed over.
 pub fn find(bytes: &[u8]) -> impl Iterator<Item = (u32, u64)> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -107,7 +107,8 @@ pub fn find(bytes: &[u8]) -> impl Iterator<Item = (u32, u64)> {
             // The fixed part looks like little else: cheap to tell before a checksum is.
             at += memchr(VERSION, bytes.get(at + CRC_BYTES..)?)?;
             let rest = bytes.get(at..).filter(|rest| rest.len() > FIXED_BYTES)?;
-            if rest[29] > 1 || rest[46] > 15 || rest[14] != 0 || rest[15] != 0 || rest[16] != 0 || rest[27] != 0 || rest[28] != 0 {
+            let impossible = rest[29] > 1 || rest[46] > 15 || rest[14] != 0 || rest[15] != 0 || rest[16] != 0 || rest[28] != 0;
+            if impossible || rest[38..46] == [0; 8] {
                 at += 1;
                 continue;
             }

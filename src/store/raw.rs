@@ -136,7 +136,7 @@ impl Raw {
                 let at = start + at as u64;
                 self.note(&frame, Place { file: number, length: frame.bytes() as u32, at, written: written.at(at) });
             }
-            for (killmail_id, rev) in log::find(bytes).filter(|(_, rev)| *rev > 0) {
+            for (killmail_id, rev) in log::find(bytes) {
                 let killmails = self.lines.entry(rev).or_default();
                 if !killmails.contains(&killmail_id) {
                     killmails.push(killmail_id);

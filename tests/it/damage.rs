@@ -26,10 +26,12 @@ enum Damage {
 }
 
 impl Damage {
-    /// Killmails that may be lost at most.
-    const fn lost_max(self) -> u64 {
+    /// Killmails that may be lost at most. Where the journal is gone as well, all that stood in a block: the smallest frames have some
+    /// 190 bytes.
+    const fn lost_max(self, journal: bool) -> u64 {
         match self {
-            Self::Block => 10,
+            Self::Block if journal => 10,
+            Self::Block => BLOCK / 190 + 2,
             Self::Flip => 1,
         }
     }
@@ -60,16 +62,21 @@ impl Damage {
 fn trial(base: &Path, pristine: &Path, damage: Damage, number: u64) -> Findings {
     let folder = base.join(format!("trial-{damage:?}-{number}"));
     image::copy(pristine, &folder);
+    // One in four is as if the store had long outgrown its journal of the newest frames.
+    let journal = number % 4 != 3;
+    if !journal {
+        assert!(image::remove(&folder, |name| name.starts_with("recent")) > 0);
+    }
     let at = damage.strike(&folder, &mut Dice::new(number * 2 + u64::from(damage == Damage::Flip)));
-    let output = command(&folder, if number.is_multiple_of(5) { 1 } else { 20 }).output().unwrap();
+    let output = command(&folder, if number.is_multiple_of(10) { 1 } else { 20 }).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let findings = said.lines().find_map(Findings::parse);
     let context = || format!("{damage:?} {number} at {at}:\n{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}", context());
     let findings = findings.unwrap_or_else(|| panic!("{}", context()));
-    println!("{damage:?} {number:>2} at {at:>9}: {findings:?}");
+    println!("{damage:?} {number:>2} at {at:>9}, journal {journal}: {findings:?}");
     assert_eq!((findings.wrong_before, findings.wrong_after), (0, 0), "{}", context());
-    assert!(findings.lost <= damage.lost_max(), "{}", context());
+    assert!(findings.lost <= damage.lost_max(journal), "{}", context());
     fs::remove_dir_all(folder).unwrap();
     findings
 }

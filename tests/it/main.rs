@@ -17,6 +17,7 @@ mod laws;
 mod mechanisms;
 mod plugins;
 mod real_killmails;
+mod space;
 mod stream_cases;
 mod support;
 mod support_test;
