@@ -9,6 +9,7 @@ use crate::domain::facts::Facts;
 use crate::domain::id::Seq;
 use crate::store::disk::Tree;
 use crate::store::facts::facts;
+use crate::store::frame::Header;
 use crate::store::log::{self, Line};
 use crate::store::{Error, Hit, Store, pieces, records};
 
@@ -96,17 +97,34 @@ impl Store {
         log::decode(&bytes).map(Some).map_err(|_| self.disk.damaged(format!("log entry {seq}")))
     }
 
-    /// The record of a killmail that the index knows.
-    pub(crate) fn read(&self, hit: Hit) -> Result<SharedEntry, Error> {
-        // Asked before the record is read: a revision in between only makes the record newer.
-        let rev = self.memory.read().revs.get(&hit.killmail_id).copied().unwrap_or(0);
-        let (header, killmail) = records::read(&self.disk, &self.codec, hit.killmail_id)?;
+    /// The newest revision of a killmail. To be asked before its record is read: a revision in between only makes the record newer.
+    fn rev_of(&self, killmail_id: u32) -> u64 {
+        self.memory.read().revs.get(&killmail_id).copied().unwrap_or(0)
+    }
+
+    /// A record must be that of its number, and no older revision.
+    fn check(&self, hit: Hit, rev: u64, header: &Header) -> Result<(), Error> {
+        let id = hit.killmail_id;
         if header.rev < rev {
-            return Err(self.disk.damaged(format!("revision {rev} of killmail {} is gone, {} is there", hit.killmail_id, header.rev)));
+            return Err(self.disk.damaged(format!("revision {rev} of killmail {id} is gone, {} is there", header.rev)));
         }
         if header.seq != hit.seq {
-            return Err(self.disk.damaged(format!("the record of killmail {} is that of number {}", hit.killmail_id, header.seq)));
+            return Err(self.disk.damaged(format!("the record of killmail {id} is that of number {}", header.seq)));
         }
+        Ok(())
+    }
+
+    /// A record that the index knows must be whole; it is not decoded.
+    pub(crate) fn check_frames(&self, hit: Hit) -> Result<(), Error> {
+        let rev = self.rev_of(hit.killmail_id);
+        self.check(hit, rev, &records::header(&self.disk, hit.killmail_id)?)
+    }
+
+    /// The record of a killmail that the index knows.
+    pub(crate) fn read(&self, hit: Hit) -> Result<SharedEntry, Error> {
+        let rev = self.rev_of(hit.killmail_id);
+        let (header, killmail) = records::read(&self.disk, &self.codec, hit.killmail_id)?;
+        self.check(hit, rev, &header)?;
         let facts = facts(&killmail);
         Ok(Arc::new(Entry {
             seq: header.seq,

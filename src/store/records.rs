@@ -22,6 +22,12 @@ pub fn read(disk: &Disk, codec: &Codec, killmail_id: u32) -> Result<(Header, Kil
     Err(disk.damaged(format!("the record of killmail {killmail_id}")))
 }
 
+/// What the frames of a record that must be there say, without decoding it.
+pub fn header(disk: &Disk, killmail_id: u32) -> Result<Header, Error> {
+    let whole = (0..READ_TRIES).find_map(|_| frames(disk, killmail_id).transpose());
+    whole.unwrap_or(Err(disk.damaged(format!("the record of killmail {killmail_id}")))).map(|(header, _)| header)
+}
+
 /// The parts of a record, put together; `None` if they are missing, not whole, or of different revisions.
 fn frames(disk: &Disk, killmail_id: u32) -> Result<Option<(Header, Vec<u8>)>, Error> {
     let key = u64::from(killmail_id).to_be_bytes();

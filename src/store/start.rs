@@ -85,7 +85,13 @@ impl Store {
         for seq in (head.saturating_sub(CHECKED) + 1..=head).map(Seq) {
             let row = self.memory.read().index.rows.get(seq).copied();
             let Some(row) = row else { continue };
-            let entry = self.read(Hit { seq, killmail_id: row.killmail_id })?;
+            let hit = Hit { seq, killmail_id: row.killmail_id };
+            // Decoding is for those that will stay in the tail.
+            if seq.0 + (self.config.tail_entries as u64) <= head {
+                self.check_frames(hit)?;
+                continue;
+            }
+            let entry = self.read(hit)?;
             let mut gone = Vec::new();
             self.memory.write().tail.push(entry, row.weight, &mut gone);
         }

@@ -66,7 +66,7 @@ pub fn command(folder: &Path, every: usize) -> Command {
 }
 
 fn config(folder: &Path) -> Config {
-    Config { dir: folder.to_owned(), min_free_bytes: 0, encode: length, ..Config::default() }
+    Config { dir: folder.to_owned(), min_free_bytes: 0, tail_entries: 100, encode: length, ..Config::default() }
 }
 
 /// The real form takes its time in a debug build, and only its length is kept.
