@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io;
+use std::iter;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -82,15 +83,15 @@ impl Raw {
     /// The file system.
     pub fn scan(data_dir: &Path, progress: &Progress<'_>) -> Result<Self, Error> {
         let mut raw = Self::default();
-        let db = db_path(data_dir);
-        let begun = File::open(&db).and_then(|file| segments(&file)).map_err(Error::io("read", &db))?;
-        let mut sources = vec![(db, Written::Segments(begun.into_iter().map(|segment| (segment.at, segment.written)).collect()))];
-        for dir in [spare::path(data_dir), blobs_path(data_dir)] {
-            for entry in copy::files(&dir)? {
-                let name = entry.file_name();
-                let digits = name.to_str().unwrap_or_default().trim_start_matches("blob-");
-                sources.push((entry.path(), Written::From(digits.parse().unwrap_or(0))));
-            }
+        let mut sources = Vec::new();
+        let spare = Some(spare::path(data_dir)).filter(|path| path.exists());
+        for path in iter::once(db_path(data_dir)).chain(spare) {
+            let begun = File::open(&path).and_then(|file| segments(&file)).map_err(Error::io("read", &path))?;
+            sources.push((path, Written::Segments(begun.into_iter().map(|segment| (segment.at, segment.written)).collect())));
+        }
+        for entry in copy::files(&blobs_path(data_dir))? {
+            let written = entry.file_name().to_str().and_then(|name| name.parse().ok()).unwrap_or(0);
+            sources.push((entry.path(), Written::From(written)));
         }
         // What is in the journal counted, so it comes after all the engine's files may hold.
         let journal = (JOURNALED..).step_by(1 << 40).zip(journal::paths(data_dir)).filter(|(_, path)| path.exists());
