@@ -7,6 +7,9 @@ use crate::cli::{Damage, progress};
 use crate::store::verify::Report;
 use crate::store::{self, verify};
 
+/// Problems shown to people.
+const SHOWN_MAX: usize = 20;
+
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -40,11 +43,12 @@ fn print(report: &Report) {
     for note in &report.notes {
         println!("note      {note}");
     }
-    for problem in &report.problems {
+    for problem in report.problems.iter().take(SHOWN_MAX) {
         println!("damaged   {}; mend it with `{}`", problem.what, problem.command);
     }
-    if report.more > 0 {
-        println!("damaged   {} more", report.more);
+    let more = report.problems.len().saturating_sub(SHOWN_MAX) as u64 + report.more;
+    if more > 0 {
+        println!("damaged   {more} more; --json names them");
     }
     println!("{}", if report.is_clean() { "clean" } else { "DAMAGED" });
 }

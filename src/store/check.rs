@@ -25,6 +25,8 @@ pub struct Check<'a> {
     pub ledger: &'a Contents,
     pub progress: &'a Progress<'a>,
     pub report: &'a mut Report,
+    /// The engine could not read a tree to its end: what is missing then is no damage of its own.
+    pub cut: bool,
 }
 
 /// What the log says of a killmail.
@@ -41,8 +43,13 @@ impl Check<'_> {
     pub fn all(mut self) {
         let mut logged = self.log();
         self.records(&mut logged);
-        for (id, logged) in logged.iter().filter(|(_, logged)| !logged.met) {
-            self.damage(format!("the record of killmail {id}, number {}, is missing", logged.seq));
+        if !self.cut {
+            let mut missing: Vec<(u64, u32)> =
+                logged.iter().filter(|(_, logged)| !logged.met).map(|(id, logged)| (logged.seq, *id)).collect();
+            missing.sort_unstable();
+            for (seq, id) in missing {
+                self.damage(format!("the record of killmail {id}, number {seq}, is missing"));
+            }
         }
         self.revisions(&logged);
         self.ledger(&logged);
@@ -65,7 +72,10 @@ impl Check<'_> {
                     last = key.to_vec();
                     visit(self, &key, &value);
                 }
-                Err(error) => return tell(self.disk, self.report, error),
+                Err(error) => {
+                    self.cut = true;
+                    return tell(self.disk, self.report, error);
+                }
             }
             phase.advance(1);
         }
@@ -92,6 +102,9 @@ impl Check<'_> {
                 check.damage(format!("killmail {id} has two numbers, {} and {seq}", old.seq));
             }
         });
+        if self.cut {
+            return logged;
+        }
         let Numbers { head, count, .. } = self.numbers;
         self.gap(next, head + 1);
         if next > head + 1 {
@@ -162,6 +175,9 @@ impl Check<'_> {
             return self.damage(format!("the record of killmail {id} is of killmail {}", killmail.killmail_id));
         }
         let Some(logged) = logged.get_mut(&killmail.killmail_id) else {
+            if self.cut {
+                return;
+            }
             return self.damage(format!("killmail {id} has a record, number {}, but no log entry", header.seq));
         };
         logged.met = true;
@@ -189,10 +205,13 @@ impl Check<'_> {
             let old = bytes.split_first_chunk::<8>().and_then(|(seq, old)| Some((u64::from_le_bytes(*seq), log::decode(old).ok()?)));
             let Some((seq, old)) = old else { return check.damage(format!("revision {rev}")) };
             let newer = logged.get(&old.facts.killmail_id).is_some_and(|logged| logged.seq == seq && logged.rev >= rev && rev > old.rev);
-            if !newer && !check.is_hole(seq, seq) {
+            if !newer && !check.cut && !check.is_hole(seq, seq) {
                 check.damage(format!("revision {rev} of killmail {} is not in the log", old.facts.killmail_id));
             }
         });
+        if self.cut {
+            return;
+        }
         let last = next.map_or(self.numbers.rev, |next| next - 1);
         if last != self.numbers.rev {
             self.damage(format!("the newest revision is {last}, {} were counted", self.numbers.rev));
@@ -216,6 +235,7 @@ impl Check<'_> {
                     let found = logged.rev;
                     self.damage(format!("killmail {id} was revised ({rev}), the store has revision {found} of it"));
                 }
+                None if self.cut => {}
                 None => self.damage(format!("killmail {id} was revised ({rev}), the store does not have it")),
             }
         }

@@ -101,7 +101,7 @@ pub(crate) fn examine(disk: &Disk, dir: &Path, progress: &Progress<'_>, report: 
     examination.report.holes.clone_from(&holes);
     let contents = ledger::read(dir).map_err(Error::io("read", ledger::path(dir)));
     let contents = examination.tell(contents).unwrap_or_default();
-    Check { disk, numbers, holes: &holes, codec: &codec, ledger: &contents, progress, report: examination.report }.all();
+    Check { disk, numbers, holes: &holes, codec: &codec, ledger: &contents, progress, report: examination.report, cut: false }.all();
     examination.small();
     examination.snapshots(&numbers);
     examination.components();
