@@ -311,8 +311,14 @@ fn tidy(data_dir: &Path) -> io::Result<()> {
 pub fn hold(data_dir: &Path) -> Result<File, Error> {
     let path = data_dir.join("store").join("db");
     let db = File::open(&path).map_err(Error::io("open", &path))?;
-    db.try_lock_shared().map_err(|_| Error::InUse { pid: pid_in(data_dir) })?;
-    Ok(db)
+    // A process just started by this one has the lock, too, until it becomes another program.
+    for _ in 0..UNLOCK_TRIES {
+        if db.try_lock_shared().is_ok() {
+            return Ok(db);
+        }
+        sleep(UNLOCK_PAUSE);
+    }
+    Err(Error::InUse { pid: pid_in(data_dir) })
 }
 
 fn damaged(dir: &Path, what: String) -> Error {
