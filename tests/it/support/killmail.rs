@@ -45,7 +45,7 @@ pub fn killmail(id: u32) -> Build {
     let zkb = Zkb { hash: Some(hash.clone()), labels: Some(vec!["pvp".to_owned(), "loc:highsec".to_owned()]), ..Zkb::default() };
     let killmail = Killmail {
         killmail_id: id,
-        time: now(),
+        time: began(),
         solar_system_id: SYSTEMS[0],
         hash: Some(hash),
         victim,
@@ -63,9 +63,9 @@ impl Build {
         self
     }
 
-    /// So many seconds ago.
+    /// So many seconds before the tests began.
     pub fn ago(self, secs: i64) -> Self {
-        self.time(now() - secs)
+        self.time(began() - secs)
     }
 
     pub fn system(mut self, system: u32) -> Self {
@@ -194,6 +194,12 @@ fn item(dice: &mut Dice) -> Item {
         items: nested,
         ..Item::default()
     }
+}
+
+/// When the tests began, unix seconds: the same call makes the same killmail however much later it comes.
+pub fn began() -> i64 {
+    static BEGAN: std::sync::LazyLock<i64> = std::sync::LazyLock::new(now);
+    *BEGAN
 }
 
 /// Now, unix seconds.
