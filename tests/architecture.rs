@@ -51,6 +51,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("wit_component", &["plugin"]),
     ("reqwest", &["ingest", "webhook", "cli"]),
     ("axum", &["http", "phoenix", "server"]),
+    ("tokio_tungstenite", &["ingest"]),
     ("anyhow", &["main", "cli"]),
 ];
 
