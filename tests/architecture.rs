@@ -52,6 +52,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("reqwest", &["ingest", "webhook", "cli"]),
     ("axum", &["http", "phoenix", "server"]),
     ("tokio_tungstenite", &["ingest"]),
+    ("yawc", &["phoenix"]),
     ("anyhow", &["main", "cli"]),
 ];
 
