@@ -132,44 +132,54 @@ fn read(files: &[PathBuf], sender: &SyncSender<Batch>) -> Result<(), archive::Er
 /// The store failed; nothing of the batch is kept then, or all of a first part.
 pub fn into_store(store: &Store, batch: &[Vec<u8>], prefer_incoming: bool) -> Result<Report, error::Error> {
     let zkb = if prefer_incoming { ZkbRule::IfNewer } else { ZkbRule::Keep };
-    take(store, batch.iter().map(Vec::as_slice), zkb, &|refused| store.refuse(refused))
+    let (report, _) = take(store, batch.iter().map(Vec::as_slice), zkb, &|refused| store.refuse(refused))?;
+    Ok(report)
 }
 
-/// Tries the refused documents a store keeps once more. Those refused again are counted; they are kept already.
+/// Tries the refused documents a store keeps once more. Those taken now leave the list; those refused again stay on it and are counted.
 ///
 /// # Errors
 /// The store failed.
 pub fn refused(store: &Store) -> Result<Report, error::Error> {
     let mut report = Report::default();
     // Newest first there; the oldest first here, as they came.
-    let kept = store.refused(usize::MAX)?;
-    let documents: Vec<&[u8]> = kept.iter().rev().map(|refused| &refused.raw[..]).collect();
-    for batch in documents.chunks(BATCH_DOCUMENTS) {
-        report.add(take(store, batch.iter().copied(), ZkbRule::Keep, &|_| Ok(()))?);
+    let mut kept = store.refused_numbered(usize::MAX)?;
+    kept.reverse();
+    for batch in kept.chunks(BATCH_DOCUMENTS) {
+        let (some, taken) = take(store, batch.iter().map(|(_, refused)| &refused.raw[..]), ZkbRule::Keep, &|_| Ok(()))?;
+        report.add(some);
+        let numbers: Vec<u64> = taken.into_iter().map(|at| batch[at].0).collect();
+        store.forget_refused(&numbers)?;
     }
     Ok(report)
 }
 
+/// The report, and which documents of the batch are in the store now, by their place in it.
 fn take<'a>(
     store: &Store,
     batch: impl Iterator<Item = &'a [u8]>,
     zkb: ZkbRule,
     refuse: &dyn Fn(&Refused) -> Result<(), error::Error>,
-) -> Result<Report, error::Error> {
+) -> Result<(Report, Vec<usize>), error::Error> {
     let rule = Rule { origin: Origin::Backfill, age: AgeRule::ByUpload, zkb };
     let now_ms = clock::now_ms();
     let mut report = Report::default();
-    let mut killmails = Vec::new();
-    for document in batch {
+    let (mut killmails, mut places) = (Vec::new(), Vec::new());
+    for (at, document) in batch.enumerate() {
         match package::take(document, rule, NAME, now_ms) {
-            Ok(incoming) => killmails.push(incoming),
+            Ok(incoming) => {
+                killmails.push(incoming);
+                places.push(at);
+            }
             Err(refused) => {
                 *report.refused.entry(refused.reason.clone()).or_default() += 1;
                 refuse(&refused)?;
             }
         }
     }
-    for appended in store.append(killmails, None)? {
+    let appended = store.append(killmails, None)?;
+    let taken = places.into_iter().zip(&appended).filter(|(_, one)| !matches!(one, Appended::Conflict(_))).map(|(at, _)| at).collect();
+    for appended in appended {
         match appended {
             Appended::New(_) => report.new += 1,
             Appended::Revised(_) => report.revised += 1,
@@ -177,7 +187,7 @@ fn take<'a>(
             Appended::Conflict(_) => report.conflict += 1,
         }
     }
-    Ok(report)
+    Ok((report, taken))
 }
 
 #[cfg(test)]

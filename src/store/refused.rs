@@ -83,8 +83,9 @@ impl Store {
     /// Keeps a refused document. It is on disk after the next append.
     ///
     /// # Errors
-    /// The disk.
+    /// `NoSpace` before anything is written; the disk.
     pub fn refuse(&self, refused: &Refused) -> Result<(), Error> {
+        self.check_space()?;
         let value = encode(refused)?;
         let mut ring = self.refused.lock();
         let number = ring.next;
@@ -101,9 +102,33 @@ impl Store {
         while ring.kept.len() > KEPT_MAX || ring.bytes > KEPT_BYTES_MAX {
             let Some((number, bytes)) = ring.kept.pop_front() else { break };
             ring.bytes -= bytes;
-            for piece in 0..=(bytes / PART_BYTES) as u16 {
-                self.disk.remove(Tree::Refused, &pieces::key_of(&number.to_be_bytes(), piece))?;
-            }
+            self.remove_refused(number, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Takes documents off the list, by their numbers: what became of them is known by now. They stay counted. On disk when it returns.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn forget_refused(&self, numbers: &[u64]) -> Result<(), Error> {
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let mut ring = self.refused.lock();
+        let gone: Vec<(u64, usize)> = ring.kept.iter().filter(|(number, _)| numbers.contains(number)).copied().collect();
+        for (number, bytes) in gone {
+            self.remove_refused(number, bytes)?;
+            ring.kept.retain(|(kept, _)| *kept != number);
+            ring.bytes -= bytes;
+        }
+        drop(ring);
+        self.disk.sync()
+    }
+
+    fn remove_refused(&self, number: u64, bytes: usize) -> Result<(), Error> {
+        for piece in 0..=(bytes / PART_BYTES) as u16 {
+            self.disk.remove(Tree::Refused, &pieces::key_of(&number.to_be_bytes(), piece))?;
         }
         Ok(())
     }
@@ -119,9 +144,17 @@ impl Store {
     /// # Errors
     /// The disk.
     pub fn refused(&self, limit: usize) -> Result<Vec<Refused>, Error> {
+        Ok(self.refused_numbered(limit)?.into_iter().map(|(_, refused)| refused).collect())
+    }
+
+    /// The same, each with its number on the list.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn refused_numbered(&self, limit: usize) -> Result<Vec<(u64, Refused)>, Error> {
         let numbers: Vec<u64> = self.refused.lock().kept.iter().rev().take(limit).map(|(number, _)| *number).collect();
-        let read = |number: u64| pieces::get(&self.disk, Tree::Refused, &number.to_be_bytes()).transpose();
-        numbers.into_iter().filter_map(read).map(|value| decode(&value?)).collect()
+        let read = |number: u64| Some((number, pieces::get(&self.disk, Tree::Refused, &number.to_be_bytes()).transpose()?));
+        numbers.into_iter().filter_map(read).map(|(number, value)| Ok((number, decode(&value?)?))).collect()
     }
 }
 

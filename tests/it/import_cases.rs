@@ -6,6 +6,8 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+use killstream::store::refused::Refused;
+use killstream::store::{Config, Store};
 use serde_json::{Value, json};
 
 use crate::support::data;
@@ -117,6 +119,29 @@ fn broken_documents_are_counted_by_reason_and_cost_only_themselves() {
     let again = import(&setup, &["--refused"]);
     assert_eq!((&again["refused"], &again["new"]), (&report["refused"], &json!(0)), "they are kept, and are still no killmails");
     assert_eq!(import(&setup, &["--refused"]), again, "trying them again keeps none twice");
+}
+
+/// As after an update that understands what an earlier version did not: some of what was refused is a killmail now.
+#[test]
+fn what_is_taken_at_last_leaves_the_list_of_the_refused() {
+    let setup = Setup::quiet();
+    let open = || Store::open(Config { dir: setup.data_dir(), min_free_bytes: 0, ..Config::default() }).unwrap();
+    let store = open();
+    let documents = [killmail(1).r2z2().to_string(), "{\"killmail_id\":3}".to_owned(), killmail(2).esi().to_string()];
+    for raw in documents {
+        let raw = raw.into_bytes().into();
+        store.refuse(&Refused { reason: "once".to_owned(), killmail_id: None, source: "r2z2".to_owned(), raw, at_ms: 0 }).unwrap();
+    }
+    drop(store);
+    let report = import(&setup, &["--refused"]);
+    assert_eq!(report, json!({ "new": 2, "revised": 0, "known": 0, "conflict": 0, "refused": { "missing_fields": 1 } }));
+    let again = import(&setup, &["--refused"]);
+    assert_eq!(again, json!({ "new": 0, "revised": 0, "known": 0, "conflict": 0, "refused": { "missing_fields": 1 } }));
+    let store = open();
+    let left = store.refused(usize::MAX).unwrap();
+    assert_eq!(left.iter().map(|refused| &refused.raw[..]).collect::<Vec<_>>(), [b"{\"killmail_id\":3}"]);
+    assert_eq!(store.refused_counts()["once"], 3, "what ever was refused stays counted");
+    assert!(store.killmail(1).unwrap().is_some() && store.killmail(2).unwrap().is_some());
 }
 
 #[tokio::test]
