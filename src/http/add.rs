@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Deserializer, Value, json};
 
 use crate::domain::entry::Origin;
+use crate::feed;
 use crate::http::Door;
 use crate::http::answer::Json;
 use crate::http::auth::Admin;
@@ -33,7 +34,7 @@ pub async fn add(_: Admin, State(door): State<Arc<Door>>, asked: Pairs, Raw(body
     let sorted = tasks::blocking("rest-add", move || -> Result<Sorted, Error> {
         let sorted = sort(&body, zkb)?;
         for refused in &sorted.raw {
-            store.refuse(refused).map_err(Error::failed)?;
+            store.refuse(refused).map_err(|error| Error::history(feed::Error::Store(error)))?;
         }
         Ok(sorted)
     });

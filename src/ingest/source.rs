@@ -93,7 +93,11 @@ pub async fn run(mut source: Source, feed: Arc<Feed>, space_check_ms: u64, mut s
 /// Keeps an arrival; `false` when the server stops before it could be kept.
 async fn keep(feed: &Feed, pulse: &Pulse, arrival: Arrival, space_check_ms: u64, mut stop: watch::Receiver<bool>) -> bool {
     let Arrival { mut killmails, refused, checkpoint } = arrival;
-    refuse(feed, pulse, refused).await;
+    for document in refused {
+        if !refuse(feed, pulse, document, space_check_ms, stop.clone()).await {
+            return false;
+        }
+    }
     if killmails.is_empty() && checkpoint.is_none() {
         return true;
     }
@@ -115,10 +119,7 @@ async fn keep(feed: &Feed, pulse: &Pulse, arrival: Arrival, space_check_ms: u64,
                 0
             }
             Err(Error::Store(error @ error::Error::NoSpace { .. })) => {
-                if pulse.doing().0.word() != Doing::NoSpace(String::new()).word() {
-                    tracing::error!("ingest pauses: {error}");
-                }
-                pulse.note(Doing::NoSpace(error.to_string()), clock::now_ms());
+                no_space(pulse, &error);
                 space_check_ms
             }
             Err(error) => {
@@ -136,18 +137,35 @@ async fn keep(feed: &Feed, pulse: &Pulse, arrival: Arrival, space_check_ms: u64,
     }
 }
 
-/// Keeps refused documents raw; failing that costs only the evidence.
-async fn refuse(feed: &Feed, pulse: &Pulse, refused: Vec<Refused>) {
-    for document in refused {
-        pulse.refused.fetch_add(1, Ordering::Relaxed);
-        pulse.skipped.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(killmail.id = document.killmail_id, "a document of {} was refused: {}", document.source, document.reason);
-        let store = Arc::clone(feed.store());
-        let kept = tasks::blocking("refuse", move || store.refuse(&document)).await;
-        match kept {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!("a refused document could not be kept: {error}"),
-            Err(error) => tracing::error!("a refused document could not be kept: {error}"),
+fn no_space(pulse: &Pulse, error: &error::Error) {
+    if pulse.doing().0.word() != Doing::NoSpace(String::new()).word() {
+        tracing::error!("ingest pauses: {error}");
+    }
+    pulse.note(Doing::NoSpace(error.to_string()), clock::now_ms());
+}
+
+/// Keeps a refused document raw, once there is room; any other failure costs only the evidence. `false` when the server stops first.
+async fn refuse(feed: &Feed, pulse: &Pulse, document: Refused, space_check_ms: u64, mut stop: watch::Receiver<bool>) -> bool {
+    pulse.refused.fetch_add(1, Ordering::Relaxed);
+    pulse.skipped.fetch_add(1, Ordering::Relaxed);
+    tracing::warn!(killmail.id = document.killmail_id, "a document of {} was refused: {}", document.source, document.reason);
+    loop {
+        let (store, kept) = (Arc::clone(feed.store()), document.clone());
+        match tasks::blocking("refuse", move || store.refuse(&kept)).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(error @ error::Error::NoSpace { .. })) => no_space(pulse, &error),
+            Ok(Err(error)) => {
+                tracing::error!("a refused document could not be kept: {error}");
+                return true;
+            }
+            Err(error) => {
+                tracing::error!("a refused document could not be kept: {error}");
+                return true;
+            }
+        }
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return false,
+            () = tokio::time::sleep(Duration::from_millis(space_check_ms)) => {}
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::store::ledger::Ledger;
 use crate::store::log::{self, Line};
 use crate::store::record::{Packed, VERSION};
 use crate::store::rows::Row;
-use crate::store::space::free_bytes;
+use crate::store::space::{free_bytes, growth_bytes};
 use crate::store::{AgeRule, Appended, Checkpoint, Error, Incoming, Store, ZkbRule, pieces};
 use crate::tasks;
 
@@ -155,9 +155,10 @@ impl Store {
         self.check_space().is_ok()
     }
 
-    fn check_space(&self) -> Result<(), Error> {
+    pub(crate) fn check_space(&self) -> Result<(), Error> {
         let dir = self.disk.dir();
-        let (free, min) = (free_bytes(dir).map_err(Error::io("ask for free space at", dir))?, self.config.min_free_bytes);
+        let free = free_bytes(dir).map_err(Error::io("ask for free space at", dir))?.min(growth_bytes(self.disk.file_bytes()?));
+        let min = self.config.min_free_bytes;
         if free < min { Err(Error::NoSpace { free, min }) } else { Ok(()) }
     }
 

@@ -88,6 +88,8 @@ pub struct Disk {
 const NAMES: [&str; 6] = ["records", "log", "revisions", "meta", "plugins", "refused"];
 /// How long a store that this very process just let go of may take to unlock: the engine's last threads drop it.
 const UNLOCK_TRIES: u32 = 100;
+/// And where the folder's last user was this process itself, so that nobody else is to be told of: a busy machine takes its time.
+const OWN_UNLOCK_TRIES: u32 = 3_000;
 const UNLOCK_PAUSE: Duration = Duration::from_millis(20);
 
 impl Disk {
@@ -165,6 +167,14 @@ impl Disk {
         let store = self.dir.join("store");
         self.file.sync_data().map_err(Error::io("sync", store.join("db")))?;
         self.sync_blobs(&store.join("blobs"))
+    }
+
+    /// Length of the engine's main file, bytes: the largest there is.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn file_bytes(&self) -> Result<u64, Error> {
+        self.file.metadata().map(|meta| meta.len()).map_err(Error::io("look at", self.dir.join("store").join("db")))
     }
 
     /// Size of the engine's files, bytes.
@@ -262,10 +272,11 @@ fn apply(trees: &[&TransactionalTree; 4], writes: &[(usize, IVec, Option<IVec>)]
 
 fn open_trees(data_dir: &Path, config: &sled::Config) -> sled::Result<(Db, [SledTree; 6])> {
     let mut tries = 0;
+    let most = unlock_tries(data_dir);
     let db = loop {
         tidy(data_dir)?;
         match config.open() {
-            Err(sled::Error::Io(error)) if tries < UNLOCK_TRIES && error.to_string().contains("could not acquire lock") => {
+            Err(sled::Error::Io(error)) if tries < most && error.to_string().contains("could not acquire lock") => {
                 tries += 1;
                 sleep(UNLOCK_PAUSE);
             }
@@ -312,13 +323,17 @@ pub fn hold(data_dir: &Path) -> Result<File, Error> {
     let path = data_dir.join("store").join("db");
     let db = File::open(&path).map_err(Error::io("open", &path))?;
     // A process just started by this one has the lock, too, until it becomes another program.
-    for _ in 0..UNLOCK_TRIES {
+    for _ in 0..unlock_tries(data_dir) {
         if db.try_lock_shared().is_ok() {
             return Ok(db);
         }
         sleep(UNLOCK_PAUSE);
     }
     Err(Error::InUse { pid: pid_in(data_dir) })
+}
+
+fn unlock_tries(data_dir: &Path) -> u32 {
+    if pid_in(data_dir) == std::process::id() { OWN_UNLOCK_TRIES } else { UNLOCK_TRIES }
 }
 
 fn damaged(dir: &Path, what: String) -> Error {

@@ -25,3 +25,16 @@ pub fn free_bytes(dir: &Path) -> io::Result<u64> {
     };
     Ok(answer.f_bavail * answer.f_frsize)
 }
+
+/// Bytes a file of this length may still grow before it meets the limit of this process (`ulimit -f`); the most there are without one.
+#[must_use]
+#[expect(unsafe_code, reason = "getrlimit has no safe form in the standard library")]
+pub fn growth_bytes(file_bytes: u64) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the answer, and the call keeps no reference to it.
+    let failed = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } != 0;
+    if failed || limit.rlim_cur == libc::RLIM_INFINITY {
+        return u64::MAX;
+    }
+    limit.rlim_cur.saturating_sub(file_bytes)
+}

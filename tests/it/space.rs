@@ -1,75 +1,113 @@
-//! A disk that fills up: nothing more is written, reads go on, and once there is room writing goes on by itself.
+//! A disk that fills up under a running server: nothing more is written, reads go on, and once there is room it goes on by itself.
 //!
-//! Must not know: what else is on the disk; the file that fills it is large enough for the rest not to matter.
+//! What the disk has left is narrowed by the limit of the process on the size of files, which can be moved while it runs, and which
+//! nobody else on the machine can move.
+//!
+//! Must not know: how the server finds out what is left.
 
-use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::fs;
+use std::time::Duration;
 
-use bytes::Bytes;
-use killstream::domain::entry::Origin;
-use killstream::domain::id::Seq;
-use killstream::domain::killmail::Killmail;
-use killstream::store::{AgeRule, Config, Error, Incoming, Store, ZkbRule};
-use tempfile::TempDir;
+use reqwest::Method;
+use serde_json::{Value, json};
 
-use crate::support::dice::Dice;
-use crate::support::killmail::random;
+use crate::support::killmail::killmail;
+use crate::support::server::{Server, Setup};
+use crate::support::until;
+use crate::support::upstream::Upstream;
 
-/// Others may write or remove half of it meanwhile, bytes.
-const FILLER: u64 = 1 << 30;
+/// What must stay free, bytes.
+const MIN_FREE: u64 = 32 << 20;
 
-fn free(dir: &Path) -> u64 {
-    let path = std::ffi::CString::new(dir.to_str().unwrap()).unwrap();
-    let mut answer = std::mem::MaybeUninit::<libc::statvfs>::zeroed();
-    #[expect(unsafe_code, reason = "statvfs has no safe form in the standard library")]
-    // SAFETY: the path ends with a zero byte, and every bit pattern is a statvfs.
-    let answer = unsafe {
-        assert_eq!(libc::statvfs(path.as_ptr(), answer.as_mut_ptr()), 0);
-        answer.assume_init()
-    };
-    answer.f_bavail * answer.f_frsize
-}
-
-fn fill(path: &Path) {
-    let file = File::create(path).unwrap();
-    #[expect(unsafe_code, reason = "posix_fallocate has no safe form in the standard library")]
-    // SAFETY: the descriptor is open for as long as `file` lives.
-    let answer = unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, i64::try_from(FILLER).unwrap()) };
-    assert_eq!(answer, 0, "{}", std::io::Error::from_raw_os_error(answer));
-}
-
-fn incoming(id: u32) -> Incoming {
-    let killmail: Killmail = random(&mut Dice::new(u64::from(id)), id, 1_760_000_000 + i64::from(id));
-    Incoming { killmail, origin: Origin::Live, received_at_ms: 0, uploaded_at: None, age: AgeRule::ByUpload, zkb: ZkbRule::IfNewer }
-}
-
-#[test]
-fn a_full_disk_stops_writing_and_nothing_else() {
-    let folder = TempDir::with_prefix("killstream-space-").unwrap();
-    let filler = folder.path().join("filler");
-    let min_free_bytes = free(folder.path()) - FILLER / 2;
-    let dir = folder.path().join("data");
-    let config = Config { dir, min_free_bytes, encode: |_| Bytes::new(), ..Config::default() };
-    let store = Store::open(config.clone()).unwrap();
-    store.append((1..=20).map(incoming).collect(), None).unwrap();
-    for round in 1..=2u32 {
-        fill(&filler);
-        assert!(!store.has_space());
-        for _ in 0..3 {
-            let refused = store.append(vec![incoming(20 + round)], None);
-            assert!(matches!(refused, Err(Error::NoSpace { free, min }) if free < min && min == min_free_bytes));
-        }
-        assert_eq!((store.head(), store.killmail(20 + round).unwrap().is_none()), (Seq(u64::from(19 + round)), true));
-        assert_eq!(store.killmail(7).unwrap().unwrap().killmail, incoming(7).killmail);
-        std::fs::remove_file(&filler).unwrap();
-        assert!(store.has_space());
-        store.append(vec![incoming(20 + round)], None).unwrap();
+/// Lets the server's files have this length at most; `None`: any.
+fn limit(server: &Server, bytes: Option<u64>) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let pid = libc::pid_t::try_from(server.pid()).unwrap();
+    #[expect(unsafe_code, reason = "the standard library does not set limits")]
+    // SAFETY: both pointers are to a place that lives through the calls; a null pointer means that nothing is set or asked.
+    unsafe {
+        assert_eq!(libc::prlimit(pid, libc::RLIMIT_FSIZE, std::ptr::null(), &raw mut limit), 0);
+        limit.rlim_cur = bytes.unwrap_or(limit.rlim_max);
+        assert_eq!(libc::prlimit(pid, libc::RLIMIT_FSIZE, &raw const limit, std::ptr::null_mut()), 0);
     }
-    drop(store);
-    // It starts without room, too.
-    fill(&filler);
-    let store = Store::open(config).unwrap();
-    assert_eq!((store.head(), store.has_space()), (Seq(22), false));
-    assert_eq!(store.killmail(22).unwrap().unwrap().killmail, incoming(22).killmail);
+}
+
+/// Leaves less room than must stay free, yet enough for all this test could write.
+fn fill(server: &Server) {
+    let length = fs::metadata(server.setup().data_dir().join("store/db")).unwrap().len();
+    limit(server, Some(length + MIN_FREE / 2));
+}
+
+async fn source(server: &Server) -> Value {
+    server.get("/health").await.expect(200)["details"]["source"].clone()
+}
+
+async fn stored(server: &Server, id: u32) {
+    let path = format!("/api/v1/killmail/{id}");
+    until(&path, async || (server.get(&path).await.status == 200).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_full_disk_pauses_ingest_and_nothing_else_and_it_goes_on_by_itself() {
+    let upstream = Upstream::start();
+    let settings = format!("min_free_bytes = {MIN_FREE}\n[ingest]\nspace_check_ms = 50\n[sse]\nping_ms = 200");
+    let server = Setup::following(&upstream).config(&settings).start();
+    let mut stream = server.basic("").await;
+    upstream.publish(killmail(1));
+    assert_eq!(stream.killmails(1).await, [1]);
+    let mut last = 1;
+    for round in 1..=2_usize {
+        fill(&server);
+        let in_hand = upstream.publish(killmail(last + 1));
+        upstream.publish_document(json!({ "killmail_id": 7, "esi": "none" }));
+        upstream.publish(killmail(last + 2));
+        until("the pause to be told", async || (source(&server).await["state"] == "no_space").then_some(())).await;
+        let health = server.get("/health").await.expect(200);
+        assert_eq!((&health["status"], &health["details"]["storage"]["has_space"]), (&json!("degraded"), &json!(false)), "{health}");
+        let reason = health["details"]["source"]["reason"].as_str().unwrap();
+        assert!(reason.contains(&format!("{MIN_FREE} must stay free")), "{reason}");
+        // Reads go on: by id, history, the open stream and new ones; writes are refused with the limit.
+        assert_eq!(server.get("/api/v1/killmail/1").await.status, 200);
+        assert_eq!(server.get("/api/v1/killmails/count").await.expect(200)["data"]["count"], last);
+        let ping = stream.next_block().await.unwrap();
+        assert_eq!(ping.comments, ["ping"], "{}", ping.raw);
+        assert_eq!(server.basic("").await.status, 200);
+        let refused = server.send(Method::POST, "/api/v1/killmails", killmail(99).r2z2().to_string()).await;
+        assert_eq!(refused.expect(503)["details"]["limit"], MIN_FREE);
+        assert_eq!(server.get(&format!("/api/v1/killmail/{}", last + 1)).await.status, 404);
+        let asked = upstream.requests().iter().filter(|seen| seen.number() == Some(in_hand + 1)).count();
+        assert_eq!(asked, 0, "the killmail in hand comes first");
+        assert_eq!(server.log().matches("ingest pauses").count(), round, "said once: {}", server.log());
+
+        limit(&server, None);
+        stored(&server, last + 2).await;
+        assert_eq!(stream.killmails(2).await, [u64::from(last) + 1, u64::from(last) + 2]);
+        last += 2;
+        assert_eq!(source(&server).await["state"], "following");
+        assert_eq!(server.get("/health").await.expect(200)["status"], "ok");
+        assert_eq!(server.log().matches("ingest goes on").count(), round, "{}", server.log());
+    }
+    // Nothing was lost, nothing came twice, nothing was asked for twice.
+    assert_eq!(server.get("/api/v1/killmails/count").await.expect(200)["data"]["count"], last);
+    assert_eq!(stream.killmails_until_quiet(Duration::from_millis(300)).await, [0; 0]);
+    let given: Vec<u64> = upstream.requests().iter().filter(|seen| seen.status == 200).filter_map(|seen| seen.number()).collect();
+    assert!(given.is_sorted_by(|a, b| a < b), "{given:?}");
+}
+
+#[tokio::test]
+async fn a_server_starts_without_room_and_answers() {
+    let upstream = Upstream::start();
+    let mut server = Server::following(&upstream);
+    upstream.publish(killmail(1));
+    stored(&server, 1).await;
+    assert!(server.stop().success(), "{}", server.log());
+    let setup = server.setup().clone().config("min_free_bytes = 9_000_000_000_000_000_000\n[ingest]\nspace_check_ms = 50");
+    let full = setup.start();
+    upstream.publish(killmail(2));
+    until("the pause to be told", async || (source(&full).await["state"] == "no_space").then_some(())).await;
+    assert_eq!(full.get("/api/v1/killmail/1").await.status, 200);
+    drop(full);
+    let server = server.setup().clone().start();
+    stored(&server, 2).await;
+    assert_eq!(server.get("/api/v1/killmails/count").await.expect(200)["data"]["count"], 2);
 }
