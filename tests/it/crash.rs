@@ -8,11 +8,13 @@ pub mod image;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use killstream::domain::filter::Filter;
 use killstream::domain::id::Seq;
@@ -23,8 +25,8 @@ use tempfile::TempDir;
 use crate::crash::child::{Ack, Plan, SOURCE, VALUE};
 use crate::support::dice::Dice;
 use crate::support::killmail::{SHIPS, SYSTEMS};
-use crate::support::long;
 use crate::support::server::Setup;
+use crate::support::{PATIENCE, long};
 
 /// What the parent knows to be acknowledged.
 #[derive(Debug, Default)]
@@ -86,19 +88,37 @@ impl Acknowledged {
 struct Victim {
     child: Child,
     said: JoinHandle<Vec<u8>>,
+    /// Acknowledgements heard so far.
+    heard: Arc<AtomicUsize>,
 }
 
 impl Victim {
     fn start(folder: &Path, round: u64, environment: &[(&str, &Path)]) -> Self {
         let mut command = child::command(folder, round);
         let mut child = command.envs(environment.iter().copied()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut stdout = child.stdout.take().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let heard = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&heard);
         let said = std::thread::spawn(move || {
-            let mut said = Vec::new();
-            stdout.read_to_end(&mut said).unwrap();
+            let (mut said, mut line) = (Vec::new(), 0);
+            while stdout.read_until(b'\n', &mut said).unwrap() > 0 {
+                count.fetch_add(usize::from(said[line..].starts_with(b"ack ")), Ordering::Relaxed);
+                line = said.len();
+            }
             said
         });
-        Self { child, said }
+        Self { child, said, heard }
+    }
+
+    /// Lets it live until it has acknowledged so much, and a moment longer: time alone would prove little on a busy machine.
+    fn live(&mut self, moment: Moment) {
+        let end = Instant::now() + PATIENCE;
+        while self.heard.load(Ordering::Relaxed) < moment.acknowledged {
+            assert_eq!(self.child.try_wait().unwrap(), None, "the child ended by itself");
+            assert!(Instant::now() < end, "the child does not get on");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        std::thread::sleep(moment.longer);
     }
 
     /// Kills it without notice; gives what it had said.
@@ -110,9 +130,16 @@ impl Victim {
     }
 }
 
+/// When a child is killed.
+struct Moment {
+    acknowledged: usize,
+    longer: Duration,
+}
+
 /// Most rounds end amid appends, some while the store is still opening.
-fn moment(dice: &mut Dice) -> Duration {
-    Duration::from_millis(if dice.one_in(5) { dice.below(120) } else { 150 + dice.below(700) })
+fn moment(dice: &mut Dice) -> Moment {
+    let acknowledged = if dice.one_in(5) { 0 } else { 60 + usize::try_from(dice.below(120)).unwrap() };
+    Moment { acknowledged, longer: Duration::from_millis(dice.below(100)) }
 }
 
 fn verify(folder: &Path) {
@@ -128,8 +155,8 @@ fn kill_9_loses_nothing_acknowledged() {
     let (mut known, mut acks, mut checked) = (Acknowledged::default(), 0, 1);
     let rounds = if long() { 200 } else { 20 };
     for round in 0..rounds {
-        let victim = Victim::start(folder.path(), round, &[]);
-        std::thread::sleep(moment(&mut dice));
+        let mut victim = Victim::start(folder.path(), round, &[]);
+        victim.live(moment(&mut dice));
         acks += known.read(&victim.kill());
         let store = Store::open(child::config(folder.path())).unwrap_or_else(|e| panic!("round {round}: {e}"));
         known.check(&store, checked);
@@ -164,8 +191,9 @@ fn power_loss_keeps_everything_acknowledged() {
                 image::copy(before, fresh);
             }
         }
-        let victim = Victim::start(&disk, round, &[("LD_PRELOAD", &shim), ("POWER_ROOT", &disk), ("POWER_IMAGE", &survives)]);
-        std::thread::sleep(moment(&mut dice) + Duration::from_millis(300));
+        let mut victim = Victim::start(&disk, round, &[("LD_PRELOAD", &shim), ("POWER_ROOT", &disk), ("POWER_IMAGE", &survives)]);
+        let moment = moment(&mut dice);
+        victim.live(Moment { acknowledged: moment.acknowledged.max(30), ..moment });
         known.read(&victim.kill());
         torn += usize::from(!image::same(&disk, &survives));
         let store = Store::open(child::config(&survives)).unwrap_or_else(|e| panic!("round {round}: {e}"));

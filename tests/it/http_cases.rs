@@ -193,8 +193,8 @@ async fn case_18_the_newest_come_first() {
     let body = server.get(&format!("/api/v1/kills/system/{JITA}?limit=2")).await.expect(200);
     assert_eq!(ids(&body["data"]["kills"]), [5, 4]);
     for (path, list) in [
-        (format!("/api/v1/systems/{JITA}/killmails?hours=1&limit=2"), "kills"),
-        ("/api/v1/characters/90000001/killmails?hours=1&limit=2".to_owned(), "kills"),
+        (format!("/api/v1/systems/{JITA}/killmails?hours=24&limit=2"), "kills"),
+        ("/api/v1/characters/90000001/killmails?hours=24&limit=2".to_owned(), "kills"),
     ] {
         assert_eq!(ids(&server.get(&path).await.expect(200)[list]), [5, 4], "{path}");
     }

@@ -24,7 +24,7 @@ use killstream::wire;
 use tempfile::TempDir;
 
 use crate::support::PATIENCE;
-use crate::support::killmail::{killmail, now};
+use crate::support::killmail::{began, killmail};
 
 const WATCHLIST: &[u8] = include_bytes!("../../plugins/prebuilt/watchlist.wasm");
 const HIGH_VALUE: &[u8] = include_bytes!("../../plugins/prebuilt/high-value.wasm");
@@ -55,7 +55,7 @@ impl House {
     }
 
     async fn publish(&self, killmails: Vec<Killmail>) {
-        let received_at_ms = now() * 1000;
+        let received_at_ms = began() * 1000;
         let incoming = |killmail| Incoming {
             killmail,
             origin: Origin::Live,

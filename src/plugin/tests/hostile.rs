@@ -114,11 +114,11 @@ async fn annotations_are_one_line_of_json() {
     assert_eq!(judge(&engine, &guest, 1).await, Ok(Verdict::KeepWith("{\"a\":1.5}".into())));
 }
 
-/// The guest counts to a million and a half: a few milliseconds of its own, many of the wall where it is preempted.
+/// The guest counts to half a million: a millisecond or two of its own, many of the wall where it is preempted.
 fn busy_but_innocent() -> Vec<u8> {
     guests::evaluating(
         "(local $n i32) (loop $again
-            (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 1500000))))
+            (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 500000))))
             (i32.const 64)",
     )
 }
@@ -132,7 +132,7 @@ async fn four_busy_threads_give_no_deadline_fault_to_an_innocent_guest() {
         let over = Arc::clone(&over);
         tasks::thread("busy", move || while !over.load(Ordering::Relaxed) {}).unwrap()
     });
-    let page: Vec<_> = (1..=100).map(killmail).collect();
+    let page: Vec<_> = (1..=200).map(killmail).collect();
     let answers = engine.evaluate(&guest, page, Run::Live).await;
     over.store(true, Ordering::Relaxed);
     for thread in busy {
@@ -143,7 +143,7 @@ async fn four_busy_threads_give_no_deadline_fault_to_an_innocent_guest() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn live_does_not_wait_for_a_page_of_history() {
-    let engine = trial::engine(Config { workers: 1, ..Config::default() });
+    let engine = trial::engine(Config { workers: 1, evaluate_cpu_ms: 25, ..Config::default() });
     let slow = trial::evaluator(&engine, &guests::evaluating("(loop $again (br $again)) unreachable"));
     let quick = trial::evaluator(&engine, &guests::evaluating(DROP));
     let page = (1..=64).map(killmail).collect();

@@ -60,7 +60,7 @@ const DEEP: &str = "(call $deep (i64.const 1)) (i32.const 64)";
 
 #[test]
 fn law_6_a_guest_hurts_only_itself_in_any_order() {
-    let engine = trial::engine(Config { evaluate_cpu_ms: 1, workers: 1, ..Config::default() });
+    let engine = trial::engine(Config { evaluate_cpu_ms: 4, workers: 1, ..Config::default() });
     let bad = bad(&engine);
     let good = trial::evaluator(&engine, &guests::evaluating(NEIGHBOR));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -22,7 +22,7 @@ use crate::support::upstream::Upstream;
 /// The admin token of every test server.
 pub const TOKEN: &str = "test-token";
 /// The longest a server may take to be ready; debug builds on a busy machine are slow.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(180);
 /// Settings of the developer's own shell that must not reach a test.
 const OURS: &[&str] = &[
     "DATA_DIR",

@@ -189,8 +189,12 @@ impl Sse {
         }
     }
 
-    /// The next block, comments included; `None` when the stream ends.
+    /// The next block, comments included; `None` when the stream ends. Panics when nothing comes.
     pub async fn next_block(&mut self) -> Option<Block> {
+        timeout(PATIENCE, self.block()).await.expect("nothing came")
+    }
+
+    async fn block(&mut self) -> Option<Block> {
         loop {
             let from = self.taken.max(self.searched.saturating_sub(1));
             if let Some(at) = find(&self.body[from..], b"\n\n") {
@@ -214,7 +218,7 @@ impl Sse {
 
     /// The next block within the time; `None` at the end or when nothing comes.
     pub async fn block_within(&mut self, time: Duration) -> Option<Block> {
-        timeout(time, self.next_block()).await.ok().flatten()
+        timeout(time, self.block()).await.ok().flatten()
     }
 
     /// The next block with data; panics when the stream ends or nothing comes.
@@ -228,6 +232,16 @@ impl Sse {
             }
         };
         timeout(PATIENCE, waiting).await.expect("no event came")
+    }
+
+    /// The next event that is no heartbeat: how many of those come between depends on how long things take.
+    pub async fn event_but_heartbeat(&mut self) -> Block {
+        loop {
+            let block = self.event().await;
+            if block.name() != "heartbeat" {
+                return block;
+            }
+        }
     }
 
     /// The next event of this name, those before it passed over.
@@ -253,7 +267,7 @@ impl Sse {
     pub async fn killmails_until_quiet(&mut self, quiet: Duration) -> Vec<u64> {
         let mut ids = Vec::new();
         let mut since = tokio::time::Instant::now();
-        while let Ok(Some(block)) = tokio::time::timeout_at(since + quiet, self.next_block()).await {
+        while let Ok(Some(block)) = tokio::time::timeout_at(since + quiet, self.block()).await {
             if let Some(id) = block.killmail_id() {
                 ids.push(id);
                 since = tokio::time::Instant::now();

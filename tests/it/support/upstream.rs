@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::support::killmail::Build;
+use crate::support::killmail::{Build, began};
 use crate::support::until;
 
 /// The first number the fake feed gives.
@@ -118,7 +118,7 @@ impl Upstream {
         work(&mut self.shelf.lock().unwrap())
     }
 
-    /// Publishes a killmail as the next file, uploaded now; gives its number.
+    /// Publishes a killmail as the next file, uploaded when the tests began, so that its age is what `ago` says; gives its number.
     pub fn publish(&self, killmail: Build) -> u64 {
         self.publish_document(killmail.r2z2())
     }
@@ -134,7 +134,7 @@ impl Upstream {
     pub fn publish_at(&self, number: u64, mut document: Value) {
         if let Some(members) = document.as_object_mut() {
             members.entry("sequence_id").or_insert(json!(number));
-            members.entry("uploaded_at").or_insert(json!(crate::support::killmail::now()));
+            members.entry("uploaded_at").or_insert(json!(began()));
         }
         self.publish_raw(number, document.to_string());
     }
