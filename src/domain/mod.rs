@@ -9,6 +9,7 @@ pub mod id;
 pub mod killmail;
 pub mod pairing;
 pub mod sameness;
+pub mod span;
 pub mod subscription;
 pub mod term;
 pub mod verdict;

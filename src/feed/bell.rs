@@ -119,6 +119,11 @@ impl Bell {
         found.len()
     }
 
+    /// Wakes every reader.
+    pub fn ring_all(&self) {
+        self.ropes.read().rings.iter().flatten().for_each(|ring| ring.notify_one());
+    }
+
     /// Readers on the bell.
     pub fn len(&self) -> usize {
         let ropes = self.ropes.read();

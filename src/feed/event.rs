@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::domain::entry::SharedEntry;
 use crate::domain::id::{EventId, Seq};
+use crate::domain::span::Span;
 use crate::domain::verdict::Fault;
 
 /// A killmail the subscription wants, with what plugins said of it.
@@ -78,6 +79,13 @@ pub enum Event {
         /// The killmail.
         kept: Kept,
         /// Its place.
+        id: EventId,
+    },
+    /// Killmails were put in from archives behind the reader's back; it does not get them, and is told once.
+    Backfilled {
+        /// Which.
+        span: Span,
+        /// The span's own place.
         id: EventId,
     },
     /// The plugin failed on a killmail, which is skipped for this reader.

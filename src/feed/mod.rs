@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::domain::id::{Epoch, EventId, Place, Seq};
+use crate::domain::span::Span;
 use crate::domain::subscription::Subscription;
 use crate::feed::bell::Bell;
 use crate::feed::plugins::Plugins;
@@ -218,6 +219,14 @@ impl Feed {
     /// The store failed, has too little space, or the server is stopping.
     pub async fn publish(&self, batch: Vec<Incoming>, checkpoint: Option<Checkpoint>) -> Result<Vec<Appended>, Error> {
         self.writer.publish(batch, checkpoint).await
+    }
+
+    /// Tells all readers, open ones now and others when they pass it, that killmails were put in from archives. Returns when it is durable.
+    ///
+    /// # Errors
+    /// As [`Feed::publish`].
+    pub async fn publish_span(&self, span: Span, checkpoint: Option<Checkpoint>) -> Result<(), Error> {
+        self.writer.publish_span(span, checkpoint).await
     }
 
     /// Opens a reader.

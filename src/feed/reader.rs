@@ -126,7 +126,7 @@ impl Reader {
         if matches!(self.phase, Phase::Live) {
             // What was read ahead was chosen by the old filter.
             self.passed = self.id().place.head();
-            self.pending.retain(|event| !matches!(event, Event::Killmail { .. } | Event::Fault { .. }));
+            self.pending.retain(|event| !matches!(event, Event::Killmail { .. } | Event::Backfilled { .. } | Event::Fault { .. }));
         }
         self.subscription = Arc::new(Subscription { filter, ..Subscription::clone(&self.subscription) });
         self.tied.retie(bell_terms(&self.subscription.filter, self.judge.as_ref()));
@@ -177,7 +177,7 @@ impl Reader {
                 self.at = batch.id.place;
                 counters.preloaded.fetch_add(batch.kept.len() as u64, Ordering::Relaxed);
             }
-            Event::Preloaded { id, .. } => self.at = id.place,
+            Event::Preloaded { id, .. } | Event::Backfilled { id, .. } => self.at = id.place,
             Event::Fault { .. } => {
                 counters.faults.fetch_add(1, Ordering::Relaxed);
             }
@@ -249,16 +249,22 @@ impl Reader {
         let page = self.read_page(head).await?;
         self.feed.counters().pages.fetch_add(1, Ordering::Relaxed);
         let outcomes = judged(self.judge.as_ref(), page.entries, Run::Live).await;
+        let live = |seq| EventId { epoch: self.epoch, place: Place::Live(seq) };
+        let mut events = Vec::new();
+        let mut spans = self.feed.store().spans(self.passed, page.passed).into_iter().peekable();
         for outcome in outcomes {
-            match outcome {
-                Outcome::Kept(kept) => {
-                    let id = EventId { epoch: self.epoch, place: Place::Live(kept.entry.seq) };
-                    self.pending.push_back(Event::Killmail { kept, id });
-                }
-                Outcome::Dropped => {}
-                Outcome::Fault(fault, entry) => self.pending.push_back(self.fault(fault, entry.facts.killmail_id)),
+            let (seq, event) = match outcome {
+                Outcome::Kept(kept) => (kept.entry.seq, Event::Killmail { id: live(kept.entry.seq), kept }),
+                Outcome::Dropped => continue,
+                Outcome::Fault(fault, entry) => (entry.seq, self.fault(fault, entry.facts.killmail_id)),
+            };
+            while let Some((at, span)) = spans.next_if(|(at, _)| *at < seq) {
+                events.push(Event::Backfilled { span, id: live(at) });
             }
+            events.push(event);
         }
+        events.extend(spans.map(|(at, span)| Event::Backfilled { span, id: live(at) }));
+        self.pending.extend(events);
         self.passed = page.passed;
         Ok(())
     }

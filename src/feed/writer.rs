@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::entry::Origin;
+use crate::domain::span::Span;
 use crate::feed::bell::Bell;
 use crate::feed::{Counters, Error};
 use crate::store::{Appended, Checkpoint, Incoming, Store};
@@ -27,10 +28,9 @@ pub struct Parts {
     pub counters: Arc<Counters>,
 }
 
-struct Job {
-    batch: Vec<Incoming>,
-    checkpoint: Option<Checkpoint>,
-    answer: oneshot::Sender<Result<Vec<Appended>, Error>>,
+enum Job {
+    Killmails { batch: Vec<Incoming>, checkpoint: Option<Checkpoint>, answer: oneshot::Sender<Result<Vec<Appended>, Error>> },
+    Span { span: Span, checkpoint: Option<Checkpoint>, answer: oneshot::Sender<Result<(), Error>> },
 }
 
 /// The way to the writer's thread, which ends when this is dropped.
@@ -48,12 +48,24 @@ impl Writer {
         tasks::thread("feed-writer", move || {
             let mut found = Vec::new();
             while let Some(job) = waiting.blocking_recv() {
-                let done = parts.store.append(job.batch, job.checkpoint);
-                if let Ok(appended) = &done {
-                    parts.announce(appended, &mut found);
-                }
                 // A caller that went away has lost interest in the answer, not in the killmails.
-                drop(job.answer.send(done.map_err(Error::from)));
+                match job {
+                    Job::Killmails { batch, checkpoint, answer } => {
+                        let done = parts.store.append(batch, checkpoint);
+                        if let Ok(appended) = &done {
+                            parts.announce(appended, &mut found);
+                        }
+                        drop(answer.send(done.map_err(Error::from)));
+                    }
+                    Job::Span { span, checkpoint, answer } => {
+                        let done = parts.store.append_span(span, checkpoint);
+                        if let Ok(seq) = &done {
+                            parts.announced.store(seq.0, Ordering::Release);
+                            parts.bell.ring_all();
+                        }
+                        drop(answer.send(done.map(|_| ()).map_err(Error::from)));
+                    }
+                }
             }
         })?;
         Ok(Self { jobs })
@@ -65,7 +77,17 @@ impl Writer {
     /// The store failed, or the writer has ended.
     pub async fn publish(&self, batch: Vec<Incoming>, checkpoint: Option<Checkpoint>) -> Result<Vec<Appended>, Error> {
         let (answer, done) = oneshot::channel();
-        self.jobs.send(Job { batch, checkpoint, answer }).await.map_err(|_| Error::Closing)?;
+        self.jobs.send(Job::Killmails { batch, checkpoint, answer }).await.map_err(|_| Error::Closing)?;
+        done.await.map_err(|_| Error::Closing)?
+    }
+
+    /// Hands a span over and waits until it is durable and every reader was woken.
+    ///
+    /// # Errors
+    /// The store failed, or the writer has ended.
+    pub async fn publish_span(&self, span: Span, checkpoint: Option<Checkpoint>) -> Result<(), Error> {
+        let (answer, done) = oneshot::channel();
+        self.jobs.send(Job::Span { span, checkpoint, answer }).await.map_err(|_| Error::Closing)?;
         done.await.map_err(|_| Error::Closing)?
     }
 }

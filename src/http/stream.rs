@@ -186,6 +186,7 @@ impl Talk {
                 out.event((!basic).then_some("killmail"), Some(&id), json_of(&kept));
                 self.sent = true;
             }
+            Event::Backfilled { span, id } => out.event(Some("gap"), Some(&id), event::backfilled(&span, &id)),
             Event::Fault { plugin, fault, killmail_id } => self.tell_fault(&plugin, fault, killmail_id, out),
             Event::Ended { reason, message } => out.event(Some("error"), None, event::error(reason, &message)),
             Event::Closing if basic => out.comment("closing", &self.reader.id()),

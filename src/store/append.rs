@@ -214,6 +214,34 @@ impl Store {
         Ok(appended(turn))
     }
 
+    /// Gives the next number to something that is no killmail: `write` puts it on disk, `publish` into memory before the head moves.
+    pub(crate) fn write_span(
+        &self,
+        write: impl FnOnce(Seq) -> Write,
+        checkpoint: Option<Checkpoint>,
+        publish: impl FnOnce(Seq),
+    ) -> Result<Seq, Error> {
+        let mut writer = self.writer.lock();
+        if let Some(what) = &writer.failed {
+            return Err(Error::Failed { what: what.clone() });
+        }
+        let numbers = Numbers { head: writer.numbers.head + 1, ..writer.numbers };
+        let seq = Seq(numbers.head);
+        let mut writes = vec![write(seq), Write { tree: Tree::Meta, key: NUMBERS_KEY.to_vec(), value: Some(numbers.to_bytes()) }];
+        if let Some(Checkpoint { source, bytes }) = checkpoint {
+            writes.extend(pieces::put(Tree::Meta, &checkpoint_key(&source), &bytes));
+        }
+        if let Err(error) = self.disk.commit(writes) {
+            writer.failed = Some(error.to_string());
+            return Err(error);
+        }
+        writer.numbers = numbers;
+        writer.ledger.note(&numbers, std::iter::empty());
+        publish(seq);
+        self.memory.write().index.skip_to(seq);
+        Ok(seq)
+    }
+
     /// Finds out what an incoming killmail is to what is stored and to what came before it in the same turn.
     fn draft(&self, turn: &mut Turn, incoming: Incoming, prepared: Option<Prepared>) -> Result<(), Error> {
         let id = incoming.killmail.killmail_id;

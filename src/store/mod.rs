@@ -13,6 +13,7 @@ mod columns;
 pub mod compact;
 mod copy;
 pub mod dictionary;
+pub mod digest;
 mod disk;
 pub mod error;
 pub mod facts;
@@ -44,6 +45,7 @@ mod small;
 mod snapshot;
 mod snapshots;
 mod space;
+mod spans;
 mod spare;
 mod start;
 mod swap;
@@ -71,6 +73,7 @@ use crate::store::memory::Memory;
 use crate::store::record::Codec;
 use crate::store::refused::Ring;
 use crate::store::snapshots::Snapshots;
+use crate::store::spans::Spans;
 
 /// Spoken as `store::Error`.
 pub type Error = error::Error;
@@ -295,6 +298,7 @@ pub struct Store {
     memory: Arc<RwLock<Memory>>,
     writer: Mutex<Writer>,
     refused: Mutex<Ring>,
+    spans: RwLock<Spans>,
     snapshots: Mutex<Snapshots>,
     revised: AtomicU64,
     conflicts: AtomicU64,

@@ -7,7 +7,7 @@
 //!
 //! Must not know: how the damage came about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -27,8 +27,9 @@ use crate::store::progress::{Phase, Progress};
 use crate::store::raw::{Places, Raw, Version};
 use crate::store::record::Codec;
 use crate::store::repair::line_of;
+use crate::store::small::{self, Small};
 use crate::store::start::{dictionary_writes, founding, new_epoch};
-use crate::store::{Config, Error, copy, pieces, small};
+use crate::store::{Config, Error, copy, pieces};
 use crate::tasks;
 
 /// Killmails written in one transaction.
@@ -51,7 +52,7 @@ pub struct Losses {
     pub unreadable: Vec<u32>,
     /// Frames of what was being written when a process died and never counted.
     pub unfinished: u64,
-    /// Values of the small trees (plugins, refused documents, how far sources were read) carried over.
+    /// Values of the small trees (plugins, refused documents, spans, how far sources were read) carried over.
     pub carried: BTreeMap<String, u64>,
     /// What besides killmails could not be carried over, in words.
     pub notes: Vec<String>,
@@ -78,9 +79,9 @@ pub fn run(from: &Path, config: &Config, progress: &Progress<'_>) -> Result<Loss
     let disk = Disk::open(&config.dir, config.cache_bytes)?;
     let salvage = Salvage { raw: &raw, codec: codec(from, &disk, &mut losses.notes)?, config };
     let kept = salvage.write(&disk, &choice, progress, &mut losses)?;
-    losses.carried = small.write(&disk)?;
+    losses.carried = small.write(&disk, choice.head)?;
     files(from, &config.dir, &mut losses.notes)?;
-    let epoch = finish(&disk, &choice, &kept, &ledger, small.conflicts, &mut losses)?;
+    let epoch = finish(&disk, &choice, &kept, &ledger, &small, &mut losses)?;
     losses.epoch = epoch.to_string();
     drop(held);
     Ok(losses)
@@ -150,12 +151,13 @@ impl Saved {
 }
 
 /// What makes it a store comes last: cut off before, it is seen to be unfinished.
-fn finish(disk: &Disk, choice: &Choice, kept: &Kept, old: &ledger::Contents, conflicts: u64, losses: &mut Losses) -> Result<Epoch, Error> {
+fn finish(disk: &Disk, choice: &Choice, kept: &Kept, old: &ledger::Contents, small: &Small, losses: &mut Losses) -> Result<Epoch, Error> {
     let epoch = new_epoch()?;
-    let numbers = Numbers { head: choice.head, count: kept.len() as u64, rev: choice.rev, conflicts };
+    let numbers = Numbers { head: choice.head, count: kept.len() as u64, rev: choice.rev, conflicts: small.conflicts };
     losses.killmails = numbers.count;
     losses.head = numbers.head;
-    losses.holes = holes(kept, choice.horizon, numbers.head);
+    let whole: BTreeSet<u64> = kept.keys().copied().chain(small.spans()).collect();
+    losses.holes = holes(&whole, choice.horizon, numbers.head);
     losses.lost = losses.holes.iter().map(|(first, last)| last - first + 1).sum();
     let mut recorded = losses.holes.clone();
     if choice.horizon > 0 {
@@ -175,10 +177,10 @@ fn finish(disk: &Disk, choice: &Choice, kept: &Kept, old: &ledger::Contents, con
     Ok(epoch)
 }
 
-fn holes(kept: &Kept, horizon: u64, head: u64) -> Vec<(u64, u64)> {
+fn holes(whole: &BTreeSet<u64>, horizon: u64, head: u64) -> Vec<(u64, u64)> {
     let mut holes = Vec::new();
     let mut next = horizon + 1;
-    for seq in kept.keys().copied().chain([head + 1]) {
+    for seq in whole.range(next..=head).copied().chain([head + 1]) {
         if seq > next {
             holes.push((next, seq - 1));
         }

@@ -1,4 +1,4 @@
-//! The small things of a damaged store: plugins, refused documents, how far sources were read. They stand in no frames, so only the
+//! The small things of a damaged store: plugins, refused documents, spans, how far sources were read. They stand in no frames, so only the
 //! engine can read them, and only if it opens; it does so on a copy.
 //!
 //! Must not know: what the values mean.
@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::store::append::CHECKPOINT_PREFIX;
 use crate::store::disk::{Disk, Tree};
+use crate::store::spans::SPAN_PREFIX;
 use crate::store::{Config, Error, copy, start};
 
 /// Where the copy is made, in the new data folder.
@@ -42,7 +43,7 @@ impl Small {
         for tree in [Tree::Plugins, Tree::Meta, Tree::Refused] {
             for pair in disk.scan(tree, &[]) {
                 let (key, value) = pair?;
-                if tree != Tree::Meta || key.starts_with(CHECKPOINT_PREFIX) {
+                if tree != Tree::Meta || key.starts_with(CHECKPOINT_PREFIX) || span_number(&key).is_some() {
                     self.values.push((tree, key.to_vec(), value.to_vec()));
                 }
             }
@@ -51,17 +52,34 @@ impl Small {
         Ok(())
     }
 
-    /// Puts all into the new store; how many values of each tree.
-    pub fn write(&self, disk: &Disk) -> Result<BTreeMap<String, u64>, Error> {
+    /// The numbers of spans, ascending.
+    pub fn spans(&self) -> impl Iterator<Item = u64> {
+        self.values.iter().filter(|(tree, ..)| *tree == Tree::Meta).filter_map(|(_, key, _)| span_number(key))
+    }
+
+    /// Puts all into the new store, but for spans beyond its head; how many values of each tree.
+    pub fn write(&self, disk: &Disk, head: u64) -> Result<BTreeMap<String, u64>, Error> {
         let mut counts = BTreeMap::new();
         for (tree, key, value) in &self.values {
+            let span = if *tree == Tree::Meta { span_number(key) } else { None };
+            if span.is_some_and(|number| number > head) {
+                continue;
+            }
             disk.put(*tree, key, value)?;
-            let name = if *tree == Tree::Meta { "checkpoints" } else { tree.name() };
+            let name = match (tree, span) {
+                (Tree::Meta, Some(_)) => "spans",
+                (Tree::Meta, None) => "checkpoints",
+                (tree, _) => tree.name(),
+            };
             *counts.entry(name.to_owned()).or_default() += 1;
         }
         disk.sync()?;
         Ok(counts)
     }
+}
+
+fn span_number(key: &[u8]) -> Option<u64> {
+    key.strip_prefix(SPAN_PREFIX)?.as_array().copied().map(u64::from_be_bytes)
 }
 
 fn copy_engine(from: &Path, to: &Path) -> Result<(), Error> {

@@ -28,7 +28,7 @@ use crate::store::rows::Row;
 use crate::store::snapshot::{self, Mark};
 use crate::store::snapshots::Snapshots;
 use crate::store::tail::Tail;
-use crate::store::{Config, Error, Hit, Store, pieces, spare};
+use crate::store::{Config, Error, Hit, Store, pieces, spans, spare};
 
 /// The newest arrangement of trees and keys this code knows.
 const SCHEMA: u32 = 1;
@@ -59,6 +59,7 @@ impl Store {
         };
         let memory = Memory { index, tail: Tail::new(config.tail_entries, config.tail_bytes), revs };
         let refused = Mutex::new(Ring::load(&disk)?);
+        let spans = RwLock::new(spans::read(&disk)?);
         let journal = Journal::new(disk.dir());
         let store = Self {
             config,
@@ -68,6 +69,7 @@ impl Store {
             memory: Arc::new(RwLock::new(memory)),
             writer: Mutex::new(Writer::new(numbers, ledger, journal)),
             refused,
+            spans,
             snapshots: Mutex::new(Snapshots { head: snapshot, running: None }),
             revised: AtomicU64::new(numbers.rev),
             conflicts: AtomicU64::new(numbers.conflicts),
@@ -197,6 +199,21 @@ pub fn holes(disk: &Disk) -> Result<Vec<(u64, u64)>, Error> {
     Ok(pairs.iter().map(|[first, last]| (u64::from_le_bytes(*first), u64::from_le_bytes(*last))).collect())
 }
 
+/// Ranges of numbers without a killmail, first and last, ascending: those known to be lost, and spans.
+pub fn unfilled(disk: &Disk) -> Result<Vec<(u64, u64)>, Error> {
+    let mut ranges = holes(disk)?;
+    ranges.extend(spans::read(disk)?.keys().map(|number| (*number, *number)));
+    ranges.sort_unstable();
+    let mut joined: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
+    for (first, last) in ranges {
+        match joined.last_mut() {
+            Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
+            _ => joined.push((first, last)),
+        }
+    }
+    Ok(joined)
+}
+
 /// The index: of the newest snapshot and what came after it, or of the whole log; and the head of the snapshot.
 fn build(disk: &Disk, epoch: Epoch, numbers: &Numbers) -> Result<(Index, Seq), Error> {
     let newest = Mark { epoch, head: Seq(numbers.head), rev: numbers.rev };
@@ -232,9 +249,9 @@ fn replay_revisions(disk: &Disk, index: &mut Index, rev: u64) -> Result<(), Erro
     Ok(())
 }
 
-/// Takes in what the log holds behind the index's head: every number up to the last, but for known holes.
+/// Takes in what the log holds behind the index's head: every number up to the last, but for known holes and spans.
 fn replay(disk: &Disk, index: &mut Index, numbers: &Numbers) -> Result<(), Error> {
-    let holes = holes(disk)?;
+    let holes = unfilled(disk)?;
     let in_hole = |first: u64, last: u64| holes.iter().any(|(from, to)| *from <= first && last <= *to);
     let missing = |first: u64, last: u64| Err(disk.damaged(format!("log entries {first} to {last} are missing")));
     for pair in disk.scan(Tree::Log, &(index.head().0 + 1).to_be_bytes()) {

@@ -97,11 +97,12 @@ pub(crate) fn examine(disk: &Disk, dir: &Path, progress: &Progress<'_>, report: 
     let Some(numbers) = examination.numbers() else { return };
     let codec = examination.codec();
     let holes = examination.tell(start::holes(disk)).unwrap_or_default();
+    let unfilled = examination.tell(start::unfilled(disk)).unwrap_or_default();
     (examination.report.head, examination.report.revisions) = (numbers.head, numbers.rev);
     examination.report.holes.clone_from(&holes);
     let contents = ledger::read(dir).map_err(Error::io("read", ledger::path(dir)));
     let contents = examination.tell(contents).unwrap_or_default();
-    Check { disk, numbers, holes: &holes, codec: &codec, ledger: &contents, progress, report: examination.report, cut: false }.all();
+    Check { disk, numbers, holes: &unfilled, codec: &codec, ledger: &contents, progress, report: examination.report, cut: false }.all();
     examination.small();
     examination.snapshots(&numbers);
     examination.components();

@@ -5,12 +5,12 @@
 use std::fmt::Display;
 
 use bytes::Bytes;
-use serde_json::json;
 
+use crate::domain::span::Span;
 use crate::domain::verdict::Fault;
 use crate::wire::query::Asked;
 use crate::wire::text::Text;
-use crate::wire::time::iso_micros_now;
+use crate::wire::time::{iso_micros_now, iso_seconds};
 
 /// `connected`: what the stream understood of the question.
 #[must_use]
@@ -88,15 +88,18 @@ pub fn gap(reason: &str, requested: &str, resumed_at: &impl Display) -> Bytes {
     stamp(out)
 }
 
-/// `gap` of a healed span: killmails numbered from the first to the last were put in from archives after the stream had passed them.
+/// `gap` of a healed span: killmails were put in from archives after the stream had passed them. `from` and `to` are what history takes
+/// as `since` and `until` to find them; nothing was requested, so `requested` is the place the gap stands at, as `resumed_at` is.
 #[must_use]
-pub fn backfilled(from: u64, to: u64, resumed_at: &impl Display) -> Bytes {
+pub fn backfilled(span: &Span, resumed_at: &impl Display) -> Bytes {
     let mut out = Text::default();
     out.open(b'{');
     out.field("reason", "backfilled");
+    out.field("requested", &resumed_at.to_string());
     out.field("resumed_at", &resumed_at.to_string());
-    out.field("from", &json!(from));
-    out.field("to", &json!(to));
+    out.field("from", &iso_seconds(span.from));
+    out.field("to", &iso_seconds(span.to));
+    out.field("killmails", &span.killmails);
     stamp(out)
 }
 
@@ -137,7 +140,7 @@ mod tests {
             error("closing", "the server is \"stopping\""),
             plugin_fault("gatecamp", Fault::Deadline, 7),
             gap("ahead", "x\ny", &"00-1"),
-            backfilled(3, 9, &"00-1"),
+            backfilled(&Span { from: 3, to: 9, killmails: 2 }, &"00-1"),
         ];
         let mut bodies: Vec<Value> = bodies.iter().map(|body| read(body)).collect();
         for moment in bodies.iter_mut().filter_map(|body| body.get_mut("timestamp")) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use killstream::domain::entry::{Origin, SharedEntry};
 use killstream::domain::filter::Filter;
-use killstream::domain::id::{Place, Seq};
+use killstream::domain::id::{EventId, Place, Seq};
 use killstream::domain::subscription::Subscription;
 use killstream::feed::Feed;
 use killstream::feed::event::{Event, Kept};
@@ -28,6 +28,10 @@ pub struct Client {
     /// From which place on which filter held, ascending.
     pub filters: Vec<(Seq, Filter)>,
     pub got: Vec<Kept>,
+    /// The numbers of the spans it was told of.
+    pub told: Vec<Seq>,
+    /// The number of the last live event.
+    last: Seq,
     /// The id of the last event it saw.
     last_id: String,
     /// Killmails of the last event, if that was a batch, and the head of its preload.
@@ -40,7 +44,7 @@ impl Client {
         let opened = reader.id().place.head();
         let last_id = reader.id().to_string();
         let filters = vec![(opened, subscription.filter.clone())];
-        Self { reader, subscription, start, opened, filters, got: Vec::new(), last_id, last_batch: None }
+        Self { reader, subscription, start, opened, filters, got: Vec::new(), told: Vec::new(), last: opened, last_id, last_batch: None }
     }
 
     /// Takes the next event if there is one soon.
@@ -55,8 +59,12 @@ impl Client {
         match event {
             Event::Opened { id } => self.last_id = id.to_string(),
             Event::Killmail { kept, id } => {
+                self.moved_to(id);
                 self.got.push(kept);
-                self.last_id = id.to_string();
+            }
+            Event::Backfilled { id, .. } => {
+                self.moved_to(id);
+                self.told.push(id.place.head());
             }
             Event::Batch(batch) => {
                 self.got.extend(batch.kept.iter().cloned());
@@ -66,6 +74,12 @@ impl Client {
             Event::Preloaded { id, .. } => self.last_id = id.to_string(),
             other => panic!("{other:?}"),
         }
+    }
+
+    fn moved_to(&mut self, id: EventId) {
+        assert!(id.place.head() > self.last, "{id} after {}", self.last);
+        self.last = id.place.head();
+        self.last_id = id.to_string();
     }
 
     /// Everything there is.

@@ -10,7 +10,9 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use killstream::domain::entry::{Origin, SharedEntry};
 use killstream::domain::filter::Filter;
+use killstream::domain::id::Seq;
 use killstream::domain::killmail::Killmail;
+use killstream::domain::span::Span;
 use killstream::domain::subscription::Subscription;
 use killstream::domain::term::Kind;
 use killstream::feed::history::StoreHistory;
@@ -42,6 +44,8 @@ const IDS: u32 = 1000;
 enum Step {
     /// New killmails, each perhaps late, perhaps from an archive.
     Publish(Vec<(bool, bool)>),
+    /// Archives have filled something in.
+    Span,
     /// A published killmail comes again with more points.
     Revise(usize),
     /// A reader opens: what it wants, the window of its preload, whether age matters.
@@ -65,6 +69,7 @@ fn step() -> impl Strategy<Value = Step> {
     let kind = || (prop::bool::weighted(0.2), prop::bool::weighted(0.2));
     prop_oneof![
         4 => vec(kind(), 1..8).prop_map(Step::Publish),
+        1 => Just(Step::Span),
         1 => any::<usize>().prop_map(Step::Revise),
         2 => (wanted(), window(), any::<bool>()).prop_map(|(filter, preload, any_age)| Step::Open { filter, preload, any_age }),
         4 => (any::<usize>(), 1..6_usize).prop_map(|(reader, events)| Step::Read(reader, events)),
@@ -93,6 +98,7 @@ fn killmails() -> impl Strategy<Value = Vec<Killmail>> {
 struct Case {
     feed: Arc<Feed>,
     log: Vec<SharedEntry>,
+    spans: Vec<Seq>,
     waiting: std::vec::IntoIter<Killmail>,
     clients: Vec<Client>,
     _folder: TempDir,
@@ -126,7 +132,7 @@ impl Case {
         let small = feed::Config { tick_ms: 20, page_max: 3, page_bytes: 4000, scan_max: 5, batch_max: 3, ..feed::Config::default() };
         let config = feed::Config { batch_bytes: 4000, batch_pause_ms: 0, ..small };
         let feed = Feed::start(store, plugins, config).unwrap();
-        Self { feed, log: Vec::new(), waiting: killmails.into_iter(), clients: Vec::new(), _folder: folder }
+        Self { feed, log: Vec::new(), spans: Vec::new(), waiting: killmails.into_iter(), clients: Vec::new(), _folder: folder }
     }
 
     fn batch(&mut self, kinds: &[(bool, bool)]) -> Vec<Incoming> {
@@ -169,6 +175,11 @@ impl Case {
         let count = self.clients.len().max(1);
         match step {
             Step::Publish(kinds) => self.publish(&kinds).await,
+            Step::Span => {
+                self.feed.publish_span(Span::of(EPOCH), None).await.unwrap();
+                self.spans.push(self.feed.head());
+                STEPS.count("span");
+            }
             Step::Revise(pick) => self.revise(pick).await,
             Step::Open { filter, preload, any_age } => {
                 let subscription = Subscription { filter, max_age_secs: if any_age { 0 } else { 3600 }, ..Subscription::default() };
@@ -227,6 +238,8 @@ async fn run(killmails: Vec<Killmail>, steps: Vec<Step>) -> Result<(), TestCaseE
         client.drain(&case.feed).await;
         let got: Vec<u32> = client.got.iter().map(|kept| kept.entry.facts.killmail_id).collect();
         prop_assert_eq!(got, client.expected(&case.log), "opened at {}, filters {:?}", client.opened, &client.filters);
+        let spans: Vec<Seq> = case.spans.iter().copied().filter(|at| *at > client.opened).collect();
+        prop_assert_eq!(&client.told, &spans, "opened at {}", client.opened);
     }
     Ok(())
 }
@@ -238,6 +251,6 @@ fn once_in_order() {
     let tried = runner.run(&(killmails(), vec(step(), 5..40)), |(killmails, steps)| runtime.block_on(run(killmails, steps)));
     tried.unwrap_or_else(|e| panic!("{e}"));
     let stops = ["stop", "resume", "resume in a preload", "cut within a batch", "cut", "growth"];
-    let kinds = ["publish", "open", "revision", "late", "from an archive", "preloaded", "live"];
+    let kinds = ["publish", "span", "open", "revision", "late", "from an archive", "preloaded", "live"];
     STEPS.report(&[&stops[..], &kinds].concat());
 }
