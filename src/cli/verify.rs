@@ -5,7 +5,8 @@ use clap::Args;
 use crate::cli::target::Folder;
 use crate::cli::{Damage, progress};
 use crate::store::verify::Report;
-use crate::store::{self, verify};
+use crate::store::{self, Store, verify};
+use crate::wire::killmail::encode;
 
 /// Problems shown to people.
 const SHOWN_MAX: usize = 20;
@@ -17,6 +18,9 @@ pub struct Arguments {
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
+    /// Print the digest of all killmails as well: the SHA-256 of what `GET /api/v1/export` answers. Equal stores have equal digests.
+    #[arg(long)]
+    digest: bool,
 }
 
 /// Reads everything in a data folder; exit code 3 if something is damaged.
@@ -25,16 +29,24 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let config = store::Config { dir: arguments.folder.data_dir, ..store::Config::default() };
     let report = verify::run(&config, &|step| bars.show(step))?;
     bars.clear();
+    let digest = if arguments.digest && report.is_clean() { Some(Store::open(config)?.digest(encode)?.0) } else { None };
     if arguments.json {
-        println!("{}", serde_json::to_string(&report)?);
+        let mut told = serde_json::to_value(&report)?;
+        if let Some(digest) = digest {
+            told["digest"] = digest.into();
+        }
+        println!("{told}");
     } else {
-        print(&report);
+        print(&report, digest.as_deref());
     }
     if report.is_clean() { Ok(()) } else { Err(Damage.into()) }
 }
 
-fn print(report: &Report) {
+fn print(report: &Report, digest: Option<&str>) {
     println!("killmails {}", report.killmails);
+    if let Some(digest) = digest {
+        println!("digest    {digest}");
+    }
     println!("head      {}", report.head);
     println!("revisions {}", report.revisions);
     for (first, last) in &report.holes {

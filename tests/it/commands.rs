@@ -34,6 +34,29 @@ fn filled(ids: std::ops::Range<u32>) -> Setup {
     setup
 }
 
+#[tokio::test]
+async fn equal_stores_have_equal_digests_and_others_do_not() {
+    let of = |setup: &Setup| {
+        let output = run(setup, "verify", &["--digest", "--json"]);
+        assert!(output.status.success(), "{}", err(&output));
+        serde_json::from_str::<Value>(&out(&output)).unwrap()["digest"].as_str().unwrap().to_owned()
+    };
+    let setup = filled(1..40);
+    let digest = of(&setup);
+    assert!(digest.starts_with("sha256:") && digest.len() == 71, "{digest}");
+    let other = filled(1..20);
+    assert_ne!(of(&other), digest);
+    let server = other.clone().start();
+    for id in (20..40).rev() {
+        server.send(reqwest::Method::POST, "/api/v1/killmails", killmail(id).esi().to_string()).await.expect(200);
+    }
+    assert_eq!(server.digest().await, digest, "whatever the way and the order they came in");
+    drop(server);
+    assert_eq!(of(&other), digest);
+    let text = out(&run(&other, "verify", &["--digest"]));
+    assert!(text.contains(&format!("digest    {digest}")), "{text}");
+}
+
 #[test]
 fn wrong_usage_is_2() {
     let setup = Setup::quiet();

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
+use killstream::store::digest::Digest;
 use reqwest::Method;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -196,6 +197,15 @@ impl Server {
 
     pub async fn get(&self, path: &str) -> Reply {
         http::request(Method::GET, &self.url(path), &[], Vec::new()).await
+    }
+
+    /// The digest of all killmails kept: equal stores have equal digests. As `killstream verify --digest` says it.
+    pub async fn digest(&self) -> String {
+        let reply = self.send(Method::GET, "/api/v1/export", Vec::new()).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let mut digest = Digest::default();
+        reply.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).for_each(|line| digest.add(line));
+        digest.done().0
     }
 
     /// With the admin token.
