@@ -166,6 +166,7 @@ impl Gathering {
         };
         config.http.sse = self.section("sse");
         config.http.health = self.section("health");
+        config.http.mirror = self.section("mirror");
         config.store.dir.clone_from(&config.server.data_dir);
         config.ingest.tidy();
         for name in self.sections.keys() {
@@ -254,12 +255,13 @@ mod tests {
             ("http", keys::<http::Config>()),
             ("sse", keys::<http::slots::Config>()),
             ("health", keys::<http::health::Config>()),
+            ("mirror", keys::<http::mirror::Config>()),
         ];
         for (name, keys) in sections {
             assert!(!keys.is_empty(), "{name}");
             let start = if name.is_empty() { 0 } else { DEFAULTS.find(&format!("\n[{name}]")).unwrap() + 1 };
             let section = DEFAULTS[start..].split("\n[").next().unwrap();
-            for key in keys.iter().filter(|key| name != "http" || !["sse", "health"].contains(&key.as_str())) {
+            for key in keys.iter().filter(|key| name != "http" || !["sse", "health", "mirror"].contains(&key.as_str())) {
                 let named = section.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} =")));
                 assert!(named, "[{name}] does not name {key}");
             }

@@ -140,6 +140,7 @@ pub struct Feed {
     registry: Registry,
     writer: Writer,
     announced: Arc<AtomicU64>,
+    moved: watch::Sender<Seq>,
     closing: watch::Sender<bool>,
     counters: Arc<Counters>,
     pulse: Arc<Pulse>,
@@ -154,13 +155,30 @@ impl Feed {
         let announced = Arc::new(AtomicU64::new(store.head().0));
         let bell = Arc::new(Bell::default());
         let counters = Arc::new(Counters::default());
-        let writer = Writer::start(
-            Parts { store: store.clone(), bell: bell.clone(), announced: announced.clone(), counters: counters.clone() },
-            config.writer_queue,
-        )?;
+        let (moved, _) = watch::channel(store.head());
+        let parts = Parts {
+            store: store.clone(),
+            bell: bell.clone(),
+            announced: announced.clone(),
+            moved: moved.clone(),
+            counters: counters.clone(),
+        };
+        let writer = Writer::start(parts, config.writer_queue)?;
         let (closing, _) = watch::channel(false);
         let pulse = Arc::new(Pulse::default());
-        Ok(Arc::new(Self { store, plugins, config, bell, registry: Registry::default(), writer, announced, closing, counters, pulse }))
+        Ok(Arc::new(Self {
+            store,
+            plugins,
+            config,
+            bell,
+            registry: Registry::default(),
+            writer,
+            announced,
+            moved,
+            closing,
+            counters,
+            pulse,
+        }))
     }
 
     /// The store under this feed.
@@ -248,6 +266,11 @@ impl Feed {
     /// Whether [`Feed::close`] was called.
     pub fn is_closing(&self) -> bool {
         *self.closing.borrow()
+    }
+
+    /// Changes whenever an entry is new or revised, after it can be read.
+    pub fn moved(&self) -> watch::Receiver<Seq> {
+        self.moved.subscribe()
     }
 
     pub(crate) fn closing(&self) -> watch::Receiver<bool> {

@@ -7,9 +7,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::domain::entry::Origin;
+use crate::domain::id::Seq;
 use crate::domain::span::Span;
 use crate::feed::bell::Bell;
 use crate::feed::{Counters, Error};
@@ -24,6 +25,8 @@ pub struct Parts {
     pub bell: Arc<Bell>,
     /// The newest number readers may see.
     pub announced: Arc<AtomicU64>,
+    /// Tells those who wait for any change, new or revised.
+    pub moved: watch::Sender<Seq>,
     /// What is counted.
     pub counters: Arc<Counters>,
 }
@@ -62,6 +65,7 @@ impl Writer {
                         if let Ok(seq) = &done {
                             parts.announced.store(seq.0, Ordering::Release);
                             parts.bell.ring_all();
+                            parts.moved.send_replace(*seq);
                         }
                         drop(answer.send(done.map(|_| ()).map_err(Error::from)));
                     }
@@ -103,6 +107,9 @@ impl Parts {
                 let rung = self.bell.ring(&entry.facts, found);
                 self.counters.rung.fetch_add(rung as u64, Ordering::Relaxed);
             }
+        }
+        if appended.iter().any(|done| matches!(done, Appended::New(_) | Appended::Revised(_))) {
+            self.moved.send_replace(self.store.head());
         }
     }
 }

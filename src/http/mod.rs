@@ -18,6 +18,7 @@ pub mod kills;
 pub mod layers;
 pub mod meter;
 pub mod metrics;
+pub mod mirror;
 pub mod plugins;
 pub mod pour;
 pub mod process;
@@ -48,6 +49,7 @@ use crate::http::batch::Parking;
 use crate::http::error::Error;
 use crate::http::judges::{Hold, Judges, TooMany};
 use crate::http::meter::Meter;
+use crate::http::mirror::Mirror;
 use crate::http::slots::Slots;
 
 /// What this door may be told. A URL ends at 64 KiB: that is what the HTTP library reads.
@@ -70,6 +72,8 @@ pub struct Config {
     pub sse: slots::Config,
     /// When the server calls itself unwell.
     pub health: health::Config,
+    /// The mirror.
+    pub mirror: mirror::Config,
 }
 
 impl Default for Config {
@@ -83,6 +87,7 @@ impl Default for Config {
             systems_max: 1000,
             sse: slots::Config::default(),
             health: health::Config::default(),
+            mirror: mirror::Config::default(),
         }
     }
 }
@@ -123,12 +128,15 @@ pub struct Door {
     pub misses: AtomicU64,
     /// Requests to the source.
     pub request_rate: Meter,
+    /// What the mirror keeps between requests.
+    pub mirror: Mirror,
 }
 
 impl Door {
     fn new(state: State) -> Self {
         let State { feed, config, token, started } = state;
         Self {
+            mirror: Mirror::new(&config.mirror),
             feed,
             config,
             token: Token::new(&token),
@@ -214,7 +222,13 @@ fn table() -> Router<Arc<Door>> {
         .route("/api/v1/kills/stream", get(stream::basic).post(stream::basic))
         .route("/api/v1/kills/stream/enhanced", get(stream::enhanced).post(stream::enhanced))
         .route("/api/v1/export", get(export::export));
-    api.merge(plain).merge(pages).merge(streams).fallback(no_path).method_not_allowed_fallback(no_method)
+    let mirror = Router::new()
+        .route("/ephemeral/sequence.json", get(mirror::sequence))
+        .route("/ephemeral/{file}", get(mirror::numbered))
+        .route("/history/totals.json", get(mirror::totals))
+        .route("/history/{file}", get(mirror::hashes))
+        .route("/history/raw/{file}", get(mirror::bodies));
+    api.merge(plain).merge(pages).merge(streams).merge(mirror).fallback(no_path).method_not_allowed_fallback(no_method)
 }
 
 async fn no_path(request: Request) -> Error {

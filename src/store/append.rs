@@ -21,6 +21,7 @@ use crate::store::frame::{self, Header};
 use crate::store::journal::{self, Journal};
 use crate::store::ledger::Ledger;
 use crate::store::log::{self, Line};
+use crate::store::notices::Notices;
 use crate::store::record::{Packed, VERSION};
 use crate::store::rows::Row;
 use crate::store::space::{free_bytes, growth_bytes};
@@ -70,13 +71,14 @@ pub struct Writer {
     pub numbers: Numbers,
     ledger: Ledger,
     journal: Journal,
+    notices: Notices,
     /// Why no more can be written, once a commit failed.
     failed: Option<String>,
 }
 
 impl Writer {
-    pub const fn new(numbers: Numbers, ledger: Ledger, journal: Journal) -> Self {
-        Self { numbers, ledger, journal, failed: None }
+    pub const fn new(numbers: Numbers, ledger: Ledger, journal: Journal, notices: Notices) -> Self {
+        Self { numbers, ledger, journal, notices, failed: None }
     }
 }
 
@@ -199,7 +201,9 @@ impl Store {
             writer.numbers = turn.numbers;
             return Ok(appended(turn));
         }
-        let writes = self.writes(&turn, checkpoint)?;
+        let mut writes = self.writes(&turn, checkpoint)?;
+        let given = writer.notices.give(writer.numbers.head, turn.revised(), &turn.without_hash());
+        writes.extend(given.writes());
         let frames = journal::frames(&writes);
         if let Err(error) = self.disk.commit(writes) {
             writer.failed = Some(error.to_string());
@@ -208,6 +212,7 @@ impl Store {
         writer.numbers = turn.numbers;
         writer.ledger.note(&turn.numbers, turn.revisions());
         writer.journal.add(&frames);
+        writer.notices.settle(given, turn.numbers.head);
         self.revised.store(turn.numbers.rev, Ordering::Relaxed);
         self.publish(&turn.drafts);
         self.snapshot_if_due(&writer.numbers);
@@ -231,11 +236,14 @@ impl Store {
         if let Some(Checkpoint { source, bytes }) = checkpoint {
             writes.extend(pieces::put(Tree::Meta, &checkpoint_key(&source), &bytes));
         }
+        let given = writer.notices.give(seq.0 - 1, std::iter::empty(), &[seq.0]);
+        writes.extend(given.writes());
         if let Err(error) = self.disk.commit(writes) {
             writer.failed = Some(error.to_string());
             return Err(error);
         }
         writer.numbers = numbers;
+        writer.notices.settle(given, seq.0);
         writer.ledger.note(&numbers, std::iter::empty());
         publish(seq);
         self.memory.write().index.skip_to(seq);
@@ -348,6 +356,18 @@ impl Turn {
     /// The revisions made, and of which killmails.
     fn revisions(&self) -> impl Iterator<Item = (u64, u32)> {
         self.drafts.iter().filter(|draft| draft.old.is_some()).map(|draft| (draft.entry.rev, draft.entry.facts.killmail_id))
+    }
+
+    /// The numbers of what was revised.
+    fn revised(&self) -> impl Iterator<Item = Seq> {
+        self.drafts.iter().filter(|draft| draft.old.is_some()).map(|draft| draft.entry.seq)
+    }
+
+    /// The numbers given to killmails without a hash, ascending.
+    fn without_hash(&self) -> Vec<u64> {
+        let hashless = |killmail: &Killmail| killmail.hash.is_none() && killmail.zkb.as_ref().is_none_or(|zkb| zkb.hash.is_none());
+        let new = self.drafts.iter().filter(|draft| draft.old.is_none() && hashless(&draft.entry.killmail));
+        new.map(|draft| draft.entry.seq.0).collect()
     }
 
     /// A draft of this turn is changed; a stored entry gets a draft that replaces it.

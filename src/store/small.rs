@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::store::append::CHECKPOINT_PREFIX;
 use crate::store::disk::{Disk, Tree};
+use crate::store::notices::TOLD_PREFIX;
 use crate::store::spans::SPAN_PREFIX;
 use crate::store::{Config, Error, copy, start};
 
@@ -43,7 +44,8 @@ impl Small {
         for tree in [Tree::Plugins, Tree::Meta, Tree::Refused] {
             for pair in disk.scan(tree, &[]) {
                 let (key, value) = pair?;
-                if tree != Tree::Meta || key.starts_with(CHECKPOINT_PREFIX) || span_number(&key).is_some() {
+                let kept = key.starts_with(CHECKPOINT_PREFIX) || key.starts_with(TOLD_PREFIX) || span_number(&key).is_some();
+                if tree != Tree::Meta || kept {
                     self.values.push((tree, key.to_vec(), value.to_vec()));
                 }
             }
@@ -68,6 +70,7 @@ impl Small {
             disk.put(*tree, key, value)?;
             let name = match (tree, span) {
                 (Tree::Meta, Some(_)) => "spans",
+                (Tree::Meta, None) if key.starts_with(TOLD_PREFIX) => "notices",
                 (Tree::Meta, None) => "checkpoints",
                 (tree, _) => tree.name(),
             };

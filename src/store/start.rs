@@ -20,6 +20,7 @@ use crate::store::journal::{self, Journal};
 use crate::store::ledger::{self, Ledger};
 use crate::store::log;
 use crate::store::memory::Memory;
+use crate::store::notices::Notices;
 use crate::store::plugins::write_whole;
 use crate::store::record::Codec;
 use crate::store::refused::Ring;
@@ -61,13 +62,14 @@ impl Store {
         let refused = Mutex::new(Ring::load(&disk)?);
         let spans = RwLock::new(spans::read(&disk)?);
         let journal = Journal::new(disk.dir());
+        let notices = Notices::load(&disk, numbers.head)?;
         let store = Self {
             config,
             epoch,
             disk,
             codec,
             memory: Arc::new(RwLock::new(memory)),
-            writer: Mutex::new(Writer::new(numbers, ledger, journal)),
+            writer: Mutex::new(Writer::new(numbers, ledger, journal, notices)),
             refused,
             spans,
             snapshots: Mutex::new(Snapshots { head: snapshot, running: None }),

@@ -110,8 +110,8 @@ fn write_type(out: &mut Text, id_key: &str, name_key: &str, id: Option<u32>) {
     }
 }
 
-/// The position with whatever else the source put into it; one that lacks an axis is all rest.
-fn write_position(out: &mut Text, position: Option<&Position>, extra: &Extra) {
+/// The position with whatever else the source put into it; one that lacks an axis is all rest. ESI's form and ours are the same here.
+pub fn write_position(out: &mut Text, position: Option<&Position>, extra: &Extra) {
     let rest = extra.get(keys::POSITION_REST).and_then(|rest| rest.as_object());
     if position.is_none() && rest.is_none() {
         return;
@@ -144,7 +144,8 @@ fn write_attacker(out: &mut Text, attacker: &Attacker) {
     out.close(b'}');
 }
 
-fn write_items(out: &mut Text, items: &[Item]) {
+/// What was fitted or carried. ESI's form and ours are the same here.
+pub fn write_items(out: &mut Text, items: &[Item]) {
     out.key("items");
     out.open(b'[');
     for item in items {
@@ -211,7 +212,8 @@ fn write_absent(out: &mut Text, zkb: &Zkb) {
 }
 
 /// JSON has no word for what is not finite; no source can send it either.
-const fn finite(value: f64) -> f64 {
+#[must_use]
+pub const fn finite(value: f64) -> f64 {
     if value.is_finite() { value } else { 0.0 }
 }
 

@@ -14,4 +14,5 @@ pub mod query;
 pub mod reason;
 pub mod text;
 pub mod time;
+pub mod upstream;
 pub mod zkb;

@@ -27,6 +27,20 @@ pub fn iso_micros_now() -> String {
     micros(i128::try_from(since.as_nanos()).unwrap_or(i128::MAX))
 }
 
+/// A day (since 1970) as histories name it: `20261121`.
+#[must_use]
+pub fn compact_day(day: i64) -> String {
+    nearest(i128::from(day) * 86_400_000_000_000).strftime("%Y%m%d").to_string()
+}
+
+/// The day (since 1970) a history is named after; `None` for what is no day.
+#[must_use]
+pub fn day(text: &str) -> Option<i64> {
+    let digits = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let time = digits.then(|| plain(format!("{}-{}-{}T00:00:00Z", &text[..4], &text[4..6], &text[6..]).as_bytes()))??;
+    Some(time.div_euclid(86_400))
+}
+
 fn micros(unix_nanos: i128) -> String {
     nearest(unix_nanos).strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }

@@ -1,0 +1,296 @@
+//! The mirror: our log as R2Z2 publishes zKillboard's, so that whoever follows R2Z2 can follow us, another killstream too.
+//!
+//! The number of a file is the number in the log, the pointer is the exact head. A request may wait (`?wait=` seconds) for what is not
+//! there yet. Histories are poured while they are read.
+//!
+//! Must not know: how documents are written, how entries are kept.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
+use tokio::time::Instant;
+
+use crate::domain::filter::Filter;
+use crate::domain::id::Seq;
+use crate::domain::killmail::Killmail;
+use crate::feed::Feed;
+use crate::http::Door;
+use crate::http::error::Error;
+use crate::http::pour::{Next, Pour};
+use crate::http::request::{Pairs, Segment, positive};
+use crate::http::sse::Out;
+use crate::store::days::DAY_SECS;
+use crate::store::{self, Hit, Order, Query};
+use crate::tasks;
+use crate::wire::{time, upstream};
+
+/// Killmails read from disk at once for a day.
+const PAGE: usize = 64;
+
+/// The mirror.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// A request waits for what is not there yet no longer than this, seconds, whatever it asks for; 0: it never waits.
+    pub wait_max_secs: u64,
+    /// Requests that wait at a time; more are answered at once.
+    pub waiting_max: usize,
+    /// Histories of a day on their way at a time: each is read from the disk.
+    pub days_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { wait_max_secs: 60, waiting_max: 1_000, days_max: 8 }
+    }
+}
+
+/// What the mirror keeps between requests.
+pub struct Mirror {
+    waiting: Semaphore,
+    days: Arc<Semaphore>,
+    /// Killmails of each day, and up to which number they were counted.
+    counted: Mutex<(Seq, BTreeMap<i64, u64>)>,
+}
+
+impl Mirror {
+    /// Nobody asked yet.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let most = |count: usize| count.min(Semaphore::MAX_PERMITS);
+        Self {
+            waiting: Semaphore::new(most(config.waiting_max)),
+            days: Arc::new(Semaphore::new(most(config.days_max))),
+            counted: Mutex::default(),
+        }
+    }
+}
+
+/// `GET /ephemeral/sequence.json`: the newest number, exactly; 1 while there is none, since that is the one to ask for then. Waits while
+/// the caller has it already (`If-None-Match`).
+pub async fn sequence(State(door): State<Arc<Door>>, pairs: Pairs, headers: HeaderMap) -> Result<Response, Error> {
+    let mut patience = Patience::of(&door, &pairs)?;
+    loop {
+        let head = door.feed.head();
+        let tag = format!("W/\"{}-{head}\"", door.feed.epoch());
+        let answer = tagged(&headers, &tag, || Bytes::from(format!("{{\"sequence\":{}}}", head.0.max(1))));
+        if answer.status() != StatusCode::NOT_MODIFIED || !patience.wait().await {
+            return Ok(answer);
+        }
+    }
+}
+
+/// `GET /ephemeral/{n}.json`: the killmail with this number. One without a hash is not there, and does not come when the log has gone on.
+pub async fn numbered(State(door): State<Arc<Door>>, Segment(name): Segment, pairs: Pairs, headers: HeaderMap) -> Result<Response, Error> {
+    let seq = name.strip_suffix(".json").and_then(positive).map(Seq).ok_or(Error::Path)?;
+    let mut patience = Patience::of(&door, &pairs)?;
+    loop {
+        let head = door.feed.head();
+        if seq <= head
+            && let Some(found) = file(&door, seq).await?
+        {
+            return Ok(tagged(&headers, &format!("W/\"{}-{seq}.{}\"", door.feed.epoch(), found.0), || found.1));
+        }
+        if seq < head || !patience.wait().await {
+            return Err(Error::Path);
+        }
+    }
+}
+
+/// The revision and the document of a number; none of a killmail without a hash.
+async fn file(door: &Arc<Door>, seq: Seq) -> Result<Option<(u64, Bytes)>, Error> {
+    let door = Arc::clone(door);
+    let read = tasks::blocking("mirror file", move || {
+        let store = door.feed.store();
+        let Some(entry) = store.entry(seq)? else { return Ok(Some((0, upstream::placeholder(seq)))) };
+        Ok(upstream::document(&entry, store.told_by(seq)?).map(|document| (entry.rev, document)))
+    });
+    read.await.map_err(Error::failed)?.map_err(|error: store::Error| Error::failed(error))
+}
+
+/// `GET /history/totals.json`: killmails of each day.
+pub async fn totals(State(door): State<Arc<Door>>, headers: HeaderMap) -> Result<Response, Error> {
+    let head = door.feed.head();
+    let tag = format!("W/\"{}-{head}\"", door.feed.epoch());
+    let counted = Arc::clone(&door);
+    let text = tasks::blocking("mirror totals", move || {
+        let mut counted_lock = counted.mirror.counted.lock();
+        let (upto, days) = &mut *counted_lock;
+        counted.feed.store().count_days(days, *upto, head);
+        *upto = head.max(*upto);
+        let lines: Vec<String> = days.iter().map(|(day, count)| format!("\"{}\":{count}", time::compact_day(*day))).collect();
+        Bytes::from(format!("{{{}}}", lines.join(",")))
+    });
+    let text = text.await.map_err(Error::failed)?;
+    Ok(tagged(&headers, &tag, || text))
+}
+
+/// `GET /history/{day}.json`: killmail ids and hashes of a day.
+pub async fn hashes(state: State<Arc<Door>>, name: Segment, headers: HeaderMap) -> Result<Response, Error> {
+    day(state, name, headers, Kind::Hashes).await
+}
+
+/// `GET /history/raw/{day}.json`: killmail ids and bodies of a day.
+pub async fn bodies(state: State<Arc<Door>>, name: Segment, headers: HeaderMap) -> Result<Response, Error> {
+    day(state, name, headers, Kind::Bodies).await
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Hashes,
+    Bodies,
+}
+
+async fn day(State(door): State<Arc<Door>>, Segment(name): Segment, headers: HeaderMap, kind: Kind) -> Result<Response, Error> {
+    let day = name.strip_suffix(".json").and_then(time::day).ok_or(Error::Path)?;
+    let (feed, rev) = (Arc::clone(&door.feed), door.feed.store().revision());
+    let found = tasks::blocking("mirror day", move || {
+        let filter = Filter { since: Some(day * DAY_SECS), until: Some((day + 1) * DAY_SECS), ..Filter::default() };
+        let query =
+            Query { filter: &filter, interest: None, order: Order::Oldest, after: None, below: None, head: feed.head(), limit: usize::MAX };
+        feed.store().select(&query)
+    });
+    let hits = found.await.map_err(Error::failed)?.map_err(Error::failed)?;
+    let newest = hits.iter().map(|hit| hit.seq).max().ok_or(Error::Path)?;
+    let tag = format!("W/\"{}-{}-{newest}-{rev}\"", door.feed.epoch(), hits.len());
+    if has(&headers, &tag) {
+        return Ok(tagged(&headers, &tag, Bytes::new));
+    }
+    let limit = door.config.mirror.days_max;
+    let busy = || Error::Busy { message: format!("{limit} histories are being sent (mirror.days_max)"), limit: limit as u64 };
+    let permit = Arc::clone(&door.mirror.days).try_acquire_owned().map_err(|_| busy())?;
+    let way = Way { feed: Arc::clone(&door.feed), hits, at: 0, kind, begun: false, _permit: permit };
+    let mut response = tagged(&headers, &tag, Bytes::new);
+    *response.body_mut() = Body::from_stream(Pour::new(Out::default(), way, Way::step));
+    Ok(response)
+}
+
+/// A day on its way.
+struct Way {
+    feed: Arc<Feed>,
+    hits: Vec<Hit>,
+    at: usize,
+    kind: Kind,
+    begun: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Way {
+    async fn step(mut self) -> Next<Self> {
+        if self.at > self.hits.len() {
+            return Ok(None);
+        }
+        let mut out = Out::default();
+        if self.at == self.hits.len() {
+            out.piece(Bytes::from_static(if self.begun { b"}" } else { b"{}" }));
+            self.at += 1;
+            return Ok(Some((self, out)));
+        }
+        let page: Vec<Hit> = self.hits[self.at..].iter().take(PAGE).copied().collect();
+        self.at += page.len();
+        let (feed, kind) = (Arc::clone(&self.feed), self.kind);
+        let texts = tasks::blocking("mirror day", move || {
+            let entries = feed.store().entries(&page)?;
+            Ok(entries.iter().filter_map(|entry| line(&entry.killmail, kind)).collect::<Vec<_>>())
+        });
+        let texts = texts.await.map_err(io::Error::other)?.map_err(|error: store::Error| {
+            tracing::error!(%error, "a history of the mirror ends early: {error}");
+            io::Error::other(error)
+        })?;
+        for (id, text) in texts {
+            let before = if self.begun { "," } else { "{" };
+            self.begun = true;
+            out.piece(Bytes::from(format!("{before}\"{id}\":")));
+            out.piece(text);
+        }
+        Ok(Some((self, out)))
+    }
+}
+
+/// A killmail in its day, under its id; none where there is no hash to name.
+fn line(killmail: &Killmail, kind: Kind) -> Option<(u32, Bytes)> {
+    let text = match kind {
+        Kind::Hashes => Bytes::from(Value::from(upstream::hash(killmail)?).to_string()),
+        Kind::Bodies => upstream::body(killmail),
+    };
+    Some((killmail.killmail_id, text))
+}
+
+/// The answer with its tag, or that the caller has it.
+fn tagged(headers: &HeaderMap, tag: &str, body: impl FnOnce() -> Bytes) -> Response {
+    let tagged = HeaderValue::try_from(tag).map(|tag| (ETAG, tag));
+    let mut response = if has(headers, tag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        ([(CONTENT_TYPE, "application/json")], body()).into_response()
+    };
+    response.headers_mut().extend(tagged);
+    response
+}
+
+/// Whether the caller has what this tag stands for.
+fn has(headers: &HeaderMap, tag: &str) -> bool {
+    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let strong = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    known.map(str::trim).any(|known| known == "*" || strong(known) == strong(tag))
+}
+
+/// How long a request may still wait for the log to move.
+struct Patience<'a> {
+    door: &'a Door,
+    until: Option<Instant>,
+    moved: watch::Receiver<Seq>,
+    slot: Option<SemaphorePermit<'a>>,
+}
+
+impl<'a> Patience<'a> {
+    /// As long as the request asks for, within the limit.
+    fn of(door: &'a Door, pairs: &Pairs) -> Result<Self, Error> {
+        let asked = pairs.get("wait").unwrap_or("0");
+        let asked = asked.parse::<u64>().map_err(|_| Error::parameter("wait", "must be whole seconds"))?;
+        let secs = asked.min(door.config.mirror.wait_max_secs);
+        let until = (secs > 0).then(|| Instant::now() + Duration::from_secs(secs));
+        Ok(Self { door, until, moved: door.feed.moved(), slot: None })
+    }
+
+    /// Waits until the log has moved; false when there is no more waiting.
+    async fn wait(&mut self) -> bool {
+        let Some(until) = self.until else { return false };
+        if self.slot.is_none() {
+            let Ok(slot) = self.door.mirror.waiting.try_acquire() else { return false };
+            self.slot = Some(slot);
+        }
+        let mut closing = self.door.feed.closing();
+        tokio::select! {
+            _ = closing.wait_for(|closing| *closing) => false,
+            moved = tokio::time::timeout_at(until, self.moved.changed()) => matches!(moved, Ok(Ok(()))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_known_in_whatever_form_it_comes_back() {
+        let sent = |text: &'static str| HeaderMap::from_iter([(IF_NONE_MATCH, HeaderValue::from_static(text))]);
+        for known in ["W/\"a-1\"", "\"a-1\"", "\"x\", W/\"a-1\"", "*"] {
+            assert!(has(&sent(known), "W/\"a-1\""), "{known}");
+        }
+        assert!(!has(&sent("W/\"a-2\""), "W/\"a-1\""));
+        assert!(!has(&HeaderMap::new(), "W/\"a-1\""));
+    }
+}
