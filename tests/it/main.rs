@@ -15,6 +15,7 @@ mod http_cases;
 mod import_cases;
 mod laws;
 mod mechanisms;
+mod mirror;
 mod plugins;
 mod real_killmails;
 mod space;

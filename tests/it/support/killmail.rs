@@ -17,7 +17,7 @@ pub const WEAPONS: [u32; 4] = [2488, 2873, 3074, 27_387];
 
 /// Makes a killmail step by step; what is not said is plain and plausible.
 #[derive(Debug, Clone)]
-pub struct Build(Killmail);
+pub struct Build(pub Killmail);
 
 /// Begins a killmail: in Jita, now, one victim, one attacker with the final blow, 1,000,000 ISK.
 pub fn killmail(id: u32) -> Build {

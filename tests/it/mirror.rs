@@ -1,0 +1,208 @@
+//! The mirror: our log as R2Z2 publishes zKillboard's, and one killstream that follows another through it.
+//!
+//! Must not know: how files are made; only what a reader of R2Z2 sees.
+
+use std::io::Read;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::dice::Dice;
+use crate::support::http::{self, Reply};
+use crate::support::killmail::{Build, began, killmail, random};
+use crate::support::server::{Server, Setup};
+use crate::support::until;
+use crate::support::upstream::Upstream;
+
+/// Noon of a day long over.
+const NOON: i64 = 1_638_014_400;
+
+async fn file(server: &Server, number: u64) -> Value {
+    server.get(&format!("/ephemeral/{number}.json")).await.expect(200)
+}
+
+async fn asked(server: &Server, path: &str, headers: &[(&str, &str)]) -> Reply {
+    http::request(Method::GET, &server.url(path), headers, Vec::new()).await
+}
+
+async fn add(server: &Server, document: &Value) {
+    let reply = server.send(Method::POST, "/api/v1/killmails", document.to_string()).await;
+    assert!(reply.status.is_success(), "{}", reply.text());
+}
+
+async fn head(server: &Server) -> u64 {
+    server.get("/ephemeral/sequence.json").await.expect(200)["sequence"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn the_mirror_gives_every_file_as_it_came() {
+    let upstream = Upstream::start();
+    let server = Server::following(&upstream);
+    assert_eq!(head(&server).await, 1, "the number to ask for first");
+    assert_eq!(server.get("/ephemeral/1.json").await.status, 404);
+    let mut dice = Dice::new(7);
+    let mut published = Vec::new();
+    for id in 1..=20 {
+        let mut document = Build(random(&mut dice, id, began())).r2z2();
+        document["esi"]["unheard_of"] = json!({ "deep": [id] });
+        document["zkb"]["totalDroppableValue"] = json!(12.5);
+        document["zkb"]["attackerCount"] = json!(3);
+        document["uploaded_at"] = json!(began() + i64::from(id));
+        upstream.publish_document(document.clone());
+        published.push(document);
+    }
+    until("all killmails", async || (head(&server).await == 20).then_some(())).await;
+    for (number, mut document) in (1..).zip(published) {
+        document["sequence_id"] = json!(number);
+        assert_eq!(file(&server, number).await, document);
+    }
+    for path in ["/ephemeral/21.json", "/ephemeral/0.json", "/ephemeral/x.json", "/ephemeral/1", "/ephemeral/99999999999999999999.json"] {
+        assert_eq!(server.get(path).await.status, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_mirror_answers_briefly_to_those_who_know() {
+    let server = Setup::quiet().start();
+    add(&server, &killmail(1).time(NOON).r2z2()).await;
+    for path in
+        ["/ephemeral/sequence.json", "/ephemeral/1.json", "/history/totals.json", "/history/20211127.json", "/history/raw/20211127.json"]
+    {
+        let first = asked(&server, path, &[("accept", "image/png")]).await;
+        assert_eq!(first.status, 200, "{path}: {}", first.text());
+        let tag = first.header("etag").unwrap().to_owned();
+        let again = asked(&server, path, &[("if-none-match", &tag)]).await;
+        assert_eq!((again.status.as_u16(), again.body.len(), again.header("etag")), (304, 0, Some(tag.as_str())), "{path}");
+        assert_eq!(asked(&server, path, &[("if-none-match", "\"other\"")]).await.status, 200, "{path}");
+    }
+    let plain = reqwest::Client::builder().no_proxy().no_gzip().build().unwrap();
+    let zipped = plain.get(server.url("/ephemeral/1.json")).header("accept-encoding", "gzip").send().await.unwrap();
+    assert_eq!(zipped.headers()["content-encoding"], "gzip");
+    let zipped = zipped.bytes().await.unwrap();
+    let mut plain = String::new();
+    flate2::read::GzDecoder::new(&zipped[..]).read_to_string(&mut plain).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&plain).unwrap(), file(&server, 1).await);
+}
+
+#[tokio::test]
+async fn a_revised_killmail_is_told_by_the_next_file_whatever_happens_in_between() {
+    let mut server = Setup::quiet().start();
+    for id in 1..=3 {
+        add(&server, &killmail(id).without_zkb().r2z2()).await;
+    }
+    let tag = asked(&server, "/ephemeral/2.json", &[]).await.header("etag").unwrap().to_owned();
+    add(&server, &killmail(2).value(5e9).r2z2()).await;
+    add(&server, &killmail(1).value(6e9).r2z2()).await;
+    assert_eq!(head(&server).await, 3, "a revision is no new file");
+    assert_eq!(asked(&server, "/ephemeral/2.json", &[("if-none-match", &tag)]).await.expect(200)["zkb"]["totalValue"], 5e9);
+    assert_eq!(file(&server, 3).await.get("sequence_updated"), None, "files that are out do not change for it");
+    server.restart();
+    for id in 4..=6 {
+        add(&server, &killmail(id).r2z2()).await;
+    }
+    assert_eq!(file(&server, 4).await["sequence_updated"], 2);
+    server.restart();
+    assert_eq!(file(&server, 4).await["sequence_updated"], 2, "also for who comes later");
+    assert_eq!(file(&server, 5).await["sequence_updated"], 1);
+    assert_eq!(file(&server, 6).await.get("sequence_updated"), None);
+}
+
+#[tokio::test]
+async fn a_killmail_without_a_hash_has_no_file() {
+    let server = Setup::quiet().start();
+    add(&server, &killmail(1).without_zkb().r2z2()).await;
+    add(&server, &killmail(1).value(1e9).r2z2()).await;
+    add(&server, &killmail(2).time(NOON).with(|k| k.hash = None).without_zkb().esi()).await;
+    assert_eq!(server.get("/ephemeral/2.json").await.status, 404);
+    add(&server, &killmail(3).time(NOON).r2z2()).await;
+    let waited = asked(&server, "/ephemeral/2.json?wait=60", &[]).await;
+    assert_eq!(waited.status, 404, "the head has moved on: nothing to wait for");
+    assert_eq!(file(&server, 3).await["sequence_updated"], 1, "what it should have told, the next one tells");
+    let hashes = server.get("/history/20211127.json").await.expect(200);
+    assert_eq!(hashes, json!({ "3": format!("{:040x}", 3) }));
+    assert_eq!(server.get("/history/raw/20211127.json").await.expect(200).as_object().unwrap().len(), 2);
+    // Its hash comes after all, and with it the file.
+    add(&server, &killmail(2).time(NOON).r2z2()).await;
+    assert_eq!(file(&server, 2).await["hash"], format!("{:040x}", 2));
+}
+
+#[tokio::test]
+async fn histories_list_a_day_and_no_other() {
+    let server = Setup::quiet().start();
+    let midnight = NOON + 12 * 3600;
+    for (id, time) in [(1, midnight - 86_401), (2, midnight - 86_400), (3, NOON), (4, midnight - 1), (5, midnight)] {
+        add(&server, &killmail(id).time(time).r2z2()).await;
+    }
+    assert_eq!(server.get("/history/totals.json").await.expect(200), json!({ "20211126": 1, "20211127": 3, "20211128": 1 }));
+    let hashes = server.get("/history/20211127.json").await.expect(200);
+    let expected: Value = (2..=4).map(|id| (id.to_string(), json!(format!("{id:040x}")))).collect::<serde_json::Map<_, _>>().into();
+    assert_eq!(hashes, expected);
+    let bodies = server.get("/history/raw/20211127.json").await.expect(200);
+    assert_eq!(bodies["3"], killmail(3).time(NOON).esi());
+    assert_eq!(bodies.as_object().unwrap().len(), 3);
+    for path in ["20211125.json", "20211131.json", "raw/20211125.json", "2021112.json", "20211127", "x.json"] {
+        assert_eq!(server.get(&format!("/history/{path}")).await.status, 404, "{path}");
+    }
+    add(&server, &killmail(6).time(NOON).r2z2()).await;
+    assert_eq!(server.get("/history/totals.json").await.expect(200)["20211127"], 4);
+}
+
+#[tokio::test]
+async fn a_request_may_wait_for_the_next_file() {
+    let upstream = Upstream::start();
+    let server = Setup::following(&upstream).config("[mirror]\nwait_max_secs = 15\n").start();
+    upstream.publish(killmail(1));
+    until("the first killmail", async || (server.get("/ephemeral/1.json").await.status == 200).then_some(())).await;
+    let tag = asked(&server, "/ephemeral/sequence.json", &[]).await.header("etag").unwrap().to_owned();
+    let waiting = asked(&server, "/ephemeral/2.json?wait=1000", &[]);
+    let moved = [("if-none-match", tag.as_str())];
+    let moving = asked(&server, "/ephemeral/sequence.json?wait=1000", &moved);
+    let publish = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        upstream.publish(killmail(2));
+    };
+    let (file, sequence, ()) = tokio::join!(waiting, moving, publish);
+    assert_eq!(file.expect(200)["killmail_id"], 2);
+    assert_eq!(sequence.expect(200)["sequence"], 2);
+    assert_eq!(server.get("/ephemeral/2.json?wait=soon").await.status, 400);
+    drop(server);
+    let impatient = Setup::quiet().config("[mirror]\nwait_max_secs = 1\n").start();
+    assert_eq!(asked(&impatient, "/ephemeral/1.json?wait=1000", &[]).await.status, 404, "bounded by the server, not by who asks");
+}
+
+#[tokio::test]
+async fn two_servers_chained_through_the_mirror_are_equal_after_kills_under_load() {
+    let upstream = Upstream::start();
+    let first = Server::following(&upstream);
+    let base = first.url("");
+    let mut second =
+        Setup::quiet().env("SOURCE", "r2z2").env("R2Z2_BASE_URL", &base).env("R2Z2_IDLE_MS", "20").env("R2Z2_PACE_MS", "1").start();
+    until("the second to ask", async || second.log().contains("from where it is").then_some(())).await;
+    let count = async |server: &Server| server.get("/api/v1/killmails/count").await.expect(200)["data"]["count"].as_u64();
+    let mut dice = Dice::new(11);
+    let mut numbers = Vec::new();
+    for id in 1..=400_u32 {
+        let killmail = Build(random(&mut dice, id, began() - i64::from(id % 50)));
+        numbers.push((upstream.publish(killmail.clone()), killmail));
+        if id % 40 == 0 {
+            // A file that is rewritten before anybody read it would prove nothing.
+            until("the first to have it", async || (count(&first).await >= Some(u64::from(id))).then_some(())).await;
+            let (number, killmail) = numbers[usize::try_from(dice.below(u64::from(id))).unwrap()].clone();
+            let rewritten = killmail.value(f64::from(id) * 1e6).labels(&["ganked"]).r2z2();
+            upstream.rewrite(number, rewritten, Build(random(&mut dice, 10_000 + id, began())));
+        }
+        if id % 130 == 0 {
+            second.restart();
+        }
+    }
+    let total = 410;
+    until("the first to have all", async || (count(&first).await == Some(total)).then_some(())).await;
+    // One more, so that the last rewritten file is told of.
+    upstream.publish(killmail(20_000));
+    until("the second to have all", async || (count(&second).await == Some(total + 1)).then_some(())).await;
+    until("equal stores", async || (first.digest().await == second.digest().await).then_some(())).await;
+    let metrics = first.get("/metrics/prometheus").await.text();
+    assert!(metrics.contains("killstream_store_revised_total "), "{metrics}");
+    assert!(!metrics.contains("killstream_store_revised_total 0"), "{metrics}");
+}
