@@ -47,6 +47,9 @@ pub struct Server {
     pub api_token: Option<String>,
     /// Stopping waits this long for connections to end, milliseconds.
     pub grace_ms: u64,
+    /// Files kept free for the store and the source: connections that would need them are refused; under a limit of less than
+    /// twice as many, half of it.
+    pub reserved_files: u64,
 }
 
 impl Default for Server {
@@ -57,6 +60,7 @@ impl Default for Server {
             port: 4004,
             api_token: None,
             grace_ms: 10_000,
+            reserved_files: 256,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The composition root: opens the house, listens, follows the source, and stops all of it in order.
 
+pub mod files;
+pub mod gate;
 pub mod house;
 pub mod token;
 
@@ -16,7 +18,9 @@ use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::feed::{Feed, plugins};
+use crate::http::connections::Connections;
 use crate::ingest::source;
+use crate::server::gate::Gate;
 use crate::server::house::House;
 use crate::{plugin, store, tasks};
 
@@ -80,10 +84,11 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let addr = config.listen();
     let grace = Duration::from_millis(config.server.grace_ms);
     let ingest = config.ingest.clone();
-    let house = House::open(config).await?;
+    let connections = Arc::new(Connections::new(room(config.server.reserved_files)));
+    let house = House::open(config, Arc::clone(&connections)).await?;
     let listener = TcpListener::bind(addr).await.map_err(|source| Error::Listen { addr, source })?;
     let addr = listener.local_addr()?;
-    let doors = listen(listener, house.router());
+    let doors = listen(Gate::new(listener, connections), house.router());
     let source = house::source(&ingest, house.feed()).await;
     let (stop, stopped) = watch::channel(false);
     let task = tasks::spawn("source", source::run(source, Arc::clone(house.feed()), ingest.space_check_ms, stopped));
@@ -91,11 +96,26 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     Ok(Running { addr, token: house.token().to_owned(), grace, house, doors, source })
 }
 
-fn listen(listener: TcpListener, router: Router) -> Stoppable {
+/// How many connections may be open, having raised the limit of open files.
+fn room(reserved: u64) -> usize {
+    match files::raise() {
+        Ok(files::Limit { before, now }) => {
+            let room = files::room(now, reserved);
+            tracing::info!("{now} files may be open (at first {before}); connections beyond {room} are refused");
+            room
+        }
+        Err(error) => {
+            tracing::warn!("the system does not tell how many files may be open, so no connection is refused: {error}");
+            usize::MAX
+        }
+    }
+}
+
+fn listen(gate: Gate, router: Router) -> Stoppable {
     let (stop, mut stopped) = watch::channel(false);
     // Events are small and must not wait for one another in the socket.
-    let listener = listener.tap_io(|socket| {
-        if let Err(error) = socket.set_nodelay(true) {
+    let listener = gate.tap_io(|guest| {
+        if let Err(error) = guest.socket().set_nodelay(true) {
             tracing::debug!("cannot switch off delays of a connection: {error}");
         }
     });

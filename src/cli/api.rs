@@ -1,5 +1,6 @@
 //! The API as commands ask it: over HTTP at a running server, or straight at the house on a free data folder.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -35,7 +36,7 @@ impl Api {
         config.server.data_dir.clone_from(&target.folder.data_dir);
         config.store.dir.clone_from(&target.folder.data_dir);
         let grace = Duration::from_millis(config.server.grace_ms);
-        Ok(Self::Local { house: Box::new(House::open(config).await?), grace })
+        Ok(Self::Local { house: Box::new(House::open(config, Arc::default()).await?), grace })
     }
 
     /// Asks; an answer that is no success is an error with the server's own words.

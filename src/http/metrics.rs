@@ -109,6 +109,9 @@ fn written(door: &Door, dialect: Dialect) -> String {
     text.gauge("process_resident_memory_bytes", "Resident memory.", process.memory_bytes);
     text.gauge("process_threads", "Threads.", process.threads);
     text.gauge("process_open_files", "Open files and sockets.", process.files);
+    text.gauge("process_max_files", "Files and sockets that may be open at a time.", process.files_max);
+    text.gauge("connections_open", "Connections open.", door.connections.open());
+    text.counter("connections_refused_total", "Connections refused at the limit of open files.", door.connections.refused());
     memory(door, &mut text);
     motion(door, &mut text);
     judgment(door, &mut text);

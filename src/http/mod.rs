@@ -8,6 +8,7 @@ pub mod address;
 pub mod answer;
 pub mod auth;
 pub mod batch;
+pub mod connections;
 pub mod error;
 pub mod export;
 pub mod exposition;
@@ -46,6 +47,7 @@ use crate::feed::Feed;
 use crate::http::address::Network;
 use crate::http::auth::Token;
 use crate::http::batch::Parking;
+use crate::http::connections::Connections;
 use crate::http::error::Error;
 use crate::http::judges::{Hold, Judges, TooMany};
 use crate::http::meter::Meter;
@@ -102,6 +104,8 @@ pub struct State {
     pub token: String,
     /// When the server started.
     pub started: SystemTime,
+    /// Who is connected.
+    pub connections: Arc<Connections>,
 }
 
 /// What every handler shares.
@@ -114,6 +118,8 @@ pub struct Door {
     pub token: Token,
     /// When the server started.
     pub started: SystemTime,
+    /// Who is connected.
+    pub connections: Arc<Connections>,
     /// Who streams.
     pub slots: Arc<Slots>,
     /// Which addresses have which plugins at work.
@@ -134,13 +140,14 @@ pub struct Door {
 
 impl Door {
     fn new(state: State) -> Self {
-        let State { feed, config, token, started } = state;
+        let State { feed, config, token, started, connections } = state;
         Self {
             mirror: Mirror::new(&config.mirror),
             feed,
             config,
             token: Token::new(&token),
             started,
+            connections,
             slots: Arc::default(),
             judges: Arc::default(),
             parking: Arc::default(),

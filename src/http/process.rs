@@ -13,6 +13,8 @@ pub struct Process {
     pub threads: u64,
     /// Open files and sockets.
     pub files: u64,
+    /// How many may be open at a time.
+    pub files_max: u64,
 }
 
 impl Process {
@@ -20,10 +22,12 @@ impl Process {
     #[must_use]
     pub fn now() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
         Self {
             memory_bytes: field(&status, "VmRSS:") * 1024,
             threads: field(&status, "Threads:"),
             files: fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64),
+            files_max: field(&limits, "Max open files"),
         }
     }
 

@@ -58,7 +58,8 @@ fn system(door: &Door, process: &Process) -> Value {
     json!({
         "memory": { "total": process.memory_bytes, "processes": process.memory_bytes, "atom": 0, "binary": 0 },
         "processes": { "count": process.threads, "limit": 0 },
-        "ports": { "count": process.files, "limit": 0 },
+        "ports": { "count": process.files, "limit": process.files_max },
+        "connections": { "open": door.connections.open(), "max": door.connections.max(), "refused_total": door.connections.refused() },
         "schedulers": cores(),
         "run_queue": 0,
         "ets_tables": 0,

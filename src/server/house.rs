@@ -19,6 +19,7 @@ use crate::feed::history::StoreHistory;
 use crate::feed::plugins::Plugins;
 use crate::feed::pulse::Doing;
 use crate::http;
+use crate::http::connections::Connections;
 use crate::ingest::config::{self as ingest, Kind};
 use crate::ingest::r2z2::{self, R2z2};
 use crate::ingest::replay::{self, Replay};
@@ -54,11 +55,11 @@ pub struct Answer {
 }
 
 impl House {
-    /// Opens the store and puts everything on top of it.
+    /// Opens the store and puts everything on top of it. Whoever listens counts connections there.
     ///
     /// # Errors
     /// The store is damaged or in use, the token cannot be made, the engine does not run here.
-    pub async fn open(mut config: Config) -> Result<Self, Error> {
+    pub async fn open(mut config: Config, connections: Arc<Connections>) -> Result<Self, Error> {
         config.store.encode = wire::killmail::encode;
         let data_dir = config.server.data_dir.clone();
         let store_config = config.store.clone();
@@ -79,8 +80,9 @@ impl House {
         let kept = Arc::clone(&store);
         let plugins = tasks::blocking("open plugins", move || Plugins::open(kept, engine, trial())).await??;
         let feed = Feed::start(store, plugins, config.feed)?;
-        let state = http::State { config: config.http, feed: Arc::clone(&feed), token: token.clone(), started: SystemTime::now() };
-        Ok(Self { router: http::router(state), feed, token })
+        let (started, kept) = (SystemTime::now(), token.clone());
+        let state = http::State { config: config.http, feed: Arc::clone(&feed), token, started, connections };
+        Ok(Self { router: http::router(state), feed, token: kept })
     }
 
     /// The log in motion.

@@ -11,6 +11,7 @@ mod crash;
 mod damage;
 mod demo;
 mod feed_cases;
+mod files;
 mod http_cases;
 mod import_cases;
 mod laws;

@@ -22,6 +22,7 @@ use crate::support::upstream::Upstream;
 
 /// The admin token of every test server.
 pub const TOKEN: &str = "test-token";
+const PROGRAM: &str = env!("CARGO_BIN_EXE_killstream");
 /// The longest a server may take to be ready; debug builds on a busy machine are slow.
 const READY: Duration = Duration::from_secs(180);
 /// Settings of the developer's own shell that must not reach a test.
@@ -47,13 +48,15 @@ pub struct Setup {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     config: String,
+    /// Soft and hard limit of open files.
+    files: Option<(u32, u32)>,
 }
 
 impl Setup {
     /// No source, a fresh folder, every wait at a tenth.
     pub fn quiet() -> Self {
         let folder = Arc::new(TempDir::with_prefix("killstream-it-").unwrap());
-        let base = Self { folder, arguments: Vec::new(), environment: Vec::new(), config: String::new() };
+        let base = Self { folder, arguments: Vec::new(), environment: Vec::new(), config: String::new(), files: None };
         // Nothing answers there: a test must not reach the real host by mistake.
         let base = base.env("R2Z2_BASE_URL", "http://127.0.0.1:9");
         base.env("SOURCE", "none").env("R2Z2_IDLE_MS", "600").env("R2Z2_PACE_MS", "10").env("USER_AGENT_CONTACT", "tests@localhost")
@@ -86,6 +89,12 @@ impl Setup {
         self
     }
 
+    /// Starts under these limits of open files, soft and hard.
+    pub fn files(mut self, soft: u32, hard: u32) -> Self {
+        self.files = Some((soft, hard));
+        self
+    }
+
     /// The folder that holds data, configuration and log.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -98,7 +107,14 @@ impl Setup {
 
     /// The program with this environment and data folder, for any subcommand.
     pub fn command(&self, subcommand: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_killstream"));
+        let mut command = match self.files {
+            Some((soft, hard)) => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"")).arg(PROGRAM);
+                shell
+            }
+            None => Command::new(PROGRAM),
+        };
         for name in OURS {
             command.env_remove(name);
         }
