@@ -182,6 +182,15 @@ impl<'a> Plan<'a> {
         &self.groups
     }
 
+    /// The only postings that count, if there are but these.
+    pub fn only(&self, index: &'a Index) -> Option<&Postings> {
+        match &self.groups[..] {
+            [] => Some(index.all()),
+            [group] => group.single(),
+            _ => None,
+        }
+    }
+
     /// Whether the killmail is in every group.
     pub fn named(&self, id: u32) -> bool {
         self.groups.iter().all(|group| group.contains(id))

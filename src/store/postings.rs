@@ -4,7 +4,11 @@
 //!
 //! Must not know: what the term is, or what is behind an id.
 
+use std::iter::Copied;
+use std::slice;
+
 use roaring::RoaringBitmap;
+use roaring::bitmap::Iter;
 
 use crate::store::columns::{Cursor, Malformed, put_ascending, put_varint};
 
@@ -107,6 +111,16 @@ impl Postings {
         }
     }
 
+    /// The ids from `low` to `high`, both included, ascending; from both ends.
+    pub fn range(&self, low: u32, high: u32) -> Range<'_> {
+        match self {
+            Self::One(one) => Range::List(if (low..=high).contains(one) { slice::from_ref(one) } else { &[] }.iter().copied()),
+            Self::Few(ids) => Range::List(between(ids, low, high).iter().copied()),
+            Self::Many(bitmap) if low <= high => Range::Bitmap(bitmap.range(low..=high)),
+            Self::Many(_) => Range::List([].iter().copied()),
+        }
+    }
+
     /// Appends the ids from `low` to `high`, both included, ascending.
     pub fn gather(&self, low: u32, high: u32, out: &mut Vec<u32>) {
         match self {
@@ -183,6 +197,34 @@ impl Postings {
     }
 }
 
+/// Ids of one term, one by one: for those who need only a few from an end.
+pub enum Range<'a> {
+    /// Of a list.
+    List(Copied<slice::Iter<'a, u32>>),
+    /// Of a bitmap.
+    Bitmap(Iter<'a>),
+}
+
+impl Iterator for Range<'_> {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        match self {
+            Self::List(ids) => ids.next(),
+            Self::Bitmap(ids) => ids.next(),
+        }
+    }
+}
+
+impl DoubleEndedIterator for Range<'_> {
+    fn next_back(&mut self) -> Option<u32> {
+        match self {
+            Self::List(ids) => ids.next_back(),
+            Self::Bitmap(ids) => ids.next_back(),
+        }
+    }
+}
+
 fn between(ids: &[u32], low: u32, high: u32) -> &[u32] {
     let from = ids.partition_point(|id| *id < low);
     let to = ids.partition_point(|id| *id <= high);
@@ -217,6 +259,8 @@ mod tests {
             let mut gathered = Vec::new();
             postings.gather(low, high, &mut gathered);
             prop_assert_eq!(postings.count(low, high), inside.len() as u64);
+            prop_assert_eq!(postings.range(low, high).collect::<Vec<_>>(), &inside[..]);
+            prop_assert!(postings.range(low, high).rev().eq(inside.iter().rev().copied()));
             prop_assert_eq!(gathered, inside);
             let mut bytes = Vec::new();
             postings.encode(&mut bytes);

@@ -101,12 +101,6 @@ impl Store {
             Range::Unread => Some(narrowed(query, plan.bounds)),
             Range::Rest(rest) => *rest,
         };
-        // What is left where several terms must fit is unknown before: larger windows then, since each costs a start.
-        let least = if plan.groups().len() > 1 { WINDOW_JOINED } else { WINDOW_MIN };
-        let aim = (want as u64).saturating_mul(2).max(least).saturating_mul(eager).min(WINDOW_MAX);
-        let ids = take_window(&plan, index, query.order, &mut rest, aim);
-        let high = rest.map(|(_, high)| high);
-        let low = rest.map(|(low, _)| low);
         let upto = hits.len().saturating_add(want);
         let sure = sure_range(query, &plan, index);
         let mut test = |id: u32| {
@@ -117,16 +111,25 @@ impl Store {
             hits.extend(seq.map(|seq| Hit { seq, killmail_id: id }));
             hits.len() < upto
         };
-        let full = match query.order {
-            Order::Newest => !ids.iter().rev().all(|id| test(*id)),
-            Order::Oldest => !ids.iter().all(|id| test(*id)),
-        };
-        if let (true, Some(last)) = (full, hits.last()) {
-            // More of this window may be wanted if facts take some of these out.
-            rest = match query.order {
-                Order::Newest => last.killmail_id.checked_sub(1).map(|to| (low.unwrap_or_else(|| ids[0]), to)),
-                Order::Oldest => last.killmail_id.checked_add(1).map(|from| (from, high.unwrap_or_else(|| ids[ids.len() - 1]))),
+        if let Some(only) = plan.only(index) {
+            rest = rest.and_then(|rest| walk(only, query.order, rest, &mut test));
+        } else {
+            // What is left where several terms must fit is unknown before: larger windows then, since each costs a start.
+            let least = if plan.groups().len() > 1 { WINDOW_JOINED } else { WINDOW_MIN };
+            let aim = (want as u64).saturating_mul(2).max(least).saturating_mul(eager).min(WINDOW_MAX);
+            let ids = take_window(&plan, index, query.order, &mut rest, aim);
+            let (high, low) = (rest.map(|(_, high)| high), rest.map(|(low, _)| low));
+            let full = match query.order {
+                Order::Newest => !ids.iter().rev().all(|id| test(*id)),
+                Order::Oldest => !ids.iter().all(|id| test(*id)),
             };
+            if let (true, Some(last)) = (full, hits.last()) {
+                // More of this window may be wanted if facts take some of these out.
+                rest = match query.order {
+                    Order::Newest => last.killmail_id.checked_sub(1).map(|to| (low.unwrap_or_else(|| ids[0]), to)),
+                    Order::Oldest => last.killmail_id.checked_add(1).map(|from| (from, high.unwrap_or_else(|| ids[ids.len() - 1]))),
+                };
+            }
         }
         *range = Range::Rest(rest);
         rest.is_some_and(|(low, high)| low <= high)
@@ -150,15 +153,25 @@ impl Store {
         }
         let memory = self.memory.read();
         let plan = Plan::new(&memory.index, query.filter, query.interest);
-        let postings = match plan.groups() {
-            [] => memory.index.all(),
-            [group] => group.single()?,
-            _ => return None,
-        };
+        let postings = plan.only(&memory.index)?;
         if plan.test.beyond_time || query.head < memory.index.head() {
             return None;
         }
         Some(count_times(&memory.index, &plan, postings, narrowed(query, plan.bounds)))
+    }
+}
+
+/// Goes through one term's ids from the end where the answer begins, at most a window of them, until `wanted` has enough; what is left.
+fn walk(only: &Postings, order: Order, (low, high): (u32, u32), wanted: &mut impl FnMut(u32) -> bool) -> Option<(u32, u32)> {
+    let mut looked_at = 0;
+    let mut goes_on = |id: &u32| {
+        looked_at += 1;
+        wanted(*id) && looked_at < WINDOW_MAX
+    };
+    let mut ids = only.range(low, high);
+    match order {
+        Order::Newest => ids.rev().find(|id| !goes_on(id)).and_then(|id| id.checked_sub(1)).map(|to| (low, to)),
+        Order::Oldest => ids.find(|id| !goes_on(id)).and_then(|id| id.checked_add(1)).map(|from| (from, high)),
     }
 }
 
