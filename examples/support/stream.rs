@@ -5,6 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use memchr::memmem;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -106,7 +107,7 @@ impl Stream {
 
 /// Where a text begins.
 pub fn find(within: &[u8], text: &[u8]) -> Option<usize> {
-    within.windows(text.len()).position(|window| window == text)
+    memmem::find(within, text)
 }
 
 /// The event's name; empty for comments and unnamed events.
