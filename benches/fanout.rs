@@ -14,7 +14,7 @@ use killstream::domain::entry::{Origin, SharedEntry};
 use killstream::domain::filter::Filter;
 use killstream::domain::id::Seq;
 use killstream::domain::subscription::Subscription;
-use killstream::domain::term::{Kind, Term};
+use killstream::domain::term::Kind;
 use killstream::feed::bell::{Bell, Rope};
 use killstream::feed::event::Event;
 use killstream::feed::plugins::Plugins;
@@ -82,8 +82,7 @@ fn main() {
         let bell = Bell::default();
         for filter in &filters {
             let (rope, _ring) = bell.hang();
-            let terms = filter.bell_terms().map(Iterator::collect::<Vec<Term>>);
-            bell.tie(rope, terms.as_deref());
+            bell.tie(rope, filter.bell_ids().as_deref());
         }
         let mut found: Vec<Rope> = Vec::new();
         let concerned = agree(&store, &bell, &filters, &news);

@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use killstream::domain::filter::{Dimension, IdSet};
 use killstream::domain::term::{Kind, Term};
 use killstream::feed::bell::{Bell, Rope};
 use killstream::sample::chance::Dice;
@@ -42,29 +43,43 @@ fn some(dice: &mut Dice, most: u32, of: u32, term: fn(u32) -> Term) -> Vec<Term>
     terms
 }
 
-/// The subscriptions, as lists of terms.
-fn subscriptions() -> Vec<Vec<Term>> {
+/// What one subscription wants: as the baseline takes it, and as a filter has it.
+#[derive(Clone)]
+struct Wanted {
+    terms: Vec<Term>,
+    ids: [Dimension; 1],
+}
+
+impl Wanted {
+    /// Terms of one dimension.
+    fn new(terms: Vec<Term>) -> Self {
+        let ids = IdSet::new(terms.iter().map(|term| term.id).collect());
+        Self { ids: [Dimension { kind: terms[0].kind, ids }], terms }
+    }
+}
+
+fn subscriptions() -> Vec<Wanted> {
     let mut dice = Dice::new(7);
-    let systems: Vec<_> = (0..BY_SYSTEM).map(|_| some(&mut dice, 10, SYSTEMS, system)).collect();
-    let characters: Vec<_> = (0..BY_CHARACTER).map(|_| some(&mut dice, 20, CHARACTERS, character)).collect();
+    let systems: Vec<_> = (0..BY_SYSTEM).map(|_| Wanted::new(some(&mut dice, 10, SYSTEMS, system))).collect();
+    let characters: Vec<_> = (0..BY_CHARACTER).map(|_| Wanted::new(some(&mut dice, 20, CHARACTERS, character))).collect();
     [systems, characters].concat()
 }
 
-fn hung(subscriptions: &[Vec<Term>]) -> Bell {
+fn hung(subscriptions: &[Wanted]) -> Bell {
     let bell = Bell::default();
-    for terms in subscriptions {
+    for wanted in subscriptions {
         let (rope, _) = bell.hang();
-        bell.tie(rope, Some(terms));
+        bell.tie(rope, Some(&wanted.ids));
     }
     bell
 }
 
 type Plain = HashMap<Term, HashSet<u64>>;
 
-fn plain(subscriptions: &[Vec<Term>]) -> Plain {
+fn plain(subscriptions: &[Wanted]) -> Plain {
     let mut plain = Plain::new();
-    for (number, terms) in (0_u64..).zip(subscriptions) {
-        for term in terms {
+    for (number, wanted) in (0_u64..).zip(subscriptions) {
+        for term in &wanted.terms {
             plain.entry(*term).or_default().insert(number);
         }
     }
@@ -128,7 +143,7 @@ fn lookups(ledger: &mut Ledger, bell: &Bell, plain: &Plain) {
     }
 }
 
-fn adding(ledger: &mut Ledger, subscriptions: &[Vec<Term>]) {
+fn adding(ledger: &mut Ledger, subscriptions: &[Wanted]) {
     let per = |took: Duration| took / u32::try_from(subscriptions.len()).unwrap_or(1);
     ledger.timed("bulk add, per subscription", |iterations| {
         let took = (0..iterations).map(|_| {
@@ -152,21 +167,21 @@ fn adding(ledger: &mut Ledger, subscriptions: &[Vec<Term>]) {
     });
     let bell = hung(subscriptions);
     let mut dice = Dice::new(9);
-    let terms = (0..20).map(|_| character(dice.below(CHARACTERS))).collect::<Vec<_>>();
+    let wanted = Wanted::new((0..20).map(|_| character(dice.below(CHARACTERS))).collect());
     ledger.measure("add and take away", || {
         let (rope, _) = bell.hang();
-        bell.tie(rope, Some(&terms));
-        bell.untie(rope, Some(&terms));
+        bell.tie(rope, Some(&wanted.ids));
+        bell.untie(rope, Some(&wanted.ids));
         bell.take_down(rope);
     });
 }
 
 /// Memory of an index of systems and one of characters.
-fn sizes(subscriptions: &[Vec<Term>]) {
+fn sizes(subscriptions: &[Wanted]) {
     let (systems, characters) = subscriptions.split_at(BY_SYSTEM as usize);
     for (name, part) in [("systems", systems), ("characters", characters)] {
         let bytes = hung(part).bytes();
-        let pairs: usize = part.iter().map(Vec::len).sum();
+        let pairs: usize = part.iter().map(|wanted| wanted.terms.len()).sum();
         println!(
             "index of {name}: {bytes} bytes, {} subscriptions, {pairs} pairs, {:.1} bytes a pair; upstream says {INDEX_BYTES:.0} bytes an index",
             part.len(),

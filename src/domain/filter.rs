@@ -4,12 +4,14 @@
 //!
 //! Must not know: how a filter is spelled in a query string or in JSON, limits of doors.
 
-use crate::domain::facts::Facts;
-use crate::domain::term::{Kind, Role, Term};
+use std::sync::Arc;
 
-/// A sorted, distinct list of ids.
+use crate::domain::facts::Facts;
+use crate::domain::term::{Kind, Role};
+
+/// A sorted, distinct list of ids. Clones share it: the same 50,000 ids stand in a subscription, its preload and its place on the bell.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct IdSet(Vec<u32>);
+pub struct IdSet(Arc<[u32]>);
 
 impl IdSet {
     /// Takes ids in any order, with repetitions.
@@ -17,8 +19,7 @@ impl IdSet {
     pub fn new(mut ids: Vec<u32>) -> Self {
         ids.sort_unstable();
         ids.dedup();
-        ids.shrink_to_fit();
-        Self(ids)
+        Self(ids.into())
     }
 
     /// The ids, ascending.
@@ -36,7 +37,7 @@ impl IdSet {
     /// Whether any of these ascending ids is in the set: a merge for lists of like length, else searches for the shorter one's ids.
     #[must_use]
     pub fn meets(&self, sorted: &[u32]) -> bool {
-        let (few, many) = if sorted.len() < self.0.len() { (sorted, self.0.as_slice()) } else { (self.0.as_slice(), sorted) };
+        let (few, many) = if sorted.len() < self.0.len() { (sorted, &*self.0) } else { (&*self.0, sorted) };
         if few.len() * 12 < many.len() {
             return few.iter().any(|id| many.binary_search(id).is_ok());
         }
@@ -105,10 +106,11 @@ impl Interest {
             && (self.any_of.is_empty() || self.any_of.iter().any(|w| meets(w.kind, w.role, &w.ids, facts)))
     }
 
-    /// Terms of which a needed killmail has at least one; `None` when any killmail may be needed.
-    pub fn bell_terms(&self) -> Option<impl Iterator<Item = Term> + '_> {
-        (!self.any_of.is_empty())
-            .then(|| self.any_of.iter().flat_map(|w| w.ids.as_slice().iter().map(move |id| Term { kind: w.kind, id: *id })))
+    /// The ids of which a needed killmail has at least one; `None` when any killmail may be needed.
+    #[must_use]
+    pub fn bell_ids(&self) -> Option<Vec<Dimension>> {
+        let ids = |wanted: &Wanted| Dimension { kind: wanted.kind, ids: wanted.ids.clone() };
+        (!self.any_of.is_empty()).then(|| self.any_of.iter().map(ids).collect())
     }
 }
 
@@ -175,8 +177,9 @@ impl Filter {
         }
     }
 
-    /// Terms of which a wanted killmail has at least one; `None` when any killmail may be wanted.
-    pub fn bell_terms(&self) -> Option<impl Iterator<Item = Term> + '_> {
+    /// The ids of which a wanted killmail has at least one; `None` when any killmail may be wanted.
+    #[must_use]
+    pub fn bell_ids(&self) -> Option<Vec<Dimension>> {
         let picked = match self.matching {
             Match::Any => self.dimensions.as_slice(),
             Match::All => {
@@ -184,7 +187,7 @@ impl Filter {
                 least.map_or(&[][..], |(at, _)| &self.dimensions[at..=at])
             }
         };
-        (!picked.is_empty()).then(|| picked.iter().flat_map(|d| d.ids.as_slice().iter().map(move |id| Term { kind: d.kind, id: *id })))
+        (!picked.is_empty()).then(|| picked.to_vec())
     }
 
     fn restricts_to(&self, facts: &Facts) -> bool {

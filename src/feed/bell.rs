@@ -13,15 +13,24 @@ use parking_lot::RwLock;
 use tokio::sync::Notify;
 
 use crate::domain::facts::Facts;
-use crate::domain::term::Term;
+use crate::domain::filter::Dimension;
+use crate::domain::term::{Kind, Term};
 use crate::store::postings::Postings;
 
 const SHARDS: usize = 64;
-
-type Shard = HashMap<Term, Postings, RandomState>;
+/// Marks a number that stands for a list of ropes, not for a rope.
+const LIST: u32 = 1 << 31;
 
 /// The number of a reader on the bell.
 pub type Rope = u32;
+
+/// A part of the reverse index. Most characters are wanted by one reader: nine bytes then, the rope beside the id. Others have a list.
+#[derive(Default)]
+struct Shard {
+    by_kind: [HashMap<u32, u32, RandomState>; Kind::ALL.len()],
+    lists: Vec<Postings>,
+    free: Vec<u32>,
+}
 
 /// The reverse index and the rings.
 pub struct Bell {
@@ -49,38 +58,25 @@ impl Bell {
         let mut ropes = self.ropes.write();
         let rope = ropes.free.pop().unwrap_or_else(|| {
             ropes.rings.push(None);
-            Rope::try_from(ropes.rings.len() - 1).unwrap_or(Rope::MAX)
+            Rope::try_from(ropes.rings.len() - 1).unwrap_or(Rope::MAX) & !LIST
         });
         ropes.rings[rope as usize] = Some(ring.clone());
         (rope, ring)
     }
 
-    /// Rings this rope for killmails with any of these terms; `None`: for every killmail.
-    pub fn tie(&self, rope: Rope, terms: Option<&[Term]>) {
-        match terms {
-            None => {
-                self.ropes.write().everything.insert(rope);
-            }
-            Some(terms) => self.each_shard(terms, |shard, term| {
-                shard.entry(term).or_default().insert(rope);
-            }),
+    /// Rings this rope for killmails with any of these ids; `None`: for every killmail.
+    pub fn tie(&self, rope: Rope, ids: Option<&[Dimension]>) {
+        match ids {
+            None => self.ropes.write().everything.insert(rope),
+            Some(ids) => self.each(ids, |shard, kind, id| shard.insert(kind, id, rope)),
         }
     }
 
-    /// Stops ringing this rope for these terms (`None`: for every killmail).
-    pub fn untie(&self, rope: Rope, terms: Option<&[Term]>) {
-        match terms {
-            None => {
-                self.ropes.write().everything.remove(rope);
-            }
-            Some(terms) => self.each_shard(terms, |shard, term| {
-                if let Some(postings) = shard.get_mut(&term) {
-                    postings.remove(rope);
-                    if postings.is_empty() {
-                        shard.remove(&term);
-                    }
-                }
-            }),
+    /// Stops ringing this rope for these ids (`None`: for every killmail).
+    pub fn untie(&self, rope: Rope, ids: Option<&[Dimension]>) {
+        match ids {
+            None => self.ropes.write().everything.remove(rope),
+            Some(ids) => self.each(ids, |shard, kind, id| shard.remove(kind, id, rope)),
         }
     }
 
@@ -98,9 +94,7 @@ impl Bell {
     pub fn find(&self, terms: impl Iterator<Item = Term>, found: &mut Vec<Rope>) {
         found.clear();
         for term in terms {
-            if let Some(postings) = self.shards[shard_of(term)].read().get(&term) {
-                postings.gather(0, Rope::MAX, found);
-            }
+            self.shards[shard_of(term.id)].read().gather(term.kind, term.id, found);
         }
         found.sort_unstable();
         found.dedup();
@@ -137,43 +131,91 @@ impl Bell {
 
     /// Bytes the reverse index takes, about.
     pub fn bytes(&self) -> usize {
-        let slot = size_of::<(Term, Postings)>() + 1;
-        self.shards
-            .iter()
-            .map(|shard| {
-                let shard = shard.read();
-                shard.capacity() * slot + shard.values().map(Postings::heap_bytes).sum::<usize>()
-            })
-            .sum()
+        self.shards.iter().map(|shard| shard.read().bytes()).sum()
     }
 
-    fn each_shard(&self, terms: &[Term], mut change: impl FnMut(&mut Shard, Term)) {
-        if let [term] = terms {
-            return change(&mut self.shards[shard_of(*term)].write(), *term);
-        }
-        let mut sorted = terms.to_vec();
-        sorted.sort_unstable_by_key(|term| (shard_of(*term), *term));
-        for run in sorted.chunk_by(|a, b| shard_of(*a) == shard_of(*b)) {
-            let mut shard = self.shards[shard_of(run[0])].write();
-            for term in run {
-                change(&mut shard, *term);
+    /// Goes through ids shard by shard, so that each lock is taken once and held for a part of them only.
+    fn each(&self, ids: &[Dimension], mut change: impl FnMut(&mut Shard, Kind, u32)) {
+        for Dimension { kind, ids } in ids {
+            let mut sorted = ids.as_slice().to_vec();
+            sorted.sort_unstable_by_key(|id| shard_of(*id));
+            for run in sorted.chunk_by(|a, b| shard_of(*a) == shard_of(*b)) {
+                let mut shard = self.shards[shard_of(run[0])].write();
+                for id in run {
+                    change(&mut shard, *kind, *id);
+                }
             }
         }
     }
 }
 
-const fn shard_of(term: Term) -> usize {
+impl Shard {
+    fn insert(&mut self, kind: Kind, id: u32, rope: Rope) {
+        let slot = self.by_kind[kind as usize].entry(id).or_insert(rope);
+        if *slot & LIST != 0 {
+            self.lists[(*slot & !LIST) as usize].insert(rope);
+        } else if *slot != rope {
+            let mut both = Postings::One(*slot);
+            both.insert(rope);
+            let at = self.free.pop().unwrap_or_else(|| {
+                self.lists.push(Postings::default());
+                self.lists.len() as u32 - 1
+            });
+            self.lists[at as usize] = both;
+            *slot = at | LIST;
+        }
+    }
+
+    fn remove(&mut self, kind: Kind, id: u32, rope: Rope) {
+        let ids = &mut self.by_kind[kind as usize];
+        let Some(slot) = ids.get_mut(&id) else { return };
+        if *slot == rope {
+            ids.remove(&id);
+        } else if *slot & LIST != 0 {
+            let at = *slot & !LIST;
+            let list = &mut self.lists[at as usize];
+            list.remove(rope);
+            if let Some((one, last)) = list.ends()
+                && one == last
+            {
+                *slot = one;
+                *list = Postings::default();
+                self.free.push(at);
+            }
+        }
+    }
+
+    fn gather(&self, kind: Kind, id: u32, found: &mut Vec<Rope>) {
+        match self.by_kind[kind as usize].get(&id) {
+            None => {}
+            Some(slot) if slot & LIST != 0 => self.lists[(slot & !LIST) as usize].gather(0, Rope::MAX, found),
+            Some(rope) => found.push(*rope),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let slots: usize = self.by_kind.iter().map(|ids| ids.allocation_size()).sum();
+        let lists: usize = self.lists.iter().map(|list| size_of::<Postings>() + list.heap_bytes()).sum();
+        slots + lists + self.free.capacity() * size_of::<u32>()
+    }
+}
+
+const fn shard_of(id: u32) -> usize {
     // Ids of one dimension are dense, so their low bits spread well.
-    (term.id as usize ^ ((term.kind as usize) << 3)) % SHARDS
+    id as usize % SHARDS
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::domain::term::Kind;
+    use std::collections::{BTreeMap, BTreeSet};
 
-    fn system(id: u32) -> Term {
-        Term { kind: Kind::System, id }
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::filter::IdSet;
+
+    fn systems(ids: &[u32]) -> Vec<Dimension> {
+        vec![Dimension { kind: Kind::System, ids: IdSet::new(ids.to_vec()) }]
     }
 
     fn killmail_in(id: u32) -> Facts {
@@ -186,15 +228,15 @@ mod tests {
         let (jita, _) = bell.hang();
         let (tama, _) = bell.hang();
         let (all, _) = bell.hang();
-        bell.tie(jita, Some(&[system(30_000_142)]));
-        bell.tie(tama, Some(&[system(30_002_813), system(30_000_144)]));
+        bell.tie(jita, Some(&systems(&[30_000_142])));
+        bell.tie(tama, Some(&systems(&[30_002_813, 30_000_144])));
         bell.tie(all, None);
         let mut found = Vec::new();
         assert_eq!(bell.ring(&killmail_in(30_000_142), &mut found), 2);
         assert_eq!(found, [jita, all]);
         bell.ring(&killmail_in(30_000_144), &mut found);
         assert_eq!(found, [tama, all]);
-        bell.untie(tama, Some(&[system(30_000_144)]));
+        bell.untie(tama, Some(&systems(&[30_000_144])));
         bell.untie(all, None);
         assert_eq!(bell.ring(&killmail_in(30_000_144), &mut found), 0);
     }
@@ -208,5 +250,35 @@ mod tests {
         assert!(bell.is_empty());
         assert_eq!(bell.hang().0, first);
         assert_eq!(bell.len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_tied_and_untied_the_right_ropes_are_found(
+            steps in proptest::collection::vec((any::<bool>(), 0_u32..6, 0_u32..3, proptest::collection::vec(0_u32..150, 1..20)), 1..60),
+        ) {
+            let bell = Bell::default();
+            let ropes: Vec<Rope> = (0..6).map(|_| bell.hang().0).collect();
+            let mut known: BTreeMap<(Kind, u32), BTreeSet<Rope>> = BTreeMap::new();
+            for (tie, rope, kind, ids) in steps {
+                let (rope, kind) = (ropes[rope as usize], Kind::ALL[kind as usize]);
+                let dimension = [Dimension { kind, ids: IdSet::new(ids.clone()) }];
+                if tie { bell.tie(rope, Some(&dimension)) } else { bell.untie(rope, Some(&dimension)) }
+                for id in ids {
+                    let at = known.entry((kind, id)).or_default();
+                    if tie { at.insert(rope) } else { at.remove(&rope) };
+                }
+            }
+            let mut found = Vec::new();
+            for ((kind, id), ropes) in &known {
+                bell.find([Term { kind: *kind, id: *id }].into_iter(), &mut found);
+                prop_assert!(found.iter().eq(ropes), "{kind:?} {id}: {found:?}, not {ropes:?}");
+            }
+            for rope in ropes {
+                bell.untie(rope, Some(&Kind::ALL.map(|kind| Dimension { kind, ids: IdSet::new((0..150).collect()) })));
+            }
+            let is_empty = |shard: &Shard| shard.by_kind.iter().all(HashMap::is_empty) && shard.free.len() == shard.lists.len();
+            prop_assert!(bell.shards.iter().all(|shard| is_empty(&shard.read())));
+        }
     }
 }

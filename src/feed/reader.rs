@@ -14,10 +14,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::domain::entry::SharedEntry;
-use crate::domain::filter::Filter;
+use crate::domain::filter::{Dimension, Filter, Interest};
 use crate::domain::id::{Epoch, EventId, Place, Seq};
 use crate::domain::subscription::Subscription;
-use crate::domain::term::Term;
 use crate::domain::verdict::Fault;
 use crate::feed::bell::{Bell, Rope};
 use crate::feed::event::{Batch, Event, Kept};
@@ -61,7 +60,7 @@ impl Reader {
             Some(using) => Some(Judge::open(&feed, using).await?),
             None => None,
         };
-        let tied = Tied::new(feed.bell().clone(), bell_terms(&subscription.filter, judge.as_ref()));
+        let tied = Tied::new(feed.bell().clone(), bell_ids(&subscription.filter, judge.as_ref()));
         let log = Log { epoch: feed.epoch(), head: feed.head(), horizon: feed.store().horizon() };
         let opened = opening(&start, log);
         let subscription = Arc::new(subscription);
@@ -129,7 +128,7 @@ impl Reader {
             self.pending.retain(|event| !matches!(event, Event::Killmail { .. } | Event::Backfilled { .. } | Event::Fault { .. }));
         }
         self.subscription = Arc::new(Subscription { filter, ..Subscription::clone(&self.subscription) });
-        self.tied.retie(bell_terms(&self.subscription.filter, self.judge.as_ref()));
+        self.tied.retie(bell_ids(&self.subscription.filter, self.judge.as_ref()));
     }
 
     /// Whether the preload is still going on.
@@ -311,7 +310,7 @@ impl Reader {
         match judge.follow().await {
             Ok(None) => {}
             Ok(Some(next)) => {
-                self.tied.retie(bell_terms(&self.subscription.filter, Some(&next)));
+                self.tied.retie(bell_ids(&self.subscription.filter, Some(&next)));
                 self.judge = Some(next);
             }
             Err(Error::Plugin(error)) => self.end(Event::Ended { reason: "plugin_gone", message: error.to_string() }),
@@ -326,12 +325,11 @@ impl Reader {
     }
 }
 
-/// What the bell has to ring for: what the filter or what the plugin needs, whichever is the shorter list.
-fn bell_terms(filter: &Filter, judge: Option<&Judge>) -> Option<Vec<Term>> {
-    let wanted = filter.bell_terms().map(Iterator::collect::<Vec<_>>);
-    let needed = judge.and_then(Judge::interest).and_then(|interest| interest.bell_terms().map(Iterator::collect::<Vec<_>>));
-    match (wanted, needed) {
-        (Some(wanted), Some(needed)) if needed.len() < wanted.len() => Some(needed),
+/// What the bell has to ring for: what the filter or what the plugin needs, whichever is the shorter list; `None`: every killmail.
+fn bell_ids(filter: &Filter, judge: Option<&Judge>) -> Option<Vec<Dimension>> {
+    let length = |ids: &[Dimension]| ids.iter().map(|d| d.ids.as_slice().len()).sum::<usize>();
+    match (filter.bell_ids(), judge.and_then(Judge::interest).and_then(Interest::bell_ids)) {
+        (Some(wanted), Some(needed)) if length(&needed) < length(&wanted) => Some(needed),
         (wanted @ Some(_), _) => wanted,
         (None, needed) => needed,
     }
@@ -342,20 +340,20 @@ struct Tied {
     bell: Arc<Bell>,
     rope: Rope,
     ring: Arc<Notify>,
-    terms: Option<Vec<Term>>,
+    ids: Option<Vec<Dimension>>,
 }
 
 impl Tied {
-    fn new(bell: Arc<Bell>, terms: Option<Vec<Term>>) -> Self {
+    fn new(bell: Arc<Bell>, ids: Option<Vec<Dimension>>) -> Self {
         let (rope, ring) = bell.hang();
-        bell.tie(rope, terms.as_deref());
-        Self { bell, rope, ring, terms }
+        bell.tie(rope, ids.as_deref());
+        Self { bell, rope, ring, ids }
     }
 
-    fn retie(&mut self, terms: Option<Vec<Term>>) {
-        self.bell.untie(self.rope, self.terms.as_deref());
-        self.bell.tie(self.rope, terms.as_deref());
-        self.terms = terms;
+    fn retie(&mut self, ids: Option<Vec<Dimension>>) {
+        self.bell.untie(self.rope, self.ids.as_deref());
+        self.bell.tie(self.rope, ids.as_deref());
+        self.ids = ids;
         // What came while untied is found by looking once.
         self.ring.notify_one();
     }
@@ -363,7 +361,7 @@ impl Tied {
 
 impl Drop for Tied {
     fn drop(&mut self) {
-        self.bell.untie(self.rope, self.terms.as_deref());
+        self.bell.untie(self.rope, self.ids.as_deref());
         self.bell.take_down(self.rope);
     }
 }

@@ -126,7 +126,9 @@ impl Sending {
     fn one_by_one(&self, begun: usize, texts: Vec<Bytes>, out: &mut Out) {
         for (line, text) in self.lines[begun..].iter().zip(texts) {
             let place = Place::Preload { head: self.id.place.head(), after: line.hit.killmail_id };
-            out.event(None, Some(&EventId { epoch: self.id.epoch, place }), text);
+            out.open(None, Some(&EventId { epoch: self.id.epoch, place }));
+            out.data_copied(&text);
+            out.close();
         }
     }
 
@@ -140,7 +142,7 @@ impl Sending {
             if n > 0 {
                 out.piece(Bytes::from_static(b","));
             }
-            out.data(&text);
+            out.data_copied(&text);
         }
         // An empty batch has both lists at once.
         if end == lap && (self.at < lap || lap == 0) {

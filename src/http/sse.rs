@@ -8,8 +8,8 @@ use bytes::Bytes;
 
 use crate::domain::id::EventId;
 
-/// A piece of a body ends at so many bytes. The HTTP library holds up to 16 pieces for a connection that does not drain: 32 KiB.
-pub const PIECE_BYTES: usize = 2048;
+/// A piece of a body ends at so many bytes. The HTTP library holds up to 16 pieces for a connection that does not drain: 16 KiB.
+pub const PIECE_BYTES: usize = 1024;
 
 /// Pieces waiting to be taken by one connection, first in first out.
 #[derive(Debug, Default)]
@@ -63,6 +63,15 @@ impl Out {
 
     fn line(&mut self, text: String) {
         self.0.push_back(Bytes::from(text));
+    }
+
+    /// A part of an event's text that nobody else keeps: its pieces are copies, so that one of them does not hold all of it.
+    pub fn data_copied(&mut self, text: &Bytes) {
+        let begun = self.0.len();
+        self.data(text);
+        for piece in self.0.iter_mut().skip(begun) {
+            *piece = Bytes::copy_from_slice(piece);
+        }
     }
 
     /// A part of an event's text. Compact JSON has no line breaks. Should one come all the same, the text goes on in a further `data:` line.
@@ -120,9 +129,10 @@ mod tests {
         out.open(None, None);
         out.data(&Bytes::from_static(b"["));
         out.data(&long);
+        out.data_copied(&long);
         out.data(&Bytes::from_static(b"]"));
         out.close();
-        assert_eq!(text(out), format!("data: [{}]\n\n", std::str::from_utf8(&long).unwrap()));
+        assert_eq!(text(out), format!("data: [{0}{0}]\n\n", std::str::from_utf8(&long).unwrap()));
     }
 
     #[test]
