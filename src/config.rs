@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use crate::{feed, http, ingest, plugin, store};
+use crate::{feed, http, ingest, phoenix, plugin, store};
 
 /// Every setting with its default, explained.
 pub const DEFAULTS: &str = include_str!("killstream.toml");
@@ -80,6 +80,8 @@ pub struct Config {
     pub plugin: plugin::limits::Config,
     /// The HTTP door.
     pub http: http::Config,
+    /// The channel door.
+    pub channels: phoenix::config::Config,
 }
 
 impl Config {
@@ -167,6 +169,7 @@ impl Gathering {
             feed: self.section("feed"),
             plugin: self.section("plugin"),
             http: self.section("http"),
+            channels: self.section("channels"),
         };
         config.http.sse = self.section("sse");
         config.http.health = self.section("health");
@@ -260,6 +263,7 @@ mod tests {
             ("sse", keys::<http::slots::Config>()),
             ("health", keys::<http::health::Config>()),
             ("mirror", keys::<http::mirror::Config>()),
+            ("channels", keys::<phoenix::config::Config>()),
         ];
         for (name, keys) in sections {
             assert!(!keys.is_empty(), "{name}");

@@ -8,6 +8,7 @@ pub mod domain;
 pub mod feed;
 pub mod http;
 pub mod ingest;
+pub mod phoenix;
 pub mod plugin;
 pub mod sample;
 pub mod server;

@@ -160,6 +160,9 @@ impl Running {
         within(grace, "the source", source.task).await;
         house.feed().close();
         within(grace, "a connection", doors.task).await;
+        if tokio::time::timeout(grace, house.channels().empty()).await.is_err() {
+            tracing::warn!("{} channel connections did not end within {} ms", house.channels().open(), grace.as_millis());
+        }
         house.release(grace).await;
     }
 

@@ -151,6 +151,13 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Takes no killmail at all: what a subscription without any id wants where that is not everything.
+    #[must_use]
+    pub fn nothing() -> Self {
+        let none = Wanted { kind: Kind::System, role: Role::Any, ids: IdSet::default() };
+        Self { each: vec![none], ..Self::default() }
+    }
+
     /// Whether the killmail with these facts is wanted.
     #[must_use]
     pub fn accepts(&self, facts: &Facts) -> bool {
@@ -180,14 +187,16 @@ impl Filter {
     /// The ids of which a wanted killmail has at least one; `None` when any killmail may be wanted.
     #[must_use]
     pub fn bell_ids(&self) -> Option<Vec<Dimension>> {
+        let nothing = self.each.iter().any(|wanted| wanted.ids.as_slice().is_empty());
         let picked = match self.matching {
+            _ if nothing => &[][..],
             Match::Any => self.dimensions.as_slice(),
             Match::All => {
                 let least = self.dimensions.iter().enumerate().min_by_key(|(_, d)| d.ids.as_slice().len());
                 least.map_or(&[][..], |(at, _)| &self.dimensions[at..=at])
             }
         };
-        (!picked.is_empty()).then(|| picked.to_vec())
+        (nothing || !picked.is_empty()).then(|| picked.to_vec())
     }
 
     fn restricts_to(&self, facts: &Facts) -> bool {

@@ -16,6 +16,7 @@ pub mod pulse;
 pub mod reader;
 pub mod registry;
 pub mod start;
+pub mod traffic;
 pub mod writer;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use crate::feed::pulse::Pulse;
 use crate::feed::reader::Reader;
 use crate::feed::registry::Registry;
 use crate::feed::start::Start;
+use crate::feed::traffic::Traffic;
 use crate::feed::writer::{Parts, Writer};
 use crate::store::{self, Appended, Checkpoint, Incoming, Store};
 use crate::tasks;
@@ -144,6 +146,7 @@ pub struct Feed {
     closing: watch::Sender<bool>,
     counters: Arc<Counters>,
     pulse: Arc<Pulse>,
+    traffic: Traffic,
 }
 
 impl Feed {
@@ -172,6 +175,7 @@ impl Feed {
             config,
             bell,
             registry: Registry::default(),
+            traffic: Traffic::default(),
             writer,
             announced,
             moved,
@@ -214,6 +218,11 @@ impl Feed {
     /// How the sources are doing.
     pub const fn pulse(&self) -> &Arc<Pulse> {
         &self.pulse
+    }
+
+    /// What went over standing connections.
+    pub const fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// The newest number readers may see.

@@ -19,10 +19,10 @@ use crate::domain::id::{Epoch, EventId, Place, Seq};
 use crate::domain::subscription::Subscription;
 use crate::domain::verdict::Fault;
 use crate::feed::bell::{Bell, Rope};
-use crate::feed::event::{Batch, Event, Kept};
+use crate::feed::event::{Batch, Event, Gap, Kept};
 use crate::feed::judge::{Judge, Outcome, judged};
 use crate::feed::preload::{Preload, Window};
-use crate::feed::registry::Entered;
+use crate::feed::registry::{Entered, Through};
 use crate::feed::start::{Log, Start, opening};
 use crate::feed::{Error, Feed};
 use crate::plugin::evaluator::Run;
@@ -110,6 +110,28 @@ impl Reader {
         &self.entered.line.subscription_id
     }
 
+    /// Says who reads, for those who ask who does.
+    pub fn introduce(&self, through: Through, subscriber: Arc<str>) {
+        self.entered.introduce(through, subscriber);
+    }
+
+    /// What it reads.
+    #[must_use]
+    pub const fn subscription(&self) -> &Arc<Subscription> {
+        &self.subscription
+    }
+
+    /// Where it was opened, and why there if that is not where it was asked for: what [`Reader::next`] would begin with.
+    pub fn begin(&mut self) -> (EventId, Option<Gap>) {
+        let mut gap = None;
+        while matches!(self.pending.front(), Some(Event::Opened { .. } | Event::Gap(_))) {
+            if let Some(Event::Gap(told)) = self.pending.pop_front() {
+                gap = Some(told);
+            }
+        }
+        (self.id(), gap)
+    }
+
     /// Where the client stands when it has seen everything handed over so far.
     #[must_use]
     pub fn id(&self) -> EventId {
@@ -122,12 +144,20 @@ impl Reader {
 
     /// Changes which killmails are wanted, from the place of the last event handed over on. A preload under way ends as planned.
     pub fn refilter(&mut self, filter: Filter) {
+        let Subscription { plugin, max_age_secs, .. } = &*self.subscription;
+        let (plugin, max_age_secs) = (plugin.clone(), *max_age_secs);
+        self.resubscribe(Arc::new(Subscription { filter, plugin, max_age_secs }));
+    }
+
+    /// The same with a subscription of the same plugin.
+    pub fn resubscribe(&mut self, subscription: Arc<Subscription>) {
         if matches!(self.phase, Phase::Live) {
             // What was read ahead was chosen by the old filter.
             self.passed = self.id().place.head();
             self.pending.retain(|event| !matches!(event, Event::Killmail { .. } | Event::Backfilled { .. } | Event::Fault { .. }));
         }
-        self.subscription = Arc::new(Subscription { filter, ..Subscription::clone(&self.subscription) });
+        self.subscription = subscription;
+        self.entered.renew(self.subscription.clone());
         self.tied.retie(bell_ids(&self.subscription.filter, self.judge.as_ref()));
     }
 

@@ -8,15 +8,60 @@ use parking_lot::Mutex;
 
 use crate::domain::subscription::Subscription;
 
+/// The door a reader was opened at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Through {
+    /// A stream of server-sent events.
+    #[default]
+    Sse,
+    /// A channel on a WebSocket.
+    Websocket,
+}
+
+impl Through {
+    /// The word clients see.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Sse => "sse",
+            Self::Websocket => "websocket",
+        }
+    }
+}
+
 /// One open reader.
 #[derive(Debug)]
 pub struct Line {
     /// Its random name, 22 characters of base64url.
     pub subscription_id: String,
-    /// What it reads.
-    pub subscription: Arc<Subscription>,
     /// When it was opened, unix milliseconds.
     pub opened_at_ms: i64,
+    now: Mutex<Now>,
+}
+
+/// What of a line may change.
+#[derive(Debug, Clone)]
+pub struct Now {
+    /// What it reads.
+    pub subscription: Arc<Subscription>,
+    /// When that changed last, unix milliseconds.
+    pub updated_at_ms: i64,
+    /// The door.
+    pub through: Through,
+    /// Who reads, by the name the door has for it.
+    pub subscriber: Option<Arc<str>>,
+}
+
+impl Line {
+    /// How it stands now.
+    pub fn now(&self) -> Now {
+        self.now.lock().clone()
+    }
+
+    /// What it reads.
+    pub fn subscription(&self) -> Arc<Subscription> {
+        self.now.lock().subscription.clone()
+    }
 }
 
 /// Who reads now.
@@ -28,7 +73,9 @@ pub struct Registry {
 impl Registry {
     /// Enters a reader under a new random name.
     pub fn enter(&self, subscription: Arc<Subscription>) -> Entered {
-        let line = Arc::new(Line { subscription_id: random_name(), subscription, opened_at_ms: jiff::Timestamp::now().as_millisecond() });
+        let opened_at_ms = jiff::Timestamp::now().as_millisecond();
+        let now = Now { subscription, updated_at_ms: opened_at_ms, through: Through::default(), subscriber: None };
+        let line = Arc::new(Line { subscription_id: random_name(), opened_at_ms, now: Mutex::new(now) });
         self.lines.lock().insert(line.subscription_id.clone(), line.clone());
         Entered { line, lines: self.lines.clone() }
     }
@@ -54,6 +101,21 @@ pub struct Entered {
     /// The line.
     pub line: Arc<Line>,
     lines: Arc<Mutex<hashbrown::HashMap<String, Arc<Line>>>>,
+}
+
+impl Entered {
+    /// Another subscription under the same name.
+    pub fn renew(&self, subscription: Arc<Subscription>) {
+        let mut now = self.line.now.lock();
+        now.subscription = subscription;
+        now.updated_at_ms = jiff::Timestamp::now().as_millisecond();
+    }
+
+    /// Says who reads.
+    pub fn introduce(&self, through: Through, subscriber: Arc<str>) {
+        let mut now = self.line.now.lock();
+        (now.through, now.subscriber) = (through, Some(subscriber));
+    }
 }
 
 impl Drop for Entered {

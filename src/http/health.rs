@@ -122,7 +122,7 @@ fn details(door: &Door, pulse: &Pulse) -> Value {
 fn dimension(door: &Door, kind: Kind, count: &str) -> Value {
     let (mut subscriptions, mut ids, mut newest) = (0_u64, 0, None);
     for line in door.feed.registry().lines() {
-        if let Some(set) = line.subscription.filter.ids(kind) {
+        if let Some(set) = line.subscription().filter.ids(kind) {
             subscriptions += 1;
             ids += set.as_slice().len();
             newest = newest.max(Some(line.opened_at_ms));

@@ -97,7 +97,7 @@ fn limiter(door: &Door) -> Value {
 
 fn dimension(door: &Door, kind: Kind, ids: &str) -> Value {
     let lines = door.feed.registry().lines();
-    let sizes: Vec<usize> = lines.iter().filter_map(|line| line.subscription.filter.ids(kind)).map(|set| set.as_slice().len()).collect();
+    let sizes: Vec<usize> = lines.iter().filter_map(|line| line.subscription().filter.ids(kind).map(|set| set.as_slice().len())).collect();
     json!({ "count": sizes.len(), ids: sizes.iter().sum::<usize>() })
 }
 

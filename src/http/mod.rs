@@ -106,6 +106,8 @@ pub struct State {
     pub started: SystemTime,
     /// Who is connected.
     pub connections: Arc<Connections>,
+    /// The routes of other doors that are entered by HTTP; answered with the same frame around them.
+    pub others: Router,
 }
 
 /// What every handler shares.
@@ -140,7 +142,7 @@ pub struct Door {
 
 impl Door {
     fn new(state: State) -> Self {
-        let State { feed, config, token, started, connections } = state;
+        let State { feed, config, token, started, connections, .. } = state;
         Self {
             mirror: Mirror::new(&config.mirror),
             feed,
@@ -190,8 +192,9 @@ impl Door {
 
 /// All routes of the door, ready to be served. Addresses of callers are known where the server gives `ConnectInfo<SocketAddr>`.
 pub fn router(state: State) -> Router {
+    let others = state.others.clone();
     let door = Arc::new(Door::new(state));
-    layers::around(table().with_state(Arc::clone(&door)), &door.config)
+    layers::around(table().with_state(Arc::clone(&door)).merge(others), &door.config)
 }
 
 /// The one table. Each group has its own rule of what a caller must accept.

@@ -154,6 +154,6 @@ fn summary(door: &Door, pulse: &Pulse, stats: &Stats, process: &Process) -> Valu
         "uptime_hours": (door.uptime_secs() as f64 / 36.0).round() / 100.0,
         "processing_lag_seconds": lag_secs(pulse),
         "active_preload_tasks": 0,
-        "systems_watched": lines.iter().filter_map(|line| line.subscription.filter.ids(Kind::System)).map(|ids| ids.as_slice().len()).sum::<usize>(),
+        "systems_watched": lines.iter().filter_map(|line| line.subscription().filter.ids(Kind::System).map(|ids| ids.as_slice().len())).sum::<usize>(),
     })
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
+use axum::http::request::Parts;
 use bytes::Bytes;
 use tower::ServiceExt;
 
@@ -19,12 +20,17 @@ use crate::feed::history::StoreHistory;
 use crate::feed::plugins::Plugins;
 use crate::feed::pulse::Doing;
 use crate::http;
+<<<<<<< HEAD
 use crate::http::connections::Connections;
+=======
+use crate::http::address;
+>>>>>>> e2d8e88 (Answer Phoenix channels and push live killmails)
 use crate::ingest::config::{self as ingest, Kind};
 use crate::ingest::r2z2::{self, R2z2};
 use crate::ingest::replay::{self, Replay};
 use crate::ingest::source::Source;
 use crate::ingest::{client, clock};
+use crate::phoenix;
 use crate::plugin::engine::Engine;
 use crate::sample;
 use crate::server::{Error, token};
@@ -42,6 +48,7 @@ const TRIAL_STEP: usize = 31;
 pub struct House {
     feed: Arc<Feed>,
     router: Router,
+    channels: Arc<phoenix::Door>,
     token: String,
 }
 
@@ -80,15 +87,30 @@ impl House {
         let kept = Arc::clone(&store);
         let plugins = tasks::blocking("open plugins", move || Plugins::open(kept, engine, trial())).await??;
         let feed = Feed::start(store, plugins, config.feed)?;
+<<<<<<< HEAD
         let (started, kept) = (SystemTime::now(), token.clone());
         let state = http::State { config: config.http, feed: Arc::clone(&feed), token, started, connections };
         Ok(Self { router: http::router(state), feed, token: kept })
+=======
+        let proxies = config.http.trusted_proxies.clone();
+        let whence = Box::new(move |parts: &Parts| address::of(parts, &proxies));
+        let channels = phoenix::Door::new(Arc::clone(&feed), config.channels, whence);
+        let started = SystemTime::now();
+        let state = http::State { config: config.http, feed: Arc::clone(&feed), token: token.clone(), started, others: channels.router() };
+        Ok(Self { router: http::router(state), feed, channels, token })
+>>>>>>> e2d8e88 (Answer Phoenix channels and push live killmails)
     }
 
     /// The log in motion.
     #[must_use]
     pub const fn feed(&self) -> &Arc<Feed> {
         &self.feed
+    }
+
+    /// The door of channels.
+    #[must_use]
+    pub const fn channels(&self) -> &Arc<phoenix::Door> {
+        &self.channels
     }
 
     /// All routes.

@@ -70,6 +70,7 @@ enum Door {
     Count,
     StreamGet,
     StreamPost,
+    Channel,
 }
 
 /// A stream, by query string.
@@ -86,6 +87,14 @@ pub fn stream_pairs(pairs: &[(String, String)]) -> Result<Asked, Error> {
 /// As [`stream_pairs`].
 pub fn stream_object(object: &Map<String, Value>) -> Result<Asked, Error> {
     read(Door::StreamPost, &Given::object(object), (POST_SYSTEMS_MAX, POST_IDS_MAX))
+}
+
+/// What a channel join asks for besides its systems and characters, which have names and limits of their own.
+///
+/// # Errors
+/// As [`stream_pairs`].
+pub fn join_object(object: &Map<String, Value>) -> Result<Asked, Error> {
+    read(Door::Channel, &Given::object(object), (POST_SYSTEMS_MAX, POST_IDS_MAX))
 }
 
 /// A page of history, by query string.
@@ -126,7 +135,7 @@ fn parameter(kind: Kind) -> String {
 }
 
 fn read(door: Door, given: &Given<'_>, (systems_max, ids_max): (usize, usize)) -> Result<Asked, Error> {
-    let is_stream = matches!(door, Door::StreamGet | Door::StreamPost);
+    let is_stream = matches!(door, Door::StreamGet | Door::StreamPost | Door::Channel);
     if !is_stream {
         refuse_unknown(door, given)?;
     }

@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
+pub mod channel;
 pub mod data;
 pub mod dice;
 pub mod http;

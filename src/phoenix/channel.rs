@@ -1,0 +1,346 @@
+//! A joined topic: its lists, what a client may do with them, what it is pushed. A value: events in, effects out.
+//!
+//! Must not know: sockets, readers, other topics.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use crate::domain::filter::IdSet;
+use crate::domain::id::EventId;
+use crate::domain::subscription::Subscription;
+use crate::domain::term::{Kind, Term};
+use crate::feed::event::Kept;
+use crate::phoenix::body;
+use crate::phoenix::config::Config;
+use crate::phoenix::effect::Effect;
+use crate::phoenix::frame::{Form, Message, Ref, Status, To};
+use crate::phoenix::ids;
+use crate::phoenix::join::{Wish, wanted};
+use crate::phoenix::sent::Sent;
+use crate::wire::killmail;
+
+/// Room that is kept for places where something was pushed lately.
+const LATELY_KEPT: usize = 8;
+
+/// A topic a client is in.
+#[derive(Debug)]
+pub struct Channel {
+    /// The number of this join on its connection.
+    pub key: u64,
+    /// How the client speaks.
+    pub form: Form,
+    /// The topic.
+    pub topic: String,
+    /// The ref all its frames carry.
+    pub join_ref: Ref,
+    /// The name of the reader.
+    pub subscription_id: String,
+    /// What it gets.
+    pub subscription: Arc<Subscription>,
+    /// What it got.
+    pub sent: Sent,
+    /// Killmails pushed by the preload under way.
+    pub preloaded: u64,
+    /// The system counted last.
+    pub counted: u32,
+    /// Where killmails were pushed lately, and when.
+    pub lately: Vec<(u32, i64)>,
+}
+
+/// Who and when: what answers need beyond the channel.
+#[derive(Debug, Clone, Copy)]
+pub struct Around<'a> {
+    /// The limits.
+    pub config: &'a Config,
+    /// The connection's name.
+    pub user_id: &'a str,
+    /// When it was made, unix milliseconds.
+    pub connected_at_ms: i64,
+}
+
+/// A good answer, and what follows it.
+struct Done {
+    response: Bytes,
+    then: Vec<Effect>,
+}
+
+impl Done {
+    const fn plain(response: Bytes) -> Self {
+        Self { response, then: Vec::new() }
+    }
+}
+
+/// What becomes of the lists.
+#[derive(Default)]
+struct Change {
+    /// What comes in, new to the channel, in the order asked for.
+    systems: Vec<u32>,
+    characters: Vec<u32>,
+    /// What goes out.
+    removed: Vec<(Kind, Vec<u32>)>,
+}
+
+/// What came with an event.
+struct Payload<'a> {
+    event: &'a str,
+    members: &'a Map<String, Value>,
+    config: &'a Config,
+}
+
+impl Payload<'_> {
+    /// The ids under the first of these names that is there; `None` where none is.
+    fn ids(&self, kind: Kind, names: &[&str]) -> Result<Option<Vec<u32>>, String> {
+        let max = if kind == Kind::System { self.config.systems_max } else { self.config.characters_max };
+        match names.iter().find_map(|name| Some((name, self.members.get(*name)?))) {
+            None => Ok(None),
+            Some((_, Value::Array(list))) => ids::read(kind, list, max).map(Some),
+            Some((name, _)) => Err(wrong(self.event, &format!("{name} must be a list"))),
+        }
+    }
+
+    /// The ids the event is about.
+    fn needed(&self, kind: Kind) -> Result<Vec<u32>, String> {
+        let names: &[&str] = if kind == Kind::System { &["systems", "system_ids"] } else { &["character_ids", "characters"] };
+        self.ids(kind, names)?.ok_or_else(|| wrong(self.event, &format!("{} must be a list", names[0])))
+    }
+
+    /// What of the past of the new ids is wanted: what upstream always sent, if nobody says.
+    fn preload(&self) -> Option<Wish> {
+        Wish::read(self.members.get("preload")).or(Some(Wish::UNASKED))
+    }
+}
+
+/// Upstream has no words for a known event of a wrong shape: to it both are the same.
+fn wrong(event: &str, why: &str) -> String {
+    format!("unknown event: {event}: {why}")
+}
+
+const fn plural(kind: Kind) -> &'static str {
+    if matches!(kind, Kind::System) { "systems" } else { "characters" }
+}
+
+impl Channel {
+    /// Of the message that joins it.
+    #[must_use]
+    pub fn new(key: u64, join: Message, subscription: Arc<Subscription>) -> Self {
+        let Message { form, join_ref, reference, topic, .. } = join;
+        let (subscription_id, sent, lately) = (String::new(), Sent::default(), Vec::new());
+        let join_ref = join_ref.or(reference);
+        Self { key, form, topic, join_ref, subscription_id, subscription, sent, preloaded: 0, counted: 0, lately }
+    }
+
+    /// Whether its frames tell one join from another.
+    #[must_use]
+    pub const fn has_refs(&self) -> bool {
+        matches!(self.form, Form::Array)
+    }
+
+    /// Where its frames go.
+    #[must_use]
+    pub fn to(&self) -> To<'_> {
+        To { form: self.form, join_ref: &self.join_ref, topic: &self.topic }
+    }
+
+    /// The frame that says it is closed.
+    #[must_use]
+    pub fn closed(&self) -> Bytes {
+        self.to().push(&self.join_ref, "phx_close", &[body::EMPTY])
+    }
+
+    /// Answers an event of the client.
+    pub fn event(&mut self, message: &Message, around: Around<'_>, out: &mut Vec<Effect>) {
+        match self.handle(message, around) {
+            Ok(Done { response, then }) => {
+                out.push(Effect::Send(self.to().reply(&message.reference, Status::Ok, &response)));
+                out.extend(then);
+            }
+            Err(reason) => out.push(Effect::Send(self.to().reply(&message.reference, Status::Error, &body::reason(&reason)))),
+        }
+    }
+
+    fn handle(&mut self, message: &Message, around: Around<'_>) -> Result<Done, String> {
+        let event = message.event.as_str();
+        let payload = match serde_json::from_str(message.payload.get()) {
+            Ok(Value::Object(payload)) => payload,
+            Ok(Value::Null) => Map::new(),
+            _ => return Err(wrong(event, "the payload must be an object")),
+        };
+        let payload = Payload { event, members: &payload, config: around.config };
+        match event {
+            "subscribe_systems" => self.subscribe(Kind::System, &payload),
+            "subscribe_characters" => self.subscribe(Kind::Character, &payload),
+            "unsubscribe_systems" => self.unsubscribe(Kind::System, &payload),
+            "unsubscribe_characters" => self.unsubscribe(Kind::Character, &payload),
+            "update_subscriptions" => self.update(&payload),
+            "get_status" => {
+                let who = (around.user_id, around.connected_at_ms);
+                let (systems, characters) = (self.ids(Kind::System), self.ids(Kind::Character));
+                Ok(Done { response: body::status(&self.subscription_id, systems, characters, who), then: Vec::new() })
+            }
+            _ => Err(format!("unknown event: {event}")),
+        }
+    }
+
+    fn subscribe(&mut self, kind: Kind, payload: &Payload<'_>) -> Result<Done, String> {
+        let asked = payload.needed(kind)?;
+        let added = self.added(kind, asked);
+        if added.is_empty() {
+            return Ok(Done::plain(body::message(&format!("Already subscribed to all requested {}", plural(kind)))));
+        }
+        let (systems, characters) = if kind == Kind::System { (added, Vec::new()) } else { (Vec::new(), added) };
+        let then = self.change(Change { systems, characters, ..Change::default() }, payload)?;
+        Ok(Done { response: self.listed(kind), then })
+    }
+
+    fn unsubscribe(&mut self, kind: Kind, payload: &Payload<'_>) -> Result<Done, String> {
+        let removed: Vec<u32> = payload.needed(kind)?.into_iter().filter(|id| self.has(kind, *id)).collect();
+        if removed.is_empty() {
+            return Ok(Done::plain(body::message(&format!("Not subscribed to any of the requested {}", plural(kind)))));
+        }
+        let then = self.change(Change { removed: vec![(kind, removed)], ..Change::default() }, payload)?;
+        Ok(Done { response: self.listed(kind), then })
+    }
+
+    /// What is asked for both ways stays.
+    fn update(&mut self, payload: &Payload<'_>) -> Result<Done, String> {
+        let asked = |kind, name| payload.ids(kind, &[name]).map(Option::unwrap_or_default);
+        let (systems, characters) = (asked(Kind::System, "add_systems")?, asked(Kind::Character, "add_characters")?);
+        let (mut less_systems, mut less_characters) = (asked(Kind::System, "remove_systems")?, asked(Kind::Character, "remove_characters")?);
+        less_systems.retain(|id| !systems.contains(id));
+        less_characters.retain(|id| !characters.contains(id));
+        let removed = vec![(Kind::System, less_systems), (Kind::Character, less_characters)];
+        let (systems, characters) = (self.added(Kind::System, systems), self.added(Kind::Character, characters));
+        let mut then = self.change(Change { systems, characters, removed }, payload)?;
+        let response = body::subscribed(Some(self.ids(Kind::System)), Some(self.ids(Kind::Character)));
+        then.insert(0, Effect::Send(self.to().push(&None, "subscription_updated", &[&response])));
+        Ok(Done { response, then })
+    }
+
+    /// Changes the lists and says what follows from it.
+    fn change(&mut self, change: Change, payload: &Payload<'_>) -> Result<Vec<Effect>, String> {
+        if self.is_everything() {
+            return Ok(Vec::new());
+        }
+        let mut filter = self.subscription.filter.clone();
+        for (kind, added) in [(Kind::System, &change.systems), (Kind::Character, &change.characters)] {
+            let gone = IdSet::new(change.removed.iter().filter(|(of, _)| *of == kind).flat_map(|(_, ids)| ids.iter().copied()).collect());
+            let mut ids: Vec<u32> = self.ids(kind).iter().copied().filter(|id| !gone.contains(*id)).collect();
+            ids.extend(added);
+            if ids.len() > payload.config.channel_ids_max {
+                return Err(ids::too_many(kind, payload.config.channel_ids_max));
+            }
+            filter.set_ids(kind, ids);
+        }
+        let Subscription { plugin, max_age_secs, .. } = &*self.subscription;
+        let subscription = Subscription { filter: wanted(filter), plugin: plugin.clone(), max_age_secs: *max_age_secs };
+        self.subscription = Arc::new(subscription);
+        let mut then = vec![Effect::Change { key: self.key, subscription: self.subscription.clone() }];
+        then.extend(self.preload_of(payload.preload(), &change.systems, &change.characters));
+        Ok(then)
+    }
+
+    /// The preload of what came in, if there is anything to look for.
+    fn preload_of(&self, wish: Option<Wish>, systems: &[u32], characters: &[u32]) -> Option<Effect> {
+        let wish = wish?;
+        let of = |kind, ids: &[u32]| ids.iter().map(|id| Term { kind, id: *id }).collect::<Vec<_>>();
+        let mut terms = of(Kind::System, systems);
+        if wish.every_kind {
+            terms.extend(of(Kind::Character, characters));
+        }
+        (!terms.is_empty()).then_some(Effect::Preload { key: self.key, wish, terms })
+    }
+
+    /// What of these it does not have yet.
+    fn added(&self, kind: Kind, mut ids: Vec<u32>) -> Vec<u32> {
+        if self.is_everything() {
+            return Vec::new();
+        }
+        ids.retain(|id| !self.has(kind, *id));
+        ids
+    }
+
+    fn has(&self, kind: Kind, id: u32) -> bool {
+        self.subscription.filter.ids(kind).is_some_and(|ids| ids.contains(id))
+    }
+
+    fn listed(&self, kind: Kind) -> Bytes {
+        let ids = Some(self.ids(kind));
+        if kind == Kind::System { body::subscribed(ids, None) } else { body::subscribed(None, ids) }
+    }
+
+    /// The ids of a dimension, ascending.
+    fn ids(&self, kind: Kind) -> &[u32] {
+        self.subscription.filter.ids(kind).map_or(&[], |ids| ids.as_slice())
+    }
+
+    /// Pushes a live killmail; nothing if the client has it.
+    pub fn killmail(&mut self, kept: &Kept, id: &EventId, now_ms: i64) -> Option<Effect> {
+        let facts = &kept.entry.facts;
+        if !self.sent.first(facts.killmail_id, now_ms) {
+            return None;
+        }
+        self.note(facts.system, now_ms);
+        Some(Effect::Send(self.update_of(facts.system, std::slice::from_ref(kept), Some(id), now_ms)))
+    }
+
+    /// Pushes killmails of one system from the past, without those the client has; says how many there were.
+    pub fn portion(&mut self, system: u32, mut kept: Vec<Kept>, now_ms: i64, out: &mut Vec<Effect>) -> u64 {
+        kept.retain(|kept| self.sent.first(kept.entry.facts.killmail_id, now_ms));
+        if !kept.is_empty() {
+            self.note(system, now_ms);
+            out.push(Effect::Send(self.update_of(system, &kept, None, now_ms)));
+        }
+        self.preloaded += kept.len() as u64;
+        kept.len() as u64
+    }
+
+    fn update_of(&self, system: u32, kept: &[Kept], id: Option<&EventId>, now_ms: i64) -> Bytes {
+        let texts: Vec<Bytes> = kept.iter().map(|kept| killmail::with_annotations(&killmail::json(&kept.entry), &kept.annotations)).collect();
+        let (head, tail) = (body::update_head(system), body::update_tail(now_ms, id));
+        let mut parts: Vec<&[u8]> = Vec::with_capacity(2 * texts.len() + 1);
+        for text in &texts {
+            parts.push(if parts.is_empty() { &head } else { b"," });
+            parts.push(text);
+        }
+        parts.push(&tail);
+        self.to().push(&None, "killmail_update", &parts)
+    }
+
+    /// Remembers where something was pushed, while that keeps counts away.
+    fn note(&mut self, system: u32, now_ms: i64) {
+        self.lately.retain(|(other, _)| *other != system);
+        self.lately.push((system, now_ms));
+    }
+
+    /// Tells what a preload came to.
+    pub fn preload_complete(&mut self, systems: u64, errors: &[String]) -> Effect {
+        let total = std::mem::take(&mut self.preloaded);
+        Effect::Send(self.to().push(&None, "preload_complete", &[&body::preload_complete(total, systems, errors)]))
+    }
+
+    /// Tells a count.
+    #[must_use]
+    pub fn count(&self, system: u32, count: u64, now_ms: i64) -> Effect {
+        Effect::Send(self.to().push(&None, "kill_count_update", &[&body::count(system, count, now_ms)]))
+    }
+
+    /// The system whose turn it is to be counted: none where something was pushed just now.
+    pub fn next_counted(&mut self, config: &Config, now_ms: i64) -> Option<u32> {
+        let quiet_ms = i64::try_from(config.count_quiet_ms).unwrap_or(i64::MAX);
+        self.lately.retain(|(_, at)| now_ms - at < quiet_ms);
+        self.lately.shrink_to(LATELY_KEPT);
+        let systems = self.subscription.filter.ids(Kind::System).map_or(&[][..], |ids| ids.as_slice());
+        let next = systems.partition_point(|system| *system <= self.counted);
+        let in_turn = systems[next..].iter().chain(&systems[..next]);
+        let found = in_turn.copied().find(|system| !self.lately.iter().any(|(other, _)| other == system))?;
+        self.counted = found;
+        Some(found)
+    }
+
+    /// Whether it gets everything, so that no id can add anything.
+    fn is_everything(&self) -> bool {
+        !self.subscription.filter.has_ids() && self.subscription.filter.each.is_empty()
+    }
+}

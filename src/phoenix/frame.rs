@@ -1,0 +1,267 @@
+//! Frames of the Phoenix protocol, decoded and encoded: objects (version 1), arrays and binary pushes (version 2).
+//!
+//! A frame is answered in the form it came in, whatever version the connection was opened with: upstream's own examples send objects
+//! under version 2. Refs are kept as the JSON they were, so that they go back by value and type.
+//!
+//! Must not know: what events mean.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+/// The form of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// An object of `topic`, `event`, `payload`, `ref`: version 1, which has no join ref.
+    Object,
+    /// An array of join ref, ref, topic, event, payload: version 2.
+    Array,
+}
+
+/// A ref as it came: the text of a JSON value. `None` is null.
+pub type Ref = Option<Box<str>>;
+
+/// A longer ref is no ref: it would come back with every push.
+pub const REF_BYTES_MAX: usize = 256;
+/// A longer topic or event is none: it comes back in answers.
+pub const NAME_BYTES_MAX: usize = 256;
+
+/// What a client says.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// The form it came in.
+    pub form: Form,
+    /// Which of the client's joins it belongs to.
+    pub join_ref: Ref,
+    /// What the answer has to carry.
+    pub reference: Ref,
+    /// The topic.
+    pub topic: String,
+    /// The event.
+    pub event: String,
+    /// The payload, JSON.
+    pub payload: Box<RawValue>,
+}
+
+/// Why a frame cannot be answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Not JSON, or neither an object nor an array of five.
+    #[error("a frame is an object with topic, event, payload and ref, or an array of join ref, ref, topic, event and payload")]
+    NoFrame,
+    /// A topic or event no client can mean.
+    #[error("topic and event have at most {NAME_BYTES_MAX} bytes")]
+    LongName,
+    /// A ref no client can mean.
+    #[error("a ref has at most {REF_BYTES_MAX} bytes")]
+    LongRef,
+    /// A binary frame of another kind than a push.
+    #[error("the only binary frames a client sends are pushes")]
+    NoPush,
+}
+
+#[derive(Deserialize)]
+struct Object<'a> {
+    #[serde(borrow)]
+    topic: Cow<'a, str>,
+    #[serde(borrow)]
+    event: Cow<'a, str>,
+    #[serde(borrow, default)]
+    payload: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "ref")]
+    reference: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    join_ref: Option<&'a RawValue>,
+}
+
+/// Decodes a text frame.
+///
+/// # Errors
+/// It is none.
+pub fn decode(text: &str) -> Result<Message, Malformed> {
+    let no_frame = |_| Malformed::NoFrame;
+    if text.trim_ascii_start().starts_with('[') {
+        let parts: Vec<&RawValue> = serde_json::from_str(text).map_err(no_frame)?;
+        let [join_ref, reference, topic, event, payload, ..] = parts[..] else { return Err(Malformed::NoFrame) };
+        let (topic, event) = (serde_json::from_str(topic.get()).map_err(no_frame)?, serde_json::from_str(event.get()).map_err(no_frame)?);
+        return message(Form::Array, (Some(join_ref), Some(reference)), topic, event, Some(payload));
+    }
+    let Object { topic, event, payload, reference, join_ref } = serde_json::from_str(text).map_err(no_frame)?;
+    message(Form::Object, (join_ref, reference), topic.into_owned(), event.into_owned(), payload)
+}
+
+/// Decodes a binary frame: a push of version 2, or JSON in the wrong kind of frame.
+///
+/// # Errors
+/// It is neither.
+pub fn decode_binary(bytes: &[u8]) -> Result<Message, Malformed> {
+    let [0, join_ref, reference, topic, event, rest @ ..] = bytes else {
+        return match std::str::from_utf8(bytes) {
+            Ok(text) if text.trim_ascii_start().starts_with(['{', '[']) => decode(text),
+            _ => Err(Malformed::NoPush),
+        };
+    };
+    let mut rest = rest;
+    let mut take = |length: u8| {
+        let (part, behind) = rest.split_at_checked(usize::from(length)).ok_or(Malformed::NoFrame)?;
+        rest = behind;
+        std::str::from_utf8(part).map_err(|_| Malformed::NoFrame)
+    };
+    let (join_ref, reference) = (take(*join_ref)?, take(*reference)?);
+    let (topic, event) = (take(*topic)?.to_owned(), take(*event)?.to_owned());
+    let payload: &RawValue = serde_json::from_slice(rest).map_err(|_| Malformed::NoFrame)?;
+    // There is no null here: an empty ref is none.
+    let raw = |text: &str| (!text.is_empty()).then(|| to_raw_value(text)).transpose().map_err(|_| Malformed::NoFrame);
+    let (join_ref, reference) = (raw(join_ref)?, raw(reference)?);
+    message(Form::Array, (join_ref.as_deref(), reference.as_deref()), topic, event, Some(payload))
+}
+
+type Refs<'a> = (Option<&'a RawValue>, Option<&'a RawValue>);
+
+fn message(form: Form, refs: Refs<'_>, topic: String, event: String, payload: Option<&RawValue>) -> Result<Message, Malformed> {
+    if topic.len() > NAME_BYTES_MAX || event.len() > NAME_BYTES_MAX {
+        return Err(Malformed::LongName);
+    }
+    let payload = payload.unwrap_or(RawValue::NULL).to_owned();
+    Ok(Message { form, join_ref: reference(refs.0)?, reference: reference(refs.1)?, topic, event, payload })
+}
+
+fn reference(raw: Option<&RawValue>) -> Result<Ref, Malformed> {
+    let text = raw.map(RawValue::get).filter(|text| *text != "null");
+    match text {
+        Some(text) if text.len() > REF_BYTES_MAX => Err(Malformed::LongRef),
+        text => Ok(text.map(Into::into)),
+    }
+}
+
+/// Whether an answer is a good one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Done.
+    Ok,
+    /// Refused.
+    Error,
+}
+
+/// Where a frame goes: the form, the join it belongs to, the topic.
+#[derive(Debug, Clone, Copy)]
+pub struct To<'a> {
+    /// The form.
+    pub form: Form,
+    /// The join ref; objects have none.
+    pub join_ref: &'a Ref,
+    /// The topic.
+    pub topic: &'a str,
+}
+
+impl To<'_> {
+    /// The answer to a message. `response` is JSON.
+    #[must_use]
+    pub fn reply(&self, reference: &Ref, status: Status, response: &[u8]) -> Bytes {
+        let begin: &[u8] = match status {
+            Status::Ok => br#"{"status":"ok","response":"#,
+            Status::Error => br#"{"status":"error","response":"#,
+        };
+        self.push(reference, "phx_reply", &[begin, response, b"}"])
+    }
+
+    /// A frame that answers nothing, or everything that carries a ref of its own. The payload is JSON in parts.
+    #[must_use]
+    pub fn push(&self, reference: &Ref, event: &str, payload: &[&[u8]]) -> Bytes {
+        let length: usize = payload.iter().map(|part| part.len()).sum();
+        let mut out = Vec::with_capacity(length + self.topic.len() + event.len() + 96);
+        match self.form {
+            Form::Array => {
+                out.push(b'[');
+                put_ref(&mut out, self.join_ref);
+                out.push(b',');
+                put_ref(&mut out, reference);
+                out.push(b',');
+                put_text(&mut out, self.topic);
+                out.push(b',');
+                put_text(&mut out, event);
+                out.push(b',');
+                payload.iter().for_each(|part| out.extend_from_slice(part));
+                out.push(b']');
+            }
+            Form::Object => {
+                out.extend_from_slice(br#"{"topic":"#);
+                put_text(&mut out, self.topic);
+                out.extend_from_slice(br#","event":"#);
+                put_text(&mut out, event);
+                out.extend_from_slice(br#","payload":"#);
+                payload.iter().for_each(|part| out.extend_from_slice(part));
+                out.extend_from_slice(br#","ref":"#);
+                put_ref(&mut out, reference);
+                out.push(b'}');
+            }
+        }
+        Bytes::from(out)
+    }
+}
+
+fn put_ref(out: &mut Vec<u8>, reference: &Ref) {
+    out.extend_from_slice(reference.as_deref().unwrap_or("null").as_bytes());
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    // Writing a text into memory cannot fail.
+    let _ = serde_json::to_writer(out, text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(bytes: &Bytes) -> &str {
+        std::str::from_utf8(bytes).unwrap()
+    }
+
+    fn answered(frame: &str) -> String {
+        let Message { form, join_ref, reference, topic, .. } = decode(frame).unwrap();
+        text(&To { form, join_ref: &join_ref, topic: &topic }.reply(&reference, Status::Ok, b"{}")).to_owned()
+    }
+
+    #[test]
+    fn refs_come_back_by_value_and_type() {
+        for reference in ["\"1\"", "1", "null", "\"a\\\"b\"", "1.5", "true", "\"\\u00e9\""] {
+            let reply = answered(&format!(r#" [{reference} , {reference},"t","e",{{}}, 7]"#));
+            assert_eq!(reply, format!(r#"[{reference},{reference},"t","phx_reply",{{"status":"ok","response":{{}}}}]"#));
+            let reply = answered(&format!(r#"{{"topic":"t","event":"e","payload":{{}},"ref":{reference}}}"#));
+            assert_eq!(reply, format!(r#"{{"topic":"t","event":"phx_reply","payload":{{"status":"ok","response":{{}}}},"ref":{reference}}}"#));
+        }
+    }
+
+    #[test]
+    fn what_an_object_lacks_is_null() {
+        let message = decode(r#"{"topic":"t","event":"e"}"#).unwrap();
+        assert_eq!((message.form, message.join_ref, message.reference, message.payload.get()), (Form::Object, None, None, "null"));
+    }
+
+    #[test]
+    fn binary_pushes_are_understood() {
+        let message = decode_binary(b"\x00\x01\x02\x01\x0511" .as_slice()).map(drop);
+        assert_eq!(message, Err(Malformed::NoFrame));
+        let message = decode_binary(b"\x00\x01\x02\x05\x03112topicabc{\"a\":1}").unwrap();
+        assert_eq!((message.join_ref.as_deref(), message.reference.as_deref()), (Some("\"1\""), Some("\"12\"")));
+        assert_eq!((message.topic.as_str(), message.event.as_str(), message.payload.get()), ("topic", "abc", "{\"a\":1}"));
+        let nameless = decode_binary(b"\x00\x00\x00\x01\x01te[]").unwrap();
+        assert_eq!((nameless.join_ref, nameless.reference), (None, None));
+        assert!(decode_binary(br#"[null,"7","phoenix","heartbeat",{}]"#).is_ok());
+        for other in [&b""[..], b"\x01\x00", b"\x02", b"hello", b"\xff"] {
+            assert_eq!(decode_binary(other).map(drop), Err(Malformed::NoPush));
+        }
+    }
+
+    #[test]
+    fn other_texts_are_no_frames() {
+        for other in ["", "x", "1", "null", "[]", "{}", r#"["1","1","t","e"]"#, r#"["1","1",3,"e",{}]"#, r#"{"topic":1,"event":"e"}"#] {
+            assert_eq!(decode(other).map(drop), Err(Malformed::NoFrame), "{other}");
+        }
+        let long = "x".repeat(300);
+        assert_eq!(decode(&format!(r#"["1","{long}","t","e",{{}}]"#)).map(drop), Err(Malformed::LongRef));
+        assert_eq!(decode(&format!(r#"["1","1","{long}","e",{{}}]"#)).map(drop), Err(Malformed::LongName));
+    }
+}

@@ -1,0 +1,262 @@
+//! What a join asks for: the topic, the payload, the preload.
+//!
+//! Must not know: refs, frames, what is open already.
+
+use serde_json::{Map, Value};
+
+use crate::domain::filter::Filter;
+use crate::domain::subscription::Subscription;
+use crate::domain::term::Kind;
+use crate::phoenix::config::Config;
+use crate::phoenix::ids;
+use crate::wire::query;
+
+/// The topic everyone joins.
+pub const LOBBY: &str = "killmails:lobby";
+
+/// Upstream's answer to a topic that is none of its own.
+pub const UNMATCHED: &str = "unmatched topic";
+/// Upstream's answer to other topics of killmails.
+pub const CRASHED: &str = "join crashed";
+
+/// A topic that can be joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    /// What the payload asks for.
+    Lobby,
+    /// The same, and every killmail with this.
+    Of(Kind, u32),
+    /// Every killmail.
+    All,
+}
+
+impl Topic {
+    /// Reads a topic's name.
+    ///
+    /// # Errors
+    /// Upstream's text.
+    pub fn read(name: &str) -> Result<Self, String> {
+        let Some(what) = name.strip_prefix("killmails:") else { return Err(UNMATCHED.to_owned()) };
+        let of = |kind, id: &str| {
+            let id = id.parse::<u64>().map_or(Value::Null, Value::from);
+            ids::read(kind, &[id], 1).map(|ids| Self::Of(kind, ids[0]))
+        };
+        match what.split_once(':') {
+            None if what == "lobby" => Ok(Self::Lobby),
+            None if what == "all" => Ok(Self::All),
+            Some(("system", id)) => of(Kind::System, id),
+            Some(("character", id)) => of(Kind::Character, id),
+            _ => Err(CRASHED.to_owned()),
+        }
+    }
+}
+
+/// What of the past a client wants to see, for each system or character: upstream's names and bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// Newest killmails of each, 1 to 200.
+    pub limit: usize,
+    /// Not older than so many hours, 1 to 168.
+    pub since_hours: u32,
+    /// Killmails of one push, 1 to 100; none: as many as the system has.
+    pub batch: Option<usize>,
+    /// Pause between two pushes, milliseconds, 0 to 10,000.
+    pub interval_ms: u64,
+    /// Whether other ids than systems are looked for as well.
+    pub every_kind: bool,
+}
+
+impl Wish {
+    /// What upstream always did.
+    pub const UNASKED: Self = Self { limit: 5, since_hours: 24, batch: None, interval_ms: 0, every_kind: false };
+
+    /// Reads `preload`; `Ok(None)` is a plain no, an absent one is for the caller to decide.
+    #[must_use]
+    pub fn read(value: Option<&Value>) -> Asked {
+        let empty = Map::new();
+        let object = match value {
+            Some(Value::Bool(false)) => return Asked::No,
+            Some(Value::Bool(true)) => &empty,
+            Some(Value::Object(object)) => object,
+            _ => return Asked::Nothing,
+        };
+        if object.get("enabled") == Some(&Value::Bool(false)) {
+            return Asked::No;
+        }
+        let number = |name: &str, without: u32, least: u32, most: u32| {
+            let given = object.get(name).and_then(Value::as_f64).unwrap_or_else(|| without.into());
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]
+            let clamped = given.clamp(least.into(), most.into()) as u32;
+            clamped
+        };
+        Asked::Yes(Self {
+            limit: number("limit_per_system", 5, 1, 200) as usize,
+            since_hours: number("since_hours", 24, 1, 168),
+            batch: Some(number("delivery_batch_size", 10, 1, 100) as usize),
+            interval_ms: number("delivery_interval_ms", 1_000, 0, 10_000).into(),
+            every_kind: true,
+        })
+    }
+}
+
+/// Whether a preload was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// Nobody said.
+    Nothing,
+    /// No.
+    No,
+    /// Yes, like this.
+    Yes(Wish),
+}
+
+impl Asked {
+    /// The wish, where `unasked` is what an absent one means.
+    #[must_use]
+    pub const fn or(self, unasked: Option<Wish>) -> Option<Wish> {
+        match self {
+            Self::Nothing => unasked,
+            Self::No => None,
+            Self::Yes(wish) => Some(wish),
+        }
+    }
+}
+
+/// What a join asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Join {
+    /// Everything it wants; see [`wanted`].
+    pub subscription: Subscription,
+    /// The systems, in the order given.
+    pub systems: Vec<u32>,
+    /// The characters, in the order given.
+    pub characters: Vec<u32>,
+    /// What of the past.
+    pub preload: Option<Wish>,
+    /// The event id to go on after.
+    pub resume_from: Option<String>,
+}
+
+impl Join {
+    /// Reads a payload for a topic.
+    ///
+    /// # Errors
+    /// Why it is refused, in upstream's words where it has some.
+    pub fn read(topic: Topic, mut payload: Map<String, Value>, limits: &Config) -> Result<Self, String> {
+        let mut systems = ids::read(Kind::System, &list(&mut payload, &["systems", "system_ids"]), limits.systems_max)?;
+        let mut characters = ids::read(Kind::Character, &list(&mut payload, &["character_ids", "characters"]), limits.characters_max)?;
+        match topic {
+            Topic::Of(Kind::System, id) if !systems.contains(&id) => systems.push(id),
+            Topic::Of(Kind::Character, id) if !characters.contains(&id) => characters.push(id),
+            _ => {}
+        }
+        let resume_from = payload.remove("resume_from").and_then(|value| value.as_str().map(str::to_owned));
+        let unasked = Some(Wish::UNASKED).filter(|_| resume_from.is_none());
+        let preload = Wish::read(payload.remove("preload").as_ref()).or(unasked);
+        let asked = query::join_object(&payload).map_err(|error| format!("[validation:invalid_{}] {error}", error.field))?;
+        let mut subscription = asked.subscription;
+        if topic == Topic::All {
+            subscription.filter.dimensions.clear();
+            (systems, characters) = (Vec::new(), Vec::new());
+        } else {
+            subscription.filter.set_ids(Kind::System, systems.clone());
+            subscription.filter.set_ids(Kind::Character, characters.clone());
+            subscription.filter = wanted(subscription.filter);
+        }
+        Ok(Self { subscription, systems, characters, preload, resume_from })
+    }
+}
+
+/// A channel that names nothing gets nothing, where a stream would get everything.
+#[must_use]
+pub fn wanted(mut filter: Filter) -> Filter {
+    filter.each = if filter.has_ids() { Vec::new() } else { Filter::nothing().each };
+    filter
+}
+
+/// The lists of these names together; what is no list counts as an empty one.
+fn list(payload: &mut Map<String, Value>, names: &[&str]) -> Vec<Value> {
+    let lists = names.iter().filter_map(|name| match payload.remove(*name) {
+        Some(Value::Array(list)) => Some(list),
+        _ => None,
+    });
+    lists.reduce(|all, more| if all.is_empty() { more } else { [all, more].concat() }).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn join(topic: &str, payload: Value) -> Result<Join, String> {
+        Join::read(Topic::read(topic)?, payload.as_object().cloned().unwrap_or_default(), &Config::default())
+    }
+
+    #[test]
+    fn topics_are_told_apart() {
+        assert_eq!(Topic::read("killmails:system:30000142"), Ok(Topic::Of(Kind::System, 30_000_142)));
+        assert_eq!(Topic::read("killmails:all"), Ok(Topic::All));
+        for (topic, text) in [
+            ("killmails:other", CRASHED),
+            ("killmails:", CRASHED),
+            ("foo:bar", UNMATCHED),
+            ("phoenix", UNMATCHED),
+            ("killmails:system:x", "[validation:non_integer_system_ids] System IDs must be integers"),
+            ("killmails:character:5", "[validation:invalid_character_ids] Invalid character IDs"),
+        ] {
+            assert_eq!(Topic::read(topic).unwrap_err(), text);
+        }
+    }
+
+    #[test]
+    fn an_empty_join_wants_nothing_and_all_wants_everything() {
+        for payload in [json!({}), json!({ "systems": null, "character_ids": "x", "min_value": 5 }), json!({ "systems": [] })] {
+            let join = join(LOBBY, payload).unwrap();
+            assert_eq!(join.subscription.filter.each, Filter::nothing().each);
+        }
+        let all = join("killmails:all", json!({ "systems": [1], "min_value": 5 })).unwrap();
+        assert_eq!((all.subscription.filter.has_ids(), all.subscription.filter.min_value, all.systems.len()), (false, Some(5.0), 0));
+        assert!(all.subscription.filter.each.is_empty());
+    }
+
+    #[test]
+    fn aliases_and_other_filters_are_understood() {
+        let payload = json!({ "systems": [2, 1], "system_ids": [3], "characters": [90_000_001], "region_ids": [10], "client_identifier": 1 });
+        let join = join("killmails:system:9", payload).unwrap();
+        assert_eq!((&join.systems[..], &join.characters[..]), (&[2, 1, 3, 9][..], &[90_000_001][..]));
+        assert!(join.subscription.filter.ids(Kind::Region).is_some() && join.subscription.filter.each.is_empty());
+    }
+
+    #[test]
+    fn wrong_filters_are_refused_by_name() {
+        let refused = join(LOBBY, json!({ "systems": [1], "min_value": -1 })).unwrap_err();
+        assert_eq!(refused, "[validation:invalid_min_value] min_value must be non-negative, got -1.0");
+    }
+
+    #[test]
+    fn preloads_are_clamped() {
+        let wish = |value: Value| Wish::read(Some(&value));
+        let missing = Wish { limit: 5, since_hours: 24, batch: Some(10), interval_ms: 1000, every_kind: true };
+        for value in [json!(true), json!({}), json!({ "enabled": true, "limit_per_system": "x", "more": 1 })] {
+            assert_eq!(wish(value), Asked::Yes(missing));
+        }
+        assert_eq!((wish(json!(false)), wish(json!({ "enabled": false, "since_hours": 3 }))), (Asked::No, Asked::No));
+        assert_eq!((wish(json!(null)), wish(json!(5))), (Asked::Nothing, Asked::Nothing));
+        let most = json!({ "limit_per_system": 1e9, "since_hours": 999, "delivery_batch_size": 101, "delivery_interval_ms": 10_001 });
+        let clamped = Wish { limit: 200, since_hours: 168, batch: Some(100), interval_ms: 10_000, every_kind: true };
+        assert_eq!(wish(most), Asked::Yes(clamped));
+        let least = json!({ "limit_per_system": 0, "since_hours": -3, "delivery_batch_size": 0, "delivery_interval_ms": -1 });
+        let clamped = Wish { limit: 1, since_hours: 1, batch: Some(1), interval_ms: 0, every_kind: true };
+        assert_eq!(wish(least), Asked::Yes(clamped));
+    }
+
+    #[test]
+    fn a_resumed_join_preloads_only_when_told() {
+        let preload = |payload: Value| join(LOBBY, payload).unwrap().preload;
+        assert_eq!(preload(json!({ "systems": [1] })), Some(Wish::UNASKED));
+        assert_eq!(preload(json!({ "systems": [1], "resume_from": "x" })), None);
+        assert!(preload(json!({ "systems": [1], "resume_from": "x", "preload": { "enabled": true } })).is_some());
+        assert_eq!(preload(json!({ "systems": [1], "preload": { "enabled": false } })), None);
+    }
+}

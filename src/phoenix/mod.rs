@@ -1,0 +1,210 @@
+//! The channel door: Phoenix channels over WebSockets, for the clients that exist.
+//!
+//! Must not know: which killmail goes to whom, how anything is stored, the other doors.
+
+pub mod body;
+pub mod channel;
+pub mod config;
+pub mod effect;
+pub mod frame;
+pub mod ids;
+pub mod info;
+pub mod join;
+pub mod line;
+pub mod sent;
+pub mod session;
+pub mod slots;
+pub mod talk;
+pub mod upgrade;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Query, Request, State};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, ORIGIN, UPGRADE};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::response::Response;
+use axum::routing::any;
+use serde_json::json;
+use yawc::{CompressionLevel, DeflatePool, IncomingUpgrade, Options, UpgradeFut};
+
+use crate::feed::Feed;
+use crate::phoenix::config::Config;
+use crate::phoenix::line::Line;
+use crate::phoenix::session::Session;
+use crate::phoenix::slots::{Slot, Slots};
+use crate::phoenix::talk::{Talk, now_ms};
+use crate::tasks;
+
+/// Room for the socket's bytes while nothing is under way, bytes: the defaults are eight times as much.
+const READ_BYTES: usize = 1024;
+const WRITE_BYTES: usize = 512;
+/// What is written at once, bytes; beyond it the client has to take some first.
+const WRITTEN_AHEAD_BYTES: usize = 4096;
+/// Smaller messages are not compressed: nothing would be won.
+const COMPRESSED_BYTES_MIN: usize = 256;
+/// Compressors kept for the next message, in all.
+const COMPRESSORS: usize = 8;
+
+/// Finds the address of a caller.
+pub type Whence = Box<dyn Fn(&Parts) -> Option<IpAddr> + Send + Sync>;
+
+/// The door.
+pub struct Door {
+    /// The log in motion.
+    pub feed: Arc<Feed>,
+    /// The door's configuration.
+    pub config: Arc<Config>,
+    /// When the server started.
+    pub started: SystemTime,
+    whence: Whence,
+    slots: Arc<Slots>,
+    options: Options,
+}
+
+impl Door {
+    /// A door to this feed. `whence` finds the address of a caller, for the limit of each.
+    #[must_use]
+    pub fn new(feed: Arc<Feed>, config: Config, whence: Whence) -> Arc<Self> {
+        let options = options(&config);
+        Arc::new(Self { feed, config: Arc::new(config), started: SystemTime::now(), whence, slots: Arc::default(), options })
+    }
+
+    /// Its routes.
+    pub fn router(self: &Arc<Self>) -> Router {
+        let upgrade = || any(enter);
+        let routes = Router::new().route("/socket/websocket", upgrade()).route("/socket", upgrade()).route("/websocket", upgrade());
+        routes.route("/websocket/status", any(info::status)).with_state(Arc::clone(self))
+    }
+
+    /// Connections open now.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.slots.open()
+    }
+
+    /// Waits until every connection said goodbye.
+    pub async fn empty(&self) {
+        self.slots.none().await;
+    }
+
+    fn let_in(&self, parts: &Parts) -> Result<Slot, Response> {
+        let header = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let refused = |status: StatusCode, why: &str| {
+            self.feed.traffic().refused.fetch_add(1, Ordering::Relaxed);
+            refusal(status, why)
+        };
+        if !upgrade::is_welcome(header(ORIGIN), &self.config.origins) {
+            return Err(refused(StatusCode::FORBIDDEN, "this origin may not connect (channels.origins)"));
+        }
+        let slot = self.slots.take(&self.config, (self.whence)(parts));
+        slot.map_err(|full| refused(StatusCode::SERVICE_UNAVAILABLE, &full.to_string()))
+    }
+}
+
+fn options(config: &Config) -> Options {
+    let options = Options::default()
+        .with_limits(config.frame_max_bytes.saturating_add(1), config.frame_max_bytes.saturating_add(1))
+        .with_read_buffer_capacity(READ_BYTES)
+        .with_write_buffer_capacity(WRITE_BYTES)
+        .with_backpressure_boundary(WRITTEN_AHEAD_BYTES)
+        .with_utf8();
+    if !config.compression {
+        return options;
+    }
+    // No message refers to another, so that a silent connection keeps no compressor.
+    options
+        .with_compression_level(CompressionLevel::fast())
+        .server_no_context_takeover()
+        .client_no_context_takeover()
+        .with_deflate_pool(DeflatePool::new(COMPRESSORS))
+        .with_compression_threshold(COMPRESSED_BYTES_MIN)
+}
+
+/// Every path a client dials; `/websocket` tells about the door who does not want in.
+async fn enter(State(door): State<Arc<Door>>, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    if !wants_upgrade(&parts.headers) {
+        return match (parts.uri.path(), &parts.method) {
+            ("/websocket", &Method::GET | &Method::HEAD) => info::about(&door, &parts),
+            (_, &Method::GET | &Method::HEAD) => {
+                let mut response = refusal(StatusCode::UPGRADE_REQUIRED, "Upgrade Required");
+                response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+                response
+            }
+            _ => refusal(StatusCode::BAD_REQUEST, "Bad Request"),
+        };
+    }
+    if parts.method != Method::GET {
+        return refusal(StatusCode::BAD_REQUEST, "Bad Request");
+    }
+    let pairs = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map(|Query(pairs)| pairs).unwrap_or_default();
+    if !upgrade::is_known(pairs.iter().find(|(name, _)| name == "vsn").map(|(_, version)| version.as_str())) {
+        return status_only(StatusCode::FORBIDDEN);
+    }
+    let slot = match door.let_in(&parts) {
+        Ok(slot) => slot,
+        Err(refused) => return refused,
+    };
+    let upgrade = match IncomingUpgrade::from_request_parts(&mut parts, &()).await {
+        Ok(upgrade) => upgrade.upgrade(door.options.clone()),
+        Err(status) => return refusal(status, "Bad Request"),
+    };
+    match upgrade {
+        Ok((response, socket)) => {
+            let session = Session::new(Arc::clone(&door.config), upgrade::user_id(&pairs).into(), now_ms());
+            tasks::spawn("channel", converse(door, socket, session, slot));
+            response.map(|_| Body::empty())
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a WebSocket cannot be agreed on");
+            refusal(StatusCode::BAD_REQUEST, "Bad Request")
+        }
+    }
+}
+
+async fn converse(door: Arc<Door>, socket: UpgradeFut, session: Session, slot: Slot) {
+    match socket.await {
+        Ok(socket) => {
+            door.feed.traffic().opened.fetch_add(1, Ordering::Relaxed);
+            let _counted = Counted(Arc::clone(&door));
+            Box::pin(Talk::new(door, Line::new(socket), session, slot).run()).await;
+        }
+        Err(error) => tracing::debug!(%error, "a client went before it was connected"),
+    }
+}
+
+/// A connection that is counted as closed however it ends.
+struct Counted(Arc<Door>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.feed.traffic().closed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn wants_upgrade(headers: &HeaderMap) -> bool {
+    let names = |header, word: &str| {
+        let values = headers.get_all(header).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(word))
+    };
+    names(UPGRADE, "websocket") && names(CONNECTION, "upgrade")
+}
+
+fn refusal(status: StatusCode, why: &str) -> Response {
+    let mut response = status_only(status);
+    *response.body_mut() = Body::from(json!({ "error": why, "status": status.as_u16().to_string() }).to_string());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    response
+}
+
+fn status_only(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}

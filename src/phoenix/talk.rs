@@ -1,0 +1,299 @@
+//! One connection: the short loop between a line, a conversation and its readers.
+//!
+//! Reading the client and writing to it never wait for a reader; a reader is asked for more when everything before is written.
+//!
+//! Must not know: what events mean, how frames look.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use yawc::close::CloseCode;
+
+use crate::feed;
+use crate::feed::event::Event;
+use crate::feed::reader::Reader;
+use crate::feed::registry::Through;
+use crate::feed::start::Start;
+use crate::phoenix::Door;
+use crate::phoenix::effect::{Effect, Open};
+use crate::phoenix::frame::{Malformed, Message, decode, decode_binary};
+use crate::phoenix::line::{Line, Turn};
+use crate::phoenix::session::{Opened, Session};
+use crate::phoenix::slots::Slot;
+
+/// The window of counts, seconds.
+const DAY_SECS: i64 = 86_400;
+
+type Opening = BoxFuture<'static, Result<Reader, feed::Error>>;
+
+/// A connection.
+pub struct Talk {
+    door: Arc<Door>,
+    line: Line,
+    session: Session,
+    effects: Vec<Effect>,
+    opening: Vec<(u64, Opening)>,
+    running: Vec<Running>,
+    closing: watch::Receiver<bool>,
+    heard: Instant,
+    ping_at: Instant,
+    _slot: Slot,
+}
+
+/// A channel's reader.
+struct Running {
+    key: u64,
+    reader: Reader,
+}
+
+/// What came first.
+enum Happened {
+    Turn(Turn),
+    Opened(u64, Result<Reader, feed::Error>),
+    Due,
+    Told(u64, Option<Event>),
+}
+
+/// How a connection ends.
+enum End {
+    /// The client said goodbye, or is gone.
+    Theirs,
+    /// We say goodbye.
+    Ours(CloseCode, &'static str),
+    /// The client broke the rules.
+    Cut(CloseCode),
+}
+
+impl Talk {
+    /// Of a line just opened.
+    #[must_use]
+    pub fn new(door: Arc<Door>, line: Line, session: Session, slot: Slot) -> Self {
+        let now = Instant::now();
+        let ping_at = now + door.config.ping();
+        let closing = door.feed.closing();
+        let (effects, opening, running) = (Vec::new(), Vec::new(), Vec::new());
+        Self { door, line, session, effects, opening, running, closing, heard: now, ping_at, _slot: slot }
+    }
+
+    /// Talks until one side says goodbye.
+    pub async fn run(mut self) {
+        let end = self.talk().await;
+        let Self { door, line, running, opening, .. } = self;
+        // Whoever asks who is connected should not find this one while it says goodbye.
+        door.feed.traffic().left.fetch_add(running.len() as u64, Ordering::Relaxed);
+        drop((running, opening));
+        let within = door.config.goodbye();
+        match end {
+            End::Theirs => line.finish(within).await,
+            End::Ours(code, reason) => line.close(code, reason, within).await,
+            End::Cut(code) => {
+                let reason = if code == CloseCode::Size { format!("over {} bytes", door.config.frame_max_bytes) } else { String::new() };
+                line.cut(code, &reason, within).await;
+            }
+        }
+    }
+
+    async fn talk(&mut self) -> End {
+        loop {
+            self.perform();
+            let free = self.line.is_free();
+            let due = self.due();
+            let happened = tokio::select! {
+                biased;
+                () = stopped(&mut self.closing) => return End::Ours(CloseCode::Restart, "the server is stopping"),
+                turn = self.line.turn() => Happened::Turn(turn),
+                (key, opened) = opened(&mut self.opening) => Happened::Opened(key, opened),
+                () = sleep_until(due) => Happened::Due,
+                (key, event) = told(&mut self.running), if free => Happened::Told(key, event),
+            };
+            let end = match happened {
+                Happened::Turn(turn) => self.turned(turn),
+                Happened::Opened(key, opened) => {
+                    self.opened(key, opened);
+                    None
+                }
+                Happened::Due => self.tick(),
+                Happened::Told(key, event) => {
+                    self.told(key, event);
+                    None
+                }
+            };
+            if let Some(end) = end {
+                return end;
+            }
+        }
+    }
+
+    fn turned(&mut self, turn: Turn) -> Option<End> {
+        if !matches!(turn, Turn::Drained) {
+            self.heard = Instant::now();
+        }
+        match turn {
+            Turn::Text(bytes) => match std::str::from_utf8(&bytes) {
+                Ok(text) => self.say(decode(text)),
+                Err(_) => return Some(End::Cut(CloseCode::Invalid)),
+            },
+            Turn::Binary(bytes) => self.say(decode_binary(&bytes)),
+            Turn::Alive | Turn::Drained => {}
+            Turn::Ended => return Some(End::Theirs),
+            Turn::Broken(code) => return Some(End::Cut(code)),
+        }
+        None
+    }
+
+    fn say(&mut self, message: Result<Message, Malformed>) {
+        match message {
+            Ok(message) => self.session.message(message, &mut self.effects),
+            Err(why) => self.session.malformed(&why, &mut self.effects),
+        }
+    }
+
+    /// When something has to be done that nobody asks for.
+    fn due(&self) -> Instant {
+        let wait_ms = u64::try_from(self.session.next_tick_ms() - now_ms()).unwrap_or(0);
+        let tick = Instant::now() + Duration::from_millis(wait_ms);
+        tick.min(self.ping_at).min(self.heard + self.door.config.idle())
+    }
+
+    fn tick(&mut self) -> Option<End> {
+        let now = Instant::now();
+        if now >= self.heard + self.door.config.idle() {
+            return Some(End::Ours(CloseCode::Normal, "nothing was heard"));
+        }
+        if now >= self.ping_at {
+            self.line.ping();
+            self.ping_at = now + self.door.config.ping();
+        }
+        self.session.tick(now_ms(), &mut self.effects);
+        None
+    }
+
+    fn perform(&mut self) {
+        for effect in std::mem::take(&mut self.effects) {
+            match effect {
+                Effect::Send(text) => self.line.text(text),
+                Effect::Open(open) => self.open(open),
+                Effect::Change { key, subscription } => {
+                    if let Some(running) = self.running.iter_mut().find(|running| running.key == key) {
+                        running.reader.resubscribe(subscription);
+                    }
+                }
+                Effect::Preload { .. } => {}
+                Effect::Count { key, system } => {
+                    let now_ms = now_ms();
+                    let count = self.door.feed.store().system_count(system, now_ms / 1000 - DAY_SECS);
+                    self.count(|door| &door.feed.traffic().counts, 1);
+                    let mut said = Vec::new();
+                    self.session.count(key, system, count, now_ms, &mut said);
+                    said.into_iter().for_each(|effect| if let Effect::Send(text) = effect { self.line.text(text) });
+                }
+                Effect::Close { key } => self.close(key),
+                Effect::Refused => self.count(|door| &door.feed.traffic().join_refused, 1),
+            }
+        }
+    }
+
+    fn count(&self, counter: impl FnOnce(&Door) -> &AtomicU64, by: u64) {
+        counter(&self.door).fetch_add(by, Ordering::Relaxed);
+    }
+
+    fn open(&mut self, open: Open) {
+        let Open { key, subscription, resume_from, replaces } = open;
+        let before = replaces.and_then(|key| self.running.iter().find(|running| running.key == key));
+        let last_event_id = resume_from.or_else(|| before.map(|running| running.reader.id().to_string()));
+        replaces.into_iter().for_each(|key| self.close(key));
+        let feed = Arc::clone(&self.door.feed);
+        let start = Start { preload_since: None, last_event_id };
+        let opening = async move { feed.open((*subscription).clone(), start).await };
+        self.opening.push((key, Box::pin(opening)));
+    }
+
+    fn close(&mut self, key: u64) {
+        let before = self.running.len();
+        self.running.retain(|running| running.key != key);
+        self.count(|door| &door.feed.traffic().left, (before - self.running.len()) as u64);
+    }
+
+    fn opened(&mut self, key: u64, opened: Result<Reader, feed::Error>) {
+        match opened {
+            Ok(mut reader) => {
+                reader.introduce(Through::Websocket, Arc::clone(self.session.user_id()));
+                let (id, gap) = reader.begin();
+                let opened = Opened { subscription_id: reader.subscription_id().to_owned(), id, gap };
+                self.running.push(Running { key, reader });
+                self.count(|door| &door.feed.traffic().joined, 1);
+                self.session.opened(key, opened, &mut self.effects);
+            }
+            Err(error) => self.session.refused(key, &reason(&error), &mut self.effects),
+        }
+    }
+
+    fn told(&mut self, key: u64, event: Option<Event>) {
+        match event {
+            Some(Event::Killmail { kept, id }) => {
+                let pushed = self.session.killmail(key, &kept, &id, now_ms(), &mut self.effects);
+                self.count(|door| &door.feed.traffic().pushed, u64::from(pushed));
+            }
+            Some(Event::Ended { reason, message }) => self.session.ended(key, reason, &message, &mut self.effects),
+            // That the server stops is heard by everyone at once.
+            Some(Event::Opened { .. } | Event::Gap(_) | Event::Batch(_) | Event::Preloaded { .. } | Event::Fault { .. } | Event::Closing) => {}
+            None => self.session.ended(key, "closed", "the reader is closed", &mut self.effects),
+        }
+    }
+}
+
+/// Why a reader cannot be opened, in a client's words.
+fn reason(error: &feed::Error) -> String {
+    if let feed::Error::Plugin(refused) = error
+        && let Some(parameter) = refused.parameter()
+    {
+        return format!("[validation:invalid_{parameter}] {refused}");
+    }
+    error.to_string()
+}
+
+/// Waits until the server stops.
+async fn stopped(closing: &mut watch::Receiver<bool>) {
+    // An error means that the feed itself is gone, which is a stop as well.
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
+/// Waits for a reader that is being opened.
+async fn opened(opening: &mut Vec<(u64, Opening)>) -> (u64, Result<Reader, feed::Error>) {
+    poll_fn(|context| {
+        for at in 0..opening.len() {
+            if let Poll::Ready(opened) = opening[at].1.as_mut().poll(context) {
+                return Poll::Ready((opening.swap_remove(at).0, opened));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Waits for what the first of the readers has to tell. Dropping the future loses nothing.
+async fn told(running: &mut [Running]) -> (u64, Option<Event>) {
+    let mut waits: Vec<_> = running.iter_mut().map(|Running { key, reader }| (*key, Box::pin(reader.next()))).collect();
+    poll_fn(|context| {
+        for (key, wait) in &mut waits {
+            if let Poll::Ready(event) = wait.as_mut().poll(context) {
+                return Poll::Ready((*key, event));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Now, unix milliseconds.
+#[must_use]
+pub fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    i64::try_from(now).unwrap_or(i64::MAX)
+}

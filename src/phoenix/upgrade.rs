@@ -1,0 +1,106 @@
+//! What a client says before it speaks: the version, its origin, who it is.
+//!
+//! Must not know: what is said afterwards.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The longest name a client may give itself, characters.
+const NAME_MAX: usize = 32;
+
+/// Whether a version is one of ours: `1.0.x` and `2.0.x`; none is 1.0.0. The form of a frame says the rest.
+#[must_use]
+pub fn is_known(version: Option<&str>) -> bool {
+    let Some(version) = version else { return true };
+    let patch = version.strip_prefix("1.0.").or_else(|| version.strip_prefix("2.0."));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    patch.is_some_and(is_number)
+}
+
+/// Whether pages of an origin may connect; who sends none is no page.
+#[must_use]
+pub fn is_welcome(origin: Option<&str>, origins: &[String]) -> bool {
+    let Some(origin) = origin else { return true };
+    let host = origin.split_once("://").map_or(origin, |(_, host)| host);
+    let bare = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(bare, _)| bare);
+    let below = |domain: &str| bare.len() > domain.len() && bare.ends_with(domain) && bare[..bare.len() - domain.len()].ends_with('.');
+    origins.iter().any(|allowed| {
+        let whole = allowed.contains("://");
+        match allowed.strip_prefix("*.") {
+            _ if allowed == "*" => true,
+            Some(domain) => bare.eq_ignore_ascii_case(domain) || below(domain),
+            None if whole => origin.eq_ignore_ascii_case(allowed.trim_end_matches('/')),
+            None => host.eq_ignore_ascii_case(allowed) || bare.eq_ignore_ascii_case(allowed),
+        }
+    })
+}
+
+/// A name of its own for a connection: who it says it is, the time in microseconds, and chance.
+#[must_use]
+pub fn user_id(pairs: &[(String, String)]) -> String {
+    let given = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.trim());
+    let name = ["client_id", "client_identifier", "identifier"].into_iter().find_map(given).unwrap_or_default();
+    let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' };
+    let mut id: String = name.chars().take(NAME_MAX).map(safe).collect();
+    if !id.is_empty() {
+        id.push('_');
+    }
+    let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
+    id.push_str(&micros.to_string());
+    id.push('_');
+    id.push_str(&chance());
+    id
+}
+
+/// 8 random bytes as 11 characters of base64url.
+fn chance() -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut bytes = [0; 8];
+    // Without randomness the time still tells them apart.
+    let _ = getrandom::fill(&mut bytes);
+    let mut bits = u128::from(u64::from_be_bytes(bytes)) << 2;
+    let mut text = [0; 11];
+    for digit in text.iter_mut().rev() {
+        *digit = ALPHABET[(bits & 63) as usize];
+        bits >>= 6;
+    }
+    text.iter().map(|digit| char::from(*digit)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_versions_are_known() {
+        for version in [None, Some("1.0.0"), Some("2.0.0"), Some("2.0.17")] {
+            assert!(is_known(version), "{version:?}");
+        }
+        for version in ["3.0.0", "2.1.0", "2.0", "2", "", "2.0.x", "2.0.0-dev", "2.0.00", " 2.0.0"] {
+            assert!(!is_known(Some(version)), "{version:?}");
+        }
+    }
+
+    #[test]
+    fn origins_are_matched_whole_by_host_or_below() {
+        let allowed = |origin: &str, allowed: &str| is_welcome(Some(origin), &[allowed.to_owned()]);
+        assert!(is_welcome(None, &[]));
+        assert!(allowed("http://localhost", "*") && !is_welcome(Some("http://localhost"), &[]));
+        assert!(allowed("https://example.org", "https://example.org/") && !allowed("http://example.org", "https://example.org"));
+        assert!(allowed("https://example.org:8443", "example.org") && allowed("https://example.org:8443", "example.org:8443"));
+        assert!(!allowed("https://example.org:8443", "example.org:1") && !allowed("https://evil-example.org", "example.org"));
+        assert!(allowed("https://a.example.org", "*.example.org") && allowed("https://example.org", "*.example.org"));
+        assert!(!allowed("https://evilexample.org", "*.example.org") && !allowed("null", "*.example.org"));
+    }
+
+    #[test]
+    fn names_are_made_safe() {
+        let id = |name: &str, value: &str| user_id(&[(name.to_owned(), value.to_owned())]);
+        assert!(id("client_identifier", "My App!").starts_with("My_App__"));
+        assert!(id("identifier", &"x".repeat(40)).starts_with(&format!("{}_", "x".repeat(32))));
+        for anonymous in [id("client_id", "  "), id("name", "x")] {
+            let parts: Vec<&str> = anonymous.splitn(2, '_').collect();
+            assert!(parts[0].len() == 16 && parts[0].bytes().all(|b| b.is_ascii_digit()), "{anonymous}");
+            assert_eq!(parts[1].len(), 11);
+        }
+    }
+}
