@@ -28,6 +28,7 @@ pub enum Outcome {
 }
 
 /// A plugin judging for one subscription.
+#[derive(Clone)]
 pub struct Judge {
     plugins: Arc<Plugins>,
     using: PluginUse,

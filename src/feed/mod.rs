@@ -14,6 +14,7 @@ pub mod plugins;
 pub mod preload;
 pub mod pulse;
 pub mod reader;
+pub mod recent;
 pub mod registry;
 pub mod start;
 pub mod traffic;

@@ -22,6 +22,7 @@ use crate::feed::bell::{Bell, Rope};
 use crate::feed::event::{Batch, Event, Gap, Kept};
 use crate::feed::judge::{Judge, Outcome, judged};
 use crate::feed::preload::{Preload, Window};
+use crate::feed::recent::{Newest, Recent};
 use crate::feed::registry::{Entered, Through};
 use crate::feed::start::{Log, Start, opening};
 use crate::feed::{Error, Feed};
@@ -159,6 +160,12 @@ impl Reader {
         self.subscription = subscription;
         self.entered.renew(self.subscription.clone());
         self.tied.retie(bell_ids(&self.subscription.filter, self.judge.as_ref()));
+    }
+
+    /// Looks for the newest killmails of some terms, up to where the reader stands now: what it hands over later is none of them.
+    #[must_use]
+    pub fn recent(&self, newest: Newest) -> Recent {
+        Recent::new(self.feed.clone(), self.subscription.clone(), self.judge.clone(), newest, self.id().place.head())
     }
 
     /// Whether the preload is still going on.

@@ -35,8 +35,8 @@ fn api(limits: limits::Config) -> Api {
     let engine = Engine::new(limits, Arc::new(StoreHistory::new(store.clone())), killmail::json).unwrap();
     let plugins = Plugins::open(store.clone(), engine, Vec::new()).unwrap();
     let feed = Feed::start(store, plugins, feed::Config::default()).unwrap();
-    let (config, token) = (http::Config::default(), "secret".to_owned());
-    let state = http::State { feed, config, token, started: SystemTime::now(), connections: Arc::default() };
+    let (config, token, others) = (http::Config::default(), "secret".to_owned(), Router::new());
+    let state = http::State { feed, config, token, started: SystemTime::now(), connections: Arc::default(), others };
     Api { router: http::router(state), _dir: dir }
 }
 

@@ -207,7 +207,8 @@ impl Channel {
     fn update(&mut self, payload: &Payload<'_>) -> Result<Done, String> {
         let asked = |kind, name| payload.ids(kind, &[name]).map(Option::unwrap_or_default);
         let (systems, characters) = (asked(Kind::System, "add_systems")?, asked(Kind::Character, "add_characters")?);
-        let (mut less_systems, mut less_characters) = (asked(Kind::System, "remove_systems")?, asked(Kind::Character, "remove_characters")?);
+        let (mut less_systems, mut less_characters) =
+            (asked(Kind::System, "remove_systems")?, asked(Kind::Character, "remove_characters")?);
         less_systems.retain(|id| !systems.contains(id));
         less_characters.retain(|id| !characters.contains(id));
         let removed = vec![(Kind::System, less_systems), (Kind::Character, less_characters)];
@@ -297,7 +298,8 @@ impl Channel {
     }
 
     fn update_of(&self, system: u32, kept: &[Kept], id: Option<&EventId>, now_ms: i64) -> Bytes {
-        let texts: Vec<Bytes> = kept.iter().map(|kept| killmail::with_annotations(&killmail::json(&kept.entry), &kept.annotations)).collect();
+        let texts: Vec<Bytes> =
+            kept.iter().map(|kept| killmail::with_annotations(&killmail::json(&kept.entry), &kept.annotations)).collect();
         let (head, tail) = (body::update_head(system), body::update_tail(now_ms, id));
         let mut parts: Vec<&[u8]> = Vec::with_capacity(2 * texts.len() + 1);
         for text in &texts {

@@ -230,7 +230,10 @@ mod tests {
             let reply = answered(&format!(r#" [{reference} , {reference},"t","e",{{}}, 7]"#));
             assert_eq!(reply, format!(r#"[{reference},{reference},"t","phx_reply",{{"status":"ok","response":{{}}}}]"#));
             let reply = answered(&format!(r#"{{"topic":"t","event":"e","payload":{{}},"ref":{reference}}}"#));
-            assert_eq!(reply, format!(r#"{{"topic":"t","event":"phx_reply","payload":{{"status":"ok","response":{{}}}},"ref":{reference}}}"#));
+            assert_eq!(
+                reply,
+                format!(r#"{{"topic":"t","event":"phx_reply","payload":{{"status":"ok","response":{{}}}},"ref":{reference}}}"#)
+            );
         }
     }
 
@@ -242,7 +245,7 @@ mod tests {
 
     #[test]
     fn binary_pushes_are_understood() {
-        let message = decode_binary(b"\x00\x01\x02\x01\x0511" .as_slice()).map(drop);
+        let message = decode_binary(b"\x00\x01\x02\x01\x0511".as_slice()).map(drop);
         assert_eq!(message, Err(Malformed::NoFrame));
         let message = decode_binary(b"\x00\x01\x02\x05\x03112topicabc{\"a\":1}").unwrap();
         assert_eq!((message.join_ref.as_deref(), message.reference.as_deref()), (Some("\"1\""), Some("\"12\"")));

@@ -222,7 +222,8 @@ mod tests {
 
     #[test]
     fn aliases_and_other_filters_are_understood() {
-        let payload = json!({ "systems": [2, 1], "system_ids": [3], "characters": [90_000_001], "region_ids": [10], "client_identifier": 1 });
+        let payload =
+            json!({ "systems": [2, 1], "system_ids": [3], "characters": [90_000_001], "region_ids": [10], "client_identifier": 1 });
         let join = join("killmails:system:9", payload).unwrap();
         assert_eq!((&join.systems[..], &join.characters[..]), (&[2, 1, 3, 9][..], &[90_000_001][..]));
         assert!(join.subscription.filter.ids(Kind::Region).is_some() && join.subscription.filter.each.is_empty());

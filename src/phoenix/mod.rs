@@ -11,6 +11,7 @@ pub mod ids;
 pub mod info;
 pub mod join;
 pub mod line;
+pub mod running;
 pub mod sent;
 pub mod session;
 pub mod slots;

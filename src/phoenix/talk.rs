@@ -15,15 +15,19 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use yawc::close::CloseCode;
 
+use crate::domain::term::Term;
 use crate::feed;
 use crate::feed::event::Event;
 use crate::feed::reader::Reader;
+use crate::feed::recent::{self, Newest};
 use crate::feed::registry::Through;
 use crate::feed::start::Start;
 use crate::phoenix::Door;
 use crate::phoenix::effect::{Effect, Open};
 use crate::phoenix::frame::{Malformed, Message, decode, decode_binary};
+use crate::phoenix::join::Wish;
 use crate::phoenix::line::{Line, Turn};
+use crate::phoenix::running::{self, Running, Told};
 use crate::phoenix::session::{Opened, Session};
 use crate::phoenix::slots::Slot;
 
@@ -46,18 +50,12 @@ pub struct Talk {
     _slot: Slot,
 }
 
-/// A channel's reader.
-struct Running {
-    key: u64,
-    reader: Reader,
-}
-
 /// What came first.
 enum Happened {
     Turn(Turn),
     Opened(u64, Result<Reader, feed::Error>),
     Due,
-    Told(u64, Option<Event>),
+    Told(u64, Told),
 }
 
 /// How a connection ends.
@@ -110,7 +108,7 @@ impl Talk {
                 turn = self.line.turn() => Happened::Turn(turn),
                 (key, opened) = opened(&mut self.opening) => Happened::Opened(key, opened),
                 () = sleep_until(due) => Happened::Due,
-                (key, event) = told(&mut self.running), if free => Happened::Told(key, event),
+                (key, told) = running::told(&mut self.running), if free => Happened::Told(key, told),
             };
             let end = match happened {
                 Happened::Turn(turn) => self.turned(turn),
@@ -119,8 +117,8 @@ impl Talk {
                     None
                 }
                 Happened::Due => self.tick(),
-                Happened::Told(key, event) => {
-                    self.told(key, event);
+                Happened::Told(key, told) => {
+                    self.told(key, told);
                     None
                 }
             };
@@ -174,28 +172,30 @@ impl Talk {
         None
     }
 
+    /// Does what the conversation wants, and what follows from that.
     fn perform(&mut self) {
-        for effect in std::mem::take(&mut self.effects) {
-            match effect {
-                Effect::Send(text) => self.line.text(text),
-                Effect::Open(open) => self.open(open),
-                Effect::Change { key, subscription } => {
-                    if let Some(running) = self.running.iter_mut().find(|running| running.key == key) {
-                        running.reader.resubscribe(subscription);
-                    }
+        while !self.effects.is_empty() {
+            let effects = std::mem::take(&mut self.effects);
+            effects.into_iter().for_each(|effect| self.perform_one(effect));
+        }
+    }
+
+    fn perform_one(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send(text) => self.line.text(text),
+            Effect::Open(open) => self.open(open),
+            Effect::Change { key, subscription } => {
+                if let Some(running) = self.running.iter_mut().find(|running| running.key == key) {
+                    running.reader.resubscribe(subscription);
                 }
-                Effect::Preload { .. } => {}
-                Effect::Count { key, system } => {
-                    let now_ms = now_ms();
-                    let count = self.door.feed.store().system_count(system, now_ms / 1000 - DAY_SECS);
-                    self.count(|door| &door.feed.traffic().counts, 1);
-                    let mut said = Vec::new();
-                    self.session.count(key, system, count, now_ms, &mut said);
-                    said.into_iter().for_each(|effect| if let Effect::Send(text) = effect { self.line.text(text) });
-                }
-                Effect::Close { key } => self.close(key),
-                Effect::Refused => self.count(|door| &door.feed.traffic().join_refused, 1),
             }
+            Effect::Preload { key, wish, terms } => self.preload(key, wish, terms),
+            Effect::Count { key, system } => {
+                let count = self.door.feed.store().system_count(system, now_ms() / 1000 - DAY_SECS);
+                self.told_count(key, system, count);
+            }
+            Effect::Close { key } => self.close(key),
+            Effect::Refused => self.count(|door| &door.feed.traffic().join_refused, 1),
         }
     }
 
@@ -226,7 +226,7 @@ impl Talk {
                 reader.introduce(Through::Websocket, Arc::clone(self.session.user_id()));
                 let (id, gap) = reader.begin();
                 let opened = Opened { subscription_id: reader.subscription_id().to_owned(), id, gap };
-                self.running.push(Running { key, reader });
+                self.running.push(Running::new(key, reader));
                 self.count(|door| &door.feed.traffic().joined, 1);
                 self.session.opened(key, opened, &mut self.effects);
             }
@@ -234,17 +234,63 @@ impl Talk {
         }
     }
 
-    fn told(&mut self, key: u64, event: Option<Event>) {
-        match event {
-            Some(Event::Killmail { kept, id }) => {
+    fn preload(&mut self, key: u64, wish: Wish, terms: Vec<Term>) {
+        let config = &self.door.config;
+        let now = now_ms() / 1000;
+        let newest = Newest {
+            terms,
+            limit: wish.limit,
+            since: now - i64::from(wish.since_hours) * 3600,
+            max: config.preload_max_killmails,
+            batch: wish.batch,
+            portion_bytes: config.push_bytes,
+            pause: Duration::from_millis(wish.interval_ms),
+            counted_since: now - DAY_SECS,
+        };
+        let Some(running) = self.running.iter_mut().find(|running| running.key == key) else { return };
+        if let Err(max) = running.preload(newest, config.preloads_waiting_max) {
+            let error = format!("not preloaded: {max} preloads wait already (channels.preloads_waiting_max)");
+            self.session.preload_complete(key, 0, &[error], &mut self.effects);
+        }
+    }
+
+    fn told(&mut self, key: u64, told: Told) {
+        match told {
+            Told::Live(Some(Event::Killmail { kept, id })) => {
                 let pushed = self.session.killmail(key, &kept, &id, now_ms(), &mut self.effects);
                 self.count(|door| &door.feed.traffic().pushed, u64::from(pushed));
             }
-            Some(Event::Ended { reason, message }) => self.session.ended(key, reason, &message, &mut self.effects),
-            // That the server stops is heard by everyone at once.
-            Some(Event::Opened { .. } | Event::Gap(_) | Event::Batch(_) | Event::Preloaded { .. } | Event::Fault { .. } | Event::Closing) => {}
-            None => self.session.ended(key, "closed", "the reader is closed", &mut self.effects),
+            Told::Live(Some(Event::Ended { reason, message })) => self.session.ended(key, reason, &message, &mut self.effects),
+            // That the server stops is heard by everyone at once; a fault is counted, and the killmail skipped.
+            Told::Live(Some(_)) => {}
+            Told::Live(None) => self.session.ended(key, "closed", "the reader is closed", &mut self.effects),
+            Told::Recent(Ok(recent)) => self.told_recent(key, recent),
+            Told::Recent(Err(error)) => {
+                tracing::error!(%error, "a preload ends early: {error}");
+                self.session.preload_complete(key, 0, &[error.to_string()], &mut self.effects);
+            }
         }
+    }
+
+    fn told_recent(&mut self, key: u64, told: recent::Told) {
+        match told {
+            recent::Told::Portion { system, kept } => {
+                let pushed = self.session.portion(key, (system, kept), now_ms(), &mut self.effects);
+                self.count(|door| &door.feed.traffic().preloaded, pushed);
+            }
+            recent::Told::Complete { systems, left_out } => {
+                let max = self.door.config.preload_max_killmails;
+                let errors =
+                    (left_out > 0).then(|| format!("a preload has at most {max} killmails; {left_out} systems or other ids were left out"));
+                self.session.preload_complete(key, systems, errors.as_slice(), &mut self.effects);
+            }
+            recent::Told::Count { system, count } => self.told_count(key, system, count),
+        }
+    }
+
+    fn told_count(&mut self, key: u64, system: u32, count: u64) {
+        self.count(|door| &door.feed.traffic().counts, 1);
+        self.session.count(key, system, count, now_ms(), &mut self.effects);
     }
 }
 
@@ -270,20 +316,6 @@ async fn opened(opening: &mut Vec<(u64, Opening)>) -> (u64, Result<Reader, feed:
         for at in 0..opening.len() {
             if let Poll::Ready(opened) = opening[at].1.as_mut().poll(context) {
                 return Poll::Ready((opening.swap_remove(at).0, opened));
-            }
-        }
-        Poll::Pending
-    })
-    .await
-}
-
-/// Waits for what the first of the readers has to tell. Dropping the future loses nothing.
-async fn told(running: &mut [Running]) -> (u64, Option<Event>) {
-    let mut waits: Vec<_> = running.iter_mut().map(|Running { key, reader }| (*key, Box::pin(reader.next()))).collect();
-    poll_fn(|context| {
-        for (key, wait) in &mut waits {
-            if let Poll::Ready(event) = wait.as_mut().poll(context) {
-                return Poll::Ready((*key, event));
             }
         }
         Poll::Pending

@@ -20,11 +20,8 @@ use crate::feed::history::StoreHistory;
 use crate::feed::plugins::Plugins;
 use crate::feed::pulse::Doing;
 use crate::http;
-<<<<<<< HEAD
 use crate::http::connections::Connections;
-=======
 use crate::http::address;
->>>>>>> e2d8e88 (Answer Phoenix channels and push live killmails)
 use crate::ingest::config::{self as ingest, Kind};
 use crate::ingest::r2z2::{self, R2z2};
 use crate::ingest::replay::{self, Replay};
@@ -87,18 +84,12 @@ impl House {
         let kept = Arc::clone(&store);
         let plugins = tasks::blocking("open plugins", move || Plugins::open(kept, engine, trial())).await??;
         let feed = Feed::start(store, plugins, config.feed)?;
-<<<<<<< HEAD
-        let (started, kept) = (SystemTime::now(), token.clone());
-        let state = http::State { config: config.http, feed: Arc::clone(&feed), token, started, connections };
-        Ok(Self { router: http::router(state), feed, token: kept })
-=======
         let proxies = config.http.trusted_proxies.clone();
         let whence = Box::new(move |parts: &Parts| address::of(parts, &proxies));
         let channels = phoenix::Door::new(Arc::clone(&feed), config.channels, whence);
-        let started = SystemTime::now();
-        let state = http::State { config: config.http, feed: Arc::clone(&feed), token: token.clone(), started, others: channels.router() };
-        Ok(Self { router: http::router(state), feed, channels, token })
->>>>>>> e2d8e88 (Answer Phoenix channels and push live killmails)
+        let (started, kept, others) = (SystemTime::now(), token.clone(), channels.router());
+        let state = http::State { config: config.http, feed: Arc::clone(&feed), token, started, connections, others };
+        Ok(Self { router: http::router(state), feed, channels, token: kept })
     }
 
     /// The log in motion.

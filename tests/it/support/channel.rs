@@ -180,11 +180,7 @@ impl Channel {
 
 /// Event and payload of a frame in either version.
 pub fn parts(frame: &Value) -> (&str, &Value) {
-    if frame.is_array() {
-        (frame[3].as_str().unwrap(), &frame[4])
-    } else {
-        (frame["event"].as_str().unwrap(), &frame["payload"])
-    }
+    if frame.is_array() { (frame[3].as_str().unwrap(), &frame[4]) } else { (frame["event"].as_str().unwrap(), &frame["payload"]) }
 }
 
 /// The ids of the killmails of a `killmail_update`.

@@ -1,0 +1,87 @@
+//! A channel's reader, and its preloads one after the other.
+//!
+//! Must not know: frames, sockets.
+
+use std::collections::VecDeque;
+use std::future::{pending, poll_fn};
+use std::task::Poll;
+
+use crate::feed;
+use crate::feed::event::Event;
+use crate::feed::reader::Reader;
+use crate::feed::recent::{self, Newest, Recent};
+
+/// A channel at work.
+pub struct Running {
+    /// The channel.
+    pub key: u64,
+    /// What it gets.
+    pub reader: Reader,
+    /// The first is under way, the others wait.
+    preloads: VecDeque<Recent>,
+}
+
+/// What a channel has to tell.
+pub enum Told {
+    /// What its reader handed over; `None` when it is closed.
+    Live(Option<Event>),
+    /// What its preload handed over.
+    Recent(Result<recent::Told, feed::Error>),
+}
+
+impl Running {
+    /// A reader without preloads.
+    #[must_use]
+    pub const fn new(key: u64, reader: Reader) -> Self {
+        Self { key, reader, preloads: VecDeque::new() }
+    }
+
+    /// A preload, of what lies before the reader now.
+    ///
+    /// # Errors
+    /// So many wait already, and that is the most.
+    pub fn preload(&mut self, newest: Newest, waiting_max: usize) -> Result<(), usize> {
+        if self.preloads.len() > waiting_max {
+            return Err(waiting_max);
+        }
+        self.preloads.push_back(self.reader.recent(newest));
+        Ok(())
+    }
+
+    /// Waits for what comes first. Dropping the future loses nothing.
+    async fn next(&mut self) -> Told {
+        let Self { reader, preloads, .. } = self;
+        tokio::select! {
+            event = reader.next() => Told::Live(event),
+            told = next_recent(preloads) => Told::Recent(told),
+        }
+    }
+}
+
+async fn next_recent(preloads: &mut VecDeque<Recent>) -> Result<recent::Told, feed::Error> {
+    while let Some(first) = preloads.front_mut() {
+        match first.next().await {
+            Ok(Some(told)) => return Ok(told),
+            Ok(None) => drop(preloads.pop_front()),
+            Err(error) => {
+                preloads.pop_front();
+                return Err(error);
+            }
+        }
+    }
+    pending().await
+}
+
+/// Waits for what the first of several channels has to tell. Dropping the future loses nothing.
+pub async fn told(running: &mut [Running]) -> (u64, Told) {
+    let mut waits: Vec<_> = running.iter_mut().map(|running| (running.key, Box::pin(running.next()))).collect();
+    poll_fn(|context| {
+        for (key, wait) in &mut waits {
+            if let Poll::Ready(told) = wait.as_mut().poll(context) {
+                return Poll::Ready((*key, told));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
