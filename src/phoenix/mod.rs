@@ -94,17 +94,19 @@ impl Door {
         self.slots.none().await;
     }
 
-    fn let_in(&self, parts: &Parts) -> Result<Slot, Response> {
-        let header = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let refused = |status: StatusCode, why: &str| {
-            self.feed.traffic().refused.fetch_add(1, Ordering::Relaxed);
-            refusal(status, why)
+    /// Finds a place for a caller, or why there is none.
+    fn let_in(&self, parts: &Parts) -> Result<Slot, (StatusCode, String)> {
+        let origin = parts.headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
+        let slot = if upgrade::is_welcome(origin, &self.config.origins) {
+            let slot = self.slots.take(&self.config, (self.whence)(parts));
+            slot.map_err(|full| (StatusCode::SERVICE_UNAVAILABLE, full.to_string()))
+        } else {
+            Err((StatusCode::FORBIDDEN, "this origin may not connect (channels.origins)".to_owned()))
         };
-        if !upgrade::is_welcome(header(ORIGIN), &self.config.origins) {
-            return Err(refused(StatusCode::FORBIDDEN, "this origin may not connect (channels.origins)"));
+        if slot.is_err() {
+            self.feed.traffic().refused.fetch_add(1, Ordering::Relaxed);
         }
-        let slot = self.slots.take(&self.config, (self.whence)(parts));
-        slot.map_err(|full| refused(StatusCode::SERVICE_UNAVAILABLE, &full.to_string()))
+        slot
     }
 }
 
@@ -150,7 +152,7 @@ async fn enter(State(door): State<Arc<Door>>, request: Request) -> Response {
     }
     let slot = match door.let_in(&parts) {
         Ok(slot) => slot,
-        Err(refused) => return refused,
+        Err((status, why)) => return refusal(status, &why),
     };
     let upgrade = match IncomingUpgrade::from_request_parts(&mut parts, &()).await {
         Ok(upgrade) => upgrade.upgrade(door.options.clone()),

@@ -34,7 +34,7 @@ use crate::phoenix::slots::Slot;
 /// The window of counts, seconds.
 const DAY_SECS: i64 = 86_400;
 
-type Opening = BoxFuture<'static, Result<Reader, feed::Error>>;
+type Opening = BoxFuture<'static, Result<Box<Reader>, feed::Error>>;
 
 /// A connection.
 pub struct Talk {
@@ -53,7 +53,7 @@ pub struct Talk {
 /// What came first.
 enum Happened {
     Turn(Turn),
-    Opened(u64, Result<Reader, feed::Error>),
+    Opened(u64, Result<Box<Reader>, feed::Error>),
     Due,
     Told(u64, Told),
 }
@@ -210,7 +210,7 @@ impl Talk {
         replaces.into_iter().for_each(|key| self.close(key));
         let feed = Arc::clone(&self.door.feed);
         let start = Start { preload_since: None, last_event_id };
-        let opening = async move { feed.open((*subscription).clone(), start).await };
+        let opening = async move { feed.open((*subscription).clone(), start).await.map(Box::new) };
         self.opening.push((key, Box::pin(opening)));
     }
 
@@ -220,13 +220,13 @@ impl Talk {
         self.count(|door| &door.feed.traffic().left, (before - self.running.len()) as u64);
     }
 
-    fn opened(&mut self, key: u64, opened: Result<Reader, feed::Error>) {
+    fn opened(&mut self, key: u64, opened: Result<Box<Reader>, feed::Error>) {
         match opened {
             Ok(mut reader) => {
                 reader.introduce(Through::Websocket, Arc::clone(self.session.user_id()));
                 let (id, gap) = reader.begin();
                 let opened = Opened { subscription_id: reader.subscription_id().to_owned(), id, gap };
-                self.running.push(Running::new(key, reader));
+                self.running.push(Running::new(key, *reader));
                 self.count(|door| &door.feed.traffic().joined, 1);
                 self.session.opened(key, opened, &mut self.effects);
             }
@@ -311,7 +311,7 @@ async fn stopped(closing: &mut watch::Receiver<bool>) {
 }
 
 /// Waits for a reader that is being opened.
-async fn opened(opening: &mut Vec<(u64, Opening)>) -> (u64, Result<Reader, feed::Error>) {
+async fn opened(opening: &mut Vec<(u64, Opening)>) -> (u64, Result<Box<Reader>, feed::Error>) {
     poll_fn(|context| {
         for at in 0..opening.len() {
             if let Poll::Ready(opened) = opening[at].1.as_mut().poll(context) {
