@@ -66,8 +66,8 @@ pub struct Shared {
     key: Key,
     needs: Needs,
     shard: usize,
-    live: Mutex<Option<Guest>>,
-    past: Mutex<Option<Guest>>,
+    live: Mutex<Option<Box<Guest>>>,
+    past: Mutex<Option<Box<Guest>>>,
     memo: Mutex<Memo>,
     used: Mutex<Instant>,
 }
@@ -82,7 +82,7 @@ impl Evaluator {
     /// An evaluator whose first instance is at hand.
     #[must_use]
     pub fn new(setup: &Setup, component: Component, key: Key, needs: Needs, first: Guest, shard: usize) -> Self {
-        let warm = (key.instance == Instance::Warm).then_some(first);
+        let warm = (key.instance == Instance::Warm).then(|| Box::new(first));
         Self(Arc::new(Shared {
             component,
             key,
@@ -158,43 +158,77 @@ impl Evaluator {
         answers
     }
 
-    /// Judges one killmail, on the thread this evaluator belongs to.
-    pub fn judge(&self, setup: &Setup, entry: &SharedEntry, run: Run) -> Answer {
-        let counters = self.0.component.counters();
-        if !self.0.needs.accepts(entry) {
+    /// Begins to judge, on the thread this evaluator belongs to: its instance is taken out once for many killmails.
+    #[must_use]
+    pub fn turn<'a>(&'a self, setup: &'a Setup, run: Run) -> Turn<'a> {
+        let guest = self.place(run).lock().take();
+        Turn { evaluator: self, setup, run, guest }
+    }
+
+    fn place(&self, run: Run) -> &Mutex<Option<Box<Guest>>> {
+        if run == Run::Live { &self.0.live } else { &self.0.past }
+    }
+
+    fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, Fault> {
+        let mut guest = Guest::new(setup, &self.0.component).map_err(|refusal| {
+            tracing::debug!(plugin.digest = self.digest(), "plugin {}: {refusal}", self.digest());
+            Fault::Instantiate
+        })?;
+        match guest.configure(setup, &self.0.key.config) {
+            Ok(_) => Ok(Box::new(guest)),
+            Err(refusal) => {
+                tracing::debug!(plugin.digest = self.digest(), "plugin {} refuses what it accepted before: {refusal}", self.digest());
+                Err(Fault::Configure)
+            }
+        }
+    }
+}
+
+/// An evaluator at work, with its instance at hand; put back when dropped.
+pub struct Turn<'a> {
+    evaluator: &'a Evaluator,
+    setup: &'a Setup,
+    run: Run,
+    guest: Option<Box<Guest>>,
+}
+
+impl Turn<'_> {
+    /// Judges one killmail.
+    pub fn judge(&mut self, entry: &SharedEntry) -> Answer {
+        let shared = &self.evaluator.0;
+        let counters = shared.component.counters();
+        if !shared.needs.accepts(entry) {
             counters.passed_over();
             return Ok(Verdict::Drop);
         }
-        if run == Run::Live
-            && let Some(answer) = self.0.memo.lock().get(entry)
+        if self.run == Run::Live
+            && let Some(answer) = shared.memo.lock().get(entry)
         {
             counters.remembered(1);
             return answer;
         }
-        let answer = self.call(setup, entry, run);
+        let answer = self.call(entry);
         counters.judged(&answer);
-        if run == Run::Live {
-            self.0.memo.lock().put(entry, &answer);
+        if self.run == Run::Live {
+            shared.memo.lock().put(entry, &answer);
         }
         answer
     }
 
-    fn call(&self, setup: &Setup, entry: &SharedEntry, run: Run) -> Answer {
-        let place = if run == Run::Live { &self.0.live } else { &self.0.past };
+    fn call(&mut self, entry: &SharedEntry) -> Answer {
         // Taken out for the call: should the call panic, no broken instance is left behind.
-        let guest = place.lock().take();
-        let mut guest = match guest {
+        let mut guest = match self.guest.take() {
             Some(guest) => guest,
-            None => self.instantiate(setup)?,
+            None => self.evaluator.instantiate(self.setup)?,
         };
-        let answer = guest.evaluate(entry, bound(entry, run));
+        let answer = guest.evaluate(entry, bound(entry, self.run));
         let alive = matches!(answer, Ok(_) | Err((Fault::BadOutput, _)));
-        if alive && self.0.key.instance == Instance::Warm {
-            *place.lock() = Some(guest);
+        if alive && self.evaluator.0.key.instance == Instance::Warm {
+            self.guest = Some(guest);
         }
         answer.map_err(|(fault, text)| {
             tracing::debug!(
-                plugin.digest = self.digest(),
+                plugin.digest = self.evaluator.digest(),
                 killmail.id = entry.killmail.killmail_id,
                 "plugin fault {fault} on killmail {}: {text}",
                 entry.killmail.killmail_id
@@ -202,18 +236,12 @@ impl Evaluator {
             fault
         })
     }
+}
 
-    fn instantiate(&self, setup: &Setup) -> Result<Guest, Fault> {
-        let mut guest = Guest::new(setup, &self.0.component).map_err(|refusal| {
-            tracing::debug!(plugin.digest = self.digest(), "plugin {}: {refusal}", self.digest());
-            Fault::Instantiate
-        })?;
-        match guest.configure(setup, &self.0.key.config) {
-            Ok(_) => Ok(guest),
-            Err(refusal) => {
-                tracing::debug!(plugin.digest = self.digest(), "plugin {} refuses what it accepted before: {refusal}", self.digest());
-                Err(Fault::Configure)
-            }
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(guest) = self.guest.take() {
+            *self.evaluator.place(self.run).lock() = Some(guest);
         }
     }
 }
