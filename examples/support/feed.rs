@@ -2,10 +2,11 @@
 //!
 //! Must not know: who asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -23,6 +24,10 @@ pub const FIRST: u64 = 96_000_000;
 #[derive(Debug, Default)]
 struct Shelf {
     documents: BTreeMap<u64, String>,
+    /// The killmail of each number.
+    killmails: BTreeMap<u64, u32>,
+    /// When the server first had a killmail.
+    served: HashMap<u32, Instant>,
 }
 
 /// The fake feed.
@@ -53,11 +58,20 @@ impl FakeFeed {
         let mut shelf = self.shelf.lock();
         let number = FIRST + shelf.documents.len() as u64;
         shelf.documents.insert(number, document::r2z2(killmail, killmail.time, number));
+        shelf.killmails.insert(number, killmail.killmail_id);
+    }
+
+    /// When a killmail was first given to whoever asked.
+    pub fn served(&self, killmail_id: u32) -> Option<Instant> {
+        self.shelf.lock().served.get(&killmail_id).copied()
     }
 }
 
 async fn file(State(feed): State<FakeFeed>, Path(file): Path<String>) -> Result<String, StatusCode> {
     let number = file.strip_suffix(".json").and_then(|number| number.parse::<u64>().ok());
-    let shelf = feed.shelf.lock();
+    let mut shelf = feed.shelf.lock();
+    if let Some(killmail_id) = number.and_then(|number| shelf.killmails.get(&number)).copied() {
+        shelf.served.entry(killmail_id).or_insert_with(Instant::now);
+    }
     number.and_then(|number| shelf.documents.get(&number)).cloned().ok_or(StatusCode::NOT_FOUND)
 }

@@ -3,6 +3,7 @@
 //! Must not know: what is measured.
 #![allow(dead_code, reason = "each example is a program of its own and uses a part of this")]
 
+pub mod child;
 pub mod feed;
 pub mod stream;
 
