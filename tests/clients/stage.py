@@ -45,6 +45,10 @@ CONFIG = """
 [sse]
 ping_ms = 1000
 heartbeat_ms = 3000
+
+[channels]
+ping_ms = 500
+idle_ms = 1500
 """
 
 
