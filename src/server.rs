@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-use crate::feed::{Feed, plugins};
+use crate::feed::{Feed, plugins, silence};
 use crate::http::connections::Connections;
 use crate::ingest::source;
 use crate::server::gate::Gate;
@@ -84,6 +84,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let addr = config.listen();
     let grace = Duration::from_millis(config.server.grace_ms);
     let ingest = config.ingest.clone();
+    let limits = config.http.health.limits();
     let connections = Arc::new(Connections::new(room(config.server.reserved_files)));
     let house = House::open(config, Arc::clone(&connections)).await?;
     let listener = TcpListener::bind(addr).await.map_err(|source| Error::Listen { addr, source })?;
@@ -93,6 +94,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let (stop, stopped) = watch::channel(false);
     let task = tasks::spawn("source", source::run(source, Arc::clone(house.feed()), ingest.space_check_ms, stopped));
     let source = Stoppable { stop, task };
+    tasks::spawn("silence", silence::watch(Arc::clone(house.feed()), limits));
     Ok(Running { addr, token: house.token().to_owned(), grace, house, doors, source })
 }
 

@@ -16,6 +16,8 @@ pub mod pulse;
 pub mod reader;
 pub mod recent;
 pub mod registry;
+pub mod rhythm;
+pub mod silence;
 pub mod start;
 pub mod traffic;
 pub mod writer;

@@ -51,12 +51,27 @@ impl Doing {
     }
 }
 
+/// Numbers of the source that never came and are not healed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// The first number.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+    /// How many are missing from the first to the last.
+    pub numbers: u64,
+    /// Since when, unix milliseconds.
+    pub since_ms: i64,
+}
+
 /// The pulse of the running source. Times are unix milliseconds, 0: never.
 #[derive(Debug, Default)]
 pub struct Pulse {
     doing: Mutex<(Doing, i64)>,
     /// The name of the source: `r2z2`, `replay`, `none`.
     pub source: Mutex<&'static str>,
+    /// When the source began to run.
+    pub started_ms: AtomicI64,
     /// When a killmail last came.
     pub last_killmail_ms: AtomicI64,
     /// Killmail time of the one that came last, unix seconds.
@@ -73,6 +88,12 @@ pub struct Pulse {
     pub refused: AtomicU64,
     /// Numbers that never came and were passed over.
     pub gaps: AtomicU64,
+    /// Numbers that never came and were healed later.
+    pub healed: AtomicU64,
+    /// Those still to be healed.
+    pub open: Mutex<Vec<Gap>>,
+    /// Killmails that archives filled in.
+    pub backfilled: AtomicU64,
     /// Requests sent.
     pub requests: AtomicU64,
     /// Requests that failed.
@@ -98,6 +119,11 @@ impl Pulse {
         let mut is = self.doing.lock();
         let since = if is.0.word() == doing.word() { is.1 } else { now_ms };
         *is = (doing, since);
+    }
+
+    /// Numbers of the source that are still to be healed.
+    pub fn open_numbers(&self) -> u64 {
+        self.open.lock().iter().map(|gap| gap.numbers).sum()
     }
 
     /// A killmail came.

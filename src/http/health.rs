@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 
 use crate::domain::term::Kind;
 use crate::feed::pulse::{Doing, Pulse};
+use crate::feed::rhythm;
+use crate::feed::silence::{Limits, Silence, silence};
 use crate::http::Door;
 use crate::http::answer::{Json, unix_now};
 use crate::http::error::Error;
@@ -23,16 +25,43 @@ use crate::tasks;
 use crate::wire::time;
 
 /// When the server calls itself unwell.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The source may keep away from the other side for so long before the server is unhealthy, seconds.
     pub breaker_open_secs: u64,
+    /// `/health/ready` turns when no killmail came for so long, seconds, or for longer where they usually come slower.
+    pub silent_secs: u64,
+    /// How many killmails have to be missing before it turns, by how many usually come at this hour.
+    pub silent_killmails: f64,
+    /// How many killmails usually come in a day, of the whole game; the hours have their usual shares.
+    pub killmails_per_day: f64,
+    /// The game's daily downtime from 11:00 UTC on is no silence, seconds.
+    pub downtime_secs: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { breaker_open_secs: 600 }
+        Self {
+            breaker_open_secs: 600,
+            silent_secs: 300,
+            silent_killmails: 8.0,
+            killmails_per_day: 12_000.0,
+            downtime_secs: rhythm::DOWNTIME_SECS,
+        }
+    }
+}
+
+impl Config {
+    /// What is too silent.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        Limits {
+            least_secs: self.silent_secs,
+            killmails: self.silent_killmails,
+            per_day: self.killmails_per_day,
+            downtime_secs: self.downtime_secs,
+        }
     }
 }
 
@@ -46,11 +75,43 @@ pub async fn live() -> Json {
     Json::bare(&json!({ "status": "ok", "timestamp": time::iso_micros_now() }))
 }
 
+/// `GET /health/ready`: killmails come as they usually do, and can be kept.
+pub async fn ready(State(door): State<Arc<Door>>) -> Result<Json, Error> {
+    let feed = Arc::clone(&door.feed);
+    let failure = tasks::blocking("ready", move || feed.store().failure()).await;
+    let failure = failure.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
+    let pulse = door.feed.pulse();
+    let silence = silence(pulse, &door.config.health.limits(), unix_now());
+    let why = match (failure, silence) {
+        (Some(failure), _) => Some(format!("the store only reads: {failure}")),
+        (None, _) if door.feed.is_closing() => Some("the server is stopping".to_owned()),
+        (None, Some(silence)) if silence.is_too_long() => {
+            let Silence { secs, max_secs } = silence;
+            Some(format!("no killmail for {secs} s, more than the {max_secs} s usual now"))
+        }
+        _ => None,
+    };
+    let body = json!({
+        "ready": why.is_none(),
+        "status": if why.is_none() { "ok" } else { "error" },
+        "reason": why,
+        "silent_seconds": silence.map(|silence| silence.secs),
+        "silent_max_seconds": silence.map(|silence| silence.max_secs),
+        "source": { "name": *pulse.source.lock(), "state": pulse.doing().0.word() },
+        "timestamp": time::iso_micros_now(),
+    });
+    let status = if why.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok(Json(status, Bytes::from(body.to_string())))
+}
+
 /// `GET /health` and `/api/health`.
 pub async fn health(State(door): State<Arc<Door>>) -> Result<Json, Error> {
-    let judged = judge(door.feed.pulse(), &door.config.health);
-    let looked = tasks::blocking("health", move || body(&door, judged)).await;
-    let body = looked.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
+    let looked = tasks::blocking("health", move || {
+        let failure = door.feed.store().failure();
+        let judged = judge(door.feed.pulse(), failure.as_deref(), &door.config.health);
+        (judged, body(&door, judged, failure))
+    });
+    let (judged, body) = looked.await.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
     let status = if judged == Judged::Error { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     Ok(Json(status, Bytes::from(body.to_string())))
 }
@@ -62,9 +123,10 @@ enum Judged {
     Error,
 }
 
-fn judge(pulse: &Pulse, config: &Config) -> Judged {
+fn judge(pulse: &Pulse, failure: Option<&str>, config: &Config) -> Judged {
     let (doing, since_ms) = pulse.doing();
     match doing {
+        _ if failure.is_some() => Judged::Error,
         Doing::BreakerOpen(_) if unix_now() - since_ms / 1000 >= i64::try_from(config.breaker_open_secs).unwrap_or(i64::MAX) => {
             Judged::Error
         }
@@ -73,7 +135,7 @@ fn judge(pulse: &Pulse, config: &Config) -> Judged {
     }
 }
 
-fn body(door: &Door, judged: Judged) -> Value {
+fn body(door: &Door, judged: Judged, failure: Option<String>) -> Value {
     let word = match judged {
         Judged::Ok => "ok",
         Judged::Degraded => "degraded",
@@ -83,14 +145,14 @@ fn body(door: &Door, judged: Judged) -> Value {
     json!({
         "healthy": judged != Judged::Error,
         "status": word,
-        "details": details(door, pulse),
+        "details": details(door, pulse, failure),
         "timestamp": time::iso_micros_now(),
         "circuit_breaker": breaker(pulse, &door.config.health),
         "connection_monitor": connections(door, pulse),
     })
 }
 
-fn details(door: &Door, pulse: &Pulse) -> Value {
+fn details(door: &Door, pulse: &Pulse, failure: Option<String>) -> Value {
     let stats = door.feed.store().stats();
     let process = Process::now();
     let (doing, since_ms) = pulse.doing();
@@ -104,13 +166,14 @@ fn details(door: &Door, pulse: &Pulse) -> Value {
             "uptime_seconds": door.uptime_secs(),
             "version": env!("CARGO_PKG_VERSION"),
         },
-        "storage": { "killmails": stats.killmails, "disk_bytes": stats.disk_bytes, "has_space": door.feed.store().has_space() },
+        "storage": { "killmails": stats.killmails, "disk_bytes": stats.disk_bytes, "has_space": door.feed.store().has_space(), "failure": failure },
         "source": {
             "name": *pulse.source.lock(),
             "state": doing.word(),
             "reason": doing.reason(),
             "since": (since_ms > 0).then(|| time::iso_micros(since_ms)),
             "sequence": pulse.sequence.load(Ordering::Relaxed),
+            "open_gap_numbers": pulse.open_numbers(),
         },
         "character_subscriptions": characters,
         "system_subscriptions": systems,
@@ -185,12 +248,27 @@ mod tests {
 
     #[test]
     fn an_open_breaker_degrades_and_after_its_time_fails() {
+        let at_once = Config { breaker_open_secs: 0, ..Config::default() };
         let pulse = Pulse::default();
-        assert_eq!(judge(&pulse, &Config::default()), Judged::Ok);
+        assert_eq!(judge(&pulse, None, &Config::default()), Judged::Ok);
         pulse.note(Doing::BreakerOpen("403".to_owned()), unix_now() * 1000);
-        assert_eq!(judge(&pulse, &Config::default()), Judged::Degraded);
-        assert_eq!(judge(&pulse, &Config { breaker_open_secs: 0 }), Judged::Error);
+        assert_eq!(judge(&pulse, None, &Config::default()), Judged::Degraded);
+        assert_eq!(judge(&pulse, None, &at_once), Judged::Error);
+        pulse.note(Doing::BreakerOpen("403 again".to_owned()), (unix_now() + 500) * 1000);
         pulse.note(Doing::Following, 0);
-        assert_eq!(judge(&pulse, &Config { breaker_open_secs: 0 }), Judged::Ok);
+        assert_eq!(judge(&pulse, None, &at_once), Judged::Ok);
+        pulse.note(Doing::BreakerOpen("403".to_owned()), (unix_now() - 601) * 1000);
+        assert_eq!(judge(&pulse, None, &Config::default()), Judged::Error, "after ten minutes");
+    }
+
+    #[test]
+    fn nothing_else_but_a_failed_store_is_unhealthy() {
+        let pulse = Pulse::default();
+        let why = || "x".to_owned();
+        for doing in [Doing::Off, Doing::Refused(why()), Doing::BackingOff(why()), Doing::NoSpace(why()), Doing::Finished] {
+            pulse.note(doing, 1);
+            assert_ne!(judge(&pulse, None, &Config::default()), Judged::Error, "{:?}", pulse.doing());
+            assert_eq!(judge(&pulse, Some("disk"), &Config::default()), Judged::Error);
+        }
     }
 }

@@ -184,6 +184,9 @@ fn source(door: &Door, text: &mut Exposition) {
     text.counter("source_skipped_total", "Documents passed over.", get(&pulse.skipped));
     text.counter("source_refused_total", "Documents refused.", get(&pulse.refused));
     text.counter("source_gaps_total", "Numbers that never came.", get(&pulse.gaps));
+    text.gauge("source_gap_numbers", "Numbers that never came and are not healed yet.", pulse.open_numbers());
+    text.counter("source_healed_total", "Numbers that never came at first and were healed.", get(&pulse.healed));
+    text.counter("source_backfilled_total", "Killmails that archives filled in.", get(&pulse.backfilled));
     text.counter("source_requests_total", "Requests sent.", get(&pulse.requests));
     text.counter("source_errors_total", "Requests that failed.", get(&pulse.errors));
     text.counter("source_timeouts_total", "Requests that timed out.", get(&pulse.timeouts));

@@ -222,6 +222,7 @@ fn table() -> Router<Arc<Door>> {
         .route("/ping", get(health::ping))
         .route("/health", get(health::health))
         .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
         .route("/status", get(status::status))
         .route("/metrics", get(metrics::metrics))
         .route("/metrics/prometheus", get(metrics::prometheus))

@@ -94,6 +94,23 @@ fn processing(pulse: &Pulse) -> Value {
         "killmails_received": received,
         "last_killmail_ago_seconds": ago,
         "processing_lag_seconds": lag_secs(pulse),
+        "gaps": gaps(pulse),
+    })
+}
+
+/// What the source owes: numbers that never came, until they are healed.
+fn gaps(pulse: &Pulse) -> Value {
+    let open = pulse.open.lock().clone();
+    let lines: Vec<Value> = open
+        .iter()
+        .map(|gap| json!({ "first": gap.first, "last": gap.last, "numbers": gap.numbers, "since": time::iso_micros(gap.since_ms) }))
+        .collect();
+    json!({
+        "open_numbers": open.iter().map(|gap| gap.numbers).sum::<u64>(),
+        "open": lines,
+        "passed_over_total": get(&pulse.gaps),
+        "healed_total": get(&pulse.healed),
+        "backfilled_total": get(&pulse.backfilled),
     })
 }
 

@@ -79,6 +79,22 @@ pub async fn body(mut response: Response, max_bytes: usize) -> Result<Bytes, Err
     Ok(body.freeze())
 }
 
+/// One GET of something large, which may take so long.
+///
+/// # Errors
+/// No connection or no answer in time.
+pub async fn get_large(client: &Client, url: &str, timeout: Duration) -> Result<Response, Error> {
+    Ok(client.get(url).timeout(timeout).send().await?)
+}
+
+/// The next bytes of an answer, decompressed; `None` at its end.
+///
+/// # Errors
+/// The answer breaks off.
+pub async fn chunk(response: &mut Response) -> Result<Option<Bytes>, Error> {
+    Ok(response.chunk().await?)
+}
+
 fn is_loopback(base_url: &str) -> bool {
     let host = reqwest::Url::parse(base_url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
     host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ingest::holes::Healing;
 use crate::ingest::pace::Waits;
 
 /// The host whose rules of politeness are fixed.
@@ -44,6 +45,16 @@ pub struct Config {
     pub r2z2_pace_ms: u64,
     /// A number missing for longer than this is passed over if the feed has gone on, milliseconds.
     pub r2z2_ghost_ms: u64,
+    /// A number missing for longer than this while `sequence.json` is behind it: the feed is followed from there again, milliseconds.
+    pub r2z2_rollback_ms: u64,
+    /// A missing number so far behind `sequence.json` is one of many that are gone: the follower goes on at the oldest file still there.
+    pub r2z2_far_numbers: u64,
+    /// Wait before a number that was passed over is tried again, milliseconds; doubles up to sixty times this; not under 6000 on the real host.
+    pub r2z2_heal_ms: u64,
+    /// The archive of a day is asked for so long after the day's end, seconds (half past six: they are made after six).
+    pub archive_after_secs: u64,
+    /// A request of an archive ends after this, milliseconds.
+    pub archive_timeout_ms: u64,
     /// Wait after a 429 that names none, milliseconds; not under 30000 on the real host.
     pub r2z2_limited_ms: u64,
     /// Wait after a 403, milliseconds; doubles up to fifteen times this; not under 60000 on the real host.
@@ -76,6 +87,11 @@ impl Default for Config {
             r2z2_idle_ms: waits.idle_ms,
             r2z2_pace_ms: waits.pace_ms,
             r2z2_ghost_ms: waits.ghost_ms,
+            r2z2_rollback_ms: waits.rollback_ms,
+            r2z2_far_numbers: waits.far_numbers,
+            r2z2_heal_ms: waits.healing.first_ms,
+            archive_after_secs: waits.healing.archive_after_ms / 1000,
+            archive_timeout_ms: 300_000,
             r2z2_limited_ms: waits.limited_ms,
             r2z2_forbidden_ms: waits.forbidden_ms,
             r2z2_failed_ms: waits.failed_ms,
@@ -105,11 +121,14 @@ impl Config {
             idle_ms: self.r2z2_idle_ms,
             pace_ms: self.r2z2_pace_ms,
             ghost_ms: self.r2z2_ghost_ms,
+            rollback_ms: self.r2z2_rollback_ms,
+            far_numbers: self.r2z2_far_numbers,
             limited_ms: self.r2z2_limited_ms,
             forbidden_ms: self.r2z2_forbidden_ms,
             forbidden_max_ms: self.r2z2_forbidden_ms.saturating_mul(15),
             failed_ms: self.r2z2_failed_ms,
             failed_max_ms: self.r2z2_failed_ms.saturating_mul(60),
+            healing: Healing { first_ms: self.r2z2_heal_ms, archive_after_ms: self.archive_after_secs.saturating_mul(1000) },
         }
     }
 
@@ -139,6 +158,7 @@ impl Config {
                 ("r2z2_limited_ms", self.r2z2_limited_ms, least.limited_ms),
                 ("r2z2_forbidden_ms", self.r2z2_forbidden_ms, least.forbidden_ms),
                 ("r2z2_failed_ms", self.r2z2_failed_ms, least.failed_ms),
+                ("r2z2_heal_ms", self.r2z2_heal_ms, least.idle_ms),
             ];
             for (name, ms, least) in waits.into_iter().filter(|(_, ms, least)| ms < least) {
                 mistakes.push(format!("ingest.{name}: {ms} is under {least}, the least {} may be asked with", self.r2z2_base_url));

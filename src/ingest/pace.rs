@@ -2,18 +2,26 @@
 //!
 //! The rules are zKillboard's: one request at a time, a tenth of a second between documents, six seconds after a 404 and
 //! then the same number again, minutes after a 403. A 404 is ambiguous (nothing yet, a hole, a stale edge of the CDN), so
-//! a number is given up only after a minute and only while `sequence.json` has gone past it.
+//! a number is given up only after a minute and only while `sequence.json` has gone past it; it is remembered then, and
+//! tried again while the feed has nothing new.
 //!
 //! Must not know: clocks, sockets, JSON; who keeps the killmails.
 
-use std::collections::VecDeque;
+use serde::{Deserialize, Serialize};
+
+use crate::ingest::holes::{Cure, Healing, Hole, Holes};
+use crate::ingest::seek::{Seek, Step};
 
 /// Rewritten numbers remembered at once. Each is fetched before the next number, so there are hardly ever two; the checkpoint stays small.
 const REWRITTEN_MAX: usize = 256;
-/// Answers that do not fit (404 on a rewritten file, another number in the body) before a number is given up.
+/// Answers that do not fit (404 on a rewritten file, another number in the body, no JSON) before a number is given up.
 const MISFITS_MAX: u32 = 3;
+/// What is published is rarely older than this, seconds: so long before the first document nothing is looked for.
+const BEFORE_SECS: i64 = 3600;
+/// Ghosts one after the other before it is looked how far they reach.
+const GHOSTS_MAX: u32 = 3;
 
-/// Waits of the follower, all in milliseconds.
+/// What the follower goes by; waits in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waits {
     /// After a 404.
@@ -22,6 +30,10 @@ pub struct Waits {
     pub pace_ms: u64,
     /// 404s on one number for longer than this make it a ghost if the feed has gone on.
     pub ghost_ms: u64,
+    /// 404s on one number for longer than this while `sequence.json` is behind it: the feed was set back, or `sequence.json` is stale.
+    pub rollback_ms: u64,
+    /// A missing number so far behind `sequence.json` is one of many whose files are gone.
+    pub far_numbers: u64,
     /// After a 429 that does not say how long.
     pub limited_ms: u64,
     /// After the first 403; doubles with each further one.
@@ -32,6 +44,8 @@ pub struct Waits {
     pub failed_ms: u64,
     /// The longest wait after failures.
     pub failed_max_ms: u64,
+    /// For numbers given up.
+    pub healing: Healing,
 }
 
 impl Default for Waits {
@@ -40,11 +54,14 @@ impl Default for Waits {
             idle_ms: 6_000,
             pace_ms: 100,
             ghost_ms: 60_000,
+            rollback_ms: 180_000,
+            far_numbers: 500,
             limited_ms: 30_000,
             forbidden_ms: 60_000,
             forbidden_max_ms: 900_000,
             failed_ms: 1_000,
             failed_max_ms: 60_000,
+            healing: Healing { first_ms: 60_000, archive_after_ms: 23_400_000 },
         }
     }
 }
@@ -58,6 +75,14 @@ pub enum Ask {
     Document(u64),
     /// The document of this older number again: its file was rewritten.
     Rewritten(u64),
+    /// The document of this number, only to see whether there is one.
+    Probe(u64),
+    /// The document of a number that was given up; `true` where its file was rewritten.
+    Retry(u64, bool),
+    /// Which killmails the archive of this day (days since 1970) has.
+    List(i64),
+    /// The killmails of that archive.
+    Bodies(i64),
 }
 
 /// What the feed answered.
@@ -65,192 +90,373 @@ pub enum Ask {
 pub enum Answer {
     /// `sequence.json` names this number.
     Pointer(u64),
-    /// A document (one that could not be understood is one too: it was kept raw); it may name an older number whose file was rewritten.
+    /// A document (one that was refused is one too: it was kept raw); it may name an older number whose file was rewritten.
     Document {
         /// That older number.
         updated: Option<u64>,
+        /// When it was published, unix seconds; or when its killmail happened.
+        at: Option<i64>,
     },
-    /// A placeholder: the number will never hold a killmail.
+    /// A placeholder: the file says nothing.
     Hole,
-    /// The body carries another number than the one asked for.
-    Mismatch,
+    /// The body carries another number than the one asked for, or is no JSON.
+    Misfit,
     /// 404.
     Missing,
+    /// The archive lists killmails; whether there are any we do not have.
+    Listed {
+        /// Whether there are.
+        wanted: bool,
+    },
+    /// All killmails of the archive we wanted were taken.
+    Filled,
     /// 429, perhaps with the wait it asks for, milliseconds.
     Limited {
         /// The wait asked for.
         retry_after_ms: Option<u64>,
     },
-    /// 403.
-    Forbidden,
-    /// 5xx, a timeout, no connection, an answer that is no answer.
-    Failed,
+    /// 403, perhaps with the wait it asks for, milliseconds.
+    Forbidden {
+        /// The wait asked for.
+        retry_after_ms: Option<u64>,
+    },
+    /// 5xx, a timeout, no connection, an answer that is no answer; perhaps with the wait it asks for, milliseconds.
+    Failed {
+        /// The wait asked for.
+        retry_after_ms: Option<u64>,
+    },
 }
 
 /// What happened besides going on, for logs and counters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    /// The number was given up.
-    Skipped(u64),
+    /// These numbers were given up for now, first and last; they are remembered.
+    Skipped(u64, u64),
+    /// The feed was set back: numbers are asked for again from the second one on, no more from the first.
+    RolledBack(u64, u64),
+    /// Holes are closed: their numbers came, or archives filled in what there was.
+    Healed(Vec<Hole>),
     /// Requests are refused or fail; the wait until the next one, milliseconds.
     Waiting(u64),
 }
 
-/// Where the follower stands.
+/// What must be remembered: where to go on, and what is still to be healed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Place {
+    /// The number that comes next.
+    pub next: Option<u64>,
+    /// Older numbers still to be fetched again.
+    pub rewritten: Vec<u64>,
+    /// Numbers given up.
+    pub holes: Holes,
+    /// An hour before the first document ever was published, unix seconds: nothing older is looked for.
+    pub begun: Option<i64>,
+    /// When the last one was.
+    pub last: Option<i64>,
+}
+
+/// Where the follower stands. Times are unix milliseconds.
 #[derive(Debug, Clone)]
 pub struct Pace {
     waits: Waits,
-    next: Option<u64>,
+    place: Place,
+    /// What `sequence.json` said last.
     pointer: u64,
-    rewritten: VecDeque<u64>,
+    /// The pointer rolled back to last: once for each is enough.
+    rolled_to: Option<u64>,
     misfits: u32,
+    ghosts: u32,
+    /// Since when the next number is missing; begins anew with every look at `sequence.json`.
     missing_since_ms: Option<u64>,
+    /// Since when it is missing without a decision.
+    stuck_since_ms: Option<u64>,
     look_at_pointer: bool,
+    /// A number behind the next one is looked at, for `sequence.json` may be stale.
+    peek: bool,
+    seek: Option<Seek>,
+    /// The day whose killmails are to be taken, as its archive has some we lack.
+    bodies: Option<i64>,
     failures: u32,
+    /// Nothing is asked before.
     at_ms: u64,
+    /// The feed itself is not asked before.
+    live_ms: u64,
 }
 
 impl Pace {
-    /// Begins at a number known from before with files still to be fetched again, or (`None`) where `sequence.json` points.
+    /// Begins at a place known from before, or (`next` is `None`) where `sequence.json` points.
     #[must_use]
-    pub fn new(waits: Waits, next: Option<u64>, rewritten: Vec<u64>) -> Self {
+    pub const fn new(waits: Waits, place: Place) -> Self {
         Self {
             waits,
-            next,
+            place,
             pointer: 0,
-            rewritten: rewritten.into(),
+            rolled_to: None,
             misfits: 0,
+            ghosts: 0,
             missing_since_ms: None,
+            stuck_since_ms: None,
             look_at_pointer: false,
+            peek: false,
+            seek: None,
+            bodies: None,
             failures: 0,
             at_ms: 0,
+            live_ms: 0,
         }
     }
 
-    /// The next question and the time (milliseconds, same clock as `answered`) before which it must not be asked.
+    /// The next question and the time before which it must not be asked.
     #[must_use]
     pub fn ask(&self) -> (Ask, u64) {
-        let ask = match (self.next, self.rewritten.front()) {
-            (None, _) => Ask::Pointer,
-            (Some(_), Some(rewritten)) => Ask::Rewritten(*rewritten),
-            (Some(_), None) if self.look_at_pointer => Ask::Pointer,
-            (Some(next), None) => Ask::Document(next),
+        let live_ms = self.at_ms.max(self.live_ms);
+        let Some(next) = self.place.next else { return (Ask::Pointer, live_ms) };
+        if let Some(day) = self.bodies {
+            return (Ask::Bodies(day), self.at_ms);
+        }
+        // What is to be healed is asked for only where the feed leaves time.
+        if let Some((cure, at_ms)) = self.place.holes.next(self.begun(), &self.waits.healing)
+            && at_ms.max(self.at_ms) < live_ms
+        {
+            let ask = match cure {
+                Cure::Number(number) => Ask::Retry(number, self.place.holes.is_rewritten(number)),
+                Cure::Day(day) => Ask::List(day),
+            };
+            return (ask, at_ms.max(self.at_ms));
+        }
+        let ask = match (&self.seek, self.place.rewritten.first()) {
+            (Some(seek), _) => Ask::Probe(seek.number()),
+            (None, Some(rewritten)) => Ask::Rewritten(*rewritten),
+            (None, None) if self.look_at_pointer => Ask::Pointer,
+            (None, None) if self.peek => Ask::Probe(next + 1),
+            (None, None) => Ask::Document(next),
         };
-        (ask, self.at_ms)
+        (ask, live_ms)
     }
 
     /// Takes the answer to the question last given out, at `now_ms`.
     pub fn answered(&mut self, ask: Ask, answer: Answer, now_ms: u64) -> Option<Note> {
-        match answer {
-            Answer::Limited { retry_after_ms } => return Some(self.wait(now_ms, retry_after_ms.unwrap_or(self.waits.limited_ms))),
-            Answer::Forbidden => {
-                let wait = doubled(self.waits.forbidden_ms, self.failures, self.waits.forbidden_max_ms);
-                return Some(self.wait(now_ms, wait));
+        let (own_ms, asked_ms) = match answer {
+            Answer::Limited { retry_after_ms } => (self.waits.limited_ms, retry_after_ms.or(Some(self.waits.limited_ms))),
+            Answer::Forbidden { retry_after_ms } => {
+                (doubled(self.waits.forbidden_ms, self.failures, self.waits.forbidden_max_ms), retry_after_ms)
             }
-            Answer::Failed => {
-                let wait = doubled(self.waits.failed_ms, self.failures, self.waits.failed_max_ms);
-                return Some(self.wait(now_ms, wait));
-            }
-            Answer::Missing => self.at_ms = now_ms + self.waits.idle_ms,
-            Answer::Mismatch => self.at_ms = now_ms + self.waits.idle_ms,
-            Answer::Pointer(_) | Answer::Document { .. } | Answer::Hole => self.at_ms = now_ms + self.waits.pace_ms,
+            Answer::Failed { retry_after_ms } => (doubled(self.waits.failed_ms, self.failures, self.waits.failed_max_ms), retry_after_ms),
+            _ => return self.heard(ask, answer, now_ms),
+        };
+        // A 429 says itself how long; what else is said can only make the wait longer.
+        let wait_ms = match answer {
+            Answer::Limited { .. } => asked_ms.unwrap_or(own_ms),
+            _ => own_ms.max(asked_ms.unwrap_or(0)),
+        };
+        self.failures = self.failures.saturating_add(1);
+        self.at_ms = now_ms + wait_ms;
+        if let Ask::Bodies(_) = ask {
+            // What is still wanted of it is found out anew.
+            self.bodies = None;
         }
-        self.failures = 0;
-        match ask {
-            Ask::Pointer => self.pointed(answer, now_ms),
-            Ask::Document(number) => self.document(number, answer, now_ms),
-            Ask::Rewritten(_) => self.rewritten(answer),
-        }
+        Some(Note::Waiting(wait_ms))
     }
 
-    /// The number that comes next, and the older numbers still to be fetched again: what a checkpoint must remember.
+    /// What a checkpoint must remember.
     #[must_use]
-    pub fn place(&self) -> (Option<u64>, Vec<u64>) {
-        (self.next, self.rewritten.iter().copied().collect())
+    pub const fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// A killmail of this time (unix seconds) was found in the archive of this day.
+    pub fn filled(&mut self, day: i64, time: i64) {
+        let begun = self.begun();
+        self.place.holes.filled(day, time, begun);
     }
 
     /// How many numbers the feed is known to be ahead of us; 0 near its head.
     #[must_use]
     pub fn behind(&self) -> u64 {
-        self.next.map_or(0, |next| self.pointer.saturating_sub(next))
+        self.place.next.map_or(0, |next| self.pointer.saturating_sub(next))
     }
 
-    fn wait(&mut self, now_ms: u64, wait_ms: u64) -> Note {
-        self.failures = self.failures.saturating_add(1);
-        self.at_ms = now_ms + wait_ms;
-        Note::Waiting(wait_ms)
+    /// Nothing older than this is looked for, unix seconds.
+    #[must_use]
+    pub fn begun(&self) -> i64 {
+        self.place.begun.unwrap_or(i64::MAX)
+    }
+
+    fn heard(&mut self, ask: Ask, answer: Answer, now_ms: u64) -> Option<Note> {
+        self.failures = 0;
+        self.at_ms = now_ms + self.waits.pace_ms;
+        match ask {
+            Ask::Pointer => self.pointed(answer, now_ms),
+            Ask::Document(number) => self.document(number, answer, now_ms),
+            Ask::Rewritten(number) => self.rewritten(number, answer, now_ms),
+            Ask::Probe(number) => self.probed(number, answer, now_ms),
+            Ask::Retry(number, _) => self.retried(number, answer, now_ms),
+            Ask::List(day) => self.listed(day, answer, now_ms),
+            Ask::Bodies(day) => {
+                self.bodies = None;
+                self.listed(day, answer, now_ms)
+            }
+        }
+    }
+
+    fn idle(&mut self, now_ms: u64) {
+        self.live_ms = now_ms + self.waits.idle_ms;
     }
 
     fn pointed(&mut self, answer: Answer, now_ms: u64) -> Option<Note> {
         self.look_at_pointer = false;
         let Answer::Pointer(pointer) = answer else {
             // sequence.json itself is missing: ask again after the idle wait, as for a document.
+            self.idle(now_ms);
             return None;
         };
-        self.pointer = self.pointer.max(pointer);
-        let Some(next) = self.next else {
-            self.next = Some(pointer);
+        self.pointer = pointer;
+        let Some(next) = self.place.next else {
+            self.place.next = Some(pointer);
             return None;
         };
-        if self.missing_since_ms.is_none() || pointer <= next {
-            // The feed stands still here: wait for another minute of 404s before asking again.
-            self.missing_since_ms = self.missing_since_ms.map(|_| now_ms);
-            self.at_ms = now_ms + self.waits.idle_ms;
-            return None;
+        if pointer > next {
+            if pointer - next > self.waits.far_numbers || self.ghosts >= GHOSTS_MAX {
+                self.seek = Some(Seek::new(next + 1, pointer));
+                return None;
+            }
+            self.ghosts += 1;
+            return Some(self.skip_to(next + 1, now_ms));
         }
-        self.advance();
-        Some(Note::Skipped(next))
+        // The feed stands still here: wait for another minute of 404s before asking again.
+        self.missing_since_ms = self.missing_since_ms.map(|_| now_ms);
+        let stuck_ms = self.stuck_since_ms.map_or(0, |since| now_ms.saturating_sub(since));
+        if stuck_ms > self.waits.rollback_ms {
+            self.peek = true;
+        } else {
+            self.idle(now_ms);
+        }
+        None
     }
 
     fn document(&mut self, number: u64, answer: Answer, now_ms: u64) -> Option<Note> {
         match answer {
-            Answer::Document { updated } => {
-                self.advance();
-                if let Some(updated) = updated.filter(|u| *u < number && !self.rewritten.contains(u)) {
-                    self.rewritten.push_back(updated);
+            Answer::Document { updated, at } => {
+                let healed = self.place.holes.came(number);
+                if let Some(at) = at {
+                    self.place.begun.get_or_insert(at - BEFORE_SECS);
+                    self.place.last = Some(at);
+                    self.place.holes.followed_by(at);
                 }
-                let over = self.rewritten.len() > REWRITTEN_MAX;
-                over.then(|| self.rewritten.pop_front()).flatten().map(Note::Skipped)
+                self.go_to(number + 1);
+                self.ghosts = 0;
+                if let Some(updated) = updated.filter(|u| *u < number && !self.place.rewritten.contains(u)) {
+                    self.place.rewritten.push(updated);
+                    if self.place.rewritten.len() > REWRITTEN_MAX {
+                        let oldest = self.place.rewritten.remove(0);
+                        self.remember((oldest, oldest), true, now_ms);
+                    }
+                }
+                healed.map(|hole| Note::Healed(vec![hole]))
             }
-            Answer::Hole => {
-                self.advance();
-                Some(Note::Skipped(number))
-            }
-            Answer::Mismatch => {
+            Answer::Hole => Some(self.skip_to(number + 1, now_ms)),
+            Answer::Misfit => {
                 self.misfits += 1;
+                self.idle(now_ms);
                 (self.misfits >= MISFITS_MAX).then(|| {
-                    self.advance();
-                    Note::Skipped(number)
+                    self.live_ms = 0;
+                    self.skip_to(number + 1, now_ms)
                 })
             }
             _ => {
                 let since = *self.missing_since_ms.get_or_insert(now_ms);
-                if now_ms.saturating_sub(since) > self.waits.ghost_ms {
-                    // A look at the pointer is not another try of the number, so it need not wait.
-                    self.look_at_pointer = true;
-                    self.at_ms = now_ms + self.waits.pace_ms;
+                self.stuck_since_ms.get_or_insert(now_ms);
+                // A look at the pointer is not another try of the number, so it need not wait.
+                self.look_at_pointer = now_ms.saturating_sub(since) > self.waits.ghost_ms;
+                if !self.look_at_pointer {
+                    self.idle(now_ms);
                 }
                 None
             }
         }
     }
 
-    fn rewritten(&mut self, answer: Answer) -> Option<Note> {
+    fn rewritten(&mut self, number: u64, answer: Answer, now_ms: u64) -> Option<Note> {
         self.misfits += 1;
         let done = matches!(answer, Answer::Document { .. } | Answer::Hole);
         if !done && self.misfits < MISFITS_MAX {
+            self.idle(now_ms);
             return None;
         }
         self.misfits = 0;
-        let number = self.rewritten.pop_front();
-        number.filter(|_| !done).map(Note::Skipped)
+        self.place.rewritten.retain(|rewritten| *rewritten != number);
+        if !done {
+            self.remember((number, number), true, now_ms);
+        }
+        None
     }
 
-    fn advance(&mut self) {
-        self.next = self.next.map(|n| n + 1);
+    fn probed(&mut self, number: u64, answer: Answer, now_ms: u64) -> Option<Note> {
+        let is_there = !matches!(answer, Answer::Missing);
+        if let Some(seek) = &mut self.seek {
+            let Step::Found(first) = seek.answered(is_there) else { return None };
+            self.seek = None;
+            return Some(self.skip_to(first, now_ms));
+        }
+        self.peek = false;
+        let next = self.place.next?;
+        if is_there {
+            return Some(self.skip_to(number, now_ms));
+        }
+        self.stuck_since_ms = Some(now_ms);
+        if self.pointer < next && self.rolled_to != Some(self.pointer) {
+            self.rolled_to = Some(self.pointer);
+            self.go_to(self.pointer);
+            return Some(Note::RolledBack(next, self.pointer));
+        }
+        self.idle(now_ms);
+        None
+    }
+
+    fn retried(&mut self, number: u64, answer: Answer, now_ms: u64) -> Option<Note> {
+        let closed = match answer {
+            Answer::Document { .. } => self.place.holes.came(number),
+            _ => self.place.holes.missed(number, &self.waits.healing, now_ms),
+        };
+        closed.map(|hole| Note::Healed(vec![hole]))
+    }
+
+    fn listed(&mut self, day: i64, answer: Answer, now_ms: u64) -> Option<Note> {
+        let begun = self.begun();
+        let closed = match answer {
+            Answer::Listed { wanted: true } => {
+                self.bodies = Some(day);
+                return None;
+            }
+            Answer::Listed { wanted: false } | Answer::Filled => self.place.holes.read(day, begun),
+            _ => self.place.holes.unread(day, begun, &self.waits.healing, now_ms),
+        };
+        (!closed.is_empty()).then_some(Note::Healed(closed))
+    }
+
+    /// Gives up everything before this number, for now.
+    fn skip_to(&mut self, number: u64, now_ms: u64) -> Note {
+        let first = self.place.next.unwrap_or(number);
+        let last = number.saturating_sub(1).max(first);
+        self.remember((first, last), false, now_ms);
+        self.go_to(number);
+        Note::Skipped(first, last)
+    }
+
+    fn remember(&mut self, numbers: (u64, u64), rewritten: bool, now_ms: u64) {
+        let from = self.place.last.unwrap_or_else(|| i64::try_from(now_ms / 1000).unwrap_or(i64::MAX));
+        self.place.begun.get_or_insert(from - BEFORE_SECS);
+        self.place.holes.open(numbers, rewritten, from, &self.waits.healing, now_ms);
+    }
+
+    fn go_to(&mut self, number: u64) {
+        self.place.next = Some(number);
         self.misfits = 0;
         self.missing_since_ms = None;
+        self.stuck_since_ms = None;
         self.look_at_pointer = false;
+        self.peek = false;
     }
 }
 
@@ -259,156 +465,5 @@ fn doubled(first_ms: u64, failures: u32, max_ms: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Answers the next question; returns it with the time it was asked at.
-    fn step(pace: &mut Pace, answer: Answer, now_ms: &mut u64) -> (Ask, u64, Option<Note>) {
-        let (ask, at_ms) = pace.ask();
-        *now_ms = (*now_ms).max(at_ms);
-        let note = pace.answered(ask, answer, *now_ms);
-        (ask, *now_ms, note)
-    }
-
-    fn following(next: u64) -> Pace {
-        Pace::new(Waits::default(), Some(next), vec![])
-    }
-
-    const PLAIN: Answer = Answer::Document { updated: None };
-
-    #[test]
-    fn a_first_start_asks_where_the_feed_is_and_then_that_number() {
-        let mut pace = Pace::new(Waits::default(), None, vec![]);
-        let mut now = 5;
-        assert_eq!(step(&mut pace, Answer::Pointer(900), &mut now), (Ask::Pointer, 5, None));
-        assert_eq!(step(&mut pace, PLAIN, &mut now), (Ask::Document(900), 105, None));
-        assert_eq!(step(&mut pace, PLAIN, &mut now), (Ask::Document(901), 205, None));
-        assert_eq!(pace.place(), (Some(902), vec![]));
-    }
-
-    #[test]
-    fn a_missing_number_is_asked_again_after_six_seconds() {
-        let mut pace = following(7);
-        let mut now = 0;
-        step(&mut pace, Answer::Missing, &mut now);
-        assert_eq!(step(&mut pace, Answer::Missing, &mut now), (Ask::Document(7), 6_000, None));
-        assert_eq!(step(&mut pace, PLAIN, &mut now), (Ask::Document(7), 12_000, None));
-        assert_eq!(pace.ask(), (Ask::Document(8), 12_100));
-    }
-
-    #[test]
-    fn a_ghost_is_skipped_after_a_minute_once_the_feed_has_passed_it() {
-        let mut pace = following(7);
-        let mut now = 0;
-        while pace.ask().0 == Ask::Document(7) {
-            step(&mut pace, Answer::Missing, &mut now);
-            assert!(now < 120_000, "the pointer is never asked");
-        }
-        assert!(now > 60_000, "{now}");
-        assert_eq!(step(&mut pace, Answer::Pointer(8), &mut now).2, Some(Note::Skipped(7)));
-        assert_eq!(pace.ask().0, Ask::Document(8));
-    }
-
-    #[test]
-    fn a_number_the_feed_has_not_passed_is_waited_for() {
-        let mut pace = following(7);
-        let mut now = 0;
-        let mut pointers = 0;
-        while now < 600_000 {
-            let answer = if pace.ask().0 == Ask::Pointer { Answer::Pointer(7) } else { Answer::Missing };
-            let (ask, _, note) = step(&mut pace, answer, &mut now);
-            assert_eq!(note, None);
-            pointers += u32::from(ask == Ask::Pointer);
-        }
-        assert!((5..=10).contains(&pointers), "{pointers}");
-        assert_eq!(pace.place().0, Some(7));
-    }
-
-    #[test]
-    fn a_rewritten_file_is_fetched_again_before_the_next_number() {
-        let mut pace = following(7);
-        let mut now = 0;
-        step(&mut pace, Answer::Document { updated: Some(3) }, &mut now);
-        assert_eq!(pace.place(), (Some(8), vec![3]));
-        assert_eq!(step(&mut pace, Answer::Document { updated: Some(1) }, &mut now), (Ask::Rewritten(3), 100, None));
-        assert_eq!(pace.ask(), (Ask::Document(8), 200), "a rewritten file names nothing further");
-    }
-
-    #[test]
-    fn a_file_that_names_itself_or_the_future_starts_no_loop() {
-        let mut pace = following(7);
-        let mut now = 0;
-        step(&mut pace, Answer::Document { updated: Some(7) }, &mut now);
-        step(&mut pace, Answer::Document { updated: Some(90) }, &mut now);
-        assert_eq!(pace.ask().0, Ask::Document(9));
-    }
-
-    #[test]
-    fn a_rewritten_file_that_stays_missing_is_given_up() {
-        let mut pace = Pace::new(Waits::default(), Some(8), vec![3]);
-        let mut now = 0;
-        assert_eq!(step(&mut pace, Answer::Missing, &mut now).2, None);
-        assert_eq!(step(&mut pace, Answer::Missing, &mut now).1, 6_000);
-        assert_eq!(step(&mut pace, Answer::Missing, &mut now).2, Some(Note::Skipped(3)));
-        assert_eq!(pace.ask().0, Ask::Document(8));
-    }
-
-    #[test]
-    fn another_number_in_the_body_is_tried_again_and_then_skipped() {
-        let mut pace = following(7);
-        let mut now = 0;
-        assert_eq!(step(&mut pace, Answer::Mismatch, &mut now).2, None);
-        assert_eq!(step(&mut pace, Answer::Mismatch, &mut now), (Ask::Document(7), 6_000, None));
-        assert_eq!(step(&mut pace, Answer::Mismatch, &mut now).2, Some(Note::Skipped(7)));
-        assert_eq!(pace.ask().0, Ask::Document(8));
-    }
-
-    #[test]
-    fn a_placeholder_is_a_hole() {
-        let mut pace = following(7);
-        let mut now = 0;
-        assert_eq!(step(&mut pace, Answer::Hole, &mut now).2, Some(Note::Skipped(7)));
-        assert_eq!(pace.ask(), (Ask::Document(8), 100));
-    }
-
-    #[test]
-    fn refusals_are_honoured() {
-        let mut pace = following(7);
-        let mut now = 0;
-        step(&mut pace, Answer::Limited { retry_after_ms: Some(2_000) }, &mut now);
-        assert_eq!(pace.ask(), (Ask::Document(7), 2_000));
-        step(&mut pace, Answer::Limited { retry_after_ms: None }, &mut now);
-        assert_eq!(pace.ask(), (Ask::Document(7), 32_000));
-        step(&mut pace, PLAIN, &mut now);
-        let at = now;
-        step(&mut pace, Answer::Forbidden, &mut now);
-        assert_eq!(pace.ask(), (Ask::Document(8), at + 100 + 60_000));
-        step(&mut pace, Answer::Forbidden, &mut now);
-        assert_eq!(pace.ask().1 - now, 120_000);
-    }
-
-    #[test]
-    fn failures_wait_longer_each_time_up_to_a_minute() {
-        let mut pace = following(7);
-        let mut now = 0;
-        let mut waits = vec![];
-        for _ in 0..9 {
-            step(&mut pace, Answer::Failed, &mut now);
-            waits.push((pace.ask().1 - now) / 1000);
-        }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        step(&mut pace, PLAIN, &mut now);
-        step(&mut pace, Answer::Failed, &mut now);
-        assert_eq!(pace.ask().1 - now, 1_000, "an answer resets the wait");
-    }
-
-    #[test]
-    fn a_failed_pointer_at_the_start_is_asked_again() {
-        let mut pace = Pace::new(Waits::default(), None, vec![]);
-        let mut now = 0;
-        step(&mut pace, Answer::Failed, &mut now);
-        assert_eq!(pace.ask(), (Ask::Pointer, 1_000));
-        step(&mut pace, Answer::Missing, &mut now);
-        assert_eq!(pace.ask(), (Ask::Pointer, 7_000));
-    }
-}
+#[path = "pace_tests.rs"]
+mod tests;

@@ -1,37 +1,32 @@
-//! zKillboard's R2Z2 feed: numbered files, one killmail each, followed one request at a time.
+//! zKillboard's R2Z2 feed: numbered files, one killmail each, followed one request at a time; and the archives of days, for what is missing.
 //!
 //! [`Pace`] says what to ask and when; this asks, and keeps the place of the follower beside the killmails it brought.
 //!
 //! Must not know: who keeps the killmails; what happens to them.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Response, StatusCode};
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::domain::entry::Origin;
-use crate::feed::pulse::{Doing, Pulse};
+use crate::domain::span::Span;
+use crate::feed::pulse::{Gap, Pulse};
 use crate::ingest::client;
 use crate::ingest::clock;
-use crate::ingest::pace::{Answer, Ask, Note, Pace, Waits};
-use crate::ingest::package::{self, Rule};
+use crate::ingest::holes::Hole;
+use crate::ingest::numbered::{self, Got, retry_after_ms};
+use crate::ingest::pace::{Answer, Ask, Note, Pace, Place, Waits};
+use crate::ingest::reading::{self, Reading, Wanted};
+use crate::ingest::report;
 use crate::ingest::source::Arrival;
-use crate::store::refused::Refused;
-use crate::store::{AgeRule, Checkpoint, Incoming, ZkbRule};
+use crate::store::{Checkpoint, ZkbRule};
 
 /// The name the checkpoint is kept under.
 pub const NAME: &str = "r2z2";
-/// Failures in a row after which the feed counts as unreachable.
-const BREAKER_FAILURES: u64 = 10;
-/// The longest wait a `Retry-After` may ask for, milliseconds.
-const RETRY_AFTER_MAX_MS: u64 = 3_600_000;
-const PLACEHOLDER: &str = "placeholder";
-const MISMATCH: &str = "sequence_mismatch";
 
 /// What the follower is told.
 #[derive(Debug, Clone)]
@@ -44,16 +39,19 @@ pub struct Config {
     pub waits: Waits,
     /// A request ends after this, milliseconds.
     pub timeout_ms: u64,
+    /// A request of an archive ends after this, milliseconds.
+    pub archive_timeout_ms: u64,
     /// A document longer than this is a failure, bytes.
     pub document_max_bytes: usize,
 }
 
-/// Where the follower stands, as the checkpoint keeps it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Place {
-    next: Option<u64>,
-    rewritten: Vec<u64>,
+/// Whether a killmail is kept already.
+pub struct Known(pub Box<dyn Fn(u32) -> bool + Send + Sync>);
+
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Known")
+    }
 }
 
 /// The follower.
@@ -63,20 +61,12 @@ pub struct R2z2 {
     client: Client,
     pace: Pace,
     pulse: Arc<Pulse>,
+    known: Known,
+    /// What the archive listed last has that we lack.
+    wanted: Wanted,
+    reading: Option<Reading>,
     started: Instant,
-}
-
-/// What one request gave.
-struct Got {
-    answer: Answer,
-    killmail: Option<Incoming>,
-    refused: Option<Refused>,
-}
-
-impl Got {
-    const fn only(answer: Answer) -> Self {
-        Self { answer, killmail: None, refused: None }
-    }
+    started_ms: u64,
 }
 
 impl R2z2 {
@@ -84,7 +74,7 @@ impl R2z2 {
     ///
     /// # Errors
     /// No HTTP client can be made.
-    pub fn new(config: Config, checkpoint: Option<&[u8]>, pulse: Arc<Pulse>) -> Result<Self, client::Error> {
+    pub fn new(config: Config, checkpoint: Option<&[u8]>, pulse: Arc<Pulse>, known: Known) -> Result<Self, client::Error> {
         let client = client::new(&config.user_agent, &config.base_url, Duration::from_millis(config.timeout_ms))?;
         let place: Place = match checkpoint.map(serde_json::from_slice) {
             Some(Ok(place)) => place,
@@ -98,185 +88,196 @@ impl R2z2 {
             Some(next) => tracing::info!("following {} from number {next}", config.base_url),
             None => tracing::info!("following {} from where it is", config.base_url),
         }
-        let pace = Pace::new(config.waits.clone(), place.next, place.rewritten);
-        Ok(Self { config, client, pace, pulse, started: Instant::now() })
+        let pace = Pace::new(config.waits.clone(), place);
+        let (started, started_ms) = (Instant::now(), u64::try_from(clock::now_ms()).unwrap_or(0));
+        let r2z2 = Self { config, client, pace, pulse, known, wanted: Wanted::new(), reading: None, started, started_ms };
+        r2z2.tell_gaps();
+        Ok(r2z2)
     }
 
-    /// Asks until there is something to keep: a killmail, a refusal, or a new place.
+    /// Asks until there is something to keep: killmails, a refusal, or a new place.
     pub async fn next(&mut self) -> Arrival {
         loop {
-            let (ask, at_ms) = self.pace.ask();
-            tokio::time::sleep_until(self.started + Duration::from_millis(at_ms)).await;
-            let before = self.pace.place();
-            let got = self.get(ask).await;
-            let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let note = self.pace.answered(ask, got.answer, now_ms);
-            self.report(ask, got.answer, note);
-            let (next, rewritten) = self.pace.place();
-            let moved = before != (next, rewritten.clone());
-            // A number in the wrong file is asked for again; the last try is what is kept.
-            let refused = got.refused.filter(|r| r.reason != MISMATCH || moved);
-            if moved || got.killmail.is_some() || refused.is_some() {
-                let bytes = serde_json::to_vec(&Place { next, rewritten }).unwrap_or_default();
-                let checkpoint = Some(Checkpoint { source: NAME.to_owned(), bytes });
-                return Arrival { killmails: got.killmail.into_iter().collect(), refused: refused.into_iter().collect(), checkpoint };
+            let arrival = match &mut self.reading {
+                Some(_) => self.read_on().await,
+                None => self.ask().await,
+            };
+            if let Some(arrival) = arrival {
+                return arrival;
             }
         }
     }
 
-    async fn get(&self, ask: Ask) -> Got {
-        let path = match ask {
-            Ask::Pointer => "sequence".to_owned(),
-            Ask::Document(number) | Ask::Rewritten(number) => number.to_string(),
+    async fn ask(&mut self) -> Option<Arrival> {
+        let (ask, at_ms) = self.pace.ask();
+        let wait_ms = at_ms.saturating_sub(self.started_ms);
+        // A wait beyond what the clock can count is waited for piece by piece.
+        tokio::time::sleep_until(self.started + Duration::from_millis(wait_ms.min(self.elapsed_ms() + 3_600_000))).await;
+        if self.now_ms() < at_ms {
+            return None;
+        }
+        let got = self.get(ask).await?;
+        self.take(ask, got)
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Unix milliseconds that never go back.
+    fn now_ms(&self) -> u64 {
+        self.started_ms.saturating_add(self.elapsed_ms())
+    }
+
+    fn take(&mut self, ask: Ask, got: Got) -> Option<Arrival> {
+        let before = self.pace.place().clone();
+        let note = self.pace.answered(ask, got.answer, self.now_ms());
+        report::tell(&self.pulse, ask, got.answer, note.as_ref());
+        if before == *self.pace.place() && got.killmail.is_none() {
+            // A misfit is asked for again; the last try is what is kept.
+            let refused: Vec<_> = got.refused.into_iter().filter(|_| got.answer != Answer::Misfit).collect();
+            return (!refused.is_empty()).then(|| Arrival { refused, ..Arrival::default() });
+        }
+        let given_up = matches!(note, Some(Note::Skipped(..)));
+        self.tell_gaps();
+        let span = match note {
+            Some(Note::Healed(holes)) => joined(holes.iter().filter_map(|hole| hole.filled())),
+            _ => None,
         };
-        let url = format!("{}/ephemeral/{path}.json", self.config.base_url);
+        let (killmails, refused) =
+            (got.killmail.into_iter().collect(), got.refused.into_iter().filter(|_| given_up || got.answer != Answer::Misfit).collect());
+        Some(Arrival { killmails, refused, span, checkpoint: Some(self.checkpoint()) })
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        Checkpoint { source: NAME.to_owned(), bytes: serde_json::to_vec(self.pace.place()).unwrap_or_default() }
+    }
+
+    /// What is to be healed, for whoever reports.
+    fn tell_gaps(&self) {
+        let gap = |hole: &Hole| Gap {
+            first: hole.first,
+            last: hole.last,
+            numbers: hole.numbers,
+            since_ms: i64::try_from(hole.since_ms).unwrap_or(i64::MAX),
+        };
+        *self.pulse.open.lock() = self.pace.place().holes.list().iter().filter(|hole| !hole.rewritten).map(gap).collect();
+    }
+
+    /// The next killmails of the archive that is being read.
+    async fn read_on(&mut self) -> Option<Arrival> {
+        let reading = self.reading.as_mut()?;
+        let day = reading.day;
+        let part = match reading.next().await {
+            Ok(part) => part,
+            Err(error) => {
+                tracing::debug!("the archive of {} broke off: {error}", reading::day_name(day));
+                self.reading = None;
+                return self.take(Ask::Bodies(day), Got::only(Answer::Failed { retry_after_ms: None }));
+            }
+        };
+        if part.killmails.is_empty() && part.refused.is_empty() {
+            let left = reading.left();
+            if left > 0 {
+                tracing::info!("the archive of {} lists {left} killmails without their bodies", reading::day_name(day));
+            }
+            self.reading = None;
+            return self.take(Ask::Bodies(day), Got::only(Answer::Filled));
+        }
+        for killmail in &part.killmails {
+            self.pace.filled(day, killmail.killmail.time);
+        }
+        self.pulse.backfilled.fetch_add(part.killmails.len() as u64, Ordering::Relaxed);
+        Some(Arrival { killmails: part.killmails, refused: part.refused, span: None, checkpoint: Some(self.checkpoint()) })
+    }
+
+    /// One request, understood; `None` where the answer comes in parts.
+    async fn get(&mut self, ask: Ask) -> Option<Got> {
+        let url = format!("{}{}", self.config.base_url, path(ask));
         self.pulse.requests.fetch_add(1, Ordering::Relaxed);
         let asked = Instant::now();
-        let response = self.body(&url).await;
+        let response = self.response(ask, &url).await;
+        let got = match (ask, response) {
+            (_, Err(answer)) => Some(Got::only(answer)),
+            (Ask::Bodies(day), Ok(response)) => {
+                let wanted = std::mem::take(&mut self.wanted);
+                self.reading = Some(Reading::new(day, response, wanted, self.pace.begun(), self.config.document_max_bytes));
+                None
+            }
+            (_, Ok(response)) => Some(match self.body(&url, response).await {
+                Ok(body) => self.understood(ask, &body),
+                Err(answer) => Got::only(answer),
+            }),
+        };
         let took_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.pulse.request_ms.fetch_add(took_ms, Ordering::Relaxed);
-        let body = match response {
-            Ok(body) => body,
-            Err(answer) => return Got::only(answer),
-        };
+        got
+    }
+
+    fn understood(&mut self, ask: Ask, body: &Bytes) -> Got {
+        let failed = Answer::Failed { retry_after_ms: None };
         match ask {
-            Ask::Pointer => Got::only(pointer(&body).map_or(Answer::Failed, Answer::Pointer)),
-            Ask::Document(number) => document(&body, number, ZkbRule::IfNewer),
-            Ask::Rewritten(number) => document(&body, number, ZkbRule::Always),
+            Ask::Pointer => Got::only(numbered::pointer(body).map_or(failed, Answer::Pointer)),
+            Ask::Document(number) | Ask::Retry(number, false) => numbered::document(body, number, ZkbRule::IfNewer, NAME),
+            Ask::Rewritten(number) | Ask::Retry(number, true) => numbered::document(body, number, ZkbRule::Always, NAME),
+            Ask::Probe(number) => Got::only(numbered::document(body, number, ZkbRule::IfNewer, NAME).answer),
+            Ask::List(_) => Got::only(match reading::wanted(body, &self.known.0) {
+                Some(wanted) => {
+                    self.wanted = wanted;
+                    Answer::Listed { wanted: !self.wanted.is_empty() }
+                }
+                None => failed,
+            }),
+            Ask::Bodies(_) => Got::only(failed),
         }
     }
 
-    /// The body of a 200, or what anything else means.
-    async fn body(&self, url: &str) -> Result<Bytes, Answer> {
-        let failed = |error: &client::Error| {
-            if error.is_timeout() {
-                self.pulse.timeouts.fetch_add(1, Ordering::Relaxed);
+    /// A 200, or what anything else means.
+    async fn response(&self, ask: Ask, url: &str) -> Result<Response, Answer> {
+        let asked = match ask {
+            Ask::List(_) | Ask::Bodies(_) => {
+                client::get_large(&self.client, url, Duration::from_millis(self.config.archive_timeout_ms)).await
             }
-            tracing::debug!("{url}: {error}");
-            Answer::Failed
+            _ => client::get(&self.client, url).await,
         };
-        let response = client::get(&self.client, url).await.map_err(|e| failed(&e))?;
+        let response = asked.map_err(|error| self.failed(url, &error))?;
+        let retry_after_ms = retry_after_ms(&response);
         match response.status() {
-            StatusCode::OK => client::body(response, self.config.document_max_bytes).await.map_err(|e| failed(&e)),
+            StatusCode::OK => Ok(response),
             StatusCode::NOT_FOUND => Err(Answer::Missing),
-            StatusCode::TOO_MANY_REQUESTS => Err(Answer::Limited { retry_after_ms: retry_after_ms(&response) }),
-            StatusCode::FORBIDDEN => Err(Answer::Forbidden),
-            _ => Err(Answer::Failed),
+            StatusCode::TOO_MANY_REQUESTS => Err(Answer::Limited { retry_after_ms }),
+            StatusCode::FORBIDDEN => Err(Answer::Forbidden { retry_after_ms }),
+            _ => Err(Answer::Failed { retry_after_ms }),
         }
     }
 
-    fn report(&self, ask: Ask, answer: Answer, note: Option<Note>) {
-        let now_ms = clock::now_ms();
-        let what = match ask {
-            Ask::Pointer => "sequence.json".to_owned(),
-            Ask::Document(number) | Ask::Rewritten(number) => format!("number {number}"),
-        };
-        if let Some(Note::Skipped(number)) = note {
-            self.pulse.gaps.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!("R2Z2 number {number} never came and was passed over");
+    async fn body(&self, url: &str, response: Response) -> Result<Bytes, Answer> {
+        client::body(response, self.config.document_max_bytes).await.map_err(|error| self.failed(url, &error))
+    }
+
+    fn failed(&self, url: &str, error: &client::Error) -> Answer {
+        if error.is_timeout() {
+            self.pulse.timeouts.fetch_add(1, Ordering::Relaxed);
         }
-        let Some(Note::Waiting(wait_ms)) = note else {
-            if answer == Answer::Mismatch {
-                tracing::warn!("R2Z2 {what} carries another number and was refused");
-            }
-            if let Ask::Document(number) = ask
-                && answer != Answer::Missing
-            {
-                self.pulse.sequence.store(number, Ordering::Relaxed);
-            }
-            self.pulse.consecutive_errors.store(0, Ordering::Relaxed);
-            self.pulse.last_success_ms.store(now_ms, Ordering::Relaxed);
-            self.pulse.note(Doing::Following, now_ms);
-            return;
-        };
-        self.pulse.errors.fetch_add(1, Ordering::Relaxed);
-        let failures = self.pulse.consecutive_errors.fetch_add(1, Ordering::Relaxed) + 1;
-        let why = match answer {
-            Answer::Limited { .. } => "R2Z2 says too many requests (429)",
-            Answer::Forbidden => "R2Z2 refuses us (403)",
-            _ => "R2Z2 does not answer",
-        };
-        tracing::warn!("{why} at {what}; the next request follows in {wait_ms} ms");
-        let open = answer == Answer::Forbidden || failures >= BREAKER_FAILURES;
-        let why = why.to_owned();
-        self.pulse.note(if open { Doing::BreakerOpen(why) } else { Doing::BackingOff(why) }, now_ms);
+        tracing::debug!("{url}: {error}");
+        Answer::Failed { retry_after_ms: None }
     }
 }
 
-/// The numbers beside the killmail; read apart from it, since they count even where the killmail is broken.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Numbers {
-    sequence: Option<u64>,
-    sequence_id: Option<u64>,
-    sequence_updated: Option<u64>,
-}
-
-fn pointer(body: &[u8]) -> Option<u64> {
-    let numbers: Numbers = serde_json::from_slice(body).ok()?;
-    numbers.sequence.or(numbers.sequence_id)
-}
-
-fn document(body: &[u8], number: u64, zkb: ZkbRule) -> Got {
-    let numbers: Numbers = serde_json::from_slice(body).unwrap_or_default();
-    let answer = Answer::Document { updated: numbers.sequence_updated };
-    let now_ms = clock::now_ms();
-    if numbers.sequence_id.is_some_and(|id| id != number) {
-        let raw = Bytes::copy_from_slice(body);
-        let refused = Refused { reason: MISMATCH.to_owned(), killmail_id: None, source: NAME.to_owned(), raw, at_ms: now_ms };
-        return Got { answer: Answer::Mismatch, killmail: None, refused: Some(refused) };
-    }
-    match package::take(body, Rule { origin: Origin::Live, age: AgeRule::ByUpload, zkb }, NAME, now_ms) {
-        Ok(killmail) => Got { answer, killmail: Some(killmail), refused: None },
-        Err(refused) if refused.reason == PLACEHOLDER => Got { answer: Answer::Hole, killmail: None, refused: Some(*refused) },
-        Err(refused) => Got { answer, killmail: None, refused: Some(*refused) },
+fn path(ask: Ask) -> String {
+    match ask {
+        Ask::Pointer => "/ephemeral/sequence.json".to_owned(),
+        Ask::Document(number) | Ask::Rewritten(number) | Ask::Probe(number) | Ask::Retry(number, _) => format!("/ephemeral/{number}.json"),
+        Ask::List(day) => format!("/history/{}.json", reading::day_name(day)),
+        Ask::Bodies(day) => format!("/history/raw/{}.json", reading::day_name(day)),
     }
 }
 
-/// `Retry-After` in milliseconds: seconds, or a date.
-fn retry_after_ms(response: &Response) -> Option<u64> {
-    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let ms = match text.parse::<u64>() {
-        Ok(secs) => secs.saturating_mul(1_000),
-        Err(_) => {
-            let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp().as_millisecond();
-            u64::try_from(at - clock::now_ms()).unwrap_or(0)
-        }
-    };
-    Some(ms.min(RETRY_AFTER_MAX_MS))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_spellings_of_the_pointer_are_read() {
-        assert_eq!(pointer(br#"{"sequence": 900002}"#), Some(900_002));
-        assert_eq!(pointer(br#"{"sequence_id": 7}"#), Some(7));
-        assert_eq!(pointer(br#"{"other": 7}"#), None);
-        assert_eq!(pointer(b"<html>"), None);
-    }
-
-    #[test]
-    fn another_number_in_the_body_is_a_mismatch() {
-        let got = document(br#"{"killmail_id":1,"sequence_id":8}"#, 7, ZkbRule::IfNewer);
-        assert_eq!(got.answer, Answer::Mismatch);
-        assert_eq!(got.refused.map(|r| r.reason).as_deref(), Some(MISMATCH));
-    }
-
-    #[test]
-    fn a_broken_document_still_tells_of_the_rewritten_one() {
-        let got = document(br#"{"killmail_id":1,"hash":"x","esi":{},"sequence_id":7,"sequence_updated":3}"#, 7, ZkbRule::IfNewer);
-        assert_eq!(got.answer, Answer::Document { updated: Some(3) });
-        assert!(got.killmail.is_none());
-        assert!(got.refused.is_some());
-    }
-
-    #[test]
-    fn the_place_survives_its_checkpoint() {
-        let place = Place { next: Some(9), rewritten: vec![3, 4] };
-        let bytes = serde_json::to_vec(&place).unwrap();
-        assert_eq!(serde_json::from_slice::<Place>(&bytes).unwrap(), place);
-    }
+/// All spans as one.
+fn joined(spans: impl Iterator<Item = Span>) -> Option<Span> {
+    spans.reduce(|one, two| Span {
+        from: one.from.min(two.from),
+        to: one.to.max(two.to),
+        killmails: one.killmails.saturating_add(two.killmails),
+    })
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::domain::entry::Origin;
+use crate::domain::span::Span;
 use crate::feed::pulse::{Doing, Pulse};
 use crate::feed::{Error, Feed};
 use crate::ingest::clock;
@@ -40,6 +42,8 @@ pub struct Arrival {
     pub killmails: Vec<Incoming>,
     /// Documents that are none.
     pub refused: Vec<Refused>,
+    /// Killmails of archives that were kept before and are told of now; there are no killmails beside it.
+    pub span: Option<Span>,
     /// The place of the source once all this is kept.
     pub checkpoint: Option<Checkpoint>,
 }
@@ -69,6 +73,7 @@ impl Source {
 /// `space_check_ms` milliseconds while there is too little.
 pub async fn run(mut source: Source, feed: Arc<Feed>, space_check_ms: u64, mut stop: watch::Receiver<bool>) {
     let pulse = Arc::clone(feed.pulse());
+    pulse.started_ms.store(clock::now_ms(), Ordering::Relaxed);
     pulse.running.store(true, Ordering::Relaxed);
     loop {
         let arrival = tokio::select! {
@@ -92,7 +97,7 @@ pub async fn run(mut source: Source, feed: Arc<Feed>, space_check_ms: u64, mut s
 
 /// Keeps an arrival; `false` when the server stops before it could be kept.
 async fn keep(feed: &Feed, pulse: &Pulse, arrival: Arrival, space_check_ms: u64, mut stop: watch::Receiver<bool>) -> bool {
-    let Arrival { mut killmails, refused, checkpoint } = arrival;
+    let Arrival { mut killmails, refused, span, checkpoint } = arrival;
     for document in refused {
         if !refuse(feed, pulse, document, space_check_ms, stop.clone()).await {
             return false;
@@ -103,7 +108,11 @@ async fn keep(feed: &Feed, pulse: &Pulse, arrival: Arrival, space_check_ms: u64,
     }
     let mut wait_ms = RETRY_FIRST_MS;
     loop {
-        let pause_ms = match feed.publish(killmails.clone(), checkpoint.clone()).await {
+        let published = match span {
+            Some(span) => feed.publish_span(span, checkpoint.clone()).await.map(|()| Vec::new()),
+            None => feed.publish(killmails.clone(), checkpoint.clone()).await,
+        };
+        let pause_ms = match published {
             Ok(appended) => {
                 tally(pulse, &killmails, &appended);
                 return true;
@@ -188,6 +197,8 @@ fn tally(pulse: &Pulse, killmails: &[Incoming], appended: &[Appended]) {
                 tracing::warn!(killmail.id = id, "killmail {id} came again with another body, which was not stored");
             }
         }
-        pulse.beat(incoming.killmail.time, incoming.received_at_ms);
+        if incoming.origin == Origin::Live {
+            pulse.beat(incoming.killmail.time, incoming.received_at_ms);
+        }
     }
 }

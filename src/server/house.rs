@@ -23,7 +23,7 @@ use crate::http;
 use crate::http::address;
 use crate::http::connections::Connections;
 use crate::ingest::config::{self as ingest, Kind};
-use crate::ingest::r2z2::{self, R2z2};
+use crate::ingest::r2z2::{self, Known, R2z2};
 use crate::ingest::replay::{self, Replay};
 use crate::ingest::source::Source;
 use crate::ingest::{client, clock};
@@ -199,9 +199,12 @@ async fn r2z2(config: &ingest::Config, feed: &Arc<Feed>) -> Result<Source, Strin
         user_agent: client::user_agent(config.user_agent_contact.as_deref()),
         waits: config.waits(),
         timeout_ms: config.timeout_ms,
+        archive_timeout_ms: config.archive_timeout_ms,
         document_max_bytes: config.document_max_bytes,
     };
     let pulse = Arc::clone(feed.pulse());
-    let r2z2 = R2z2::new(follower, checkpoint.as_deref(), pulse).map_err(|error| error.to_string())?;
+    let store = Arc::clone(feed.store());
+    let known = Known(Box::new(move |id| store.seq_of(id).is_some()));
+    let r2z2 = R2z2::new(follower, checkpoint.as_deref(), pulse, known).map_err(|error| error.to_string())?;
     Ok(Source::R2z2(Box::new(r2z2)))
 }

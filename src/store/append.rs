@@ -151,6 +151,12 @@ impl Store {
         self.append(Vec::new(), Some(checkpoint)).map(|_| ())
     }
 
+    /// Why nothing more is written, once a write has failed.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.writer.lock().failed.clone()
+    }
+
     /// Whether there is room to write.
     #[must_use]
     pub fn has_space(&self) -> bool {

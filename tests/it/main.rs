@@ -13,6 +13,8 @@ mod damage;
 mod demo;
 mod feed_cases;
 mod files;
+mod heal_cases;
+mod health_cases;
 mod http_cases;
 mod import_cases;
 mod laws;

@@ -170,6 +170,19 @@ impl Upstream {
         self.shelf(|shelf| shelf.documents.remove(&number));
     }
 
+    /// The archive of a day (`20251127`): these killmails, listed and with their bodies. It takes the place of an earlier one.
+    pub fn archive(&self, day: &str, killmails: &[Build]) {
+        let bodies: Vec<Value> = killmails.iter().map(|killmail| killmail.clone().esi()).collect();
+        let named = |of: &dyn Fn(&Value) -> Value| -> Value {
+            bodies.iter().map(|body| (body["killmail_id"].to_string(), of(body))).collect::<serde_json::Map<_, _>>().into()
+        };
+        self.answer(
+            &format!("/history/{day}.json"),
+            Canned::json(&named(&|body| json!(format!("{:040x}", body["killmail_id"].as_u64().unwrap())))),
+        );
+        self.answer(&format!("/history/raw/{day}.json"), Canned::json(&named(&Value::clone)));
+    }
+
     /// What `sequence.json` says from now on.
     pub fn point_at(&self, number: u64) {
         self.shelf(|shelf| shelf.pointer = number);

@@ -1,0 +1,130 @@
+//! Whether the feed has been silent for too long, measured by how killmails usually come; said in the log once, and once when it is over.
+//!
+//! Must not know: what the sources are; who asks.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::feed::Feed;
+use crate::feed::pulse::{Doing, Pulse};
+use crate::feed::rhythm;
+
+/// How often it is looked.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What is too long.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// The least, seconds.
+    pub least_secs: u64,
+    /// As long as so many killmails usually take at this hour.
+    pub killmails: f64,
+    /// Killmails that usually come in a day.
+    pub per_day: f64,
+    /// The game's daily downtime, which does not count: so long from 11:00 UTC on, seconds.
+    pub downtime_secs: u32,
+}
+
+/// How silent the feed is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Silence {
+    /// So long nothing came, seconds.
+    pub secs: i64,
+    /// So long it may be, seconds.
+    pub max_secs: i64,
+}
+
+impl Silence {
+    /// Whether that is too long.
+    #[must_use]
+    pub const fn is_too_long(self) -> bool {
+        self.secs > self.max_secs
+    }
+}
+
+/// How silent the running source is at this time, unix seconds; `None` where none runs that should never be silent.
+pub fn silence(pulse: &Pulse, limits: &Limits, now: i64) -> Option<Silence> {
+    let source = *pulse.source.lock();
+    if !pulse.running.load(Ordering::Relaxed) || matches!(source, "none" | "replay") {
+        return None;
+    }
+    let since_ms = pulse.last_killmail_ms.load(Ordering::Relaxed).max(pulse.started_ms.load(Ordering::Relaxed));
+    let secs = rhythm::silence_secs(since_ms.div_euclid(1000), now, limits.downtime_secs);
+    let max_secs = rhythm::silent_max_secs(now, limits.least_secs, limits.killmails, limits.per_day);
+    Some(Silence { secs, max_secs })
+}
+
+/// Looks until the server stops.
+pub async fn watch(feed: Arc<Feed>, limits: Limits) {
+    let mut closing = feed.closing();
+    let mut told = false;
+    loop {
+        tokio::select! {
+            _ = closing.wait_for(|closing| *closing) => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        let Some(silence) = silence(feed.pulse(), &limits, now_secs()) else { continue };
+        if silence.is_too_long() == told {
+            continue;
+        }
+        told = !told;
+        let Silence { secs, max_secs } = silence;
+        if told {
+            tracing::warn!("the feed is silent: no killmail for {secs} s, more than the {max_secs} s usual now; {}", doing(feed.pulse()));
+        } else {
+            tracing::info!("the feed is no longer silent");
+        }
+    }
+}
+
+/// What is being done about it.
+fn doing(pulse: &Pulse) -> String {
+    let sequence = pulse.sequence.load(Ordering::Relaxed);
+    match pulse.doing().0 {
+        Doing::Following => format!("the source answers and is asked on behind number {sequence}"),
+        Doing::BackingOff(why) | Doing::BreakerOpen(why) => format!("{why}; it is asked again after growing waits"),
+        Doing::NoSpace(why) => format!("{why}; it goes on by itself when there is room"),
+        Doing::Off | Doing::Refused(_) | Doing::Finished => "no source runs".to_owned(),
+    }
+}
+
+fn now_secs() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { least_secs: 300, killmails: 8.0, per_day: 12_000.0, downtime_secs: 900 };
+    const NOON: i64 = 20_000 * 86_400 + 43_200;
+
+    fn running(source: &'static str) -> Pulse {
+        let pulse = Pulse::default();
+        *pulse.source.lock() = source;
+        pulse.running.store(true, Ordering::Relaxed);
+        pulse.started_ms.store((NOON - 1000) * 1000, Ordering::Relaxed);
+        pulse
+    }
+
+    #[test]
+    fn silence_counts_from_the_last_killmail_or_the_start() {
+        let pulse = running("r2z2");
+        assert_eq!(silence(&pulse, &LIMITS, NOON), Some(Silence { secs: 1000, max_secs: 300 }));
+        pulse.beat(NOON - 100, (NOON - 20) * 1000);
+        assert_eq!(silence(&pulse, &LIMITS, NOON).map(|s| (s.secs, s.is_too_long())), Some((20, false)));
+        assert_eq!(silence(&pulse, &LIMITS, NOON + 281).map(Silence::is_too_long), Some(true));
+    }
+
+    #[test]
+    fn nothing_is_expected_of_no_source_or_a_replay() {
+        for source in ["none", "replay"] {
+            assert_eq!(silence(&running(source), &LIMITS, NOON), None);
+        }
+        let ended = running("r2z2");
+        ended.running.store(false, Ordering::Relaxed);
+        assert_eq!(silence(&ended, &LIMITS, NOON), None);
+    }
+}

@@ -1,0 +1,78 @@
+//! Health: when the server calls itself unwell, when it is not ready, and what it says of a silent feed.
+//!
+//! Must not know: how silence is measured.
+
+use std::time::Duration;
+
+use crate::support::killmail::killmail;
+use crate::support::server::{Server, Setup};
+use crate::support::until;
+use crate::support::upstream::{Canned, FIRST, Upstream};
+
+const SILENT: &str = "[health]\nsilent_secs = 1\nsilent_killmails = 0.0\ndowntime_secs = 0\n";
+
+async fn turned(server: &Server, path: &str, status: u16) -> serde_json::Value {
+    until(&format!("{path} to be {status}"), async || {
+        let reply = server.get(path).await;
+        (reply.status == status).then(|| reply.json())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn case_03_a_breaker_open_for_too_long_is_unhealthy_and_before_that_degraded() {
+    for (secs, status) in [(600, 200), (0, 503)] {
+        let upstream = Upstream::start();
+        upstream.answer("/ephemeral/sequence.json", Canned::status(403));
+        let server = Setup::following(&upstream).config(&format!("[health]\nbreaker_open_secs = {secs}\n")).start();
+        upstream.asked_for("/ephemeral/sequence.json").await;
+        let health = until("the breaker to open", async || {
+            let health = server.get("/health").await;
+            (health.json()["circuit_breaker"]["circuit_state"] == "open").then_some(health)
+        })
+        .await;
+        let body = health.expect(status);
+        let words = (body["healthy"].as_bool(), body["status"].as_str());
+        assert_eq!(words, if status == 200 { (Some(true), Some("degraded")) } else { (Some(false), Some("error")) });
+        for key in ["details", "circuit_breaker", "connection_monitor", "timestamp"] {
+            assert!(!body[key].is_null(), "{key}: {body}");
+        }
+        server.get("/health/live").await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_silent_feed_turns_readiness_and_is_said_once() {
+    let upstream = Upstream::start();
+    let server = Setup::following(&upstream).config(SILENT).start();
+    upstream.publish(killmail(1));
+    let body = turned(&server, "/health/ready", 503).await;
+    assert_eq!(body["ready"], false, "{body}");
+    assert!(body["reason"].as_str().is_some_and(|reason| reason.starts_with("no killmail for")), "{body}");
+    assert_eq!(server.get("/health").await.expect(200)["healthy"], true, "silence is not ill health");
+    let said = |what: &str| server.log().matches(what).count();
+    until("the log to say it", async || (said("the feed is silent") == 1).then_some(())).await;
+    // Two more looks say nothing new.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!((said("the feed is silent"), said("no longer silent")), (1, 0), "{}", server.log());
+    assert!(server.log().contains(&format!("is asked on behind number {FIRST}")), "what is done is said: {}", server.log());
+    let mut id = 1;
+    until("the log to say that it is over", async || {
+        id += 1;
+        upstream.publish(killmail(id));
+        (said("no longer silent") == 1).then_some(())
+    })
+    .await;
+    let ready = server.get("/health/ready").await.expect(200);
+    assert_eq!(ready["ready"], true, "{ready}");
+}
+
+#[tokio::test]
+async fn without_a_source_the_server_is_healthy_and_ready() {
+    let server = Setup::quiet().config(SILENT).start();
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    for path in ["/health", "/health/live", "/health/ready"] {
+        server.get(path).await.expect(200);
+    }
+    assert!(!server.log().contains("silent"), "{}", server.log());
+}
