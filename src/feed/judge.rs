@@ -69,13 +69,25 @@ impl Judge {
         }
     }
 
-    /// The judge to go on with after a change; itself if the change was not about it.
+    /// Whether some plugin was changed since this judge was made, or found to be so.
+    #[must_use]
+    pub fn may_have_changed(&self) -> bool {
+        self.changes.has_changed().unwrap_or(false)
+    }
+
+    /// As if the change were still to be seen: whoever was told of it did not get round to it.
+    pub fn forget_change(&mut self) {
+        self.changes.mark_changed();
+    }
+
+    /// The judge to go on with after a change, and whether it judges by another version.
     ///
     /// # Errors
     /// The plugin is gone, or its new version refuses the configuration.
-    pub async fn follow(&self) -> Result<Option<Self>, Error> {
+    pub async fn follow(&self) -> Result<(Self, bool), Error> {
         let next = Self::resolve(self.plugins.clone(), self.using.clone()).await?;
-        Ok((next.evaluator.digest() != self.evaluator.digest()).then_some(next))
+        let moved = next.evaluator.digest() != self.evaluator.digest();
+        Ok((next, moved))
     }
 
     /// Judges a page, in order.

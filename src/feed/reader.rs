@@ -187,8 +187,10 @@ impl Reader {
                 self.handed_over(&event);
                 return Some(event);
             }
+            let followed = self.follow_plugin().await;
             let read = match &self.phase {
-                Phase::Over => return None,
+                _ if followed.is_err() => followed,
+                Phase::Over => continue,
                 Phase::Preload(preload) => {
                     let preload = preload.clone();
                     self.read_batch(preload).await
@@ -339,15 +341,22 @@ impl Reader {
             _ = self.closing.changed() => false,
             () = plugin_changed => true,
         };
-        if changed { self.follow_plugin().await } else { Ok(()) }
+        // Followed before the next page is read: this wait may be dropped at any await, and the change must not be.
+        if let Some(judge) = self.judge.as_mut().filter(|_| changed) {
+            judge.forget_change();
+        }
+        Ok(())
     }
 
+    /// Goes on with the version that judges now. A preload ends with the one it was planned with, unless the plugin is gone.
     async fn follow_plugin(&mut self) -> Result<(), Error> {
-        let Some(judge) = &self.judge else { return Ok(()) };
+        let Some(judge) = self.judge.as_ref().filter(|judge| judge.may_have_changed()) else { return Ok(()) };
         match judge.follow().await {
-            Ok(None) => {}
-            Ok(Some(next)) => {
-                self.tied.retie(bell_ids(&self.subscription.filter, Some(&next)));
+            Ok(_) if matches!(self.phase, Phase::Preload(_)) => {}
+            Ok((next, moved)) => {
+                if moved {
+                    self.tied.retie(bell_ids(&self.subscription.filter, Some(&next)));
+                }
                 self.judge = Some(next);
             }
             Err(Error::Plugin(error)) => self.end(Event::Ended { reason: "plugin_gone", message: error.to_string() }),
