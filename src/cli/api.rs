@@ -80,7 +80,7 @@ impl Api {
 }
 
 /// The server's own words in a failure, whatever its envelope.
-fn told(answer: &Value, body: &[u8]) -> String {
+pub fn told(answer: &Value, body: &[u8]) -> String {
     let error = &answer["error"];
     let message = error["message"].as_str().or(error.as_str()).or(answer["message"].as_str());
     let details = [&answer["details"], &error["details"]].into_iter().find(|details| !details.is_null());

@@ -15,7 +15,7 @@ use crate::domain::entry::Origin;
 use crate::feed;
 use crate::http::Door;
 use crate::http::answer::Json;
-use crate::http::auth::Admin;
+use crate::http::auth::{Killmails, May};
 use crate::http::error::Error;
 use crate::http::request::{Pairs, Raw};
 use crate::store::refused::Refused;
@@ -28,7 +28,7 @@ const SOURCE: &str = "rest";
 
 /// `POST /api/v1/killmails`. Answers what became of the documents, as `import` reports it. Newer zkb values replace stored ones, but
 /// not with `?prefer_incoming=false`.
-pub async fn add(_: Admin, State(door): State<Arc<Door>>, asked: Pairs, Raw(body): Raw) -> Result<Json, Error> {
+pub async fn add(_: May<Killmails>, State(door): State<Arc<Door>>, asked: Pairs, Raw(body): Raw) -> Result<Json, Error> {
     let store = Arc::clone(door.feed.store());
     let zkb = if asked.get("prefer_incoming") == Some("false") { ZkbRule::Keep } else { ZkbRule::IfNewer };
     let sorted = tasks::blocking("rest-add", move || -> Result<Sorted, Error> {

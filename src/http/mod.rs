@@ -7,6 +7,7 @@ pub mod add;
 pub mod address;
 pub mod answer;
 pub mod auth;
+pub mod backup;
 pub mod batch;
 pub mod connections;
 pub mod error;
@@ -29,6 +30,7 @@ pub mod slots;
 pub mod sse;
 pub mod status;
 pub mod stream;
+pub mod tokens;
 pub mod welcome;
 
 use std::sync::Arc;
@@ -39,13 +41,13 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::middleware::from_fn;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::subscription::Subscription;
 use crate::feed::Feed;
 use crate::http::address::Network;
-use crate::http::auth::Token;
+use crate::http::auth::Keys;
 use crate::http::batch::Parking;
 use crate::http::connections::Connections;
 use crate::http::error::Error;
@@ -116,8 +118,8 @@ pub struct Door {
     pub feed: Arc<Feed>,
     /// The door's configuration.
     pub config: Config,
-    /// The token of those who may write.
-    pub token: Token,
+    /// The tokens of those who may write.
+    pub keys: Keys,
     /// When the server started.
     pub started: SystemTime,
     /// Who is connected.
@@ -143,11 +145,12 @@ pub struct Door {
 impl Door {
     fn new(state: State) -> Self {
         let State { feed, config, token, started, connections, .. } = state;
+        let given = tokens::load(feed.store());
         Self {
             mirror: Mirror::new(&config.mirror),
             feed,
             config,
-            token: Token::new(&token),
+            keys: Keys::new(&token, given),
             started,
             connections,
             slots: Arc::default(),
@@ -213,6 +216,8 @@ fn table() -> Router<Arc<Door>> {
         .route("/api/v1/systems/bulk/killmails", post(kills::bulk))
         .route("/api/v1/characters/{id}/killmails", get(kills::of_character))
         .route("/api/systems/{id}/kills", get(kills::list_of_system))
+        .route("/api/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/api/v1/tokens/{name}", delete(tokens::revoke))
         .route("/api/v1/plugins", get(plugins::list))
         .route("/api/v1/plugins/{name}", get(plugins::one).put(plugins::upload).delete(plugins::delete))
         .route("/api/v1/plugins/{name}/promote", post(plugins::promote))
@@ -232,7 +237,8 @@ fn table() -> Router<Arc<Door>> {
         .route("/sse", get(stream::basic).post(stream::basic))
         .route("/api/v1/kills/stream", get(stream::basic).post(stream::basic))
         .route("/api/v1/kills/stream/enhanced", get(stream::enhanced).post(stream::enhanced))
-        .route("/api/v1/export", get(export::export));
+        .route("/api/v1/export", get(export::export))
+        .route("/api/v1/backup", post(backup::backup));
     let mirror = Router::new()
         .route("/ephemeral/sequence.json", get(mirror::sequence))
         .route("/ephemeral/{file}", get(mirror::numbered))

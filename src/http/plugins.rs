@@ -14,7 +14,7 @@ use crate::feed::manifest::{Standing, Version};
 use crate::feed::plugins::{self, Plugin, Plugins, Upload};
 use crate::http::Door;
 use crate::http::answer::Json;
-use crate::http::auth::Admin;
+use crate::http::auth::{May, Plugins as Rights};
 use crate::http::error::Error;
 use crate::http::request::Raw;
 use crate::plugin::error::Refusal;
@@ -51,7 +51,7 @@ pub async fn one(State(door): State<Arc<Door>>, Path(name): Path<String>) -> Res
 /// # Errors
 /// 401, 400 for a parameter or a name, 413, 422 with the reason, 503 at a limit.
 pub async fn upload(
-    _: Admin,
+    _: May<Rights>,
     State(door): State<Arc<Door>>,
     Path(name): Path<String>,
     Query(asked): Query<HashMap<String, String>>,
@@ -73,7 +73,7 @@ pub async fn upload(
 ///
 /// # Errors
 /// 401, 404.
-pub async fn delete(_: Admin, State(door): State<Arc<Door>>, Path(name): Path<String>) -> Result<Json, Error> {
+pub async fn delete(_: May<Rights>, State(door): State<Arc<Door>>, Path(name): Path<String>) -> Result<Json, Error> {
     let named = name.clone();
     changed(&door, "plugin-delete", move |plugins| plugins.delete(&name)).await?;
     Ok(Json::data(&json!({ "name": named })))
@@ -83,7 +83,7 @@ pub async fn delete(_: Admin, State(door): State<Arc<Door>>, Path(name): Path<St
 ///
 /// # Errors
 /// 401, 404, 400 for a digest that is no version.
-pub async fn promote(_: Admin, State(door): State<Arc<Door>>, Path(name): Path<String>, Raw(body): Raw) -> Result<Json, Error> {
+pub async fn promote(_: May<Rights>, State(door): State<Arc<Door>>, Path(name): Path<String>, Raw(body): Raw) -> Result<Json, Error> {
     let said: Value = serde_json::from_slice(&body).map_err(|_| Error::BadRequest)?;
     let digest = said.get("digest").and_then(Value::as_str);
     let digest = digest.ok_or_else(|| Error::parameter("digest", "digest must be \"sha256:<hex>\" of a version"))?.to_owned();
@@ -95,7 +95,7 @@ pub async fn promote(_: Admin, State(door): State<Arc<Door>>, Path(name): Path<S
 ///
 /// # Errors
 /// 401, 404, 400 where nothing was before.
-pub async fn rollback(_: Admin, State(door): State<Arc<Door>>, Path(name): Path<String>) -> Result<Json, Error> {
+pub async fn rollback(_: May<Rights>, State(door): State<Arc<Door>>, Path(name): Path<String>) -> Result<Json, Error> {
     let plugin = changed(&door, "plugin-rollback", move |plugins| plugins.rollback(&name)).await?;
     Ok(Json::data(&shown(&plugin)))
 }

@@ -30,6 +30,12 @@ pub enum Error {
         /// Bytes that must stay free.
         min: u64,
     },
+    /// There is one of these at a time.
+    #[error("{what} is under way already; try again when it is done")]
+    UnderWay {
+        /// What.
+        what: &'static str,
+    },
     /// A newer killstream wrote this store.
     #[error("the store has schema {found}, this killstream knows up to {known}")]
     TooNew {

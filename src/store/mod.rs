@@ -54,6 +54,7 @@ mod swap;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod tokens;
 pub mod verify;
 
 use std::path::PathBuf;

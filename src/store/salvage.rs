@@ -29,7 +29,7 @@ use crate::store::record::Codec;
 use crate::store::repair::line_of;
 use crate::store::small::{self, Small};
 use crate::store::start::{dictionary_writes, founding, new_epoch};
-use crate::store::{Config, Error, copy, pieces};
+use crate::store::{Config, Error, copy, pieces, tokens};
 use crate::tasks;
 
 /// Killmails written in one transaction.
@@ -204,9 +204,11 @@ fn codec(from: &Path, disk: &Disk, notes: &mut Vec<String>) -> Result<Codec, Err
     Ok(Codec::new(Dictionaries::new(known)))
 }
 
-/// What stands beside the store: the token, the plugins' components that are whole.
+/// What stands beside the store: tokens, the plugins' components that are whole.
 fn files(from: &Path, to: &Path, notes: &mut Vec<String>) -> Result<(), Error> {
-    copy::file(&from.join("token"), &to.join("token"))?;
+    for name in ["token", tokens::NAME] {
+        copy::file(&from.join(name), &to.join(name))?;
+    }
     for component in copy::files(&from.join("plugins"))? {
         let path = component.path();
         let bytes = fs::read(&path).map_err(Error::io("read", &path))?;

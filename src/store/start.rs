@@ -29,7 +29,7 @@ use crate::store::rows::Row;
 use crate::store::snapshot::{self, Mark};
 use crate::store::snapshots::Snapshots;
 use crate::store::tail::Tail;
-use crate::store::{Config, Error, Hit, Store, pieces, spans, spare};
+use crate::store::{Config, Error, Hit, Store, backup, pieces, spans, spare};
 
 /// The newest arrangement of trees and keys this code knows.
 const SCHEMA: u32 = 1;
@@ -49,6 +49,7 @@ impl Store {
     /// `InUse`, `TooNew`, `Damaged` with the command that mends it, or what the system says.
     pub fn open(config: Config) -> Result<Arc<Self>, Error> {
         let disk = Disk::open(&config.dir, config.cache_bytes)?;
+        backup::tidy(&config.dir)?;
         let epoch = identity(&disk)?;
         let codec = Codec::new(dictionaries(&disk)?);
         let numbers = numbers(&disk)?;

@@ -6,10 +6,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 
+use reqwest::Method;
 use serde_json::Value;
 
+use crate::support::http;
 use crate::support::killmail::killmail;
-use crate::support::server::{Setup, TOKEN};
+use crate::support::server::{Server, Setup, TOKEN};
 
 const COMPONENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/plugins/prebuilt/high-value.wasm");
 
@@ -180,6 +182,85 @@ fn what_was_exported_can_be_imported() {
     let other = Setup::quiet();
     assert!(run(&other, "import", &[file.to_str().unwrap()]).status.success());
     assert_eq!(out(&run(&other, "export", &[])), out(&run(&setup, "export", &[])));
+}
+
+#[tokio::test]
+async fn a_running_server_is_backed_up_into_a_folder_here() {
+    let setup = filled(1..31);
+    let server = setup.start();
+    let url = server.url("");
+    server.upload("mine", include_bytes!("../../plugins/prebuilt/high-value.wasm")).await;
+    let dest = server.setup().folder().join("backup");
+    let backup = |token: &str| run(server.setup(), "backup", &[dest.to_str().unwrap(), "--json", "--server", &url, "--token", token]);
+    let refused = backup("wrong");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(err(&refused).contains("401"), "{}", err(&refused));
+    assert!(!dest.exists(), "nothing is left of what was refused");
+    let made = backup(TOKEN);
+    assert!(made.status.success(), "{}", err(&made));
+    let held: Value = serde_json::from_slice(&made.stdout).unwrap();
+    assert_eq!((&held["killmails"], &held["head"]), (&Value::from(30), &Value::from(30)), "{held}");
+    assert!(!server.setup().data_dir().join("backup.aside").exists(), "the copy beside the store is gone");
+    let again = backup(TOKEN);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(err(&again).contains("is not empty"), "{}", err(&again));
+    // A server starts from it: the same killmails and plugins, an identity and a token of its own.
+    let verified = run(server.setup(), "verify", &["--data-dir", dest.to_str().unwrap()]);
+    assert_eq!(verified.status.code(), Some(0), "{}{}", out(&verified), err(&verified));
+    let restored = server.setup().clone().args(&["--data-dir", dest.to_str().unwrap()]).start();
+    assert_eq!(restored.get("/api/v1/killmails/count").await.expect(200)["data"]["count"], 30);
+    assert_eq!(restored.get("/api/v1/killmail/7").await.body, server.get("/api/v1/killmail/7").await.body);
+    assert_eq!(restored.get("/api/v1/plugins/mine").await.expect(200)["data"]["state"], "active");
+    let opening = async |server: &Server| server.enhanced("").await.event().await.id.unwrap();
+    let (one, other) = (opening(&server).await, opening(&restored).await);
+    assert_ne!(one.split_once('-').unwrap().0, other.split_once('-').unwrap().0);
+}
+
+#[tokio::test]
+async fn tokens_let_do_what_their_scopes_say() {
+    let server = Setup::quiet().start();
+    let url = server.url("");
+    let token =
+        |arguments: &[&str], token: &str| run(server.setup(), "token", &[arguments, &["--server", &url, "--token", token]].concat());
+    let made = token(&["create", "ci", "--scope", "plugins", "--scope", "killmails"], TOKEN);
+    assert!(made.status.success(), "{}", err(&made));
+    let secret = out(&made).trim().to_owned();
+    assert!(secret.len() >= 32, "{secret}");
+    for listed in [token(&["list"], TOKEN), token(&[], TOKEN)] {
+        assert!(out(&listed).starts_with("ci ") && out(&listed).contains("plugins,killmails"), "{}{}", out(&listed), err(&listed));
+        assert!(!out(&listed).contains(&secret));
+    }
+    let ask = async |method: Method, path: &str, token: &str| {
+        let header = format!("Bearer {token}");
+        let reply = http::request(method, &server.url(path), &[("authorization", &header)], Vec::new()).await;
+        (reply.status.as_u16(), reply.json()["code"].as_str().unwrap_or_default().to_owned())
+    };
+    // What it may do is refused for other reasons, or done; what it may not is refused for want of the scope.
+    assert_eq!(ask(Method::DELETE, "/api/v1/plugins/none", &secret).await, (404, "NOT_FOUND".to_owned()));
+    assert_eq!(ask(Method::POST, "/api/v1/killmails", &secret).await.0, 200);
+    for (method, path) in [(Method::GET, "/api/v1/tokens"), (Method::DELETE, "/api/v1/tokens/ci"), (Method::POST, "/api/v1/backup")] {
+        assert_eq!(ask(method.clone(), path, &secret).await, (403, "FORBIDDEN".to_owned()), "{path}");
+        assert_eq!(ask(method, path, "wrong").await, (401, "UNAUTHORIZED".to_owned()), "{path}");
+    }
+    let refused = token(&["create", "mine", "--scope", "admin"], &secret);
+    assert!(err(&refused).contains("403") && err(&refused).contains("admin"), "{}", err(&refused));
+    let twice = token(&["create", "ci", "--scope", "events"], TOKEN);
+    assert!(err(&twice).contains("400"), "{}", err(&twice));
+    assert_eq!(token(&["create", "x", "--scope", "nonsense"], TOKEN).status.code(), Some(2));
+    // It is kept, as a digest only its owner can read, and valid until it is revoked.
+    let path = server.setup().data_dir().join("tokens");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!fs::read_to_string(&path).unwrap().contains(&secret));
+    let mut server = server;
+    server.restart();
+    let url = server.url("");
+    let revoke = |token: &str| run(server.setup(), "token", &["revoke", "ci", "--server", &url, "--token", token]);
+    let upload = run(server.setup(), "plugin", &["upload", "mine", COMPONENT, "--server", &url, "--token", &secret]);
+    assert!(upload.status.success(), "{}", err(&upload));
+    assert!(revoke(TOKEN).status.success());
+    assert!(err(&revoke(TOKEN)).contains("404"));
+    let upload = run(server.setup(), "plugin", &["upload", "mine", COMPONENT, "--server", &url, "--token", &secret]);
+    assert!(err(&upload).contains("401"), "{}", err(&upload));
 }
 
 #[test]

@@ -1,0 +1,176 @@
+//! Plugins through a running server: what a hostile one does to its neighbours, and what promotion, rollback and deletion do to open
+//! readers.
+//!
+//! Must not know: how guests run.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::guests;
+use crate::support::killmail::killmail;
+use crate::support::server::{Server, Setup};
+use crate::support::sse::Sse;
+use crate::support::upstream::Upstream;
+
+/// By the killmail's id: traps, runs for ever, eats memory, keeps.
+const HOSTILE: &str = "(local $what i32)
+    (local.set $what (i32.wrap_i64 (i64.rem_u (local.get $id) (i64.const 4))))
+    (if (i32.eq (local.get $what) (i32.const 0)) (then unreachable))
+    (if (i32.eq (local.get $what) (i32.const 1)) (then (loop $again (br $again))))
+    (if (i32.eq (local.get $what) (i32.const 2)) (then (loop $more (drop (memory.grow (i32.const 256))) (br $more))))
+    (i32.const 64)";
+
+async fn calls(server: &Server, name: &str) -> Value {
+    server.get(&format!("/api/v1/plugins/{name}")).await.expect(200)["data"].clone()
+}
+
+#[tokio::test]
+async fn a_neighbours_stream_is_the_same_byte_for_byte() {
+    let upstream = Upstream::start();
+    let quiet = "[sse]\nping_ms = 3600000\nheartbeat_ms = 3600000\nfault_pause_ms = 3600000";
+    let server = Setup::following(&upstream).config(quiet).start();
+    server.upload("hostile", &guests::evaluating(HOSTILE)).await;
+    server.upload("good", &guests::evaluating(guests::KEEP)).await;
+    let mut alone = server.basic("").await;
+    let mut neighbour = server.basic("plugin=good").await;
+    let mut hostile = server.enhanced("plugin=hostile").await;
+    assert_eq!(hostile.event().await.name(), "connected");
+    let ids: Vec<u64> = (1000..1024).collect();
+    for id in 1000..1024 {
+        upstream.publish(killmail(id));
+    }
+    assert_eq!(alone.killmails(ids.len()).await, ids);
+    assert_eq!(neighbour.killmails(ids.len()).await, ids);
+    let (alone, neighbour) = (String::from_utf8_lossy(alone.bytes()), String::from_utf8_lossy(neighbour.bytes()));
+    assert!(alone.matches("killmail_id").count() >= ids.len(), "{alone}");
+    assert_eq!(alone, neighbour);
+
+    let (mut kept, mut told) = (Vec::new(), BTreeMap::new());
+    while kept.len() < 6 {
+        let block = hostile.event().await;
+        match block.name() {
+            "killmail" => kept.extend(block.killmail_id()),
+            "error" => {
+                let body = block.json();
+                assert_eq!((&body["type"], &body["plugin"]), (&json!("plugin_fault"), &json!("hostile")), "{body}");
+                assert!(body["killmail_id"].is_u64() && body["timestamp"].is_string() && body["message"].is_string(), "{body}");
+                *told.entry(body["fault"].as_str().unwrap().to_owned()).or_insert(0) += 1;
+            }
+            other => panic!("{other}: {}", block.raw),
+        }
+    }
+    assert_eq!(kept, [1003, 1007, 1011, 1015, 1019, 1023], "a fault costs the killmail it was about");
+    let once = ["deadline", "memory", "trap"].map(|word| (word.to_owned(), 1));
+    assert_eq!(told, BTreeMap::from(once), "each word once, however often it occurred");
+    let counted = calls(&server, "hostile").await;
+    assert_eq!((&counted["faults"], &counted["keeps"]), (&json!({ "deadline": 6, "memory": 6, "trap": 6 }), &json!(6)), "{counted}");
+    assert_eq!(calls(&server, "good").await["faults"], json!({}));
+}
+
+#[tokio::test]
+async fn a_fault_is_told_again_after_its_pause_and_never_on_the_basic_stream() {
+    let upstream = Upstream::start();
+    let server = Setup::following(&upstream).config("[sse]\nfault_pause_ms = 1").start();
+    server.upload("hostile", &guests::evaluating(HOSTILE)).await;
+    let mut enhanced = server.enhanced("plugin=hostile").await;
+    let mut basic = server.basic("plugin=hostile").await;
+    for id in [1000, 1004, 1008] {
+        upstream.publish(killmail(id));
+        let told = enhanced.event_named("error").await.json();
+        assert_eq!((&told["fault"], &told["killmail_id"]), (&json!("trap"), &json!(id)));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    upstream.publish(killmail(1011));
+    assert_eq!(basic.event().await.killmail_id(), Some(1011));
+}
+
+fn saying(version: u32) -> Vec<u8> {
+    guests::keep_with(&json!({ "v": version }).to_string())
+}
+
+async fn version_of(stream: &mut Sse, id: u32) -> Value {
+    let block = stream.event_but_heartbeat().await;
+    assert_eq!(block.killmail_id(), Some(id.into()), "{}", block.raw);
+    block.json()["enriched"]["mine"]["v"].clone()
+}
+
+#[tokio::test]
+async fn promotion_moves_open_readers_and_rollback_moves_them_back() {
+    let upstream = Upstream::start();
+    let server = Server::following(&upstream);
+    let first = server.upload("mine", &saying(1)).await;
+    let mut enhanced = server.enhanced("plugin=mine").await;
+    assert_eq!(enhanced.event().await.name(), "connected");
+    let mut basic = server.basic("plugin=mine").await;
+    let pinned = format!("plugin=mine&plugin_config={}", "%7B%22a%22:1%7D");
+    let mut configured = server.basic(&pinned).await;
+    let mut sees = async |id: u32, version: u32| {
+        upstream.publish(killmail(id));
+        for stream in [&mut enhanced, &mut basic, &mut configured] {
+            assert_eq!(version_of(stream, id).await, version, "killmail {id}");
+        }
+    };
+    sees(1, 1).await;
+    let second = server.upload("mine", &saying(2)).await;
+    assert_eq!((&first["data"]["state"], &second["data"]["state"]), (&json!("active"), &json!("waiting")));
+    sees(2, 1).await;
+    let promote = async |digest: &Value| {
+        let body = json!({ "digest": digest }).to_string();
+        server.send(Method::POST, "/api/v1/plugins/mine/promote", body).await.expect(200)
+    };
+    assert_eq!(promote(&second["data"]["digest"]).await["data"]["digest"], second["data"]["digest"]);
+    sees(3, 2).await;
+    let back = server.send(Method::POST, "/api/v1/plugins/mine/rollback", "").await.expect(200);
+    assert_eq!(back["data"]["digest"], first["data"]["digest"]);
+    sees(4, 1).await;
+    // One that is uploaded and promoted at once; and one that comes when all of it is over.
+    let reply = server.send(Method::PUT, "/api/v1/plugins/mine?promote=true", saying(3)).await;
+    assert_eq!(reply.expect(201)["data"]["state"], "active");
+    sees(5, 3).await;
+    let history = server.get("/api/v1/killmails?plugin=mine&limit=1").await.expect(200);
+    assert_eq!(history["data"]["killmails"][0]["enriched"]["mine"]["v"], 3);
+}
+
+#[tokio::test]
+async fn deletion_ends_readers_with_an_error() {
+    let upstream = Upstream::start();
+    let server = Server::following(&upstream);
+    server.upload("mine", &saying(1)).await;
+    server.upload("other", &saying(1)).await;
+    let mut enhanced = server.enhanced("plugin=mine").await;
+    let mut basic = server.basic("plugin=mine").await;
+    let mut other = server.basic("plugin=other").await;
+    upstream.publish(killmail(1));
+    for stream in [&mut enhanced, &mut basic, &mut other] {
+        assert_eq!(stream.killmails(1).await, [1]);
+    }
+    let gone = server.send(Method::DELETE, "/api/v1/plugins/mine", "").await.expect(200);
+    assert_eq!(gone["data"], json!({ "name": "mine" }));
+    for mut stream in [enhanced, basic] {
+        let last = stream.event_named("error").await.json();
+        assert_eq!(last["type"], "plugin_gone", "{last}");
+        assert!(last["message"].as_str().unwrap().contains("mine") && last["timestamp"].is_string(), "{last}");
+        assert_eq!(stream.next_block().await, None, "nothing follows");
+    }
+    upstream.publish(killmail(2));
+    assert_eq!(other.killmails(1).await, [2]);
+    let refused = server.get("/api/v1/kills/stream/enhanced?plugin=mine").await.expect(400);
+    assert!(refused["error"]["message"].as_str().unwrap().contains("plugin"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_preload_ends_when_its_plugin_is_deleted() {
+    let server = Setup::quiet().config("[feed]\nbatch_max = 1\nbatch_pause_ms = 20\npreload_within_ms = 600000").start();
+    server.upload("mine", &saying(1)).await;
+    let documents: Vec<Value> = (1..=2000).map(|id| killmail(id).r2z2()).collect();
+    let report = server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
+    assert_eq!(report["new"], 2000);
+    let mut stream = server.enhanced("plugin=mine&system_ids=30000142&preload_days=90").await;
+    stream.event_named("batch").await;
+    server.send(Method::DELETE, "/api/v1/plugins/mine", "").await.expect(200);
+    assert_eq!(stream.event_named("error").await.json()["type"], "plugin_gone");
+    assert_eq!(stream.next_block().await, None);
+}
