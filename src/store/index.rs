@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use crate::domain::facts::Facts;
 use crate::domain::id::Seq;
 use crate::domain::term::{Kind, Term};
+use crate::store::bands::Bands;
 use crate::store::hours::Hours;
 use crate::store::ids::Ids;
 use crate::store::postings::Postings;
@@ -43,6 +44,7 @@ pub struct Index {
     shards: Box<[HashMap<Term, Postings>]>,
     labels: HashMap<String, Postings>,
     flags: [Postings; 3],
+    bands: Bands,
     all: Postings,
     count: u64,
     systems: u64,
@@ -58,6 +60,7 @@ impl Default for Index {
             shards: (0..SHARDS).map(|_| HashMap::new()).collect(),
             labels: HashMap::new(),
             flags: Default::default(),
+            bands: Bands::default(),
             all: Postings::default(),
             count: 0,
             systems: 0,
@@ -119,6 +122,11 @@ impl Index {
         &self.flags[flag as usize]
     }
 
+    /// The killmails by value.
+    pub const fn bands(&self) -> &Bands {
+        &self.bands
+    }
+
     /// Takes an entry in: the next number, or one beyond it; the same entry again changes nothing.
     pub fn insert(&mut self, seq: Seq, row: Row, facts: &Facts) {
         let id = row.killmail_id;
@@ -128,6 +136,7 @@ impl Index {
         }
         self.rows.set(seq, row);
         self.hours.add(row.time, id);
+        self.bands.insert(row.value, id);
         self.all.insert(id);
         self.link(facts);
     }
@@ -142,7 +151,11 @@ impl Index {
     /// Gives an entry other facts.
     pub fn replace(&mut self, seq: Seq, row: Row, old: &Facts, new: &Facts) {
         self.unlink(old);
+        if let Some(before) = self.rows.get(seq) {
+            self.bands.remove(before.value, before.killmail_id);
+        }
         self.rows.set(seq, row);
+        self.bands.insert(row.value, row.killmail_id);
         self.link(new);
     }
 
@@ -225,6 +238,7 @@ impl Index {
         self.ids.set(row.killmail_id, seq);
         self.rows.set(seq, row);
         self.hours.add(row.time, row.killmail_id);
+        self.bands.insert(row.value, row.killmail_id);
         self.all.insert(row.killmail_id);
     }
 
@@ -238,7 +252,7 @@ impl Index {
     pub fn other_bytes(&self) -> u64 {
         let postings = self.labels.values().chain(&self.flags).chain([&self.all]).map(Postings::heap_bytes).sum::<usize>();
         let rows = self.rows.blocks().iter().map(|block| block.rows.capacity() * size_of::<Row>()).sum::<usize>();
-        (postings + rows + self.ids.bytes()) as u64
+        (postings + rows + self.ids.bytes() + self.bands.heap_bytes()) as u64
     }
 }
 

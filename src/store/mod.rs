@@ -7,6 +7,7 @@
 
 mod append;
 pub mod backup;
+mod bands;
 mod check;
 mod choice;
 mod columns;

@@ -13,6 +13,8 @@ use crate::store::rows::{ATTACKERS_MAX, Row};
 
 /// Looking one id up in one term's postings, against reading one id out of them.
 const LOOKUP_COST: u64 = 4;
+/// Of more lists than this nobody counts what is in them before it is asked.
+const COUNTED_LISTS_MAX: usize = 64;
 
 /// Postings of which one is enough.
 #[derive(Debug)]
@@ -120,6 +122,12 @@ impl Test {
             && self.live.is_none_or(|max_age| row.is_live() && (max_age == 0 || row.age_secs <= max_age))
     }
 
+    /// The least and the greatest value that pass; `None` if any does, known or not.
+    fn values(&self) -> Option<(f64, f64)> {
+        self.min_value.or(self.max_value)?;
+        Some((self.min_value.unwrap_or(f64::NEG_INFINITY), self.max_value.unwrap_or(f64::INFINITY)))
+    }
+
     fn attackers(&self, count: u16) -> bool {
         if count == ATTACKERS_MAX {
             return self.max_attackers >= u32::from(ATTACKERS_MAX);
@@ -136,6 +144,8 @@ impl Test {
 #[derive(Debug)]
 pub struct Plan<'a> {
     groups: Vec<Group<'a>>,
+    /// Where there are no groups: postings no killmail may be in.
+    without: Vec<&'a Postings>,
     /// What rows must pass.
     pub test: Test,
     /// Ids asked about, both included; nothing if the first is greater.
@@ -167,7 +177,21 @@ impl<'a> Plan<'a> {
             );
         }
         let test = Test::new(filter, interest);
-        Self { groups, bounds: bounds(index, &test), test }
+        let short = groups.iter().map(|group| group.lists.len()).sum::<usize>() <= COUNTED_LISTS_MAX;
+        if let Some(values) = test.values().filter(|_| short) {
+            // Worth another group only where values take out most of what the others leave.
+            let worth = index.bands().count(values);
+            let left = groups.iter().map(|group| group.count(0, u32::MAX)).min().unwrap_or_else(|| index.count());
+            if worth.saturating_mul(LOOKUP_COST) <= left {
+                groups.push(Group { lists: index.bands().lists(values) });
+            }
+        }
+        let mut without = Vec::new();
+        if groups.is_empty() {
+            let flags = [(filter.npc, Flag::Npc), (filter.solo, Flag::Solo), (filter.awox, Flag::Awox)];
+            without.extend(flags.into_iter().filter(|(want, _)| *want == Some(false)).map(|(_, flag)| index.flagged(flag)));
+        }
+        Self { groups, without, bounds: bounds(index, &test), test }
     }
 
     /// The same for what live readers are given.
@@ -203,7 +227,10 @@ impl<'a> Plan<'a> {
 
     /// An upper bound of the ids from `low` to `high`: of the smallest group.
     pub fn count(&self, index: &Index, low: u32, high: u32) -> u64 {
-        self.groups.iter().map(|group| group.count(low, high)).min().unwrap_or_else(|| index.all().count(low, high))
+        self.groups.iter().map(|group| group.count(low, high)).min().unwrap_or_else(|| {
+            let taken = self.without.iter().map(|flagged| flagged.count(low, high)).max().unwrap_or(0);
+            index.all().count(low, high).saturating_sub(taken)
+        })
     }
 
     /// The ids from `low` to `high` that are in every group, ascending; rows are not tested.
@@ -212,7 +239,10 @@ impl<'a> Plan<'a> {
         let counts: Vec<u64> = if self.groups.len() > 1 { self.groups.iter().map(|g| g.count(low, high)).collect() } else { vec![0] };
         let Some((first, _)) = self.groups.iter().zip(&counts).enumerate().min_by_key(|(_, (_, count))| **count).map(|(at, g)| (at, g.1))
         else {
-            index.all().gather(low, high, &mut ids);
+            match self.without.iter().max_by_key(|flagged| flagged.count(low, high)) {
+                None => index.all().gather(low, high, &mut ids),
+                Some(flagged) => index.all().gather_without(flagged, low, high, &mut ids),
+            }
             return ids;
         };
         if let [one, other] = &self.groups[..]

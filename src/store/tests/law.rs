@@ -20,7 +20,8 @@ use crate::domain::killmail::{Attacker, Killmail, Victim};
 use crate::domain::term::{Kind, Role};
 use crate::domain::zkb::Zkb;
 use crate::store::facts::facts;
-use crate::store::tests::{ask, config, folder, history, ids, incoming, seqs};
+use crate::store::plan::Plan;
+use crate::store::tests::{ask, config, folder, history, ids, incoming, killmail, seqs};
 use crate::store::{Ask, Config, Incoming, Order, Query, Store};
 
 const START: i64 = 1_700_000_000;
@@ -235,6 +236,42 @@ fn select_is_accept() {
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
 }
 
+/// Nothing fits, or little does: that is known without a look at every row, whatever revisions did to values.
+#[test]
+fn values_and_flags_alone_need_no_look_at_every_row() {
+    let zkb = |value: f64| Some(Zkb { total_value: Some(value), npc: Some(false), solo: Some(true), awox: Some(true), ..Zkb::default() });
+    let killmails: Vec<Killmail> = (1..=6_000).map(|id| Killmail { zkb: zkb(f64::from(id) * 1e6), ..killmail(id) }).collect();
+    let dir = folder();
+    let store = store_of(&dir, &killmails, 100);
+    let looks_at = |filter: &Filter| {
+        let memory = store.memory.read();
+        let plan = Plan::new(&memory.index, filter, None);
+        plan.gather(&memory.index, 0, u32::MAX).len()
+    };
+    let least = |isk: f64| Filter { min_value: Some(isk), ..Filter::default() };
+    let found = |filter: &Filter| ids(&store.select(&history(filter)).expect("selected"));
+    let nothing = [
+        least(1e13),
+        Filter { npc: Some(true), ..Filter::default() },
+        Filter { solo: Some(false), ..Filter::default() },
+        Filter { max_value: Some(500_000.0), ..Filter::default() },
+    ];
+    for filter in &nothing {
+        assert_eq!((looks_at(filter), found(filter)), (0, vec![]), "{filter:?}");
+    }
+    assert!(looks_at(&least(5.99e9)) < 1_500, "those near the bound, and beyond");
+    assert_eq!(found(&least(5.999e9)), [6_000, 5_999]);
+    // Revised: the most valuable one was worth little after all, another one more than all.
+    let revised = [(6_000, 1.0), (7, 2e13)].map(|(id, value)| Killmail { zkb: zkb(value), ..killmail(id) });
+    store.append(revised.map(incoming).to_vec(), None).expect("revised");
+    assert_eq!((found(&least(5.999e9)), found(&least(1e13))), (vec![5_999, 7], vec![7]));
+    drop(store);
+    // The same after a start.
+    let store = Store::open(config(&dir)).expect("opened");
+    let again = ids(&store.select(&history(&least(5.999e9))).expect("selected"));
+    assert_eq!(again, [5_999, 7]);
+}
+
 /// Several blocks, large postings, ids in runs that arrive out of order.
 #[test]
 fn select_is_accept_over_many_blocks() {
@@ -266,10 +303,17 @@ fn select_is_accept_over_many_blocks() {
         with(Kind::System, vec![SYSTEMS[0]], Filter::default()),
         with(Kind::System, vec![SYSTEMS[0]], day.clone()),
         with(Kind::System, SYSTEMS.to_vec(), Filter { min_value: Some(11_000.0), ..Filter::default() }),
-        with(Kind::Character, (1..400).collect(), day),
+        with(Kind::Character, (1..400).collect(), day.clone()),
         with(Kind::Character, vec![5_003], with(Kind::System, vec![SYSTEMS[2]], Filter { matching: Match::All, ..Filter::default() })),
         with(Kind::Character, vec![5_003, 77], Filter { role: Role::Victim, ..Filter::default() }),
         Filter { awox: Some(true), ..Filter::default() },
+        Filter { awox: Some(false), ..Filter::default() },
+        Filter { awox: Some(false), npc: Some(false), min_value: Some(5_000.0), ..Filter::default() },
+        Filter { min_value: Some(11_990.0), ..Filter::default() },
+        Filter { min_value: Some(700.0), max_value: Some(800.0), ..Filter::default() },
+        Filter { max_value: Some(50.0), ..day },
+        Filter { min_value: Some(1e12), ..Filter::default() },
+        with(Kind::System, SYSTEMS[..3].to_vec(), Filter { max_value: Some(90.0), ..Filter::default() }),
         with(Kind::Character, vec![12_345], Filter::default()),
     ];
     for filter in &filters {
