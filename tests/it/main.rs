@@ -13,11 +13,11 @@ mod damage;
 mod demo;
 mod feed_cases;
 mod files;
-mod heal_cases;
-mod health_cases;
 #[allow(dead_code, reason = "the engine's own tests use the rest")]
 #[path = "../guests/mod.rs"]
 mod guests;
+mod heal_cases;
+mod health_cases;
 mod http_cases;
 mod import_cases;
 mod judged;
