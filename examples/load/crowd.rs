@@ -89,7 +89,8 @@ impl Client {
     async fn live(mut self) {
         let mut first = true;
         loop {
-            let turn = if first { self.state.gate.acquire().await.ok() } else { None };
+            let state = Arc::clone(&self.state);
+            let turn = if first { state.gate.acquire().await.ok() } else { None };
             let opened = self.open().await;
             drop(turn);
             match opened {
@@ -109,8 +110,9 @@ impl Client {
         }
     }
 
-    async fn open(&self) -> io::Result<Line> {
-        let wish = self.plan.wish(self.n);
+    async fn open(&mut self) -> io::Result<Line> {
+        let plan = Arc::clone(&self.plan);
+        let wish = plan.wish(self.n);
         match self.plan.door {
             Door::Channels => {
                 let mut payload = json!({ "systems": wish.systems, "character_ids": wish.characters, "preload": false });
@@ -120,6 +122,9 @@ impl Client {
                 let (channel, answer) = Channel::join(self.state.server, self.n, &payload).await?;
                 if let Some(gap) = answer.get("gap") {
                     return Err(io::Error::other(format!("a gap: {gap}")));
+                }
+                if self.place.is_none() {
+                    self.place = answer["event_id"].as_str().map(str::to_owned);
                 }
                 Ok(Line::Channel(channel))
             }

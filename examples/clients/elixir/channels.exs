@@ -17,7 +17,7 @@ defmodule Follower do
     uri = "#{server}/socket/websocket?client_identifier=example"
     # Waits between attempts to connect and to join, milliseconds.
     waits = [500, 1_000, 2_000, 5_000, 10_000, 30_000]
-    socket = new_socket() |> assign(systems: systems, place: nil)
+    socket = new_socket() |> assign(systems: systems, place: nil, opened: nil)
     connect(socket, uri: uri, reconnect_after_msec: waits, rejoin_after_msec: waits)
   end
 
@@ -27,10 +27,10 @@ defmodule Follower do
   @impl Slipstream
   def handle_join(@topic, %{"gap" => gap}, socket) when gap != nil do
     IO.puts("gap: #{inspect(gap)}")
-    {:ok, socket}
+    {:ok, assign(socket, place: gap["resumed_at"])}
   end
 
-  def handle_join(@topic, _reply, socket), do: {:ok, socket}
+  def handle_join(@topic, reply, socket), do: {:ok, assign(socket, opened: reply["event_id"])}
 
   @impl Slipstream
   def handle_message(@topic, "killmail_update", update, socket) do
@@ -41,6 +41,11 @@ defmodule Follower do
     end
 
     {:ok, assign(socket, place: update["event_id"] || socket.assigns.place)}
+  end
+
+  # All of the past is here: from now on the place where the channel was opened will do.
+  def handle_message(@topic, "preload_complete", _complete, socket) do
+    {:ok, assign(socket, place: socket.assigns.place || socket.assigns.opened)}
   end
 
   def handle_message(@topic, "kill_count_update", %{"system_id" => system, "count" => count}, socket) do

@@ -7,7 +7,7 @@ import WebSocket from "ws";
 
 const [server = "ws://localhost:4004", systems = "30000142", characters = ""] = process.argv.slice(2);
 const ids = (list) => list.split(",").filter(Boolean).map(Number);
-let place;
+let [place, opened] = [undefined, undefined];
 
 const socket = new Socket(`${server}/socket`, { transport: WebSocket, params: { client_identifier: "example" } });
 // The function is called at every join, so that one after a break names the place.
@@ -17,7 +17,7 @@ const channel = socket.channel("killmails:lobby", () => ({
   ...(place ? { resume_from: place } : { preload: { limit_per_system: 5, since_hours: 24, delivery_interval_ms: 0 } }),
 }));
 
-// Before the first live killmail there is no place, and a break brings the preload again.
+// A break inside the preload brings it again.
 const preloaded = new Set();
 
 channel.on("killmail_update", ({ killmails, preload, event_id }) => {
@@ -31,13 +31,22 @@ channel.on("killmail_update", ({ killmails, preload, event_id }) => {
   place = event_id ?? place;
 });
 channel.on("kill_count_update", ({ system_id, count }) => console.log(`count of ${system_id}: ${count} in 24 h`));
-channel.on("preload_complete", ({ total_kills }) => console.log(`preload: ${total_kills}`));
+channel.on("preload_complete", ({ total_kills }) => {
+  console.log(`preload: ${total_kills}`);
+  // All of the past is here: from now on the place where the channel was opened will do.
+  place ??= opened;
+});
 
 socket.onClose(() => console.error(`broken, after ${place ?? "nothing"}`));
 socket.connect();
 channel
   .join()
-  .receive("ok", ({ resumed_from, gap }) => console.log(gap ? `gap: ${JSON.stringify(gap)}` : `joined${resumed_from ? ` after ${resumed_from}` : ""}`))
+  .receive("ok", ({ event_id, resumed_from, gap }) => {
+    opened = event_id;
+    // What lay between cannot be had; this is where it goes on.
+    if (gap) place = gap.resumed_at;
+    console.log(gap ? `gap: ${JSON.stringify(gap)}` : `joined${resumed_from ? ` after ${resumed_from}` : ""}`);
+  })
   .receive("error", ({ reason }) => {
     console.error(`refused: ${reason}`);
     process.exit(1);

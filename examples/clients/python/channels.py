@@ -21,7 +21,7 @@ HEARTBEAT_SECS = 30
 class Follower:
     def __init__(self, systems, characters):
         self.wanted = {"systems": systems, "character_ids": characters}
-        self.place, self.preloaded = None, set()
+        self.place, self.opened, self.preloaded = None, None, set()
         self.refs = itertools.count(1)
 
     async def follow(self, server):
@@ -45,6 +45,9 @@ class Follower:
                     self.joined(payload)
                 elif event == "killmail_update":
                     self.take(payload)
+                elif event == "preload_complete":
+                    # All of the past is here: from now on the place where the channel was opened will do.
+                    self.place = self.place or self.opened
                 elif event == "kill_count_update":
                     print(f"count of {payload['system_id']}: {payload['count']} in 24 h", flush=True)
                 elif event in ("phx_close", "phx_error"):
@@ -60,13 +63,16 @@ class Follower:
     def joined(self, reply):
         if reply["status"] != "ok":
             raise SystemExit(f"refused: {reply['response']['reason']}")
+        self.opened = reply["response"].get("event_id")
         if gap := reply["response"].get("gap"):
+            # What lay between cannot be had; this is where it goes on.
+            self.place = gap["resumed_at"]
             print(f"gap: {gap}", flush=True)
 
     def take(self, update):
         for killmail in update["killmails"]:
             number = killmail["killmail_id"]
-            # Before the first live killmail there is no place, and a break brings the preload again.
+            # A break inside the preload brings it again.
             if update["preload"] and number in self.preloaded:
                 continue
             if update["preload"]:
