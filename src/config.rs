@@ -31,7 +31,8 @@ const ENVIRONMENT: &[(&str, &str)] = &[
 ];
 
 /// Settings that may also stand outside of every section.
-const SHORT: &[(&str, &str)] = &[("min_free_bytes", "store"), ("preload_max_killmails", "feed"), ("trusted_proxies", "http")];
+const SHORT: &[(&str, &str)] =
+    &[("min_free_bytes", "store"), ("preload_max_killmails", "feed"), ("trusted_proxies", "http"), ("sources", "ingest")];
 
 /// What stands outside of every section.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

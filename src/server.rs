@@ -19,10 +19,12 @@ use tokio::task::JoinHandle;
 use crate::config::Config;
 use crate::feed::{Feed, plugins, silence};
 use crate::http::connections::Connections;
-use crate::ingest::source;
+use crate::ingest::fetcher::{self, Desk};
+use crate::ingest::source::{self, Runs};
+use crate::ingest::{open, standby};
 use crate::server::gate::Gate;
 use crate::server::house::House;
-use crate::{plugin, store, tasks};
+use crate::{ingest, plugin, store, tasks};
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +69,8 @@ pub struct Running {
     grace: Duration,
     house: House,
     doors: Stoppable,
-    source: Stoppable,
+    /// What brings killmails, in the order in which it is stopped.
+    ingest: Vec<Stoppable>,
 }
 
 #[derive(Debug)]
@@ -90,12 +93,32 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let listener = TcpListener::bind(addr).await.map_err(|source| Error::Listen { addr, source })?;
     let addr = listener.local_addr()?;
     let doors = listen(Gate::new(listener, connections), house.router());
-    let source = house::source(&ingest, house.feed()).await;
-    let (stop, stopped) = watch::channel(false);
-    let task = tasks::spawn("source", source::run(source, Arc::clone(house.feed()), ingest.space_check_ms, stopped));
-    let source = Stoppable { stop, task };
+    let ingest = bring(&ingest, house.feed()).await;
     tasks::spawn("silence", silence::watch(Arc::clone(house.feed()), limits));
-    Ok(Running { addr, token: house.token().to_owned(), grace, house, doors, source })
+    Ok(Running { addr, token: house.token().to_owned(), grace, house, doors, ingest })
+}
+
+/// Starts what brings killmails: the first source, the others, and what fetches bodies.
+async fn bring(config: &ingest::config::Config, feed: &Arc<Feed>) -> Vec<Stoppable> {
+    let source = house::source(config, feed).await;
+    let esi = open::esi(config).map(Arc::new);
+    let wanted_max = if esi.is_ok() { config.esi_wanted_max } else { 0 };
+    let desk = Arc::new(Desk::new(Arc::clone(feed), wanted_max));
+    let pulse = Arc::clone(feed.pulse());
+    let runs = Runs { feed: Arc::clone(feed), pulse, desk: Arc::clone(&desk), place: None, space_check_ms: config.space_check_ms };
+    let mut all = vec![stoppable("source", |stop| source::run(source, runs, stop))];
+    all.push(stoppable("other sources", |stop| standby::run(config.clone(), Arc::clone(feed), Arc::clone(&desk), stop)));
+    match esi {
+        Ok(esi) => all.push(stoppable("fetcher", |stop| fetcher::run(desk, esi, config.esi_tries_max, stop))),
+        Err(why) if !config.sources.is_empty() => tracing::warn!("bodies that sources do not bring are not fetched: {why}"),
+        Err(_) => {}
+    }
+    all
+}
+
+fn stoppable<F: Future<Output = ()> + Send + 'static>(name: &'static str, work: impl FnOnce(watch::Receiver<bool>) -> F) -> Stoppable {
+    let (stop, stopped) = watch::channel(false);
+    Stoppable { stop, task: tasks::spawn(name, work(stopped)) }
 }
 
 /// How many connections may be open, having raised the limit of open files.
@@ -156,10 +179,14 @@ impl Running {
     /// Stops in order: no new connections, the source after its killmail, readers hear it, connections end, all is released.
     /// Returns when the data folder is free, or after the grace period.
     pub async fn stop(self) {
-        let Self { grace, house, doors, source, .. } = self;
+        let Self { grace, house, doors, ingest, .. } = self;
         doors.stop.send_replace(true);
-        source.stop.send_replace(true);
-        within(grace, "the source", source.task).await;
+        for part in &ingest {
+            part.stop.send_replace(true);
+        }
+        for part in ingest {
+            within(grace, "the source", part.task).await;
+        }
         house.feed().close();
         within(grace, "a connection", doors.task).await;
         if tokio::time::timeout(grace, house.channels().empty()).await.is_err() {

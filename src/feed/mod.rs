@@ -10,6 +10,7 @@ pub mod history;
 pub mod judge;
 pub mod lookup;
 pub mod manifest;
+pub mod others;
 pub mod plugins;
 pub mod preload;
 pub mod pulse;
@@ -32,6 +33,7 @@ use crate::domain::id::{Epoch, EventId, Place, Seq};
 use crate::domain::span::Span;
 use crate::domain::subscription::Subscription;
 use crate::feed::bell::Bell;
+use crate::feed::others::Others;
 use crate::feed::plugins::Plugins;
 use crate::feed::pulse::Pulse;
 use crate::feed::reader::Reader;
@@ -150,6 +152,7 @@ pub struct Feed {
     counters: Arc<Counters>,
     pulse: Arc<Pulse>,
     traffic: Traffic,
+    others: Others,
 }
 
 impl Feed {
@@ -185,6 +188,7 @@ impl Feed {
             closing,
             counters,
             pulse,
+            others: Others::default(),
         }))
     }
 
@@ -226,6 +230,11 @@ impl Feed {
     /// What went over standing connections.
     pub const fn traffic(&self) -> &Traffic {
         &self.traffic
+    }
+
+    /// How the other sources are doing.
+    pub const fn others(&self) -> &Others {
+        &self.others
     }
 
     /// The newest number readers may see.

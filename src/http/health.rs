@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::domain::term::Kind;
+use crate::feed::others::Other;
 use crate::feed::pulse::{Doing, Pulse};
 use crate::feed::rhythm;
 use crate::feed::silence::{Limits, Silence, silence};
@@ -174,10 +175,33 @@ fn details(door: &Door, pulse: &Pulse, failure: Option<String>) -> Value {
             "since": (since_ms > 0).then(|| time::iso_micros(since_ms)),
             "sequence": pulse.sequence.load(Ordering::Relaxed),
             "open_gap_numbers": pulse.open_numbers(),
+            "fallback": standing_in(door),
         },
+        "sources": door.feed.others().sources.read().iter().map(|other| of_other(other)).collect::<Vec<_>>(),
         "character_subscriptions": characters,
         "system_subscriptions": systems,
         "unknown": { "character_subscriptions": characters, "system_subscriptions": systems },
+    })
+}
+
+/// The name of the source that stands in for the first, if one does.
+fn standing_in(door: &Door) -> Option<String> {
+    let sources = door.feed.others().sources.read();
+    sources.iter().find(|other| other.fallback && other.active.load(Ordering::Relaxed)).map(|other| other.name.clone())
+}
+
+fn of_other(other: &Other) -> Value {
+    let (doing, _) = other.pulse.doing();
+    let since_ms = other.since_ms.load(Ordering::Relaxed);
+    json!({
+        "name": other.name,
+        "kind": other.kind,
+        "when": if other.fallback { "fallback" } else { "always" },
+        "active": other.active.load(Ordering::Relaxed),
+        "since": (since_ms > 0).then(|| time::iso_micros(since_ms)),
+        "state": doing.word(),
+        "reason": doing.reason(),
+        "received": other.pulse.received.load(Ordering::Relaxed),
     })
 }
 

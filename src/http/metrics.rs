@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::domain::term::Kind;
+use crate::feed::others::Other;
 use crate::feed::pulse::Doing;
 use crate::http::Door;
 use crate::http::accept::names;
@@ -116,6 +117,7 @@ fn written(door: &Door, dialect: Dialect) -> String {
     motion(door, &mut text);
     judgment(door, &mut text);
     source(door, &mut text);
+    others(door, &mut text);
     doors(door, &mut text);
     text.done()
 }
@@ -190,6 +192,26 @@ fn source(door: &Door, text: &mut Exposition) {
     text.counter("source_requests_total", "Requests sent.", get(&pulse.requests));
     text.counter("source_errors_total", "Requests that failed.", get(&pulse.errors));
     text.counter("source_timeouts_total", "Requests that timed out.", get(&pulse.timeouts));
+}
+
+fn others(door: &Door, text: &mut Exposition) {
+    let others = door.feed.others();
+    let sources = others.sources.read().clone();
+    let of = |value: fn(&Other) -> u64| sources.iter().map(|other| (other.name.as_str(), value(other))).collect::<Vec<_>>();
+    let stands_in = |other: &Other| u64::from(other.fallback && other.active.load(Ordering::Relaxed));
+    text.gauge(
+        "source_fallback_active",
+        "1 while another source stands in for the first.",
+        sources.iter().map(|o| stands_in(o)).sum::<u64>().min(1),
+    );
+    text.gauges("source_other_active", "1 while this other source runs.", "source", of(|o| u64::from(o.active.load(Ordering::Relaxed))));
+    text.gauges("source_other_up", "1 while it follows its feed.", "source", of(|o| u64::from(o.pulse.doing().0 == Doing::Following)));
+    text.counters("source_fallback_switches_total", "How often it began to stand in.", "source", of(|o| get(&o.switches)));
+    text.counters("source_other_received_total", "Killmails received from it.", "source", of(|o| get(&o.pulse.received)));
+    text.gauge("fetch_waiting", "Bodies still to be fetched.", get(&others.fetch_waiting));
+    text.counter("fetch_bodies_total", "Bodies fetched.", get(&others.fetched));
+    text.counter("fetch_failures_total", "Tries to fetch a body that failed.", get(&others.fetch_failures));
+    text.counter("fetch_given_up_total", "Bodies given up.", get(&others.fetch_given_up));
 }
 
 fn doors(door: &Door, text: &mut Exposition) {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ingest::holes::Healing;
 use crate::ingest::pace::Waits;
+use crate::ingest::secondary::{self, Secondary};
 
 /// The host whose rules of politeness are fixed.
 pub const REAL_HOST: &str = "https://r2z2.zkillboard.com";
@@ -73,6 +74,32 @@ pub struct Config {
     pub replay_speed: f64,
     /// Whether one constant is added to all times so that the first killmail happens now.
     pub replay_rebase: bool,
+    /// Other sources, each a table `[[sources]]`: beside the first, or in its stead while it is away.
+    pub sources: Vec<Secondary>,
+    /// A source that is refused or finds nobody for so long is away: the next one stands in, milliseconds.
+    pub fallback_after_ms: u64,
+    /// One that was away and is well for so long is back: the other one steps back, milliseconds.
+    pub fallback_back_ms: u64,
+    /// A mirror that stands in begins so many numbers before its head: what came while nobody followed anything.
+    pub fallback_overlap_numbers: u64,
+    /// A websocket is asked for a sign of life this often, milliseconds; without any for three times as long it is connected again.
+    pub websocket_ping_ms: u64,
+    /// A request of a queue waits for a package so long, seconds (1 to 10).
+    pub redisq_wait_secs: u64,
+    /// Wait between two requests of a queue, milliseconds; real ones allow two a second.
+    pub redisq_pace_ms: u64,
+    /// The version of ESI asked for, a date.
+    pub esi_compatibility_date: String,
+    /// Tokens ESI gives for killmails in one window, until it tells itself.
+    pub esi_tokens: u64,
+    /// That window, seconds.
+    pub esi_window_secs: u64,
+    /// Share of the tokens never spent, percent.
+    pub esi_spare_percent: u64,
+    /// Bodies waiting to be fetched from ESI at a time; what is named beyond that is put with the refused documents.
+    pub esi_wanted_max: usize,
+    /// A body that could not be fetched so many times is given up.
+    pub esi_tries_max: u32,
 }
 
 impl Default for Config {
@@ -101,6 +128,19 @@ impl Default for Config {
             replay: vec![],
             replay_speed: 1.0,
             replay_rebase: false,
+            sources: vec![],
+            fallback_after_ms: 60_000,
+            fallback_back_ms: 10_000,
+            fallback_overlap_numbers: 100,
+            websocket_ping_ms: 30_000,
+            redisq_wait_secs: 10,
+            redisq_pace_ms: 600,
+            esi_compatibility_date: "2026-08-18".to_owned(),
+            esi_tokens: 3_600,
+            esi_window_secs: 900,
+            esi_spare_percent: 15,
+            esi_wanted_max: 10_000,
+            esi_tries_max: 10,
         }
     }
 }
@@ -169,6 +209,13 @@ impl Config {
         }
         if self.source == Kind::Replay && self.replay.is_empty() {
             mistakes.push("ingest.replay: the source is replay, but no file or folder is named".to_owned());
+        }
+        mistakes.extend(secondary::mistakes(&self.sources, self.source != Kind::None));
+        if self.esi_spare_percent > 90 {
+            mistakes.push(format!("ingest.esi_spare_percent: {} leaves nothing to spend; at most 90", self.esi_spare_percent));
+        }
+        if self.esi_compatibility_date.chars().any(|c| !c.is_ascii_digit() && c != '-') {
+            mistakes.push(format!("ingest.esi_compatibility_date: `{}` is no date", self.esi_compatibility_date));
         }
         let contact = self.user_agent_contact.as_deref().unwrap_or_default();
         if contact.chars().any(|c| !(' '..='~').contains(&c)) {

@@ -3,18 +3,30 @@
 //! Must not know: who reads, over which door; how the store keeps what it is given.
 
 pub mod archive;
+pub mod backoff;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod esi;
+pub mod fetcher;
 pub mod holes;
 pub mod import;
+pub mod limiter;
+pub mod link;
 pub mod numbered;
+pub mod open;
 pub mod pace;
 pub mod package;
 pub mod r2z2;
 pub mod reading;
+pub mod record;
+pub mod redisq;
 pub mod replay;
 pub mod report;
+pub mod secondary;
 pub mod seek;
 pub mod source;
 pub mod split;
+pub mod standby;
+pub mod watch;
+pub mod websocket;

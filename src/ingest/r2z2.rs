@@ -65,6 +65,8 @@ pub struct R2z2 {
     /// What the archive listed last has that we lack.
     wanted: Wanted,
     reading: Option<Reading>,
+    /// The document that came last, as it came.
+    heard: Option<Bytes>,
     started: Instant,
     started_ms: u64,
 }
@@ -90,7 +92,7 @@ impl R2z2 {
         }
         let pace = Pace::new(config.waits.clone(), place);
         let (started, started_ms) = (Instant::now(), u64::try_from(clock::now_ms()).unwrap_or(0));
-        let r2z2 = Self { config, client, pace, pulse, known, wanted: Wanted::new(), reading: None, started, started_ms };
+        let r2z2 = Self { config, client, pace, pulse, known, wanted: Wanted::new(), reading: None, heard: None, started, started_ms };
         r2z2.tell_gaps();
         Ok(r2z2)
     }
@@ -131,12 +133,13 @@ impl R2z2 {
 
     fn take(&mut self, ask: Ask, got: Got) -> Option<Arrival> {
         let before = self.pace.place().clone();
+        let raw = self.heard.take().into_iter().collect();
         let note = self.pace.answered(ask, got.answer, self.now_ms());
         report::tell(&self.pulse, ask, got.answer, note.as_ref());
         if before == *self.pace.place() && got.killmail.is_none() {
             // A misfit is asked for again; the last try is what is kept.
             let refused: Vec<_> = got.refused.into_iter().filter(|_| got.answer != Answer::Misfit).collect();
-            return (!refused.is_empty()).then(|| Arrival { refused, ..Arrival::default() });
+            return (!refused.is_empty()).then(|| Arrival { refused, raw, ..Arrival::default() });
         }
         let given_up = matches!(note, Some(Note::Skipped(..)));
         self.tell_gaps();
@@ -146,7 +149,7 @@ impl R2z2 {
         };
         let (killmails, refused) =
             (got.killmail.into_iter().collect(), got.refused.into_iter().filter(|_| given_up || got.answer != Answer::Misfit).collect());
-        Some(Arrival { killmails, refused, span, checkpoint: Some(self.checkpoint()) })
+        Some(Arrival { killmails, refused, span, checkpoint: Some(self.checkpoint()), raw })
     }
 
     fn checkpoint(&self) -> Checkpoint {
@@ -188,7 +191,8 @@ impl R2z2 {
             self.pace.filled(day, killmail.killmail.time);
         }
         self.pulse.backfilled.fetch_add(part.killmails.len() as u64, Ordering::Relaxed);
-        Some(Arrival { killmails: part.killmails, refused: part.refused, span: None, checkpoint: Some(self.checkpoint()) })
+        let checkpoint = Some(self.checkpoint());
+        Some(Arrival { killmails: part.killmails, refused: part.refused, checkpoint, ..Arrival::default() })
     }
 
     /// One request, understood; `None` where the answer comes in parts.
@@ -205,7 +209,12 @@ impl R2z2 {
                 None
             }
             (_, Ok(response)) => Some(match self.body(&url, response).await {
-                Ok(body) => self.understood(ask, &body),
+                Ok(body) => {
+                    let got = self.understood(ask, &body);
+                    // The copy costs nothing: the bytes are shared.
+                    self.heard = (got.killmail.is_some() || got.refused.is_some()).then_some(body);
+                    got
+                }
                 Err(answer) => Got::only(answer),
             }),
         };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::domain::entry::Origin;
@@ -15,8 +16,12 @@ use crate::domain::span::Span;
 use crate::feed::pulse::{Doing, Pulse};
 use crate::feed::{Error, Feed};
 use crate::ingest::clock;
+use crate::ingest::fetcher::Desk;
+use crate::ingest::package::NO_BODY;
 use crate::ingest::r2z2::R2z2;
+use crate::ingest::redisq::Redisq;
 use crate::ingest::replay::Replay;
+use crate::ingest::websocket::Websocket;
 use crate::store::refused::Refused;
 use crate::store::{Appended, Checkpoint, Incoming, error};
 use crate::tasks;
@@ -31,6 +36,10 @@ pub enum Source {
     R2z2(Box<R2z2>),
     /// Files, as if they happened now.
     Replay(Box<Replay>),
+    /// A queue that remembers what we had.
+    Redisq(Box<Redisq>),
+    /// A websocket that sends killmails as they come.
+    Websocket(Box<Websocket>),
     /// Nowhere.
     None,
 }
@@ -46,6 +55,22 @@ pub struct Arrival {
     pub span: Option<Span>,
     /// The place of the source once all this is kept.
     pub checkpoint: Option<Checkpoint>,
+    /// The documents as they came; what a recorder writes down.
+    pub raw: Vec<Bytes>,
+}
+
+/// Around a running source.
+pub struct Runs {
+    /// Where killmails go.
+    pub feed: Arc<Feed>,
+    /// How the source is doing.
+    pub pulse: Arc<Pulse>,
+    /// Where bodies are ordered that the source did not bring.
+    pub desk: Arc<Desk>,
+    /// The name its place is kept under, if not its own.
+    pub place: Option<String>,
+    /// While there is too little disk space, it is looked at this often, milliseconds.
+    pub space_check_ms: u64,
 }
 
 impl Source {
@@ -55,24 +80,27 @@ impl Source {
         match self {
             Self::R2z2(_) => "r2z2",
             Self::Replay(_) => "replay",
+            Self::Redisq(_) => "redisq",
+            Self::Websocket(_) => "websocket",
             Self::None => "none",
         }
     }
 
     /// What arrives next; `None` when nothing more will.
-    async fn next(&mut self) -> Option<Arrival> {
+    pub async fn next(&mut self) -> Option<Arrival> {
         match self {
             Self::R2z2(r2z2) => Some(r2z2.next().await),
             Self::Replay(replay) => replay.next().await,
+            Self::Redisq(redisq) => Some(redisq.next().await),
+            Self::Websocket(websocket) => Some(websocket.next().await),
             Self::None => None,
         }
     }
 }
 
-/// Follows the source until it ends or `stop` says so; the killmail in hand is finished first. Looks for disk space every
-/// `space_check_ms` milliseconds while there is too little.
-pub async fn run(mut source: Source, feed: Arc<Feed>, space_check_ms: u64, mut stop: watch::Receiver<bool>) {
-    let pulse = Arc::clone(feed.pulse());
+/// Follows the source until it ends or `stop` says so; the killmail in hand is finished first.
+pub async fn run(mut source: Source, runs: Runs, mut stop: watch::Receiver<bool>) {
+    let pulse = &runs.pulse;
     pulse.started_ms.store(clock::now_ms(), Ordering::Relaxed);
     pulse.running.store(true, Ordering::Relaxed);
     loop {
@@ -81,14 +109,17 @@ pub async fn run(mut source: Source, feed: Arc<Feed>, space_check_ms: u64, mut s
             _ = stop.wait_for(|stop| *stop) => break,
             arrival = source.next() => arrival,
         };
-        let Some(arrival) = arrival else {
+        let Some(mut arrival) = arrival else {
             if !matches!(source, Source::None) {
                 tracing::info!("source {} is used up: nothing more comes live", source.word());
                 pulse.note(Doing::Finished, clock::now_ms());
             }
             break;
         };
-        if !keep(&feed, &pulse, arrival, space_check_ms, stop.clone()).await {
+        if let (Some(place), Some(checkpoint)) = (&runs.place, &mut arrival.checkpoint) {
+            checkpoint.source.clone_from(place);
+        }
+        if !keep(&runs, arrival, stop.clone()).await {
             break;
         }
     }
@@ -96,10 +127,11 @@ pub async fn run(mut source: Source, feed: Arc<Feed>, space_check_ms: u64, mut s
 }
 
 /// Keeps an arrival; `false` when the server stops before it could be kept.
-async fn keep(feed: &Feed, pulse: &Pulse, arrival: Arrival, space_check_ms: u64, mut stop: watch::Receiver<bool>) -> bool {
-    let Arrival { mut killmails, refused, span, checkpoint } = arrival;
+async fn keep(runs: &Runs, arrival: Arrival, mut stop: watch::Receiver<bool>) -> bool {
+    let Runs { feed, pulse, space_check_ms, .. } = runs;
+    let Arrival { mut killmails, refused, span, checkpoint, .. } = arrival;
     for document in refused {
-        if !refuse(feed, pulse, document, space_check_ms, stop.clone()).await {
+        if !refuse(runs, document, stop.clone()).await {
             return false;
         }
     }
@@ -115,6 +147,11 @@ async fn keep(feed: &Feed, pulse: &Pulse, arrival: Arrival, space_check_ms: u64,
         let pause_ms = match published {
             Ok(appended) => {
                 tally(pulse, &killmails, &appended);
+                if let Some(last) = killmails.last().filter(|_| !Arc::ptr_eq(pulse, feed.pulse())) {
+                    // Whoever brings it: the log is not silent.
+                    feed.pulse().last_killmail_time.store(last.killmail.time, Ordering::Relaxed);
+                    feed.pulse().last_killmail_ms.store(last.received_at_ms, Ordering::Relaxed);
+                }
                 return true;
             }
             Err(Error::Closing) => return false,
@@ -129,7 +166,7 @@ async fn keep(feed: &Feed, pulse: &Pulse, arrival: Arrival, space_check_ms: u64,
             }
             Err(Error::Store(error @ error::Error::NoSpace { .. })) => {
                 no_space(pulse, &error);
-                space_check_ms
+                *space_check_ms
             }
             Err(error) => {
                 tracing::error!("the store does not take what the source brings, next try in {wait_ms} ms: {error}");
@@ -153,8 +190,37 @@ fn no_space(pulse: &Pulse, error: &error::Error) {
     pulse.note(Doing::NoSpace(error.to_string()), clock::now_ms());
 }
 
-/// Keeps a refused document raw, once there is room; any other failure costs only the evidence. `false` when the server stops first.
-async fn refuse(feed: &Feed, pulse: &Pulse, document: Refused, space_check_ms: u64, mut stop: watch::Receiver<bool>) -> bool {
+/// Orders the body a document lacks, once there is room: `false` when the server stops first. `None`: there is nothing to order.
+async fn order(runs: &Runs, document: &Refused, mut stop: watch::Receiver<bool>) -> Option<bool> {
+    loop {
+        match runs.desk.want(document).await {
+            Ok(true) => {
+                runs.pulse.note(Doing::Following, clock::now_ms());
+                return Some(true);
+            }
+            Ok(false) => return None,
+            Err(Error::Store(error @ error::Error::NoSpace { .. })) => no_space(&runs.pulse, &error),
+            Err(error) => {
+                tracing::error!("a killmail to be fetched could not be kept in mind: {error}");
+                return None;
+            }
+        }
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return Some(false),
+            () = tokio::time::sleep(Duration::from_millis(runs.space_check_ms)) => {}
+        }
+    }
+}
+
+/// Orders the body a document lacks, else keeps it raw, once there is room; any other failure costs only the evidence. `false` when the
+/// server stops first.
+async fn refuse(runs: &Runs, document: Refused, mut stop: watch::Receiver<bool>) -> bool {
+    let Runs { feed, pulse, space_check_ms, .. } = runs;
+    if document.reason == NO_BODY
+        && let Some(ordered) = order(runs, &document, stop.clone()).await
+    {
+        return ordered;
+    }
     pulse.refused.fetch_add(1, Ordering::Relaxed);
     pulse.skipped.fetch_add(1, Ordering::Relaxed);
     tracing::warn!(killmail.id = document.killmail_id, "a document of {} was refused: {}", document.source, document.reason);
@@ -174,7 +240,7 @@ async fn refuse(feed: &Feed, pulse: &Pulse, document: Refused, space_check_ms: u
         }
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return false,
-            () = tokio::time::sleep(Duration::from_millis(space_check_ms)) => {}
+            () = tokio::time::sleep(Duration::from_millis(*space_check_ms)) => {}
         }
     }
 }

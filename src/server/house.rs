@@ -22,11 +22,12 @@ use crate::feed::pulse::Doing;
 use crate::http;
 use crate::http::address;
 use crate::http::connections::Connections;
+use crate::ingest::clock;
 use crate::ingest::config::{self as ingest, Kind};
-use crate::ingest::r2z2::{self, Known, R2z2};
+use crate::ingest::open;
+use crate::ingest::r2z2;
 use crate::ingest::replay::{self, Replay};
 use crate::ingest::source::Source;
-use crate::ingest::{client, clock};
 use crate::phoenix;
 use crate::plugin::engine::Engine;
 use crate::sample;
@@ -173,7 +174,7 @@ pub async fn source(config: &ingest::Config, feed: &Arc<Feed>) -> Source {
     };
     *feed.pulse().source.lock() = word;
     let made = match config.source {
-        Kind::R2z2 => r2z2(config, feed).await,
+        Kind::R2z2 => open::r2z2(config, feed, Arc::clone(feed.pulse()), r2z2::NAME).await,
         Kind::Replay => {
             let replay = replay::Config { paths: config.replay.clone(), speed: config.replay_speed, rebase: config.replay_rebase };
             Replay::new(replay).map(|replay| Source::Replay(Box::new(replay))).map_err(|error| error.to_string())
@@ -185,26 +186,4 @@ pub async fn source(config: &ingest::Config, feed: &Arc<Feed>) -> Source {
         feed.pulse().note(Doing::Refused(why), clock::now_ms());
         Source::None
     })
-}
-
-async fn r2z2(config: &ingest::Config, feed: &Arc<Feed>) -> Result<Source, String> {
-    if config.is_real_host() && config.user_agent_contact.is_none() {
-        return Err("USER_AGENT_CONTACT is not set; zKillboard wants to know whom to reach".to_owned());
-    }
-    let store = Arc::clone(feed.store());
-    let checkpoint = tasks::blocking("read checkpoint", move || store.checkpoint(r2z2::NAME)).await;
-    let checkpoint = checkpoint.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-    let follower = r2z2::Config {
-        base_url: config.r2z2_base_url.clone(),
-        user_agent: client::user_agent(config.user_agent_contact.as_deref()),
-        waits: config.waits(),
-        timeout_ms: config.timeout_ms,
-        archive_timeout_ms: config.archive_timeout_ms,
-        document_max_bytes: config.document_max_bytes,
-    };
-    let pulse = Arc::clone(feed.pulse());
-    let store = Arc::clone(feed.store());
-    let known = Known(Box::new(move |id| store.seq_of(id).is_some()));
-    let r2z2 = R2z2::new(follower, checkpoint.as_deref(), pulse, known).map_err(|error| error.to_string())?;
-    Ok(Source::R2z2(Box::new(r2z2)))
 }

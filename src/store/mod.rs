@@ -57,6 +57,7 @@ mod tail;
 mod tests;
 mod tokens;
 pub mod verify;
+pub mod wanted;
 
 use std::path::PathBuf;
 use std::sync::Arc;

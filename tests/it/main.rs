@@ -27,6 +27,7 @@ mod mechanisms;
 mod mirror;
 mod plugins;
 mod real_killmails;
+mod sources;
 mod space;
 mod stream_cases;
 mod support;

@@ -7,6 +7,7 @@
 pub mod channel;
 pub mod data;
 pub mod dice;
+pub mod eve_kill;
 pub mod http;
 pub mod killmail;
 pub mod server;

@@ -79,6 +79,8 @@ struct Shelf {
     next_any: VecDeque<Canned>,
     /// The lasting answer of a path.
     always: HashMap<String, Canned>,
+    /// What everybody is answered, whatever they ask.
+    refuse: Option<Canned>,
     seen: Vec<Seen>,
 }
 
@@ -215,6 +217,11 @@ impl Upstream {
         self.shelf(|shelf| shelf.always.insert(path.to_owned(), canned));
     }
 
+    /// Every request of anything gets this answer, or what it asks for again.
+    pub fn refuse(&self, canned: Option<Canned>) {
+        self.shelf(|shelf| shelf.refuse = canned);
+    }
+
     /// Every request so far, in order of arrival.
     pub fn requests(&self) -> Vec<Seen> {
         self.shelf(|shelf| shelf.seen.clone())
@@ -263,6 +270,9 @@ async fn answer(State(shelf): State<Arc<Mutex<Shelf>>>, request: Request) -> Res
 
 impl Shelf {
     fn answer_to(&mut self, path: &str) -> Canned {
+        if let Some(canned) = &self.refuse {
+            return canned.clone();
+        }
         if let Some(canned) = self.once.get_mut(path).and_then(VecDeque::pop_front).or_else(|| self.next_any.pop_front()) {
             return canned;
         }

@@ -1,0 +1,44 @@
+//! How the sources beside the first one are doing, and the fetching of bodies: written by ingest, read by whoever reports.
+//!
+//! Must not know: what the sources are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+
+use parking_lot::RwLock;
+
+use crate::feed::pulse::Pulse;
+
+/// A source beside the first one.
+#[derive(Debug)]
+pub struct Other {
+    /// The name it was given.
+    pub name: String,
+    /// What it is: `r2z2`, `websocket`, `redisq`.
+    pub kind: &'static str,
+    /// Whether it stands in for those before it while they are away; else it always runs.
+    pub fallback: bool,
+    /// Whether it runs now.
+    pub active: AtomicBool,
+    /// When that last changed, unix milliseconds; 0: never.
+    pub since_ms: AtomicI64,
+    /// How often it began to stand in.
+    pub switches: AtomicU64,
+    /// How it is doing.
+    pub pulse: Arc<Pulse>,
+}
+
+/// All that runs beside the first source.
+#[derive(Debug, Default)]
+pub struct Others {
+    /// The other sources, in the order of the configuration.
+    pub sources: RwLock<Vec<Arc<Other>>>,
+    /// Bodies fetched.
+    pub fetched: AtomicU64,
+    /// Tries to fetch one that failed.
+    pub fetch_failures: AtomicU64,
+    /// Bodies given up; their documents are among the refused.
+    pub fetch_given_up: AtomicU64,
+    /// Bodies still to be fetched.
+    pub fetch_waiting: AtomicU64,
+}

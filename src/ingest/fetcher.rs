@@ -1,0 +1,241 @@
+//! Fetches the bodies of killmails that sources only name, and brings them into the writer as if the source had sent them whole.
+//!
+//! What is to be fetched is on disk before the source goes on, so a crash forgets nothing. What cannot be fetched is tried again, longer
+//! and longer apart, and at last put with the refused documents, where `import --refused` finds it.
+//!
+//! Must not know: who names killmails; how ESI wants to be asked.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::domain::entry::Origin;
+use crate::domain::killmail::{Extra, Killmail};
+use crate::feed::{Error as FeedError, Feed};
+use crate::ingest::esi::Esi;
+use crate::ingest::package::NO_BODY;
+use crate::store::refused::Refused;
+use crate::store::wanted::Wanted;
+use crate::store::{AgeRule, Incoming, ZkbRule};
+use crate::tasks;
+use crate::wire::{body, package};
+
+/// It is looked for news after this long even if nobody told of any.
+const TICK: Duration = Duration::from_secs(5);
+const AGAIN_FIRST: Duration = Duration::from_secs(2);
+const AGAIN_MAX: Duration = Duration::from_secs(600);
+
+/// The way to the fetcher.
+pub struct Desk {
+    feed: Arc<Feed>,
+    news: Notify,
+    wanted_max: usize,
+}
+
+impl Desk {
+    /// Nobody works at it yet; at most `wanted_max` bodies are wanted at a time, none with 0.
+    #[must_use]
+    pub fn new(feed: Arc<Feed>, wanted_max: usize) -> Self {
+        Self { feed, news: Notify::new(), wanted_max }
+    }
+
+    /// Keeps in mind to fetch what a document names, on disk when this returns. `false`: it names nothing, or too much is wanted
+    /// already.
+    ///
+    /// # Errors
+    /// The store does not take it.
+    pub async fn want(&self, document: &Refused) -> Result<bool, FeedError> {
+        let named = package::parse(&document.raw).ok().and_then(|package| package.reference);
+        let (Some(named), Ok(raw)) = (named, String::from_utf8(document.raw.to_vec())) else { return Ok(false) };
+        let wanted = Wanted { killmail_id: named.killmail_id, source: document.source.clone(), at_ms: document.at_ms, raw };
+        let (store, max) = (Arc::clone(self.feed.store()), self.wanted_max);
+        let kept = tasks::blocking("want", move || store.want(&wanted, max)).await??;
+        self.news.notify_one();
+        Ok(kept)
+    }
+}
+
+/// What became of one.
+enum Outcome {
+    /// It is in the log.
+    Done,
+    /// It never can be.
+    Never(String),
+    /// Not now.
+    Later(String),
+    /// It is here, but the store does not take it now.
+    Kept(String),
+    /// The server stops.
+    Closing,
+}
+
+/// When one is tried again.
+struct Again {
+    tries: u32,
+    at: Instant,
+}
+
+/// Fetches until `stop` says so; gives one up after `tries_max` failures.
+pub async fn run(desk: Arc<Desk>, esi: Arc<Esi>, tries_max: u32, mut stop: watch::Receiver<bool>) {
+    let work = Work { desk: Arc::clone(&desk), esi, tries_max, again: HashMap::new() };
+    tokio::select! {
+        () = work.forever() => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
+struct Work {
+    desk: Arc<Desk>,
+    esi: Arc<Esi>,
+    tries_max: u32,
+    again: HashMap<u32, Again>,
+}
+
+impl Work {
+    async fn forever(mut self) {
+        loop {
+            let ids = self.ids().await;
+            self.again.retain(|id, _| ids.binary_search(id).is_ok());
+            self.count(ids.len());
+            let due = |id: &u32| self.again.get(id).is_none_or(|again| again.at <= Instant::now());
+            let due: Vec<u32> = ids.into_iter().filter(due).collect();
+            if due.is_empty() {
+                let next = self.again.values().map(|again| again.at).min().unwrap_or_else(|| Instant::now() + TICK);
+                tokio::select! {
+                    () = self.desk.news.notified() => {}
+                    () = tokio::time::sleep_until(next.min(Instant::now() + TICK)) => {}
+                }
+            }
+            for id in due {
+                if !self.one(id).await {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn ids(&self) -> Vec<u32> {
+        let store = Arc::clone(self.desk.feed.store());
+        match tasks::blocking("wanted", move || store.wanted_ids()).await {
+            Ok(Ok(ids)) => ids,
+            Ok(Err(error)) => {
+                tracing::error!("cannot read which killmails are to be fetched: {error}");
+                Vec::new()
+            }
+            Err(_) => Vec::new(),
+        }
+    }
+
+    fn count(&self, waiting: usize) {
+        self.desk.feed.others().fetch_waiting.store(waiting as u64, Ordering::Relaxed);
+    }
+
+    /// Deals with one; false when the server stops.
+    async fn one(&mut self, id: u32) -> bool {
+        let others = self.desk.feed.others();
+        let store = Arc::clone(self.desk.feed.store());
+        let Ok(Ok(Some(wanted))) = tasks::blocking("wanted", move || store.wanted(id)).await else { return true };
+        match self.fetch(&wanted).await {
+            Outcome::Closing => return false,
+            Outcome::Done => {
+                others.fetched.fetch_add(1, Ordering::Relaxed);
+                self.forget(id).await;
+            }
+            Outcome::Never(why) => self.give_up(wanted, &why).await,
+            Outcome::Kept(why) => {
+                tracing::warn!(killmail.id = id, "killmail {id} was fetched and could not be stored: {why}");
+                self.postpone(id, TICK);
+            }
+            Outcome::Later(why) => {
+                others.fetch_failures.fetch_add(1, Ordering::Relaxed);
+                let tries = self.again.get(&id).map_or(0, |again| again.tries) + 1;
+                if tries >= self.tries_max {
+                    self.give_up(wanted, &why).await;
+                    return true;
+                }
+                tracing::warn!(killmail.id = id, "killmail {id} could not be fetched, try {tries} of {}: {why}", self.tries_max);
+                let wait = AGAIN_FIRST.saturating_mul(1 << (tries - 1).min(16)).min(AGAIN_MAX);
+                self.again.insert(id, Again { tries, at: Instant::now() + wait });
+            }
+        }
+        true
+    }
+
+    fn postpone(&mut self, id: u32, wait: Duration) {
+        let tries = self.again.get(&id).map_or(0, |again| again.tries);
+        self.again.insert(id, Again { tries, at: Instant::now() + wait });
+    }
+
+    async fn fetch(&self, wanted: &Wanted) -> Outcome {
+        let Ok(named) = package::parse(wanted.raw.as_bytes()) else { return Outcome::Never("the document names nothing".to_owned()) };
+        let (Some(reference), uploaded_at) = (named.reference, named.uploaded_at) else {
+            return Outcome::Never("the document names nothing".to_owned());
+        };
+        let known = self.known(wanted.killmail_id).await;
+        let mut killmail = match known {
+            // What we have needs no fetching; it may still learn what the document says beside the name.
+            Some(entry) => entry,
+            None => match self.esi.killmail(reference.killmail_id, &reference.hash).await {
+                Ok(bytes) => match package::parse(&bytes).map(|package| package.killmail) {
+                    Ok(Some(killmail)) if killmail.killmail_id == reference.killmail_id => killmail,
+                    Ok(_) => return Outcome::Never("ESI gave another killmail".to_owned()),
+                    Err(refused) => return Outcome::Never(format!("ESI gave no killmail: {refused}")),
+                },
+                Err(error) if error.is_final() => return Outcome::Never(error.to_string()),
+                Err(error) => return Outcome::Later(error.to_string()),
+            },
+        };
+        body::take_up(&mut killmail, Some(reference.hash), reference.zkb, Extra::new());
+        let incoming = Incoming {
+            killmail,
+            origin: Origin::Live,
+            received_at_ms: wanted.at_ms,
+            uploaded_at,
+            age: AgeRule::ByUpload,
+            zkb: ZkbRule::IfNewer,
+        };
+        match self.desk.feed.publish(vec![incoming], None).await {
+            Ok(_) => Outcome::Done,
+            Err(FeedError::Closing) => Outcome::Closing,
+            Err(error) => Outcome::Kept(error.to_string()),
+        }
+    }
+
+    async fn known(&self, killmail_id: u32) -> Option<Killmail> {
+        let store = Arc::clone(self.desk.feed.store());
+        let entry = tasks::blocking("known", move || store.killmail(killmail_id)).await.ok()?.ok()??;
+        Some(entry.killmail.clone())
+    }
+
+    async fn forget(&mut self, id: u32) {
+        self.again.remove(&id);
+        let store = Arc::clone(self.desk.feed.store());
+        if let Ok(Err(error)) = tasks::blocking("unwant", move || store.unwant(id)).await {
+            tracing::error!(killmail.id = id, "killmail {id} is fetched, which cannot be noted: {error}");
+        }
+    }
+
+    async fn give_up(&mut self, wanted: Wanted, why: &str) {
+        let id = wanted.killmail_id;
+        tracing::warn!(killmail.id = id, "killmail {id} of {} is given up: {why}", wanted.source);
+        self.desk.feed.others().fetch_given_up.fetch_add(1, Ordering::Relaxed);
+        let Wanted { source, at_ms, raw, .. } = wanted;
+        let refused = Refused { reason: NO_BODY.to_owned(), killmail_id: Some(u64::from(id)), source, raw: raw.into(), at_ms };
+        let store = Arc::clone(self.desk.feed.store());
+        match tasks::blocking("refuse", move || store.refuse(&refused)).await {
+            Ok(Ok(())) => self.forget(id).await,
+            Ok(Err(error)) => {
+                tracing::error!("a refused document could not be kept: {error}");
+                self.postpone(id, AGAIN_MAX);
+            }
+            Err(error) => {
+                tracing::error!("a refused document could not be kept: {error}");
+                self.postpone(id, AGAIN_MAX);
+            }
+        }
+    }
+}

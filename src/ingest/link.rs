@@ -1,0 +1,75 @@
+//! What sources that are no R2Z2 have in common: a pulse they keep, waits after troubles, one way to take a document.
+//!
+//! Must not know: how a source talks.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::domain::entry::Origin;
+use crate::feed::pulse::{Doing, Pulse};
+use crate::ingest::backoff::{Backoff, Trouble, Waits};
+use crate::ingest::clock;
+use crate::ingest::package::{self, Rule};
+use crate::ingest::source::Arrival;
+use crate::store::{AgeRule, ZkbRule};
+
+/// Failures in a row after which the other side counts as unreachable.
+const BREAKER_FAILURES: u32 = 10;
+
+/// A link to a source, as it stands.
+#[derive(Debug)]
+pub struct Link {
+    /// Who this is, for logs and refused documents.
+    name: String,
+    backoff: Backoff,
+    pulse: Arc<Pulse>,
+}
+
+impl Link {
+    /// Nothing happened yet.
+    #[must_use]
+    pub const fn new(name: String, waits: Waits, pulse: Arc<Pulse>) -> Self {
+        Self { name, backoff: Backoff::new(waits), pulse }
+    }
+
+    /// Something is asked.
+    pub fn asks(&self) {
+        self.pulse.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The other side answers as it should.
+    pub fn is_well(&mut self) {
+        self.backoff.well();
+        self.pulse.consecutive_errors.store(0, Ordering::Relaxed);
+        self.pulse.last_success_ms.store(clock::now_ms(), Ordering::Relaxed);
+        self.pulse.note(Doing::Following, clock::now_ms());
+    }
+
+    /// The other side does not; how long to keep away.
+    pub fn troubles(&mut self, trouble: Trouble, why: &str) -> Duration {
+        let wait = self.backoff.after(trouble);
+        tracing::warn!("{}: {why}; next try in {} ms", self.name, wait.as_millis());
+        self.pulse.errors.fetch_add(1, Ordering::Relaxed);
+        self.pulse.consecutive_errors.fetch_add(1, Ordering::Relaxed);
+        let open = trouble == Trouble::Forbidden || self.backoff.failures() >= BREAKER_FAILURES;
+        let why = format!("{}: {why}", self.name);
+        self.pulse.note(if open { Doing::BreakerOpen(why) } else { Doing::BackingOff(why) }, clock::now_ms());
+        wait
+    }
+
+    /// A document arrived: a killmail, the name of one, or something to be refused.
+    #[must_use]
+    pub fn takes(&self, document: Bytes) -> Arrival {
+        let rule = Rule { origin: Origin::Live, age: AgeRule::ByUpload, zkb: ZkbRule::IfNewer };
+        let mut arrival = Arrival::default();
+        match package::take(&document, rule, &self.name, clock::now_ms()) {
+            Ok(killmail) => arrival.killmails.push(killmail),
+            Err(refused) => arrival.refused.push(*refused),
+        }
+        arrival.raw.push(document);
+        arrival
+    }
+}

@@ -1,0 +1,187 @@
+//! Sources as the configuration names them, ready to run.
+//!
+//! Must not know: when they run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::feed::Feed;
+use crate::feed::pulse::Pulse;
+use crate::ingest::backoff::Waits;
+use crate::ingest::client;
+use crate::ingest::clock;
+use crate::ingest::config::{self, Config};
+use crate::ingest::esi::{self, Esi};
+use crate::ingest::limiter::Bucket;
+use crate::ingest::link::Link;
+use crate::ingest::numbered;
+use crate::ingest::r2z2::{self, Known, R2z2};
+use crate::ingest::redisq::{self, Redisq};
+use crate::ingest::secondary::{Kind, Secondary, When};
+use crate::ingest::source::Source;
+use crate::ingest::websocket::{self, Websocket};
+use crate::tasks;
+
+/// CCP's host wants a contact, too.
+const REAL_ESI: &str = "evetech.net";
+
+/// R2Z2, or a mirror of it; goes on where it stopped according to the checkpoint of this name.
+///
+/// # Errors
+/// Why it may not run or cannot begin, in words for people.
+pub async fn r2z2(config: &Config, feed: &Arc<Feed>, pulse: Arc<Pulse>, place: &str) -> Result<Source, String> {
+    contact(config)?;
+    let (store, place) = (Arc::clone(feed.store()), place.to_owned());
+    let checkpoint = tasks::blocking("read checkpoint", move || store.checkpoint(&place)).await;
+    let checkpoint = checkpoint.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    follow(config, known(feed), pulse, checkpoint)
+}
+
+/// What is kept needs no healing.
+fn known(feed: &Arc<Feed>) -> Known {
+    let store = Arc::clone(feed.store());
+    Known(Box::new(move |id| store.seq_of(id).is_some()))
+}
+
+fn follow(config: &Config, known: Known, pulse: Arc<Pulse>, checkpoint: Option<Vec<u8>>) -> Result<Source, String> {
+    let follower = r2z2::Config {
+        base_url: config.r2z2_base_url.clone(),
+        user_agent: client::user_agent(config.user_agent_contact.as_deref()),
+        waits: config.waits(),
+        timeout_ms: config.timeout_ms,
+        archive_timeout_ms: config.archive_timeout_ms,
+        document_max_bytes: config.document_max_bytes,
+    };
+    let r2z2 = R2z2::new(follower, checkpoint.as_deref(), pulse, known).map_err(|error| error.to_string())?;
+    Ok(Source::R2z2(Box::new(r2z2)))
+}
+
+/// The name the place of a source beside the first is kept under.
+#[must_use]
+pub fn place(source: &Secondary) -> String {
+    format!("{}/{}", source.kind.word(), source.name())
+}
+
+/// A source beside the first.
+///
+/// # Errors
+/// Why it may not run or cannot begin, in words for people.
+pub async fn secondary(source: &Secondary, config: &Config, feed: &Arc<Feed>, pulse: Arc<Pulse>) -> Result<Source, String> {
+    let Kind::R2z2 = source.kind else { return other(source, config, &feed.epoch().to_string(), pulse) };
+    let config = mirror(source, config)?;
+    match source.when {
+        When::Always => r2z2(&config, feed, pulse, &place(source)).await,
+        When::Fallback => stand_in(&config, feed, pulse).await,
+    }
+}
+
+/// A source to be recorded, by its name: the first one, or one of the others. It begins where the source is and remembers nothing.
+///
+/// # Errors
+/// There is no such source; why it may not run or cannot begin, in words for people.
+pub fn alone(name: &str, config: &Config) -> Result<Source, String> {
+    let pulse = Arc::new(Pulse::default());
+    let nothing_to_heal = || Known(Box::new(|_| true));
+    if let Some(source) = config.sources.iter().find(|source| source.name() == name) {
+        return match source.kind {
+            Kind::R2z2 => contact(&mirror(source, config)?).and_then(|config| follow(config, nothing_to_heal(), pulse, None)),
+            Kind::Websocket | Kind::Redisq => other(source, config, &format!("record-{}", clock::now_ms()), pulse),
+        };
+    }
+    if name != r2z2::NAME {
+        return Err(format!("there is no source {name}"));
+    }
+    follow(contact(config)?, nothing_to_heal(), pulse, None)
+}
+
+/// The configuration with a mirror in the place of the first source; it must be as polite.
+fn mirror(source: &Secondary, config: &Config) -> Result<Config, String> {
+    let r2z2_base_url = source.url.trim_end_matches('/').to_owned();
+    let config = Config { source: config::Kind::R2z2, sources: vec![], r2z2_base_url, ..config.clone() };
+    let mistakes = config.mistakes();
+    if mistakes.is_empty() { Ok(config) } else { Err(mistakes.join("; ")) }
+}
+
+fn other(source: &Secondary, config: &Config, store: &str, pulse: Arc<Pulse>) -> Result<Source, String> {
+    let user_agent = client::user_agent(config.user_agent_contact.as_deref());
+    let (url, timeout) = (source.url.trim_end_matches('/').to_owned(), Duration::from_millis(config.timeout_ms));
+    let link = Link::new(source.name().to_owned(), waits(config), pulse);
+    let document_max_bytes = config.document_max_bytes;
+    if source.kind == Kind::Websocket {
+        let (topics, ping) = (source.topics.clone(), Duration::from_millis(config.websocket_ping_ms));
+        let config = websocket::Config { url: source.url.clone(), user_agent, topics, timeout, ping, document_max_bytes };
+        return Ok(Source::Websocket(Box::new(Websocket::new(config, link))));
+    }
+    let queue_id = source.queue_id.clone().unwrap_or_else(|| format!("killstream-{store}"));
+    let (pace, wait_secs) = (Duration::from_millis(config.redisq_pace_ms), config.redisq_wait_secs);
+    let config = redisq::Config { url, user_agent, queue_id, wait_secs, pace, timeout, document_max_bytes };
+    let redisq = Redisq::new(config, link).map_err(|error| error.to_string())?;
+    Ok(Source::Redisq(Box::new(redisq)))
+}
+
+/// zKillboard's own host wants to know whom to reach.
+fn contact(config: &Config) -> Result<&Config, String> {
+    if config.is_real_host() && config.user_agent_contact.is_none() {
+        return Err("USER_AGENT_CONTACT is not set; zKillboard wants to know whom to reach".to_owned());
+    }
+    Ok(config)
+}
+
+/// A mirror that stands in: what it had long before is of no use now, but what came while nobody followed anything is.
+async fn stand_in(config: &Config, feed: &Arc<Feed>, pulse: Arc<Pulse>) -> Result<Source, String> {
+    contact(config)?;
+    let begin = begin(config).await.map(|next| json!({ "next": next }).to_string().into_bytes());
+    follow(config, known(feed), pulse, begin)
+}
+
+/// A number some way before the head of a mirror whose file is there; `None` if the mirror does not answer, which its follower will see.
+async fn begin(config: &Config) -> Option<u64> {
+    let user_agent = client::user_agent(config.user_agent_contact.as_deref());
+    let client = client::new(&user_agent, &config.r2z2_base_url, Duration::from_millis(config.timeout_ms)).ok()?;
+    let response = client::get(&client, &format!("{}/ephemeral/sequence.json", config.r2z2_base_url)).await.ok()?;
+    let pointer = numbered::pointer(&client::body(response, config.document_max_bytes).await.ok()?)?;
+    for back in [config.fallback_overlap_numbers, config.fallback_overlap_numbers / 4] {
+        let number = pointer.saturating_sub(back).max(1);
+        tokio::time::sleep(Duration::from_millis(config.r2z2_pace_ms)).await;
+        let response = client::get(&client, &format!("{}/ephemeral/{number}.json", config.r2z2_base_url)).await.ok()?;
+        if response.status().is_success() {
+            return Some(number);
+        }
+    }
+    Some(pointer)
+}
+
+/// ESI, for bodies.
+///
+/// # Errors
+/// Why it may not be asked, in words for people.
+pub fn esi(config: &Config) -> Result<Esi, String> {
+    let host = config.esi_base_url.split("://").last().unwrap_or_default().split(['/', ':']).next().unwrap_or_default();
+    if host.to_ascii_lowercase().ends_with(REAL_ESI) && config.user_agent_contact.is_none() {
+        return Err("USER_AGENT_CONTACT is not set; CCP wants to know whom to reach".to_owned());
+    }
+    let bucket = Bucket {
+        tokens: config.esi_tokens,
+        window_ms: config.esi_window_secs.saturating_mul(1_000),
+        spare_percent: config.esi_spare_percent,
+    };
+    let config = esi::Config {
+        base_url: config.esi_base_url.clone(),
+        user_agent: client::user_agent(config.user_agent_contact.as_deref()),
+        compatibility_date: config.esi_compatibility_date.clone(),
+        timeout_ms: config.timeout_ms,
+        body_max_bytes: config.document_max_bytes,
+        bucket,
+    };
+    Esi::new(config).map_err(|error| error.to_string())
+}
+
+fn waits(config: &Config) -> Waits {
+    Waits {
+        limited: Duration::from_millis(config.r2z2_limited_ms),
+        forbidden: Duration::from_millis(config.r2z2_forbidden_ms),
+        failed: Duration::from_millis(config.r2z2_failed_ms),
+    }
+}

@@ -1,0 +1,128 @@
+//! A RedisQ-compatible queue: the server remembers what this queue id has not had, and hands out one package a request.
+//!
+//! zKillboard's own ended in May 2026; self-hosted ones and EVE-KILL's speak the same. Packages may only name their killmail.
+//! What is handed out is gone from the queue, so a crash between that and our disk loses it here: the first source brings it again.
+//!
+//! Must not know: who keeps the killmails; who fetches bodies.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::RETRY_AFTER;
+use reqwest::{Client, StatusCode, Url};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use crate::ingest::backoff::Trouble;
+use crate::ingest::client;
+use crate::ingest::link::Link;
+use crate::ingest::source::Arrival;
+
+/// What the follower of a queue is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The address of the queue; one without a path gets `/listen.php`.
+    pub url: String,
+    /// What `User-Agent` says.
+    pub user_agent: String,
+    /// Under which name the queue remembers us.
+    pub queue_id: String,
+    /// How long a request waits for a package, seconds (1 to 10).
+    pub wait_secs: u64,
+    /// The least time between two requests.
+    pub pace: Duration,
+    /// A request ends so long after the wait.
+    pub timeout: Duration,
+    /// A longer answer is a failure, bytes.
+    pub document_max_bytes: usize,
+}
+
+/// A follower of a queue.
+#[derive(Debug)]
+pub struct Redisq {
+    config: Config,
+    url: Url,
+    client: Client,
+    link: Link,
+    next_at: Instant,
+}
+
+/// A request that gave no answer to take.
+struct Failed(Trouble, String);
+
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow)]
+    package: Option<&'a RawValue>,
+}
+
+/// A queue that cannot be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is none.
+    #[error("`{0}` is no address")]
+    Address(String),
+    /// No HTTP client can be made.
+    #[error(transparent)]
+    Client(#[from] client::Error),
+}
+
+impl Redisq {
+    /// Nothing is asked yet.
+    ///
+    /// # Errors
+    /// The address is none, or no HTTP client can be made.
+    pub fn new(config: Config, link: Link) -> Result<Self, Error> {
+        let mut url = Url::parse(&config.url).map_err(|_| Error::Address(config.url.clone()))?;
+        if url.path() == "/" {
+            url.set_path("/listen.php");
+        }
+        let wait = config.wait_secs.clamp(1, 10);
+        url.query_pairs_mut().append_pair("queueID", &config.queue_id).append_pair("ttw", &wait.to_string());
+        let client = client::new(&config.user_agent, &config.url, config.timeout + Duration::from_secs(wait))?;
+        tracing::info!("following the queue {} as {}", config.url, config.queue_id);
+        Ok(Self { config, url, client, link, next_at: Instant::now() })
+    }
+
+    /// Asks until there is a package.
+    pub async fn next(&mut self) -> Arrival {
+        loop {
+            tokio::time::sleep_until(self.next_at).await;
+            let asked = Instant::now();
+            self.link.asks();
+            let answer = self.ask().await;
+            self.next_at = asked + self.config.pace;
+            match answer {
+                Ok(None) => self.link.is_well(),
+                Ok(Some(document)) => {
+                    self.link.is_well();
+                    return self.link.takes(document);
+                }
+                Err(Failed(trouble, why)) => self.next_at = Instant::now() + self.link.troubles(trouble, &why),
+            }
+        }
+    }
+
+    /// The whole answer, if there is a package in it.
+    async fn ask(&self) -> Result<Option<Bytes>, Failed> {
+        let failed = |error: &client::Error| Failed(Trouble::Failed, format!("the queue does not answer: {error}"));
+        let response = client::get(&self.client, self.url.as_str()).await.map_err(|error| failed(&error))?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::TOO_MANY_REQUESTS => {
+                let secs = response.headers().get(RETRY_AFTER).and_then(|secs| secs.to_str().ok()?.trim().parse().ok());
+                return Err(Failed(Trouble::Limited(secs.map(Duration::from_secs)), "the queue says too many requests (429)".to_owned()));
+            }
+            status @ (StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) => {
+                return Err(Failed(Trouble::Forbidden, format!("the queue refuses us ({})", status.as_u16())));
+            }
+            status => return Err(Failed(Trouble::Failed, format!("the queue answers {}", status.as_u16()))),
+        }
+        let body = client::body(response, self.config.document_max_bytes).await.map_err(|error| failed(&error))?;
+        match serde_json::from_slice::<Answer<'_>>(&body) {
+            Ok(answer) => Ok(answer.package.is_some().then(|| body.clone())),
+            Err(error) => Err(Failed(Trouble::Failed, format!("the queue answers nonsense: {error}"))),
+        }
+    }
+}

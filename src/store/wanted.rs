@@ -1,0 +1,80 @@
+//! Killmails known by name only, until their bodies are fetched: kept on disk as the documents that name them.
+//!
+//! Must not know: who fetches, from where.
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::append::CHECKPOINT_PREFIX;
+use crate::store::disk::{Tree, Write};
+use crate::store::{Error, Store};
+
+/// Keys in `meta` begin with this; the killmail id follows. They stand among the checkpoints, which they are to their sources.
+const WANTED: &[u8] = b"wanted/";
+/// A document that only names a killmail is small, bytes; a longer one is not kept here.
+const RAW_MAX: usize = 2_048;
+
+/// A killmail whose body is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Which one.
+    pub killmail_id: u32,
+    /// Who named it.
+    pub source: String,
+    /// When, unix milliseconds.
+    pub at_ms: i64,
+    /// The document that names it.
+    pub raw: String,
+}
+
+impl Store {
+    /// Keeps in mind that a killmail's body is wanted; on disk when this returns. `false` if `max` are wanted already, or the document
+    /// is too long for one that only names a killmail.
+    ///
+    /// # Errors
+    /// `NoSpace` before anything is written; the disk.
+    pub fn want(&self, wanted: &Wanted, max: usize) -> Result<bool, Error> {
+        self.check_space()?;
+        if wanted.raw.len() > RAW_MAX || self.wanted_ids()?.len() >= max {
+            return Ok(false);
+        }
+        let value = serde_json::to_vec(wanted).map_err(|error| Error::Engine { what: "encode what is wanted", why: error.to_string() })?;
+        self.disk.commit(vec![Write { tree: Tree::Meta, key: key_of(wanted.killmail_id), value: Some(value) }])?;
+        Ok(true)
+    }
+
+    /// The killmails whose bodies are wanted, ascending.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn wanted_ids(&self) -> Result<Vec<u32>, Error> {
+        let prefix = [CHECKPOINT_PREFIX, WANTED].concat();
+        let mut ids = Vec::new();
+        for pair in self.disk.scan(Tree::Meta, &prefix) {
+            let (key, _) = pair?;
+            let Some(id) = key.strip_prefix(&prefix[..]) else { break };
+            ids.extend(id.as_array().copied().map(u32::from_be_bytes));
+        }
+        Ok(ids)
+    }
+
+    /// What is known of a killmail whose body is wanted.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn wanted(&self, killmail_id: u32) -> Result<Option<Wanted>, Error> {
+        let value = self.disk.get(Tree::Meta, &key_of(killmail_id))?;
+        Ok(value.and_then(|value| serde_json::from_slice(&value).ok()))
+    }
+
+    /// Forgets that it was wanted. On disk after the next append; until then a crash has it fetched once more, which does no harm.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn unwant(&self, killmail_id: u32) -> Result<(), Error> {
+        self.disk.remove(Tree::Meta, &key_of(killmail_id))
+    }
+}
+
+fn key_of(killmail_id: u32) -> Vec<u8> {
+    [CHECKPOINT_PREFIX, WANTED, &killmail_id.to_be_bytes()].concat()
+}
