@@ -9,6 +9,7 @@ mod import;
 mod plugin;
 mod progress;
 mod query;
+mod record;
 mod salvage;
 mod serve;
 mod target;
@@ -43,6 +44,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Try everything now: a temporary store, a bundled sample of real killmails, a few of them live.
     Demo(demo::Arguments),
+    /// Write down what a source sends, with its timing; `serve --replay FILE` plays it back.
+    Record(record::Arguments),
     /// Fill the log from files or folders: NDJSON, JSON, raw days, .zst, .gz, .bz2, tar archives of EVE Ref.
     Import(import::Arguments),
     /// Write every killmail as a line of JSON, oldest first.
@@ -71,11 +74,12 @@ struct Damage;
 /// Runs the command. Errors go to stderr.
 #[must_use]
 pub fn run(arguments: Arguments) -> ExitCode {
-    let serves = matches!(arguments.command, Command::Serve(_) | Command::Demo(_));
+    let serves = matches!(arguments.command, Command::Serve(_) | Command::Demo(_) | Command::Record(_));
     log(if serves { "info" } else { "warn" });
     let answer = match arguments.command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
+        Command::Record(arguments) => record::run(arguments),
         Command::Import(arguments) => import::run(arguments),
         Command::Export(arguments) => export::run(arguments),
         Command::Query(arguments) => query::run(arguments),

@@ -1,4 +1,5 @@
-//! Files played as if they happened now, at any speed, with their own times or moved to the present.
+//! Files played as if they happened now, at any speed, with their own times or moved to the present. Killmails come when they happened,
+//! recordings as they came.
 //!
 //! Must not know: who keeps the killmails; what happens to them.
 
@@ -12,6 +13,7 @@ use crate::domain::entry::Origin;
 use crate::ingest::archive::{self, Stop};
 use crate::ingest::clock;
 use crate::ingest::package::{self, Rule};
+use crate::ingest::record;
 use crate::ingest::source::Arrival;
 use crate::store::refused::Refused;
 use crate::store::{AgeRule, Incoming, ZkbRule};
@@ -49,14 +51,29 @@ pub enum Error {
     Thread(#[from] std::io::Error),
 }
 
+/// A document, understood.
+#[derive(Debug)]
+struct Taken {
+    /// When it came, unix milliseconds, where that was recorded.
+    came_ms: Option<i64>,
+    what: Result<Incoming, Box<Refused>>,
+}
+
+impl Taken {
+    /// When it is to come, unix milliseconds of its own time; `None`: at once.
+    fn at_ms(&self) -> Option<i64> {
+        self.came_ms.or_else(|| self.what.as_ref().ok().map(|incoming| incoming.killmail.time.saturating_mul(1_000)))
+    }
+}
+
 /// A running replay.
 #[derive(Debug)]
 pub struct Replay {
     config: Config,
-    documents: mpsc::Receiver<Result<Incoming, Box<Refused>>>,
+    documents: mpsc::Receiver<Taken>,
     /// Taken from the channel, not yet due.
-    waiting: Option<Incoming>,
-    /// When it began, and the killmail time that was then, unix seconds.
+    waiting: Option<Taken>,
+    /// When it began, and the time that was then, unix milliseconds.
     begun: Option<(Instant, i64)>,
     /// Added to every time, seconds.
     shift_secs: i64,
@@ -80,43 +97,42 @@ impl Replay {
     pub async fn next(&mut self) -> Option<Arrival> {
         let mut arrival = Arrival::default();
         while arrival.killmails.len() + arrival.refused.len() < BATCH_MAX {
-            let incoming = match self.waiting.take() {
-                Some(incoming) => incoming,
+            let taken = match self.waiting.take() {
+                Some(taken) => taken,
                 None => match self.more(arrival.killmails.is_empty() && arrival.refused.is_empty()).await {
-                    Some(Ok(incoming)) => incoming,
-                    Some(Err(refused)) => {
-                        arrival.refused.push(*refused);
-                        continue;
-                    }
+                    Some(taken) => taken,
                     None => break,
                 },
             };
-            let due = self.due(incoming.killmail.time);
-            if due > Instant::now() {
+            let due = taken.at_ms().map(|at_ms| self.due(at_ms)).filter(|due| *due > Instant::now());
+            if let Some(due) = due {
                 if !arrival.killmails.is_empty() || !arrival.refused.is_empty() {
-                    self.waiting = Some(incoming);
+                    self.waiting = Some(taken);
                     break;
                 }
                 tokio::time::sleep_until(due).await;
             }
-            arrival.killmails.push(self.moved(incoming));
+            match taken.what {
+                Ok(incoming) => arrival.killmails.push(self.moved(incoming)),
+                Err(refused) => arrival.refused.push(*refused),
+            }
         }
         (!arrival.killmails.is_empty() || !arrival.refused.is_empty()).then_some(arrival)
     }
 
-    async fn more(&mut self, wait: bool) -> Option<Result<Incoming, Box<Refused>>> {
+    async fn more(&mut self, wait: bool) -> Option<Taken> {
         if wait { self.documents.recv().await } else { self.documents.try_recv().ok() }
     }
 
-    /// When a killmail of this time is due; the first one sets the clock.
-    fn due(&mut self, time: i64) -> Instant {
-        let (begun, first) = *self.begun.get_or_insert_with(|| {
+    /// When what belongs to this time is due; the first one sets the clock.
+    fn due(&mut self, at_ms: i64) -> Instant {
+        let (begun, first_ms) = *self.begun.get_or_insert_with(|| {
             if self.config.rebase {
-                self.shift_secs = clock::now_ms() / 1_000 - time;
+                self.shift_secs = (clock::now_ms() - at_ms).div_euclid(1_000);
             }
-            (Instant::now(), time)
+            (Instant::now(), at_ms)
         });
-        let after_secs = (time - first).max(0) as f64 / self.config.speed;
+        let after_secs = at_ms.saturating_sub(first_ms).max(0) as f64 / 1_000.0 / self.config.speed;
         let after = if self.config.speed > 0.0 { Duration::try_from_secs_f64(after_secs).unwrap_or(FAR) } else { Duration::ZERO };
         begun + after.min(FAR)
     }
@@ -129,11 +145,13 @@ impl Replay {
     }
 }
 
-fn read(files: &[PathBuf], rule: Rule, sender: &mpsc::Sender<Result<Incoming, Box<Refused>>>) {
+fn read(files: &[PathBuf], rule: Rule, sender: &mpsc::Sender<Taken>) {
     for file in files {
         let answer = archive::documents(file, &|_| {}, &mut |document| {
-            let taken = package::take(document.bytes, rule, NAME, clock::now_ms());
-            sender.blocking_send(taken).map_err(|_| ())
+            let recorded = record::read(document.bytes);
+            let bytes = recorded.as_ref().map_or(document.bytes, record::Line::document);
+            let what = package::take(bytes, rule, NAME, clock::now_ms());
+            sender.blocking_send(Taken { came_ms: recorded.map(|line| line.received_at_ms), what }).map_err(|_| ())
         });
         match answer {
             Ok(()) => {}
