@@ -8,6 +8,7 @@ pub mod bell;
 pub mod event;
 pub mod history;
 pub mod judge;
+pub mod judges;
 pub mod lookup;
 pub mod manifest;
 pub mod others;
@@ -33,6 +34,7 @@ use crate::domain::id::{Epoch, EventId, Place, Seq};
 use crate::domain::span::Span;
 use crate::domain::subscription::Subscription;
 use crate::feed::bell::Bell;
+use crate::feed::judges::Judges;
 use crate::feed::others::Others;
 use crate::feed::plugins::Plugins;
 use crate::feed::pulse::Pulse;
@@ -153,6 +155,7 @@ pub struct Feed {
     pulse: Arc<Pulse>,
     traffic: Traffic,
     others: Others,
+    judges: Arc<Judges>,
 }
 
 impl Feed {
@@ -182,6 +185,7 @@ impl Feed {
             bell,
             registry: Registry::default(),
             traffic: Traffic::default(),
+            judges: Arc::default(),
             writer,
             announced,
             moved,
@@ -225,6 +229,11 @@ impl Feed {
     /// How the sources are doing.
     pub const fn pulse(&self) -> &Arc<Pulse> {
         &self.pulse
+    }
+
+    /// Which addresses have which plugins at work, over every door.
+    pub const fn judges(&self) -> &Arc<Judges> {
+        &self.judges
     }
 
     /// What went over standing connections.

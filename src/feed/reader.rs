@@ -156,10 +156,25 @@ impl Reader {
             // What was read ahead was chosen by the old filter.
             self.passed = self.id().place.head();
             self.pending.retain(|event| !matches!(event, Event::Killmail { .. } | Event::Backfilled { .. } | Event::Fault { .. }));
+            self.pass_over();
         }
         self.subscription = subscription;
         self.entered.renew(self.subscription.clone());
         self.tied.retie(bell_ids(&self.subscription.filter, self.judge.as_ref()));
+    }
+
+    /// Goes past what is not wanted: a reader that sleeps has not looked at it yet, and a later filter might want it.
+    pub fn pass_over(&mut self) {
+        let head = self.feed.head();
+        if !matches!(self.phase, Phase::Live) || !self.pending.is_empty() || self.passed >= head {
+            return;
+        }
+        if let Some(page) = self.feed.store().page_in_memory(&self.ask(head))
+            && page.entries.is_empty()
+            && self.feed.store().spans(self.passed, page.passed).is_empty()
+        {
+            self.passed = page.passed;
+        }
     }
 
     /// Looks for the newest killmails of some terms, up to where the reader stands now: what it hands over later is none of them.
@@ -307,17 +322,28 @@ impl Reader {
         Ok(())
     }
 
-    async fn read_page(&self, head: Seq) -> Result<Page, Error> {
+    /// The question for the next page.
+    fn ask(&self, head: Seq) -> Ask<'_> {
         let config = self.feed.config();
-        let limit = if self.judge.is_some() { config.judged_page_max } else { config.page_max };
-        let (after, max_age_secs) = (self.passed, self.subscription.max_age_secs);
-        let (limit_bytes, scan) = (config.page_bytes, config.scan_max);
-        let interest = self.judge.as_ref().and_then(Judge::interest);
-        let ask = Ask { filter: &self.subscription.filter, interest, after, head, max_age_secs, limit, limit_bytes, scan };
+        Ask {
+            filter: &self.subscription.filter,
+            interest: self.judge.as_ref().and_then(Judge::interest),
+            after: self.passed,
+            head,
+            max_age_secs: self.subscription.max_age_secs,
+            limit: if self.judge.is_some() { config.judged_page_max } else { config.page_max },
+            limit_bytes: config.page_bytes,
+            scan: config.scan_max,
+        }
+    }
+
+    async fn read_page(&self, head: Seq) -> Result<Page, Error> {
+        let ask = self.ask(head);
         if let Some(page) = self.feed.store().page_in_memory(&ask) {
             return Ok(page);
         }
-        let (feed, subscription, interest) = (self.feed.clone(), self.subscription.clone(), interest.cloned());
+        let Ask { after, max_age_secs, limit, limit_bytes, scan, .. } = ask;
+        let (feed, subscription, interest) = (self.feed.clone(), self.subscription.clone(), ask.interest.cloned());
         let page = tasks::blocking("reader-page", move || {
             let interest = interest.as_ref();
             feed.store().page(&Ask { filter: &subscription.filter, interest, after, head, max_age_secs, limit, limit_bytes, scan })

@@ -91,6 +91,19 @@ pub fn of(parts: &Parts, trusted_proxies: &[Network]) -> Option<IpAddr> {
     Some(at)
 }
 
+/// The address that counts: none for a private peer while no proxy is trusted, since it may be a proxy that speaks for many.
+#[must_use]
+pub fn judged(parts: &Parts, trusted_proxies: &[Network]) -> Option<IpAddr> {
+    of(parts, trusted_proxies).filter(|at| !trusted_proxies.is_empty() || !is_private(*at))
+}
+
+const fn is_private(at: IpAddr) -> bool {
+    match at {
+        IpAddr::V4(at) => at.is_private() || at.is_loopback() || at.is_link_local(),
+        IpAddr::V6(at) => at.is_loopback() || at.is_unique_local() || at.is_unicast_link_local(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use axum::http::Request;
@@ -121,5 +134,19 @@ mod tests {
             assert!(text.parse::<Network>().is_err(), "{text}");
         }
         assert_eq!(String::from("10.0.0.0/8".parse::<Network>().unwrap()), "10.0.0.0/8");
+    }
+
+    #[test]
+    fn a_private_peer_counts_only_where_proxies_are_named() {
+        let at = |peer: &str, trusted: &[&str]| {
+            let (mut parts, ()) = Request::get("/").header("x-forwarded-for", "8.8.8.8").body(()).unwrap().into_parts();
+            parts.extensions.insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 1)));
+            let trusted: Vec<Network> = trusted.iter().map(|text| text.parse().unwrap()).collect();
+            judged(&parts, &trusted).map(|at| at.to_string())
+        };
+        assert_eq!(at("10.0.0.1", &[]), None);
+        assert_eq!(at("127.0.0.1", &[]), None);
+        assert_eq!(at("9.9.9.9", &[]).as_deref(), Some("9.9.9.9"));
+        assert_eq!(at("10.0.0.1", &["10.0.0.0/8"]).as_deref(), Some("8.8.8.8"));
     }
 }

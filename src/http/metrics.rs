@@ -220,6 +220,20 @@ fn doors(door: &Door, text: &mut Exposition) {
     text.counter("sse_opened_total", "Streams opened.", opened);
     text.counter("sse_refused_total", "Streams refused for want of a slot.", refused);
     text.counter("sse_events_total", "Events sent on streams.", get(&door.events));
+    let traffic = door.feed.traffic();
+    text.gauge("channels_connections", "Open WebSockets.", traffic.open());
+    text.gauge("channels_joined", "Topics joined now.", traffic.subscribed());
+    text.counter("channels_opened_total", "WebSockets opened.", get(&traffic.opened));
+    text.counter("channels_refused_total", "WebSockets refused: too many, or of an origin that may not.", get(&traffic.refused));
+    text.counter("channels_joins_total", "Joins accepted.", get(&traffic.joined));
+    text.counter("channels_joins_refused_total", "Joins refused.", get(&traffic.join_refused));
+    text.counters(
+        "channels_killmails_total",
+        "Killmails pushed on channels.",
+        "part",
+        [("live", get(&traffic.pushed)), ("preload", get(&traffic.preloaded))],
+    );
+    text.counter("channels_counts_total", "Counts pushed on channels.", get(&traffic.counts));
     text.counter("killmail_memory_hits_total", "Killmails by id answered from memory.", get(&door.hits));
     text.counter("killmail_memory_misses_total", "Killmails by id that were not in memory.", get(&door.misses));
 }

@@ -14,7 +14,6 @@ pub mod error;
 pub mod export;
 pub mod exposition;
 pub mod health;
-pub mod judges;
 pub mod killmails;
 pub mod kills;
 pub mod layers;
@@ -30,6 +29,7 @@ pub mod slots;
 pub mod sse;
 pub mod status;
 pub mod stream;
+pub mod subscriptions;
 pub mod tokens;
 pub mod welcome;
 
@@ -46,12 +46,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::subscription::Subscription;
 use crate::feed::Feed;
+use crate::feed::judges::{Hold, TooMany};
 use crate::http::address::Network;
 use crate::http::auth::Keys;
 use crate::http::batch::Parking;
 use crate::http::connections::Connections;
 use crate::http::error::Error;
-use crate::http::judges::{Hold, Judges, TooMany};
 use crate::http::meter::Meter;
 use crate::http::mirror::Mirror;
 use crate::http::slots::Slots;
@@ -126,8 +126,6 @@ pub struct Door {
     pub connections: Arc<Connections>,
     /// Who streams.
     pub slots: Arc<Slots>,
-    /// Which addresses have which plugins at work.
-    pub judges: Arc<Judges>,
     /// Where batches wait for their clients.
     pub parking: Arc<Parking>,
     /// Events sent on streams.
@@ -154,7 +152,6 @@ impl Door {
             started,
             connections,
             slots: Arc::default(),
-            judges: Arc::default(),
             parking: Arc::default(),
             events: AtomicU64::new(0),
             hits: AtomicU64::new(0),
@@ -169,7 +166,7 @@ impl Door {
     /// The address has as many different ones at work as it may.
     pub fn judge(&self, parts: &Parts, subscription: &Subscription) -> Result<Option<Hold>, TooMany> {
         let max = self.feed.plugins().engine().config().evaluators_per_address_max;
-        self.judges.take(max, judges::counted(parts, &self.config.trusted_proxies), subscription.plugin.as_ref())
+        self.feed.judges().take(max, address::judged(parts, &self.config.trusted_proxies), subscription.plugin.as_ref())
     }
 
     /// Share of killmails by id that were answered from memory, percent with two digits; 0 before the first.
@@ -216,6 +213,8 @@ fn table() -> Router<Arc<Door>> {
         .route("/api/v1/systems/bulk/killmails", post(kills::bulk))
         .route("/api/v1/characters/{id}/killmails", get(kills::of_character))
         .route("/api/systems/{id}/kills", get(kills::list_of_system))
+        .route("/api/v1/subscriptions", get(subscriptions::list))
+        .route("/api/v1/subscriptions/stats", get(subscriptions::stats))
         .route("/api/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/api/v1/tokens/{name}", delete(tokens::revoke))
         .route("/api/v1/plugins", get(plugins::list))

@@ -5,9 +5,9 @@
 use axum::http::StatusCode;
 
 use crate::feed;
+use crate::feed::judges::TooMany;
 use crate::feed::plugins;
 use crate::http::error::Error;
-use crate::http::judges::TooMany;
 use crate::plugin::error::Refusal;
 use crate::store;
 use crate::wire::query;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::domain::term::Kind;
 use crate::feed::pulse::Pulse;
+use crate::feed::registry::Through;
 use crate::http::Door;
 use crate::http::answer::{Json, unix_now};
 use crate::http::error::Error;
@@ -67,14 +68,34 @@ fn system(door: &Door, process: &Process) -> Value {
     })
 }
 
-/// The channel door does not exist yet: its numbers are true zeros.
+#[expect(clippy::cast_precision_loss, reason = "rates")]
 fn websocket(door: &Door) -> Value {
     let started = time::iso_micros(door.started_at() * 1000);
+    let traffic = door.feed.traffic();
+    let (realtime, preload, opened) = (get(&traffic.pushed), get(&traffic.preloaded), get(&traffic.opened));
+    let lines = door.feed.registry().lines();
+    let now = lines.iter().map(|line| line.now()).filter(|now| now.through == Through::Websocket);
+    let sizes =
+        now.map(|now| [Kind::System, Kind::Character].map(|kind| now.subscription.filter.ids(kind).map_or(0, |ids| ids.as_slice().len())));
+    let (active, systems, characters) =
+        sizes.fold((0_u32, 0, 0), |(n, s, c), [systems, characters]| (n + 1_u32, s + systems, c + characters));
+    let minutes = (door.uptime_secs() as f64 / 60.0).max(1.0);
+    let two_digits = |number: f64| (number * 100.0).round() / 100.0;
     json!({
-        "kills_sent": { "realtime": 0, "preload": 0, "total": 0 },
-        "connections": { "active": 0, "total_connected": 0, "total_disconnected": 0 },
-        "subscriptions": { "active": 0, "total_added": 0, "total_removed": 0, "total_systems": 0, "total_characters": 0 },
-        "rates": { "kills_per_minute": 0.0, "connections_per_minute": 0.0, "average_systems_per_subscription": 0.0 },
+        "kills_sent": { "realtime": realtime, "preload": preload, "total": realtime + preload },
+        "connections": { "active": traffic.open(), "total_connected": opened, "total_disconnected": get(&traffic.closed) },
+        "subscriptions": {
+            "active": active,
+            "total_added": get(&traffic.joined),
+            "total_removed": get(&traffic.left),
+            "total_systems": systems,
+            "total_characters": characters,
+        },
+        "rates": {
+            "kills_per_minute": two_digits((realtime + preload) as f64 / minutes),
+            "connections_per_minute": two_digits(opened as f64 / minutes),
+            "average_systems_per_subscription": two_digits(systems as f64 / f64::from(active.max(1))),
+        },
         "uptime_seconds": door.uptime_secs(),
         "started_at": started,
         "last_reset": started,

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::domain::verdict::Fault;
 use crate::feed::event::Event;
+use crate::feed::judges::Hold;
 use crate::feed::reader::Reader;
 use crate::feed::start::Start;
 use crate::http::Door;
@@ -24,7 +25,6 @@ use crate::http::address;
 use crate::http::answer::{json_of, unix_now};
 use crate::http::batch::Sending;
 use crate::http::error::Error;
-use crate::http::judges::Hold;
 use crate::http::pour::{Next, Pour};
 use crate::http::request::{Object, Pairs};
 use crate::http::slots::{Kind, Slot};

@@ -151,12 +151,14 @@ impl Channel {
 
     /// Answers an event of the client.
     pub fn event(&mut self, message: &Message, around: Around<'_>, out: &mut Vec<Effect>) {
-        match self.handle(message, around) {
+        let done = self.handle(message, around);
+        let to = To { form: message.form, ..self.to() };
+        match done {
             Ok(Done { response, then }) => {
-                out.push(Effect::Send(self.to().reply(&message.reference, Status::Ok, &response)));
+                out.push(Effect::Send(to.reply(&message.reference, Status::Ok, &response)));
                 out.extend(then);
             }
-            Err(reason) => out.push(Effect::Send(self.to().reply(&message.reference, Status::Error, &body::reason(&reason)))),
+            Err(reason) => out.push(Effect::Send(to.reply(&message.reference, Status::Error, &body::reason(&reason)))),
         }
     }
 

@@ -54,6 +54,8 @@ pub enum Effect {
 pub struct Open {
     /// The channel it is for.
     pub key: u64,
+    /// Its topic.
+    pub topic: String,
     /// What it reads.
     pub subscription: Arc<Subscription>,
     /// The event id to go on after.

@@ -52,8 +52,17 @@ const COMPRESSED_BYTES_MIN: usize = 256;
 /// Compressors kept for the next message, in all.
 const COMPRESSORS: usize = 8;
 
-/// Finds the address of a caller.
-pub type Whence = Box<dyn Fn(&Parts) -> Option<IpAddr> + Send + Sync>;
+/// Where a caller is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Caller {
+    /// Its address.
+    pub address: Option<IpAddr>,
+    /// The address its plugins count for, if they do.
+    pub judged: Option<IpAddr>,
+}
+
+/// Finds where a caller is.
+pub type Whence = Box<dyn Fn(&Parts) -> Caller + Send + Sync>;
 
 /// The door.
 pub struct Door {
@@ -69,7 +78,7 @@ pub struct Door {
 }
 
 impl Door {
-    /// A door to this feed. `whence` finds the address of a caller, for the limit of each.
+    /// A door to this feed. `whence` finds where a caller is, for the limits of each.
     #[must_use]
     pub fn new(feed: Arc<Feed>, config: Config, whence: Whence) -> Arc<Self> {
         let options = options(&config);
@@ -95,10 +104,10 @@ impl Door {
     }
 
     /// Finds a place for a caller, or why there is none.
-    fn let_in(&self, parts: &Parts) -> Result<Slot, (StatusCode, String)> {
+    fn let_in(&self, parts: &Parts, caller: Caller) -> Result<Slot, (StatusCode, String)> {
         let origin = parts.headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
         let slot = if upgrade::is_welcome(origin, &self.config.origins) {
-            let slot = self.slots.take(&self.config, (self.whence)(parts));
+            let slot = self.slots.take(&self.config, caller.address);
             slot.map_err(|full| (StatusCode::SERVICE_UNAVAILABLE, full.to_string()))
         } else {
             Err((StatusCode::FORBIDDEN, "this origin may not connect (channels.origins)".to_owned()))
@@ -150,7 +159,8 @@ async fn enter(State(door): State<Arc<Door>>, request: Request) -> Response {
     if !upgrade::is_known(pairs.iter().find(|(name, _)| name == "vsn").map(|(_, version)| version.as_str())) {
         return status_only(StatusCode::FORBIDDEN);
     }
-    let slot = match door.let_in(&parts) {
+    let caller = (door.whence)(&parts);
+    let slot = match door.let_in(&parts, caller) {
         Ok(slot) => slot,
         Err((status, why)) => return refusal(status, &why),
     };
@@ -161,7 +171,7 @@ async fn enter(State(door): State<Arc<Door>>, request: Request) -> Response {
     match upgrade {
         Ok((response, socket)) => {
             let session = Session::new(Arc::clone(&door.config), upgrade::user_id(&pairs).into(), now_ms());
-            tasks::spawn("channel", converse(door, socket, session, slot));
+            tasks::spawn("channel", converse(door, socket, session, (slot, caller)));
             response.map(|_| Body::empty())
         }
         Err(error) => {
@@ -171,12 +181,12 @@ async fn enter(State(door): State<Arc<Door>>, request: Request) -> Response {
     }
 }
 
-async fn converse(door: Arc<Door>, socket: UpgradeFut, session: Session, slot: Slot) {
+async fn converse(door: Arc<Door>, socket: UpgradeFut, session: Session, held: (Slot, Caller)) {
     match socket.await {
         Ok(socket) => {
             door.feed.traffic().opened.fetch_add(1, Ordering::Relaxed);
             let _counted = Counted(Arc::clone(&door));
-            Box::pin(Talk::new(door, Line::new(socket), session, slot).run()).await;
+            Box::pin(Talk::new(door, Line::new(socket), session, held).run()).await;
         }
         Err(error) => tracing::debug!(%error, "a client went before it was connected"),
     }

@@ -4,12 +4,15 @@
 
 use std::collections::VecDeque;
 use std::future::{pending, poll_fn};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 
-use crate::feed;
 use crate::feed::event::Event;
+use crate::feed::judges::Hold;
 use crate::feed::reader::Reader;
 use crate::feed::recent::{self, Newest, Recent};
+use crate::feed::{self, Feed};
 
 /// A channel at work.
 pub struct Running {
@@ -19,6 +22,18 @@ pub struct Running {
     pub reader: Reader,
     /// The first is under way, the others wait.
     preloads: VecDeque<Recent>,
+    _counted: Counted,
+    /// The right to its plugin.
+    _hold: Option<Hold>,
+}
+
+/// A channel that is counted as left however it ends.
+struct Counted(Arc<Feed>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.traffic().left.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// What a channel has to tell.
@@ -32,8 +47,9 @@ pub enum Told {
 impl Running {
     /// A reader without preloads.
     #[must_use]
-    pub const fn new(key: u64, reader: Reader) -> Self {
-        Self { key, reader, preloads: VecDeque::new() }
+    pub fn new(feed: Arc<Feed>, key: u64, reader: Reader, hold: Option<Hold>) -> Self {
+        feed.traffic().joined.fetch_add(1, Ordering::Relaxed);
+        Self { key, reader, preloads: VecDeque::new(), _counted: Counted(feed), _hold: hold }
     }
 
     /// A preload, of what lies before the reader now.

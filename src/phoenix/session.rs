@@ -92,12 +92,10 @@ impl Session {
         }
         let is_join = message.event == "phx_join";
         if let Some(joining) = self.joining.iter_mut().find(|joining| joining.channel.topic == message.topic) {
-            if !is_join && is_stale(&message, &joining.channel) {
-                return;
-            }
             if joining.waiting.len() >= WAITING_MAX {
                 let reason = body::reason(&format!("too many messages before the join is answered (max: {WAITING_MAX})"));
-                return out.push(Effect::Send(joining.channel.to().reply(&message.reference, Status::Error, &reason)));
+                let to = To { form: message.form, ..joining.channel.to() };
+                return out.push(Effect::Send(to.reply(&message.reference, Status::Error, &reason)));
             }
             return joining.waiting.push(message);
         }
@@ -129,7 +127,8 @@ impl Session {
                 let key = self.keys;
                 self.keys += 1;
                 let subscription = Arc::new(join.subscription.clone());
-                let open = Open { key, subscription: subscription.clone(), resume_from: join.resume_from.clone(), replaces };
+                let (topic, resume_from) = (message.topic.clone(), join.resume_from.clone());
+                let open = Open { key, topic, subscription: subscription.clone(), resume_from, replaces };
                 let refs = (message.join_ref.clone(), message.reference.clone());
                 let mut channel = Channel::new(key, message, subscription);
                 channel.sent = sent;
@@ -210,7 +209,8 @@ impl Session {
 
     fn leave(&mut self, at: usize, message: &Message, out: &mut Vec<Effect>) {
         let channel = self.channels.swap_remove(at);
-        out.push(Effect::Send(channel.to().reply(&message.reference, Status::Ok, body::EMPTY)));
+        let to = To { form: message.form, ..channel.to() };
+        out.push(Effect::Send(to.reply(&message.reference, Status::Ok, body::EMPTY)));
         out.push(Effect::Send(channel.closed()));
         out.push(Effect::Close { key: channel.key });
         self.remember(channel.topic, channel.sent);

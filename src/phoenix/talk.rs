@@ -18,11 +18,9 @@ use yawc::close::CloseCode;
 use crate::domain::term::Term;
 use crate::feed;
 use crate::feed::event::Event;
-use crate::feed::reader::Reader;
 use crate::feed::recent::{self, Newest};
 use crate::feed::registry::Through;
 use crate::feed::start::Start;
-use crate::phoenix::Door;
 use crate::phoenix::effect::{Effect, Open};
 use crate::phoenix::frame::{Malformed, Message, decode, decode_binary};
 use crate::phoenix::join::Wish;
@@ -30,11 +28,13 @@ use crate::phoenix::line::{Line, Turn};
 use crate::phoenix::running::{self, Running, Told};
 use crate::phoenix::session::{Opened, Session};
 use crate::phoenix::slots::Slot;
+use crate::phoenix::{Caller, Door};
+use crate::wire::event;
 
 /// The window of counts, seconds.
 const DAY_SECS: i64 = 86_400;
 
-type Opening = BoxFuture<'static, Result<Box<Reader>, feed::Error>>;
+type Opening = BoxFuture<'static, Result<Box<Running>, feed::Error>>;
 
 /// A connection.
 pub struct Talk {
@@ -47,13 +47,14 @@ pub struct Talk {
     closing: watch::Receiver<bool>,
     heard: Instant,
     ping_at: Instant,
+    caller: Caller,
     _slot: Slot,
 }
 
 /// What came first.
 enum Happened {
     Turn(Turn),
-    Opened(u64, Result<Box<Reader>, feed::Error>),
+    Opened(u64, Result<Box<Running>, feed::Error>),
     Due,
     Told(u64, Told),
 }
@@ -71,20 +72,19 @@ enum End {
 impl Talk {
     /// Of a line just opened.
     #[must_use]
-    pub fn new(door: Arc<Door>, line: Line, session: Session, slot: Slot) -> Self {
+    pub fn new(door: Arc<Door>, line: Line, session: Session, (slot, caller): (Slot, Caller)) -> Self {
         let now = Instant::now();
         let ping_at = now + door.config.ping();
         let closing = door.feed.closing();
         let (effects, opening, running) = (Vec::new(), Vec::new(), Vec::new());
-        Self { door, line, session, effects, opening, running, closing, heard: now, ping_at, _slot: slot }
+        Self { door, line, session, effects, opening, running, closing, heard: now, ping_at, caller, _slot: slot }
     }
 
     /// Talks until one side says goodbye.
     pub async fn run(mut self) {
         let end = self.talk().await;
         let Self { door, line, running, opening, .. } = self;
-        // Whoever asks who is connected should not find this one while it says goodbye.
-        door.feed.traffic().left.fetch_add(running.len() as u64, Ordering::Relaxed);
+        // Whoever asks who reads should not find this one while it says goodbye.
         drop((running, opening));
         let within = door.config.goodbye();
         match end {
@@ -204,30 +204,40 @@ impl Talk {
     }
 
     fn open(&mut self, open: Open) {
-        let Open { key, subscription, resume_from, replaces } = open;
-        let before = replaces.and_then(|key| self.running.iter().find(|running| running.key == key));
-        let last_event_id = resume_from.or_else(|| before.map(|running| running.reader.id().to_string()));
+        let Open { key, subscription, resume_from, replaces, .. } = open;
+        let before = replaces.and_then(|key| self.running.iter_mut().find(|running| running.key == key));
+        let place = before.map(|running| {
+            running.reader.pass_over();
+            running.reader.id().to_string()
+        });
+        let last_event_id = resume_from.or(place);
         replaces.into_iter().for_each(|key| self.close(key));
         let feed = Arc::clone(&self.door.feed);
+        let max = feed.plugins().engine().config().evaluators_per_address_max;
+        let hold = match feed.judges().take(max, self.caller.judged, subscription.plugin.as_ref()) {
+            Ok(hold) => hold,
+            Err(refused) => return self.session.refused(key, &refused.to_string(), &mut self.effects),
+        };
         let start = Start { preload_since: None, last_event_id };
-        let opening = async move { feed.open((*subscription).clone(), start).await.map(Box::new) };
+        let opening = async move {
+            let reader = feed.open((*subscription).clone(), start).await?;
+            Ok(Box::new(Running::new(feed, key, reader, hold)))
+        };
         self.opening.push((key, Box::pin(opening)));
     }
 
     fn close(&mut self, key: u64) {
-        let before = self.running.len();
         self.running.retain(|running| running.key != key);
-        self.count(|door| &door.feed.traffic().left, (before - self.running.len()) as u64);
     }
 
-    fn opened(&mut self, key: u64, opened: Result<Box<Reader>, feed::Error>) {
+    fn opened(&mut self, key: u64, opened: Result<Box<Running>, feed::Error>) {
         match opened {
-            Ok(mut reader) => {
+            Ok(mut running) => {
+                let reader = &mut running.reader;
                 reader.introduce(Through::Websocket, Arc::clone(self.session.user_id()));
                 let (id, gap) = reader.begin();
                 let opened = Opened { subscription_id: reader.subscription_id().to_owned(), id, gap };
-                self.running.push(Running::new(key, *reader));
-                self.count(|door| &door.feed.traffic().joined, 1);
+                self.running.push(*running);
                 self.session.opened(key, opened, &mut self.effects);
             }
             Err(error) => self.session.refused(key, &reason(&error), &mut self.effects),
@@ -260,6 +270,7 @@ impl Talk {
                 let pushed = self.session.killmail(key, &kept, &id, now_ms(), &mut self.effects);
                 self.count(|door| &door.feed.traffic().pushed, u64::from(pushed));
             }
+            Told::Live(Some(Event::Backfilled { span, id })) => self.session.gap(key, &event::backfilled(&span, &id), &mut self.effects),
             Told::Live(Some(Event::Ended { reason, message })) => self.session.ended(key, reason, &message, &mut self.effects),
             // That the server stops is heard by everyone at once; a fault is counted, and the killmail skipped.
             Told::Live(Some(_)) => {}
@@ -311,7 +322,7 @@ async fn stopped(closing: &mut watch::Receiver<bool>) {
 }
 
 /// Waits for a reader that is being opened.
-async fn opened(opening: &mut Vec<(u64, Opening)>) -> (u64, Result<Box<Reader>, feed::Error>) {
+async fn opened(opening: &mut Vec<(u64, Opening)>) -> (u64, Result<Box<Running>, feed::Error>) {
     poll_fn(|context| {
         for at in 0..opening.len() {
             if let Poll::Ready(opened) = opening[at].1.as_mut().poll(context) {

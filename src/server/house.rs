@@ -86,7 +86,10 @@ impl House {
         let plugins = tasks::blocking("open plugins", move || Plugins::open(kept, engine, trial())).await??;
         let feed = Feed::start(store, plugins, config.feed)?;
         let proxies = config.http.trusted_proxies.clone();
-        let whence = Box::new(move |parts: &Parts| address::of(parts, &proxies));
+        let whence = Box::new(move |parts: &Parts| phoenix::Caller {
+            address: address::of(parts, &proxies),
+            judged: address::judged(parts, &proxies),
+        });
         let channels = phoenix::Door::new(Arc::clone(&feed), config.channels, whence);
         let (started, kept, others) = (SystemTime::now(), token.clone(), channels.router());
         let state = http::State { config: config.http, feed: Arc::clone(&feed), token, started, connections, others };

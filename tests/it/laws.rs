@@ -2,6 +2,7 @@
 //!
 //! Must not know: how anything keeps its law.
 
+mod answers;
 mod client;
 mod once;
 mod prefix;

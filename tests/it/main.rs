@@ -6,6 +6,9 @@
 #![allow(clippy::disallowed_methods, reason = "tests start their own threads and tasks; the bans are for the server")]
 
 mod channel_cases;
+mod channel_door;
+mod channel_lists;
+mod channel_preload;
 mod commands;
 mod continuity;
 mod crash;

@@ -2,17 +2,15 @@
 //!
 //! One subscriber with many configurations must not take the places of all others: each may keep two warm instances.
 //!
-//! Must not know: what a judge does.
+//! Must not know: what a judge does, how addresses are found.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::http::request::Parts;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use crate::domain::subscription::PluginUse;
-use crate::http::address::{self, Network};
 
 /// Who has which judges at work, and how often.
 #[derive(Debug, Default)]
@@ -46,19 +44,6 @@ impl Judges {
     }
 }
 
-/// The address that counts: none for a private peer while no proxy is trusted, since it may be a proxy that speaks for many.
-#[must_use]
-pub fn counted(parts: &Parts, trusted_proxies: &[Network]) -> Option<IpAddr> {
-    address::of(parts, trusted_proxies).filter(|at| !trusted_proxies.is_empty() || !is_private(*at))
-}
-
-const fn is_private(at: IpAddr) -> bool {
-    match at {
-        IpAddr::V4(at) => at.is_private() || at.is_loopback() || at.is_link_local(),
-        IpAddr::V6(at) => at.is_loopback() || at.is_unique_local() || at.is_unicast_link_local(),
-    }
-}
-
 /// The right to one judge.
 #[derive(Debug)]
 pub struct Hold {
@@ -85,11 +70,6 @@ impl Drop for Hold {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
-    use axum::extract::ConnectInfo;
-    use axum::http::Request;
-
     use super::*;
 
     fn plugin(config: &str) -> PluginUse {
@@ -111,19 +91,5 @@ mod tests {
         assert!(judges.take(2, from, Some(&plugin("3"))).is_ok());
         assert!(judges.take(0, from, None).unwrap().is_none());
         assert!(judges.take(0, None, Some(&plugin("3"))).unwrap().is_none());
-    }
-
-    #[test]
-    fn a_private_peer_counts_only_where_proxies_are_named() {
-        let at = |peer: &str, trusted: &[&str]| {
-            let (mut parts, ()) = Request::get("/").header("x-forwarded-for", "8.8.8.8").body(()).unwrap().into_parts();
-            parts.extensions.insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 1)));
-            let trusted: Vec<Network> = trusted.iter().map(|text| text.parse().unwrap()).collect();
-            counted(&parts, &trusted).map(|at| at.to_string())
-        };
-        assert_eq!(at("10.0.0.1", &[]), None);
-        assert_eq!(at("127.0.0.1", &[]), None);
-        assert_eq!(at("9.9.9.9", &[]).as_deref(), Some("9.9.9.9"));
-        assert_eq!(at("10.0.0.1", &["10.0.0.0/8"]).as_deref(), Some("8.8.8.8"));
     }
 }

@@ -1,0 +1,458 @@
+//! Law 5, every push gets its answer: whatever a client says, in whatever order and form, and whatever its readers do meanwhile, each
+//! message is answered exactly once, with its own ref, in its own form, heartbeats at once; only what belongs to a join gone by is not.
+//!
+//! The expectation is folded from what was said on each topic, in order, and from what became of the readers.
+//!
+//! Must not know: sockets; the conversation is a value.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use killstream::domain::entry::{Entry, Origin, SharedEntry};
+use killstream::domain::id::{Epoch, EventId, Place, Seq};
+use killstream::feed::event::Kept;
+use killstream::phoenix::config::Config;
+use killstream::phoenix::effect::Effect;
+use killstream::phoenix::frame::decode;
+use killstream::phoenix::session::{Opened, Session};
+use killstream::store::facts::facts;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config as Runs, TestRunner};
+use serde_json::{Value, json};
+
+use crate::laws::{Steps, cases};
+use crate::support::killmail::{SYSTEMS, killmail};
+
+static STEPS: Steps = Steps::of("every push gets its answer");
+
+const TOPICS: [&str; 5] = ["killmails:lobby", "killmails:all", "killmails:system:30000142", "killmails:other", "room:lobby"];
+const EVENTS: [&str; 7] = [
+    "subscribe_systems",
+    "unsubscribe_systems",
+    "subscribe_characters",
+    "unsubscribe_characters",
+    "update_subscriptions",
+    "get_status",
+    "nonsense",
+];
+
+/// What happens, one after the other; numbers pick a topic, reader or payload, modulo how many there are.
+#[derive(Debug, Clone)]
+enum Step {
+    Heartbeat {
+        object: bool,
+    },
+    Join {
+        topic: usize,
+        payload: usize,
+        object: bool,
+        join_ref: bool,
+        number: bool,
+    },
+    Leave {
+        topic: usize,
+        current: bool,
+    },
+    Event {
+        topic: usize,
+        event: usize,
+        payload: usize,
+        join_ref: Option<bool>,
+        object: bool,
+    },
+    NoFrame(usize),
+    /// A reader being opened is open, or is not.
+    Open {
+        pick: usize,
+        good: bool,
+    },
+    Live {
+        pick: usize,
+        id: u32,
+    },
+    Portion {
+        pick: usize,
+        ids: Vec<u32>,
+    },
+    End(usize),
+    Tick,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let pick = any::<usize>;
+    let topic = || prop_oneof![4 => Just(0_usize), 1 => 1..TOPICS.len()];
+    prop_oneof![
+        2 => any::<bool>().prop_map(|object| Step::Heartbeat { object }),
+        4 => (topic(), pick(), prop::bool::weighted(0.3), any::<bool>(), prop::bool::weighted(0.3))
+            .prop_map(|(topic, payload, object, join_ref, number)| Step::Join { topic, payload, object, join_ref, number }),
+        1 => (topic(), any::<bool>()).prop_map(|(topic, current)| Step::Leave { topic, current }),
+        5 => (topic(), pick(), pick(), prop::option::weighted(0.7, prop::bool::weighted(0.8)), prop::bool::weighted(0.2))
+            .prop_map(|(topic, event, payload, join_ref, object)| Step::Event { topic, event, payload, join_ref, object }),
+        1 => pick().prop_map(Step::NoFrame),
+        5 => (pick(), prop::bool::weighted(0.8)).prop_map(|(pick, good)| Step::Open { pick, good }),
+        3 => (pick(), 1..12_u32).prop_map(|(pick, id)| Step::Live { pick, id }),
+        2 => (pick(), vec(1..12_u32, 0..4)).prop_map(|(pick, ids)| Step::Portion { pick, ids }),
+        1 => pick().prop_map(Step::End),
+        1 => Just(Step::Tick),
+    ]
+}
+
+fn join_payload(pick: usize) -> (Value, bool) {
+    let some = [
+        (json!({}), true),
+        (json!({ "systems": [SYSTEMS[0], SYSTEMS[1]], "preload": true }), true),
+        (json!({ "systems": [SYSTEMS[0]], "character_ids": [95_000_001], "resume_from": "x" }), true),
+        (json!(null), true),
+        (json!({ "systems": ["x"] }), false),
+        (json!({ "character_ids": [5] }), false),
+        (json!({ "min_value": -5 }), false),
+        (json!([1]), false),
+    ];
+    // Most are good: a conversation of refusals proves little.
+    some[if pick.is_multiple_of(3) { pick / 3 % some.len() } else { pick / 3 % 4 }].clone()
+}
+
+fn event_payload(pick: usize) -> Value {
+    let some = [
+        json!({ "systems": [SYSTEMS[1], SYSTEMS[2]] }),
+        json!({ "systems": [SYSTEMS[0]], "character_ids": [95_000_001], "preload": { "limit_per_system": 3 } }),
+        json!({ "character_ids": [95_000_001, 95_000_002] }),
+        json!({ "add_systems": [SYSTEMS[3]], "remove_systems": [SYSTEMS[0]] }),
+        json!({ "systems": "x", "add_systems": 5 }),
+        json!({ "systems": [0], "character_ids": ["x"] }),
+        json!(5),
+        json!(null),
+    ];
+    some[pick % some.len()].clone()
+}
+
+/// Something said, or a reader's end, in the order of one topic.
+#[derive(Debug, Clone)]
+enum Said {
+    Join { reference: Value, join_ref: Value, good: bool },
+    Leave { reference: Value, join_ref: Value },
+    Event { reference: Value, join_ref: Value },
+    Ended,
+}
+
+struct Case {
+    session: Session,
+    said: BTreeMap<&'static str, Vec<Said>>,
+    /// Readers being opened: key and topic.
+    opening: Vec<(u64, String)>,
+    /// What became of them, for each topic in order.
+    outcomes: BTreeMap<String, Vec<bool>>,
+    /// The form of each message, by its ref.
+    forms: BTreeMap<String, bool>,
+    frames: Vec<Value>,
+    /// What the client believes each topic's join ref to be.
+    current: BTreeMap<&'static str, Value>,
+    pushed: BTreeMap<String, HashSet<u64>>,
+    refs: u64,
+    now_ms: i64,
+}
+
+type Expected = BTreeMap<String, (Value, Option<&'static str>)>;
+
+impl Case {
+    fn new() -> Self {
+        let config = Config { topics_max: 64, count_ms: 1000, ..Config::default() };
+        Self {
+            session: Session::new(Arc::new(config), "test".into(), 0),
+            said: BTreeMap::new(),
+            opening: Vec::new(),
+            outcomes: BTreeMap::new(),
+            forms: BTreeMap::new(),
+            frames: Vec::new(),
+            current: BTreeMap::new(),
+            pushed: BTreeMap::new(),
+            refs: 0,
+            now_ms: 1,
+        }
+    }
+
+    /// A ref no other message has: a text or a number.
+    fn reference(&mut self, number: bool) -> Value {
+        self.refs += 1;
+        if number { json!(self.refs) } else { json!(self.refs.to_string()) }
+    }
+
+    /// Says something and gives the frames that come at once.
+    fn say(&mut self, object: bool, refs: (&Value, &Value), (topic, event): (&str, &str), payload: &Value) -> Vec<Value> {
+        STEPS.count(if object { "an object" } else { "an array" });
+        let (join_ref, reference) = refs;
+        self.forms.insert(reference.to_string(), object);
+        let frame = if object {
+            json!({ "topic": topic, "event": event, "payload": payload, "ref": reference, "join_ref": join_ref })
+        } else {
+            json!([join_ref, reference, topic, event, payload])
+        };
+        STEPS.add("said while a join is under way", u64::from(self.opening.iter().any(|(_, opening)| opening == topic)));
+        let mut effects = Vec::new();
+        self.session.message(decode(&frame.to_string()).unwrap(), &mut effects);
+        self.take(effects)
+    }
+
+    fn take(&mut self, effects: Vec<Effect>) -> Vec<Value> {
+        let mut frames = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Send(text) => frames.push(serde_json::from_slice(&text).unwrap()),
+                Effect::Open(open) => {
+                    STEPS.add("a join again", u64::from(open.replaces.is_some()));
+                    self.opening.push((open.key, open.topic));
+                }
+                Effect::Preload { .. } => STEPS.count("a preload"),
+                Effect::Count { .. } => STEPS.count("a count"),
+                Effect::Change { .. } => STEPS.count("a change"),
+                Effect::Close { .. } => STEPS.count("a close"),
+                Effect::Refused => STEPS.count("a refused join"),
+            }
+        }
+        self.frames.extend(frames.iter().cloned());
+        frames
+    }
+
+    fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
+        match step {
+            Step::Heartbeat { object } => {
+                let reference = self.reference(false);
+                let frames = self.say(object, (&Value::Null, &reference), ("phoenix", "heartbeat"), &json!({}));
+                prop_assert_eq!(frames.len(), 1, "a heartbeat is answered at once");
+                prop_assert_eq!(reply_of(&frames[0]), Some((&reference, Some(&Value::Null).filter(|_| !object), "ok")));
+                STEPS.count("a heartbeat");
+            }
+            Step::Join { topic, payload, object, join_ref, number } => {
+                let topic = TOPICS[topic];
+                let reference = self.reference(number);
+                let join_ref = if join_ref { reference.clone() } else { Value::Null };
+                let (payload, good) = join_payload(payload);
+                self.said.entry(topic).or_default().push(Said::Join { reference: reference.clone(), join_ref: join_ref.clone(), good });
+                self.current.insert(topic, reference.clone());
+                self.say(object, (&join_ref, &reference), (topic, "phx_join"), &payload);
+                STEPS.count("a join");
+            }
+            Step::Leave { topic, current } => {
+                let topic = TOPICS[topic];
+                let (reference, join_ref) = (self.reference(false), self.join_ref(topic, current.then_some(true)));
+                self.said.entry(topic).or_default().push(Said::Leave { reference: reference.clone(), join_ref: join_ref.clone() });
+                self.say(false, (&join_ref, &reference), (topic, "phx_leave"), &json!({}));
+                STEPS.count("a leave");
+            }
+            Step::Event { topic, event, payload, join_ref, object } => {
+                let topic = TOPICS[topic];
+                let (reference, join_ref) = (self.reference(true), self.join_ref(topic, join_ref));
+                self.said.entry(topic).or_default().push(Said::Event { reference: reference.clone(), join_ref: join_ref.clone() });
+                self.say(object, (&join_ref, &reference), (topic, EVENTS[event % EVENTS.len()]), &event_payload(payload));
+                STEPS.count("an event");
+            }
+            Step::NoFrame(pick) => {
+                let wrong = ["x", "{}", "[1]", "[1,2,3,4,5]"][pick % 4];
+                let mut effects = Vec::new();
+                self.session.malformed(&decode(wrong).unwrap_err(), &mut effects);
+                prop_assert_eq!(self.take(effects).len(), 1);
+                STEPS.count("no frame");
+            }
+            Step::Open { pick, good } => self.open(pick, good),
+            Step::Live { pick, id } => self.live(pick, id)?,
+            Step::Portion { pick, ids } => self.portion(pick, &ids)?,
+            Step::End(pick) => self.end(pick),
+            Step::Tick => {
+                self.now_ms += 700;
+                let mut effects = Vec::new();
+                self.session.tick(self.now_ms, &mut effects);
+                self.take(effects);
+            }
+        }
+        Ok(())
+    }
+
+    /// The join ref the client believes in, one gone by, or none.
+    fn join_ref(&self, topic: &str, which: Option<bool>) -> Value {
+        match which {
+            None => Value::Null,
+            Some(true) => self.current.get(topic).cloned().unwrap_or(Value::Null),
+            Some(false) => json!("gone"),
+        }
+    }
+
+    fn open(&mut self, pick: usize, good: bool) {
+        if self.opening.is_empty() {
+            return;
+        }
+        let (key, topic) = self.opening.swap_remove(pick % self.opening.len());
+        self.outcomes.entry(topic).or_default().push(good);
+        let mut effects = Vec::new();
+        if good {
+            let opened = Opened { subscription_id: format!("reader {key}"), id: place(1), gap: None };
+            self.session.opened(key, opened, &mut effects);
+            STEPS.count("a reader opened");
+        } else {
+            self.session.refused(key, "no plugin", &mut effects);
+            STEPS.count("a reader refused");
+        }
+        self.take(effects);
+    }
+
+    /// A channel that is joined now: its topic and key.
+    fn joined(&self, pick: usize) -> Option<(String, u64)> {
+        let topics: Vec<_> = self.session.topics().map(|(topic, key)| (topic.to_owned(), key)).collect();
+        (!topics.is_empty()).then(|| topics[pick % topics.len()].clone())
+    }
+
+    fn live(&mut self, pick: usize, id: u32) -> Result<(), TestCaseError> {
+        let Some((topic, key)) = self.joined(pick) else { return Ok(()) };
+        let mut effects = Vec::new();
+        let pushed = self.session.killmail(key, &kept(id), &place(5), self.now_ms, &mut effects);
+        let frames = self.take(effects);
+        prop_assert_eq!(frames.len(), usize::from(pushed));
+        STEPS.count(if pushed { "a live killmail" } else { "a killmail known already" });
+        self.note(&topic, &frames)
+    }
+
+    fn portion(&mut self, pick: usize, ids: &[u32]) -> Result<(), TestCaseError> {
+        let Some((topic, key)) = self.joined(pick) else { return Ok(()) };
+        let mut effects = Vec::new();
+        let kept = ids.iter().map(|id| kept(*id)).collect();
+        self.session.portion(key, (SYSTEMS[0], kept), self.now_ms, &mut effects);
+        self.session.preload_complete(key, 1, &[], &mut effects);
+        STEPS.count("a portion");
+        let frames = self.take(effects);
+        self.note(&topic, &frames)
+    }
+
+    /// Whatever is pushed on a topic comes once.
+    fn note(&mut self, topic: &str, frames: &[Value]) -> Result<(), TestCaseError> {
+        for frame in frames {
+            let (of, event, payload) = match frame {
+                Value::Array(parts) => (&parts[2], &parts[3], &parts[4]),
+                frame => (&frame["topic"], &frame["event"], &frame["payload"]),
+            };
+            prop_assert_eq!(of, topic);
+            for killmail in payload["killmails"].as_array().into_iter().flatten() {
+                prop_assert_eq!(event, "killmail_update");
+                let id = killmail["killmail_id"].as_u64().unwrap();
+                prop_assert!(self.pushed.entry(topic.to_owned()).or_default().insert(id), "killmail {} twice on {}", id, topic);
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, pick: usize) {
+        let Some((topic, key)) = self.joined(pick) else { return };
+        if let Some(topic) = TOPICS.into_iter().find(|name| *name == topic) {
+            self.said.entry(topic).or_default().push(Said::Ended);
+            let mut effects = Vec::new();
+            self.session.ended(key, "plugin_gone", "gone", &mut effects);
+            self.take(effects);
+            STEPS.count("a reader's end");
+        }
+    }
+
+    /// What must have come of everything said on a topic.
+    fn expected(&self, topic: &str, said: &[Said], expected: &mut Expected) {
+        let mut outcomes = self.outcomes.get(topic).into_iter().flatten();
+        let mut joined: Option<Value> = None;
+        for said in said {
+            let (reference, answer) = match said {
+                Said::Ended => {
+                    joined = None;
+                    continue;
+                }
+                Said::Join { reference, .. } if topic == "room:lobby" => (reference, (Value::Null, Some("error"))),
+                Said::Join { reference, join_ref, good } => {
+                    let good = *good && topic != "killmails:other" && *outcomes.next().unwrap();
+                    joined = good.then(|| if join_ref.is_null() { reference.clone() } else { join_ref.clone() });
+                    (reference, (join_ref.clone(), Some(if good { "ok" } else { "error" })))
+                }
+                Said::Leave { join_ref, .. } | Said::Event { join_ref, .. }
+                    if joined.as_ref().is_some_and(|joined| !join_ref.is_null() && joined != join_ref) =>
+                {
+                    STEPS.count("a join gone by");
+                    continue;
+                }
+                Said::Leave { reference, join_ref } => {
+                    let answered = joined.take().unwrap_or_else(|| join_ref.clone());
+                    (reference, (answered, Some("ok")))
+                }
+                Said::Event { reference, .. } => match &joined {
+                    Some(joined) => (reference, (joined.clone(), None)),
+                    None => (reference, (Value::Null, Some("error"))),
+                },
+            };
+            expected.insert(reference.to_string(), answer);
+        }
+    }
+}
+
+/// The ref, the join ref (objects have none) and the status of an answer.
+fn reply_of(frame: &Value) -> Option<(&Value, Option<&Value>, &str)> {
+    match frame {
+        Value::Array(parts) if parts[3] == "phx_reply" => Some((&parts[1], Some(&parts[0]), parts[4]["status"].as_str()?)),
+        Value::Object(frame) if frame["event"] == "phx_reply" => Some((&frame["ref"], None, frame["payload"]["status"].as_str()?)),
+        _ => None,
+    }
+}
+
+fn place(seq: u64) -> EventId {
+    EventId { epoch: Epoch(7), place: Place::Live(Seq(seq)) }
+}
+
+fn kept(id: u32) -> Kept {
+    let killmail = killmail(id).build();
+    let entry = Entry {
+        seq: Seq(id.into()),
+        rev: 0,
+        origin: Origin::Live,
+        received_at_ms: 0,
+        uploaded_at: None,
+        age_secs: 0,
+        facts: facts(&killmail),
+        killmail,
+        json: OnceLock::from(Bytes::from(json!({ "killmail_id": id }).to_string())),
+    };
+    Kept { entry: SharedEntry::new(entry), annotations: Vec::new() }
+}
+
+fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let mut case = Case::new();
+    for step in steps {
+        case.step(step)?;
+    }
+    while !case.opening.is_empty() {
+        case.open(0, true);
+    }
+    let mut expected = Expected::new();
+    for (topic, said) in &case.said {
+        case.expected(topic, said, &mut expected);
+    }
+    let mut answered = BTreeMap::new();
+    for frame in &case.frames {
+        let Some((reference, join_ref, status)) = reply_of(frame) else { continue };
+        let reference = reference.to_string();
+        prop_assert_eq!(case.forms.get(&reference), Some(&frame.is_object()), "the form of the answer {}", frame);
+        prop_assert!(answered.insert(reference.clone(), status).is_none(), "answered twice: {}", frame);
+        if let Some((expected_join, expected_status)) = expected.get(&reference) {
+            prop_assert_eq!(join_ref, Some(expected_join).filter(|_| frame.is_array()), "the join ref of {}", frame);
+            prop_assert!(expected_status.is_none_or(|expected| expected == status), "{}", frame);
+        }
+    }
+    for reference in expected.keys() {
+        prop_assert!(answered.contains_key(reference), "no answer to {}", reference);
+    }
+    let beats = case.forms.len() - case.said.values().flatten().filter(|said| !matches!(said, Said::Ended)).count();
+    prop_assert_eq!(answered.len(), expected.len() + beats, "nothing else is answered");
+    Ok(())
+}
+
+#[test]
+fn every_push_gets_its_answer() {
+    let mut runner = TestRunner::new(Runs { failure_persistence: None, ..Runs::with_cases(cases()) });
+    runner.run(&vec(step(), 5..60), run).unwrap_or_else(|e| panic!("{e}"));
+    let said = ["a heartbeat", "a join", "a join again", "a refused join", "a leave", "an event", "no frame", "an object", "an array"];
+    let odd = ["said while a join is under way", "a join gone by", "a reader opened", "a reader refused", "a reader's end"];
+    let pushed = ["a live killmail", "a killmail known already", "a portion", "a preload", "a count", "a change", "a close"];
+    STEPS.report(&[&said[..], &odd, &pushed].concat());
+}
