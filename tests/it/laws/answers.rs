@@ -260,7 +260,7 @@ impl Case {
             Step::Portion { pick, ids } => self.portion(pick, &ids)?,
             Step::End(pick) => self.end(pick),
             Step::Tick => {
-                self.now_ms += 700;
+                self.now_ms += 1500;
                 let mut effects = Vec::new();
                 self.session.tick(self.now_ms, &mut effects);
                 self.take(effects);
