@@ -44,6 +44,8 @@ pub struct Config {
     pub r2z2_idle_ms: u64,
     /// Wait between two documents, milliseconds; not under 100 on the real host.
     pub r2z2_pace_ms: u64,
+    /// A mirror that is a killstream is asked to wait for the next number so long, seconds; 0: it is not. Not for the real host.
+    pub r2z2_wait_secs: u64,
     /// A number missing for longer than this is passed over if the feed has gone on, milliseconds.
     pub r2z2_ghost_ms: u64,
     /// A number missing for longer than this while `sequence.json` is behind it: the feed is followed from there again, milliseconds.
@@ -113,6 +115,7 @@ impl Default for Config {
             esi_base_url: "https://esi.evetech.net".to_owned(),
             r2z2_idle_ms: waits.idle_ms,
             r2z2_pace_ms: waits.pace_ms,
+            r2z2_wait_secs: 0,
             r2z2_ghost_ms: waits.ghost_ms,
             r2z2_rollback_ms: waits.rollback_ms,
             r2z2_far_numbers: waits.far_numbers,
@@ -203,6 +206,12 @@ impl Config {
             for (name, ms, least) in waits.into_iter().filter(|(_, ms, least)| ms < least) {
                 mistakes.push(format!("ingest.{name}: {ms} is under {least}, the least {} may be asked with", self.r2z2_base_url));
             }
+        }
+        if self.r2z2_wait_secs > 0 && self.is_real_host() && self.source == Kind::R2z2 {
+            mistakes.push(format!("ingest.r2z2_wait_secs: {} takes no questions, only a killstream does", self.r2z2_base_url));
+        }
+        if self.r2z2_wait_secs.saturating_mul(2_000) > self.timeout_ms {
+            mistakes.push(format!("ingest.r2z2_wait_secs: {} is over half of timeout_ms ({})", self.r2z2_wait_secs, self.timeout_ms));
         }
         if !(self.replay_speed.is_finite() && self.replay_speed >= 0.0) {
             mistakes.push(format!("ingest.replay_speed: {} is no speed; 1 is real time, 0 is as fast as it goes", self.replay_speed));

@@ -50,6 +50,7 @@ fn follow(config: &Config, known: Known, pulse: Arc<Pulse>, checkpoint: Option<V
         base_url: config.r2z2_base_url.clone(),
         user_agent: client::user_agent(config.user_agent_contact.as_deref()),
         waits: config.waits(),
+        wait_secs: config.r2z2_wait_secs,
         timeout_ms: config.timeout_ms,
         archive_timeout_ms: config.archive_timeout_ms,
         document_max_bytes: config.document_max_bytes,
@@ -99,7 +100,8 @@ pub fn alone(name: &str, config: &Config) -> Result<Source, String> {
 /// The configuration with a mirror in the place of the first source; it must be as polite.
 fn mirror(source: &Secondary, config: &Config) -> Result<Config, String> {
     let r2z2_base_url = source.url.trim_end_matches('/').to_owned();
-    let config = Config { source: config::Kind::R2z2, sources: vec![], r2z2_base_url, ..config.clone() };
+    let r2z2_wait_secs = source.wait_secs;
+    let config = Config { source: config::Kind::R2z2, sources: vec![], r2z2_base_url, r2z2_wait_secs, ..config.clone() };
     let mistakes = config.mistakes();
     if mistakes.is_empty() { Ok(config) } else { Err(mistakes.join("; ")) }
 }

@@ -37,6 +37,8 @@ pub struct Config {
     pub user_agent: String,
     /// The waits.
     pub waits: Waits,
+    /// The next number is asked to be waited for so long, seconds; 0: it is not.
+    pub wait_secs: u64,
     /// A request ends after this, milliseconds.
     pub timeout_ms: u64,
     /// A request of an archive ends after this, milliseconds.
@@ -197,7 +199,11 @@ impl R2z2 {
 
     /// One request, understood; `None` where the answer comes in parts.
     async fn get(&mut self, ask: Ask) -> Option<Got> {
-        let url = format!("{}{}", self.config.base_url, path(ask));
+        let wait = match (ask, self.config.wait_secs) {
+            (Ask::Document(_), secs @ 1..) => format!("?wait={secs}"),
+            _ => String::new(),
+        };
+        let url = format!("{}{}{wait}", self.config.base_url, path(ask));
         self.pulse.requests.fetch_add(1, Ordering::Relaxed);
         let asked = Instant::now();
         let response = self.response(ask, &url).await;

@@ -56,6 +56,9 @@ pub struct Secondary {
     /// What a websocket is asked for.
     #[serde(default = "everything")]
     pub topics: Vec<String>,
+    /// How long a mirror that is a killstream is asked to wait for the next number, seconds; 0: it is not.
+    #[serde(default)]
+    pub wait_secs: u64,
     /// The name a queue remembers us by; unset: one that belongs to this store.
     #[serde(default)]
     pub queue_id: Option<String>,
@@ -107,7 +110,7 @@ mod tests {
     use super::*;
 
     fn source(kind: Kind, url: &str) -> Secondary {
-        Secondary { kind, url: url.to_owned(), name: None, when: When::Fallback, topics: everything(), queue_id: None }
+        Secondary { kind, url: url.to_owned(), name: None, when: When::Fallback, topics: everything(), wait_secs: 0, queue_id: None }
     }
 
     #[test]

@@ -233,9 +233,13 @@ fn refused(error: tungstenite::Error) -> Failed {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::Value;
 
     use super::*;
+    use crate::feed::pulse::Pulse;
+    use crate::ingest::backoff::Waits;
     use crate::wire::package;
 
     #[test]
@@ -243,6 +247,20 @@ mod tests {
         let body = r#"{"killmail_id":1,"victim":{"ship_type_id":587,"items":[]},"attackers":[]}"#;
         assert_eq!(document(body), body);
         assert_eq!(document("[1]"), "[1]", "left to the parser, which refuses it");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_speaks_no_tls_is_an_error_and_no_crash() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("wss://{}/", listener.local_addr().unwrap());
+        let waits = Waits { limited: Duration::ZERO, forbidden: Duration::ZERO, failed: Duration::ZERO };
+        let link = Link::new("test".to_owned(), waits, Arc::new(Pulse::default()));
+        let second = Duration::from_secs(10);
+        let config =
+            Config { url, user_agent: "tests".to_owned(), topics: vec![], timeout: second, ping: second, document_max_bytes: 1_000 };
+        let mut websocket = Websocket::new(config, link);
+        let (answer, _) = tokio::join!(websocket.connect(), async { drop(listener.accept().await) });
+        assert!(answer.is_err());
     }
 
     #[test]

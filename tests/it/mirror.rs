@@ -172,6 +172,19 @@ async fn a_request_may_wait_for_the_next_file() {
 }
 
 #[tokio::test]
+async fn a_follower_that_waits_has_the_next_killmail_without_asking_again() {
+    let first = Setup::quiet().start();
+    let setup = Setup::quiet().env("SOURCE", "r2z2").env("R2Z2_BASE_URL", &first.url("")).env("R2Z2_IDLE_MS", "600000");
+    let second = setup.config("[ingest]\nr2z2_wait_secs = 15\n").start();
+    until("the second to ask", async || second.log().contains("from where it is").then_some(())).await;
+    for id in 1..=3 {
+        add(&first, &killmail(id).r2z2()).await;
+        let path = format!("/api/v1/killmail/{id}");
+        until("the second to have it", async || (second.get(&path).await.status == 200).then_some(())).await;
+    }
+}
+
+#[tokio::test]
 async fn two_servers_chained_through_the_mirror_are_equal_after_kills_under_load() {
     let upstream = Upstream::start();
     let first = Server::following(&upstream);
