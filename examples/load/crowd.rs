@@ -115,11 +115,8 @@ impl Client {
         let wish = plan.wish(self.n);
         match self.plan.door {
             Door::Channels => {
-                let mut payload = json!({ "systems": wish.systems, "character_ids": wish.characters, "preload": false });
-                if let Some(place) = &self.place {
-                    payload["resume_from"] = json!(place);
-                }
-                let (channel, answer) = Channel::join(self.state.server, self.n, &payload).await?;
+                let ids = json!({ "systems": wish.systems, "character_ids": wish.characters, "preload": false, "resume_from": self.place });
+                let (channel, answer) = Channel::join(self.state.server, self.n, &ids).await?;
                 if let Some(gap) = answer.get("gap") {
                     return Err(io::Error::other(format!("a gap: {gap}")));
                 }

@@ -37,6 +37,8 @@ fn one(name: &str, text: &str) -> Bytes {
 pub enum Resumed {
     /// It asked for nothing.
     No,
+    /// It has no place yet and wants to know where it begins.
+    Begun(EventId),
     /// Where it asked for.
     From(EventId),
     /// Elsewhere.
@@ -54,6 +56,7 @@ pub fn joined(subscription_id: &str, systems: &[u32], characters: &[u32], resume
     out.field("status", "connected");
     match resumed {
         Resumed::No => {}
+        Resumed::Begun(id) => out.field("event_id", &id.to_string()),
         Resumed::From(id) => out.field("resumed_from", &id.to_string()),
         Resumed::Gap(Gap { reason, requested, resumed_at }) => {
             out.key("gap");

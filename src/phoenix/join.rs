@@ -135,6 +135,8 @@ pub struct Join {
     pub preload: Option<Wish>,
     /// The event id to go on after.
     pub resume_from: Option<String>,
+    /// It named no place but asked for one: `resume_from` is there and null.
+    pub wants_place: bool,
 }
 
 impl Join {
@@ -150,7 +152,9 @@ impl Join {
             Topic::Of(Kind::Character, id) if !characters.contains(&id) => characters.push(id),
             _ => {}
         }
-        let resume_from = payload.remove("resume_from").and_then(|value| value.as_str().map(str::to_owned));
+        let named = payload.remove("resume_from");
+        let wants_place = named.as_ref().is_some_and(Value::is_null);
+        let resume_from = named.and_then(|value| value.as_str().map(str::to_owned));
         let unasked = Some(Wish::UNASKED).filter(|_| resume_from.is_none());
         let preload = Wish::read(payload.remove("preload").as_ref()).or(unasked);
         let asked = query::join_object(&payload).map_err(|error| format!("[validation:invalid_{}] {error}", error.field))?;
@@ -163,7 +167,7 @@ impl Join {
             subscription.filter.set_ids(Kind::Character, characters.clone());
             subscription.filter = wanted(subscription.filter);
         }
-        Ok(Self { subscription, systems, characters, preload, resume_from })
+        Ok(Self { subscription, systems, characters, preload, resume_from, wants_place })
     }
 }
 
@@ -256,6 +260,7 @@ mod tests {
     fn a_resumed_join_preloads_only_when_told() {
         let preload = |payload: Value| join(LOBBY, payload).unwrap().preload;
         assert_eq!(preload(json!({ "systems": [1] })), Some(Wish::UNASKED));
+        assert_eq!(preload(json!({ "systems": [1], "resume_from": null })), Some(Wish::UNASKED));
         assert_eq!(preload(json!({ "systems": [1], "resume_from": "x" })), None);
         assert!(preload(json!({ "systems": [1], "resume_from": "x", "preload": { "enabled": true } })).is_some());
         assert_eq!(preload(json!({ "systems": [1], "preload": { "enabled": false } })), None);

@@ -167,6 +167,7 @@ impl Session {
         let resumed = match (opened.gap, &join.resume_from) {
             (Some(gap), Some(_)) => Resumed::Gap(gap),
             (None, Some(_)) => Resumed::From(opened.id),
+            (_, None) if join.wants_place => Resumed::Begun(opened.id),
             (_, None) => Resumed::No,
         };
         channel.subscription_id = opened.subscription_id;

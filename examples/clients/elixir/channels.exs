@@ -61,7 +61,8 @@ defmodule Follower do
   @impl Slipstream
   def handle_topic_close(topic, _reason, socket), do: rejoin(socket, topic, wanted(socket.assigns))
 
-  defp wanted(%{systems: systems, place: nil}), do: %{systems: systems, preload: @preload}
+  # Null asks for the place where the channel begins.
+  defp wanted(%{systems: systems, place: nil}), do: %{systems: systems, resume_from: nil, preload: @preload}
   defp wanted(%{systems: systems, place: place}), do: %{systems: systems, resume_from: place}
 end
 

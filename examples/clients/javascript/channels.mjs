@@ -14,7 +14,9 @@ const socket = new Socket(`${server}/socket`, { transport: WebSocket, params: { 
 const channel = socket.channel("killmails:lobby", () => ({
   systems: ids(systems),
   character_ids: ids(characters),
-  ...(place ? { resume_from: place } : { preload: { limit_per_system: 5, since_hours: 24, delivery_interval_ms: 0 } }),
+  // Null asks for the place where the channel begins.
+  resume_from: place ?? null,
+  ...(!place && { preload: { limit_per_system: 5, since_hours: 24, delivery_interval_ms: 0 } }),
 }));
 
 // A break inside the preload brings it again.

@@ -33,7 +33,8 @@ class Follower:
     async def talk(self, socket):
         join = str(next(self.refs))
         preload = {"limit_per_system": 5, "since_hours": 24, "delivery_interval_ms": 0}
-        how = {"resume_from": self.place} if self.place else {"preload": preload}
+        # Null asks for the place where the channel begins.
+        how = {"resume_from": self.place} if self.place else {"resume_from": None, "preload": preload}
         await socket.send(json.dumps([join, join, TOPIC, "phx_join", self.wanted | how]))
         beating = asyncio.create_task(self.beat(socket))
         try:
@@ -46,6 +47,7 @@ class Follower:
                 elif event == "killmail_update":
                     self.take(payload)
                 elif event == "preload_complete":
+                    print(f"preload: {payload['total_kills']}", flush=True)
                     # All of the past is here: from now on the place where the channel was opened will do.
                     self.place = self.place or self.opened
                 elif event == "kill_count_update":

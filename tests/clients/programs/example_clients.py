@@ -68,8 +68,13 @@ def channels(language):
     newest = seed(*({"system": JITA, "hours_ago": 0.4 - n / 20} for n in range(7)))[-5:]
     example = Example(language, "channels", f"ws://{SERVER}", f"{JITA},{TAMA}")
     until(f"the preload: {newest}, told {example.lines}", lambda: set(newest) <= set(example.told("past")))
+    until("the end of the preload", lambda: any(line.startswith("preload: 5") for line in list(example.lines)))
     past = example.told("past")
+    # Cut before anything came live: the place where it joined will do.
+    stage("hold")
+    stage("cut")
     live = publish({"system": JITA}, {"system": AMARR}, {"system": TAMA})
+    stage("release")
     live.pop(1)
     example.tells(live, "live killmails")
     example.goes_on(live)
