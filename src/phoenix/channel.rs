@@ -211,8 +211,9 @@ impl Channel {
         let (systems, characters) = (asked(Kind::System, "add_systems")?, asked(Kind::Character, "add_characters")?);
         let (mut less_systems, mut less_characters) =
             (asked(Kind::System, "remove_systems")?, asked(Kind::Character, "remove_characters")?);
-        less_systems.retain(|id| !systems.contains(id));
-        less_characters.retain(|id| !characters.contains(id));
+        let (more_systems, more_characters) = (IdSet::new(systems.clone()), IdSet::new(characters.clone()));
+        less_systems.retain(|id| !more_systems.contains(*id));
+        less_characters.retain(|id| !more_characters.contains(*id));
         let removed = vec![(Kind::System, less_systems), (Kind::Character, less_characters)];
         let (systems, characters) = (self.added(Kind::System, systems), self.added(Kind::Character, characters));
         let mut then = self.change(Change { systems, characters, removed }, payload)?;
