@@ -78,14 +78,20 @@ async fn next_recent(preloads: &mut VecDeque<Recent>) -> Result<recent::Told, fe
     while let Some(first) = preloads.front_mut() {
         match first.next().await {
             Ok(Some(told)) => return Ok(told),
-            Ok(None) => drop(preloads.pop_front()),
+            Ok(None) => over(preloads),
             Err(error) => {
-                preloads.pop_front();
+                over(preloads);
                 return Err(error);
             }
         }
     }
     pending().await
+}
+
+/// Ends the first, and gives back its room: most channels preload once.
+fn over(preloads: &mut VecDeque<Recent>) {
+    preloads.pop_front();
+    preloads.shrink_to_fit();
 }
 
 /// Waits for what the first of several channels has to tell. Dropping the future loses nothing.

@@ -116,7 +116,7 @@ impl Session {
     fn join(&mut self, message: Message, at: Option<usize>, out: &mut Vec<Effect>) {
         let old = at.map(|at| self.channels.swap_remove(at));
         // A client of version 1 cannot tell the close of its old join from one of the new.
-        let then = old.as_ref().filter(|old| old.has_refs()).map(Channel::closed);
+        let then = old.as_ref().filter(|old| old.has_refs()).map(|old| old.closed());
         let replaces = old.as_ref().map(|old| old.key);
         let sent = match old {
             Some(old) => old.sent,
@@ -163,7 +163,8 @@ impl Session {
 
     /// The reader of a join is open.
     pub fn opened(&mut self, key: u64, opened: Opened, out: &mut Vec<Effect>) {
-        let Some(Joining { mut channel, refs, join, then, waiting }) = self.take_joining(key) else { return };
+        let Some(joining) = self.take_joining(key) else { return };
+        let Joining { mut channel, refs, join, then, waiting } = joining;
         let resumed = match (opened.gap, &join.resume_from) {
             (Some(gap), Some(_)) => Resumed::Gap(gap),
             (None, Some(_)) => Resumed::From(opened.id),
@@ -181,13 +182,16 @@ impl Session {
                 out.push(Effect::Preload { key, wish, terms });
             }
         }
+        // Most connections have one, and there are many of them.
+        self.channels.reserve_exact(1);
         self.channels.push(channel);
         self.catch_up(waiting, out);
     }
 
     /// The reader of a join could not be opened.
     pub fn refused(&mut self, key: u64, reason: &str, out: &mut Vec<Effect>) {
-        let Some(Joining { channel, refs, then, waiting, .. }) = self.take_joining(key) else { return };
+        let Some(joining) = self.take_joining(key) else { return };
+        let Joining { channel, refs, then, waiting, .. } = joining;
         let to = To { join_ref: &refs.0, ..channel.to() };
         out.push(Effect::Send(to.reply(&refs.1, Status::Error, &body::reason(reason))));
         out.extend(then.map(Effect::Send));
@@ -198,7 +202,9 @@ impl Session {
 
     fn take_joining(&mut self, key: u64) -> Option<Joining> {
         let at = self.joining.iter().position(|joining| joining.channel.key == key)?;
-        Some(self.joining.swap_remove(at))
+        let joining = self.joining.swap_remove(at);
+        self.joining.shrink_to_fit();
+        Some(joining)
     }
 
     /// What the client said while its join was under way; a further join makes the rest wait again.

@@ -237,6 +237,7 @@ impl Talk {
                 reader.introduce(Through::Websocket, Arc::clone(self.session.user_id()));
                 let (id, gap) = reader.begin();
                 let opened = Opened { subscription_id: reader.subscription_id().to_owned(), id, gap };
+                self.running.reserve_exact(1);
                 self.running.push(*running);
                 self.session.opened(key, opened, &mut self.effects);
             }
@@ -326,7 +327,9 @@ async fn opened(opening: &mut Vec<(u64, Opening)>) -> (u64, Result<Box<Running>,
     poll_fn(|context| {
         for at in 0..opening.len() {
             if let Poll::Ready(opened) = opening[at].1.as_mut().poll(context) {
-                return Poll::Ready((opening.swap_remove(at).0, opened));
+                let (key, _) = opening.swap_remove(at);
+                opening.shrink_to_fit();
+                return Poll::Ready((key, opened));
             }
         }
         Poll::Pending

@@ -4,9 +4,13 @@
 
 use std::time::{Duration, Instant};
 
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::guests;
 use crate::support::channel::{Channel, LOBBY};
 use crate::support::http;
 use crate::support::killmail::{SYSTEMS, killmail};
@@ -125,6 +129,98 @@ async fn connections_end_at_their_limits_and_slots_come_back() {
     let text = server.get("/metrics/prometheus").await.text();
     let refused = text.lines().find_map(|line| line.strip_prefix("killstream_channels_refused_total ")).unwrap();
     assert!(refused.parse::<u64>().unwrap() >= 1);
+}
+
+/// A frame of a client: final, masked with zeros.
+fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match u8::try_from(payload.len()) {
+        Ok(length) if length < 126 => frame.push(0x80 | length),
+        _ => {
+            frame.push(0x80 | 126);
+            frame.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// The first byte and the payload of the next frame of a server.
+async fn unmasked(socket: &mut TcpStream) -> (u8, Vec<u8>) {
+    let first = socket.read_u8().await.unwrap();
+    let length = match socket.read_u8().await.unwrap() {
+        126 => socket.read_u16().await.unwrap().into(),
+        short => usize::from(short),
+    };
+    let mut payload = vec![0; length];
+    socket.read_exact(&mut payload).await.unwrap();
+    (first, payload)
+}
+
+#[tokio::test]
+async fn messages_are_deflated_where_both_agree() {
+    const DEFLATED_TEXT: u8 = 0b1100_0001;
+    let server = Setup::quiet().start();
+    let mut socket = TcpStream::connect(server.address()).await.unwrap();
+    let head = format!(
+        "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: {}\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         sec-websocket-extensions: permessage-deflate; client_max_window_bits\r\n\r\n",
+        server.address()
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(socket.read_u8().await.unwrap());
+    }
+    let answer = String::from_utf8(answer).unwrap().to_lowercase();
+    assert!(answer.starts_with("http/1.1 101 ") && answer.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{answer}");
+    assert!(answer.contains("sec-websocket-extensions: permessage-deflate;"), "{answer}");
+    let systems: Vec<u32> = (30_000_001..30_000_301).collect();
+    let join = json!(["1", "1", LOBBY, "phx_join", { "systems": systems, "preload": false }]).to_string();
+    let mut deflated = vec![0; 4096];
+    let mut deflate = Compress::new(Compression::fast(), false);
+    deflate.compress(join.as_bytes(), &mut deflated, FlushCompress::Sync).unwrap();
+    let length = usize::try_from(deflate.total_out()).unwrap();
+    // The empty block at the end of each message is left out on the wire.
+    let body = deflated[..length].strip_suffix(&[0, 0, 0xff, 0xff]).unwrap();
+    socket.write_all(&masked(DEFLATED_TEXT, body)).await.unwrap();
+    let (first, mut body) = unmasked(&mut socket).await;
+    assert_eq!(first, DEFLATED_TEXT);
+    body.extend([0, 0, 0xff, 0xff]);
+    let mut text = vec![0; 8192];
+    let mut inflate = Decompress::new(false);
+    inflate.decompress(&body, &mut text, FlushDecompress::Sync).unwrap();
+    text.truncate(usize::try_from(inflate.total_out()).unwrap());
+    let reply: Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!(reply[4]["response"]["subscribed_systems"], json!(systems));
+    socket.write_all(&masked(0b1000_0001, br#"[null,"7","phoenix","heartbeat",{}]"#)).await.unwrap();
+    assert_eq!(unmasked(&mut socket).await.0, 0b1000_0001, "what is small is left as it is");
+}
+
+#[tokio::test]
+async fn heartbeats_do_not_wait_for_a_slow_plugin() {
+    const ENDLESS: &str = "(if (i64.eq (local.get $id) (i64.const 1)) (then (loop $on (br $on)))) (i32.const 64)";
+    let upstream = Upstream::start();
+    let server = Setup::following(&upstream).config("[plugin]\nevaluate_cpu_ms = 3_000\ncall_wall_ms = 60_000").start();
+    server.upload("slow", &guests::evaluating(ENDLESS)).await;
+    let mut client = Channel::v2(server.address()).await;
+    let plugins = json!([{ "name": "slow" }]);
+    let reply = client.ask(json!(["1", "1", LOBBY, "phx_join", { "systems": [JITA], "plugins": plugins, "preload": false }])).await;
+    assert_eq!(reply[4]["status"], "ok", "{reply}");
+    upstream.gave(upstream.publish(killmail(1))).await;
+    let faults = async || {
+        let data = server.get("/api/v1/plugins/slow").await.expect(200)["data"].clone();
+        data["faults"].as_object().unwrap().values().filter_map(Value::as_u64).sum::<u64>()
+    };
+    for n in 0..20 {
+        let beat = client.ask(json!([null, n.to_string(), "phoenix", "heartbeat", {}])).await;
+        assert_eq!(beat[1], n.to_string());
+    }
+    assert_eq!(faults().await, 0, "the plugin is still at work");
+    until("the plugin to be stopped", async || (faults().await > 0).then_some(())).await;
+    assert_eq!(client.say("get_status", json!({})).await.0, "ok");
 }
 
 #[tokio::test]
