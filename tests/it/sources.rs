@@ -230,7 +230,8 @@ async fn a_fallback_stands_in_while_the_feed_is_away_and_steps_back() {
     first.publish(killmail(5));
     assert_eq!(stream.killmails(1).await, [5]);
     assert_eq!(stream.killmails_until_quiet(Duration::from_millis(300)).await, [0; 0], "each came once");
-    assert_eq!(second.requests().len(), asked, "the other one is left alone");
+    // One question may have been on its way.
+    assert!(second.requests().len() <= asked + 1, "the other one is left alone");
 }
 
 #[tokio::test]
@@ -267,6 +268,41 @@ async fn sources_side_by_side_bring_each_killmail_once() {
 }
 
 #[tokio::test]
+async fn a_mirror_beside_the_first_goes_on_where_it_stopped() {
+    let (first, second) = (Upstream::start(), Upstream::start());
+    let config = source("r2z2", &second.base(), "name = \"second\"\nwhen = \"always\"");
+    let mut server = Setup::following(&first).config(&config).start();
+    let number = second.publish(killmail(1));
+    first.publish(killmail(2));
+    stored(&server, 1).await;
+    stored(&server, 2).await;
+    second.gave(number).await;
+    server.kill();
+    let before = (first.requests().len(), second.requests().len());
+    second.publish(killmail(3));
+    first.publish(killmail(4));
+    server.restart();
+    stored(&server, 3).await;
+    stored(&server, 4).await;
+    let next = |upstream: &Upstream, before: usize| upstream.requests()[before].number();
+    assert_eq!((next(&first, before.0), next(&second, before.1)), (Some(number + 1), Some(number + 1)), "each has a place of its own");
+}
+
+#[tokio::test]
+async fn a_source_that_may_not_run_stays_off_visibly() {
+    let upstream = Upstream::start();
+    let config = source("r2z2", "https://r2z2.zkillboard.com", "name = \"zkillboard\"\nwhen = \"always\"");
+    let server = Setup::following(&upstream).env("USER_AGENT_CONTACT", "").config(&config).start();
+    upstream.publish(killmail(1));
+    stored(&server, 1).await;
+    until("it to be said", async || server.log().contains("the source zkillboard stays off: ").then_some(())).await;
+    let health = server.get("/health").await.expect(200);
+    let other = &health["details"]["sources"][0];
+    assert_eq!((&other["name"], &other["state"]), (&json!("zkillboard"), &json!("refused")));
+    assert!(other["reason"].as_str().unwrap().contains("r2z2_idle_ms"), "too hasty for the real host: {other}");
+}
+
+#[tokio::test]
 async fn a_source_that_cannot_be_is_refused_at_start() {
     let setup = Setup::quiet()
         .config("[[sources]]\nkind = \"websocket\"\nurl = \"http://x\"\n[[sources]]\nkind = \"carrier-pigeon\"\nurl = \"x\"\n");
@@ -297,7 +333,7 @@ async fn a_recording_is_played_back_with_its_timing() {
     assert_eq!(recorded.lines().count(), 6, "{recorded}");
     let replayed = |speed: &str| Setup::quiet().args(&["--replay", file.to_str().unwrap(), "--replay-speed", speed]).start();
     let slow = replayed("0.01");
-    stored(&slow, 2).await;
+    stored(&slow, 1).await;
     assert_eq!(slow.get("/api/v1/killmail/3").await.status, 404, "what came 0.9 s later comes 90 s later");
     drop(slow);
     let server = replayed("1");
