@@ -3,9 +3,10 @@
 //! Must not know: what the sources are.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
 
 use parking_lot::RwLock;
+use tokio::sync::Notify;
 
 use crate::feed::pulse::Pulse;
 
@@ -33,6 +34,10 @@ pub struct Other {
 pub struct Others {
     /// The other sources, in the order of the configuration.
     pub sources: RwLock<Vec<Arc<Other>>>,
+    /// Told when a body is wanted.
+    pub news: Notify,
+    /// Bodies that may be wanted at a time; 0 while nobody fetches any.
+    pub wanted_max: AtomicUsize,
     /// Bodies fetched.
     pub fetched: AtomicU64,
     /// Tries to fetch one that failed.

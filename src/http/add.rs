@@ -1,9 +1,11 @@
-//! Killmails handed in: one document, an array, or one to a line, in any upstream form. They are backfill, never announced.
+//! Killmails handed in: one document, an array, or one to a line, in any upstream form. They are backfill, never announced. Of one that
+//! is only named the body is ordered.
 //!
 //! Must not know: what the forms are, when two killmails are the same.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::State;
@@ -19,28 +21,42 @@ use crate::http::auth::{Killmails, May};
 use crate::http::error::Error;
 use crate::http::request::{Pairs, Raw};
 use crate::store::refused::Refused;
-use crate::store::{AgeRule, Appended, Incoming, ZkbRule};
+use crate::store::wanted::Wanted;
+use crate::store::{AgeRule, Appended, Incoming, Store, ZkbRule};
 use crate::tasks;
 use crate::wire::package::{self, Package};
 
 /// What was handed in by REST is noted under this name.
 const SOURCE: &str = "rest";
+/// The word for a document that names a killmail without carrying it.
+const NO_BODY: &str = "no_body";
 
 /// `POST /api/v1/killmails`. Answers what became of the documents, as `import` reports it. Newer zkb values replace stored ones, but
 /// not with `?prefer_incoming=false`.
 pub async fn add(_: May<Killmails>, State(door): State<Arc<Door>>, asked: Pairs, Raw(body): Raw) -> Result<Json, Error> {
     let store = Arc::clone(door.feed.store());
     let zkb = if asked.get("prefer_incoming") == Some("false") { ZkbRule::Keep } else { ZkbRule::IfNewer };
+    let wanted_max = door.feed.others().wanted_max.load(Ordering::Relaxed);
     let sorted = tasks::blocking("rest-add", move || -> Result<Sorted, Error> {
         let sorted = sort(&body, zkb)?;
         for refused in &sorted.raw {
-            store.refuse(refused).map_err(|error| Error::history(feed::Error::Store(error)))?;
+            let kept = if order(&store, refused, wanted_max)? { Ok(()) } else { store.refuse(refused) };
+            kept.map_err(|error| Error::history(feed::Error::Store(error)))?;
         }
         Ok(sorted)
     });
     let sorted = sorted.await.map_err(Error::failed)??;
+    door.feed.others().news.notify_one();
     let appended = door.feed.publish(sorted.incoming, None).await.map_err(Error::history)?;
     Ok(Json::bare(&report(&appended, &sorted.refused)))
+}
+
+/// Has the body fetched that a document lacks. `false`: there is nothing to fetch, or nobody who would.
+fn order(store: &Store, document: &Refused, wanted_max: usize) -> Result<bool, Error> {
+    let id = document.killmail_id.filter(|_| document.reason == NO_BODY).and_then(|id| u32::try_from(id).ok());
+    let (Some(killmail_id), Ok(raw)) = (id, String::from_utf8(document.raw.to_vec())) else { return Ok(false) };
+    let wanted = Wanted { killmail_id, source: SOURCE.to_owned(), at_ms: document.at_ms, raw, backfill: true };
+    store.want(&wanted, wanted_max).map_err(|error| Error::history(feed::Error::Store(error)))
 }
 
 fn report(appended: &[Appended], refused: &BTreeMap<&'static str, u64>) -> Value {
@@ -73,7 +89,7 @@ impl Sorted {
                 zkb: self.zkb,
             }),
             // A reference without a body: there is nothing to keep yet.
-            Ok(Package { reference, .. }) => self.refuse("no_body", reference.map(|known| known.killmail_id.into()), document, at_ms),
+            Ok(Package { reference, .. }) => self.refuse(NO_BODY, reference.map(|known| known.killmail_id.into()), document, at_ms),
             Err(refused) => self.refuse(refused.reason.word(), refused.killmail_id, document, at_ms),
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::domain::entry::Origin;
@@ -32,15 +32,14 @@ const AGAIN_MAX: Duration = Duration::from_secs(600);
 /// The way to the fetcher.
 pub struct Desk {
     feed: Arc<Feed>,
-    news: Notify,
-    wanted_max: usize,
 }
 
 impl Desk {
     /// Nobody works at it yet; at most `wanted_max` bodies are wanted at a time, none with 0.
     #[must_use]
     pub fn new(feed: Arc<Feed>, wanted_max: usize) -> Self {
-        Self { feed, news: Notify::new(), wanted_max }
+        feed.others().wanted_max.store(wanted_max, Ordering::Relaxed);
+        Self { feed }
     }
 
     /// Keeps in mind to fetch what a document names, on disk when this returns. `false`: it names nothing, or too much is wanted
@@ -51,10 +50,11 @@ impl Desk {
     pub async fn want(&self, document: &Refused) -> Result<bool, FeedError> {
         let named = package::parse(&document.raw).ok().and_then(|package| package.reference);
         let (Some(named), Ok(raw)) = (named, String::from_utf8(document.raw.to_vec())) else { return Ok(false) };
-        let wanted = Wanted { killmail_id: named.killmail_id, source: document.source.clone(), at_ms: document.at_ms, raw };
-        let (store, max) = (Arc::clone(self.feed.store()), self.wanted_max);
+        let wanted =
+            Wanted { killmail_id: named.killmail_id, source: document.source.clone(), at_ms: document.at_ms, raw, backfill: false };
+        let (store, max) = (Arc::clone(self.feed.store()), self.feed.others().wanted_max.load(Ordering::Relaxed));
         let kept = tasks::blocking("want", move || store.want(&wanted, max)).await??;
-        self.news.notify_one();
+        self.feed.others().news.notify_one();
         Ok(kept)
     }
 }
@@ -106,7 +106,7 @@ impl Work {
             if due.is_empty() {
                 let next = self.again.values().map(|again| again.at).min().unwrap_or_else(|| Instant::now() + TICK);
                 tokio::select! {
-                    () = self.desk.news.notified() => {}
+                    () = self.desk.feed.others().news.notified() => {}
                     () = tokio::time::sleep_until(next.min(Instant::now() + TICK)) => {}
                 }
             }
@@ -192,7 +192,7 @@ impl Work {
         body::take_up(&mut killmail, Some(reference.hash), reference.zkb, Extra::new());
         let incoming = Incoming {
             killmail,
-            origin: Origin::Live,
+            origin: if wanted.backfill { Origin::Backfill } else { Origin::Live },
             received_at_ms: wanted.at_ms,
             uploaded_at,
             age: AgeRule::ByUpload,

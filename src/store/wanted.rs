@@ -24,6 +24,9 @@ pub struct Wanted {
     pub at_ms: i64,
     /// The document that names it.
     pub raw: String,
+    /// Whether it is put in, not brought by a running source.
+    #[serde(default)]
+    pub backfill: bool,
 }
 
 impl Store {

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::eve_kill::EveKill;
@@ -150,6 +151,23 @@ async fn a_body_still_to_be_fetched_survives_a_kill() {
     server.restart();
     assert_eq!(stored(&server, 1).await["zkb"]["totalValue"], 5e6);
     until("nothing to be wanted", async || (metric(&server, "fetch_waiting").await == "0").then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_killmail_handed_in_by_name_is_fetched_and_not_announced() {
+    let upstream = Upstream::start();
+    body(&upstream, killmail(1));
+    let server = Setup::following(&upstream).start();
+    let mut stream = server.basic("max_age_secs=0").await;
+    // As a row of zKillboard's REST before June 2026.
+    let row =
+        json!([{ "killmail_id": 1, "zkb": { "hash": hash(1), "totalValue": 5e6 } }, { "killmail_id": 2, "zkb": { "totalValue": 1.0 } }]);
+    let report = server.send(Method::POST, "/api/v1/killmails", row.to_string()).await.expect(200);
+    assert_eq!((&report["new"], &report["refused"]), (&json!(0), &json!({ "no_body": 1, "missing_hash": 1 })));
+    assert_eq!(stored(&server, 1).await["zkb"]["totalValue"], 5e6);
+    upstream.publish(killmail(3));
+    assert_eq!(stream.killmails(1).await, [3], "what was put in is not live");
+    assert_eq!(metric(&server, "fetch_given_up_total").await, "0");
 }
 
 #[tokio::test]
