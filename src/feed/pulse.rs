@@ -82,6 +82,8 @@ pub struct Pulse {
     pub sequence: AtomicU64,
     /// Killmails received.
     pub received: AtomicU64,
+    /// Killmails that were over an hour old when they came, live.
+    pub late: AtomicU64,
     /// Documents passed over (refused, known, late).
     pub skipped: AtomicU64,
     /// Documents refused.

@@ -346,13 +346,7 @@ impl Pace {
                 }
                 self.go_to(number + 1);
                 self.ghosts = 0;
-                if let Some(updated) = updated.filter(|u| *u < number && !self.place.rewritten.contains(u)) {
-                    self.place.rewritten.push(updated);
-                    if self.place.rewritten.len() > REWRITTEN_MAX {
-                        let oldest = self.place.rewritten.remove(0);
-                        self.remember((oldest, oldest), true, now_ms);
-                    }
-                }
+                self.tell_rewritten(number, updated, now_ms);
                 healed.map(|hole| Note::Healed(vec![hole]))
             }
             Answer::Hole => Some(self.skip_to(number + 1, now_ms)),
@@ -365,6 +359,7 @@ impl Pace {
                 })
             }
             _ => {
+                self.misfits = 0;
                 let since = *self.missing_since_ms.get_or_insert(now_ms);
                 self.stuck_since_ms.get_or_insert(now_ms);
                 // A look at the pointer is not another try of the number, so it need not wait.
@@ -374,6 +369,15 @@ impl Pace {
                 }
                 None
             }
+        }
+    }
+
+    fn tell_rewritten(&mut self, by: u64, updated: Option<u64>, now_ms: u64) {
+        let Some(updated) = updated.filter(|u| *u < by && !self.place.rewritten.contains(u)) else { return };
+        self.place.rewritten.push(updated);
+        if self.place.rewritten.len() > REWRITTEN_MAX {
+            let oldest = self.place.rewritten.remove(0);
+            self.remember((oldest, oldest), true, now_ms);
         }
     }
 
@@ -393,7 +397,12 @@ impl Pace {
     }
 
     fn probed(&mut self, number: u64, answer: Answer, now_ms: u64) -> Option<Note> {
-        let is_there = !matches!(answer, Answer::Missing);
+        if answer == Answer::Misfit {
+            // A page of a proxy shows nothing; it is looked at again.
+            self.idle(now_ms);
+            return None;
+        }
+        let is_there = answer != Answer::Missing;
         if let Some(seek) = &mut self.seek {
             let Step::Found(first) = seek.answered(is_there) else { return None };
             self.seek = None;
@@ -416,7 +425,10 @@ impl Pace {
 
     fn retried(&mut self, number: u64, answer: Answer, now_ms: u64) -> Option<Note> {
         let closed = match answer {
-            Answer::Document { .. } => self.place.holes.came(number),
+            Answer::Document { updated, .. } => {
+                self.tell_rewritten(number, updated, now_ms);
+                self.place.holes.came(number)
+            }
             _ => self.place.holes.missed(number, &self.waits.healing, now_ms),
         };
         closed.map(|hole| Note::Healed(vec![hole]))

@@ -125,6 +125,23 @@ fn a_stale_pointer_stops_nothing() {
 }
 
 #[test]
+fn an_answer_that_is_no_document_proves_no_file() {
+    let mut pace = following(7);
+    let mut now = 0;
+    let mut busy = 0;
+    let (_, notes) = run(&mut pace, &mut now, 900_000, |ask, _| match ask {
+        Ask::Pointer => Answer::Pointer(7),
+        Ask::Probe(_) if busy < 5 => {
+            busy += 1;
+            Answer::Misfit
+        }
+        _ => Answer::Missing,
+    });
+    assert_eq!((busy, notes), (5, vec![]));
+    assert_eq!(pace.place().next, Some(7));
+}
+
+#[test]
 fn a_feed_that_was_set_back_is_followed_from_where_it_is() {
     let mut pace = following(500);
     let mut now = 0;
@@ -208,6 +225,22 @@ fn another_number_in_the_body_is_tried_again_and_then_skipped() {
     assert_eq!(step(&mut pace, Answer::Misfit, &mut now), (Ask::Document(7), 6_000, None));
     assert_eq!(step(&mut pace, Answer::Misfit, &mut now).2, Some(Note::Skipped(7, 7)));
     assert_eq!(pace.ask(), (Ask::Document(8), 12_100));
+}
+
+#[test]
+fn misfits_count_only_one_after_the_other() {
+    let mut pace = following(7);
+    let mut now = 0;
+    for _ in 0..10 {
+        assert_eq!(step(&mut pace, Answer::Misfit, &mut now).2, None, "the head is never passed by what a proxy says now and then");
+        assert_eq!(step(&mut pace, Answer::Misfit, &mut now).2, None);
+        while pace.ask().0 != Ask::Document(7) || now % 7 != 0 {
+            let answer = if pace.ask().0 == Ask::Pointer { Answer::Pointer(7) } else { Answer::Missing };
+            step(&mut pace, answer, &mut now);
+            now += 1;
+        }
+    }
+    assert_eq!(pace.place().next, Some(7));
 }
 
 #[test]
@@ -300,6 +333,22 @@ fn a_skipped_number_is_tried_again_while_the_feed_rests() {
     assert_eq!(pace.place().holes.list(), []);
     let live = asked.iter().filter(|(ask, _)| *ask == Ask::Document(9)).map(|(_, at)| *at).collect::<Vec<_>>();
     assert!(live.windows(2).all(|pair| pair[1] - pair[0] >= 6_000), "the head is asked no more often for it");
+}
+
+#[test]
+fn a_healed_file_may_tell_of_a_rewritten_one() {
+    let mut pace = following(7);
+    let mut now = AT_MS;
+    step(&mut pace, Answer::Hole, &mut now);
+    step(&mut pace, PLAIN, &mut now);
+    let rewritten = |ask: Ask| matches!(ask, Ask::Rewritten(3));
+    let (asked, _) = run(&mut pace, &mut now, AT_MS + 600_000, |ask, _| match ask {
+        Ask::Retry(7, false) => updated(3),
+        ask if rewritten(ask) => PLAIN,
+        Ask::Pointer => Answer::Pointer(9),
+        _ => Answer::Missing,
+    });
+    assert_eq!(asked.iter().filter(|(ask, _)| rewritten(*ask)).count(), 1);
 }
 
 #[test]

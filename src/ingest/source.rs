@@ -253,7 +253,10 @@ fn tally(pulse: &Pulse, killmails: &[Incoming], appended: &[Appended]) {
     for (incoming, outcome) in killmails.iter().zip(appended) {
         let id = incoming.killmail.killmail_id;
         match outcome {
-            Appended::New(_) => {}
+            Appended::New(entry) => {
+                let late = entry.is_late() && entry.origin == Origin::Live;
+                pulse.late.fetch_add(u64::from(late), Ordering::Relaxed);
+            }
             Appended::Revised(_) => tracing::debug!(killmail.id = id, "killmail {id} was revised"),
             Appended::Known(_) => {
                 pulse.skipped.fetch_add(1, Ordering::Relaxed);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::killmail::killmail;
 use crate::support::server::{Server, Setup};
-use crate::support::until;
+use crate::support::{long, until};
 use crate::support::upstream::{Canned, FIRST, Seen, Upstream};
 
 /// Every wait of the follower small, for tests that are not about waits.
@@ -37,6 +37,28 @@ async fn case_33_what_is_older_than_the_cutoff_is_stored_and_not_pushed() {
     assert_eq!(stream.killmails(1).await, [2]);
     assert_eq!(stored(&server, 1).await["killmail_id"], 1);
     assert_eq!(stream.killmails_until_quiet(Duration::from_millis(300)).await, [0; 0]);
+}
+
+#[tokio::test]
+async fn late_killmails_are_numbered_by_arrival_and_marked() {
+    let upstream = Upstream::start();
+    let server = Server::following(&upstream);
+    let (mut all, mut fresh) = (server.basic("max_age_secs=0").await, server.basic("").await);
+    upstream.publish(killmail(10).ago(60));
+    upstream.publish(killmail(2).ago(3 * 86_400));
+    upstream.publish(killmail(11).ago(30));
+    let mut numbers = Vec::new();
+    for id in [10, 2, 11] {
+        let block = all.event().await;
+        assert_eq!(block.killmail_id(), Some(id), "in the order of arrival");
+        numbers.push(block.id.unwrap().rsplit('-').next().unwrap().parse::<u64>().unwrap());
+    }
+    assert_eq!(numbers, [1, 2, 3]);
+    assert_eq!(fresh.killmails(2).await, [10, 11]);
+    let metrics = server.get("/metrics/prometheus").await.text();
+    assert!(metrics.contains("\nkillstream_source_late_total 1\n"), "{metrics}");
+    let oldest = server.get("/api/v1/killmails?order=oldest").await.expect(200);
+    assert_eq!(oldest["data"]["killmails"][0]["killmail_id"], 2, "history goes by time all the same");
 }
 
 #[tokio::test]
@@ -124,6 +146,54 @@ async fn case_37_in_short_a_ghost_number_is_passed_over_once_the_feed_has_gone_o
     upstream.point_at(ghost + 1);
     stored(&server, 2).await;
     assert!(server.log().contains(&format!("{ghost} never came")), "{}", server.log());
+    let metrics = server.get("/metrics/prometheus").await.text();
+    assert!(metrics.contains("\nkillstream_source_gaps_total 1\n"), "{metrics}");
+}
+
+#[tokio::test]
+async fn case_37_at_length_a_ghost_number_is_passed_over_after_a_minute() {
+    if !long() {
+        return;
+    }
+    let upstream = Upstream::start();
+    let server = Setup::following(&upstream).env("R2Z2_IDLE_MS", "").env("R2Z2_PACE_MS", "").start();
+    upstream.publish(killmail(1));
+    let ghost = upstream.hole();
+    let later = upstream.publish(killmail(2));
+    upstream.point_at(later);
+    stored(&server, 1).await;
+    let asked = upstream.asked_for(&format!("/ephemeral/{ghost}.json")).await.at;
+    tokio::time::sleep(Duration::from_secs(58).saturating_sub(asked.elapsed())).await;
+    assert_eq!(server.get("/api/v1/killmail/2").await.status, 404, "not before a minute");
+    stored(&server, 2).await;
+    let tries: Vec<Seen> = upstream.requests().into_iter().filter(|s| s.number() == Some(ghost)).collect();
+    assert!(gaps(&tries).iter().all(|gap| *gap >= Duration::from_millis(5_990)), "{:?}", gaps(&tries));
+    let metrics = server.get("/metrics/prometheus").await.text();
+    assert!(metrics.contains("\nkillstream_source_gaps_total 1\n") && metrics.contains("\nkillstream_source_gap_numbers 1\n"), "{metrics}");
+}
+
+#[tokio::test]
+async fn case_38_at_length_refusals_are_waited_out() {
+    if !long() {
+        return;
+    }
+    let upstream = Upstream::start();
+    let number = upstream.publish(killmail(1));
+    upstream.fail(number, Canned::status(429).header("retry-after", "2"), 1);
+    upstream.fail(number, Canned::status(403), 1);
+    let server = Setup::following(&upstream).env("R2Z2_IDLE_MS", "").env("R2Z2_PACE_MS", "").start();
+    let health = until("the 403 to be told", async || {
+        let health = server.get("/health").await.expect(200);
+        (health["circuit_breaker"]["circuit_state"] == "open").then_some(health)
+    })
+    .await;
+    assert_eq!((&health["healthy"], &health["status"]), (&json!(true), &json!("degraded")), "{health}");
+    tokio::time::sleep(Duration::from_secs(55)).await;
+    stored(&server, 1).await;
+    let tries: Vec<Seen> = upstream.requests().into_iter().filter(|s| s.number() == Some(number)).collect();
+    let waits: Vec<u128> = gaps(&tries).iter().map(Duration::as_millis).collect();
+    assert!(matches!(waits[..], [a, b] if a >= 1_990 && b >= 59_990), "{waits:?}");
+    assert_eq!(server.get("/health").await.expect(200)["status"], "ok");
 }
 
 #[tokio::test]

@@ -31,6 +31,9 @@ mod mirror;
 mod plugins;
 mod real_killmails;
 mod sources;
+#[path = "../../examples/soak/run.rs"]
+mod soak;
+mod soak_cases;
 mod space;
 mod stream_cases;
 mod support;
