@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::support::killmail::killmail;
 use crate::support::server::{Server, Setup};
-use crate::support::{long, until};
 use crate::support::upstream::{Canned, FIRST, Seen, Upstream};
+use crate::support::{long, until};
 
 /// Every wait of the follower small, for tests that are not about waits.
 const HASTY: &str = "[ingest]\nr2z2_ghost_ms = 300\nr2z2_limited_ms = 300\nr2z2_forbidden_ms = 600\nr2z2_failed_ms = 20\n";

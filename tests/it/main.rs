@@ -30,10 +30,10 @@ mod mechanisms;
 mod mirror;
 mod plugins;
 mod real_killmails;
-mod sources;
 #[path = "../../examples/soak/run.rs"]
 mod soak;
 mod soak_cases;
+mod sources;
 mod space;
 mod stream_cases;
 mod support;
