@@ -20,7 +20,7 @@ use crate::wire::{event, killmail};
 use crate::{store, tasks};
 
 /// Bytes of killmails made ready at a time: what one connection holds beside the pieces the HTTP library holds.
-const READY_BYTES: usize = 8 * 1024;
+const READY_BYTES: usize = 4 * 1024;
 
 /// Where the texts of batches wait.
 #[derive(Debug, Default)]
@@ -76,6 +76,10 @@ pub struct Sending {
     lines: Vec<Line>,
     /// Killmails handed out so far; an enhanced batch has every killmail twice.
     at: usize,
+    /// Bytes of the next one handed out.
+    within: usize,
+    /// Of the text of that one: it may have to be read again, and a revision may have come in between.
+    checksum: u32,
     id: EventId,
     tail: Bytes,
 }
@@ -100,58 +104,82 @@ impl Sending {
             load: parking.park(texts, parked_bytes),
             lines: batch.kept.into_iter().map(line).collect(),
             at: 0,
+            within: 0,
+            checksum: 0,
             id: batch.id,
             tail,
         }
     }
 
-    /// Makes the next part ready; false when that was the last.
+    /// Makes the next part ready, about [`READY_BYTES`]; false when that was the last.
     ///
     /// # Errors
-    /// The killmails could not be read again.
+    /// The killmails could not be read again, or one changed half way.
     pub async fn fill(&mut self, store: &Arc<Store>, out: &mut Out) -> Result<bool, Error> {
         let lap = self.lines.len();
-        let begun = if lap == 0 { 0 } else { self.at % lap };
-        let texts = self.texts(store, begun).await?;
-        let count = texts.len();
-        match self.kind {
-            Kind::Basic => self.one_by_one(begun, texts, out),
-            Kind::Enhanced => self.together(begun, texts, out),
-        }
-        self.at += count;
         let laps = if self.kind == Kind::Basic { 1 } else { 2 };
+        let begun = if lap == 0 { 0 } else { self.at % lap };
+        let mut room = READY_BYTES;
+        for (n, text) in (begun..).zip(self.texts(store, begun).await?) {
+            if room == 0 {
+                return Ok(true);
+            }
+            if self.within > 0 && self.checksum != crc32fast::hash(&text) {
+                return Err(Error::Changed);
+            }
+            let part = text.slice(self.within..text.len().min(self.within + room));
+            if self.within == 0 {
+                self.open(n, out);
+            }
+            out.data_copied(&part);
+            self.within += part.len();
+            if self.within < text.len() {
+                self.checksum = crc32fast::hash(&text);
+                return Ok(true);
+            }
+            room -= part.len();
+            (self.at, self.within) = (self.at + 1, 0);
+            self.close(out);
+        }
+        if lap == 0 && self.kind == Kind::Enhanced {
+            // An empty batch has both lists at once.
+            self.head(out);
+            out.piece(Bytes::from_static(event::BATCH_KILLMAILS));
+            self.end(out);
+        }
         Ok(self.at < lap * laps)
     }
 
-    fn one_by_one(&self, begun: usize, texts: Vec<Bytes>, out: &mut Out) {
-        for (line, text) in self.lines[begun..].iter().zip(texts) {
-            let place = Place::Preload { head: self.id.place.head(), after: line.hit.killmail_id };
-            out.open(None, Some(&EventId { epoch: self.id.epoch, place }));
-            out.data_copied(&text);
-            out.close();
+    /// What stands before the text of a killmail.
+    fn open(&self, n: usize, out: &mut Out) {
+        match self.kind {
+            Kind::Basic => {
+                let place = Place::Preload { head: self.id.place.head(), after: self.lines[n].hit.killmail_id };
+                out.open(None, Some(&EventId { epoch: self.id.epoch, place }));
+            }
+            Kind::Enhanced if self.at == 0 => self.head(out),
+            Kind::Enhanced if n == 0 => out.piece(Bytes::from_static(event::BATCH_KILLMAILS)),
+            Kind::Enhanced => out.piece(Bytes::from_static(b",")),
         }
     }
 
-    fn together(&self, begun: usize, texts: Vec<Bytes>, out: &mut Out) {
-        let (lap, end) = (self.lines.len(), begun + texts.len());
-        if self.at == 0 {
-            out.open(Some("batch"), Some(&self.id));
-            out.piece(Bytes::from_static(event::BATCH_KILLS));
+    /// What stands behind the text of a killmail.
+    fn close(&self, out: &mut Out) {
+        match self.kind {
+            Kind::Basic => out.close(),
+            Kind::Enhanced if self.at == 2 * self.lines.len() => self.end(out),
+            Kind::Enhanced => {}
         }
-        for (n, text) in (begun..).zip(texts) {
-            if n > 0 {
-                out.piece(Bytes::from_static(b","));
-            }
-            out.data_copied(&text);
-        }
-        // An empty batch has both lists at once.
-        if end == lap && (self.at < lap || lap == 0) {
-            out.piece(Bytes::from_static(event::BATCH_KILLMAILS));
-        }
-        if end == lap && (self.at >= lap || lap == 0) {
-            out.piece(self.tail.clone());
-            out.close();
-        }
+    }
+
+    fn head(&self, out: &mut Out) {
+        out.open(Some("batch"), Some(&self.id));
+        out.piece(Bytes::from_static(event::BATCH_KILLS));
+    }
+
+    fn end(&self, out: &mut Out) {
+        out.piece(self.tail.clone());
+        out.close();
     }
 
     async fn texts(&self, store: &Arc<Store>, begun: usize) -> Result<Vec<Bytes>, Error> {
@@ -205,11 +233,18 @@ pub enum Error {
     /// A killmail is no longer kept.
     #[error("a killmail of the batch is no longer kept")]
     Gone,
+    /// A killmail was revised while half of it was sent; who comes back with the last id gets it whole.
+    #[error("a killmail of the batch was revised while it was being sent")]
+    Changed,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::entry::Origin;
+    use crate::domain::id::Seq;
+    use crate::sample::generate::Recipe;
+    use crate::store::{AgeRule, Config, Incoming, ZkbRule};
 
     #[test]
     fn the_oldest_loads_leave_first() {
@@ -232,5 +267,61 @@ mod tests {
         let parking = Parking::default();
         assert!(parking.park(vec![Bytes::from_static(b"0123456789")], 5).upgrade().is_none());
         assert_eq!(parking.parked.lock().bytes, 0);
+    }
+
+    fn store(killmails: u32) -> (tempfile::TempDir, Arc<Store>) {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { dir: dir.path().to_owned(), encode: killmail::encode, ..Config::default() };
+        let store = Store::open(config).unwrap();
+        let made = Recipe { killmails: killmails.into(), revised: 0.0, ..Recipe::default() }.generate();
+        let incoming = made.map(|made| Incoming {
+            killmail: made.killmail,
+            origin: Origin::Backfill,
+            received_at_ms: made.uploaded_at * 1000,
+            uploaded_at: Some(made.uploaded_at),
+            age: AgeRule::ByUpload,
+            zkb: ZkbRule::Keep,
+        });
+        store.append(incoming.collect(), None).unwrap();
+        (dir, store)
+    }
+
+    /// A batch in small parts is the same text, whether its killmails wait in the parking place or are read again for each part.
+    #[tokio::test]
+    async fn parts_make_up_the_batch() {
+        let (_dir, store) = store(12);
+        let entries: Vec<_> = (1..=12).map(|seq| store.entry(Seq(seq)).unwrap().unwrap()).collect();
+        let list = entries.iter().map(|entry| String::from_utf8(killmail::json(entry).to_vec()).unwrap()).collect::<Vec<_>>();
+        let id = EventId { epoch: store.epoch(), place: Place::Preload { head: Seq(12), after: 1 } };
+        for kind in [Kind::Basic, Kind::Enhanced] {
+            for parked_bytes in [0, 1 << 20] {
+                let kept = entries.iter().map(|entry| Kept { entry: entry.clone(), annotations: Vec::new() }).collect();
+                let batch = Batch { kept, number: 1, total: 1, last: true, judged: false, head: Seq(12), id };
+                let mut sending = Sending::new(kind, &Arc::default(), parked_bytes, batch);
+                let mut text = Vec::new();
+                loop {
+                    let mut out = Out::default();
+                    let more = sending.fill(&store, &mut out).await.unwrap();
+                    let mut bytes = 0;
+                    while let Some(piece) = out.pop() {
+                        bytes += piece.len();
+                        text.extend_from_slice(&piece);
+                    }
+                    assert!(bytes < READY_BYTES + 1_024, "{bytes} bytes were ready at once");
+                    if !more {
+                        break;
+                    }
+                }
+                let text = String::from_utf8(text).unwrap();
+                let found: Vec<&str> = text.split("data: ").skip(1).map(|block| block.split_once("\n\n").unwrap().0).collect();
+                match kind {
+                    Kind::Basic => assert_eq!(found, list),
+                    Kind::Enhanced => {
+                        let all = list.join(",");
+                        assert!(found[0].starts_with(&format!("{{\"kills\":[{all}],\"killmails\":[{all}],\"count\":12,")), "{text}");
+                    }
+                }
+            }
+        }
     }
 }
