@@ -335,7 +335,8 @@ impl Plugins {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Whether the version counts as tried: not those that get a fresh instance anyway, nor those that refuse `{}`.
+    /// Whether the version counts as tried: not those that get a fresh instance anyway, nor those that refuse their manifest's default
+    /// configuration, `{}` without one.
     fn tried(&self, component: &Component, fresh: bool, known: Option<&Version>) -> Result<bool, Error> {
         if fresh {
             return Ok(false);
@@ -343,7 +344,7 @@ impl Plugins {
         if known.is_some_and(|v| v.probed) {
             return Ok(true);
         }
-        match self.engine.probe(component, NO_CONFIG, &self.sample) {
+        match self.engine.probe(component, component.default_config().unwrap_or(NO_CONFIG), &self.sample) {
             Ok(()) => Ok(true),
             Err(Refusal::Configure(_)) => Ok(false),
             Err(refusal) => Err(refusal.into()),

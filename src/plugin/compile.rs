@@ -46,7 +46,7 @@ pub fn compile(setup: &Setup, bytes: &[u8], counters: impl FnOnce(&str) -> Arc<C
     let pre = PluginPre::new(pre).map_err(|error| Refusal::MissingExport(told(&error)))?;
     let digest = sha256_hex(bytes);
     let counters = counters(&digest);
-    Ok(Component::new(&digest, bytes.len(), pre, counters))
+    Ok(Component::new(&digest, bytes.len(), seen.default_config, pre, counters))
 }
 
 /// SHA-256 in 64 hex digits.

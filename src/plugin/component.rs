@@ -15,6 +15,7 @@ pub struct Component(Arc<Inner>);
 struct Inner {
     digest: Arc<str>,
     size_bytes: usize,
+    default_config: Option<String>,
     pre: PluginPre<State>,
     counters: Arc<Counters>,
 }
@@ -22,8 +23,14 @@ struct Inner {
 impl Component {
     /// Puts together what `compile` made.
     #[must_use]
-    pub fn new(digest: &str, size_bytes: usize, pre: PluginPre<State>, counters: Arc<Counters>) -> Self {
-        Self(Arc::new(Inner { digest: digest.into(), size_bytes, pre, counters }))
+    pub fn new(digest: &str, size_bytes: usize, default_config: Option<String>, pre: PluginPre<State>, counters: Arc<Counters>) -> Self {
+        Self(Arc::new(Inner { digest: digest.into(), size_bytes, default_config, pre, counters }))
+    }
+
+    /// The configuration its manifest names to be tried with; `None`: it has none.
+    #[must_use]
+    pub fn default_config(&self) -> Option<&str> {
+        self.0.default_config.as_deref()
     }
 
     /// SHA-256 of the bytes as uploaded, 64 hex digits.

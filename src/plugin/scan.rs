@@ -2,19 +2,27 @@
 //!
 //! Must not know: what the code does.
 
+use serde_json::{Map, Value};
 use wasmparser::{BinaryReaderError, Encoding, FunctionBody, Operator, Parser, Payload};
 
 use crate::plugin::error::Refusal;
 use crate::plugin::limits::Config;
 
 /// What was seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     /// A component, not a core module.
     pub is_component: bool,
     /// A core module that says which world it was made for.
     pub has_world: bool,
+    /// The configuration its manifest names to be tried with.
+    pub default_config: Option<String>,
 }
+
+/// The custom section with the manifest, in the component or in a core module within: a JSON object, `default_config` among its members.
+const MANIFEST_SECTION: &str = "killstream:manifest";
+/// The longest manifest, bytes.
+const MANIFEST_MAX_BYTES: usize = 64 << 10;
 
 /// Nesting of components and modules; toolchains use three levels.
 const DEPTH_MAX: usize = 16;
@@ -36,7 +44,7 @@ pub fn scan(bytes: &[u8], limits: &Config) -> Result<Seen, Refusal> {
     if !bytes.starts_with(b"\0asm") {
         return Err(Refusal::NotWasm(first_words(bytes)));
     }
-    let mut seen = Seen { is_component: false, has_world: false };
+    let mut seen = Seen { is_component: false, has_world: false, default_config: None };
     let mut tally = Tally::default();
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(bytes) {
@@ -53,6 +61,9 @@ pub fn scan(bytes: &[u8], limits: &Config) -> Result<Seen, Refusal> {
             }
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::CustomSection(section) if depth == 1 && section.name().starts_with("component-type") => seen.has_world = true,
+            Payload::CustomSection(section) if section.name() == MANIFEST_SECTION => {
+                seen.default_config = default_config(section.data(), limits)?.or(seen.default_config);
+            }
             other => count(&other, &mut tally, limits, bytes.len())?,
         }
     }
@@ -60,6 +71,21 @@ pub fn scan(bytes: &[u8], limits: &Config) -> Result<Seen, Refusal> {
         return Err(Refusal::NotWasm(format!("it is cut off after {} bytes", bytes.len())));
     }
     Ok(seen)
+}
+
+/// The configuration a manifest names, as the text a plugin gets.
+fn default_config(manifest: &[u8], limits: &Config) -> Result<Option<String>, Refusal> {
+    let wrong = |why: String| Refusal::Configure(format!("the section `{MANIFEST_SECTION}` {why}"));
+    if manifest.len() > MANIFEST_MAX_BYTES {
+        return Err(wrong(format!("has {} bytes; at most {MANIFEST_MAX_BYTES}", manifest.len())));
+    }
+    let manifest: Map<String, Value> = serde_json::from_slice(manifest).map_err(|error| wrong(format!("is no JSON object: {error}")))?;
+    let Some(config) = manifest.get("default_config") else { return Ok(None) };
+    let text = config.to_string();
+    if text.len() > limits.config_bytes {
+        return Err(wrong(format!("names a configuration of {} bytes; at most {} (plugin.config_bytes)", text.len(), limits.config_bytes)));
+    }
+    Ok(Some(text))
 }
 
 fn count(payload: &Payload<'_>, tally: &mut Tally, limits: &Config, len: usize) -> Result<(), Refusal> {

@@ -95,6 +95,23 @@ pub fn with_world(module: &str) -> Vec<u8> {
     bytes
 }
 
+/// The same module with a manifest in it.
+pub fn with_manifest(mut module: Vec<u8>, manifest: &str) -> Vec<u8> {
+    let name = "killstream:manifest";
+    let mut section = vec![u8::try_from(name.len()).expect("a short name")];
+    section.extend_from_slice(name.as_bytes());
+    section.extend_from_slice(manifest.as_bytes());
+    module.push(0);
+    let mut rest = section.len();
+    while rest >= 0x80 {
+        module.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    module.push(rest as u8);
+    module.extend(section);
+    module
+}
+
 /// A number as text of a data segment.
 pub fn bytes(number: u32) -> String {
     number.to_le_bytes().iter().map(|b| format!("\\{b:02x}")).collect()

@@ -174,3 +174,33 @@ async fn a_preload_ends_when_its_plugin_is_deleted() {
     assert_eq!(stream.event_named("error").await.json()["type"], "plugin_gone");
     assert_eq!(stream.next_block().await, None);
 }
+
+/// Refuses `{}`, and keeps every killmail but the first it is asked about: not repeatable.
+fn forgetful() -> Vec<u8> {
+    guests::guest(&guests::Text {
+        head: "(global $seen (mut i32) (i32.const 0))
+            (data (i32.const 256) \"\\01\\00\\00\\00\\00\\00\\00\\00\\00\\04\\00\\00\\09\\00\\00\\00\")
+            (data (i32.const 1024) \"n: needed\")",
+        configure: "(if (result i32) (i32.le_u (local.get $config_len) (i32.const 2)) (then (i32.const 256)) (else (i32.const 0)))",
+        evaluate: "(local $before i32) (local.set $before (global.get $seen)) (global.set $seen (i32.const 64)) (local.get $before)",
+    })
+}
+
+#[tokio::test]
+async fn an_upload_is_tried_with_the_configuration_of_its_manifest() {
+    let server = Setup::quiet().start();
+    // Without one it is tried with `{}`, refuses that, and is tried when somebody comes with a configuration it takes.
+    server.upload("later", &forgetful()).await;
+    let refused = server.get("/api/v1/killmails?plugin=later").await.expect(400);
+    assert!(refused["details"]["message"].as_str().unwrap().contains("n: needed"), "{refused}");
+    let refused = server.get("/api/v1/killmails?plugin=later&plugin_config=%7B%22n%22:1%7D").await.expect(400);
+    assert_eq!(refused["details"]["field"], "plugin_config", "{refused}");
+    assert!(refused["details"]["message"].as_str().unwrap().contains("must not depend on killmails judged before"), "{refused}");
+    // With one it is tried at once.
+    let manifest = r#"{"default_config":{"n":1}}"#;
+    let reply = server.send(Method::PUT, "/api/v1/plugins/now", guests::with_manifest(forgetful(), manifest)).await;
+    let body = reply.expect(422);
+    assert_eq!(body["details"]["reason"], "not_repeatable", "{body}");
+    let fresh = server.send(Method::PUT, "/api/v1/plugins/now?instance=fresh", guests::with_manifest(forgetful(), manifest)).await;
+    fresh.expect(201);
+}

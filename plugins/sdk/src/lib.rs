@@ -59,6 +59,29 @@ pub trait Plugin: serde::de::DeserializeOwned + 'static {
     fn evaluate(&self, killmail: &Killmail) -> Result<Verdict, String>;
 }
 
+/// Put a manifest into the component: a JSON object whose `default_config` is the configuration that an upload is tried with. Say one
+/// where `{}` is refused; without it the trial waits for the first subscriber.
+///
+/// ```
+/// killstream_plugin::manifest!(r#"{"default_config": {"alliances": [99003581]}}"#);
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! manifest {
+    ($json:literal) => {
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            const TEXT: &str = $json;
+            #[used]
+            #[unsafe(link_section = "killstream:manifest")]
+            static MANIFEST: [u8; TEXT.len()] = match TEXT.as_bytes().first_chunk() {
+                ::std::option::Option::Some(text) => *text,
+                ::std::option::Option::None => ::std::unreachable!(),
+            };
+        };
+    };
+}
+
 /// Make a [`Plugin`] the one this component exports.
 #[macro_export]
 macro_rules! export {

@@ -7,7 +7,7 @@
 //! attackers, each in the order of the configuration; who landed the final blow stands as
 //! `final_blow`. Beyond 256 entries the rest is left out and `"more": true` says so.
 
-use killstream_plugin::{Interest, Killmail, Kind, Plugin, Role, Term, Verdict, export};
+use killstream_plugin::{Interest, Killmail, Kind, Plugin, Role, Term, Verdict, export, manifest};
 use serde::{Deserialize, Serialize};
 
 /// Room for all that is read by people, far below the 64 KiB annotations may have.
@@ -84,6 +84,8 @@ impl Plugin for Watchlist {
 }
 
 export!(Watchlist);
+// Without an id it refuses: this is what an upload is tried with.
+manifest!(r#"{"default_config": {"alliances": [99003581, 498125261]}}"#);
 
 impl Watchlist {
     /// The lists that have ids.

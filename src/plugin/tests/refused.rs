@@ -48,6 +48,29 @@ fn every_truncation_is_refused() {
 }
 
 #[test]
+fn a_manifest_names_the_configuration_to_be_tried_with() {
+    let engine = trial::engine(Config::default());
+    let with = |manifest: &str| guests::with_manifest(guests::evaluating(KEEP), manifest);
+    for (manifest, config) in [
+        (r#"{"default_config":{"a":[1]}}"#, Some(r#"{"a":[1]}"#)),
+        (r#"{"default_config": {}, "more": "is passed over"}"#, Some("{}")),
+        ("{}", None),
+    ] {
+        let component = engine.compile(&with(manifest)).expect("it compiles");
+        assert_eq!(component.default_config(), config, "{manifest}");
+    }
+    assert_eq!(engine.compile(&guests::evaluating(KEEP)).expect("it compiles").default_config(), None);
+    let long = format!("{{\"default_config\":\"{}\"}}", "x".repeat(9_000));
+    for (manifest, words) in
+        [("text", "no JSON object"), ("[]", "no JSON object"), (&long, "plugin.config_bytes"), (&" ".repeat(70_000), "70000 bytes")]
+    {
+        let (reason, text) = refused(&with(manifest));
+        assert_eq!(reason, "configure", "{text}");
+        assert!(text.contains("killstream:manifest") && text.contains(words), "{text}");
+    }
+}
+
+#[test]
 fn a_missing_export_is_named() {
     let guest = "killstream:plugin/guest@1.0.0-rc.1";
     let bare = wat::parse_str(guests::module(&Text::default())).unwrap();
