@@ -22,7 +22,8 @@ use sled::transaction::{ConflictableTransactionError, TransactionError, Transact
 use sled::{Db, IVec, Transactional, Tree as SledTree};
 
 use crate::store::error::Error;
-use crate::store::{spare, swap};
+use crate::store::second::{Second, Values};
+use crate::store::{small, spare, swap};
 use crate::tasks;
 
 /// What a value is filed under.
@@ -82,6 +83,7 @@ pub struct Disk {
     trees: [SledTree; 6],
     file: File,
     synced_blobs: Mutex<HashSet<OsString>>,
+    second: Mutex<Option<Second>>,
     failed: AtomicBool,
 }
 
@@ -119,7 +121,15 @@ impl Disk {
         let file = File::open(&db_path).map_err(Error::io("open", &db_path))?;
         let pid_path = data_dir.join("pid");
         fs::write(&pid_path, std::process::id().to_string()).map_err(Error::io("write", &pid_path))?;
-        Ok(Self { dir: data_dir.to_owned(), db, trees, file, synced_blobs: Mutex::default(), failed: AtomicBool::new(false) })
+        Ok(Self {
+            dir: data_dir.to_owned(),
+            db,
+            trees,
+            file,
+            synced_blobs: Mutex::default(),
+            second: Mutex::default(),
+            failed: AtomicBool::new(false),
+        })
     }
 
     /// The data folder.
@@ -140,6 +150,7 @@ impl Disk {
 
     /// Writes all or nothing, and returns when it is on disk.
     pub fn commit(&self, writes: Vec<Write>) -> Result<(), Error> {
+        let noted: Vec<_> = writes.iter().filter(|w| small::is(w.tree, &w.key)).map(|w| (w.tree, w.key.clone(), w.value.clone())).collect();
         let writes: Vec<(usize, IVec, Option<IVec>)> =
             writes.into_iter().map(|w| (w.tree as usize, w.key.into(), w.value.map(IVec::from))).collect();
         let [records, log, revisions, meta, ..] = &self.trees;
@@ -148,17 +159,50 @@ impl Disk {
                 TransactionError::Abort(error) | TransactionError::Storage(error) => error,
             })
         })?;
-        self.sync()
+        self.sync()?;
+        noted.iter().for_each(|(tree, key, value)| self.note(*tree, key, value.as_deref()));
+        Ok(())
+    }
+
+    /// From now on small values are kept a second time, beside the engine; those there are at once.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn keep_second(&self) -> Result<(), Error> {
+        let mut values = Values::new();
+        for tree in [Tree::Plugins, Tree::Meta] {
+            for pair in self.scan(tree, &[]) {
+                let (key, value) = pair?;
+                if small::is(tree, &key) {
+                    values.insert((tree, key.to_vec()), value.to_vec());
+                }
+            }
+        }
+        let second = Second::make(&self.dir, values).map_err(Error::io("write a second copy of small values in", &self.dir))?;
+        *self.second.lock() = Some(second);
+        Ok(())
+    }
+
+    fn note(&self, tree: Tree, key: &[u8], value: Option<&[u8]>) {
+        if small::is(tree, key)
+            && let Some(second) = self.second.lock().as_mut()
+        {
+            second.note(tree, key, value);
+        }
     }
 
     /// Writes one value; it is on disk after the next `commit` or `sync`.
     pub fn put(&self, tree: Tree, key: &[u8], value: &[u8]) -> Result<(), Error> {
-        self.guard("write", || self.tree(tree).insert(key, value)).map(|_| ())
+        self.guard("write", || self.tree(tree).insert(key, value))?;
+        self.note(tree, key, Some(value));
+        Ok(())
     }
 
     /// Removes one value.
     pub fn remove(&self, tree: Tree, key: &[u8]) -> Result<(), Error> {
-        self.guard("write", || self.tree(tree).remove(key)).map(|_| ())
+        self.guard("write", || self.tree(tree).remove(key))?;
+        self.note(tree, key, None);
+        Ok(())
     }
 
     /// Returns when everything written so far is on disk.

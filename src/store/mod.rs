@@ -42,6 +42,7 @@ pub mod refused;
 mod repair;
 mod rows;
 pub mod salvage;
+mod second;
 mod segments;
 mod select;
 mod small;

@@ -1,5 +1,5 @@
-//! The small things of a damaged store: plugins, refused documents, spans, how far sources were read. They stand in no frames, so only the
-//! engine can read them, and only if it opens; it does so on a copy.
+//! The small things of a damaged store: plugins, refused documents, spans, how far sources were read. They stand in no frames, so the
+//! engine reads them, on a copy and only if it opens; all but refused documents are kept a second time beside it.
 //!
 //! Must not know: what the values mean.
 
@@ -10,6 +10,7 @@ use std::path::Path;
 use crate::store::append::CHECKPOINT_PREFIX;
 use crate::store::disk::{Disk, Tree};
 use crate::store::notices::TOLD_PREFIX;
+use crate::store::second::{self, Values};
 use crate::store::spans::SPAN_PREFIX;
 use crate::store::{Config, Error, copy, start};
 
@@ -19,7 +20,7 @@ const SCRATCH: &str = "scratch";
 /// What was read.
 #[derive(Debug, Default)]
 pub struct Small {
-    values: Vec<(Tree, Vec<u8>, Vec<u8>)>,
+    values: Values,
     /// Conflicts ever seen.
     pub conflicts: u64,
 }
@@ -30,8 +31,11 @@ pub fn read(from: &Path, config: &Config, notes: &mut Vec<String>) -> Small {
     let mut small = Small::default();
     let read = copy_engine(from, &scratch).and_then(|()| small.take(&Disk::open(&scratch, config.cache_bytes)?));
     if let Err(error) = read {
-        let what = "plugins, refused documents and how far sources were read could not be read, at least not all of them";
-        notes.push(format!("{what}: {error}"));
+        notes.push(format!("refused documents could not be read, at least not all of them: {error}"));
+    }
+    match second::read(from) {
+        Ok(kept) => small.add(kept),
+        Err(error) => notes.push(format!("the second copy of plugins and of how far sources were read could not be read: {error}")),
     }
     if let Err(error) = fs::remove_dir_all(&scratch) {
         notes.push(format!("cannot remove {}: {error}", scratch.display()));
@@ -44,9 +48,8 @@ impl Small {
         for tree in [Tree::Plugins, Tree::Meta, Tree::Refused] {
             for pair in disk.scan(tree, &[]) {
                 let (key, value) = pair?;
-                let kept = key.starts_with(CHECKPOINT_PREFIX) || key.starts_with(TOLD_PREFIX) || span_number(&key).is_some();
-                if tree != Tree::Meta || kept {
-                    self.values.push((tree, key.to_vec(), value.to_vec()));
+                if tree == Tree::Refused || is(tree, &key) {
+                    self.values.insert((tree, key.to_vec()), value.to_vec());
                 }
             }
         }
@@ -54,15 +57,20 @@ impl Small {
         Ok(())
     }
 
+    /// Adds what was kept a second time: it is as new as anything, and damage may have set the engine back.
+    fn add(&mut self, kept: Values) {
+        self.values.extend(kept);
+    }
+
     /// The numbers of spans, ascending.
     pub fn spans(&self) -> impl Iterator<Item = u64> {
-        self.values.iter().filter(|(tree, ..)| *tree == Tree::Meta).filter_map(|(_, key, _)| span_number(key))
+        self.values.keys().filter(|(tree, _)| *tree == Tree::Meta).filter_map(|(_, key)| span_number(key))
     }
 
     /// Puts all into the new store, but for spans beyond its head; how many values of each tree.
     pub fn write(&self, disk: &Disk, head: u64) -> Result<BTreeMap<String, u64>, Error> {
         let mut counts = BTreeMap::new();
-        for (tree, key, value) in &self.values {
+        for ((tree, key), value) in &self.values {
             let span = if *tree == Tree::Meta { span_number(key) } else { None };
             if span.is_some_and(|number| number > head) {
                 continue;
@@ -78,6 +86,15 @@ impl Small {
         }
         disk.sync()?;
         Ok(counts)
+    }
+}
+
+/// Whether a value is one of those kept a second time.
+pub fn is(tree: Tree, key: &[u8]) -> bool {
+    match tree {
+        Tree::Plugins => true,
+        Tree::Meta => key.starts_with(CHECKPOINT_PREFIX) || key.starts_with(TOLD_PREFIX) || span_number(key).is_some(),
+        _ => false,
     }
 }
 

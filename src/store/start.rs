@@ -78,6 +78,7 @@ impl Store {
             conflicts: AtomicU64::new(numbers.conflicts),
         };
         store.check_newest()?;
+        store.disk.keep_second()?;
         if let Err(error) = spare::remove(store.disk.dir()) {
             tracing::warn!("cannot remove the spare copy of the end of the store: {error}");
         }

@@ -68,7 +68,7 @@ fn trial(base: &Path, pristine: &Path, damage: Damage, number: u64) -> Findings 
         assert!(image::remove(&folder, |name| name.starts_with("recent")) > 0);
     }
     let at = damage.strike(&folder, &mut Dice::new(number * 2 + u64::from(damage == Damage::Flip)));
-    let output = command(&folder, if number.is_multiple_of(10) { 1 } else { 20 }).output().unwrap();
+    let output = command(&folder, if number.is_multiple_of(20) { 1 } else { 20 }).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let findings = said.lines().find_map(Findings::parse);
     let context = || format!("{damage:?} {number} at {at}:\n{said}{}", String::from_utf8_lossy(&output.stderr));

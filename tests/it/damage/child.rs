@@ -221,6 +221,9 @@ fn opens_verifies_and_salvages() {
     assert_eq!((store.count(), losses.killmails), (KILLMAILS as u64 - losses.lost, KILLMAILS as u64 - losses.lost));
     assert_eq!(store.head(), Seq(KILLMAILS as u64));
     assert_ne!(Some(store.epoch()), epoch);
+    // The small things are all there, whatever the engine makes of its files.
+    assert_eq!(store.plugins().unwrap(), [("gatecamp".to_owned(), b"state".to_vec())]);
+    assert_eq!(store.checkpoint("s").unwrap().as_deref(), Some(&[1][..]));
     drop(store);
     if every == 1 {
         let report = verify::run(&config(&new), &|_| {}).unwrap();
