@@ -202,7 +202,8 @@ async fn answers_that_are_none_are_asked_for_again() {
     assert_eq!(metric(&server, "source_gaps_total").await, 0, "nothing was given up: {}", server.log());
     assert!(metric(&server, "source_timeouts_total").await >= 1);
     drop(stream.killmails_until_quiet(Duration::from_millis(100)).await);
-    assert_eq!(server.get("/health").await.expect(200)["status"], "ok");
+    // With so little time for an answer a busy machine may miss another one now and then.
+    until("good health", async || (server.get("/health").await.expect(200)["status"] == "ok").then_some(())).await;
 }
 
 #[tokio::test]

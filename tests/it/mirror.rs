@@ -191,7 +191,9 @@ async fn two_servers_chained_through_the_mirror_are_equal_after_kills_under_load
     let base = first.url("");
     let mut second =
         Setup::quiet().env("SOURCE", "r2z2").env("R2Z2_BASE_URL", &base).env("R2Z2_IDLE_MS", "20").env("R2Z2_PACE_MS", "1").start();
-    until("the second to ask", async || second.log().contains("from where it is").then_some(())).await;
+    // Only then it has been told where to begin.
+    let state = async || second.get("/health").await.json()["details"]["source"]["state"].clone();
+    until("the second to follow", async || (state().await == "following").then_some(())).await;
     let count = async |server: &Server| server.get("/api/v1/killmails/count").await.expect(200)["data"]["count"].as_u64();
     let mut dice = Dice::new(11);
     let mut numbers = Vec::new();
