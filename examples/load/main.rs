@@ -131,7 +131,9 @@ impl Run {
         }
         self.settled("live").await?;
         println!("server: {:.0} MiB", self.server.rss_bytes() as f64 / f64::from(1 << 20));
-        self.board.report(&self.feed);
+        if minutes > 0 {
+            self.board.report(&self.feed);
+        }
         self.storm().await
     }
 
