@@ -21,6 +21,9 @@ use crate::phoenix::join::{Wish, wanted};
 use crate::phoenix::sent::Sent;
 use crate::wire::killmail;
 
+/// A killmail of so many bytes is not copied into each client's frame; ordinary ones go out in one piece.
+const SHARED_BYTES_MIN: usize = 32 << 10;
+
 /// Room that is kept for places where something was pushed lately.
 const LATELY_KEPT: usize = 8;
 
@@ -58,6 +61,11 @@ pub struct Around<'a> {
     pub user_id: &'a str,
     /// When it was made, unix milliseconds.
     pub connected_at_ms: i64,
+}
+
+/// The JSON of a killmail, with what plugins said of it.
+fn text_of(kept: &Kept) -> Bytes {
+    killmail::with_annotations(&killmail::json(&kept.entry), &kept.annotations)
 }
 
 /// A good answer, and what follows it.
@@ -286,7 +294,16 @@ impl Channel {
             return None;
         }
         self.note(facts.system, now_ms);
-        Some(Effect::Send(self.update_of(facts.system, std::slice::from_ref(kept), Some(id), now_ms)))
+        let text = text_of(kept);
+        if text.len() < SHARED_BYTES_MIN {
+            return Some(Effect::Send(self.update_of(facts.system, &[text], Some(id), now_ms)));
+        }
+        // A large killmail is wanted by many at once: a copy for each of thousands would be gigabytes.
+        const HERE: &[u8] = b"\0";
+        let whole = self.update_of(facts.system, &[Bytes::from_static(HERE)], Some(id), now_ms);
+        let at = whole.iter().position(|byte| HERE.contains(byte))?;
+        let (head, tail) = (whole.slice(..at), whole.slice(at + HERE.len()..));
+        Some(Effect::SendAround { head, killmail: text, tail })
     }
 
     /// Pushes killmails of one system from the past, without those the client has; says how many there were.
@@ -294,18 +311,17 @@ impl Channel {
         kept.retain(|kept| self.sent.first(kept.entry.facts.killmail_id, now_ms));
         if !kept.is_empty() {
             self.note(system, now_ms);
-            out.push(Effect::Send(self.update_of(system, &kept, None, now_ms)));
+            let texts: Vec<Bytes> = kept.iter().map(text_of).collect();
+            out.push(Effect::Send(self.update_of(system, &texts, None, now_ms)));
         }
         self.preloaded += kept.len() as u64;
         kept.len() as u64
     }
 
-    fn update_of(&self, system: u32, kept: &[Kept], id: Option<&EventId>, now_ms: i64) -> Bytes {
-        let texts: Vec<Bytes> =
-            kept.iter().map(|kept| killmail::with_annotations(&killmail::json(&kept.entry), &kept.annotations)).collect();
+    fn update_of(&self, system: u32, texts: &[Bytes], id: Option<&EventId>, now_ms: i64) -> Bytes {
         let (head, tail) = (body::update_head(system), body::update_tail(now_ms, id));
         let mut parts: Vec<&[u8]> = Vec::with_capacity(2 * texts.len() + 1);
-        for text in &texts {
+        for text in texts {
             parts.push(if parts.is_empty() { &head } else { b"," });
             parts.push(text);
         }

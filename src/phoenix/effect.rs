@@ -15,6 +15,15 @@ use crate::phoenix::join::Wish;
 pub enum Effect {
     /// Send a frame.
     Send(Bytes),
+    /// Send a frame whose middle is shared with other connections: it is not copied for this one.
+    SendAround {
+        /// What stands before the killmail.
+        head: Bytes,
+        /// The killmail.
+        killmail: Bytes,
+        /// What stands behind it.
+        tail: Bytes,
+    },
     /// Open a reader, and say what became of it.
     Open(Open),
     /// Give a reader another subscription, from where it stands on.

@@ -15,6 +15,8 @@ use yawc::{Frame, HttpWebSocket, OpCode, WebSocketError};
 
 /// Frames that wait for the client; beyond this it is not read either, so that answers cannot pile up.
 const WAITING_MAX: usize = 64;
+/// Bytes of a fragment.
+const FRAGMENT_BYTES: usize = 16 << 10;
 /// Pings in a row whose pongs wait, likewise.
 const PONGS_MAX: usize = 16;
 
@@ -53,6 +55,21 @@ impl Line {
     /// Sends a text, when its turn comes.
     pub fn text(&mut self, text: Bytes) {
         self.waiting.push_back(Frame::text(text));
+    }
+
+    /// Sends a text of several parts without putting them together: as fragments of one message, small enough that a client that does
+    /// not read holds up little.
+    pub fn fragments(&mut self, parts: [Bytes; 3]) {
+        let pieces = parts
+            .iter()
+            .flat_map(|part| (0..part.len()).step_by(FRAGMENT_BYTES).map(|at| part.slice(at..part.len().min(at + FRAGMENT_BYTES))));
+        for (at, piece) in pieces.enumerate() {
+            let frame = if at == 0 { Frame::text(piece) } else { Frame::continuation(piece) };
+            self.waiting.push_back(frame.with_fin(false));
+        }
+        if let Some(last) = self.waiting.back_mut() {
+            last.set_fin(true);
+        }
     }
 
     /// Asks for a sign of life.

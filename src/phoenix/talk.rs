@@ -183,6 +183,7 @@ impl Talk {
     fn perform_one(&mut self, effect: Effect) {
         match effect {
             Effect::Send(text) => self.line.text(text),
+            Effect::SendAround { head, killmail, tail } => self.line.fragments([head, killmail, tail]),
             Effect::Open(open) => self.open(open),
             Effect::Change { key, subscription } => {
                 if let Some(running) = self.running.iter_mut().find(|running| running.key == key) {

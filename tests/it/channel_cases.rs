@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::channel::{Channel, LOBBY, killmail_ids};
-use crate::support::killmail::{SYSTEMS, killmail};
+use crate::support::dice::Dice;
+use crate::support::killmail::{SYSTEMS, giant, killmail, now, r2z2};
 use crate::support::server::{Server, Setup};
 use crate::support::upstream::Upstream;
 
@@ -225,6 +226,25 @@ async fn what_is_no_frame_is_told_and_survived() {
         assert_eq!((&told["topic"], &told["event"]), (&json!("phoenix"), &json!("phx_error")), "{text}");
     }
     client.join(json!({ "systems": [PERIMETER] })).await;
+}
+
+#[tokio::test]
+async fn the_largest_killmail_comes_whole() {
+    let upstream = Upstream::start();
+    let server = Server::following(&upstream);
+    let mut new = Channel::v2(server.address()).await;
+    let mut old = Channel::v1(server.address()).await;
+    new.ask(json!(["1", "1", "killmails:all", "phx_join", {}])).await;
+    old.ask(json!({ "topic": "killmails:all", "event": "phx_join", "payload": {}, "ref": "1" })).await;
+    let dice = &mut Dice::new(5);
+    upstream.publish_document(r2z2(&giant(dice, 7, now())));
+    upstream.publish(killmail(8));
+    for client in [&mut new, &mut old] {
+        let update = client.event("killmail_update").await;
+        assert_eq!(update["killmails"], json!([server.get("/api/v1/killmail/7").await.expect(200)["data"]]));
+        assert!(update["event_id"].is_string() && update["preload"] == false);
+        assert_eq!(client.live(1).await, [8]);
+    }
 }
 
 #[tokio::test]

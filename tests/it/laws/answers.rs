@@ -200,6 +200,10 @@ impl Case {
         for effect in effects {
             match effect {
                 Effect::Send(text) => frames.push(serde_json::from_slice(&text).unwrap()),
+                Effect::SendAround { head, killmail, tail } => {
+                    frames.push(serde_json::from_slice(&[head, killmail, tail].concat()).unwrap());
+                    STEPS.count("a shared killmail");
+                }
                 Effect::Open(open) => {
                     STEPS.add("a join again", u64::from(open.replaces.is_some()));
                     self.opening.push((open.key, open.topic));
@@ -411,7 +415,8 @@ fn kept(id: u32) -> Kept {
         age_secs: 0,
         facts: facts(&killmail),
         killmail,
-        json: OnceLock::from(Bytes::from(json!({ "killmail_id": id }).to_string())),
+        // Every third is large.
+        json: OnceLock::from(Bytes::from(json!({ "killmail_id": id, "more": "x".repeat((id as usize % 3 / 2) << 16) }).to_string())),
     };
     Kept { entry: SharedEntry::new(entry), annotations: Vec::new() }
 }
@@ -453,6 +458,7 @@ fn every_push_gets_its_answer() {
     runner.run(&vec(step(), 5..60), run).unwrap_or_else(|e| panic!("{e}"));
     let said = ["a heartbeat", "a join", "a join again", "a refused join", "a leave", "an event", "no frame", "an object", "an array"];
     let odd = ["said while a join is under way", "a join gone by", "a reader opened", "a reader refused", "a reader's end"];
-    let pushed = ["a live killmail", "a killmail known already", "a portion", "a preload", "a count", "a change", "a close"];
+    let pushed =
+        ["a live killmail", "a killmail known already", "a shared killmail", "a portion", "a preload", "a count", "a change", "a close"];
     STEPS.report(&[&said[..], &odd, &pushed].concat());
 }
