@@ -46,6 +46,7 @@ struct Numbers {
     sequence_id: Option<u64>,
     sequence_updated: Option<u64>,
     uploaded_at: Option<i64>,
+    sequence_empty: bool,
 }
 
 /// The number `sequence.json` names.
@@ -68,6 +69,8 @@ pub fn document(body: &[u8], number: u64, zkb: ZkbRule, source: &str) -> Got {
     }
     match package::take(body, Rule { origin: Origin::Live, age: AgeRule::ByUpload, zkb }, source, now_ms) {
         Ok(killmail) => Got { answer: answer(Some(killmail.killmail.time)), killmail: Some(killmail), refused: None },
+        // A killstream says so where its log holds no killmail: nothing is missing.
+        Err(refused) if refused.reason == PLACEHOLDER && numbers.sequence_empty => Got::only(answer(None)),
         Err(refused) => {
             let answer = match refused.killmail_id {
                 _ if refused.reason == PLACEHOLDER => Answer::Hole,
@@ -100,6 +103,14 @@ mod tests {
 
     fn read(text: &str) -> Got {
         document(text.as_bytes(), 7, ZkbRule::IfNewer, "r2z2")
+    }
+
+    #[test]
+    fn a_number_that_never_held_anything_is_no_hole() {
+        let got = read(r#"{"killmail_id":null,"hash":null,"esi":null,"sequence_id":7,"sequence_empty":true}"#);
+        assert_eq!(got.answer, Answer::Document { updated: None, at: None });
+        assert!(got.killmail.is_none() && got.refused.is_none());
+        assert_eq!(read(r#"{"killmail_id":null,"hash":null,"esi":null,"sequence_id":7}"#).answer, Answer::Hole);
     }
 
     #[test]

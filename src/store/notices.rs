@@ -56,7 +56,10 @@ impl Notices {
     /// Which entries after `head` will tell of these revised ones. `mute` are numbers about to be given to what tells nothing, ascending.
     pub fn give(&self, head: u64, revised: impl Iterator<Item = Seq>, mute: &[u64]) -> Given {
         let mut given = Given::default();
-        let passed = self.waiting.iter().filter(|(number, _)| mute.binary_search(number).is_ok());
+        // What waits is ascending, too: no more than the muted numbers reach is looked at.
+        let reach = mute.last().copied().unwrap_or(0);
+        let near = self.waiting.iter().take_while(|(number, _)| *number <= reach);
+        let passed = near.filter(|(number, _)| mute.binary_search(number).is_ok());
         given.passed_on = passed.clone().map(|(number, _)| *number).collect();
         // An entry to come that tells of it already tells of what it is then.
         let new = revised.map(|seq| seq.0).filter(|of| !self.of.contains(of));
@@ -73,7 +76,9 @@ impl Notices {
 
     /// Remembers what was written, and forgets what entries up to `head` have told.
     pub fn settle(&mut self, given: Given, head: u64) {
-        self.waiting.retain(|(number, _)| !given.passed_on.contains(number));
+        if !given.passed_on.is_empty() {
+            self.waiting.retain(|(number, _)| given.passed_on.binary_search(number).is_err());
+        }
         for (number, of) in given.pairs {
             self.add(number, of);
         }

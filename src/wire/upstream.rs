@@ -43,10 +43,12 @@ pub fn document(entry: &Entry, updated: Option<Seq>) -> Option<Bytes> {
 }
 
 /// The document of a number that holds no killmail and never will: the placeholder R2Z2 publishes, so that readers go on at once.
+/// `sequence_empty` tells those who know the word that nothing is missing here, either.
 #[must_use]
 pub fn placeholder(seq: Seq) -> Bytes {
     let nothing = json!({
         "killmail_id": null, "hash": null, "esi": null, "zkb": { "href": "https://esi.evetech.net/killmails///" }, "sequence_id": seq.0,
+        "sequence_empty": true,
     });
     Bytes::from(nothing.to_string())
 }
