@@ -72,6 +72,17 @@ impl Server {
         Ok(Self { child, address })
     }
 
+    /// Starts it where it was. Whoever connects meanwhile may be given that very port for its own end, for a moment.
+    async fn again(command: impl Fn() -> Command) -> anyhow::Result<Self> {
+        let begun = Instant::now();
+        loop {
+            match Self::start(command()) {
+                Err(_) if begun.elapsed() < PATIENCE => tokio::time::sleep(Duration::from_millis(200)).await,
+                started => return started,
+            }
+        }
+    }
+
     fn kill(&mut self) -> anyhow::Result<()> {
         self.child.kill()?;
         self.child.wait()?;
@@ -110,7 +121,7 @@ pub async fn run(plan: Plan, serve: impl Fn(&str, u16) -> Command) -> anyhow::Re
         if at % kill_every == 0 && killed < plan.kills {
             server.kill()?;
             killed += 1;
-            server = Server::start(serve(&feed, address.port()))?;
+            server = Server::again(|| serve(&feed, address.port())).await?;
         }
         if ended {
             break;

@@ -19,8 +19,8 @@ use crate::support::until;
 use crate::support::upstream::Upstream;
 
 const JITA: u32 = SYSTEMS[0];
-/// The waits of channels at a tenth.
-const QUICK: &str = "[channels]\nping_ms = 2_500\nidle_ms = 6_000\ngoodbye_ms = 500";
+/// The waits of channels shorter, but for goodbyes.
+const QUICK: &str = "[channels]\nping_ms = 2_500\nidle_ms = 20_000\ngoodbye_ms = 5_000";
 
 #[tokio::test]
 async fn case_6_the_door_tells_where_it_is() {
@@ -57,13 +57,13 @@ async fn case_7_the_status_counts_who_is_in() {
 
 #[tokio::test]
 async fn case_44_pings_are_life_and_silence_is_not() {
-    let server = Setup::quiet().config("[channels]\nping_ms = 600_000\nidle_ms = 2_000").start();
+    let server = Setup::quiet().config("[channels]\nping_ms = 600_000\nidle_ms = 6_000").start();
     let mut pinging = Channel::v2(server.address()).await;
     let mut silent = Channel::v2(server.address()).await;
-    // Five times as long as the server waits.
+    // Twice as long as the server waits.
     let began = Instant::now();
     let mut pongs = 0;
-    while began.elapsed() < Duration::from_secs(10) {
+    while began.elapsed() < Duration::from_secs(13) {
         pinging.message(Message::Ping(vec![7].into())).await;
         let answer = pinging.message_within(Duration::from_secs(1)).await;
         pongs += u32::from(matches!(answer, Some(Message::Pong(payload)) if payload[..] == [7]));
@@ -77,12 +77,12 @@ async fn case_44_pings_are_life_and_silence_is_not() {
 
 #[tokio::test]
 async fn a_server_pings_and_pongs_are_life() {
-    let server = Setup::quiet().config("[channels]\nping_ms = 300\nidle_ms = 2_000").start();
+    let server = Setup::quiet().config("[channels]\nping_ms = 300\nidle_ms = 6_000").start();
     let mut client = Channel::v2(server.address()).await;
     let began = Instant::now();
     let mut pings = 0;
     // Reading answers pings; nothing else is sent.
-    while began.elapsed() < Duration::from_secs(6) {
+    while began.elapsed() < Duration::from_secs(13) {
         pings += u32::from(matches!(client.message_within(Duration::from_secs(1)).await, Some(Message::Ping(_))));
         assert_eq!(client.closed, None);
     }
@@ -203,7 +203,7 @@ async fn messages_are_deflated_where_both_agree() {
 async fn heartbeats_do_not_wait_for_a_slow_plugin() {
     const ENDLESS: &str = "(if (i64.eq (local.get $id) (i64.const 1)) (then (loop $on (br $on)))) (i32.const 64)";
     let upstream = Upstream::start();
-    let server = Setup::following(&upstream).config("[plugin]\nevaluate_cpu_ms = 3_000\ncall_wall_ms = 60_000").start();
+    let server = Setup::following(&upstream).config("[plugin]\nevaluate_cpu_ms = 8_000\ncall_wall_ms = 60_000").start();
     server.upload("slow", &guests::evaluating(ENDLESS)).await;
     let mut client = Channel::v2(server.address()).await;
     let plugins = json!([{ "name": "slow" }]);

@@ -15,7 +15,7 @@ use crate::support::upstream::{Canned, Upstream};
 
 /// Every wait small, for tests that are not about waits.
 const HASTY: &str = "[ingest]\nr2z2_limited_ms = 300\nr2z2_forbidden_ms = 300\nr2z2_failed_ms = 20\nredisq_pace_ms = 20\n\
-    fallback_after_ms = 400\nfallback_back_ms = 300\nwebsocket_ping_ms = 200\n";
+    fallback_after_ms = 400\nfallback_back_ms = 300\nwebsocket_ping_ms = 3000\n";
 
 fn source(kind: &str, url: &str, more: &str) -> String {
     format!("{HASTY}[[sources]]\nkind = \"{kind}\"\nurl = \"{url}\"\n{more}\n")
