@@ -7,6 +7,7 @@
 
 mod channel_cases;
 mod channel_door;
+mod channel_growth;
 mod channel_lists;
 mod channel_preload;
 mod commands;
