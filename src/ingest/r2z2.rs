@@ -137,7 +137,7 @@ impl R2z2 {
         let before = self.pace.place().clone();
         let raw = self.heard.take().into_iter().collect();
         let note = self.pace.answered(ask, got.answer, self.now_ms());
-        report::tell(&self.pulse, ask, got.answer, note.as_ref());
+        report::tell(&self.pulse, ask, got.answer, note.as_ref(), clock::now_ms());
         if before == *self.pace.place() && got.killmail.is_none() {
             // A misfit is asked for again; the last try is what is kept.
             let refused: Vec<_> = got.refused.into_iter().filter(|_| got.answer != Answer::Misfit).collect();

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 
 use crate::feed::pulse::{Doing, Pulse};
 use crate::feed::rhythm;
-use crate::ingest::clock;
 use crate::ingest::holes::Hole;
 use crate::ingest::pace::{Answer, Ask, Note};
 use crate::ingest::reading::day_name;
@@ -14,10 +13,10 @@ use crate::ingest::reading::day_name;
 /// Failures in a row after which the feed counts as unreachable.
 const BREAKER_FAILURES: u64 = 10;
 
-/// Notes an answer and what came of it.
-pub fn tell(pulse: &Pulse, ask: Ask, answer: Answer, note: Option<&Note>) {
+/// Notes an answer at this time (unix milliseconds) and what came of it.
+pub fn tell(pulse: &Pulse, ask: Ask, answer: Answer, note: Option<&Note>, now_ms: i64) {
     if let Some(Note::Waiting(wait_ms)) = note {
-        return tell_wait(pulse, ask, answer, *wait_ms);
+        return tell_wait(pulse, ask, answer, *wait_ms, now_ms);
     }
     match note {
         Some(Note::Skipped(first, last)) => tell_skipped(pulse, *first, *last),
@@ -35,7 +34,6 @@ pub fn tell(pulse: &Pulse, ask: Ask, answer: Answer, note: Option<&Note>) {
     {
         pulse.sequence.store(number, Ordering::Relaxed);
     }
-    let now_ms = clock::now_ms();
     pulse.consecutive_errors.store(0, Ordering::Relaxed);
     pulse.last_success_ms.store(now_ms, Ordering::Relaxed);
     pulse.note(Doing::Following, now_ms);
@@ -61,8 +59,7 @@ fn tell_healed(pulse: &Pulse, hole: &Hole) {
     }
 }
 
-fn tell_wait(pulse: &Pulse, ask: Ask, answer: Answer, wait_ms: u64) {
-    let now_ms = clock::now_ms();
+fn tell_wait(pulse: &Pulse, ask: Ask, answer: Answer, wait_ms: u64, now_ms: i64) {
     pulse.errors.fetch_add(1, Ordering::Relaxed);
     let failures = pulse.consecutive_errors.fetch_add(1, Ordering::Relaxed) + 1;
     let forbidden = matches!(answer, Answer::Forbidden { .. });
@@ -88,5 +85,45 @@ fn what(ask: Ask) -> String {
         Ask::Pointer => "sequence.json".to_owned(),
         Ask::Document(number) | Ask::Rewritten(number) | Ask::Probe(number) | Ask::Retry(number, _) => format!("number {number}"),
         Ask::List(day) | Ask::Bodies(day) => format!("the archive of {}", day_name(day)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAILED: Answer = Answer::Failed { retry_after_ms: None };
+    const DAY_MS: i64 = 86_400_000;
+    const ELEVEN_MS: i64 = 20_000 * DAY_MS + 11 * 3_600_000;
+
+    fn after(failures: u32, answer: Answer, at_ms: i64) -> &'static str {
+        let pulse = Pulse::default();
+        for _ in 0..failures {
+            tell(&pulse, Ask::Document(7), answer, Some(&Note::Waiting(1_000)), at_ms);
+        }
+        pulse.doing().0.word()
+    }
+
+    #[test]
+    fn ten_failures_open_the_breaker_but_not_in_the_daily_downtime() {
+        assert_eq!((after(9, FAILED, 0), after(10, FAILED, 0)), ("backing_off", "breaker_open"));
+        for minutes in [0, 7, 14] {
+            assert_eq!(after(60, FAILED, ELEVEN_MS + minutes * 60_000), "backing_off");
+        }
+        assert_eq!(after(10, FAILED, ELEVEN_MS + 15 * 60_000), "breaker_open");
+    }
+
+    #[test]
+    fn a_403_opens_the_breaker_at_once_and_at_any_time() {
+        let forbidden = Answer::Forbidden { retry_after_ms: None };
+        assert_eq!((after(1, forbidden, 0), after(1, forbidden, ELEVEN_MS)), ("breaker_open", "breaker_open"));
+    }
+
+    #[test]
+    fn gaps_are_counted_and_an_answer_closes_the_breaker() {
+        let pulse = Pulse::default();
+        tell(&pulse, Ask::Document(7), Answer::Forbidden { retry_after_ms: None }, Some(&Note::Waiting(1)), 5);
+        tell(&pulse, Ask::Pointer, Answer::Pointer(20), Some(&Note::Skipped(7, 11)), 9);
+        assert_eq!((pulse.doing(), pulse.gaps.load(Ordering::Relaxed)), ((Doing::Following, 9), 5));
     }
 }

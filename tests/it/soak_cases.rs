@@ -5,13 +5,11 @@
 use std::fs;
 
 use crate::soak::{self, Plan};
+use crate::support::long;
 use crate::support::server::Setup;
-use crate::support::{http, long};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_store_equals_the_truth_and_everyone_saw_everything_once() {
-    // The clients in there want TLS set up, though they never use it.
-    http::client();
     let (killmails, subscribers, kills, missing) = if long() { (20_000, 100, 8, 0.001) } else { (2_000, 24, 2, 0.005) };
     let plan = Plan { killmails, days: 2.0, missing, subscribers, kills, seed: 7 };
     let setup = Setup::quiet();
