@@ -78,7 +78,9 @@ impl Store {
             conflicts: AtomicU64::new(numbers.conflicts),
         };
         store.check_newest()?;
-        store.disk.keep_second()?;
+        if let Err(error) = store.disk.keep_second() {
+            tracing::warn!("small values are not kept a second time until the next start: {error}");
+        }
         if let Err(error) = spare::remove(store.disk.dir()) {
             tracing::warn!("cannot remove the spare copy of the end of the store: {error}");
         }
