@@ -152,6 +152,8 @@ impl Sse {
         let mut lines = head.lines();
         self.status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
         self.headers = lines.map(|l| l.split_once(": ").unwrap()).map(|(n, v)| (n.to_lowercase(), v.to_owned())).collect();
+        // The first blocks may have come with the head.
+        self.unchunk();
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
