@@ -111,7 +111,7 @@ impl Sending {
         }
     }
 
-    /// Makes the next part ready, about [`READY_BYTES`]; false when that was the last.
+    /// Makes the next part ready, about `READY_BYTES`; false when that was the last.
     ///
     /// # Errors
     /// The killmails could not be read again, or one changed half way.
