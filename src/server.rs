@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-use crate::feed::{Feed, plugins, silence};
+use crate::feed::{Feed, plugins, scrub, silence};
 use crate::http::connections::Connections;
 use crate::ingest::fetcher::{self, Desk};
 use crate::ingest::source::{self, Runs};
@@ -88,6 +88,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let grace = Duration::from_millis(config.server.grace_ms);
     let ingest = config.ingest.clone();
     let limits = config.http.health.limits();
+    let (scrub_per_sec, scrub_pause) = (config.store.scrub_per_sec, Duration::from_secs(config.store.scrub_pause_secs));
     let connections = Arc::new(Connections::new(room(config.server.reserved_files)));
     let house = House::open(config, Arc::clone(&connections)).await?;
     let listener = TcpListener::bind(addr).await.map_err(|source| Error::Listen { addr, source })?;
@@ -95,6 +96,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let doors = listen(Gate::new(listener, connections), house.router());
     let ingest = bring(&ingest, house.feed()).await;
     tasks::spawn("silence", silence::watch(Arc::clone(house.feed()), limits));
+    tasks::spawn("scrub", scrub::run(Arc::clone(house.feed()), scrub_per_sec, scrub_pause));
     Ok(Running { addr, token: house.token().to_owned(), grace, house, doors, ingest })
 }
 

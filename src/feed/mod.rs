@@ -19,6 +19,7 @@ pub mod reader;
 pub mod recent;
 pub mod registry;
 pub mod rhythm;
+pub mod scrub;
 pub mod silence;
 pub mod start;
 pub mod traffic;

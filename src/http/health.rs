@@ -109,7 +109,11 @@ pub async fn ready(State(door): State<Arc<Door>>) -> Result<Json, Error> {
 pub async fn health(State(door): State<Arc<Door>>) -> Result<Json, Error> {
     let looked = tasks::blocking("health", move || {
         let failure = door.feed.store().failure();
-        let judged = judge(door.feed.pulse(), failure.as_deref(), &door.config.health);
+        let judged = match judge(door.feed.pulse(), failure.as_deref(), &door.config.health) {
+            // What is damaged is not served; the rest is.
+            Judged::Ok if door.feed.store().stats().damaged > 0 => Judged::Degraded,
+            judged => judged,
+        };
         (judged, body(&door, judged, failure))
     });
     let (judged, body) = looked.await.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
@@ -167,7 +171,7 @@ fn details(door: &Door, pulse: &Pulse, failure: Option<String>) -> Value {
             "uptime_seconds": door.uptime_secs(),
             "version": env!("CARGO_PKG_VERSION"),
         },
-        "storage": { "killmails": stats.killmails, "disk_bytes": stats.disk_bytes, "has_space": door.feed.store().has_space(), "failure": failure },
+        "storage": { "killmails": stats.killmails, "disk_bytes": stats.disk_bytes, "has_space": door.feed.store().has_space(), "damaged_records": stats.damaged, "failure": failure },
         "source": {
             "name": *pulse.source.lock(),
             "state": doing.word(),

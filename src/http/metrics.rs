@@ -135,6 +135,8 @@ fn memory(door: &Door, text: &mut Exposition) {
     text.gauge("store_has_space", "1 unless the disk is too full to write.", u8::from(store.has_space()));
     text.counter("store_revised_total", "Killmails whose content was renewed.", stats.revised);
     text.counter("store_conflicts_total", "Killmails that contradicted the stored ones.", stats.conflicts);
+    text.counter("store_scrubbed_total", "Records looked at for damage.", stats.scrubbed);
+    text.gauge("store_damaged_records", "Records found damaged by that.", stats.damaged);
     text.counters("store_refused_total", "Documents refused, by reason.", "reason", store.refused_counts());
 }
 

@@ -37,7 +37,12 @@ fn body(door: &Door) -> Value {
             "system": system(door, &process),
             "websocket": websocket(door),
             "processing": processing(pulse),
-            "storage": { "killmails_count": stats.killmails, "systems_count": stats.systems },
+            "storage": {
+                "killmails_count": stats.killmails,
+                "systems_count": stats.systems,
+                "scrubbed_records": stats.scrubbed,
+                "damaged_records": stats.damaged,
+            },
             "api": { "zkillboard": api(door, pulse), "esi": no_api() },
             "sse": sse(door),
             "parser_stats": parser(door, pulse, &stats),

@@ -42,6 +42,7 @@ pub mod refused;
 mod repair;
 mod rows;
 pub mod salvage;
+mod scrub;
 mod second;
 mod segments;
 mod select;
@@ -78,6 +79,7 @@ use crate::store::index::SHARDS;
 use crate::store::memory::Memory;
 use crate::store::record::Codec;
 use crate::store::refused::Ring;
+use crate::store::scrub::Scrubbed;
 use crate::store::snapshots::Snapshots;
 use crate::store::spans::Spans;
 
@@ -101,6 +103,10 @@ pub struct Config {
     pub tail_bytes: usize,
     /// Entries between two snapshots of the index (250,000: about a second of start-up).
     pub snapshot_every: u64,
+    /// Records looked at a second while the server runs, so that damage is found before someone asks (200: about 1 % of a core); 0: none.
+    pub scrub_per_sec: u64,
+    /// Pause between two rounds of that, seconds (a day).
+    pub scrub_pause_secs: u64,
     /// Makes the canonical JSON, once, at append; only its length is stored.
     #[serde(skip, default = "no_encoder")]
     pub encode: fn(&Killmail) -> Bytes,
@@ -115,6 +121,8 @@ impl Default for Config {
             tail_entries: 10_000,
             tail_bytes: 64 << 20,
             snapshot_every: 250_000,
+            scrub_per_sec: 200,
+            scrub_pause_secs: 86_400,
             encode: nothing,
         }
     }
@@ -293,6 +301,10 @@ pub struct Stats {
     pub newest: Option<i64>,
     /// Entries in the tail.
     pub tail_entries: u64,
+    /// Records looked at since the start, to find damage.
+    pub scrubbed: u64,
+    /// Records found damaged by that.
+    pub damaged: u64,
 }
 
 /// The store, open.
@@ -308,6 +320,7 @@ pub struct Store {
     snapshots: Mutex<Snapshots>,
     revised: AtomicU64,
     conflicts: AtomicU64,
+    scrubbed: Mutex<Scrubbed>,
 }
 
 impl Store {
@@ -339,6 +352,10 @@ impl Store {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let refused = self.refused.lock().total();
+        let (scrubbed, damaged) = {
+            let scrubbed = self.scrubbed.lock();
+            (scrubbed.records, scrubbed.damaged.len() as u64)
+        };
         let disk_bytes = self.disk.size_bytes();
         // A shard at a time: looking at every term takes milliseconds, and nobody should wait so long.
         let index_bytes: u64 = (0..SHARDS).map(|shard| self.memory.read().index.shard_bytes(shard)).sum();
@@ -356,6 +373,8 @@ impl Store {
             oldest,
             newest,
             tail_entries: memory.tail.len() as u64,
+            scrubbed,
+            damaged,
         }
     }
 }

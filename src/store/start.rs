@@ -76,6 +76,7 @@ impl Store {
             snapshots: Mutex::new(Snapshots { head: snapshot, running: None }),
             revised: AtomicU64::new(numbers.rev),
             conflicts: AtomicU64::new(numbers.conflicts),
+            scrubbed: Mutex::default(),
         };
         store.check_newest()?;
         if let Err(error) = store.disk.keep_second() {

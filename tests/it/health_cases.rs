@@ -75,3 +75,19 @@ async fn without_a_source_the_server_is_healthy_and_ready() {
     }
     assert!(!server.log().contains("silent"), "{}", server.log());
 }
+
+#[tokio::test]
+async fn what_is_kept_is_looked_at_for_damage_while_the_server_runs() {
+    let upstream = Upstream::start();
+    let server = Setup::following(&upstream).config("[store]\nscrub_per_sec = 1000\nscrub_pause_secs = 0\n").start();
+    for id in 1..=5 {
+        upstream.publish(killmail(id));
+    }
+    let storage = until("all records to be looked at twice", async || {
+        let storage = server.get("/status").await.json()["metrics"]["storage"].clone();
+        (storage["scrubbed_records"].as_u64() >= Some(10)).then_some(storage)
+    })
+    .await;
+    assert_eq!(storage["damaged_records"], 0);
+    assert_eq!(server.get("/health").await.expect(200)["details"]["storage"]["damaged_records"], 0);
+}

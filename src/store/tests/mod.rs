@@ -6,6 +6,7 @@ mod law;
 mod mend;
 mod old_bytes;
 mod prefix;
+mod scrub;
 mod spans;
 
 use std::sync::Arc;

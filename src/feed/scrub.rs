@@ -1,0 +1,35 @@
+//! The slow look through everything that is kept, from the oldest number to the newest, again and again.
+//!
+//! Must not know: what a damaged record looks like.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::domain::id::Seq;
+use crate::feed::Feed;
+use crate::tasks;
+
+/// Between two portions.
+const PORTION: Duration = Duration::from_secs(1);
+
+/// Looks through the store until the server stops: `per_sec` records a second, then a pause of `pause`. 0 records: not at all.
+pub async fn run(feed: Arc<Feed>, per_sec: u64, pause: Duration) {
+    let mut closing = feed.closing();
+    let (mut place, mut wait) = (Seq::ZERO, PORTION);
+    while per_sec > 0 && !stopped_within(&mut closing, wait).await {
+        let store = Arc::clone(feed.store());
+        let Ok(next) = tasks::blocking("scrub", move || store.scrub(place, per_sec)).await else { return };
+        (place, wait) = next.map_or((Seq::ZERO, pause), |next| (next, PORTION));
+    }
+}
+
+/// Waits; true if the server stops meanwhile.
+async fn stopped_within(closing: &mut watch::Receiver<bool>, pause: Duration) -> bool {
+    tokio::select! {
+        _ = closing.wait_for(|closing| *closing) => true,
+        () = sleep(pause) => false,
+    }
+}
