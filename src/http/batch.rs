@@ -78,8 +78,6 @@ pub struct Sending {
     at: usize,
     /// Bytes of the next one handed out.
     within: usize,
-    /// Of the text of that one: it may have to be read again, and a revision may have come in between.
-    checksum: u32,
     id: EventId,
     tail: Bytes,
 }
@@ -87,6 +85,8 @@ pub struct Sending {
 #[derive(Debug)]
 struct Line {
     hit: Hit,
+    /// The revision whose text was begun: it may have to be read again, and another may have come in between.
+    rev: u64,
     annotations: Vec<(String, Arc<str>)>,
 }
 
@@ -96,8 +96,11 @@ impl Sending {
         let texts = batch.kept.iter().map(|kept| killmail::json(&kept.entry)).collect();
         let last = batch.judged.then_some(batch.last);
         let tail = event::batch_tail(batch.kept.len(), batch.number, batch.total, last);
-        let line =
-            |Kept { entry, annotations }: Kept| Line { hit: Hit { seq: entry.seq, killmail_id: entry.facts.killmail_id }, annotations };
+        let line = |Kept { entry, annotations }: Kept| Line {
+            hit: Hit { seq: entry.seq, killmail_id: entry.facts.killmail_id },
+            rev: entry.rev,
+            annotations,
+        };
         Self {
             kind,
             parking: Arc::clone(parking),
@@ -105,7 +108,6 @@ impl Sending {
             lines: batch.kept.into_iter().map(line).collect(),
             at: 0,
             within: 0,
-            checksum: 0,
             id: batch.id,
             tail,
         }
@@ -124,9 +126,6 @@ impl Sending {
             if room == 0 {
                 return Ok(true);
             }
-            if self.within > 0 && self.checksum != crc32fast::hash(&text) {
-                return Err(Error::Changed);
-            }
             let part = text.slice(self.within..text.len().min(self.within + room));
             if self.within == 0 {
                 self.open(n, out);
@@ -134,7 +133,6 @@ impl Sending {
             out.data_copied(&part);
             self.within += part.len();
             if self.within < text.len() {
-                self.checksum = crc32fast::hash(&text);
                 return Ok(true);
             }
             room -= part.len();
@@ -205,13 +203,18 @@ impl Sending {
     }
 
     async fn again(&self, store: &Arc<Store>, range: Range<usize>) -> Result<Vec<Bytes>, Error> {
+        let begun = &self.lines[range.start];
         let hits: Vec<Hit> = self.lines[range].iter().map(|line| line.hit).collect();
         let store = Arc::clone(store);
         let entries = tasks::blocking("batch-again", move || {
             let entries = store.entries(&hits)?;
             if entries.len() == hits.len() { Ok(entries) } else { Err(Error::Gone) }
         });
-        Ok(entries.await??.iter().map(|entry| killmail::json(entry)).collect())
+        let entries = entries.await??;
+        if self.within > 0 && entries[0].rev != begun.rev {
+            return Err(Error::Changed);
+        }
+        Ok(entries.iter().map(|entry| killmail::json(entry)).collect())
     }
 }
 

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use memchr::memchr2_iter;
 
 use crate::domain::id::EventId;
 
@@ -77,7 +78,7 @@ impl Out {
     /// A part of an event's text. Compact JSON has no line breaks. Should one come all the same, the text goes on in a further `data:` line.
     pub fn data(&mut self, text: &Bytes) {
         let mut begun = 0;
-        for (at, _) in text.iter().enumerate().filter(|(_, byte)| matches!(byte, b'\n' | b'\r')) {
+        for at in memchr2_iter(b'\n', b'\r', text) {
             self.pieces(&text.slice(begun..at));
             self.0.push_back(Bytes::from_static(b"\ndata: "));
             begun = at + 1;

@@ -5,13 +5,15 @@
 //!
 //! Must not know: what is compressed.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use zstd::bulk::{Compressor, Decompressor};
+use zstd::bulk::Compressor;
 use zstd::dict::{DecoderDictionary, EncoderDictionary, from_samples};
+use zstd::zstd_safe::{DCtx, get_error_name};
 
 use crate::domain::killmail::Killmail;
 use crate::store::record::raw;
@@ -21,6 +23,11 @@ pub const CURRENT: u8 = 1;
 /// The bytes behind that number.
 pub static EMBEDDED: &[u8] = include_bytes!("dictionary.bin");
 const LEVEL: i32 = 3;
+
+thread_local! {
+    /// What decompression works with, 150 KiB: making it anew for each record would take as long as the rest.
+    static CONTEXT: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+}
 
 /// The dictionaries of a store, ready for use.
 pub struct Dictionaries {
@@ -46,7 +53,9 @@ impl Dictionaries {
     pub fn decompress(&self, dictionary: u8, bytes: &[u8], raw: usize) -> io::Result<Vec<u8>> {
         let unknown = || io::Error::other(format!("dictionary {dictionary} is not in this store"));
         let decoder = self.decoders.get(&dictionary).ok_or_else(unknown)?;
-        Decompressor::with_prepared_dictionary(decoder)?.decompress(bytes, raw)
+        let mut out = Vec::with_capacity(raw);
+        let done = CONTEXT.with_borrow_mut(|context| context.decompress_using_ddict(&mut out, bytes, decoder.as_ddict()));
+        done.map(|_| out).map_err(|code| io::Error::other(get_error_name(code)))
     }
 }
 

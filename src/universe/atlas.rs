@@ -99,9 +99,14 @@ impl Atlas {
     }
 }
 
+/// Ids below this are looked up in a table: almost all types, asked for with every attacker of every killmail.
+const SMALL_IDS: usize = 1 << 17;
+
 /// Ids and their names: two numbers a row and one text for all.
 pub(super) struct Names {
     ids: Box<[u32]>,
+    /// The row of each small id, and one more; 0: none.
+    rows_of_small: Box<[u32]>,
     /// Where each row's name begins in `text`, and one more for the end.
     bounds: Box<[u32]>,
     text: &'static str,
@@ -109,7 +114,10 @@ pub(super) struct Names {
 
 impl Names {
     pub(super) fn row(&self, id: u32) -> Option<usize> {
-        self.ids.binary_search(&id).ok()
+        match self.rows_of_small.get(id as usize) {
+            Some(row) => row.checked_sub(1).map(|row| row as usize),
+            None => self.ids.binary_search(&id).ok(),
+        }
     }
 
     pub(super) fn name_of(&self, id: u32) -> Option<&'static str> {
@@ -151,7 +159,12 @@ impl Column {
             }
             bounds.push(*at);
         }
-        Ok(Names { ids: self.ids, bounds: bounds.into(), text })
+        let small = self.ids.partition_point(|id| (*id as usize) < SMALL_IDS);
+        let mut rows_of_small = vec![0; small.checked_sub(1).map_or(0, |last| self.ids[last] as usize + 1)];
+        for (row, id) in (1..).zip(&self.ids[..small]) {
+            rows_of_small[*id as usize] = row;
+        }
+        Ok(Names { ids: self.ids, rows_of_small: rows_of_small.into(), bounds: bounds.into(), text })
     }
 }
 
