@@ -120,12 +120,9 @@ pub fn name(block: &[u8]) -> &str {
 pub fn killmail_ids(block: &[u8]) -> Vec<u32> {
     const KEY: &[u8] = b"\"killmail_id\":";
     let end = find(block, b"],\"killmails\":[").unwrap_or(block.len());
-    let mut ids = Vec::new();
-    let mut rest = &block[..end];
-    while let Some(at) = find(rest, KEY) {
-        rest = &rest[at + KEY.len()..];
-        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit());
-        ids.push(digits.fold(0, |id, digit| id * 10 + u32::from(digit - b'0')));
-    }
-    ids
+    let number = |at: usize| {
+        let digits = block[at + KEY.len()..].iter().take_while(|byte| byte.is_ascii_digit());
+        digits.fold(0, |id, digit| id * 10 + u32::from(digit - b'0'))
+    };
+    memmem::find_iter(&block[..end], KEY).map(number).collect()
 }

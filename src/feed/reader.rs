@@ -91,7 +91,8 @@ impl Reader {
         let mut filter = self.subscription.filter.clone();
         filter.since = Some(filter.since.map_or(since, |asked| asked.max(since)));
         let filter = Arc::new(filter);
-        let end = now + Duration::from_millis(self.feed.config().preload_within_ms);
+        // The last fifth of the time is for the way to the client.
+        let end = now + Duration::from_millis(self.feed.config().preload_within_ms) * 4 / 5;
         let mut preload = Preload { filter: filter.clone(), head, after, taken: 0, total: 0, sent: 0, due: now, end };
         // A preload of everything would be the whole log: it needs a list of ids.
         if self.subscription.filter.has_ids() {

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use memchr::memchr2_iter;
+use memchr::{memchr2, memchr2_iter};
 
 use crate::domain::id::EventId;
 
@@ -68,11 +68,10 @@ impl Out {
 
     /// A part of an event's text that nobody else keeps: its pieces are copies, so that one of them does not hold all of it.
     pub fn data_copied(&mut self, text: &Bytes) {
-        let begun = self.0.len();
-        self.data(text);
-        for piece in self.0.iter_mut().skip(begun) {
-            *piece = Bytes::copy_from_slice(piece);
+        if memchr2(b'\n', b'\r', text).is_some() {
+            return self.data(text);
         }
+        self.0.extend(text.chunks(PIECE_BYTES).map(Bytes::copy_from_slice));
     }
 
     /// A part of an event's text. Compact JSON has no line breaks. Should one come all the same, the text goes on in a further `data:` line.
