@@ -213,7 +213,7 @@ async fn a_binary_push_of_version_2_is_understood() {
     assert_eq!((&reply[0], &reply[1]), (&json!("1"), &json!("1")));
     assert_eq!(reply[4]["response"]["subscribed_systems"], json!([JITA]));
     client.message(Message::binary(br#"[null,"7","phoenix","heartbeat",{}]"#.as_slice())).await;
-    assert_eq!(client.frame().await[1], "7");
+    assert_eq!(client.answer().await[1], "7");
 }
 
 #[tokio::test]

@@ -242,8 +242,7 @@ async fn case_58_who_leaves_is_gone() {
     let mut client = Channel::open(server.address(), "/socket/websocket?vsn=2.0.0&client_id=test").await;
     let joined = client.join(json!({ "systems": [AMARR, JITA], "character_ids": [PILOT] })).await;
     // Joining again changes nothing about how many there are.
-    client.send(json!(["2", "2", LOBBY, "phx_join", { "systems": [JITA] }])).await;
-    let again = client.frame().await;
+    let again = client.ask(json!(["2", "2", LOBBY, "phx_join", { "systems": [JITA] }])).await;
     let mut stream = server.enhanced(&format!("system_ids={JITA}")).await;
     stream.event_named("connected").await;
     let list = listed(&server).await;

@@ -97,10 +97,20 @@ impl Channel {
         frame.unwrap_or_else(|| panic!("no frame came; closed: {:?}", self.closed))
     }
 
-    /// Sends a frame and gives the next one.
+    /// The next frame that is no killmail, count or end of a preload: those of a join come when they come.
+    pub async fn answer(&mut self) -> Value {
+        loop {
+            let frame = self.frame().await;
+            if !matches!(parts(&frame).0, "killmail_update" | "kill_count_update" | "preload_complete") {
+                return frame;
+            }
+        }
+    }
+
+    /// Sends a frame and gives the answer.
     pub async fn ask(&mut self, frame: Value) -> Value {
         self.send(frame).await;
-        self.frame().await
+        self.answer().await
     }
 
     /// Reads until the server says goodbye.
