@@ -1,11 +1,23 @@
-//! The wall clock, as ingest reads it.
+//! The wall clock, in the units the house counts in.
 //!
 //! Must not know: what it is read for.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// Unix microseconds; 0 for a clock before 1970.
+#[must_use]
+pub fn now_micros() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
 /// Unix milliseconds; 0 for a clock before 1970.
 #[must_use]
 pub fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+    now_micros() / 1_000
+}
+
+/// Unix seconds; 0 for a clock before 1970.
+#[must_use]
+pub fn now_secs() -> i64 {
+    now_micros() / 1_000_000
 }

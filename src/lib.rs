@@ -3,6 +3,7 @@
 //! Floors, lowest first; a module uses only what stands on a lower one. `ARCHITECTURE.md` tells why.
 
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod feed;

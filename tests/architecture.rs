@@ -22,6 +22,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("domain", 0),
     ("universe", 0),
     ("tasks", 0),
+    ("clock", 0),
     ("sample", 1),
     ("store", 1),
     ("plugin", 1),

@@ -8,9 +8,10 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 
 use crate::cli::block_on;
+use crate::clock;
 use crate::config;
 use crate::ingest::source::Source;
-use crate::ingest::{clock, open, record};
+use crate::ingest::{open, record};
 use crate::server::Signals;
 
 #[derive(Debug, Args)]

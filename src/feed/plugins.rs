@@ -6,11 +6,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::clock::now_secs;
 use crate::domain::entry::SharedEntry;
 use crate::domain::subscription::PluginUse;
 use crate::feed::manifest::{Manifest, Standing, Version};
@@ -214,7 +214,7 @@ impl Plugins {
         let version = Version {
             digest: digest.clone(),
             size_bytes: bytes.len(),
-            uploaded_at: known.as_ref().map_or_else(unix_now, |v| v.uploaded_at),
+            uploaded_at: known.as_ref().map_or_else(now_secs, |v| v.uploaded_at),
             fresh,
             probed: self.tried(&component, fresh, known.as_ref())?,
         };
@@ -440,11 +440,6 @@ fn check_name(name: &str) -> Result<(), Error> {
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if good { Ok(()) } else { Err(Error::BadName) }
-}
-
-fn unix_now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

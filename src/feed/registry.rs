@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::clock::{now_micros, now_ms};
 use crate::domain::subscription::Subscription;
 
 /// The door a reader was opened at.
@@ -73,7 +74,7 @@ pub struct Registry {
 impl Registry {
     /// Enters a reader under a new random name.
     pub fn enter(&self, subscription: Arc<Subscription>) -> Entered {
-        let opened_at_ms = jiff::Timestamp::now().as_millisecond();
+        let opened_at_ms = now_ms();
         let now = Now { subscription, updated_at_ms: opened_at_ms, through: Through::default(), subscriber: None };
         let line = Arc::new(Line { subscription_id: random_name(), opened_at_ms, now: Mutex::new(now) });
         self.lines.lock().insert(line.subscription_id.clone(), line.clone());
@@ -108,7 +109,7 @@ impl Entered {
     pub fn renew(&self, subscription: Arc<Subscription>) {
         let mut now = self.line.now.lock();
         now.subscription = subscription;
-        now.updated_at_ms = jiff::Timestamp::now().as_millisecond();
+        now.updated_at_ms = now_ms();
     }
 
     /// Says who reads.
@@ -129,8 +130,8 @@ fn random_name() -> String {
     let mut bytes = [0u8; 22];
     if getrandom::fill(&mut bytes).is_err() {
         // Names need not be secret, only distinct.
-        let now = jiff::Timestamp::now().as_nanosecond().to_le_bytes();
-        bytes[..16].copy_from_slice(&now);
+        let now = now_micros().to_le_bytes();
+        bytes[..8].copy_from_slice(&now);
     }
     bytes.iter().map(|b| char::from(ALPHABET[usize::from(b & 63)])).collect()
 }

@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use crate::clock::now_secs;
 use crate::feed::Feed;
 use crate::feed::pulse::{Doing, Pulse};
 use crate::feed::rhythm;
@@ -87,11 +88,6 @@ fn doing(pulse: &Pulse) -> String {
         Doing::NoSpace(why) => format!("{why}; it goes on by itself when there is room"),
         Doing::Off | Doing::Refused(_) | Doing::Finished => "no source runs".to_owned(),
     }
-}
-
-fn now_secs() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::State;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{Deserializer, Value, json};
 
+use crate::clock;
 use crate::domain::entry::Origin;
 use crate::feed;
 use crate::http::Door;
@@ -107,8 +107,7 @@ impl Sorted {
 /// # Errors
 /// 400: the body is one document, and broken.
 fn sort(body: &[u8], zkb: ZkbRule) -> Result<Sorted, Error> {
-    let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);
+    let at_ms = clock::now_ms();
     let mut sorted = Sorted { zkb, incoming: Vec::new(), refused: BTreeMap::new(), raw: Vec::new() };
     let whole: Result<Vec<&RawValue>, _> = Deserializer::from_slice(body).into_iter::<&RawValue>().collect();
     match whole {

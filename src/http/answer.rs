@@ -2,8 +2,6 @@
 //!
 //! Must not know: what is asked for.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
@@ -94,11 +92,4 @@ impl Text {
 pub fn json_of(kept: &Kept) -> Bytes {
     let json = killmail::json(&kept.entry);
     if kept.annotations.is_empty() { json } else { killmail::with_annotations(&json, &kept.annotations) }
-}
-
-/// Now, unix seconds.
-#[must_use]
-pub fn unix_now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    i64::try_from(now).unwrap_or(i64::MAX)
 }

@@ -13,13 +13,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::clock::now_secs;
 use crate::domain::term::Kind;
 use crate::feed::others::Other;
 use crate::feed::pulse::{Doing, Pulse};
 use crate::feed::rhythm;
 use crate::feed::silence::{Limits, Silence, silence};
 use crate::http::Door;
-use crate::http::answer::{Json, unix_now};
+use crate::http::answer::Json;
 use crate::http::error::Error;
 use crate::http::process::Process;
 use crate::tasks;
@@ -82,7 +83,7 @@ pub async fn ready(State(door): State<Arc<Door>>) -> Result<Json, Error> {
     let failure = tasks::blocking("ready", move || feed.store().failure()).await;
     let failure = failure.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
     let pulse = door.feed.pulse();
-    let silence = silence(pulse, &door.config.health.limits(), unix_now());
+    let silence = silence(pulse, &door.config.health.limits(), now_secs());
     let why = match (failure, silence) {
         (Some(failure), _) => Some(format!("the store only reads: {failure}")),
         (None, _) if door.feed.is_closing() => Some("the server is stopping".to_owned()),
@@ -111,7 +112,7 @@ pub async fn health(State(door): State<Arc<Door>>) -> Result<Json, Error> {
         let failure = door.feed.store().failure();
         let judged = match judge(door.feed.pulse(), failure.as_deref(), &door.config.health) {
             // What is damaged is not served; the rest is.
-            Judged::Ok if door.feed.store().stats().damaged > 0 => Judged::Degraded,
+            Judged::Ok if door.feed.store().damaged() > 0 => Judged::Degraded,
             judged => judged,
         };
         (judged, body(&door, judged, failure))
@@ -132,7 +133,7 @@ fn judge(pulse: &Pulse, failure: Option<&str>, config: &Config) -> Judged {
     let (doing, since_ms) = pulse.doing();
     match doing {
         _ if failure.is_some() => Judged::Error,
-        Doing::BreakerOpen(_) if unix_now() - since_ms / 1000 >= i64::try_from(config.breaker_open_secs).unwrap_or(i64::MAX) => {
+        Doing::BreakerOpen(_) if now_secs() - since_ms / 1000 >= i64::try_from(config.breaker_open_secs).unwrap_or(i64::MAX) => {
             Judged::Error
         }
         Doing::BreakerOpen(_) | Doing::BackingOff(_) | Doing::NoSpace(_) | Doing::Refused(_) => Judged::Degraded,
@@ -240,12 +241,12 @@ fn breaker(pulse: &Pulse, config: &Config) -> Value {
         "max_consecutive_errors": 10,
         "circuit_opened_at": open.then(|| time::iso_micros(since_ms)),
         "circuit_reset_timeout_ms": config.breaker_open_secs.saturating_mul(1000),
-        "last_updated": if since_ms > 0 { since_ms } else { unix_now() * 1000 },
+        "last_updated": if since_ms > 0 { since_ms } else { now_secs() * 1000 },
     })
 }
 
 fn connections(door: &Door, pulse: &Pulse) -> Value {
-    let now = unix_now();
+    let now = now_secs();
     let success = match pulse.last_success_ms.load(Ordering::Relaxed) / 1000 {
         0 => door.started_at(),
         at => at,
@@ -279,13 +280,13 @@ mod tests {
         let at_once = Config { breaker_open_secs: 0, ..Config::default() };
         let pulse = Pulse::default();
         assert_eq!(judge(&pulse, None, &Config::default()), Judged::Ok);
-        pulse.note(Doing::BreakerOpen("403".to_owned()), unix_now() * 1000);
+        pulse.note(Doing::BreakerOpen("403".to_owned()), now_secs() * 1000);
         assert_eq!(judge(&pulse, None, &Config::default()), Judged::Degraded);
         assert_eq!(judge(&pulse, None, &at_once), Judged::Error);
-        pulse.note(Doing::BreakerOpen("403 again".to_owned()), (unix_now() + 500) * 1000);
+        pulse.note(Doing::BreakerOpen("403 again".to_owned()), (now_secs() + 500) * 1000);
         pulse.note(Doing::Following, 0);
         assert_eq!(judge(&pulse, None, &at_once), Judged::Ok);
-        pulse.note(Doing::BreakerOpen("403".to_owned()), (unix_now() - 601) * 1000);
+        pulse.note(Doing::BreakerOpen("403".to_owned()), (now_secs() - 601) * 1000);
         assert_eq!(judge(&pulse, None, &Config::default()), Judged::Error, "after ten minutes");
     }
 

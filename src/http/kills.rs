@@ -8,13 +8,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
+use crate::clock::now_secs;
 use crate::domain::filter::Filter;
 use crate::domain::subscription::Subscription;
 use crate::domain::term::Kind;
 use crate::feed::event::Kept;
 use crate::feed::lookup::Lookup;
 use crate::http::Door;
-use crate::http::answer::{Json, Text, unix_now};
+use crate::http::answer::{Json, Text};
 use crate::http::error::Error;
 use crate::http::request::{Object, Pairs, Segment, positive, positive_json};
 use crate::store::Order;
@@ -163,7 +164,7 @@ fn window(pairs: &Pairs, hours: &str) -> Option<(u64, usize)> {
 /// The time so many hours ago, unix seconds; the beginning of time if that is longer than time is.
 fn since(hours: u64) -> i64 {
     let seconds = i64::try_from(hours).unwrap_or(i64::MAX).saturating_mul(3600);
-    unix_now().saturating_sub(seconds)
+    now_secs().saturating_sub(seconds)
 }
 
 #[cfg(test)]
@@ -173,7 +174,7 @@ mod tests {
     #[test]
     fn any_number_of_hours_is_a_time() {
         assert!(since(u64::MAX) < 0);
-        assert!((unix_now() - since(24) - 86_400).abs() <= 1);
+        assert!((now_secs() - since(24) - 86_400).abs() <= 1);
     }
 
     #[test]

@@ -11,12 +11,13 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::clock::now_secs;
 use crate::domain::term::Kind;
 use crate::feed::others::Other;
 use crate::feed::pulse::Doing;
 use crate::http::Door;
 use crate::http::accept::names;
-use crate::http::answer::{Json, unix_now};
+use crate::http::answer::Json;
 use crate::http::error::Error;
 use crate::http::exposition::{Dialect, Exposition};
 use crate::http::process::Process;
@@ -181,7 +182,7 @@ fn source(door: &Door, text: &mut Exposition) {
     text.gauges("source_state", "1 for the state the source is in.", "state", [(doing.word(), 1)]);
     let last_ms = pulse.last_killmail_ms.load(Ordering::Relaxed);
     if last_ms > 0 {
-        text.gauge("source_last_killmail_seconds", "Time since a killmail came.", unix_now() - last_ms / 1000);
+        text.gauge("source_last_killmail_seconds", "Time since a killmail came.", now_secs() - last_ms / 1000);
     }
     text.gauge("source_sequence", "The number last taken from the source.", get(&pulse.sequence));
     text.counter("source_received_total", "Killmails received.", get(&pulse.received));

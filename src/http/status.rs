@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::extract::State;
 use serde_json::{Value, json};
 
+use crate::clock::now_secs;
 use crate::domain::term::Kind;
 use crate::feed::pulse::Pulse;
 use crate::feed::registry::Through;
 use crate::http::Door;
-use crate::http::answer::{Json, unix_now};
+use crate::http::answer::Json;
 use crate::http::error::Error;
 use crate::http::process::Process;
 use crate::store::Stats;
@@ -43,7 +44,7 @@ fn body(door: &Door) -> Value {
                 "scrubbed_records": stats.scrubbed,
                 "damaged_records": stats.damaged,
             },
-            "api": { "zkillboard": api(door, pulse), "esi": no_api() },
+            "api": { "zkillboard": api(door, pulse), "esi": esi(door) },
             "sse": sse(door),
             "parser_stats": parser(door, pulse, &stats),
         },
@@ -111,7 +112,7 @@ fn websocket(door: &Door) -> Value {
 fn processing(pulse: &Pulse) -> Value {
     let ago = match pulse.last_killmail_ms.load(Ordering::Relaxed) {
         0 => NEVER_SECS,
-        at_ms => unix_now() - at_ms / 1000,
+        at_ms => now_secs() - at_ms / 1000,
     };
     let received = get(&pulse.received);
     json!({
@@ -158,8 +159,12 @@ fn api(door: &Door, pulse: &Pulse) -> Value {
     })
 }
 
-fn no_api() -> Value {
-    json!({ "total_requests": 0, "requests_per_minute": 0, "error_count": 0, "avg_duration_ms": 0 })
+/// What bodies fetched by name came to; how long each took is not measured.
+fn esi(door: &Door) -> Value {
+    let others = door.feed.others();
+    let failed = get(&others.fetch_failures);
+    let requests = get(&others.fetched) + failed;
+    json!({ "total_requests": requests, "requests_per_minute": 0, "error_count": failed, "avg_duration_ms": 0 })
 }
 
 fn sse(door: &Door) -> Value {

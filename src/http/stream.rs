@@ -15,6 +15,7 @@ use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
 use tokio::time::{Instant, timeout_at};
 
+use crate::clock::now_secs;
 use crate::domain::verdict::Fault;
 use crate::feed::event::Event;
 use crate::feed::judges::Hold;
@@ -22,7 +23,7 @@ use crate::feed::reader::Reader;
 use crate::feed::start::Start;
 use crate::http::Door;
 use crate::http::address;
-use crate::http::answer::{json_of, unix_now};
+use crate::http::answer::json_of;
 use crate::http::batch::Sending;
 use crate::http::error::Error;
 use crate::http::pour::{Next, Pour};
@@ -75,7 +76,7 @@ fn last_event_id(headers: &HeaderMap, asked: &Asked) -> Option<String> {
 }
 
 fn preload_since(days: u32) -> Option<i64> {
-    (days > 0).then(|| unix_now() - i64::from(days) * 86_400)
+    (days > 0).then(|| now_secs() - i64::from(days) * 86_400)
 }
 
 fn answer(kind: Kind, body: Body) -> Response {

@@ -9,8 +9,9 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::clock::now_secs;
 use crate::http::Door;
-use crate::http::answer::{Json, unix_now};
+use crate::http::answer::Json;
 use crate::http::auth::{Admin, Given, Scope, Token};
 use crate::http::error::Error;
 use crate::http::request::Raw;
@@ -70,7 +71,7 @@ pub async fn create(_: Admin, State(door): State<Arc<Door>>, Raw(body): Raw) -> 
     let said: Value = serde_json::from_slice(&body).map_err(|_| Error::BadRequest)?;
     let (name, scopes) = (name(&said)?, scopes(&said)?);
     let secret = secret()?;
-    let one = Given { name, token: Token::new(&secret), scopes, created_at: unix_now() };
+    let one = Given { name, token: Token::new(&secret), scopes, created_at: now_secs() };
     let mut value = shown(&one);
     value["token"] = secret.into();
     changed(door, move |given| {

@@ -8,9 +8,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::domain::entry::Origin;
 use crate::ingest::archive::{self, Stop};
-use crate::ingest::clock;
 use crate::ingest::package::{self, Rule};
 use crate::store::refused::Refused;
 use crate::store::{AgeRule, Appended, Store, ZkbRule, error};

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::clock;
 use crate::domain::entry::Origin;
 use crate::feed::pulse::{Doing, Pulse};
 use crate::ingest::backoff::{Backoff, Trouble, Waits};
-use crate::ingest::clock;
 use crate::ingest::package::{self, Rule};
 use crate::ingest::source::Arrival;
 use crate::store::{AgeRule, ZkbRule};

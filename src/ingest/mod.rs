@@ -5,7 +5,6 @@
 pub mod archive;
 pub mod backoff;
 pub mod client;
-pub mod clock;
 pub mod config;
 pub mod esi;
 pub mod fetcher;

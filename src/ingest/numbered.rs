@@ -7,8 +7,8 @@ use reqwest::Response;
 use reqwest::header::RETRY_AFTER;
 use serde::Deserialize;
 
+use crate::clock;
 use crate::domain::entry::Origin;
-use crate::ingest::clock;
 use crate::ingest::pace::Answer;
 use crate::ingest::package::{self, Rule};
 use crate::store::refused::Refused;

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::clock;
 use crate::feed::Feed;
 use crate::feed::pulse::Pulse;
 use crate::ingest::backoff::Waits;
 use crate::ingest::client;
-use crate::ingest::clock;
 use crate::ingest::config::{self, Config};
 use crate::ingest::esi::{self, Esi};
 use crate::ingest::limiter::Bucket;

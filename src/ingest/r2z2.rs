@@ -13,10 +13,10 @@ use bytes::Bytes;
 use reqwest::{Client, Response, StatusCode};
 use tokio::time::Instant;
 
+use crate::clock;
 use crate::domain::span::Span;
 use crate::feed::pulse::{Gap, Pulse};
 use crate::ingest::client;
-use crate::ingest::clock;
 use crate::ingest::holes::Hole;
 use crate::ingest::numbered::{self, Got, retry_after_ms};
 use crate::ingest::pace::{Answer, Ask, Note, Pace, Place, Waits};

@@ -7,9 +7,9 @@ use std::convert::Infallible;
 
 use reqwest::Response;
 
+use crate::clock;
 use crate::domain::entry::Origin;
 use crate::ingest::client;
-use crate::ingest::clock;
 use crate::ingest::package::{self, Rule};
 use crate::ingest::split::Splitter;
 use crate::store::refused::Refused;

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::clock;
 use crate::domain::entry::Origin;
 use crate::ingest::archive::{self, Stop};
-use crate::ingest::clock;
 use crate::ingest::package::{self, Rule};
 use crate::ingest::record;
 use crate::ingest::source::Arrival;

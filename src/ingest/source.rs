@@ -11,11 +11,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use crate::clock;
 use crate::domain::entry::Origin;
 use crate::domain::span::Span;
 use crate::feed::pulse::{Doing, Pulse};
 use crate::feed::{Error, Feed};
-use crate::ingest::clock;
 use crate::ingest::fetcher::Desk;
 use crate::ingest::package::NO_BODY;
 use crate::ingest::r2z2::R2z2;

@@ -12,10 +12,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::clock;
 use crate::feed::Feed;
 use crate::feed::others::Other;
 use crate::feed::pulse::{Doing, Pulse};
-use crate::ingest::clock;
 use crate::ingest::config::Config;
 use crate::ingest::fetcher::Desk;
 use crate::ingest::open;

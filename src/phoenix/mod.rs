@@ -34,12 +34,13 @@ use axum::routing::any;
 use serde_json::json;
 use yawc::{CompressionLevel, DeflatePool, IncomingUpgrade, Options, UpgradeFut};
 
+use crate::clock::now_ms;
 use crate::feed::Feed;
 use crate::phoenix::config::Config;
 use crate::phoenix::line::Line;
 use crate::phoenix::session::Session;
 use crate::phoenix::slots::{Slot, Slots};
-use crate::phoenix::talk::{Talk, now_ms};
+use crate::phoenix::talk::Talk;
 use crate::tasks;
 
 /// Room for the socket's bytes while nothing is under way, bytes: the defaults are eight times as much.

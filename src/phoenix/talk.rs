@@ -8,13 +8,14 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use yawc::close::CloseCode;
 
+use crate::clock::{now_ms, now_secs};
 use crate::domain::term::Term;
 use crate::feed;
 use crate::feed::event::Event;
@@ -192,7 +193,7 @@ impl Talk {
             }
             Effect::Preload { key, wish, terms } => self.preload(key, wish, terms),
             Effect::Count { key, system } => {
-                let count = self.door.feed.store().system_count(system, now_ms() / 1000 - DAY_SECS);
+                let count = self.door.feed.store().system_count(system, now_secs() - DAY_SECS);
                 self.told_count(key, system, count);
             }
             Effect::Close { key } => self.close(key),
@@ -248,7 +249,7 @@ impl Talk {
 
     fn preload(&mut self, key: u64, wish: Wish, terms: Vec<Term>) {
         let config = &self.door.config;
-        let now = now_ms() / 1000;
+        let now = now_secs();
         let newest = Newest {
             terms,
             limit: wish.limit,
@@ -336,11 +337,4 @@ async fn opened(opening: &mut Vec<(u64, Opening)>) -> (u64, Result<Box<Running>,
         Poll::Pending
     })
     .await
-}
-
-/// Now, unix milliseconds.
-#[must_use]
-pub fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    i64::try_from(now).unwrap_or(i64::MAX)
 }

@@ -2,7 +2,7 @@
 //!
 //! Must not know: what is said afterwards.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use crate::clock;
 
 /// The longest name a client may give itself, characters.
 const NAME_MAX: usize = 32;
@@ -44,8 +44,7 @@ pub fn user_id(pairs: &[(String, String)]) -> String {
     if !id.is_empty() {
         id.push('_');
     }
-    let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
-    id.push_str(&micros.to_string());
+    id.push_str(&clock::now_micros().to_string());
     id.push('_');
     id.push_str(&chance());
     id

@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use bytes::Bytes;
 use tower::ServiceExt;
 
+use crate::clock;
 use crate::config::Config;
 use crate::domain::entry::{Entry, Origin, SharedEntry};
 use crate::domain::id::Seq;
@@ -22,7 +23,6 @@ use crate::feed::pulse::Doing;
 use crate::http;
 use crate::http::address;
 use crate::http::connections::Connections;
-use crate::ingest::clock;
 use crate::ingest::config::{self as ingest, Kind};
 use crate::ingest::open;
 use crate::ingest::r2z2;

@@ -34,6 +34,12 @@ impl Store {
         (upto < self.head()).then_some(upto)
     }
 
+    /// Killmails whose record was found damaged.
+    #[must_use]
+    pub fn damaged(&self) -> usize {
+        self.scrubbed.lock().damaged.len()
+    }
+
     fn look_at(&self, seq: Seq, killmail_id: u32) {
         let found = self.check_frames(Hit { seq, killmail_id });
         if found.as_ref().is_err_and(|error| !matches!(error, Error::Damaged { .. })) {

@@ -1,7 +1,7 @@
 //! The bundled sample, cut in two: what happened until now, and what is to happen. One constant moves all of it.
 
+use crate::clock;
 use crate::domain::entry::Origin;
-use crate::ingest::clock;
 use crate::ingest::package::{self, Rule};
 use crate::sample;
 use crate::store::{AgeRule, Incoming, ZkbRule};
