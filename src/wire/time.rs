@@ -2,11 +2,11 @@
 //!
 //! Must not know: what a time is the time of.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+
+use crate::clock::now_micros;
 
 /// Seconds as ISO 8601 UTC: `2021-11-27T00:00:00Z`. Times beyond what the calendar covers are cut to its ends.
 #[must_use]
@@ -23,8 +23,7 @@ pub fn iso_micros(unix_ms: i64) -> String {
 /// Now, as [`iso_micros`].
 #[must_use]
 pub fn iso_micros_now() -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    micros(i128::try_from(since.as_nanos()).unwrap_or(i128::MAX))
+    micros(i128::from(now_micros()) * 1_000)
 }
 
 /// A day (since 1970) as histories name it: `20261121`.

@@ -76,7 +76,7 @@ async fn a_skipped_number_is_remembered_over_a_kill_and_healed_when_it_comes() {
     upstream.point_at(last);
     until("the number to be passed over", async || (gaps(&server).await["open_numbers"] == 1).then_some(())).await;
     assert_eq!((metric(&server, "source_gaps_total").await, metric(&server, "source_gap_numbers").await), (1, 1));
-    upstream.gave(last).await;
+    until("what came after it", async || (count(&server).await == 2).then_some(())).await;
     server.kill();
     server.restart();
     let open = gaps(&server).await;
