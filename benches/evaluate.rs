@@ -1,7 +1,7 @@
 //! What a plugin's verdict costs: a filter that looks at the summary, and one that looks at every attacker, at 1, 100 and 1,000.
 //!
 //! Baselines in the same run: the same filter as native Rust, and the way most plugin systems go: JSON bytes copied into a core
-//! module that parses them. Pages of 64 go through the engine's queue as readers' pages do, history apart from live so that no
+//! module that parses them, once only the fields it looks at, once all of it into types. Pages of 64 go through the engine's queue as readers' pages do, history apart from live so that no
 //! verdict is remembered.
 
 mod support;
@@ -153,6 +153,9 @@ fn main() {
             let mut core = Core::new(&config(scan, false).replace(r#","ask":false"#, ""));
             assert!(texts.iter().all(|text| core.judge(text) == 0), "all are dropped");
             each(&mut ledger, &format!("JSON, {name}, {attackers}"), || texts.iter().map(|text| core.judge(text)).sum::<i32>());
+            let mut typed = Core::new(&config(scan, false).replace(r#""ask":false"#, r#""whole":true"#));
+            assert!(texts.iter().all(|text| typed.judge(text) == 0), "all are dropped");
+            each(&mut ledger, &format!("typed JSON, {name}, {attackers}"), || texts.iter().map(|text| typed.judge(text)).sum::<i32>());
             let (min_isk, watched) = if scan { (MIN_ISK, watched()) } else { (3e9, Vec::new()) };
             each(&mut ledger, &format!("native, {name}, {attackers}"), || page.iter().filter(|e| native(e, min_isk, &watched)).count());
         }
@@ -163,11 +166,13 @@ fn main() {
         for name in ["cheap", "scan"] {
             let ours = format!("{name}, {attackers}");
             ledger.ratio(&ours, &format!("JSON, {name}, {attackers}"));
+            ledger.ratio(&ours, &format!("typed JSON, {name}, {attackers}"));
             ledger.ratio(&ours, &format!("native, {name}, {attackers}"));
         }
         ledger.ratio(&format!("ask, {attackers}"), &format!("JSON, scan, {attackers}"));
     }
     ledger.ratio("cheap, 1, long page", "JSON, cheap, 1");
+    ledger.ratio("cheap, 1, long page", "typed JSON, cheap, 1");
     ledger.alone("one killmail, live, there and back", |_| "a page of one, not remembered".to_owned());
 }
 

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
 use crate::soak::clients::Client;
@@ -228,21 +228,32 @@ async fn healed(address: SocketAddr, truth: &Truth) -> anyhow::Result<()> {
         if gaps["open_numbers"] == 0 && kept == Some(truth.kept.len() as u64) {
             return Ok(());
         }
-        ensure!(begun.elapsed() < PATIENCE, "{kept:?} of {} killmails are kept, the feed owes {gaps}", truth.kept.len());
+        if begun.elapsed() > PATIENCE {
+            let found = exported(address).await?;
+            let missing: Vec<_> = truth.kept.keys().filter(|id| !found.contains_key(id)).collect();
+            let archived = missing.iter().filter(|id| !truth.live.contains_key(id)).count();
+            bail!("killmails {missing:?} are missing, {archived} of them only in archives; the feed owes {gaps}");
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// A digest of the JSON of every killmail the store has.
+async fn exported(address: SocketAddr) -> anyhow::Result<BTreeMap<u32, [u8; 32]>> {
+    let text = get(address, "/api/v1/export").await?;
+    let mut found = BTreeMap::new();
+    for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let id = stream::killmail_ids(line).first().copied().context("a line without a killmail")?;
+        ensure!(found.insert(id, line_digest(line)).is_none(), "killmail {id} is there twice");
+    }
+    Ok(found)
 }
 
 /// Every killmail there is must be as it should be; values may have been rewritten a moment ago.
 async fn same(address: SocketAddr, truth: &Truth) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
-        let text = get(address, "/api/v1/export").await?;
-        let mut found = BTreeMap::new();
-        for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let id = stream::killmail_ids(line).first().copied().context("a line without a killmail")?;
-            ensure!(found.insert(id, line_digest(line)).is_none(), "killmail {id} is there twice");
-        }
+        let found = exported(address).await?;
         let differ: Vec<u32> = truth.kept.iter().filter(|(id, digest)| found.get(id) != Some(digest)).map(|(id, _)| *id).collect();
         if differ.is_empty() && found.len() == truth.kept.len() {
             return Ok(());

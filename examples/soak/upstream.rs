@@ -185,9 +185,14 @@ impl Shelf {
         if self.at < (day + 1) * DAY_SECS + HALF_PAST_SIX_SECS {
             return None;
         }
+        let numbers = || self.archives.get(&day).into_iter().flatten();
+        // Who still waits for a file should have it as a file: its killmail is live then.
+        if numbers().any(|(number, (_, way))| *way == Way::Delayed && *number < self.newest_served && !self.served.contains(number)) {
+            return None;
+        }
         // An archive has what was published when it was made: here, what was given out, or never will be.
         let there = |number: &u64, way: Way| self.served.contains(number) || (way == Way::Never && *number < self.newest_served);
-        let filed = self.archives.get(&day).into_iter().flatten().filter(|(number, (_, way))| there(number, *way));
+        let filed = numbers().filter(|(number, (_, way))| there(number, *way));
         let line = |filed: &Filed| match raw {
             Some(_) => format!("\"{}\":{}", filed.id, filed.body),
             None => format!("\"{}\":\"{}\"", filed.id, filed.hash),

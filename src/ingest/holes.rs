@@ -197,7 +197,8 @@ impl Holes {
 
 fn cure(hole: &Hole, begun: i64, healing: &Healing) -> Option<(Cure, u64)> {
     let number = hole.is_one().then_some((Cure::Number(hole.first), hole.due_ms));
-    if hole.rewritten || (hole.is_one() && hole.tries < NUMBER_TRIES) {
+    // Where an archive is not there in its time, the number has every other try: it may still come.
+    if hole.rewritten || (hole.is_one() && (hole.tries < NUMBER_TRIES || hole.tries % 2 == 1)) {
         return number;
     }
     let archive = next_day(hole, begun).map(|day| (Cure::Day(day), hole.due_ms.max(made_ms(day, healing))));
@@ -336,6 +337,24 @@ mod tests {
             }
         }
         assert!(tries > 30 && now_ms > NOON_MS + 86_400_000, "{tries} tries in {} s", (now_ms - NOON_MS) / 1000);
+    }
+
+    #[test]
+    fn a_number_has_its_turns_while_its_archive_is_not_there() {
+        let mut holes = with(7, 7);
+        holes.followed_by(NOON + 10);
+        let (mut now_ms, mut asked) = (NOON_MS + 100 * 86_400_000, vec![]);
+        while let Some((cure, at_ms)) = holes.next(NOON - 100, &HEALING) {
+            now_ms = now_ms.max(at_ms);
+            asked.push(cure);
+            match cure {
+                Cure::Number(number) => assert_eq!(holes.missed(number, &HEALING, now_ms), None),
+                Cure::Day(day) => drop(holes.unread(day, NOON - 100, &HEALING, now_ms)),
+            }
+        }
+        let numbers = asked.iter().filter(|cure| **cure == Cure::Number(7)).count();
+        assert_eq!(asked[..8], [[Cure::Number(7); 5].as_slice(), &[Cure::Day(20_000), Cure::Number(7), Cure::Day(20_000)]].concat());
+        assert_eq!((numbers, asked.len() - numbers), (20, 16), "it is let go in the end");
     }
 
     #[test]

@@ -10,7 +10,6 @@ use crate::domain::verdict::{Fault, Verdict};
 /// Counts of one component, or of all.
 #[derive(Debug, Default)]
 pub struct Counters {
-    calls: AtomicU64,
     remembered: AtomicU64,
     passed_over: AtomicU64,
     keeps: AtomicU64,
@@ -44,7 +43,6 @@ pub struct Counts {
 impl Counters {
     /// Counts one call.
     pub fn judged(&self, answer: &Result<Verdict, Fault>) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
         let place = match answer {
             Ok(Verdict::Drop) => &self.drops,
             Ok(Verdict::Keep | Verdict::KeepWith(_)) => &self.keeps,
@@ -78,13 +76,14 @@ impl Counters {
     pub fn read(&self) -> Counts {
         let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
         let faults = Fault::ALL.iter().map(|f| (f.word(), get(&self.faults[*f as usize]))).filter(|(_, n)| *n > 0);
+        let (keeps, drops, faults) = (get(&self.keeps), get(&self.drops), faults.collect::<BTreeMap<_, _>>());
         Counts {
-            calls: get(&self.calls),
+            calls: keeps + drops + faults.values().sum::<u64>(),
             remembered: get(&self.remembered),
             passed_over: get(&self.passed_over),
-            keeps: get(&self.keeps),
-            drops: get(&self.drops),
-            faults: faults.collect(),
+            keeps,
+            drops,
+            faults,
             log_lines_cut: get(&self.log_lines_cut),
             instances: get(&self.instances),
         }

@@ -237,39 +237,6 @@ async fn topics_have_a_limit() {
 }
 
 #[tokio::test]
-async fn case_81_many_sockets_lose_and_double_nothing() {
-    const SOCKETS: usize = 40;
-    const KILLMAILS: u32 = 60;
-    let upstream = Upstream::start();
-    let server = Server::following(&upstream);
-    let mut clients = Vec::new();
-    for n in 0..SOCKETS {
-        // Each wants its own half of the systems, and 500 others where nothing happens.
-        let mut systems: Vec<u32> = (31_000_006..31_000_506).collect();
-        systems.extend(SYSTEMS.iter().enumerate().filter(|(at, _)| (at + n) % 2 == 0).map(|(_, system)| *system));
-        let mut client = if n % 2 == 0 { Channel::v2(server.address()).await } else { Channel::v1(server.address()).await };
-        let payload = json!({ "systems": systems, "preload": false });
-        let join = if n % 2 == 0 {
-            json!(["1", "1", LOBBY, "phx_join", payload])
-        } else {
-            json!({ "topic": LOBBY, "event": "phx_join", "payload": payload, "ref": "1" })
-        };
-        client.ask(join).await;
-        clients.push((client, systems));
-    }
-    let place = |n: u32| SYSTEMS[n as usize % SYSTEMS.len()];
-    for n in 0..KILLMAILS {
-        upstream.publish(killmail(1000 + n).system(place(n)));
-    }
-    for (n, (client, systems)) in clients.iter_mut().enumerate() {
-        let wanted: Vec<u64> = (0..KILLMAILS).filter(|n| systems.contains(&place(*n))).map(|n| u64::from(1000 + n)).collect();
-        let mut got = client.live(wanted.len()).await;
-        got.extend(client.killmails_until_quiet(Duration::from_millis(50)).await);
-        assert_eq!(got, wanted, "socket {n}");
-    }
-}
-
-#[tokio::test]
 async fn a_plugin_judges_what_a_channel_gets() {
     let upstream = Upstream::start();
     let server = Server::following(&upstream);

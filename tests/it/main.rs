@@ -9,6 +9,7 @@ mod channel_cases;
 mod channel_door;
 mod channel_growth;
 mod channel_lists;
+mod channel_many;
 mod channel_preload;
 mod commands;
 mod continuity;

@@ -25,7 +25,7 @@ async fn the_store_equals_the_truth_and_everyone_saw_everything_once() {
     };
     if let Err(error) = soak::run(plan, serve).await {
         let log = fs::read_to_string(setup.folder().join("log")).unwrap_or_default();
-        let from = log.char_indices().rev().nth(6000).map_or(0, |(at, _)| at);
+        let from = log.char_indices().rev().nth(30_000).map_or(0, |(at, _)| at);
         panic!("{error:?}\n--- the end of the server's log ---\n{}", &log[from..]);
     }
 }
