@@ -11,6 +11,7 @@ pub mod pairing;
 pub mod sameness;
 pub mod span;
 pub mod subscription;
+pub mod tally;
 pub mod term;
 pub mod verdict;
 pub mod zkb;

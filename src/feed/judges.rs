@@ -11,11 +11,12 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use crate::domain::subscription::PluginUse;
+use crate::domain::tally::Tally;
 
 /// Who has which judges at work, and how often.
 #[derive(Debug, Default)]
 pub struct Judges {
-    at_work: Mutex<HashMap<IpAddr, HashMap<PluginUse, usize>>>,
+    at_work: Mutex<HashMap<IpAddr, Tally<PluginUse>>>,
 }
 
 /// The address has as many different judges at work as it may.
@@ -35,10 +36,10 @@ impl Judges {
         let (Some(from), Some(using)) = (from, using) else { return Ok(None) };
         let mut at_work = self.at_work.lock();
         let theirs = at_work.entry(from).or_default();
-        if !theirs.contains_key(using) && theirs.len() >= max {
+        if theirs.of(using) == 0 && theirs.different() >= max {
             return Err(TooMany { max });
         }
-        *theirs.entry(using.clone()).or_default() += 1;
+        theirs.add(using.clone());
         drop(at_work);
         Ok(Some(Hold { judges: Arc::clone(self), from, using: using.clone() }))
     }
@@ -56,12 +57,7 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let mut at_work = self.judges.at_work.lock();
         let Some(theirs) = at_work.get_mut(&self.from) else { return };
-        if let Some(count) = theirs.get_mut(&self.using) {
-            *count -= 1;
-            if *count == 0 {
-                theirs.remove(&self.using);
-            }
-        }
+        theirs.remove(&self.using);
         if theirs.is_empty() {
             at_work.remove(&self.from);
         }

@@ -5,10 +5,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::tally::Tally;
 use crate::http::error::Error;
 
 /// Streams.
@@ -74,7 +74,7 @@ pub struct Taken {
     pub opened: u64,
     /// Streams refused for want of a slot since the start.
     pub refused: u64,
-    by_address: HashMap<IpAddr, usize>,
+    by_address: Tally<IpAddr>,
 }
 
 impl Slots {
@@ -84,7 +84,7 @@ impl Slots {
     /// All are taken.
     pub fn take(self: &Arc<Self>, config: &Config, kind: Kind, address: Option<IpAddr>) -> Result<Slot, Error> {
         let mut taken = self.taken.lock();
-        let from_there = address.and_then(|address| taken.by_address.get(&address)).copied().unwrap_or_default();
+        let from_there = address.map_or(0, |address| taken.by_address.of(&address));
         let full = taken.basic + taken.enhanced >= config.max_connections
             || (kind == Kind::Enhanced && taken.enhanced >= config.enhanced_max_connections)
             || config.max_connections_per_address.is_some_and(|most| from_there >= most);
@@ -94,9 +94,7 @@ impl Slots {
         }
         *taken.of(kind) += 1;
         taken.opened += 1;
-        if let Some(address) = address {
-            *taken.by_address.entry(address).or_default() += 1;
-        }
+        address.into_iter().for_each(|address| taken.by_address.add(address));
         drop(taken);
         Ok(Slot { slots: Arc::clone(self), kind, address })
     }
@@ -130,14 +128,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let mut taken = self.slots.taken.lock();
         *taken.of(self.kind) -= 1;
-        if let Some(address) = self.address
-            && let Some(count) = taken.by_address.get_mut(&address)
-        {
-            *count -= 1;
-            if *count == 0 {
-                taken.by_address.remove(&address);
-            }
-        }
+        self.address.iter().for_each(|address| taken.by_address.remove(address));
     }
 }
 

@@ -5,17 +5,17 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::domain::tally::Tally;
 use crate::phoenix::config::Config;
 
 /// Who has a slot.
 #[derive(Debug, Default)]
 pub struct Slots {
     open: watch::Sender<usize>,
-    by_address: Mutex<HashMap<IpAddr, usize>>,
+    by_address: Mutex<Tally<IpAddr>>,
 }
 
 /// Why there is no slot.
@@ -46,11 +46,11 @@ impl Slots {
             return Err(Full::All { max: config.max_connections });
         }
         if let Some(address) = address {
-            let from_there = by_address.get(&address).copied().unwrap_or_default();
+            let from_there = by_address.of(&address);
             if let Some(max) = config.max_connections_per_address.filter(|max| from_there >= *max) {
                 return Err(Full::Address { max });
             }
-            by_address.insert(address, from_there + 1);
+            by_address.add(address);
         }
         self.open.send_modify(|open| *open += 1);
         Ok(Slot { slots: Arc::clone(self), address })
@@ -78,14 +78,7 @@ pub struct Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut by_address = self.slots.by_address.lock();
-        if let Some(address) = self.address
-            && let Some(count) = by_address.get_mut(&address)
-        {
-            *count -= 1;
-            if *count == 0 {
-                by_address.remove(&address);
-            }
-        }
+        self.address.iter().for_each(|address| by_address.remove(address));
         self.slots.open.send_modify(|open| *open -= 1);
     }
 }

@@ -1,27 +1,24 @@
 //! The frame around every stored killmail: enough to find it in a damaged file and to know that it is whole.
 //!
 //! ```text
-//! magic 4 | length u32 | killmail id u64 | version u8 | dictionary u8 | part u8 | parts u8 | seq u64 | rev u64
-//! | received_at_ms i64 | uploaded_at i64 (minimum: unknown) | origin u8 | age_secs u32 | raw length u32 | payload | crc32 u32
+//! killmail id u64 | version u8 | dictionary u8 | part u8 | parts u8 | seq u64 | rev u64
+//! | received_at_ms i64 | uploaded_at i64 (minimum: unknown) | origin u8 | age_secs u32 | raw length u32 | payload
 //! ```
-//! Little endian; the length counts the whole frame, the checksum covers all before it. A payload beyond one value's limit is cut into
-//! parts, each in a frame of its own. This is the only file that makes, reads or looks for frames.
+//! Little endian, in an envelope. A payload beyond one value's limit is cut into parts, each in a frame of its own. This is the only
+//! file that makes, reads or looks for frames.
 //!
 //! Must not know: what is in the payload, or where frames are kept.
-
-use memchr::memmem;
 
 use crate::domain::entry::Origin;
 use crate::domain::id::Seq;
 use crate::store::columns::{Cursor, Malformed};
+use crate::store::envelope::{self, Magic};
 
-/// The first bytes of every frame.
-pub const MAGIC: [u8; 4] = [0xB5, b'K', b'M', 0x1F];
-/// Bytes before the payload.
-pub const HEADER_BYTES: usize = 61;
-const CRC_BYTES: usize = 4;
+const MAGIC: Magic = [0xB5, b'K', b'M', 0x1F];
+/// Bytes between the length and the payload.
+const HEADER_BYTES: usize = 53;
 /// No frame is longer, bytes.
-pub const FRAME_MAX: usize = HEADER_BYTES + PART_BYTES + CRC_BYTES;
+pub const FRAME_MAX: usize = envelope::BYTES + HEADER_BYTES + PART_BYTES;
 /// Payload bytes of one part: large values make their neighbours in the engine slow, and 64 KiB is the house's limit.
 pub const PART_BYTES: usize = 48 << 10;
 const UNKNOWN: i64 = i64::MIN;
@@ -65,9 +62,9 @@ pub struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    /// Its length, bytes.
+    /// Its length with the envelope, bytes.
     pub const fn bytes(&self) -> usize {
-        HEADER_BYTES + self.payload.len() + CRC_BYTES
+        envelope::BYTES + HEADER_BYTES + self.payload.len()
     }
 }
 
@@ -84,36 +81,27 @@ pub fn seal(header: &Header, payload: &[u8]) -> Option<Vec<Vec<u8>>> {
 }
 
 fn seal_part(header: &Header, part: u8, parts: u8, payload: &[u8]) -> Vec<u8> {
-    let length = HEADER_BYTES + payload.len() + CRC_BYTES;
-    let mut out = Vec::with_capacity(length);
-    out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&(length as u32).to_le_bytes());
-    out.extend_from_slice(&header.killmail_id.to_le_bytes());
-    out.extend_from_slice(&[header.version, header.dictionary, part, parts]);
-    out.extend_from_slice(&header.seq.0.to_le_bytes());
-    out.extend_from_slice(&header.rev.to_le_bytes());
-    out.extend_from_slice(&header.received_at_ms.to_le_bytes());
-    out.extend_from_slice(&header.uploaded_at.unwrap_or(UNKNOWN).to_le_bytes());
-    out.push(header.origin as u8);
-    out.extend_from_slice(&header.age_secs.to_le_bytes());
-    out.extend_from_slice(&header.raw_bytes.to_le_bytes());
-    out.extend_from_slice(payload);
-    out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
-    out
+    envelope::seal(MAGIC, HEADER_BYTES + payload.len(), |out| {
+        out.extend_from_slice(&header.killmail_id.to_le_bytes());
+        out.extend_from_slice(&[header.version, header.dictionary, part, parts]);
+        out.extend_from_slice(&header.seq.0.to_le_bytes());
+        out.extend_from_slice(&header.rev.to_le_bytes());
+        out.extend_from_slice(&header.received_at_ms.to_le_bytes());
+        out.extend_from_slice(&header.uploaded_at.unwrap_or(UNKNOWN).to_le_bytes());
+        out.push(header.origin as u8);
+        out.extend_from_slice(&header.age_secs.to_le_bytes());
+        out.extend_from_slice(&header.raw_bytes.to_le_bytes());
+        out.extend_from_slice(payload);
+    })
 }
 
 /// Reads the frame at the start of `bytes`; what follows it is left alone.
 pub fn open(bytes: &[u8]) -> Result<Frame<'_>, Malformed> {
-    let mut cursor = Cursor::new(bytes);
-    if cursor.take(4)? != MAGIC {
-        return Err(Malformed);
-    }
-    let length = cursor.u32()? as usize;
-    let body = length.checked_sub(CRC_BYTES).filter(|n| *n >= HEADER_BYTES).ok_or(Malformed)?;
-    let whole = bytes.get(..length).ok_or(Malformed)?;
-    if crc32fast::hash(&whole[..body]).to_le_bytes() != whole[body..] {
-        return Err(Malformed);
-    }
+    envelope::open(MAGIC, bytes).and_then(read)
+}
+
+fn read(contents: &[u8]) -> Result<Frame<'_>, Malformed> {
+    let mut cursor = Cursor::new(contents);
     let killmail_id = cursor.u64()?;
     let (version, dictionary, part, parts) = (cursor.u8()?, cursor.u8()?, cursor.u8()?, cursor.u8()?);
     let header = Header {
@@ -131,7 +119,7 @@ pub fn open(bytes: &[u8]) -> Result<Frame<'_>, Malformed> {
     if part >= parts {
         return Err(Malformed);
     }
-    Ok(Frame { header, part, parts, payload: &whole[HEADER_BYTES..body] })
+    Ok(Frame { header, part, parts, payload: &contents[HEADER_BYTES..] })
 }
 
 /// The byte of an origin, read back.
@@ -145,18 +133,7 @@ pub fn origin(byte: u8) -> Result<Origin, Malformed> {
 
 /// Every whole frame in raw bytes, with where it begins; what lies between is passed over.
 pub fn find(bytes: &[u8]) -> impl Iterator<Item = (usize, Frame<'_>)> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        while let Some(step) = memmem::find(bytes.get(at..)?, &MAGIC) {
-            let start = at + step;
-            at = start + 1;
-            if let Ok(frame) = open(&bytes[start..]) {
-                at = start + frame.bytes();
-                return Some((start, frame));
-            }
-        }
-        None
-    })
+    envelope::find(MAGIC, bytes, read)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! counts.
 //!
 //! ```text
-//! magic 4 | length u32 (all of it) | tree u8 | removed u8 | key length u16 | key | value | crc32 u32
+//! tree u8 | removed u8 | key length u16 | key | value, each in an envelope
 //! ```
 //!
 //! Must not know: what the values mean.
@@ -15,16 +15,15 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use memchr::memmem;
-
 use crate::store::columns::{Cursor, Malformed};
 use crate::store::disk::Tree;
+use crate::store::envelope::{self, Magic};
 use crate::store::plugins::write_whole;
 
 const NAME: &str = "small";
-const MAGIC: [u8; 4] = [0xB5, b'K', b'S', 0x2E];
-const HEAD_BYTES: usize = 12;
-const CRC_BYTES: usize = 4;
+const MAGIC: Magic = [0xB5, b'K', b'S', 0x2E];
+/// Bytes between the length and the key.
+const HEAD_BYTES: usize = 4;
 /// What was added since the file was made, bytes, before it is made anew.
 const ADDED_MAX: usize = 4 << 20;
 
@@ -49,19 +48,12 @@ pub fn read(dir: &Path) -> io::Result<Values> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Values::new()),
         bytes => bytes?,
     };
-    let (mut values, mut at) = (Values::new(), 0);
-    while let Some(step) = bytes.get(at..).and_then(|rest| memmem::find(rest, &MAGIC)) {
-        at += step;
-        match open(&bytes[at..]) {
-            Ok((tree, key, value, length)) => {
-                match value {
-                    Some(value) => values.insert((tree, key.to_vec()), value.to_vec()),
-                    None => values.remove(&(tree, key.to_vec())),
-                };
-                at += length;
-            }
-            Err(Malformed) => at += 1,
-        }
+    let mut values = Values::new();
+    for (_, (tree, key, value)) in envelope::find(MAGIC, &bytes, open) {
+        match value {
+            Some(value) => values.insert((tree, key.to_vec()), value.to_vec()),
+            None => values.remove(&(tree, key.to_vec())),
+        };
     }
     Ok(values)
 }
@@ -111,38 +103,26 @@ impl Second {
 }
 
 fn seal(tree: Tree, key: &[u8], value: Option<&[u8]>) -> Vec<u8> {
-    let length = HEAD_BYTES + key.len() + value.map_or(0, <[u8]>::len) + CRC_BYTES;
-    let mut out = Vec::with_capacity(length);
-    out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&(length as u32).to_le_bytes());
-    out.extend_from_slice(&[tree as u8, u8::from(value.is_none())]);
-    out.extend_from_slice(&(key.len() as u16).to_le_bytes());
-    out.extend_from_slice(key);
-    out.extend_from_slice(value.unwrap_or_default());
-    out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
-    out
+    let value_bytes = value.unwrap_or_default();
+    envelope::seal(MAGIC, HEAD_BYTES + key.len() + value_bytes.len(), |out| {
+        out.extend_from_slice(&[tree as u8, u8::from(value.is_none())]);
+        out.extend_from_slice(&(key.len() as u16).to_le_bytes());
+        out.extend_from_slice(key);
+        out.extend_from_slice(value_bytes);
+    })
 }
 
-/// Tree, key, value and length of the frame these bytes begin with.
-type Opened<'a> = (Tree, &'a [u8], Option<&'a [u8]>, usize);
+/// Tree, key and value.
+type Opened<'a> = (Tree, &'a [u8], Option<&'a [u8]>);
 
-fn open(bytes: &[u8]) -> Result<Opened<'_>, Malformed> {
-    let mut cursor = Cursor::new(bytes);
-    if cursor.take(4)? != MAGIC {
-        return Err(Malformed);
-    }
-    let length = cursor.u32()? as usize;
-    let body = length.checked_sub(CRC_BYTES).filter(|body| *body >= HEAD_BYTES).ok_or(Malformed)?;
-    let whole = bytes.get(..length).ok_or(Malformed)?;
-    if crc32fast::hash(&whole[..body]).to_le_bytes() != whole[body..] {
-        return Err(Malformed);
-    }
+fn open(contents: &[u8]) -> Result<Opened<'_>, Malformed> {
+    let mut cursor = Cursor::new(contents);
     let number = cursor.u8()?;
     let tree = Tree::ALL.into_iter().find(|tree| *tree as u8 == number).ok_or(Malformed)?;
     let removed = cursor.u8()? == 1;
     let key_length = usize::from(u16::from_le_bytes([cursor.u8()?, cursor.u8()?]));
-    let (key, value) = whole[HEAD_BYTES..body].split_at_checked(key_length).ok_or(Malformed)?;
-    Ok((tree, key, (!removed).then_some(value), length))
+    let (key, value) = contents[HEAD_BYTES..].split_at_checked(key_length).ok_or(Malformed)?;
+    Ok((tree, key, (!removed).then_some(value)))
 }
 
 #[cfg(test)]

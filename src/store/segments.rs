@@ -4,7 +4,7 @@
 //!
 //! Must not know: what is written in them.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -38,14 +38,30 @@ pub fn blobs_path(data_dir: &Path) -> PathBuf {
     data_dir.join("store").join("blobs")
 }
 
+/// How far the engine had read when it last opened, a place in time; from there on it reads again. 0 if it never did.
+pub fn last_opened(data_dir: &Path) -> io::Result<u64> {
+    let mut newest = 0;
+    for entry in fs::read_dir(data_dir.join("store"))? {
+        let name = entry?.file_name();
+        let place = name.to_str().and_then(|name| name.strip_prefix("snap.")).and_then(|place| u64::from_str_radix(place, 16).ok());
+        newest = newest.max(place.unwrap_or(0));
+    }
+    Ok(newest)
+}
+
 /// Every segment with a whole header.
 pub fn segments(file: &File) -> io::Result<Vec<Segment>> {
+    Ok(headers(file)?.into_iter().filter_map(|(_, segment)| segment).collect())
+}
+
+/// Where each segment begins in the file, and what its header says if that is whole.
+pub fn headers(file: &File) -> io::Result<Vec<(u64, Option<Segment>)>> {
     let mut found = Vec::new();
     let length = file.metadata()?.len();
     for at in (0..length.saturating_sub(HEADER_BYTES as u64)).step_by(SEGMENT_BYTES as usize) {
         let mut bytes = [0; HEADER_BYTES];
         file.read_exact_at(&mut bytes, at)?;
-        found.extend(header(&bytes, at));
+        found.push((at, header(&bytes, at)));
     }
     Ok(found)
 }

@@ -8,6 +8,7 @@ mod old_bytes;
 mod prefix;
 mod scrub;
 mod spans;
+mod spare;
 
 use std::sync::Arc;
 

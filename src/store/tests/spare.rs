@@ -1,0 +1,74 @@
+//! What the engine wipes out of a damaged store as it opens is in the spare.
+//!
+//! Must not know: how it finds what is in danger.
+
+use std::fs;
+use std::path::Path;
+
+use crate::store::segments::{SEGMENT_BYTES, db_path};
+use crate::store::tests::{config, folder, incoming, open, valued};
+use crate::store::{Error, Store, journal, salvage, spare};
+
+const KILLMAILS: u32 = 4_000;
+const BATCH: u32 = 1_000;
+
+/// A store of some segments, all written since it was opened, in batches that are longer than a segment; then many are revised.
+fn filled() -> tempfile::TempDir {
+    let dir = folder();
+    let store = open(&dir);
+    let batch = |from: u32, value: f64| {
+        store.append((from..from + BATCH).map(|id| incoming(valued(id, value))).collect(), None).expect("kept");
+    };
+    (1..=KILLMAILS).step_by(BATCH as usize).for_each(|from| batch(from, 1e6));
+    batch(KILLMAILS / 2, 1e9);
+    drop(store);
+    dir
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("made");
+    for entry in fs::read_dir(from).expect("listed").map(|entry| entry.expect("listed")) {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).expect("copied");
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_costs_one_killmail_wherever_it_is() {
+    let pristine = filled();
+    let length = fs::metadata(db_path(pristine.path())).expect("there").len();
+    assert!(length > 4 * SEGMENT_BYTES, "{length} bytes are too few to prove anything");
+    let mut refused = 0;
+    for segment in 0..length.div_ceil(SEGMENT_BYTES) {
+        // In the head of the segment, in its first message, and where there are many before and after.
+        for place in [6, 30, SEGMENT_BYTES / 3] {
+            let at = segment * SEGMENT_BYTES + place;
+            if at >= length {
+                continue;
+            }
+            let (dir, new) = (folder(), folder());
+            copy(pristine.path(), dir.path());
+            journal::remove(dir.path()).expect("removed");
+            let mut bytes = fs::read(db_path(dir.path())).expect("read");
+            bytes[usize::try_from(at).expect("small")] ^= 4;
+            fs::write(db_path(dir.path()), bytes).expect("written");
+            match Store::open(config(&dir)) {
+                Err(Error::Damaged { .. }) => refused += 1,
+                opened => drop(opened.expect("opens")),
+            }
+            let losses = salvage::run(dir.path(), &config(&new), &|_| {}).expect("salvaged");
+            assert!(losses.lost <= 1, "byte {place} of segment {segment}: {losses:?}");
+            let store = open(&new);
+            for id in KILLMAILS / 2..KILLMAILS / 2 + BATCH {
+                let kept = store.killmail(id).expect("read");
+                assert!(kept.is_none_or(|entry| entry.killmail == valued(id, 1e9)), "{id} is as it was before");
+            }
+        }
+    }
+    assert!(refused > 3, "the engine lost something {refused} times only");
+    assert!(!spare::path(pristine.path()).exists());
+}
