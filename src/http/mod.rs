@@ -194,7 +194,7 @@ impl Door {
 pub fn router(state: State) -> Router {
     let others = state.others.clone();
     let door = Arc::new(Door::new(state));
-    layers::around(table().with_state(Arc::clone(&door)).merge(others), &door.config)
+    layers::around(table().with_state(Arc::clone(&door)).merge(others.method_not_allowed_fallback(no_method)), &door.config)
 }
 
 /// The one table. Each group has its own rule of what a caller must accept.

@@ -30,7 +30,7 @@ use axum::http::header::{CONNECTION, CONTENT_TYPE, ORIGIN, UPGRADE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
-use axum::routing::any;
+use axum::routing::{any, get};
 use serde_json::json;
 use yawc::{CompressionLevel, DeflatePool, IncomingUpgrade, Options, UpgradeFut};
 
@@ -90,7 +90,7 @@ impl Door {
     pub fn router(self: &Arc<Self>) -> Router {
         let upgrade = || any(enter);
         let routes = Router::new().route("/socket/websocket", upgrade()).route("/socket", upgrade()).route("/websocket", upgrade());
-        routes.route("/websocket/status", any(info::status)).with_state(Arc::clone(self))
+        routes.route("/websocket/status", get(info::status)).with_state(Arc::clone(self))
     }
 
     /// Connections open now.
