@@ -35,11 +35,11 @@ impl Judges {
     pub fn take(self: &Arc<Self>, max: usize, from: Option<IpAddr>, using: Option<&PluginUse>) -> Result<Option<Hold>, TooMany> {
         let (Some(from), Some(using)) = (from, using) else { return Ok(None) };
         let mut at_work = self.at_work.lock();
-        let theirs = at_work.entry(from).or_default();
-        if theirs.of(using) == 0 && theirs.different() >= max {
+        let is_one_more = |theirs: &Tally<PluginUse>| theirs.of(using) == 0 && theirs.different() >= max;
+        if at_work.get(&from).map_or(max == 0, is_one_more) {
             return Err(TooMany { max });
         }
-        theirs.add(using.clone());
+        at_work.entry(from).or_default().add(using.clone());
         drop(at_work);
         Ok(Some(Hold { judges: Arc::clone(self), from, using: using.clone() }))
     }
@@ -87,5 +87,8 @@ mod tests {
         assert!(judges.take(2, from, Some(&plugin("3"))).is_ok());
         assert!(judges.take(0, from, None).unwrap().is_none());
         assert!(judges.take(0, None, Some(&plugin("3"))).unwrap().is_none());
+        let elsewhere = "1.2.3.6".parse().ok();
+        assert_eq!(judges.take(0, elsewhere, Some(&plugin("3"))).unwrap_err(), TooMany { max: 0 });
+        assert!(elsewhere.is_some_and(|address| !judges.at_work.lock().contains_key(&address)), "who is refused takes no room");
     }
 }
