@@ -26,7 +26,7 @@ pub fn path(data_dir: &Path) -> PathBuf {
 pub fn save(data_dir: &Path) -> io::Result<()> {
     let spare = path(data_dir);
     let Some(db) = missing_is_none(File::open(db_path(data_dir)))?.filter(|_| !spare.exists()) else { return Ok(()) };
-    let Some((places, from)) = endangered(data_dir, &db)? else { return Ok(()) };
+    let (places, from) = endangered(data_dir, &db)?;
     let unfinished = spare.with_extension("new");
     let mut out = BufWriter::new(File::create(&unfinished)?);
     for at in places {
@@ -42,15 +42,13 @@ pub fn save(data_dir: &Path) -> io::Result<()> {
     fs::rename(unfinished, spare)
 }
 
-/// Where the segments stand that might be wiped out, and the place in time from which on everything might be. `None` where nothing was
-/// stored.
-fn endangered(data_dir: &Path, db: &File) -> io::Result<Option<(Vec<u64>, u64)>> {
+/// Where the segments stand that might be wiped out, and the place in time from which on everything might be.
+fn endangered(data_dir: &Path, db: &File) -> io::Result<(Vec<u64>, u64)> {
     let begin = |written: u64| written / SEGMENT_BYTES * SEGMENT_BYTES;
     let since = begin(last_opened(data_dir)?);
     let headers = headers(db)?;
     let log: Vec<Segment> = headers.iter().filter_map(|(_, segment)| *segment).filter(|segment| segment.written >= since).collect();
-    let Some(stable) = log.iter().map(|segment| segment.stable).max() else { return Ok(None) };
-    let end = begin(stable).max(since);
+    let end = log.iter().map(|segment| begin(segment.stable)).fold(since, u64::max);
     let mut from = if log.iter().any(|segment| segment.written == end) { end } else { since };
     let mut places = Vec::new();
     for segment in log.iter().filter(|segment| segment.written < end) {
@@ -66,7 +64,7 @@ fn endangered(data_dir: &Path, db: &File) -> io::Result<Option<(Vec<u64>, u64)>>
     places.extend(log.iter().filter(|segment| segment.written >= from).map(|segment| segment.at));
     places.sort_unstable();
     places.dedup();
-    Ok(Some((places, from)))
+    Ok((places, from))
 }
 
 fn read(db: &File, at: u64) -> io::Result<Vec<u8>> {
