@@ -136,6 +136,8 @@ pub struct Door {
     pub misses: AtomicU64,
     /// Requests to the source.
     pub request_rate: Meter,
+    /// Bodies fetched by name.
+    pub fetch_rate: Meter,
     /// What the mirror keeps between requests.
     pub mirror: Mirror,
 }
@@ -157,6 +159,7 @@ impl Door {
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             request_rate: Meter::default(),
+            fetch_rate: Meter::default(),
         }
     }
 

@@ -164,7 +164,12 @@ fn esi(door: &Door) -> Value {
     let others = door.feed.others();
     let failed = get(&others.fetch_failures);
     let requests = get(&others.fetched) + failed;
-    json!({ "total_requests": requests, "requests_per_minute": 0, "error_count": failed, "avg_duration_ms": 0 })
+    json!({
+        "total_requests": requests,
+        "requests_per_minute": door.fetch_rate.per_minute(requests),
+        "error_count": failed,
+        "avg_duration_ms": 0,
+    })
 }
 
 fn sse(door: &Door) -> Value {

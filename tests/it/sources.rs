@@ -132,6 +132,8 @@ async fn bodies_are_fetched_through_whatever_esi_answers() {
     assert!(server.log().contains("killmail 5 of redisq is given up: ESI gave another killmail"), "{}", server.log());
     let refused = server.get("/metrics/prometheus").await.text();
     assert!(refused.contains("store_refused_total{reason=\"no_body\"} 2"), "{refused}");
+    let esi = server.get("/status").await.expect(200)["metrics"]["api"]["esi"].clone();
+    assert!(esi["total_requests"].as_u64() >= Some(7) && esi["error_count"].as_u64() >= Some(3), "{esi}");
     let asked: Vec<_> = upstream.requests().into_iter().filter(|seen| seen.url.starts_with("/killmails/")).collect();
     for pair in asked.windows(2).filter(|pair| matches!(pair[0].status, 420 | 429 | 502)) {
         assert!(pair[1].at - pair[0].at >= Duration::from_millis(990), "{} after {}", pair[1].url, pair[0].status);
