@@ -1,4 +1,4 @@
-//! The demo: every line it prints does what it promises.
+//! The demo: every line it prints does what it promises, and what the README asks by example is answered.
 //!
 //! Must not know: what the lines ask for.
 
@@ -22,6 +22,20 @@ fn answer(line: &str) -> (String, String) {
     last
 }
 
+/// The README's questions by GET that end by themselves, asked at this address: each with the status of its answer.
+fn readme(address: &str) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string("README.md").unwrap();
+    let questions =
+        text.lines().filter(|line| line.starts_with("curl ") && line.contains("localhost:4004/api/v1/") && !line.ends_with('\\'));
+    let questions = questions.filter(|line| !line.contains(" -N ") && !line.contains(" -T "));
+    let ask = |line: &str| {
+        let command = line.replace("localhost:4004", address);
+        let output = Command::new("sh").args(["-c", &format!("{command} -sS -o /dev/null -w '%{{http_code}}'")]).output().unwrap();
+        (command, String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    questions.map(ask).collect()
+}
+
 #[test]
 fn every_printed_line_returns_killmails() {
     let setup = Setup::quiet();
@@ -40,9 +54,11 @@ fn every_printed_line_returns_killmails() {
         let running: Vec<_> = commands.iter().map(|line| scope.spawn(move || answer(line))).collect();
         running.into_iter().map(|one| one.join().unwrap()).collect()
     });
+    let asked = ready.as_ref().map(|line| readme(line.trim_start_matches("listening on http://"))).unwrap_or_default();
     let _ = demo.kill();
     let _ = demo.wait();
     assert!(ready.is_some(), "{lines:#?}");
+    assert!(asked.len() >= 4 && asked.iter().all(|(_, status)| status == "200"), "{asked:#?}");
     assert!(commands.len() >= 6, "{lines:#?}");
     assert!(commands.iter().any(|line| line.contains("plugin=")), "{commands:#?}");
     for (command, (output, error)) in commands.iter().zip(&outputs) {
