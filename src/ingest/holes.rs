@@ -112,6 +112,11 @@ impl Holes {
         }
     }
 
+    /// The document behind all of them was published at `at` (unix seconds): none is of a later time.
+    pub fn not_behind(&mut self, at: i64) {
+        self.0.iter_mut().for_each(|hole| hole.from = hole.from.min(at));
+    }
+
     /// A document came, published at `at` (unix seconds): what is open before it has an end.
     pub fn followed_by(&mut self, at: i64) {
         self.0.iter_mut().filter(|hole| hole.to.is_none()).for_each(|hole| hole.to = Some(at.max(hole.from)));

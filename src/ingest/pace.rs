@@ -340,8 +340,7 @@ impl Pace {
             Answer::Document { updated, at } => {
                 let healed = self.place.holes.came(number);
                 if let Some(at) = at {
-                    self.place.begun.get_or_insert(at - BEFORE_SECS);
-                    self.place.last = Some(at);
+                    self.dated(at);
                     self.place.holes.followed_by(at);
                 }
                 self.go_to(number + 1);
@@ -370,6 +369,17 @@ impl Pace {
                 None
             }
         }
+    }
+
+    /// A document was published at this time, unix seconds.
+    fn dated(&mut self, at: i64) {
+        if self.place.last.is_none() {
+            // What was given up before the first document is dated by our clock, but the feed may be one of older days.
+            let begun = at - BEFORE_SECS;
+            self.place.begun = Some(self.place.begun.map_or(begun, |guess| guess.min(begun)));
+            self.place.holes.not_behind(at);
+        }
+        self.place.last = Some(at);
     }
 
     fn tell_rewritten(&mut self, by: u64, updated: Option<u64>, now_ms: u64) {

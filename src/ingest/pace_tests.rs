@@ -386,6 +386,30 @@ fn what_never_comes_is_looked_for_in_the_archive_of_its_day() {
 }
 
 #[test]
+fn a_hole_before_the_first_document_is_of_the_time_of_the_feed() {
+    let list_days = |at: i64, now_ms: u64| {
+        let mut now = now_ms;
+        let mut pace = following(7);
+        let feed = move |ask, _| match ask {
+            Ask::Pointer => Answer::Pointer(9),
+            Ask::Document(9) => Answer::Document { updated: None, at: Some(at) },
+            Ask::Document(8) | Ask::Retry(8, _) => Answer::Hole,
+            Ask::List(_) => Answer::Listed { wanted: false },
+            _ => Answer::Missing,
+        };
+        let until = now + 40 * 86_400_000;
+        let (asked, _) = run(&mut pace, &mut now, until, feed);
+        assert_eq!(pace.place().holes.list(), [], "all of it was read");
+        let days: Vec<_> = asked.into_iter().filter_map(|(ask, _)| if let Ask::List(day) = ask { Some(day - 20_000) } else { None }).collect();
+        (days, pace.begun())
+    };
+    // A feed of a month ago: its own days are read, not ours.
+    assert_eq!(list_days(AT, AT_MS + 30 * 86_400_000), (vec![0], AT - 3600));
+    // The first document is two days late: what came before it happened since we began.
+    assert_eq!(list_days(AT, AT_MS - 2 * 86_400_000).0, [-2, -1, 0]);
+}
+
+#[test]
 fn a_broken_archive_is_listed_anew() {
     let place = Place { next: Some(9), begun: Some(AT), last: Some(AT), ..Place::default() };
     let mut pace = Pace::new(Waits::default(), place);
