@@ -9,7 +9,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Instant;
 
-use killstream::domain::entry::SharedEntry;
+use killstream::domain::entry::{Page, SharedEntry};
 use killstream::domain::id::Seq;
 use killstream::domain::killmail::{Attacker, Killmail};
 use killstream::domain::verdict::Verdict;
@@ -49,9 +49,9 @@ fn crowd(count: u32, id: u32) -> Killmail {
     killmail
 }
 
-fn page(attackers: u32, killmails: usize) -> Vec<SharedEntry> {
+fn page(attackers: u32, killmails: usize) -> Page {
     let model = crowd(attackers, 1);
-    (0..killmails as u32).map(|n| entry(u64::from(n) + 1, Killmail { killmail_id: 137_000_000 + n, ..model.clone() })).collect()
+    Arc::new((0..killmails as u32).map(|n| entry(u64::from(n) + 1, Killmail { killmail_id: 137_000_000 + n, ..model.clone() })).collect())
 }
 
 fn watched() -> Vec<u32> {
@@ -83,8 +83,8 @@ impl Components {
         self.engine.evaluator(&component, config, Instance::Warm).expect("it accepts")
     }
 
-    fn judge(&self, evaluator: &Evaluator, page: &[SharedEntry]) -> usize {
-        let answers = self.runtime.block_on(self.engine.evaluate(evaluator, page.to_vec(), Run::History { head: Seq(1_000) }));
+    fn judge(&self, evaluator: &Evaluator, page: &Page) -> usize {
+        let answers = self.runtime.block_on(self.engine.evaluate(evaluator, Arc::clone(page), Run::History { head: Seq(1_000) }));
         answers.iter().filter(|answer| matches!(answer, Ok(Verdict::Drop))).count()
     }
 }
@@ -191,7 +191,8 @@ fn each<T>(ledger: &mut Ledger, id: &str, mut work: impl FnMut() -> T) {
 fn alone(ledger: &mut Ledger, components: &Components) {
     let evaluator = components.evaluator(&config(false, false));
     let page = page(1, LONG_PAGE);
-    ledger.measure("one killmail, live, there and back", || components.judge(&evaluator, &page[..1]));
+    let one: Page = Arc::new(page[..1].to_vec());
+    ledger.measure("one killmail, live, there and back", || components.judge(&evaluator, &one));
     ledger.timed("cheap, 1, long page", |iterations| {
         let begun = Instant::now();
         for _ in 0..iterations {

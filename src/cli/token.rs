@@ -47,14 +47,16 @@ enum Command {
     },
 }
 
-/// Without a subcommand: prints the token of a data folder, making it if there is none yet (the folder may be in use); of a server,
-/// which keeps its secret, the list.
+/// Without a subcommand: prints the token the server of a data folder takes, making it if there is none yet (the folder may be in use);
+/// of a server, which keeps its secret, the list.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let command = match arguments.command {
         Some(command) => command,
         None if arguments.target.server.is_some() => Command::List { target: arguments.target },
         None => {
-            let (token, _) = token::of(&arguments.target.folder.data_dir)?;
+            // `API_TOKEN` takes the place of the file, here as for the server.
+            let given = arguments.target.token.filter(|token| !token.is_empty());
+            let token = given.map_or_else(|| token::of(&arguments.target.folder.data_dir).map(|(token, _)| token), Ok)?;
             println!("{token}");
             return Ok(());
         }

@@ -56,3 +56,6 @@ impl Entry {
 
 /// Entries are shared, never copied.
 pub type SharedEntry = Arc<Entry>;
+
+/// Entries handed on together. Who only reads them touches one count, not one of each.
+pub type Page = Arc<Vec<SharedEntry>>;

@@ -92,8 +92,9 @@ impl Judge {
 
     /// Judges a page, in order.
     pub async fn judge(&self, page: Vec<SharedEntry>, run: Run) -> Vec<Outcome> {
-        let verdicts = self.plugins.engine().evaluate(&self.evaluator, page.clone(), run).await;
-        page.into_iter().zip(verdicts).map(|(entry, verdict)| self.outcome(entry, verdict)).collect()
+        let page = Arc::new(page);
+        let verdicts = self.plugins.engine().evaluate(&self.evaluator, Arc::clone(&page), run).await;
+        Arc::unwrap_or_clone(page).into_iter().zip(verdicts).map(|(entry, verdict)| self.outcome(entry, verdict)).collect()
     }
 
     fn outcome(&self, entry: SharedEntry, verdict: Result<Verdict, Fault>) -> Outcome {

@@ -84,7 +84,9 @@ pub struct Pulse {
     pub received: AtomicU64,
     /// Killmails that were over an hour old when they came, live.
     pub late: AtomicU64,
-    /// Documents passed over (refused, known, late).
+    /// Killmails the store took as new or revised.
+    pub kept: AtomicU64,
+    /// Killmails passed over: known, or too large to be kept.
     pub skipped: AtomicU64,
     /// Documents refused.
     pub refused: AtomicU64,

@@ -124,6 +124,9 @@ pub enum Error {
         /// The methods it has, as in `Allow`.
         allow: Option<HeaderValue>,
     },
+    /// What the older service shows in development only.
+    #[error("Debug endpoints are disabled in production")]
+    Debug,
     /// Nothing we could send is among what the caller accepts.
     #[error("Not Acceptable")]
     NotAcceptable,
@@ -141,6 +144,15 @@ impl Error {
         Self::Parameter { field: field.into(), message: message.into(), limit: None }
     }
 
+    /// The same in the envelope of streams.
+    #[must_use]
+    pub fn of_stream(self) -> Self {
+        match self {
+            Self::Parameter { message, .. } => Self::Stream { message },
+            other => other,
+        }
+    }
+
     /// Something of ours failed; said once in the log, here.
     pub fn failed(what: impl std::fmt::Display) -> Self {
         tracing::error!(error = %what, "a request failed: {what}");
@@ -156,7 +168,7 @@ impl Error {
             }
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Self::Forbidden { .. } | Self::Debug => StatusCode::FORBIDDEN,
             Self::Killmail | Self::Missing { .. } | Self::ApiPath | Self::Path => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
@@ -215,6 +227,8 @@ impl Error {
                 structured("system", "health_check_failed", &text, &details, false)
             }
             Self::ConnectionLimit => json!({ "error": { "type": "connection_limit_reached", "message": text } }),
+            // Not the words of any envelope but upstream's own for this.
+            Self::Debug => json!({ "error": "Forbidden", "code": "forbidden", "message": text }),
             _ => json!({ "error": text, "status": self.status().as_u16().to_string() }),
         }
     }
@@ -272,6 +286,7 @@ mod tests {
             Error::StreamFailed { .. } => (503, "stream", "evaluator_limit_reached"),
             Error::ConnectionLimit => (503, "limit", "connection_limit_reached"),
             Error::HealthCheck { .. } => (503, "stream", "health_check_failed"),
+            Error::Debug => (403, "debug", "forbidden"),
             Error::BadRequest => (400, "framework", "Bad Request"),
             Error::Path => (404, "framework", "Not Found"),
             Error::Method { .. } => (405, "framework", "Method Not Allowed"),
@@ -304,6 +319,7 @@ mod tests {
             Error::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "evaluator_limit_reached", message: text() },
             Error::ConnectionLimit,
             Error::HealthCheck { reason: text() },
+            Error::Debug,
             Error::BadRequest,
             Error::Path,
             Error::Method { allow: None },
@@ -334,6 +350,7 @@ mod tests {
                     assert_eq!(body["error"]["type"], word);
                 }
                 "limit" => assert_eq!(body, json!({ "error": { "type": word, "message": error.to_string() } })),
+                "debug" => assert_eq!((&body["code"], &body["error"]), (&json!(word), &json!("Forbidden"))),
                 _ => assert_eq!(body, json!({ "error": word, "status": status.to_string() })),
             }
         }
@@ -342,6 +359,6 @@ mod tests {
     #[test]
     fn every_variant_is_walked() {
         let met: std::collections::HashSet<_> = all().iter().map(std::mem::discriminant).collect();
-        assert_eq!(met.len(), 25);
+        assert_eq!(met.len(), 26);
     }
 }

@@ -108,18 +108,21 @@ pub async fn ready(State(door): State<Arc<Door>>) -> Result<Json, Error> {
 
 /// `GET /health` and `/api/health`.
 pub async fn health(State(door): State<Arc<Door>>) -> Result<Json, Error> {
-    let looked = tasks::blocking("health", move || {
-        let failure = door.feed.store().failure();
-        let judged = match judge(door.feed.pulse(), failure.as_deref(), &door.config.health) {
-            // What is damaged is not served; the rest is.
-            Judged::Ok if door.feed.store().damaged() > 0 => Judged::Degraded,
-            judged => judged,
-        };
-        (judged, body(&door, judged, failure))
-    });
-    let (judged, body) = looked.await.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
-    let status = if judged == Judged::Error { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let looked = tasks::blocking("health", move || look(&door));
+    let (status, body) = looked.await.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
     Ok(Json(status, Bytes::from(body.to_string())))
+}
+
+/// The health now, with the status of its answer. Blocks for a moment.
+pub fn look(door: &Door) -> (StatusCode, Value) {
+    let failure = door.feed.store().failure();
+    let judged = match judge(door.feed.pulse(), failure.as_deref(), &door.config.health) {
+        // What is damaged is not served; the rest is.
+        Judged::Ok if door.feed.store().damaged() > 0 => Judged::Degraded,
+        judged => judged,
+    };
+    let status = if judged == Judged::Error { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    (status, body(door, judged, failure))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

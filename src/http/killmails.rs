@@ -16,7 +16,7 @@ use crate::feed::lookup::{Found, Lookup};
 use crate::http::Door;
 use crate::http::answer::{Json, Text, json_of};
 use crate::http::error::Error;
-use crate::http::request::{Object, Pairs, Segment, positive};
+use crate::http::request::{Pairs, Question, Segment, positive};
 use crate::tasks;
 use crate::wire::query::{self, Asked};
 
@@ -46,7 +46,8 @@ pub async fn list(State(door): State<Arc<Door>>, parts: Parts, Pairs(pairs): Pai
 }
 
 /// `POST /api/v1/killmails/search`.
-pub async fn search(State(door): State<Arc<Door>>, parts: Parts, Object(body): Object) -> Result<Json, Error> {
+pub async fn search(State(door): State<Arc<Door>>, parts: Parts, Pairs(pairs): Pairs, Question(body): Question) -> Result<Json, Error> {
+    only_body(&pairs)?;
     answer(&door, &parts, query::history_object(&body).map_err(Error::history_parameter)?).await
 }
 
@@ -56,8 +57,15 @@ pub async fn count(State(door): State<Arc<Door>>, Pairs(pairs): Pairs) -> Result
 }
 
 /// `POST /api/v1/killmails/count`.
-pub async fn count_search(State(door): State<Arc<Door>>, Object(body): Object) -> Result<Json, Error> {
+pub async fn count_search(State(door): State<Arc<Door>>, Pairs(pairs): Pairs, Question(body): Question) -> Result<Json, Error> {
+    only_body(&pairs)?;
     counted(&door, query::count_object(&body).map_err(Error::history_parameter)?).await
+}
+
+/// A parameter in the address of a question that stands in the body would be passed over unseen.
+fn only_body(pairs: &[(String, String)]) -> Result<(), Error> {
+    let Some((name, _)) = pairs.first() else { return Ok(()) };
+    Err(Error::parameter(name, format!("{name} stands in the address; here parameters stand in the body")))
 }
 
 async fn counted(door: &Door, asked: Asked) -> Result<Json, Error> {

@@ -17,7 +17,7 @@ use crate::feed::lookup::Lookup;
 use crate::http::Door;
 use crate::http::answer::{Json, Text};
 use crate::http::error::Error;
-use crate::http::request::{Object, Pairs, Segment, positive, positive_json};
+use crate::http::request::{Object, Pairs, Segment, integer, positive, positive_json};
 use crate::store::Order;
 use crate::wire::time;
 
@@ -131,11 +131,11 @@ async fn by_system(door: &Door, body: &Map<String, Value>, hours: &str, limit: &
 }
 
 /// The distinct systems asked for, in the order asked: integers of any size, not checked to be systems.
-fn system_ids(body: &Map<String, Value>, most: usize) -> Result<Vec<i64>, Error> {
+fn system_ids(body: &Map<String, Value>, most: usize) -> Result<Vec<i128>, Error> {
     let list = body.get("system_ids").and_then(Value::as_array).filter(|list| !list.is_empty()).ok_or(Error::SystemIds)?;
-    let mut ids: Vec<i64> = Vec::with_capacity(list.len().min(most));
+    let mut ids: Vec<i128> = Vec::with_capacity(list.len().min(most));
     for value in list {
-        let id = value.as_i64().or_else(|| value.is_u64().then_some(i64::MAX)).ok_or(Error::SystemIds)?;
+        let id = value.as_number().and_then(integer).ok_or(Error::SystemIds)?;
         if !ids.contains(&id) {
             ids.push(id);
         }
@@ -191,6 +191,8 @@ mod tests {
     fn lists_of_systems_are_checked() {
         let ids = |value: Value| system_ids(json!({ "system_ids": value }).as_object().unwrap(), 3);
         assert_eq!(ids(json!([5, 5, -1, 7])), Ok(vec![5, -1, 7]));
+        let large = |text: &str| ids(serde_json::from_str(text).unwrap());
+        assert_eq!(large("[18446744073709551616,9223372036854775808]"), Ok(vec![1 << 64, 1 << 63]));
         for wrong in [json!([]), json!(["x"]), json!([1.5]), json!("1,2"), Value::Null] {
             assert_eq!(ids(wrong), Err(Error::SystemIds));
         }

@@ -239,6 +239,9 @@ fn table() -> Router<Arc<Door>> {
         .route("/sse", get(stream::basic).post(stream::basic))
         .route("/api/v1/kills/stream", get(stream::basic).post(stream::basic))
         .route("/api/v1/kills/stream/enhanced", get(stream::enhanced).post(stream::enhanced))
+        .route("/api/v1/kills/stream/cleanup", get(no_debugging))
+        .route("/api/v1/kills/stream/stats", get(no_debugging))
+        .route("/api/v1/kills/stream/test", get(no_debugging))
         .route("/api/v1/export", get(export::export))
         .route("/api/v1/backup", post(backup::backup));
     let mirror = Router::new()
@@ -253,6 +256,10 @@ fn table() -> Router<Arc<Door>> {
 async fn no_path(request: Request) -> Error {
     let path = request.uri().path();
     if path == "/api/v1" || path.starts_with("/api/v1/") { Error::ApiPath } else { Error::Path }
+}
+
+async fn no_debugging() -> Error {
+    Error::Debug
 }
 
 async fn no_method() -> Error {

@@ -8,7 +8,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::IntoResponse;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::http::error::Error;
 
@@ -84,6 +84,25 @@ impl<S: Send + Sync> FromRequest<S> for Object {
     }
 }
 
+/// A question asked in the body, a JSON object; none at all asks for everything. Anything else is no question.
+#[derive(Debug, Clone)]
+pub struct Question(pub Map<String, Value>);
+
+impl<S: Send + Sync> FromRequest<S> for Question {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
+        let Raw(bytes) = Raw::from_request(request, state).await?;
+        question(&bytes).map(Self)
+    }
+}
+
+fn question(bytes: &[u8]) -> Result<Map<String, Value>, Error> {
+    let text = bytes.trim_ascii();
+    let no_object = |why| Error::parameter("body", format!("the body must be a JSON object: {why}"));
+    if text.is_empty() { Ok(Map::new()) } else { serde_json::from_slice(text).map_err(no_object) }
+}
+
 /// Bodies that claim to be JSON, or begin like it, must be JSON; others pass as empty objects.
 fn object(bytes: &[u8], said_json: bool) -> Result<Map<String, Value>, Error> {
     let text = bytes.trim_ascii();
@@ -117,9 +136,21 @@ pub fn positive(text: &str) -> Option<u64> {
 pub fn positive_json(value: &Value) -> Option<u64> {
     match value {
         Value::String(text) => positive(text),
-        Value::Number(number) => number.as_u64().filter(|number| *number > 0),
+        Value::Number(number) => {
+            integer(number).and_then(|number| u64::try_from(number.min(u64::MAX.into())).ok()).filter(|number| *number > 0)
+        }
         _ => None,
     }
+}
+
+/// A JSON integer of any size, cut to what 128 bits hold.
+#[must_use]
+pub fn integer(number: &Number) -> Option<i128> {
+    /// The parser makes floats of integers from here on.
+    const INTEGERS: f64 = (1_u64 << 63) as f64;
+    #[expect(clippy::cast_possible_truncation, reason = "cut on purpose")]
+    let large = || number.as_f64().filter(|float| float.abs() >= INTEGERS).map(|float| float as i128);
+    number.as_i128().or_else(large)
 }
 
 #[cfg(test)]
@@ -136,6 +167,14 @@ mod tests {
     }
 
     #[test]
+    fn json_integers_never_overflow() {
+        let given = |text: &str| positive_json(&serde_json::from_str(text).unwrap());
+        assert_eq!((given("7"), given("\"7\""), given("18446744073709551615")), (Some(7), Some(7), Some(u64::MAX)));
+        assert_eq!((given("18446744073709551616"), given(&"9".repeat(60))), (Some(u64::MAX), Some(u64::MAX)));
+        assert_eq!((given("0"), given("-18446744073709551616"), given("1.5"), given("1.0"), given("true")), (None, None, None, None, None));
+    }
+
+    #[test]
     fn only_broken_json_is_refused() {
         assert_eq!(object(b"", true), Ok(Map::new()));
         assert_eq!(object(b"a=1&b=2", false), Ok(Map::new()));
@@ -143,6 +182,16 @@ mod tests {
         assert_eq!(object(b"{\"a\":1}", false).map(|map| map.len()), Ok(1));
         assert_eq!(object(b"{\"a\":", false), Err(Error::BadRequest));
         assert_eq!(object(b"nonsense", true), Err(Error::BadRequest));
+    }
+
+    #[test]
+    fn a_question_is_an_object_or_nothing() {
+        assert_eq!(question(b" "), Ok(Map::new()));
+        assert_eq!(question(b"{\"a\":1}").map(|map| map.len()), Ok(1));
+        for wrong in [b"[30000142]".as_slice(), b"5", b"null", b"\"x\"", b"limit=10", b"{\"a\":", b"\xff"] {
+            let message = question(wrong).unwrap_err().to_string();
+            assert!(message.contains("JSON object"), "{message}");
+        }
     }
 
     #[test]

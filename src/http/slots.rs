@@ -40,7 +40,7 @@ impl Default for Config {
             enhanced_max_connections: 10_000,
             max_connections_per_address: None,
             retry_ms: 2_000,
-            ping_ms: 10_000,
+            ping_ms: 9_500,
             heartbeat_ms: 30_000,
             fault_pause_ms: 60_000,
             parked_bytes: 32 << 20,

@@ -15,7 +15,9 @@ use crate::feed::registry::Through;
 use crate::http::Door;
 use crate::http::answer::Json;
 use crate::http::error::Error;
+use crate::http::health;
 use crate::http::process::Process;
+use crate::http::request::Pairs;
 use crate::store::Stats;
 use crate::tasks;
 use crate::wire::time;
@@ -23,10 +25,26 @@ use crate::wire::time;
 /// What "never" is in seconds.
 const NEVER_SECS: i64 = 999_999;
 
-/// `GET /status`.
-pub async fn status(State(door): State<Arc<Door>>) -> Result<Json, Error> {
+/// `GET /status`; `?debug=dashboard` gives what the older service drew its dashboard from.
+pub async fn status(State(door): State<Arc<Door>>, pairs: Pairs) -> Result<Json, Error> {
+    let body = if pairs.get("debug") == Some("dashboard") { dashboard } else { body };
     let body = tasks::blocking("status", move || body(&door)).await.map_err(Error::failed)?;
     Ok(Json::bare(&body))
+}
+
+fn dashboard(door: &Door) -> Value {
+    let process = Process::now();
+    let system = system(door, &process);
+    json!({
+        "template_values": {
+            "memory_mb": process.memory_mb(),
+            "process_count": process.threads,
+            "hit_rate": door.hit_rate(),
+            "cache_size": door.feed.store().stats().killmails,
+        },
+        "raw_health": health::look(door).1,
+        "unified_status": { "system_memory": system["memory"], "system_processes": system["processes"] },
+    })
 }
 
 fn body(door: &Door) -> Value {
@@ -46,7 +64,7 @@ fn body(door: &Door) -> Value {
             },
             "api": { "zkillboard": api(door, pulse), "esi": esi(door) },
             "sse": sse(door),
-            "parser_stats": parser(door, pulse, &stats),
+            "parser_stats": parser(door, pulse),
         },
         "summary": summary(door, pulse, &stats, &process),
         "timestamp": time::iso_micros_now(),
@@ -184,13 +202,14 @@ fn sse(door: &Door) -> Value {
     })
 }
 
-fn parser(door: &Door, pulse: &Pulse, stats: &Stats) -> Value {
-    let (skipped, failed) = (get(&pulse.skipped), get(&pulse.refused));
+/// What became of each document the source brought since the start.
+fn parser(door: &Door, pulse: &Pulse) -> Value {
+    let (stored, skipped, failed) = (get(&pulse.kept), get(&pulse.skipped), get(&pulse.refused));
     json!({
-        "stored": stats.killmails,
+        "stored": stored,
         "skipped": skipped,
         "failed": failed,
-        "total_processed": get(&pulse.received) + skipped + failed,
+        "total_processed": stored + skipped + failed,
         "last_reset": time::iso_micros(door.started_at() * 1000),
     })
 }

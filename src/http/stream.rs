@@ -27,7 +27,7 @@ use crate::http::answer::json_of;
 use crate::http::batch::Sending;
 use crate::http::error::Error;
 use crate::http::pour::{Next, Pour};
-use crate::http::request::{Object, Pairs};
+use crate::http::request::{Pairs, Question};
 use crate::http::slots::{Kind, Slot};
 use crate::http::sse::Out;
 use crate::wire::event;
@@ -61,7 +61,7 @@ async fn open(door: Arc<Door>, kind: Kind, request: Request) -> Result<Response,
 
 async fn asked(request: Request) -> Result<Asked, Error> {
     let asked = if request.method() == Method::POST {
-        let Object(object) = Object::from_request(request, &()).await?;
+        let Question(object) = Question::from_request(request, &()).await.map_err(Error::of_stream)?;
         query::stream_object(&object)
     } else {
         query::stream_pairs(&Pairs::of(request.uri())?.0)

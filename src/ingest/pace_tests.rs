@@ -400,7 +400,8 @@ fn a_hole_before_the_first_document_is_of_the_time_of_the_feed() {
         let until = now + 40 * 86_400_000;
         let (asked, _) = run(&mut pace, &mut now, until, feed);
         assert_eq!(pace.place().holes.list(), [], "all of it was read");
-        let days: Vec<_> = asked.into_iter().filter_map(|(ask, _)| if let Ask::List(day) = ask { Some(day - 20_000) } else { None }).collect();
+        let days: Vec<_> =
+            asked.into_iter().filter_map(|(ask, _)| if let Ask::List(day) = ask { Some(day - 20_000) } else { None }).collect();
         (days, pace.begun())
     };
     // A feed of a month ago: its own days are read, not ours.

@@ -222,7 +222,6 @@ async fn refuse(runs: &Runs, document: Refused, mut stop: watch::Receiver<bool>)
         return ordered;
     }
     pulse.refused.fetch_add(1, Ordering::Relaxed);
-    pulse.skipped.fetch_add(1, Ordering::Relaxed);
     tracing::warn!(killmail.id = document.killmail_id, "a document of {} was refused: {}", document.source, document.reason);
     loop {
         let (store, kept) = (Arc::clone(feed.store()), document.clone());
@@ -256,8 +255,12 @@ fn tally(pulse: &Pulse, killmails: &[Incoming], appended: &[Appended]) {
             Appended::New(entry) => {
                 let late = entry.is_late() && entry.origin == Origin::Live;
                 pulse.late.fetch_add(u64::from(late), Ordering::Relaxed);
+                pulse.kept.fetch_add(1, Ordering::Relaxed);
             }
-            Appended::Revised(_) => tracing::debug!(killmail.id = id, "killmail {id} was revised"),
+            Appended::Revised(_) => {
+                pulse.kept.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(killmail.id = id, "killmail {id} was revised");
+            }
             Appended::Known(_) => {
                 pulse.skipped.fetch_add(1, Ordering::Relaxed);
             }

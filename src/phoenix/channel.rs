@@ -335,6 +335,12 @@ impl Channel {
         self.lately.push((system, now_ms));
     }
 
+    /// Whether the preload under way brought anything.
+    #[must_use]
+    pub const fn was_preloaded(&self) -> bool {
+        self.preloaded > 0
+    }
+
     /// Tells what a preload came to.
     pub fn preload_complete(&mut self, systems: u64, errors: &[String]) -> Effect {
         let total = std::mem::take(&mut self.preloaded);

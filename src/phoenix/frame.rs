@@ -1,7 +1,7 @@
 //! Frames of the Phoenix protocol, decoded and encoded: objects (version 1), arrays and binary pushes (version 2).
 //!
 //! A frame is answered in the form it came in, whatever version the connection was opened with: upstream's own examples send objects
-//! under version 2. Refs are kept as the JSON they were, so that they go back by value and type.
+//! under version 2. What is no frame is answered in the form of the version. Refs are kept as the JSON they were, so that they go back by value and type.
 //!
 //! Must not know: what events mean.
 

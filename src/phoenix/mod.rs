@@ -157,9 +157,8 @@ async fn enter(State(door): State<Arc<Door>>, request: Request) -> Response {
         return refusal(StatusCode::BAD_REQUEST, "Bad Request");
     }
     let pairs = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map(|Query(pairs)| pairs).unwrap_or_default();
-    if !upgrade::is_known(pairs.iter().find(|(name, _)| name == "vsn").map(|(_, version)| version.as_str())) {
-        return status_only(StatusCode::FORBIDDEN);
-    }
+    let version = pairs.iter().find(|(name, _)| name == "vsn").map(|(_, version)| version.as_str());
+    let Some(form) = upgrade::form(version) else { return status_only(StatusCode::FORBIDDEN) };
     let caller = (door.whence)(&parts);
     let slot = match door.let_in(&parts, caller) {
         Ok(slot) => slot,
@@ -171,7 +170,7 @@ async fn enter(State(door): State<Arc<Door>>, request: Request) -> Response {
     };
     match upgrade {
         Ok((response, socket)) => {
-            let session = Session::new(Arc::clone(&door.config), upgrade::user_id(&pairs).into(), now_ms());
+            let session = Session::new(Arc::clone(&door.config), upgrade::user_id(&pairs).into(), form, now_ms());
             tasks::spawn("channel", converse(door, socket, session, (slot, caller)));
             response.map(|_| Body::empty())
         }

@@ -30,6 +30,8 @@ const WAITING_MAX: usize = 64;
 pub struct Session {
     config: Arc<Config>,
     user_id: Arc<str>,
+    /// What the version of the connection speaks.
+    form: Form,
     connected_at_ms: i64,
     keys: u64,
     joining: Vec<Joining>,
@@ -66,10 +68,10 @@ pub struct Opened {
 impl Session {
     /// A conversation that begins.
     #[must_use]
-    pub fn new(config: Arc<Config>, user_id: Arc<str>, now_ms: i64) -> Self {
+    pub fn new(config: Arc<Config>, user_id: Arc<str>, form: Form, now_ms: i64) -> Self {
         let count_at_ms = now_ms.saturating_add(i64::try_from(config.count_ms).unwrap_or(i64::MAX));
         let (joining, channels, left) = (Vec::new(), Vec::new(), VecDeque::new());
-        Self { config, user_id, connected_at_ms: now_ms, keys: 0, joining, channels, left, count_at_ms }
+        Self { config, user_id, form, connected_at_ms: now_ms, keys: 0, joining, channels, left, count_at_ms }
     }
 
     /// The connection's name.
@@ -80,7 +82,7 @@ impl Session {
 
     /// Says to the client that what it sent is no frame.
     pub fn malformed(&self, why: &Malformed, out: &mut Vec<Effect>) {
-        let to = To { form: Form::Object, join_ref: &None, topic: "phoenix" };
+        let to = To { form: self.form, join_ref: &None, topic: "phoenix" };
         out.push(Effect::Send(to.push(&None, "phx_error", &[&body::reason(&why.to_string())])));
     }
 
@@ -247,6 +249,12 @@ impl Session {
     /// Killmails of one system from the past; says how many were pushed.
     pub fn portion(&mut self, key: u64, (system, kept): (u32, Vec<Kept>), now_ms: i64, out: &mut Vec<Effect>) -> u64 {
         self.of(key).map_or(0, |channel| channel.portion(system, kept, now_ms, out))
+    }
+
+    /// Whether the preload under way brought anything.
+    #[must_use]
+    pub fn was_preloaded(&self, key: u64) -> bool {
+        self.channels.iter().any(|channel| channel.key == key && channel.was_preloaded())
     }
 
     /// A preload has come to its end.

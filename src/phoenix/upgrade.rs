@@ -3,17 +3,18 @@
 //! Must not know: what is said afterwards.
 
 use crate::clock;
+use crate::phoenix::frame::Form;
 
 /// The longest name a client may give itself, characters.
 const NAME_MAX: usize = 32;
 
-/// Whether a version is one of ours: `1.0.x` and `2.0.x`; none is 1.0.0. The form of a frame says the rest.
+/// What a version speaks if it is one of ours: `1.0.x` and `2.0.x`; none is 1.0.0.
 #[must_use]
-pub fn is_known(version: Option<&str>) -> bool {
-    let Some(version) = version else { return true };
-    let patch = version.strip_prefix("1.0.").or_else(|| version.strip_prefix("2.0."));
+pub fn form(version: Option<&str>) -> Option<Form> {
+    let Some(version) = version else { return Some(Form::Object) };
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-    patch.is_some_and(is_number)
+    let of = |line: &str| version.strip_prefix(line).is_some_and(is_number);
+    if of("1.0.") { Some(Form::Object) } else { of("2.0.").then_some(Form::Array) }
 }
 
 /// Whether pages of an origin may connect; who sends none is no page.
@@ -71,11 +72,12 @@ mod tests {
 
     #[test]
     fn two_versions_are_known() {
-        for version in [None, Some("1.0.0"), Some("2.0.0"), Some("2.0.17")] {
-            assert!(is_known(version), "{version:?}");
+        let known = [(None, Form::Object), (Some("1.0.0"), Form::Object), (Some("2.0.0"), Form::Array), (Some("2.0.17"), Form::Array)];
+        for (version, spoken) in known {
+            assert_eq!(form(version), Some(spoken), "{version:?}");
         }
         for version in ["3.0.0", "2.1.0", "2.0", "2", "", "2.0.x", "2.0.0-dev", "2.0.00", " 2.0.0"] {
-            assert!(!is_known(Some(version)), "{version:?}");
+            assert_eq!(form(Some(version)), None, "{version:?}");
         }
     }
 

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::domain::entry::{Entry, SharedEntry};
+use crate::domain::entry::{Entry, Page, SharedEntry};
 use crate::plugin::bindings::Plugin;
 use crate::plugin::clock::Ticker;
 use crate::plugin::compile;
@@ -142,7 +142,8 @@ impl Engine {
     }
 
     /// Has a page judged: an answer for each killmail, in order. Waits while the queue is full.
-    pub async fn evaluate(&self, evaluator: &Evaluator, page: Vec<SharedEntry>, run: Run) -> Vec<Answer> {
+    pub async fn evaluate(&self, evaluator: &Evaluator, page: impl Into<Page>, run: Run) -> Vec<Answer> {
+        let page = page.into();
         evaluator.touch();
         if run == Run::Live
             && let Some(answers) = evaluator.recall(&page)

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::domain::entry::{Origin, SharedEntry};
+use crate::domain::entry::{Origin, Page, SharedEntry};
 use crate::domain::filter::Interest;
 use crate::domain::id::Seq;
 use crate::domain::verdict::{Fault, Verdict};
@@ -193,8 +193,9 @@ pub struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Judges one killmail.
-    pub fn judge(&mut self, entry: &SharedEntry) -> Answer {
+    /// Judges the killmail at this place of the page.
+    pub fn judge(&mut self, page: &Page, at: usize) -> Answer {
+        let entry = &page[at];
         let shared = &self.evaluator.0;
         let counters = shared.component.counters();
         if !shared.needs.accepts(entry) {
@@ -207,7 +208,7 @@ impl Turn<'_> {
             counters.remembered(1);
             return answer;
         }
-        let answer = self.call(entry);
+        let answer = self.call(page, at);
         counters.judged(&answer);
         if self.run == Run::Live {
             shared.memo.lock().put(entry, &answer);
@@ -215,13 +216,14 @@ impl Turn<'_> {
         answer
     }
 
-    fn call(&mut self, entry: &SharedEntry) -> Answer {
+    fn call(&mut self, page: &Page, at: usize) -> Answer {
+        let entry = &page[at];
         // Taken out for the call: should the call panic, no broken instance is left behind.
         let mut guest = match self.guest.take() {
             Some(guest) => guest,
             None => self.evaluator.instantiate(self.setup)?,
         };
-        let answer = guest.evaluate(entry, bound(entry, self.run));
+        let answer = guest.evaluate(page, at, bound(entry, self.run));
         let alive = matches!(answer, Ok(_) | Err((Fault::BadOutput, _)));
         if alive && self.evaluator.0.key.instance == Instance::Warm {
             self.guest = Some(guest);

@@ -4,7 +4,7 @@
 
 use wasmtime::{Error, Store, StoreContextMut, Trap, UpdateDeadline};
 
-use crate::domain::entry::SharedEntry;
+use crate::domain::entry::Page;
 use crate::domain::verdict::{Fault, Verdict};
 use crate::plugin::bindings::Plugin;
 use crate::plugin::component::Component;
@@ -65,14 +65,14 @@ impl Guest {
         Ok(needs)
     }
 
-    /// Judges one killmail.
+    /// Judges the killmail at this place of the page.
     ///
     /// # Errors
     /// What the guest did wrong, with words for the operator. After anything but `BadOutput` the instance is dead.
-    pub fn evaluate(&mut self, entry: &SharedEntry, bound: Bound) -> Result<Verdict, (Fault, String)> {
-        self.store.data_mut().judge(entry, bound);
+    pub fn evaluate(&mut self, page: &Page, at: usize, bound: Bound) -> Result<Verdict, (Fault, String)> {
+        self.store.data_mut().judge(page, at, bound);
         self.store.set_epoch_deadline(1);
-        let summary = convert::summary(entry);
+        let summary = convert::summary(&page[at]);
         let said = self.plugin.killstream_plugin_guest().call_evaluate(&mut self.store, summary);
         let state = self.store.data_mut();
         state.now = None;

@@ -16,7 +16,7 @@ use crate::plugin::bindings::killstream::plugin::{history, killmail, log, types,
 use crate::plugin::clock::thread_cpu;
 use crate::plugin::convert;
 use crate::plugin::history::{Bound, HistoryQuery};
-use crate::plugin::state::State;
+use crate::plugin::state::{Now, State};
 use crate::universe;
 
 /// Lists longer than this are the host's work, charged to the host's budget.
@@ -24,11 +24,11 @@ const LONG_LIST: usize = 1_000;
 
 impl State {
     fn judged(&self) -> Result<&SharedEntry> {
-        self.now.as_ref().map(|(entry, _)| entry).ok_or_else(|| wasmtime::Error::msg("no killmail is judged now"))
+        self.now.as_ref().map(Now::entry).ok_or_else(|| wasmtime::Error::msg("no killmail is judged now"))
     }
 
     fn bound(&self) -> Result<Bound> {
-        self.now.as_ref().map(|(_, bound)| *bound).ok_or_else(|| wasmtime::Error::msg("history may be asked in `evaluate` only"))
+        self.now.as_ref().map(|now| now.bound).ok_or_else(|| wasmtime::Error::msg("history may be asked in `evaluate` only"))
     }
 
     /// Work done for the guest: its time is not the guest's, but it has a budget.

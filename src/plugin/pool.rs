@@ -13,7 +13,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::domain::entry::SharedEntry;
+use crate::domain::entry::Page;
 use crate::domain::verdict::Fault;
 use crate::plugin::clock::{Awake, TickerHandle};
 use crate::plugin::engine::Setup;
@@ -29,7 +29,7 @@ const IDLE: Duration = Duration::from_secs(5);
 /// A page to judge.
 struct Job {
     evaluator: Evaluator,
-    page: Vec<SharedEntry>,
+    page: Page,
     run: Run,
     answers: Vec<Answer>,
     reply: oneshot::Sender<Vec<Answer>>,
@@ -79,7 +79,7 @@ impl Pool {
     }
 
     /// Has a page judged by the evaluator's thread; waits for a place in its queue first.
-    pub async fn judge(&self, evaluator: &Evaluator, page: Vec<SharedEntry>, run: Run) -> Vec<Answer> {
+    pub async fn judge(&self, evaluator: &Evaluator, page: Page, run: Run) -> Vec<Answer> {
         let count = page.len();
         let failed = || vec![Err(Fault::Trap); count];
         let worker = &self.workers[evaluator.shard() % self.workers.len()];
@@ -154,8 +154,11 @@ fn work(setup: &Setup, inbox: &Receiver<Job>, ticker: &TickerHandle, idle: &impl
             if job.answers.len() < job.page.len() && !job.reply.is_closed() {
                 queues.push(job);
             } else {
+                let Job { page, answers, reply, .. } = job;
+                // Whoever asked has the page to himself again.
+                drop(page);
                 // An asker who went away is no failure.
-                let _ = job.reply.send(job.answers);
+                let _ = reply.send(answers);
             }
         }
     }
@@ -165,10 +168,12 @@ fn work(setup: &Setup, inbox: &Receiver<Job>, ticker: &TickerHandle, idle: &impl
 fn turn(setup: &Setup, job: &mut Job, inbox: &Receiver<Job>, awake: &Awake) {
     let begun = awake.ticks();
     let mut turn = job.evaluator.turn(setup, job.run);
-    while let Some(entry) = job.page.get(job.answers.len()) {
-        let answer = catch_unwind(AssertUnwindSafe(|| turn.judge(entry)));
+    while job.answers.len() < job.page.len() {
+        let at = job.answers.len();
+        let answer = catch_unwind(AssertUnwindSafe(|| turn.judge(&job.page, at)));
         job.answers.push(answer.unwrap_or_else(|_| {
-            tracing::error!(plugin.digest = job.evaluator.digest(), "judging killmail {} panicked", entry.killmail.killmail_id);
+            let id = job.page[at].killmail.killmail_id;
+            tracing::error!(plugin.digest = job.evaluator.digest(), "judging killmail {id} panicked");
             Err(Fault::Trap)
         }));
         let gives_way = job.run != Run::Live && !inbox.is_empty();

@@ -4,7 +4,9 @@
 //!
 //! Must not know: where the sample comes from.
 
-use crate::domain::entry::SharedEntry;
+use std::sync::Arc;
+
+use crate::domain::entry::{Page, SharedEntry};
 use crate::plugin::component::Component;
 use crate::plugin::engine::Setup;
 use crate::plugin::error::Refusal;
@@ -17,8 +19,9 @@ use crate::plugin::history::Bound;
 /// # Errors
 /// `Configure`, `Instantiate`, or `NotRepeatable` with the killmail whose verdicts differ.
 pub fn probe(setup: &Setup, component: &Component, config: &str, sample: &[SharedEntry]) -> Result<(), Refusal> {
-    let forward = judge(setup, component, config, sample.iter())?;
-    let mut backward = judge(setup, component, config, sample.iter().rev())?;
+    let page: Page = Arc::new(sample.to_vec());
+    let forward = judge(setup, component, config, &page, 0..page.len())?;
+    let mut backward = judge(setup, component, config, &page, (0..page.len()).rev())?;
     backward.reverse();
     for ((entry, there), back) in sample.iter().zip(forward).zip(backward) {
         if there != back {
@@ -32,11 +35,12 @@ pub fn probe(setup: &Setup, component: &Component, config: &str, sample: &[Share
     Ok(())
 }
 
-fn judge<'a>(
+fn judge(
     setup: &Setup,
     component: &Component,
     config: &str,
-    sample: impl Iterator<Item = &'a SharedEntry>,
+    page: &Page,
+    order: impl Iterator<Item = usize>,
 ) -> Result<Vec<Answer>, Refusal> {
     let make = || {
         let mut guest = Guest::new(setup, component)?;
@@ -45,9 +49,10 @@ fn judge<'a>(
     };
     let mut guest = make()?;
     let mut answers = Vec::new();
-    for entry in sample {
+    for at in order {
+        let entry = &page[at];
         let bound = Bound { below: entry.killmail.killmail_id, head: entry.seq };
-        let answer = guest.evaluate(entry, bound).map_err(|(fault, _)| fault);
+        let answer = guest.evaluate(page, at, bound).map_err(|(fault, _)| fault);
         if answer.is_err() {
             guest = make()?;
         }

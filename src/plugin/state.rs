@@ -9,7 +9,7 @@ use bytes::Bytes;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use crate::domain::entry::{Entry, SharedEntry};
+use crate::domain::entry::{Entry, Page, SharedEntry};
 use crate::domain::verdict::Fault;
 use crate::plugin::bindings::killstream::plugin::log::Level;
 use crate::plugin::clock::Stopwatch;
@@ -31,12 +31,30 @@ impl std::fmt::Debug for Outside {
     }
 }
 
+/// The killmail now judged.
+pub struct Now {
+    page: Page,
+    at: usize,
+    /// What may be seen of history.
+    pub bound: Bound,
+}
+
+impl Now {
+    /// The killmail.
+    #[must_use]
+    pub fn entry(&self) -> &SharedEntry {
+        &self.page[self.at]
+    }
+}
+
 /// The host's side of one instance.
 pub struct State {
-    /// The killmail now judged and what may be seen of history; `None` while configuring.
-    pub now: Option<(SharedEntry, Bound)>,
+    /// The killmail now judged; `None` while configuring.
+    pub now: Option<Now>,
     /// The time of the call.
     pub watch: Stopwatch,
+    /// That of one which is about to judge.
+    judging: Stopwatch,
     /// What the host may spend on the call.
     pub host_cpu_max: Duration,
     /// Questions asked of history in the call.
@@ -68,6 +86,7 @@ impl State {
         Self {
             now: None,
             watch: Stopwatch::new(config.configure_cpu_ms, config.call_wall_ms),
+            judging: Stopwatch::new(config.evaluate_cpu_ms, config.call_wall_ms),
             host_cpu_max: Duration::from_millis(config.host_cpu_ms),
             history_calls: 0,
             fault: None,
@@ -85,12 +104,12 @@ impl State {
     }
 
     /// Makes ready for one judgment.
-    pub fn judge(&mut self, entry: &SharedEntry, bound: Bound) {
-        self.watch = Stopwatch::new(self.config.evaluate_cpu_ms, self.config.call_wall_ms);
+    pub fn judge(&mut self, page: &Page, at: usize, bound: Bound) {
+        self.watch = self.judging;
         self.history_calls = 0;
         self.log_lines = 0;
-        self.random = u64::from(entry.killmail.killmail_id);
-        self.now = Some((Arc::clone(entry), bound));
+        self.random = u64::from(page[at].killmail.killmail_id);
+        self.now = Some(Now { page: Arc::clone(page), at, bound });
     }
 
     /// Makes ready for `configure`.

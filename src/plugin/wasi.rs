@@ -66,7 +66,7 @@ pub fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
 impl State {
     /// Seconds the clock shows: the killmail's time, 0 while configuring.
     fn seconds(&self) -> u64 {
-        self.now.as_ref().map_or(0, |(entry, _)| u64::try_from(entry.killmail.time).unwrap_or(0))
+        self.now.as_ref().map_or(0, |now| u64::try_from(now.entry().killmail.time).unwrap_or(0))
     }
 
     /// The next number of a splitmix64 sequence.

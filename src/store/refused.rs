@@ -66,7 +66,7 @@ impl Ring {
             if let Some(reason) = key.strip_prefix(&[COUNT_MARK]) {
                 let count = value.as_array().copied().map_or(0, u64::from_le_bytes);
                 ring.counts.insert(String::from_utf8_lossy(reason).into_owned(), count);
-            } else if let Some(number) = key.as_array().copied().map(u64::from_be_bytes) {
+            } else if let Some(number) = number_of(&key) {
                 ring.kept.push_back((number, value.len()));
                 ring.bytes += value.len();
                 ring.next = number + 1;
@@ -156,6 +156,11 @@ impl Store {
         let read = |number: u64| Some((number, pieces::get(&self.disk, Tree::Refused, &number.to_be_bytes()).transpose()?));
         numbers.into_iter().filter_map(read).map(|(number, value)| Ok((number, decode(&value?)?))).collect()
     }
+}
+
+/// The number of the document that begins under a key; counts have none, nor have further pieces.
+pub(crate) fn number_of(key: &[u8]) -> Option<u64> {
+    key.as_array().filter(|key: &&[u8; 8]| key[0] != COUNT_MARK).copied().map(u64::from_be_bytes)
 }
 
 fn encode(refused: &Refused) -> Result<Vec<u8>, Error> {

@@ -12,7 +12,7 @@ use crate::store::disk::{Disk, Tree};
 use crate::store::notices::TOLD_PREFIX;
 use crate::store::second::{self, Values};
 use crate::store::spans::SPAN_PREFIX;
-use crate::store::{Config, Error, copy, start};
+use crate::store::{Config, Error, copy, refused, start};
 
 /// Where the copy is made, in the new data folder.
 const SCRATCH: &str = "scratch";
@@ -67,7 +67,7 @@ impl Small {
         self.values.keys().filter(|(tree, _)| *tree == Tree::Meta).filter_map(|(_, key)| span_number(key))
     }
 
-    /// Puts all into the new store, but for spans beyond its head; how many values of each tree.
+    /// Puts all into the new store, but for spans beyond its head; how many of each kind.
     pub fn write(&self, disk: &Disk, head: u64) -> Result<BTreeMap<String, u64>, Error> {
         let mut counts = BTreeMap::new();
         for ((tree, key), value) in &self.values {
@@ -76,6 +76,9 @@ impl Small {
                 continue;
             }
             disk.put(*tree, key, value)?;
+            if *tree == Tree::Refused && refused::number_of(key).is_none() {
+                continue;
+            }
             let name = match (tree, span) {
                 (Tree::Meta, Some(_)) => "spans",
                 (Tree::Meta, None) if key.starts_with(TOLD_PREFIX) => "notices",

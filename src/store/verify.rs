@@ -145,13 +145,10 @@ impl Examination<'_> {
         for tree in [Tree::Plugins, Tree::Refused] {
             for pair in self.disk.scan(tree, &[]) {
                 let Ok((key, value)) = pair.map_err(|error| tell(self.disk, self.report, error)) else { break };
-                if tree != Tree::Refused || key.len() != 8 {
-                    continue;
-                }
+                let Some(number) = refused::number_of(&key).filter(|_| tree == Tree::Refused) else { continue };
                 let whole = pieces::join(self.disk, tree, &key, &value).and_then(|bytes| refused::decode(&bytes));
                 if whole.is_err() {
-                    let what = format!("refused document {}", key.as_array().copied().map_or(0, u64::from_be_bytes));
-                    tell(self.disk, self.report, self.disk.damaged(what));
+                    tell(self.disk, self.report, self.disk.damaged(format!("refused document {number}")));
                 }
             }
         }

@@ -122,7 +122,8 @@ fn read_time(value: Option<Node<'_>>) -> Result<i64, Box<Flaw>> {
         None => Err(Flaw::new(Reason::MissingTime, "killmail_time is missing")),
         Some(Node::Text(text)) => {
             let wrong = || Flaw::new(Reason::InvalidTimeFormat, format!("killmail_time is no time: {}", Node::Text(text.clone()).shown()));
-            time::parse(&text).ok_or_else(wrong)
+            // What could not be written again as it came is no time of a killmail.
+            time::parse(&text).filter(|secs| time::is_writable(*secs)).ok_or_else(wrong)
         }
         Some(other) => Err(Flaw::new(Reason::InvalidTimeType, format!("killmail_time is no text: {}", other.shown()))),
     }

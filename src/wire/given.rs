@@ -51,8 +51,8 @@ enum One<'a> {
 pub enum AskedId {
     /// Could be one.
     Id(u32),
-    /// No killmail has it.
-    Impossible,
+    /// No killmail has it; as it was asked for.
+    Impossible(i128),
 }
 
 impl<'a> Given<'a> {
@@ -253,7 +253,7 @@ fn no_integer(field: &str, given: &str) -> Error {
 }
 
 fn possible(number: i128) -> AskedId {
-    u32::try_from(number).ok().filter(|id| *id > 0).map_or(AskedId::Impossible, AskedId::Id)
+    u32::try_from(number).ok().filter(|id| *id > 0).map_or(AskedId::Impossible(number), AskedId::Id)
 }
 
 /// A decimal integer of any length, cut to what 128 bits hold.

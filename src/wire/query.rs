@@ -2,7 +2,7 @@
 //!
 //! Must not know: envelopes, status codes. An error has the text both dialects use, and the field and limit history tells beside it.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Number, Value, json};
 
 use crate::domain::filter::{Filter, Match};
 use crate::domain::subscription::{MAX_AGE_SECS, PluginUse, Subscription};
@@ -157,7 +157,7 @@ fn read(door: Door, given: &Given<'_>, (systems_max, ids_max): (usize, usize)) -
     limit_counts(&lists, systems_max, ids_max)?;
     let filters = understood(&lists, &filter, preload_days.unwrap_or(0), plugin.as_ref());
     for (kind, ids) in lists {
-        filter.set_ids(kind, ids);
+        filter.set_ids(kind, ids.into_iter().map(wanted).collect());
     }
     Ok(Asked {
         subscription: Subscription { filter, plugin, max_age_secs: max_age_secs.unwrap_or(MAX_AGE_SECS) },
@@ -187,17 +187,13 @@ fn dimensions() -> impl Iterator<Item = Kind> {
     first.into_iter().chain(Kind::ALL.into_iter().filter(move |kind| !first.contains(kind)))
 }
 
-fn lists(given: &Given<'_>, lenient: bool) -> Result<Vec<(Kind, Vec<u32>)>, Error> {
+fn lists(given: &Given<'_>, lenient: bool) -> Result<Vec<(Kind, Vec<AskedId>)>, Error> {
     let mut lists = Vec::new();
     for kind in dimensions() {
         let field = parameter(kind);
-        let mut ids = Vec::new();
-        for asked in given.ids(&field)? {
-            match asked {
-                AskedId::Id(id) => ids.push(id),
-                AskedId::Impossible if lenient => ids.push(NOBODY),
-                AskedId::Impossible => return Err(Error::new(&field, format!("{field} must be positive and fit 32 bits"))),
-            }
+        let ids = given.ids(&field)?;
+        if !lenient && ids.iter().any(|id| matches!(id, AskedId::Impossible(_))) {
+            return Err(Error::new(&field, format!("{field} must be positive and fit 32 bits")));
         }
         if !ids.is_empty() {
             lists.push((kind, ids));
@@ -206,7 +202,14 @@ fn lists(given: &Given<'_>, lenient: bool) -> Result<Vec<(Kind, Vec<u32>)>, Erro
     Ok(lists)
 }
 
-fn limit_counts(lists: &[(Kind, Vec<u32>)], systems_max: usize, ids_max: usize) -> Result<(), Error> {
+fn wanted(id: AskedId) -> u32 {
+    match id {
+        AskedId::Id(id) => id,
+        AskedId::Impossible(_) => NOBODY,
+    }
+}
+
+fn limit_counts(lists: &[(Kind, Vec<AskedId>)], systems_max: usize, ids_max: usize) -> Result<(), Error> {
     for (kind, ids) in lists {
         let most = if *kind == Kind::System { systems_max } else { ids_max };
         if ids.len() > most {
@@ -304,10 +307,10 @@ fn config(field: &str, value: Value) -> Result<String, Error> {
 }
 
 /// WandererKills' four members always; of the others those that restrict.
-fn understood(lists: &[(Kind, Vec<u32>)], filter: &Filter, preload_days: u32, plugin: Option<&PluginUse>) -> Value {
+fn understood(lists: &[(Kind, Vec<AskedId>)], filter: &Filter, preload_days: u32, plugin: Option<&PluginUse>) -> Value {
     let mut filters = json!({"system_ids": [], "character_ids": [], "min_value": filter.min_value, "preload_days": preload_days});
     for (kind, ids) in lists {
-        filters[parameter(*kind)] = json!(ids);
+        filters[parameter(*kind)] = ids.iter().map(said).collect();
     }
     let word = |words: &[(&str, bool)]| words.iter().find(|(_, is)| *is).map(|(word, _)| json!(word));
     let matching = word(&MATCHES.iter().map(|(word, m)| (*word, *m == filter.matching)).collect::<Vec<_>>());
@@ -328,6 +331,15 @@ fn understood(lists: &[(Kind, Vec<u32>)], filter: &Filter, preload_days: u32, pl
         filters[name] = value;
     }
     filters
+}
+
+/// An id as the client said it, as far as JSON numbers reach.
+fn said(id: &AskedId) -> Value {
+    match id {
+        AskedId::Id(id) => json!(id),
+        #[expect(clippy::cast_precision_loss, reason = "an integer larger than any id is told roughly")]
+        AskedId::Impossible(number) => Number::from_i128(*number).map_or_else(|| json!(*number as f64), Value::Number),
+    }
 }
 
 #[cfg(test)]

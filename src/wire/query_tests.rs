@@ -92,6 +92,13 @@ fn impossible_ids_take_nothing_rather_than_everything() {
         assert!(stream(text).unwrap().subscription.filter.has_ids(), "{text}");
         assert_eq!(history(text).unwrap_err().0, "system_ids", "{text}");
     }
+    // They are told as they were asked for.
+    let asked = stream("system_ids=-5,30000142,99999999999&character_ids=0").unwrap();
+    assert_eq!(
+        (&asked.filters["system_ids"], &asked.filters["character_ids"]),
+        (&json!([-5, 30_000_142, 99_999_999_999_u64]), &json!([0]))
+    );
+    assert!(stream("system_ids=99999999999999999999999").unwrap().filters["system_ids"][0].is_number());
 }
 
 #[test]

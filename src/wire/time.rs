@@ -8,6 +8,12 @@ use jiff::tz::TimeZone;
 
 use crate::clock::now_micros;
 
+/// Whether [`iso_seconds`] writes this time as it is.
+#[must_use]
+pub fn is_writable(unix_secs: i64) -> bool {
+    (Timestamp::MIN.as_second()..=Timestamp::MAX.as_second()).contains(&unix_secs)
+}
+
 /// Seconds as ISO 8601 UTC: `2021-11-27T00:00:00Z`. Times beyond what the calendar covers are cut to its ends.
 #[must_use]
 pub fn iso_seconds(unix_secs: i64) -> String {

@@ -220,9 +220,18 @@ async fn a_binary_push_of_version_2_is_understood() {
 async fn what_is_no_frame_is_told_and_survived() {
     let server = Setup::quiet().start();
     let mut client = Channel::v2(server.address()).await;
+    let mut old = Channel::v1(server.address()).await;
     for text in ["hello", "[1,2]", "{}"] {
         client.message(Message::text(text)).await;
         let told = client.frame().await;
+        assert_eq!(told.as_array().map(Vec::len), Some(5), "{told}");
+        assert_eq!(
+            told.as_array().map(|told| &told[..4]),
+            Some(&[Value::Null, Value::Null, json!("phoenix"), json!("phx_error")][..]),
+            "{text}"
+        );
+        old.message(Message::text(text)).await;
+        let told = old.frame().await;
         assert_eq!((&told["topic"], &told["event"]), (&json!("phoenix"), &json!("phx_error")), "{text}");
     }
     client.join(json!({ "systems": [PERIMETER] })).await;

@@ -130,6 +130,10 @@ async fn the_token_is_made_once_and_lets_write() {
     assert!(!server.log().contains(token.trim()), "the token itself is not logged");
     let shown = run(server.setup(), "token", &[]);
     assert_eq!(out(&shown), token);
+    // Where `API_TOKEN` takes its place, that is the one.
+    let given = Setup::quiet().env("API_TOKEN", "given");
+    assert_eq!(out(&run(&given, "token", &[])), "given\n");
+    assert!(!given.data_dir().join("token").exists());
     let url = server.url("");
     let upload = |token: &str| run(server.setup(), "plugin", &["upload", "mine", COMPONENT, "--server", &url, "--token", token]);
     assert_eq!(upload("wrong").status.code(), Some(1));

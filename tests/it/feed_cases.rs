@@ -81,6 +81,13 @@ async fn case_34_a_malformed_document_is_passed_over_and_the_feed_goes_on() {
         assert_eq!(server.get(&format!("/api/v1/killmail/{id}")).await.status, 404, "killmail {id}");
     }
     assert_eq!(server.log().matches("was refused").count(), 4, "{}", server.log());
+    // Each document is counted once; one known already is skipped.
+    upstream.publish(killmail(5));
+    upstream.publish(killmail(6));
+    assert_eq!(stream.killmails(1).await, [6]);
+    let stats = &server.get("/status").await.expect(200)["metrics"]["parser_stats"];
+    let of = |name: &str| stats[name].as_u64().unwrap();
+    assert_eq!((of("stored"), of("skipped"), of("failed"), of("total_processed")), (2, 1, 4, 7), "{stats}");
 }
 
 #[tokio::test]

@@ -86,6 +86,15 @@ async fn case_04_status_has_every_name() {
     let processing = &body["metrics"]["processing"];
     assert_eq!((&processing["redisq_received"], &processing["killmails_received"]), (&json!(1), &json!(1)), "{processing}");
     assert!(processing["last_killmail_ago_seconds"].as_u64().unwrap() < 60, "{processing}");
+    // What the older service's dashboard reads.
+    let dashboard = server.get("/status?debug=dashboard").await.expect(200);
+    assert_eq!(dashboard["template_values"]["cache_size"], 1, "{dashboard}");
+    for key in ["memory_mb", "process_count", "hit_rate"] {
+        assert!(dashboard["template_values"][key].is_number(), "{key} in {dashboard}");
+    }
+    assert_eq!(dashboard["raw_health"]["healthy"], true);
+    assert!(dashboard["unified_status"]["system_memory"]["total"].as_u64() > Some(0), "{dashboard}");
+    assert!(dashboard["unified_status"]["system_processes"]["count"].as_u64() > Some(0), "{dashboard}");
 }
 
 #[tokio::test]
@@ -115,6 +124,10 @@ async fn case_09_unknown_paths_are_told_apart() {
     let reply = server.get("/api/v1/nope").await;
     assert_kills_error(&reply, 404, "NOT_FOUND", "Not Found");
     assert_eq!(reply.json()["details"], Value::Null);
+    let gate = json!({ "error": "Forbidden", "code": "forbidden", "message": "Debug endpoints are disabled in production" });
+    for name in ["cleanup", "stats", "test"] {
+        assert_eq!(server.get(&format!("/api/v1/kills/stream/{name}")).await.expect(403), gate);
+    }
 }
 
 #[tokio::test]
@@ -226,6 +239,14 @@ async fn case_21_lists_of_systems_are_checked() {
         let reply = server.post("/api/v1/kills/systems", &json!({ "system_ids": [JITA], name: value })).await;
         assert_kills_error(&reply, 400, "INVALID_PARAMETERS", "Invalid parameters");
     }
+    let large = http::request(
+        Method::POST,
+        &server.url("/api/v1/kills/systems"),
+        &[],
+        br#"{"system_ids":[18446744073709551616],"since_hours":18446744073709551616}"#.to_vec(),
+    )
+    .await;
+    assert_eq!(large.expect(200)["data"]["systems_kills"], json!({ "18446744073709551616": [] }));
     let url = server.url("/api/v1/kills/systems");
     let broken = http::request(Method::POST, &url, &[("content-type", "application/json")], b"{".to_vec()).await;
     assert_eq!(broken.expect(400), json!({ "error": "Bad Request", "status": "400" }));
@@ -371,6 +392,13 @@ async fn history_is_paged_and_its_cursor_pins_the_head() {
     assert_eq!((ids(&third["data"]["killmails"]), &third["data"]["next_cursor"]), (vec![1], &Value::Null));
     assert_eq!(ids(&page("order=oldest&limit=3").await["data"]["killmails"]), [1, 2, 3]);
     let body = server.post("/api/v1/killmails/search", &json!({ "system_ids": [JITA], "order": "oldest", "limit": 1 })).await.expect(200);
+    // What would be passed over unseen is refused.
+    for path in ["/api/v1/killmails/search", "/api/v1/killmails/count"] {
+        let refused = server.post(path, &json!([JITA])).await.expect(400);
+        assert_eq!((&refused["code"], &refused["details"]["field"]), (&json!("INVALID_PARAMETERS"), &json!("body")), "{refused}");
+        let refused = server.post(&format!("{path}?min_value=1"), &json!({})).await.expect(400);
+        assert_eq!(refused["details"]["field"], "min_value", "{refused}");
+    }
     assert_eq!(ids(&body["data"]["killmails"]), [1]);
     let count = server.get(&format!("/api/v1/killmails/count?system_ids={JITA}")).await.expect(200);
     assert_eq!(count["data"], json!({ "count": 7 }));

@@ -334,8 +334,10 @@ async fn a_post_asks_for_the_same_stream() {
     upstream.publish(killmail(5));
     upstream.publish(killmail(6).victim(4999));
     assert_eq!(stream.killmails(1).await, [6]);
-    let refused = server.post(BASIC, &json!({ "system_ids": "x" })).await;
-    assert_eq!(refused.expect(400)["error"]["type"], "invalid_format");
+    for wrong in [json!({ "system_ids": "x" }), json!([30_000_142]), json!(5), json!("system_ids")] {
+        let refused = server.post(BASIC, &wrong).await;
+        assert_eq!(refused.expect(400)["error"]["type"], "invalid_format", "{wrong}");
+    }
 }
 
 #[tokio::test]

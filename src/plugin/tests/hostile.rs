@@ -88,7 +88,7 @@ async fn a_guest_is_judged_anew_after_a_fault() {
     // Traps on every second killmail.
     let text = "(if (i64.eqz (i64.rem_u (local.get $id) (i64.const 2))) (then unreachable)) (i32.const 64)";
     let guest = trial::evaluator(&engine, &guests::evaluating(text));
-    let page = (1..=10).map(killmail).collect();
+    let page: Vec<_> = (1..=10).map(killmail).collect();
     let answers = engine.evaluate(&guest, page, Run::Live).await;
     for (answer, id) in answers.iter().zip(1..) {
         assert_eq!(*answer, if id % 2 == 0 { Err(Fault::Trap) } else { Ok(Verdict::Keep) });
@@ -146,7 +146,7 @@ async fn live_does_not_wait_for_a_page_of_history() {
     let engine = trial::engine(Config { workers: 1, evaluate_cpu_ms: 25, ..Config::default() });
     let slow = trial::evaluator(&engine, &guests::evaluating("(loop $again (br $again)) unreachable"));
     let quick = trial::evaluator(&engine, &guests::evaluating(DROP));
-    let page = (1..=64).map(killmail).collect();
+    let page: Vec<_> = (1..=64).map(killmail).collect();
     let past = engine.evaluate(&slow, page, Run::History { head: killmail(1).seq });
     let live = async {
         while slow.component().counts().calls == 0 {

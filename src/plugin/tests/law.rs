@@ -135,7 +135,7 @@ fn law_7_same_in_same_out_whatever_was_before() {
                 match step {
                     Step::Page { from, len, live } => {
                         let run = if live { Run::Live } else { Run::History { head: killmail(7).seq } };
-                        let page = (from..from + len).map(killmail).collect();
+                        let page: Vec<_> = (from..from + len).map(killmail).collect();
                         let answers = runtime.block_on(engine.evaluate(guest, page, run));
                         prop_assert_eq!(answers, (from..from + len).map(says).collect::<Vec<_>>());
                         counts.count(if live { "live" } else { "history" });

@@ -11,6 +11,9 @@ use crate::plugin::tests::guests::{self, KEEP, Text};
 use crate::plugin::tests::trial::{self, judge, killmail};
 use crate::tasks;
 
+/// Made with the kit, gives a text with every verdict.
+const HIGH_VALUE: &[u8] = include_bytes!("../../../plugins/prebuilt/high-value.wasm");
+
 /// Keeps when it was asked before, drops the first time: tells a warm instance from a fresh one.
 fn remembers() -> Vec<u8> {
     guests::guest(&Text {
@@ -57,6 +60,20 @@ async fn warm_instances_live_on_and_fresh_ones_do_not() {
         assert_eq!(judge(&engine, &warm, id).await, Ok(if first { Verdict::Drop } else { Verdict::Keep }));
         assert_eq!(judge(&engine, &fresh, id).await, Ok(Verdict::Drop));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kit_frees_what_was_given() {
+    // The guest's stack takes half of it; the texts of all its verdicts would take four times as much.
+    let engine = trial::engine(Config { memory_bytes: 2 << 20, ..Config::default() });
+    let component = engine.compile(HIGH_VALUE).unwrap();
+    let evaluator = engine.evaluator(&component, r#"{"min_isk":0}"#, Instance::Warm).unwrap();
+    let page: Vec<_> = (0..50_000).map(|_| killmail(1)).collect();
+    for _ in 0..4 {
+        let answers = engine.evaluate(&evaluator, page.clone(), Run::History { head: killmail(9).seq }).await;
+        assert!(answers.iter().all(|answer| matches!(answer, Ok(Verdict::KeepWith(_)))), "{:?}", answers.last());
+    }
+    assert_eq!(component.counts().faults, [].into());
 }
 
 #[tokio::test(flavor = "multi_thread")]

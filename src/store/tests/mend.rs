@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::Path;
 
+use bytes::Bytes;
 use memchr::memmem;
 use tempfile::TempDir;
 
@@ -17,6 +18,7 @@ use crate::store::frame::{self, Header};
 use crate::store::ledger::{self, Contents, Mark};
 use crate::store::progress::Step;
 use crate::store::raw::Raw;
+use crate::store::refused::Refused;
 use crate::store::segments::db_path;
 use crate::store::tests::{config, folder, incoming, killmail, open, valued};
 use crate::store::verify::Report;
@@ -32,6 +34,11 @@ fn filled(dir: &TempDir) -> Epoch {
         .expect("kept");
     store.append((1..=50).step_by(3).map(|id| incoming(valued(id, f64::from(id)))).collect(), None).expect("revised");
     store.put_plugin("gatecamp", b"state").expect("kept");
+    // Their counts stand beside them, under the words of any length.
+    for reason in (1..=12).map(|letters| "no_body_at_all"[..letters].to_owned()) {
+        let raw = Bytes::from_static(b"{}");
+        store.refuse(&Refused { reason, killmail_id: None, source: "test".to_owned(), raw, at_ms: 1 }).expect("kept");
+    }
     fs::write(dir.path().join("token"), "secret\n").expect("written");
     store.epoch()
 }
@@ -46,6 +53,7 @@ fn expect_all(dir: &Path, epoch: Option<Epoch>) -> Epoch {
     }
     assert_eq!(store.checkpoint("r2z2").expect("read"), Some(vec![7]));
     assert_eq!(store.plugins().expect("read").len(), 1);
+    assert_eq!((store.refused(100).expect("read").len(), store.refused_counts().len()), (12, 12));
     assert!(epoch.is_none_or(|epoch| epoch == store.epoch()));
     store.epoch()
 }

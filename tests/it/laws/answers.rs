@@ -14,7 +14,7 @@ use killstream::domain::id::{Epoch, EventId, Place, Seq};
 use killstream::feed::event::Kept;
 use killstream::phoenix::config::Config;
 use killstream::phoenix::effect::Effect;
-use killstream::phoenix::frame::decode;
+use killstream::phoenix::frame::{Form, decode};
 use killstream::phoenix::session::{Opened, Session};
 use killstream::store::facts::facts;
 use proptest::collection::vec;
@@ -160,7 +160,7 @@ impl Case {
     fn new() -> Self {
         let config = Config { topics_max: 64, count_ms: 1000, ..Config::default() };
         Self {
-            session: Session::new(Arc::new(config), "test".into(), 0),
+            session: Session::new(Arc::new(config), "test".into(), Form::Object, 0),
             said: BTreeMap::new(),
             opening: Vec::new(),
             outcomes: BTreeMap::new(),
