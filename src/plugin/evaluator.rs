@@ -26,7 +26,7 @@ pub type Answer = Result<Verdict, Fault>;
 /// How long instances live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Instance {
-    /// From call to call: 0.4 us a call.
+    /// From call to call: 0.3 us a call.
     #[default]
     Warm,
     /// For one call: for guests that are not repeatable otherwise; 26 us more a call.
