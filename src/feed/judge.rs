@@ -3,6 +3,7 @@
 //! Must not know: how guests run, or what becomes of a fault.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -49,7 +50,7 @@ impl Judge {
         let changes = plugins.watch();
         let (resolving, wanted) = (plugins.clone(), using.clone());
         let evaluator = tasks::blocking("plugin-resolve", move || resolving.resolve(&wanted)).await??;
-        Ok(Self { plugins, using, evaluator, changes })
+        Ok(Self { plugins, using, evaluator: evaluator.counted_apart(), changes })
     }
 
     /// Name of the plugin.
@@ -88,6 +89,11 @@ impl Judge {
         let next = Self::resolve(self.plugins.clone(), self.using.clone()).await?;
         let moved = next.evaluator.digest() != self.evaluator.digest();
         Ok((next, moved))
+    }
+
+    /// CPU time its judgments cost so far.
+    pub fn spent(&self) -> Duration {
+        self.evaluator.spent()
     }
 
     /// Judges a page, in order.

@@ -15,6 +15,9 @@ use crate::plugin::evaluator::Run;
 use crate::store::{Order, Query};
 use crate::tasks;
 
+/// A request whose plugin waits for others' ends after so many times its CPU time.
+const WAITED_TIMES: u32 = 5;
+
 /// What is asked of the past.
 #[derive(Debug, Clone)]
 pub struct Lookup {
@@ -51,7 +54,7 @@ impl Feed {
             Some(using) => Some(Judge::open(self, using).await?),
             None => None,
         };
-        let mut search = Search { feed: self, judge, lookup, judged: 0, spent: Duration::ZERO };
+        let mut search = Search { feed: self, judge, lookup, judged: 0, waited: Duration::ZERO };
         search.run().await
     }
 
@@ -82,7 +85,8 @@ struct Search<'a> {
     judge: Option<Judge>,
     lookup: Lookup,
     judged: usize,
-    spent: Duration,
+    /// Waited for judgments.
+    waited: Duration,
 }
 
 impl Search<'_> {
@@ -104,7 +108,7 @@ impl Search<'_> {
             self.judged += page.len();
             let begun = Instant::now();
             let outcomes = judged(self.judge.as_ref(), page, Run::History { head: self.lookup.head }).await;
-            self.spent += begun.elapsed();
+            self.waited += begun.elapsed();
             for outcome in outcomes {
                 if let Outcome::Kept(kept) = outcome {
                     let id = kept.entry.facts.killmail_id;
@@ -119,10 +123,18 @@ impl Search<'_> {
                 return Ok(Found { killmails, next: None, complete: true });
             }
             self.lookup.after = Some(last);
-            if self.judged >= self.feed.config().judged_max || self.spent >= Duration::from_millis(self.feed.config().judged_ms) {
+            if self.is_spent() {
                 return Ok(Found { killmails, next: Some(last), complete: false });
             }
         }
+    }
+
+    /// Whether the request has had what it may have of its plugin.
+    fn is_spent(&self) -> bool {
+        let config = self.feed.config();
+        let cpu_max = Duration::from_millis(config.judged_ms);
+        let spent = self.judge.as_ref().map_or(Duration::ZERO, Judge::spent);
+        self.judged >= config.judged_max || spent >= cpu_max || self.waited >= cpu_max * WAITED_TIMES
     }
 
     async fn page(&self, limit: usize) -> Result<Vec<SharedEntry>, Error> {

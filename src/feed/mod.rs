@@ -73,7 +73,7 @@ pub struct Config {
     pub preload_within_ms: u64,
     /// Killmails one history request may have judged by a plugin.
     pub judged_max: usize,
-    /// Time one history request may spend in a plugin, milliseconds.
+    /// CPU time one history request may spend in a plugin, milliseconds; where judges are busy it ends after five times as long.
     pub judged_ms: u64,
     /// Batches waiting for the writer; whoever brings more waits.
     pub writer_queue: usize,

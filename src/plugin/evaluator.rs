@@ -5,6 +5,7 @@
 //! Must not know: queues and threads.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -56,9 +57,12 @@ pub struct Key {
     pub instance: Instance,
 }
 
-/// A component with a configuration. Clones share instances and memory of verdicts.
+/// A component with a configuration. Clones share instances and memory of verdicts, and the count of what their pages cost.
 #[derive(Debug, Clone)]
-pub struct Evaluator(Arc<Shared>);
+pub struct Evaluator {
+    shared: Arc<Shared>,
+    spent_ns: Arc<AtomicU64>,
+}
 
 /// What equal evaluators share.
 pub struct Shared {
@@ -83,7 +87,7 @@ impl Evaluator {
     #[must_use]
     pub fn new(setup: &Setup, component: Component, key: Key, needs: Needs, first: Guest, shard: usize) -> Self {
         let warm = (key.instance == Instance::Warm).then(|| Box::new(first));
-        Self(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             component,
             key,
             needs,
@@ -92,67 +96,85 @@ impl Evaluator {
             past: Mutex::new(None),
             memo: Mutex::new(Memo::new(setup.config.memo_entries, setup.config.memo_bytes)),
             used: Mutex::new(Instant::now()),
-        }))
+        });
+        Self { shared, spent_ns: Arc::default() }
+    }
+
+    /// The same, with a count of its own.
+    #[must_use]
+    pub fn counted_apart(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), spent_ns: Arc::default() }
+    }
+
+    /// CPU time its pages cost so far, the host's work for them included.
+    #[must_use]
+    pub fn spent(&self) -> Duration {
+        Duration::from_nanos(self.spent_ns.load(Ordering::Relaxed))
+    }
+
+    /// Counts what a page cost.
+    pub fn spend(&self, cpu: Duration) {
+        self.spent_ns.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// What it promises to need of killmails; the index keeps the rest away. `None` restricts nothing.
     #[must_use]
     pub fn interest(&self) -> Option<&Interest> {
-        self.0.needs.interest.as_ref()
+        self.shared.needs.interest.as_ref()
     }
 
     /// SHA-256 of the component, 64 hex digits.
     #[must_use]
     pub fn digest(&self) -> &str {
-        &self.0.key.digest
+        &self.shared.key.digest
     }
 
     /// Its configuration.
     #[must_use]
     pub fn config(&self) -> &str {
-        &self.0.key.config
+        &self.shared.key.config
     }
 
     /// Its component.
     #[must_use]
     pub fn component(&self) -> &Component {
-        &self.0.component
+        &self.shared.component
     }
 
     /// Which thread it belongs to.
     #[must_use]
     pub fn shard(&self) -> usize {
-        self.0.shard
+        self.shared.shard
     }
 
     /// Nobody but the engine holds it.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        Arc::strong_count(&self.0) == 1
+        Arc::strong_count(&self.shared) == 1
     }
 
     /// How long it was not used.
     #[must_use]
     pub fn idle_for(&self) -> Duration {
-        self.0.used.lock().elapsed()
+        self.shared.used.lock().elapsed()
     }
 
     /// It is used now.
     pub fn touch(&self) {
-        *self.0.used.lock() = Instant::now();
+        *self.shared.used.lock() = Instant::now();
     }
 
     /// The whole page from memory, if every verdict on it is there.
     #[must_use]
     pub fn recall(&self, page: &[SharedEntry]) -> Option<Vec<Answer>> {
-        let memo = self.0.memo.lock();
+        let memo = self.shared.memo.lock();
         let answers: Option<Vec<Answer>> =
-            page.iter().map(|entry| if self.0.needs.accepts(entry) { memo.get(entry) } else { Some(Ok(Verdict::Drop)) }).collect();
+            page.iter().map(|entry| if self.shared.needs.accepts(entry) { memo.get(entry) } else { Some(Ok(Verdict::Drop)) }).collect();
         drop(memo);
         if answers.is_some() {
-            let counters = self.0.component.counters();
+            let counters = self.shared.component.counters();
             for entry in page {
-                if self.0.needs.accepts(entry) { counters.remembered(1) } else { counters.passed_over() }
+                if self.shared.needs.accepts(entry) { counters.remembered(1) } else { counters.passed_over() }
             }
         }
         answers
@@ -166,15 +188,15 @@ impl Evaluator {
     }
 
     fn place(&self, run: Run) -> &Mutex<Option<Box<Guest>>> {
-        if run == Run::Live { &self.0.live } else { &self.0.past }
+        if run == Run::Live { &self.shared.live } else { &self.shared.past }
     }
 
     fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, Fault> {
-        let mut guest = Guest::new(setup, &self.0.component).map_err(|refusal| {
+        let mut guest = Guest::new(setup, &self.shared.component).map_err(|refusal| {
             tracing::debug!(plugin.digest = self.digest(), "plugin {}: {refusal}", self.digest());
             Fault::Instantiate
         })?;
-        match guest.configure(setup, &self.0.key.config) {
+        match guest.configure(setup, &self.shared.key.config) {
             Ok(_) => Ok(Box::new(guest)),
             Err(refusal) => {
                 tracing::debug!(plugin.digest = self.digest(), "plugin {} refuses what it accepted before: {refusal}", self.digest());
@@ -196,7 +218,7 @@ impl Turn<'_> {
     /// Judges the killmail at this place of the page.
     pub fn judge(&mut self, page: &Page, at: usize) -> Answer {
         let entry = &page[at];
-        let shared = &self.evaluator.0;
+        let shared = &self.evaluator.shared;
         let counters = shared.component.counters();
         if !shared.needs.accepts(entry) {
             counters.passed_over();
@@ -225,7 +247,7 @@ impl Turn<'_> {
         };
         let answer = guest.evaluate(page, at, bound(entry, self.run));
         let alive = matches!(answer, Ok(_) | Err((Fault::BadOutput, _)));
-        if alive && self.evaluator.0.key.instance == Instance::Warm {
+        if alive && self.evaluator.shared.key.instance == Instance::Warm {
             self.guest = Some(guest);
         }
         answer.map_err(|(fault, text)| {

@@ -204,3 +204,34 @@ async fn an_upload_is_tried_with_the_configuration_of_its_manifest() {
     let fresh = server.send(Method::PUT, "/api/v1/plugins/now?instance=fresh", guests::with_manifest(forgetful(), manifest)).await;
     fresh.expect(201);
 }
+
+/// Keeps every fiftieth, after thinking about each for a tenth of a millisecond or so.
+const THOROUGH: &str = "(local $n i32)
+    (local.set $n (i32.const 100000))
+    (loop $again (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+    (if (result i32) (i64.eqz (i64.rem_u (local.get $id) (i64.const 50))) (then (i32.const 64)) (else (i32.const 0)))";
+
+#[tokio::test]
+async fn a_request_judges_within_its_budget_and_goes_on_by_its_cursor() {
+    for budget in ["judged_max = 100", "judged_ms = 1"] {
+        let server = Setup::quiet().config(&format!("[feed]\n{budget}")).start();
+        let documents: Vec<Value> = (1..=250).map(|id| killmail(id).r2z2()).collect();
+        server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
+        server.upload("thorough", &guests::evaluating(THOROUGH)).await;
+        let (mut cursor, mut kept, mut requests) = (String::new(), Vec::new(), 0);
+        loop {
+            let page = server.get(&format!("/api/v1/killmails?plugin=thorough&order=oldest&limit=100{cursor}")).await.expect(200);
+            let data = &page["data"];
+            kept.extend(data["killmails"].as_array().unwrap().iter().filter_map(|killmail| killmail["killmail_id"].as_u64()));
+            requests += 1;
+            let Some(next) = data["next_cursor"].as_str() else {
+                assert_eq!(data["complete"], true);
+                break;
+            };
+            assert_eq!(data["complete"], false, "{page}");
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!(kept, [50, 100, 150, 200, 250], "{budget}");
+        assert!((2..=4).contains(&requests), "{budget}: {requests} requests");
+    }
+}

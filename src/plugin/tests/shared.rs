@@ -2,6 +2,8 @@
 //!
 //! Must not know: where verdicts are remembered.
 
+use std::time::{Duration, Instant};
+
 use crate::domain::term::{Kind, Role};
 use crate::domain::verdict::Verdict;
 use crate::plugin::error::Refusal;
@@ -74,6 +76,22 @@ async fn the_kit_frees_what_was_given() {
         assert!(answers.iter().all(|answer| matches!(answer, Ok(Verdict::KeepWith(_)))), "{:?}", answers.last());
     }
     assert_eq!(component.counts().faults, [].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_pages_cost_is_counted_for_whoever_asks() {
+    let engine = trial::engine(Config::default());
+    let evaluator = trial::evaluator(&engine, &guests::evaluating(KEEP));
+    let (mine, yours) = (evaluator.counted_apart(), evaluator.counted_apart());
+    let page: Vec<_> = (0..2_000).map(|_| killmail(1)).collect();
+    let run = Run::History { head: killmail(9).seq };
+    let begun = Instant::now();
+    engine.evaluate(&mine, page.clone(), run).await;
+    let once = mine.spent();
+    assert!(once > Duration::ZERO && once <= begun.elapsed(), "{once:?}");
+    engine.evaluate(&mine, page, run).await;
+    assert!(mine.spent() > once);
+    assert_eq!((yours.spent(), evaluator.spent()), (Duration::ZERO, Duration::ZERO));
 }
 
 #[tokio::test(flavor = "multi_thread")]
