@@ -47,7 +47,7 @@ enum Command {
     },
 }
 
-/// Without a subcommand: prints the token the server of a data folder takes, making it if there is none yet (the folder may be in use);
+/// Without a subcommand: prints `API_TOKEN`, else the token of a data folder, making it if there is none yet (the folder may be in use);
 /// of a server, which keeps its secret, the list.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let command = match arguments.command {

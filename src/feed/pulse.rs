@@ -86,7 +86,7 @@ pub struct Pulse {
     pub late: AtomicU64,
     /// Killmails the store took as new or revised.
     pub kept: AtomicU64,
-    /// Killmails passed over: known, or too large to be kept.
+    /// Killmails passed over: known, in conflict with what is kept, or too large.
     pub skipped: AtomicU64,
     /// Documents refused.
     pub refused: AtomicU64,

@@ -46,8 +46,7 @@ pub async fn list(State(door): State<Arc<Door>>, parts: Parts, Pairs(pairs): Pai
 }
 
 /// `POST /api/v1/killmails/search`.
-pub async fn search(State(door): State<Arc<Door>>, parts: Parts, Pairs(pairs): Pairs, Question(body): Question) -> Result<Json, Error> {
-    only_body(&pairs)?;
+pub async fn search(State(door): State<Arc<Door>>, parts: Parts, Question(body): Question) -> Result<Json, Error> {
     answer(&door, &parts, query::history_object(&body).map_err(Error::history_parameter)?).await
 }
 
@@ -57,15 +56,8 @@ pub async fn count(State(door): State<Arc<Door>>, Pairs(pairs): Pairs) -> Result
 }
 
 /// `POST /api/v1/killmails/count`.
-pub async fn count_search(State(door): State<Arc<Door>>, Pairs(pairs): Pairs, Question(body): Question) -> Result<Json, Error> {
-    only_body(&pairs)?;
+pub async fn count_search(State(door): State<Arc<Door>>, Question(body): Question) -> Result<Json, Error> {
     counted(&door, query::count_object(&body).map_err(Error::history_parameter)?).await
-}
-
-/// A parameter in the address of a question that stands in the body would be passed over unseen.
-fn only_body(pairs: &[(String, String)]) -> Result<(), Error> {
-    let Some((name, _)) = pairs.first() else { return Ok(()) };
-    Err(Error::parameter(name, format!("{name} stands in the address; here parameters stand in the body")))
 }
 
 async fn counted(door: &Door, asked: Asked) -> Result<Json, Error> {

@@ -187,7 +187,7 @@ fn source(door: &Door, text: &mut Exposition) {
     text.gauge("source_sequence", "The number last taken from the source.", get(&pulse.sequence));
     text.counter("source_received_total", "Killmails received.", get(&pulse.received));
     text.counter("source_late_total", "Killmails received that were over an hour old.", get(&pulse.late));
-    text.counter("source_skipped_total", "Killmails passed over: known, or too large.", get(&pulse.skipped));
+    text.counter("source_skipped_total", "Killmails passed over: known, in conflict with what is kept, or too large.", get(&pulse.skipped));
     text.counter("source_refused_total", "Documents refused.", get(&pulse.refused));
     text.counter("source_gaps_total", "Numbers that never came.", get(&pulse.gaps));
     text.gauge("source_gap_numbers", "Numbers that never came and are not healed yet.", pulse.open_numbers());

@@ -11,6 +11,7 @@ use axum::response::IntoResponse;
 use serde_json::{Map, Number, Value};
 
 use crate::http::error::Error;
+use crate::wire::number::{INTEGERS_MIN, integral};
 
 /// The decoded pairs of the query string, in order.
 #[derive(Debug, Clone, Default)]
@@ -84,7 +85,7 @@ impl<S: Send + Sync> FromRequest<S> for Object {
     }
 }
 
-/// A question asked in the body, a JSON object; none at all asks for everything. Anything else is no question.
+/// A question asked in the body, a JSON object, or none. Parameters in the address count too, where the body does not name them.
 #[derive(Debug, Clone)]
 pub struct Question(pub Map<String, Value>);
 
@@ -92,8 +93,14 @@ impl<S: Send + Sync> FromRequest<S> for Question {
     type Rejection = Error;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
+        let Pairs(pairs) = Pairs::of(request.uri())?;
         let Raw(bytes) = Raw::from_request(request, state).await?;
-        question(&bytes).map(Self)
+        let mut asked = question(&bytes)?;
+        // Of a name that comes twice the last counts.
+        for (name, value) in pairs.into_iter().rev() {
+            asked.entry(name).or_insert(Value::String(value));
+        }
+        Ok(Self(asked))
     }
 }
 
@@ -143,14 +150,10 @@ pub fn positive_json(value: &Value) -> Option<u64> {
     }
 }
 
-/// A JSON integer of any size, cut to what 128 bits hold.
+/// A JSON integer of any size, cut to what 128 bits hold; one written as a float is none here.
 #[must_use]
 pub fn integer(number: &Number) -> Option<i128> {
-    /// The parser makes floats of integers from here on.
-    const INTEGERS: f64 = (1_u64 << 63) as f64;
-    #[expect(clippy::cast_possible_truncation, reason = "cut on purpose")]
-    let large = || number.as_f64().filter(|float| float.abs() >= INTEGERS).map(|float| float as i128);
-    number.as_i128().or_else(large)
+    integral(number).filter(|_| !number.is_f64() || number.as_f64().is_some_and(|float| float.abs() >= INTEGERS_MIN))
 }
 
 #[cfg(test)]

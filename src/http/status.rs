@@ -202,7 +202,7 @@ fn sse(door: &Door) -> Value {
     })
 }
 
-/// What became of each document the source brought since the start.
+/// What became of the killmails that came since the start, those filled in from archives too; bodies still to be fetched are not counted.
 fn parser(door: &Door, pulse: &Pulse) -> Value {
     let (stored, skipped, failed) = (get(&pulse.kept), get(&pulse.skipped), get(&pulse.refused));
     json!({

@@ -18,6 +18,8 @@ const REWRITTEN_MAX: usize = 256;
 const MISFITS_MAX: u32 = 3;
 /// What is published is rarely older than this, seconds: so long before the first document nothing is looked for.
 const BEFORE_SECS: i64 = 3600;
+/// The feed is never silent for so long, seconds.
+const SILENT_SECS: i64 = 30 * 86_400;
 /// Ghosts one after the other before it is looked how far they reach.
 const GHOSTS_MAX: u32 = 3;
 
@@ -150,7 +152,8 @@ pub struct Place {
     pub rewritten: Vec<u64>,
     /// Numbers given up.
     pub holes: Holes,
-    /// An hour before the first document ever was published, unix seconds: nothing older is looked for.
+    /// An hour before the first document ever was published, or earlier where numbers were given up before it, unix seconds: nothing
+    /// older is looked for.
     pub begun: Option<i64>,
     /// When the last one was.
     pub last: Option<i64>,
@@ -374,9 +377,10 @@ impl Pace {
     /// A document was published at this time, unix seconds.
     fn dated(&mut self, at: i64) {
         if self.place.last.is_none() {
-            // What was given up before the first document is dated by our clock, but the feed may be one of older days.
+            // What was given up before the first document is dated by our clock, but the feed may be one of older days, and the clock
+            // of a machine that has just started one of 1970.
             let begun = at - BEFORE_SECS;
-            self.place.begun = Some(self.place.begun.map_or(begun, |guess| guess.min(begun)));
+            self.place.begun = Some(self.place.begun.map_or(begun, |guess| guess.min(begun).max(at - SILENT_SECS)));
             self.place.holes.not_behind(at);
         }
         self.place.last = Some(at);

@@ -411,6 +411,14 @@ fn a_hole_before_the_first_document_is_of_the_time_of_the_feed() {
 }
 
 #[test]
+fn a_clock_of_1970_makes_nobody_read_fifty_years() {
+    let (mut pace, mut now) = (following(7), 5_000);
+    step(&mut pace, Answer::Hole, &mut now);
+    step(&mut pace, PLAIN, &mut now);
+    assert_eq!(pace.begun(), AT - 30 * DAY_SECS);
+}
+
+#[test]
 fn a_broken_archive_is_listed_anew() {
     let place = Place { next: Some(9), begun: Some(AT), last: Some(AT), ..Place::default() };
     let mut pace = Pace::new(Waits::default(), place);

@@ -258,7 +258,7 @@ impl Channel {
         let wish = wish?;
         let of = |kind, ids: &[u32]| ids.iter().map(|id| Term { kind, id: *id }).collect::<Vec<_>>();
         let mut terms = of(Kind::System, systems);
-        if wish.every_kind {
+        if wish.asked {
             terms.extend(of(Kind::Character, characters));
         }
         (!terms.is_empty()).then_some(Effect::Preload { key: self.key, wish, terms })
@@ -345,6 +345,12 @@ impl Channel {
     pub fn preload_complete(&mut self, systems: u64, errors: &[String]) -> Effect {
         let total = std::mem::take(&mut self.preloaded);
         Effect::Send(self.to().push(&None, "preload_complete", &[&body::preload_complete(total, systems, errors)]))
+    }
+
+    /// Tells that a preload does not begin, and why.
+    #[must_use]
+    pub fn preload_refused(&self, error: String) -> Effect {
+        Effect::Send(self.to().push(&None, "preload_complete", &[&body::preload_complete(0, 0, &[error])]))
     }
 
     /// Tells a count.

@@ -257,6 +257,11 @@ impl Session {
         self.channels.iter().any(|channel| channel.key == key && channel.was_preloaded())
     }
 
+    /// A preload does not even begin; one that is under way goes on.
+    pub fn preload_refused(&mut self, key: u64, error: String, out: &mut Vec<Effect>) {
+        out.extend(self.of(key).map(|channel| channel.preload_refused(error)));
+    }
+
     /// A preload has come to its end.
     pub fn preload_complete(&mut self, key: u64, systems: u64, errors: &[String], out: &mut Vec<Effect>) {
         out.extend(self.of(key).map(|channel| channel.preload_complete(systems, errors)));
@@ -335,7 +340,7 @@ fn nowhere(message: &Message, out: &mut Vec<Effect>) {
 fn terms(join: &Join, wish: Wish) -> Vec<Term> {
     let of = |kind, ids: &[u32]| ids.iter().map(|id| Term { kind, id: *id }).collect::<Vec<_>>();
     let mut terms = of(Kind::System, &join.systems);
-    if wish.every_kind {
+    if wish.asked {
         terms.extend(of(Kind::Character, &join.characters));
         let others = join.subscription.filter.dimensions.iter().filter(|d| !matches!(d.kind, Kind::System | Kind::Character));
         others.for_each(|dimension| terms.extend(of(dimension.kind, dimension.ids.as_slice())));

@@ -261,9 +261,9 @@ impl Talk {
             counted_since: now - DAY_SECS,
         };
         let Some(running) = self.running.iter_mut().find(|running| running.key == key) else { return };
-        if let Err(max) = running.preload(newest, wish != Wish::UNASKED, config.preloads_waiting_max) {
+        if let Err(max) = running.preload(newest, wish.asked, config.preloads_waiting_max) {
             let error = format!("not preloaded: {max} preloads wait already (channels.preloads_waiting_max)");
-            self.session.preload_complete(key, 0, &[error], &mut self.effects);
+            self.session.preload_refused(key, error, &mut self.effects);
         }
     }
 

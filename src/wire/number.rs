@@ -10,13 +10,16 @@ use crate::wire::reason::{Flaw, Reason};
 /// Up to here a float holds every integer exactly.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
+/// The parser makes floats of integers that fit no 64 bits, so from here on a float is one.
+pub const INTEGERS_MIN: f64 = 9_223_372_036_854_775_808.0;
+
 /// The integer a JSON value stands for; `None` when it stands for none.
 #[must_use]
 pub fn integer(value: &Value) -> Option<i128> {
     value.as_number().and_then(integral)
 }
 
-/// The integer a number stands for; `None` when it has a fraction or is beyond what floats hold exactly.
+/// The integer a number stands for, cut to what 128 bits hold; `None` when it has a fraction or is a float that may have lost digits.
 #[must_use]
 pub fn integral(number: &Number) -> Option<i128> {
     if let Some(n) = number.as_i64() {
@@ -26,8 +29,8 @@ pub fn integral(number: &Number) -> Option<i128> {
         return Some(i128::from(n));
     }
     let float = number.as_f64()?;
-    #[expect(clippy::cast_possible_truncation, reason = "checked to be a whole number floats hold exactly")]
-    (float.fract() == 0.0 && float.abs() <= EXACT_MAX).then_some(float as i128)
+    #[expect(clippy::cast_possible_truncation, reason = "a whole number, cut on purpose")]
+    (float.fract() == 0.0 && (float.abs() <= EXACT_MAX || float.abs() >= INTEGERS_MIN)).then_some(float as i128)
 }
 
 /// An id of a killmail, place, party or type. `reason` is what to say when it is no such number at all.

@@ -11,7 +11,9 @@ use crate::clock::now_micros;
 /// Whether [`iso_seconds`] writes this time as it is.
 #[must_use]
 pub fn is_writable(unix_secs: i64) -> bool {
-    (Timestamp::MIN.as_second()..=Timestamp::MAX.as_second()).contains(&unix_secs)
+    /// The year 0: those before it have a sign.
+    const FIRST: i64 = -62_167_219_200;
+    (FIRST..=Timestamp::MAX.as_second()).contains(&unix_secs)
 }
 
 /// Seconds as ISO 8601 UTC: `2021-11-27T00:00:00Z`. Times beyond what the calendar covers are cut to its ends.

@@ -85,9 +85,13 @@ async fn case_34_a_malformed_document_is_passed_over_and_the_feed_goes_on() {
     upstream.publish(killmail(5));
     upstream.publish(killmail(6));
     assert_eq!(stream.killmails(1).await, [6]);
-    let stats = &server.get("/status").await.expect(200)["metrics"]["parser_stats"];
-    let of = |name: &str| stats[name].as_u64().unwrap();
-    assert_eq!((of("stored"), of("skipped"), of("failed"), of("total_processed")), (2, 1, 4, 7), "{stats}");
+    // It is counted a moment after it is told.
+    let stats = until("the last one is counted", async || {
+        let stats = server.get("/status").await.expect(200)["metrics"]["parser_stats"].clone();
+        (stats["total_processed"] == 7).then_some(stats)
+    })
+    .await;
+    assert_eq!((&stats["stored"], &stats["skipped"], &stats["failed"]), (&json!(2), &json!(1), &json!(4)), "{stats}");
 }
 
 #[tokio::test]
