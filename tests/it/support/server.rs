@@ -2,6 +2,7 @@
 //!
 //! Must not know: anything of the server but its command line, environment and ready line.
 
+use std::env;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -289,6 +290,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // What a killed process ran through is not counted.
+        let is_counted = env::var_os("LLVM_PROFILE_FILE").is_some() && !std::thread::panicking();
+        if is_counted && matches!(self.child.try_wait(), Ok(None)) {
+            self.stop();
+        }
         self.kill();
         if std::thread::panicking() {
             let log = self.log();
