@@ -258,7 +258,7 @@ impl Channel {
         let wish = wish?;
         let of = |kind, ids: &[u32]| ids.iter().map(|id| Term { kind, id: *id }).collect::<Vec<_>>();
         let mut terms = of(Kind::System, systems);
-        if wish.asked {
+        if wish.every_kind {
             terms.extend(of(Kind::Character, characters));
         }
         (!terms.is_empty()).then_some(Effect::Preload { key: self.key, wish, terms })
@@ -333,12 +333,6 @@ impl Channel {
     fn note(&mut self, system: u32, now_ms: i64) {
         self.lately.retain(|(other, _)| *other != system);
         self.lately.push((system, now_ms));
-    }
-
-    /// Whether the preload under way brought anything.
-    #[must_use]
-    pub const fn was_preloaded(&self) -> bool {
-        self.preloaded > 0
     }
 
     /// Tells what a preload came to.

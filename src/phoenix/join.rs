@@ -62,13 +62,13 @@ pub struct Wish {
     pub batch: Option<usize>,
     /// Pause between two pushes, milliseconds, 0 to 10,000.
     pub interval_ms: u64,
-    /// Whether the client asked for it: then other ids than systems are looked for as well, and its end is told even if nothing was found.
-    pub asked: bool,
+    /// Whether other ids than systems are looked for as well.
+    pub every_kind: bool,
 }
 
 impl Wish {
     /// What upstream always did.
-    pub const UNASKED: Self = Self { limit: 5, since_hours: 24, batch: None, interval_ms: 0, asked: false };
+    pub const UNASKED: Self = Self { limit: 5, since_hours: 24, batch: None, interval_ms: 0, every_kind: false };
 
     /// Reads `preload`; `Ok(None)` is a plain no, an absent one is for the caller to decide.
     #[must_use]
@@ -94,7 +94,7 @@ impl Wish {
             since_hours: number("since_hours", 24, 1, 168),
             batch: Some(number("delivery_batch_size", 10, 1, 100) as usize),
             interval_ms: number("delivery_interval_ms", 1_000, 0, 10_000).into(),
-            asked: true,
+            every_kind: true,
         })
     }
 }
@@ -242,17 +242,17 @@ mod tests {
     #[test]
     fn preloads_are_clamped() {
         let wish = |value: Value| Wish::read(Some(&value));
-        let missing = Wish { limit: 5, since_hours: 24, batch: Some(10), interval_ms: 1000, asked: true };
+        let missing = Wish { limit: 5, since_hours: 24, batch: Some(10), interval_ms: 1000, every_kind: true };
         for value in [json!(true), json!({}), json!({ "enabled": true, "limit_per_system": "x", "more": 1 })] {
             assert_eq!(wish(value), Asked::Yes(missing));
         }
         assert_eq!((wish(json!(false)), wish(json!({ "enabled": false, "since_hours": 3 }))), (Asked::No, Asked::No));
         assert_eq!((wish(json!(null)), wish(json!(5))), (Asked::Nothing, Asked::Nothing));
         let most = json!({ "limit_per_system": 1e9, "since_hours": 999, "delivery_batch_size": 101, "delivery_interval_ms": 10_001 });
-        let clamped = Wish { limit: 200, since_hours: 168, batch: Some(100), interval_ms: 10_000, asked: true };
+        let clamped = Wish { limit: 200, since_hours: 168, batch: Some(100), interval_ms: 10_000, every_kind: true };
         assert_eq!(wish(most), Asked::Yes(clamped));
         let least = json!({ "limit_per_system": 0, "since_hours": -3, "delivery_batch_size": 0, "delivery_interval_ms": -1 });
-        let clamped = Wish { limit: 1, since_hours: 1, batch: Some(1), interval_ms: 0, asked: true };
+        let clamped = Wish { limit: 1, since_hours: 1, batch: Some(1), interval_ms: 0, every_kind: true };
         assert_eq!(wish(least), Asked::Yes(clamped));
     }
 

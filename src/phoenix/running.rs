@@ -21,7 +21,7 @@ pub struct Running {
     /// What it gets.
     pub reader: Reader,
     /// The first is under way, the others wait.
-    preloads: VecDeque<(Recent, bool)>,
+    preloads: VecDeque<Recent>,
     _counted: Counted,
     /// The right to its plugin.
     _hold: Option<Hold>,
@@ -40,8 +40,8 @@ impl Drop for Counted {
 pub enum Told {
     /// What its reader handed over; `None` when it is closed.
     Live(Option<Event>),
-    /// What its preload handed over, and whether the client asked for that preload.
-    Recent(Result<recent::Told, feed::Error>, bool),
+    /// What its preload handed over.
+    Recent(Result<recent::Told, feed::Error>),
 }
 
 impl Running {
@@ -52,15 +52,15 @@ impl Running {
         Self { key, reader, preloads: VecDeque::new(), _counted: Counted(feed), _hold: hold }
     }
 
-    /// A preload, of what lies before the reader now; the client `asked` for it, or has it because it did not say.
+    /// A preload, of what lies before the reader now.
     ///
     /// # Errors
     /// So many wait already, and that is the most.
-    pub fn preload(&mut self, newest: Newest, asked: bool, waiting_max: usize) -> Result<(), usize> {
+    pub fn preload(&mut self, newest: Newest, waiting_max: usize) -> Result<(), usize> {
         if self.preloads.len() > waiting_max {
             return Err(waiting_max);
         }
-        self.preloads.push_back((self.reader.recent(newest), asked));
+        self.preloads.push_back(self.reader.recent(newest));
         Ok(())
     }
 
@@ -69,20 +69,19 @@ impl Running {
         let Self { reader, preloads, .. } = self;
         tokio::select! {
             event = reader.next() => Told::Live(event),
-            (told, asked) = next_recent(preloads) => Told::Recent(told, asked),
+            told = next_recent(preloads) => Told::Recent(told),
         }
     }
 }
 
-async fn next_recent(preloads: &mut VecDeque<(Recent, bool)>) -> (Result<recent::Told, feed::Error>, bool) {
-    while let Some((first, asked)) = preloads.front_mut() {
-        let asked = *asked;
+async fn next_recent(preloads: &mut VecDeque<Recent>) -> Result<recent::Told, feed::Error> {
+    while let Some(first) = preloads.front_mut() {
         match first.next().await {
-            Ok(Some(told)) => return (Ok(told), asked),
+            Ok(Some(told)) => return Ok(told),
             Ok(None) => over(preloads),
             Err(error) => {
                 over(preloads);
-                return (Err(error), asked);
+                return Err(error);
             }
         }
     }
@@ -90,7 +89,7 @@ async fn next_recent(preloads: &mut VecDeque<(Recent, bool)>) -> (Result<recent:
 }
 
 /// Ends the first, and gives back its room: most channels preload once.
-fn over(preloads: &mut VecDeque<(Recent, bool)>) {
+fn over(preloads: &mut VecDeque<Recent>) {
     preloads.pop_front();
     preloads.shrink_to_fit();
 }

@@ -251,12 +251,6 @@ impl Session {
         self.of(key).map_or(0, |channel| channel.portion(system, kept, now_ms, out))
     }
 
-    /// Whether the preload under way brought anything.
-    #[must_use]
-    pub fn was_preloaded(&self, key: u64) -> bool {
-        self.channels.iter().any(|channel| channel.key == key && channel.was_preloaded())
-    }
-
     /// A preload does not even begin; one that is under way goes on.
     pub fn preload_refused(&mut self, key: u64, error: String, out: &mut Vec<Effect>) {
         out.extend(self.of(key).map(|channel| channel.preload_refused(error)));
@@ -340,7 +334,7 @@ fn nowhere(message: &Message, out: &mut Vec<Effect>) {
 fn terms(join: &Join, wish: Wish) -> Vec<Term> {
     let of = |kind, ids: &[u32]| ids.iter().map(|id| Term { kind, id: *id }).collect::<Vec<_>>();
     let mut terms = of(Kind::System, &join.systems);
-    if wish.asked {
+    if wish.every_kind {
         terms.extend(of(Kind::Character, &join.characters));
         let others = join.subscription.filter.dimensions.iter().filter(|d| !matches!(d.kind, Kind::System | Kind::Character));
         others.for_each(|dimension| terms.extend(of(dimension.kind, dimension.ids.as_slice())));

@@ -261,7 +261,7 @@ impl Talk {
             counted_since: now - DAY_SECS,
         };
         let Some(running) = self.running.iter_mut().find(|running| running.key == key) else { return };
-        if let Err(max) = running.preload(newest, wish.asked, config.preloads_waiting_max) {
+        if let Err(max) = running.preload(newest, config.preloads_waiting_max) {
             let error = format!("not preloaded: {max} preloads wait already (channels.preloads_waiting_max)");
             self.session.preload_refused(key, error, &mut self.effects);
         }
@@ -278,15 +278,15 @@ impl Talk {
             // That the server stops is heard by everyone at once; a fault is counted, and the killmail skipped.
             Told::Live(Some(_)) => {}
             Told::Live(None) => self.session.ended(key, "closed", "the reader is closed", &mut self.effects),
-            Told::Recent(Ok(recent), asked) => self.told_recent(key, recent, asked),
-            Told::Recent(Err(error), _) => {
+            Told::Recent(Ok(recent)) => self.told_recent(key, recent),
+            Told::Recent(Err(error)) => {
                 tracing::error!(%error, "a preload ends early: {error}");
                 self.session.preload_complete(key, 0, &[error.to_string()], &mut self.effects);
             }
         }
     }
 
-    fn told_recent(&mut self, key: u64, told: recent::Told, asked: bool) {
+    fn told_recent(&mut self, key: u64, told: recent::Told) {
         match told {
             recent::Told::Portion { system, kept } => {
                 let pushed = self.session.portion(key, (system, kept), now_ms(), &mut self.effects);
@@ -296,10 +296,7 @@ impl Talk {
                 let max = self.door.config.preload_max_killmails;
                 let errors =
                     (left_out > 0).then(|| format!("a preload has at most {max} killmails; {left_out} systems or other ids were left out"));
-                // Upstream's clients hear nothing where there is nothing they asked for.
-                if asked || errors.is_some() || self.session.was_preloaded(key) {
-                    self.session.preload_complete(key, systems, errors.as_slice(), &mut self.effects);
-                }
+                self.session.preload_complete(key, systems, errors.as_slice(), &mut self.effects);
             }
             recent::Told::Count { system, count } => self.told_count(key, system, count),
         }
