@@ -50,7 +50,7 @@ impl Judge {
         let changes = plugins.watch();
         let (resolving, wanted) = (plugins.clone(), using.clone());
         let evaluator = tasks::blocking("plugin-resolve", move || resolving.resolve(&wanted)).await??;
-        Ok(Self { plugins, using, evaluator: evaluator.counted_apart(), changes })
+        Ok(Self { plugins, using, evaluator, changes })
     }
 
     /// Name of the plugin.
@@ -91,7 +91,13 @@ impl Judge {
         Ok((next, moved))
     }
 
-    /// CPU time its judgments cost so far.
+    /// The same, with a count of what its judgments cost.
+    #[must_use]
+    pub fn counted(self) -> Self {
+        Self { evaluator: self.evaluator.counted_apart(), ..self }
+    }
+
+    /// CPU time its judgments cost so far, if that is counted.
     pub fn spent(&self) -> Duration {
         self.evaluator.spent()
     }

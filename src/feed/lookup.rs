@@ -51,7 +51,7 @@ impl Feed {
     /// The plugin is unknown or refuses its configuration, or the store failed.
     pub async fn lookup(self: &Arc<Self>, lookup: Lookup) -> Result<Found, Error> {
         let judge = match &lookup.subscription.plugin {
-            Some(using) => Some(Judge::open(self, using).await?),
+            Some(using) => Some(Judge::open(self, using).await?.counted()),
             None => None,
         };
         let mut search = Search { feed: self, judge, lookup, judged: 0, waited: Duration::ZERO };

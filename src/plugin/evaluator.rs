@@ -14,6 +14,7 @@ use crate::domain::entry::{Origin, Page, SharedEntry};
 use crate::domain::filter::Interest;
 use crate::domain::id::Seq;
 use crate::domain::verdict::{Fault, Verdict};
+use crate::plugin::clock::thread_cpu;
 use crate::plugin::component::Component;
 use crate::plugin::convert::Needs;
 use crate::plugin::engine::Setup;
@@ -57,11 +58,12 @@ pub struct Key {
     pub instance: Instance,
 }
 
-/// A component with a configuration. Clones share instances and memory of verdicts, and the count of what their pages cost.
+/// A component with a configuration. Clones share instances and memory of verdicts.
 #[derive(Debug, Clone)]
 pub struct Evaluator {
     shared: Arc<Shared>,
-    spent_ns: Arc<AtomicU64>,
+    /// What its pages cost, where somebody wants to know.
+    spent_ns: Option<Arc<AtomicU64>>,
 }
 
 /// What equal evaluators share.
@@ -97,24 +99,30 @@ impl Evaluator {
             memo: Mutex::new(Memo::new(setup.config.memo_entries, setup.config.memo_bytes)),
             used: Mutex::new(Instant::now()),
         });
-        Self { shared, spent_ns: Arc::default() }
+        Self { shared, spent_ns: None }
     }
 
-    /// The same, with a count of its own.
+    /// The same, with a count of its own of what its pages cost.
     #[must_use]
     pub fn counted_apart(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), spent_ns: Arc::default() }
+        Self { shared: Arc::clone(&self.shared), spent_ns: Some(Arc::default()) }
     }
 
-    /// CPU time its pages cost so far, the host's work for them included.
+    /// CPU time its pages cost so far, the host's work for them included; zero where it is not counted.
     #[must_use]
     pub fn spent(&self) -> Duration {
-        Duration::from_nanos(self.spent_ns.load(Ordering::Relaxed))
+        Duration::from_nanos(self.spent_ns.as_ref().map_or(0, |spent| spent.load(Ordering::Relaxed)))
     }
 
-    /// Counts what a page cost.
-    pub fn spend(&self, cpu: Duration) {
-        self.spent_ns.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    /// Does work for it on this thread, and counts what that costs.
+    pub fn spend<T>(&self, work: impl FnOnce() -> T) -> T {
+        // Asking the system costs as much as a verdict.
+        let Some(spent) = &self.spent_ns else { return work() };
+        let before = thread_cpu();
+        let done = work();
+        let cpu = thread_cpu().saturating_sub(before);
+        spent.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        done
     }
 
     /// What it promises to need of killmails; the index keeps the rest away. `None` restricts nothing.

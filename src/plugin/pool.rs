@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::domain::entry::Page;
 use crate::domain::verdict::Fault;
-use crate::plugin::clock::{Awake, TickerHandle, thread_cpu};
+use crate::plugin::clock::{Awake, TickerHandle};
 use crate::plugin::engine::Setup;
 use crate::plugin::error::Error;
 use crate::plugin::evaluator::{Answer, Evaluator, Run};
@@ -150,9 +150,8 @@ fn work(setup: &Setup, inbox: &Receiver<Job>, ticker: &TickerHandle, idle: &impl
                 queues.push(job);
             }
             let Some(mut job) = queues.pop() else { break };
-            let before = thread_cpu();
-            turn(setup, &mut job, inbox, &awake);
-            job.evaluator.spend(thread_cpu().saturating_sub(before));
+            let evaluator = job.evaluator.clone();
+            evaluator.spend(|| turn(setup, &mut job, inbox, &awake));
             if job.answers.len() < job.page.len() && !job.reply.is_closed() {
                 queues.push(job);
             } else {
