@@ -116,13 +116,15 @@ pub async fn health(State(door): State<Arc<Door>>) -> Result<Json, Error> {
 /// The health now, with the status of its answer. Blocks for a moment.
 pub fn look(door: &Door) -> (StatusCode, Value) {
     let failure = door.feed.store().failure();
-    let judged = match judge(door.feed.pulse(), failure.as_deref(), &door.config.health) {
+    // Read once: the word and what it is about must be of one moment.
+    let now = door.feed.pulse().doing();
+    let judged = match judge(&now, failure.as_deref(), &door.config.health) {
         // What is damaged is not served; the rest is.
         Judged::Ok if door.feed.store().damaged() > 0 => Judged::Degraded,
         judged => judged,
     };
     let status = if judged == Judged::Error { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    (status, body(door, judged, failure))
+    (status, body(door, judged, &now, failure))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,8 +134,10 @@ enum Judged {
     Error,
 }
 
-fn judge(pulse: &Pulse, failure: Option<&str>, config: &Config) -> Judged {
-    let (doing, since_ms) = pulse.doing();
+/// What the source is doing, and since when, unix milliseconds.
+type Now = (Doing, i64);
+
+fn judge((doing, since_ms): &Now, failure: Option<&str>, config: &Config) -> Judged {
     match doing {
         _ if failure.is_some() => Judged::Error,
         Doing::BreakerOpen(_) if now_secs() - since_ms / 1000 >= i64::try_from(config.breaker_open_secs).unwrap_or(i64::MAX) => {
@@ -144,7 +148,7 @@ fn judge(pulse: &Pulse, failure: Option<&str>, config: &Config) -> Judged {
     }
 }
 
-fn body(door: &Door, judged: Judged, failure: Option<String>) -> Value {
+fn body(door: &Door, judged: Judged, now: &Now, failure: Option<String>) -> Value {
     let word = match judged {
         Judged::Ok => "ok",
         Judged::Degraded => "degraded",
@@ -154,17 +158,17 @@ fn body(door: &Door, judged: Judged, failure: Option<String>) -> Value {
     json!({
         "healthy": judged != Judged::Error,
         "status": word,
-        "details": details(door, pulse, failure),
+        "details": details(door, now, failure),
         "timestamp": time::iso_micros_now(),
-        "circuit_breaker": breaker(pulse, &door.config.health),
+        "circuit_breaker": breaker(pulse, now, &door.config.health),
         "connection_monitor": connections(door, pulse),
     })
 }
 
-fn details(door: &Door, pulse: &Pulse, failure: Option<String>) -> Value {
+fn details(door: &Door, (doing, since_ms): &Now, failure: Option<String>) -> Value {
+    let pulse = door.feed.pulse();
     let stats = door.feed.store().stats();
     let process = Process::now();
-    let (doing, since_ms) = pulse.doing();
     let characters = dimension(door, Kind::Character, "character_count");
     let systems = dimension(door, Kind::System, "system_count");
     json!({
@@ -180,7 +184,7 @@ fn details(door: &Door, pulse: &Pulse, failure: Option<String>) -> Value {
             "name": *pulse.source.lock(),
             "state": doing.word(),
             "reason": doing.reason(),
-            "since": (since_ms > 0).then(|| time::iso_micros(since_ms)),
+            "since": (*since_ms > 0).then(|| time::iso_micros(*since_ms)),
             "sequence": pulse.sequence.load(Ordering::Relaxed),
             "open_gap_numbers": pulse.open_numbers(),
             "fallback": standing_in(door),
@@ -229,8 +233,7 @@ fn dimension(door: &Door, kind: Kind, count: &str) -> Value {
     told
 }
 
-fn breaker(pulse: &Pulse, config: &Config) -> Value {
-    let (doing, since_ms) = pulse.doing();
+fn breaker(pulse: &Pulse, (doing, since_ms): &Now, config: &Config) -> Value {
     let open = matches!(doing, Doing::BreakerOpen(_));
     let state = match doing {
         Doing::BreakerOpen(_) => "open",
@@ -242,9 +245,9 @@ fn breaker(pulse: &Pulse, config: &Config) -> Value {
         "circuit_state": state,
         "consecutive_errors": pulse.consecutive_errors.load(Ordering::Relaxed),
         "max_consecutive_errors": 10,
-        "circuit_opened_at": open.then(|| time::iso_micros(since_ms)),
+        "circuit_opened_at": open.then(|| time::iso_micros(*since_ms)),
         "circuit_reset_timeout_ms": config.breaker_open_secs.saturating_mul(1000),
-        "last_updated": if since_ms > 0 { since_ms } else { now_secs() * 1000 },
+        "last_updated": if *since_ms > 0 { *since_ms } else { now_secs() * 1000 },
     })
 }
 
@@ -282,15 +285,15 @@ mod tests {
     fn an_open_breaker_degrades_and_after_its_time_fails() {
         let at_once = Config { breaker_open_secs: 0, ..Config::default() };
         let pulse = Pulse::default();
-        assert_eq!(judge(&pulse, None, &Config::default()), Judged::Ok);
+        assert_eq!(judge(&pulse.doing(), None, &Config::default()), Judged::Ok);
         pulse.note(Doing::BreakerOpen("403".to_owned()), now_secs() * 1000);
-        assert_eq!(judge(&pulse, None, &Config::default()), Judged::Degraded);
-        assert_eq!(judge(&pulse, None, &at_once), Judged::Error);
+        assert_eq!(judge(&pulse.doing(), None, &Config::default()), Judged::Degraded);
+        assert_eq!(judge(&pulse.doing(), None, &at_once), Judged::Error);
         pulse.note(Doing::BreakerOpen("403 again".to_owned()), (now_secs() + 500) * 1000);
         pulse.note(Doing::Following, 0);
-        assert_eq!(judge(&pulse, None, &at_once), Judged::Ok);
+        assert_eq!(judge(&pulse.doing(), None, &at_once), Judged::Ok);
         pulse.note(Doing::BreakerOpen("403".to_owned()), (now_secs() - 601) * 1000);
-        assert_eq!(judge(&pulse, None, &Config::default()), Judged::Error, "after ten minutes");
+        assert_eq!(judge(&pulse.doing(), None, &Config::default()), Judged::Error, "after ten minutes");
     }
 
     #[test]
@@ -299,8 +302,8 @@ mod tests {
         let why = || "x".to_owned();
         for doing in [Doing::Off, Doing::Refused(why()), Doing::BackingOff(why()), Doing::NoSpace(why()), Doing::Finished] {
             pulse.note(doing, 1);
-            assert_ne!(judge(&pulse, None, &Config::default()), Judged::Error, "{:?}", pulse.doing());
-            assert_eq!(judge(&pulse, Some("disk"), &Config::default()), Judged::Error);
+            assert_ne!(judge(&pulse.doing(), None, &Config::default()), Judged::Error, "{:?}", pulse.doing());
+            assert_eq!(judge(&pulse.doing(), Some("disk"), &Config::default()), Judged::Error);
         }
     }
 }
