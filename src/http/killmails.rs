@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use serde_json::json;
 
 use crate::domain::id::{EventId, Place, Seq};
+use crate::domain::subscription::Subscription;
 use crate::feed::event::Kept;
 use crate::feed::lookup::{Found, Lookup};
 use crate::http::Door;
@@ -19,6 +20,7 @@ use crate::http::error::Error;
 use crate::http::request::{Pairs, Question, Segment, positive};
 use crate::tasks;
 use crate::wire::query::{self, Asked};
+use crate::wire::told::Told;
 
 /// `GET /api/v1/killmail/{id}`. Recent ones are in memory and answered without leaving this thread.
 pub async fn one(State(door): State<Arc<Door>>, Segment(id): Segment) -> Result<Json, Error> {
@@ -61,8 +63,9 @@ pub async fn count_search(State(door): State<Arc<Door>>, Question(body): Questio
 }
 
 async fn counted(door: &Door, asked: Asked) -> Result<Json, Error> {
-    let count = door.feed.count(Arc::new(asked.subscription), door.feed.head()).await.map_err(Error::history)?;
-    Ok(Json::data(&json!({ "count": count })))
+    let subscription = Arc::new(asked.subscription);
+    let count = door.feed.count(Arc::clone(&subscription), door.feed.head()).await.map_err(Error::history)?;
+    Ok(Json::data(&json!({ "count": count, "filter": Told::of(&subscription) })))
 }
 
 async fn answer(door: &Door, parts: &Parts, asked: Asked) -> Result<Json, Error> {
@@ -71,17 +74,18 @@ async fn answer(door: &Door, parts: &Parts, asked: Asked) -> Result<Json, Error>
         Some(text) => cursor(door, text)?,
         None => (door.feed.head(), None),
     };
-    let (order, limit) = (asked.order, asked.limit);
-    let found = door.feed.lookup(Lookup { subscription: Arc::new(asked.subscription), order, after, head, limit }).await;
-    Ok(page(door, head, &found.map_err(Error::history)?))
+    let (order, limit, subscription) = (asked.order, asked.limit, Arc::new(asked.subscription));
+    let found = door.feed.lookup(Lookup { subscription: Arc::clone(&subscription), order, after, head, limit }).await;
+    Ok(page(door, head, &subscription, &found.map_err(Error::history)?))
 }
 
-fn page(door: &Door, head: Seq, found: &Found) -> Json {
+fn page(door: &Door, head: Seq, subscription: &Subscription, found: &Found) -> Json {
     let next = found.next.map(|after| EventId { epoch: door.feed.epoch(), place: Place::Preload { head, after } }.to_string());
     let mut text = Text::default();
     text.enveloped(|text| {
         text.push(r#"{"killmails":"#).killmails(&found.killmails).push(r#","count":"#).value(found.killmails.len());
-        text.push(r#","next_cursor":"#).value(next).push(r#","complete":"#).value(found.complete).push("}")
+        text.push(r#","next_cursor":"#).value(next).push(r#","complete":"#).value(found.complete);
+        text.push(r#","filter":"#).push(json!(Told::of(subscription)).to_string()).push("}")
     });
     Json(StatusCode::OK, text.done())
 }

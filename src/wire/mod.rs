@@ -14,5 +14,6 @@ pub mod query;
 pub mod reason;
 pub mod text;
 pub mod time;
+pub mod told;
 pub mod upstream;
 pub mod zkb;

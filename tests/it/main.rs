@@ -30,6 +30,7 @@ mod laws;
 mod limits;
 mod mechanisms;
 mod mirror;
+mod parameters;
 mod plugins;
 mod real_killmails;
 #[path = "../../examples/soak/run.rs"]

@@ -1,0 +1,102 @@
+//! A subscription's filter as clients are told it: the names of the parameters, ids sorted, times in RFC 3339. History, counts, join
+//! replies and the list of subscriptions all tell it in this one form.
+//!
+//! Must not know: which door tells it, how it was spelled when it was asked.
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use crate::domain::filter::{Filter, Match};
+use crate::domain::subscription::{PluginUse, Subscription};
+use crate::domain::term::Role;
+use crate::wire::time::iso_seconds;
+
+/// The filter as it was read. `match` is always there, for it is what people guess wrong; of everything else only what restricts.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    /// Which killmails.
+    pub filter: &'a Filter,
+    /// Who judges them further.
+    pub plugin: Option<&'a PluginUse>,
+}
+
+impl<'a> Told<'a> {
+    /// Of a subscription.
+    #[must_use]
+    pub const fn of(subscription: &'a Subscription) -> Self {
+        Self { filter: &subscription.filter, plugin: subscription.plugin.as_ref() }
+    }
+}
+
+/// The word of a way to combine dimensions.
+const fn match_word(matching: Match) -> &'static str {
+    match matching {
+        Match::Any => "any",
+        Match::All => "all",
+    }
+}
+
+/// The word of a part someone had.
+const fn role_word(role: Role) -> &'static str {
+    match role {
+        Role::Any => "any",
+        Role::Victim => "victim",
+        Role::Attacker => "attacker",
+        Role::FinalBlow => "final_blow",
+    }
+}
+
+impl Serialize for Told<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { filter, plugin } = self;
+        let mut map = serializer.serialize_map(None)?;
+        for dimension in &filter.dimensions {
+            map.serialize_entry(&format!("{}_ids", dimension.kind.word()), dimension.ids.as_slice())?;
+        }
+        map.serialize_entry("match", match_word(filter.matching))?;
+        if filter.role != Role::Any {
+            map.serialize_entry("role", role_word(filter.role))?;
+        }
+        if !filter.labels.is_empty() {
+            map.serialize_entry("labels", &filter.labels)?;
+        }
+        for (name, flag) in [("npc", filter.npc), ("solo", filter.solo), ("awox", filter.awox)] {
+            known(&mut map, name, flag.as_ref())?;
+        }
+        known(&mut map, "min_value", filter.min_value.as_ref())?;
+        known(&mut map, "max_value", filter.max_value.as_ref())?;
+        known(&mut map, "since", filter.since.map(iso_seconds).as_ref())?;
+        known(&mut map, "until", filter.until.map(iso_seconds).as_ref())?;
+        known(&mut map, "plugin", plugin.map(|used| &used.name))?;
+        map.end()
+    }
+}
+
+fn known<M: SerializeMap, T: Serialize>(map: &mut M, name: &str, value: Option<&T>) -> Result<(), M::Error> {
+    value.map_or(Ok(()), |value| map.serialize_entry(name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::term::Kind;
+
+    #[test]
+    fn a_filter_is_told_as_it_was_read() {
+        let mut subscription = Subscription::default();
+        assert_eq!(json!(Told::of(&subscription)), json!({ "match": "any" }));
+        let filter = &mut subscription.filter;
+        filter.set_ids(Kind::ShipType, vec![17_738, 587, 587]);
+        (filter.matching, filter.role) = (Match::All, Role::FinalBlow);
+        (filter.labels, filter.npc) = (vec!["pvp".to_owned()], Some(false));
+        (filter.min_value, filter.max_value) = (Some(1e9), Some(2.5e9));
+        (filter.since, filter.until) = (Some(1_637_971_200), Some(0));
+        subscription.plugin = Some(PluginUse { name: "gatecamp".to_owned(), version: None, config: "{}".to_owned() });
+        let told = json!({
+            "ship_type_ids": [587, 17_738], "match": "all", "role": "final_blow", "labels": ["pvp"], "npc": false,
+            "min_value": 1e9, "max_value": 2.5e9, "since": "2021-11-27T00:00:00Z", "until": "1970-01-01T00:00:00Z", "plugin": "gatecamp",
+        });
+        assert_eq!(json!(Told::of(&subscription)), told);
+    }
+}
