@@ -1,12 +1,14 @@
 //! A killmail: one loss, as the game reports it, plus what zKillboard adds.
 //!
 //! Field names are ESI's (<https://developers.eveonline.com/api-explorer>, `GetKillmailsKillmailIdKillmailHash`).
-//! `None` means the source did not say; what a source says under a name we do not know is kept in `extra`, where it stood.
+//! `None` means the source did not say, or nothing that can be read; what a source says under a name we do not know is kept in `extra`,
+//! what cannot be read in `unreadable`, both where it stood.
 //!
 //! Must not know: which forms killmails arrive or leave in.
 
 use serde_json::{Map, Value};
 
+use crate::domain::unreadable::Unreadable;
 use crate::domain::zkb::Zkb;
 
 /// Fields a source sent that we have no name for, kept as they were.
@@ -29,12 +31,14 @@ pub struct Killmail {
     pub hash: Option<String>,
     /// Who lost what.
     pub victim: Victim,
-    /// Who did it, in the order of the source. Never empty.
+    /// Who did it, in the order of the source; some old losses name nobody.
     pub attackers: Vec<Attacker>,
     /// What zKillboard adds: values, points, labels.
     pub zkb: Option<Zkb>,
     /// Unknown top-level fields.
     pub extra: Extra,
+    /// Fields that cannot be read; of `attackers` the ones that are no objects.
+    pub unreadable: Unreadable,
 }
 
 /// The one who lost a ship or structure.
@@ -58,6 +62,8 @@ pub struct Victim {
     pub items: Option<Vec<Item>>,
     /// Unknown fields.
     pub extra: Extra,
+    /// Fields that cannot be read.
+    pub unreadable: Unreadable,
 }
 
 /// One of those who did it.
@@ -83,6 +89,8 @@ pub struct Attacker {
     pub security_status: f64,
     /// Unknown fields.
     pub extra: Extra,
+    /// Fields that cannot be read.
+    pub unreadable: Unreadable,
 }
 
 /// A point in space, metres from the system's star.
@@ -99,7 +107,7 @@ pub struct Position {
 /// A stack of things that was fitted or carried.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Item {
-    /// What it is.
+    /// What it is; 0 where that is unknown.
     pub item_type_id: u64,
     /// Where it was (slot or hold), ESI's inventory flag.
     pub flag: i64,
@@ -113,4 +121,6 @@ pub struct Item {
     pub items: Option<Vec<Item>>,
     /// Unknown fields.
     pub extra: Extra,
+    /// Fields that cannot be read.
+    pub unreadable: Unreadable,
 }

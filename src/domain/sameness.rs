@@ -251,6 +251,7 @@ fn merged_zkb(ours: Option<&Zkb>, theirs: Option<&Zkb>, renew: bool) -> Option<Z
         attacker_count: newer(&ours.attacker_count, &theirs.attacker_count, renew),
         href: newer(&ours.href, &theirs.href, renew),
         extra,
+        unreadable: ours.unreadable.clone(),
     })
 }
 

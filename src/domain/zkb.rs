@@ -5,6 +5,7 @@
 //! Must not know: how the block is spelled on any wire.
 
 use crate::domain::killmail::Extra;
+use crate::domain::unreadable::Unreadable;
 
 /// zKillboard's block. `None` means the source did not say.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -37,4 +38,6 @@ pub struct Zkb {
     pub href: Option<String>,
     /// Members we have no name for (`totalDroppableValue` among them).
     pub extra: Extra,
+    /// Members that cannot be read.
+    pub unreadable: Unreadable,
 }

@@ -189,7 +189,7 @@ impl Work {
                 Err(error) => return Outcome::Later(error.to_string()),
             },
         };
-        body::take_up(&mut killmail, Some(reference.hash), reference.zkb, Extra::new());
+        body::take_up(&mut killmail, Some(reference.hash), reference.zkb, Extra::new(), &reference.unreadable);
         let incoming = Incoming {
             killmail,
             origin: if wanted.backfill { Origin::Backfill } else { Origin::Live },

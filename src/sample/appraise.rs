@@ -53,6 +53,7 @@ pub fn appraise(killmail: &Killmail, dice: &mut Dice) -> Zkb {
         attacker_count: Some(killmail.attackers.len() as u64),
         href,
         extra,
+        ..Zkb::default()
     }
 }
 

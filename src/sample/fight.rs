@@ -2,7 +2,7 @@
 //!
 //! Must not know: what was lost.
 
-use crate::domain::killmail::{Attacker, Extra};
+use crate::domain::killmail::Attacker;
 use crate::sample::cast::{Cast, Character};
 use crate::sample::chance::{Counts, Dice};
 
@@ -115,7 +115,7 @@ fn player(cast: &Cast, who: &Character, damage_done: i64, dice: &mut Dice) -> At
         damage_done,
         final_blow: false,
         security_status: f64::from(who.security) / 10.0,
-        extra: Extra::new(),
+        ..Attacker::default()
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::killmail::{Extra, Killmail, Position, Victim};
+use crate::domain::killmail::{Killmail, Position, Victim};
 use crate::sample::appraise::{appraise, appraise_again};
 use crate::sample::cast::{Cast, Character};
 use crate::sample::chance::Dice;
@@ -177,7 +177,7 @@ impl Generator {
             victim: wreck(&self.cast, lost, damage + unreported, dice),
             attackers,
             zkb: None,
-            extra: Extra::new(),
+            ..Killmail::default()
         };
         killmail.zkb = Some(appraise(&killmail, dice));
         killmail
@@ -214,7 +214,7 @@ fn wreck(cast: &Cast, lost: Option<u32>, damage_taken: i64, dice: &mut Dice) -> 
         damage_taken,
         position,
         items: Some(if lost.is_some() { loot::items(cast, ship, dice) } else { Vec::new() }),
-        extra: Extra::new(),
+        ..Victim::default()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Must not know: who did it.
 
-use crate::domain::killmail::{Extra, Item};
+use crate::domain::killmail::Item;
 use crate::sample::cast::Cast;
 use crate::sample::chance::{Counts, Dice};
 
@@ -69,5 +69,5 @@ fn rare(cast: &Cast, items: &mut [Item], dice: &mut Dice) {
 fn item(item_type_id: u64, flag: i64, dropped: bool, quantity: u64) -> Item {
     let quantity = Some(quantity);
     let (quantity_dropped, quantity_destroyed) = if dropped { (quantity, None) } else { (None, quantity) };
-    Item { item_type_id, flag, singleton: 0, quantity_dropped, quantity_destroyed, items: None, extra: Extra::new() }
+    Item { item_type_id, flag, singleton: 0, quantity_dropped, quantity_destroyed, items: None, ..Item::default() }
 }

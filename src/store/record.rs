@@ -82,6 +82,8 @@ struct RecordV1 {
     zkb: Option<ZkbV1>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     x: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    u: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -103,6 +105,8 @@ struct VictimV1 {
     it: Option<Vec<ItemV1>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     x: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    u: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -125,6 +129,8 @@ struct AttackerV1 {
     ss: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     x: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    u: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -140,6 +146,8 @@ struct ItemV1 {
     it: Option<Vec<ItemV1>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     x: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    u: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -172,11 +180,18 @@ struct ZkbV1 {
     href: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     x: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    u: Option<String>,
 }
 
-/// Unknown fields as JSON text: rare, and exact whatever they hold.
+/// Unknown fields, and those that could not be read, as JSON text: rare, and exact whatever they hold.
 fn extra_out(extra: &Extra) -> Option<String> {
     (!extra.is_empty()).then(|| serde_json::to_string(extra).unwrap_or_default())
+}
+
+/// Earlier versions kept an id of 0, which is none.
+fn known<T: Default + PartialEq>(id: Option<T>) -> Option<T> {
+    id.filter(|id| *id != T::default())
 }
 
 fn extra_in(text: Option<String>) -> Result<Extra, String> {
@@ -196,6 +211,7 @@ impl From<&Killmail> for RecordV1 {
             att: k.attackers.iter().map(AttackerV1::from).collect(),
             zkb: k.zkb.as_ref().map(ZkbV1::from),
             x: extra_out(&k.extra),
+            u: k.unreadable.members().and_then(extra_out),
         }
     }
 }
@@ -206,13 +222,14 @@ impl RecordV1 {
             killmail_id: self.id,
             time: self.t,
             solar_system_id: self.sys,
-            moon_id: self.moon,
-            war_id: self.war,
+            moon_id: known(self.moon),
+            war_id: known(self.war),
             hash: self.hash,
             victim: self.vic.into_victim()?,
             attackers: self.att.into_iter().map(AttackerV1::into_attacker).collect::<Result<_, _>>()?,
             zkb: self.zkb.map(ZkbV1::into_zkb).transpose()?,
             extra: extra_in(self.x)?,
+            unreadable: extra_in(self.u)?.into(),
         })
     }
 }
@@ -229,6 +246,7 @@ impl From<&Victim> for VictimV1 {
             pos: v.position.map(|p| (p.x, p.y, p.z)),
             it: v.items.as_deref().map(items_out),
             x: extra_out(&v.extra),
+            u: v.unreadable.members().and_then(extra_out),
         }
     }
 }
@@ -236,15 +254,16 @@ impl From<&Victim> for VictimV1 {
 impl VictimV1 {
     fn into_victim(self) -> Result<Victim, String> {
         Ok(Victim {
-            character_id: self.c,
-            corporation_id: self.o,
-            alliance_id: self.a,
-            faction_id: self.f,
-            ship_type_id: self.s,
+            character_id: known(self.c),
+            corporation_id: known(self.o),
+            alliance_id: known(self.a),
+            faction_id: known(self.f),
+            ship_type_id: known(self.s),
             damage_taken: self.d,
             position: self.pos.map(|(x, y, z)| Position { x, y, z }),
             items: self.it.map(items_in).transpose()?,
             extra: extra_in(self.x)?,
+            unreadable: extra_in(self.u)?.into(),
         })
     }
 }
@@ -262,6 +281,7 @@ impl From<&Attacker> for AttackerV1 {
             fb: a.final_blow,
             ss: a.security_status,
             x: extra_out(&a.extra),
+            u: a.unreadable.members().and_then(extra_out),
         }
     }
 }
@@ -269,16 +289,17 @@ impl From<&Attacker> for AttackerV1 {
 impl AttackerV1 {
     fn into_attacker(self) -> Result<Attacker, String> {
         Ok(Attacker {
-            character_id: self.c,
-            corporation_id: self.o,
-            alliance_id: self.a,
-            faction_id: self.f,
-            ship_type_id: self.s,
-            weapon_type_id: self.w,
+            character_id: known(self.c),
+            corporation_id: known(self.o),
+            alliance_id: known(self.a),
+            faction_id: known(self.f),
+            ship_type_id: known(self.s),
+            weapon_type_id: known(self.w),
             damage_done: self.d,
             final_blow: self.fb,
             security_status: self.ss,
             extra: extra_in(self.x)?,
+            unreadable: extra_in(self.u)?.into(),
         })
     }
 }
@@ -292,6 +313,7 @@ fn items_out(items: &[Item]) -> Vec<ItemV1> {
         z: i.quantity_destroyed,
         it: i.items.as_deref().map(items_out),
         x: extra_out(&i.extra),
+        u: i.unreadable.members().and_then(extra_out),
     };
     items.iter().map(one).collect()
 }
@@ -306,6 +328,7 @@ fn items_in(items: Vec<ItemV1>) -> Result<Vec<Item>, String> {
             quantity_destroyed: i.z,
             items: i.it.map(items_in).transpose()?,
             extra: extra_in(i.x)?,
+            unreadable: extra_in(i.u)?.into(),
         })
     };
     items.into_iter().map(one).collect()
@@ -328,6 +351,7 @@ impl From<&Zkb> for ZkbV1 {
             att: z.attacker_count,
             href: z.href.clone(),
             x: extra_out(&z.extra),
+            u: z.unreadable.members().and_then(extra_out),
         }
     }
 }
@@ -349,6 +373,7 @@ impl ZkbV1 {
             attacker_count: self.att,
             href: self.href,
             extra: extra_in(self.x)?,
+            unreadable: extra_in(self.u)?.into(),
         })
     }
 }

@@ -1,15 +1,22 @@
-//! The body of a killmail as it comes in: ESI's form, also after a trip through a database (nulls, floats for integers) and in our own
-//! spelling. Unknown fields stay where they stood.
+//! The body of a killmail as it comes in: ESI's form, also after a trip through a database (nulls, floats or texts for integers) and in our
+//! own spelling. Unknown fields stay where they stood.
+//!
+//! Only what no killmail can do without refuses it: id, time, system, a victim, a list of attackers. What else cannot be read is unknown.
 //!
 //! Must not know: the envelope around the body.
+
+use std::mem;
 
 use serde_json::Value;
 
 use crate::domain::killmail::{Attacker, Extra, Item, Killmail, Position, Victim};
+use crate::domain::members;
+use crate::domain::unreadable::Unreadable;
 use crate::domain::zkb::Zkb;
 use crate::wire::keys::{self, keep};
+use crate::wire::member::{count, id, member, number, take_unreadable, text, yes_or_no};
 use crate::wire::node::{Fields, Node};
-use crate::wire::number::{flag, float, id, text, whole};
+use crate::wire::number::essential_id;
 use crate::wire::reason::{Flaw, Reason};
 use crate::wire::time;
 use crate::wire::zkb;
@@ -31,10 +38,12 @@ struct Parts<'a> {
 /// Reads a body, with the zkb block if it carries one.
 ///
 /// # Errors
-/// What is wrong with it, in the order: missing fields, ids, victim, attackers, time; other known fields first.
+/// What of the parts every killmail has is missing or wrong, in the order: missing fields, ids, victim, attackers, time.
 pub fn read(fields: Fields<'_>) -> Result<Killmail, Box<Flaw>> {
     let mut killmail = Killmail::default();
+    let mut unreadable = Unreadable::default();
     let mut parts = Parts::default();
+    let mut told = None;
     for (name, value) in fields.0 {
         match name.as_ref() {
             _ if value == Node::Null => {}
@@ -45,20 +54,24 @@ pub fn read(fields: Fields<'_>) -> Result<Killmail, Box<Flaw>> {
             "kill_time" => drop(parts.time.get_or_insert(value)),
             "victim" => parts.victim = Some(value),
             "attackers" => parts.attackers = Some(value),
-            "moon_id" => killmail.moon_id = Some(whole(&value, &name, Reason::InvalidField)?),
-            "war_id" => killmail.war_id = Some(whole(&value, &name, Reason::InvalidField)?),
-            "killmail_hash" => killmail.hash = Some(text(value, &name, Reason::InvalidField)?),
-            "zkb" => killmail.zkb = zkb::read(value)?,
+            // A place has 64 bits, as locations have.
+            "moon_id" => killmail.moon_id = count(&value, "moon_id", &mut unreadable).filter(|id| *id != 0),
+            "war_id" => killmail.war_id = id(&value, "war_id", &mut unreadable).map(u64::from),
+            "killmail_hash" => killmail.hash = text(&value, "killmail_hash", &mut unreadable),
+            "zkb" => killmail.zkb = zkb::read(value, &mut unreadable),
+            "unreadable" => told = Some(value),
             known if keys::KILLMAIL.contains(&known) => {}
             _ => keep(&mut killmail.extra, &name, value),
         }
     }
-    read_parts(&mut killmail, parts)?;
+    read_parts(&mut killmail, parts, &mut unreadable)?;
     settle_hash(&mut killmail);
+    take_unreadable(told.as_ref(), &mut unreadable, |name| members::of_killmail(&killmail, name) == Some(true));
+    killmail.unreadable = unreadable;
     Ok(killmail)
 }
 
-fn read_parts(killmail: &mut Killmail, parts: Parts<'_>) -> Result<(), Box<Flaw>> {
+fn read_parts(killmail: &mut Killmail, parts: Parts<'_>, unreadable: &mut Unreadable) -> Result<(), Box<Flaw>> {
     let there = [
         ("killmail_id", parts.killmail_id.is_some()),
         ("solar_system_id", parts.system.is_some()),
@@ -73,7 +86,7 @@ fn read_parts(killmail: &mut Killmail, parts: Parts<'_>) -> Result<(), Box<Flaw>
     killmail.killmail_id = named(&number, "killmail_id", Reason::InvalidKillmailId)?;
     killmail.solar_system_id = named(&system, "solar_system_id", Reason::InvalidSystemId)?;
     killmail.victim = read_victim(victim)?;
-    killmail.attackers = read_attackers(attackers)?;
+    killmail.attackers = read_attackers(attackers, unreadable)?;
     killmail.time = read_time(when)?;
     Ok(())
 }
@@ -83,7 +96,7 @@ fn read_parts(killmail: &mut Killmail, parts: Parts<'_>) -> Result<(), Box<Flaw>
 /// # Errors
 /// No whole number over 0, or over 32 bits.
 pub fn named(value: &Node<'_>, field: &str, reason: Reason) -> Result<u32, Box<Flaw>> {
-    match id(value, field, reason)? {
+    match essential_id(value, field, reason)? {
         0 => Err(Flaw::new(reason, format!("{field} is 0"))),
         id => Ok(id),
     }
@@ -95,16 +108,17 @@ fn settle_hash(killmail: &mut Killmail) {
     if killmail.hash.is_none() {
         killmail.hash.clone_from(&zkb.hash);
     }
-    if zkb.hash.is_none() {
+    if zkb.hash.is_none() && killmail.hash.is_some() {
         zkb.hash.clone_from(&killmail.hash);
+        zkb.unreadable.remove("hash");
     }
     if *zkb == (Zkb { hash: killmail.hash.clone(), ..Zkb::default() }) {
         killmail.zkb = None;
     }
 }
 
-/// Takes up what an envelope knows of the killmail beyond its body: the hash, zKillboard's block, unknown fields.
-pub fn take_up(killmail: &mut Killmail, hash: Option<String>, zkb: Option<Zkb>, extra: Extra) {
+/// Takes up what an envelope knows of the killmail beyond its body: the hash, zKillboard's block, unknown fields, those that cannot be read.
+pub fn take_up(killmail: &mut Killmail, hash: Option<String>, zkb: Option<Zkb>, extra: Extra, unreadable: &Unreadable) {
     if killmail.hash.is_none() {
         killmail.hash = hash;
     }
@@ -115,6 +129,10 @@ pub fn take_up(killmail: &mut Killmail, hash: Option<String>, zkb: Option<Zkb>, 
         killmail.extra.entry(name).or_insert(value);
     }
     settle_hash(killmail);
+    let mut all = mem::take(&mut killmail.unreadable);
+    all.add(unreadable);
+    all.retain(|name| members::of_killmail(killmail, name) != Some(true));
+    killmail.unreadable = all;
 }
 
 fn read_time(value: Option<Node<'_>>) -> Result<i64, Box<Flaw>> {
@@ -135,36 +153,46 @@ fn read_victim(value: Node<'_>) -> Result<Victim, Box<Flaw>> {
         return Err(Flaw::new(INVALID, format!("victim is no object: {}", value.shown())));
     };
     let mut victim = Victim::default();
+    let mut unreadable = Unreadable::default();
+    let mut told = None;
     for (name, value) in fields.0 {
         match name.as_ref() {
             _ if value == Node::Null => {}
-            "character_id" => victim.character_id = Some(id(&value, "victim.character_id", INVALID)?),
-            "corporation_id" => victim.corporation_id = Some(id(&value, "victim.corporation_id", INVALID)?),
-            "alliance_id" => victim.alliance_id = Some(id(&value, "victim.alliance_id", INVALID)?),
-            "faction_id" => victim.faction_id = Some(id(&value, "victim.faction_id", INVALID)?),
-            "ship_type_id" => victim.ship_type_id = Some(id(&value, "victim.ship_type_id", INVALID)?),
-            "damage_taken" => victim.damage_taken = whole(&value, "victim.damage_taken", INVALID)?,
-            "position" => read_position(&mut victim, value)?,
-            "items" => victim.items = Some(read_items(value, 1)?),
+            "character_id" => victim.character_id = id(&value, "character_id", &mut unreadable),
+            "corporation_id" => victim.corporation_id = id(&value, "corporation_id", &mut unreadable),
+            "alliance_id" => victim.alliance_id = id(&value, "alliance_id", &mut unreadable),
+            "faction_id" => victim.faction_id = id(&value, "faction_id", &mut unreadable),
+            "ship_type_id" => victim.ship_type_id = id(&value, "ship_type_id", &mut unreadable),
+            "damage_taken" => victim.damage_taken = count(&value, "damage_taken", &mut unreadable).unwrap_or(0),
+            "position" => read_position(&mut victim, value, &mut unreadable),
+            "items" => victim.items = member(&value, "items", &mut unreadable, |items| read_items(items, 1)),
+            "unreadable" => told = Some(value),
             known if keys::VICTIM.contains(&known) => {}
             _ => keep(&mut victim.extra, &name, value),
         }
     }
-    if victim.character_id.is_none() && victim.ship_type_id.is_none() {
+    take_unreadable(told.as_ref(), &mut unreadable, |name| members::of_victim(&victim, name) == Some(true));
+    victim.unreadable = unreadable;
+    let said = |id: Option<u32>, name: &str| id.is_some() || victim.unreadable.contains(name);
+    if !said(victim.character_id, "character_id") && !said(victim.ship_type_id, "ship_type_id") {
         return Err(Flaw::new(INVALID, "victim has neither character_id nor ship_type_id"));
     }
     Ok(victim)
 }
 
-fn read_position(victim: &mut Victim, value: Node<'_>) -> Result<(), Box<Flaw>> {
-    let Node::Object(mut fields) = value else {
-        return Err(Flaw::new(Reason::InvalidVictim, format!("victim.position is no object: {}", value.shown())));
-    };
-    let axis = |name: &str| match fields.get(name) {
-        None | Some(Node::Null) => Ok(None),
-        Some(value) => float(value, &format!("victim.position.{name}"), Reason::InvalidVictim).map(Some),
-    };
-    if let (Some(x), Some(y), Some(z)) = (axis("x")?, axis("y")?, axis("z")?) {
+/// A position that lacks an axis is kept as unknown fields are; one with an axis that is no number cannot be read.
+fn read_position(victim: &mut Victim, value: Node<'_>, unreadable: &mut Unreadable) {
+    (victim.position, _) = (None, victim.extra.remove(keys::POSITION_REST));
+    let axis = |name: &str| if let Node::Object(fields) = &value { fields.get(name).filter(|axis| **axis != Node::Null) } else { None };
+    let axes = ["x", "y", "z"].map(axis);
+    let values = axes.map(|axis| axis.and_then(Node::float));
+    let broken = axes.iter().zip(&values).any(|(axis, value)| axis.is_some() && value.is_none());
+    let Node::Object(mut fields) = value else { return unreadable.insert("position", value.raw()) };
+    if broken {
+        return unreadable.insert("position", Node::Object(fields).raw());
+    }
+    unreadable.remove("position");
+    if let [Some(x), Some(y), Some(z)] = values {
         victim.position = Some(Position { x, y, z });
         fields.0.retain(|(name, _)| !keys::POSITION.contains(&name.as_ref()));
     }
@@ -172,73 +200,80 @@ fn read_position(victim: &mut Victim, value: Node<'_>) -> Result<(), Box<Flaw>> 
     if !rest.is_empty() {
         victim.extra.insert(keys::POSITION_REST.to_owned(), Value::Object(rest));
     }
-    Ok(())
 }
 
-fn read_attackers(value: Node<'_>) -> Result<Vec<Attacker>, Box<Flaw>> {
-    match value {
-        Node::List(list) if !list.is_empty() => list.into_iter().map(read_attacker).collect(),
-        Node::List(_) => Err(Flaw::new(Reason::InvalidAttackers, "attackers is empty")),
-        other => Err(Flaw::new(Reason::InvalidAttackers, format!("attackers is no list: {}", other.shown()))),
-    }
-}
-
-fn read_attacker(value: Node<'_>) -> Result<Attacker, Box<Flaw>> {
-    const INVALID: Reason = Reason::InvalidAttackers;
-    let Node::Object(fields) = value else {
-        return Err(Flaw::new(INVALID, format!("an attacker is no object: {}", value.shown())));
+/// The attackers; what is no attacker among them is kept apart.
+fn read_attackers(value: Node<'_>, unreadable: &mut Unreadable) -> Result<Vec<Attacker>, Box<Flaw>> {
+    let Node::List(list) = value else {
+        return Err(Flaw::new(Reason::InvalidAttackers, format!("attackers is no list: {}", value.shown())));
     };
+    let mut attackers = Vec::with_capacity(list.len());
+    let mut others = Vec::new();
+    for one in list {
+        match one {
+            Node::Object(fields) => attackers.push(read_attacker(fields)),
+            Node::Null => {}
+            other => others.push(other.raw()),
+        }
+    }
+    if !others.is_empty() {
+        unreadable.insert("attackers", Value::Array(others));
+    }
+    Ok(attackers)
+}
+
+fn read_attacker(fields: Fields<'_>) -> Attacker {
     let mut attacker = Attacker::default();
+    let mut unreadable = Unreadable::default();
+    let mut told = None;
     for (name, value) in fields.0 {
         match name.as_ref() {
             _ if value == Node::Null => {}
-            "character_id" => attacker.character_id = Some(id(&value, "an attacker's character_id", INVALID)?),
-            "corporation_id" => attacker.corporation_id = Some(id(&value, "an attacker's corporation_id", INVALID)?),
-            "alliance_id" => attacker.alliance_id = Some(id(&value, "an attacker's alliance_id", INVALID)?),
-            "faction_id" => attacker.faction_id = Some(id(&value, "an attacker's faction_id", INVALID)?),
-            "ship_type_id" => attacker.ship_type_id = Some(id(&value, "an attacker's ship_type_id", INVALID)?),
-            "weapon_type_id" => attacker.weapon_type_id = Some(id(&value, "an attacker's weapon_type_id", INVALID)?),
-            "damage_done" => attacker.damage_done = whole(&value, "an attacker's damage_done", INVALID)?,
-            "final_blow" => attacker.final_blow = flag(&value, "an attacker's final_blow", INVALID)?,
-            "security_status" => attacker.security_status = float(&value, "an attacker's security_status", INVALID)?,
+            "character_id" => attacker.character_id = id(&value, "character_id", &mut unreadable),
+            "corporation_id" => attacker.corporation_id = id(&value, "corporation_id", &mut unreadable),
+            "alliance_id" => attacker.alliance_id = id(&value, "alliance_id", &mut unreadable),
+            "faction_id" => attacker.faction_id = id(&value, "faction_id", &mut unreadable),
+            "ship_type_id" => attacker.ship_type_id = id(&value, "ship_type_id", &mut unreadable),
+            "weapon_type_id" => attacker.weapon_type_id = id(&value, "weapon_type_id", &mut unreadable),
+            "damage_done" => attacker.damage_done = count(&value, "damage_done", &mut unreadable).unwrap_or(0),
+            "final_blow" => attacker.final_blow = yes_or_no(&value, "final_blow", &mut unreadable).unwrap_or(false),
+            "security_status" => attacker.security_status = number(&value, "security_status", &mut unreadable).unwrap_or(0.0),
+            "unreadable" => told = Some(value),
             known if keys::ATTACKER.contains(&known) => {}
             _ => keep(&mut attacker.extra, &name, value),
         }
     }
-    Ok(attacker)
+    take_unreadable(told.as_ref(), &mut unreadable, |name| members::of_attacker(&attacker, name) == Some(true));
+    attacker.unreadable = unreadable;
+    attacker
 }
 
-fn read_items(value: Node<'_>, level: usize) -> Result<Vec<Item>, Box<Flaw>> {
-    if level > ITEM_LEVELS_MAX {
-        return Err(Flaw::new(Reason::ItemsTooDeep, format!("items inside items, more than {ITEM_LEVELS_MAX} levels")));
-    }
-    match value {
-        Node::List(list) => list.into_iter().map(|item| read_item(item, level)).collect(),
-        other => Err(Flaw::new(Reason::InvalidItems, format!("items is no list: {}", other.shown()))),
-    }
+/// A list of items; `None`: it is none, holds something that is no item, or is nested too deep.
+fn read_items(value: &Node<'_>, level: usize) -> Option<Vec<Item>> {
+    let Node::List(list) = value else { return None };
+    let items = list.iter().filter(|item| **item != Node::Null);
+    if level > ITEM_LEVELS_MAX { None } else { items.map(|item| read_item(item, level)).collect() }
 }
 
-fn read_item(value: Node<'_>, level: usize) -> Result<Item, Box<Flaw>> {
-    const INVALID: Reason = Reason::InvalidItems;
-    let Node::Object(fields) = value else {
-        return Err(Flaw::new(INVALID, format!("an item is no object: {}", value.shown())));
-    };
+fn read_item(value: &Node<'_>, level: usize) -> Option<Item> {
+    let Node::Object(fields) = value else { return None };
     let mut item = Item::default();
-    let mut typed = false;
-    for (name, value) in fields.0 {
+    let mut unreadable = Unreadable::default();
+    let mut told = None;
+    for (name, value) in &fields.0 {
         match name.as_ref() {
-            _ if value == Node::Null => {}
-            "item_type_id" => {
-                item.item_type_id = whole(&value, "an item's item_type_id", INVALID)?;
-                typed = true;
-            }
-            "flag" => item.flag = whole(&value, "an item's flag", INVALID)?,
-            "singleton" => item.singleton = whole(&value, "an item's singleton", INVALID)?,
-            "quantity_dropped" => item.quantity_dropped = Some(whole(&value, "an item's quantity_dropped", INVALID)?),
-            "quantity_destroyed" => item.quantity_destroyed = Some(whole(&value, "an item's quantity_destroyed", INVALID)?),
-            "items" => item.items = Some(read_items(value, level + 1)?),
-            _ => keep(&mut item.extra, &name, value),
+            _ if *value == Node::Null => {}
+            "item_type_id" => item.item_type_id = count(value, "item_type_id", &mut unreadable).unwrap_or(0),
+            "flag" => item.flag = count(value, "flag", &mut unreadable).unwrap_or(0),
+            "singleton" => item.singleton = count(value, "singleton", &mut unreadable).unwrap_or(0),
+            "quantity_dropped" => item.quantity_dropped = count(value, "quantity_dropped", &mut unreadable),
+            "quantity_destroyed" => item.quantity_destroyed = count(value, "quantity_destroyed", &mut unreadable),
+            "items" => item.items = member(value, "items", &mut unreadable, |items| read_items(items, level + 1)),
+            "unreadable" => told = Some(value),
+            _ => keep(&mut item.extra, name, value.clone()),
         }
     }
-    if typed { Ok(item) } else { Err(Flaw::new(INVALID, "an item has no item_type_id")) }
+    take_unreadable(told, &mut unreadable, |name| members::of_item(&item, name) == Some(true));
+    item.unreadable = unreadable;
+    Some(item)
 }

@@ -24,14 +24,26 @@ pub const KILLMAIL: &[&str] = &[
     "total_value",
     "npc",
     "enriched",
+    "time_implausible",
+    "unreadable",
     // A client takes a killmail with one of these for another format and drops or misreads it.
     "killID",
     "victim_char_id",
 ];
 
 /// `victim`.
-pub const VICTIM: &[&str] =
-    &["character_id", "corporation_id", "alliance_id", "faction_id", "ship_type_id", "ship_name", "damage_taken", "position", "items"];
+pub const VICTIM: &[&str] = &[
+    "character_id",
+    "corporation_id",
+    "alliance_id",
+    "faction_id",
+    "ship_type_id",
+    "ship_name",
+    "damage_taken",
+    "position",
+    "items",
+    "unreadable",
+];
 
 /// Each of `attackers`.
 pub const ATTACKER: &[&str] = &[
@@ -46,10 +58,11 @@ pub const ATTACKER: &[&str] = &[
     "damage_done",
     "final_blow",
     "security_status",
+    "unreadable",
 ];
 
 /// Each item.
-pub const ITEM: &[&str] = &["item_type_id", "flag", "singleton", "quantity_dropped", "quantity_destroyed", "items"];
+pub const ITEM: &[&str] = &["item_type_id", "flag", "singleton", "quantity_dropped", "quantity_destroyed", "items", "unreadable"];
 
 /// `victim.position`.
 pub const POSITION: &[&str] = &["x", "y", "z"];
@@ -75,6 +88,7 @@ pub const ZKB: &[&str] = &[
     "attackerCount",
     "href",
     "absent",
+    "unreadable",
 ];
 
 /// The key of what a killmail carries inside `position` beyond `x`, `y`, `z`: kept among the victim's unknown fields.

@@ -1,7 +1,8 @@
 //! The one JSON form of a killmail, for every door: ESI's and zKillboard's names beside those WandererKills' clients read.
 //!
 //! Both spellings of the time, the system and the ISK values; no nulls; what the source did not say is left out, but for the members of
-//! `zkb` clients rely on, which then are named in `zkb.absent`.
+//! `zkb` clients rely on, which then are named in `zkb.absent`. What could not be read is left out as well, and stands as it came (nulls in
+//! it included) in `unreadable` of its part.
 //!
 //! Must not know: who asked, what a plugin may add (annotations are spliced in, already JSON).
 
@@ -12,6 +13,7 @@ use bytes::Bytes;
 
 use crate::domain::entry::Entry;
 use crate::domain::killmail::{Attacker, Extra, Item, Killmail, Position, Victim};
+use crate::domain::unreadable::Unreadable;
 use crate::domain::zkb::Zkb;
 use crate::universe;
 use crate::wire::keys;
@@ -83,6 +85,7 @@ fn write_killmail(out: &mut Text, killmail: &Killmail) {
     out.field("total_value", &zkb.and_then(|z| z.total_value).filter(|v| v.is_finite()).unwrap_or(0.0));
     out.field("npc", &zkb.and_then(|z| z.npc).unwrap_or(false));
     out.fields(&killmail.extra, keys::KILLMAIL);
+    write_unreadable(out, &killmail.unreadable);
     out.close(b'}');
 }
 
@@ -100,6 +103,7 @@ fn write_victim(out: &mut Text, victim: &Victim) {
         write_items(out, items);
     }
     out.fields(&victim.extra, keys::VICTIM);
+    write_unreadable(out, &victim.unreadable);
     out.close(b'}');
 }
 
@@ -141,6 +145,7 @@ fn write_attacker(out: &mut Text, attacker: &Attacker) {
     out.field("final_blow", &attacker.final_blow);
     out.field("security_status", &finite(attacker.security_status));
     out.fields(&attacker.extra, keys::ATTACKER);
+    write_unreadable(out, &attacker.unreadable);
     out.close(b'}');
 }
 
@@ -150,7 +155,7 @@ pub fn write_items(out: &mut Text, items: &[Item]) {
     out.open(b'[');
     for item in items {
         out.open(b'{');
-        out.field("item_type_id", &item.item_type_id);
+        out.known("item_type_id", Some(&item.item_type_id).filter(|id| **id != 0));
         out.field("flag", &item.flag);
         out.field("singleton", &item.singleton);
         out.known("quantity_dropped", item.quantity_dropped.as_ref());
@@ -159,6 +164,7 @@ pub fn write_items(out: &mut Text, items: &[Item]) {
             write_items(out, inside);
         }
         out.fields(&item.extra, keys::ITEM);
+        write_unreadable(out, &item.unreadable);
         out.close(b'}');
     }
     out.close(b']');
@@ -185,6 +191,7 @@ fn write_zkb(out: &mut Text, zkb: Option<&Zkb>, hash: Option<&String>) {
     out.known("href", zkb.href.as_ref());
     out.fields(&zkb.extra, keys::ZKB);
     write_absent(out, zkb);
+    write_unreadable(out, &zkb.unreadable);
     out.close(b'}');
 }
 
@@ -209,6 +216,11 @@ fn write_absent(out: &mut Text, zkb: &Zkb) {
     if !absent.is_empty() {
         out.field("absent", &absent);
     }
+}
+
+/// What could not be read, as it came. ESI's form and ours are the same here.
+pub fn write_unreadable(out: &mut Text, unreadable: &Unreadable) {
+    out.known("unreadable", unreadable.members());
 }
 
 /// JSON has no word for what is not finite; no source can send it either.

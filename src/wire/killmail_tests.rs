@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Value, json};
 
 use super::*;
@@ -62,6 +62,7 @@ fn full() -> Killmail {
         attacker_count: Some(2),
         href: Some("https://esi.evetech.net/killmails/1/a/".into()),
         extra: json!({"totalDroppableValue": 12.5}).as_object().cloned().unwrap_or_default(),
+        ..Zkb::default()
     };
     Killmail {
         killmail_id: 96_953_365,
@@ -77,6 +78,7 @@ fn full() -> Killmail {
             .as_object()
             .cloned()
             .unwrap_or_default(),
+        ..Killmail::default()
     }
 }
 
@@ -164,9 +166,15 @@ impl<'de> Visitor<'de> for Strict {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
         let mut seen = BTreeSet::new();
-        while let Some((key, _)) = map.next_entry::<String, Self>()? {
+        while let Some(key) = map.next_key::<String>()? {
             if !seen.insert(key.clone()) {
                 return Err(serde::de::Error::custom(format!("{key} comes twice")));
+            }
+            // What could not be read stays as it came.
+            if key == "unreadable" {
+                map.next_value::<IgnoredAny>()?;
+            } else {
+                map.next_value::<Self>()?;
             }
         }
         Ok(self)
@@ -206,6 +214,7 @@ prop_compose! {
     fn odd()(
         mut killmail in Just(full()),
         extras in prop::collection::vec(extra(), 5),
+        unreadable in prop::collection::vec(extra(), 5),
         values in prop::array::uniform4(any::<f64>()),
         drops in any::<u16>(),
     ) -> Killmail {
@@ -224,6 +233,15 @@ prop_compose! {
         killmail.extra.clone_from(&extras[3]);
         if let Some(item) = killmail.victim.items.as_mut().and_then(|items| items.first_mut()) {
             item.extra.clone_from(&extras[4]);
+        }
+        killmail.unreadable = unreadable[0].clone().into();
+        killmail.victim.unreadable = unreadable[1].clone().into();
+        killmail.attackers[1].unreadable = unreadable[2].clone().into();
+        if let Some(item) = killmail.victim.items.as_mut().and_then(|items| items[0].items.as_mut()?.first_mut()) {
+            item.unreadable = unreadable[3].clone().into();
+        }
+        if let Some(zkb) = &mut killmail.zkb {
+            zkb.unreadable = unreadable[4].clone().into();
         }
         if drop(5) {
             killmail.zkb = None;

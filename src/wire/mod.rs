@@ -7,6 +7,7 @@ pub mod event;
 pub mod given;
 pub mod keys;
 pub mod killmail;
+pub mod member;
 pub mod node;
 pub mod number;
 pub mod package;

@@ -11,6 +11,10 @@ use serde_json::{Map, Number, Value};
 
 use crate::wire::number;
 
+/// What is kept as it came is nested so deep at most; what is deeper is kept as a text of JSON. Our own forms put levels around it, and
+/// are read again by readers that take 128.
+const KEPT_LEVELS_MAX: usize = 64;
+
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Node<'a> {
@@ -56,20 +60,22 @@ impl<'a> Fields<'a> {
 }
 
 impl Node<'_> {
-    /// The integer it stands for; `None` when it stands for none.
+    /// The integer it stands for, also in a text; `None` when it stands for none.
     #[must_use]
     pub fn integer(&self) -> Option<i128> {
         match self {
             Self::Number(number) => number::integral(number),
+            Self::Text(text) => number::integral(&number::written(text)?),
             _ => None,
         }
     }
 
-    /// The number it is.
+    /// The number it is, also in a text.
     #[must_use]
     pub fn float(&self) -> Option<f64> {
         match self {
             Self::Number(number) => number.as_f64(),
+            Self::Text(text) => number::written(text)?.as_f64(),
             _ => None,
         }
     }
@@ -86,13 +92,24 @@ impl Node<'_> {
     /// It without the nulls in it, to be kept; `None` if it is null itself.
     #[must_use]
     pub fn without_nulls(self) -> Option<Value> {
+        self.kept(false, KEPT_LEVELS_MAX)
+    }
+
+    /// It as it came, to be kept.
+    #[must_use]
+    pub fn raw(self) -> Value {
+        self.kept(true, KEPT_LEVELS_MAX).unwrap_or_default()
+    }
+
+    fn kept(self, nulls: bool, levels: usize) -> Option<Value> {
         match self {
-            Self::Null => None,
+            Self::Null => nulls.then_some(Value::Null),
             Self::Flag(flag) => Some(Value::Bool(flag)),
             Self::Number(number) => Some(Value::Number(number)),
             Self::Text(text) => Some(Value::String(text.into_owned())),
-            Self::List(list) => Some(Value::Array(list.into_iter().filter_map(Self::without_nulls).collect())),
-            Self::Object(fields) => Some(Value::Object(fields.without_nulls())),
+            Self::List(_) | Self::Object(_) if levels == 0 => Some(Value::String(self.kept(nulls, usize::MAX)?.to_string())),
+            Self::List(list) => Some(Value::Array(list.into_iter().filter_map(|value| value.kept(nulls, levels - 1)).collect())),
+            Self::Object(fields) => Some(Value::Object(fields.kept(nulls, levels))),
         }
     }
 
@@ -114,7 +131,11 @@ impl Fields<'_> {
     /// They without the nulls in them, to be kept.
     #[must_use]
     pub fn without_nulls(self) -> Map<String, Value> {
-        self.0.into_iter().filter_map(|(name, value)| Some((name.into_owned(), value.without_nulls()?))).collect()
+        self.kept(false, KEPT_LEVELS_MAX)
+    }
+
+    fn kept(self, nulls: bool, levels: usize) -> Map<String, Value> {
+        self.0.into_iter().filter_map(|(name, value)| Some((name.into_owned(), value.kept(nulls, levels - 1)?))).collect()
     }
 }
 

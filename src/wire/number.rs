@@ -2,6 +2,7 @@
 //!
 //! Must not know: what the numbers count or name.
 
+use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value};
 
 use crate::wire::node::Node;
@@ -33,11 +34,19 @@ pub fn integral(number: &Number) -> Option<i128> {
     (float.fract() == 0.0 && (float.abs() <= EXACT_MAX || float.abs() >= INTEGERS_MIN)).then_some(float as i128)
 }
 
-/// An id of a killmail, place, party or type. `reason` is what to say when it is no such number at all.
+/// The number a text holds: JSON's way to write one, and nothing else but blanks around it.
+#[must_use]
+pub fn written(text: &str) -> Option<Number> {
+    /// Longer texts are no number anybody writes.
+    const MAX_BYTES: usize = 64;
+    Some(text).filter(|text| text.len() <= MAX_BYTES).and_then(|text| serde_json::from_str(text).ok())
+}
+
+/// An id of a killmail or solar system, which must be there. `reason` is what to say when it is no such number at all.
 ///
 /// # Errors
 /// Not a whole number of at least 0, or over 32 bits.
-pub fn id(value: &Node<'_>, field: &str, reason: Reason) -> Result<u32, Box<Flaw>> {
+pub fn essential_id(value: &Node<'_>, field: &str, reason: Reason) -> Result<u32, Box<Flaw>> {
     let out_of_range = || Flaw::new(Reason::IdOutOfRange, format!("{field} does not fit 32 bits: {}", value.shown()));
     match value.integer() {
         Some(n) if n < 0 => Err(Flaw::new(reason, format!("{field} is negative: {}", value.shown()))),
@@ -47,41 +56,26 @@ pub fn id(value: &Node<'_>, field: &str, reason: Reason) -> Result<u32, Box<Flaw
     }
 }
 
-/// A whole number of a type that holds it.
-///
-/// # Errors
-/// Not a whole number, or too large or small.
-pub fn whole<T: TryFrom<i128>>(value: &Node<'_>, field: &str, reason: Reason) -> Result<T, Box<Flaw>> {
-    let fitting = value.integer().and_then(|n| T::try_from(n).ok());
-    fitting.ok_or_else(|| Flaw::new(reason, format!("{field} is not a number that can be: {}", value.shown())))
+/// A whole number of a type that holds it; `None`: it is none, or too large or small.
+#[must_use]
+pub fn whole<T: TryFrom<i128>>(value: &Node<'_>) -> Option<T> {
+    value.integer().and_then(|n| T::try_from(n).ok())
 }
 
-/// Any finite number.
+/// For serde: the whole number of a member; none where it is anything else.
 ///
 /// # Errors
-/// Not a number.
-pub fn float(value: &Node<'_>, field: &str, reason: Reason) -> Result<f64, Box<Flaw>> {
-    value.float().ok_or_else(|| Flaw::new(reason, format!("{field} is no number: {}", value.shown())))
+/// It is no JSON.
+pub fn lenient<'de, D: Deserializer<'de>, T: TryFrom<i128>>(reader: D) -> Result<Option<T>, D::Error> {
+    Ok(whole(&Node::deserialize(reader)?))
 }
 
 /// true or false, also as 1 or 0.
-///
-/// # Errors
-/// Neither.
-pub fn flag(value: &Node<'_>, field: &str, reason: Reason) -> Result<bool, Box<Flaw>> {
-    let said = if let Node::Flag(flag) = value { Some(*flag) } else { None };
-    let numbered = || value.integer().and_then(|n| [(0, false), (1, true)].into_iter().find(|(k, _)| *k == n).map(|(_, v)| v));
-    said.or_else(numbered).ok_or_else(|| Flaw::new(reason, format!("{field} is neither true nor false: {}", value.shown())))
-}
-
-/// A text.
-///
-/// # Errors
-/// Not a text.
-pub fn text(value: Node<'_>, field: &str, reason: Reason) -> Result<String, Box<Flaw>> {
+#[must_use]
+pub fn flag(value: &Node<'_>) -> Option<bool> {
     match value {
-        Node::Text(text) => Ok(text.into_owned()),
-        other => Err(Flaw::new(reason, format!("{field} is no text: {}", other.shown()))),
+        Node::Flag(flag) => Some(*flag),
+        other => [(0, false), (1, true)].into_iter().find(|(n, _)| other.integer() == Some(*n)).map(|(_, flag)| flag),
     }
 }
 

@@ -14,11 +14,13 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::domain::killmail::{Extra, Killmail};
+use crate::domain::unreadable::Unreadable;
 use crate::domain::zkb::Zkb;
 use crate::wire::body;
 use crate::wire::keys::keep;
+use crate::wire::member::text;
 use crate::wire::node::{Fields, Node};
-use crate::wire::number::shown;
+use crate::wire::number::{shown, whole};
 use crate::wire::reason::{Flaw, Reason};
 use crate::wire::zkb;
 
@@ -49,6 +51,8 @@ pub struct Reference {
     pub hash: String,
     /// What zKillboard knows of it.
     pub zkb: Option<Zkb>,
+    /// What of that cannot be read.
+    pub unreadable: Unreadable,
 }
 
 /// A document that was refused.
@@ -130,10 +134,6 @@ fn parse_named(key: &str, body: &[u8]) -> Result<Package, Refused> {
 
 /// The killmail a document is about, for the pile of the refused: the first place that names one.
 fn named_id(fields: &Fields<'_>) -> Option<u64> {
-    let whole = |value: &Node<'_>| match value {
-        Node::Text(digits) => digits.parse().ok(),
-        other => other.integer().and_then(|n| u64::try_from(n).ok()),
-    };
     let named = ["killmail_id", "killID"].into_iter().find_map(|key| fields.get(key).and_then(whole));
     named.or_else(|| {
         let object = |key| if let Some(Node::Object(inner)) = fields.get(key) { Some(inner) } else { None };
@@ -170,6 +170,7 @@ struct Envelope<'a> {
     zkb: Option<Zkb>,
     body: Option<Node<'a>>,
     extra: Extra,
+    unreadable: Unreadable,
     package: Package,
 }
 
@@ -181,11 +182,11 @@ fn read_enveloped(fields: Fields<'_>, inside: &str) -> Result<Package, Box<Flaw>
             name if name == inside => envelope.body = Some(value),
             _ if value == Node::Null => {}
             "killmail_id" | "killID" => envelope.id = Some(value),
-            "hash" | "killmail_hash" => envelope.hash = value.text().map(str::to_owned),
-            "zkb" => envelope.zkb = zkb::read(value)?,
-            "uploaded_at" => envelope.package.uploaded_at = value.integer().and_then(|n| i64::try_from(n).ok()),
-            "sequence_id" => envelope.package.sequence = value.integer().and_then(|n| u64::try_from(n).ok()),
-            "sequence_updated" => envelope.package.sequence_updated = value.integer().and_then(|n| u64::try_from(n).ok()),
+            "hash" | "killmail_hash" => envelope.hash = text(&value, "killmail_hash", &mut envelope.unreadable),
+            "zkb" => envelope.zkb = zkb::read(value, &mut envelope.unreadable),
+            "uploaded_at" => envelope.package.uploaded_at = whole(&value),
+            "sequence_id" => envelope.package.sequence = whole(&value),
+            "sequence_updated" => envelope.package.sequence_updated = whole(&value),
             _ => keep(&mut envelope.extra, &name, value),
         }
     }
@@ -199,26 +200,27 @@ fn read_enveloped(fields: Fields<'_>, inside: &str) -> Result<Package, Box<Flaw>
 
 fn open(envelope: Envelope<'_>, fields: Fields<'_>) -> Result<Package, Box<Flaw>> {
     refuse_legacy(&fields)?;
-    let Envelope { id, hash, zkb, extra, mut package, .. } = envelope;
+    let Envelope { id, hash, zkb, extra, unreadable, mut package, .. } = envelope;
     let mut killmail = body::read(fields)?;
-    if let Some(id) = id
+    // The body says who it is; an envelope that says nothing that can be read does not contradict it.
+    if let Some(id) = id.filter(|id| id.integer().is_some_and(|id| id != 0))
         && body::named(&id, "the envelope's killmail_id", Reason::InvalidKillmailId)? != killmail.killmail_id
     {
         let message = format!("the envelope names {}, the body {}", id.shown(), killmail.killmail_id);
         return Err(Flaw::new(Reason::IdMismatch, message));
     }
-    body::take_up(&mut killmail, hash, zkb, extra);
+    body::take_up(&mut killmail, hash, zkb, extra, &unreadable);
     package.killmail = Some(killmail);
     Ok(package)
 }
 
 fn refer(envelope: Envelope<'_>) -> Result<Package, Box<Flaw>> {
-    let Envelope { id, hash, zkb, mut package, .. } = envelope;
+    let Envelope { id, hash, zkb, unreadable, mut package, .. } = envelope;
     let id = id.ok_or_else(|| Flaw::new(Reason::MissingFields, "Missing required fields: killmail_id"))?;
     let killmail_id = body::named(&id, "killmail_id", Reason::InvalidKillmailId)?;
     let hash = hash.or_else(|| zkb.as_ref()?.hash.clone()).filter(|hash| !hash.is_empty());
     let hash = hash.ok_or_else(|| Flaw::new(Reason::MissingHash, "neither a body nor the hash to fetch it with"))?;
-    package.reference = Some(Reference { killmail_id, hash, zkb });
+    package.reference = Some(Reference { killmail_id, hash, zkb, unreadable });
     Ok(package)
 }
 

@@ -29,22 +29,14 @@ pub enum Reason {
     InvalidKillmailId,
     /// The solar system id is no positive integer.
     InvalidSystemId,
-    /// An id of a killmail, place, party or type over 32 bits.
+    /// The id of the killmail or of its solar system is over 32 bits.
     IdOutOfRange,
     /// Envelope and body name different killmails.
     IdMismatch,
-    /// The victim cannot be understood.
+    /// The victim is no object, or neither who nor what was lost.
     InvalidVictim,
-    /// The attackers cannot be understood, or there are none.
+    /// The attackers are no list.
     InvalidAttackers,
-    /// The items cannot be understood.
-    InvalidItems,
-    /// Items inside items inside items, beyond the limit.
-    ItemsTooDeep,
-    /// zKillboard's block cannot be understood.
-    InvalidZkb,
-    /// Another known field has a value it cannot have.
-    InvalidField,
     /// No time.
     MissingTime,
     /// The time is no text.
@@ -55,7 +47,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order reports list them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 18] = [
         Self::TooLarge,
         Self::MalformedJson,
         Self::NotAnObject,
@@ -71,10 +63,6 @@ impl Reason {
         Self::IdMismatch,
         Self::InvalidVictim,
         Self::InvalidAttackers,
-        Self::InvalidItems,
-        Self::ItemsTooDeep,
-        Self::InvalidZkb,
-        Self::InvalidField,
         Self::MissingTime,
         Self::InvalidTimeType,
         Self::InvalidTimeFormat,
@@ -99,10 +87,6 @@ impl Reason {
             Self::IdMismatch => "id_mismatch",
             Self::InvalidVictim => "invalid_victim",
             Self::InvalidAttackers => "invalid_attackers",
-            Self::InvalidItems => "invalid_items",
-            Self::ItemsTooDeep => "items_too_deep",
-            Self::InvalidZkb => "invalid_zkb",
-            Self::InvalidField => "invalid_field",
             Self::MissingTime => "missing_time",
             Self::InvalidTimeType => "invalid_time_type",
             Self::InvalidTimeFormat => "invalid_time_format",

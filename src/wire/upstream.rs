@@ -11,7 +11,7 @@ use crate::domain::id::Seq;
 use crate::domain::killmail::{Attacker, Killmail, Victim};
 use crate::domain::zkb::Zkb;
 use crate::wire::keys;
-use crate::wire::killmail::{finite, write_items, write_position};
+use crate::wire::killmail::{finite, write_items, write_position, write_unreadable};
 use crate::wire::text::Text;
 use crate::wire::time;
 
@@ -84,6 +84,7 @@ fn write_body(out: &mut Text, killmail: &Killmail) {
     write_victim(out, &killmail.victim);
     out.known("war_id", killmail.war_id.as_ref());
     out.fields(&killmail.extra, keys::KILLMAIL);
+    write_unreadable(out, &killmail.unreadable);
     out.close(b'}');
 }
 
@@ -101,6 +102,7 @@ fn write_victim(out: &mut Text, victim: &Victim) {
     write_position(out, victim.position.as_ref(), &victim.extra);
     out.known("ship_type_id", victim.ship_type_id.as_ref());
     out.fields(&victim.extra, keys::VICTIM);
+    write_unreadable(out, &victim.unreadable);
     out.close(b'}');
 }
 
@@ -116,6 +118,7 @@ fn write_attacker(out: &mut Text, attacker: &Attacker) {
     out.known("ship_type_id", attacker.ship_type_id.as_ref());
     out.known("weapon_type_id", attacker.weapon_type_id.as_ref());
     out.fields(&attacker.extra, keys::ATTACKER);
+    write_unreadable(out, &attacker.unreadable);
     out.close(b'}');
 }
 
@@ -141,6 +144,7 @@ fn write_zkb(out: &mut Text, zkb: Option<&Zkb>, hash: &str) {
     out.known("attackerCount", zkb.attacker_count.as_ref());
     out.known("href", zkb.href.as_ref());
     out.fields(&zkb.extra, keys::ZKB);
+    write_unreadable(out, &zkb.unreadable);
     out.close(b'}');
 }
 

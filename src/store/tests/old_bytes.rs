@@ -35,6 +35,7 @@ fn full() -> Killmail {
         quantity_destroyed: Some(3),
         items,
         extra: extra("item"),
+        ..Item::default()
     };
     let victim = Victim {
         character_id: Some(2_112_345_678),
@@ -46,6 +47,7 @@ fn full() -> Killmail {
         position: Some(Position { x: -1.5e12, y: 0.1, z: f64::MAX }),
         items: Some(vec![item(Some(vec![item(Some(Vec::new()))])), Item::default()]),
         extra: extra("victim"),
+        ..Victim::default()
     };
     let attacker = Attacker {
         character_id: Some(90_000_001),
@@ -58,6 +60,7 @@ fn full() -> Killmail {
         final_blow: true,
         security_status: -9.87,
         extra: extra("attacker"),
+        ..Attacker::default()
     };
     Killmail {
         killmail_id: 140_000_001,
@@ -70,7 +73,23 @@ fn full() -> Killmail {
         attackers: vec![attacker, Attacker { final_blow: false, ..Attacker::default() }],
         zkb: Some(zkb()),
         extra: extra("top"),
+        ..Killmail::default()
     }
+}
+
+/// One with members in every part that could not be read.
+fn unreadable() -> Killmail {
+    let mut killmail = full();
+    killmail.unreadable = extra("war_id").into();
+    killmail.victim.unreadable = extra("items").into();
+    killmail.attackers[0].unreadable = extra("final_blow").into();
+    if let Some(item) = killmail.victim.items.as_mut().and_then(|items| items.first_mut()) {
+        item.unreadable = extra("flag").into();
+    }
+    if let Some(zkb) = &mut killmail.zkb {
+        zkb.unreadable = extra("points").into();
+    }
+    killmail
 }
 
 fn zkb() -> Zkb {
@@ -89,6 +108,7 @@ fn zkb() -> Zkb {
         attacker_count: Some(2),
         href: Some("https://esi.evetech.net/v1/killmails/140000001/0/".to_owned()),
         extra: extra("zkb"),
+        ..Zkb::default()
     }
 }
 
@@ -132,7 +152,7 @@ fn a_log_line_of_version_1_decodes() {
 fn what_is_written_now_decodes() {
     let bare =
         Killmail { killmail_id: 1, time: -5, solar_system_id: 31_000_005, attackers: vec![Attacker::default()], ..Killmail::default() };
-    for killmail in [full(), bare] {
+    for killmail in [full(), bare, unreadable()] {
         let packed = codec().pack([&killmail].into_iter()).expect("packed").remove(0);
         let header = Header { raw_bytes: packed.raw_bytes, ..header() };
         assert_eq!(codec().unpack(&header, &packed.payload), Ok(killmail));

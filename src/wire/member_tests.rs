@@ -1,0 +1,257 @@
+//! No member but the essential ones costs a killmail: what cannot be read is absent, and stands raw where it stood, in every form.
+//!
+//! Must not know: how members are kept on disk.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::domain::killmail::Killmail;
+use crate::domain::members::{Part, any_unreadable, each_unreadable};
+use crate::wire::killmail::encode;
+use crate::wire::package::{Package, Refused, parse};
+use crate::wire::reason::Reason;
+use crate::wire::upstream;
+
+fn document() -> Value {
+    json!({
+        "killmail_id": 5, "hash": "a".repeat(40), "uploaded_at": 1_637_971_300, "sequence_id": 9,
+        "esi": {
+            "killmail_id": 5, "killmail_time": "2021-11-27T00:00:01Z", "solar_system_id": 30_000_142, "war_id": 7, "moon_id": 40_009_082,
+            "victim": {
+                "character_id": 90_000_001, "corporation_id": 98_000_001, "alliance_id": 99_000_001, "faction_id": 500_001,
+                "ship_type_id": 670, "damage_taken": 1360, "position": {"x": 1.5, "y": -2, "z": 0},
+                "items": [{"item_type_id": 3465, "flag": 5, "singleton": 0, "quantity_dropped": 1,
+                           "items": [{"item_type_id": 34, "flag": 5, "singleton": 0, "quantity_destroyed": 3}]}],
+            },
+            "attackers": [{
+                "character_id": 95_000_001, "corporation_id": 98_000_002, "alliance_id": 99_000_002, "faction_id": 500_002,
+                "ship_type_id": 587, "weapon_type_id": 2873, "damage_done": 1360, "final_blow": true, "security_status": -1.5,
+            }],
+        },
+        "zkb": {
+            "locationID": 50_000_088, "hash": "a".repeat(40), "fittedValue": 1.5, "droppedValue": 0, "destroyedValue": 2, "totalValue": 2.5,
+            "points": 7, "npc": false, "solo": true, "awox": false, "labels": ["cat:6", "solo"], "attackerCount": 1, "href": "https://x",
+        },
+    })
+}
+
+/// Every member of the document but the essential ones.
+fn members() -> Vec<String> {
+    let mut paths = Vec::new();
+    let document = document();
+    let parts = ["/esi", "/zkb", "/esi/victim", "/esi/attackers/0", "/esi/victim/items/0", "/esi/victim/items/0/items/0"];
+    for part in parts {
+        let names = document.pointer(part).and_then(Value::as_object).unwrap().keys();
+        paths.extend(names.map(|name| format!("{part}/{name}")));
+    }
+    let essential = ["killmail_id", "killmail_time", "solar_system_id", "victim", "attackers"].map(|name| format!("/esi/{name}"));
+    // The hash stands beside the body as well.
+    paths.retain(|path| !essential.contains(path) && path != "/zkb/hash");
+    paths.push("/zkb".to_owned());
+    paths
+}
+
+fn with(path: &str, value: &Value) -> Value {
+    let mut document = document();
+    *document.pointer_mut(path).unwrap() = value.clone();
+    document
+}
+
+fn read(document: &Value) -> Result<Killmail, Refused> {
+    parse(document.to_string().as_bytes()).map(|Package { killmail, .. }| killmail.unwrap())
+}
+
+fn form(killmail: &Killmail) -> Value {
+    serde_json::from_slice(&encode(killmail)).unwrap()
+}
+
+/// Where our form has what stood there.
+fn place(path: &str) -> (String, &str) {
+    let (part, name) = path.rsplit_once('/').unwrap();
+    (part.strip_prefix("/esi").unwrap_or(part).to_owned(), name)
+}
+
+/// What no member can be read as, or only few can.
+fn odd() -> [Value; 8] {
+    [json!(1.5), json!(-1), json!("five"), json!(true), json!({"id": [null]}), json!([[]]), json!(1e300), json!(u64::MAX)]
+}
+
+#[test]
+fn no_member_but_the_essential_ones_costs_a_killmail() {
+    for path in members() {
+        let mut unread = 0;
+        for value in odd() {
+            let killmail = read(&with(&path, &value)).unwrap_or_else(|refused| panic!("{path} {value}: {refused}"));
+            let found = form(&killmail);
+            let (part, name) = place(&path);
+            let kept = found.pointer(&format!("{part}/unreadable/{name}"));
+            unread += u32::from(kept.is_some());
+            assert_eq!(kept.is_some(), any_unreadable(&killmail), "{path} {value}");
+            assert!(kept.is_none_or(|kept| *kept == value), "{path} {value}: {kept:?}");
+            // It is as if it had not been said, but that what it was is told.
+            let mut absent = document();
+            absent.pointer_mut(path.rsplit_once('/').unwrap().0).and_then(Value::as_object_mut).map(|part| part.remove(name));
+            if kept.is_some() {
+                let mut told = found.clone();
+                told.pointer_mut(&part).and_then(Value::as_object_mut).map(|part| part.remove("unreadable"));
+                let absent = read(&absent);
+                assert_eq!(told, form(&absent.unwrap()), "{path} {value}");
+            }
+        }
+        assert!(unread >= 4, "{path}: {unread}");
+    }
+}
+
+#[test]
+fn what_could_not_be_read_goes_through_every_form() {
+    for path in members() {
+        for value in odd() {
+            let once = read(&with(&path, &value)).unwrap();
+            let again = parse(&encode(&once)).unwrap().killmail.unwrap();
+            assert_eq!(encode(&again), encode(&once), "{path} {value}");
+            assert_eq!(any_unreadable(&again), any_unreadable(&once), "{path} {value}");
+            let upstream = parse(&upstream::body(&once)).unwrap().killmail.unwrap();
+            assert_eq!((&upstream.victim, &upstream.attackers), (&once.victim, &once.attackers), "{path} {value}");
+            assert_eq!(upstream.unreadable, once.unreadable, "{path} {value}");
+        }
+    }
+}
+
+#[test]
+fn numbers_in_texts_are_numbers() {
+    let plain = read(&document()).unwrap();
+    for path in members()
+        .into_iter()
+        .chain(["/killmail_id", "/esi/killmail_id", "/esi/solar_system_id", "/sequence_id", "/uploaded_at"].map(str::to_owned))
+    {
+        let number = document().pointer(&path).filter(|value| value.is_number()).map(Value::to_string);
+        let Some(number) = number else { continue };
+        assert_eq!(read(&with(&path, &json!(number))), Ok(plain.clone()), "{path}");
+    }
+    let package = parse(with("/sequence_id", &json!("9")).to_string().as_bytes()).unwrap();
+    assert_eq!((package.sequence, package.uploaded_at), (Some(9), Some(1_637_971_300)));
+    let odd = read(&with("/zkb/totalValue", &json!(" 5.0 "))).unwrap().zkb.unwrap();
+    assert_eq!((odd.total_value, odd.unreadable.is_empty()), (Some(5.0), true));
+    for text in ["", "5 ISK", "0x10", "NaN", "1e999", "+5", "1_000"] {
+        let zkb = read(&with("/zkb/totalValue", &json!(text))).unwrap().zkb.unwrap();
+        assert_eq!((zkb.total_value, zkb.unreadable.contains("totalValue")), (None, true), "{text}");
+    }
+}
+
+#[test]
+fn zero_is_no_id_but_a_location() {
+    for path in members().into_iter().filter(|path| path.ends_with("_id")) {
+        for zero in [json!(0), json!("0"), json!(0.0)] {
+            let killmail = read(&with(&path, &zero)).unwrap();
+            let found = form(&killmail);
+            let (part, name) = place(&path);
+            assert_eq!(found.pointer(&format!("{part}/{name}")), None, "{path}");
+            assert!(!any_unreadable(&killmail), "{path}");
+        }
+    }
+    assert_eq!(read(&with("/killmail_id", &json!(0))).unwrap().killmail_id, 5, "the body says who it is");
+    assert_eq!(read(&with("/zkb/locationID", &json!(0))).unwrap().zkb.unwrap().location_id, Some(0));
+}
+
+#[test]
+fn only_the_killmail_and_its_system_must_fit_32_bits() {
+    let large = json!(1_u64 << 40);
+    for path in ["/esi/killmail_id", "/esi/solar_system_id", "/killmail_id"] {
+        assert_eq!(read(&with(path, &large)).unwrap_err().reason, Reason::IdOutOfRange, "{path}");
+    }
+    for path in members() {
+        let killmail = read(&with(&path, &large)).unwrap();
+        let fits = [
+            "moon_id",
+            "item_type_id",
+            "quantity_dropped",
+            "quantity_destroyed",
+            "locationID",
+            "attackerCount",
+            "points",
+            "flag",
+            "singleton",
+        ];
+        let (_, name) = place(&path);
+        let is_number = fits.contains(&name) || name.contains("Value") || name.starts_with("damage") || name == "security_status";
+        assert_eq!(any_unreadable(&killmail), !is_number, "{path}");
+    }
+}
+
+#[test]
+fn what_is_no_attacker_is_kept_apart() {
+    let killmail = read(&with("/esi/attackers", &json!([7, {"damage_done": 5}, null, "x"]))).unwrap();
+    let found = form(&killmail);
+    assert_eq!(found["attackers"].as_array().map(Vec::len), Some(1));
+    assert_eq!(found["unreadable"]["attackers"], json!([7, "x"]));
+    assert_eq!(read(&with("/esi/attackers", &json!([]))).unwrap().attackers, []);
+}
+
+#[test]
+fn of_a_name_that_comes_twice_the_last_counts() {
+    let text = document().to_string();
+    let twice = |points: &str| text.replace(r#""points":7"#, points);
+    let zkb = |text: String| parse(text.as_bytes()).unwrap().killmail.unwrap().zkb.unwrap();
+    let known = zkb(twice(r#""points":1.5,"points":7"#));
+    assert_eq!((known.points, known.unreadable.is_empty()), (Some(7), true));
+    let unknown = zkb(twice(r#""points":7,"points":1.5"#));
+    assert_eq!((unknown.points, unknown.unreadable.contains("points")), (None, true));
+}
+
+#[test]
+fn either_spelling_of_a_value_is_enough() {
+    let mut document = document();
+    document["zkb"]["total_value"] = json!(9.5);
+    document["zkb"]["totalValue"] = json!("much");
+    let zkb = read(&document).unwrap().zkb.unwrap();
+    assert_eq!((zkb.total_value, zkb.unreadable.is_empty()), (Some(9.5), true));
+    document["zkb"]["total_value"] = json!([]);
+    let zkb = read(&document).unwrap().zkb.unwrap();
+    assert_eq!((zkb.total_value, zkb.unreadable.contains("totalValue")), (None, true));
+}
+
+#[test]
+fn what_is_deep_is_kept_as_text_where_it_is_too_deep_to_be_read_again() {
+    let deep = (0..110).fold(json!(1), |inner, _| json!([inner]));
+    for path in ["/zkb/points", "/esi/victim/items/0/items/0/flag", "/esi/unheard_of"] {
+        let mut document = document();
+        let (part, name) = path.rsplit_once('/').unwrap();
+        document.pointer_mut(part).unwrap()[name] = deep.clone();
+        let mut killmail = read(&document).unwrap();
+        let first = encode(&killmail);
+        for _ in 0..3 {
+            killmail = parse(&encode(&killmail)).unwrap().killmail.unwrap();
+        }
+        assert_eq!(encode(&killmail), first, "{path}");
+    }
+}
+
+#[test]
+fn each_one_is_told_with_its_part() {
+    let mut document = with("/zkb/points", &json!(1.5));
+    document["esi"]["victim"]["items"][0]["items"][0]["quantity_destroyed"] = json!(-1);
+    document["esi"]["unreadable"] = json!({"unheard_of": 5});
+    let mut told = Vec::new();
+    each_unreadable(&read(&document).unwrap(), &mut |part, name, raw| told.push((part, name.map(str::to_owned), raw.clone())));
+    let named = |name: &str| Some(name.to_owned());
+    assert_eq!(
+        told,
+        [(Part::Killmail, None, json!(5)), (Part::Zkb, named("points"), json!(1.5)), (Part::Item, named("quantity_destroyed"), json!(-1)),]
+    );
+}
+
+#[test]
+fn documents_zkillboard_might_send_tomorrow_are_taken() {
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/cases/zkb-member-of-another-type.ndjson");
+    let Ok(text) = fs::read_to_string(beside) else { return };
+    let zkb = |line: &str| form(&read(&serde_json::from_str(line).unwrap()).unwrap())["zkb"].clone();
+    let blocks: Vec<Value> = text.lines().map(zkb).collect();
+    assert_eq!(
+        (&blocks[0]["points"], &blocks[0]["absent"], &blocks[0]["unreadable"]),
+        (&json!(0), &json!(["points"]), &json!({"points": 1.5}))
+    );
+    assert_eq!((&blocks[1]["totalValue"], &blocks[1]["unreadable"]), (&json!(5.0), &Value::Null));
+    assert_eq!((&blocks[2]["locationID"], &blocks[3]["attackerCount"]), (&json!(40_046_921), &json!(1)));
+}
