@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+use crate::server::connection;
 use crate::{feed, http, ingest, phoenix, plugin, store};
 
 /// Every setting with its default, explained.
@@ -71,6 +72,8 @@ impl Default for Server {
 pub struct Config {
     /// What stands outside of every section.
     pub server: Server,
+    /// What connections may take, whatever they are for.
+    pub connections: connection::Config,
     /// Where killmails come from.
     pub ingest: ingest::config::Config,
     /// How they are kept.
@@ -165,6 +168,7 @@ impl Gathering {
     fn finish(mut self) -> Result<Config, Mistakes> {
         let mut config = Config {
             server: self.section(""),
+            connections: self.section("connections"),
             ingest: self.section("ingest"),
             store: self.section("store"),
             feed: self.section("feed"),
@@ -256,6 +260,7 @@ mod tests {
         }
         let sections = [
             ("", keys::<Server>()),
+            ("connections", keys::<connection::Config>()),
             ("ingest", keys::<ingest::config::Config>()),
             ("store", keys::<store::Config>()),
             ("feed", keys::<feed::Config>()),

@@ -1,16 +1,20 @@
 //! The composition root: opens the house, listens, follows the source, and stops all of it in order.
 
+pub mod connection;
 pub mod files;
 pub mod gate;
+pub mod head;
 pub mod house;
+pub mod listen;
+pub mod progress;
+pub mod refusal;
 pub mod token;
+pub mod watcher;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -24,6 +28,7 @@ use crate::ingest::source::{self, Runs};
 use crate::ingest::{open, standby};
 use crate::server::gate::Gate;
 use crate::server::house::House;
+use crate::server::watcher::Watcher;
 use crate::{ingest, plugin, store, tasks};
 
 /// Why the server did not start.
@@ -90,10 +95,14 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let limits = config.http.health.limits();
     let (scrub_per_sec, scrub_pause) = (config.store.scrub_per_sec, Duration::from_secs(config.store.scrub_pause_secs));
     let connections = Arc::new(Connections::new(room(config.server.reserved_files)));
+    let times = config.connections;
     let house = House::open(config, Arc::clone(&connections)).await?;
     let listener = TcpListener::bind(addr).await.map_err(|source| Error::Listen { addr, source })?;
     let addr = listener.local_addr()?;
-    let doors = listen(Gate::new(listener, connections), house.router());
+    let watch = Arc::new(Watcher::new(times, connections, Arc::clone(house.in_flight())));
+    let gate = Gate::new(listener, Arc::clone(&watch));
+    let router = house.router();
+    let doors = stoppable("doors", |stop| listen::run(gate, watch, router, stop));
     let ingest = bring(&ingest, house.feed()).await;
     tasks::spawn("silence", silence::watch(Arc::clone(house.feed()), limits));
     tasks::spawn("scrub", scrub::run(Arc::clone(house.feed()), scrub_per_sec, scrub_pause));
@@ -136,27 +145,6 @@ fn room(reserved: u64) -> usize {
             usize::MAX
         }
     }
-}
-
-fn listen(gate: Gate, router: Router) -> Stoppable {
-    let (stop, mut stopped) = watch::channel(false);
-    // Events are small and must not wait for one another in the socket.
-    let listener = gate.tap_io(|guest| {
-        if let Err(error) = guest.socket().set_nodelay(true) {
-            tracing::debug!("cannot switch off delays of a connection: {error}");
-        }
-    });
-    let serve = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>());
-    let serve = serve.with_graceful_shutdown(async move {
-        // An error means that the server itself is gone, which is a stop as well.
-        let _ = stopped.wait_for(|stop| *stop).await;
-    });
-    let task = tasks::spawn("doors", async move {
-        if let Err(error) = serve.await {
-            tracing::error!("listening ended: {error}");
-        }
-    });
-    Stoppable { stop, task }
 }
 
 impl Running {

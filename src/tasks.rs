@@ -5,9 +5,10 @@
 
 use std::future::Future;
 use std::num::NonZero;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::thread::{JoinHandle as ThreadHandle, ScopedJoinHandle};
 
+use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
 /// The work was lost: it panicked, or the runtime is going away.
@@ -22,15 +23,11 @@ pub fn spawn<F>(name: &'static str, work: F) -> JoinHandle<()>
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    // One task, not one that watches another: every connection is one.
     tokio::spawn(async move {
-        let inner = tokio::spawn(work);
-        let abort = AbortOnDrop(inner.abort_handle());
-        if let Err(error) = inner.await
-            && error.is_panic()
-        {
+        if AssertUnwindSafe(work).catch_unwind().await.is_err() {
             tracing::error!(task.name = name, "task {name} panicked");
         }
-        drop(abort);
     })
 }
 
@@ -82,12 +79,4 @@ where
         let join = |other: ScopedJoinHandle<'_, R>| other.join().unwrap_or_else(|panic| resume_unwind(panic));
         std::iter::once(first).chain(others.into_iter().map(join)).collect()
     })
-}
-
-struct AbortOnDrop(tokio::task::AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }

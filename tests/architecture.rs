@@ -52,6 +52,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("wit_component", &["plugin"]),
     ("reqwest", &["ingest", "webhook", "cli"]),
     ("axum", &["http", "phoenix", "server"]),
+    ("hyper", &["server"]),
+    ("hyper_util", &["server"]),
     ("tokio_tungstenite", &["ingest"]),
     ("yawc", &["phoenix"]),
     ("anyhow", &["main", "cli"]),

@@ -6,6 +6,7 @@ mod compact;
 mod demo;
 mod export;
 mod import;
+mod log;
 mod plugin;
 mod progress;
 mod query;
@@ -16,11 +17,9 @@ mod target;
 mod token;
 mod verify;
 
-use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 use crate::config::Mistakes;
 use crate::ingest::import as import_files;
@@ -75,7 +74,7 @@ struct Damage;
 #[must_use]
 pub fn run(arguments: Arguments) -> ExitCode {
     let serves = matches!(arguments.command, Command::Serve(_) | Command::Demo(_) | Command::Record(_));
-    log(if serves { "info" } else { "warn" });
+    log::start(if serves { "info" } else { "warn" });
     let answer = match arguments.command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
@@ -115,15 +114,6 @@ fn code(error: &anyhow::Error) -> u8 {
         },
     };
     if matches!(store, Some(store::error::Error::Damaged { .. })) { DAMAGED } else { FAILURE }
-}
-
-/// Logs to stderr; `KILLSTREAM_LOG` or `RUST_LOG` say what.
-fn log(default: &str) {
-    let said = ["KILLSTREAM_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
-    let filter = EnvFilter::try_new(said.unwrap_or_else(|| format!("warn,killstream={default}")));
-    let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
-    // Refused when a test harness logs already.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal()).try_init();
 }
 
 /// Runs asynchronous work to its end.

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -137,9 +138,7 @@ impl Keys {
     /// # Errors
     /// 401 without a token or with one nobody knows, 403 with one that lacks the scope.
     pub fn check(&self, parts: &Parts, scope: Scope) -> Result<(), Error> {
-        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let sent = header.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let text = sent.map(|(_, token)| token.trim()).ok_or(Error::Unauthorized)?;
+        let text = sent(&parts.headers).ok_or(Error::Unauthorized)?;
         if self.admin.is(text) {
             return Ok(());
         }
@@ -149,6 +148,19 @@ impl Keys {
         let may = known.scopes.iter().any(|has| [Scope::Admin, scope].contains(has));
         if may { Ok(()) } else { Err(Error::Forbidden { scope: scope.word() }) }
     }
+
+    /// Whether the token among these headers is one of ours, whatever it lets do.
+    #[must_use]
+    pub fn knows(&self, headers: &HeaderMap) -> bool {
+        sent(headers).is_some_and(|text| self.admin.is(text) || self.given.read().iter().any(|given| given.token.is(text)))
+    }
+}
+
+/// The token that was sent.
+fn sent(headers: &HeaderMap) -> Option<&str> {
+    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let sent = header.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    sent.map(|(_, token)| token.trim())
 }
 
 /// A scope as a type, so that a route says in its signature what it needs.
@@ -233,7 +245,10 @@ mod tests {
             assert_eq!(check("Bearer ci", scope), if may { Ok(()) } else { Err(Error::Forbidden { scope: scope.word() }) });
             assert_eq!(Scope::of(scope.word()), Some(scope));
         }
+        let knows = |header: &str| keys.knows(Request::get("/").header(AUTHORIZATION, header).body(()).unwrap().headers());
+        assert!(knows("Bearer root") && knows("bearer ci") && !knows("Bearer wrong") && !knows("Basic root"));
         keys.replace(Vec::new());
         assert_eq!(check("Bearer ci", Scope::Plugins), Err(Error::Unauthorized));
+        assert!(!knows("Bearer ci"));
     }
 }

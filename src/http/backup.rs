@@ -6,6 +6,7 @@
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -18,6 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::feed;
 use crate::http::Door;
 use crate::http::auth::Admin;
+use crate::http::connections::OwnPace;
 use crate::http::error::Error;
 use crate::store::backup::Aside;
 use crate::tasks;
@@ -41,7 +43,7 @@ pub async fn backup(_: Admin, State(door): State<Arc<Door>>) -> Result<Response,
     tasks::thread("backup-send", move || send(&aside, &sender)).map_err(Error::failed)?;
     // Records are compressed already.
     let headers = [(CONTENT_TYPE, "application/x-tar"), (CONTENT_ENCODING, "identity")];
-    Ok((headers, Body::from_stream(ReceiverStream::new(pieces))).into_response())
+    Ok((Extension(OwnPace), headers, Body::from_stream(ReceiverStream::new(pieces))).into_response())
 }
 
 fn send(aside: &Aside, sender: &Sender<io::Result<Bytes>>) {

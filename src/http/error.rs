@@ -132,7 +132,20 @@ pub enum Error {
     NotAcceptable,
     /// The body is over the limit.
     #[error("Request Entity Too Large")]
-    TooLarge,
+    TooLarge {
+        /// The limit, bytes.
+        limit: u64,
+        /// The setting that says so.
+        setting: &'static str,
+    },
+    /// The body comes too slowly, or not at all.
+    #[error("Request Timeout")]
+    SlowBody {
+        /// So many bytes must come.
+        min_bytes: u64,
+        /// In so many milliseconds.
+        window_ms: u64,
+    },
     /// A crash.
     #[error("Internal Server Error")]
     Internal,
@@ -149,6 +162,7 @@ impl Error {
     pub fn of_stream(self) -> Self {
         match self {
             Self::Parameter { message, .. } => Self::Stream { message },
+            Self::Busy { message, .. } => Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "limit_reached", message },
             other => other,
         }
     }
@@ -172,7 +186,8 @@ impl Error {
             Self::Killmail | Self::Missing { .. } | Self::ApiPath | Self::Path => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
-            Self::PluginTooLarge { .. } | Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::PluginTooLarge { .. } | Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::InvalidPlugin { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Failed { .. } | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Busy { .. } | Self::Closing | Self::ConnectionLimit | Self::HealthCheck { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -229,6 +244,14 @@ impl Error {
             Self::ConnectionLimit => json!({ "error": { "type": "connection_limit_reached", "message": text } }),
             // Not the words of any envelope but upstream's own for this.
             Self::Debug => json!({ "error": "Forbidden", "code": "forbidden", "message": text }),
+            Self::TooLarge { limit, setting } => {
+                let message = format!("this body may have {limit} bytes ({setting})");
+                json!({ "error": text, "status": "413", "message": message, "limit": limit })
+            }
+            Self::SlowBody { min_bytes, window_ms } => {
+                let message = format!("a body must bring {min_bytes} bytes in {window_ms} ms (http.body_window_min_bytes)");
+                json!({ "error": text, "status": "408", "message": message, "limit": min_bytes })
+            }
             _ => json!({ "error": text, "status": self.status().as_u16().to_string() }),
         }
     }
@@ -250,6 +273,9 @@ impl IntoResponse for Error {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Self::Busy { .. } | Self::Closing | Self::ConnectionLimit => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, .. } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
             }
             Self::Method { allow: Some(allow) } => {
@@ -291,7 +317,8 @@ mod tests {
             Error::Path => (404, "framework", "Not Found"),
             Error::Method { .. } => (405, "framework", "Method Not Allowed"),
             Error::NotAcceptable => (406, "framework", "Not Acceptable"),
-            Error::TooLarge => (413, "framework", "Request Entity Too Large"),
+            Error::TooLarge { .. } => (413, "limited", "Request Entity Too Large"),
+            Error::SlowBody { .. } => (408, "limited", "Request Timeout"),
             Error::Internal => (500, "framework", "Internal Server Error"),
         }
     }
@@ -324,7 +351,8 @@ mod tests {
             Error::Path,
             Error::Method { allow: None },
             Error::NotAcceptable,
-            Error::TooLarge,
+            Error::TooLarge { limit: 9, setting: "http.body_max_bytes" },
+            Error::SlowBody { min_bytes: 9, window_ms: 5 },
             Error::Internal,
         ]
     }
@@ -350,6 +378,10 @@ mod tests {
                     assert_eq!(body["error"]["type"], word);
                 }
                 "limit" => assert_eq!(body, json!({ "error": { "type": word, "message": error.to_string() } })),
+                "limited" => {
+                    assert_eq!((&body["error"], &body["status"], &body["limit"]), (&json!(word), &json!(status.to_string()), &json!(9)));
+                    assert!(body["message"].as_str().unwrap().contains("9 bytes"), "{body}");
+                }
                 "debug" => assert_eq!((&body["code"], &body["error"]), (&json!(word), &json!("Forbidden"))),
                 _ => assert_eq!(body, json!({ "error": word, "status": status.to_string() })),
             }
@@ -359,6 +391,6 @@ mod tests {
     #[test]
     fn every_variant_is_walked() {
         let met: std::collections::HashSet<_> = all().iter().map(std::mem::discriminant).collect();
-        assert_eq!(met.len(), 26);
+        assert_eq!(met.len(), 27);
     }
 }

@@ -5,6 +5,7 @@
 use std::io;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -18,6 +19,7 @@ use crate::feed::lookup::Lookup;
 use crate::http::Door;
 use crate::http::answer::json_of;
 use crate::http::auth::Admin;
+use crate::http::connections::OwnPace;
 use crate::http::pour::{Next, Pour};
 use crate::http::sse::Out;
 use crate::store::Order;
@@ -30,7 +32,7 @@ pub async fn export(_: Admin, State(door): State<Arc<Door>>) -> Response {
     let feed = Arc::clone(&door.feed);
     let way = Way { head: feed.head(), feed, subscription: Arc::default(), after: None, done: false };
     let body = Body::from_stream(Pour::new(Out::default(), way, Way::step));
-    ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+    (Extension(OwnPace), [(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 
 struct Way {

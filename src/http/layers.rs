@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::Request;
 use axum::http::header::{CACHE_CONTROL, ETAG};
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::{Next, from_fn};
@@ -24,9 +24,7 @@ static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Puts everything around the routes.
 pub fn around(routes: Router, config: &Config) -> Router {
-    let inner = routes
-        .layer(DefaultBodyLimit::max(usize::try_from(config.body_max_bytes).unwrap_or(usize::MAX)))
-        .layer(CatchPanicLayer::custom(crashed));
+    let inner = routes.layer(CatchPanicLayer::custom(crashed));
     let zipped = if config.compression { inner.layer(CompressionLayer::new()) } else { inner };
     let shared = match cors(&config.cors_origins) {
         Some(cors) => zipped.layer(cors),

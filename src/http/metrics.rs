@@ -114,6 +114,12 @@ fn written(door: &Door, dialect: Dialect) -> String {
     text.gauge("process_max_files", "Files and sockets that may be open at a time.", process.files_max);
     text.gauge("connections_open", "Connections open.", door.connections.open());
     text.counter("connections_refused_total", "Connections refused at the limit of open files.", door.connections.refused());
+    let connections = &door.connections;
+    text.counter("connections_evicted_total", "Idle connections closed to make room for another.", connections.evicted());
+    text.counter("connections_timed_out_total", "Connections closed because no request came or none became whole.", connections.late());
+    text.counter("connections_stalled_total", "Connections cut off because the client took nothing of its answer.", connections.stalled());
+    text.gauge("requests_in_flight_bytes", "Bytes of bodies and long headers in memory.", door.in_flight.used());
+    text.counter("requests_in_flight_refused_total", "Requests refused because these bytes were too many.", door.in_flight.refused());
     memory(door, &mut text);
     motion(door, &mut text);
     judgment(door, &mut text);

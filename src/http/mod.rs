@@ -14,6 +14,8 @@ pub mod error;
 pub mod export;
 pub mod exposition;
 pub mod health;
+pub mod in_flight;
+pub mod intake;
 pub mod killmails;
 pub mod kills;
 pub mod layers;
@@ -40,7 +42,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::request::Parts;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{delete, get, post};
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +54,7 @@ use crate::http::auth::Keys;
 use crate::http::batch::Parking;
 use crate::http::connections::Connections;
 use crate::http::error::Error;
+use crate::http::in_flight::Budget;
 use crate::http::meter::Meter;
 use crate::http::mirror::Mirror;
 use crate::http::slots::Slots;
@@ -60,8 +63,18 @@ use crate::http::slots::Slots;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Bodies end at so many bytes (8,000,000, as the older service); plugins have their own limit.
+    /// Bodies of callers with a token end at so many bytes (8,000,000, as the older service); plugins have their own limit.
     pub body_max_bytes: u64,
+    /// Without a token they end at so many where a filter may be in the body: lists of ids are long.
+    pub filter_max_bytes: u64,
+    /// Without a token they end at so many elsewhere.
+    pub anonymous_max_bytes: u64,
+    /// Bodies and long headers of all requests together have so many bytes of memory; beyond it requests are refused with 503.
+    pub in_flight_max_bytes: u64,
+    /// The window of the least rate of bodies, milliseconds.
+    pub body_window_ms: u64,
+    /// While the server waits for a body, so many bytes must come in each window.
+    pub body_window_min_bytes: u64,
     /// Origins whose pages may read our answers; `["*"]` is everyone, `[]` nobody.
     pub cors_origins: Vec<String>,
     /// Whether answers are compressed for those who ask (streams never are).
@@ -84,6 +97,11 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             body_max_bytes: 8_000_000,
+            filter_max_bytes: 5 << 20,
+            anonymous_max_bytes: 1 << 20,
+            in_flight_max_bytes: 256 << 20,
+            body_window_ms: 10_000,
+            body_window_min_bytes: 10_000,
             cors_origins: vec!["*".to_owned()],
             compression: true,
             trusted_proxies: Vec::new(),
@@ -108,6 +126,8 @@ pub struct State {
     pub started: SystemTime,
     /// Who is connected.
     pub connections: Arc<Connections>,
+    /// The bytes of requests that are in memory.
+    pub in_flight: Arc<Budget>,
     /// The routes of other doors that are entered by HTTP; answered with the same frame around them.
     pub others: Router,
 }
@@ -124,6 +144,8 @@ pub struct Door {
     pub started: SystemTime,
     /// Who is connected.
     pub connections: Arc<Connections>,
+    /// The bytes of requests that are in memory.
+    pub in_flight: Arc<Budget>,
     /// Who streams.
     pub slots: Arc<Slots>,
     /// Where batches wait for their clients.
@@ -144,7 +166,7 @@ pub struct Door {
 
 impl Door {
     fn new(state: State) -> Self {
-        let State { feed, config, token, started, connections, .. } = state;
+        let State { feed, config, token, started, connections, in_flight, .. } = state;
         let given = tokens::load(feed.store());
         Self {
             mirror: Mirror::new(&config.mirror),
@@ -153,6 +175,7 @@ impl Door {
             keys: Keys::new(&token, given),
             started,
             connections,
+            in_flight,
             slots: Arc::default(),
             parking: Arc::default(),
             events: AtomicU64::new(0),
@@ -197,7 +220,8 @@ impl Door {
 pub fn router(state: State) -> Router {
     let others = state.others.clone();
     let door = Arc::new(Door::new(state));
-    layers::around(table().with_state(Arc::clone(&door)).merge(others.method_not_allowed_fallback(no_method)), &door.config)
+    let routes = table().layer(from_fn_with_state(Arc::clone(&door), intake::admit)).with_state(Arc::clone(&door));
+    layers::around(routes.merge(others.method_not_allowed_fallback(no_method)), &door.config)
 }
 
 /// The one table. Each group has its own rule of what a caller must accept.
@@ -281,10 +305,8 @@ mod tests {
         let routes = Router::new()
             .route("/ping", get(health::ping))
             .route("/crash", get(|| async { panic!("on purpose") as &'static str }))
-            .route("/body", post(|body: request::Raw| async move { body.0.len().to_string() }))
             .route_layer(from_fn(accept::json_or_text));
-        let config = Config { body_max_bytes: 100, ..Config::default() };
-        layers::around(routes.fallback(no_path).method_not_allowed_fallback(no_method), &config)
+        layers::around(routes.fallback(no_path).method_not_allowed_fallback(no_method), &Config::default())
     }
 
     async fn ask(request: axum::http::request::Builder) -> Response {
@@ -344,14 +366,5 @@ mod tests {
         assert_eq!(response.status(), 500);
         assert!(response.headers().contains_key("x-request-id"));
         assert_eq!(body(response).await, json!({ "error": "Internal Server Error", "status": "500" }));
-    }
-
-    #[tokio::test]
-    async fn a_body_over_the_limit_is_refused() {
-        for (length, status) in [(0, 200), (100, 200), (101, 413)] {
-            let request = Request::post("/body").body(Body::from("x".repeat(length))).unwrap();
-            let response = door().oneshot(request).await.unwrap();
-            assert_eq!(response.status(), status, "{length}");
-        }
     }
 }

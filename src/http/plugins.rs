@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use crate::http::Door;
 use crate::http::answer::Json;
 use crate::http::auth::{May, Plugins as Rights};
 use crate::http::error::Error;
+use crate::http::intake::{self, Intake};
 use crate::http::request::Raw;
 use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::Instance;
@@ -58,9 +59,12 @@ pub async fn upload(
     body: Body,
 ) -> Result<Json, Error> {
     let how = wanted(&asked)?;
-    let max = door.feed.plugins().engine().config().upload_bytes;
-    let too_large = |_| Error::PluginTooLarge { max_bytes: max as u64 };
-    let bytes = to_bytes(body, max).await.map_err(too_large)?;
+    let max_bytes = door.feed.plugins().engine().config().upload_bytes as u64;
+    let intake = Intake::new(&door.config, Arc::clone(&door.in_flight)).with_max(max_bytes, "plugin.upload_bytes");
+    let bytes = intake::read(body, &intake).await.map_err(|error| match error {
+        Error::TooLarge { limit, .. } => Error::PluginTooLarge { max_bytes: limit },
+        other => other,
+    })?;
     let named = name.clone();
     let uploaded = changed(&door, "plugin-upload", move |plugins| plugins.upload(&name, &bytes, how)).await?;
     let status = if uploaded.new { StatusCode::CREATED } else { StatusCode::OK };

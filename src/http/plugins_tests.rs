@@ -5,6 +5,7 @@
 use std::time::SystemTime;
 
 use axum::Router;
+use axum::body::to_bytes;
 use axum::http::Request;
 use axum::http::header::AUTHORIZATION;
 use tempfile::TempDir;
@@ -36,7 +37,8 @@ fn api(limits: limits::Config) -> Api {
     let plugins = Plugins::open(store.clone(), engine, Vec::new()).unwrap();
     let feed = Feed::start(store, plugins, feed::Config::default()).unwrap();
     let (config, token, others) = (http::Config::default(), "secret".to_owned(), Router::new());
-    let state = http::State { feed, config, token, started: SystemTime::now(), connections: Arc::default(), others };
+    let state =
+        http::State { feed, config, token, started: SystemTime::now(), connections: Arc::default(), in_flight: Arc::default(), others };
     Api { router: http::router(state), _dir: dir }
 }
 

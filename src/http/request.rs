@@ -6,11 +6,11 @@ use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, Uri};
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, Uri};
 use serde_json::{Map, Number, Value};
 
 use crate::http::error::Error;
+use crate::http::intake::{self, Intake};
 use crate::wire::number::{INTEGERS_MIN, integral};
 
 /// The decoded pairs of the query string, in order.
@@ -60,14 +60,12 @@ pub struct Raw(pub Bytes);
 impl<S: Send + Sync> FromRequest<S> for Raw {
     type Rejection = Error;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
+    async fn from_request(mut request: Request, _: &S) -> Result<Self, Error> {
         if request.body().is_end_stream() {
             return Ok(Self(Bytes::new()));
         }
-        Bytes::from_request(request, state).await.map(Self).map_err(|rejection| match rejection.into_response().status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Error::TooLarge,
-            _ => Error::BadRequest,
-        })
+        let intake = request.extensions_mut().remove::<Intake>().unwrap_or_default();
+        intake::read(request.into_body(), &intake).await.map(Self)
     }
 }
 

@@ -25,6 +25,7 @@ use crate::http::Door;
 use crate::http::address;
 use crate::http::answer::json_of;
 use crate::http::batch::Sending;
+use crate::http::connections::OwnPace;
 use crate::http::error::Error;
 use crate::http::pour::{Next, Pour};
 use crate::http::request::{Pairs, Question};
@@ -85,6 +86,7 @@ fn answer(kind: Kind, body: Body) -> Response {
         Kind::Enhanced => "text/event-stream",
     };
     let mut response = body.into_response();
+    response.extensions_mut().insert(OwnPace);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));

@@ -25,6 +25,10 @@ pub struct Config {
     pub ping_ms: u64,
     /// A client that sends nothing at all for so long is gone, milliseconds: closed with 1000.
     pub idle_ms: u64,
+    /// A client that upgrades must be connected within so long, milliseconds.
+    pub handshake_ms: u64,
+    /// A client that sends no message for so long after it connected is let go, milliseconds: closed with 1008.
+    pub first_message_ms: u64,
     /// A client is given so long to say goodbye, milliseconds.
     pub goodbye_ms: u64,
     /// Topics joined at a time on one connection.
@@ -57,6 +61,8 @@ impl Default for Config {
             compression: true,
             ping_ms: 25_000,
             idle_ms: 60_000,
+            handshake_ms: 10_000,
+            first_message_ms: 60_000,
             goodbye_ms: 1_000,
             topics_max: 16,
             systems_max: 10_000,
@@ -82,6 +88,18 @@ impl Config {
     #[must_use]
     pub fn idle(&self) -> Duration {
         Duration::from_millis(self.idle_ms.max(1))
+    }
+
+    /// How long a client has to be connected.
+    #[must_use]
+    pub const fn handshake(&self) -> Duration {
+        Duration::from_millis(self.handshake_ms)
+    }
+
+    /// How long a client has for its first message.
+    #[must_use]
+    pub const fn first_message(&self) -> Duration {
+        Duration::from_millis(self.first_message_ms)
     }
 
     /// How long a client has to say goodbye.

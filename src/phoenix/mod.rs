@@ -32,6 +32,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::{any, get};
 use serde_json::json;
+use tokio::time::timeout;
 use yawc::{CompressionLevel, DeflatePool, IncomingUpgrade, Options, UpgradeFut};
 
 use crate::clock::now_ms;
@@ -182,13 +183,15 @@ async fn enter(State(door): State<Arc<Door>>, request: Request) -> Response {
 }
 
 async fn converse(door: Arc<Door>, socket: UpgradeFut, session: Session, held: (Slot, Caller)) {
-    match socket.await {
-        Ok(socket) => {
+    // The client may never take the answer that makes it one.
+    match timeout(door.config.handshake(), socket).await {
+        Ok(Ok(socket)) => {
             door.feed.traffic().opened.fetch_add(1, Ordering::Relaxed);
             let _counted = Counted(Arc::clone(&door));
             Box::pin(Talk::new(door, Line::new(socket), session, held).run()).await;
         }
-        Err(error) => tracing::debug!(%error, "a client went before it was connected"),
+        Ok(Err(error)) => tracing::debug!(%error, "a client went before it was connected"),
+        Err(_) => tracing::debug!("a client was not connected in time"),
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Talk {
     running: Vec<Running>,
     closing: watch::Receiver<bool>,
     heard: Instant,
+    /// When the first message must be there, until it is.
+    first_by: Option<Instant>,
     ping_at: Instant,
     caller: Caller,
     _slot: Slot,
@@ -76,9 +78,10 @@ impl Talk {
     pub fn new(door: Arc<Door>, line: Line, session: Session, (slot, caller): (Slot, Caller)) -> Self {
         let now = Instant::now();
         let ping_at = now + door.config.ping();
+        let first_by = Some(now + door.config.first_message());
         let closing = door.feed.closing();
         let (effects, opening, running) = (Vec::new(), Vec::new(), Vec::new());
-        Self { door, line, session, effects, opening, running, closing, heard: now, ping_at, caller, _slot: slot }
+        Self { door, line, session, effects, opening, running, closing, heard: now, first_by, ping_at, caller, _slot: slot }
     }
 
     /// Talks until one side says goodbye.
@@ -133,6 +136,9 @@ impl Talk {
         if !matches!(turn, Turn::Drained) {
             self.heard = Instant::now();
         }
+        if matches!(turn, Turn::Text(_) | Turn::Binary(_)) {
+            self.first_by = None;
+        }
         match turn {
             Turn::Text(bytes) => match std::str::from_utf8(&bytes) {
                 Ok(text) => self.say(decode(text)),
@@ -157,13 +163,17 @@ impl Talk {
     fn due(&self) -> Instant {
         let wait_ms = u64::try_from(self.session.next_tick_ms() - now_ms()).unwrap_or(0);
         let tick = Instant::now() + Duration::from_millis(wait_ms);
-        tick.min(self.ping_at).min(self.heard + self.door.config.idle())
+        let due = tick.min(self.ping_at).min(self.heard + self.door.config.idle());
+        self.first_by.map_or(due, |first_by| due.min(first_by))
     }
 
     fn tick(&mut self) -> Option<End> {
         let now = Instant::now();
         if now >= self.heard + self.door.config.idle() {
             return Some(End::Ours(CloseCode::Normal, "nothing was heard"));
+        }
+        if self.first_by.is_some_and(|first_by| now >= first_by) {
+            return Some(End::Ours(CloseCode::Policy, "no message came in time (channels.first_message_ms)"));
         }
         if now >= self.ping_at {
             self.line.ping();

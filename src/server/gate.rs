@@ -1,77 +1,90 @@
-//! The listening socket with a limit: who comes when it is full hears 503 and is let go, so that the process never runs out of files.
+//! The listening socket with a limit: when it is full, the longest idle connection makes room; where all have something to do, who comes
+//! hears 503 and is let go, so that the process never runs out of files.
 //!
 //! Must not know: what is served.
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::serve::Listener;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
 
-use crate::http::connections::{Connections, Place};
+use crate::http::connections::Place;
+use crate::server::refusal::Refusal;
+use crate::server::watcher::Watcher;
 use crate::tasks;
 
 /// Refusals on their way at a time; whoever comes on top of them is cut off without a word.
 const REFUSALS_MAX: usize = 16;
-/// Someone refused has so long to read that it is.
-const FAREWELL: Duration = Duration::from_secs(1);
 /// Accepting again after the system refused: something has to be closed first.
 const PAUSE: Duration = Duration::from_millis(200);
+/// So many are asked to leave for one who comes: one that got something to do in the same moment stays.
+const LEAVING_MAX: usize = 3;
+/// Who is asked to leave is gone at once, unless the machine is very busy.
+const LEAVING: Duration = Duration::from_millis(100);
 
 /// A listener that counts.
 #[derive(Debug)]
 pub struct Gate {
     listener: TcpListener,
-    connections: Arc<Connections>,
+    watch: Arc<Watcher>,
     refusals: Arc<Semaphore>,
 }
 
 impl Gate {
     /// Lets in as many as there is room for.
     #[must_use]
-    pub fn new(listener: TcpListener, connections: Arc<Connections>) -> Self {
-        Self { listener, connections, refusals: Arc::new(Semaphore::new(REFUSALS_MAX)) }
+    pub fn new(listener: TcpListener, watch: Arc<Watcher>) -> Self {
+        Self { listener, watch, refusals: Arc::new(Semaphore::new(REFUSALS_MAX)) }
     }
 
-    fn refuse(&self, socket: TcpStream) {
-        let Ok(turn) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
-        let text = refusal(self.connections.max());
-        drop(tasks::spawn("refusal", async move {
-            // It is let go either way.
-            let _ = tokio::time::timeout(FAREWELL, farewell(socket, &text)).await;
-            drop(turn);
-        }));
-    }
-}
-
-impl Listener for Gate {
-    type Io = Guest;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Guest, SocketAddr) {
+    /// Waits for the next to let in.
+    pub async fn accept(&self) -> (TcpStream, SocketAddr, Place) {
         loop {
             match self.listener.accept().await {
-                Ok((socket, from)) => match self.connections.enter() {
-                    Some(place) => return (Guest { socket, _place: place }, from),
+                Ok((socket, from)) => match self.place().await {
+                    Some(place) => return (socket, from, place),
                     None => self.refuse(socket),
                 },
                 Err(error) if is_theirs(&error) => {}
                 Err(error) => {
                     tracing::error!("cannot accept a connection: {error}");
-                    tokio::time::sleep(PAUSE).await;
+                    sleep(PAUSE).await;
                 }
             }
         }
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    async fn place(&self) -> Option<Place> {
+        let connections = self.watch.connections();
+        if let Some(place) = connections.enter() {
+            return Some(place);
+        }
+        for _ in 0..LEAVING_MAX {
+            if !self.watch.make_room() {
+                break;
+            }
+            if let Ok(place) = timeout(LEAVING, connections.wait()).await {
+                connections.made_room();
+                return Some(place);
+            }
+        }
+        connections.refuse();
+        None
+    }
+
+    fn refuse(&self, socket: TcpStream) {
+        let Ok(turn) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
+        let watch = Arc::clone(&self.watch);
+        drop(tasks::spawn("refusal", async move {
+            let text = Refusal::Full { max: watch.connections().max() }.text(watch.config());
+            farewell(socket, &text, Duration::from_millis(watch.config().refused_ms)).await;
+            drop(turn);
+        }));
     }
 }
 
@@ -81,63 +94,17 @@ fn is_theirs(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionRefused | ConnectionAborted | ConnectionReset)
 }
 
-fn refusal(max: usize) -> String {
-    let body = format!(r#"{{"error":{{"type":"connection_limit_reached","message":"Too many open connections (max {max})"}}}}"#);
-    format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json; charset=utf-8\r\nretry-after: 5\r\nconnection: close\r\n\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
-    )
+/// Says the last words and waits until the other side has closed, but not longer than this: closing over unread bytes would take the
+/// words back.
+pub async fn farewell(socket: TcpStream, text: &str, within: Duration) {
+    // It is let go either way.
+    let _ = timeout(within, last_words(socket, text)).await;
 }
 
-/// Answers and waits until the other side has closed: closing over unread bytes would take the answer back.
-async fn farewell(mut socket: TcpStream, text: &str) -> io::Result<()> {
+async fn last_words(mut socket: TcpStream, text: &str) -> io::Result<()> {
     socket.write_all(text.as_bytes()).await?;
     socket.shutdown().await?;
     let mut unread = [0; 1024];
     while socket.read(&mut unread).await? > 0 {}
     Ok(())
-}
-
-/// A connection that was let in.
-#[derive(Debug)]
-pub struct Guest {
-    socket: TcpStream,
-    _place: Place,
-}
-
-impl Guest {
-    /// The socket itself.
-    #[must_use]
-    pub const fn socket(&self) -> &TcpStream {
-        &self.socket
-    }
-}
-
-impl AsyncRead for Guest {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(context, into)
-    }
-}
-
-impl AsyncWrite for Guest {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(context, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
 }

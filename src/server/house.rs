@@ -23,6 +23,7 @@ use crate::feed::pulse::Doing;
 use crate::http;
 use crate::http::address;
 use crate::http::connections::Connections;
+use crate::http::in_flight::Budget;
 use crate::ingest::config::{self as ingest, Kind};
 use crate::ingest::open;
 use crate::ingest::r2z2;
@@ -48,6 +49,7 @@ pub struct House {
     router: Router,
     channels: Arc<phoenix::Door>,
     token: String,
+    in_flight: Arc<Budget>,
 }
 
 /// An answer of the API.
@@ -92,8 +94,10 @@ impl House {
         });
         let channels = phoenix::Door::new(Arc::clone(&feed), config.channels, whence);
         let (started, kept, others) = (SystemTime::now(), token.clone(), channels.router());
-        let state = http::State { config: config.http, feed: Arc::clone(&feed), token, started, connections, others };
-        Ok(Self { router: http::router(state), feed, channels, token: kept })
+        let in_flight = Arc::new(Budget::new(config.http.in_flight_max_bytes));
+        let bytes = Arc::clone(&in_flight);
+        let state = http::State { config: config.http, feed: Arc::clone(&feed), token, started, connections, in_flight: bytes, others };
+        Ok(Self { router: http::router(state), feed, channels, token: kept, in_flight })
     }
 
     /// The log in motion.
@@ -106,6 +110,12 @@ impl House {
     #[must_use]
     pub const fn channels(&self) -> &Arc<phoenix::Door> {
         &self.channels
+    }
+
+    /// The bytes of requests that are in memory.
+    #[must_use]
+    pub const fn in_flight(&self) -> &Arc<Budget> {
+        &self.in_flight
     }
 
     /// All routes.

@@ -12,6 +12,7 @@ mod channel_lists;
 mod channel_many;
 mod channel_preload;
 mod commands;
+mod connections;
 mod continuity;
 mod crash;
 mod damage;

@@ -1,0 +1,149 @@
+//! Many sockets at once, and what became of them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{sleep, timeout};
+
+/// One that cannot write for so long is not worth waiting for.
+const WRITING: Duration = Duration::from_secs(10);
+
+/// One of the crowd.
+struct Member {
+    socket: TcpStream,
+    /// The status of the answer.
+    status: Option<String>,
+    gone: bool,
+}
+
+/// Sockets that were opened together.
+#[derive(Default)]
+pub struct Crowd {
+    members: Vec<Member>,
+    refused: usize,
+}
+
+impl Crowd {
+    /// Opens so many and has each send the same, as far as the server takes it.
+    pub async fn open(address: SocketAddr, members: usize, sent: &[u8]) -> Self {
+        let mut crowd = Self::default();
+        // Some at a time: the queue of the listening socket is short.
+        let opening = futures_util::stream::iter((0..members).map(|_| member(address, sent)));
+        let mut opened = std::pin::pin!(futures_util::StreamExt::buffer_unordered(opening, 64));
+        while let Some(member) = futures_util::StreamExt::next(&mut opened).await {
+            match member {
+                Some(member) => crowd.members.push(member),
+                None => crowd.refused += 1,
+            }
+        }
+        crowd
+    }
+
+    /// How many were opened.
+    pub fn size(&self) -> usize {
+        self.members.len() + self.refused
+    }
+
+    /// Looks who is still there, reading so much of what was answered to each.
+    fn look(&mut self, most: usize) {
+        let mut bytes = vec![0; 4096];
+        for member in self.members.iter_mut().filter(|member| !member.gone) {
+            let mut read = 0;
+            while read < most {
+                let room = bytes.len().min(most - read);
+                match member.socket.try_read(&mut bytes[..room]) {
+                    Ok(0) => member.gone = true,
+                    Ok(n) => {
+                        if member.status.is_none() {
+                            member.status = bytes[..n].get(9..12).map(|status| String::from_utf8_lossy(status).into_owned());
+                        }
+                        read += n;
+                        continue;
+                    }
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                    Err(_) => member.gone = true,
+                }
+                break;
+            }
+        }
+    }
+
+    fn open_now(&self) -> usize {
+        self.members.iter().filter(|member| !member.gone).count()
+    }
+
+    fn answers(&self) -> String {
+        let mut statuses = BTreeMap::new();
+        for status in self.members.iter().filter_map(|member| member.status.as_deref()) {
+            *statuses.entry(status).or_insert(0_usize) += 1;
+        }
+        if self.refused > 0 {
+            statuses.insert("cut off", self.refused);
+        }
+        let told: Vec<String> = statuses.iter().map(|(status, n)| format!("{n} x {status}")).collect();
+        if told.is_empty() { String::new() } else { format!(" ({})", told.join(", ")) }
+    }
+
+    /// Waits until all are closed, but not longer than this.
+    pub async fn gone(mut self, within: Duration) -> String {
+        let began = Instant::now();
+        loop {
+            self.look(1 << 20);
+            let (open, seconds) = (self.open_now(), began.elapsed().as_secs());
+            if open == 0 || began.elapsed() > within {
+                return format!("{open} of {} open after {seconds} s{}", self.size(), self.answers());
+            }
+            sleep(Duration::from_millis(250)).await;
+        }
+    }
+
+    /// Reads nothing at all for so long, then looks who is still there.
+    pub async fn ignore(mut self, time: Duration) -> String {
+        sleep(time).await;
+        self.look(usize::MAX);
+        format!("{} of {} open after {} s{}", self.open_now(), self.size(), time.as_secs(), self.answers())
+    }
+
+    /// Reads so many bytes of each, again and again, for so long.
+    pub async fn read_slowly(mut self, bytes: usize, every: Duration, time: Duration) -> String {
+        let began = Instant::now();
+        while began.elapsed() < time {
+            self.look(bytes);
+            sleep(every).await;
+        }
+        format!("{} of {} open after {} s{}", self.open_now(), self.size(), time.as_secs(), self.answers())
+    }
+
+    /// Waits for an answer to each.
+    pub async fn answered(mut self, within: Duration) -> String {
+        let began = Instant::now();
+        loop {
+            self.look(1 << 20);
+            let waiting = self.members.iter().filter(|member| !member.gone && member.status.is_none()).count();
+            if waiting == 0 || began.elapsed() > within {
+                let ms = began.elapsed().as_millis();
+                return format!("{} of {} answered within {ms} ms{}", self.size() - waiting, self.size(), self.answers());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// `None` where the server does not even take the connection, or cuts it off.
+async fn member(address: SocketAddr, sent: &[u8]) -> Option<Member> {
+    let socket = TcpSocket::new_v4().ok()?;
+    // As little as the system allows: what the server sends shall wait with the server.
+    socket.set_recv_buffer_size(4096).ok()?;
+    let mut socket = timeout(WRITING, socket.connect(address)).await.ok()?.ok()?;
+    let mut status = None;
+    // A server that has answered already may take nothing more.
+    if !matches!(timeout(WRITING, socket.write_all(sent)).await, Ok(Ok(()))) {
+        let mut answer = [0; 64];
+        let read = timeout(Duration::from_millis(100), socket.read(&mut answer)).await.ok()?.ok()?;
+        status = answer[..read].get(9..12).map(|status| String::from_utf8_lossy(status).into_owned());
+    }
+    Some(Member { socket, status, gone: false })
+}

@@ -1,0 +1,77 @@
+//! Hostile clients against a server of its own: what it costs, whether it goes on answering, what it looks like a minute later.
+//!
+//!     cargo build --release && cargo run --release --example hostile -- [connections] [--program PATH] [--only NAME] [--after-secs 60]
+//!
+//! Everything happens on this machine: the server is a child process (`--program`, else the `killstream` beside this program), a fresh
+//! one for each attack, on a port of the loopback interface. Each attack is bounded. Prints one row of a table for each.
+
+#[path = "attacks.rs"]
+mod attacks;
+#[path = "crowd.rs"]
+mod crowd;
+#[path = "ping.rs"]
+mod ping;
+#[path = "target.rs"]
+mod target;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use crate::attacks::Attack;
+use crate::ping::Pings;
+use crate::target::Target;
+
+/// A server is given so long to settle before its memory counts as that of a server at rest.
+const SETTLE: Duration = Duration::from_secs(2);
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let program = argument("--program").map_or_else(beside, |path| Ok(PathBuf::from(path)))?;
+    let after = Duration::from_secs(argument("--after-secs").map_or(Ok(60), |text| text.parse())?);
+    let only = argument("--only");
+    let group = std::env::args().nth(1).filter(|first| !first.starts_with("--")).unwrap_or_else(|| "connections".to_owned());
+    let attacks: Vec<Attack> = match group.as_str() {
+        "connections" => attacks::connections(),
+        other => bail!("there is no group of attacks called {other}; there is: connections"),
+    };
+    println!("| attack | what became of it | RSS before | most | after {} s | `/ping` p50 | p99 | most |", after.as_secs());
+    println!("|---|---|---|---|---|---|---|---|");
+    for attack in attacks.iter().filter(|attack| only.as_deref().is_none_or(|only| attack.name.contains(only))) {
+        let row = run(&program, attack, after).await.with_context(|| attack.name.to_owned())?;
+        println!("{row}");
+    }
+    Ok(())
+}
+
+async fn run(program: &std::path::Path, attack: &Attack, after: Duration) -> anyhow::Result<String> {
+    let mut target = Target::start(program, attack.files).await?;
+    if attack.killmails > 0 {
+        target.fill(attack.killmails).await?;
+    }
+    tokio::time::sleep(SETTLE).await;
+    let before = target.rss();
+    let pings = Pings::start(target.address());
+    let outcome = (attack.run)(target.address()).await;
+    let most = target.most();
+    let pings = pings.stop().await;
+    let outcome = match target.ended() {
+        Some(how) => format!("**the server ended ({how})**; {outcome}"),
+        None => outcome,
+    };
+    tokio::time::sleep(after).await;
+    let rest = target.rss();
+    Ok(format!("| {} | {outcome} | {before} | {most} | {rest} | {pings} |", attack.name))
+}
+
+fn beside() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let folder = own.parent().and_then(std::path::Path::parent).context("this program is in no folder")?;
+    let program = folder.join("killstream");
+    if program.exists() { Ok(program) } else { bail!("{} is not there: build it, or say --program PATH", program.display()) }
+}
+
+fn argument(name: &str) -> Option<String> {
+    std::env::args().skip_while(|argument| argument != name).nth(1)
+}

@@ -1,0 +1,91 @@
+//! One well-behaved client that asks `/ping` again and again while others misbehave.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use killstream::tasks;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+
+/// Between an answer and the next question.
+const PAUSE: Duration = Duration::from_millis(10);
+/// Who waits longer has no answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long answers took, while it asks and afterwards.
+pub struct Pings {
+    stop: oneshot::Sender<()>,
+    asked: oneshot::Receiver<Asked>,
+}
+
+/// How long answers took.
+#[derive(Debug, Default)]
+pub struct Asked {
+    took: Vec<Duration>,
+    failed: usize,
+}
+
+impl Pings {
+    /// Begins to ask.
+    pub fn start(address: SocketAddr) -> Self {
+        let (stop, mut stopped) = oneshot::channel();
+        let (done, asked) = oneshot::channel();
+        drop(tasks::spawn("ping", async move {
+            let mut so_far = Asked::default();
+            let mut socket = None;
+            while matches!(stopped.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
+                let began = Instant::now();
+                match timeout(PATIENCE, ask(address, &mut socket)).await {
+                    Ok(Ok(())) => so_far.took.push(began.elapsed()),
+                    _ => {
+                        so_far.failed += 1;
+                        socket = None;
+                    }
+                }
+                sleep(PAUSE).await;
+            }
+            // Nobody listens any more where the run was given up.
+            let _ = done.send(so_far);
+        }));
+        Self { stop, asked }
+    }
+
+    /// Stops asking.
+    pub async fn stop(self) -> Asked {
+        // It has stopped already where this fails.
+        let _ = self.stop.send(());
+        self.asked.await.unwrap_or_default()
+    }
+}
+
+async fn ask(address: SocketAddr, kept: &mut Option<TcpStream>) -> io::Result<()> {
+    let mut socket = match kept.take() {
+        Some(socket) => socket,
+        None => TcpStream::connect(address).await?,
+    };
+    socket.write_all(b"GET /ping HTTP/1.1\r\nhost: here\r\n\r\n").await?;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"pong") {
+        if socket.read_buf(&mut answer).await? == 0 || answer.starts_with(b"HTTP/1.1 5") {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+    }
+    *kept = Some(socket);
+    Ok(())
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut took = self.took.clone();
+        took.sort_unstable();
+        let at =
+            |share: f64| took.get(((took.len() as f64 * share) as usize).min(took.len().saturating_sub(1))).copied().unwrap_or_default();
+        let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1000.0);
+        write!(f, "{} | {} | {}", ms(at(0.5)), ms(at(0.99)), ms(at(1.0)))?;
+        if self.failed > 0 { write!(f, ", {} without an answer", self.failed) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,119 @@
+//! Bytes of requests that are in memory at a time, all callers together: each takes its share and gives it back.
+//!
+//! Must not know: what the bytes are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many bytes may be in memory, and how many are.
+#[derive(Debug)]
+pub struct Budget {
+    max: u64,
+    used: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Default for Budget {
+    /// Room for any number.
+    fn default() -> Self {
+        Self::new(u64::MAX)
+    }
+}
+
+impl Budget {
+    /// Room for so many bytes.
+    #[must_use]
+    pub const fn new(max: u64) -> Self {
+        Self { max, used: AtomicU64::new(0), refused: AtomicU64::new(0) }
+    }
+
+    /// The limit, bytes.
+    #[must_use]
+    pub const fn max(&self) -> u64 {
+        self.max
+    }
+
+    /// Bytes in memory now.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Requests refused because the budget was spent, since the start.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// A share of nothing, which can grow.
+    #[must_use]
+    pub fn share(self: &Arc<Self>) -> Share {
+        Share { budget: Arc::clone(self), bytes: 0 }
+    }
+
+    fn take(&self, bytes: u64) -> bool {
+        let grown = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.max);
+        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok();
+        if !taken {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        taken
+    }
+}
+
+/// A part of the budget; given back on drop.
+#[derive(Debug)]
+pub struct Share {
+    budget: Arc<Budget>,
+    bytes: u64,
+}
+
+impl Share {
+    /// Makes it as large as this; it never shrinks. `false`: the budget is spent, and the share stays as it was.
+    #[must_use]
+    pub fn reach(&mut self, bytes: u64) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let taken = more == 0 || self.budget.take(more);
+        if taken {
+            self.bytes += more;
+        }
+        taken
+    }
+
+    /// How large it is, bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The whole of which it is a part.
+    #[must_use]
+    pub const fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_never_exceed_the_budget_and_come_back() {
+        let budget = Arc::new(Budget::new(100));
+        let (mut one, mut two) = (budget.share(), budget.share());
+        assert!(one.reach(60) && one.reach(50) && two.reach(40));
+        assert_eq!((budget.used(), one.bytes(), budget.refused()), (100, 60, 0));
+        assert!(!two.reach(41) && !two.reach(u64::MAX));
+        assert_eq!((budget.used(), two.bytes(), budget.refused()), (100, 40, 2));
+        drop(one);
+        assert!(two.reach(100));
+        drop(two);
+        assert_eq!(budget.used(), 0);
+    }
+}
