@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::cli::api::{Api, escaped};
 use crate::cli::target::Target;
 use crate::cli::{block_on, progress};
+use crate::wire::text;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -44,7 +45,8 @@ async fn write(api: &Api, out: &mut impl Write) -> anyhow::Result<()> {
         let page = api.get(&format!("/api/v1/killmails?order=oldest&limit=1000{after}")).await?;
         let killmails = page["data"]["killmails"].as_array().map(Vec::as_slice).unwrap_or_default();
         for killmail in killmails {
-            writeln!(out, "{killmail}")?;
+            out.write_all(&text::json(killmail))?;
+            out.write_all(b"\n")?;
         }
         bar.inc(killmails.len() as u64);
         cursor = match &page["data"]["next_cursor"] {

@@ -2,11 +2,13 @@
 
 use anyhow::Context;
 use clap::Args;
+use serde_json::Value;
 
 use crate::cli::api::{Api, escaped};
 use crate::cli::block_on;
 use crate::cli::target::Target;
 use crate::config::Mistakes;
+use crate::wire::text;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -39,14 +41,18 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         api.close().await;
         let answer = answer?;
         if arguments.json {
-            println!("{answer}");
+            println!("{}", shown(&answer));
         } else if arguments.count {
             println!("{}", answer["data"]["count"]);
         } else {
             for killmail in answer["data"]["killmails"].as_array().context("the answer holds no killmails")? {
-                println!("{killmail}");
+                println!("{}", shown(killmail));
             }
         }
         Ok(())
     })
+}
+
+fn shown(value: &Value) -> String {
+    String::from_utf8_lossy(&text::json(value)).into_owned()
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::feed::event::Kept;
 use crate::wire::killmail;
+use crate::wire::text;
 use crate::wire::time;
 
 /// A JSON answer.
@@ -30,7 +31,7 @@ impl Json {
     /// A value as it is.
     #[must_use]
     pub fn bare(value: &Value) -> Self {
-        Self(StatusCode::OK, Bytes::from(value.to_string()))
+        Self(StatusCode::OK, Bytes::from(text::json(value)))
     }
 
     /// A value in the success envelope.
@@ -43,7 +44,7 @@ impl Json {
     #[must_use]
     pub fn created(status: StatusCode, value: &Value) -> Self {
         let mut text = Text::default();
-        text.enveloped(|text| text.push(value.to_string().as_bytes()));
+        text.enveloped(|text| text.push(text::json(value)));
         Self(status, text.done())
     }
 }
@@ -61,7 +62,7 @@ impl Text {
 
     /// Appends a JSON value.
     pub fn value(&mut self, value: impl Into<Value>) -> &mut Self {
-        self.push(value.into().to_string())
+        self.push(text::json(&value.into()))
     }
 
     /// Appends killmails as an array.

@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::wire::text;
 use crate::wire::time;
 
 /// What a caller is told.
@@ -264,7 +265,7 @@ fn structured(domain: &str, kind: &str, message: &str, details: &Value, retryabl
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(self.body().to_string()));
+        let mut response = Response::new(Body::from(text::json(&self.body())));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));

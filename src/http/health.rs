@@ -24,6 +24,7 @@ use crate::http::answer::Json;
 use crate::http::error::Error;
 use crate::http::process::Process;
 use crate::tasks;
+use crate::wire::text;
 use crate::wire::time;
 
 /// When the server calls itself unwell.
@@ -103,14 +104,14 @@ pub async fn ready(State(door): State<Arc<Door>>) -> Result<Json, Error> {
         "timestamp": time::iso_micros_now(),
     });
     let status = if why.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Ok(Json(status, Bytes::from(body.to_string())))
+    Ok(Json(status, Bytes::from(text::json(&body))))
 }
 
 /// `GET /health` and `/api/health`.
 pub async fn health(State(door): State<Arc<Door>>) -> Result<Json, Error> {
     let looked = tasks::blocking("health", move || look(&door));
     let (status, body) = looked.await.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
-    Ok(Json(status, Bytes::from(body.to_string())))
+    Ok(Json(status, Bytes::from(text::json(&body))))
 }
 
 /// The health now, with the status of its answer. Blocks for a moment.

@@ -20,6 +20,7 @@ use crate::http::error::Error;
 use crate::http::request::{Pairs, Question, Segment, positive};
 use crate::tasks;
 use crate::wire::query::{self, Asked};
+use crate::wire::text;
 use crate::wire::told::Told;
 
 /// `GET /api/v1/killmail/{id}`. Recent ones are in memory and answered without leaving this thread.
@@ -85,7 +86,7 @@ fn page(door: &Door, head: Seq, subscription: &Subscription, found: &Found) -> J
     text.enveloped(|text| {
         text.push(r#"{"killmails":"#).killmails(&found.killmails).push(r#","count":"#).value(found.killmails.len());
         text.push(r#","next_cursor":"#).value(next).push(r#","complete":"#).value(found.complete);
-        text.push(r#","filter":"#).push(json!(Told::of(subscription)).to_string()).push("}")
+        text.push(r#","filter":"#).push(text::json(&Told::of(subscription))).push("}")
     });
     Json(StatusCode::OK, text.done())
 }

@@ -18,7 +18,6 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 
@@ -34,7 +33,7 @@ use crate::http::sse::Out;
 use crate::store::days::DAY_SECS;
 use crate::store::{self, Hit, Order, Query};
 use crate::tasks;
-use crate::wire::{time, upstream};
+use crate::wire::{text, time, upstream};
 
 /// Killmails read from disk at once for a day.
 const PAGE: usize = 64;
@@ -222,7 +221,7 @@ impl Way {
 /// A killmail in its day, under its id; none where there is no hash to name.
 fn line(killmail: &Killmail, kind: Kind) -> Option<(u32, Bytes)> {
     let text = match kind {
-        Kind::Hashes => Bytes::from(Value::from(upstream::hash(killmail)?).to_string()),
+        Kind::Hashes => Bytes::from(text::json(upstream::hash(killmail)?)),
         Kind::Bodies => upstream::body(killmail),
     };
     Some((killmail.killmail_id, text))

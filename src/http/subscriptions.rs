@@ -16,6 +16,7 @@ use crate::http::Door;
 use crate::http::answer::Json;
 use crate::http::error::Error;
 use crate::tasks;
+use crate::wire::text;
 use crate::wire::time::iso_micros;
 
 /// `GET /api/v1/subscriptions`: oldest first.
@@ -82,5 +83,5 @@ pub async fn stats(State(door): State<Arc<Door>>) -> Result<Json, Error> {
 
 /// These two have upstream's plain envelope.
 fn answer(body: &Value) -> Json {
-    Json(StatusCode::OK, Bytes::from(body.to_string()))
+    Json(StatusCode::OK, Bytes::from(text::json(body)))
 }

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::wire::text;
+
 /// The form of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -203,12 +205,11 @@ impl To<'_> {
 }
 
 fn put_ref(out: &mut Vec<u8>, reference: &Ref) {
-    out.extend_from_slice(reference.as_deref().unwrap_or("null").as_bytes());
+    out.extend(text::escaped(reference.as_deref().unwrap_or("null").into()));
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str) {
-    // Writing a text into memory cannot fail.
-    let _ = serde_json::to_writer(out, text);
+fn put_text(out: &mut Vec<u8>, name: &str) {
+    out.extend(text::json(name));
 }
 
 #[cfg(test)]

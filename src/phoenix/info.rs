@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::phoenix::Door;
 use crate::phoenix::join::LOBBY;
+use crate::wire::text;
 use crate::wire::time::iso_micros_now;
 
 /// `GET /websocket` of someone who does not want in.
@@ -70,7 +71,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 fn json_of(value: &Value) -> Response {
-    let mut response = Response::new(Body::from(value.to_string()));
+    let mut response = Response::new(Body::from(text::json(value)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     response
 }

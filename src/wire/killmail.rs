@@ -17,7 +17,7 @@ use crate::domain::unreadable::Unreadable;
 use crate::domain::zkb::Zkb;
 use crate::universe;
 use crate::wire::keys;
-use crate::wire::text::Text;
+use crate::wire::text::{Text, escapes_bytes};
 use crate::wire::time;
 
 static ENCODINGS: AtomicU64 = AtomicU64::new(0);
@@ -48,7 +48,7 @@ pub fn encode(killmail: &Killmail) -> Bytes {
 #[must_use]
 pub fn with_annotations(json: &Bytes, annotations: &[(String, Arc<str>)]) -> Bytes {
     let Some(open) = json.strip_suffix(b"}").filter(|_| !annotations.is_empty()) else { return json.clone() };
-    let mut out = Text::with_capacity(json.len() + annotations.iter().map(|(name, said)| name.len() + said.len() + 8).sum::<usize>() + 16);
+    let mut out = Text::with_capacity(json.len() + annotations_bytes(annotations));
     out.raw(open);
     out.key("enriched");
     out.open(b'{');
@@ -59,6 +59,13 @@ pub fn with_annotations(json: &Bytes, annotations: &[(String, Arc<str>)]) -> Byt
     out.close(b'}');
     out.close(b'}');
     out.done()
+}
+
+/// At least as many bytes as [`with_annotations`] adds.
+#[must_use]
+pub fn annotations_bytes(annotations: &[(String, Arc<str>)]) -> usize {
+    let bytes = |(name, said): &(String, Arc<str>)| name.len() + said.len() + escapes_bytes(said.as_bytes()) + 8;
+    if annotations.is_empty() { 0 } else { 16 + annotations.iter().map(bytes).sum::<usize>() }
 }
 
 fn write_killmail(out: &mut Text, killmail: &Killmail) {

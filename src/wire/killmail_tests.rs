@@ -106,6 +106,24 @@ fn annotations_are_spliced_in() {
     assert_eq!(with_annotations(&json, &[]), json);
 }
 
+/// Readers that split lines by Unicode end an event at them.
+#[test]
+fn line_breaks_of_unicode_are_escaped_wherever_text_is_free() {
+    let mut killmail = full();
+    killmail.extra.insert("note\u{2028}".to_owned(), json!("a\u{2029}b"));
+    killmail.zkb.get_or_insert_default().labels = Some(vec!["c\u{85}d".to_owned()]);
+    let json = encode(&killmail);
+    let said: Arc<str> = "{\"why\":\"e\u{2028}f\"}".into();
+    let annotations = [("gatecamp".to_owned(), said)];
+    let spliced = with_annotations(&json, &annotations);
+    let text = std::str::from_utf8(&spliced).unwrap();
+    assert!(!text.contains(['\u{2028}', '\u{2029}', '\u{85}']), "{text}");
+    assert!(spliced.len() <= json.len() + annotations_bytes(&annotations));
+    let read = parsed(&spliced).unwrap();
+    assert_eq!((&read["note\u{2028}"], &read["zkb"]["labels"][0]), (&json!("a\u{2029}b"), &json!("c\u{85}d")));
+    assert_eq!(read["enriched"]["gatecamp"]["why"], "e\u{2028}f");
+}
+
 #[test]
 fn an_entry_is_encoded_once() {
     let entry = Entry {

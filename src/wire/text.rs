@@ -1,10 +1,52 @@
-//! JSON written straight into bytes, without a tree in between.
+//! JSON written straight into bytes, without a tree in between. What readers that split lines by Unicode take for a line break (U+2028,
+//! U+2029, U+0085) stands escaped in all of it.
 //!
 //! Must not know: what is written.
 
 use bytes::Bytes;
+use memchr::memchr2_iter;
 use serde::Serialize;
 use serde_json::{Map, Value};
+
+/// A value as JSON.
+#[must_use]
+pub fn json<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
+    // Only maps whose keys are no texts cannot be written, and there are none.
+    escaped(serde_json::to_vec(value).unwrap_or_default())
+}
+
+/// JSON with the line breaks of Unicode escaped, which can only stand in its texts. Most has none and is given back as it is.
+#[must_use]
+pub fn escaped(json: Vec<u8>) -> Vec<u8> {
+    if line_breaks(&json).next().is_none() {
+        return json;
+    }
+    let mut out = Vec::with_capacity(json.len() + json.len() / 8);
+    let mut begun = 0;
+    for (at, bytes, escape) in line_breaks(&json) {
+        out.extend_from_slice(&json[begun..at]);
+        out.extend_from_slice(escape);
+        begun = at + bytes;
+    }
+    out.extend_from_slice(&json[begun..]);
+    out
+}
+
+/// How many bytes [`escaped`] adds.
+#[must_use]
+pub fn escapes_bytes(json: &[u8]) -> usize {
+    line_breaks(json).map(|(_, bytes, escape)| escape.len() - bytes).sum()
+}
+
+/// Where line breaks of Unicode stand, how many bytes they have, and what stands for them in JSON.
+fn line_breaks(text: &[u8]) -> impl Iterator<Item = (usize, usize, &'static [u8])> + '_ {
+    memchr2_iter(0xE2, 0xC2, text).filter_map(|at| match text[at..] {
+        [0xE2, 0x80, 0xA8, ..] => Some((at, 3, &br"\u2028"[..])),
+        [0xE2, 0x80, 0xA9, ..] => Some((at, 3, &br"\u2029"[..])),
+        [0xC2, 0x85, ..] => Some((at, 2, &br"\u0085"[..])),
+        _ => None,
+    })
+}
 
 /// JSON being written. Commas come by themselves; opening and closing must be paired by the caller.
 #[derive(Debug, Default)]
@@ -98,6 +140,41 @@ impl Text {
     /// What was written.
     #[must_use]
     pub fn done(self) -> Bytes {
-        Bytes::from(self.0)
+        Bytes::from(escaped(self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn line_breaks_of_unicode_are_escaped() {
+        let text = "a\u{2028}b\u{2029}\u{85}c\u{2027}\u{e9}\u{a0}";
+        assert_eq!(String::from_utf8(json(text)).unwrap(), "\"a\\u2028b\\u2029\\u0085c\u{2027}\u{e9}\u{a0}\"");
+        let mut out = Text::default();
+        out.open(b'{');
+        out.field(text, text);
+        out.key("raw");
+        out.raw(b"\"\xe2\x80\xa8\"");
+        out.close(b'}');
+        let written = String::from_utf8(out.done().to_vec()).unwrap();
+        assert!(!written.contains(['\u{2028}', '\u{2029}', '\u{85}']), "{written}");
+        let read: Value = serde_json::from_str(&written).unwrap();
+        assert_eq!((read[text].as_str(), read["raw"].as_str()), (Some(text), Some("\u{2028}")));
+    }
+
+    proptest! {
+        #[test]
+        fn escaped_json_reads_the_same(text in "[\u{2026}-\u{202a}\u{84}-\u{86}a-c\"\\\\\u{e2}]{0,40}") {
+            let plain = serde_json::to_vec(&text).unwrap();
+            let safe = escaped(plain.clone());
+            prop_assert_eq!(safe.len(), plain.len() + escapes_bytes(&plain));
+            prop_assert_eq!(serde_json::from_slice::<String>(&safe).unwrap(), text);
+            let has_breaks = String::from_utf8(safe).unwrap().contains(['\u{2028}', '\u{2029}', '\u{85}']);
+            prop_assert!(!has_breaks);
+        }
     }
 }
