@@ -22,6 +22,8 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("BIND_IP", "bind_ip"),
     ("PORT", "port"),
     ("API_TOKEN", "api_token"),
+    ("ORIGIN_HOST", "http.cors_origins"),
+    ("ORIGIN_HOST", "channels.origins"),
     ("SOURCE", "ingest.source"),
     ("R2Z2_BASE_URL", "ingest.r2z2_base_url"),
     ("ZKB_BASE_URL", "ingest.zkb_base_url"),
@@ -130,7 +132,7 @@ pub fn gather(
     gathering.finish()
 }
 
-/// A value and where it was given, if not in the file. Texts from outside of the file may mean numbers.
+/// A value and where it was given, if not in the file. Texts from outside of the file may mean numbers, or lists with commas between.
 #[derive(Debug)]
 struct Given {
     origin: Option<String>,
@@ -226,7 +228,13 @@ fn accepted<T: DeserializeOwned>(key: &str, given: &Given) -> Result<Value, Stri
         (Some(_), Value::String(text)) => text,
         _ => return Err(why),
     };
-    let others = [text.parse().ok().map(Value::Integer), text.parse().ok().map(Value::Float), text.parse().ok().map(Value::Boolean)];
+    let list = || text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| Value::String(part.to_owned())).collect();
+    let others = [
+        text.parse().ok().map(Value::Integer),
+        text.parse().ok().map(Value::Float),
+        text.parse().ok().map(Value::Boolean),
+        Some(Value::Array(list())),
+    ];
     others.into_iter().flatten().find(|value| try_one(value).is_ok()).ok_or(why)
 }
 
@@ -311,6 +319,15 @@ mod tests {
             assert!(mistakes.iter().any(|mistake| mistake.starts_with(part)), "{part} is not in {mistakes:#?}");
         }
         assert_eq!(mistakes.len(), 8, "{mistakes:#?}");
+    }
+
+    #[test]
+    fn one_origin_host_is_meant_for_pages_and_channels() {
+        let look = |name: &str| (name == "ORIGIN_HOST").then(|| "https://yourdomain.com, *.example.org".to_owned());
+        let config = gather(Some("[http]\ncors_origins = []"), &look, vec![]).unwrap();
+        assert_eq!(config.http.cors_origins, ["https://yourdomain.com", "*.example.org"]);
+        assert_eq!(config.channels.origins, config.http.cors_origins);
+        assert_eq!(gather(None, &nothing, vec![]).unwrap().channels.origins, ["*"]);
     }
 
     #[test]

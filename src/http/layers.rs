@@ -19,6 +19,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, Any as Anyone, CorsLayer};
 
 use crate::http::Config;
 use crate::http::error::Error;
+use crate::wire::origin;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -68,7 +69,10 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     Some(if origins.iter().any(|origin| origin == "*") {
         layer.allow_origin(Anyone)
     } else {
-        layer.allow_origin(AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::try_from(origin).ok())))
+        let allowed = origins.to_vec();
+        layer.allow_origin(AllowOrigin::predicate(move |given, _| {
+            given.to_str().is_ok_and(|given| origin::is_welcome(Some(given), &allowed))
+        }))
     })
 }
 

@@ -22,6 +22,7 @@ pub mod layers;
 pub mod meter;
 pub mod metrics;
 pub mod mirror;
+pub mod path;
 pub mod plugins;
 pub mod pour;
 pub mod process;
@@ -75,7 +76,7 @@ pub struct Config {
     pub body_window_ms: u64,
     /// While the server waits for a body, so many bytes must come in each window.
     pub body_window_min_bytes: u64,
-    /// Origins whose pages may read our answers; `["*"]` is everyone, `[]` nobody.
+    /// Origins whose pages may read our answers, spelled as those of channels; `["*"]` is everyone, `[]` nobody.
     pub cors_origins: Vec<String>,
     /// Whether answers are compressed for those who ask (streams never are).
     pub compression: bool,
@@ -221,7 +222,8 @@ pub fn router(state: State) -> Router {
     let others = state.others.clone();
     let door = Arc::new(Door::new(state));
     let routes = table().layer(from_fn_with_state(Arc::clone(&door), intake::admit)).with_state(Arc::clone(&door));
-    layers::around(routes.merge(others.method_not_allowed_fallback(no_method)), &door.config)
+    let routes = routes.merge(others.method_not_allowed_fallback(no_method));
+    path::found(layers::around(routes, &door.config))
 }
 
 /// The one table. Each group has its own rule of what a caller must accept.

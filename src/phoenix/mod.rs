@@ -43,6 +43,7 @@ use crate::phoenix::session::Session;
 use crate::phoenix::slots::{Slot, Slots};
 use crate::phoenix::talk::Talk;
 use crate::tasks;
+use crate::wire::{origin, text};
 
 /// Room for the socket's bytes while nothing is under way, bytes: the defaults are eight times as much.
 const READ_BYTES: usize = 1024;
@@ -108,7 +109,7 @@ impl Door {
     /// Finds a place for a caller, or why there is none.
     fn let_in(&self, parts: &Parts, caller: Caller) -> Result<Slot, (StatusCode, String)> {
         let origin = parts.headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
-        let slot = if upgrade::is_welcome(origin, &self.config.origins) {
+        let slot = if origin::is_welcome(origin, &self.config.origins) {
             let slot = self.slots.take(&self.config, caller.address);
             slot.map_err(|full| (StatusCode::SERVICE_UNAVAILABLE, full.to_string()))
         } else {
@@ -214,7 +215,7 @@ fn wants_upgrade(headers: &HeaderMap) -> bool {
 
 fn refusal(status: StatusCode, why: &str) -> Response {
     let mut response = status_only(status);
-    *response.body_mut() = Body::from(json!({ "error": why, "status": status.as_u16().to_string() }).to_string());
+    *response.body_mut() = Body::from(text::json(&json!({ "error": why, "status": status.as_u16().to_string() })));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     response
 }

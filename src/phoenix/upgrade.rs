@@ -1,4 +1,4 @@
-//! What a client says before it speaks: the version, its origin, who it is.
+//! What a client says before it speaks: the version, who it is.
 //!
 //! Must not know: what is said afterwards.
 
@@ -15,24 +15,6 @@ pub fn form(version: Option<&str>) -> Option<Form> {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     let of = |line: &str| version.strip_prefix(line).is_some_and(is_number);
     if of("1.0.") { Some(Form::Object) } else { of("2.0.").then_some(Form::Array) }
-}
-
-/// Whether pages of an origin may connect; who sends none is no page.
-#[must_use]
-pub fn is_welcome(origin: Option<&str>, origins: &[String]) -> bool {
-    let Some(origin) = origin else { return true };
-    let host = origin.split_once("://").map_or(origin, |(_, host)| host);
-    let bare = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(bare, _)| bare);
-    let below = |domain: &str| bare.len() > domain.len() && bare.ends_with(domain) && bare[..bare.len() - domain.len()].ends_with('.');
-    origins.iter().any(|allowed| {
-        let whole = allowed.contains("://");
-        match allowed.strip_prefix("*.") {
-            _ if allowed == "*" => true,
-            Some(domain) => bare.eq_ignore_ascii_case(domain) || below(domain),
-            None if whole => origin.eq_ignore_ascii_case(allowed.trim_end_matches('/')),
-            None => host.eq_ignore_ascii_case(allowed) || bare.eq_ignore_ascii_case(allowed),
-        }
-    })
 }
 
 /// A name of its own for a connection: who it says it is, the time in microseconds, and chance.
@@ -79,18 +61,6 @@ mod tests {
         for version in ["3.0.0", "2.1.0", "2.0", "2", "", "2.0.x", "2.0.0-dev", "2.0.00", " 2.0.0"] {
             assert_eq!(form(Some(version)), None, "{version:?}");
         }
-    }
-
-    #[test]
-    fn origins_are_matched_whole_by_host_or_below() {
-        let allowed = |origin: &str, allowed: &str| is_welcome(Some(origin), &[allowed.to_owned()]);
-        assert!(is_welcome(None, &[]));
-        assert!(allowed("http://localhost", "*") && !is_welcome(Some("http://localhost"), &[]));
-        assert!(allowed("https://example.org", "https://example.org/") && !allowed("http://example.org", "https://example.org"));
-        assert!(allowed("https://example.org:8443", "example.org") && allowed("https://example.org:8443", "example.org:8443"));
-        assert!(!allowed("https://example.org:8443", "example.org:1") && !allowed("https://evil-example.org", "example.org"));
-        assert!(allowed("https://a.example.org", "*.example.org") && allowed("https://example.org", "*.example.org"));
-        assert!(!allowed("https://evilexample.org", "*.example.org") && !allowed("null", "*.example.org"));
     }
 
     #[test]

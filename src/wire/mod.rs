@@ -10,6 +10,7 @@ pub mod killmail;
 pub mod member;
 pub mod node;
 pub mod number;
+pub mod origin;
 pub mod package;
 pub mod query;
 pub mod reason;

@@ -37,6 +37,7 @@ const OURS: &[&str] = &[
     "ESI_BASE_URL",
     "USER_AGENT_CONTACT",
     "API_TOKEN",
+    "ORIGIN_HOST",
     "R2Z2_IDLE_MS",
     "R2Z2_PACE_MS",
     "RUST_LOG",
