@@ -65,7 +65,7 @@ pub struct Config {
     pub preload_max_killmails: u64,
     /// Killmails in one batch of a preload.
     pub batch_max: usize,
-    /// Bytes of JSON in one batch of a preload; a larger killmail makes a batch of its own.
+    /// Bytes of one batch of a preload, a line as it is sent; a larger killmail makes a batch of its own.
     pub batch_bytes: u64,
     /// Pause between batches of a preload, milliseconds.
     pub batch_pause_ms: u64,

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::domain::filter::{Filter, Interest};
 use crate::domain::id::Seq;
+use crate::feed::start::BatchForm;
 use crate::feed::{Config, Error};
 use crate::store::{Hit, Order, Query, Store};
 
@@ -21,6 +22,8 @@ const PLAN_PAGE: usize = 8_192;
 pub struct Preload {
     /// The subscription's filter with the window.
     pub filter: Arc<Filter>,
+    /// How its batches are written.
+    pub form: BatchForm,
     /// Only entries numbered up to here.
     pub head: Seq,
     /// The killmail id last taken.
@@ -62,6 +65,8 @@ pub struct Window<'a> {
     pub filter: &'a Filter,
     /// What the plugin needs.
     pub interest: Option<&'a Interest>,
+    /// How its batches are written.
+    pub form: BatchForm,
     /// Only entries numbered up to here.
     pub head: Seq,
     /// Only killmails with a larger id.
@@ -87,12 +92,12 @@ impl Window<'_> {
     /// More than `preload_max_killmails`, or the store failed.
     pub fn plan(&self, store: &Store, config: &Config) -> Result<Plan, Error> {
         let mut plan = Plan { killmails: 0, batches: 0 };
-        let mut cut = Cut::default();
+        let mut cut = Cut::new(self.form, config);
         let mut after = self.after;
         loop {
             let hits = store.select(&self.query(after, PLAN_PAGE))?;
             for hit in &hits {
-                if cut.closes_before(store.weight_of(hit.seq), config) {
+                if cut.closes_before(store.weight_of(hit.seq)) {
                     plan.batches += 1;
                 }
             }
@@ -116,8 +121,8 @@ impl Window<'_> {
     /// The store failed.
     pub fn next(&self, store: &Store, config: &Config) -> Result<Vec<Hit>, Error> {
         let mut hits = store.select(&self.query(self.after, config.batch_max))?;
-        let mut cut = Cut::default();
-        if let Some(end) = hits.iter().position(|hit| cut.closes_before(store.weight_of(hit.seq), config)) {
+        let mut cut = Cut::new(self.form, config);
+        if let Some(end) = hits.iter().position(|hit| cut.closes_before(store.weight_of(hit.seq))) {
             hits.truncate(end);
         }
         Ok(hits)
@@ -125,22 +130,31 @@ impl Window<'_> {
 }
 
 /// The rule by which batches end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Cut {
+    form: BatchForm,
+    max_killmails: usize,
+    max_bytes: u64,
     killmails: usize,
     bytes: u64,
 }
 
 impl Cut {
+    fn new(form: BatchForm, config: &Config) -> Self {
+        let max_bytes = form.max_bytes.unwrap_or(config.batch_bytes);
+        Self { form, max_killmails: config.batch_max, max_bytes, killmails: 0, bytes: form.frame_bytes }
+    }
+
     /// Adds a killmail of this many bytes; true if the batch had to end before it.
-    fn closes_before(&mut self, weight: u32, config: &Config) -> bool {
-        let weight = u64::from(weight);
-        let closes = self.killmails > 0 && (self.killmails >= config.batch_max || self.bytes + weight > config.batch_bytes);
+    fn closes_before(&mut self, weight: u32) -> bool {
+        // One more for the comma.
+        let bytes = (u64::from(weight) + 1) * self.form.copies;
+        let closes = self.killmails > 0 && (self.killmails >= self.max_killmails || self.bytes + bytes > self.max_bytes);
         if closes {
-            *self = Self::default();
+            (self.killmails, self.bytes) = (0, self.form.frame_bytes);
         }
         self.killmails += 1;
-        self.bytes += weight;
+        self.bytes += bytes;
         closes
     }
 }
@@ -151,10 +165,18 @@ mod tests {
 
     #[test]
     fn batches_end_at_killmails_or_bytes() {
-        let config = Config { batch_max: 3, batch_bytes: 100, ..Config::default() };
-        let mut cut = Cut::default();
-        let ends: Vec<bool> = [10, 10, 10, 10, 90, 200, 1].into_iter().map(|w| cut.closes_before(w, &config)).collect();
+        let config = Config { batch_max: 3, batch_bytes: 102, ..Config::default() };
+        let mut cut = Cut::new(BatchForm::default(), &config);
+        let ends: Vec<bool> = [10, 10, 10, 10, 90, 200, 1].into_iter().map(|w| cut.closes_before(w)).collect();
         assert_eq!(ends, [false, false, false, true, false, true, true]);
+    }
+
+    #[test]
+    fn what_is_written_twice_counts_twice() {
+        let form = BatchForm { max_bytes: Some(100), copies: 2, frame_bytes: 12 };
+        let mut cut = Cut::new(form, &Config::default());
+        let ends: Vec<bool> = [21, 21, 21, 22, 500, 1].into_iter().map(|w| cut.closes_before(w)).collect();
+        assert_eq!(ends, [false, false, true, true, true, true]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -163,6 +185,7 @@ mod tests {
         let now = Instant::now();
         let mut preload = Preload {
             filter: Arc::default(),
+            form: BatchForm::default(),
             head: Seq(1),
             after: 0,
             taken: 0,

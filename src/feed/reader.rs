@@ -24,7 +24,7 @@ use crate::feed::judge::{Judge, Outcome, judged};
 use crate::feed::preload::{Preload, Window};
 use crate::feed::recent::{Newest, Recent};
 use crate::feed::registry::{Entered, Through};
-use crate::feed::start::{Log, Start, opening};
+use crate::feed::start::{BatchForm, Log, Start, opening};
 use crate::feed::{Error, Feed};
 use crate::plugin::evaluator::Run;
 use crate::store::{Ask, Page};
@@ -79,27 +79,27 @@ impl Reader {
             tied,
         };
         if let (Some(since), Place::Preload { head, after }) = (opened.preload_since, opened.place) {
-            reader.phase = Phase::Preload(reader.plan(since, head, after).await?);
+            reader.phase = Phase::Preload(reader.plan(since, start.batches, head, after).await?);
         }
         reader.pending.push_back(Event::Opened { id: EventId { epoch: log.epoch, place: opened.place } });
         reader.pending.extend(opened.gap.map(Event::Gap));
         Ok(reader)
     }
 
-    async fn plan(&self, since: i64, head: Seq, after: u32) -> Result<Preload, Error> {
+    async fn plan(&self, since: i64, form: BatchForm, head: Seq, after: u32) -> Result<Preload, Error> {
         let now = Instant::now();
         let mut filter = self.subscription.filter.clone();
         filter.since = Some(filter.since.map_or(since, |asked| asked.max(since)));
         let filter = Arc::new(filter);
         // The last fifth of the time is for the way to the client.
         let end = now + Duration::from_millis(self.feed.config().preload_within_ms) * 4 / 5;
-        let mut preload = Preload { filter: filter.clone(), head, after, taken: 0, total: 0, sent: 0, due: now, end };
+        let mut preload = Preload { filter: filter.clone(), form, head, after, taken: 0, total: 0, sent: 0, due: now, end };
         // A preload of everything would be the whole log: it needs a list of ids.
         if self.subscription.filter.has_ids() {
             let feed = self.feed.clone();
             let interest = self.judge.as_ref().and_then(Judge::interest).cloned();
             let plan = tasks::blocking("preload-plan", move || {
-                Window { filter: &filter, interest: interest.as_ref(), head, after }.plan(feed.store(), feed.config())
+                Window { filter: &filter, interest: interest.as_ref(), form, head, after }.plan(feed.store(), feed.config())
             });
             preload.total = plan.await??.batches;
         }
@@ -285,9 +285,9 @@ impl Reader {
     async fn batch_hits(&self, preload: &Preload) -> Result<Vec<(u32, SharedEntry)>, Error> {
         let feed = self.feed.clone();
         let interest = self.judge.as_ref().and_then(Judge::interest).cloned();
-        let (filter, head, after) = (preload.filter.clone(), preload.head, preload.after);
+        let (filter, form, head, after) = (preload.filter.clone(), preload.form, preload.head, preload.after);
         tasks::blocking("preload-batch", move || {
-            let window = Window { filter: &filter, interest: interest.as_ref(), head, after };
+            let window = Window { filter: &filter, interest: interest.as_ref(), form, head, after };
             let hits = window.next(feed.store(), feed.config())?;
             let entries = feed.store().entries(&hits)?;
             Ok(entries.into_iter().map(|entry| (entry.facts.killmail_id, entry)).collect())

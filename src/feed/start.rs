@@ -5,11 +5,30 @@
 use crate::domain::id::{Epoch, EventId, Place, Seq};
 use crate::feed::event::{Gap, GapReason};
 
+/// How a door writes the batches of a preload, so that they can be cut to size before they are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchForm {
+    /// A batch ends at so many bytes; unset: at `batch_bytes`.
+    pub max_bytes: Option<u64>,
+    /// How often each killmail stands in it.
+    pub copies: u64,
+    /// Bytes beside the killmails.
+    pub frame_bytes: u64,
+}
+
+impl Default for BatchForm {
+    fn default() -> Self {
+        Self { max_bytes: None, copies: 1, frame_bytes: 0 }
+    }
+}
+
 /// How a reader is to begin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Start {
     /// Preload killmails not older than this, unix seconds.
     pub preload_since: Option<i64>,
+    /// How batches of the preload are written.
+    pub batches: BatchForm,
     /// The last event id the client has, as it sent it. A valid one wins over the preload.
     pub last_event_id: Option<String>,
 }
@@ -81,7 +100,7 @@ mod tests {
     const LOG: Log = Log { epoch: Epoch(7), head: Seq(100), horizon: Seq(10) };
 
     fn open(last: &str, preload: Option<i64>) -> Opening {
-        opening(&Start { preload_since: preload, last_event_id: Some(last.to_owned()) }, LOG)
+        opening(&Start { preload_since: preload, last_event_id: Some(last.to_owned()), ..Start::default() }, LOG)
     }
 
     fn id(place: Place) -> String {

@@ -14,9 +14,10 @@ use parking_lot::Mutex;
 use crate::domain::id::{EventId, Place};
 use crate::feed::event::{Batch, Kept};
 use crate::http::slots::Kind;
-use crate::http::sse::Out;
+use crate::http::sse::{EVENT_BYTES, Out};
 use crate::store::{Hit, Store};
-use crate::wire::{event, killmail};
+use crate::wire::event::{self, BATCH_FRAME_BYTES, BatchKey};
+use crate::wire::killmail;
 use crate::{store, tasks};
 
 /// Bytes of killmails made ready at a time: what one connection holds beside the pieces the HTTP library holds.
@@ -67,19 +68,78 @@ impl Parking {
     }
 }
 
-/// One batch on its way.
+/// How a batch is written: each killmail as an event of its own, or all in one line with one or both lists.
+#[derive(Debug, Clone, Copy)]
+pub struct Form {
+    /// The kind of stream.
+    pub kind: Kind,
+    /// Which lists a line has.
+    pub key: BatchKey,
+    /// A line of more than one killmail has at most so many bytes.
+    pub line_max_bytes: u64,
+}
+
+impl Form {
+    /// The bytes of a line of so many killmails that have these bytes together.
+    const fn line_bytes(&self, killmails: usize, bytes: usize) -> u64 {
+        BATCH_FRAME_BYTES + self.key.copies() * (bytes + killmails) as u64
+    }
+
+    /// How many killmails each line of this batch has. It was cut by what the store knows of them; what a plugin said is known only now.
+    fn cut(&self, kept: &[Kept]) -> Vec<usize> {
+        if self.kind == Kind::Basic {
+            return vec![kept.len()];
+        }
+        let mut lines = vec![0];
+        let mut bytes = 0;
+        for one in kept {
+            let length = killmail::json(&one.entry).len() + killmail::annotations_bytes(&one.annotations);
+            let killmails = lines.last().copied().unwrap_or(0);
+            if killmails > 0 && self.line_bytes(killmails + 1, bytes + length) > self.line_max_bytes {
+                lines.push(0);
+                bytes = 0;
+            }
+            bytes += length;
+            lines.last_mut().into_iter().for_each(|killmails| *killmails += 1);
+        }
+        lines
+    }
+}
+
+/// Takes over a batch, in as many lines as it needs: nearly always one. `beyond` counts those of this preload that were not planned. Up to
+/// `parked_bytes` of texts wait for all connections.
+pub fn lines_of(batch: Batch, form: Form, beyond: &mut u64, parking: &Arc<Parking>, parked_bytes: usize) -> VecDeque<Sending> {
+    let cut = form.cut(&batch.kept);
+    let Batch { kept, number, total, last, judged, head, id } = batch;
+    let mut kept = kept.into_iter();
+    let mut sendings = VecDeque::with_capacity(cut.len());
+    for (at, killmails) in cut.iter().enumerate() {
+        let kept: Vec<Kept> = kept.by_ref().take(*killmails).collect();
+        let is_end = at + 1 == cut.len();
+        let after = kept.last().map_or(0, |one| one.entry.facts.killmail_id);
+        let id = if is_end { id } else { EventId { epoch: id.epoch, place: Place::Preload { head, after } } };
+        let line = Batch { kept, number: number + *beyond, total: total + *beyond, last: last && is_end, judged, head, id };
+        sendings.push_back(Sending::new(form, parking, parked_bytes, line));
+        *beyond += u64::from(!is_end);
+    }
+    sendings
+}
+
+/// One line of a batch on its way.
 #[derive(Debug)]
 pub struct Sending {
-    kind: Kind,
+    form: Form,
     parking: Arc<Parking>,
     load: Weak<Load>,
     lines: Vec<Line>,
-    /// Killmails handed out so far; an enhanced batch has every killmail twice.
+    /// Killmails handed out so far; a line with both lists has every killmail twice.
     at: usize,
     /// Bytes of the next one handed out.
     within: usize,
     id: EventId,
     tail: Bytes,
+    /// The bytes of the whole line.
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -91,18 +151,18 @@ struct Line {
 }
 
 impl Sending {
-    /// Takes over a batch. Up to `parked_bytes` of texts wait for all connections.
-    pub fn new(kind: Kind, parking: &Arc<Parking>, parked_bytes: usize, batch: Batch) -> Self {
-        let texts = batch.kept.iter().map(|kept| killmail::json(&kept.entry)).collect();
-        let last = batch.judged.then_some(batch.last);
-        let tail = event::batch_tail(batch.kept.len(), batch.number, batch.total, last);
+    fn new(form: Form, parking: &Arc<Parking>, parked_bytes: usize, batch: Batch) -> Self {
+        let texts: Vec<Bytes> = batch.kept.iter().map(|kept| killmail::json(&kept.entry)).collect();
+        let said: usize = batch.kept.iter().map(|kept| killmail::annotations_bytes(&kept.annotations)).sum();
+        let tail = event::batch_tail(batch.kept.len(), batch.number, batch.total, batch.last);
         let line = |Kept { entry, annotations }: Kept| Line {
             hit: Hit { seq: entry.seq, killmail_id: entry.facts.killmail_id },
             rev: entry.rev,
             annotations,
         };
         Self {
-            kind,
+            form,
+            bytes: form.line_bytes(texts.len(), said + texts.iter().map(Bytes::len).sum::<usize>()),
             parking: Arc::clone(parking),
             load: parking.park(texts, parked_bytes),
             lines: batch.kept.into_iter().map(line).collect(),
@@ -113,16 +173,56 @@ impl Sending {
         }
     }
 
-    /// Makes the next part ready, about `READY_BYTES`; false when that was the last.
+    /// Makes the next part ready: the whole where it is not long, else about `READY_BYTES`; false when that was the last.
     ///
     /// # Errors
     /// The killmails could not be read again, or one changed half way.
     pub async fn fill(&mut self, store: &Arc<Store>, out: &mut Out) -> Result<bool, Error> {
+        match self.form.kind {
+            Kind::Basic => self.fill_events(store, out).await,
+            Kind::Enhanced if self.lines.is_empty() || self.bytes <= EVENT_BYTES as u64 => {
+                let texts = self.texts(store, 0..self.lines.len()).await?;
+                out.event(Some("batch"), Some(&self.id), &self.line(&texts));
+                Ok(false)
+            }
+            Kind::Enhanced => self.fill_line(store, out).await,
+        }
+    }
+
+    /// A whole line.
+    fn line(&self, texts: &[Bytes]) -> Bytes {
+        let list = texts.join(&b","[..]);
+        let mut line = Vec::with_capacity(usize::try_from(self.bytes).unwrap_or_default());
+        line.extend_from_slice(self.form.key.head());
+        line.extend_from_slice(&list);
+        if self.form.key == BatchKey::Both {
+            line.extend_from_slice(event::BATCH_KILLMAILS);
+            line.extend_from_slice(&list);
+        }
+        line.extend_from_slice(&self.tail);
+        Bytes::from(line)
+    }
+
+    /// The next events of one killmail each.
+    async fn fill_events(&mut self, store: &Arc<Store>, out: &mut Out) -> Result<bool, Error> {
+        if self.at == self.lines.len() {
+            return Ok(false);
+        }
+        let range = self.ready(self.at, store);
+        for (n, text) in (self.at..).zip(self.texts(store, range).await?) {
+            let place = Place::Preload { head: self.id.place.head(), after: self.lines[n].hit.killmail_id };
+            out.event(None, Some(&EventId { epoch: self.id.epoch, place }), &text);
+            self.at = n + 1;
+        }
+        Ok(self.at < self.lines.len())
+    }
+
+    /// The next part of a long line.
+    async fn fill_line(&mut self, store: &Arc<Store>, out: &mut Out) -> Result<bool, Error> {
         let lap = self.lines.len();
-        let laps = if self.kind == Kind::Basic { 1 } else { 2 };
-        let begun = if lap == 0 { 0 } else { self.at % lap };
+        let begun = self.at % lap;
         let mut room = READY_BYTES;
-        for (n, text) in (begun..).zip(self.texts(store, begun).await?) {
+        for (n, text) in (begun..).zip(self.texts(store, self.ready(begun, store)).await?) {
             if room == 0 {
                 return Ok(true);
             }
@@ -137,51 +237,26 @@ impl Sending {
             }
             room -= part.len();
             (self.at, self.within) = (self.at + 1, 0);
-            self.close(out);
         }
-        if lap == 0 && self.kind == Kind::Enhanced {
-            // An empty batch has both lists at once.
-            self.head(out);
-            out.piece(Bytes::from_static(event::BATCH_KILLMAILS));
-            self.end(out);
+        let is_over = self.at as u64 == lap as u64 * self.form.key.copies();
+        if is_over {
+            out.piece(self.tail.clone());
+            out.close();
         }
-        Ok(self.at < lap * laps)
+        Ok(!is_over)
     }
 
-    /// What stands before the text of a killmail.
+    /// What stands before the text of a killmail in a long line.
     fn open(&self, n: usize, out: &mut Out) {
-        match self.kind {
-            Kind::Basic => {
-                let place = Place::Preload { head: self.id.place.head(), after: self.lines[n].hit.killmail_id };
-                out.open(None, Some(&EventId { epoch: self.id.epoch, place }));
-            }
-            Kind::Enhanced if self.at == 0 => self.head(out),
-            Kind::Enhanced if n == 0 => out.piece(Bytes::from_static(event::BATCH_KILLMAILS)),
-            Kind::Enhanced => out.piece(Bytes::from_static(b",")),
+        if self.at == 0 {
+            out.open(Some("batch"), Some(&self.id));
+            out.piece(Bytes::from_static(self.form.key.head()));
+        } else {
+            out.piece(Bytes::from_static(if n == 0 { event::BATCH_KILLMAILS } else { b"," }));
         }
     }
 
-    /// What stands behind the text of a killmail.
-    fn close(&self, out: &mut Out) {
-        match self.kind {
-            Kind::Basic => out.close(),
-            Kind::Enhanced if self.at == 2 * self.lines.len() => self.end(out),
-            Kind::Enhanced => {}
-        }
-    }
-
-    fn head(&self, out: &mut Out) {
-        out.open(Some("batch"), Some(&self.id));
-        out.piece(Bytes::from_static(event::BATCH_KILLS));
-    }
-
-    fn end(&self, out: &mut Out) {
-        out.piece(self.tail.clone());
-        out.close();
-    }
-
-    async fn texts(&self, store: &Arc<Store>, begun: usize) -> Result<Vec<Bytes>, Error> {
-        let range = begun..self.end_of(begun, store);
+    async fn texts(&self, store: &Arc<Store>, range: Range<usize>) -> Result<Vec<Bytes>, Error> {
         let texts = match self.load.upgrade() {
             Some(load) => load.texts[range.clone()].to_vec(),
             None => self.again(store, range.clone()).await?,
@@ -192,18 +267,20 @@ impl Sending {
         Ok(self.lines[range].iter().zip(texts).map(annotated).collect())
     }
 
-    fn end_of(&self, begun: usize, store: &Store) -> usize {
+    /// The killmails from here on that are made ready together.
+    fn ready(&self, begun: usize, store: &Store) -> Range<usize> {
         let mut bytes = 0;
         let fits = |line: &&Line| {
             bytes += store.weight_of(line.hit.seq) as usize;
             bytes <= READY_BYTES
         };
         let count = self.lines[begun..].iter().take_while(fits).count().max(1);
-        self.lines.len().min(begun + count)
+        begun..self.lines.len().min(begun + count)
     }
 
     async fn again(&self, store: &Arc<Store>, range: Range<usize>) -> Result<Vec<Bytes>, Error> {
-        let begun = &self.lines[range.start];
+        let Some(begun) = self.lines.get(range.start) else { return Ok(Vec::new()) };
+        let rev = begun.rev;
         let hits: Vec<Hit> = self.lines[range].iter().map(|line| line.hit).collect();
         let store = Arc::clone(store);
         let entries = tasks::blocking("batch-again", move || {
@@ -211,7 +288,7 @@ impl Sending {
             if entries.len() == hits.len() { Ok(entries) } else { Err(Error::Gone) }
         });
         let entries = entries.await??;
-        if self.within > 0 && entries[0].rev != begun.rev {
+        if self.within > 0 && entries[0].rev != rev {
             return Err(Error::Changed);
         }
         Ok(entries.iter().map(|entry| killmail::json(entry)).collect())
@@ -244,7 +321,7 @@ pub enum Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::entry::Origin;
+    use crate::domain::entry::{Origin, SharedEntry};
     use crate::domain::id::Seq;
     use crate::sample::generate::Recipe;
     use crate::store::{AgeRule, Config, Incoming, ZkbRule};
@@ -289,42 +366,100 @@ mod tests {
         (dir, store)
     }
 
+    fn entries(store: &Store, count: u64) -> Vec<SharedEntry> {
+        (1..=count).map(|seq| store.entry(Seq(seq)).unwrap().unwrap()).collect()
+    }
+
+    fn batch(store: &Store, entries: &[SharedEntry]) -> Batch {
+        let kept = entries.iter().map(|entry| Kept { entry: entry.clone(), annotations: Vec::new() }).collect();
+        let id = EventId { epoch: store.epoch(), place: Place::Preload { head: Seq(12), after: 99 } };
+        Batch { kept, number: 1, total: 1, last: true, judged: false, head: Seq(12), id }
+    }
+
+    /// All pieces of a batch.
+    async fn pieces(store: &Arc<Store>, form: Form, parked_bytes: usize, batch: Batch) -> Vec<Bytes> {
+        let (mut all, mut beyond) = (Vec::new(), 0);
+        for mut sending in lines_of(batch, form, &mut beyond, &Arc::default(), parked_bytes) {
+            let mut more = true;
+            while more {
+                let mut out = Out::default();
+                more = sending.fill(store, &mut out).await.unwrap();
+                let begun = all.len();
+                all.extend(std::iter::from_fn(|| out.pop()));
+                let bytes: usize = all[begun..].iter().map(Bytes::len).sum();
+                assert!(bytes < READY_BYTES + 1_024 || bytes <= EVENT_BYTES && all.len() == begun + 1, "{bytes} bytes were ready at once");
+            }
+        }
+        all
+    }
+
+    fn datas(pieces: &[Bytes]) -> Vec<String> {
+        let text = String::from_utf8(pieces.concat()).unwrap();
+        text.split("data: ").skip(1).map(|block| block.split_once("\n\n").unwrap().0.to_owned()).collect()
+    }
+
+    const LONG: u64 = 1 << 20;
+
     /// A batch in small parts is the same text, whether its killmails wait in the parking place or are read again for each part.
     #[tokio::test]
     async fn parts_make_up_the_batch() {
-        let (_dir, store) = store(12);
-        let entries: Vec<_> = (1..=12).map(|seq| store.entry(Seq(seq)).unwrap().unwrap()).collect();
-        let list = entries.iter().map(|entry| String::from_utf8(killmail::json(entry).to_vec()).unwrap()).collect::<Vec<_>>();
-        let id = EventId { epoch: store.epoch(), place: Place::Preload { head: Seq(12), after: 1 } };
-        for kind in [Kind::Basic, Kind::Enhanced] {
+        let (_dir, store) = store(60);
+        let entries = entries(&store, 60);
+        let list: Vec<String> = entries.iter().map(|entry| String::from_utf8(killmail::json(entry).to_vec()).unwrap()).collect();
+        let all = list.join(",");
+        assert!(all.len() > EVENT_BYTES, "{}", all.len());
+        for (kind, key) in [
+            (Kind::Basic, BatchKey::Both),
+            (Kind::Enhanced, BatchKey::Both),
+            (Kind::Enhanced, BatchKey::Kills),
+            (Kind::Enhanced, BatchKey::Killmails),
+        ] {
             for parked_bytes in [0, 1 << 20] {
-                let kept = entries.iter().map(|entry| Kept { entry: entry.clone(), annotations: Vec::new() }).collect();
-                let batch = Batch { kept, number: 1, total: 1, last: true, judged: false, head: Seq(12), id };
-                let mut sending = Sending::new(kind, &Arc::default(), parked_bytes, batch);
-                let mut text = Vec::new();
-                loop {
-                    let mut out = Out::default();
-                    let more = sending.fill(&store, &mut out).await.unwrap();
-                    let mut bytes = 0;
-                    while let Some(piece) = out.pop() {
-                        bytes += piece.len();
-                        text.extend_from_slice(&piece);
-                    }
-                    assert!(bytes < READY_BYTES + 1_024, "{bytes} bytes were ready at once");
-                    if !more {
-                        break;
-                    }
-                }
-                let text = String::from_utf8(text).unwrap();
-                let found: Vec<&str> = text.split("data: ").skip(1).map(|block| block.split_once("\n\n").unwrap().0).collect();
-                match kind {
-                    Kind::Basic => assert_eq!(found, list),
-                    Kind::Enhanced => {
-                        let all = list.join(",");
-                        assert!(found[0].starts_with(&format!("{{\"kills\":[{all}],\"killmails\":[{all}],\"count\":12,")), "{text}");
-                    }
+                let form = Form { kind, key, line_max_bytes: LONG };
+                let found = datas(&pieces(&store, form, parked_bytes, batch(&store, &entries)).await);
+                let tail = r#","count":60,"batch_number":1,"total_batches":1,"last":true}"#;
+                match (kind, key) {
+                    (Kind::Basic, _) => assert_eq!(found, list),
+                    (_, BatchKey::Both) => assert_eq!(found, [format!("{{\"kills\":[{all}],\"killmails\":[{all}]{tail}")]),
+                    (_, BatchKey::Kills) => assert_eq!(found, [format!("{{\"kills\":[{all}]{tail}")]),
+                    (_, BatchKey::Killmails) => assert_eq!(found, [format!("{{\"killmails\":[{all}]{tail}")]),
                 }
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_long_is_one_piece() {
+        let (_dir, store) = store(3);
+        let entries = entries(&store, 3);
+        for parked_bytes in [0, 1 << 20] {
+            let form = |kind| Form { kind, key: BatchKey::Both, line_max_bytes: LONG };
+            assert_eq!(pieces(&store, form(Kind::Basic), parked_bytes, batch(&store, &entries)).await.len(), 3);
+            assert_eq!(pieces(&store, form(Kind::Enhanced), parked_bytes, batch(&store, &entries)).await.len(), 1);
+            assert_eq!(pieces(&store, form(Kind::Enhanced), parked_bytes, batch(&store, &[])).await.len(), 1);
+        }
+    }
+
+    /// What a plugin said makes lines longer than planned: they are cut again, numbered on, and each says the place behind it.
+    #[tokio::test]
+    async fn no_line_is_longer_than_asked_for() {
+        let (_dir, store) = store(12);
+        let mut batch = batch(&store, &entries(&store, 12));
+        let said: Arc<str> = format!("{{\"why\":\"{}\"}}", "x".repeat(10_000)).into();
+        batch.kept.iter_mut().for_each(|kept| kept.annotations = vec![("p".to_owned(), Arc::clone(&said))]);
+        let line_max_bytes = 64 << 10;
+        let form = Form { kind: Kind::Enhanced, key: BatchKey::Both, line_max_bytes };
+        let texts = pieces(&store, form, 1 << 20, batch).await.concat();
+        let text = String::from_utf8(texts).unwrap();
+        assert!(text.lines().all(|line| line.len() as u64 <= line_max_bytes), "{:?}", text.lines().map(str::len).collect::<Vec<_>>());
+        let found: Vec<serde_json::Value> =
+            text.lines().filter_map(|l| l.strip_prefix("data: ")).map(|l| serde_json::from_str(l).unwrap()).collect();
+        let killmails: usize = found.iter().map(|batch| batch["kills"].as_array().unwrap().len()).sum();
+        assert!(found.len() > 1 && killmails == 12, "{}", found.len());
+        let numbers: Vec<u64> = found.iter().map(|batch| batch["batch_number"].as_u64().unwrap()).collect();
+        assert_eq!(numbers, (1..=found.len() as u64).collect::<Vec<_>>());
+        assert_eq!(found.iter().filter(|batch| batch["last"] == true).count(), 1);
+        let ids: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
+        assert!(ids.len() == found.len() && ids.last().unwrap().ends_with(".99"), "{ids:?}");
     }
 }

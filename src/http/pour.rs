@@ -1,13 +1,19 @@
 //! A body that is made while it is taken: when the client has everything, the next step is awaited, never sooner.
 //!
+//! The HTTP library would take up to 16 pieces for a connection that does not drain, whatever their size. So a piece counts until the
+//! library lets go of it, which is when the socket has it, and the next one waits while too much is on its way.
+//!
 //! Must not know: what is poured.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio_stream::Stream;
 use tokio_util::sync::ReusableBoxFuture;
 
@@ -17,11 +23,61 @@ use crate::http::sse::Out;
 /// does not take what it has for everything.
 pub type Next<S> = io::Result<Option<(S, Out)>>;
 
+/// While so many bytes are with the HTTP library, it gets no further piece.
+const UNSENT_BYTES: usize = 16 << 10;
+
+/// What the HTTP library has and the socket has not.
+#[derive(Debug, Default)]
+struct Unsent {
+    bytes: AtomicUsize,
+    /// Who waits for it to become less.
+    waiting: Mutex<Option<Waker>>,
+}
+
+impl Unsent {
+    /// Whether there is room for a further piece; if not, the caller is woken when there is.
+    fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.bytes.load(Ordering::Acquire) < UNSENT_BYTES {
+            return Poll::Ready(());
+        }
+        *self.waiting.lock() = Some(context.waker().clone());
+        // What was sent before the waker was there woke nobody.
+        if self.bytes.load(Ordering::Acquire) < UNSENT_BYTES { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn counted(self: &Arc<Self>, piece: Bytes) -> Bytes {
+        self.bytes.fetch_add(piece.len(), Ordering::AcqRel);
+        Bytes::from_owner(Counted { piece, unsent: Arc::clone(self) })
+    }
+}
+
+/// A piece that says when it is gone.
+struct Counted {
+    piece: Bytes,
+    unsent: Arc<Unsent>,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.piece
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.unsent.bytes.fetch_sub(self.piece.len(), Ordering::AcqRel);
+        if let Some(waker) = self.unsent.waiting.lock().take() {
+            waker.wake();
+        }
+    }
+}
+
 /// A stream of pieces. `step` gets what the last step gave back.
 pub struct Pour<S, F> {
     out: Out,
     step: F,
     coming: Option<ReusableBoxFuture<'static, Next<S>>>,
+    unsent: Arc<Unsent>,
 }
 
 impl<S, F, W> Pour<S, F>
@@ -32,7 +88,7 @@ where
     /// Begins with these pieces.
     pub fn new(first: Out, state: S, step: F) -> Self {
         let coming = Some(ReusableBoxFuture::new(step(state)));
-        Self { out: first, step, coming }
+        Self { out: first, step, coming, unsent: Arc::default() }
     }
 }
 
@@ -47,8 +103,11 @@ where
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         loop {
+            if !this.out.is_empty() {
+                ready!(this.unsent.poll_room(context));
+            }
             if let Some(piece) = this.out.pop() {
-                return Poll::Ready(Some(Ok(piece)));
+                return Poll::Ready(Some(Ok(this.unsent.counted(piece))));
             }
             let Some(coming) = &mut this.coming else { return Poll::Ready(None) };
             match ready!(coming.poll(context)) {
@@ -84,5 +143,41 @@ mod tests {
         });
         let pieces: Vec<_> = pour.map(|piece| piece.unwrap()).collect().await;
         assert_eq!(pieces, ["a", "0", "1", "2"]);
+    }
+
+    /// Pieces nobody lets go of stop the pour; the first that is let go of wakes it.
+    #[tokio::test]
+    async fn what_is_not_sent_holds_up_what_follows() {
+        let pour = Pour::new(Out::default(), (), |()| async {
+            let mut out = Out::default();
+            out.piece(Bytes::from(vec![b'x'; UNSENT_BYTES / 4]));
+            Ok(Some(((), out)))
+        });
+        let mut pour = std::pin::pin!(pour);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut context = Context::from_waker(&waker);
+        let mut held = Vec::new();
+        while let Poll::Ready(piece) = pour.as_mut().poll_next(&mut context) {
+            held.push(piece.unwrap().unwrap());
+        }
+        assert_eq!((held.len(), woken.0.load(Ordering::Acquire)), (4, 0));
+        held.pop();
+        assert_eq!(woken.0.load(Ordering::Acquire), 1);
+        held.push(match pour.as_mut().poll_next(&mut context) {
+            Poll::Ready(Some(Ok(piece))) => piece,
+            other => panic!("{other:?}"),
+        });
+        assert!(pour.as_mut().poll_next(&mut context).is_pending());
+    }
+
+    /// Counts how often it was woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::AcqRel);
+        }
     }
 }

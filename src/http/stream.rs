@@ -3,6 +3,7 @@
 //!
 //! Must not know: which killmails a reader hands over.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,11 +21,11 @@ use crate::domain::verdict::Fault;
 use crate::feed::event::Event;
 use crate::feed::judges::Hold;
 use crate::feed::reader::Reader;
-use crate::feed::start::Start;
+use crate::feed::start::{BatchForm, Start};
 use crate::http::Door;
 use crate::http::address;
 use crate::http::answer::json_of;
-use crate::http::batch::Sending;
+use crate::http::batch::{Form, Sending, lines_of};
 use crate::http::connections::OwnPace;
 use crate::http::error::Error;
 use crate::http::pour::{Next, Pour};
@@ -48,16 +49,21 @@ async fn open(door: Arc<Door>, kind: Kind, request: Request) -> Result<Response,
     let (parts, body) = request.into_parts();
     let asked = asked(Request::from_parts(parts.clone(), body)).await?;
     if parts.method == Method::HEAD {
-        return Ok(answer(kind, Body::empty()));
+        return Ok(answer(Body::empty()));
     }
     let slot = door.slots.take(&door.config.sse, kind, address::of(&parts, &door.config.trusted_proxies))?;
     let hold = door.judge(&parts, &asked.subscription).map_err(Error::stream_judges)?;
-    let start = Start { preload_since: preload_since(asked.preload_days), last_event_id: last_event_id(&parts.headers, &asked) };
+    let form = form(kind, &asked, door.feed.config().batch_bytes);
+    let start = Start {
+        preload_since: preload_since(asked.preload_days),
+        batches: batches(form),
+        last_event_id: last_event_id(&parts.headers, &asked),
+    };
     let reader = door.feed.open(asked.subscription.clone(), start).await.map_err(Error::stream)?;
     let mut first = Out::default();
     first.retry(door.config.sse.retry_ms);
-    let talk = Talk::new(door, kind, reader, asked, (slot, hold));
-    Ok(answer(kind, Body::from_stream(Pour::new(first, talk, Talk::step))))
+    let talk = Talk::new(door, form, reader, asked, (slot, hold));
+    Ok(answer(Body::from_stream(Pour::new(first, talk, Talk::step))))
 }
 
 async fn asked(request: Request) -> Result<Asked, Error> {
@@ -76,19 +82,30 @@ fn last_event_id(headers: &HeaderMap, asked: &Asked) -> Option<String> {
     header.filter(|id| !id.is_empty()).or_else(|| asked.last_event_id.clone())
 }
 
+fn form(kind: Kind, asked: &Asked, batch_bytes: u64) -> Form {
+    let line_max_bytes = asked.batch_max_bytes.map_or(batch_bytes, u64::from);
+    Form { kind, key: asked.batch_key, line_max_bytes }
+}
+
+/// A basic stream has no batches, a line is one killmail: they only set the pace.
+const fn batches(form: Form) -> BatchForm {
+    match form.kind {
+        Kind::Basic => BatchForm { max_bytes: None, copies: 1, frame_bytes: 0 },
+        Kind::Enhanced => {
+            BatchForm { max_bytes: Some(form.line_max_bytes), copies: form.key.copies(), frame_bytes: event::BATCH_FRAME_BYTES }
+        }
+    }
+}
+
 fn preload_since(days: u32) -> Option<i64> {
     (days > 0).then(|| now_secs() - i64::from(days) * 86_400)
 }
 
-fn answer(kind: Kind, body: Body) -> Response {
-    let media = match kind {
-        Kind::Basic => "text/event-stream; charset=utf-8",
-        Kind::Enhanced => "text/event-stream",
-    };
+fn answer(body: Body) -> Response {
     let mut response = body.into_response();
     response.extensions_mut().insert(OwnPace);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
@@ -97,7 +114,7 @@ fn answer(kind: Kind, body: Body) -> Response {
 /// One connection: the reader, and what it was told so far.
 struct Talk {
     door: Arc<Door>,
-    kind: Kind,
+    form: Form,
     reader: Reader,
     asked: Asked,
     /// When it is time for a ping or a heartbeat.
@@ -106,28 +123,30 @@ struct Talk {
     sent: bool,
     /// When each fault word was told last.
     faults: Vec<(Fault, Instant)>,
-    /// The batch now on its way.
-    sending: Option<Sending>,
+    /// The batch now on its way, in lines.
+    sending: VecDeque<Sending>,
+    /// Lines of batches beyond those planned.
+    beyond: u64,
     _rights: (Slot, Option<Hold>),
 }
 
 impl Talk {
-    fn new(door: Arc<Door>, kind: Kind, reader: Reader, asked: Asked, rights: (Slot, Option<Hold>)) -> Self {
-        let mut talk =
-            Self { door, kind, reader, asked, due: Instant::now(), sent: false, faults: Vec::new(), sending: None, _rights: rights };
+    fn new(door: Arc<Door>, form: Form, reader: Reader, asked: Asked, rights: (Slot, Option<Hold>)) -> Self {
+        let (due, sending) = (Instant::now(), VecDeque::new());
+        let mut talk = Self { door, form, reader, asked, due, sent: false, faults: Vec::new(), sending, beyond: 0, _rights: rights };
         talk.wind();
         talk
     }
 
     fn wind(&mut self) {
         let sse = &self.door.config.sse;
-        let wait_ms = if self.kind == Kind::Basic { sse.ping_ms } else { sse.heartbeat_ms };
+        let wait_ms = if self.form.kind == Kind::Basic { sse.ping_ms } else { sse.heartbeat_ms };
         self.due = Instant::now() + Duration::from_millis(wait_ms.max(1));
     }
 
     /// The basic stream's wait begins anew with every block, the heartbeat of the enhanced one does not.
     fn wind_basic(&mut self) {
-        if self.kind == Kind::Basic {
+        if self.form.kind == Kind::Basic {
             self.wind();
         }
     }
@@ -136,14 +155,18 @@ impl Talk {
     async fn step(mut self) -> Next<Self> {
         let mut out = Out::default();
         while out.is_empty() {
-            if let Some(sending) = &mut self.sending {
+            if let Some(sending) = self.sending.front_mut() {
                 if !sending.fill(self.door.feed.store(), &mut out).await.map_err(io::Error::other)? {
-                    self.sending = None;
+                    self.sending.pop_front();
+                    if self.sending.is_empty() {
+                        // Back to nothing at all, for the years of live that follow.
+                        self.sending = VecDeque::new();
+                    }
                 }
                 self.wind_basic();
                 continue;
             }
-            if self.kind == Kind::Enhanced && Instant::now() >= self.due {
+            if self.form.kind == Kind::Enhanced && Instant::now() >= self.due {
                 self.beat(&mut out);
                 continue;
             }
@@ -158,44 +181,44 @@ impl Talk {
 
     fn beat(&mut self, out: &mut Out) {
         let id = self.reader.id();
-        match self.kind {
+        match self.form.kind {
             Kind::Basic => out.comment("ping", &id),
             // Three heartbeats without data make a client believe that history has ended.
             Kind::Enhanced if self.reader.in_preload() && !self.sent => {}
-            Kind::Enhanced => out.event(Some("heartbeat"), Some(&id), event::heartbeat(self.reader.in_preload())),
+            Kind::Enhanced => out.event(Some("heartbeat"), Some(&id), &event::heartbeat(self.reader.in_preload())),
         }
         self.sent = false;
         self.wind();
     }
 
     fn tell(&mut self, event: Event, out: &mut Out) {
-        let basic = self.kind == Kind::Basic;
+        let basic = self.form.kind == Kind::Basic;
         match event {
             Event::Opened { id } if basic => out.comment("connected", &id),
             Event::Opened { id } => {
-                out.event(Some("connected"), Some(&id), event::connected(self.reader.subscription_id(), &self.asked));
+                out.event(Some("connected"), Some(&id), &event::connected(self.reader.subscription_id(), &self.asked));
             }
             Event::Gap(gap) => {
-                out.event(Some("gap"), Some(&gap.resumed_at), event::gap(gap.reason.word(), &gap.requested, &gap.resumed_at))
+                out.event(Some("gap"), Some(&gap.resumed_at), &event::gap(gap.reason.word(), &gap.requested, &gap.resumed_at))
             }
             Event::Batch(batch) => {
                 self.sent |= !batch.kept.is_empty();
                 let parked_bytes = self.door.config.sse.parked_bytes;
-                self.sending = Some(Sending::new(self.kind, &self.door.parking, parked_bytes, batch));
+                self.sending = lines_of(batch, self.form, &mut self.beyond, &self.door.parking, parked_bytes);
             }
             Event::Preloaded { id, .. } if basic => out.comment("transition", &id),
-            Event::Preloaded { total, id } => out.event(Some("transition"), Some(&id), event::transition(total)),
+            Event::Preloaded { total, id } => out.event(Some("transition"), Some(&id), &event::transition(total)),
             Event::Killmail { kept, id } => {
-                out.event((!basic).then_some("killmail"), Some(&id), json_of(&kept));
+                out.event((!basic).then_some("killmail"), Some(&id), &json_of(&kept));
                 self.sent = true;
             }
-            Event::Backfilled { span, id } => out.event(Some("gap"), Some(&id), event::backfilled(&span, &id)),
+            Event::Backfilled { span, id } => out.event(Some("gap"), Some(&id), &event::backfilled(&span, &id)),
             Event::Fault { plugin, fault, killmail_id } => self.tell_fault(&plugin, fault, killmail_id, out),
-            Event::Ended { reason, message } => out.event(Some("error"), None, event::error(reason, &message)),
+            Event::Ended { reason, message } => out.event(Some("error"), None, &event::error(reason, &message)),
             Event::Closing if basic => out.comment("closing", &self.reader.id()),
-            Event::Closing => out.event(Some("error"), None, event::error("closing", "the server is stopping")),
+            Event::Closing => out.event(Some("error"), None, &event::error("closing", "the server is stopping")),
         }
-        if self.sending.is_some() || !out.is_empty() {
+        if !self.sending.is_empty() || !out.is_empty() {
             self.wind_basic();
             self.door.events.fetch_add(1, Ordering::Relaxed);
         }
@@ -205,13 +228,13 @@ impl Talk {
         let now = Instant::now();
         let pause = Duration::from_millis(self.door.config.sse.fault_pause_ms);
         let told = self.faults.iter_mut().find(|(word, _)| *word == fault);
-        if self.kind == Kind::Basic || told.as_ref().is_some_and(|(_, at)| now < *at + pause) {
+        if self.form.kind == Kind::Basic || told.as_ref().is_some_and(|(_, at)| now < *at + pause) {
             return;
         }
         match told {
             Some((_, at)) => *at = now,
             None => self.faults.push((fault, now)),
         }
-        out.event(Some("error"), None, event::plugin_fault(plugin, fault, killmail_id));
+        out.event(Some("error"), None, &event::plugin_fault(plugin, fault, killmail_id));
     }
 }

@@ -230,7 +230,7 @@ impl Talk {
             Ok(hold) => hold,
             Err(refused) => return self.session.refused(key, &refused.to_string(), &mut self.effects),
         };
-        let start = Start { preload_since: None, last_event_id };
+        let start = Start { last_event_id, ..Start::default() };
         let opening = async move {
             let reader = feed.open((*subscription).clone(), start).await?;
             Ok(Box::new(Running::new(feed, key, reader, hold)))

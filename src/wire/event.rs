@@ -23,15 +23,49 @@ pub fn connected(subscription_id: &str, asked: &Asked) -> Bytes {
     stamp(out)
 }
 
-/// `batch`: killmails of the past, in parts to be sent one after the other: this, the killmails with commas between, ...
-pub const BATCH_KILLS: &[u8] = b"{\"kills\":[";
-/// ... this, the same killmails again, for they stand under both names clients read, ...
+/// Under which names a batch has its killmails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BatchKey {
+    /// Under both that clients read.
+    #[default]
+    Both,
+    /// `kills`.
+    Kills,
+    /// `killmails`.
+    Killmails,
+}
+
+impl BatchKey {
+    /// How often a batch has each killmail.
+    #[must_use]
+    pub const fn copies(self) -> u64 {
+        match self {
+            Self::Both => 2,
+            Self::Kills | Self::Killmails => 1,
+        }
+    }
+
+    /// `batch`: killmails of the past, in parts to be sent one after the other: this, the killmails with commas between, for both
+    /// names [`BATCH_KILLMAILS`] and the same killmails again, and [`batch_tail`].
+    #[must_use]
+    pub const fn head(self) -> &'static [u8] {
+        match self {
+            Self::Both | Self::Kills => b"{\"kills\":[",
+            Self::Killmails => b"{\"killmails\":[",
+        }
+    }
+}
+
+/// See [`BatchKey::head`].
 pub const BATCH_KILLMAILS: &[u8] = b"],\"killmails\":[";
 
-/// ... and this. `last` is said only where it is true and `total_batches` was counted before a plugin judged.
+/// What the line of a batch has at most beside its killmails, the field's name included.
+pub const BATCH_FRAME_BYTES: u64 = 160;
+
+/// What ends a batch. `last` is said only where it is true.
 #[must_use]
-pub fn batch_tail(count: usize, number: u64, total: u64, last: Option<bool>) -> Bytes {
-    let last = if last == Some(true) { ",\"last\":true" } else { "" };
+pub fn batch_tail(count: usize, number: u64, total: u64, last: bool) -> Bytes {
+    let last = if last { ",\"last\":true" } else { "" };
     Bytes::from(format!("],\"count\":{count},\"batch_number\":{number},\"total_batches\":{total}{last}}}"))
 }
 
@@ -122,7 +156,16 @@ mod tests {
 
     fn batch(killmails: &[Bytes], tail: &[u8]) -> Bytes {
         let list = killmails.join(&b","[..]);
-        Bytes::from([BATCH_KILLS, &list, BATCH_KILLMAILS, &list, tail].concat())
+        Bytes::from([BatchKey::Both.head(), &list, BATCH_KILLMAILS, &list, tail].concat())
+    }
+
+    #[test]
+    fn the_frame_of_a_batch_is_counted() {
+        let longest = "data: ".len()
+            + BatchKey::Killmails.head().len()
+            + BATCH_KILLMAILS.len()
+            + batch_tail(usize::MAX, u64::MAX, u64::MAX, true).len();
+        assert!(longest as u64 <= BATCH_FRAME_BYTES, "{longest}");
     }
 
     #[test]
@@ -132,8 +175,8 @@ mod tests {
         let killmails = [Bytes::from_static(b"{\"killmail_id\":1}"), Bytes::from_static(b"{\"killmail_id\":2}")];
         let bodies = [
             connected("AbC", &asked),
-            batch(&killmails, &batch_tail(2, 2, 2, Some(true))),
-            batch(&[], &batch_tail(0, 1, 1, None)),
+            batch(&killmails, &batch_tail(2, 2, 2, true)),
+            batch(&[], &batch_tail(0, 1, 1, false)),
             transition(2),
             heartbeat(true),
             heartbeat(false),

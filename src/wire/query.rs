@@ -8,6 +8,7 @@ use crate::domain::filter::{Filter, Match};
 use crate::domain::subscription::{MAX_AGE_SECS, PluginUse, Subscription};
 use crate::domain::term::{Kind, Role};
 use crate::store::Order;
+use crate::wire::event::BatchKey;
 use crate::wire::given::{AskedId, Error as Unusable, Given};
 use crate::wire::number::shown;
 
@@ -51,6 +52,10 @@ pub struct Asked {
     pub subscription: Subscription,
     /// How far back a stream begins, days; 0: at its head.
     pub preload_days: u32,
+    /// Under which names batches of a preload have their killmails.
+    pub batch_key: BatchKey,
+    /// A batch of a preload has at most so many bytes, as it is sent.
+    pub batch_max_bytes: Option<u32>,
     /// The id a stream goes on after.
     pub last_event_id: Option<String>,
     /// The direction of history.
@@ -162,6 +167,8 @@ fn read(door: Door, given: &Given<'_>, (systems_max, ids_max): (usize, usize)) -
     Ok(Asked {
         subscription: Subscription { filter, plugin, max_age_secs: max_age_secs.unwrap_or(MAX_AGE_SECS) },
         preload_days: preload_days.unwrap_or(0),
+        batch_key: BatchKey::default(),
+        batch_max_bytes: None,
         last_event_id: last_event_id.map(str::to_owned),
         order: order.unwrap_or_default(),
         limit: usize::try_from(limit.unwrap_or(PAGE)).unwrap_or(usize::MAX),

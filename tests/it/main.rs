@@ -29,9 +29,11 @@ mod import_cases;
 mod judged;
 mod laws;
 mod limits;
+mod lines;
 mod mechanisms;
 mod mirror;
 mod parameters;
+mod paths;
 mod plugins;
 mod real_killmails;
 #[path = "../../examples/soak/run.rs"]

@@ -184,7 +184,7 @@ async fn case_69_history_comes_in_batches_then_live() {
     let server = quick(&upstream);
     with_history(&server).await;
     let mut stream = server.enhanced("character_ids=77&preload_days=90").await;
-    assert_eq!(stream.header("content-type"), Some("text/event-stream"));
+    assert_eq!(stream.header("content-type"), Some("text/event-stream; charset=utf-8"));
     assert_eq!((stream.header("cache-control"), stream.header("x-accel-buffering")), (Some("no-cache"), Some("no")));
     let first = stream.event().await;
     let connected = first.json();

@@ -80,6 +80,8 @@ pub struct Sse {
     pub headers: Vec<(String, String)>,
     /// Bytes as received, still chunked.
     wire: Vec<u8>,
+    /// The sizes of the chunks received.
+    pub chunks: Vec<usize>,
     /// The body so far; what was taken as blocks lies before `taken`.
     body: Vec<u8>,
     taken: usize,
@@ -125,7 +127,8 @@ impl Sse {
         }
         let socket = socket.connect(asked.address).await.unwrap();
         let (headers, body) = (Vec::new(), Vec::new());
-        let mut sse = Self { asked, socket, status: 0, headers, wire: Vec::new(), body, taken: 0, searched: 0, ended: false, last_id };
+        let (wire, chunks) = (Vec::new(), Vec::new());
+        let mut sse = Self { asked, socket, status: 0, headers, wire, chunks, body, taken: 0, searched: 0, ended: false, last_id };
         let resume = sse.last_id.as_ref().map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
         let request = format!("{}{resume}\r\n{}", sse.asked.head, sse.asked.body);
         sse.socket.write_all(request.as_bytes()).await.unwrap();
@@ -185,6 +188,7 @@ impl Sse {
             if self.wire.len() < line + 2 + size + 2 {
                 return;
             }
+            self.chunks.push(size);
             self.body.extend_from_slice(&self.wire[line + 2..line + 2 + size]);
             self.wire.drain(..line + 2 + size + 2);
             self.ended |= size == 0;
