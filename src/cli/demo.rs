@@ -13,8 +13,9 @@ use bytes::Bytes;
 use clap::Args;
 use toml::Value;
 
-use crate::cli::demo::sample::Sample;
+use crate::cli::demo::sample::{Live, Sample};
 use crate::cli::{block_on, serve};
+use crate::clock;
 use crate::config::{self, Config};
 use crate::feed::Feed;
 use crate::server::{self, Running, Signals};
@@ -44,15 +45,20 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         let signals = Signals::listen()?;
         let running = server::start(config).await?;
         let sample = Sample::read();
-        let tour = tour::lines(running.addr(), &sample.history);
+        let tour = tour::steps(running.addr(), &sample.history);
         let (killmails, live) = (sample.history.len(), sample.live.len());
         fill(running.feed(), sample.history).await?;
         upload(&running).await?;
-        println!("{killmails} real killmails are history; {live} more come live, one a second.");
+        println!("{killmails} real killmails are history, moved in time so that the last one is now. Another one comes live each second;");
+        println!(
+            "after the {live} that are left the sample begins again under new ids. Most came without ISK values: theirs are estimates."
+        );
         println!("Example plugins: {}.", PLUGINS.map(|(name, _)| name).join(", "));
         println!("Token for what writes: {}\n", running.token());
         println!("Try, in another terminal:");
-        tour.iter().for_each(|line| println!("  {line}"));
+        for step in tour {
+            println!("\n  # {}\n  {}", step.shows, step.command);
+        }
         println!();
         serve::announce(running.addr())?;
         let playing = tasks::spawn("demo", play(Arc::clone(running.feed()), sample.live));
@@ -98,15 +104,19 @@ async fn upload(running: &Running) -> anyhow::Result<()> {
 }
 
 async fn play(feed: Arc<Feed>, live: Vec<Incoming>) {
-    let mut clock = tokio::time::interval(LIVE_EVERY);
-    for killmail in live {
-        clock.tick().await;
-        if let Err(error) = feed.publish(vec![sample::now(killmail)], None).await {
-            tracing::error!("the sample cannot go on: {error}");
+    let mut live = Live::new(live);
+    let mut due = tokio::time::interval(LIVE_EVERY);
+    loop {
+        due.tick().await;
+        let Some(killmail) = live.next(clock::now_ms()) else {
+            println!("The sample begins again: losses from its start, one a second, under new ids.");
+            continue;
+        };
+        if let Err(error) = feed.publish(vec![killmail], None).await {
+            tracing::error!("the demo cannot store its sample: {error}");
             return;
         }
     }
-    println!("The sample is used up: nothing more comes live. History stays until the demo is stopped.");
 }
 
 /// A data folder that goes with the demo.

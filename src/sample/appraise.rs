@@ -1,11 +1,12 @@
-//! zKillboard's block for a made-up killmail: prices by a simple rule, flags and labels by zKillboard's.
+//! zKillboard's block for a killmail that has none: prices by a simple rule, flags and labels by zKillboard's.
 //!
 //! Must not know: how the block is spelled on any wire.
 
-use crate::domain::killmail::{Attacker, Extra, Item, Killmail};
+use crate::domain::killmail::{Attacker, Extra, Killmail};
 use crate::domain::zkb::Zkb;
 use crate::sample::chance::Dice;
 use crate::sample::loot::CAPSULE;
+use crate::sample::prices;
 use crate::universe::{self, Space};
 
 /// Characters and corporations up to these are NPCs.
@@ -14,18 +15,31 @@ const NPC_CORPORATIONS: u32 = 1_999_999;
 /// Capsules, shuttles, rookie ships: losing one is neither solo nor awox.
 const TRIFLES: [u32; 3] = [29, 31, 237];
 
-/// What zKillboard would say of it. `throw` decides prices and points.
+/// What zKillboard would say of a made-up killmail. `dice` decide the hull's price and the points.
 pub fn appraise(killmail: &Killmail, dice: &mut Dice) -> Zkb {
     let ship = killmail.victim.ship_type_id.unwrap_or_default();
-    let hull = if ship == CAPSULE { 10_000.0 } else { (16.6 + 1.9 * dice.normal()).exp().min(9e10) };
+    let hull = if ship == CAPSULE { prices::CAPSULE_ISK } else { (16.6 + 1.9 * dice.normal()).exp().min(9e10) };
+    let location = 40_000_000 + u64::from(dice.below(400_000));
+    Zkb { location_id: Some(location), ..block(killmail, hull, dice) }
+}
+
+/// A block for a real killmail that came without one: the same killmail always gets the same.
+#[must_use]
+pub fn estimate(killmail: &Killmail) -> Zkb {
+    let mut dice = Dice::new(u64::from(killmail.killmail_id));
+    block(killmail, prices::hull(killmail.victim.ship_type_id.unwrap_or_default()), &mut dice)
+}
+
+fn block(killmail: &Killmail, hull: f64, dice: &mut Dice) -> Zkb {
+    let ship = killmail.victim.ship_type_id.unwrap_or_default();
     let (mut dropped, mut destroyed, mut fitted) = (0.0, hull, hull);
     for item in killmail.victim.items.iter().flatten() {
-        let price = price(item);
+        let price = prices::item(item);
         dropped += price * item.quantity_dropped.unwrap_or_default() as f64;
         destroyed += price * item.quantity_destroyed.unwrap_or_default() as f64;
         fitted += if item.flag == 5 { 0.0 } else { price };
     }
-    let total = cents(dropped + destroyed);
+    let total = prices::cents(dropped + destroyed);
     let group = universe::group_of(ship).unwrap_or_default();
     let category = universe::category_of_group(group).unwrap_or_default();
     let trifle = TRIFLES.contains(&group);
@@ -36,14 +50,14 @@ pub fn appraise(killmail: &Killmail, dice: &mut Dice) -> Zkb {
     let awox = !trifle && blow.is_some_and(|a| is_player(a) && a.corporation_id == killmail.victim.corporation_id);
     let hash = killmail.hash.clone();
     let href = hash.as_ref().map(|hash| format!("https://esi.evetech.net/killmails/{}/{hash}/", killmail.killmail_id));
-    let droppable = cents((total - hull).max(0.0));
+    let droppable = prices::cents((total - hull).max(0.0));
     let extra = std::iter::once(("totalDroppableValue".to_owned(), droppable.into())).collect::<Extra>();
     Zkb {
-        location_id: Some(40_000_000 + u64::from(dice.below(400_000))),
+        location_id: None,
         hash,
-        fitted_value: Some(cents(fitted)),
-        dropped_value: Some(cents(dropped)),
-        destroyed_value: Some(cents(destroyed)),
+        fitted_value: Some(prices::cents(fitted)),
+        dropped_value: Some(prices::cents(dropped)),
+        destroyed_value: Some(prices::cents(destroyed)),
         total_value: Some(total),
         points: Some(if npc { 1 } else { 1 + i64::from(dice.below(40)) / players as i64 }),
         npc: Some(npc),
@@ -61,20 +75,9 @@ pub fn appraise(killmail: &Killmail, dice: &mut Dice) -> Zkb {
 pub fn appraise_again(zkb: &mut Zkb, dice: &mut Dice) {
     let turn = 1.0 + 0.1 * dice.normal();
     for value in [&mut zkb.fitted_value, &mut zkb.dropped_value, &mut zkb.destroyed_value, &mut zkb.total_value].into_iter().flatten() {
-        *value = cents(*value * turn);
+        *value = prices::cents(*value * turn);
     }
     zkb.labels.get_or_insert_default().push("ganked".to_owned());
-}
-
-fn cents(isk: f64) -> f64 {
-    (isk * 100.0).round() / 100.0
-}
-
-/// Every type has its own lasting price.
-fn price(item: &Item) -> f64 {
-    let spread = (item.item_type_id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / f64::from(1 << 24);
-    let cheap = item.flag == 5;
-    cents(if cheap { 10.0 + 9_000.0 * spread * spread } else { 1_000.0 + 4e6 * spread * spread * spread })
 }
 
 fn is_player(attacker: &Attacker) -> bool {

@@ -5,7 +5,7 @@
 //! first, and nothing reads them here; they are public in-game records, CCP hf.'s property (see `sample/NOTICE`);
 //! `cargo run --release --example sample_pack -- DIR` refreshes them.
 
-mod appraise;
+pub mod appraise;
 pub mod cast;
 pub mod chance;
 mod clock;
@@ -13,6 +13,7 @@ pub mod document;
 mod fight;
 pub mod generate;
 mod loot;
+mod prices;
 
 use std::io::{BufRead, BufReader};
 

@@ -1,9 +1,13 @@
 //! The bundled sample, cut in two: what happened until now, and what is to happen. One constant moves all of it.
 
+use std::ops::Range;
+
 use crate::clock;
 use crate::domain::entry::Origin;
+use crate::domain::killmail::Killmail;
 use crate::ingest::package::{self, Rule};
 use crate::sample;
+use crate::sample::appraise::estimate;
 use crate::store::{AgeRule, Incoming, ZkbRule};
 
 /// Killmails kept back to go live: ten minutes of them.
@@ -16,7 +20,7 @@ const SILENCE_SECS: i64 = 900;
 pub struct Sample {
     /// In killmail id order.
     pub history: Vec<Incoming>,
-    /// In killmail id order.
+    /// In killmail id order, for `Live`.
     pub live: Vec<Incoming>,
 }
 
@@ -25,30 +29,80 @@ impl Sample {
     #[must_use]
     pub fn read() -> Self {
         let now_ms = clock::now_ms();
-        let rule = Rule { origin: Origin::Backfill, age: AgeRule::ByUpload, zkb: ZkbRule::Keep };
-        let mut all: Vec<Incoming> = sample::lines().filter_map(|line| package::take(line.as_bytes(), rule, "demo", now_ms).ok()).collect();
+        let mut all: Vec<Incoming> = killmails(now_ms).collect();
         let busy = longest(&all);
         all.truncate(busy.end);
         let cut = busy.end - LIVE.min(busy.len() / 2);
         let shift_secs = now_ms / 1_000 - all.get(cut.saturating_sub(1)).map_or(0, |last| last.killmail.time);
         for incoming in &mut all {
             incoming.killmail.time += shift_secs;
+            appraise(incoming);
         }
         let live = all.split_off(cut);
         Self { history: all, live }
     }
 }
 
-/// A killmail that comes live now.
-#[must_use]
-pub fn now(mut killmail: Incoming) -> Incoming {
-    killmail.origin = Origin::Live;
-    killmail.received_at_ms = clock::now_ms();
-    killmail
+/// What comes live: the end of the sample, then its busy stretch again and again under new ids. It never ends.
+pub struct Live {
+    coming: Box<dyn Iterator<Item = Incoming> + Send>,
+    busy: Range<usize>,
+    next_id: u32,
+    renamed: bool,
+}
+
+impl Live {
+    /// Begins with the killmails kept back, which have ids of their own.
+    #[must_use]
+    pub fn new(live: Vec<Incoming>) -> Self {
+        let next_id = live.last().map_or(1, |last| last.killmail.killmail_id + 1);
+        let busy = longest(&killmails(0).collect::<Vec<_>>());
+        Self { coming: Box::new(live.into_iter()), busy, next_id, renamed: false }
+    }
+
+    /// The next killmail, as if it happened at this moment (unix milliseconds); `None` once each time the sample begins again.
+    pub fn next(&mut self, now_ms: i64) -> Option<Incoming> {
+        let Some(mut incoming) = self.coming.next() else {
+            self.coming = Box::new(killmails(now_ms).skip(self.busy.start).take(self.busy.len()));
+            self.renamed = true;
+            return None;
+        };
+        incoming.origin = Origin::Live;
+        incoming.received_at_ms = now_ms;
+        incoming.killmail.time = now_ms / 1_000;
+        if self.renamed {
+            rename(&mut incoming.killmail, self.next_id);
+            self.next_id += 1;
+        }
+        appraise(&mut incoming);
+        Some(incoming)
+    }
+}
+
+fn killmails(now_ms: i64) -> impl Iterator<Item = Incoming> + Send {
+    let rule = Rule { origin: Origin::Backfill, age: AgeRule::ByUpload, zkb: ZkbRule::Keep };
+    sample::lines().filter_map(move |line| package::take(line.as_bytes(), rule, "demo", now_ms).ok())
+}
+
+/// A real killmail under an id it never had: what belongs to the real id goes.
+fn rename(killmail: &mut Killmail, id: u32) {
+    killmail.killmail_id = id;
+    killmail.hash = None;
+    if let Some(zkb) = &mut killmail.zkb {
+        (zkb.hash, zkb.href) = (None, None);
+    }
+}
+
+/// Most of the sample came without values: a server that shows them as worth nothing would hide half of what it can do.
+fn appraise(incoming: &mut Incoming) {
+    let killmail = &mut incoming.killmail;
+    if killmail.zkb.as_ref().is_none_or(|zkb| zkb.total_value.is_none()) {
+        killmail.zkb = Some(estimate(killmail));
+    }
 }
 
 /// The longest run without a silence.
-fn longest(all: &[Incoming]) -> std::ops::Range<usize> {
+fn longest(all: &[Incoming]) -> Range<usize> {
     let (mut longest, mut start) = (0..0, 0);
     for at in 0..all.len() {
         let last = at + 1 == all.len() || all[at + 1].killmail.time - all[at].killmail.time > SILENCE_SECS;
@@ -79,8 +133,31 @@ mod tests {
     }
 
     #[test]
-    fn values_are_among_the_killmails() {
-        let valued = |k: &Incoming| k.killmail.zkb.as_ref().is_some_and(|zkb| zkb.total_value.is_some());
-        assert!(Sample::read().history.iter().filter(|k| valued(k)).count() > 300);
+    fn every_killmail_is_worth_something() {
+        let sample = Sample::read();
+        let value = |k: &Incoming| k.killmail.zkb.as_ref().and_then(|zkb| zkb.total_value).unwrap_or_default();
+        assert!(sample.history.iter().chain(&sample.live).all(|k| value(k) > 0.0));
+        let billions = sample.history.iter().filter(|k| value(k) > 1e9).count();
+        assert!((50..1_500).contains(&billions), "{billions}");
+    }
+
+    #[test]
+    fn live_killmails_happen_now_and_go_round_under_new_ids() {
+        let live = Sample::read().live;
+        let first = live.len();
+        let mut live = Live::new(live);
+        let (mut last_id, mut rounds) = (0, 0);
+        for second in 0..i64::try_from(first).unwrap() + 4_500 {
+            let now_ms = 1_800_000_000_000 + second * 1_000;
+            let Some(Incoming { killmail, received_at_ms, origin, .. }) = live.next(now_ms) else {
+                rounds += 1;
+                continue;
+            };
+            assert!(killmail.killmail_id > last_id, "{} after {last_id}", killmail.killmail_id);
+            assert_eq!((killmail.time, received_at_ms, origin), (now_ms / 1_000, now_ms, Origin::Live));
+            assert_eq!(rounds > 0, killmail.hash.is_none() && killmail.zkb.as_ref().unwrap().hash.is_none());
+            last_id = killmail.killmail_id;
+        }
+        assert_eq!(rounds, 2, "after {first}, and after the busy stretch");
     }
 }

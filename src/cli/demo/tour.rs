@@ -1,4 +1,4 @@
-//! What to try on the demo: every line returns killmails, which a test makes sure of.
+//! What to try on the demo: every command finds something, which a test makes sure of.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -15,9 +15,18 @@ const LATELY_SECS: i64 = 6 * 3_600;
 /// Streams of the tour end by themselves, seconds.
 const STREAM_SECS: u32 = 20;
 
-/// The lines, ready for a shell.
+/// Something to try.
+#[derive(Debug)]
+pub struct Step {
+    /// What it shows.
+    pub shows: String,
+    /// The command, ready for a shell.
+    pub command: String,
+}
+
+/// All there is to try, with ids that occur often in this history.
 #[must_use]
-pub fn lines(addr: SocketAddr, history: &[Incoming]) -> Vec<String> {
+pub fn steps(addr: SocketAddr, history: &[Incoming]) -> Vec<Step> {
     let last = history.last().map_or(0, |last| last.killmail.time);
     let lately: Vec<&Incoming> = history.iter().filter(|killmail| killmail.killmail.time > last - LATELY_SECS).collect();
     let system = commonest(lately.iter().map(|k| k.killmail.solar_system_id));
@@ -29,16 +38,41 @@ pub fn lines(addr: SocketAddr, history: &[Incoming]) -> Vec<String> {
     let gatecamp = escaped(&json!({ "kills": 3, "minutes": 10 }).to_string());
     let valuable = escaped(&json!({ "min_isk": 1e9 }).to_string());
     let watchlist = escaped(&json!({ "alliances": [alliance], "role": "attacker" }).to_string());
+    let step = |shows: &str, command: String| Step { shows: shows.to_owned(), command };
+    let live = format!("curl -N -m {STREAM_SECS}");
     vec![
-        format!("curl '{api}/killmails?limit=3'"),
-        format!("curl '{api}/killmails?region_ids={region}&role=victim&limit=3'"),
-        format!("curl '{api}/killmails/search' -H 'content-type: application/json' -d '{search}'"),
-        format!("curl '{api}/killmails?plugin=high-value&plugin_config={valuable}&limit=3'"),
-        format!("curl '{api}/killmails?plugin=gatecamp&plugin_config={gatecamp}&limit=3'"),
-        format!("curl -N -m {STREAM_SECS} '{api}/kills/stream'"),
-        format!("curl -N -m {STREAM_SECS} '{api}/kills/stream/enhanced?system_ids={system}&preload_days=1'"),
-        format!(
-            "curl -N -m {STREAM_SECS} '{api}/kills/stream/enhanced?alliance_ids={alliance}&preload_days=1&plugin=watchlist&plugin_config={watchlist}'"
+        step("the newest losses of a billion ISK and more", format!("curl '{api}/killmails?min_value=1e9&limit=3'")),
+        step(
+            "how many losses players caused in the busiest region, of the whole sample",
+            format!("curl '{api}/killmails/count?region_ids={region}&npc=false'"),
+        ),
+        step(
+            "what the busiest pilot shot last",
+            format!("curl '{api}/killmails/search' -H 'content-type: application/json' -d '{search}'"),
+        ),
+        step(
+            "losses in that region OR of a certain alliance's making",
+            format!("curl '{api}/killmails?region_ids={region}&alliance_ids={alliance}&limit=3'"),
+        ),
+        step(
+            "both: that alliance AND that region",
+            format!("curl '{api}/killmails?region_ids={region}&alliance_ids={alliance}&match=all&limit=3'"),
+        ),
+        step(
+            "a plugin asks history: losses that look like a gate camp, with its reasons under \"enriched\"",
+            format!("curl '{api}/killmails?plugin=gatecamp&plugin_config={gatecamp}&limit=3'"),
+        ),
+        step("a plugin judges values", format!("curl '{api}/killmails?plugin=high-value&plugin_config={valuable}&limit=3'")),
+        step("everything, live", format!("{live} '{api}/kills/stream'")),
+        step(
+            "a day of the busiest system in batches, then live",
+            format!("{live} '{api}/kills/stream/enhanced?system_ids={system}&preload_days=1'"),
+        ),
+        step(
+            "the same for an alliance, each killmail marked by a plugin",
+            format!(
+                "{live} '{api}/kills/stream/enhanced?alliance_ids={alliance}&preload_days=1&plugin=watchlist&plugin_config={watchlist}'"
+            ),
         ),
     ]
 }
