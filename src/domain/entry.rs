@@ -13,6 +13,16 @@ use crate::domain::killmail::Killmail;
 /// Older than this when it was appended: late, seconds.
 pub const LATE_AFTER_SECS: u32 = 3600;
 
+/// A source cannot publish a killmail longer than this after we got it, seconds: clocks differ, years do not.
+const UPLOADED_AHEAD_MAX_SECS: i64 = 86_400;
+
+/// When the source published a killmail, if that can be: not before it happened, and not a day after we got it. Milliseconds are neither.
+#[must_use]
+pub fn sound_upload(uploaded_at: Option<i64>, time: i64, received_at_ms: i64) -> Option<i64> {
+    let last = received_at_ms.div_euclid(1000).saturating_add(UPLOADED_AHEAD_MAX_SECS);
+    uploaded_at.filter(|at| (time..=last).contains(at))
+}
+
 /// How a killmail came to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -34,7 +44,7 @@ pub struct Entry {
     pub origin: Origin,
     /// When we got it, unix milliseconds.
     pub received_at_ms: i64,
-    /// When the source published it, unix seconds.
+    /// When the source published it, unix seconds, as far as that can be.
     pub uploaded_at: Option<i64>,
     /// How old it was when it was appended, seconds; fixed at append.
     pub age_secs: u32,

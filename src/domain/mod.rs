@@ -2,6 +2,7 @@
 //!
 //! Must not know: the JSON of any door, disks, clocks, sockets, static EVE facts.
 
+pub mod accounts;
 pub mod entry;
 pub mod facts;
 pub mod filter;

@@ -23,6 +23,7 @@ pub mod scrub;
 pub mod silence;
 pub mod start;
 pub mod traffic;
+pub mod unreadable;
 pub mod writer;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::clock::now_ms;
 use crate::domain::id::{Epoch, EventId, Place, Seq};
 use crate::domain::span::Span;
 use crate::domain::subscription::Subscription;
@@ -43,6 +45,7 @@ use crate::feed::reader::Reader;
 use crate::feed::registry::Registry;
 use crate::feed::start::Start;
 use crate::feed::traffic::Traffic;
+use crate::feed::unreadable::{Found, Unreadable};
 use crate::feed::writer::{Parts, Writer};
 use crate::store::{self, Appended, Checkpoint, Incoming, Store};
 use crate::tasks;
@@ -157,6 +160,7 @@ pub struct Feed {
     traffic: Traffic,
     others: Others,
     judges: Arc<Judges>,
+    unreadable: Unreadable,
 }
 
 impl Feed {
@@ -194,6 +198,7 @@ impl Feed {
             counters,
             pulse,
             others: Others::default(),
+            unreadable: Unreadable::default(),
         }))
     }
 
@@ -247,6 +252,11 @@ impl Feed {
         &self.others
     }
 
+    /// Which members of killmails could not be read.
+    pub const fn unreadable(&self) -> &Unreadable {
+        &self.unreadable
+    }
+
     /// The newest number readers may see.
     pub fn head(&self) -> Seq {
         Seq(self.announced.load(Ordering::Acquire))
@@ -267,7 +277,10 @@ impl Feed {
     /// # Errors
     /// The store failed, has too little space, or the server is stopping.
     pub async fn publish(&self, batch: Vec<Incoming>, checkpoint: Option<Checkpoint>) -> Result<Vec<Appended>, Error> {
-        self.writer.publish(batch, checkpoint).await
+        let found = Found::among(batch.iter().map(|incoming| &incoming.killmail));
+        let appended = self.writer.publish(batch, checkpoint).await?;
+        self.unreadable.note(&found, now_ms());
+        Ok(appended)
     }
 
     /// Tells all readers, open ones now and others when they pass it, that killmails were put in from archives. Returns when it is durable.

@@ -72,6 +72,7 @@ fn body(door: &Door) -> Value {
                 "processes": { "count": process.threads, "limit": 0 },
                 "schedulers": { "online": cores, "available": cores },
                 "rate_limiter": limiter(door),
+                "unreadable_fields": door.feed.unreadable().counts(),
             },
             "subscriptions": {
                 "character_subscriptions": dimension(door, Kind::Character, "characters"),
@@ -158,6 +159,12 @@ fn motion(door: &Door, text: &mut Exposition) {
     text.counter("feed_preloaded_total", "Killmails handed to doors by preloads.", get(&counters.preloaded));
     text.counter("feed_pages_total", "Pages taken from the log.", get(&counters.pages));
     text.counter("feed_faults_total", "Plugin faults that readers saw.", get(&counters.faults));
+    text.counters(
+        "unreadable_fields_total",
+        "Killmails with a field that could not be read and counts as unknown.",
+        "field",
+        feed.unreadable().counts(),
+    );
     text.counter("wire_encodings_total", "Killmails encoded to JSON.", encodings());
 }
 

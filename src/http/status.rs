@@ -210,6 +210,7 @@ fn parser(door: &Door, pulse: &Pulse) -> Value {
         "skipped": skipped,
         "failed": failed,
         "total_processed": stored + skipped + failed,
+        "unreadable_fields": door.feed.unreadable().counts(),
         "last_reset": time::iso_micros(door.started_at() * 1000),
     })
 }

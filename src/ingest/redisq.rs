@@ -18,6 +18,7 @@ use crate::ingest::backoff::Trouble;
 use crate::ingest::client;
 use crate::ingest::link::Link;
 use crate::ingest::source::Arrival;
+use crate::wire::package::without_bom;
 
 /// What the follower of a queue is told.
 #[derive(Debug, Clone)]
@@ -120,7 +121,7 @@ impl Redisq {
             status => return Err(Failed(Trouble::Failed, format!("the queue answers {}", status.as_u16()))),
         }
         let body = client::body(response, self.config.document_max_bytes).await.map_err(|error| failed(&error))?;
-        match serde_json::from_slice::<Answer<'_>>(&body) {
+        match serde_json::from_slice::<Answer<'_>>(without_bom(&body)) {
             Ok(answer) => Ok(answer.package.is_some().then(|| body.clone())),
             Err(error) => Err(Failed(Trouble::Failed, format!("the queue answers nonsense: {error}"))),
         }

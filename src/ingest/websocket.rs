@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use reqwest::header::{RETRY_AFTER, USER_AGENT};
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::net::TcpStream;
@@ -25,6 +25,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 use crate::ingest::backoff::Trouble;
 use crate::ingest::link::Link;
 use crate::ingest::source::Arrival;
+use crate::wire::node::Node;
 
 /// What the listener is told.
 #[derive(Debug, Clone)]
@@ -63,22 +64,27 @@ struct Failed(Trouble, String);
 
 #[derive(Deserialize)]
 struct Said<'a> {
-    #[serde(rename = "type", borrow, default)]
+    #[serde(rename = "type", borrow, default, deserialize_with = "any_text")]
     kind: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "any_text")]
     message: Option<Cow<'a, str>>,
     #[serde(default)]
     killmail_id: Option<IgnoredAny>,
 }
 
+/// A text; none where it is anything else, which must not cost what stands beside it.
+fn any_text<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Cow<'de, str>>, D::Error> {
+    Ok(if let Node::Text(text) = Node::deserialize(reader)? { Some(text) } else { None })
+}
+
 /// As much of a killmail as tells in whose form it is.
 #[derive(Deserialize)]
 struct Form<'a> {
-    #[serde(default)]
-    killmail_id: Option<u64>,
     #[serde(borrow, default)]
+    killmail_id: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "any_text")]
     killmail_hash: Option<Cow<'a, str>>,
     #[serde(default)]
     items: Option<IgnoredAny>,
@@ -171,6 +177,7 @@ impl Websocket {
 
     /// What a text means: a document, or nothing to keep.
     async fn told(&mut self, socket: &mut Socket, text: &str) -> Result<Option<Bytes>, Failed> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let Ok(said) = serde_json::from_str::<Said<'_>>(text) else {
             tracing::debug!("{} says what is no JSON", self.config.url);
             return Ok(None);
@@ -249,6 +256,12 @@ mod tests {
         assert_eq!(document("[1]"), "[1]", "left to the parser, which refuses it");
     }
 
+    #[test]
+    fn what_stands_beside_a_killmail_may_be_of_any_type() {
+        let said: Said<'_> = serde_json::from_str(r#"{"killmail_id":"5","type":7,"message":{"text":[]},"data":1}"#).unwrap();
+        assert!(said.killmail_id.is_some() && said.kind.is_none() && said.message.is_none());
+    }
+
     #[tokio::test]
     async fn an_address_that_speaks_no_tls_is_an_error_and_no_crash() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -267,7 +280,7 @@ mod tests {
     fn another_form_is_taken_as_a_name_only() {
         let hash = "ab".repeat(20);
         let foreign = json!({
-            "killmail_id": 7, "killmail_hash": hash, "kill_time": "2024-08-03T12:00:00.000Z", "system_id": 30_000_142,
+            "killmail_id": "7", "killmail_hash": hash, "kill_time": "2024-08-03T12:00:00.000Z", "system_id": 30_000_142,
             "victim": { "ship_id": 670 }, "attackers": [{ "ship_id": 17_812 }], "items": [],
         });
         let named = package::parse(&document(&foreign.to_string())).unwrap();

@@ -10,11 +10,12 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use crate::domain::entry::{Entry, SharedEntry};
+use crate::domain::accounts::merge;
+use crate::domain::entry::{Entry, SharedEntry, sound_upload};
 use crate::domain::facts::Facts;
 use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
-use crate::domain::sameness::{Sameness, merge};
+use crate::domain::sameness::Sameness;
 use crate::store::disk::{Tree, Write};
 use crate::store::facts::facts;
 use crate::store::frame::{self, Header};
@@ -119,8 +120,11 @@ impl Store {
     ///
     /// # Errors
     /// `NoSpace` before anything is written; else what the disk says. After a failed write the store only reads.
-    pub fn append(&self, batch: Vec<Incoming>, mut checkpoint: Option<Checkpoint>) -> Result<Vec<Appended>, Error> {
+    pub fn append(&self, mut batch: Vec<Incoming>, mut checkpoint: Option<Checkpoint>) -> Result<Vec<Appended>, Error> {
         self.check_space()?;
+        for incoming in &mut batch {
+            incoming.uploaded_at = sound_upload(incoming.uploaded_at, incoming.killmail.time, incoming.received_at_ms);
+        }
         let mut appended = Vec::with_capacity(batch.len());
         let mut rest = batch.into_iter();
         loop {

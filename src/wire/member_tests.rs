@@ -7,8 +7,10 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::domain::accounts::merge;
 use crate::domain::killmail::Killmail;
 use crate::domain::members::{Part, any_unreadable, each_unreadable};
+use crate::domain::sameness::Sameness;
 use crate::wire::killmail::encode;
 use crate::wire::package::{Package, Refused, parse};
 use crate::wire::reason::Reason;
@@ -115,6 +117,21 @@ fn what_could_not_be_read_goes_through_every_form() {
             let upstream = parse(&upstream::body(&once)).unwrap().killmail.unwrap();
             assert_eq!((&upstream.victim, &upstream.attackers), (&once.victim, &once.attackers), "{path} {value}");
             assert_eq!(upstream.unreadable, once.unreadable, "{path} {value}");
+        }
+    }
+}
+
+#[test]
+fn what_is_said_later_fills_in_and_what_is_known_stays() {
+    let full = read(&document()).unwrap();
+    for path in members() {
+        for value in odd() {
+            let unread = read(&with(&path, &value)).unwrap();
+            if any_unreadable(&unread) {
+                assert_eq!(merge(&unread, &full, false), Sameness::Revised(Box::new(full.clone())), "{path} {value}");
+                assert_eq!(merge(&full, &unread, true), Sameness::Known, "{path} {value}");
+                assert_eq!(merge(&unread, &unread, true), Sameness::Known, "{path} {value}");
+            }
         }
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! Must not know: what the numbers count or name.
 
-use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value};
 
 use crate::wire::node::Node;
@@ -60,14 +59,6 @@ pub fn essential_id(value: &Node<'_>, field: &str, reason: Reason) -> Result<u32
 #[must_use]
 pub fn whole<T: TryFrom<i128>>(value: &Node<'_>) -> Option<T> {
     value.integer().and_then(|n| T::try_from(n).ok())
-}
-
-/// For serde: the whole number of a member; none where it is anything else.
-///
-/// # Errors
-/// It is no JSON.
-pub fn lenient<'de, D: Deserializer<'de>, T: TryFrom<i128>>(reader: D) -> Result<Option<T>, D::Error> {
-    Ok(whole(&Node::deserialize(reader)?))
 }
 
 /// true or false, also as 1 or 0.

@@ -67,7 +67,13 @@ pub struct Refused {
     pub killmail_id: Option<u64>,
 }
 
-/// Reads one document.
+/// A text without the byte order mark some editors and PHP put before it.
+#[must_use]
+pub fn without_bom(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text)
+}
+
+/// Reads one document; a byte order mark before it is skipped.
 ///
 /// # Errors
 /// Why it is refused. Any bytes are answered, none can hurt.
@@ -77,7 +83,7 @@ pub fn parse(document: &[u8]) -> Result<Package, Refused> {
         let message = format!("{} bytes, more than {DOCUMENT_MAX_BYTES}", document.len());
         return Err(refused(Flaw::new(Reason::TooLarge, message), None));
     }
-    match serde_json::from_slice(document) {
+    match serde_json::from_slice(without_bom(document)) {
         Ok(Node::Object(fields)) => {
             let named = named_id(&fields);
             read(fields).map_err(|flaw| refused(flaw, named))
@@ -93,7 +99,7 @@ pub fn parse(document: &[u8]) -> Result<Package, Refused> {
 /// # Errors
 /// The text is no JSON object, or is cut off; what was read before was handed over.
 pub fn parse_day(day: &[u8], each: impl FnMut(&str, Result<Package, Refused>) -> ControlFlow<()>) -> Result<(), Refused> {
-    let mut reader = serde_json::Deserializer::from_slice(day);
+    let mut reader = serde_json::Deserializer::from_slice(without_bom(day));
     reader.deserialize_map(Day(each)).map_err(|error| Refused {
         reason: Reason::MalformedJson,
         message: error.to_string(),

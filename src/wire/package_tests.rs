@@ -278,6 +278,20 @@ fn a_raw_day_is_read_in_its_order() {
     assert!(parse_day(&day.as_bytes()[..day.len() / 2], |_, _| ControlFlow::Continue(())).is_err());
 }
 
+#[test]
+fn a_byte_order_mark_is_skipped() {
+    let marked = |text: &str| format!("\u{feff}{text}").into_bytes();
+    assert_eq!(parse(&marked(&body().to_string())), parse(body().to_string().as_bytes()));
+    assert_eq!(parse(&marked("\u{feff}{}")).map_err(|r| r.reason), Err(Reason::MalformedJson), "one is enough");
+    let mut days = 0;
+    parse_day(&marked(&format!(r#"{{"5":{}}}"#, body())), |_, found| {
+        days += u32::from(found.is_ok());
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(days, 1);
+}
+
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

@@ -225,6 +225,35 @@ fn only_what_a_running_source_brings_is_live() {
 }
 
 #[test]
+fn an_upload_that_cannot_be_is_ignored() {
+    let dir = folder();
+    let store = open(&dir);
+    let received = |id: u32| killmail(id).time + 100;
+    let uploaded = |id: u32, at: i64| Incoming { received_at_ms: received(id) * 1000, uploaded_at: Some(at), ..incoming(killmail(id)) };
+    let day = 86_400;
+    let batch = vec![
+        uploaded(1, killmail(1).time * 1000),
+        uploaded(2, killmail(2).time - 1),
+        uploaded(3, received(3) + day + 1),
+        uploaded(4, received(4) + day),
+        uploaded(5, killmail(5).time),
+    ];
+    store.append(batch, None).expect("appended");
+    let of = |store: &Store, seq| store.entry(Seq(seq)).expect("read").map(|entry| (entry.uploaded_at, entry.age_secs)).expect("kept");
+    let expected = [(None, 100), (None, 100), (None, 100), (Some(received(4) + day), 86_500), (Some(killmail(5).time), 0)];
+    for (seq, expected) in (1..).zip(expected) {
+        assert_eq!(of(&store, seq), expected, "{seq}");
+    }
+    // One that cannot be does not outrank what was published, either.
+    let renewed = |value| Zkb { total_value: Some(value), ..Zkb::default() };
+    let again = |value, at| Incoming { killmail: Killmail { zkb: Some(renewed(value)), ..killmail(5) }, ..uploaded(5, at) };
+    store.append(vec![again(1.0, killmail(5).time + 50)], None).expect("appended");
+    store.append(vec![again(2.0, killmail(5).time * 1000)], None).expect("appended");
+    let entry = store.killmail(5).expect("read").expect("kept");
+    assert_eq!(entry.uploaded_at, Some(killmail(5).time + 50));
+}
+
+#[test]
 fn a_second_owner_is_told_who_has_the_folder() {
     let dir = folder();
     let _store = open(&dir);
