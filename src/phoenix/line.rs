@@ -26,6 +26,8 @@ pub struct Line {
     waiting: VecDeque<Frame>,
     unflushed: bool,
     pongs: usize,
+    /// Whether our close frame is on its way: there is one, and the last.
+    closed: bool,
 }
 
 /// What happened on the line.
@@ -49,7 +51,7 @@ impl Line {
     /// Of a socket just opened.
     #[must_use]
     pub const fn new(socket: HttpWebSocket) -> Self {
-        Self { socket, waiting: VecDeque::new(), unflushed: false, pongs: 0 }
+        Self { socket, waiting: VecDeque::new(), unflushed: false, pongs: 0, closed: false }
     }
 
     /// Sends a text, when its turn comes.
@@ -115,6 +117,7 @@ impl Line {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(()) => {
                     if let Some(frame) = self.waiting.pop_front() {
+                        self.closed |= frame.opcode() == OpCode::Close;
                         self.socket.start_send_unpin(frame)?;
                         self.unflushed = true;
                     }
@@ -146,7 +149,11 @@ impl Line {
                 self.pongs += 1;
                 Turn::Alive
             }
-            OpCode::Close => Turn::Ended,
+            OpCode::Close => {
+                // The answer is written already, and nothing may follow a close frame.
+                self.waiting.clear();
+                Turn::Ended
+            }
             OpCode::Pong | OpCode::Continuation => Turn::Alive,
         }
     }
@@ -155,25 +162,49 @@ impl Line {
     pub async fn close(mut self, code: CloseCode, reason: &str, within: Duration) {
         self.waiting.push_back(Frame::close(code, reason));
         // Who does not answer is gone.
-        let _ = timeout(within, self.last_turns()).await;
+        let _ = timeout(within, async {
+            match self.last_turns().await {
+                _ if self.closed => {}
+                Turn::Broken(_) => self.close_now(code, reason).await,
+                // The other end was first, and is owed the answer.
+                _ => drop(self.last_turns().await),
+            }
+        })
+        .await;
     }
 
     /// Sends the reason for cutting the other end off, and waits: who is cut off while it writes may never read it.
     pub async fn cut(mut self, code: CloseCode, reason: &str, within: Duration) {
-        self.waiting.push_back(Frame::close(code, reason));
         let _ = timeout(within, async {
-            self.last_turns().await;
+            self.close_now(code, reason).await;
             sleep(within).await;
         })
         .await;
     }
 
-    /// Sends what is still owed to an end that said goodbye.
+    /// Sends the answer to the other end's close frame, if it sent one.
     pub async fn finish(mut self, within: Duration) {
         let _ = timeout(within, self.last_turns()).await;
     }
 
-    async fn last_turns(&mut self) {
-        while !matches!(self.turn().await, Turn::Ended | Turn::Broken(_)) {}
+    /// Sends a close frame behind what is written, and nothing else any more. The socket, which saw the rules broken too, may have a close
+    /// frame of its own ready; it would write it when asked whether it is ready or when read from, so neither is done.
+    async fn close_now(&mut self, code: CloseCode, reason: &str) {
+        self.waiting.clear();
+        self.closed = true;
+        if self.socket.start_send_unpin(Frame::close(code, reason)).is_ok() {
+            // Who went meanwhile does not read it.
+            let _ = poll_fn(|context| self.socket.poll_flush_unpin(context)).await;
+        }
+    }
+
+    /// Goes on until the other end said goodbye, or broke the rules: says which.
+    async fn last_turns(&mut self) -> Turn {
+        loop {
+            let turn = self.turn().await;
+            if matches!(turn, Turn::Ended | Turn::Broken(_)) {
+                return turn;
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@
 pub mod body;
 pub mod channel;
 pub mod config;
+pub mod deflate;
 pub mod effect;
 pub mod frame;
 pub mod ids;
@@ -26,7 +27,7 @@ use std::time::SystemTime;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Query, Request, State};
-use axum::http::header::{CONNECTION, CONTENT_TYPE, ORIGIN, UPGRADE};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, ORIGIN, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
@@ -161,11 +162,16 @@ async fn enter(State(door): State<Arc<Door>>, request: Request) -> Response {
     let pairs = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map(|Query(pairs)| pairs).unwrap_or_default();
     let version = pairs.iter().find(|(name, _)| name == "vsn").map(|(_, version)| version.as_str());
     let Some(form) = upgrade::form(version) else { return status_only(StatusCode::FORBIDDEN) };
+    let protocol = match upgrade::protocol(&parts.headers) {
+        Ok(protocol) => protocol,
+        Err(why) => return refusal(StatusCode::BAD_REQUEST, &why),
+    };
     let caller = (door.whence)(&parts);
     let slot = match door.let_in(&parts, caller) {
         Ok(slot) => slot,
         Err((status, why)) => return refusal(status, &why),
     };
+    keep_one_offer(&mut parts.headers);
     let upgrade = match IncomingUpgrade::from_request_parts(&mut parts, &()).await {
         Ok(upgrade) => upgrade.upgrade(door.options.clone()),
         Err(status) => return refusal(status, "Bad Request"),
@@ -174,13 +180,22 @@ async fn enter(State(door): State<Arc<Door>>, request: Request) -> Response {
         Ok((response, socket)) => {
             let session = Session::new(Arc::clone(&door.config), upgrade::user_id(&pairs).into(), form, now_ms());
             tasks::spawn("channel", converse(door, socket, session, (slot, caller)));
-            response.map(|_| Body::empty())
+            let mut response = response.map(|_| Body::empty());
+            protocol.map(|name| response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name)));
+            response
         }
         Err(error) => {
             tracing::debug!(%error, "a WebSocket cannot be agreed on");
             refusal(StatusCode::BAD_REQUEST, "Bad Request")
         }
     }
+}
+
+/// Leaves of the offers of compression the one that is agreed to: what negotiates knows neither lists nor what it must decline.
+fn keep_one_offer(headers: &mut HeaderMap) {
+    let agreed = deflate::agreed(headers).and_then(|offer| HeaderValue::try_from(offer).ok());
+    headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+    agreed.map(|offer| headers.insert(SEC_WEBSOCKET_EXTENSIONS, offer));
 }
 
 async fn converse(door: Arc<Door>, socket: UpgradeFut, session: Session, held: (Slot, Caller)) {

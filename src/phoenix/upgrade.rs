@@ -1,6 +1,9 @@
-//! What a client says before it speaks: the version, who it is.
+//! What a client says before it speaks: the version, who it is, the protocol.
 //!
 //! Must not know: what is said afterwards.
+
+use axum::http::HeaderMap;
+use axum::http::header::SEC_WEBSOCKET_PROTOCOL;
 
 use crate::clock;
 use crate::phoenix::frame::Form;
@@ -15,6 +18,43 @@ pub fn form(version: Option<&str>) -> Option<Form> {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     let of = |line: &str| version.strip_prefix(line).is_some_and(is_number);
     if of("1.0.") { Some(Form::Object) } else { of("2.0.").then_some(Form::Array) }
+}
+
+/// The protocol clients of Phoenix name when they send a token.
+const PHOENIX: &str = "phoenix";
+/// The token (`authToken`) comes as a protocol of its own, in base64 behind this.
+const TOKEN_PREFIX: &str = "base64url.bearer.phx.";
+
+/// The protocol to answer with, of those a client offers: a browser goes away where it offered some and gets none. A token may stand among
+/// them; everyone may connect, so that it gives nothing, but it has to be one.
+///
+/// # Errors
+/// The token cannot be read.
+pub fn protocol(headers: &HeaderMap) -> Result<Option<&'static str>, String> {
+    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    let (mut answer, mut tokens) = (None, 0);
+    for offered in values.flat_map(|value| value.split(',')).map(str::trim) {
+        if offered == PHOENIX {
+            answer = Some(PHOENIX);
+        }
+        let Some(token) = offered.strip_prefix(TOKEN_PREFIX) else { continue };
+        tokens += 1;
+        if tokens > 1 {
+            return Err("sec-websocket-protocol: only one token can be sent".to_owned());
+        }
+        if !is_base64(token) {
+            return Err(format!("sec-websocket-protocol: what follows {TOKEN_PREFIX} must be the token in base64"));
+        }
+    }
+    Ok(answer)
+}
+
+/// Base64 in either alphabet, with or without padding.
+fn is_base64(text: &str) -> bool {
+    let digits = text.trim_end_matches('=');
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_');
+    let padding = text.len() - digits.len();
+    digits.bytes().all(is_digit) && digits.len() % 4 != 1 && (padding == 0 || padding < 3 && text.len().is_multiple_of(4))
 }
 
 /// A name of its own for a connection: who it says it is, the time in microseconds, and chance.
@@ -50,6 +90,8 @@ fn chance() -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -61,6 +103,28 @@ mod tests {
         for version in ["3.0.0", "2.1.0", "2.0", "2", "", "2.0.x", "2.0.0-dev", "2.0.00", " 2.0.0"] {
             assert_eq!(form(Some(version)), None, "{version:?}");
         }
+    }
+
+    #[test]
+    fn the_protocol_of_phoenix_is_chosen_and_its_token_read() {
+        let answer = |offered: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in offered {
+                headers.append(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(value));
+            }
+            protocol(&headers)
+        };
+        assert_eq!((answer(&[]), answer(&["phoenix"]), answer(&["graphql-ws, other"])), (Ok(None), Ok(Some("phoenix")), Ok(None)));
+        for token in ["c2VjcmV0", "c2VjcmV", "c2VjcmV0MQ", "c2VjcmV0MQ==", "-_+/", ""] {
+            let offered = format!("phoenix, {TOKEN_PREFIX}{token}").leak();
+            assert_eq!(answer(&[offered]), Ok(Some("phoenix")), "{token}");
+        }
+        assert_eq!(answer(&["base64url.bearer.phx.YQ", "phoenix"]), Ok(Some("phoenix")), "headers are one list, in any order");
+        for wrong in ["a", "c2VjcmV0M", "a=b=", "YQ=", "Y===", "se cret", "s.t"] {
+            let offered = format!("phoenix,{TOKEN_PREFIX}{wrong}").leak();
+            assert!(answer(&[offered]).unwrap_err().ends_with("must be the token in base64"), "{wrong}");
+        }
+        assert!(answer(&["phoenix, base64url.bearer.phx.YQ, base64url.bearer.phx.YQ"]).is_err());
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod channel_growth;
 mod channel_lists;
 mod channel_many;
 mod channel_preload;
+mod channel_wire;
 mod commands;
 mod connections;
 mod continuity;

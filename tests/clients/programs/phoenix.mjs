@@ -27,7 +27,10 @@ class Client {
 
   constructor(transport, wanted) {
     this.wanted = wanted;
-    this.socket = new Socket(`ws://${server}/socket`, { transport, params: { client_identifier: "tests" }, heartbeatIntervalMs: 400, timeout: 20_000 });
+    const options = { transport, params: { client_identifier: "tests" }, heartbeatIntervalMs: 400, timeout: 20_000 };
+    // A token goes as a subprotocol; `ws` ends a connection whose answer names none, as browsers do.
+    if (transport === ws) options.authToken = "a token";
+    this.socket = new Socket(`ws://${server}/socket`, options);
     this.socket.onOpen(() => {
       this.opened++;
       this.ledger.reconnected();

@@ -11,6 +11,7 @@ pub mod eve_kill;
 pub mod http;
 pub mod killmail;
 pub mod server;
+pub mod socket;
 pub mod sse;
 pub mod strategy;
 pub mod upstream;
