@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::domain::filter::{Filter, Interest};
 use crate::domain::id::Seq;
+use crate::feed::pace::pause;
 use crate::feed::start::BatchForm;
 use crate::feed::{Config, Error};
 use crate::store::{Hit, Order, Query, Store};
@@ -44,9 +45,8 @@ impl Preload {
     /// When the batch after this one is due: the configured pause, shortened so that all ends in time.
     #[must_use]
     pub fn next_due(&self, config: &Config, now: Instant) -> Instant {
-        let left = u32::try_from(self.total.saturating_sub(self.taken)).unwrap_or(u32::MAX).max(1);
-        let share = self.end.saturating_duration_since(now) / left;
-        now + Duration::from_millis(config.batch_pause_ms).min(share)
+        let left = self.total.saturating_sub(self.taken);
+        now + pause(Duration::from_millis(config.batch_pause_ms), left, self.end, now)
     }
 }
 

@@ -21,9 +21,10 @@ use crate::domain::verdict::Fault;
 use crate::feed::bell::{Bell, Rope};
 use crate::feed::event::{Batch, Event, Gap, Kept};
 use crate::feed::judge::{Judge, Outcome, judged};
+use crate::feed::newest::Newest;
 use crate::feed::preload::{Preload, Window};
-use crate::feed::recent::{Newest, Recent};
-use crate::feed::registry::{Entered, Through};
+use crate::feed::recent::Recent;
+use crate::feed::registry::{Entered, Who};
 use crate::feed::start::{BatchForm, Log, Start, opening};
 use crate::feed::{Error, Feed};
 use crate::plugin::evaluator::Run;
@@ -66,7 +67,7 @@ impl Reader {
         let opened = opening(&start, log);
         let subscription = Arc::new(subscription);
         let mut reader = Self {
-            entered: feed.registry().enter(subscription.clone()),
+            entered: feed.registry().enter(subscription.clone(), opened.place),
             closing: feed.closing(),
             epoch: log.epoch,
             phase: Phase::Live,
@@ -113,8 +114,13 @@ impl Reader {
     }
 
     /// Says who reads, for those who ask who does.
-    pub fn introduce(&self, through: Through, subscriber: Arc<str>) {
-        self.entered.introduce(through, subscriber);
+    pub fn introduce(&self, who: Who) {
+        self.entered.introduce(who);
+    }
+
+    /// Counts killmails that went to the client beside those it handed over: what it looked for with [`Reader::recent`].
+    pub fn delivered(&self, killmails: u64) {
+        self.entered.delivered(killmails);
     }
 
     /// What it reads.
@@ -201,6 +207,7 @@ impl Reader {
             }
             if let Some(event) = self.pending.pop_front() {
                 self.handed_over(&event);
+                self.entered.moved(self.id().place);
                 return Some(event);
             }
             let followed = self.follow_plugin().await;
@@ -225,10 +232,12 @@ impl Reader {
         match event {
             Event::Killmail { id, .. } => {
                 self.at = id.place;
+                self.entered.delivered(1);
                 counters.delivered.fetch_add(1, Ordering::Relaxed);
             }
             Event::Batch(batch) => {
                 self.at = batch.id.place;
+                self.entered.delivered(batch.kept.len() as u64);
                 counters.preloaded.fetch_add(batch.kept.len() as u64, Ordering::Relaxed);
             }
             Event::Preloaded { id, .. } | Event::Backfilled { id, .. } => self.at = id.place,
@@ -320,6 +329,7 @@ impl Reader {
         events.extend(spans.map(|(at, span)| Event::Backfilled { span, id: live(at) }));
         self.pending.extend(events);
         self.passed = page.passed;
+        self.entered.moved(self.id().place);
         Ok(())
     }
 

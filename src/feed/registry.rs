@@ -2,11 +2,13 @@
 //!
 //! Must not know: what a connection is.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use crate::clock::{now_micros, now_ms};
+use crate::domain::id::Place;
 use crate::domain::subscription::Subscription;
 
 /// The door a reader was opened at.
@@ -38,6 +40,7 @@ pub struct Line {
     /// When it was opened, unix milliseconds.
     pub opened_at_ms: i64,
     now: Mutex<Now>,
+    progress: Mutex<Progress>,
 }
 
 /// What of a line may change.
@@ -51,12 +54,43 @@ pub struct Now {
     pub through: Through,
     /// Who reads, by the name the door has for it.
     pub subscriber: Option<Arc<str>>,
+    /// Where from.
+    pub address: Option<IpAddr>,
+    /// When the connection was made that carries it, unix milliseconds.
+    pub connected_at_ms: i64,
+}
+
+/// Who reads, as a door knows it.
+#[derive(Debug, Clone)]
+pub struct Who {
+    /// The door.
+    pub through: Through,
+    /// The name the door has for it.
+    pub subscriber: Option<Arc<str>>,
+    /// Where from.
+    pub address: Option<IpAddr>,
+    /// When the connection was made, unix milliseconds; with the reader, if not said.
+    pub connected_at_ms: Option<i64>,
+}
+
+/// How far a reader is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Where the client stands when it has seen everything handed over.
+    pub place: Place,
+    /// Killmails handed over.
+    pub delivered: u64,
 }
 
 impl Line {
     /// How it stands now.
     pub fn now(&self) -> Now {
         self.now.lock().clone()
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        *self.progress.lock()
     }
 
     /// What it reads.
@@ -73,10 +107,18 @@ pub struct Registry {
 
 impl Registry {
     /// Enters a reader under a new random name.
-    pub fn enter(&self, subscription: Arc<Subscription>) -> Entered {
+    pub fn enter(&self, subscription: Arc<Subscription>, place: Place) -> Entered {
         let opened_at_ms = now_ms();
-        let now = Now { subscription, updated_at_ms: opened_at_ms, through: Through::default(), subscriber: None };
-        let line = Arc::new(Line { subscription_id: random_name(), opened_at_ms, now: Mutex::new(now) });
+        let now = Now {
+            subscription,
+            updated_at_ms: opened_at_ms,
+            through: Through::default(),
+            subscriber: None,
+            address: None,
+            connected_at_ms: opened_at_ms,
+        };
+        let progress = Mutex::new(Progress { place, delivered: 0 });
+        let line = Arc::new(Line { subscription_id: random_name(), opened_at_ms, now: Mutex::new(now), progress });
         self.lines.lock().insert(line.subscription_id.clone(), line.clone());
         Entered { line, lines: self.lines.clone() }
     }
@@ -113,9 +155,21 @@ impl Entered {
     }
 
     /// Says who reads.
-    pub fn introduce(&self, through: Through, subscriber: Arc<str>) {
+    pub fn introduce(&self, who: Who) {
         let mut now = self.line.now.lock();
-        (now.through, now.subscriber) = (through, Some(subscriber));
+        let Who { through, subscriber, address, connected_at_ms } = who;
+        (now.through, now.subscriber, now.address) = (through, subscriber, address);
+        now.connected_at_ms = connected_at_ms.unwrap_or(now.connected_at_ms);
+    }
+
+    /// So many more killmails were handed over.
+    pub fn delivered(&self, killmails: u64) {
+        self.line.progress.lock().delivered += killmails;
+    }
+
+    /// The client stands here now.
+    pub fn moved(&self, place: Place) {
+        self.line.progress.lock().place = place;
     }
 }
 
@@ -139,16 +193,20 @@ fn random_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::id::Seq;
 
     #[test]
     fn lines_vanish_with_their_readers() {
         let registry = Registry::default();
-        let one = registry.enter(Arc::default());
-        let two = registry.enter(Arc::default());
+        let one = registry.enter(Arc::default(), Place::Live(Seq(1)));
+        let two = registry.enter(Arc::default(), Place::Live(Seq(1)));
         assert_ne!(one.line.subscription_id, two.line.subscription_id);
         assert_eq!(one.line.subscription_id.len(), 22);
         drop(one);
         assert_eq!(registry.lines()[0].subscription_id, two.line.subscription_id);
+        two.delivered(3);
+        two.moved(Place::Live(Seq(9)));
+        assert_eq!(registry.lines()[0].progress(), Progress { place: Place::Live(Seq(9)), delivered: 3 });
         drop(two);
         assert!(registry.is_empty());
     }

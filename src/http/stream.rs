@@ -21,6 +21,7 @@ use crate::domain::verdict::Fault;
 use crate::feed::event::Event;
 use crate::feed::judges::Hold;
 use crate::feed::reader::Reader;
+use crate::feed::registry::{Through, Who};
 use crate::feed::start::{BatchForm, Start};
 use crate::http::Door;
 use crate::http::address;
@@ -51,7 +52,8 @@ async fn open(door: Arc<Door>, kind: Kind, request: Request) -> Result<Response,
     if parts.method == Method::HEAD {
         return Ok(answer(Body::empty()));
     }
-    let slot = door.slots.take(&door.config.sse, kind, address::of(&parts, &door.config.trusted_proxies))?;
+    let address = address::of(&parts, &door.config.trusted_proxies);
+    let slot = door.slots.take(&door.config.sse, kind, address)?;
     let hold = door.judge(&parts, &asked.subscription).map_err(Error::stream_judges)?;
     let form = form(kind, &asked, door.feed.config().batch_bytes);
     let start = Start {
@@ -60,6 +62,7 @@ async fn open(door: Arc<Door>, kind: Kind, request: Request) -> Result<Response,
         last_event_id: last_event_id(&parts.headers, &asked),
     };
     let reader = door.feed.open(asked.subscription.clone(), start).await.map_err(Error::stream)?;
+    reader.introduce(Who { through: Through::Sse, subscriber: None, address, connected_at_ms: None });
     let mut first = Out::default();
     first.retry(door.config.sse.retry_ms);
     let talk = Talk::new(door, form, reader, asked, (slot, hold));

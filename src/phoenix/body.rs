@@ -5,9 +5,12 @@
 use bytes::Bytes;
 
 use crate::domain::id::EventId;
+use crate::domain::subscription::Subscription;
+use crate::domain::term::Kind;
 use crate::feed::event::Gap;
 use crate::wire::text::Text;
 use crate::wire::time::iso_micros;
+use crate::wire::told::Told;
 
 /// `{}`.
 pub const EMPTY: &[u8] = b"{}";
@@ -37,26 +40,46 @@ fn one(name: &str, text: &str) -> Bytes {
 pub enum Resumed {
     /// It asked for nothing.
     No,
-    /// It has no place yet and wants to know where it begins.
-    Begun(EventId),
     /// Where it asked for.
     From(EventId),
     /// Elsewhere.
     Gap(Gap),
 }
 
-/// The answer to a join.
+/// A join that went well.
+#[derive(Debug, Clone, Copy)]
+pub struct Joined<'a> {
+    /// The name of the reader.
+    pub subscription_id: &'a str,
+    /// The systems, in the order given.
+    pub systems: &'a [u32],
+    /// The characters, in the order given.
+    pub characters: &'a [u32],
+    /// Where the channel begins: who was told no other place yet goes on there.
+    pub event_id: EventId,
+    /// How that relates to what was asked for.
+    pub resumed: &'a Resumed,
+    /// What it gets.
+    pub subscription: &'a Subscription,
+    /// Names of the payload that had no effect.
+    pub ignored: &'a [String],
+}
+
+/// The answer to a join. Its filter leaves out systems and characters, which stand in lists of their own, where all of it would be longer
+/// than this.
 #[must_use]
-pub fn joined(subscription_id: &str, systems: &[u32], characters: &[u32], resumed: &Resumed) -> Bytes {
-    let mut out = Text::with_capacity(128 + 11 * (systems.len() + characters.len()));
+pub fn joined(joined: &Joined<'_>, bytes_max: u64) -> Bytes {
+    let Joined { subscription_id, systems, characters, event_id, resumed, subscription, ignored } = *joined;
+    let lists = 11 * (systems.len() + characters.len());
+    let mut out = Text::with_capacity(512 + 2 * lists);
     out.open(b'{');
     out.field("subscription_id", subscription_id);
     out.field("subscribed_systems", systems);
     out.field("subscribed_characters", characters);
     out.field("status", "connected");
+    out.field("event_id", &event_id.to_string());
     match resumed {
         Resumed::No => {}
-        Resumed::Begun(id) => out.field("event_id", &id.to_string()),
         Resumed::From(id) => out.field("resumed_from", &id.to_string()),
         Resumed::Gap(Gap { reason, requested, resumed_at }) => {
             out.key("gap");
@@ -66,6 +89,16 @@ pub fn joined(subscription_id: &str, systems: &[u32], characters: &[u32], resume
             out.field("resumed_at", &resumed_at.to_string());
             out.close(b'}');
         }
+    }
+    if 2 * lists as u64 > bytes_max {
+        let mut filter = subscription.filter.clone();
+        filter.dimensions.retain(|dimension| !matches!(dimension.kind, Kind::System | Kind::Character));
+        out.field("filter", &Told { filter: &filter, ..Told::of(subscription) });
+    } else {
+        out.field("filter", &Told::of(subscription));
+    }
+    if !ignored.is_empty() {
+        out.field("ignored", ignored);
     }
     out.close(b'}');
     out.done()
@@ -145,4 +178,32 @@ pub fn ended(word: &str, text: &str) -> Bytes {
     out.field("message", text);
     out.close(b'}');
     out.done()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::domain::id::{Epoch, Place, Seq};
+
+    #[test]
+    fn a_long_answer_leaves_what_stands_twice_out_of_its_filter() {
+        let systems: Vec<u32> = (30_000_001..30_000_101).collect();
+        let mut subscription = Subscription::default();
+        subscription.filter.set_ids(Kind::System, systems.clone());
+        subscription.filter.set_ids(Kind::Alliance, vec![99_000_001]);
+        let event_id = EventId { epoch: Epoch(7), place: Place::Live(Seq(5)) };
+        let (subscription_id, resumed, ignored) = ("x", &Resumed::No, &["nosuch".to_owned()][..]);
+        let whole = Joined { subscription_id, systems: &systems, characters: &[], event_id, resumed, subscription: &subscription, ignored };
+        let told = |bytes_max| serde_json::from_slice::<Value>(&joined(&whole, bytes_max)).unwrap();
+        let long = told(100_000);
+        assert_eq!((&long["filter"]["system_ids"], &long["subscribed_systems"]), (&json!(systems), &json!(systems)));
+        assert_eq!((&long["event_id"], &long["ignored"]), (&json!("0000000000000007-5"), &json!(["nosuch"])));
+        let short = told(1_000);
+        assert_eq!(
+            (&short["filter"], &short["subscribed_systems"]),
+            (&json!({ "alliance_ids": [99_000_001], "match": "any" }), &json!(systems))
+        );
+    }
 }

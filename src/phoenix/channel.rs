@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hashbrown::HashSet;
 use serde_json::{Map, Value};
 
 use crate::domain::filter::IdSet;
@@ -46,6 +47,8 @@ pub struct Channel {
     pub sent: Sent,
     /// Killmails pushed by the preload under way.
     pub preloaded: u64,
+    /// Systems that had something of a preload and are still to be counted.
+    pub uncounted: HashSet<u32>,
     /// The system counted last.
     pub counted: u32,
     /// Where killmails were pushed lately, and when.
@@ -134,9 +137,9 @@ impl Channel {
     #[must_use]
     pub fn new(key: u64, join: Message, subscription: Arc<Subscription>) -> Self {
         let Message { form, join_ref, reference, topic, .. } = join;
-        let (subscription_id, sent, lately) = (String::new(), Sent::default(), Vec::new());
+        let (subscription_id, sent, lately, uncounted) = (String::new(), Sent::default(), Vec::new(), HashSet::new());
         let join_ref = join_ref.or(reference);
-        Self { key, form, topic, join_ref, subscription_id, subscription, sent, preloaded: 0, counted: 0, lately }
+        Self { key, form, topic, join_ref, subscription_id, subscription, sent, preloaded: 0, uncounted, counted: 0, lately }
     }
 
     /// Whether its frames tell one join from another.
@@ -245,6 +248,9 @@ impl Channel {
             }
             filter.set_ids(kind, ids);
         }
+        for (_, systems) in change.removed.iter().filter(|(kind, _)| *kind == Kind::System) {
+            self.uncounted.retain(|system| !systems.contains(system));
+        }
         let Subscription { plugin, max_age_secs, .. } = &*self.subscription;
         let subscription = Subscription { filter: wanted(filter), plugin: plugin.clone(), max_age_secs: *max_age_secs };
         self.subscription = Arc::new(subscription);
@@ -306,8 +312,13 @@ impl Channel {
         Some(Effect::SendAround { head, killmail: text, tail })
     }
 
-    /// Pushes killmails of one system from the past, without those the client has; says how many there were.
-    pub fn portion(&mut self, system: u32, mut kept: Vec<Kept>, now_ms: i64, out: &mut Vec<Effect>) -> u64 {
+    /// Pushes killmails of one system from the past, without those it does not want any more and those the client has; says how many
+    /// there were.
+    pub fn portion(&mut self, system: u32, mut kept: Vec<Kept>, now_ms: i64, out: &mut Vec<Effect>) -> usize {
+        kept.retain(|kept| self.subscription.filter.accepts(&kept.entry.facts));
+        if !kept.is_empty() {
+            self.uncounted.insert(system);
+        }
         kept.retain(|kept| self.sent.first(kept.entry.facts.killmail_id, now_ms));
         if !kept.is_empty() {
             self.note(system, now_ms);
@@ -315,7 +326,7 @@ impl Channel {
             out.push(Effect::Send(self.update_of(system, &texts, None, now_ms)));
         }
         self.preloaded += kept.len() as u64;
-        kept.len() as u64
+        kept.len()
     }
 
     fn update_of(&self, system: u32, texts: &[Bytes], id: Option<&EventId>, now_ms: i64) -> Bytes {
@@ -345,6 +356,15 @@ impl Channel {
     #[must_use]
     pub fn preload_refused(&self, error: String) -> Effect {
         Effect::Send(self.to().push(&None, "preload_complete", &[&body::preload_complete(0, 0, &[error])]))
+    }
+
+    /// Tells the count of a system that had something of a preload, once and while it is still of interest.
+    pub fn preload_count(&mut self, system: u32, count: u64, now_ms: i64) -> Option<Effect> {
+        let told = self.uncounted.remove(&system).then(|| self.count(system, count, now_ms));
+        if self.uncounted.is_empty() {
+            self.uncounted = HashSet::new();
+        }
+        told
     }
 
     /// Tells a count.

@@ -58,17 +58,17 @@ pub struct Wish {
     pub limit: usize,
     /// Not older than so many hours, 1 to 168.
     pub since_hours: u32,
-    /// Killmails of one push, 1 to 100; none: as many as the system has.
+    /// Killmails of one push at most, and of one interval at least, 1 to 100; none: the server's pace.
     pub batch: Option<usize>,
-    /// Pause between two pushes, milliseconds, 0 to 10,000.
-    pub interval_ms: u64,
+    /// The interval in which so many killmails go out, milliseconds, 0 to 10,000; none: the server's pace.
+    pub interval_ms: Option<u64>,
     /// Whether other ids than systems are looked for as well.
     pub every_kind: bool,
 }
 
 impl Wish {
     /// What upstream always did.
-    pub const UNASKED: Self = Self { limit: 5, since_hours: 24, batch: None, interval_ms: 0, every_kind: false };
+    pub const UNASKED: Self = Self { limit: 5, since_hours: 24, batch: None, interval_ms: None, every_kind: false };
 
     /// Reads `preload`; `Ok(None)` is a plain no, an absent one is for the caller to decide.
     #[must_use]
@@ -83,17 +83,17 @@ impl Wish {
         if object.get("enabled") == Some(&Value::Bool(false)) {
             return Asked::No;
         }
-        let number = |name: &str, without: u32, least: u32, most: u32| {
-            let given = object.get(name).and_then(Value::as_f64).unwrap_or_else(|| without.into());
+        let number = |name: &str, least: u32, most: u32| {
+            let given = object.get(name).and_then(Value::as_f64)?;
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]
             let clamped = given.clamp(least.into(), most.into()) as u32;
-            clamped
+            Some(clamped)
         };
         Asked::Yes(Self {
-            limit: number("limit_per_system", 5, 1, 200) as usize,
-            since_hours: number("since_hours", 24, 1, 168),
-            batch: Some(number("delivery_batch_size", 10, 1, 100) as usize),
-            interval_ms: number("delivery_interval_ms", 1_000, 0, 10_000).into(),
+            limit: number("limit_per_system", 1, 200).map_or(Self::UNASKED.limit, |limit| limit as usize),
+            since_hours: number("since_hours", 1, 168).unwrap_or(Self::UNASKED.since_hours),
+            batch: number("delivery_batch_size", 1, 100).map(|size| size as usize),
+            interval_ms: number("delivery_interval_ms", 0, 10_000).map(u64::from),
             every_kind: true,
         })
     }
@@ -135,8 +135,8 @@ pub struct Join {
     pub preload: Option<Wish>,
     /// The event id to go on after.
     pub resume_from: Option<String>,
-    /// It named no place but asked for one: `resume_from` is there and null.
-    pub wants_place: bool,
+    /// Names of the payload that have no effect.
+    pub ignored: Vec<String>,
 }
 
 impl Join {
@@ -152,9 +152,7 @@ impl Join {
             Topic::Of(Kind::Character, id) if !characters.contains(&id) => characters.push(id),
             _ => {}
         }
-        let named = payload.remove("resume_from");
-        let wants_place = named.as_ref().is_some_and(Value::is_null);
-        let resume_from = named.and_then(|value| value.as_str().map(str::to_owned));
+        let resume_from = payload.remove("resume_from").and_then(|value| value.as_str().map(str::to_owned));
         let unasked = Some(Wish::UNASKED).filter(|_| resume_from.is_none());
         let preload = Wish::read(payload.remove("preload").as_ref()).or(unasked);
         let asked = query::join_object(&payload).map_err(|error| format!("[validation:invalid_{}] {error}", error.field))?;
@@ -167,7 +165,7 @@ impl Join {
             subscription.filter.set_ids(Kind::Character, characters.clone());
             subscription.filter = wanted(subscription.filter);
         }
-        Ok(Self { subscription, systems, characters, preload, resume_from, wants_place })
+        Ok(Self { subscription, systems, characters, preload, resume_from, ignored: Vec::new() })
     }
 }
 
@@ -242,17 +240,17 @@ mod tests {
     #[test]
     fn preloads_are_clamped() {
         let wish = |value: Value| Wish::read(Some(&value));
-        let missing = Wish { limit: 5, since_hours: 24, batch: Some(10), interval_ms: 1000, every_kind: true };
+        let missing = Wish { every_kind: true, ..Wish::UNASKED };
         for value in [json!(true), json!({}), json!({ "enabled": true, "limit_per_system": "x", "more": 1 })] {
             assert_eq!(wish(value), Asked::Yes(missing));
         }
         assert_eq!((wish(json!(false)), wish(json!({ "enabled": false, "since_hours": 3 }))), (Asked::No, Asked::No));
         assert_eq!((wish(json!(null)), wish(json!(5))), (Asked::Nothing, Asked::Nothing));
         let most = json!({ "limit_per_system": 1e9, "since_hours": 999, "delivery_batch_size": 101, "delivery_interval_ms": 10_001 });
-        let clamped = Wish { limit: 200, since_hours: 168, batch: Some(100), interval_ms: 10_000, every_kind: true };
+        let clamped = Wish { limit: 200, since_hours: 168, batch: Some(100), interval_ms: Some(10_000), every_kind: true };
         assert_eq!(wish(most), Asked::Yes(clamped));
         let least = json!({ "limit_per_system": 0, "since_hours": -3, "delivery_batch_size": 0, "delivery_interval_ms": -1 });
-        let clamped = Wish { limit: 1, since_hours: 1, batch: Some(1), interval_ms: 0, every_kind: true };
+        let clamped = Wish { limit: 1, since_hours: 1, batch: Some(1), interval_ms: Some(0), every_kind: true };
         assert_eq!(wish(least), Asked::Yes(clamped));
     }
 

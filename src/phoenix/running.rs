@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
+use crate::domain::subscription::Subscription;
 use crate::feed::event::Event;
 use crate::feed::judges::Hold;
+use crate::feed::newest::Newest;
 use crate::feed::reader::Reader;
-use crate::feed::recent::{self, Newest, Recent};
+use crate::feed::recent::{self, Recent};
 use crate::feed::{self, Feed};
 
 /// A channel at work.
@@ -62,6 +64,18 @@ impl Running {
         }
         self.preloads.push_back(self.reader.recent(newest));
         Ok(())
+    }
+
+    /// Another subscription; preloads end for what it does not name any more.
+    pub fn change(&mut self, subscription: Arc<Subscription>) {
+        self.preloads.iter_mut().for_each(|preload| preload.keep(&subscription.filter));
+        self.reader.resubscribe(subscription);
+    }
+
+    /// So many killmails of what the preload handed over last went out.
+    pub fn delivered(&mut self, killmails: usize) {
+        self.reader.delivered(killmails as u64);
+        self.preloads.iter_mut().take(1).for_each(|preload| preload.delivered(killmails));
     }
 
     /// Waits for what comes first. Dropping the future loses nothing.

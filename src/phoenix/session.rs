@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use crate::domain::id::EventId;
 use crate::domain::term::{Kind, Term};
 use crate::feed::event::{Gap, Kept};
-use crate::phoenix::body::{self, Resumed};
+use crate::phoenix::body::{self, Joined, Resumed};
 use crate::phoenix::channel::{Around, Channel};
 use crate::phoenix::config::Config;
 use crate::phoenix::effect::{Effect, Open};
@@ -78,6 +78,12 @@ impl Session {
     #[must_use]
     pub const fn user_id(&self) -> &Arc<str> {
         &self.user_id
+    }
+
+    /// When the connection was made, unix milliseconds.
+    #[must_use]
+    pub const fn connected_at_ms(&self) -> i64 {
+        self.connected_at_ms
     }
 
     /// Says to the client that what it sent is no frame.
@@ -170,11 +176,21 @@ impl Session {
         let resumed = match (opened.gap, &join.resume_from) {
             (Some(gap), Some(_)) => Resumed::Gap(gap),
             (None, Some(_)) => Resumed::From(opened.id),
-            (_, None) if join.wants_place => Resumed::Begun(opened.id),
             (_, None) => Resumed::No,
         };
         channel.subscription_id = opened.subscription_id;
-        let response = body::joined(&channel.subscription_id, &join.systems, &join.characters, &resumed);
+        let response = body::joined(
+            &Joined {
+                subscription_id: &channel.subscription_id,
+                systems: &join.systems,
+                characters: &join.characters,
+                event_id: opened.id,
+                resumed: &resumed,
+                subscription: &channel.subscription,
+                ignored: &join.ignored,
+            },
+            self.config.push_bytes,
+        );
         let to = To { join_ref: &refs.0, ..channel.to() };
         out.push(Effect::Send(to.reply(&refs.1, Status::Ok, &response)));
         out.extend(then.map(Effect::Send));
@@ -246,8 +262,8 @@ impl Session {
         pushed
     }
 
-    /// Killmails of one system from the past; says how many were pushed.
-    pub fn portion(&mut self, key: u64, (system, kept): (u32, Vec<Kept>), now_ms: i64, out: &mut Vec<Effect>) -> u64 {
+    /// Killmails of one system from the past; says how many were pushed: only what the channel still wants and the client lacks.
+    pub fn portion(&mut self, key: u64, (system, kept): (u32, Vec<Kept>), now_ms: i64, out: &mut Vec<Effect>) -> usize {
         self.of(key).map_or(0, |channel| channel.portion(system, kept, now_ms, out))
     }
 
@@ -261,9 +277,20 @@ impl Session {
         out.extend(self.of(key).map(|channel| channel.preload_complete(systems, errors)));
     }
 
-    /// A count.
-    pub fn count(&mut self, key: u64, system: u32, count: u64, now_ms: i64, out: &mut Vec<Effect>) {
-        out.extend(self.of(key).map(|channel| channel.count(system, count, now_ms)));
+    /// A count asked for by [`Session::tick`]; says whether it was pushed.
+    pub fn count(&mut self, key: u64, system: u32, count: u64, now_ms: i64, out: &mut Vec<Effect>) -> bool {
+        let effect = self.of(key).map(|channel| channel.count(system, count, now_ms));
+        let pushed = effect.is_some();
+        out.extend(effect);
+        pushed
+    }
+
+    /// The count of a system that was preloaded; says whether it was pushed: not where the system was given up since.
+    pub fn preload_count(&mut self, key: u64, (system, count): (u32, u64), now_ms: i64, out: &mut Vec<Effect>) -> bool {
+        let effect = self.of(key).and_then(|channel| channel.preload_count(system, count, now_ms));
+        let pushed = effect.is_some();
+        out.extend(effect);
+        pushed
     }
 
     /// The reader goes on elsewhere than it was.

@@ -19,8 +19,9 @@ use crate::clock::{now_ms, now_secs};
 use crate::domain::term::Term;
 use crate::feed;
 use crate::feed::event::Event;
-use crate::feed::recent::{self, Newest};
-use crate::feed::registry::Through;
+use crate::feed::newest::Newest;
+use crate::feed::recent;
+use crate::feed::registry::{Through, Who};
 use crate::feed::start::Start;
 use crate::phoenix::effect::{Effect, Open};
 use crate::phoenix::frame::{Malformed, Message, decode, decode_binary};
@@ -197,14 +198,15 @@ impl Talk {
             Effect::SendAround { head, killmail, tail } => self.line.fragments([head, killmail, tail]),
             Effect::Open(open) => self.open(open),
             Effect::Change { key, subscription } => {
-                if let Some(running) = self.running.iter_mut().find(|running| running.key == key) {
-                    running.reader.resubscribe(subscription);
+                if let Some(running) = self.at_work(key) {
+                    running.change(subscription);
                 }
             }
             Effect::Preload { key, wish, terms } => self.preload(key, wish, terms),
             Effect::Count { key, system } => {
                 let count = self.door.feed.store().system_count(system, now_secs() - DAY_SECS);
-                self.told_count(key, system, count);
+                let told = self.session.count(key, system, count, now_ms(), &mut self.effects);
+                self.count(|door| &door.feed.traffic().counts, u64::from(told));
             }
             Effect::Close { key } => self.close(key),
             Effect::Refused => self.count(|door| &door.feed.traffic().join_refused, 1),
@@ -238,6 +240,10 @@ impl Talk {
         self.opening.push((key, Box::pin(opening)));
     }
 
+    fn at_work(&mut self, key: u64) -> Option<&mut Running> {
+        self.running.iter_mut().find(|running| running.key == key)
+    }
+
     fn close(&mut self, key: u64) {
         self.running.retain(|running| running.key != key);
     }
@@ -246,7 +252,12 @@ impl Talk {
         match opened {
             Ok(mut running) => {
                 let reader = &mut running.reader;
-                reader.introduce(Through::Websocket, Arc::clone(self.session.user_id()));
+                reader.introduce(Who {
+                    through: Through::Websocket,
+                    subscriber: Some(Arc::clone(self.session.user_id())),
+                    address: self.caller.address,
+                    connected_at_ms: Some(self.session.connected_at_ms()),
+                });
                 let (id, gap) = reader.begin();
                 let opened = Opened { subscription_id: reader.subscription_id().to_owned(), id, gap };
                 self.running.reserve_exact(1);
@@ -258,20 +269,21 @@ impl Talk {
     }
 
     fn preload(&mut self, key: u64, wish: Wish, terms: Vec<Term>) {
-        let config = &self.door.config;
+        let (config, pace) = (&self.door.config, self.door.feed.config());
         let now = now_secs();
         let newest = Newest {
             terms,
             limit: wish.limit,
             since: now - i64::from(wish.since_hours) * 3600,
             max: config.preload_max_killmails,
-            batch: wish.batch,
+            batch: wish.batch.unwrap_or(pace.batch_max),
             portion_bytes: config.push_bytes,
-            pause: Duration::from_millis(wish.interval_ms),
+            pause: Duration::from_millis(wish.interval_ms.unwrap_or(pace.batch_pause_ms)),
             counted_since: now - DAY_SECS,
         };
-        let Some(running) = self.running.iter_mut().find(|running| running.key == key) else { return };
-        if let Err(max) = running.preload(newest, config.preloads_waiting_max) {
+        let waiting_max = config.preloads_waiting_max;
+        let Some(running) = self.at_work(key) else { return };
+        if let Err(max) = running.preload(newest, waiting_max) {
             let error = format!("not preloaded: {max} preloads wait already (channels.preloads_waiting_max)");
             self.session.preload_refused(key, error, &mut self.effects);
         }
@@ -300,7 +312,8 @@ impl Talk {
         match told {
             recent::Told::Portion { system, kept } => {
                 let pushed = self.session.portion(key, (system, kept), now_ms(), &mut self.effects);
-                self.count(|door| &door.feed.traffic().preloaded, pushed);
+                self.count(|door| &door.feed.traffic().preloaded, pushed as u64);
+                self.at_work(key).into_iter().for_each(|running| running.delivered(pushed));
             }
             recent::Told::Complete { systems, left_out } => {
                 let max = self.door.config.preload_max_killmails;
@@ -308,13 +321,11 @@ impl Talk {
                     (left_out > 0).then(|| format!("a preload has at most {max} killmails; {left_out} systems or other ids were left out"));
                 self.session.preload_complete(key, systems, errors.as_slice(), &mut self.effects);
             }
-            recent::Told::Count { system, count } => self.told_count(key, system, count),
+            recent::Told::Count { system, count } => {
+                let told = self.session.preload_count(key, (system, count), now_ms(), &mut self.effects);
+                self.count(|door| &door.feed.traffic().counts, u64::from(told));
+            }
         }
-    }
-
-    fn told_count(&mut self, key: u64, system: u32, count: u64) {
-        self.count(|door| &door.feed.traffic().counts, 1);
-        self.session.count(key, system, count, now_ms(), &mut self.effects);
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod answers;
 mod client;
+mod lists;
 mod once;
 mod prefix;
 

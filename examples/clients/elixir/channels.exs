@@ -30,6 +30,7 @@ defmodule Follower do
     {:ok, assign(socket, place: gap["resumed_at"])}
   end
 
+  # Where the channel begins.
   def handle_join(@topic, reply, socket), do: {:ok, assign(socket, opened: reply["event_id"])}
 
   @impl Slipstream
@@ -61,8 +62,7 @@ defmodule Follower do
   @impl Slipstream
   def handle_topic_close(topic, _reason, socket), do: rejoin(socket, topic, wanted(socket.assigns))
 
-  # Null asks for the place where the channel begins.
-  defp wanted(%{systems: systems, place: nil}), do: %{systems: systems, resume_from: nil, preload: @preload}
+  defp wanted(%{systems: systems, place: nil}), do: %{systems: systems, preload: @preload}
   defp wanted(%{systems: systems, place: place}), do: %{systems: systems, resume_from: place}
 end
 

@@ -14,9 +14,7 @@ const socket = new Socket(`${server}/socket`, { transport: WebSocket, params: { 
 const channel = socket.channel("killmails:lobby", () => ({
   systems: ids(systems),
   character_ids: ids(characters),
-  // Null asks for the place where the channel begins.
-  resume_from: place ?? null,
-  ...(!place && { preload: { limit_per_system: 5, since_hours: 24, delivery_interval_ms: 0 } }),
+  ...(place ? { resume_from: place } : { preload: { limit_per_system: 5, since_hours: 24, delivery_interval_ms: 0 } }),
 }));
 
 // A break inside the preload brings it again.
@@ -44,6 +42,7 @@ socket.connect();
 channel
   .join()
   .receive("ok", ({ event_id, resumed_from, gap }) => {
+    // Where the channel begins.
     opened = event_id;
     // What lay between cannot be had; this is where it goes on.
     if (gap) place = gap.resumed_at;

@@ -33,8 +33,7 @@ class Follower:
     async def talk(self, socket):
         join = str(next(self.refs))
         preload = {"limit_per_system": 5, "since_hours": 24, "delivery_interval_ms": 0}
-        # Null asks for the place where the channel begins.
-        how = {"resume_from": self.place} if self.place else {"resume_from": None, "preload": preload}
+        how = {"resume_from": self.place} if self.place else {"preload": preload}
         await socket.send(json.dumps([join, join, TOPIC, "phx_join", self.wanted | how]))
         beating = asyncio.create_task(self.beat(socket))
         try:
@@ -65,7 +64,8 @@ class Follower:
     def joined(self, reply):
         if reply["status"] != "ok":
             raise SystemExit(f"refused: {reply['response']['reason']}")
-        self.opened = reply["response"].get("event_id")
+        # Where the channel begins.
+        self.opened = reply["response"]["event_id"]
         if gap := reply["response"].get("gap"):
             # What lay between cannot be had; this is where it goes on.
             self.place = gap["resumed_at"]

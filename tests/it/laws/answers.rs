@@ -1,11 +1,12 @@
 //! Law 5, every push gets its answer: whatever a client says, in whatever order and form, and whatever its readers do meanwhile, each
 //! message is answered exactly once, with its own ref, in its own form, heartbeats at once; only what belongs to a join gone by is not.
+//! What a preload hands over is pushed exactly where the lists told last still want it, and counts come for such systems only.
 //!
-//! The expectation is folded from what was said on each topic, in order, and from what became of the readers.
+//! The expectation is folded from what was said on each topic, in order, from what became of the readers, and from the lists told.
 //!
 //! Must not know: sockets; the conversation is a value.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -22,8 +23,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, TestRunner};
 use serde_json::{Value, json};
 
+use crate::laws::lists::{Lists, made, system_of};
 use crate::laws::{Steps, cases};
-use crate::support::killmail::{SYSTEMS, killmail};
+use crate::support::killmail::SYSTEMS;
 
 static STEPS: Steps = Steps::of("every push gets its answer");
 
@@ -76,6 +78,11 @@ enum Step {
         pick: usize,
         ids: Vec<u32>,
     },
+    /// The count of a system that a preload may have been of.
+    Count {
+        pick: usize,
+        system: usize,
+    },
     End(usize),
     Tick,
 }
@@ -93,7 +100,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => pick().prop_map(Step::NoFrame),
         5 => (pick(), prop::bool::weighted(0.8)).prop_map(|(pick, good)| Step::Open { pick, good }),
         3 => (pick(), 1..12_u32).prop_map(|(pick, id)| Step::Live { pick, id }),
-        2 => (pick(), vec(1..12_u32, 0..4)).prop_map(|(pick, ids)| Step::Portion { pick, ids }),
+        3 => (pick(), vec(1..24_u32, 0..5)).prop_map(|(pick, ids)| Step::Portion { pick, ids }),
+        2 => (pick(), 0..4_usize).prop_map(|(pick, system)| Step::Count { pick, system }),
         1 => pick().prop_map(Step::End),
         1 => Just(Step::Tick),
     ]
@@ -150,6 +158,7 @@ struct Case {
     /// What the client believes each topic's join ref to be.
     current: BTreeMap<&'static str, Value>,
     pushed: BTreeMap<String, HashSet<u64>>,
+    lists: Lists,
     refs: u64,
     now_ms: i64,
 }
@@ -168,6 +177,7 @@ impl Case {
             frames: Vec::new(),
             current: BTreeMap::new(),
             pushed: BTreeMap::new(),
+            lists: Lists::default(),
             refs: 0,
             now_ms: 1,
         }
@@ -215,6 +225,7 @@ impl Case {
                 Effect::Refused => STEPS.count("a refused join"),
             }
         }
+        frames.iter().for_each(|frame| self.lists.hear(frame));
         self.frames.extend(frames.iter().cloned());
         frames
     }
@@ -262,6 +273,7 @@ impl Case {
             Step::Open { pick, good } => self.open(pick, good),
             Step::Live { pick, id } => self.live(pick, id)?,
             Step::Portion { pick, ids } => self.portion(pick, &ids)?,
+            Step::Count { pick, system } => self.count(pick, SYSTEMS[system])?,
             Step::End(pick) => self.end(pick),
             Step::Tick => {
                 self.now_ms += 1500;
@@ -318,13 +330,33 @@ impl Case {
 
     fn portion(&mut self, pick: usize, ids: &[u32]) -> Result<(), TestCaseError> {
         let Some((topic, key)) = self.joined(pick) else { return Ok(()) };
+        let Some(system) = ids.first().map(|id| system_of(*id)) else { return Ok(()) };
+        // Portions are of one system, and have each killmail once.
+        let ids: BTreeSet<u32> = ids.iter().copied().filter(|id| system_of(*id) == system).collect();
+        let wanted: BTreeSet<u32> = ids.iter().copied().filter(|id| self.lists.wants(&topic, &made(*id).build())).collect();
+        STEPS.add("a portion of what is not wanted any more", u64::from(wanted.len() < ids.len()));
+        if !wanted.is_empty() {
+            self.lists.preloaded(&topic, system);
+        }
+        let known = self.pushed.get(&topic);
+        let new = wanted.iter().filter(|id| known.is_none_or(|known| !known.contains(&u64::from(**id)))).count();
         let mut effects = Vec::new();
-        let kept = ids.iter().map(|id| kept(*id)).collect();
-        self.session.portion(key, (SYSTEMS[0], kept), self.now_ms, &mut effects);
+        let pushed = self.session.portion(key, (system, ids.iter().map(|id| kept(*id)).collect()), self.now_ms, &mut effects);
+        prop_assert_eq!(pushed, new, "of {:?}, {:?} are wanted on {}", ids, wanted, topic);
         self.session.preload_complete(key, 1, &[], &mut effects);
         STEPS.count("a portion");
         let frames = self.take(effects);
         self.note(&topic, &frames)
+    }
+
+    fn count(&mut self, pick: usize, system: u32) -> Result<(), TestCaseError> {
+        let Some((topic, key)) = self.joined(pick) else { return Ok(()) };
+        let due = self.lists.counted(&topic, system);
+        let mut effects = Vec::new();
+        let told = self.session.preload_count(key, (system, 1), self.now_ms, &mut effects);
+        prop_assert_eq!((told, self.take(effects).len()), (due, usize::from(due)), "the count of {} on {}", system, topic);
+        STEPS.count(if due { "a count of a preload" } else { "a count nobody waits for" });
+        Ok(())
     }
 
     /// Whatever is pushed on a topic comes once.
@@ -405,7 +437,7 @@ fn place(seq: u64) -> EventId {
 }
 
 fn kept(id: u32) -> Kept {
-    let killmail = killmail(id).build();
+    let killmail = made(id).build();
     let entry = Entry {
         seq: Seq(id.into()),
         rev: 0,
@@ -460,5 +492,6 @@ fn every_push_gets_its_answer() {
     let odd = ["said while a join is under way", "a join gone by", "a reader opened", "a reader refused", "a reader's end"];
     let pushed =
         ["a live killmail", "a killmail known already", "a shared killmail", "a portion", "a preload", "a count", "a change", "a close"];
-    STEPS.report(&[&said[..], &odd, &pushed].concat());
+    let ended = ["a portion of what is not wanted any more", "a count of a preload", "a count nobody waits for"];
+    STEPS.report(&[&said[..], &odd, &pushed, &ended].concat());
 }

@@ -1,0 +1,87 @@
+//! Channels: what the answer to a join says, and what the list of subscriptions says of a channel.
+//!
+//! Must not know: how killmails are found.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::channel::{Channel, LOBBY};
+use crate::support::http;
+use crate::support::killmail::{SYSTEMS, killmail};
+use crate::support::server::{Server, TOKEN};
+use crate::support::until;
+use crate::support::upstream::Upstream;
+
+const JITA: u32 = SYSTEMS[0];
+
+#[tokio::test]
+async fn a_join_says_where_it_begins_and_what_it_gets() {
+    let upstream = Upstream::start();
+    let server = Server::following(&upstream);
+    let mut client = Channel::v2(server.address()).await;
+    let payload =
+        json!({ "systems": [JITA], "corporation_ids": [98_000_001, 98_000_000], "role": "victim", "min_value": 5, "preload": false });
+    let response = client.join(payload).await;
+    let filter = json!({
+        "system_ids": [JITA], "corporation_ids": [98_000_000, 98_000_001], "match": "any", "role": "victim", "min_value": 5.0,
+    });
+    assert_eq!((&response["filter"], response.get("ignored")), (&filter, None));
+    // Nothing is pushed on it, and nothing is lost when it comes back.
+    let place = response["event_id"].as_str().unwrap().to_owned();
+    drop(client);
+    upstream.gave(upstream.publish(killmail(1))).await;
+    let mut client = Channel::v2(server.address()).await;
+    let again = client.join(json!({ "systems": [JITA], "resume_from": place, "preload": false })).await;
+    assert_eq!((&again["event_id"], &again["resumed_from"]), (&json!(place), &json!(place)));
+    assert_eq!(client.live(1).await, [1]);
+    let mut other = Channel::v2(server.address()).await;
+    let gone = other.join(json!({ "systems": [JITA], "resume_from": "nonsense" })).await;
+    assert_eq!(gone["event_id"], gone["gap"]["resumed_at"]);
+    let reply = other.ask(json!(["2", "2", "killmails:all", "phx_join", {}])).await;
+    assert!(reply[4]["response"]["event_id"].is_string() && reply[4]["response"]["filter"] == json!({ "match": "any" }), "{reply}");
+}
+
+/// The one row of the list of subscriptions, asked for with these headers.
+async fn row(server: &Server, headers: &[(&str, &str)]) -> Value {
+    let reply = http::request(Method::GET, &server.url("/api/v1/subscriptions"), headers, Vec::new()).await;
+    let list = reply.expect(200)["data"].clone();
+    assert_eq!(list["count"], 1, "{list}");
+    list["subscriptions"][0].clone()
+}
+
+#[tokio::test]
+async fn the_list_of_subscriptions_tells_how_far_a_channel_is() {
+    let upstream = Upstream::start();
+    let server = Server::following(&upstream);
+    let mut client = Channel::open(server.address(), "/socket/websocket?vsn=2.0.0&client_identifier=map").await;
+    let began = client.join(json!({ "systems": [JITA], "alliance_ids": [99_000_001], "preload": false })).await;
+    let first = row(&server, &[]).await;
+    assert_eq!((&first["type"], &first["system_ids"], &first["alliance_ids"]), (&json!("websocket"), &json!([JITA]), &json!([99_000_001])));
+    assert_eq!((&first["character_ids"], &first["region_ids"], &first["callback_url"]), (&json!([]), &json!([]), &Value::Null));
+    assert_eq!((&first["place"], &first["behind"], &first["delivered"]), (&began["event_id"], &json!(0), &json!(0)));
+    assert!(first["subscriber_id"].as_str().unwrap().starts_with("map_") && first["connected_at"].is_string());
+    assert_eq!(first["address"], Value::Null, "addresses are for those with a token");
+    assert_eq!(row(&server, &[("authorization", "Bearer wrong")]).await["address"], Value::Null);
+    assert_eq!(row(&server, &[("authorization", &format!("Bearer {TOKEN}"))]).await["address"], "127.0.0.1");
+    upstream.publish(killmail(1));
+    let update = client.event("killmail_update").await;
+    let after = until("the killmail to be counted", async || Some(row(&server, &[]).await).filter(|row| row["delivered"] == 1)).await;
+    assert_eq!((&after["place"], &after["behind"]), (&update["event_id"], &json!(0)));
+    // A preload is delivered as well.
+    client.send(json!(["1", "2", LOBBY, "subscribe_systems", { "systems": [SYSTEMS[1]] }])).await;
+    client.event("preload_complete").await;
+    drop(client);
+    let mut stream = server.basic(&format!("region_ids=10000002&system_ids={JITA}")).await;
+    upstream.publish(killmail(2));
+    stream.killmails(1).await;
+    let stream_row = until("the stream alone", async || {
+        Some(server.get("/api/v1/subscriptions").await.expect(200)["data"].clone())
+            .filter(|list| list["count"] == 1 && list["subscriptions"][0]["delivered"] == 1)
+    })
+    .await;
+    let stream_row = &stream_row["subscriptions"][0];
+    assert_eq!(
+        (&stream_row["type"], &stream_row["region_ids"], &stream_row["address"]),
+        (&json!("sse"), &json!([10_000_002]), &Value::Null)
+    );
+}
