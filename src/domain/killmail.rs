@@ -8,6 +8,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::domain::provenance::Provenance;
 use crate::domain::unreadable::Unreadable;
 use crate::domain::zkb::Zkb;
 
@@ -39,6 +40,8 @@ pub struct Killmail {
     pub extra: Extra,
     /// Fields that cannot be read; of `attackers` the ones that are no objects.
     pub unreadable: Unreadable,
+    /// What of all this is from a source of the lower rank.
+    pub provenance: Provenance,
 }
 
 /// The one who lost a ship or structure.

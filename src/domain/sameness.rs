@@ -1,16 +1,17 @@
 //! When two accounts of one killmail are the same, and what the newer one may add.
 //!
 //! Absent never replaces present: what we lack is filled, what we have stays. Attackers and items are compared as multisets and
-//! keep the order they first came in. A differing body is a conflict, never a change; the hash and unknown top-level fields are
-//! no part of the body and are filled only. zKillboard's members may be renewed.
+//! keep the order they first came in. A differing body is a conflict, never a change, unless its rank is higher (`layers`). The hash and
+//! zKillboard's members may be renewed (`renewal`); unknown top-level fields are filled only.
 //!
-//! Must not know: where either account came from.
+//! Must not know: which sources there are, or when one is newer.
 
 use std::cmp::Ordering;
 
 use crate::domain::killmail::{Attacker, Extra, Item, Killmail, Victim};
+use crate::domain::layers::merged_body;
 use crate::domain::pairing::{Budget, pair};
-use crate::domain::zkb::Zkb;
+use crate::domain::renewal::Renewed;
 
 /// What comparing two accounts of one killmail gives.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,31 +24,35 @@ pub enum Sameness {
     Conflict,
 }
 
-/// Merges an incoming account into the stored one. `renew` lets present zkb members replace differing present ones.
+/// Merges an incoming account into the stored one. With `newer` its zkb members and its hash replace present ones of the same rank.
 #[must_use]
-pub fn merge(stored: &Killmail, incoming: &Killmail, renew: bool) -> Sameness {
+pub fn merge(stored: &Killmail, incoming: &Killmail, newer: bool) -> Sameness {
     let mut budget = Budget::default();
-    let body_known = covers(stored, incoming, &mut budget);
-    let zkb = merged_zkb(stored.zkb.as_ref(), incoming.zkb.as_ref(), renew);
-    if body_known && zkb == stored.zkb {
+    let renewed = Renewed::new(stored, incoming, newer);
+    let ranked = !stored.provenance.is_empty() || !incoming.provenance.is_empty();
+    let covered = !ranked && covers(stored, incoming, &mut budget);
+    if covered && renewed.is_in(stored) {
         return Sameness::Known;
     }
-    let mut merged = stored.clone();
-    if !body_known && fill_killmail(&mut merged, incoming, &mut budget).is_none() {
-        return Sameness::Conflict;
-    }
-    merged.zkb = zkb;
-    Sameness::Revised(Box::new(merged))
+    let body = if covered { Some(stored.clone()) } else { merged_body(stored, incoming, &mut budget) };
+    let Some(mut merged) = body else { return Sameness::Conflict };
+    renewed.put(&mut merged);
+    if merged == *stored { Sameness::Known } else { Sameness::Revised(Box::new(merged)) }
 }
 
-/// Whether we know all of what theirs says, body and top level.
+/// Whether two accounts say the same and only their provenance differs.
+#[must_use]
+pub fn differs_by_provenance_only(a: &Killmail, b: &Killmail) -> bool {
+    a.provenance != b.provenance && Killmail { provenance: b.provenance.clone(), ..a.clone() } == *b
+}
+
+/// Whether we know all of what their body says.
 fn covers(ours: &Killmail, theirs: &Killmail, budget: &mut Budget) -> bool {
     ours.killmail_id == theirs.killmail_id
         && ours.time == theirs.time
         && ours.solar_system_id == theirs.solar_system_id
         && knows(&ours.moon_id, &theirs.moon_id)
         && knows(&ours.war_id, &theirs.war_id)
-        && (ours.hash.is_some() || theirs.hash.is_none())
         && theirs.extra.keys().all(|name| ours.extra.contains_key(name))
         && covers_victim(&ours.victim, &theirs.victim, budget)
         && pair(&ours.attackers, &theirs.attackers, attacker_key, attacker_order, |a, b, _| covers_attacker(a, b), budget).is_some()
@@ -99,29 +104,32 @@ fn knows<T: PartialEq>(ours: &Option<T>, theirs: &Option<T>) -> bool {
 }
 
 /// Parts that differ here are never the same: these are always said.
-fn attacker_key(a: &Attacker, b: &Attacker) -> Ordering {
+pub fn attacker_key(a: &Attacker, b: &Attacker) -> Ordering {
     let said = |x: &Attacker| (x.damage_done, x.final_blow);
     said(a).cmp(&said(b)).then_with(|| (a.security_status + 0.0).total_cmp(&(b.security_status + 0.0)))
 }
 
-fn attacker_order(a: &Attacker, b: &Attacker) -> Ordering {
+/// Most alike first.
+pub fn attacker_order(a: &Attacker, b: &Attacker) -> Ordering {
     let ids =
         |x: &Attacker| (x.character_id, x.ship_type_id, x.weapon_type_id, x.corporation_id, x.alliance_id, x.faction_id, x.extra.len());
     ids(a).cmp(&ids(b))
 }
 
-fn item_key(a: &Item, b: &Item) -> Ordering {
+/// Parts that differ here are never the same.
+pub fn item_key(a: &Item, b: &Item) -> Ordering {
     let said = |x: &Item| (x.flag, x.item_type_id, x.singleton);
     said(a).cmp(&said(b))
 }
 
-fn item_order(a: &Item, b: &Item) -> Ordering {
+/// Most alike first.
+pub fn item_order(a: &Item, b: &Item) -> Ordering {
     let more = |x: &Item| (x.quantity_dropped, x.quantity_destroyed, x.items.as_ref().map(Vec::len), x.extra.len());
     more(a).cmp(&more(b))
 }
 
-/// Fills what we lack; `None` when the two contradict each other.
-fn fill_killmail(ours: &mut Killmail, theirs: &Killmail, budget: &mut Budget) -> Option<()> {
+/// Fills what our body lacks; `None` when the two contradict each other.
+pub fn fill_body(ours: &mut Killmail, theirs: &Killmail, budget: &mut Budget) -> Option<()> {
     let fixed = |k: &Killmail| (k.killmail_id, k.time, k.solar_system_id);
     agree(fixed(ours) == fixed(theirs))?;
     fill(&mut ours.moon_id, &theirs.moon_id)?;
@@ -130,9 +138,6 @@ fn fill_killmail(ours: &mut Killmail, theirs: &Killmail, budget: &mut Budget) ->
     let partner = pair(&ours.attackers, &theirs.attackers, attacker_key, attacker_order, |a, b, _| attackers_fit(a, b), budget)?;
     for (attacker, at) in ours.attackers.iter_mut().zip(partner) {
         fill_attacker(attacker, &theirs.attackers[at])?;
-    }
-    if ours.hash.is_none() {
-        ours.hash.clone_from(&theirs.hash);
     }
     add_extra(&mut ours.extra, &theirs.extra);
     Some(())
@@ -180,7 +185,8 @@ fn fill_items(ours: &mut Option<Vec<Item>>, theirs: &Option<Vec<Item>>, budget: 
     Some(())
 }
 
-fn attackers_fit(a: &Attacker, b: &Attacker) -> bool {
+/// Whether the two may be one attacker.
+pub fn attackers_fit(a: &Attacker, b: &Attacker) -> bool {
     fit(&a.character_id, &b.character_id)
         && fit(&a.corporation_id, &b.corporation_id)
         && fit(&a.alliance_id, &b.alliance_id)
@@ -190,7 +196,8 @@ fn attackers_fit(a: &Attacker, b: &Attacker) -> bool {
         && extras_fit(&a.extra, &b.extra)
 }
 
-fn items_fit(a: &Item, b: &Item, budget: &mut Budget) -> bool {
+/// Whether the two may be one item.
+pub fn items_fit(a: &Item, b: &Item, budget: &mut Budget) -> bool {
     fit(&a.quantity_dropped, &b.quantity_dropped)
         && fit(&a.quantity_destroyed, &b.quantity_destroyed)
         && extras_fit(&a.extra, &b.extra)
@@ -216,7 +223,8 @@ fn fill<T: PartialEq + Clone>(ours: &mut Option<T>, theirs: &Option<T>) -> Optio
     Some(())
 }
 
-fn add_extra(ours: &mut Extra, theirs: &Extra) {
+/// Adds the unknown fields we lack.
+pub fn add_extra(ours: &mut Extra, theirs: &Extra) {
     for (name, value) in theirs {
         if !ours.contains_key(name) {
             ours.insert(name.clone(), value.clone());
@@ -226,37 +234,6 @@ fn add_extra(ours: &mut Extra, theirs: &Extra) {
 
 const fn agree(yes: bool) -> Option<()> {
     if yes { Some(()) } else { None }
-}
-
-fn merged_zkb(ours: Option<&Zkb>, theirs: Option<&Zkb>, renew: bool) -> Option<Zkb> {
-    let (Some(ours), Some(theirs)) = (ours, theirs) else { return ours.or(theirs).cloned() };
-    let mut extra = ours.extra.clone();
-    for (name, value) in &theirs.extra {
-        if renew || !extra.contains_key(name) {
-            extra.insert(name.clone(), value.clone());
-        }
-    }
-    Some(Zkb {
-        location_id: newer(&ours.location_id, &theirs.location_id, renew),
-        hash: newer(&ours.hash, &theirs.hash, renew),
-        fitted_value: newer(&ours.fitted_value, &theirs.fitted_value, renew),
-        dropped_value: newer(&ours.dropped_value, &theirs.dropped_value, renew),
-        destroyed_value: newer(&ours.destroyed_value, &theirs.destroyed_value, renew),
-        total_value: newer(&ours.total_value, &theirs.total_value, renew),
-        points: newer(&ours.points, &theirs.points, renew),
-        npc: newer(&ours.npc, &theirs.npc, renew),
-        solo: newer(&ours.solo, &theirs.solo, renew),
-        awox: newer(&ours.awox, &theirs.awox, renew),
-        labels: newer(&ours.labels, &theirs.labels, renew),
-        attacker_count: newer(&ours.attacker_count, &theirs.attacker_count, renew),
-        href: newer(&ours.href, &theirs.href, renew),
-        extra,
-        unreadable: ours.unreadable.clone(),
-    })
-}
-
-fn newer<T: Clone>(ours: &Option<T>, theirs: &Option<T>, renew: bool) -> Option<T> {
-    if renew { theirs.as_ref().or(ours.as_ref()).cloned() } else { ours.as_ref().or(theirs.as_ref()).cloned() }
 }
 
 #[cfg(test)]

@@ -7,6 +7,9 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::killmail::Position;
+use crate::domain::parts::{clear, gained, present};
+use crate::domain::provenance::{BODY, HASH, Provenance};
+use crate::domain::zkb::Zkb;
 
 fn extra() -> impl Strategy<Value = Extra> {
     prop::option::weighted(0.2, 0..2_u8).prop_map(|v| v.into_iter().map(|v| ("unheard_of".to_owned(), json!(v))).collect())
@@ -138,6 +141,43 @@ fn after(stored: &Killmail, incoming: &Killmail, renew: bool) -> Option<Killmail
     }
 }
 
+/// No source of the lower rank, or one of two.
+fn source() -> impl Strategy<Value = Option<&'static str>> {
+    prop_oneof![Just(None), Just(Some("redisq")), Just(Some("websocket"))]
+}
+
+fn from(mut killmail: Killmail, source: Option<&str>) -> Killmail {
+    killmail.provenance = source.map_or_else(Provenance::default, |source| Provenance::all(&killmail, source));
+    killmail
+}
+
+/// What of a killmail is of the higher rank.
+fn own(killmail: &Killmail) -> Killmail {
+    let mut own = killmail.clone();
+    killmail.provenance.body_parts().iter().for_each(|part| clear(&mut own, part));
+    if own.provenance.source(HASH).is_some() {
+        own.hash = None;
+    }
+    let provenance = std::mem::take(&mut own.provenance);
+    let of = |name: &str| provenance.source_of_member(name).is_some();
+    if provenance.source("zkb").is_some() {
+        own.zkb = None;
+    }
+    if let Some(zkb) = &mut own.zkb {
+        zkb.total_value = zkb.total_value.filter(|_| !of("totalValue"));
+        zkb.points = zkb.points.filter(|_| !of("points"));
+        zkb.npc = zkb.npc.filter(|_| !of("npc"));
+        zkb.labels = zkb.labels.take().filter(|_| !of("labels"));
+        zkb.extra.retain(|name, _| !of(name));
+    }
+    said(own)
+}
+
+/// A block that says nothing is none.
+fn said(killmail: Killmail) -> Killmail {
+    Killmail { zkb: killmail.zkb.filter(|zkb| *zkb != Zkb::default()), ..killmail }
+}
+
 fn zkb_without(killmail: &Killmail) -> Killmail {
     Killmail { zkb: None, ..killmail.clone() }
 }
@@ -151,12 +191,56 @@ proptest! {
     }
 
     #[test]
-    fn merging_twice_is_merging_once(stored in killmail(), incoming in killmail(), bits in any::<u64>(), related in any::<bool>(), renew in any::<bool>()) {
+    fn merging_twice_is_merging_once(
+        stored in killmail(), incoming in killmail(), bits in any::<u64>(), related in any::<bool>(), newer in any::<bool>(),
+        ranks in (source(), source()),
+    ) {
         let incoming = if related { poorer(&stored, bits) } else { incoming };
         let stored = if related { poorer(&stored, bits.rotate_left(29)) } else { stored };
-        if let Some(merged) = after(&stored, &incoming, renew) {
-            prop_assert_eq!(merge(&merged, &incoming, renew), Sameness::Known);
+        let (stored, incoming) = (from(stored, ranks.0), from(incoming, ranks.1));
+        if let Some(merged) = after(&stored, &incoming, newer) {
+            prop_assert_eq!(merge(&merged, &incoming, newer), Sameness::Known);
         }
+    }
+
+    #[test]
+    fn a_lower_rank_only_fills_in(upper in killmail(), lower in killmail(), bits in any::<u64>(), related in any::<bool>()) {
+        let lower = if related { poorer(&upper, bits) } else { lower };
+        let upper = if related { poorer(&upper, bits.rotate_left(29)) } else { upper };
+        let lower = from(lower, Some("redisq"));
+        let Some(merged) = after(&upper, &lower, true) else { return Ok(()) };
+        prop_assert_eq!(own(&merged), said(upper.clone()), "what the higher rank said is all there and nothing else of it");
+        prop_assert_eq!(merge(&merged, &upper, true), Sameness::Known);
+        let count = |killmail: &Killmail| present(killmail).len();
+        prop_assert!(count(&merged) >= count(&lower).max(count(&upper)), "what either says is there");
+    }
+
+    #[test]
+    fn a_higher_rank_replaces_whatever_a_lower_one_gave(upper in killmail(), lower in killmail(), bits in any::<u64>(), related in any::<bool>()) {
+        let lower = if related { poorer(&upper, bits) } else { lower };
+        let lower = from(lower, Some("redisq"));
+        let Some(merged) = after(&lower, &upper, false) else { return Err(TestCaseError::fail("a higher rank contradicts no lower one")) };
+        prop_assert_eq!(merged.provenance.source(BODY), None);
+        let own = own(&merged);
+        prop_assert_eq!(merge(&zkb_without(&own), &zkb_without(&upper), false), Sameness::Known);
+        prop_assert_eq!(merge(&zkb_without(&upper), &zkb_without(&own), false), Sameness::Known, "and nothing else counts as its word");
+        prop_assert_eq!(own.zkb, said(upper).zkb);
+        if related {
+            prop_assert_eq!(merged.attackers.len(), lower.attackers.len());
+            for (before, now) in lower.attackers.iter().zip(&merged.attackers) {
+                prop_assert!(covers_attacker(now, before), "each attacker stays in its place");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_gained_can_be_cleared(killmail in killmail(), bits in any::<u64>()) {
+        let poor = poorer(&killmail, bits);
+        let Some(mut filled) = after(&poor, &killmail, false) else { return Err(TestCaseError::fail("the richer account fits")) };
+        for part in gained(&present(&poor), &filled) {
+            clear(&mut filled, &part);
+        }
+        prop_assert_eq!(Killmail { hash: None, ..zkb_without(&filled) }, Killmail { hash: None, ..zkb_without(&poor) });
     }
 
     #[test]
@@ -216,11 +300,50 @@ proptest! {
 }
 
 #[test]
-fn a_hash_and_unknown_top_level_fields_are_only_filled() {
-    let stored = Killmail { hash: Some("aa".into()), extra: [("new".to_owned(), json!(1))].into_iter().collect(), ..Killmail::default() };
-    let other = Killmail { hash: Some("bb".into()), extra: [("new".to_owned(), json!(2))].into_iter().collect(), ..Killmail::default() };
+fn unknown_top_level_fields_are_only_filled() {
+    let stored = Killmail { extra: [("new".to_owned(), json!(1))].into_iter().collect(), ..Killmail::default() };
+    let other = Killmail { extra: [("new".to_owned(), json!(2))].into_iter().collect(), ..Killmail::default() };
     assert_eq!(merge(&stored, &other, true), Sameness::Known);
     assert!(matches!(merge(&Killmail::default(), &other, false), Sameness::Revised(merged) if *merged == other));
+}
+
+#[test]
+fn a_corrected_hash_shows_wherever_the_old_one_did() {
+    let (old, new) = ("aa".repeat(20), "bb".repeat(20));
+    let href = |hash: &str| Some(format!("https://esi.evetech.net/killmails/7/{hash}/"));
+    let zkb = Zkb { hash: Some(old.clone()), href: href(&old), points: Some(1), ..Zkb::default() };
+    let stored = Killmail { hash: Some(old), zkb: Some(zkb.clone()), ..Killmail::default() };
+    let expected = Killmail {
+        hash: Some(new.clone()),
+        zkb: Some(Zkb { hash: Some(new.clone()), href: href(&new), ..zkb.clone() }),
+        ..Killmail::default()
+    };
+    let bare = Killmail { hash: Some(new.clone()), ..Killmail::default() };
+    let silent = Killmail { zkb: Some(Zkb { hash: Some(new.clone()), ..Zkb::default() }), ..bare.clone() };
+    for incoming in [&expected, &bare, &silent] {
+        assert_eq!(after(&stored, incoming, true).as_ref(), Some(&expected));
+        assert_eq!(merge(&stored, incoming, false), Sameness::Known, "only a newer one corrects");
+    }
+    let lower = from(expected.clone(), Some("redisq"));
+    assert_eq!(merge(&stored, &lower, true), Sameness::Known, "a lower rank corrects nothing");
+    let stored = from(stored, Some("redisq"));
+    assert_eq!(after(&stored, &expected, false), Some(expected), "a higher one need not be newer");
+}
+
+#[test]
+fn a_fetched_body_and_the_block_of_a_queue_have_ranks_of_their_own() {
+    let zkb = |value| Some(Zkb { total_value: Some(value), points: Some(0), ..Zkb::default() });
+    let mut fetched = Killmail { zkb: zkb(5.0), ..Killmail::default() };
+    fetched.provenance.set("zkb", "redisq");
+    let mut wrong = fetched.clone();
+    wrong.victim.damage_taken = 7;
+    assert_eq!(merge(&fetched, &from(wrong.clone(), Some("websocket")), true), Sameness::Conflict, "its body is not lower");
+    let r2z2 = Killmail { zkb: Some(Zkb { points: None, ..zkb(9.0).unwrap_or_default() }), ..Killmail::default() };
+    let merged = after(&fetched, &r2z2, false).expect("the bodies are the same");
+    assert_eq!(merged.zkb.as_ref().and_then(|zkb| zkb.total_value), Some(9.0));
+    assert_eq!(merged.provenance.iter().collect::<Vec<_>>(), [("zkb.points", "redisq")], "only what R2Z2 does not say");
+    let again = from(Killmail { zkb: zkb(1.0), ..Killmail::default() }, Some("redisq"));
+    assert_eq!(merge(&merged, &again, true), Sameness::Known);
 }
 
 #[test]

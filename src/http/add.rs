@@ -55,7 +55,7 @@ pub async fn add(_: May<Killmails>, State(door): State<Arc<Door>>, asked: Pairs,
 fn order(store: &Store, document: &Refused, wanted_max: usize) -> Result<bool, Error> {
     let id = document.killmail_id.filter(|_| document.reason == NO_BODY).and_then(|id| u32::try_from(id).ok());
     let (Some(killmail_id), Ok(raw)) = (id, String::from_utf8(document.raw.to_vec())) else { return Ok(false) };
-    let wanted = Wanted { killmail_id, source: SOURCE.to_owned(), at_ms: document.at_ms, raw, backfill: true };
+    let wanted = Wanted { killmail_id, source: SOURCE.to_owned(), at_ms: document.at_ms, raw, backfill: true, lower_rank: None };
     store.want(&wanted, wanted_max).map_err(|error| Error::history(feed::Error::Store(error)))
 }
 

@@ -1,7 +1,7 @@
 //! The mirror: our log as R2Z2 publishes zKillboard's, so that whoever follows R2Z2 can follow us, another killstream too.
 //!
-//! The number of a file is the number in the log, the pointer is the exact head. A request may wait (`?wait=` seconds) for what is not
-//! there yet. Histories are poured while they are read.
+//! Files have a count of their own (`store/file_numbers`), the pointer is exactly the newest. A request may wait (`?wait=` seconds) for
+//! what is not there yet. Histories are poured while they are read.
 //!
 //! Must not know: how documents are written, how entries are kept.
 
@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 
 use crate::domain::filter::Filter;
+use crate::domain::hash;
 use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
 use crate::feed::Feed;
@@ -82,39 +83,40 @@ impl Mirror {
 pub async fn sequence(State(door): State<Arc<Door>>, pairs: Pairs, headers: HeaderMap) -> Result<Response, Error> {
     let mut patience = Patience::of(&door, &pairs)?;
     loop {
-        let head = door.feed.head();
-        let tag = format!("W/\"{}-{head}\"", door.feed.epoch());
-        let answer = tagged(&headers, &tag, || Bytes::from(format!("{{\"sequence\":{}}}", head.0.max(1))));
+        let newest = door.feed.store().newest_file();
+        let tag = format!("W/\"{}-{newest}\"", door.feed.epoch());
+        let answer = tagged(&headers, &tag, || Bytes::from(format!("{{\"sequence\":{}}}", newest.max(1))));
         if answer.status() != StatusCode::NOT_MODIFIED || !patience.wait().await {
             return Ok(answer);
         }
     }
 }
 
-/// `GET /ephemeral/{n}.json`: the killmail with this number. One without a hash is not there, and does not come when the log has gone on.
+/// `GET /ephemeral/{n}.json`: the file with this number. Up to the newest one each is there; what lost its killmail is a placeholder.
 pub async fn numbered(State(door): State<Arc<Door>>, Segment(name): Segment, pairs: Pairs, headers: HeaderMap) -> Result<Response, Error> {
-    let seq = name.strip_suffix(".json").and_then(positive).map(Seq).ok_or(Error::Path)?;
+    let number = name.strip_suffix(".json").and_then(positive).ok_or(Error::Path)?;
     let mut patience = Patience::of(&door, &pairs)?;
     loop {
-        let head = door.feed.head();
-        if seq <= head
-            && let Some(found) = file(&door, seq).await?
-        {
-            return Ok(tagged(&headers, &format!("W/\"{}-{seq}.{}\"", door.feed.epoch(), found.0), || found.1));
+        if number <= door.feed.store().newest_file() {
+            let (rev, text) = file(&door, number).await?;
+            return Ok(tagged(&headers, &format!("W/\"{}-{number}.{rev}\"", door.feed.epoch()), || text));
         }
-        if seq < head || !patience.wait().await {
+        if !patience.wait().await {
             return Err(Error::Path);
         }
     }
 }
 
-/// The revision and the document of a number; none of a killmail without a hash.
-async fn file(door: &Arc<Door>, seq: Seq) -> Result<Option<(u64, Bytes)>, Error> {
+/// The revision and the document of a file that is out. Where there is no killmail it is a placeholder: a number lost with damage, and one
+/// given before files had a count of their own to a span or a killmail without a hash.
+async fn file(door: &Arc<Door>, number: u64) -> Result<(u64, Bytes), Error> {
     let door = Arc::clone(door);
     let read = tasks::blocking("mirror file", move || {
         let store = door.feed.store();
-        let Some(entry) = store.entry(seq)? else { return Ok(Some((0, upstream::placeholder(seq)))) };
-        Ok(upstream::document(&entry, store.told_by(seq)?).map(|document| (entry.rev, document)))
+        let entry = store.entry_of_file(number).map(|seq| store.entry(seq)).transpose()?.flatten();
+        let told = store.told_by(number)?;
+        let document = entry.as_ref().and_then(|entry| upstream::document(entry, number, told));
+        Ok((entry.map_or(0, |entry| entry.rev), document.unwrap_or_else(|| upstream::placeholder(number))))
     });
     read.await.map_err(Error::failed)?.map_err(|error: store::Error| Error::failed(error))
 }
@@ -221,7 +223,7 @@ impl Way {
 /// A killmail in its day, under its id; none where there is no hash to name.
 fn line(killmail: &Killmail, kind: Kind) -> Option<(u32, Bytes)> {
     let text = match kind {
-        Kind::Hashes => Bytes::from(text::json(upstream::hash(killmail)?)),
+        Kind::Hashes => Bytes::from(text::json(&hash::of(killmail)?.text)),
         Kind::Bodies => upstream::body(killmail),
     };
     Some((killmail.killmail_id, text))

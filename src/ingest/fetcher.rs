@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::domain::entry::Origin;
 use crate::domain::killmail::{Extra, Killmail};
+use crate::domain::provenance::{HASH, ZKB};
 use crate::feed::{Error as FeedError, Feed};
 use crate::ingest::esi::Esi;
 use crate::ingest::package::NO_BODY;
@@ -22,6 +23,7 @@ use crate::store::refused::Refused;
 use crate::store::wanted::Wanted;
 use crate::store::{AgeRule, Incoming, ZkbRule};
 use crate::tasks;
+use crate::wire::package::Reference;
 use crate::wire::{body, package};
 
 /// It is looked for news after this long even if nobody told of any.
@@ -47,11 +49,17 @@ impl Desk {
     ///
     /// # Errors
     /// The store does not take it.
-    pub async fn want(&self, document: &Refused) -> Result<bool, FeedError> {
+    pub async fn want(&self, document: &Refused, lower_rank: Option<&str>) -> Result<bool, FeedError> {
         let named = package::parse(&document.raw).ok().and_then(|package| package.reference);
         let (Some(named), Ok(raw)) = (named, String::from_utf8(document.raw.to_vec())) else { return Ok(false) };
-        let wanted =
-            Wanted { killmail_id: named.killmail_id, source: document.source.clone(), at_ms: document.at_ms, raw, backfill: false };
+        let wanted = Wanted {
+            killmail_id: named.killmail_id,
+            source: document.source.clone(),
+            at_ms: document.at_ms,
+            raw,
+            backfill: false,
+            lower_rank: lower_rank.map(str::to_owned),
+        };
         let (store, max) = (Arc::clone(self.feed.store()), self.feed.others().wanted_max.load(Ordering::Relaxed));
         let kept = tasks::blocking("want", move || store.want(&wanted, max)).await??;
         self.feed.others().news.notify_one();
@@ -176,9 +184,10 @@ impl Work {
             return Outcome::Never("the document names nothing".to_owned());
         };
         let known = self.known(wanted.killmail_id).await;
-        let mut killmail = match known {
+        let fetched = known.is_none();
+        let killmail = match known {
             // What we have needs no fetching; it may still learn what the document says beside the name.
-            Some(entry) => entry,
+            Some(killmail) => killmail,
             None => match self.esi.killmail(reference.killmail_id, &reference.hash).await {
                 Ok(bytes) => match package::parse(&bytes).map(|package| package.killmail) {
                     Ok(Some(killmail)) if killmail.killmail_id == reference.killmail_id => killmail,
@@ -189,9 +198,8 @@ impl Work {
                 Err(error) => return Outcome::Later(error.to_string()),
             },
         };
-        body::take_up(&mut killmail, Some(reference.hash), reference.zkb, Extra::new(), &reference.unreadable);
         let incoming = Incoming {
-            killmail,
+            killmail: named_by(killmail, reference, wanted.lower_rank.as_deref(), fetched),
             origin: if wanted.backfill { Origin::Backfill } else { Origin::Live },
             received_at_ms: wanted.at_ms,
             uploaded_at,
@@ -237,5 +245,45 @@ impl Work {
                 self.postpone(id, AGAIN_MAX);
             }
         }
+    }
+}
+
+/// The killmail with what the document that names it says, and whose word that is: the body is ESI's, and so is a hash it was fetched by.
+fn named_by(mut killmail: Killmail, reference: Reference, lower_rank: Option<&str>, fetched: bool) -> Killmail {
+    (killmail.hash, killmail.zkb) = (None, None);
+    body::take_up(&mut killmail, Some(reference.hash), reference.zkb, Extra::new(), &reference.unreadable);
+    killmail.provenance.remove(HASH);
+    killmail.provenance.set_members(Vec::new(), 0);
+    if let Some(source) = lower_rank {
+        if killmail.zkb.is_some() {
+            killmail.provenance.set(ZKB, source);
+        }
+        if !fetched {
+            killmail.provenance.set(HASH, source);
+        }
+    }
+    killmail
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::provenance::Provenance;
+    use crate::domain::unreadable::Unreadable;
+    use crate::domain::zkb::Zkb;
+
+    #[test]
+    fn a_fetched_body_is_esis_and_the_block_is_the_sources() {
+        let zkb = Zkb { points: Some(1), ..Zkb::default() };
+        let reference = || Reference { killmail_id: 7, hash: "aa".to_owned(), zkb: Some(zkb.clone()), unreadable: Unreadable::default() };
+        let parts = |killmail: Killmail| killmail.provenance.iter().map(|(part, _)| part.to_owned()).collect::<Vec<_>>();
+        assert_eq!(parts(named_by(Killmail::default(), reference(), Some("redisq"), true)), ["zkb"]);
+        assert_eq!(parts(named_by(Killmail::default(), reference(), None, true)), Vec::<String>::new());
+        let mut stored = Killmail { hash: Some("bb".to_owned()), ..Killmail::default() };
+        stored.provenance = Provenance::all(&stored, "websocket");
+        let known = named_by(stored, reference(), Some("redisq"), false);
+        assert_eq!(known.hash.as_deref(), Some("aa"));
+        assert_eq!(known.provenance.by_source()["redisq"], ["killmail_hash", "zkb"]);
+        assert_eq!(known.provenance.by_source()["websocket"], ["body"]);
     }
 }

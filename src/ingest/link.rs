@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::clock;
 use crate::domain::entry::Origin;
+use crate::domain::provenance::Provenance;
 use crate::feed::pulse::{Doing, Pulse};
 use crate::ingest::backoff::{Backoff, Trouble, Waits};
 use crate::ingest::package::{self, Rule};
@@ -24,6 +25,8 @@ const BREAKER_FAILURES: u32 = 10;
 pub struct Link {
     /// Who this is, for logs and refused documents.
     name: String,
+    /// The kind of source, under which it is noted that what it brings is of the lower rank.
+    kind: &'static str,
     backoff: Backoff,
     pulse: Arc<Pulse>,
 }
@@ -31,8 +34,8 @@ pub struct Link {
 impl Link {
     /// Nothing happened yet.
     #[must_use]
-    pub const fn new(name: String, waits: Waits, pulse: Arc<Pulse>) -> Self {
-        Self { name, backoff: Backoff::new(waits), pulse }
+    pub const fn new(name: String, kind: &'static str, waits: Waits, pulse: Arc<Pulse>) -> Self {
+        Self { name, kind, backoff: Backoff::new(waits), pulse }
     }
 
     /// Something is asked.
@@ -64,9 +67,12 @@ impl Link {
     #[must_use]
     pub fn takes(&self, document: Bytes) -> Arrival {
         let rule = Rule { origin: Origin::Live, age: AgeRule::ByUpload, zkb: ZkbRule::IfNewer };
-        let mut arrival = Arrival::default();
+        let mut arrival = Arrival { lower_rank: Some(self.kind), ..Arrival::default() };
         match package::take(&document, rule, &self.name, clock::now_ms()) {
-            Ok(killmail) => arrival.killmails.push(killmail),
+            Ok(mut incoming) => {
+                incoming.killmail.provenance = Provenance::all(&incoming.killmail, self.kind);
+                arrival.killmails.push(incoming);
+            }
             Err(refused) => arrival.refused.push(*refused),
         }
         arrival.raw.push(document);

@@ -109,7 +109,7 @@ fn mirror(source: &Secondary, config: &Config) -> Result<Config, String> {
 fn other(source: &Secondary, config: &Config, store: &str, pulse: Arc<Pulse>) -> Result<Source, String> {
     let user_agent = client::user_agent(config.user_agent_contact.as_deref());
     let (url, timeout) = (source.url.trim_end_matches('/').to_owned(), Duration::from_millis(config.timeout_ms));
-    let link = Link::new(source.name().to_owned(), waits(config), pulse);
+    let link = Link::new(source.name().to_owned(), source.kind.word(), waits(config), pulse);
     let document_max_bytes = config.document_max_bytes;
     if source.kind == Kind::Websocket {
         let (topics, ping) = (source.topics.clone(), Duration::from_millis(config.websocket_ping_ms));

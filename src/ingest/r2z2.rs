@@ -151,7 +151,7 @@ impl R2z2 {
         };
         let (killmails, refused) =
             (got.killmail.into_iter().collect(), got.refused.into_iter().filter(|_| given_up || got.answer != Answer::Misfit).collect());
-        Some(Arrival { killmails, refused, span, checkpoint: Some(self.checkpoint()), raw })
+        Some(Arrival { killmails, refused, span, checkpoint: Some(self.checkpoint()), lower_rank: None, raw })
     }
 
     fn checkpoint(&self) -> Checkpoint {

@@ -55,6 +55,8 @@ pub struct Arrival {
     pub span: Option<Span>,
     /// The place of the source once all this is kept.
     pub checkpoint: Option<Checkpoint>,
+    /// The kind of the source, where what it brings is of the lower rank.
+    pub lower_rank: Option<&'static str>,
     /// The documents as they came; what a recorder writes down.
     pub raw: Vec<Bytes>,
 }
@@ -129,9 +131,9 @@ pub async fn run(mut source: Source, runs: Runs, mut stop: watch::Receiver<bool>
 /// Keeps an arrival; `false` when the server stops before it could be kept.
 async fn keep(runs: &Runs, arrival: Arrival, mut stop: watch::Receiver<bool>) -> bool {
     let Runs { feed, pulse, space_check_ms, .. } = runs;
-    let Arrival { mut killmails, refused, span, checkpoint, .. } = arrival;
+    let Arrival { mut killmails, refused, span, checkpoint, lower_rank, .. } = arrival;
     for document in refused {
-        if !refuse(runs, document, stop.clone()).await {
+        if !refuse(runs, document, lower_rank, stop.clone()).await {
             return false;
         }
     }
@@ -191,9 +193,9 @@ fn no_space(pulse: &Pulse, error: &error::Error) {
 }
 
 /// Orders the body a document lacks, once there is room: `false` when the server stops first. `None`: there is nothing to order.
-async fn order(runs: &Runs, document: &Refused, mut stop: watch::Receiver<bool>) -> Option<bool> {
+async fn order(runs: &Runs, document: &Refused, lower_rank: Option<&str>, mut stop: watch::Receiver<bool>) -> Option<bool> {
     loop {
-        match runs.desk.want(document).await {
+        match runs.desk.want(document, lower_rank).await {
             Ok(true) => {
                 runs.pulse.note(Doing::Following, clock::now_ms());
                 return Some(true);
@@ -214,10 +216,10 @@ async fn order(runs: &Runs, document: &Refused, mut stop: watch::Receiver<bool>)
 
 /// Orders the body a document lacks, else keeps it raw, once there is room; any other failure costs only the evidence. `false` when the
 /// server stops first.
-async fn refuse(runs: &Runs, document: Refused, mut stop: watch::Receiver<bool>) -> bool {
+async fn refuse(runs: &Runs, document: Refused, lower_rank: Option<&str>, mut stop: watch::Receiver<bool>) -> bool {
     let Runs { feed, pulse, space_check_ms, .. } = runs;
     if document.reason == NO_BODY
-        && let Some(ordered) = order(runs, &document, stop.clone()).await
+        && let Some(ordered) = order(runs, &document, lower_rank, stop.clone()).await
     {
         return ordered;
     }
@@ -261,12 +263,9 @@ fn tally(pulse: &Pulse, killmails: &[Incoming], appended: &[Appended]) {
                 pulse.kept.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(killmail.id = id, "killmail {id} was revised");
             }
-            Appended::Known(_) => {
+            // The store logs a conflict.
+            Appended::Known(_) | Appended::Conflict(_) => {
                 pulse.skipped.fetch_add(1, Ordering::Relaxed);
-            }
-            Appended::Conflict(_) => {
-                pulse.skipped.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(killmail.id = id, "killmail {id} came again with another body, which was not stored");
             }
         }
         if incoming.origin == Origin::Live {

@@ -267,7 +267,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("wss://{}/", listener.local_addr().unwrap());
         let waits = Waits { limited: Duration::ZERO, forbidden: Duration::ZERO, failed: Duration::ZERO };
-        let link = Link::new("test".to_owned(), waits, Arc::new(Pulse::default()));
+        let link = Link::new("test".to_owned(), "websocket", waits, Arc::new(Pulse::default()));
         let second = Duration::from_secs(10);
         let config =
             Config { url, user_agent: "tests".to_owned(), topics: vec![], timeout: second, ping: second, document_max_bytes: 1_000 };

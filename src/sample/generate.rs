@@ -176,7 +176,6 @@ impl Generator {
             hash: Some(hex(dice)),
             victim: wreck(&self.cast, lost, damage + unreported, dice),
             attackers,
-            zkb: None,
             ..Killmail::default()
         };
         killmail.zkb = Some(appraise(&killmail, dice));

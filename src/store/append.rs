@@ -13,20 +13,22 @@ use hashbrown::HashMap;
 use crate::domain::accounts::merge;
 use crate::domain::entry::{Entry, SharedEntry, sound_upload};
 use crate::domain::facts::Facts;
+use crate::domain::hash::is_known;
 use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
-use crate::domain::sameness::Sameness;
+use crate::domain::sameness::{Sameness, differs_by_provenance_only};
 use crate::store::disk::{Tree, Write};
 use crate::store::facts::facts;
+use crate::store::file_numbers::Added;
 use crate::store::frame::{self, Header};
 use crate::store::journal::{self, Journal};
 use crate::store::ledger::Ledger;
 use crate::store::log::{self, Line};
-use crate::store::notices::Notices;
+use crate::store::notices::{Given, Notices};
 use crate::store::record::{Packed, VERSION};
 use crate::store::rows::Row;
 use crate::store::space::{free_bytes, growth_bytes};
-use crate::store::{AgeRule, Appended, Checkpoint, Error, Incoming, Store, ZkbRule, pieces};
+use crate::store::{Appended, Checkpoint, Error, Incoming, Store, pieces, rules};
 use crate::tasks;
 
 /// Killmails of one transaction at most: the engine lets nobody read while it commits one.
@@ -212,8 +214,8 @@ impl Store {
             return Ok(appended(turn));
         }
         let mut writes = self.writes(&turn, checkpoint)?;
-        let given = writer.notices.give(writer.numbers.head, turn.revised(), &turn.without_hash());
-        writes.extend(given.writes());
+        let (added, given) = self.number_files(&writer, &turn);
+        writes.extend(added.writes().chain(given.writes()));
         let frames = journal::frames(&writes);
         if let Err(error) = self.disk.commit(writes) {
             writer.failed = Some(error.to_string());
@@ -222,9 +224,11 @@ impl Store {
         writer.numbers = turn.numbers;
         writer.ledger.note(&turn.numbers, turn.revisions());
         writer.journal.add(&frames);
-        writer.notices.settle(given, turn.numbers.head);
+        writer.notices.settle(given, added.head());
         self.revised.store(turn.numbers.rev, Ordering::Relaxed);
         self.publish(&turn.drafts);
+        // Only then, so that no file is looked for whose entry cannot be read yet.
+        self.files.write().settle(added);
         self.snapshot_if_due(&writer.numbers);
         Ok(appended(turn))
     }
@@ -246,18 +250,37 @@ impl Store {
         if let Some(Checkpoint { source, bytes }) = checkpoint {
             writes.extend(pieces::put(Tree::Meta, &checkpoint_key(&source), &bytes));
         }
-        let given = writer.notices.give(seq.0 - 1, std::iter::empty(), &[seq.0]);
-        writes.extend(given.writes());
+        let added = self.files.read().add(seq.0 - 1, seq.0, &[seq.0], &[]);
+        writes.extend(added.writes());
         if let Err(error) = self.disk.commit(writes) {
             writer.failed = Some(error.to_string());
             return Err(error);
         }
         writer.numbers = numbers;
-        writer.notices.settle(given, seq.0);
         writer.ledger.note(&numbers, std::iter::empty());
         publish(seq);
         self.memory.write().index.skip_to(seq);
+        self.files.write().settle(added);
         Ok(seq)
+    }
+
+    /// The mirror's files of what a turn writes, and which of them tell of what it revises.
+    fn number_files(&self, writer: &Writer, turn: &Turn) -> (Added, Given) {
+        let files = self.files.read();
+        let (mut without, mut late, mut told) = (Vec::new(), Vec::new(), Vec::new());
+        for Draft { entry, old, .. } in &turn.drafts {
+            match old {
+                None if !is_known(&entry.killmail) => without.push(entry.seq.0),
+                None => {}
+                Some(old) => match files.file(entry.seq.0) {
+                    Some(file) if !differs_by_provenance_only(&old.killmail, &entry.killmail) => told.push(file),
+                    None if is_known(&entry.killmail) => late.push(entry.seq.0),
+                    _ => {}
+                },
+            }
+        }
+        late.sort_unstable();
+        (files.add(writer.numbers.head, turn.numbers.head, &without, &late), writer.notices.give(files.head(), told.into_iter()))
     }
 
     /// Finds out what an incoming killmail is to what is stored and to what came before it in the same turn.
@@ -276,8 +299,7 @@ impl Store {
             turn.add_new(incoming, prepared);
             return Ok(());
         };
-        let renew = renews(&stored, &incoming);
-        let outcome = match merge(&stored.killmail, &incoming.killmail, renew) {
+        let outcome = match merge(&stored.killmail, &incoming.killmail, rules::is_newer(&stored, &incoming)) {
             Sameness::Known => Outcome::Known(stored.seq),
             Sameness::Conflict => {
                 turn.numbers.conflicts += 1;
@@ -286,8 +308,7 @@ impl Store {
             }
             Sameness::Revised(killmail) => {
                 let prepared = self.prepare_one(&killmail)?;
-                let uploaded_at =
-                    if renew { incoming.uploaded_at.or(stored.uploaded_at) } else { stored.uploaded_at.or(incoming.uploaded_at) };
+                let uploaded_at = rules::uploaded_at(&stored, &incoming);
                 Outcome::Revised(turn.revise(drafted, &stored, *killmail, uploaded_at, prepared))
             }
         };
@@ -345,7 +366,7 @@ impl Turn {
     fn add_new(&mut self, incoming: Incoming, prepared: Prepared) {
         self.numbers.head += 1;
         self.numbers.count += 1;
-        let age_secs = age_of(&incoming);
+        let age_secs = rules::age_of(&incoming);
         let entry = Entry {
             seq: Seq(self.numbers.head),
             rev: 0,
@@ -366,18 +387,6 @@ impl Turn {
     /// The revisions made, and of which killmails.
     fn revisions(&self) -> impl Iterator<Item = (u64, u32)> {
         self.drafts.iter().filter(|draft| draft.old.is_some()).map(|draft| (draft.entry.rev, draft.entry.facts.killmail_id))
-    }
-
-    /// The numbers of what was revised.
-    fn revised(&self) -> impl Iterator<Item = Seq> {
-        self.drafts.iter().filter(|draft| draft.old.is_some()).map(|draft| draft.entry.seq)
-    }
-
-    /// The numbers given to killmails without a hash, ascending.
-    fn without_hash(&self) -> Vec<u64> {
-        let hashless = |killmail: &Killmail| killmail.hash.is_none() && killmail.zkb.as_ref().is_none_or(|zkb| zkb.hash.is_none());
-        let new = self.drafts.iter().filter(|draft| draft.old.is_none() && hashless(&draft.entry.killmail));
-        new.map(|draft| draft.entry.seq.0).collect()
     }
 
     /// A draft of this turn is changed; a stored entry gets a draft that replaces it.
@@ -465,24 +474,6 @@ fn line_of(entry: &Entry) -> Line {
 /// The cell with the JSON in it, if there is an encoder.
 fn cell(json: &Bytes) -> OnceLock<Bytes> {
     if json.is_empty() { OnceLock::new() } else { OnceLock::from(json.clone()) }
-}
-
-fn renews(stored: &Entry, incoming: &Incoming) -> bool {
-    match incoming.zkb {
-        ZkbRule::Keep => false,
-        ZkbRule::Always => true,
-        ZkbRule::IfNewer => incoming.uploaded_at.is_none_or(|at| stored.uploaded_at.is_none_or(|stored| at >= stored)),
-    }
-}
-
-fn age_of(incoming: &Incoming) -> u32 {
-    let time = incoming.killmail.time;
-    let by_upload = incoming.uploaded_at.map(|at| at.saturating_sub(time)).filter(|age| *age >= 0);
-    let age = match incoming.age {
-        AgeRule::Zero => 0,
-        AgeRule::ByUpload => by_upload.unwrap_or_else(|| incoming.received_at_ms.div_euclid(1000).saturating_sub(time)),
-    };
-    u32::try_from(age.max(0)).unwrap_or(u32::MAX)
 }
 
 fn checkpoint_key(source: &str) -> Vec<u8> {

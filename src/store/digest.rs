@@ -1,7 +1,7 @@
 //! One number for everything kept: two stores with the same digest have the same killmails, whatever way they came and in whatever order.
 //!
 //! The SHA-256 of the canonical JSON of every killmail with a newline behind each, in killmail id order: of the very text that
-//! `GET /api/v1/export` answers. Ids, bodies and zKillboard's values are in it, times of arrival and numbers are not.
+//! `GET /api/v1/export` answers, without `provenance`. Ids, bodies and zKillboard's values are in it, times of arrival and numbers are not.
 //!
 //! Must not know: what the JSON looks like.
 
@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::domain::filter::Filter;
 use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
+use crate::domain::provenance::Provenance;
 use crate::store::{Error, Order, Query, Store};
 
 /// Killmails read at once.
@@ -57,7 +58,13 @@ impl Store {
         loop {
             let hits = self.select(&page(&filter, after, head))?;
             for entry in self.entries(&hits)? {
-                digest.add(&encode(&entry.killmail));
+                // Where a part came from is no part of what is kept: whoever follows us has the same digest.
+                let known = &entry.killmail;
+                if known.provenance.is_empty() {
+                    digest.add(&encode(known));
+                } else {
+                    digest.add(&encode(&Killmail { provenance: Provenance::default(), ..known.clone() }));
+                }
             }
             match hits.last() {
                 Some(last) => after = Some(last.killmail_id),

@@ -20,6 +20,7 @@ mod disk;
 mod envelope;
 pub mod error;
 pub mod facts;
+mod file_numbers;
 pub mod frame;
 mod hours;
 mod ids;
@@ -43,6 +44,7 @@ mod records;
 pub mod refused;
 mod repair;
 mod rows;
+mod rules;
 pub mod salvage;
 mod scrub;
 mod second;
@@ -77,6 +79,7 @@ use crate::domain::id::{Epoch, Seq};
 use crate::domain::killmail::Killmail;
 use crate::store::append::Writer;
 use crate::store::disk::Disk;
+use crate::store::file_numbers::FileNumbers;
 use crate::store::index::SHARDS;
 use crate::store::memory::Memory;
 use crate::store::record::Codec;
@@ -319,6 +322,7 @@ pub struct Store {
     writer: Mutex<Writer>,
     refused: Mutex<Ring>,
     spans: RwLock<Spans>,
+    files: RwLock<FileNumbers>,
     snapshots: Mutex<Snapshots>,
     revised: AtomicU64,
     conflicts: AtomicU64,

@@ -5,6 +5,8 @@
 //!
 //! Must not know: where records are kept.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::killmail::{Attacker, Extra, Item, Killmail, Position, Victim};
@@ -84,6 +86,9 @@ struct RecordV1 {
     x: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     u: Option<String>,
+    /// Provenance: sources of the lower rank by the parts they gave.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    low: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -212,6 +217,7 @@ impl From<&Killmail> for RecordV1 {
             zkb: k.zkb.as_ref().map(ZkbV1::from),
             x: extra_out(&k.extra),
             u: k.unreadable.members().and_then(extra_out),
+            low: k.provenance.iter().map(|(part, source)| (part.to_owned(), source.to_owned())).collect(),
         }
     }
 }
@@ -230,6 +236,7 @@ impl RecordV1 {
             zkb: self.zkb.map(ZkbV1::into_zkb).transpose()?,
             extra: extra_in(self.x)?,
             unreadable: extra_in(self.u)?.into(),
+            provenance: self.low.into_iter().collect(),
         })
     }
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::store::append::CHECKPOINT_PREFIX;
 use crate::store::disk::{Disk, Tree};
+use crate::store::file_numbers::{FILE_PREFIX, entry_of};
 use crate::store::notices::TOLD_PREFIX;
 use crate::store::second::{self, Values};
 use crate::store::spans::SPAN_PREFIX;
@@ -67,12 +68,13 @@ impl Small {
         self.values.keys().filter(|(tree, _)| *tree == Tree::Meta).filter_map(|(_, key)| span_number(key))
     }
 
-    /// Puts all into the new store, but for spans beyond its head; how many of each kind.
+    /// Puts all into the new store, but for spans and files beyond its head; how many of each kind.
     pub fn write(&self, disk: &Disk, head: u64) -> Result<BTreeMap<String, u64>, Error> {
         let mut counts = BTreeMap::new();
         for ((tree, key), value) in &self.values {
             let span = if *tree == Tree::Meta { span_number(key) } else { None };
-            if span.is_some_and(|number| number > head) {
+            let file = if *tree == Tree::Meta { entry_of(key, value) } else { None };
+            if span.is_some_and(|number| number > head) || file.is_some_and(|entry| entry > head + 1) {
                 continue;
             }
             disk.put(*tree, key, value)?;
@@ -82,6 +84,7 @@ impl Small {
             let name = match (tree, span) {
                 (Tree::Meta, Some(_)) => "spans",
                 (Tree::Meta, None) if key.starts_with(TOLD_PREFIX) => "notices",
+                (Tree::Meta, None) if file.is_some() => "file numbers",
                 (Tree::Meta, None) => "checkpoints",
                 (tree, _) => tree.name(),
             };
@@ -96,7 +99,10 @@ impl Small {
 pub fn is(tree: Tree, key: &[u8]) -> bool {
     match tree {
         Tree::Plugins => true,
-        Tree::Meta => key.starts_with(CHECKPOINT_PREFIX) || key.starts_with(TOLD_PREFIX) || span_number(key).is_some(),
+        Tree::Meta => {
+            let kept = [CHECKPOINT_PREFIX, TOLD_PREFIX, FILE_PREFIX];
+            kept.into_iter().any(|prefix| key.starts_with(prefix)) || span_number(key).is_some()
+        }
         _ => false,
     }
 }

@@ -15,6 +15,7 @@ use crate::domain::id::{Epoch, Seq};
 use crate::store::append::{NUMBERS_KEY, Numbers, Writer};
 use crate::store::dictionary::{CURRENT, Dictionaries, EMBEDDED, file_name};
 use crate::store::disk::{Disk, Tree, Write};
+use crate::store::file_numbers::FileNumbers;
 use crate::store::index::Index;
 use crate::store::journal::{self, Journal};
 use crate::store::ledger::{self, Ledger};
@@ -63,7 +64,8 @@ impl Store {
         let refused = Mutex::new(Ring::load(&disk)?);
         let spans = RwLock::new(spans::read(&disk)?);
         let journal = Journal::new(disk.dir());
-        let notices = Notices::load(&disk, numbers.head)?;
+        let files = FileNumbers::read(&disk, numbers.head)?;
+        let notices = Notices::load(&disk, files.head())?;
         let store = Self {
             config,
             epoch,
@@ -73,6 +75,7 @@ impl Store {
             writer: Mutex::new(Writer::new(numbers, ledger, journal, notices)),
             refused,
             spans,
+            files: RwLock::new(files),
             snapshots: Mutex::new(Snapshots { head: snapshot, running: None }),
             revised: AtomicU64::new(numbers.rev),
             conflicts: AtomicU64::new(numbers.conflicts),

@@ -13,6 +13,7 @@ use crate::store::append::Numbers;
 use crate::store::check::Check;
 use crate::store::dictionary::{self, Dictionaries};
 use crate::store::disk::{Disk, Tree};
+use crate::store::file_numbers::FileNumbers;
 use crate::store::plugins::digest_of;
 use crate::store::progress::Progress;
 use crate::store::record::Codec;
@@ -98,6 +99,7 @@ pub(crate) fn examine(disk: &Disk, dir: &Path, progress: &Progress<'_>, report: 
     let codec = examination.codec();
     let holes = examination.tell(start::holes(disk)).unwrap_or_default();
     let unfilled = examination.tell(start::unfilled(disk)).unwrap_or_default();
+    examination.tell(FileNumbers::read(disk, numbers.head));
     (examination.report.head, examination.report.revisions) = (numbers.head, numbers.rev);
     examination.report.holes.clone_from(&holes);
     let contents = ledger::read(dir).map_err(Error::io("read", ledger::path(dir)));

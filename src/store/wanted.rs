@@ -27,6 +27,9 @@ pub struct Wanted {
     /// Whether it is put in, not brought by a running source.
     #[serde(default)]
     pub backfill: bool,
+    /// The kind of the source, where what it says is of the lower rank.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lower_rank: Option<String>,
 }
 
 impl Store {

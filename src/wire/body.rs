@@ -9,8 +9,10 @@ use std::mem;
 
 use serde_json::Value;
 
+use crate::domain::hash::COMPUTED;
 use crate::domain::killmail::{Attacker, Extra, Item, Killmail, Position, Victim};
 use crate::domain::members;
+use crate::domain::provenance::Provenance;
 use crate::domain::unreadable::Unreadable;
 use crate::domain::zkb::Zkb;
 use crate::wire::keys::{self, keep};
@@ -44,6 +46,7 @@ pub fn read(fields: Fields<'_>) -> Result<Killmail, Box<Flaw>> {
     let mut unreadable = Unreadable::default();
     let mut parts = Parts::default();
     let mut told = None;
+    let mut computed = false;
     for (name, value) in fields.0 {
         match name.as_ref() {
             _ if value == Node::Null => {}
@@ -58,6 +61,8 @@ pub fn read(fields: Fields<'_>) -> Result<Killmail, Box<Flaw>> {
             "moon_id" => killmail.moon_id = count(&value, "moon_id", &mut unreadable).filter(|id| *id != 0),
             "war_id" => killmail.war_id = id(&value, "war_id", &mut unreadable).map(u64::from),
             "killmail_hash" => killmail.hash = text(&value, "killmail_hash", &mut unreadable),
+            "hash_source" => computed = value.text() == Some(COMPUTED),
+            "provenance" => killmail.provenance = provenance(&value),
             "zkb" => killmail.zkb = zkb::read(value, &mut unreadable),
             "unreadable" => told = Some(value),
             known if keys::KILLMAIL.contains(&known) => {}
@@ -65,10 +70,33 @@ pub fn read(fields: Fields<'_>) -> Result<Killmail, Box<Flaw>> {
         }
     }
     read_parts(&mut killmail, parts, &mut unreadable)?;
+    if computed {
+        forget_hash(&mut killmail.hash, killmail.zkb.as_mut());
+    }
     settle_hash(&mut killmail);
     take_unreadable(told.as_ref(), &mut unreadable, |name| members::of_killmail(&killmail, name) == Some(true));
     killmail.unreadable = unreadable;
     Ok(killmail)
+}
+
+/// A hash that was only computed is computed again where it is wanted.
+pub fn forget_hash(hash: &mut Option<String>, zkb: Option<&mut Zkb>) {
+    let computed = hash.take();
+    if let Some(zkb) = zkb
+        && zkb.hash == computed
+    {
+        zkb.hash = None;
+    }
+}
+
+/// What our own form says of where parts are from: lists of parts by source.
+fn provenance(value: &Node<'_>) -> Provenance {
+    let Node::Object(sources) = value else { return Provenance::default() };
+    let parts = sources.0.iter().flat_map(|(source, parts)| {
+        let Node::List(parts) = parts else { return Vec::new() };
+        parts.iter().filter_map(Node::text).map(|part| (part.to_owned(), source.to_string())).collect()
+    });
+    parts.collect()
 }
 
 fn read_parts(killmail: &mut Killmail, parts: Parts<'_>, unreadable: &mut Unreadable) -> Result<(), Box<Flaw>> {

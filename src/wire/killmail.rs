@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use crate::domain::entry::Entry;
+use crate::domain::hash::{self, COMPUTED};
 use crate::domain::killmail::{Attacker, Extra, Item, Killmail, Position, Victim};
 use crate::domain::unreadable::Unreadable;
 use crate::domain::zkb::Zkb;
@@ -71,7 +72,7 @@ pub fn annotations_bytes(annotations: &[(String, Arc<str>)]) -> usize {
 fn write_killmail(out: &mut Text, killmail: &Killmail) {
     let when = time::iso_seconds(killmail.time);
     let zkb = killmail.zkb.as_ref();
-    let hash = killmail.hash.as_ref().or_else(|| zkb?.hash.as_ref());
+    let hash = hash::of(killmail);
     out.open(b'{');
     out.field("killmail_id", &killmail.killmail_id);
     out.field("kill_time", &when);
@@ -79,7 +80,10 @@ fn write_killmail(out: &mut Text, killmail: &Killmail) {
     out.field("system_id", &killmail.solar_system_id);
     out.field("solar_system_id", &killmail.solar_system_id);
     out.known("solar_system_name", universe::system(killmail.solar_system_id).map(|system| system.name).as_ref());
-    out.known("killmail_hash", hash);
+    if let Some(hash) = &hash {
+        out.field("killmail_hash", &hash.text);
+        out.known("hash_source", hash.computed.then_some(COMPUTED).as_ref());
+    }
     out.known("war_id", killmail.war_id.as_ref());
     out.known("moon_id", killmail.moon_id.as_ref());
     write_victim(out, &killmail.victim);
@@ -87,10 +91,13 @@ fn write_killmail(out: &mut Text, killmail: &Killmail) {
     out.open(b'[');
     killmail.attackers.iter().for_each(|attacker| write_attacker(out, attacker));
     out.close(b']');
-    write_zkb(out, zkb, hash);
+    write_zkb(out, zkb, hash.as_ref().map(|hash| &*hash.text));
     out.field("attacker_count", &killmail.attackers.len());
     out.field("total_value", &zkb.and_then(|z| z.total_value).filter(|v| v.is_finite()).unwrap_or(0.0));
     out.field("npc", &zkb.and_then(|z| z.npc).unwrap_or(false));
+    if !killmail.provenance.is_empty() {
+        out.field("provenance", &killmail.provenance.by_source());
+    }
     out.fields(&killmail.extra, keys::KILLMAIL);
     write_unreadable(out, &killmail.unreadable);
     out.close(b'}');
@@ -177,12 +184,12 @@ pub fn write_items(out: &mut Text, items: &[Item]) {
     out.close(b']');
 }
 
-fn write_zkb(out: &mut Text, zkb: Option<&Zkb>, hash: Option<&String>) {
+fn write_zkb(out: &mut Text, zkb: Option<&Zkb>, hash: Option<&str>) {
     let nothing = Zkb::default();
     let zkb = zkb.unwrap_or(&nothing);
     out.key("zkb");
     out.open(b'{');
-    out.known("hash", zkb.hash.as_ref().or(hash));
+    out.known("hash", zkb.hash.as_deref().or(hash).as_ref());
     out.known("locationID", zkb.location_id.as_ref());
     out.known("location_id", zkb.location_id.as_ref());
     write_value(out, "fittedValue", "fitted_value", zkb.fitted_value);

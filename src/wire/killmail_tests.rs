@@ -83,6 +83,30 @@ fn full() -> Killmail {
 }
 
 #[test]
+fn what_a_lower_rank_gave_is_named_by_its_source_and_read_again() {
+    let parts = [("zkb.points", "redisq"), ("zkb.labels", "redisq"), ("attackers.1.ship_type_id", "websocket")];
+    let provenance = parts.into_iter().map(|(part, source)| (part.to_owned(), source.to_owned())).collect();
+    let killmail = Killmail { provenance, ..full() };
+    let written = encode(&killmail);
+    let expected = json!({"redisq": ["zkb.labels", "zkb.points"], "websocket": ["attackers.1.ship_type_id"]});
+    assert_eq!(parsed(&written).unwrap()["provenance"], expected);
+    assert_eq!(package::parse(&written).unwrap().killmail.unwrap().provenance, killmail.provenance);
+    assert_eq!(parsed(&encode(&full())).unwrap().get("provenance"), None);
+}
+
+#[test]
+fn a_computed_hash_is_marked_and_not_read_as_a_given_one() {
+    let mut killmail = full();
+    killmail.hash = None;
+    killmail.zkb.as_mut().unwrap().hash = None;
+    let written = encode(&killmail);
+    let found = parsed(&written).unwrap();
+    assert_eq!((&found["hash_source"], &found["killmail_hash"]), (&json!("computed"), &found["zkb"]["hash"]));
+    assert_eq!(package::parse(&written).unwrap().killmail.unwrap().hash, None);
+    assert_eq!(parsed(&encode(&full())).unwrap().get("hash_source"), None);
+}
+
+#[test]
 fn a_full_killmail_looks_like_this() {
     insta::assert_json_snapshot!("full", parsed(&encode(&full())).unwrap());
 }

@@ -13,6 +13,7 @@ use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::domain::hash::COMPUTED;
 use crate::domain::killmail::{Extra, Killmail};
 use crate::domain::unreadable::Unreadable;
 use crate::domain::zkb::Zkb;
@@ -183,18 +184,24 @@ struct Envelope<'a> {
 /// A body under the key `inside`, with its id, hash and zkb block beside it.
 fn read_enveloped(fields: Fields<'_>, inside: &str) -> Result<Package, Box<Flaw>> {
     let mut envelope = Envelope::default();
+    let mut computed = false;
     for (name, value) in fields.0 {
         match name.as_ref() {
             name if name == inside => envelope.body = Some(value),
             _ if value == Node::Null => {}
             "killmail_id" | "killID" => envelope.id = Some(value),
             "hash" | "killmail_hash" => envelope.hash = text(&value, "killmail_hash", &mut envelope.unreadable),
+            "hash_source" => computed = value.text() == Some(COMPUTED),
             "zkb" => envelope.zkb = zkb::read(value, &mut envelope.unreadable),
             "uploaded_at" => envelope.package.uploaded_at = whole(&value),
             "sequence_id" => envelope.package.sequence = whole(&value),
             "sequence_updated" => envelope.package.sequence_updated = whole(&value),
             _ => keep(&mut envelope.extra, &name, value),
         }
+    }
+    // A reference keeps it: it is right, and the body is asked for by it.
+    if computed && matches!(envelope.body, Some(Node::Object(_))) {
+        body::forget_hash(&mut envelope.hash, envelope.zkb.as_mut());
     }
     match envelope.body.take() {
         Some(Node::Object(fields)) => open(envelope, fields),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use crate::domain::entry::Entry;
-use crate::domain::id::Seq;
+use crate::domain::hash::{self, COMPUTED};
 use crate::domain::killmail::{Attacker, Killmail, Victim};
 use crate::domain::zkb::Zkb;
 use crate::wire::keys;
@@ -15,29 +15,24 @@ use crate::wire::killmail::{finite, write_items, write_position, write_unreadabl
 use crate::wire::text::Text;
 use crate::wire::time;
 
-/// ESI's key to a killmail, if any source said it.
+/// The document of an entry under the number of its file, as R2Z2 publishes it; `None` without a hash, which R2Z2's always have.
+/// `updated` is the older file this one tells of. A hash no source gave is marked, so that who reads on takes it for what it is.
 #[must_use]
-pub fn hash(killmail: &Killmail) -> Option<&str> {
-    killmail.hash.as_deref().or_else(|| killmail.zkb.as_ref()?.hash.as_deref())
-}
-
-/// The numbered document of an entry, as R2Z2 publishes it; `None` without a hash, which R2Z2's always have. `updated` is the older
-/// number this one tells of.
-#[must_use]
-pub fn document(entry: &Entry, updated: Option<Seq>) -> Option<Bytes> {
+pub fn document(entry: &Entry, number: u64, updated: Option<u64>) -> Option<Bytes> {
     let killmail = &entry.killmail;
-    let hash = hash(killmail)?;
+    let hash = hash::of(killmail)?;
     let mut out = room(killmail);
     out.open(b'{');
     out.field("killmail_id", &killmail.killmail_id);
-    out.field("hash", hash);
+    out.field("hash", &hash.text);
+    out.known("hash_source", hash.computed.then_some(COMPUTED).as_ref());
     out.key("esi");
     write_body(&mut out, killmail);
     out.key("zkb");
-    write_zkb(&mut out, killmail.zkb.as_ref(), hash);
+    write_zkb(&mut out, killmail.zkb.as_ref(), &hash.text);
     out.field("uploaded_at", &uploaded_at(entry));
-    out.field("sequence_id", &entry.seq.0);
-    out.known("sequence_updated", updated.map(|seq| seq.0).as_ref());
+    out.field("sequence_id", &number);
+    out.known("sequence_updated", updated.as_ref());
     out.close(b'}');
     Some(out.done())
 }
@@ -45,9 +40,9 @@ pub fn document(entry: &Entry, updated: Option<Seq>) -> Option<Bytes> {
 /// The document of a number that holds no killmail and never will: the placeholder R2Z2 publishes, so that readers go on at once.
 /// `sequence_empty` tells those who know the word that nothing is missing here, either.
 #[must_use]
-pub fn placeholder(seq: Seq) -> Bytes {
+pub fn placeholder(number: u64) -> Bytes {
     let nothing = json!({
-        "killmail_id": null, "hash": null, "esi": null, "zkb": { "href": "https://esi.evetech.net/killmails///" }, "sequence_id": seq.0,
+        "killmail_id": null, "hash": null, "esi": null, "zkb": { "href": "https://esi.evetech.net/killmails///" }, "sequence_id": number,
         "sequence_empty": true,
     });
     Bytes::from(nothing.to_string())
@@ -122,7 +117,7 @@ fn write_attacker(out: &mut Text, attacker: &Attacker) {
     out.close(b'}');
 }
 
-/// The block as it came; one that never came has its hash, which readers of the feed look for there.
+/// The block as it came, with the hash, which readers of the feed look for there.
 fn write_zkb(out: &mut Text, zkb: Option<&Zkb>, hash: &str) {
     out.open(b'{');
     let Some(zkb) = zkb else {
@@ -131,7 +126,7 @@ fn write_zkb(out: &mut Text, zkb: Option<&Zkb>, hash: &str) {
     };
     let isk = |value: Option<f64>| value.filter(|value| value.is_finite());
     out.known("locationID", zkb.location_id.as_ref());
-    out.known("hash", zkb.hash.as_ref());
+    out.field("hash", zkb.hash.as_deref().unwrap_or(hash));
     out.known("fittedValue", isk(zkb.fitted_value).as_ref());
     out.known("droppedValue", isk(zkb.dropped_value).as_ref());
     out.known("destroyedValue", isk(zkb.destroyed_value).as_ref());

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::*;
 use crate::domain::entry::Origin;
 use crate::domain::facts::Facts;
+use crate::domain::id::Seq;
 use crate::sample;
 use crate::wire::package;
 use crate::wire::reason::Reason;
@@ -62,7 +63,7 @@ fn published() -> Value {
 fn what_came_in_as_a_document_goes_out_as_it_came() {
     let published = published();
     let killmail = package::parse(published.to_string().as_bytes()).unwrap().killmail.unwrap();
-    assert_eq!(read(&document(&entry(killmail.clone()), Some(Seq(3))).unwrap()), published);
+    assert_eq!(read(&document(&entry(killmail.clone()), 7, Some(3)).unwrap()), published);
     assert_eq!(read(&body(&killmail)), published["esi"]);
 }
 
@@ -72,19 +73,25 @@ fn nothing_is_made_up_in_the_zkb_block() {
     published["zkb"] = json!({ "hash": published["hash"], "npc": true });
     published.as_object_mut().unwrap().remove("sequence_updated");
     let killmail = package::parse(published.to_string().as_bytes()).unwrap().killmail.unwrap();
-    assert_eq!(read(&document(&entry(killmail), None).unwrap()), published);
+    assert_eq!(read(&document(&entry(killmail), 7, None).unwrap()), published);
 }
 
 #[test]
-fn without_a_hash_there_is_no_document() {
+fn a_hash_no_source_gave_is_computed_and_marked() {
     let body = published()["esi"].to_string();
-    let killmail = package::parse(body.as_bytes()).unwrap().killmail.unwrap();
-    assert_eq!(document(&entry(killmail), None), None);
+    let mut killmail = package::parse(body.as_bytes()).unwrap().killmail.unwrap();
+    let written = document(&entry(killmail.clone()), 7, None).unwrap();
+    let text = read(&written);
+    assert_eq!((&text["hash_source"], &text["hash"]), (&json!("computed"), &text["zkb"]["hash"]));
+    // Whoever reads it computes it as well, and takes a given one in its place.
+    assert_eq!(package::parse(&written).unwrap().killmail.unwrap(), killmail);
+    killmail.attackers[0].final_blow = false;
+    assert_eq!(document(&entry(killmail), 7, None), None, "without a final blow there is nothing to compute it from");
 }
 
 #[test]
 fn a_number_without_a_killmail_is_read_as_a_placeholder() {
-    assert_eq!(package::parse(&placeholder(Seq(7))).unwrap_err().reason, Reason::Placeholder);
+    assert_eq!(package::parse(&placeholder(7)).unwrap_err().reason, Reason::Placeholder);
 }
 
 #[test]
@@ -92,7 +99,7 @@ fn a_source_that_names_no_time_of_upload_said_it_by_the_age() {
     let killmail = package::parse(published().to_string().as_bytes()).unwrap().killmail.unwrap();
     let time = killmail.time;
     let silent = Entry { uploaded_at: None, ..entry(killmail) };
-    assert_eq!(read(&document(&silent, None).unwrap())["uploaded_at"], time + 100);
+    assert_eq!(read(&document(&silent, 7, None).unwrap())["uploaded_at"], time + 100);
 }
 
 #[test]
@@ -102,7 +109,7 @@ fn every_real_killmail_is_the_same_again() {
         let mut killmail = package::parse(line.as_bytes()).unwrap().killmail.unwrap();
         assert_eq!(package::parse(&body(&killmail)).unwrap().killmail.unwrap(), Killmail { hash: None, zkb: None, ..killmail.clone() });
         killmail.hash.get_or_insert_with(|| "a".repeat(40));
-        let mut again = package::parse(&document(&entry(killmail.clone()), None).unwrap()).unwrap();
+        let mut again = package::parse(&document(&entry(killmail.clone()), 7, None).unwrap()).unwrap();
         let again = again.killmail.take().unwrap();
         if let Some(zkb) = &mut killmail.zkb {
             zkb.hash.get_or_insert_with(|| "a".repeat(40));

@@ -38,6 +38,7 @@ mod mirror;
 mod parameters;
 mod paths;
 mod plugins;
+mod ranks;
 mod real_killmails;
 #[path = "../../examples/soak/run.rs"]
 mod soak;

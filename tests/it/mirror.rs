@@ -108,23 +108,93 @@ async fn a_revised_killmail_is_told_by_the_next_file_whatever_happens_in_between
     assert_eq!(file(&server, 6).await.get("sequence_updated"), None);
 }
 
+/// Nothing to compute a hash from, and nobody gave one.
+fn hashless(id: u32) -> Value {
+    killmail(id).time(NOON).without_zkb().with(|k| k.hash = None).with(|k| k.attackers[0].final_blow = false).esi()
+}
+
 #[tokio::test]
-async fn a_killmail_without_a_hash_has_no_file() {
-    let server = Setup::quiet().start();
+async fn a_killmail_without_a_hash_takes_no_number_until_it_has_one() {
+    let mut server = Setup::quiet().start();
     add(&server, &killmail(1).without_zkb().r2z2()).await;
     add(&server, &killmail(1).value(1e9).r2z2()).await;
-    add(&server, &killmail(2).time(NOON).with(|k| k.hash = None).without_zkb().esi()).await;
-    assert_eq!(server.get("/ephemeral/2.json").await.status, 404);
+    add(&server, &hashless(2)).await;
+    assert_eq!(head(&server).await, 1);
+    assert_eq!(server.get("/ephemeral/2.json").await.status, 404, "there is no file yet");
     add(&server, &killmail(3).time(NOON).r2z2()).await;
-    let waited = asked(&server, "/ephemeral/2.json?wait=60", &[]).await;
-    assert_eq!(waited.status, 404, "the head has moved on: nothing to wait for");
-    assert_eq!(file(&server, 3).await["sequence_updated"], 1, "what it should have told, the next one tells");
+    assert_eq!(file(&server, 2).await["killmail_id"], 3, "the next file is the next killmail that has one");
+    assert_eq!(file(&server, 2).await["sequence_updated"], 1);
     let hashes = server.get("/history/20211127.json").await.expect(200);
     assert_eq!(hashes, json!({ "3": format!("{:040x}", 3) }));
     assert_eq!(server.get("/history/raw/20211127.json").await.expect(200).as_object().unwrap().len(), 2);
-    // Its hash comes after all, and with it the file.
-    add(&server, &killmail(2).time(NOON).r2z2()).await;
-    assert_eq!(file(&server, 2).await["hash"], format!("{:040x}", 2));
+    server.restart();
+    // Its hash comes after all, and with it a file that nobody has read yet.
+    let mut known = hashless(2);
+    known["killmail_hash"] = json!(format!("{:040x}", 2));
+    add(&server, &known).await;
+    assert_eq!((head(&server).await, &file(&server, 3).await["killmail_id"]), (3, &json!(2)));
+    server.restart();
+    add(&server, &killmail(4).r2z2()).await;
+    let ids: Vec<Value> = [file(&server, 1).await, file(&server, 2).await, file(&server, 3).await, file(&server, 4).await]
+        .map(|file| file["killmail_id"].clone())
+        .to_vec();
+    assert_eq!(ids, [1, 3, 2, 4]);
+}
+
+#[tokio::test]
+async fn a_hash_nobody_gave_is_computed_until_somebody_does() {
+    let first = Setup::quiet().start();
+    let second = Setup::quiet().env("SOURCE", "r2z2").env("R2Z2_BASE_URL", &first.url("")).env("R2Z2_IDLE_MS", "20").start();
+    let body = killmail(1).time(NOON).without_zkb().with(|k| k.hash = None).esi();
+    add(&first, &body).await;
+    // Victim 90000001, final blow by 90000002, a Rifter, noon of 2021-11-27.
+    let computed = "568ed5265b3e10af17fe2a0e69deae980407087d";
+    let shown = first.get("/api/v1/killmail/1").await.expect(200)["data"].clone();
+    assert_eq!((&shown["killmail_hash"], &shown["hash_source"]), (&json!(computed), &json!("computed")));
+    assert_eq!((&file(&first, 1).await["hash"], &file(&first, 1).await["hash_source"]), (&json!(computed), &json!("computed")));
+    assert_eq!(first.get("/history/20211127.json").await.expect(200), json!({ "1": computed }));
+    let kept = async || {
+        let reply = second.get("/api/v1/killmail/1").await;
+        (reply.status == 200).then(|| reply.json()["data"].clone())
+    };
+    assert_eq!(until("the follower to have it", kept).await, shown, "marked there, too");
+    // The same killmail with a hash: that one counts, everywhere.
+    let mut named = body;
+    named["killmail_hash"] = json!("ab".repeat(20));
+    add(&first, &named).await;
+    add(&first, &killmail(2).r2z2()).await;
+    assert_eq!(file(&first, 1).await["hash"], "ab".repeat(20));
+    assert_eq!(file(&first, 1).await.get("hash_source"), None);
+    let corrected = async || kept().await.filter(|shown| shown["killmail_hash"] == "ab".repeat(20) && shown.get("hash_source").is_none());
+    until("the follower to have the given one", corrected).await;
+    until("equal stores", async || (first.digest().await == second.digest().await).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_corrected_hash_is_corrected_everywhere() {
+    let upstream = Upstream::start();
+    let server = Server::following(&upstream);
+    let number = upstream.publish(killmail(1).time(NOON));
+    until("the killmail", async || (head(&server).await == 1 && server.get("/ephemeral/1.json").await.status == 200).then_some(())).await;
+    let new = "cd".repeat(20);
+    let corrected = killmail(1).time(NOON).with(|k| {
+        k.hash = Some("cd".repeat(20));
+        k.zkb.as_mut().unwrap().hash = Some("cd".repeat(20));
+    });
+    upstream.rewrite(number, corrected.r2z2(), killmail(2));
+    let shown = until("the correction", async || {
+        let shown = server.get("/api/v1/killmail/1").await.expect(200)["data"].clone();
+        (shown["zkb"]["hash"] == new).then_some(shown)
+    })
+    .await;
+    assert_eq!(shown["killmail_hash"], new);
+    let first = file(&server, 1).await;
+    assert_eq!((&first["hash"], &first["zkb"]["hash"]), (&json!(new), &json!(new)));
+    assert_eq!(server.get("/history/20211127.json").await.expect(200), json!({ "1": new }));
+    upstream.publish(killmail(3));
+    until("the files after it", async || (head(&server).await == 3).then_some(())).await;
+    let told = [file(&server, 2).await, file(&server, 3).await].map(|file| file.get("sequence_updated").cloned());
+    assert!(told.contains(&Some(json!(1))), "those who follow the mirror are told: {told:?}");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use killstream::domain::entry::Origin;
 use killstream::domain::filter::Filter;
+use killstream::domain::hash;
 use killstream::domain::sameness::{Sameness, merge};
 use killstream::domain::term::Term;
 use killstream::store::facts::facts;
@@ -50,6 +51,23 @@ fn every_real_killmail_comes_back_equal_and_is_found() {
     store = open(folder.path());
     assert_eq!(assert_all_come_back(&store, &sources), different, "after a restart");
     assert_found_by_every_term(&store, &sources);
+}
+
+/// The hashes of the documents are those the game computes from their bodies.
+#[test]
+fn every_real_hash_is_the_computed_one() {
+    let mut equal = 0;
+    for source in &data::current() {
+        for line in &source.lines {
+            let killmail = incoming(line).killmail;
+            if let (Some(given), Some(computed)) = (hash::given(&killmail), hash::computed(&killmail)) {
+                assert_eq!(given, computed, "{} of {}", killmail.killmail_id, source.source);
+                equal += 1;
+            }
+        }
+    }
+    eprintln!("    {equal} hashes are the computed ones");
+    assert!(equal > 3000, "{equal}");
 }
 
 /// Nothing that a document said is missing from what is kept; what was never revised is the very same.

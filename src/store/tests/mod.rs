@@ -2,6 +2,7 @@
 //!
 //! Must not know: how anything is kept in files, but where it damages them on purpose.
 
+mod files;
 mod law;
 mod mend;
 mod old_bytes;

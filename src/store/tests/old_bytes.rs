@@ -152,7 +152,9 @@ fn a_log_line_of_version_1_decodes() {
 fn what_is_written_now_decodes() {
     let bare =
         Killmail { killmail_id: 1, time: -5, solar_system_id: 31_000_005, attackers: vec![Attacker::default()], ..Killmail::default() };
-    for killmail in [full(), bare, unreadable()] {
+    let parts = [("zkb.points", "redisq"), ("attackers.1.ship_type_id", "websocket")];
+    let provenance = parts.into_iter().map(|(part, source)| (part.to_owned(), source.to_owned())).collect();
+    for killmail in [full(), bare, unreadable(), Killmail { provenance, ..full() }] {
         let packed = codec().pack([&killmail].into_iter()).expect("packed").remove(0);
         let header = Header { raw_bytes: packed.raw_bytes, ..header() };
         assert_eq!(codec().unpack(&header, &packed.payload), Ok(killmail));

@@ -10,8 +10,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use crate::domain::hash::is_known;
 use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
+use crate::domain::provenance::Provenance;
 use crate::domain::zkb::Zkb;
 use crate::store::disk::Tree;
 use crate::store::index::{Flag, Index, SHARDS};
@@ -70,7 +72,14 @@ fn settings(dir: &TempDir) -> Config {
 fn revised(killmail: &Killmail, value: u32) -> Killmail {
     let labels = vec![format!("isk:{}", value % 5)];
     let zkb = Zkb { total_value: Some(f64::from(value)), labels: Some(labels), npc: Some(value.is_multiple_of(2)), ..Zkb::default() };
-    Killmail { zkb: Some(zkb), ..killmail.clone() }
+    let mut revised = Killmail { zkb: Some(zkb), ..killmail.clone() };
+    // Some of it from a source of the lower rank.
+    revised.provenance = match value % 7 {
+        0 => Provenance::all(&revised, "redisq"),
+        1 => Provenance::from_iter([("zkb".to_owned(), "websocket".to_owned())]),
+        _ => Provenance::default(),
+    };
+    revised
 }
 
 /// Appends, and keeps the model up to date by what the store says.
@@ -97,6 +106,10 @@ fn append(store: &Store, model: &mut Vec<Killmail>, killmails: Vec<Killmail>) ->
 
 fn check(store: &Store, model: &[Killmail]) -> Result<(), TestCaseError> {
     prop_assert_eq!((store.head().0, store.count()), (model.len() as u64, model.len() as u64));
+    let mut filed: Vec<u64> = (1..=store.newest_file()).filter_map(|file| store.entry_of_file(file)).map(|seq| seq.0).collect();
+    filed.sort_unstable();
+    let hashed: Vec<u64> = (1..).zip(model).filter(|(_, killmail)| is_known(killmail)).map(|(seq, _)| seq).collect();
+    prop_assert_eq!(filed, hashed, "every killmail with a hash has one file, and nothing else has");
     for (seq, killmail) in (1..).zip(model) {
         let entry = store.entry(Seq(seq))?;
         prop_assert_eq!(entry.as_ref().map(|e| &e.killmail), Some(killmail));
@@ -124,6 +137,7 @@ proptest! {
                 }
                 Step::Reopen | Step::Rebuild => {
                     let before = contents(&store.memory.read().index);
+                    let files = store.files.read().pairs();
                     drop(store);
                     if matches!(step, Step::Rebuild) {
                         remove_snapshots(&dir);
@@ -133,6 +147,7 @@ proptest! {
                     }
                     store = Store::open(settings(&dir))?;
                     prop_assert_eq!(contents(&store.memory.read().index), before);
+                    prop_assert_eq!(store.files.read().pairs(), files);
                     let checkpoint = store.checkpoint("s")?.and_then(|b| b.as_array().copied()).map_or(0, u64::from_le_bytes);
                     prop_assert!(checkpoint <= store.head().0);
                 }

@@ -1,0 +1,104 @@
+//! The numbers of the mirror's files, kept through whatever happens to the store, and in a store written before they were counted.
+//!
+//! Must not know: what is in a file.
+
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use crate::domain::id::Seq;
+use crate::domain::killmail::Killmail;
+use crate::domain::span::Span;
+use crate::store::disk::Tree;
+use crate::store::file_numbers::FILE_PREFIX;
+use crate::store::tests::{config, folder, incoming, killmail, open, valued};
+use crate::store::{Store, compact, salvage, verify};
+
+const SPAN: Span = Span { from: 1_700_000_000, to: 1_700_000_100, killmails: 2 };
+
+/// Nothing to compute a hash from.
+fn hashless(id: u32) -> Killmail {
+    let mut killmail = killmail(id);
+    killmail.attackers[0].final_blow = false;
+    killmail
+}
+
+fn hashed(id: u32) -> Killmail {
+    Killmail { hash: Some("aa".to_owned()), ..hashless(id) }
+}
+
+fn append(store: &Store, killmails: impl IntoIterator<Item = Killmail>) {
+    store.append(killmails.into_iter().map(incoming).collect(), None).expect("appended");
+}
+
+/// Entries of the files, in the order of their numbers.
+fn files(store: &Store) -> Vec<u64> {
+    (1..=store.newest_file()).map(|file| store.entry_of_file(file).expect("there is no gap").0).collect()
+}
+
+fn filled(dir: &TempDir) -> Arc<Store> {
+    let store = open(dir);
+    append(&store, [killmail(1), hashless(2), hashless(3), killmail(4)]);
+    store.append_span(SPAN, None).expect("appended");
+    append(&store, [killmail(5)]);
+    append(&store, [hashed(3), valued(1, 1e9)]);
+    append(&store, [hashless(6), killmail(7)]);
+    store
+}
+
+fn check(store: &Store) {
+    assert_eq!((store.head(), files(store)), (Seq(8), vec![1, 4, 6, 3, 8]));
+    assert_eq!(store.told_by(4).expect("read"), Some(1), "the next file tells of the revised one, which the late one is");
+    assert_eq!((store.entry_of_file(0), store.entry_of_file(6)), (None, None));
+}
+
+#[test]
+fn only_killmails_with_a_hash_are_numbered_also_after_reopening() {
+    let dir = folder();
+    check(&filled(&dir));
+    check(&open(&dir));
+    let report = verify::run(&config(&dir), &|_| {}).expect("verified");
+    assert!(report.is_clean(), "{report:?}");
+    compact::run(&config(&dir), &|_| {}).expect("compacted");
+    let store = open(&dir);
+    check(&store);
+    let copy = folder();
+    store.backup(copy.path(), &|_| {}).expect("copied");
+    check(&open(&copy));
+}
+
+#[test]
+fn a_salvaged_store_has_the_same_files() {
+    let dir = folder();
+    drop(filled(&dir));
+    let new = folder();
+    let losses = salvage::run(dir.path(), &config(&new), &|_| {}).expect("salvaged");
+    assert_eq!(losses.carried.get("file numbers"), Some(&4), "{:?}", losses.carried);
+    check(&open(&new));
+}
+
+#[test]
+fn a_store_of_before_keeps_its_numbers_and_counts_on_behind_them() {
+    let dir = folder();
+    let store = filled(&dir);
+    for file in 1..=9_u64 {
+        store.disk.remove(Tree::Meta, &[FILE_PREFIX, &file.to_be_bytes()].concat()).expect("removed");
+    }
+    // As it was written then: the entry to come tells of a revised one.
+    store.disk.put(Tree::Meta, &[b"told/", &9_u64.to_be_bytes()[..]].concat(), &4_u64.to_le_bytes()).expect("put");
+    store.disk.sync().expect("synced");
+    drop(store);
+    let store = open(&dir);
+    assert_eq!(files(&store), [1, 2, 3, 4, 5, 6, 7, 8], "whoever follows goes on at 9");
+    append(&store, [hashless(9), killmail(10)]);
+    store.append_span(SPAN, None).expect("appended");
+    append(&store, [valued(4, 5.0), killmail(11)]);
+    let check = |store: &Store| {
+        assert_eq!(files(store), [1, 2, 3, 4, 5, 6, 7, 8, 10, 12]);
+        assert_eq!(store.told_by(9).expect("read"), Some(4));
+        assert_eq!(store.told_by(10).expect("read"), Some(4), "it has changed once more since");
+    };
+    check(&store);
+    drop(store);
+    check(&open(&dir));
+}
