@@ -2,6 +2,8 @@
 //!
 //! Every module owns its part; `killstream.toml` beside this file says what there is, and is what the defaults are tested against.
 
+mod text;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,6 +12,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+use crate::config::text::{File, Places};
+use crate::domain::spelling;
 use crate::server::connection;
 use crate::{feed, http, ingest, phoenix, plugin, store};
 
@@ -103,21 +107,22 @@ impl Config {
 #[error("{}", .0.join("\n"))]
 pub struct Mistakes(pub Vec<String>);
 
-/// Gathers the configuration: the text of the file, the environment, and settings from flags (`ingest.source` and its value).
+/// Gathers the configuration: a file with its name, the environment, and settings from flags (`ingest.source` and its value).
 ///
 /// # Errors
 /// All mistakes there are.
 pub fn gather(
-    file: Option<&str>,
+    file: Option<(&str, &str)>,
     environment: &dyn Fn(&str) -> Option<String>,
     flags: Vec<(&'static str, Value)>,
 ) -> Result<Config, Mistakes> {
     let mut gathering = Gathering::default();
-    if let Some(text) = file {
+    if let Some((name, text)) = file {
         match text.parse::<Table>() {
             Ok(table) => gathering.file(table),
-            Err(error) => return Err(Mistakes(vec![format!("the configuration file is no TOML: {}", error.to_string().trim_end())])),
+            Err(error) => return Err(Mistakes(vec![format!("{name} is not TOML: {}", error.to_string().trim_end())])),
         }
+        gathering.places = Places::of(File { name, text });
     }
     for (variable, setting) in ENVIRONMENT {
         // An empty variable is how compose files spell "not set".
@@ -143,6 +148,8 @@ struct Given {
 struct Gathering {
     /// Section (empty: none) to key to value.
     sections: BTreeMap<String, BTreeMap<String, Given>>,
+    /// Where in the file they stand.
+    places: Places,
     mistakes: Vec<String>,
 }
 
@@ -184,7 +191,10 @@ impl Gathering {
         config.store.dir.clone_from(&config.server.data_dir);
         config.ingest.tidy();
         for name in self.sections.keys() {
-            self.mistakes.push(format!("{name}: there is no such section"));
+            let known = sections();
+            let meant = spelling::nearest(name, known.iter().map(|(name, _)| *name).filter(|name| !name.is_empty()));
+            let meant = meant.map_or_else(String::new, |meant| format!("; did you mean [{meant}]?"));
+            self.mistakes.push(format!("{name}: there is no such section{meant}{}", self.places.told(name, "")));
         }
         self.mistakes.extend(config.ingest.mistakes());
         if self.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(self.mistakes)) }
@@ -199,8 +209,12 @@ impl Gathering {
                     good.insert(key, value);
                 }
                 Err(why) => {
+                    let why = unknown(name, &key, &why).unwrap_or(why);
                     let dot = if name.is_empty() { "" } else { "." };
-                    self.mistakes.push(format!("{}: {why}", given.origin.unwrap_or_else(|| format!("{name}{dot}{key}"))));
+                    self.mistakes.push(match given.origin {
+                        Some(origin) => format!("{origin}: {why}"),
+                        None => format!("{name}{dot}{key}: {why}{}", self.places.told(name, &key)),
+                    });
                 }
             }
         }
@@ -212,6 +226,67 @@ impl Gathering {
             }
         }
     }
+}
+
+/// The keys a section knows, from its complaint about one it does not.
+fn keys<T: DeserializeOwned>() -> Vec<String> {
+    let one = Table::from_iter([("?".to_owned(), Value::Integer(0))]);
+    let complaint = one.try_into::<T>().err().map(|error| error.message().to_owned()).unwrap_or_default();
+    quoted(&complaint).skip(1).map(str::to_owned).collect()
+}
+
+/// The names in backticks in a complaint.
+fn quoted(complaint: &str) -> impl Iterator<Item = &str> {
+    complaint.split('`').skip(1).step_by(2)
+}
+
+/// Every section (empty: none) and its keys.
+fn sections() -> Vec<(&'static str, Vec<String>)> {
+    vec![
+        ("", keys::<Server>()),
+        ("connections", keys::<connection::Config>()),
+        ("ingest", keys::<ingest::config::Config>()),
+        ("store", keys::<store::Config>()),
+        ("feed", keys::<feed::Config>()),
+        ("plugin", keys::<plugin::limits::Config>()),
+        ("http", keys::<http::Config>()),
+        ("sse", keys::<http::slots::Config>()),
+        ("health", keys::<http::health::Config>()),
+        ("mirror", keys::<http::mirror::Config>()),
+        ("channels", keys::<phoenix::config::Config>()),
+    ]
+}
+
+/// Says of a key that does not exist which one was meant; `None` if the complaint is another.
+fn unknown(section: &str, key: &str, complaint: &str) -> Option<String> {
+    let mut names = quoted(complaint.strip_prefix("unknown field ").map(|_| complaint)?);
+    let wrong = names.next()?;
+    let meant = |name: &str| format!("; did you mean {name}?");
+    if wrong != key {
+        // In a table of its own, as of one source.
+        return Some(format!("there is no setting {wrong}{}", spelling::nearest(wrong, names).map_or_else(String::new, meant)));
+    }
+    let known = sections();
+    let other = known.iter().find(|(_, keys)| keys.iter().any(|known| known == key));
+    let elsewhere = known.iter().flat_map(|(name, keys)| keys.iter().map(move |key| (*name, key)));
+    let hint = match (other, spelling::nearest(wrong, names)) {
+        (Some(("", _)), _) => format!("; {key} stands before the first [section]"),
+        (Some((other, _)), _) => format!("; {key} stands in [{other}]"),
+        (None, Some(near)) => meant(near),
+        (None, None) => match spelling::nearest(wrong, elsewhere.clone().map(|(_, key)| key.as_str())) {
+            Some(near) => {
+                let stands = elsewhere.clone().find(|(_, key)| *key == near).map_or("", |(name, _)| name);
+                if stands.is_empty() {
+                    format!("; did you mean {near}, before the first [section]?")
+                } else {
+                    format!("; did you mean {near} in [{stands}]?")
+                }
+            }
+            None => "; `killstream serve --print-config` prints all there are".to_owned(),
+        },
+    };
+    let here = if section.is_empty() { String::new() } else { format!(" in [{section}]") };
+    Some(format!("there is no such setting{here}{hint}"))
 }
 
 /// The value if the section takes it under this key.
@@ -249,7 +324,7 @@ mod tests {
     }
 
     fn from_file(text: &str) -> Result<Config, Mistakes> {
-        gather(Some(text), &nothing, vec![])
+        gather(Some(("killstream.toml", text)), &nothing, vec![])
     }
 
     #[test]
@@ -260,26 +335,7 @@ mod tests {
 
     #[test]
     fn the_default_file_names_every_setting() {
-        /// The keys a section knows, from its complaint about one it does not.
-        fn keys<T: DeserializeOwned>() -> Vec<String> {
-            let one = Table::from_iter([("?".to_owned(), Value::Integer(0))]);
-            let complaint = one.try_into::<T>().map(drop).unwrap_err().message().to_owned();
-            complaint.split('`').skip(3).step_by(2).map(str::to_owned).collect()
-        }
-        let sections = [
-            ("", keys::<Server>()),
-            ("connections", keys::<connection::Config>()),
-            ("ingest", keys::<ingest::config::Config>()),
-            ("store", keys::<store::Config>()),
-            ("feed", keys::<feed::Config>()),
-            ("plugin", keys::<plugin::limits::Config>()),
-            ("http", keys::<http::Config>()),
-            ("sse", keys::<http::slots::Config>()),
-            ("health", keys::<http::health::Config>()),
-            ("mirror", keys::<http::mirror::Config>()),
-            ("channels", keys::<phoenix::config::Config>()),
-        ];
-        for (name, keys) in sections {
+        for (name, keys) in sections() {
             assert!(!keys.is_empty(), "{name}");
             let start = if name.is_empty() { 0 } else { DEFAULTS.find(&format!("\n[{name}]")).unwrap() + 1 };
             let section = DEFAULTS[start..].split("\n[").next().unwrap();
@@ -294,7 +350,7 @@ mod tests {
     fn flags_win_over_environment_over_file() {
         let environment: HashMap<_, _> = [("PORT", "2"), ("BIND_IP", "::1"), ("USER_AGENT_CONTACT", "12"), ("SOURCE", "")].into();
         let look = |name: &str| environment.get(name).map(|text| (*text).to_owned());
-        let config = gather(Some("port = 1\ndata_dir = 'x'\n"), &look, vec![("port", Value::Integer(3))]).unwrap();
+        let config = gather(Some(("a.toml", "port = 1\ndata_dir = 'x'\n")), &look, vec![("port", Value::Integer(3))]).unwrap();
         assert_eq!(config.listen(), "[::1]:3".parse().unwrap());
         assert_eq!(config.store.dir, PathBuf::from("x"));
         assert_eq!(config.ingest.user_agent_contact.as_deref(), Some("12"));
@@ -305,7 +361,7 @@ mod tests {
     fn all_mistakes_are_told_at_once() {
         let text = "port = 'x'\nnonsense = 1\n[ingest]\nsource = 'redisq'\nr2z2_pace_ms = 1\nspeed = 2\n[storage]\na = 1\n";
         let look = |name: &str| (name == "BIND_IP").then(|| "here".to_owned());
-        let Mistakes(mistakes) = gather(Some(text), &look, vec![("ingest.replay_speed", Value::Float(-1.0))]).unwrap_err();
+        let Mistakes(mistakes) = gather(Some(("a.toml", text)), &look, vec![("ingest.replay_speed", Value::Float(-1.0))]).unwrap_err();
         for part in [
             "port: ",
             "nonsense: ",
@@ -324,15 +380,36 @@ mod tests {
     #[test]
     fn one_origin_host_is_meant_for_pages_and_channels() {
         let look = |name: &str| (name == "ORIGIN_HOST").then(|| "https://yourdomain.com, *.example.org".to_owned());
-        let config = gather(Some("[http]\ncors_origins = []"), &look, vec![]).unwrap();
+        let config = gather(Some(("a.toml", "[http]\ncors_origins = []")), &look, vec![]).unwrap();
         assert_eq!(config.http.cors_origins, ["https://yourdomain.com", "*.example.org"]);
         assert_eq!(config.channels.origins, config.http.cors_origins);
         assert_eq!(gather(None, &nothing, vec![]).unwrap().channels.origins, ["*"]);
     }
 
     #[test]
+    fn a_misspelt_setting_is_told_with_its_line_and_the_one_that_was_meant() {
+        let text = "prot = 5\ncached_max = 7\n[ingest]\n# a comment\nr2z2_idel_ms = 6000\nport = 4\n\n[htttp]\nx = 1\n\
+                    [store]\nzzz = 1\n[[ingest.sources]]\nkind = 'r2z2'\nurll = 'x'\n";
+        let Mistakes(mistakes) = from_file(text).unwrap_err();
+        for expected in [
+            "prot: there is no such setting; did you mean port? (killstream.toml, line 1)",
+            "cached_max: there is no such setting; cached_max stands in [http] (killstream.toml, line 2)",
+            "ingest.r2z2_idel_ms: there is no such setting in [ingest]; did you mean r2z2_idle_ms? (killstream.toml, line 5)",
+            "ingest.port: there is no such setting in [ingest]; port stands before the first [section] (killstream.toml, line 6)",
+            "htttp: there is no such section; did you mean [http]? (killstream.toml, line 8)",
+            "store.zzz: there is no such setting in [store]; `killstream serve --print-config` prints all there are (killstream.toml, line 11)",
+            "ingest.sources: there is no setting urll; did you mean url? (killstream.toml, line 12)",
+        ] {
+            assert!(mistakes.iter().any(|mistake| mistake == expected), "{expected} is not in {mistakes:#?}");
+        }
+        assert_eq!(mistakes.len(), 7, "{mistakes:#?}");
+        let Mistakes(mistakes) = from_file("port = 'x'\n").unwrap_err();
+        assert!(mistakes[0].starts_with("port: ") && mistakes[0].ends_with("(killstream.toml, line 1)"), "{mistakes:?}");
+    }
+
+    #[test]
     fn a_broken_file_says_where() {
         let Mistakes(mistakes) = from_file("port = \n").unwrap_err();
-        assert!(mistakes[0].contains("line 1"), "{mistakes:?}");
+        assert!(mistakes[0].contains("line 1") && mistakes[0].contains("killstream.toml"), "{mistakes:?}");
     }
 }

@@ -31,10 +31,14 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let file = match &arguments.config {
-        Some(path) => Some(std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?),
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            Some((path.display().to_string(), text))
+        }
         None => None,
     };
-    let config = config::gather(file.as_deref(), &|name| std::env::var(name).ok(), vec![])?;
+    let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+    let config = config::gather(file, &|name| std::env::var(name).ok(), vec![])?;
     let path = &arguments.file;
     let mut out = File::options().create(true).append(true).open(path).with_context(|| format!("cannot write {}", path.display()))?;
     let recorded = block_on(async {

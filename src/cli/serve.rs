@@ -9,6 +9,7 @@ use clap::Args;
 use toml::Value;
 
 use crate::cli::block_on;
+use crate::cli::target::listen_address;
 use crate::config::{self, Config};
 use crate::server::{self, Signals};
 
@@ -21,7 +22,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// The address and port listened on; port 0: any free one.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = listen_address)]
     listen: Option<SocketAddr>,
     /// Where live killmails come from.
     #[arg(long, value_parser = ["r2z2", "replay", "none"])]
@@ -71,9 +72,13 @@ pub fn announce(addr: SocketAddr) -> std::io::Result<()> {
 
 fn gather(arguments: Arguments) -> anyhow::Result<Config> {
     let file = match &arguments.config {
-        Some(path) => Some(std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?),
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            Some((path.display().to_string(), text))
+        }
         None => None,
     };
+    let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
     let path = |path: PathBuf| Value::String(path.to_string_lossy().into_owned());
     let source = arguments.source.or_else(|| (!arguments.replay.is_empty()).then(|| "replay".to_owned()));
     let replay = (!arguments.replay.is_empty()).then(|| Value::Array(arguments.replay.into_iter().map(path).collect()));
@@ -87,5 +92,5 @@ fn gather(arguments: Arguments) -> anyhow::Result<Config> {
         ("ingest.replay_rebase", arguments.replay_rebase.then_some(Value::Boolean(true))),
     ];
     let flags = flags.into_iter().filter_map(|(setting, value)| Some((setting, value?))).collect();
-    Ok(config::gather(file.as_deref(), &|name| std::env::var(name).ok(), flags)?)
+    Ok(config::gather(file, &|name| std::env::var(name).ok(), flags)?)
 }

@@ -17,6 +17,7 @@ pub mod provenance;
 pub mod renewal;
 pub mod sameness;
 pub mod span;
+pub mod spelling;
 pub mod subscription;
 pub mod tally;
 pub mod term;
