@@ -11,11 +11,12 @@ pub mod refusal;
 pub mod token;
 pub mod watcher;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -30,6 +31,9 @@ use crate::server::gate::Gate;
 use crate::server::house::House;
 use crate::server::watcher::Watcher;
 use crate::{ingest, plugin, store, tasks};
+
+/// Connections the system holds until they are accepted.
+const BACKLOG: u32 = 1024;
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -49,19 +53,19 @@ pub enum Error {
         /// The data folder.
         data_dir: String,
         /// Why not.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The address cannot be listened on.
-    #[error("cannot listen on {addr}: {source}")]
+    #[error("cannot listen on {addr}: {}", why_not(why))]
     Listen {
         /// The address.
         addr: SocketAddr,
         /// Why not.
-        source: std::io::Error,
+        why: io::Error,
     },
     /// A thread or a signal handler was refused by the system.
     #[error("the system refuses a thread or a signal: {0}")]
-    System(#[from] std::io::Error),
+    System(#[from] io::Error),
     /// Work was lost.
     #[error(transparent)]
     Lost(#[from] tasks::Lost),
@@ -96,8 +100,11 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let (scrub_per_sec, scrub_pause) = (config.store.scrub_per_sec, Duration::from_secs(config.store.scrub_pause_secs));
     let connections = Arc::new(Connections::new(room(config.server.reserved_files)));
     let times = config.connections;
+    let cannot = |why| Error::Listen { addr, why };
+    // A taken port is told before anything is made; nobody gets in before everything is.
+    let socket = bound(addr).map_err(cannot)?;
     let house = House::open(config, Arc::clone(&connections)).await?;
-    let listener = TcpListener::bind(addr).await.map_err(|source| Error::Listen { addr, source })?;
+    let listener: TcpListener = socket.listen(BACKLOG).map_err(cannot)?;
     let addr = listener.local_addr()?;
     let watch = Arc::new(Watcher::new(times, connections, Arc::clone(house.in_flight())));
     let gate = Gate::new(listener, Arc::clone(&watch));
@@ -107,6 +114,26 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     tasks::spawn("silence", silence::watch(Arc::clone(house.feed()), limits));
     tasks::spawn("scrub", scrub::run(Arc::clone(house.feed()), scrub_per_sec, scrub_pause));
     Ok(Running { addr, token: house.token().to_owned(), grace, house, doors, ingest })
+}
+
+/// Takes the address; connections are refused until it listens.
+fn bound(addr: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // What is left of a former server's connections does not hold the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    Ok(socket)
+}
+
+fn why_not(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another program listens there; stop it, or choose another port (--listen, PORT)".to_owned(),
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; 0.0.0.0 is every address it has (--listen, BIND_IP)".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => "ports under 1024 are for the system; choose another port (--listen, PORT)".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 /// Starts what brings killmails: the first source, the others, and what fetches bodies.
@@ -216,7 +243,7 @@ impl Signals {
     ///
     /// # Errors
     /// The system refuses.
-    pub fn listen() -> std::io::Result<Self> {
+    pub fn listen() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 

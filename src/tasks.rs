@@ -3,13 +3,48 @@
 //! Must not know: what the work is about.
 #![expect(clippy::disallowed_methods, reason = "the one place that starts tasks and threads; clippy.toml sends everyone here")]
 
+use std::any::Any;
+use std::cell::Cell;
 use std::future::Future;
 use std::num::NonZero;
-use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::thread::{JoinHandle as ThreadHandle, ScopedJoinHandle};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
+use std::thread::{JoinHandle as ThreadHandle, ScopedJoinHandle, current};
 
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
+
+/// Threads of the storage engine, which tells of its own failures by panicking; the store notices and says so in its own words.
+const ENGINE_THREADS: &str = "sled";
+
+thread_local! {
+    /// How many calls of [`caught`] this thread is in.
+    static CAUGHT: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Calls foreign code that panics where it should fail; the caller tells of it in words of its own.
+///
+/// # Errors
+/// It panicked.
+pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
+    CAUGHT.with(|depth| depth.set(depth.get() + 1));
+    let answer = catch_unwind(AssertUnwindSafe(work));
+    CAUGHT.with(|depth| depth.set(depth.get() - 1));
+    answer
+}
+
+/// From now on nothing is printed of panics that are caught and told of otherwise; others are printed as before.
+pub fn silence_caught_panics() {
+    let print = take_hook();
+    set_hook(Box::new(move |panic| {
+        let is_caught = CAUGHT.try_with(Cell::get).is_ok_and(|depth| depth > 0);
+        let is_engine = current().name().is_some_and(|name| name.starts_with(ENGINE_THREADS));
+        if is_caught || is_engine {
+            tracing::debug!("a caught panic: {panic}");
+        } else {
+            print(panic);
+        }
+    }));
+}
 
 /// The work was lost: it panicked, or the runtime is going away.
 #[derive(Debug, thiserror::Error)]

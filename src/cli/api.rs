@@ -1,9 +1,10 @@
 //! The API as commands ask it: over HTTP at a running server, or straight at the house on a free data folder.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -14,6 +15,8 @@ use crate::server::house::{Answer, House};
 
 /// Uploads and imports may take long on a busy server.
 const TIMEOUT: Duration = Duration::from_secs(300);
+/// A body that is not simply sent in one go.
+const LARGE_BYTES: usize = 64 << 10;
 const ANSWER_MAX_BYTES: usize = 1 << 30;
 
 const JSON: &str = "application/json";
@@ -25,10 +28,18 @@ pub enum Api {
 }
 
 impl Api {
-    /// Reaches the server, or opens the data folder.
+    /// Reaches the server, or opens the data folder, in which there must be a store.
     pub async fn open(target: &Target) -> anyhow::Result<Self> {
+        if target.server.is_none() {
+            target.folder.existing()?;
+        }
+        Self::open_or_make(target).await
+    }
+
+    /// The same, but a data folder without a store gets one.
+    pub async fn open_or_make(target: &Target) -> anyhow::Result<Self> {
         if let Some(server) = &target.server {
-            let base = server.trim_end_matches('/').to_owned();
+            let base = server.clone();
             let client = client::new(&client::user_agent(Some("command line")), &base, TIMEOUT)?;
             return Ok(Self::Remote { client, base, token: target.token.clone() });
         }
@@ -44,11 +55,12 @@ impl Api {
         let Answer { status, body } = match self {
             Self::Remote { client, base, token } => {
                 let method = reqwest::Method::from_bytes(method.as_bytes())?;
+                let bytes = body.len();
                 let mut request = client.request(method, format!("{base}{path}")).header("content-type", kind).body(body);
                 if let Some(token) = token {
                     request = request.bearer_auth(token);
                 }
-                let response = request.send().await.with_context(|| format!("{base} does not answer"))?;
+                let response = request.send().await.map_err(|error| unsent(error, base, bytes))?;
                 let status = response.status().as_u16();
                 Answer { status, body: client::body(response, ANSWER_MAX_BYTES).await? }
             }
@@ -77,6 +89,19 @@ impl Api {
             house.release(grace).await;
         }
     }
+}
+
+/// A request that got no answer; one with a large body may have been cut off amid it.
+fn unsent(error: reqwest::Error, base: &str, bytes: usize) -> anyhow::Error {
+    let error = anyhow::Error::from(error);
+    let was_cut = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| matches!(cause.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted));
+    if was_cut && bytes > LARGE_BYTES {
+        return error.context(format!("{base} closed the connection before it had all {bytes} bytes; it does not take so much at once"));
+    }
+    error.context(format!("{base} does not answer"))
 }
 
 /// The server's own words in a failure, whatever its envelope.

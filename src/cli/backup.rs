@@ -63,8 +63,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 fn from_folder(arguments: &Arguments) -> anyhow::Result<Held> {
-    let dir = arguments.target.folder.data_dir.clone();
-    fs::metadata(dir.join("store")).with_context(|| format!("there is no store in {}", dir.display()))?;
+    let dir = arguments.target.folder.existing()?.to_owned();
     let bars = progress::Bars::default();
     let store = store::Store::open(store::Config { dir, encode: wire::killmail::encode, ..store::Config::default() })?;
     let backup = store.backup(&arguments.dest, &|step| bars.show(step))?;

@@ -14,12 +14,13 @@ use clap::Args;
 use toml::Value;
 
 use crate::cli::demo::sample::{Live, Sample};
+use crate::cli::target::listen_address;
 use crate::cli::{block_on, serve};
 use crate::clock;
 use crate::config::{self, Config};
 use crate::feed::Feed;
 use crate::server::{self, Running, Signals};
-use crate::store::Incoming;
+use crate::store::{Incoming, folder};
 use crate::tasks;
 
 /// The example plugins, as `plugins/build.sh` makes them.
@@ -34,7 +35,7 @@ const LIVE_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The address and port listened on (127.0.0.1:4004); port 0: any free one.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = listen_address)]
     listen: Option<SocketAddr>,
 }
 
@@ -127,7 +128,7 @@ impl Folder {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(std::io::Error::other)?;
         let path = std::env::temp_dir().join(format!("killstream-demo-{:016x}", u64::from_ne_bytes(random)));
-        std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        folder::make(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self(path))
     }
 }

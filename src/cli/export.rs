@@ -22,12 +22,13 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let mut out: Box<dyn Write> = match &arguments.file {
-        Some(path) => Box::new(File::create(path).with_context(|| format!("cannot write {}", path.display()))?),
-        None => Box::new(stdout().lock()),
-    };
     block_on(async {
         let api = Api::open(&arguments.target).await?;
+        // Not before it is known where from: a file that is there is overwritten.
+        let mut out: Box<dyn Write> = match &arguments.file {
+            Some(path) => Box::new(File::create(path).with_context(|| format!("cannot write {}", path.display()))?),
+            None => Box::new(stdout()),
+        };
         let mut out = BufWriter::new(&mut out);
         let written = write(&api, &mut out).await;
         out.flush()?;

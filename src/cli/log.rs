@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::MakeWriter;
 /// Logs to stderr; `KILLSTREAM_LOG` or `RUST_LOG` say what.
 pub fn start(default: &str) {
     let said = ["KILLSTREAM_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
-    let filter = EnvFilter::try_new(said.unwrap_or_else(|| format!("warn,killstream={default}")));
+    let filter = EnvFilter::try_new(said.unwrap_or_else(|| format!("warn,sled=off,killstream={default}")));
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
     // Refused when a test harness logs already.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Lines).with_ansi(stderr().is_terminal()).try_init();

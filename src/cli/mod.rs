@@ -23,7 +23,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Mistakes;
 use crate::ingest::import as import_files;
-use crate::{server, store};
+use crate::{server, store, tasks};
 
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
@@ -45,7 +45,7 @@ enum Command {
     Demo(demo::Arguments),
     /// Write down what a source sends, with its timing; `serve --replay FILE` plays it back.
     Record(record::Arguments),
-    /// Fill the log from files or folders: NDJSON, JSON, raw days, .zst, .gz, .bz2, tar archives of EVE Ref.
+    /// Fill the log from files or folders: NDJSON, JSON, raw days; .zst, .gz, .bz2, .xz; tar (EVE Ref) and zip archives.
     Import(import::Arguments),
     /// Write every killmail as a line of JSON, oldest first.
     Export(export::Arguments),
@@ -75,6 +75,7 @@ struct Damage;
 pub fn run(arguments: Arguments) -> ExitCode {
     let serves = matches!(arguments.command, Command::Serve(_) | Command::Demo(_) | Command::Record(_));
     log::start(if serves { "info" } else { "warn" });
+    tasks::silence_caught_panics();
     let answer = match arguments.command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
@@ -92,10 +93,22 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match answer {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("killstream: {error:#}");
+            eprintln!("killstream: {}", sentence(&error));
             ExitCode::from(code(&error))
         }
     }
+}
+
+/// An error and its causes in one sentence. Most name their cause themselves, and nothing is told twice.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut told = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !told.contains(&cause) {
+            told.push_str(": ");
+            told.push_str(&cause);
+        }
+    }
+    told
 }
 
 /// The exit code an error stands for.
@@ -139,6 +152,14 @@ mod tests {
         assert_eq!(code(&import_files::Error::Sink(damaged()).into()), DAMAGED);
         assert_eq!(code(&store::error::Error::InUse { pid: 1 }.into()), FAILURE);
         assert_eq!(code(&Mistakes(vec![]).into()), USAGE);
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let taken = || std::io::Error::from(std::io::ErrorKind::AddrInUse);
+        let listen = server::Error::Token { data_dir: "x".to_owned(), source: taken() };
+        assert_eq!(sentence(&listen.into()), format!("cannot read or make the token in x: {}", taken()));
+        assert_eq!(sentence(&anyhow::Error::from(taken()).context("cannot read y")), format!("cannot read y: {}", taken()));
     }
 
     #[test]

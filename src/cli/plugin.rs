@@ -46,7 +46,7 @@ enum Command {
     Promote {
         /// The plugin.
         name: String,
-        /// `sha256:<hex>` of the version.
+        /// `sha256:<hex>` of the version, or at least its first 8 hex digits.
         digest: String,
         #[command(flatten)]
         target: Target,
@@ -68,7 +68,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
             | Command::Promote { target, .. }
             | Command::Delete { target, .. } => target.clone(),
         };
-        let api = Api::open(&target).await?;
+        let api = match arguments.command {
+            Command::Upload { .. } => Api::open_or_make(&target).await?,
+            _ => Api::open(&target).await?,
+        };
         let answer = ask(&api, arguments.command).await;
         api.close().await;
         answer
@@ -81,17 +84,22 @@ async fn ask(api: &Api, command: Command) -> anyhow::Result<()> {
         Command::List { .. } => {
             let answer = api.get("/api/v1/plugins").await?;
             for plugin in answer["data"]["plugins"].as_array().context("the answer holds no plugins")? {
-                println!("{} {}", text(&plugin["name"]), text(&plugin["digest"]));
+                for version in plugin["versions"].as_array().context("the answer holds no versions")? {
+                    println!("{}", line(text(&plugin["name"]), version));
+                }
             }
         }
         Command::Upload { name, file, promote, .. } => {
             let bytes = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
             let answer = upload(api, &name, bytes, promote).await?;
-            println!("{} {}", text(&answer["data"]["name"]), text(&answer["data"]["digest"]));
+            println!("{}", line(&name, &answer["data"]));
+            if let Some(message) = answer["data"]["message"].as_str() {
+                eprintln!("killstream: {message}");
+            }
         }
         Command::Promote { name, digest, .. } => {
             let answer = api.post(&format!("/api/v1/plugins/{}/promote", escaped(&name)), &json!({ "digest": digest })).await?;
-            println!("{} {}", text(&answer["data"]["name"]), text(&answer["data"]["digest"]));
+            println!("{}", line(&name, &answer["data"]));
         }
         Command::Delete { name, .. } => {
             api.ask("DELETE", &format!("/api/v1/plugins/{}", escaped(&name)), WASM, Bytes::new()).await?;
@@ -105,6 +113,12 @@ async fn ask(api: &Api, command: Command) -> anyhow::Result<()> {
 async fn upload(api: &Api, name: &str, bytes: Vec<u8>, promote: bool) -> anyhow::Result<Value> {
     let promote = if promote { "?promote=true" } else { "" };
     api.ask("PUT", &format!("/api/v1/plugins/{}{promote}", escaped(name)), WASM, Bytes::from(bytes)).await
+}
+
+/// One version: name, digest, state, size, when it was uploaded.
+fn line(name: &str, version: &Value) -> String {
+    let (digest, state, at) = (text(&version["digest"]), text(&version["state"]), text(&version["uploaded_at"]));
+    format!("{name} {digest} {state} {} bytes {at}", version["size_bytes"])
 }
 
 fn text(value: &Value) -> &str {

@@ -47,7 +47,7 @@ enum Command {
     },
 }
 
-/// Without a subcommand: prints `API_TOKEN`, else the token of a data folder, making it if there is none yet (the folder may be in use);
+/// Without a subcommand: prints `API_TOKEN`, else the token of a data folder, making it if its store has none yet (the folder may be in use);
 /// of a server, which keeps its secret, the list.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let command = match arguments.command {
@@ -55,8 +55,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         None if arguments.target.server.is_some() => Command::List { target: arguments.target },
         None => {
             // `API_TOKEN` takes the place of the file, here as for the server.
-            let given = arguments.target.token.filter(|token| !token.is_empty());
-            let token = given.map_or_else(|| token::of(&arguments.target.folder.data_dir).map(|(token, _)| token), Ok)?;
+            let token = match arguments.target.token.filter(|token| !token.is_empty()) {
+                Some(token) => token,
+                None => token::of(arguments.target.folder.existing()?)?.0,
+            };
             println!("{token}");
             return Ok(());
         }

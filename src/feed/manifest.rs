@@ -11,6 +11,20 @@ use crate::plugin::evaluator::Instance;
 /// Versions kept of one plugin; beyond it the oldest that is neither active nor waiting leaves.
 pub const VERSIONS_MAX: usize = 20;
 
+/// Hex digits by which a version may be named, at least.
+pub const PREFIX_DIGITS_MIN: usize = 8;
+
+/// Why a digest names no version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unnamed {
+    /// It is not the beginning of any.
+    Unknown,
+    /// It is not hex, or too little of it.
+    Malformed,
+    /// It is the beginning of so many.
+    Ambiguous(usize),
+}
+
 /// A plugin's record.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Manifest {
@@ -76,6 +90,23 @@ impl Manifest {
     #[must_use]
     pub fn version(&self, digest: &str) -> Option<&Version> {
         self.versions.iter().find(|v| v.digest == digest)
+    }
+
+    /// The version that a digest, or its beginning, names; with or without `sha256:`.
+    ///
+    /// # Errors
+    /// It names none, or several.
+    pub fn named(&self, digest: &str) -> Result<&Version, Unnamed> {
+        let digits = digest.trim().strip_prefix("sha256:").unwrap_or(digest.trim()).to_ascii_lowercase();
+        if digits.len() < PREFIX_DIGITS_MIN || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(Unnamed::Malformed);
+        }
+        let mut found = self.versions.iter().filter(|version| version.digest.starts_with(&digits));
+        let first = found.next().ok_or(Unnamed::Unknown)?;
+        match found.count() {
+            0 => Ok(first),
+            more => Err(Unnamed::Ambiguous(more + 1)),
+        }
     }
 
     /// The same, to change it.
@@ -164,6 +195,27 @@ mod tests {
         assert_eq!(gone.len(), 20);
         assert_eq!(gone[0], version(3).digest, "what was active before leaves first");
         assert!(manifest.version(&version(0).digest).is_some() && manifest.version(&version(39).digest).is_some());
+    }
+
+    #[test]
+    fn a_version_is_named_by_any_beginning_that_is_its_alone() {
+        let digests = ["0123456789abcdef".repeat(4), format!("{}{}", "0123456789", "f".repeat(54)), "fedcba98".repeat(8)];
+        let versions = digests.iter().map(|digest| Version { digest: digest.clone(), ..version(0) }).collect();
+        let manifest = Manifest { versions, ..Manifest::default() };
+        let named = |digest: &str| manifest.named(digest).map(|version| version.digest.clone());
+        for (digest, expected) in [
+            ("fedcba98", Ok(2)),
+            ("sha256:FEDCBA98fed", Ok(2)),
+            ("0123456789a", Ok(0)),
+            (&digests[1], Ok(1)),
+            ("0123456789", Err(Unnamed::Ambiguous(2))),
+            ("fedcba9", Err(Unnamed::Malformed)),
+            ("sha256:", Err(Unnamed::Malformed)),
+            ("not hex at all", Err(Unnamed::Malformed)),
+            ("00000000", Err(Unnamed::Unknown)),
+        ] {
+            assert_eq!(named(digest), expected.map(|at: usize| digests[at].clone()), "{digest}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::clock::now_secs;
 use crate::domain::entry::SharedEntry;
 use crate::domain::subscription::PluginUse;
-use crate::feed::manifest::{Manifest, Standing, Version};
+use crate::feed::manifest::{Manifest, PREFIX_DIGITS_MIN, Standing, Unnamed, Version};
 use crate::plugin::component::Component;
 use crate::plugin::counters::Counts;
 use crate::plugin::engine::Engine;
@@ -44,6 +44,22 @@ pub enum Error {
         name: String,
         /// The digest as asked for.
         digest: String,
+    },
+    /// Not a digest, nor the beginning of one.
+    #[error("{digest:?} is not a digest: sha256:<hex>, or at least its first {PREFIX_DIGITS_MIN} hex digits")]
+    MalformedDigest {
+        /// The digest as asked for.
+        digest: String,
+    },
+    /// Several versions have digests that begin so.
+    #[error("the digests of {count} versions of the plugin {name:?} begin with {digest:?}; give more digits")]
+    AmbiguousDigest {
+        /// The name.
+        name: String,
+        /// The digest as asked for.
+        digest: String,
+        /// How many.
+        count: usize,
     },
     /// No version of it is active.
     #[error("the plugin {name:?} has no active version; promote one")]
@@ -88,6 +104,7 @@ impl Error {
     pub const fn parameter(&self) -> Option<&'static str> {
         match self {
             Self::Unknown { .. } | Self::UnknownVersion { .. } | Self::NotActive { .. } | Self::BadName => Some("plugin"),
+            Self::MalformedDigest { .. } | Self::AmbiguousDigest { .. } => Some("plugin"),
             Self::Refused(Refusal::Configure(_) | Refusal::NotRepeatable(_)) => Some("plugin_config"),
             _ => None,
         }
@@ -286,9 +303,7 @@ impl Plugins {
     /// No such name or version, or the store.
     pub fn promote(&self, name: &str, digest: &str) -> Result<Plugin, Error> {
         self.change(name, |manifest| {
-            let digest = bare(digest);
-            let found = manifest.version(digest).map(|v| v.digest.clone());
-            let found = found.ok_or_else(|| Error::UnknownVersion { name: name.to_owned(), digest: digest.to_owned() })?;
+            let found = named(manifest, name, digest)?.digest;
             manifest.activate(&found);
             Ok(())
         })
@@ -367,10 +382,10 @@ impl Plugins {
 
     fn picked(&self, using: &PluginUse) -> Result<Version, Error> {
         let manifest = self.manifest(&using.name)?;
-        let digest = match &using.version {
-            Some(version) => bare(version).to_owned(),
-            None => manifest.active.clone().ok_or_else(|| Error::NotActive { name: using.name.clone() })?,
-        };
+        if let Some(version) = &using.version {
+            return named(&manifest, &using.name, version);
+        }
+        let digest = manifest.active.clone().ok_or_else(|| Error::NotActive { name: using.name.clone() })?;
         let found = manifest.version(&digest).cloned();
         found.ok_or_else(|| Error::UnknownVersion { name: using.name.clone(), digest })
     }
@@ -430,9 +445,15 @@ fn unknown(name: &str) -> Error {
     Error::Unknown { name: name.to_owned() }
 }
 
-/// Digests are written `sha256:<hex>` and kept as hex.
-fn bare(digest: &str) -> &str {
-    digest.strip_prefix("sha256:").unwrap_or(digest)
+/// The version of a plugin that a digest, or its beginning, names.
+fn named(manifest: &Manifest, name: &str, digest: &str) -> Result<Version, Error> {
+    let (name, asked) = (|| name.to_owned(), digest.to_owned());
+    match manifest.named(digest) {
+        Ok(version) => Ok(version.clone()),
+        Err(Unnamed::Unknown) => Err(Error::UnknownVersion { name: name(), digest: asked }),
+        Err(Unnamed::Malformed) => Err(Error::MalformedDigest { digest: asked }),
+        Err(Unnamed::Ambiguous(count)) => Err(Error::AmbiguousDigest { name: name(), digest: asked, count }),
+    }
 }
 
 fn check_name(name: &str) -> Result<(), Error> {

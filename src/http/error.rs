@@ -11,6 +11,15 @@ use serde_json::{Value, json};
 use crate::wire::text;
 use crate::wire::time;
 
+/// A number beside an id that is not acceptable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutOfRange {
+    /// The parameter.
+    pub field: &'static str,
+    /// The most it may be, where there is a limit; at least it is 1.
+    pub limit: Option<u64>,
+}
+
 /// What a caller is told.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -20,9 +29,12 @@ pub enum Error {
     /// Kills API: no usable list of solar systems.
     #[error("Invalid system IDs")]
     SystemIds,
-    /// Kills API: `since_hours` or `limit` of a list of systems.
+    /// Kills API: a number beside the id of a solar system, said in the words for the id, as the older service does.
+    #[error("Invalid system ID format")]
+    SystemWindow(OutOfRange),
+    /// Kills API: a number beside a list of systems or the id of a character.
     #[error("Invalid parameters")]
-    Parameters,
+    Window(OutOfRange),
     /// Kills API: not a killmail id.
     #[error("Invalid killmail ID format")]
     KillmailId,
@@ -178,9 +190,8 @@ impl Error {
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::SystemId | Self::SystemIds | Self::Parameters | Self::KillmailId | Self::Parameter { .. } | Self::Stream { .. } => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::SystemId | Self::SystemWindow(_) | Self::SystemIds | Self::Window(_) | Self::KillmailId => StatusCode::BAD_REQUEST,
+            Self::Parameter { .. } | Self::Stream { .. } => StatusCode::BAD_REQUEST,
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden { .. } | Self::Debug => StatusCode::FORBIDDEN,
@@ -199,9 +210,9 @@ impl Error {
     /// The code of the kills envelope; `None` for failures that use another envelope.
     const fn code(&self) -> Option<&'static str> {
         Some(match self {
-            Self::SystemId => "INVALID_SYSTEM_ID",
+            Self::SystemId | Self::SystemWindow(_) => "INVALID_SYSTEM_ID",
             Self::SystemIds => "INVALID_SYSTEM_IDS",
-            Self::Parameters | Self::Parameter { .. } => "INVALID_PARAMETERS",
+            Self::Window(_) | Self::Parameter { .. } => "INVALID_PARAMETERS",
             Self::KillmailId => "INVALID_KILLMAIL_ID",
             Self::Killmail | Self::Missing { .. } | Self::ApiPath => "NOT_FOUND",
             Self::Unauthorized => "UNAUTHORIZED",
@@ -217,6 +228,12 @@ impl Error {
 
     fn details(&self) -> Value {
         match self {
+            Self::SystemWindow(OutOfRange { field, limit: Some(limit) }) | Self::Window(OutOfRange { field, limit: Some(limit) }) => {
+                json!({ "field": field, "message": format!("{field} must be between 1 and {limit}"), "limit": limit })
+            }
+            Self::SystemWindow(OutOfRange { field, .. }) | Self::Window(OutOfRange { field, .. }) => {
+                json!({ "field": field, "message": format!("{field} must be a positive integer") })
+            }
             Self::Parameter { field, message, limit } => match limit {
                 Some(limit) => json!({ "field": field, "message": message, "limit": limit }),
                 None => json!({ "field": field, "message": message }),
@@ -297,9 +314,9 @@ mod tests {
     /// Every variant with its status, its envelope and its code or type. A new variant must be entered here to compile.
     fn expected(error: &Error) -> (u16, &'static str, &'static str) {
         match error {
-            Error::SystemId => (400, "kills", "INVALID_SYSTEM_ID"),
+            Error::SystemId | Error::SystemWindow(_) => (400, "kills", "INVALID_SYSTEM_ID"),
             Error::SystemIds => (400, "kills", "INVALID_SYSTEM_IDS"),
-            Error::Parameters | Error::Parameter { .. } => (400, "kills", "INVALID_PARAMETERS"),
+            Error::Window(_) | Error::Parameter { .. } => (400, "kills", "INVALID_PARAMETERS"),
             Error::KillmailId => (400, "kills", "INVALID_KILLMAIL_ID"),
             Error::Killmail | Error::Missing { .. } | Error::ApiPath => (404, "kills", "NOT_FOUND"),
             Error::Unauthorized => (401, "kills", "UNAUTHORIZED"),
@@ -329,7 +346,8 @@ mod tests {
         vec![
             Error::SystemId,
             Error::SystemIds,
-            Error::Parameters,
+            Error::SystemWindow(OutOfRange { field: "limit", limit: Some(1000) }),
+            Error::Window(OutOfRange { field: "hours", limit: None }),
             Error::KillmailId,
             Error::Killmail,
             Error::parameter("limit", "text"),

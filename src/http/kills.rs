@@ -16,7 +16,7 @@ use crate::feed::event::Kept;
 use crate::feed::lookup::Lookup;
 use crate::http::Door;
 use crate::http::answer::{Json, Text};
-use crate::http::error::Error;
+use crate::http::error::{Error, OutOfRange};
 use crate::http::request::{Object, Pairs, Segment, integer, positive, positive_json};
 use crate::store::Order;
 use crate::wire::time;
@@ -28,11 +28,12 @@ const LIMIT_MAX: u64 = 1000;
 /// Hours looked back where nobody says how many.
 const HOURS: u64 = 24;
 
-/// `GET /api/v1/kills/system/{id}`. Whatever is wrong, it is the system id that is said to be: clients know no other code here.
+/// `GET /api/v1/kills/system/{id}`. Whatever is wrong, it is the system id that is said to be: clients know no other code here. The details
+/// say what it really was.
 /// `cached` says that nobody else was asked.
 pub async fn system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Json, Error> {
     let id = positive(&id).ok_or(Error::SystemId)?;
-    let (hours, limit) = window(&pairs, "since_hours").ok_or(Error::SystemId)?;
+    let (hours, limit) = window(&pairs, "since_hours").map_err(Error::SystemWindow)?;
     let (killmails, _) = newest(&door, Kind::System, id, Some(hours), limit).await?;
     Ok(enveloped(&killmails, &json!({ "cached": true })))
 }
@@ -69,7 +70,7 @@ pub async fn bulk(State(door): State<Arc<Door>>, Object(body): Object) -> Result
 /// `GET /api/v1/systems/{id}/killmails`.
 pub async fn of_system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Json, Error> {
     let id = positive(&id).ok_or(Error::SystemId)?;
-    let (hours, limit) = window(&pairs, "hours").ok_or(Error::SystemId)?;
+    let (hours, limit) = window(&pairs, "hours").map_err(Error::SystemWindow)?;
     let (killmails, _) = newest(&door, Kind::System, id, Some(hours), limit).await?;
     Ok(Json(StatusCode::OK, Text::default().push(r#"{"kills":"#).killmails(&killmails).push("}").done()))
 }
@@ -77,7 +78,7 @@ pub async fn of_system(State(door): State<Arc<Door>>, Segment(id): Segment, pair
 /// `GET /api/v1/characters/{id}/killmails`.
 pub async fn of_character(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Json, Error> {
     let id = positive(&id).ok_or_else(|| Error::parameter("id", "not a character id"))?;
-    let (hours, limit) = window(&pairs, "hours").ok_or(Error::Parameters)?;
+    let (hours, limit) = window(&pairs, "hours").map_err(Error::Window)?;
     let (killmails, _) = newest(&door, Kind::Character, id, Some(hours), limit).await?;
     Ok(Json(StatusCode::OK, Text::default().push(r#"{"kills":"#).killmails(&killmails).push("}").done()))
 }
@@ -85,7 +86,7 @@ pub async fn of_character(State(door): State<Arc<Door>>, Segment(id): Segment, p
 /// `GET /api/systems/{id}/kills`.
 pub async fn list_of_system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Json, Error> {
     let id = positive(&id).ok_or(Error::SystemId)?;
-    let (hours, limit) = window(&pairs, "since_hours").ok_or(Error::SystemId)?;
+    let (hours, limit) = window(&pairs, "since_hours").map_err(Error::SystemWindow)?;
     let (killmails, _) = newest(&door, Kind::System, id, Some(hours), limit).await?;
     Ok(Json(StatusCode::OK, Text::default().killmails(&killmails).done()))
 }
@@ -112,7 +113,7 @@ async fn newest(door: &Door, kind: Kind, id: u64, hours: Option<u64>, limit: usi
 }
 
 /// A JSON object with a list for each system of the body. A system that cannot be answered has an empty one.
-async fn by_system(door: &Door, body: &Map<String, Value>, hours: &str, limit: &str) -> Result<bytes::Bytes, Error> {
+async fn by_system(door: &Door, body: &Map<String, Value>, hours: &'static str, limit: &'static str) -> Result<bytes::Bytes, Error> {
     let ids = system_ids(body, door.config.systems_max)?;
     let hours = number(body, hours, HOURS, u64::MAX)?;
     let limit = usize::try_from(number(body, limit, LIMIT as u64, LIMIT_MAX)?).unwrap_or(LIMIT);
@@ -147,18 +148,25 @@ fn system_ids(body: &Map<String, Value>, most: usize) -> Result<Vec<i128>, Error
     Ok(ids)
 }
 
-fn number(body: &Map<String, Value>, name: &str, default: u64, most: u64) -> Result<u64, Error> {
+fn number(body: &Map<String, Value>, name: &'static str, default: u64, most: u64) -> Result<u64, Error> {
     match body.get(name) {
         None | Some(Value::Null) => Ok(default),
-        Some(value) => positive_json(value).filter(|number| *number <= most).ok_or(Error::Parameters),
+        Some(value) => within(name, positive_json(value), most).map_err(Error::Window),
     }
 }
 
-/// Hours back and killmails at most; `None` if either is not acceptable.
-fn window(pairs: &Pairs, hours: &str) -> Option<(u64, usize)> {
-    let hours = pairs.get(hours).map_or(Some(HOURS), positive)?;
-    let limit = pairs.get("limit").map_or(Some(LIMIT as u64), positive).filter(|limit| *limit <= LIMIT_MAX)?;
-    Some((hours, usize::try_from(limit).ok()?))
+/// Hours back and killmails at most.
+fn window(pairs: &Pairs, hours: &'static str) -> Result<(u64, usize), OutOfRange> {
+    let given = |name: &'static str, default: u64, most: u64| match pairs.get(name) {
+        None => Ok(default),
+        Some(text) => within(name, positive(text), most),
+    };
+    let (hours, limit) = (given(hours, HOURS, u64::MAX)?, given("limit", LIMIT as u64, LIMIT_MAX)?);
+    Ok((hours, usize::try_from(limit).unwrap_or(LIMIT)))
+}
+
+fn within(field: &'static str, number: Option<u64>, most: u64) -> Result<u64, OutOfRange> {
+    number.filter(|number| *number <= most).ok_or(OutOfRange { field, limit: (most < u64::MAX).then_some(most) })
 }
 
 /// The time so many hours ago, unix seconds; the beginning of time if that is longer than time is.
@@ -180,10 +188,13 @@ mod tests {
     #[test]
     fn windows_are_checked() {
         let pairs = |text: &str| Pairs::of(&format!("/x?{text}").parse().unwrap()).unwrap();
-        assert_eq!(window(&pairs(""), "hours"), Some((24, 50)));
-        assert_eq!(window(&pairs("hours=99999999999999999999&limit=1000"), "hours"), Some((u64::MAX, 1000)));
-        for wrong in ["limit=0", "limit=1001", "limit=x", "hours=0", "hours=x", "hours="] {
-            assert_eq!(window(&pairs(wrong), "hours"), None, "{wrong}");
+        assert_eq!(window(&pairs(""), "hours"), Ok((24, 50)));
+        assert_eq!(window(&pairs("hours=99999999999999999999&limit=1000"), "hours"), Ok((u64::MAX, 1000)));
+        for wrong in ["limit=0", "limit=1001", "limit=x"] {
+            assert_eq!(window(&pairs(wrong), "hours"), Err(OutOfRange { field: "limit", limit: Some(1000) }), "{wrong}");
+        }
+        for wrong in ["hours=0", "hours=x", "hours="] {
+            assert_eq!(window(&pairs(wrong), "hours"), Err(OutOfRange { field: "hours", limit: None }), "{wrong}");
         }
     }
 

@@ -24,6 +24,9 @@ use crate::store;
 use crate::tasks;
 use crate::wire::time;
 
+/// Digits of a digest that are written out for people: more than it takes to name a version.
+const SHOWN_DIGITS: usize = 12;
+
 /// `GET /api/v1/plugins`.
 pub async fn list(State(door): State<Arc<Door>>) -> Json {
     let all: Vec<Value> = door.feed.plugins().list().iter().map(shown).collect();
@@ -69,6 +72,14 @@ pub async fn upload(
     let uploaded = changed(&door, "plugin-upload", move |plugins| plugins.upload(&name, &bytes, how)).await?;
     let status = if uploaded.new { StatusCode::CREATED } else { StatusCode::OK };
     let mut value = version_shown(&uploaded.version, uploaded.standing);
+    if uploaded.standing != Standing::Active {
+        let (prefix, _) = uploaded.version.digest.split_at(SHOWN_DIGITS);
+        let message = format!(
+            "another version of {named} stays active until this one is promoted: \
+             POST /api/v1/plugins/{named}/promote {{\"digest\":\"{prefix}\"}}, or `killstream plugin promote {named} {prefix}`"
+        );
+        value["message"] = message.into();
+    }
     value["name"] = named.into();
     Ok(Json::created(status, &value))
 }
@@ -90,7 +101,9 @@ pub async fn delete(_: May<Rights>, State(door): State<Arc<Door>>, Path(name): P
 pub async fn promote(_: May<Rights>, State(door): State<Arc<Door>>, Path(name): Path<String>, Raw(body): Raw) -> Result<Json, Error> {
     let said: Value = serde_json::from_slice(&body).map_err(|_| Error::BadRequest)?;
     let digest = said.get("digest").and_then(Value::as_str);
-    let digest = digest.ok_or_else(|| Error::parameter("digest", "digest must be \"sha256:<hex>\" of a version"))?.to_owned();
+    let digest = digest
+        .ok_or_else(|| Error::parameter("digest", "digest must be \"sha256:<hex>\" of a version, or at least its first 8 hex digits"))?
+        .to_owned();
     let plugin = changed(&door, "plugin-promote", move |plugins| plugins.promote(&name, &digest)).await?;
     Ok(Json::data(&shown(&plugin)))
 }
@@ -153,6 +166,7 @@ fn refused(error: plugins::Error) -> Error {
     match error {
         plugins::Error::Unknown { .. } => Error::Missing { what: "Plugin" },
         plugins::Error::UnknownVersion { .. } | plugins::Error::NothingBefore { .. } => Error::parameter("digest", message),
+        plugins::Error::MalformedDigest { .. } | plugins::Error::AmbiguousDigest { .. } => Error::parameter("digest", message),
         plugins::Error::NotActive { .. } => Error::parameter("plugin", message),
         plugins::Error::BadName => Error::parameter("name", message),
         plugins::Error::TooManyNames { max } => Error::Busy { message, limit: max },

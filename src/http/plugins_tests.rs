@@ -82,7 +82,13 @@ async fn a_plugin_is_uploaded_listed_looked_at_and_deleted() {
     assert_eq!((&one["data"]["calls"], &one["data"]["keeps"], &one["data"]["drops"]), (&json!(0), &json!(0), &json!(0)));
     assert_eq!(one["data"]["versions"].as_array().unwrap().len(), 2);
 
-    let promotion = json!({ "digest": second["data"]["digest"] }).to_string();
+    // It says that it waits, and how it gets its turn.
+    assert_eq!(first["data"].get("message"), None);
+    let message = second["data"]["message"].as_str().unwrap();
+    let digest = second["data"]["digest"].as_str().unwrap().trim_start_matches("sha256:");
+    assert!(message.contains("/api/v1/plugins/mine/promote") && message.contains(&digest[..12]), "{message}");
+
+    let promotion = json!({ "digest": digest[..8] }).to_string();
     let (status, promoted) = api.write("POST", "/mine/promote", promotion).await;
     assert_eq!((status, &promoted["data"]["digest"]), (200, &second["data"]["digest"]));
     let (status, back) = api.write("POST", "/mine/rollback", "").await;
@@ -123,7 +129,7 @@ async fn refusals_have_their_status_code_and_reason() {
         assert_eq!((status, &body["code"]), (400, &json!("INVALID_PARAMETERS")), "{path}");
     }
     api.write("PUT", "/mine", HIGH_VALUE).await;
-    for body in ["{}", "{\"digest\":\"sha256:00\"}"] {
+    for body in ["{}", "{\"digest\":\"sha256:00\"}", "{\"digest\":\"sha256:0000000000\"}"] {
         let (status, body) = api.write("POST", "/mine/promote", body).await;
         assert_eq!((status, &body["details"]["field"]), (400, &json!("digest")));
     }

@@ -6,7 +6,6 @@
 //! Must not know: who uploads, or under which name.
 
 use std::borrow::Cow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -21,9 +20,13 @@ use crate::plugin::error::Refusal;
 use crate::plugin::guest::told;
 use crate::plugin::scan;
 use crate::plugin::state::State;
+use crate::tasks;
 
 /// What a plugin must export.
 const GUEST: &str = "killstream:plugin/guest@1.0.0-rc.1";
+/// What to do about something that is not a plugin.
+const HOW_TO_BUILD: &str = "in Rust: `crate-type = [\"cdylib\"]`, `killstream_plugin::export!(YourType)`, and \
+     `cargo build --release --target wasm32-wasip2`; in other languages, build a component for the world `killstream:plugin/plugin`";
 /// The section in which toolchains describe the world a core module was made for.
 const WORLD_SECTION: &str = "component-type";
 
@@ -38,7 +41,7 @@ pub fn compile(setup: &Setup, bytes: &[u8], counters: impl FnOnce(&str) -> Arc<C
     }
     let seen = scan::scan(bytes, &setup.config)?;
     let wrapped = if seen.is_component { Cow::Borrowed(bytes) } else { Cow::Owned(wrap(bytes, seen.has_world)?) };
-    let compiled = catch_unwind(AssertUnwindSafe(|| wasmtime::component::Component::new(&setup.wasm, &wrapped)));
+    let compiled = tasks::caught(|| wasmtime::component::Component::new(&setup.wasm, &wrapped));
     let compiled =
         compiled.map_err(|_| Refusal::Compile("the compiler panicked on it".to_owned()))?.map_err(|error| uncompiled(setup, &error))?;
     check_exports(setup, &compiled)?;
@@ -59,8 +62,7 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 fn wrap(module: &[u8], has_world: bool) -> Result<Vec<u8>, Refusal> {
     if !has_world {
         return Err(Refusal::MissingExport(format!(
-            "this is a core module without a `{WORLD_SECTION}` section, so it exports no `{GUEST}`; \
-             build with `--target wasm32-wasip2`, or with wit-bindgen for the world `killstream:plugin/plugin`"
+            "this is a core module without a `{WORLD_SECTION}` section, so it exports no `{GUEST}`; {HOW_TO_BUILD}"
         )));
     }
     if let Some(name) = scan::preview1_import(module) {
@@ -68,7 +70,7 @@ fn wrap(module: &[u8], has_world: bool) -> Result<Vec<u8>, Refusal> {
             "the core module imports `{name}` of WASI preview 1, which is not provided; build with `--target wasm32-wasip2`"
         )));
     }
-    let encoded = catch_unwind(|| ComponentEncoder::default().validate(true).module(module).and_then(ComponentEncoder::encode));
+    let encoded = tasks::caught(|| ComponentEncoder::default().validate(true).module(module).and_then(ComponentEncoder::encode));
     encoded
         .map_err(|_| Refusal::Compile("encoding the core module as a component panicked".to_owned()))?
         .map_err(|error| Refusal::Compile(format!("encoding the core module as a component: {error:#}")))
@@ -93,10 +95,10 @@ fn check_exports(setup: &Setup, component: &wasmtime::component::Component) -> R
         return Ok(());
     }
     let found = match exports.as_slice() {
-        [] => "it exports nothing".to_owned(),
+        [] => "it exports nothing, as a library without `export!` does".to_owned(),
         some => format!("it exports {}", listed(some)),
     };
-    Err(Refusal::MissingExport(format!("the component does not export `{GUEST}`; {found}")))
+    Err(Refusal::MissingExport(format!("the component does not export `{GUEST}`; {found}; {HOW_TO_BUILD}")))
 }
 
 fn check_imports(setup: &Setup, component: &wasmtime::component::Component) -> Result<InstancePre<State>, Refusal> {

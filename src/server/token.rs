@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::store::folder;
+
 const NAME: &str = "token";
 const RANDOM_BYTES: usize = 32;
 
@@ -29,7 +31,7 @@ pub fn of(data_dir: &Path) -> io::Result<(String, bool)> {
     let mut random = [0; RANDOM_BYTES];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    fs::create_dir_all(data_dir)?;
+    folder::make(data_dir)?;
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
     file.write_all(format!("{token}\n").as_bytes())?;
     file.sync_all()?;
@@ -51,6 +53,7 @@ mod tests {
         assert_eq!(token.len(), 64);
         assert_eq!(fs::read_to_string(path(&data_dir)).unwrap(), format!("{token}\n"));
         assert_eq!(fs::metadata(path(&data_dir)).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(&data_dir).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(of(&data_dir).unwrap(), (token, false));
     }
 }

@@ -14,7 +14,7 @@ use crate::store::disk::{Disk, Tree, Write};
 use crate::store::progress::Progress;
 use crate::store::space::free_bytes;
 use crate::store::start::RESTORED_KEY;
-use crate::store::{Error, Store, copy, dictionary};
+use crate::store::{Error, Store, copy, dictionary, folder};
 
 /// What a backup holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -134,7 +134,7 @@ pub fn sync(dir: &Path) -> Result<(), Error> {
 /// # Errors
 /// There is something in it; the disk.
 pub fn make_empty(dir: &Path) -> Result<(), Error> {
-    fs::create_dir_all(dir).map_err(Error::io("make", dir))?;
+    folder::make(dir).map_err(Error::io("make", dir))?;
     if fs::read_dir(dir).map_err(Error::io("list", dir))?.next().is_some() {
         return Err(Error::Engine { what: "write to a folder of one's own", why: format!("{} is not empty", dir.display()) });
     }

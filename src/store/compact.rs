@@ -13,14 +13,14 @@ use crate::store::disk::Disk;
 use crate::store::progress::Progress;
 use crate::store::space::free_bytes;
 use crate::store::verify::{Report, examine};
-use crate::store::{Config, Error, copy, segments, spare, swap};
+use crate::store::{Config, Error, copy, folder, spare, swap};
 
 /// What a compaction gained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Compacted {
     /// Size of the engine's files before, bytes.
     pub before_bytes: u64,
-    /// And after.
+    /// And after; the same where a copy would not be smaller, so that the store was left as it is.
     pub after_bytes: u64,
 }
 
@@ -31,8 +31,7 @@ pub struct Compacted {
 pub fn run(config: &Config, progress: &Progress<'_>) -> Result<Compacted, Error> {
     let dir = &config.dir;
     swap::finish(dir).map_err(Error::io("finish a compaction in", dir))?;
-    let db = segments::db_path(dir);
-    fs::metadata(&db).map_err(Error::io("open", &db))?;
+    folder::must_hold_store(dir)?;
     let from = Disk::open(dir, config.cache_bytes)?;
     let before_bytes = from.size_bytes();
     let (free, min) = (free_bytes(dir).map_err(Error::io("ask for free space at", dir))?, config.min_free_bytes);
@@ -40,6 +39,12 @@ pub fn run(config: &Config, progress: &Progress<'_>) -> Result<Compacted, Error>
         return Err(Error::NoSpace { free, min: min.saturating_add(before_bytes) });
     }
     let after_bytes = copied(&from, config, progress)?;
+    if after_bytes >= before_bytes {
+        // The engine's files have a least size, and a young store has nothing to let go of.
+        drop(from);
+        remove(&swap::copy_dir(dir))?;
+        return Ok(Compacted { before_bytes, after_bytes: before_bytes });
+    }
     spare::remove(dir).map_err(Error::io("remove the spare in", dir))?;
     swap::aside(dir).map_err(Error::io("move aside the store in", dir))?;
     swap::take_place(dir).map_err(Error::io("move the new store to", dir))?;

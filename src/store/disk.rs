@@ -11,7 +11,6 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
@@ -23,7 +22,7 @@ use sled::{Db, IVec, Transactional, Tree as SledTree};
 
 use crate::store::error::Error;
 use crate::store::second::{Second, Values};
-use crate::store::{small, spare, swap};
+use crate::store::{folder, small, spare, swap};
 use crate::tasks;
 
 /// What a value is filed under.
@@ -102,19 +101,20 @@ impl Disk {
     pub fn open(data_dir: &Path, cache_bytes: u64) -> Result<Self, Error> {
         let dir = data_dir.join("store");
         swap::finish(data_dir).map_err(Error::io("finish a compaction in", data_dir))?;
+        folder::make(data_dir).map_err(Error::io("make", data_dir))?;
         fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
         let config = sled::Config::new().path(&dir).cache_capacity(cache_bytes).flush_every_ms(None).use_compression(false);
         let folder = data_dir.to_owned();
-        let opened =
-            tasks::thread("store open", move || open_trees(&folder, &config)).map_err(Error::io("start a thread to open", &dir))?;
+        let opened = tasks::thread("store open", move || tasks::caught(|| open_trees(&folder, &config)));
+        let opened = opened.map_err(Error::io("start a thread to open", &dir))?;
         let damaged = |what: String| damaged(data_dir, what);
-        let (db, trees) = match opened.join() {
+        let (db, trees) = match opened.join().flatten() {
             Err(_) => return Err(damaged("the engine gave up while opening it".to_owned())),
             Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
                 return Err(Error::InUse { pid: pid_in(data_dir) });
             }
             Ok(Err(sled::Error::Io(source))) => return Err(Error::Io { what: "open", path: dir, source }),
-            Ok(Err(error)) => return Err(damaged(error.to_string())),
+            Ok(Err(error)) => return Err(damaged(words(&error))),
             Ok(Ok(opened)) => opened,
         };
         let db_path = dir.join("db");
@@ -265,10 +265,10 @@ impl Disk {
         if self.failed.load(Ordering::Relaxed) {
             return Err(self.damaged("the engine gave up earlier"));
         }
-        match catch_unwind(AssertUnwindSafe(call)) {
+        match tasks::caught(call) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(sled::Error::Io(error))) => Err(Error::Engine { what, why: error.to_string() }),
-            Ok(Err(error @ sled::Error::Corruption { .. })) => Err(self.damaged(error.to_string())),
+            Ok(Err(error @ (sled::Error::Corruption { .. } | sled::Error::ReportableBug(_)))) => Err(self.damaged(words(&error))),
             Ok(Err(error)) => Err(Error::Engine { what, why: error.to_string() }),
             Err(_) => {
                 self.failed.store(true, Ordering::Relaxed);
@@ -378,6 +378,15 @@ pub fn hold(data_dir: &Path) -> Result<File, Error> {
 
 fn unlock_tries(data_dir: &Path) -> u32 {
     if pid_in(data_dir) == std::process::id() { OWN_UNLOCK_TRIES } else { UNLOCK_TRIES }
+}
+
+/// The engine speaks to those who make it.
+fn words(error: &sled::Error) -> String {
+    match error {
+        sled::Error::Corruption { .. } => "the engine met damaged data".to_owned(),
+        sled::Error::ReportableBug(_) => "the engine does not understand what it reads".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 fn damaged(dir: &Path, what: String) -> Error {

@@ -16,6 +16,15 @@ pub enum Error {
         /// The command that mends it.
         command: String,
     },
+    /// The folder is not a data folder.
+    #[error(
+        "there is no store in {}; is that the data folder? (--data-dir or DATA_DIR name it, `killstream serve` makes a new one)",
+        dir.display()
+    )]
+    NoStore {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// Another process has the store open.
     #[error("data folder in use by pid {pid}; stop it, or use --server URL")]
     InUse {

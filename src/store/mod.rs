@@ -21,6 +21,7 @@ mod envelope;
 pub mod error;
 pub mod facts;
 mod file_numbers;
+pub mod folder;
 pub mod frame;
 mod hours;
 mod ids;

@@ -29,7 +29,7 @@ use crate::store::record::Codec;
 use crate::store::repair::line_of;
 use crate::store::small::{self, Small};
 use crate::store::start::{dictionary_writes, founding, new_epoch};
-use crate::store::{Config, Error, copy, pieces, tokens};
+use crate::store::{Config, Error, copy, folder, pieces, tokens};
 use crate::tasks;
 
 /// Killmails written in one transaction.
@@ -65,6 +65,7 @@ pub struct Losses {
 /// # Errors
 /// There is no store, or nothing intact in it; it is in use; the new folder is not empty; the disk.
 pub fn run(from: &Path, config: &Config, progress: &Progress<'_>) -> Result<Losses, Error> {
+    folder::must_hold_store(from)?;
     let held = hold(from)?;
     let raw = Raw::scan(from, progress)?;
     let ledger = ledger::read(from).map_err(Error::io("read", ledger::path(from)))?;

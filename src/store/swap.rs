@@ -14,6 +14,11 @@ pub fn copy_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("compact.new")
 }
 
+/// The engine's main file of an original that stands aside.
+pub fn before_path(data_dir: &Path) -> PathBuf {
+    data_dir.join(BEFORE).join("db")
+}
+
 /// First step: the original goes aside.
 pub fn aside(data_dir: &Path) -> io::Result<()> {
     fs::rename(data_dir.join(STORE), data_dir.join(BEFORE))?;

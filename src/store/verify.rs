@@ -18,7 +18,7 @@ use crate::store::plugins::digest_of;
 use crate::store::progress::Progress;
 use crate::store::record::Codec;
 use crate::store::snapshot::{self, Mark};
-use crate::store::{Config, Error, copy, ledger, pieces, refused, segments, spare, start, swap};
+use crate::store::{Config, Error, copy, folder, ledger, pieces, refused, spare, start, swap};
 
 /// Problems named one by one; more are only counted.
 const NAMED_MAX: usize = 1_000;
@@ -78,8 +78,7 @@ impl Report {
 pub fn run(config: &Config, progress: &Progress<'_>) -> Result<Report, Error> {
     let dir = &config.dir;
     swap::finish(dir).map_err(Error::io("finish a compaction in", dir))?;
-    let db = segments::db_path(dir);
-    fs::metadata(&db).map_err(Error::io("open", &db))?;
+    folder::must_hold_store(dir)?;
     let mut report = Report::default();
     match Disk::open(dir, config.cache_bytes) {
         Ok(disk) => examine(&disk, dir, progress, &mut report),

@@ -69,7 +69,7 @@ fn problems(dir: &TempDir) -> Vec<String> {
 #[test]
 fn a_whole_store_is_clean() {
     let dir = folder();
-    assert!(matches!(verify::run(&config(&dir), &silent), Err(Error::Io { .. })));
+    assert!(matches!(verify::run(&config(&dir), &silent), Err(Error::NoStore { .. })));
     filled(&dir);
     let report = report(&dir);
     assert_eq!((report.problems, report.killmails, report.head, report.revisions), (Vec::new(), 50, 50, 17));
