@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use tokio::runtime::Handle;
 use crate::cli::api::Api;
 use crate::cli::target::Target;
 use crate::cli::{block_on, progress};
-use crate::ingest::archive;
+use crate::ingest::file_list::{FileList, Unreadable};
 use crate::ingest::import::{self, Batch, Report};
 use crate::store::{self, Store};
 use crate::{tasks, wire};
@@ -22,7 +23,7 @@ const NDJSON: &str = "application/x-ndjson";
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Files or folders.
+    /// Files or folders; `/dev/stdin` reads what is piped in.
     #[arg(required_unless_present = "refused", value_name = "FILE|DIR")]
     paths: Vec<PathBuf>,
     /// Try the documents that were refused and kept once more.
@@ -38,14 +39,29 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Every document that could be had was refused, or there was none to be had.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing was taken in")]
+struct NothingTaken;
+
+/// Counts go to stdout, what was left out to stderr. Fails where nothing was taken in though there was something, and for names on the
+/// command line that lead nowhere.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let files = archive::files(&arguments.paths)?;
+    let FileList { files, unreadable } = FileList::of(&arguments.paths);
     let total = files.iter().filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();
     let bar = progress::bytes(total, "import");
+    let left_out = LeftOut { bar: bar.clone(), count: Arc::default() };
+    unreadable.iter().for_each(|one| left_out.tell(one));
+    let is_misnamed = unreadable.iter().any(|one| one.is_named);
     let report = match arguments.target.server {
-        Some(_) => block_on(into_server(files, &arguments, &bar))?,
-        None if arguments.refused => import::refused(open(&arguments)?.as_ref())?,
-        None => into_folder(files, &arguments, &bar)?,
+        Some(_) => block_on(into_server(files, &arguments, &left_out))?,
+        None if arguments.refused => {
+            arguments.target.folder.existing()?;
+            import::refused(open(&arguments)?.as_ref())?
+        }
+        // A mistyped name makes no store.
+        None if files.is_empty() => Report::default(),
+        None => into_folder(files, &arguments, &left_out)?,
     };
     bar.finish_and_clear();
     if arguments.json {
@@ -53,15 +69,57 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     } else {
         print(&report);
     }
-    Ok(())
+    let unreadable = left_out.count.load(Ordering::Relaxed);
+    if let Some(summary) = summary(&report, unreadable) {
+        eprintln!("killstream: {summary}");
+    }
+    // What is tried once more was told when it was refused at first.
+    let nothing = report.understood() == 0 && (report.refused() > 0 || unreadable > 0);
+    if is_misnamed || (nothing && !arguments.refused) { Err(NothingTaken.into()) } else { Ok(()) }
 }
 
-fn into_folder(files: Vec<PathBuf>, arguments: &Arguments, bar: &ProgressBar) -> anyhow::Result<Report> {
+/// Where files that cannot be read are told.
+#[derive(Clone)]
+struct LeftOut {
+    bar: ProgressBar,
+    count: Arc<AtomicU64>,
+}
+
+impl LeftOut {
+    fn tell(&self, unreadable: &Unreadable) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.bar.suspend(|| eprintln!("killstream: {unreadable}"));
+    }
+}
+
+/// One line about what was not taken in; none where all was.
+fn summary(report: &Report, unreadable: u64) -> Option<String> {
+    let mut parts = vec![];
+    let (refused, all) = (report.refused(), report.refused() + report.understood());
+    if refused > 0 {
+        let reasons: Vec<String> = report.refused.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        parts.push(format!("refused {refused} of {all} documents: {}", reasons.join(", ")));
+    }
+    if unreadable > 0 {
+        parts.push(format!("files that could not be read: {unreadable}"));
+    }
+    if all == 0 && unreadable == 0 {
+        parts.push("there were no documents".to_owned());
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+fn into_folder(files: Vec<PathBuf>, arguments: &Arguments, left_out: &LeftOut) -> anyhow::Result<Report> {
     let store = open(arguments)?;
-    let report = import::run(files, |batch| {
-        bar.inc(batch.read_bytes);
-        import::into_store(&store, &batch.documents, arguments.prefer_incoming)
-    });
+    let (bar, left_out) = (left_out.bar.clone(), left_out.clone());
+    let report = import::run(
+        files,
+        move |unreadable| left_out.tell(unreadable),
+        |batch| {
+            bar.inc(batch.read_bytes);
+            import::into_store(&store, &batch.documents, arguments.prefer_incoming)
+        },
+    );
     Ok(report?)
 }
 
@@ -70,15 +128,19 @@ fn open(arguments: &Arguments) -> anyhow::Result<Arc<Store>> {
     Ok(Store::open(store::Config { dir, encode: wire::killmail::encode, ..store::Config::default() })?)
 }
 
-async fn into_server(files: Vec<PathBuf>, arguments: &Arguments, bar: &ProgressBar) -> anyhow::Result<Report> {
+async fn into_server(files: Vec<PathBuf>, arguments: &Arguments, left_out: &LeftOut) -> anyhow::Result<Report> {
     let api = Arc::new(Api::open(&arguments.target).await?);
     let path = format!("/api/v1/killmails?prefer_incoming={}", arguments.prefer_incoming);
-    let (handle, bar) = (Handle::current(), bar.clone());
+    let (handle, bar, left_out) = (Handle::current(), left_out.bar.clone(), left_out.clone());
     let work = move || {
-        import::run(files, |batch| {
-            bar.inc(batch.read_bytes);
-            handle.block_on(send(&api, &path, batch)).map_err(Sending)
-        })
+        import::run(
+            files,
+            move |unreadable| left_out.tell(unreadable),
+            |batch| {
+                bar.inc(batch.read_bytes);
+                handle.block_on(send(&api, &path, batch)).map_err(Sending)
+            },
+        )
     };
     Ok(tasks::blocking("import", work).await??)
 }
@@ -88,8 +150,8 @@ async fn send(api: &Api, path: &str, batch: Batch) -> anyhow::Result<Report> {
         return Ok(Report::default());
     }
     let lines: Vec<Vec<u8>> = batch.documents.iter().map(|document| one_line(document)).collect();
-    let answer = api.ask("POST", path, NDJSON, Bytes::from(lines.join(&b'\n'))).await?;
-    serde_json::from_value(answer).context("the server's answer is no report")
+    let mut answer = api.ask("POST", path, NDJSON, Bytes::from(lines.join(&b'\n'))).await?;
+    serde_json::from_value(answer["data"].take()).context("the server's answer is not a report")
 }
 
 /// A document on one line: a newline inside of JSON stands between tokens, never in a text.
@@ -107,7 +169,10 @@ fn print(report: &Report) {
     println!("revised  {}", report.revised);
     println!("known    {}", report.known);
     println!("conflict {}", report.conflict);
-    println!("refused  {}", report.refused.values().sum::<u64>());
+    if report.fetching > 0 {
+        println!("fetching {}", report.fetching);
+    }
+    println!("refused  {}", report.refused());
     for (reason, count) in &report.refused {
         println!("  {reason} {count}");
     }

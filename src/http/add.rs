@@ -1,14 +1,18 @@
 //! Killmails handed in: one document, an array, or one to a line, in any upstream form. They are backfill, never announced. Of one that
-//! is only named the body is ordered.
+//! is only named the body is fetched, where this server fetches any.
 //!
 //! Must not know: what the forms are, when two killmails are the same.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
+use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Deserializer, Value, json};
 
@@ -20,85 +24,226 @@ use crate::http::answer::Json;
 use crate::http::auth::{Killmails, May};
 use crate::http::error::Error;
 use crate::http::request::{Pairs, Raw};
+use crate::store::error::Error as Failure;
 use crate::store::refused::Refused;
 use crate::store::wanted::Wanted;
 use crate::store::{AgeRule, Appended, Incoming, Store, ZkbRule};
 use crate::tasks;
 use crate::wire::package::{self, Package};
+use crate::wire::reason::Reason;
+use crate::wire::reference;
+use crate::wire::split::Splitter;
 
 /// What was handed in by REST is noted under this name.
 const SOURCE: &str = "rest";
-/// The word for a document that names a killmail without carrying it.
+/// The word for a document that names a killmail whose body cannot be fetched now.
 const NO_BODY: &str = "no_body";
+/// The word for one that names a killmail where no bodies are fetched at all.
+const NO_CONTACT: &str = "no_contact";
+/// Refused documents named one by one; more are only counted.
+const NAMED_MAX: usize = 100;
+/// Lines of documents: each stands for itself.
+const NDJSON: [&str; 3] = ["application/x-ndjson", "application/ndjson", "application/jsonl"];
 
 /// `POST /api/v1/killmails`. Answers what became of the documents, as `import` reports it. Newer zkb values replace stored ones, but
 /// not with `?prefer_incoming=false`.
-pub async fn add(_: May<Killmails>, State(door): State<Arc<Door>>, asked: Pairs, Raw(body): Raw) -> Result<Json, Error> {
+pub async fn add(
+    _: May<Killmails>,
+    State(door): State<Arc<Door>>,
+    asked: Pairs,
+    headers: HeaderMap,
+    Raw(body): Raw,
+) -> Result<Json, Error> {
     let store = Arc::clone(door.feed.store());
     let zkb = if asked.get("prefer_incoming") == Some("false") { ZkbRule::Keep } else { ZkbRule::IfNewer };
-    let wanted_max = door.feed.others().wanted_max.load(Ordering::Relaxed);
+    let others = door.feed.others();
+    let wanted_max = others.wanted_max.load(Ordering::Relaxed);
+    let are_lines = says_ndjson(&headers);
     let sorted = tasks::blocking("rest-add", move || -> Result<Sorted, Error> {
-        let sorted = sort(&body, zkb)?;
-        for refused in &sorted.raw {
-            let kept = if order(&store, refused, wanted_max)? { Ok(()) } else { store.refuse(refused) };
-            kept.map_err(|error| Error::history(feed::Error::Store(error)))?;
-        }
+        let mut sorted = sort(&body, zkb, are_lines)?;
+        sorted.order(&store, wanted_max).map_err(|error| Error::history(feed::Error::Store(error)))?;
         Ok(sorted)
     });
     let sorted = sorted.await.map_err(Error::failed)??;
-    door.feed.others().news.notify_one();
+    others.news.notify_one();
+    let report = sorted.report;
     let appended = door.feed.publish(sorted.incoming, None).await.map_err(Error::history)?;
-    Ok(Json::bare(&report(&appended, &sorted.refused)))
+    Ok(Json::data(&report.told(&appended)))
 }
 
-/// Has the body fetched that a document lacks. `false`: there is nothing to fetch, or nobody who would.
-fn order(store: &Store, document: &Refused, wanted_max: usize) -> Result<bool, Error> {
-    let id = document.killmail_id.filter(|_| document.reason == NO_BODY).and_then(|id| u32::try_from(id).ok());
-    let (Some(killmail_id), Ok(raw)) = (id, String::from_utf8(document.raw.to_vec())) else { return Ok(false) };
-    let wanted = Wanted { killmail_id, source: SOURCE.to_owned(), at_ms: document.at_ms, raw, backfill: true, lower_rank: None };
-    store.want(&wanted, wanted_max).map_err(|error| Error::history(feed::Error::Store(error)))
+fn says_ndjson(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    NDJSON.iter().any(|lines| kind.eq_ignore_ascii_case(lines))
 }
 
-fn report(appended: &[Appended], refused: &BTreeMap<&'static str, u64>) -> Value {
-    let count = |is: fn(&Appended) -> bool| appended.iter().filter(|one| is(one)).count();
-    json!({
-        "new": count(|one| matches!(one, Appended::New(_))),
-        "revised": count(|one| matches!(one, Appended::Revised(_))),
-        "known": count(|one| matches!(one, Appended::Known(_))),
-        "conflict": count(|one| matches!(one, Appended::Conflict(_))),
-        "refused": refused,
-    })
+/// A refused document as the answer names it.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Told {
+    /// Its place among the documents, from 0.
+    index: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    killmail_id: Option<u64>,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    message: String,
+}
+
+/// What became of the documents before any was stored.
+#[derive(Debug, PartialEq, Eq)]
+struct Report {
+    fetching: usize,
+    known: usize,
+    refused: BTreeMap<&'static str, u64>,
+    refused_documents: Vec<Told>,
+}
+
+impl Report {
+    fn told(&self, appended: &[Appended]) -> Value {
+        let count = |is: fn(&Appended) -> bool| appended.iter().filter(|one| is(one)).count();
+        json!({
+            "new": count(|one| matches!(one, Appended::New(_))),
+            "revised": count(|one| matches!(one, Appended::Revised(_))),
+            "known": self.known + count(|one| matches!(one, Appended::Known(_))),
+            "conflict": count(|one| matches!(one, Appended::Conflict(_))),
+            "refused": self.refused,
+            "fetching": self.fetching,
+            "refused_documents": self.refused_documents,
+        })
+    }
+}
+
+/// A document that names a killmail without carrying it.
+struct Reference {
+    index: usize,
+    hash: String,
+    /// Whether it says nothing that the killmail itself does not.
+    is_bare: bool,
+    wanted: Wanted,
 }
 
 struct Sorted {
     zkb: ZkbRule,
+    at_ms: i64,
+    /// Documents so far.
+    count: usize,
     incoming: Vec<Incoming>,
-    refused: BTreeMap<&'static str, u64>,
+    references: Vec<Reference>,
     raw: Vec<Refused>,
+    report: Report,
 }
 
 impl Sorted {
-    fn take(&mut self, document: &[u8], at_ms: i64) {
+    const fn new(zkb: ZkbRule, at_ms: i64) -> Self {
+        let report = Report { fetching: 0, known: 0, refused: BTreeMap::new(), refused_documents: Vec::new() };
+        Self { zkb, at_ms, count: 0, incoming: Vec::new(), references: Vec::new(), raw: Vec::new(), report }
+    }
+
+    fn take(&mut self, document: &[u8]) {
+        let index = self.count;
+        self.count += 1;
+        match reference::read(document) {
+            Some(Ok(named)) => return self.refer(index, named.killmail_id, named.hash.clone(), named.document(), true),
+            Some(Err(refused)) => {
+                let reference::Refused { reason, field, message, killmail_id } = refused;
+                let told = Told { index, killmail_id, reason: reason.word(), field: Some(field.to_owned()), message };
+                return self.refuse(told, document);
+            }
+            None => {}
+        }
         match package::parse(document) {
             Ok(Package { killmail: Some(killmail), uploaded_at, .. }) => self.incoming.push(Incoming {
                 killmail,
                 origin: Origin::Backfill,
-                received_at_ms: at_ms,
+                received_at_ms: self.at_ms,
                 uploaded_at,
                 age: AgeRule::ByUpload,
                 zkb: self.zkb,
             }),
-            // A reference without a body: there is nothing to keep yet.
-            Ok(Package { reference, .. }) => self.refuse(NO_BODY, reference.map(|known| known.killmail_id.into()), document, at_ms),
-            Err(refused) => self.refuse(refused.reason.word(), refused.killmail_id, document, at_ms),
+            Ok(Package { reference: Some(named), .. }) => {
+                let text = String::from_utf8_lossy(document).into_owned();
+                self.refer(index, named.killmail_id, named.hash, text, false);
+            }
+            Ok(_) => {
+                let message = "the document holds no killmail".to_owned();
+                self.refuse(Told { index, killmail_id: None, reason: NO_BODY, field: None, message }, document);
+            }
+            Err(refused) => {
+                let package::Refused { reason, message, killmail_id, .. } = refused;
+                let told = Told { index, killmail_id, reason: reason.word(), field: field(reason, &message), message };
+                self.refuse(told, document);
+            }
         }
     }
 
-    fn refuse(&mut self, reason: &'static str, killmail_id: Option<u64>, document: &[u8], at_ms: i64) {
-        *self.refused.entry(reason).or_default() += 1;
-        let raw = Bytes::copy_from_slice(document);
-        self.raw.push(Refused { reason: reason.to_owned(), killmail_id, source: SOURCE.to_owned(), raw, at_ms });
+    fn refer(&mut self, index: usize, killmail_id: u32, hash: String, raw: String, is_bare: bool) {
+        let wanted = Wanted { killmail_id, source: SOURCE.to_owned(), at_ms: self.at_ms, raw, backfill: true, lower_rank: None };
+        self.references.push(Reference { index, hash, is_bare, wanted });
     }
+
+    fn refuse(&mut self, told: Told, document: &[u8]) {
+        *self.report.refused.entry(told.reason).or_default() += 1;
+        let raw = Bytes::copy_from_slice(document);
+        let (reason, killmail_id) = (told.reason.to_owned(), told.killmail_id);
+        self.raw.push(Refused { reason, killmail_id, source: SOURCE.to_owned(), raw, at_ms: self.at_ms });
+        self.report.refused_documents.push(told);
+    }
+
+    /// Has the bodies fetched that documents lack, and keeps what is refused.
+    fn order(&mut self, store: &Store, wanted_max: usize) -> Result<(), Failure> {
+        let mut references = std::mem::take(&mut self.references);
+        let mut known = Vec::with_capacity(references.len());
+        for one in &references {
+            known.push(one.is_bare && is_known(store, one)?);
+        }
+        let mut known = known.into_iter();
+        references.retain(|_| !known.next().unwrap_or(false));
+        self.report.known = self.count - self.incoming.len() - self.raw.len() - references.len();
+        let wanted: Vec<Wanted> = references.iter().map(|one| one.wanted.clone()).collect();
+        let answers = store.want_all(&wanted, wanted_max)?;
+        for (one, is_wanted) in references.into_iter().zip(answers) {
+            if is_wanted {
+                self.report.fetching += 1;
+                continue;
+            }
+            let (reason, message) = if wanted_max == 0 {
+                let why = "this server fetches no bodies from ESI: USER_AGENT_CONTACT is not set, or ingest.esi_wanted_max is 0";
+                (NO_CONTACT, why.to_owned())
+            } else {
+                (NO_BODY, format!("{wanted_max} bodies are waiting to be fetched, the most there may be (ingest.esi_wanted_max)"))
+            };
+            let told = Told { index: one.index, killmail_id: Some(one.wanted.killmail_id.into()), reason, field: None, message };
+            self.refuse(told, one.wanted.raw.as_bytes());
+        }
+        for refused in &self.raw {
+            store.refuse(refused)?;
+        }
+        self.report.refused_documents.sort_unstable_by_key(|told| told.index);
+        self.report.refused_documents.truncate(NAMED_MAX);
+        Ok(())
+    }
+}
+
+fn is_known(store: &Store, named: &Reference) -> Result<bool, Failure> {
+    let entry = store.killmail(named.wanted.killmail_id)?;
+    Ok(entry.is_some_and(|entry| entry.killmail.hash.as_deref().is_some_and(|hash| hash.eq_ignore_ascii_case(&named.hash))))
+}
+
+/// The member at fault, where the reason tells.
+fn field(reason: Reason, message: &str) -> Option<String> {
+    Some(match reason {
+        Reason::MissingFields => message.strip_prefix("Missing required fields: ")?.split(',').next()?.to_owned(),
+        Reason::InvalidKillmailId | Reason::IdMismatch => "killmail_id".to_owned(),
+        Reason::InvalidSystemId => "solar_system_id".to_owned(),
+        Reason::MissingHash => "hash".to_owned(),
+        Reason::InvalidVictim => "victim".to_owned(),
+        Reason::InvalidAttackers => "attackers".to_owned(),
+        Reason::MissingTime | Reason::InvalidTimeType | Reason::InvalidTimeFormat => "killmail_time".to_owned(),
+        // The message begins with the member.
+        Reason::IdOutOfRange => message.split(' ').next().filter(|name| name.contains('_'))?.to_owned(),
+        _ => return None,
+    })
 }
 
 /// Cuts the body into documents. JSON that stands one after another, on lines or not, is taken one by one; what follows a broken
@@ -106,22 +251,25 @@ impl Sorted {
 ///
 /// # Errors
 /// 400: the body is one document, and broken.
-fn sort(body: &[u8], zkb: ZkbRule) -> Result<Sorted, Error> {
-    let at_ms = clock::now_ms();
-    let mut sorted = Sorted { zkb, incoming: Vec::new(), refused: BTreeMap::new(), raw: Vec::new() };
+fn sort(body: &[u8], zkb: ZkbRule, are_lines: bool) -> Result<Sorted, Error> {
+    let body = package::without_bom(body);
+    let mut sorted = Sorted::new(zkb, clock::now_ms());
     let whole: Result<Vec<&RawValue>, _> = Deserializer::from_slice(body).into_iter::<&RawValue>().collect();
-    match whole {
-        Ok(documents) => documents.iter().for_each(|document| each(document.get().as_bytes(), &mut |one| sorted.take(one, at_ms))),
-        Err(_) => {
-            let lines: Vec<&[u8]> = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).collect();
-            // Lines of a broken document that was printed prettily are no documents.
-            if !lines.iter().any(|line| serde_json::from_slice::<&RawValue>(line).is_ok_and(|one| one.get().starts_with('{'))) {
-                return Err(Error::BadRequest);
-            }
-            lines.into_iter().for_each(|line| each(line, &mut |one| sorted.take(one, at_ms)));
-        }
+    if let Ok(documents) = whole {
+        documents.iter().for_each(|document| each(document.get().as_bytes(), &mut |one| sorted.take(one)));
+        return Ok(sorted);
     }
-    Ok(sorted)
+    let mut any_is_json = false;
+    let mut splitter = Splitter::new(body.len());
+    let mut take = |document: &[u8]| -> Result<(), Infallible> {
+        any_is_json |= serde_json::from_slice::<&RawValue>(document).is_ok();
+        each(document, &mut |one| sorted.take(one));
+        Ok(())
+    };
+    let Ok(()) = splitter.push(body, &mut take);
+    let Ok(()) = splitter.finish(&mut take);
+    // Lines of a broken document that was printed prettily are no documents.
+    if any_is_json || are_lines { Ok(sorted) } else { Err(Error::BadRequest) }
 }
 
 fn each(document: &[u8], take: &mut dyn FnMut(&[u8])) {
@@ -135,8 +283,12 @@ fn each(document: &[u8], take: &mut dyn FnMut(&[u8])) {
 mod tests {
     use super::*;
 
+    fn sorted(body: &str) -> Result<Sorted, Error> {
+        sort(body.as_bytes(), ZkbRule::Keep, false)
+    }
+
     fn refused(body: &str) -> Result<BTreeMap<&'static str, u64>, Error> {
-        sort(body.as_bytes(), ZkbRule::Keep).map(|sorted| sorted.refused)
+        sorted(body).map(|sorted| sorted.report.refused)
     }
 
     #[test]
@@ -145,6 +297,7 @@ mod tests {
         assert_eq!(refused(""), Ok(BTreeMap::new()));
         assert_eq!(refused("[]"), Ok(BTreeMap::new()));
         assert_eq!(refused(r#"{"killmail_id":1}"#), counts(1));
+        assert_eq!(refused("\u{feff}{\"killmail_id\":1}"), counts(1));
         assert_eq!(refused("{\n  \"killmail_id\": 1\n}\n"), counts(1));
         assert_eq!(refused("[{\"killmail_id\":1},{\"killmail_id\":2}]"), counts(2));
         assert_eq!(refused("{\"killmail_id\":1}\n\n{\"killmail_id\":2}\r\n[{\"killmail_id\":3}]"), counts(3));
@@ -152,9 +305,28 @@ mod tests {
 
     #[test]
     fn a_broken_line_does_not_hide_the_others() {
-        let kept = sort(b"{\"killmail_id\":1}\n{\"broken\n{\"killmail_id\":2}", ZkbRule::Keep).ok().map(|sorted| sorted.raw.len());
+        let kept = sorted("{\"killmail_id\":1}\n{\"broken\n{\"killmail_id\":\n2}").ok().map(|sorted| sorted.raw.len());
         assert_eq!(kept, Some(3));
         assert_eq!(refused("{\n \"a\": [\n").unwrap_err(), Error::BadRequest);
         assert_eq!(refused("nonsense").unwrap_err(), Error::BadRequest);
+        let lines = sort(b"nonsense\nand more", ZkbRule::Keep, true).ok().map(|sorted| sorted.count);
+        assert_eq!(lines, Some(2), "lines are documents, whatever they hold");
+    }
+
+    #[test]
+    fn refused_documents_are_named_with_the_member_at_fault() {
+        let body = r#"[{"killmail_id":7},5,{"url":"https://zkillboard.com/kill/9/"},{"killmail_id":8,"zkb":{}}]"#;
+        let documents = sorted(body).ok().unwrap().report.refused_documents;
+        let told: Vec<_> = documents.iter().map(|told| (told.index, told.killmail_id, told.reason, told.field.as_deref())).collect();
+        assert_eq!(
+            told,
+            [
+                (0, Some(7), "missing_fields", Some("solar_system_id")),
+                (1, None, "not_an_object", None),
+                (2, Some(9), "missing_hash", Some("url")),
+                (3, Some(8), "missing_hash", Some("hash")),
+            ]
+        );
+        assert!(documents.iter().all(|told| !told.message.is_empty()));
     }
 }

@@ -1,248 +1,228 @@
-//! Opens what killmails are kept in: plain or compressed files (.gz, .zst, .bz2), tar archives of them, folders.
+//! Opens what killmails are kept in: plain or compressed files, tar and zip archives of them.
 //!
-//! What a file is is read from its first bytes, not from its name. Streams: no file is ever whole in memory.
+//! What a file is is read from its first bytes, not from its name. Streams: no file is ever whole in memory. Each file, and each file in an
+//! archive, is its own: what cannot be read is told with its reason, and the rest goes on.
 //!
 //! Must not know: what a document means.
 
-use std::fs::{self, File};
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
-use crate::ingest::split::Splitter;
+use rawzip::{CompressionMethod, RECOMMENDED_BUFFER_SIZE, ZipArchive};
+
+use crate::ingest::decompress::{Decompressed, Expansion, Peeked};
+use crate::ingest::file_list::{Unreadable, not_a_file};
+use crate::wire::split::Splitter;
 
 /// The longest document taken, bytes; the longest real killmail known has 668 kB.
 pub const DOCUMENT_MAX_BYTES: usize = 32 << 20;
 const PIECE_BYTES: usize = 64 << 10;
+/// What a file is stands within its first bytes.
+const START_BYTES: usize = 512;
 const TAR_MAGIC_AT: usize = 257;
 
-/// A file could not be read.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot read {}: {source}", path.display())]
-pub struct Error {
-    path: PathBuf,
-    source: io::Error,
+/// What is found in a file.
+#[derive(Debug)]
+pub enum Found<'a> {
+    /// A document, as it stands.
+    Document(&'a [u8]),
+    /// The file, or a part of it, cannot be read, or not to its end.
+    Unreadable(Unreadable),
 }
 
-/// One document and where it stands.
-#[derive(Debug, Clone, Copy)]
-pub struct Document<'a> {
-    /// The file it is in.
-    pub path: &'a Path,
-    /// Its bytes, as they stand.
-    pub bytes: &'a [u8],
+/// Who is handed what is found.
+type Take<'a, E> = dyn FnMut(Found<'_>) -> Result<(), E> + 'a;
+
+/// Reads one file; `read` hears how many bytes of the file on disk went by, `found` gets every document, and what cannot be read.
+///
+/// # Errors
+/// `found` stopped.
+pub fn documents<E>(path: &Path, read: &dyn Fn(u64), found: &mut Take<'_, E>) -> Result<(), E> {
+    let expansion = Expansion::default();
+    let mut reading = Reading { path, expansion: &expansion, read, found };
+    match reading.file() {
+        Ok(()) => Ok(()),
+        Err(Stop::Taker(error)) => Err(error),
+        Err(Stop::Unreadable(why)) => (reading.found)(Found::Unreadable(Unreadable::new(path, why))),
+    }
 }
 
 /// Why reading ended early.
-#[derive(Debug)]
-pub enum Stop<E> {
-    /// A file could not be read.
-    Unreadable(Error),
-    /// The taker of documents had enough.
+enum Stop<E> {
+    Unreadable(String),
     Taker(E),
 }
 
-/// All files under these paths, folders walked in the order of names; hidden files are passed over.
-///
-/// # Errors
-/// A path does not exist or a folder cannot be listed.
-pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
-    let mut files = vec![];
-    for path in paths {
-        walk(path, &mut files).map_err(|source| Error { path: path.clone(), source })?;
-    }
-    Ok(files)
-}
-
-fn walk(path: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
-    if !fs::metadata(path)?.is_dir() {
-        files.push(path.to_owned());
-        return Ok(());
-    }
-    let mut inside = fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    inside.retain(|p| p.file_name().is_some_and(|name| !name.to_string_lossy().starts_with('.')));
-    inside.sort();
-    inside.iter().try_for_each(|p| walk(p, files))
-}
-
-/// Reads one file; `read` hears how many bytes of the file on disk went by, `found` gets every document.
-///
-/// # Errors
-/// The file cannot be read or decompressed (what came before that was handed over), or `found` stopped.
-pub fn documents<E>(path: &Path, read: &dyn Fn(u64), found: &mut dyn FnMut(Document<'_>) -> Result<(), E>) -> Result<(), Stop<E>> {
-    let unreadable = |source| Stop::Unreadable(Error { path: path.to_owned(), source });
-    let file = File::open(path).map_err(unreadable)?;
-    let counted = BufReader::with_capacity(PIECE_BYTES, Counted { inner: file, read });
-    let mut plain = BufReader::with_capacity(PIECE_BYTES, decompressed(counted).map_err(unreadable)?);
-    let mut outcome = Ok(());
-    let mut take = |bytes: &[u8]| found(Document { path, bytes }).map_err(Cut::Taker);
-    let answer = if is_tar(&mut plain).map_err(unreadable)? { tar(plain, &mut take) } else { split(&mut plain, &mut take) };
-    if let Err(cut) = answer {
-        outcome = Err(match cut {
-            Cut::Taker(error) => Stop::Taker(error),
-            Cut::Io(source) => unreadable(source),
-        });
-    }
-    outcome
-}
-
-/// The text behind whatever compression the first bytes tell of.
-///
-/// # Errors
-/// The first bytes cannot be read.
-fn decompressed<'a, R: BufRead + 'a>(mut reader: R) -> io::Result<Box<dyn Read + 'a>> {
-    let start = reader.fill_buf()?;
-    Ok(match start {
-        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::stream::read::Decoder::with_buffer(reader)?),
-        [b'B', b'Z', b'h', ..] => Box::new(bzip2::bufread::MultiBzDecoder::new(reader)),
-        _ => Box::new(reader),
-    })
-}
-
-enum Cut<E> {
-    Io(io::Error),
-    Taker(E),
-}
-
-impl<E> From<io::Error> for Cut<E> {
+impl<E> From<io::Error> for Stop<E> {
     fn from(error: io::Error) -> Self {
-        Self::Io(error)
+        Self::Unreadable(match error.kind() {
+            io::ErrorKind::UnexpectedEof => format!("it is cut off ({error})"),
+            _ => error.to_string(),
+        })
     }
 }
 
-type Take<'a, E> = dyn FnMut(&[u8]) -> Result<(), Cut<E>> + 'a;
-
-fn is_tar(reader: &mut impl BufRead) -> io::Result<bool> {
-    // Decompressors fill their buffer in one go as far as the first block reaches, which is far behind the magic.
-    let start = reader.fill_buf()?;
-    Ok(start.get(TAR_MAGIC_AT..TAR_MAGIC_AT + 5) == Some(b"ustar"))
+struct Reading<'a, 'b, E> {
+    path: &'a Path,
+    expansion: &'a Expansion,
+    read: &'a dyn Fn(u64),
+    found: &'a mut Take<'b, E>,
 }
 
-fn tar<E>(reader: impl Read, take: &mut Take<'_, E>) -> Result<(), Cut<E>> {
-    let mut archive = tar::Archive::new(reader);
-    for member in archive.entries()? {
-        let member = member?;
-        if member.header().entry_type().is_file() {
-            let plain = decompressed(BufReader::new(member))?;
-            split(&mut BufReader::with_capacity(PIECE_BYTES, plain), take)?;
+impl<E> Reading<'_, '_, E> {
+    fn file(&mut self) -> Result<(), Stop<E>> {
+        // A pipe that took the file's place must not hold us up.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(self.path)?;
+        let metadata = file.metadata()?;
+        if let Some(what) = not_a_file(self.path, &metadata) {
+            return Err(Stop::Unreadable(format!("it is {what}")));
+        }
+        let file = if metadata.is_file() { file } else { File::open(self.path)? };
+        let counted = BufReader::with_capacity(PIECE_BYTES, Counted { inner: file, read: self.read, expansion: self.expansion });
+        let mut start = Peeked::new(counted);
+        if metadata.is_file() && is_zip(start.peek(START_BYTES)?) {
+            self.expansion.add_read(metadata.len());
+            return self.zip();
+        }
+        let mut plain = Peeked::new(BufReader::with_capacity(PIECE_BYTES, Decompressed::new(start, self.expansion)?));
+        if is_tar(plain.peek(START_BYTES)?) { self.tar(plain) } else { self.text(&mut plain) }
+    }
+
+    fn tar(&mut self, reader: impl Read) -> Result<(), Stop<E>> {
+        let mut archive = tar::Archive::new(reader);
+        for member in archive.entries()? {
+            let member = member?;
+            if member.header().entry_type().is_file() {
+                let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
+                self.member(&name, member)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn zip(&mut self) -> Result<(), Stop<E>> {
+        let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
+        let archive = ZipArchive::from_file(File::open(self.path)?, &mut buffer).map_err(zip_error)?;
+        let mut entries = archive.entries(&mut buffer);
+        while let Some(entry) = entries.next_entry().map_err(zip_error)? {
+            if entry.is_dir() {
+                continue;
+            }
+            let name = String::from_utf8_lossy(entry.file_path().as_bytes()).into_owned();
+            let (way, method, is_encrypted) = (entry.wayfinder(), entry.compression_method(), entry.flags().is_encrypted());
+            if is_encrypted {
+                self.unreadable(&name, "it is encrypted")?;
+                continue;
+            }
+            let found = match archive.get_entry(way) {
+                Ok(found) => found,
+                Err(error) => {
+                    self.unreadable(&name, error.to_string())?;
+                    continue;
+                }
+            };
+            let raw = BufReader::with_capacity(PIECE_BYTES, found.reader());
+            match method {
+                CompressionMethod::STORE => self.member(&name, found.verifying_reader(raw))?,
+                CompressionMethod::DEFLATE => {
+                    self.member(&name, found.verifying_reader(flate2::bufread::DeflateDecoder::new(raw)))?;
+                }
+                // These streams tell themselves what they are.
+                CompressionMethod::BZIP2 | CompressionMethod::ZSTD | CompressionMethod::XZ => {
+                    match Decompressed::new(raw, self.expansion) {
+                        Ok(plain) => self.member(&name, found.verifying_reader(plain))?,
+                        Err(error) => self.unreadable(&name, error.to_string())?,
+                    }
+                }
+                other => self.unreadable(&name, format!("it is compressed as {other}, which is not read; unpack it first"))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A file in an archive: what is wrong with it ends only it.
+    fn member(&mut self, name: &str, reader: impl Read) -> Result<(), Stop<E>> {
+        match self.plain_or_compressed(reader) {
+            Err(Stop::Unreadable(why)) => self.unreadable(name, why),
+            other => other,
         }
     }
-    Ok(())
+
+    fn plain_or_compressed(&mut self, reader: impl Read) -> Result<(), Stop<E>> {
+        let plain = Decompressed::new(BufReader::with_capacity(PIECE_BYTES, reader), self.expansion)?;
+        self.text(&mut Peeked::new(BufReader::with_capacity(PIECE_BYTES, plain)))
+    }
+
+    fn unreadable(&mut self, member: &str, why: impl Into<String>) -> Result<(), Stop<E>> {
+        (self.found)(Found::Unreadable(Unreadable::member(self.path, member, why))).map_err(Stop::Taker)
+    }
+
+    fn text(&mut self, reader: &mut Peeked<impl BufRead>) -> Result<(), Stop<E>> {
+        if let Some(what) = not_text(reader.peek(START_BYTES)?) {
+            return Err(Stop::Unreadable(what.to_owned()));
+        }
+        let mut splitter = Splitter::new(DOCUMENT_MAX_BYTES);
+        let mut take = |document: &[u8]| (self.found)(Found::Document(document)).map_err(Stop::Taker);
+        loop {
+            // Of what breaks off the whole documents are taken, the half one is not told of twice.
+            let bytes = reader.fill_buf()?;
+            if bytes.is_empty() {
+                return splitter.finish(&mut take);
+            }
+            splitter.push(bytes, &mut take)?;
+            let taken = bytes.len();
+            reader.consume(taken);
+        }
+    }
 }
 
-fn split<E>(reader: &mut impl BufRead, take: &mut Take<'_, E>) -> Result<(), Cut<E>> {
-    let mut splitter = Splitter::new(DOCUMENT_MAX_BYTES);
-    loop {
-        let bytes = reader.fill_buf()?;
-        if bytes.is_empty() {
-            return splitter.finish(take);
+fn zip_error<E>(error: rawzip::Error) -> Stop<E> {
+    Stop::Unreadable(format!("it is not a whole zip archive ({error})"))
+}
+
+fn is_zip(start: &[u8]) -> bool {
+    matches!(start, [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] | [b'P', b'K', 7, 8, ..])
+}
+
+fn is_tar(start: &[u8]) -> bool {
+    start.get(TAR_MAGIC_AT..TAR_MAGIC_AT + 5) == Some(b"ustar")
+}
+
+/// What a file begins like that is neither text nor anything that is unpacked here.
+fn not_text(start: &[u8]) -> Option<&'static str> {
+    match start {
+        [b'7', b'z', 0xBC, 0xAF, 0x27, 0x1C, ..] => Some("it is a 7z archive, which is not read; unpack it first"),
+        [b'R', b'a', b'r', b'!', 0x1A, 7, ..] => Some("it is a rar archive, which is not read; unpack it first"),
+        [0x04, 0x22, 0x4D, 0x18, ..] => Some("it is compressed by lz4, which is not read; unpack it first"),
+        [b'L', b'Z', b'I', b'P', 1, ..] => Some("it is compressed by lzip, which is not read; unpack it first"),
+        [0x1F, 0x9D | 0xA0, ..] => Some("it is compressed by compress, which is not read; unpack it first"),
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => Some("it is text in UTF-16; convert it to UTF-8 first"),
+        _ if is_zip(start) => Some("it is a zip archive inside of another one, which is not read; unpack it first"),
+        _ => {
+            // Zeros may stand behind a text, not in it.
+            let text = start.iter().position(|byte| *byte == 0).unwrap_or(start.len());
+            start[text..].iter().any(|byte| *byte != 0).then_some("it is neither text nor an archive of a kind known here")
         }
-        splitter.push(bytes, take)?;
-        let taken = bytes.len();
-        reader.consume(taken);
     }
 }
 
 struct Counted<'a, R> {
     inner: R,
     read: &'a dyn Fn(u64),
+    expansion: &'a Expansion,
 }
 
 impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let taken = self.inner.read(buffer)?;
         (self.read)(taken as u64);
+        self.expansion.add_read(taken as u64);
         Ok(taken)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-    use std::convert::Infallible;
-    use std::io::Write;
-
-    use super::*;
-
-    const LINES: &str = "{\"a\":1}\n{\"a\":2}\n";
-
-    fn read(path: &Path) -> Result<Vec<String>, Stop<Infallible>> {
-        let mut found = vec![];
-        documents(path, &|_| {}, &mut |document| {
-            found.push(String::from_utf8_lossy(document.bytes).into_owned());
-            Ok(())
-        })?;
-        Ok(found)
-    }
-
-    fn bz2(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = bzip2::write::BzEncoder::new(vec![], bzip2::Compression::default());
-        encoder.write_all(bytes).unwrap();
-        encoder.finish().unwrap()
-    }
-
-    fn tar_of(members: &[(&str, &str)]) -> Vec<u8> {
-        let mut builder = tar::Builder::new(vec![]);
-        for (name, text) in members {
-            let mut header = tar::Header::new_gnu();
-            header.set_size(text.len() as u64);
-            header.set_mode(0o644);
-            builder.append_data(&mut header, name, text.as_bytes()).unwrap();
-        }
-        builder.into_inner().unwrap()
-    }
-
-    #[test]
-    fn every_compression_is_read_by_its_first_bytes() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut gz = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
-        gz.write_all(LINES.as_bytes()).unwrap();
-        let tar = tar_of(&[("killmails/1.json", "{\"a\":1}"), ("killmails/2.json", "{\"a\":2}")]);
-        let forms = [
-            LINES.as_bytes().to_vec(),
-            gz.finish().unwrap(),
-            zstd::encode_all(LINES.as_bytes(), 3).unwrap(),
-            bz2(LINES.as_bytes()),
-            [bz2(b"{\"a\":1}\n"), bz2(b"{\"a\":2}\n")].concat(),
-            tar.clone(),
-            bz2(&tar),
-        ];
-        for (at, bytes) in forms.iter().enumerate() {
-            let path = folder.path().join(format!("{at}.bin"));
-            fs::write(&path, bytes).unwrap();
-            assert_eq!(read(&path).unwrap(), ["{\"a\":1}", "{\"a\":2}"], "form {at}");
-        }
-    }
-
-    #[test]
-    fn folders_are_walked_in_order_and_hidden_files_left_out() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("b")).unwrap();
-        for name in ["b/z.json", "a.json", ".hidden"] {
-            fs::write(folder.path().join(name), "{}").unwrap();
-        }
-        let found = files(&[folder.path().to_owned()]).unwrap();
-        let names: Vec<_> = found.iter().map(|p| p.file_name().unwrap().to_string_lossy().into_owned()).collect();
-        assert_eq!(names, ["a.json", "z.json"]);
-        assert!(files(&[folder.path().join("nowhere")]).unwrap_err().to_string().contains("nowhere"));
-    }
-
-    #[test]
-    fn a_cut_archive_is_an_error_after_what_could_be_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("cut.zst");
-        let whole = zstd::encode_all(LINES.repeat(100_000).as_bytes(), 3).unwrap();
-        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
-        assert!(matches!(read(&path), Err(Stop::Unreadable(_))));
-    }
-
-    #[test]
-    fn progress_adds_up_to_the_size_of_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lines");
-        fs::write(&path, LINES.repeat(10_000)).unwrap();
-        let seen = Cell::new(0);
-        documents::<Infallible>(&path, &|n| seen.set(seen.get() + n), &mut |_| Ok(())).unwrap();
-        assert_eq!(seen.get(), LINES.len() as u64 * 10_000);
-    }
-}
+#[path = "archive_tests.rs"]
+mod tests;

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::domain::entry::Origin;
-use crate::ingest::archive::{self, Stop};
+use crate::ingest::archive::{self, Found};
+use crate::ingest::file_list::Unreadable;
 use crate::ingest::package::{self, Rule};
 use crate::store::refused::Refused;
 use crate::store::{AgeRule, Appended, Store, ZkbRule, error};
@@ -36,6 +37,14 @@ pub struct Report {
     pub conflict: u64,
     /// Documents that are no killmail, by reason.
     pub refused: BTreeMap<String, u64>,
+    /// Killmails that are only named and whose bodies are being fetched; only a server does that.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub fetching: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Report {
@@ -45,24 +54,28 @@ impl Report {
         self.revised += other.revised;
         self.known += other.known;
         self.conflict += other.conflict;
+        self.fetching += other.fetching;
         for (reason, count) in other.refused {
             *self.refused.entry(reason).or_default() += count;
         }
     }
 
-    /// All documents seen.
+    /// Documents understood, whether they were news or not.
     #[must_use]
-    pub fn total(&self) -> u64 {
-        self.new + self.revised + self.known + self.conflict + self.refused.values().sum::<u64>()
+    pub const fn understood(&self) -> u64 {
+        self.new + self.revised + self.known + self.conflict + self.fetching
+    }
+
+    /// Documents refused, whatever the reason.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.values().sum()
     }
 }
 
 /// An import that did not get to its end. What was reported before is kept.
 #[derive(Debug, thiserror::Error)]
 pub enum Error<E: std::error::Error + 'static> {
-    /// A file could not be read.
-    #[error(transparent)]
-    Files(#[from] archive::Error),
     /// No thread could be started.
     #[error("cannot start the reader of the import: {0}")]
     Thread(#[from] std::io::Error),
@@ -81,25 +94,28 @@ pub struct Batch {
     bytes: usize,
 }
 
-/// Reads all files and hands batch after batch to `sink`.
+/// Reads all files and hands batch after batch to `sink`, and what could not be read to `tell`, on a thread of its own.
 ///
 /// # Errors
-/// A file cannot be read (what came before it was handed over), or `sink` failed.
-pub fn run<E: std::error::Error>(files: Vec<PathBuf>, mut sink: impl FnMut(Batch) -> Result<Report, E>) -> Result<Report, Error<E>> {
+/// `sink` failed.
+pub fn run<E: std::error::Error>(
+    files: Vec<PathBuf>,
+    tell: impl Fn(&Unreadable) + Send + 'static,
+    mut sink: impl FnMut(Batch) -> Result<Report, E>,
+) -> Result<Report, Error<E>> {
     let (sender, batches): (SyncSender<Batch>, Receiver<Batch>) = sync_channel(BATCHES_AHEAD);
-    let reader = tasks::thread("import", move || read(&files, &sender))?;
+    let reader = tasks::thread("import", move || read(&files, &tell, &sender))?;
     let mut report = Report::default();
     for batch in batches {
         report.add(sink(batch).map_err(Error::Sink)?);
     }
     match reader.join() {
-        Ok(Ok(())) => Ok(report),
-        Ok(Err(error)) => Err(error.into()),
+        Ok(()) => Ok(report),
         Err(_) => Err(std::io::Error::other("it panicked").into()),
     }
 }
 
-fn read(files: &[PathBuf], sender: &SyncSender<Batch>) -> Result<(), archive::Error> {
+fn read(files: &[PathBuf], tell: &dyn Fn(&Unreadable), sender: &SyncSender<Batch>) {
     let read_bytes = std::cell::Cell::new(0);
     let mut batch = Batch::default();
     let send = |batch: &mut Batch| {
@@ -108,22 +124,23 @@ fn read(files: &[PathBuf], sender: &SyncSender<Batch>) -> Result<(), archive::Er
         sender.send(full).map_err(|_| ())
     };
     for file in files {
-        let answer = archive::documents(file, &|bytes| read_bytes.set(read_bytes.get() + bytes), &mut |document| {
-            batch.bytes += document.bytes.len();
-            batch.documents.push(document.bytes.to_vec());
-            if batch.documents.len() >= BATCH_DOCUMENTS || batch.bytes >= BATCH_BYTES { send(&mut batch) } else { Ok(()) }
-        });
-        match answer {
-            Ok(()) => {}
-            Err(Stop::Taker(())) => return Ok(()),
-            Err(Stop::Unreadable(error)) => {
-                let _ = send(&mut batch);
-                return Err(error);
+        let answer = archive::documents(file, &|bytes| read_bytes.set(read_bytes.get() + bytes), &mut |found| match found {
+            Found::Document(document) => {
+                batch.bytes += document.len();
+                batch.documents.push(document.to_vec());
+                if batch.documents.len() >= BATCH_DOCUMENTS || batch.bytes >= BATCH_BYTES { send(&mut batch) } else { Ok(()) }
             }
+            Found::Unreadable(unreadable) => {
+                tell(&unreadable);
+                Ok(())
+            }
+        });
+        // Nobody takes any more.
+        if answer.is_err() {
+            return;
         }
     }
     let _ = send(&mut batch);
-    Ok(())
 }
 
 /// Takes a batch straight into a store. With `prefer_incoming` newer zkb values replace stored ones.
@@ -196,6 +213,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::ingest::file_list::FileList;
 
     #[test]
     fn files_come_in_batches_and_in_order() {
@@ -204,13 +222,17 @@ mod tests {
         fs::write(folder.path().join("a.ndjson"), &lines).unwrap();
         fs::write(folder.path().join("b.json"), "{\"n\":1200}").unwrap();
         let (mut sizes, mut documents, mut bytes) = (vec![], vec![], 0);
-        let files = archive::files(&[folder.path().to_owned()]).unwrap();
-        let report = run::<Infallible>(files, |batch| {
-            sizes.push(batch.documents.len());
-            bytes += batch.read_bytes;
-            documents.extend(batch.documents);
-            Ok(Report { new: 1, ..Report::default() })
-        });
+        let files = FileList::of(&[folder.path().to_owned()]).files;
+        let report = run::<Infallible>(
+            files,
+            |one| panic!("{one}"),
+            |batch| {
+                sizes.push(batch.documents.len());
+                bytes += batch.read_bytes;
+                documents.extend(batch.documents);
+                Ok(Report { new: 1, ..Report::default() })
+            },
+        );
         assert_eq!(report.unwrap().new, 3);
         assert_eq!(sizes, [500, 500, 201]);
         assert_eq!(documents[1_200], b"{\"n\":1200}");
@@ -221,8 +243,8 @@ mod tests {
     fn a_failing_sink_ends_the_import() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a"), "{}\n".repeat(10_000)).unwrap();
-        let files = archive::files(&[folder.path().to_owned()]).unwrap();
-        let answer = run(files, |_| Err(std::fmt::Error));
+        let files = FileList::of(&[folder.path().to_owned()]).files;
+        let answer = run(files, |one| panic!("{one}"), |_| Err(std::fmt::Error));
         assert!(matches!(answer, Err(Error::Sink(_))));
     }
 }

@@ -11,9 +11,9 @@ use crate::clock;
 use crate::domain::entry::Origin;
 use crate::ingest::client;
 use crate::ingest::package::{self, Rule};
-use crate::ingest::split::Splitter;
 use crate::store::refused::Refused;
 use crate::store::{AgeRule, Incoming, ZkbRule};
+use crate::wire::split::Splitter;
 
 /// Killmails handed over at once.
 const BATCH_MAX: usize = 500;

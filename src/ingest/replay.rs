@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::domain::entry::Origin;
-use crate::ingest::archive::{self, Stop};
+use crate::ingest::archive::{self, Found};
+use crate::ingest::file_list::{FileList, Unreadable};
 use crate::ingest::package::{self, Rule};
 use crate::ingest::record;
 use crate::ingest::source::Arrival;
@@ -45,7 +46,7 @@ pub struct Config {
 pub enum Error {
     /// A file is not there.
     #[error(transparent)]
-    Files(#[from] archive::Error),
+    Files(#[from] Unreadable),
     /// No thread could be started.
     #[error("cannot start the reader of the replay: {0}")]
     Thread(#[from] std::io::Error),
@@ -85,7 +86,13 @@ impl Replay {
     /// # Errors
     /// A file is not there, or no thread can be started.
     pub fn new(config: Config) -> Result<Self, Error> {
-        let files = archive::files(&config.paths)?;
+        let FileList { files, unreadable } = FileList::of(&config.paths);
+        for unreadable in unreadable {
+            if unreadable.is_named {
+                return Err(unreadable.into());
+            }
+            tracing::error!("the replay goes on without a file: {unreadable}");
+        }
         let (sender, documents) = mpsc::channel(AHEAD_MAX);
         let age = if config.rebase { AgeRule::ByUpload } else { AgeRule::Zero };
         let rule = Rule { origin: Origin::Live, age, zkb: ZkbRule::IfNewer };
@@ -147,17 +154,22 @@ impl Replay {
 
 fn read(files: &[PathBuf], rule: Rule, sender: &mpsc::Sender<Taken>) {
     for file in files {
-        let answer = archive::documents(file, &|_| {}, &mut |document| {
-            let recorded = record::read(document.bytes);
-            let bytes = recorded.as_ref().map_or(document.bytes, record::Line::document);
+        let answer = archive::documents(file, &|_| {}, &mut |found| {
+            let document = match found {
+                Found::Document(document) => document,
+                Found::Unreadable(unreadable) => {
+                    tracing::error!("the replay goes on without it: {unreadable}");
+                    return Ok(());
+                }
+            };
+            let recorded = record::read(document);
+            let bytes = recorded.as_ref().map_or(document, record::Line::document);
             let what = package::take(bytes, rule, NAME, clock::now_ms());
             sender.blocking_send(Taken { came_ms: recorded.map(|line| line.received_at_ms), what }).map_err(|_| ())
         });
-        match answer {
-            Ok(()) => {}
-            // Nobody listens any more: the server stops.
-            Err(Stop::Taker(())) => return,
-            Err(Stop::Unreadable(error)) => tracing::error!("the replay passes over a file: {error}"),
+        // Nobody listens any more: the server stops.
+        if answer.is_err() {
+            return;
         }
     }
 }

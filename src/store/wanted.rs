@@ -2,6 +2,8 @@
 //!
 //! Must not know: who fetches, from where.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::store::append::CHECKPOINT_PREFIX;
@@ -12,6 +14,8 @@ use crate::store::{Error, Store};
 const WANTED: &[u8] = b"wanted/";
 /// A document that only names a killmail is small, bytes; a longer one is not kept here.
 const RAW_MAX: usize = 2_048;
+/// Written in one transaction.
+const STEP: usize = 500;
 
 /// A killmail whose body is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,13 +43,35 @@ impl Store {
     /// # Errors
     /// `NoSpace` before anything is written; the disk.
     pub fn want(&self, wanted: &Wanted, max: usize) -> Result<bool, Error> {
+        Ok(self.want_all(std::slice::from_ref(wanted), max)?.first() == Some(&true))
+    }
+
+    /// The same for many, in their order, as long as there is room.
+    ///
+    /// # Errors
+    /// `NoSpace` before anything is written; the disk.
+    pub fn want_all(&self, wanted: &[Wanted], max: usize) -> Result<Vec<bool>, Error> {
         self.check_space()?;
-        if wanted.raw.len() > RAW_MAX || self.wanted_ids()?.len() >= max {
-            return Ok(false);
+        let mut ids: HashSet<u32> = self.wanted_ids()?.into_iter().collect();
+        let (mut answers, mut writes) = (Vec::with_capacity(wanted.len()), Vec::new());
+        for one in wanted {
+            let has_room = ids.len() < max || (max > 0 && ids.contains(&one.killmail_id));
+            let takes = has_room && one.raw.len() <= RAW_MAX;
+            answers.push(takes);
+            if takes {
+                ids.insert(one.killmail_id);
+                let value =
+                    serde_json::to_vec(one).map_err(|error| Error::Engine { what: "encode what is wanted", why: error.to_string() })?;
+                writes.push(Write { tree: Tree::Meta, key: key_of(one.killmail_id), value: Some(value) });
+            }
+            if writes.len() == STEP {
+                self.disk.commit(std::mem::take(&mut writes))?;
+            }
         }
-        let value = serde_json::to_vec(wanted).map_err(|error| Error::Engine { what: "encode what is wanted", why: error.to_string() })?;
-        self.disk.commit(vec![Write { tree: Tree::Meta, key: key_of(wanted.killmail_id), value: Some(value) }])?;
-        Ok(true)
+        if !writes.is_empty() {
+            self.disk.commit(writes)?;
+        }
+        Ok(answers)
     }
 
     /// The killmails whose bodies are wanted, ascending.

@@ -14,6 +14,8 @@ pub mod origin;
 pub mod package;
 pub mod query;
 pub mod reason;
+pub mod reference;
+pub mod split;
 pub mod text;
 pub mod time;
 pub mod told;

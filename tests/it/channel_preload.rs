@@ -24,7 +24,7 @@ async fn add(server: &Server, killmails: Vec<Build>) {
     let count = killmails.len();
     let documents: Vec<Value> = killmails.into_iter().map(Build::r2z2).collect();
     let report = server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
-    assert_eq!(report["new"], count, "{report}");
+    assert_eq!(report["data"]["new"], count, "{report}");
 }
 
 /// The pushes of a preload up to its end, and the end.

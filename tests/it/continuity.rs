@@ -31,7 +31,7 @@ async fn filled(upstream: &Upstream) -> Server {
     documents.extend((0..PAST).map(|n| killmail(1001 + 2 * n).ago(3 * DAY).r2z2()));
     documents.push(killmail(1).victim(PILOT).ago(100 * DAY).r2z2());
     let report = server.send(reqwest::Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
-    assert_eq!(report["new"], json!(2 * PAST + 1), "{report}");
+    assert_eq!(report["data"]["new"], json!(2 * PAST + 1), "{report}");
     server
 }
 

@@ -19,7 +19,8 @@ async fn add(server: &Server, killmails: Vec<Build>) {
     let count = killmails.len();
     let documents: Vec<Value> = killmails.into_iter().map(Build::r2z2).collect();
     let report = server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
-    assert_eq!(report, json!({ "new": count, "revised": 0, "known": 0, "conflict": 0, "refused": {} }));
+    let expected = json!({ "new": count, "revised": 0, "known": 0, "conflict": 0, "refused": {}, "fetching": 0, "refused_documents": [] });
+    assert_eq!(report["data"], expected);
 }
 
 /// Publishes on the feed and waits until the server answers it.
@@ -446,20 +447,20 @@ async fn documents_are_taken_in_every_arrangement() {
     let server = Setup::quiet().start();
     let document = |id| killmail(id).r2z2().to_string();
     let add = async |body: String| server.send(Method::POST, "/api/v1/killmails", body).await;
-    assert_eq!(add(document(1)).await.expect(200)["new"], 1);
+    assert_eq!(add(document(1)).await.expect(200)["data"]["new"], 1);
     assert_eq!(
-        add(format!("[{},{}]", document(1), document(2))).await.expect(200),
-        json!({ "new": 1, "revised": 0, "known": 1, "conflict": 0, "refused": {} })
+        add(format!("[{},{}]", document(1), document(2))).await.expect(200)["data"],
+        json!({ "new": 1, "revised": 0, "known": 1, "conflict": 0, "refused": {}, "fetching": 0, "refused_documents": [] })
     );
     let lines = format!("{}\n{{\"broken\n{}\n\n{{\"a\":1}}\n", document(3), document(4));
-    let report = add(lines).await.expect(200);
+    let report = add(lines).await.expect(200)["data"].clone();
     assert_eq!((&report["new"], &report["refused"]["malformed_json"]), (&json!(2), &json!(1)), "{report}");
     assert_eq!(add("{\n \"a\": [\n".to_owned()).await.expect(400), json!({ "error": "Bad Request", "status": "400" }));
     let exported = server.send(Method::GET, "/api/v1/export", "").await;
     let listed: Vec<Value> = exported.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(ids(&json!(listed)), [1, 2, 3, 4]);
     // What was exported is understood again.
-    let again = add(exported.text()).await.expect(200);
+    let again = add(exported.text()).await.expect(200)["data"].clone();
     assert_eq!((&again["known"], &again["refused"]), (&json!(4), &json!({})), "{again}");
 }
 

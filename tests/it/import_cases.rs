@@ -194,7 +194,9 @@ fn forms_of_old_are_refused_with_a_reason() {
         let setup = Setup::quiet();
         let file = setup.folder().join("legacy.ndjson");
         fs::write(&file, documents.lines.join("\n")).unwrap();
-        let report = import(&setup, &[file.to_str().unwrap()]);
+        let output = setup.command("import").args(["--json", file.to_str().unwrap()]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}: nothing was taken in", documents.source);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!((&report["new"], &report["conflict"]), (&json!(0), &json!(0)), "{}: {report}", documents.source);
         let refused: u64 = report["refused"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
         assert!(refused >= documents.lines.len() as u64, "{}: {report}", documents.source);

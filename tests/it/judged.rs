@@ -167,7 +167,7 @@ async fn a_preload_ends_when_its_plugin_is_deleted() {
     server.upload("mine", &saying(1)).await;
     let documents: Vec<Value> = (1..=2000).map(|id| killmail(id).r2z2()).collect();
     let report = server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
-    assert_eq!(report["new"], 2000);
+    assert_eq!(report["data"]["new"], 2000);
     let mut stream = server.enhanced("plugin=mine&system_ids=30000142&preload_days=90").await;
     stream.event_named("batch").await;
     server.send(Method::DELETE, "/api/v1/plugins/mine", "").await.expect(200);

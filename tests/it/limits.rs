@@ -92,7 +92,7 @@ async fn all_evaluators_together_have_a_limit() {
 async fn history_is_compressed_for_who_asks_and_streams_never_are() {
     let server = Setup::quiet().start();
     let documents: Vec<Value> = (1..=50).map(|id| killmail(id).r2z2()).collect();
-    assert_eq!(server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200)["new"], 50);
+    assert_eq!(server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200)["data"]["new"], 50);
     http::client();
     let client = Client::builder().no_proxy().no_gzip().build().unwrap();
     let ask = async |path: &str, accepted: &str| {

@@ -14,6 +14,7 @@ mod channel_pace;
 mod channel_preload;
 mod channel_replies;
 mod channel_wire;
+mod command_mistakes;
 mod commands;
 mod connections;
 mod continuity;
@@ -25,10 +26,12 @@ mod files;
 #[allow(dead_code, reason = "the engine's own tests use the rest")]
 #[path = "../guests/mod.rs"]
 mod guests;
+mod hand_ins;
 mod heal_cases;
 mod health_cases;
 mod http_cases;
 mod import_cases;
+mod import_files;
 mod judged;
 mod laws;
 mod limits;
@@ -37,6 +40,7 @@ mod mechanisms;
 mod mirror;
 mod parameters;
 mod paths;
+mod plugin_versions;
 mod plugins;
 mod ranks;
 mod real_killmails;

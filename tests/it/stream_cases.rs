@@ -30,7 +30,7 @@ async fn add(server: &Server, killmails: Vec<Build>) {
     let count = killmails.len();
     let documents: Vec<Value> = killmails.into_iter().map(Build::r2z2).collect();
     let report = server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
-    assert_eq!(report["new"], count, "{report}");
+    assert_eq!(report["data"]["new"], count, "{report}");
 }
 
 /// The very body of wire.md 4.1.
@@ -393,7 +393,7 @@ async fn who_does_not_read_costs_little_and_loses_nothing() {
             })
             .collect();
         let report = server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
-        assert_eq!(report["new"], 300);
+        assert_eq!(report["data"]["new"], 300);
     }
     let path = format!("{ENHANCED}?character_ids=77&preload_days=1");
     let mut reads = server.stream(&path).await;

@@ -1,0 +1,483 @@
+//! Cuts a stream of bytes into documents: NDJSON, JSON after JSON, arrays, and raw-day objects (`{"<killmail id>": {..}, ..}`).
+//!
+//! A machine that is pushed bytes, so memory is bounded by one document whatever the stream. What is well-formed is one document, wherever
+//! its lines break. What is not is cut at lines: its first line is handed over as it stands, for the parser to refuse, and the lines after
+//! it are read afresh, so that a line cut short by a crash costs only itself.
+//!
+//! Must not know: files, compression, what a document means.
+
+use memchr::{memchr, memchr3};
+
+/// Deeper documents are not well-formed here: no parser of ours takes them, and a line too many must not swallow all that follow.
+const DEPTH_MAX: u32 = 128;
+
+/// Cuts documents out of pushed bytes.
+#[derive(Debug)]
+pub struct Splitter {
+    document: Vec<u8>,
+    state: State,
+    grammar: Grammar,
+    /// Until the first key of a document is known it may be a raw day.
+    key_known: bool,
+    /// Where documents stand.
+    nest: Nest,
+    /// Bytes of this document were let go because it is over the limit.
+    over: bool,
+    /// Lines behind one that was cut off, to be read again before anything new.
+    again: Vec<u8>,
+    document_max_bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Before a document.
+    Between,
+    /// In `{..}`.
+    Object,
+    /// In something that is no document; ends with the line.
+    Garbage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nest {
+    /// One after the other.
+    Top,
+    /// Elements of an array.
+    Array,
+    /// Values of a raw-day object.
+    Day,
+}
+
+/// What may come next in a well-formed document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// A key, or the end of an object just begun.
+    KeyOrEnd,
+    Key,
+    Colon,
+    Value,
+    /// A value, or the end of an array just begun.
+    ValueOrEnd,
+    CommaOrEnd,
+    /// More of a number, `true`, `false` or `null`; whether it is one is for the parser to say.
+    Word,
+}
+
+/// What a byte is in a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Is {
+    /// Part of it.
+    Inside,
+    /// Its last byte.
+    Last,
+    /// Not well-formed.
+    Wrong,
+}
+
+/// Follows the structure of one document, byte by byte.
+#[derive(Debug, Clone, Copy)]
+struct Grammar {
+    /// One bit for each open brace (1) or bracket (0), the innermost last.
+    open: u128,
+    depth: u32,
+    next: Next,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Grammar {
+    const fn new() -> Self {
+        Self { open: 0, depth: 0, next: Next::Value, in_string: false, escaped: false }
+    }
+
+    fn enter(&mut self, is_object: bool) -> Is {
+        if self.depth == DEPTH_MAX {
+            return Is::Wrong;
+        }
+        self.open = self.open << 1 | u128::from(is_object);
+        self.depth += 1;
+        self.next = if is_object { Next::KeyOrEnd } else { Next::ValueOrEnd };
+        Is::Inside
+    }
+
+    fn leave(&mut self, is_object: bool) -> Is {
+        let fits = (self.open & 1 == 1) == is_object
+            && matches!((self.next, is_object), (Next::CommaOrEnd, _) | (Next::KeyOrEnd, true) | (Next::ValueOrEnd, false));
+        if !fits {
+            return Is::Wrong;
+        }
+        self.open >>= 1;
+        self.depth -= 1;
+        self.next = Next::CommaOrEnd;
+        if self.depth == 0 { Is::Last } else { Is::Inside }
+    }
+
+    fn takes_value(&self) -> bool {
+        matches!(self.next, Next::Value | Next::ValueOrEnd)
+    }
+
+    fn takes_key(&self) -> bool {
+        matches!(self.next, Next::Key | Next::KeyOrEnd)
+    }
+
+    fn string_byte(&mut self, byte: u8) -> Is {
+        match byte {
+            // No JSON string holds a raw newline.
+            b'\n' => return Is::Wrong,
+            _ if self.escaped => self.escaped = false,
+            b'\\' => self.escaped = true,
+            b'"' => {
+                self.in_string = false;
+                self.next = if self.takes_key() { Next::Colon } else { Next::CommaOrEnd };
+            }
+            _ => {}
+        }
+        Is::Inside
+    }
+
+    fn step(&mut self, byte: u8) -> Is {
+        if self.in_string {
+            return self.string_byte(byte);
+        }
+        let is_word = byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+        if self.next == Next::Word {
+            if is_word {
+                return Is::Inside;
+            }
+            self.next = Next::CommaOrEnd;
+        }
+        match byte {
+            b' ' | b'\t' | b'\r' | b'\n' => Is::Inside,
+            b'"' if self.takes_value() || self.takes_key() => {
+                self.in_string = true;
+                Is::Inside
+            }
+            b'{' if self.takes_value() => self.enter(true),
+            b'[' if self.takes_value() => self.enter(false),
+            b'}' => self.leave(true),
+            b']' => self.leave(false),
+            b':' if self.next == Next::Colon => {
+                self.next = Next::Value;
+                Is::Inside
+            }
+            b',' if self.next == Next::CommaOrEnd => {
+                self.next = if self.open & 1 == 1 { Next::Key } else { Next::Value };
+                Is::Inside
+            }
+            _ if is_word && self.takes_value() => {
+                self.next = Next::Word;
+                Is::Inside
+            }
+            _ => Is::Wrong,
+        }
+    }
+}
+
+impl Splitter {
+    /// Documents over `document_max_bytes` are cut off there, which no parser will take.
+    #[must_use]
+    pub const fn new(document_max_bytes: usize) -> Self {
+        Self {
+            document: Vec::new(),
+            state: State::Between,
+            grammar: Grammar::new(),
+            key_known: false,
+            nest: Nest::Top,
+            over: false,
+            again: Vec::new(),
+            document_max_bytes,
+        }
+    }
+
+    /// Takes the next bytes; calls `found` with every document that ends in them.
+    ///
+    /// # Errors
+    /// The first error of `found`; the rest of the bytes is lost then.
+    pub fn push<E>(&mut self, mut bytes: &[u8], found: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        while !bytes.is_empty() {
+            let taken = self.take(bytes, found)?;
+            bytes = &bytes[taken..];
+            self.read_again(found)?;
+        }
+        Ok(())
+    }
+
+    /// The stream is over: hands over what was cut short.
+    ///
+    /// # Errors
+    /// That of `found`.
+    pub fn finish<E>(&mut self, found: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        while self.state != State::Between {
+            if self.state == State::Garbage {
+                return self.hand_over(found);
+            }
+            self.cut(found)?;
+            if self.state == State::Garbage {
+                return self.hand_over(found);
+            }
+            self.read_again(found)?;
+        }
+        Ok(())
+    }
+
+    fn read_again<E>(&mut self, found: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        while !self.again.is_empty() {
+            let lines = std::mem::take(&mut self.again);
+            let mut rest = &lines[..];
+            while !rest.is_empty() {
+                let taken = self.take(rest, found)?;
+                rest = &rest[taken..];
+                if !self.again.is_empty() {
+                    self.again.extend_from_slice(rest);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes some of the bytes, at least one; how many. Stops where lines are to be read again.
+    fn take<E>(&mut self, bytes: &[u8], found: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<usize, E> {
+        match self.state {
+            State::Between => {
+                self.between(bytes[0]);
+                Ok(1)
+            }
+            State::Garbage => {
+                let line = memchr(b'\n', bytes);
+                self.keep(&bytes[..line.unwrap_or(bytes.len())]);
+                if line.is_some() {
+                    self.hand_over(found)?;
+                }
+                Ok(line.map_or(bytes.len(), |at| at + 1))
+            }
+            State::Object => self.object(bytes, found),
+        }
+    }
+
+    fn between(&mut self, byte: u8) {
+        match byte {
+            b'{' => {
+                self.state = State::Object;
+                self.key_known = self.nest == Nest::Day;
+                self.grammar = Grammar::new();
+                self.grammar.enter(true);
+                self.keep(&[byte]);
+            }
+            b'[' if self.nest == Nest::Top => self.nest = Nest::Array,
+            b']' if self.nest == Nest::Array => self.nest = Nest::Top,
+            b'}' if self.nest == Nest::Day => self.nest = Nest::Top,
+            // Zeros stand where a file was made longer before it was written.
+            b',' | b' ' | b'\t' | b'\r' | b'\n' | b'\0' => {}
+            // A byte order mark.
+            0xEF | 0xBB | 0xBF if self.nest == Nest::Top => {}
+            // The keys of a raw day are the ids of its killmails, which the killmails repeat.
+            b'"' | b':' | b'0'..=b'9' if self.nest == Nest::Day => {}
+            _ => {
+                self.state = State::Garbage;
+                self.keep(&[byte]);
+            }
+        }
+    }
+
+    fn object<E>(&mut self, bytes: &[u8], found: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<usize, E> {
+        let mut at = 0;
+        while at < bytes.len() {
+            if self.grammar.in_string && !self.grammar.escaped {
+                // Most bytes stand in texts, and most of those end none.
+                at += memchr3(b'"', b'\\', b'\n', &bytes[at..]).unwrap_or(bytes.len() - at);
+                if at == bytes.len() {
+                    break;
+                }
+            }
+            let byte = bytes[at];
+            match self.grammar.step(byte) {
+                Is::Inside => at += 1,
+                Is::Last => {
+                    self.keep(&bytes[..=at]);
+                    self.hand_over(found)?;
+                    return Ok(at + 1);
+                }
+                Is::Wrong => {
+                    self.keep(&bytes[..at]);
+                    self.cut(found)?;
+                    return Ok(at);
+                }
+            }
+            if byte == b':' && !self.key_known && !self.grammar.in_string {
+                self.keep(&bytes[..at]);
+                self.key_known = true;
+                if self.nest == Nest::Top && is_id(&self.document) {
+                    self.nest = Nest::Day;
+                    self.clear();
+                }
+                return Ok(at);
+            }
+        }
+        self.keep(bytes);
+        Ok(bytes.len())
+    }
+
+    /// The document is not well-formed: its first line goes, what follows is read again. What has only one line ends with it.
+    fn cut<E>(&mut self, found: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        // Of one over the limit the lines are not there any more.
+        let Some(line) = memchr(b'\n', &self.document).filter(|_| !self.over) else {
+            self.state = State::Garbage;
+            return Ok(());
+        };
+        self.again = self.document.split_off(line + 1);
+        self.document.truncate(line);
+        self.hand_over(found)
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = self.document_max_bytes - self.document.len();
+        self.over |= room < bytes.len();
+        self.document.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    fn hand_over<E>(&mut self, found: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        // Cut off exactly at the limit it would still look whole if its last byte is the closing brace.
+        if self.over {
+            self.document.pop();
+        }
+        let document = std::mem::take(&mut self.document);
+        self.clear();
+        let answer = found(&document);
+        self.document = document;
+        self.document.clear();
+        answer
+    }
+
+    fn clear(&mut self) {
+        self.document.clear();
+        self.state = State::Between;
+        self.over = false;
+    }
+}
+
+/// Whether `{ "123" :` has come: the first key is a number.
+fn is_id(start: &[u8]) -> bool {
+    let mut parts = start.split(|b| *b == b'"');
+    let (_, Some(key)) = (parts.next(), parts.next()) else { return false };
+    !key.is_empty() && key.iter().all(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The documents of a text, pushed in pieces of `piece` bytes.
+    fn documents(text: &str, piece: usize) -> Vec<String> {
+        let mut found = vec![];
+        let mut splitter = Splitter::new(1000);
+        let mut keep = |document: &[u8]| -> Result<(), Infallible> {
+            found.push(String::from_utf8_lossy(document).into_owned());
+            Ok(())
+        };
+        for bytes in text.as_bytes().chunks(piece) {
+            splitter.push(bytes, &mut keep).unwrap();
+        }
+        splitter.finish(&mut keep).unwrap();
+        found
+    }
+
+    fn check(text: &str, expected: &[&str]) {
+        for piece in [1, 3, 7, 10_000] {
+            assert_eq!(documents(text, piece), expected, "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn lines_are_documents() {
+        check("{\"a\":1}\n{\"a\":{\"b\":\"}\\\"{\"}}\r\n\n{\"a\":[1,2]}", &["{\"a\":1}", "{\"a\":{\"b\":\"}\\\"{\"}}", "{\"a\":[1,2]}"]);
+    }
+
+    #[test]
+    fn a_document_may_be_spread_over_lines() {
+        check("\u{feff}{\n \"a\": [\n  {\n  }\n ]\n}\n{}", &["{\n \"a\": [\n  {\n  }\n ]\n}", "{}"]);
+        let attackers = "{\"attackers\": [{\"x\":1},\n{\"x\":2},\n{\"x\":{\n\"y\":[\n]}}], \"id\": 1}";
+        check(attackers, &[attackers]);
+        check(&format!("{attackers}\n{attackers}"), &[attackers, attackers]);
+    }
+
+    #[test]
+    fn elements_of_an_array_are_documents() {
+        check("[{\"a\":1},\n{\"b\":[]} , {}]\n{\"c\":2}", &["{\"a\":1}", "{\"b\":[]}", "{}", "{\"c\":2}"]);
+    }
+
+    #[test]
+    fn values_of_a_raw_day_are_documents() {
+        check(
+            "{\"12\":{\"killmail_id\":12,\"x\":{\"1\":{}}},\n \"13\": {\"killmail_id\":13}}\n{\"a\":1}",
+            &["{\"killmail_id\":12,\"x\":{\"1\":{}}}", "{\"killmail_id\":13}", "{\"a\":1}"],
+        );
+    }
+
+    #[test]
+    fn a_broken_line_costs_only_itself() {
+        check(
+            "{\"a\":1\n{\"b\":2}\nnonsense\n{\"c\":\"cut\n{\"d\":4}\n{\"e",
+            &["{\"a\":1", "{\"b\":2}", "nonsense", "{\"c\":\"cut", "{\"d\":4}", "{\"e"],
+        );
+        // Cut where the lines behind it could belong to it, for a while.
+        check("{\"a\":[1,\n{\"b\":2}\n{\"c\":3}\n{\"d\":[\n4]}\n", &["{\"a\":[1,", "{\"b\":2}", "{\"c\":3}", "{\"d\":[\n4]}"]);
+        check("{\"a\":[{\"b\":[\n{\"c\":3},\n{\"d\":4}", &["{\"a\":[{\"b\":[", "{\"c\":3}", "{\"d\":4}"]);
+        check("{\"a\":]}\n{}", &["{\"a\":]}", "{}"]);
+    }
+
+    #[test]
+    fn zeros_at_the_end_are_nothing() {
+        check("{\"a\":1}\n\0\0\0\0", &["{\"a\":1}"]);
+        check("\0\0", &[]);
+    }
+
+    #[test]
+    fn a_document_over_the_limit_is_cut_and_the_next_is_whole() {
+        for long in [format!("{{\"a\":\"{}\"}}\n{{}}", "x".repeat(5000)), format!("{{\"a\":[\n{}0]}}\n{{}}", "1,\n".repeat(2000))] {
+            let found = documents(&long, 64);
+            assert_eq!(found.len(), 2);
+            assert!(found[0].len() < 1000);
+            assert_eq!(found[1], "{}");
+        }
+    }
+
+    #[test]
+    fn depth_is_bounded_and_costs_only_the_lines_it_touches() {
+        let deep = "{\"a\":\n".repeat(1_000);
+        let found = documents(&format!("{deep}{{}}"), 100);
+        assert_eq!(found.len(), 1_001);
+        assert_eq!(found.last().unwrap(), "{}");
+    }
+
+    proptest! {
+        /// Whatever JSON objects, pretty or not, one after another: each comes out as it went in, however the bytes arrive.
+        #[test]
+        fn what_is_well_formed_is_one_document(values in proptest::collection::vec(any::<(u8, String, bool)>(), 1..6), piece in 1_usize..50) {
+            let texts: Vec<String> = values
+                .into_iter()
+                .map(|(n, text, pretty)| {
+                    let value = serde_json::json!({ "x": [{ "text": text, "n": n }, { "n": [n, null, true] }], "deep": { "er": {} } });
+                    let one = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
+                    // As printers do that begin each element on a line of its own.
+                    one.replace("\n    {", "\n{").replace("},{", "},\n{")
+                })
+                .filter(|text| text.len() < 1000 && serde_json::from_str::<serde_json::Value>(text).is_ok())
+                .collect();
+            prop_assert_eq!(documents(&texts.join("\n"), piece), texts);
+        }
+
+        /// Whatever bytes come, in whatever pieces: the same documents, and every line with a letter in it is in one of them.
+        #[test]
+        fn any_bytes_are_taken(text in "[\\[\\]{}:,\"0-2ab\\\\\n ]{0,200}", piece in 1_usize..20) {
+            let found = documents(&text, piece);
+            prop_assert_eq!(&found, &documents(&text, text.len().max(1)));
+            let letters = |text: &str| text.matches(['a', 'b']).count();
+            prop_assert_eq!(found.iter().map(|document| letters(document)).sum::<usize>(), letters(&text));
+        }
+    }
+}
