@@ -58,12 +58,12 @@ pub fn spawn<F>(name: &'static str, work: F) -> JoinHandle<()>
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    // One task, not one that watches another: every connection is one.
-    tokio::spawn(async move {
-        if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+    // One task, not one that watches another, and no block around the work that would keep room for it twice: every connection is one.
+    tokio::spawn(AssertUnwindSafe(work).catch_unwind().map(move |done| {
+        if done.is_err() {
             tracing::error!(task.name = name, "task {name} panicked");
         }
-    })
+    }))
 }
 
 /// Runs blocking work (disk, compilers) off the event loop.

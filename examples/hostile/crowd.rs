@@ -125,7 +125,8 @@ impl Crowd {
             let waiting = self.members.iter().filter(|member| !member.gone && member.status.is_none()).count();
             if waiting == 0 || began.elapsed() > within {
                 let ms = began.elapsed().as_millis();
-                return format!("{} of {} answered within {ms} ms{}", self.size() - waiting, self.size(), self.answers());
+                let answered = self.members.iter().filter(|member| member.status.is_some()).count();
+                return format!("{answered} of {} answered within {ms} ms{}", self.size(), self.answers());
             }
             sleep(Duration::from_millis(20)).await;
         }

@@ -32,6 +32,8 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::{any, get};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, OptionFuture};
 use serde_json::json;
 use tokio::time::timeout;
 use yawc::{CompressionLevel, DeflatePool, IncomingUpgrade, Options, UpgradeFut};
@@ -179,7 +181,8 @@ async fn enter(State(door): State<Arc<Door>>, request: Request) -> Response {
     match upgrade {
         Ok((response, socket)) => {
             let session = Session::new(Arc::clone(&door.config), upgrade::user_id(&pairs).into(), form, now_ms());
-            tasks::spawn("channel", converse(door, socket, session, (slot, caller)));
+            let conversation = Box::pin(connect(door, socket, session, (slot, caller))).then(OptionFuture::from);
+            tasks::spawn("channel", conversation.map(drop));
             let mut response = response.map(|_| Body::empty());
             protocol.map(|name| response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name)));
             response
@@ -198,16 +201,23 @@ fn keep_one_offer(headers: &mut HeaderMap) {
     agreed.map(|offer| headers.insert(SEC_WEBSOCKET_EXTENSIONS, offer));
 }
 
-async fn converse(door: Arc<Door>, socket: UpgradeFut, session: Session, held: (Slot, Caller)) {
+/// Waits until a client is connected; gives the conversation. What the waiting needs is let go of before that begins.
+async fn connect(door: Arc<Door>, socket: UpgradeFut, session: Session, held: (Slot, Caller)) -> Option<BoxFuture<'static, ()>> {
     // The client may never take the answer that makes it one.
     match timeout(door.config.handshake(), socket).await {
         Ok(Ok(socket)) => {
             door.feed.traffic().opened.fetch_add(1, Ordering::Relaxed);
-            let _counted = Counted(Arc::clone(&door));
-            Box::pin(Talk::new(door, Line::new(socket), session, held).run()).await;
+            let counted = Counted(Arc::clone(&door));
+            Some(Talk::new(door, Line::new(socket), session, held).run().map(move |()| drop(counted)).boxed())
         }
-        Ok(Err(error)) => tracing::debug!(%error, "a client went before it was connected"),
-        Err(_) => tracing::debug!("a client was not connected in time"),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a client went before it was connected");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("a client was not connected in time");
+            None
+        }
     }
 }
 

@@ -81,38 +81,35 @@ enum End {
 }
 
 async fn serve(socket: TcpStream, from: SocketAddr, connection: Arc<Connection>, router: Router, open: Sender<Infallible>) {
-    let watch = Arc::clone(connection.watch());
-    let config = watch.config();
+    let config = connection.watch().config();
     let shared = Arc::clone(&connection);
     let service = service_fn(move |request| answer(Arc::clone(&shared), router.clone(), from, request));
     let io = TokioIo::new(Guest::new(socket, Arc::clone(&connection)));
-    let mut http = Builder::new();
     let buffer = LINE_MAX_BYTES.saturating_add(config.headers_max_bytes).saturating_add(1);
-    http.max_buf_size(buffer.max(BUFFER_MIN_BYTES));
-    let mut http = http.serve_connection(io, service).with_upgrades();
+    let mut http = Builder::new().max_buf_size(buffer.max(BUFFER_MIN_BYTES)).serve_connection(io, service).with_upgrades();
     let end = poll_fn(|context| turn(&connection, &mut http, context)).await;
     // One that was upgraded is in other hands.
-    let Some(parts) = http.into_parts() else { return };
-    let (socket, refusal) = parts.io.into_inner().into_parts();
-    drop(parts.service);
-    let refusal = match end {
-        End::Done => refusal,
-        End::Over(overdue) => {
-            watch.connections().timed_out(matches!(overdue, Overdue::Write));
-            tracing::debug!(%from, ?overdue, "a connection is over its time");
-            match overdue {
-                Overdue::Head => Some(Refusal::Slow),
-                Overdue::Write => return reset(&socket),
-                Overdue::Silent | Overdue::Idle => return,
-            }
-        }
-        End::Left => return,
-    };
-    if refusal.is_some() || connection.is_unread() {
-        let text = refusal.map(|refusal| refusal.text(config)).unwrap_or_default();
+    let guest = http.into_parts().map(|parts| parts.io.into_inner());
+    if let Some((socket, text)) = guest.and_then(|guest| last_words(&connection, guest, end)) {
         Box::pin(farewell(socket, &text, Duration::from_millis(config.refused_ms))).await;
     }
     drop(open);
+}
+
+/// Who is still to be told something, or is still sending.
+fn last_words(connection: &Connection, guest: Guest, end: End) -> Option<(TcpStream, String)> {
+    let watch = connection.watch();
+    let (socket, mut refusal) = guest.into_parts();
+    if let End::Over(overdue) = end {
+        watch.connections().timed_out(overdue == Overdue::Write);
+        match overdue {
+            Overdue::Head => refusal = Some(Refusal::Slow),
+            Overdue::Write => reset(&socket),
+            Overdue::Silent | Overdue::Idle => {}
+        }
+    }
+    let sending = matches!(end, End::Done) && connection.is_unread();
+    (sending || refusal.is_some()).then(|| (socket, refusal.map(|refusal| refusal.text(watch.config())).unwrap_or_default()))
 }
 
 /// What waits to be sent is thrown away with the connection.
