@@ -68,11 +68,11 @@ pub struct Config {
     pub scan_max: usize,
     /// A preload of more killmails than this is refused.
     pub preload_max_killmails: u64,
-    /// Killmails in one batch of a preload.
+    /// Killmails in one batch of a preload; on channels, in one interval where the client names no `delivery_batch_size`.
     pub batch_max: usize,
     /// Bytes of one batch of a preload, a line as it is sent; a larger killmail makes a batch of its own.
     pub batch_bytes: u64,
-    /// Pause between batches of a preload, milliseconds.
+    /// Pause between batches of a preload, milliseconds; on channels, the interval where the client names none.
     pub batch_pause_ms: u64,
     /// Pauses are shortened so that a preload ends within this, milliseconds.
     pub preload_within_ms: u64,

@@ -2,17 +2,22 @@
 //!
 //! Must not know: how killmails are found.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::channel::{Channel, LOBBY};
+use crate::support::channel::{Channel, LOBBY, killmail_ids};
 use crate::support::http;
 use crate::support::killmail::{SYSTEMS, killmail};
 use crate::support::server::{Server, TOKEN};
-use crate::support::until;
 use crate::support::upstream::Upstream;
+use crate::support::{PATIENCE, until};
 
 const JITA: u32 = SYSTEMS[0];
+const PILOT: u32 = 95_000_001;
+/// Long enough for what must not come to come.
+const QUIET: Duration = Duration::from_millis(400);
 
 #[tokio::test]
 async fn a_join_says_where_it_begins_and_what_it_gets() {
@@ -84,4 +89,31 @@ async fn the_list_of_subscriptions_tells_how_far_a_channel_is() {
         (&stream_row["type"], &stream_row["region_ids"], &stream_row["address"]),
         (&json!("sse"), &json!([10_000_002]), &Value::Null)
     );
+}
+
+#[tokio::test]
+async fn each_topic_of_a_connection_is_a_subscription_of_its_own() {
+    let upstream = Upstream::start();
+    let server = Server::following(&upstream);
+    let old = killmail(1).ago(3600).victim(PILOT);
+    server.send(Method::POST, "/api/v1/killmails", json!([old.r2z2()]).to_string()).await.expect(200);
+    let mut client = Channel::v2(server.address()).await;
+    let topics = [LOBBY.to_owned(), "killmails:all".to_owned(), format!("killmails:system:{JITA}"), format!("killmails:character:{PILOT}")];
+    for (n, topic) in topics.iter().enumerate() {
+        let reply = client.ask(json!([n.to_string(), n.to_string(), topic, "phx_join", { "systems": [JITA], "preload": true }])).await;
+        assert_eq!(reply[4]["status"], "ok", "{reply}");
+    }
+    upstream.publish(killmail(2).victim(PILOT));
+    let mut got = Vec::new();
+    while let Some(frame) = client.frame_within(QUIET.max(PATIENCE * u32::from(got.len() < 7))).await {
+        if frame[3] == "killmail_update" {
+            got.extend(killmail_ids(&frame[4]).into_iter().map(|id| (frame[2].as_str().unwrap().to_owned(), id)));
+        }
+    }
+    got.sort();
+    // The past of everything is not preloaded.
+    let mut expected: Vec<(String, u64)> = topics.iter().flat_map(|topic| [1, 2].map(|id| (topic.clone(), id))).collect();
+    expected.retain(|(topic, id)| topic != "killmails:all" || *id == 2);
+    expected.sort();
+    assert_eq!(got, expected, "once on each topic, and only once");
 }
