@@ -8,10 +8,21 @@ use std::cell::Cell;
 use std::future::Future;
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
+use std::sync::LazyLock;
 use std::thread::{JoinHandle as ThreadHandle, ScopedJoinHandle, current};
 
 use futures_util::FutureExt;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+
+/// What is read within a millisecond is read where it came in.
+const READ_AT_ONCE_BYTES: usize = 64 << 10;
+
+/// Large texts read at once: half the cores, so that the other half goes on answering.
+static READING: LazyLock<Semaphore> = LazyLock::new(|| {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    Semaphore::new(cores.div_ceil(2))
+});
 
 /// Threads of the storage engine, which tells of its own failures by panicking; the store notices and says so in its own words.
 const ENGINE_THREADS: &str = "sled";
@@ -81,6 +92,22 @@ where
         }
         Lost { name }
     })
+}
+
+/// Reads a text from outside, so many bytes long: a short one here, a long one off the event loop, after those that came before it.
+///
+/// # Errors
+/// The work panicked or the runtime is shutting down.
+pub async fn read<T, F>(name: &'static str, bytes: usize, work: F) -> Result<T, Lost>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    if bytes <= READ_AT_ONCE_BYTES {
+        return Ok(work());
+    }
+    let _turn = READING.acquire().await.map_err(|_| Lost { name })?;
+    blocking(name, work).await
 }
 
 /// Starts an operating system thread.

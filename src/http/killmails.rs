@@ -49,8 +49,8 @@ pub async fn list(State(door): State<Arc<Door>>, parts: Parts, Pairs(pairs): Pai
 }
 
 /// `POST /api/v1/killmails/search`.
-pub async fn search(State(door): State<Arc<Door>>, parts: Parts, Question(body): Question) -> Result<Json, Error> {
-    answer(&door, &parts, query::history_object(&body).map_err(Error::history_parameter)?).await
+pub async fn search(State(door): State<Arc<Door>>, parts: Parts, body: Question) -> Result<Json, Error> {
+    answer(&door, &parts, body.read(query::history_body).await?.map_err(Error::history_parameter)?).await
 }
 
 /// `GET /api/v1/killmails/count`.
@@ -59,8 +59,8 @@ pub async fn count(State(door): State<Arc<Door>>, Pairs(pairs): Pairs) -> Result
 }
 
 /// `POST /api/v1/killmails/count`.
-pub async fn count_search(State(door): State<Arc<Door>>, Question(body): Question) -> Result<Json, Error> {
-    counted(&door, query::count_object(&body).map_err(Error::history_parameter)?).await
+pub async fn count_search(State(door): State<Arc<Door>>, body: Question) -> Result<Json, Error> {
+    counted(&door, body.read(query::count_body).await?.map_err(Error::history_parameter)?).await
 }
 
 async fn counted(door: &Door, asked: Asked) -> Result<Json, Error> {

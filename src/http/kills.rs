@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde_json::{Map, Value, json};
+use hashbrown::HashSet;
+use serde_json::{Value, json};
 
 use crate::clock::now_secs;
 use crate::domain::filter::Filter;
@@ -19,6 +20,7 @@ use crate::http::answer::{Json, Text};
 use crate::http::error::{Error, OutOfRange};
 use crate::http::request::{Object, Pairs, Segment, integer, positive, positive_json};
 use crate::store::Order;
+use crate::wire::given::{Given, Known};
 use crate::wire::time;
 
 /// Killmails answered where nobody says how many.
@@ -54,16 +56,16 @@ pub async fn count(State(door): State<Arc<Door>>, Segment(id): Segment) -> Resul
 }
 
 /// `POST /api/v1/kills/systems`.
-pub async fn systems(State(door): State<Arc<Door>>, Object(body): Object) -> Result<Json, Error> {
-    let lists = by_system(&door, &body, "since_hours", "limit").await?;
+pub async fn systems(State(door): State<Arc<Door>>, body: Object) -> Result<Json, Error> {
+    let lists = by_system(&door, body, "since_hours", "limit").await?;
     let mut text = Text::default();
     text.enveloped(|text| text.push(r#"{"systems_kills":"#).push(lists).push(r#","timestamp":""#).push(time::iso_micros_now()).push("\"}"));
     Ok(Json(StatusCode::OK, text.done()))
 }
 
 /// `POST /api/v1/systems/bulk/killmails`.
-pub async fn bulk(State(door): State<Arc<Door>>, Object(body): Object) -> Result<Json, Error> {
-    let lists = by_system(&door, &body, "hours", "limit_per_system").await?;
+pub async fn bulk(State(door): State<Arc<Door>>, body: Object) -> Result<Json, Error> {
+    let lists = by_system(&door, body, "hours", "limit_per_system").await?;
     Ok(Json(StatusCode::OK, Text::default().push(r#"{"systems":"#).push(lists).push("}").done()))
 }
 
@@ -112,11 +114,21 @@ async fn newest(door: &Door, kind: Kind, id: u64, hours: Option<u64>, limit: usi
     Ok((found.killmails, found.next.is_some()))
 }
 
+/// The members of a body that asks for several systems.
+const KNOWN: Known = &[&["system_ids", "since_hours", "limit", "hours", "limit_per_system"]];
+
+/// What a body asks for: the systems, hours back, killmails of each.
+type Several = (Vec<i128>, u64, usize);
+
 /// A JSON object with a list for each system of the body. A system that cannot be answered has an empty one.
-async fn by_system(door: &Door, body: &Map<String, Value>, hours: &'static str, limit: &'static str) -> Result<bytes::Bytes, Error> {
-    let ids = system_ids(body, door.config.systems_max)?;
-    let hours = number(body, hours, HOURS, u64::MAX)?;
-    let limit = usize::try_from(number(body, limit, LIMIT as u64, LIMIT_MAX)?).unwrap_or(LIMIT);
+async fn by_system(door: &Door, body: Object, hours: &'static str, limit: &'static str) -> Result<bytes::Bytes, Error> {
+    let most = door.config.systems_max;
+    let (ids, hours, limit): Several = body
+        .read(KNOWN, move |given| {
+            let (ids, hours) = (system_ids(given, most)?, number(given, hours, HOURS, u64::MAX)?);
+            Ok((ids, hours, usize::try_from(number(given, limit, LIMIT as u64, LIMIT_MAX)?).unwrap_or(LIMIT)))
+        })
+        .await?;
     let mut text = Text::default();
     text.push("{");
     for (at, id) in ids.into_iter().enumerate() {
@@ -132,27 +144,31 @@ async fn by_system(door: &Door, body: &Map<String, Value>, hours: &'static str, 
 }
 
 /// The distinct systems asked for, in the order asked: integers of any size, not checked to be systems.
-fn system_ids(body: &Map<String, Value>, most: usize) -> Result<Vec<i128>, Error> {
-    let list = body.get("system_ids").and_then(Value::as_array).filter(|list| !list.is_empty()).ok_or(Error::SystemIds)?;
-    let mut ids: Vec<i128> = Vec::with_capacity(list.len().min(most));
-    for value in list {
-        let id = value.as_number().and_then(integer).ok_or(Error::SystemIds)?;
-        if !ids.contains(&id) {
-            ids.push(id);
-        }
-        if ids.len() > most {
-            let message = format!("Too many system_ids specified (max {most})");
-            return Err(Error::Parameter { field: "system_ids".to_owned(), message, limit: Some(most as u64) });
-        }
+fn system_ids(given: &Given<'_>, most: usize) -> Result<Vec<i128>, Error> {
+    let (mut seen, mut ids, mut usable) = (HashSet::new(), Vec::new(), true);
+    let is_list = given.elements("system_ids", |value| match integer(value) {
+        _ if !usable || ids.len() > most => {}
+        Some(id) if seen.insert(id) => ids.push(id),
+        Some(_) => {}
+        None => usable = false,
+    });
+    if !is_list || !usable || ids.is_empty() {
+        return Err(Error::SystemIds);
+    }
+    if ids.len() > most {
+        let message = format!("Too many system_ids specified (max {most})");
+        return Err(Error::Parameter { field: "system_ids".to_owned(), message, limit: Some(most as u64) });
     }
     Ok(ids)
 }
 
-fn number(body: &Map<String, Value>, name: &'static str, default: u64, most: u64) -> Result<u64, Error> {
-    match body.get(name) {
-        None | Some(Value::Null) => Ok(default),
-        Some(value) => within(name, positive_json(value), most).map_err(Error::Window),
-    }
+fn number(given: &Given<'_>, name: &'static str, default: u64, most: u64) -> Result<u64, Error> {
+    let said = match (given.plain(name), given.raw(name)) {
+        (Some(digits), _) => positive(digits),
+        (None, Some(value)) => positive_json(value),
+        (None, None) => return Ok(default),
+    };
+    within(name, said, most).map_err(Error::Window)
 }
 
 /// Hours back and killmails at most.
@@ -200,10 +216,13 @@ mod tests {
 
     #[test]
     fn lists_of_systems_are_checked() {
-        let ids = |value: Value| system_ids(json!({ "system_ids": value }).as_object().unwrap(), 3);
+        let read = |list: &str| {
+            let body = format!("{{\"system_ids\":{list}}}");
+            system_ids(&Given::object(body.as_bytes(), KNOWN).unwrap(), 3)
+        };
+        let ids = |value: Value| read(&value.to_string());
         assert_eq!(ids(json!([5, 5, -1, 7])), Ok(vec![5, -1, 7]));
-        let large = |text: &str| ids(serde_json::from_str(text).unwrap());
-        assert_eq!(large("[18446744073709551616,9223372036854775808]"), Ok(vec![1 << 64, 1 << 63]));
+        assert_eq!(read("[18446744073709551616,9223372036854775808]"), Ok(vec![1 << 64, 1 << 63]));
         for wrong in [json!([]), json!(["x"]), json!([1.5]), json!("1,2"), Value::Null] {
             assert_eq!(ids(wrong), Err(Error::SystemIds));
         }

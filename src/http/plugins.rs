@@ -17,7 +17,7 @@ use crate::http::answer::Json;
 use crate::http::auth::{May, Plugins as Rights};
 use crate::http::error::Error;
 use crate::http::intake::{self, Intake};
-use crate::http::request::Raw;
+use crate::http::request::Object;
 use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::Instance;
 use crate::store;
@@ -98,12 +98,10 @@ pub async fn delete(_: May<Rights>, State(door): State<Arc<Door>>, Path(name): P
 ///
 /// # Errors
 /// 401, 404, 400 for a digest that is no version.
-pub async fn promote(_: May<Rights>, State(door): State<Arc<Door>>, Path(name): Path<String>, Raw(body): Raw) -> Result<Json, Error> {
-    let said: Value = serde_json::from_slice(&body).map_err(|_| Error::BadRequest)?;
-    let digest = said.get("digest").and_then(Value::as_str);
+pub async fn promote(_: May<Rights>, State(door): State<Arc<Door>>, Path(name): Path<String>, body: Object) -> Result<Json, Error> {
+    let digest = body.read(&[&["digest"]], |given| Ok(given.plain("digest").map(str::to_owned))).await?;
     let digest = digest
-        .ok_or_else(|| Error::parameter("digest", "digest must be \"sha256:<hex>\" of a version, or at least its first 8 hex digits"))?
-        .to_owned();
+        .ok_or_else(|| Error::parameter("digest", "digest must be \"sha256:<hex>\" of a version, or at least its first 8 hex digits"))?;
     let plugin = changed(&door, "plugin-promote", move |plugins| plugins.promote(&name, &digest)).await?;
     Ok(Json::data(&shown(&plugin)))
 }

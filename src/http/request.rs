@@ -7,11 +7,15 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};
-use serde_json::{Map, Number, Value};
+use serde_json::value::RawValue;
 
 use crate::http::error::Error;
 use crate::http::intake::{self, Intake};
+use crate::tasks;
+use crate::wire::given::{Given, Known, json_number};
+use crate::wire::json::Broken;
 use crate::wire::number::{INTEGERS_MIN, integral};
+use crate::wire::query::{self, Asked};
 
 /// The decoded pairs of the query string, in order.
 #[derive(Debug, Clone, Default)]
@@ -71,53 +75,75 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
 
 /// The body as a JSON object; whatever else it validly is counts as an empty one, as in the older service.
 #[derive(Debug, Clone)]
-pub struct Object(pub Map<String, Value>);
+pub struct Object {
+    body: Bytes,
+    said_json: bool,
+}
 
 impl<S: Send + Sync> FromRequest<S> for Object {
     type Rejection = Error;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
         let said_json = says_json(request.headers());
-        let Raw(bytes) = Raw::from_request(request, state).await?;
-        object(&bytes, said_json).map(Self)
+        let Raw(body) = Raw::from_request(request, state).await?;
+        Ok(Self { body, said_json })
+    }
+}
+
+impl Object {
+    /// Has the members of these names read; all else is skipped.
+    ///
+    /// # Errors
+    /// 400: it is broken, or what `read` says.
+    pub async fn read<T, F>(self, known: Known, read: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Given<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        let Self { body, said_json } = self;
+        tasks::read("body", body.len(), move || read(&object(&body, said_json, known)?)).await.map_err(Error::failed)?
     }
 }
 
 /// A question asked in the body, a JSON object, or none. Parameters in the address count too, where the body does not name them.
 #[derive(Debug, Clone)]
-pub struct Question(pub Map<String, Value>);
+pub struct Question {
+    body: Bytes,
+    pairs: Vec<(String, String)>,
+}
 
 impl<S: Send + Sync> FromRequest<S> for Question {
     type Rejection = Error;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
         let Pairs(pairs) = Pairs::of(request.uri())?;
-        let Raw(bytes) = Raw::from_request(request, state).await?;
-        let mut asked = question(&bytes)?;
-        // Of a name that comes twice the last counts.
-        for (name, value) in pairs.into_iter().rev() {
-            asked.entry(name).or_insert(Value::String(value));
-        }
-        Ok(Self(asked))
+        let Raw(body) = Raw::from_request(request, state).await?;
+        Ok(Self { body, pairs })
     }
 }
 
-fn question(bytes: &[u8]) -> Result<Map<String, Value>, Error> {
-    let text = bytes.trim_ascii();
-    let no_object = |why| Error::parameter("body", format!("the body must be a JSON object: {why}"));
-    if text.is_empty() { Ok(Map::new()) } else { serde_json::from_slice(text).map_err(no_object) }
+impl Question {
+    /// Has it read.
+    ///
+    /// # Errors
+    /// 500: the reading was lost. What `read` says is inside.
+    pub async fn read(self, read: fn(&[u8], &query::Pairs) -> Result<Asked, query::Error>) -> Result<Result<Asked, query::Error>, Error> {
+        let Self { body, pairs } = self;
+        tasks::read("question", body.len(), move || read(&body, &pairs)).await.map_err(Error::failed)
+    }
 }
 
 /// Bodies that claim to be JSON, or begin like it, must be JSON; others pass as empty objects.
-fn object(bytes: &[u8], said_json: bool) -> Result<Map<String, Value>, Error> {
+fn object(bytes: &[u8], said_json: bool, known: Known) -> Result<Given<'_>, Error> {
     let text = bytes.trim_ascii();
     if text.is_empty() || !(said_json || matches!(text[0], b'{' | b'[')) {
-        return Ok(Map::new());
+        return Ok(Given::none(known));
     }
-    match serde_json::from_slice(text) {
-        Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Ok(Map::new()),
-        Err(_) => Err(Error::BadRequest),
+    match Given::object(text, known) {
+        Ok(given) => Ok(given),
+        Err(Broken::NotAnObject(_)) => Ok(Given::none(known)),
+        Err(Broken::NotJson(_)) => Err(Error::BadRequest),
+        Err(deep @ Broken::TooDeep) => Err(Error::parameter("body", deep.to_string())),
     }
 }
 
@@ -136,22 +162,17 @@ pub fn positive(text: &str) -> Option<u64> {
     (number > 0).then_some(number)
 }
 
-/// A positive number as a JSON integer or as digits in a string.
+/// A positive number as a JSON integer.
 #[must_use]
-pub fn positive_json(value: &Value) -> Option<u64> {
-    match value {
-        Value::String(text) => positive(text),
-        Value::Number(number) => {
-            integer(number).and_then(|number| u64::try_from(number.min(u64::MAX.into())).ok()).filter(|number| *number > 0)
-        }
-        _ => None,
-    }
+pub fn positive_json(value: &RawValue) -> Option<u64> {
+    integer(value).and_then(|number| u64::try_from(number.min(u64::MAX.into())).ok()).filter(|number| *number > 0)
 }
 
 /// A JSON integer of any size, cut to what 128 bits hold; one written as a float is none here.
 #[must_use]
-pub fn integer(number: &Number) -> Option<i128> {
-    integral(number).filter(|_| !number.is_f64() || number.as_f64().is_some_and(|float| float.abs() >= INTEGERS_MIN))
+pub fn integer(value: &RawValue) -> Option<i128> {
+    let number = json_number(value)?;
+    integral(&number).filter(|_| !number.is_f64() || number.as_f64().is_some_and(|float| float.abs() >= INTEGERS_MIN))
 }
 
 #[cfg(test)]
@@ -169,30 +190,22 @@ mod tests {
 
     #[test]
     fn json_integers_never_overflow() {
-        let given = |text: &str| positive_json(&serde_json::from_str(text).unwrap());
-        assert_eq!((given("7"), given("\"7\""), given("18446744073709551615")), (Some(7), Some(7), Some(u64::MAX)));
+        let given = |text: &str| positive_json(serde_json::from_str(text).unwrap());
+        assert_eq!((given("7"), given("\"7\""), given("18446744073709551615")), (Some(7), None, Some(u64::MAX)));
         assert_eq!((given("18446744073709551616"), given(&"9".repeat(60))), (Some(u64::MAX), Some(u64::MAX)));
         assert_eq!((given("0"), given("-18446744073709551616"), given("1.5"), given("1.0"), given("true")), (None, None, None, None, None));
     }
 
     #[test]
     fn only_broken_json_is_refused() {
-        assert_eq!(object(b"", true), Ok(Map::new()));
-        assert_eq!(object(b"a=1&b=2", false), Ok(Map::new()));
-        assert_eq!(object(b" [1]", false), Ok(Map::new()));
-        assert_eq!(object(b"{\"a\":1}", false).map(|map| map.len()), Ok(1));
-        assert_eq!(object(b"{\"a\":", false), Err(Error::BadRequest));
-        assert_eq!(object(b"nonsense", true), Err(Error::BadRequest));
-    }
-
-    #[test]
-    fn a_question_is_an_object_or_nothing() {
-        assert_eq!(question(b" "), Ok(Map::new()));
-        assert_eq!(question(b"{\"a\":1}").map(|map| map.len()), Ok(1));
-        for wrong in [b"[30000142]".as_slice(), b"5", b"null", b"\"x\"", b"limit=10", b"{\"a\":", b"\xff"] {
-            let message = question(wrong).unwrap_err().to_string();
-            assert!(message.contains("JSON object"), "{message}");
-        }
+        let read = |bytes: &[u8], said_json| object(bytes, said_json, &[&["a"]]).map(|given| given.has("a"));
+        assert_eq!(read(b"", true), Ok(false));
+        assert_eq!(read(b"a=1&b=2", false), Ok(false));
+        assert_eq!(read(b" [1]", false), Ok(false));
+        assert_eq!(read(b"{\"a\":1}", false), Ok(true));
+        assert_eq!(read(b"{\"a\":", false), Err(Error::BadRequest));
+        assert_eq!(read(b"nonsense", true), Err(Error::BadRequest));
+        assert!(matches!(read(&[b'['; 65], false), Err(Error::Parameter { field, .. }) if field == "body"));
     }
 
     #[test]

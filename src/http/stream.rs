@@ -71,8 +71,8 @@ async fn open(door: Arc<Door>, kind: Kind, request: Request) -> Result<Response,
 
 async fn asked(request: Request) -> Result<Asked, Error> {
     let asked = if request.method() == Method::POST {
-        let Question(object) = Question::from_request(request, &()).await.map_err(Error::of_stream)?;
-        query::stream_object(&object)
+        let question = Question::from_request(request, &()).await.map_err(Error::of_stream)?;
+        question.read(query::stream_body).await?
     } else {
         query::stream_pairs(&Pairs::of(request.uri())?.0)
     };

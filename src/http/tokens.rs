@@ -14,15 +14,19 @@ use crate::http::Door;
 use crate::http::answer::Json;
 use crate::http::auth::{Admin, Given, Scope, Token};
 use crate::http::error::Error;
-use crate::http::request::Raw;
+use crate::http::request::Object;
 use crate::store::Store;
 use crate::tasks;
+use crate::wire::given::{self, Known};
+use crate::wire::json;
 use crate::wire::time;
 
 /// Tokens given out at a time: each is compared with what a caller sends.
 const TOKENS_MAX: usize = 100;
 const NAME_LEN_MAX: usize = 63;
 const RANDOM_BYTES: usize = 32;
+/// The members of a body.
+const KNOWN: Known = &[&["name", "scopes"]];
 
 /// A token as the file keeps it. Law 4 (old bytes speak): a field is added with a default, never renamed or taken away.
 #[derive(Debug, Serialize, Deserialize)]
@@ -67,9 +71,8 @@ pub async fn list(_: Admin, State(door): State<Arc<Door>>) -> Json {
 ///
 /// # Errors
 /// 401, 403; 400 for a name or a scope; 503 at the limit or without disk space.
-pub async fn create(_: Admin, State(door): State<Arc<Door>>, Raw(body): Raw) -> Result<Json, Error> {
-    let said: Value = serde_json::from_slice(&body).map_err(|_| Error::BadRequest)?;
-    let (name, scopes) = (name(&said)?, scopes(&said)?);
+pub async fn create(_: Admin, State(door): State<Arc<Door>>, body: Object) -> Result<Json, Error> {
+    let (name, scopes) = body.read(KNOWN, |given| Ok((name(given)?, scopes(given)?))).await?;
     let secret = secret()?;
     let one = Given { name, token: Token::new(&secret), scopes, created_at: now_secs() };
     let mut value = shown(&one);
@@ -125,8 +128,8 @@ fn shown(given: &Given) -> Value {
     json!({ "name": given.name, "scopes": given.scopes, "created_at": time::iso_seconds(given.created_at) })
 }
 
-fn name(said: &Value) -> Result<String, Error> {
-    let name = said.get("name").and_then(Value::as_str).unwrap_or_default();
+fn name(given: &given::Given<'_>) -> Result<String, Error> {
+    let name = given.plain("name").unwrap_or_default();
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if (1..=NAME_LEN_MAX).contains(&name.len()) && name.bytes().all(good) {
         return Ok(name.to_owned());
@@ -134,20 +137,18 @@ fn name(said: &Value) -> Result<String, Error> {
     Err(Error::parameter("name", format!("name must be 1 to {NAME_LEN_MAX} letters, digits, dashes, dots and underscores")))
 }
 
-fn scopes(said: &Value) -> Result<Vec<Scope>, Error> {
-    let wrong = || {
-        let words = Scope::ALL.map(Scope::word).join(", ");
-        Error::parameter("scopes", format!("scopes must be a list of at least one of {words}"))
-    };
-    let listed = said.get("scopes").and_then(Value::as_array).filter(|list| !list.is_empty()).ok_or_else(wrong)?;
-    let mut scopes = Vec::new();
-    for word in listed {
-        let scope = word.as_str().and_then(Scope::of).ok_or_else(wrong)?;
-        if !scopes.contains(&scope) {
-            scopes.push(scope);
-        }
+fn scopes(given: &given::Given<'_>) -> Result<Vec<Scope>, Error> {
+    let (mut scopes, mut usable) = (Vec::new(), true);
+    let is_list = given.elements("scopes", |word| match json::text(word).as_deref().and_then(Scope::of) {
+        Some(scope) if !scopes.contains(&scope) => scopes.push(scope),
+        Some(_) => {}
+        None => usable = false,
+    });
+    if is_list && usable && !scopes.is_empty() {
+        return Ok(scopes);
     }
-    Ok(scopes)
+    let words = Scope::ALL.map(Scope::word).join(", ");
+    Err(Error::parameter("scopes", format!("scopes must be a list of at least one of {words}")))
 }
 
 fn secret() -> Result<String, Error> {

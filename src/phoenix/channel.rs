@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hashbrown::HashSet;
-use serde_json::{Map, Value};
 
 use crate::domain::filter::IdSet;
 use crate::domain::id::EventId;
@@ -17,13 +16,17 @@ use crate::phoenix::body;
 use crate::phoenix::config::Config;
 use crate::phoenix::effect::Effect;
 use crate::phoenix::frame::{Form, Message, Ref, Status, To};
-use crate::phoenix::ids;
-use crate::phoenix::join::{Wish, wanted};
+use crate::phoenix::ids::{self, Ids};
+use crate::phoenix::join::{self, CHARACTERS, SYSTEMS, Wish, wanted};
 use crate::phoenix::sent::Sent;
+use crate::wire::given::{Given, Known};
 use crate::wire::killmail;
 
 /// A killmail of so many bytes is not copied into each client's frame; ordinary ones go out in one piece.
 const SHARED_BYTES_MIN: usize = 32 << 10;
+
+/// The names that have a meaning in what comes with an event.
+const KNOWN: Known = &[SYSTEMS, CHARACTERS, &["add_systems", "remove_systems", "add_characters", "remove_characters", "preload"]];
 
 /// Room that is kept for places where something was pushed lately.
 const LATELY_KEPT: usize = 8;
@@ -96,7 +99,7 @@ struct Change {
 /// What came with an event.
 struct Payload<'a> {
     event: &'a str,
-    members: &'a Map<String, Value>,
+    members: &'a Given<'a>,
     config: &'a Config,
 }
 
@@ -104,22 +107,24 @@ impl Payload<'_> {
     /// The ids under the first of these names that is there; `None` where none is.
     fn ids(&self, kind: Kind, names: &[&str]) -> Result<Option<Vec<u32>>, String> {
         let max = if kind == Kind::System { self.config.systems_max } else { self.config.characters_max };
-        match names.iter().find_map(|name| Some((name, self.members.get(*name)?))) {
-            None => Ok(None),
-            Some((_, Value::Array(list))) => ids::read(kind, list, max).map(Some),
-            Some((name, _)) => Err(wrong(self.event, &format!("{name} must be a list"))),
+        let Some(name) = names.iter().find(|name| self.members.is_named(name)) else { return Ok(None) };
+        let mut ids = Ids::new(kind, max);
+        if self.members.elements(name, |value| ids.push(value)) {
+            ids.done().map(Some)
+        } else {
+            Err(wrong(self.event, &format!("{name} must be a list")))
         }
     }
 
     /// The ids the event is about.
     fn needed(&self, kind: Kind) -> Result<Vec<u32>, String> {
-        let names: &[&str] = if kind == Kind::System { &["systems", "system_ids"] } else { &["character_ids", "characters"] };
+        let names = if kind == Kind::System { SYSTEMS } else { CHARACTERS };
         self.ids(kind, names)?.ok_or_else(|| wrong(self.event, &format!("{} must be a list", names[0])))
     }
 
     /// What of the past of the new ids is wanted: what upstream always sent, if nobody says.
-    fn preload(&self) -> Option<Wish> {
-        Wish::read(self.members.get("preload")).or(Some(Wish::UNASKED))
+    fn preload(&self) -> Result<Option<Wish>, String> {
+        Ok(join::wish(self.members)?.or(Some(Wish::UNASKED)))
     }
 }
 
@@ -175,11 +180,7 @@ impl Channel {
 
     fn handle(&mut self, message: &Message, around: Around<'_>) -> Result<Done, String> {
         let event = message.event.as_str();
-        let payload = match serde_json::from_str(message.payload.get()) {
-            Ok(Value::Object(payload)) => payload,
-            Ok(Value::Null) => Map::new(),
-            _ => return Err(wrong(event, "the payload must be an object")),
-        };
+        let payload = message.members(KNOWN).ok_or_else(|| wrong(event, "the payload must be an object"))?;
         let payload = Payload { event, members: &payload, config: around.config };
         match event {
             "subscribe_systems" => self.subscribe(Kind::System, &payload),
@@ -238,6 +239,7 @@ impl Channel {
         if self.is_everything() {
             return Ok(Vec::new());
         }
+        let wish = payload.preload()?;
         let mut filter = self.subscription.filter.clone();
         for (kind, added) in [(Kind::System, &change.systems), (Kind::Character, &change.characters)] {
             let gone = IdSet::new(change.removed.iter().filter(|(of, _)| *of == kind).flat_map(|(_, ids)| ids.iter().copied()).collect());
@@ -255,7 +257,7 @@ impl Channel {
         let subscription = Subscription { filter: wanted(filter), plugin: plugin.clone(), max_age_secs: *max_age_secs };
         self.subscription = Arc::new(subscription);
         let mut then = vec![Effect::Change { key: self.key, subscription: self.subscription.clone() }];
-        then.extend(self.preload_of(payload.preload(), &change.systems, &change.characters));
+        then.extend(self.preload_of(wish, &change.systems, &change.characters));
         Ok(then)
     }
 

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::wire::given::{Given, Known};
+use crate::wire::json::{Broken, LEVELS_MAX, Shape, elements};
 use crate::wire::text;
 
 /// The form of a frame.
@@ -30,6 +32,9 @@ pub const REF_BYTES_MAX: usize = 256;
 /// A longer topic or event is none: it comes back in answers.
 pub const NAME_BYTES_MAX: usize = 256;
 
+/// Of a frame that is an array; what is behind them has no meaning.
+const PARTS: usize = 5;
+
 /// What a client says.
 #[derive(Debug, Clone)]
 pub struct Message {
@@ -47,12 +52,26 @@ pub struct Message {
     pub payload: Box<RawValue>,
 }
 
+impl Message {
+    /// The members of the payload, where it is an object or null.
+    #[must_use]
+    pub fn members(&self, known: Known) -> Option<Given<'_>> {
+        match self.payload.get() {
+            "null" => Some(Given::none(known)),
+            payload => Given::object(payload.as_bytes(), known).ok(),
+        }
+    }
+}
+
 /// Why a frame cannot be answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// Not JSON, or neither an object nor an array of five.
     #[error("a frame is an object with topic, event, payload and ref, or an array of join ref, ref, topic, event and payload")]
     NoFrame,
+    /// More lists and objects in one another than a message has.
+    #[error("{}", Broken::TooDeep)]
+    TooDeep,
     /// A topic or event no client can mean.
     #[error("topic and event have at most {NAME_BYTES_MAX} bytes")]
     LongName,
@@ -84,9 +103,14 @@ struct Object<'a> {
 /// It is none.
 pub fn decode(text: &str) -> Result<Message, Malformed> {
     let no_frame = |_| Malformed::NoFrame;
+    if Shape::of(text.as_bytes()).levels > LEVELS_MAX {
+        return Err(Malformed::TooDeep);
+    }
     if text.trim_ascii_start().starts_with('[') {
-        let parts: Vec<&RawValue> = serde_json::from_str(text).map_err(no_frame)?;
-        let [join_ref, reference, topic, event, payload, ..] = parts[..] else { return Err(Malformed::NoFrame) };
+        let mut parts = Vec::with_capacity(PARTS);
+        let whole: &RawValue = serde_json::from_str(text).map_err(no_frame)?;
+        elements(whole, |part| parts.extend(Some(part).filter(|_| parts.len() < PARTS)));
+        let [join_ref, reference, topic, event, payload] = parts[..] else { return Err(Malformed::NoFrame) };
         let (topic, event) = (serde_json::from_str(topic.get()).map_err(no_frame)?, serde_json::from_str(event.get()).map_err(no_frame)?);
         return message(Form::Array, (Some(join_ref), Some(reference)), topic, event, Some(payload));
     }
@@ -113,6 +137,9 @@ pub fn decode_binary(bytes: &[u8]) -> Result<Message, Malformed> {
     };
     let (join_ref, reference) = (take(*join_ref)?, take(*reference)?);
     let (topic, event) = (take(*topic)?.to_owned(), take(*event)?.to_owned());
+    if Shape::of(rest).levels > LEVELS_MAX {
+        return Err(Malformed::TooDeep);
+    }
     let payload: &RawValue = serde_json::from_slice(rest).map_err(|_| Malformed::NoFrame)?;
     // There is no null here: an empty ref is none.
     let raw = |text: &str| (!text.is_empty()).then(|| to_raw_value(text)).transpose().map_err(|_| Malformed::NoFrame);
@@ -263,6 +290,9 @@ mod tests {
     fn other_texts_are_no_frames() {
         for other in ["", "x", "1", "null", "[]", "{}", r#"["1","1","t","e"]"#, r#"["1","1",3,"e",{}]"#, r#"{"topic":1,"event":"e"}"#] {
             assert_eq!(decode(other).map(drop), Err(Malformed::NoFrame), "{other}");
+        }
+        for deep in [format!(r#"["1","1","t","e",{}1{}]"#, "[".repeat(64), "]".repeat(64)), "[".repeat(1 << 20), "{\"a\":".repeat(100)] {
+            assert_eq!(decode(&deep).map(drop), Err(Malformed::TooDeep));
         }
         let long = "x".repeat(300);
         assert_eq!(decode(&format!(r#"["1","{long}","t","e",{{}}]"#)).map(drop), Err(Malformed::LongRef));

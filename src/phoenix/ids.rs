@@ -4,10 +4,12 @@
 //! Must not know: what is done with them.
 
 use hashbrown::HashSet;
-use serde_json::Value;
+use serde_json::Number;
+use serde_json::value::RawValue;
 
 use crate::domain::term::Kind;
-use crate::wire::number::integer;
+use crate::wire::given::json_number;
+use crate::wire::number::integral;
 
 /// EVE's solar systems are well below it.
 const SYSTEM_MAX: u32 = 50_000_000;
@@ -16,31 +18,75 @@ const CHARACTER_MIN: u32 = 90_000_000;
 /// And end before this.
 const CHARACTER_MAX: u32 = 3_000_000_000;
 
-/// The ids of a list, distinct, in the order given.
+/// Ids as they come in, from one list or several: looked at one by one, no more of them kept than may be.
+#[derive(Debug)]
+pub struct Ids {
+    kind: Kind,
+    max: usize,
+    given: usize,
+    ids: Vec<u32>,
+    seen: HashSet<u32>,
+    all_integers: bool,
+    all_in_range: bool,
+}
+
+impl Ids {
+    /// None yet.
+    #[must_use]
+    pub fn new(kind: Kind, max: usize) -> Self {
+        Self { kind, max, given: 0, ids: Vec::new(), seen: HashSet::new(), all_integers: true, all_in_range: true }
+    }
+
+    /// One more, as it came.
+    pub fn push(&mut self, value: &RawValue) {
+        self.given += 1;
+        let number = json_number(value).filter(is_integer);
+        self.all_integers &= number.is_some();
+        if let Some(number) = number {
+            self.push_number(&number);
+        }
+    }
+
+    fn push_number(&mut self, number: &Number) {
+        let range = if self.kind == Kind::System { 1..=SYSTEM_MAX } else { CHARACTER_MIN..=CHARACTER_MAX };
+        match integral(number).and_then(|id| u32::try_from(id).ok()).filter(|id| range.contains(id)) {
+            None => self.all_in_range = false,
+            Some(id) if self.given <= self.max && self.seen.insert(id) => self.ids.push(id),
+            Some(_) => {}
+        }
+    }
+
+    /// They, distinct, in the order given.
+    ///
+    /// # Errors
+    /// Upstream's text.
+    pub fn done(self) -> Result<Vec<u32>, String> {
+        let (word, words) = if self.kind == Kind::System { ("system", "System") } else { ("character", "Character") };
+        if self.given > self.max {
+            return Err(too_many(self.kind, self.max));
+        }
+        if !self.all_integers {
+            return Err(format!("[validation:non_integer_{word}_ids] {words} IDs must be integers"));
+        }
+        if !self.all_in_range {
+            return Err(format!("[validation:invalid_{word}_ids] Invalid {word} IDs"));
+        }
+        Ok(self.ids)
+    }
+}
+
+/// The id at the end of a topic.
 ///
 /// # Errors
 /// Upstream's text.
-pub fn read(kind: Kind, list: &[Value], max: usize) -> Result<Vec<u32>, String> {
-    let (word, words, range) = match kind {
-        Kind::System => ("system", "System", 1..=SYSTEM_MAX),
-        _ => ("character", "Character", CHARACTER_MIN..=CHARACTER_MAX),
-    };
-    if list.len() > max {
-        return Err(too_many(kind, max));
+pub fn of_topic(kind: Kind, text: &str) -> Result<u32, String> {
+    let mut one = Ids::new(kind, 1);
+    one.given = 1;
+    match text.parse::<u64>() {
+        Ok(number) => one.push_number(&number.into()),
+        Err(_) => one.all_integers = false,
     }
-    if !list.iter().all(is_integer) {
-        return Err(format!("[validation:non_integer_{word}_ids] {words} IDs must be integers"));
-    }
-    let mut seen = HashSet::with_capacity(list.len());
-    let mut ids = Vec::with_capacity(list.len());
-    for value in list {
-        let id = integer(value).and_then(|id| u32::try_from(id).ok()).filter(|id| range.contains(id));
-        let Some(id) = id else { return Err(format!("[validation:invalid_{word}_ids] Invalid {word} IDs")) };
-        if seen.insert(id) {
-            ids.push(id);
-        }
-    }
-    Ok(ids)
+    one.done().map(|ids| ids.first().copied().unwrap_or_default())
 }
 
 /// The text for more ids than there may be.
@@ -53,18 +99,25 @@ pub fn too_many(kind: Kind, max: usize) -> String {
 }
 
 /// Numbers written without a fraction or exponent, and those too long to be told apart from such.
-fn is_integer(value: &Value) -> bool {
-    value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|number| number.abs() >= 9e18)
+fn is_integer(number: &Number) -> bool {
+    number.is_i64() || number.is_u64() || number.as_f64().is_some_and(|number| number.abs() >= 9e18)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::value::to_raw_value;
+    use serde_json::{Value, json};
 
     use super::*;
 
+    fn read(kind: Kind, list: &Value, max: usize) -> Result<Vec<u32>, String> {
+        let mut ids = Ids::new(kind, max);
+        list.as_array().unwrap().iter().for_each(|value| ids.push(&to_raw_value(value).unwrap()));
+        ids.done()
+    }
+
     fn systems(list: Value) -> Result<Vec<u32>, String> {
-        read(Kind::System, list.as_array().unwrap(), 3)
+        read(Kind::System, &list, 3)
     }
 
     #[test]
@@ -82,7 +135,7 @@ mod tests {
 
     #[test]
     fn characters_are_those_of_players() {
-        let characters = |list: Value| read(Kind::Character, list.as_array().unwrap(), 2);
+        let characters = |list: Value| read(Kind::Character, &list, 2);
         assert_eq!(characters(json!([90_000_000, 3_000_000_000_u32])), Ok(vec![90_000_000, 3_000_000_000]));
         for list in [json!([5]), json!([89_999_999]), json!([3_000_000_001_u32])] {
             assert_eq!(characters(list).unwrap_err(), "[validation:invalid_character_ids] Invalid character IDs");

@@ -8,8 +8,16 @@ use crate::domain::filter::Filter;
 use crate::domain::subscription::Subscription;
 use crate::domain::term::Kind;
 use crate::phoenix::config::Config;
-use crate::phoenix::ids;
+use crate::phoenix::ids::{self, Ids};
+use crate::wire::given::Given;
 use crate::wire::query;
+
+/// The names of systems in a payload.
+pub const SYSTEMS: &[&str] = &["systems", "system_ids"];
+/// The names of characters in a payload.
+pub const CHARACTERS: &[&str] = &["character_ids", "characters"];
+/// A preload that is asked for, bytes.
+const PRELOAD_MAX_BYTES: usize = 4 << 10;
 
 /// The topic everyone joins.
 pub const LOBBY: &str = "killmails:lobby";
@@ -37,10 +45,7 @@ impl Topic {
     /// Upstream's text.
     pub fn read(name: &str) -> Result<Self, String> {
         let Some(what) = name.strip_prefix("killmails:") else { return Err(UNMATCHED.to_owned()) };
-        let of = |kind, id: &str| {
-            let id = id.parse::<u64>().map_or(Value::Null, Value::from);
-            ids::read(kind, &[id], 1).map(|ids| Self::Of(kind, ids[0]))
-        };
+        let of = |kind, id: &str| ids::of_topic(kind, id).map(|id| Self::Of(kind, id));
         match what.split_once(':') {
             None if what == "lobby" => Ok(Self::Lobby),
             None if what == "all" => Ok(Self::All),
@@ -144,18 +149,18 @@ impl Join {
     ///
     /// # Errors
     /// Why it is refused, in upstream's words where it has some.
-    pub fn read(topic: Topic, mut payload: Map<String, Value>, limits: &Config) -> Result<Self, String> {
-        let mut systems = ids::read(Kind::System, &list(&mut payload, &["systems", "system_ids"]), limits.systems_max)?;
-        let mut characters = ids::read(Kind::Character, &list(&mut payload, &["character_ids", "characters"]), limits.characters_max)?;
+    pub fn read(topic: Topic, payload: &Given<'_>, limits: &Config) -> Result<Self, String> {
+        let mut systems = list(Kind::System, payload, SYSTEMS, limits.systems_max)?;
+        let mut characters = list(Kind::Character, payload, CHARACTERS, limits.characters_max)?;
         match topic {
             Topic::Of(Kind::System, id) if !systems.contains(&id) => systems.push(id),
             Topic::Of(Kind::Character, id) if !characters.contains(&id) => characters.push(id),
             _ => {}
         }
-        let resume_from = payload.remove("resume_from").and_then(|value| value.as_str().map(str::to_owned));
+        let resume_from = payload.plain("resume_from").map(str::to_owned);
         let unasked = Some(Wish::UNASKED).filter(|_| resume_from.is_none());
-        let preload = Wish::read(payload.remove("preload").as_ref()).or(unasked);
-        let asked = query::join_object(&payload).map_err(|error| format!("[validation:invalid_{}] {error}", error.field))?;
+        let preload = wish(payload)?.or(unasked);
+        let asked = query::join(payload).map_err(|error| invalid(&error))?;
         let mut subscription = asked.subscription;
         if topic == Topic::All {
             subscription.filter.dimensions.clear();
@@ -176,13 +181,28 @@ pub fn wanted(mut filter: Filter) -> Filter {
     filter
 }
 
-/// The lists of these names together; what is no list counts as an empty one.
-fn list(payload: &mut Map<String, Value>, names: &[&str]) -> Vec<Value> {
-    let lists = names.iter().filter_map(|name| match payload.remove(*name) {
-        Some(Value::Array(list)) => Some(list),
-        _ => None,
-    });
-    lists.reduce(|all, more| if all.is_empty() { more } else { [all, more].concat() }).unwrap_or_default()
+/// The ids of the lists of these names together; what is no list counts as an empty one.
+fn list(kind: Kind, payload: &Given<'_>, names: &[&str], max: usize) -> Result<Vec<u32>, String> {
+    let mut ids = Ids::new(kind, max);
+    for name in names {
+        payload.elements(name, |value| ids.push(value));
+    }
+    ids.done()
+}
+
+/// The preload that a payload asks for.
+///
+/// # Errors
+/// It is too long to be one.
+pub fn wish(payload: &Given<'_>) -> Result<Asked, String> {
+    match payload.raw("preload") {
+        None => Ok(Asked::Nothing),
+        Some(_) => Ok(Wish::read(payload.json("preload", PRELOAD_MAX_BYTES).map_err(|error| invalid(&error))?.as_ref())),
+    }
+}
+
+fn invalid(error: &query::Error) -> String {
+    format!("[validation:invalid_{}] {error}", error.field)
 }
 
 #[cfg(test)]
@@ -192,7 +212,8 @@ mod tests {
     use super::*;
 
     fn join(topic: &str, payload: Value) -> Result<Join, String> {
-        Join::read(Topic::read(topic)?, payload.as_object().cloned().unwrap_or_default(), &Config::default())
+        let payload = payload.to_string();
+        Join::read(Topic::read(topic)?, &Given::object(payload.as_bytes(), query::KNOWN_IN_JOINS).unwrap(), &Config::default())
     }
 
     #[test]

@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::{Map, Value};
 
 use crate::domain::id::EventId;
 use crate::domain::term::{Kind, Term};
@@ -21,6 +20,7 @@ use crate::phoenix::effect::{Effect, Open};
 use crate::phoenix::frame::{Form, Malformed, Message, Ref, Status, To};
 use crate::phoenix::join::{Join, Topic, UNMATCHED, Wish};
 use crate::phoenix::sent::Sent;
+use crate::wire::query;
 
 /// Messages to a topic whose join is not answered yet.
 const WAITING_MAX: usize = 64;
@@ -72,6 +72,13 @@ impl Session {
         let count_at_ms = now_ms.saturating_add(i64::try_from(config.count_ms).unwrap_or(i64::MAX));
         let (joining, channels, left) = (Vec::new(), Vec::new(), VecDeque::new());
         Self { config, user_id, form, connected_at_ms: now_ms, keys: 0, joining, channels, left, count_at_ms }
+    }
+
+    /// Takes the conversation elsewhere; what stays behind has not begun.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        let begun = Self::new(Arc::clone(&self.config), Arc::clone(&self.user_id), self.form, self.connected_at_ms);
+        std::mem::replace(self, begun)
     }
 
     /// The connection's name.
@@ -157,16 +164,12 @@ impl Session {
 
     fn read(&self, message: &Message) -> Result<Join, String> {
         let topic = Topic::read(&message.topic)?;
-        let payload = match serde_json::from_str(message.payload.get()) {
-            Ok(Value::Object(payload)) => payload,
-            Ok(Value::Null) => Map::new(),
-            _ => return Err("the payload of a join must be an object".to_owned()),
-        };
+        let payload = message.members(query::KNOWN_IN_JOINS).ok_or("the payload of a join must be an object")?;
         let max = self.config.topics_max;
         if self.channels.len() + self.joining.len() >= max {
             return Err(format!("too many topics on one connection (max: {max})"));
         }
-        Join::read(topic, payload, &self.config)
+        Join::read(topic, &payload, &self.config)
     }
 
     /// The reader of a join is open.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -31,6 +32,7 @@ use crate::phoenix::running::{self, Running, Told};
 use crate::phoenix::session::{Opened, Session};
 use crate::phoenix::slots::Slot;
 use crate::phoenix::{Caller, Door};
+use crate::tasks;
 use crate::wire::event;
 
 /// The window of counts, seconds.
@@ -116,7 +118,7 @@ impl Talk {
                 (key, told) = running::told(&mut self.running), if free => Happened::Told(key, told),
             };
             let end = match happened {
-                Happened::Turn(turn) => self.turned(turn),
+                Happened::Turn(turn) => self.turned(turn).await,
                 Happened::Opened(key, opened) => {
                     self.opened(key, opened);
                     None
@@ -133,7 +135,7 @@ impl Talk {
         }
     }
 
-    fn turned(&mut self, turn: Turn) -> Option<End> {
+    async fn turned(&mut self, turn: Turn) -> Option<End> {
         if !matches!(turn, Turn::Drained) {
             self.heard = Instant::now();
         }
@@ -141,11 +143,9 @@ impl Talk {
             self.first_by = None;
         }
         match turn {
-            Turn::Text(bytes) => match std::str::from_utf8(&bytes) {
-                Ok(text) => self.say(decode(text)),
-                Err(_) => return Some(End::Cut(CloseCode::Invalid)),
-            },
-            Turn::Binary(bytes) => self.say(decode_binary(&bytes)),
+            Turn::Text(bytes) if std::str::from_utf8(&bytes).is_err() => return Some(End::Cut(CloseCode::Invalid)),
+            Turn::Text(bytes) => return self.say(bytes, |bytes| std::str::from_utf8(bytes).map_or(Err(Malformed::NoFrame), decode)).await,
+            Turn::Binary(bytes) => return self.say(bytes, decode_binary).await,
             Turn::Alive | Turn::Drained => {}
             Turn::Ended => return Some(End::Theirs),
             Turn::Broken(code) => return Some(End::Cut(code)),
@@ -153,11 +153,21 @@ impl Talk {
         None
     }
 
-    fn say(&mut self, message: Result<Message, Malformed>) {
-        match message {
-            Ok(message) => self.session.message(message, &mut self.effects),
-            Err(why) => self.session.malformed(&why, &mut self.effects),
+    /// Hears what the client says. A long message is read off the event loop, and the conversation goes along.
+    async fn say(&mut self, bytes: Bytes, decode: fn(&[u8]) -> Result<Message, Malformed>) -> Option<End> {
+        let (mut session, mut effects) = (self.session.take(), std::mem::take(&mut self.effects));
+        let heard = tasks::read("message", bytes.len(), move || {
+            match decode(&bytes) {
+                Ok(message) => session.message(message, &mut effects),
+                Err(why) => session.malformed(&why, &mut effects),
+            }
+            (session, effects)
+        });
+        match heard.await {
+            Ok(both) => (self.session, self.effects) = both,
+            Err(_) => return Some(End::Cut(CloseCode::Error)),
         }
+        None
     }
 
     /// When something has to be done that nobody asks for.

@@ -18,7 +18,8 @@ pub fn connected(subscription_id: &str, asked: &Asked) -> Bytes {
     let mut out = Text::with_capacity(256);
     out.open(b'{');
     out.field("status", "connected");
-    out.field("filters", &asked.filters);
+    out.key("filters");
+    out.raw(&asked.filters);
     out.field("subscription_id", subscription_id);
     stamp(out)
 }

@@ -1,14 +1,25 @@
 //! Parameters as they were given, in a query string or a JSON object, read as what they should be. The texts of what can be wrong
 //! are WandererKills' where it has one.
 //!
+//! Whoever reads says which names there are. Of a JSON object the values of these are kept as the text they are and read when they are
+//! asked for; all else is skipped, and its names are told.
+//!
 //! Must not know: which parameters there are, which door asks.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
+use serde_json::{Number, Value};
 
-use crate::wire::number::{integer, shown};
-use crate::wire::time;
+use crate::wire::json::{self, Broken};
+use crate::wire::number::{integral, shown};
+use crate::wire::spelling::{moment, number, parts, spelled, whole, with_plus};
+
+/// Characters of what was given that a message repeats.
+const SHOWN_CHARS: usize = 60;
+/// Names without a meaning that are told, each cut to [`SHOWN_CHARS`].
+const UNKNOWN_MAX: usize = 32;
 
 /// A parameter that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,16 +45,32 @@ impl Error {
     }
 }
 
+/// The names there are, in groups: a door has some of its own beside those it shares.
+pub type Known = &'static [&'static [&'static str]];
+
 /// Parameters by name. Empty texts and nulls are not given.
 #[derive(Debug)]
 pub struct Given<'a> {
-    named: BTreeMap<&'a str, One<'a>>,
+    known: Known,
+    named: BTreeMap<&'static str, One<'a>>,
+    /// Lists spelled `name[]`, as PHP has it: nobody reads them.
+    bracketed: BTreeSet<&'static str>,
+    unknown: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum One<'a> {
-    Text(&'a str),
-    Json(&'a Value),
+    Text(Cow<'a, str>),
+    Json(&'a RawValue),
+}
+
+impl One<'_> {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Text(text) => text.is_empty(),
+            Self::Json(value) => value.get() == "null",
+        }
+    }
 }
 
 /// An id as asked for: any integer may be, not every one can be an id.
@@ -55,72 +82,217 @@ pub enum AskedId {
     Impossible(i128),
 }
 
+/// Ids as asked for, in the order given, repetitions kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AskedIds {
+    /// 0, which no id is, stands for the next of the impossible ones.
+    ids: Vec<u32>,
+    impossible: Vec<i128>,
+}
+
+impl AskedIds {
+    fn push(&mut self, id: AskedId) {
+        match id {
+            AskedId::Id(id) => self.ids.push(id),
+            AskedId::Impossible(number) => {
+                self.ids.push(0);
+                self.impossible.push(number);
+            }
+        }
+    }
+
+    /// How many.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Whether some can be no id.
+    #[must_use]
+    pub const fn has_impossible(&self) -> bool {
+        !self.impossible.is_empty()
+    }
+
+    /// One after the other.
+    pub fn iter(&self) -> impl Iterator<Item = AskedId> + '_ {
+        let mut impossible = self.impossible.iter();
+        self.ids.iter().map(move |id| match id {
+            0 => AskedId::Impossible(impossible.next().copied().unwrap_or_default()),
+            id => AskedId::Id(*id),
+        })
+    }
+}
+
 impl<'a> Given<'a> {
     /// Of a decoded query string; of a name that comes twice the last counts.
     #[must_use]
-    pub fn pairs(pairs: &'a [(String, String)]) -> Self {
-        let named = pairs.iter().map(|(name, value)| (name.as_str(), One::Text(value))).collect();
-        Self { named }.without_empty()
+    pub fn pairs(pairs: &'a [(String, String)], known: Known) -> Self {
+        let mut given = Self::none(known);
+        pairs.iter().for_each(|(name, value)| given.enter(name, One::Text(Cow::Borrowed(value))));
+        given
     }
 
-    /// Of a JSON object.
+    /// Of the text of a JSON object; of a name that comes twice the last counts.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn object(text: &'a [u8], known: Known) -> Result<Self, Broken> {
+        let mut given = Self::none(known);
+        json::members(text, |name, value| {
+            let one = json::text(value).map_or(One::Json(value), One::Text);
+            given.enter(&name, one);
+        })?;
+        Ok(given)
+    }
+
+    /// Nothing.
     #[must_use]
-    pub fn object(object: &'a Map<String, Value>) -> Self {
-        let one = |value: &'a Value| value.as_str().map_or(One::Json(value), One::Text);
-        Self { named: object.iter().map(|(name, value)| (name.as_str(), one(value))).collect() }.without_empty()
+    pub const fn none(known: Known) -> Self {
+        Self { known, named: BTreeMap::new(), bracketed: BTreeSet::new(), unknown: Vec::new() }
     }
 
-    fn without_empty(mut self) -> Self {
-        self.named.retain(|_, one| !matches!(one, One::Text("") | One::Json(Value::Null)));
-        self
+    /// With what the query string says beside it, where this says nothing.
+    #[must_use]
+    pub fn or_pairs(mut self, pairs: &'a [(String, String)]) -> Self {
+        let mut beside = Self::pairs(pairs, self.known);
+        beside.named.append(&mut self.named);
+        self.bracketed.append(&mut beside.bracketed);
+        beside.unknown.iter().for_each(|name| self.not_known(name));
+        Self { named: beside.named, ..self }
     }
 
-    /// The names of what was given, in alphabetical order.
-    pub fn names(&self) -> impl Iterator<Item = &'a str> + '_ {
-        self.named.keys().copied()
+    fn enter(&mut self, name: &str, one: One<'a>) {
+        let find = |name: &str| self.known.iter().copied().flatten().copied().find(|known| *known == name);
+        let list = || name.split_once('[').and_then(|(plain, _)| find(plain)).filter(|plain| plain.ends_with("_ids"));
+        if let Some(name) = find(name) {
+            self.named.insert(name, one);
+        } else if let Some(list) = list() {
+            self.bracketed.insert(list);
+        } else if !one.is_empty() {
+            self.not_known(name);
+        }
+    }
+
+    fn not_known(&mut self, name: &str) {
+        let name = cut(name);
+        if self.unknown.len() < UNKNOWN_MAX && !self.unknown.contains(&name) {
+            self.unknown.push(name);
+        }
+    }
+
+    /// The first names of what was given that have no meaning here, in their order, each cut to a readable length.
+    #[must_use]
+    pub fn unknown(&self) -> &[String] {
+        &self.unknown
+    }
+
+    fn get(&self, field: &str) -> Option<&One<'a>> {
+        debug_assert!(self.known.iter().any(|names| names.contains(&field)), "{field} is read, but not among the known names");
+        self.named.get(field).filter(|one| !one.is_empty())
+    }
+
+    /// The text it is, an empty one too; `None` where it is absent or something else.
+    #[must_use]
+    pub fn plain(&self, field: &str) -> Option<&str> {
+        match self.named.get(field) {
+            Some(One::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The JSON it is; `None` where it is absent, null or a text.
+    #[must_use]
+    pub fn raw(&self, field: &str) -> Option<&'a RawValue> {
+        match self.get(field) {
+            Some(One::Json(value)) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a JSON list; its elements are handed over as they are.
+    pub fn elements(&self, field: &str, each: impl FnMut(&'a RawValue)) -> bool {
+        self.raw(field).is_some_and(|value| json::elements(value, each))
+    }
+
+    /// Whether the name is there, with whatever value.
+    #[must_use]
+    pub fn is_named(&self, field: &str) -> bool {
+        self.named.contains_key(field)
+    }
+
+    /// Whether there is anything under the name.
+    #[must_use]
+    pub fn has(&self, field: &str) -> bool {
+        self.get(field).is_some()
     }
 
     /// A text as it is.
     ///
     /// # Errors
     /// Not a text.
-    pub fn text(&self, field: &str) -> Result<Option<&'a str>, Error> {
-        match self.named.get(field) {
+    pub fn text(&self, field: &str) -> Result<Option<&str>, Error> {
+        match self.get(field) {
             None => Ok(None),
             Some(One::Text(text)) => Ok(Some(text)),
-            Some(One::Json(value)) => Err(Error::new(field, format!("Invalid {field}: {} is not a text", shown(value)))),
+            Some(One::Json(value)) => Err(Error::new(field, format!("Invalid {field}: {} is not a text", shown_raw(value)))),
         }
     }
 
-    /// Ids, in the order given, repetitions kept: separated by commas, or a JSON list.
+    /// Ids, in the order given, repetitions kept: separated by commas, or a JSON list. Of more than `most` one more is kept.
     ///
     /// # Errors
     /// The first that is no integer, or no list at all.
-    pub fn ids(&self, field: &str) -> Result<Vec<AskedId>, Error> {
+    pub fn ids(&self, field: &str, most: usize) -> Result<AskedIds, Error> {
         let no_list = || Error::new(field, format!("{field} must be a comma-separated list of integers"));
-        let bracketed = |name: &&str| name.strip_prefix(field).is_some_and(|rest| rest.starts_with('['));
-        match self.named.get(field) {
-            None if self.names().any(|name| bracketed(&name)) => Err(no_list()),
-            None => Ok(Vec::new()),
-            Some(One::Text(text)) => parts(text).map(|part| asked_id(field, part)).collect(),
-            Some(One::Json(Value::Array(list))) => list.iter().map(|value| json_id(field, value)).collect(),
-            Some(One::Json(_)) => Err(no_list()),
+        let (mut ids, mut wrong) = (AskedIds::default(), None);
+        let mut take = |id: Result<AskedId, Error>| match id {
+            Ok(id) if ids.len() <= most => ids.push(id),
+            Ok(_) => {}
+            Err(error) => drop(wrong.get_or_insert(error)),
+        };
+        let is_list = match self.get(field) {
+            None => !self.bracketed.contains(field),
+            Some(One::Text(text)) => {
+                parts(text).for_each(|part| take(asked_id(field, part)));
+                true
+            }
+            Some(One::Json(list)) => json::elements(list, |value| take(json_id(field, value))),
+        };
+        match wrong {
+            Some(error) => Err(error),
+            None if is_list => Ok(ids),
+            None => Err(no_list()),
         }
     }
 
-    /// Texts separated by commas, or a JSON list of texts.
+    /// Texts separated by commas, or a JSON list of texts. Of more than `most` one more is kept.
     ///
     /// # Errors
     /// Not a list of texts.
-    pub fn texts(&self, field: &str) -> Result<Vec<String>, Error> {
-        match self.named.get(field) {
-            None => Ok(Vec::new()),
-            Some(One::Text(text)) => Ok(text.split(',').flat_map(with_plus).collect()),
-            Some(One::Json(Value::Array(list))) if list.iter().all(Value::is_string) => {
-                Ok(list.iter().filter_map(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned).collect())
+    pub fn texts(&self, field: &str, most: usize) -> Result<Vec<String>, Error> {
+        let mut texts = Vec::new();
+        match self.get(field) {
+            None => {}
+            Some(One::Text(text)) => texts.extend(text.split(',').flat_map(with_plus).take(most.saturating_add(1))),
+            Some(One::Json(list)) => {
+                let mut all_texts = true;
+                let is_list = json::elements(list, |value| match json::text(value) {
+                    Some(text) if !text.is_empty() && texts.len() <= most => texts.push(text.into_owned()),
+                    Some(_) => {}
+                    None => all_texts = false,
+                });
+                if !(is_list && all_texts) {
+                    return Err(Error::new(field, format!("{field} must be a list of texts")));
+                }
             }
-            Some(One::Json(_)) => Err(Error::new(field, format!("{field} must be a list of texts"))),
         }
+        Ok(texts)
     }
 
     /// A number of at least 0.
@@ -128,15 +300,15 @@ impl<'a> Given<'a> {
     /// # Errors
     /// Negative, or no number.
     pub fn amount(&self, field: &str) -> Result<Option<f64>, Error> {
-        let amount = match self.named.get(field) {
+        let amount = match self.get(field) {
             None => return Ok(None),
-            Some(One::Text(text)) => number(text).ok_or_else(|| format!("'{text}'")),
-            Some(One::Json(value)) => value.as_f64().ok_or_else(|| format!("'{}'", shown(value))),
+            Some(One::Text(text)) => number(text).ok_or_else(|| cut(text)),
+            Some(One::Json(value)) => json_number(value).and_then(|number| number.as_f64()).ok_or_else(|| shown_raw(value)),
         };
         match amount {
             Ok(amount) if amount < 0.0 => Err(Error::new(field, format!("{field} must be non-negative, got {}", spelled(amount)))),
             Ok(amount) => Ok(Some(amount)),
-            Err(given) => Err(Error::new(field, format!("Invalid {field}: {given} is not a valid number"))),
+            Err(given) => Err(Error::new(field, format!("Invalid {field}: '{given}' is not a valid number"))),
         }
     }
 
@@ -145,15 +317,15 @@ impl<'a> Given<'a> {
     /// # Errors
     /// Negative, or no whole number.
     pub fn count(&self, field: &str, most: u32) -> Result<Option<u32>, Error> {
-        let count = match self.named.get(field) {
+        let count = match self.get(field) {
             None => return Ok(None),
-            Some(One::Text(text)) => whole(text).ok_or_else(|| format!("'{text}'")),
-            Some(One::Json(value)) => integer(value).ok_or_else(|| format!("'{}'", shown(value))),
+            Some(One::Text(text)) => whole(text).ok_or_else(|| cut(text)),
+            Some(One::Json(value)) => json_integer(value).ok_or_else(|| shown_raw(value)),
         };
         match count {
             Ok(count) if count < 0 => Err(Error::new(field, format!("{field} must be non-negative"))),
             Ok(count) => Ok(Some(u32::try_from(count).unwrap_or(most).min(most))),
-            Err(given) => Err(Error::new(field, format!("Invalid {field}: {given} is not a valid integer"))),
+            Err(given) => Err(Error::new(field, format!("Invalid {field}: '{given}' is not a valid integer"))),
         }
     }
 
@@ -175,12 +347,15 @@ impl<'a> Given<'a> {
     /// # Errors
     /// Neither.
     pub fn flag(&self, field: &str) -> Result<Option<bool>, Error> {
-        match self.named.get(field) {
-            None => Ok(None),
-            Some(One::Text("true") | One::Json(Value::Bool(true))) => Ok(Some(true)),
-            Some(One::Text("false") | One::Json(Value::Bool(false))) => Ok(Some(false)),
-            Some(One::Text(text)) => Err(Error::new(field, format!("Invalid {field}: '{text}' is neither true nor false"))),
-            Some(One::Json(value)) => Err(Error::new(field, format!("Invalid {field}: '{}' is neither true nor false", shown(value)))),
+        let given = match self.get(field) {
+            None => return Ok(None),
+            Some(One::Text(text)) => (text.as_ref(), cut(text)),
+            Some(One::Json(value)) => (value.get(), shown_raw(value)),
+        };
+        match given {
+            ("true", _) => Ok(Some(true)),
+            ("false", _) => Ok(Some(false)),
+            (_, shown) => Err(Error::new(field, format!("Invalid {field}: '{shown}' is neither true nor false"))),
         }
     }
 
@@ -192,7 +367,7 @@ impl<'a> Given<'a> {
         let Some(given) = self.text(field)? else { return Ok(None) };
         let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let found = words.iter().find(|(word, _)| *word == given).map(|(_, value)| *value);
-        found.map(Some).ok_or_else(|| Error::new(field, format!("Invalid {field}: '{given}' is not one of {}", known.join(", "))))
+        found.map(Some).ok_or_else(|| Error::new(field, format!("Invalid {field}: '{}' is not one of {}", cut(given), known.join(", "))))
     }
 
     /// A moment: RFC 3339 or unix seconds.
@@ -201,46 +376,68 @@ impl<'a> Given<'a> {
     /// Neither.
     pub fn moment(&self, field: &str) -> Result<Option<i64>, Error> {
         let wrong = |given: &str| Error::new(field, format!("Invalid {field}: '{given}' is neither an RFC 3339 time nor unix seconds"));
-        match self.named.get(field) {
+        match self.get(field) {
             None => Ok(None),
-            Some(One::Text(text)) => moment(text).map(Some).ok_or_else(|| wrong(text)),
-            Some(One::Json(value)) => integer(value).and_then(|n| i64::try_from(n).ok()).map(Some).ok_or_else(|| wrong(&shown(value))),
-        }
-    }
-
-    /// JSON: as it is in an object, as text in a query string.
-    ///
-    /// # Errors
-    /// The text is no JSON.
-    pub fn json(&self, field: &str) -> Result<Option<Value>, Error> {
-        match self.named.get(field) {
-            None => Ok(None),
-            Some(One::Json(value)) => Ok(Some((*value).clone())),
-            Some(One::Text(text)) => {
-                serde_json::from_str(text).map(Some).map_err(|error| Error::new(field, format!("Invalid {field}: not JSON: {error}")))
+            Some(One::Text(text)) => moment(text).map(Some).ok_or_else(|| wrong(&cut(text))),
+            Some(One::Json(value)) => {
+                json_integer(value).and_then(|n| i64::try_from(n).ok()).map(Some).ok_or_else(|| wrong(&shown_raw(value)))
             }
         }
     }
-}
 
-fn parts(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').map(str::trim).filter(|part| !part.is_empty())
-}
-
-/// In a query string `+` means a blank, and labels such as `isk:1b+` end with one: a trailing blank stands for either.
-fn with_plus(part: &str) -> Vec<String> {
-    let label = part.trim();
-    match label {
-        "" => Vec::new(),
-        _ if part.ends_with(' ') => vec![label.to_owned(), format!("{label}+")],
-        _ => vec![label.to_owned()],
+    /// JSON of at most so many bytes: as it is in an object, as text in a query string.
+    ///
+    /// # Errors
+    /// The text is no JSON, or too long.
+    pub fn json(&self, field: &str, most_bytes: usize) -> Result<Option<Value>, Error> {
+        let text = match self.get(field) {
+            None => return Ok(None),
+            Some(One::Json(value)) => value.get(),
+            Some(One::Text(text)) => text,
+        };
+        if text.len() > most_bytes {
+            let message = format!("{field} may have {most_bytes} bytes, this one has {}", text.len());
+            return Err(Error::over(field, message, most_bytes as u64));
+        }
+        serde_json::from_str(text).map(Some).map_err(|error| Error::new(field, format!("Invalid {field}: not JSON: {error}")))
     }
 }
 
-fn json_id(field: &str, value: &Value) -> Result<AskedId, Error> {
-    match value {
-        Value::String(text) => asked_id(field, text.trim()),
-        other => integer(other).map(possible).ok_or_else(|| no_integer(field, &shown(other))),
+fn json_id(field: &str, value: &RawValue) -> Result<AskedId, Error> {
+    match json::text(value) {
+        Some(text) => asked_id(field, text.trim()),
+        None => json_integer(value).map(possible).ok_or_else(|| no_integer(field, &shown_raw(value))),
+    }
+}
+
+/// The number a JSON value is.
+#[must_use]
+pub fn json_number(value: &RawValue) -> Option<Number> {
+    let is_number = value.get().starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    is_number.then(|| serde_json::from_str(value.get()).ok()).flatten()
+}
+
+fn json_integer(value: &RawValue) -> Option<i128> {
+    match value.get().parse::<u32>() {
+        Ok(usual) => Some(usual.into()),
+        Err(_) => json_number(value).as_ref().and_then(integral),
+    }
+}
+
+/// A JSON value, short enough for a message.
+fn shown_raw(value: &RawValue) -> String {
+    match value.get().as_bytes().first() {
+        Some(b'[' | b'{') => json::kind(value).to_owned(),
+        Some(b'"') => cut(value.get()),
+        _ => serde_json::from_str(value.get()).map_or_else(|_| cut(value.get()), |plain| shown(&plain)),
+    }
+}
+
+/// A text, short enough for a message.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((at, _)) => format!("{}...", &text[..at]),
+        None => text.to_owned(),
     }
 }
 
@@ -249,101 +446,9 @@ fn asked_id(field: &str, text: &str) -> Result<AskedId, Error> {
 }
 
 fn no_integer(field: &str, given: &str) -> Error {
-    Error::new(field, format!("Invalid {field}: '{given}' is not a valid integer"))
+    Error::new(field, format!("Invalid {field}: '{}' is not a valid integer", cut(given)))
 }
 
 fn possible(number: i128) -> AskedId {
     u32::try_from(number).ok().filter(|id| *id > 0).map_or(AskedId::Impossible(number), AskedId::Id)
-}
-
-/// A decimal integer of any length, cut to what 128 bits hold.
-fn whole(text: &str) -> Option<i128> {
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let cut = if text.starts_with('-') { i128::MIN } else { i128::MAX };
-    Some(text.parse().unwrap_or(cut))
-}
-
-fn number(text: &str) -> Option<f64> {
-    let plain = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let begins = plain.as_bytes().first().is_some_and(u8::is_ascii_digit);
-    let of_digits = plain.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
-    text.parse().ok().filter(|n: &f64| begins && of_digits && n.is_finite())
-}
-
-fn moment(text: &str) -> Option<i64> {
-    let seconds = || whole(text).and_then(|n| i64::try_from(n).ok());
-    let offset_with_plus = || {
-        let (time, offset) = text.rsplit_once(' ')?;
-        time::parse(&format!("{time}+{offset}"))
-    };
-    seconds().or_else(|| time::parse(text)).or_else(offset_with_plus)
-}
-
-/// A float as the older service writes it: the shortest digits, in the shorter of plain and scientific notation.
-fn spelled(number: f64) -> String {
-    let scientific = format!("{number:e}");
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
-    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
-    let exponent: i64 = exponent.parse().unwrap_or(0);
-    let len = i64::try_from(digits.len()).unwrap_or(i64::MAX);
-    let place = exponent + 1;
-    let cost = i64::try_from(exponent.to_string().len()).unwrap_or(0) + if len == 1 { 3 } else { 2 };
-    let zeros = |count: i64| "0".repeat(usize::try_from(count).unwrap_or(0));
-    let text = if place > 0 && place < len {
-        let (whole, rest) = digits.split_at(usize::try_from(place).unwrap_or(1));
-        format!("{whole}.{rest}")
-    } else if place >= len && place - len + 2 <= cost {
-        format!("{digits}{}.0", zeros(place - len))
-    } else if place <= 0 && 2 - place <= cost {
-        format!("0.{}{digits}", zeros(-place))
-    } else {
-        let (first, rest) = digits.split_at(1);
-        format!("{first}.{}e{exponent}", if rest.is_empty() { "0" } else { rest })
-    };
-    format!("{sign}{text}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn floats_are_spelled_like_the_older_service_does() {
-        for (number, text) in [
-            (-100.0, "-100.0"),
-            (-1.0, "-1.0"),
-            (-0.5, "-0.5"),
-            (-1000.0, "-1.0e3"),
-            (-1234.0, "-1234.0"),
-            (-1234.5, "-1234.5"),
-            (-1e22, "-1.0e22"),
-            (-1.5e-7, "-1.5e-7"),
-            (-0.01, "-0.01"),
-            (-0.001, "-0.001"),
-            (-0.00001, "-1.0e-5"),
-        ] {
-            assert_eq!(spelled(number), text);
-        }
-    }
-
-    #[test]
-    fn numbers_are_plain() {
-        assert_eq!(number("1e9"), Some(1e9));
-        assert_eq!(number("+5.5"), Some(5.5));
-        for wrong in ["", "x", "inf", "nan", "1e999", ".5", "1_000", " 5", "0x10", "5 "] {
-            assert_eq!(number(wrong), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn moments_survive_a_query_string() {
-        assert_eq!(moment("1637971201"), Some(1_637_971_201));
-        assert_eq!(moment("2021-11-27T01:00:01 01:00"), Some(1_637_971_201), "a plus became a blank");
-        assert_eq!(moment("2021-11-27"), Some(1_637_971_200));
-        assert_eq!(moment("soon"), None);
-    }
 }

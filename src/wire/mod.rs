@@ -5,6 +5,7 @@
 pub mod body;
 pub mod event;
 pub mod given;
+pub mod json;
 pub mod keys;
 pub mod killmail;
 pub mod member;
@@ -15,6 +16,7 @@ pub mod package;
 pub mod query;
 pub mod reason;
 pub mod reference;
+pub mod spelling;
 pub mod split;
 pub mod text;
 pub mod time;

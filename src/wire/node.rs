@@ -9,6 +9,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::wire::json::Name;
 use crate::wire::number;
 
 /// What is kept as it came is nested so deep at most; what is deeper is kept as a text of JSON. Our own forms put levels around it, and
@@ -201,15 +202,3 @@ impl<'de> Visitor<'de> for Any {
 
 /// Room for the fields of an attacker without growing.
 const FIELDS_LIKELY: usize = 8;
-
-/// A name, borrowed unless it is escaped.
-struct Name<'a>(Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
-    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        match reader.deserialize_str(Any)? {
-            Node::Text(text) => Ok(Self(text)),
-            _ => Ok(Self(Cow::Borrowed(""))),
-        }
-    }
-}

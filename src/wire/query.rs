@@ -2,15 +2,18 @@
 //!
 //! Must not know: envelopes, status codes. An error has the text both dialects use, and the field and limit history tells beside it.
 
-use serde_json::{Map, Number, Value, json};
+use bytes::Bytes;
+use serde::ser::{Serialize, SerializeSeq, Serializer};
+use serde_json::{Map, Number, Value};
 
 use crate::domain::filter::{Filter, Match};
 use crate::domain::subscription::{MAX_AGE_SECS, PluginUse, Subscription};
 use crate::domain::term::{Kind, Role};
 use crate::store::Order;
 use crate::wire::event::BatchKey;
-use crate::wire::given::{AskedId, Error as Unusable, Given};
+use crate::wire::given::{AskedId, AskedIds, Error as Unusable, Given, Known};
 use crate::wire::number::shown;
+use crate::wire::text::Text;
 
 /// Ids in one dimension of a stream asked for by GET, as WandererKills has it.
 const GET_IDS_MAX: usize = 100;
@@ -26,6 +29,8 @@ const PRELOAD_DAYS_MAX: u32 = 90;
 const PAGE_MAX: u32 = 1000;
 /// Killmails of one page of history where nobody says.
 const PAGE: u32 = 50;
+/// JSON that is built before it is read, bytes: a plugin's configuration may be printed with many blanks.
+const BUILT_MAX_BYTES: usize = 64 << 10;
 /// A plugin's configuration, bytes.
 const PLUGIN_CONFIG_MAX_BYTES: usize = 8 << 10;
 /// Plugins of one subscription.
@@ -34,8 +39,30 @@ const PLUGINS_MAX: usize = 1;
 /// The id no killmail has: a filter that names only impossible ids takes nothing, not everything.
 const NOBODY: u32 = u32::MAX;
 
+const DIMENSIONS: &[&str] = &[
+    "system_ids",
+    "constellation_ids",
+    "region_ids",
+    "character_ids",
+    "corporation_ids",
+    "alliance_ids",
+    "faction_ids",
+    "ship_type_ids",
+    "ship_group_ids",
+    "weapon_type_ids",
+];
 const FILTERS: &[&str] = &["match", "role", "labels", "npc", "solo", "awox", "min_value", "max_value", "since", "until"];
-const HISTORY: &[&str] = &["plugin", "plugin_config", "plugins", "order", "limit", "cursor", "format"];
+const PLUGIN: &[&str] = &["plugin", "plugin_config", "plugins"];
+const PAGING: &[&str] = &["order", "limit", "cursor", "format"];
+const STREAM: &[&str] = &["preload_days", "max_age_secs", "last_event_id"];
+/// What a channel join carries besides: read by the door itself.
+const JOIN: &[&str] = &["systems", "characters", "resume_from", "preload"];
+
+const KNOWN_IN_HISTORY: Known = &[DIMENSIONS, FILTERS, PLUGIN, PAGING];
+const KNOWN_IN_COUNTS: Known = &[DIMENSIONS, FILTERS];
+const KNOWN_IN_STREAMS: Known = &[DIMENSIONS, FILTERS, PLUGIN, STREAM];
+/// The names that have a meaning in a channel join.
+pub const KNOWN_IN_JOINS: Known = &[DIMENSIONS, FILTERS, PLUGIN, STREAM, JOIN];
 
 const ROLES: &[(&str, Role)] =
     &[("any", Role::Any), ("victim", Role::Victim), ("attacker", Role::Attacker), ("final_blow", Role::FinalBlow)];
@@ -64,8 +91,8 @@ pub struct Asked {
     pub limit: usize,
     /// Where the page before ended.
     pub cursor: Option<String>,
-    /// What was understood, for `connected`.
-    pub filters: Value,
+    /// What a stream understood, JSON, for `connected`; empty at other doors.
+    pub filters: Bytes,
 }
 
 /// Who asks.
@@ -78,60 +105,82 @@ enum Door {
     Channel,
 }
 
+impl Door {
+    /// The names that have a meaning.
+    const fn known(self) -> Known {
+        match self {
+            Self::History => KNOWN_IN_HISTORY,
+            Self::Count => KNOWN_IN_COUNTS,
+            Self::StreamGet | Self::StreamPost => KNOWN_IN_STREAMS,
+            Self::Channel => KNOWN_IN_JOINS,
+        }
+    }
+}
+
+/// The decoded pairs of a query string.
+pub type Pairs = [(String, String)];
+
 /// A stream, by query string.
 ///
 /// # Errors
 /// The first parameter that cannot be used, in WandererKills' order.
-pub fn stream_pairs(pairs: &[(String, String)]) -> Result<Asked, Error> {
-    read(Door::StreamGet, &Given::pairs(pairs), (GET_IDS_MAX, GET_IDS_MAX))
+pub fn stream_pairs(pairs: &Pairs) -> Result<Asked, Error> {
+    read(Door::StreamGet, &Given::pairs(pairs, Door::StreamGet.known()), (GET_IDS_MAX, GET_IDS_MAX))
 }
 
-/// A stream, by JSON object.
+/// A stream, by the text of a JSON object, or none, and what the address says beside it.
 ///
 /// # Errors
 /// As [`stream_pairs`].
-pub fn stream_object(object: &Map<String, Value>) -> Result<Asked, Error> {
-    read(Door::StreamPost, &Given::object(object), (POST_SYSTEMS_MAX, POST_IDS_MAX))
+pub fn stream_body(body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
+    read_body(Door::StreamPost, body, pairs)
 }
 
 /// What a channel join asks for besides its systems and characters, which have names and limits of their own.
 ///
 /// # Errors
 /// As [`stream_pairs`].
-pub fn join_object(object: &Map<String, Value>) -> Result<Asked, Error> {
-    read(Door::Channel, &Given::object(object), (POST_SYSTEMS_MAX, POST_IDS_MAX))
+pub fn join(given: &Given<'_>) -> Result<Asked, Error> {
+    read(Door::Channel, given, (POST_SYSTEMS_MAX, POST_IDS_MAX))
 }
 
 /// A page of history, by query string.
 ///
 /// # Errors
 /// The first parameter that cannot be used; unknown ones are among them.
-pub fn history_pairs(pairs: &[(String, String)]) -> Result<Asked, Error> {
-    read(Door::History, &Given::pairs(pairs), (usize::MAX, usize::MAX))
+pub fn history_pairs(pairs: &Pairs) -> Result<Asked, Error> {
+    read(Door::History, &Given::pairs(pairs, Door::History.known()), (usize::MAX, usize::MAX))
 }
 
-/// A page of history, by JSON object.
+/// A page of history, by the text of a JSON object, or none, and what the address says beside it.
 ///
 /// # Errors
 /// As [`history_pairs`].
-pub fn history_object(object: &Map<String, Value>) -> Result<Asked, Error> {
-    read(Door::History, &Given::object(object), (POST_SYSTEMS_MAX, POST_IDS_MAX))
+pub fn history_body(body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
+    read_body(Door::History, body, pairs)
 }
 
 /// A count, by query string.
 ///
 /// # Errors
 /// As [`history_pairs`]; plugins and pages are unknown here.
-pub fn count_pairs(pairs: &[(String, String)]) -> Result<Asked, Error> {
-    read(Door::Count, &Given::pairs(pairs), (usize::MAX, usize::MAX))
+pub fn count_pairs(pairs: &Pairs) -> Result<Asked, Error> {
+    read(Door::Count, &Given::pairs(pairs, Door::Count.known()), (usize::MAX, usize::MAX))
 }
 
-/// A count, by JSON object.
+/// A count, by the text of a JSON object, or none, and what the address says beside it.
 ///
 /// # Errors
 /// As [`count_pairs`].
-pub fn count_object(object: &Map<String, Value>) -> Result<Asked, Error> {
-    read(Door::Count, &Given::object(object), (POST_SYSTEMS_MAX, POST_IDS_MAX))
+pub fn count_body(body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
+    read_body(Door::Count, body, pairs)
+}
+
+fn read_body(door: Door, body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
+    let (body, known) = (body.trim_ascii(), door.known());
+    let no_object = |why| Error::new("body", format!("the body must be a JSON object: {why}"));
+    let given = if body.is_empty() { Given::none(known) } else { Given::object(body, known).map_err(no_object)? };
+    read(door, &given.or_pairs(pairs), (POST_SYSTEMS_MAX, POST_IDS_MAX))
 }
 
 /// The parameter of a dimension.
@@ -142,9 +191,9 @@ fn parameter(kind: Kind) -> String {
 fn read(door: Door, given: &Given<'_>, (systems_max, ids_max): (usize, usize)) -> Result<Asked, Error> {
     let is_stream = matches!(door, Door::StreamGet | Door::StreamPost | Door::Channel);
     if !is_stream {
-        refuse_unknown(door, given)?;
+        refuse_unknown(given)?;
     }
-    let lists = lists(given, is_stream)?;
+    let lists = lists(door, given, (systems_max, ids_max))?;
     let min_value = given.amount("min_value")?;
     let preload_days = if is_stream { given.count("preload_days", PRELOAD_DAYS_MAX)? } else { None };
     let mut filter = restrictions(given)?;
@@ -160,9 +209,10 @@ fn read(door: Door, given: &Given<'_>, (systems_max, ids_max): (usize, usize)) -
     }
     let last_event_id = if is_stream { given.text("last_event_id")? } else { None };
     limit_counts(&lists, systems_max, ids_max)?;
-    let filters = understood(&lists, &filter, preload_days.unwrap_or(0), plugin.as_ref());
+    let is_told = matches!(door, Door::StreamGet | Door::StreamPost);
+    let filters = if is_told { understood(&lists, &filter, preload_days.unwrap_or(0), plugin.as_ref()) } else { Bytes::new() };
     for (kind, ids) in lists {
-        filter.set_ids(kind, ids.into_iter().map(wanted).collect());
+        filter.set_ids(kind, ids.iter().map(wanted).collect());
     }
     Ok(Asked {
         subscription: Subscription { filter, plugin, max_age_secs: max_age_secs.unwrap_or(MAX_AGE_SECS) },
@@ -177,15 +227,9 @@ fn read(door: Door, given: &Given<'_>, (systems_max, ids_max): (usize, usize)) -
     })
 }
 
-fn refuse_unknown(door: Door, given: &Given<'_>) -> Result<(), Error> {
-    let paging = if door == Door::History { HISTORY } else { &[] };
-    let known = |name: &str| {
-        let plain = name.split('[').next().unwrap_or(name);
-        FILTERS.contains(&name)
-            || paging.contains(&name)
-            || plain.strip_suffix("_ids").is_some_and(|word| Kind::ALL.iter().any(|k| k.word() == word))
-    };
-    given.names().find(|name| !known(name)).map_or(Ok(()), |name| Err(Error::new(name, format!("Unknown parameter: {name}"))))
+fn refuse_unknown(given: &Given<'_>) -> Result<(), Error> {
+    let first = given.unknown().iter().min();
+    first.map_or(Ok(()), |name| Err(Error::new(name, format!("Unknown parameter: {name}"))))
 }
 
 /// The dimensions in the order WandererKills reads the two it has.
@@ -194,12 +238,13 @@ fn dimensions() -> impl Iterator<Item = Kind> {
     first.into_iter().chain(Kind::ALL.into_iter().filter(move |kind| !first.contains(kind)))
 }
 
-fn lists(given: &Given<'_>, lenient: bool) -> Result<Vec<(Kind, Vec<AskedId>)>, Error> {
+fn lists(door: Door, given: &Given<'_>, (systems_max, ids_max): (usize, usize)) -> Result<Vec<(Kind, AskedIds)>, Error> {
+    let lenient = !matches!(door, Door::History | Door::Count);
     let mut lists = Vec::new();
-    for kind in dimensions() {
+    for kind in dimensions().filter(|kind| door != Door::Channel || !matches!(kind, Kind::System | Kind::Character)) {
         let field = parameter(kind);
-        let ids = given.ids(&field)?;
-        if !lenient && ids.iter().any(|id| matches!(id, AskedId::Impossible(_))) {
+        let ids = given.ids(&field, if kind == Kind::System { systems_max } else { ids_max })?;
+        if !lenient && ids.has_impossible() {
             return Err(Error::new(&field, format!("{field} must be positive and fit 32 bits")));
         }
         if !ids.is_empty() {
@@ -216,7 +261,7 @@ fn wanted(id: AskedId) -> u32 {
     }
 }
 
-fn limit_counts(lists: &[(Kind, Vec<AskedId>)], systems_max: usize, ids_max: usize) -> Result<(), Error> {
+fn limit_counts(lists: &[(Kind, AskedIds)], systems_max: usize, ids_max: usize) -> Result<(), Error> {
     for (kind, ids) in lists {
         let most = if *kind == Kind::System { systems_max } else { ids_max };
         if ids.len() > most {
@@ -231,7 +276,7 @@ fn too_many(field: &str, most: usize) -> Error {
 }
 
 fn restrictions(given: &Given<'_>) -> Result<Filter, Error> {
-    let labels = given.texts("labels")?;
+    let labels = given.texts("labels", LABELS_MAX)?;
     if labels.len() > LABELS_MAX {
         return Err(too_many("labels", LABELS_MAX));
     }
@@ -251,7 +296,7 @@ fn restrictions(given: &Given<'_>) -> Result<Filter, Error> {
 
 fn plugin(given: &Given<'_>) -> Result<Option<PluginUse>, Error> {
     let name = given.text("plugin")?;
-    let config = given.json("plugin_config")?.map(|value| config("plugin_config", value)).transpose()?;
+    let config = given.json("plugin_config", BUILT_MAX_BYTES)?.map(|value| config("plugin_config", value)).transpose()?;
     let list = plugins(given)?;
     match (name, config, list) {
         (Some(_), _, Some(_)) => Err(Error::new("plugins", "give either plugin or plugins")),
@@ -265,7 +310,7 @@ fn plugin(given: &Given<'_>) -> Result<Option<PluginUse>, Error> {
 
 fn plugins(given: &Given<'_>) -> Result<Option<PluginUse>, Error> {
     const FIELD: &str = "plugins";
-    let mut list = match given.json(FIELD)? {
+    let mut list = match given.json(FIELD, BUILT_MAX_BYTES)? {
         None => return Ok(None),
         Some(Value::Array(list)) => list,
         Some(other) => return Err(Error::new(FIELD, format!("plugins must be a list, not {}", shown(&other)))),
@@ -314,38 +359,51 @@ fn config(field: &str, value: Value) -> Result<String, Error> {
 }
 
 /// WandererKills' four members always; of the others those that restrict.
-fn understood(lists: &[(Kind, Vec<AskedId>)], filter: &Filter, preload_days: u32, plugin: Option<&PluginUse>) -> Value {
-    let mut filters = json!({"system_ids": [], "character_ids": [], "min_value": filter.min_value, "preload_days": preload_days});
-    for (kind, ids) in lists {
-        filters[parameter(*kind)] = ids.iter().map(said).collect();
+fn understood(lists: &[(Kind, AskedIds)], filter: &Filter, preload_days: u32, plugin: Option<&PluginUse>) -> Bytes {
+    let mut out = Text::with_capacity(256);
+    out.open(b'{');
+    for kind in [Kind::System, Kind::Character] {
+        let ids = lists.iter().find(|(of, _)| *of == kind).map(|(_, ids)| ids);
+        out.field(&parameter(kind), &Said(ids.unwrap_or(&AskedIds::default())));
     }
-    let word = |words: &[(&str, bool)]| words.iter().find(|(_, is)| *is).map(|(word, _)| json!(word));
-    let matching = word(&MATCHES.iter().map(|(word, m)| (*word, *m == filter.matching)).collect::<Vec<_>>());
-    let role = word(&ROLES.iter().map(|(word, r)| (*word, *r == filter.role)).collect::<Vec<_>>());
-    let others = [
-        ("match", matching.filter(|_| filter.matching != Match::default())),
-        ("role", role.filter(|_| filter.role != Role::default())),
-        ("labels", Some(json!(filter.labels)).filter(|_| !filter.labels.is_empty())),
-        ("npc", filter.npc.map(Value::from)),
-        ("solo", filter.solo.map(Value::from)),
-        ("awox", filter.awox.map(Value::from)),
-        ("max_value", filter.max_value.map(Value::from)),
-        ("since", filter.since.map(Value::from)),
-        ("until", filter.until.map(Value::from)),
-        ("plugin", plugin.map(|used| json!(used.name))),
-    ];
-    for (name, value) in others.into_iter().filter_map(|(name, value)| Some((name, value?))) {
-        filters[name] = value;
+    out.field("min_value", &filter.min_value);
+    out.field("preload_days", &preload_days);
+    for (kind, ids) in lists.iter().filter(|(kind, _)| !matches!(kind, Kind::System | Kind::Character)) {
+        out.field(&parameter(*kind), &Said(ids));
     }
-    filters
+    let matching = MATCHES.iter().find(|(_, matching)| *matching == filter.matching).filter(|_| filter.matching != Match::default());
+    let role = ROLES.iter().find(|(_, role)| *role == filter.role).filter(|_| filter.role != Role::default());
+    out.known("match", matching.map(|(word, _)| word));
+    out.known("role", role.map(|(word, _)| word));
+    out.known("labels", Some(&filter.labels).filter(|labels| !labels.is_empty()));
+    out.known("npc", filter.npc.as_ref());
+    out.known("solo", filter.solo.as_ref());
+    out.known("awox", filter.awox.as_ref());
+    out.known("max_value", filter.max_value.as_ref());
+    out.known("since", filter.since.as_ref());
+    out.known("until", filter.until.as_ref());
+    out.known("plugin", plugin.map(|used| &used.name));
+    out.close(b'}');
+    out.done()
 }
 
-/// An id as the client said it, as far as JSON numbers reach.
-fn said(id: &AskedId) -> Value {
-    match id {
-        AskedId::Id(id) => json!(id),
-        #[expect(clippy::cast_precision_loss, reason = "an integer larger than any id is told roughly")]
-        AskedId::Impossible(number) => Number::from_i128(*number).map_or_else(|| json!(*number as f64), Value::Number),
+/// Ids as the client said them, as far as JSON numbers reach.
+struct Said<'a>(&'a AskedIds);
+
+impl Serialize for Said<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.0.len()))?;
+        for id in self.0.iter() {
+            match id {
+                AskedId::Id(id) => list.serialize_element(&id)?,
+                #[expect(clippy::cast_precision_loss, reason = "an integer larger than any id is told roughly")]
+                AskedId::Impossible(number) => match Number::from_i128(number) {
+                    Some(number) => list.serialize_element(&number)?,
+                    None => list.serialize_element(&(number as f64))?,
+                },
+            }
+        }
+        list.end()
     }
 }
 

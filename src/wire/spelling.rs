@@ -1,0 +1,119 @@
+//! Numbers, moments and lists as they are spelled in a query string.
+//!
+//! Must not know: which parameter is read.
+
+use crate::wire::time;
+
+/// The parts of a list separated by commas.
+pub fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+/// In a query string `+` means a blank, and labels such as `isk:1b+` end with one: a trailing blank stands for either.
+#[must_use]
+pub fn with_plus(part: &str) -> Vec<String> {
+    let label = part.trim();
+    match label {
+        "" => Vec::new(),
+        _ if part.ends_with(' ') => vec![label.to_owned(), format!("{label}+")],
+        _ => vec![label.to_owned()],
+    }
+}
+
+/// A decimal integer of any length, cut to what 128 bits hold.
+#[must_use]
+pub fn whole(text: &str) -> Option<i128> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let cut = if text.starts_with('-') { i128::MIN } else { i128::MAX };
+    Some(text.parse().unwrap_or(cut))
+}
+
+/// A number written in plain digits, perhaps with a fraction and an exponent.
+#[must_use]
+pub fn number(text: &str) -> Option<f64> {
+    let plain = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let begins = plain.as_bytes().first().is_some_and(u8::is_ascii_digit);
+    let of_digits = plain.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
+    text.parse().ok().filter(|n: &f64| begins && of_digits && n.is_finite())
+}
+
+/// A moment: RFC 3339, also where a plus became a blank, or unix seconds.
+#[must_use]
+pub fn moment(text: &str) -> Option<i64> {
+    let seconds = || whole(text).and_then(|n| i64::try_from(n).ok());
+    let offset_with_plus = || {
+        let (time, offset) = text.rsplit_once(' ')?;
+        time::parse(&format!("{time}+{offset}"))
+    };
+    seconds().or_else(|| time::parse(text)).or_else(offset_with_plus)
+}
+
+/// A float as the older service writes it: the shortest digits, in the shorter of plain and scientific notation.
+#[must_use]
+pub fn spelled(number: f64) -> String {
+    let scientific = format!("{number:e}");
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    let exponent: i64 = exponent.parse().unwrap_or(0);
+    let len = i64::try_from(digits.len()).unwrap_or(i64::MAX);
+    let place = exponent + 1;
+    let cost = i64::try_from(exponent.to_string().len()).unwrap_or(0) + if len == 1 { 3 } else { 2 };
+    let zeros = |count: i64| "0".repeat(usize::try_from(count).unwrap_or(0));
+    let text = if place > 0 && place < len {
+        let (whole, rest) = digits.split_at(usize::try_from(place).unwrap_or(1));
+        format!("{whole}.{rest}")
+    } else if place >= len && place - len + 2 <= cost {
+        format!("{digits}{}.0", zeros(place - len))
+    } else if place <= 0 && 2 - place <= cost {
+        format!("0.{}{digits}", zeros(-place))
+    } else {
+        let (first, rest) = digits.split_at(1);
+        format!("{first}.{}e{exponent}", if rest.is_empty() { "0" } else { rest })
+    };
+    format!("{sign}{text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_are_spelled_like_the_older_service_does() {
+        for (number, text) in [
+            (-100.0, "-100.0"),
+            (-1.0, "-1.0"),
+            (-0.5, "-0.5"),
+            (-1000.0, "-1.0e3"),
+            (-1234.0, "-1234.0"),
+            (-1234.5, "-1234.5"),
+            (-1e22, "-1.0e22"),
+            (-1.5e-7, "-1.5e-7"),
+            (-0.01, "-0.01"),
+            (-0.001, "-0.001"),
+            (-0.00001, "-1.0e-5"),
+        ] {
+            assert_eq!(spelled(number), text);
+        }
+    }
+
+    #[test]
+    fn numbers_are_plain() {
+        assert_eq!(number("1e9"), Some(1e9));
+        assert_eq!(number("+5.5"), Some(5.5));
+        for wrong in ["", "x", "inf", "nan", "1e999", ".5", "1_000", " 5", "0x10", "5 "] {
+            assert_eq!(number(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn moments_survive_a_query_string() {
+        assert_eq!(moment("1637971201"), Some(1_637_971_201));
+        assert_eq!(moment("2021-11-27T01:00:01 01:00"), Some(1_637_971_201), "a plus became a blank");
+        assert_eq!(moment("2021-11-27"), Some(1_637_971_200));
+        assert_eq!(moment("soon"), None);
+    }
+}
