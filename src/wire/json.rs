@@ -89,6 +89,7 @@ pub fn members<'a>(text: &'a [u8], each: impl FnMut(Cow<'a, str>, &'a RawValue))
         return Err(Broken::TooDeep);
     }
     let text = std::str::from_utf8(text).map_err(|error| Broken::NotJson(error.to_string()))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = serde_json::Deserializer::from_str(text);
     if !text.trim_ascii_start().starts_with('{') {
         let other: &RawValue = serde_json::from_str(text)?;
@@ -202,7 +203,7 @@ mod tests {
             read(r#" {"a": [1, {"b":2}] ,"\u0062":"x\"","c":null} "#),
             of(&[("a", r#"[1, {"b":2}]"#), ("b", r#""x\"""#), ("c", "null")])
         );
-        assert_eq!(read("{}"), of(&[]));
+        assert_eq!((read("{}"), read("\u{feff} {}")), (of(&[]), of(&[])));
         for (text, kind) in [("[1]", "a list"), ("5", "a number"), ("null", "null"), ("\"x\"", "a text"), ("true", "true or false")] {
             assert_eq!(read(text), Err(Broken::NotAnObject(kind)), "{text}");
         }

@@ -192,13 +192,17 @@ impl<'de> Visitor<'de> for Any {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node<'de>, A::Error> {
-        let mut fields = Vec::with_capacity(FIELDS_LIKELY);
+        let mut fields = Vec::new();
         while let Some(Name(name)) = map.next_key()? {
+            if fields.len() == FIELDS_FEW {
+                fields.reserve(FIELDS_LIKELY);
+            }
             fields.push((name, map.next_value()?));
         }
         Ok(Node::Object(Fields(fields)))
     }
 }
 
-/// Room for the fields of an attacker without growing.
+/// An object with so many fields gets room for those of an attacker; a smaller one takes no more than it needs.
+const FIELDS_FEW: usize = 4;
 const FIELDS_LIKELY: usize = 8;

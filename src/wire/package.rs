@@ -18,6 +18,7 @@ use crate::domain::killmail::{Extra, Killmail};
 use crate::domain::unreadable::Unreadable;
 use crate::domain::zkb::Zkb;
 use crate::wire::body;
+use crate::wire::json::Shape;
 use crate::wire::keys::keep;
 use crate::wire::member::text;
 use crate::wire::node::{Fields, Node};
@@ -27,6 +28,11 @@ use crate::wire::zkb;
 
 /// No document is larger than this, bytes: ten times the largest killmail there ever was.
 pub const DOCUMENT_MAX_BYTES: usize = 8 << 20;
+
+/// Lists and objects of one document: ten times those of the largest killmail.
+const CONTAINERS_MAX: usize = 50_000;
+/// Values of one document, likewise.
+const VALUES_MAX: usize = 500_000;
 
 /// What a document carries. Exactly one of `killmail` and `reference` is there.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -84,6 +90,9 @@ pub fn parse(document: &[u8]) -> Result<Package, Refused> {
         let message = format!("{} bytes, more than {DOCUMENT_MAX_BYTES}", document.len());
         return Err(refused(Flaw::new(Reason::TooLarge, message), None));
     }
+    if let Some(flaw) = unreadable(Shape::of(document)) {
+        return Err(refused(flaw, None));
+    }
     match serde_json::from_slice(without_bom(document)) {
         Ok(Node::Object(fields)) => {
             let named = named_id(&fields);
@@ -92,6 +101,14 @@ pub fn parse(document: &[u8]) -> Result<Package, Refused> {
         Ok(other) => Err(refused(Flaw::new(Reason::NotAnObject, format!("the document is {}", other.shown())), None)),
         Err(error) => Err(refused(Flaw::new(Reason::MalformedJson, error.to_string()), None)),
     }
+}
+
+/// Why a document of this shape is not built: it would take a hundred times its size.
+fn unreadable(shape: Shape) -> Option<Box<Flaw>> {
+    let Shape { containers, values, .. } = shape;
+    let over = |what: &str, count, most| Flaw::new(Reason::TooLarge, format!("{count} {what}, more than {most}"));
+    let containers = (containers > CONTAINERS_MAX).then(|| over("lists and objects", containers, CONTAINERS_MAX));
+    containers.or_else(|| (values > VALUES_MAX).then(|| over("values", values, VALUES_MAX)))
 }
 
 /// Reads a raw day: one object, killmail id to body. Calls `each` with the key and what came of the body, in the order of the file,

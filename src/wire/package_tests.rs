@@ -216,6 +216,16 @@ fn each_flaw_has_its_word() {
 }
 
 #[test]
+fn a_document_of_countless_small_parts_is_not_built() {
+    let with = |part: &str, count: usize| body().to_string().replacen('{', &format!("{{\"more\":[{}0],", part.repeat(count)), 1);
+    let reason = |document: &str| parse(document.as_bytes()).err().map(|refused| refused.reason);
+    assert_eq!(reason(&with("{},", 49_000)), None);
+    assert_eq!(reason(&with("{},", 50_001)), Some(Reason::TooLarge));
+    assert_eq!(reason(&with("1,", 500_001)), Some(Reason::TooLarge));
+    assert_eq!(reason(&with("\"{[,\\\"\",", 60_000)), None, "what stands in texts is no part");
+}
+
+#[test]
 fn items_may_be_nested_but_not_without_end() {
     let nested = |levels: usize| (1..levels).fold(json!([{"item_type_id": 1}]), |inner, _| json!([{"item_type_id": 1, "items": inner}]));
     let inside = |item: Item, _| item.items?.into_iter().next();
