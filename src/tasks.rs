@@ -94,6 +94,14 @@ where
     })
 }
 
+/// Does what nobody waits for, off the event loop; where there is none, here.
+pub fn aside(work: impl FnOnce() + Send + 'static) {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(work)),
+        Err(_) => work(),
+    }
+}
+
 /// Reads a text from outside, so many bytes long: a short one here, a long one off the event loop, after those that came before it.
 ///
 /// # Errors

@@ -40,7 +40,8 @@ pub struct Bell {
 
 #[derive(Default)]
 struct Ropes {
-    rings: Vec<Option<Arc<Notify>>>,
+    /// Who is rung: several where equal filters share a rope.
+    rings: Vec<Option<Vec<Arc<Notify>>>>,
     free: Vec<Rope>,
     everything: Postings,
 }
@@ -52,16 +53,39 @@ impl Default for Bell {
 }
 
 impl Bell {
-    /// A new rope, rung for nothing yet.
+    /// A new rope with one ring, rung for nothing yet.
     pub fn hang(&self) -> (Rope, Arc<Notify>) {
-        let ring = Arc::new(Notify::new());
+        let (rope, ring) = (self.hang_bare(), Arc::new(Notify::new()));
+        self.listen(rope, Arc::clone(&ring));
+        (rope, ring)
+    }
+
+    /// A new rope without rings.
+    pub fn hang_bare(&self) -> Rope {
         let mut ropes = self.ropes.write();
         let rope = ropes.free.pop().unwrap_or_else(|| {
             ropes.rings.push(None);
             Rope::try_from(ropes.rings.len() - 1).unwrap_or(Rope::MAX) & !LIST
         });
-        ropes.rings[rope as usize] = Some(ring.clone());
-        (rope, ring)
+        ropes.rings[rope as usize] = Some(Vec::new());
+        rope
+    }
+
+    /// Puts a ring on the rope.
+    pub fn listen(&self, rope: Rope, ring: Arc<Notify>) {
+        if let Some(Some(rings)) = self.ropes.write().rings.get_mut(rope as usize) {
+            rings.reserve_exact(usize::from(rings.is_empty()));
+            rings.push(ring);
+        }
+    }
+
+    /// Takes a ring off the rope.
+    pub fn leave(&self, rope: Rope, ring: &Arc<Notify>) {
+        if let Some(Some(rings)) = self.ropes.write().rings.get_mut(rope as usize)
+            && let Some(at) = rings.iter().position(|other| Arc::ptr_eq(other, ring))
+        {
+            rings.swap_remove(at);
+        }
     }
 
     /// Rings this rope for killmails with any of these ids; `None`: for every killmail.
@@ -105,26 +129,26 @@ impl Bell {
         self.find(facts.terms(), found);
         let ropes = self.ropes.read();
         ropes.everything.gather(0, Rope::MAX, found);
-        for rope in found.iter() {
-            if let Some(Some(ring)) = ropes.rings.get(*rope as usize) {
-                ring.notify_one();
-            }
+        let mut rung = 0;
+        for rings in found.iter().filter_map(|rope| ropes.rings.get(*rope as usize)?.as_ref()) {
+            rings.iter().for_each(|ring| ring.notify_one());
+            rung += rings.len();
         }
-        found.len()
+        rung
     }
 
     /// Wakes every reader.
     pub fn ring_all(&self) {
-        self.ropes.read().rings.iter().flatten().for_each(|ring| ring.notify_one());
+        self.ropes.read().rings.iter().flatten().flatten().for_each(|ring| ring.notify_one());
     }
 
-    /// Readers on the bell.
+    /// Ropes on the bell.
     pub fn len(&self) -> usize {
         let ropes = self.ropes.read();
         ropes.rings.len() - ropes.free.len()
     }
 
-    /// Whether nobody is on the bell.
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -6,6 +6,7 @@
 
 pub mod bell;
 pub mod event;
+pub mod filters;
 pub mod history;
 pub mod judge;
 pub mod judges;
@@ -39,6 +40,7 @@ use crate::domain::id::{Epoch, EventId, Place, Seq};
 use crate::domain::span::Span;
 use crate::domain::subscription::Subscription;
 use crate::feed::bell::Bell;
+use crate::feed::filters::Filters;
 use crate::feed::judges::Judges;
 use crate::feed::others::Others;
 use crate::feed::plugins::Plugins;
@@ -82,6 +84,8 @@ pub struct Config {
     pub judged_ms: u64,
     /// Batches waiting for the writer; whoever brings more waits.
     pub writer_queue: usize,
+    /// Bytes the filters of all open streams and channels may take together; equal lists of ids count once.
+    pub filters_max_bytes: u64,
 }
 
 impl Default for Config {
@@ -100,6 +104,7 @@ impl Default for Config {
             judged_max: 20_000,
             judged_ms: 2_000,
             writer_queue: 64,
+            filters_max_bytes: 256 << 20,
         }
     }
 }
@@ -121,6 +126,9 @@ pub enum Error {
         /// What was selected.
         count: u64,
     },
+    /// There is no room for another filter.
+    #[error(transparent)]
+    Filters(#[from] filters::Full),
     /// The server is stopping.
     #[error("the server is stopping")]
     Closing,
@@ -152,6 +160,7 @@ pub struct Feed {
     plugins: Arc<Plugins>,
     config: Config,
     bell: Arc<Bell>,
+    filters: Arc<Filters>,
     registry: Registry,
     writer: Writer,
     announced: Arc<AtomicU64>,
@@ -188,6 +197,7 @@ impl Feed {
         Ok(Arc::new(Self {
             store,
             plugins,
+            filters: Filters::new(bell.clone(), config.filters_max_bytes),
             config,
             bell,
             registry: Registry::default(),
@@ -222,6 +232,11 @@ impl Feed {
     /// The bell.
     pub const fn bell(&self) -> &Arc<Bell> {
         &self.bell
+    }
+
+    /// The filters in use.
+    pub const fn filters(&self) -> &Arc<Filters> {
+        &self.filters
     }
 
     /// Who reads.

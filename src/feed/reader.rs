@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::domain::entry::SharedEntry;
@@ -18,8 +18,8 @@ use crate::domain::filter::{Dimension, Filter, Interest};
 use crate::domain::id::{Epoch, EventId, Place, Seq};
 use crate::domain::subscription::Subscription;
 use crate::domain::verdict::Fault;
-use crate::feed::bell::{Bell, Rope};
 use crate::feed::event::{Batch, Event, Gap, Kept};
+use crate::feed::filters::{Held, MANY_IDS};
 use crate::feed::judge::{Judge, Outcome, judged};
 use crate::feed::newest::Newest;
 use crate::feed::preload::{Preload, Window};
@@ -36,7 +36,7 @@ pub struct Reader {
     feed: Arc<Feed>,
     subscription: Arc<Subscription>,
     judge: Option<Judge>,
-    tied: Tied,
+    held: Held,
     entered: Entered,
     closing: watch::Receiver<bool>,
     epoch: Epoch,
@@ -62,7 +62,7 @@ impl Reader {
             Some(using) => Some(Judge::open(&feed, using).await?),
             None => None,
         };
-        let tied = Tied::new(feed.bell().clone(), bell_ids(&subscription.filter, judge.as_ref()));
+        let (subscription, held) = hold(&feed, subscription, judge.as_ref()).await?;
         let log = Log { epoch: feed.epoch(), head: feed.head(), horizon: feed.store().horizon() };
         let opened = opening(&start, log);
         let subscription = Arc::new(subscription);
@@ -77,7 +77,7 @@ impl Reader {
             feed,
             subscription,
             judge,
-            tied,
+            held,
         };
         if let (Some(since), Place::Preload { head, after }) = (opened.preload_since, opened.place) {
             reader.phase = Phase::Preload(reader.plan(since, start.batches, head, after).await?);
@@ -165,9 +165,11 @@ impl Reader {
             self.pending.retain(|event| !matches!(event, Event::Killmail { .. } | Event::Backfilled { .. } | Event::Fault { .. }));
             self.pass_over();
         }
-        self.subscription = subscription;
+        let mut subscription = Arc::unwrap_or_clone(subscription);
+        let woken = bell_ids(&subscription.filter, self.judge.as_ref());
+        self.held.replace(&mut subscription, woken);
+        self.subscription = Arc::new(subscription);
         self.entered.renew(self.subscription.clone());
-        self.tied.retie(bell_ids(&self.subscription.filter, self.judge.as_ref()));
     }
 
     /// Goes past what is not wanted: a reader that sleeps has not looked at it yet, and a later filter might want it.
@@ -373,7 +375,7 @@ impl Reader {
             }
         };
         let changed = tokio::select! {
-            () = self.tied.ring.notified() => false,
+            () = self.held.ring.notified() => false,
             () = tick => false,
             _ = self.closing.changed() => false,
             () = plugin_changed => true,
@@ -392,7 +394,8 @@ impl Reader {
             Ok(_) if matches!(self.phase, Phase::Preload(_)) => {}
             Ok((next, moved)) => {
                 if moved {
-                    self.tied.retie(bell_ids(&self.subscription.filter, Some(&next)));
+                    let woken = bell_ids(&self.subscription.filter, Some(&next));
+                    self.held.replace(&mut (*self.subscription).clone(), woken);
                 }
                 self.judge = Some(next);
             }
@@ -418,35 +421,14 @@ fn bell_ids(filter: &Filter, judge: Option<&Judge>) -> Option<Vec<Dimension>> {
     }
 }
 
-/// A rope on the bell that is taken down when dropped.
-struct Tied {
-    bell: Arc<Bell>,
-    rope: Rope,
-    ring: Arc<Notify>,
-    ids: Option<Vec<Dimension>>,
-}
-
-impl Tied {
-    fn new(bell: Arc<Bell>, ids: Option<Vec<Dimension>>) -> Self {
-        let (rope, ring) = bell.hang();
-        bell.tie(rope, ids.as_deref());
-        Self { bell, rope, ring, ids }
-    }
-
-    fn retie(&mut self, ids: Option<Vec<Dimension>>) {
-        self.bell.untie(self.rope, self.ids.as_deref());
-        self.bell.tie(self.rope, ids.as_deref());
-        self.ids = ids;
-        // What came while untied is found by looking once.
-        self.ring.notify_one();
-    }
-}
-
-impl Drop for Tied {
-    fn drop(&mut self) {
-        self.bell.untie(self.rope, self.ids.as_deref());
-        self.bell.take_down(self.rope);
-    }
+/// Takes a subscription into use; one with many ids off the event loop.
+async fn hold(feed: &Arc<Feed>, mut subscription: Subscription, judge: Option<&Judge>) -> Result<(Subscription, Held), Error> {
+    let (filters, woken) = (Arc::clone(feed.filters()), bell_ids(&subscription.filter, judge));
+    let length = |ids: &[Dimension]| ids.iter().map(|d| d.ids.as_slice().len()).sum::<usize>();
+    let many = length(&subscription.filter.dimensions).max(woken.as_deref().map_or(0, length)) > MANY_IDS;
+    let work = move || filters.hold(&mut subscription, woken).map(|held| (subscription, held));
+    let held = if many { tasks::blocking("filter", work).await? } else { work() };
+    Ok(held?)
 }
 
 /// A kept killmail's id in a preload of this head, for doors that send them one by one.

@@ -290,7 +290,10 @@ impl IntoResponse for Error {
             Self::Unauthorized => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Self::Busy { .. } | Self::Closing | Self::ConnectionLimit => {
+            Self::Busy { .. }
+            | Self::Closing
+            | Self::ConnectionLimit
+            | Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, .. } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
             }
             Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, .. } => {

@@ -153,6 +153,9 @@ fn motion(door: &Door, text: &mut Exposition) {
     text.gauge("feed_head", "The newest number announced to readers.", feed.head().0);
     text.gauge("feed_readers", "Open readers.", feed.registry().len());
     text.gauge("feed_bell_bytes", "Memory the bell takes, about.", feed.bell().bytes());
+    text.gauge("feed_filters_bytes", "What counts of the filters in use.", feed.filters().bytes());
+    text.gauge("feed_filters_max_bytes", "What the filters in use may take together.", feed.filters().max_bytes());
+    text.counter("feed_filters_refused_total", "Filters refused because there was no room.", feed.filters().refused());
     text.counter("feed_announced_total", "Killmails announced to readers.", get(&counters.announced));
     text.counter("feed_rung_total", "Readers woken by the bell.", get(&counters.rung));
     text.counter("feed_delivered_total", "Killmails handed to doors, live.", get(&counters.delivered));

@@ -29,6 +29,7 @@ fn blame(error: &feed::Error) -> Blame {
         feed::Error::PreloadTooLarge { max, .. } => Blame::Parameter { field: "preload_days", limit: Some(*max) },
         feed::Error::Store(store::error::Error::NoSpace { min, .. }) => Blame::Limit(*min),
         feed::Error::Store(store::error::Error::UnderWay { .. }) => Blame::Limit(1),
+        feed::Error::Filters(full) => Blame::Limit(full.max_bytes),
         feed::Error::Closing => Blame::Closing,
         feed::Error::Plugin(error) => match (error.parameter(), error) {
             (Some(field), _) => Blame::Parameter { field, limit: None },

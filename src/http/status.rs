@@ -64,6 +64,11 @@ fn body(door: &Door) -> Value {
             },
             "api": { "zkillboard": api(door, pulse), "esi": esi(door) },
             "sse": sse(door),
+            "filters": {
+                "bytes": door.feed.filters().bytes(),
+                "max_bytes": door.feed.filters().max_bytes(),
+                "refused_total": door.feed.filters().refused(),
+            },
             "parser_stats": parser(door, pulse),
         },
         "summary": summary(door, pulse, &stats, &process),

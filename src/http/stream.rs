@@ -14,6 +14,7 @@ use axum::extract::{FromRequest, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::now_secs;
@@ -48,7 +49,7 @@ pub async fn enhanced(State(door): State<Arc<Door>>, request: Request) -> Result
 
 async fn open(door: Arc<Door>, kind: Kind, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    let asked = asked(Request::from_parts(parts.clone(), body)).await?;
+    let mut asked = asked(Request::from_parts(parts.clone(), body)).await?;
     if parts.method == Method::HEAD {
         return Ok(answer(Body::empty()));
     }
@@ -61,7 +62,7 @@ async fn open(door: Arc<Door>, kind: Kind, request: Request) -> Result<Response,
         batches: batches(form),
         last_event_id: last_event_id(&parts.headers, &asked),
     };
-    let reader = door.feed.open(asked.subscription.clone(), start).await.map_err(Error::stream)?;
+    let reader = door.feed.open(std::mem::take(&mut asked.subscription), start).await.map_err(Error::stream)?;
     reader.introduce(Who { through: Through::Sse, subscriber: None, address, connected_at_ms: None });
     let mut first = Out::default();
     first.retry(door.config.sse.retry_ms);
@@ -200,6 +201,8 @@ impl Talk {
             Event::Opened { id } if basic => out.comment("connected", &id),
             Event::Opened { id } => {
                 out.event(Some("connected"), Some(&id), &event::connected(self.reader.subscription_id(), &self.asked));
+                // It is told once, and a long list would be kept as long as the stream is open.
+                self.asked.filters = Bytes::new();
             }
             Event::Gap(gap) => {
                 out.event(Some("gap"), Some(&gap.resumed_at), &event::gap(gap.reason.word(), &gap.requested, &gap.resumed_at))

@@ -12,6 +12,7 @@ use crate::domain::id::EventId;
 use crate::domain::subscription::Subscription;
 use crate::domain::term::{Kind, Term};
 use crate::feed::event::Kept;
+use crate::feed::filters::Filters;
 use crate::phoenix::body;
 use crate::phoenix::config::Config;
 use crate::phoenix::effect::Effect;
@@ -59,7 +60,7 @@ pub struct Channel {
 }
 
 /// Who and when: what answers need beyond the channel.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Around<'a> {
     /// The limits.
     pub config: &'a Config,
@@ -67,6 +68,8 @@ pub struct Around<'a> {
     pub user_id: &'a str,
     /// When it was made, unix milliseconds.
     pub connected_at_ms: i64,
+    /// Whose limit the lists count against, if there is one.
+    pub filters: Option<&'a Filters>,
 }
 
 /// The JSON of a killmail, with what plugins said of it.
@@ -101,6 +104,7 @@ struct Payload<'a> {
     event: &'a str,
     members: &'a Given<'a>,
     config: &'a Config,
+    filters: Option<&'a Filters>,
 }
 
 impl Payload<'_> {
@@ -181,7 +185,7 @@ impl Channel {
     fn handle(&mut self, message: &Message, around: Around<'_>) -> Result<Done, String> {
         let event = message.event.as_str();
         let payload = message.members(KNOWN).ok_or_else(|| wrong(event, "the payload must be an object"))?;
-        let payload = Payload { event, members: &payload, config: around.config };
+        let payload = Payload { event, members: &payload, config: around.config, filters: around.filters };
         match event {
             "subscribe_systems" => self.subscribe(Kind::System, &payload),
             "subscribe_characters" => self.subscribe(Kind::Character, &payload),
@@ -240,6 +244,10 @@ impl Channel {
             return Ok(Vec::new());
         }
         let wish = payload.preload()?;
+        let (more, less) = (change.systems.len() + change.characters.len(), change.removed.iter().map(|(_, ids)| ids.len()).sum::<usize>());
+        if let Some(filters) = payload.filters.filter(|_| more > less) {
+            filters.room_for(more - less).map_err(|full| full.to_string())?;
+        }
         let mut filter = self.subscription.filter.clone();
         for (kind, added) in [(Kind::System, &change.systems), (Kind::Character, &change.characters)] {
             let gone = IdSet::new(change.removed.iter().filter(|(of, _)| *of == kind).flat_map(|(_, ids)| ids.iter().copied()).collect());

@@ -180,7 +180,8 @@ async fn enter(State(door): State<Arc<Door>>, request: Request) -> Response {
     };
     match upgrade {
         Ok((response, socket)) => {
-            let session = Session::new(Arc::clone(&door.config), upgrade::user_id(&pairs).into(), form, now_ms());
+            let session = Session::new(Arc::clone(&door.config), upgrade::user_id(&pairs).into(), form, now_ms())
+                .counted(Arc::clone(door.feed.filters()));
             let conversation = Box::pin(connect(door, socket, session, (slot, caller))).then(OptionFuture::from);
             tasks::spawn("channel", conversation.map(drop));
             let mut response = response.map(|_| Body::empty());

@@ -11,8 +11,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::domain::id::EventId;
+use crate::domain::subscription::Subscription;
 use crate::domain::term::{Kind, Term};
 use crate::feed::event::{Gap, Kept};
+use crate::feed::filters::Filters;
 use crate::phoenix::body::{self, Joined, Resumed};
 use crate::phoenix::channel::{Around, Channel};
 use crate::phoenix::config::Config;
@@ -39,6 +41,8 @@ pub struct Session {
     /// What clients got on topics they left.
     left: VecDeque<(String, Sent)>,
     count_at_ms: i64,
+    /// Whose limit the lists of channels count against.
+    filters: Option<Arc<Filters>>,
 }
 
 /// A join under way: its reader is being opened.
@@ -71,7 +75,20 @@ impl Session {
     pub fn new(config: Arc<Config>, user_id: Arc<str>, form: Form, now_ms: i64) -> Self {
         let count_at_ms = now_ms.saturating_add(i64::try_from(config.count_ms).unwrap_or(i64::MAX));
         let (joining, channels, left) = (Vec::new(), Vec::new(), VecDeque::new());
-        Self { config, user_id, form, connected_at_ms: now_ms, keys: 0, joining, channels, left, count_at_ms }
+        Self { config, user_id, form, connected_at_ms: now_ms, keys: 0, joining, channels, left, count_at_ms, filters: None }
+    }
+
+    /// The same, with lists that count against the limit of all filters.
+    #[must_use]
+    pub fn counted(self, filters: Arc<Filters>) -> Self {
+        Self { filters: Some(filters), ..self }
+    }
+
+    /// What a channel reads is what its reader has: equal lists are kept once.
+    pub fn adopt(&mut self, key: u64, subscription: &Arc<Subscription>) {
+        if let Some(channel) = self.of(key).filter(|channel| channel.subscription == *subscription) {
+            channel.subscription = Arc::clone(subscription);
+        }
     }
 
     /// Takes the conversation elsewhere; what stays behind has not begun.
@@ -121,8 +138,8 @@ impl Session {
             Some(at) if is_stale(&message, &self.channels[at]) => {}
             Some(at) if message.event == "phx_leave" => self.leave(at, &message, out),
             Some(at) => {
-                let Self { config, user_id, connected_at_ms, channels, .. } = self;
-                let around = Around { config, user_id, connected_at_ms: *connected_at_ms };
+                let Self { config, user_id, connected_at_ms, channels, filters, .. } = self;
+                let around = Around { config, user_id, connected_at_ms: *connected_at_ms, filters: filters.as_deref() };
                 channels[at].event(&message, around, out);
             }
         }

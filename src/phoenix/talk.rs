@@ -210,6 +210,8 @@ impl Talk {
             Effect::Change { key, subscription } => {
                 if let Some(running) = self.at_work(key) {
                     running.change(subscription);
+                    let subscription = Arc::clone(running.reader.subscription());
+                    self.session.adopt(key, &subscription);
                 }
             }
             Effect::Preload { key, wish, terms } => self.preload(key, wish, terms),
@@ -270,9 +272,11 @@ impl Talk {
                 });
                 let (id, gap) = reader.begin();
                 let opened = Opened { subscription_id: reader.subscription_id().to_owned(), id, gap };
+                let subscription = Arc::clone(reader.subscription());
                 self.running.reserve_exact(1);
                 self.running.push(*running);
                 self.session.opened(key, opened, &mut self.effects);
+                self.session.adopt(key, &subscription);
             }
             Err(error) => self.session.refused(key, &reason(&error), &mut self.effects),
         }

@@ -1,0 +1,389 @@
+//! The filters of everybody who reads: equal lists of ids are kept, and indexed, once, and all of them together have a limit.
+//!
+//! Must not know: who reads, what becomes of a killmail that fits.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::domain::filter::Dimension;
+use crate::domain::subscription::Subscription;
+use crate::feed::bell::{Bell, Rope};
+use crate::tasks;
+
+/// An id in a list, bytes.
+const ID_BYTES: u64 = 4;
+/// An id in the reverse index, bytes: about what it takes where many filters name the same ids in different company.
+const INDEXED_BYTES: u64 = 32;
+/// A filter without anything in it, bytes.
+const FILTER_BYTES: u64 = 256;
+/// Lists of more ids are entered into the index and taken out of it off the event loop.
+pub const MANY_IDS: usize = 10_000;
+
+/// The filters of all open streams and channels take what they may take together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the filters of all open streams and channels may take {max_bytes} bytes together (feed.filters_max_bytes); ask for fewer ids, or later"
+)]
+pub struct Full {
+    /// The limit.
+    pub max_bytes: u64,
+}
+
+/// Every filter in use.
+pub struct Filters {
+    bell: Arc<Bell>,
+    max_bytes: u64,
+    bytes: AtomicU64,
+    refused: AtomicU64,
+    hashing: RandomState,
+    table: Mutex<HashMap<u64, Vec<Weak<Lists>>>>,
+}
+
+/// Lists of ids, one for each dimension, shared by all who want just these.
+struct Lists {
+    home: Weak<Filters>,
+    hash: u64,
+    dimensions: Vec<Dimension>,
+    /// Whether somebody has to be woken for them.
+    indexed: bool,
+    bytes: u64,
+    rope: OnceLock<Rope>,
+}
+
+/// A filter in use: its share of the limit, and what it is woken for. Given back when dropped.
+pub struct Held {
+    filters: Arc<Filters>,
+    /// Kept in use.
+    _lists: Option<Arc<Lists>>,
+    woken: Woken,
+    bytes: u64,
+    /// Rung for what may be wanted.
+    pub ring: Arc<Notify>,
+}
+
+enum Woken {
+    /// For each of these.
+    Lists(Arc<Lists>),
+    /// For every killmail.
+    Everything(Rope),
+    /// Nobody reads on: an answer is made with it.
+    Never,
+}
+
+/// What somebody is to be woken for.
+enum Wake {
+    Lists(Vec<Dimension>),
+    Everything,
+    Never,
+}
+
+impl fmt::Debug for Filters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Filters").field("bytes", &self.bytes).field("max_bytes", &self.max_bytes).finish_non_exhaustive()
+    }
+}
+
+impl Filters {
+    /// None yet.
+    #[must_use]
+    pub fn new(bell: Arc<Bell>, max_bytes: u64) -> Arc<Self> {
+        Arc::new(Self {
+            bell,
+            max_bytes,
+            bytes: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            hashing: RandomState::default(),
+            table: Mutex::default(),
+        })
+    }
+
+    /// Bytes that count against the limit.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The limit.
+    #[must_use]
+    pub const fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
+    /// How often the limit was met.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Whether so many more ids would have room now.
+    ///
+    /// # Errors
+    /// They would not.
+    pub fn room_for(&self, ids: usize) -> Result<(), Full> {
+        self.has_room(ids as u64 * (ID_BYTES + INDEXED_BYTES))
+    }
+
+    fn has_room(&self, bytes: u64) -> Result<(), Full> {
+        if bytes == 0 || self.bytes() + bytes <= self.max_bytes {
+            return Ok(());
+        }
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        Err(Full { max_bytes: self.max_bytes })
+    }
+
+    /// Takes a subscription into use: its lists become those that equal ones share. `woken` is what its reader is woken for, `None`
+    /// for every killmail.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn hold(self: &Arc<Self>, subscription: &mut Subscription, woken: Option<Vec<Dimension>>) -> Result<Held, Full> {
+        self.enter(subscription, woken.map_or(Wake::Everything, Wake::Lists), Arc::default(), true)
+    }
+
+    /// Takes a subscription into use while an answer is made with it: nobody is woken for it.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn hold_for_answer(self: &Arc<Self>, subscription: &mut Subscription) -> Result<Held, Full> {
+        self.enter(subscription, Wake::Never, Arc::default(), true)
+    }
+
+    fn enter(self: &Arc<Self>, subscription: &mut Subscription, wake: Wake, ring: Arc<Notify>, limited: bool) -> Result<Held, Full> {
+        let bytes = beside_ids(subscription);
+        if limited {
+            self.has_room(bytes)?;
+        }
+        let dimensions = &mut subscription.filter.dimensions;
+        let is_same = matches!(&wake, Wake::Lists(ids) if ids == dimensions);
+        let lists = if dimensions.is_empty() { None } else { Some(self.share(dimensions, is_same, limited)?) };
+        if let Some(lists) = &lists {
+            dimensions.clone_from(&lists.dimensions);
+        }
+        let woken = match (wake, &lists) {
+            (Wake::Never, _) => Woken::Never,
+            (Wake::Everything, _) => {
+                let rope = self.bell.hang_bare();
+                self.bell.tie(rope, None);
+                Woken::Everything(rope)
+            }
+            (Wake::Lists(_), Some(lists)) if is_same => Woken::Lists(Arc::clone(lists)),
+            (Wake::Lists(ids), _) => Woken::Lists(self.share(&ids, true, limited)?),
+        };
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let held = Held { filters: Arc::clone(self), _lists: lists, woken, bytes, ring };
+        if let Some(rope) = held.rope() {
+            self.bell.listen(rope, Arc::clone(&held.ring));
+        }
+        Ok(held)
+    }
+
+    fn share(self: &Arc<Self>, dimensions: &[Dimension], indexed: bool, limited: bool) -> Result<Arc<Lists>, Full> {
+        let hash = self.hash(dimensions, indexed);
+        // Declared first, so that it is dropped without the lock: dropping the last of some lists takes it.
+        let mut others = Vec::new();
+        let mut table = self.table.lock();
+        let equal = table.entry(hash).or_default();
+        for lists in equal.iter().filter_map(Weak::upgrade) {
+            if lists.indexed == indexed && lists.dimensions == dimensions {
+                return Ok(lists);
+            }
+            others.push(lists);
+        }
+        let ids: usize = dimensions.iter().map(|dimension| dimension.ids.as_slice().len()).sum();
+        let bytes = FILTER_BYTES + ids as u64 * (ID_BYTES + if indexed { INDEXED_BYTES } else { 0 });
+        if limited && let Err(full) = self.has_room(bytes) {
+            if equal.is_empty() {
+                table.remove(&hash);
+            }
+            return Err(full);
+        }
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let (home, dimensions) = (Arc::downgrade(self), dimensions.to_vec());
+        let lists = Arc::new(Lists { home, hash, dimensions, indexed, bytes, rope: OnceLock::new() });
+        equal.push(Arc::downgrade(&lists));
+        Ok(lists)
+    }
+
+    fn hash(&self, dimensions: &[Dimension], indexed: bool) -> u64 {
+        let mut hasher = self.hashing.build_hasher();
+        indexed.hash(&mut hasher);
+        for dimension in dimensions {
+            dimension.kind.hash(&mut hasher);
+            dimension.ids.as_slice().hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}
+
+/// What of a subscription counts besides ids.
+fn beside_ids(subscription: &Subscription) -> u64 {
+    let labels: usize = subscription.filter.labels.iter().map(|label| label.len() + size_of::<String>()).sum();
+    let plugin = subscription.plugin.as_ref().map_or(0, |used| used.name.len() + used.config.len());
+    (labels + plugin) as u64
+}
+
+impl Held {
+    /// Another subscription in the place of this one, for the same reader. It is never refused: whoever lets a filter grow asks for room.
+    pub fn replace(&mut self, subscription: &mut Subscription, woken: Option<Vec<Dimension>>) {
+        let wake = woken.map_or(Wake::Everything, Wake::Lists);
+        if let Ok(held) = self.filters.enter(subscription, wake, Arc::clone(&self.ring), false) {
+            *self = held;
+        }
+        // What came in between is found by looking once.
+        self.ring.notify_one();
+    }
+
+    fn rope(&self) -> Option<Rope> {
+        match &self.woken {
+            Woken::Never => None,
+            Woken::Everything(rope) => Some(*rope),
+            Woken::Lists(lists) => Some(*lists.rope.get_or_init(|| {
+                let rope = self.filters.bell.hang_bare();
+                self.filters.bell.tie(rope, Some(&lists.dimensions));
+                rope
+            })),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let bell = &self.filters.bell;
+        if let Some(rope) = self.rope() {
+            bell.leave(rope, &self.ring);
+        }
+        if let Woken::Everything(rope) = self.woken {
+            bell.untie(rope, None);
+            bell.take_down(rope);
+        }
+        self.filters.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Lists {
+    fn drop(&mut self) {
+        let Some(home) = self.home.upgrade() else { return };
+        let mut table = home.table.lock();
+        if let Some(equal) = table.get_mut(&self.hash) {
+            equal.retain(|lists| lists.strong_count() > 0);
+            if equal.is_empty() {
+                table.remove(&self.hash);
+            }
+        }
+        drop(table);
+        let (dimensions, rope, bytes) = (std::mem::take(&mut self.dimensions), self.rope.take(), self.bytes);
+        let many = dimensions.iter().map(|dimension| dimension.ids.as_slice().len()).sum::<usize>() > MANY_IDS;
+        let give_back = move || {
+            if let Some(rope) = rope {
+                home.bell.untie(rope, Some(&dimensions));
+                home.bell.take_down(rope);
+            }
+            home.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        };
+        if many { tasks::aside(give_back) } else { give_back() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::facts::Facts;
+    use crate::domain::filter::{Filter, Match};
+    use crate::domain::term::Kind;
+
+    fn wanting(kind: Kind, ids: impl IntoIterator<Item = u32>) -> Subscription {
+        let mut filter = Filter::default();
+        filter.set_ids(kind, ids.into_iter().collect());
+        Subscription { filter, ..Subscription::default() }
+    }
+
+    fn held(filters: &Arc<Filters>, subscription: &mut Subscription) -> Result<Held, Full> {
+        let woken = subscription.filter.bell_ids();
+        filters.hold(subscription, woken)
+    }
+
+    #[test]
+    fn equal_lists_are_kept_once_whoever_names_them() {
+        let filters = Filters::new(Arc::default(), 1 << 20);
+        let (mut one, mut other) = (wanting(Kind::System, 1..1000), wanting(Kind::System, (1..1000).rev()));
+        other.filter.min_value = Some(1e9);
+        let first = held(&filters, &mut one).unwrap();
+        let (bytes, indexed) = (filters.bytes(), filters.bell.bytes());
+        let second = held(&filters, &mut other).unwrap();
+        assert_eq!((filters.bytes(), filters.bell.bytes(), filters.bell.len()), (bytes, indexed, 1));
+        let ids = |subscription: &Subscription| subscription.filter.ids(Kind::System).unwrap().as_slice().as_ptr();
+        assert_eq!(ids(&one), ids(&other));
+        let mut found = Vec::new();
+        let facts = Facts { system: 500, ..Facts::default() };
+        assert_eq!(filters.bell.ring(&facts, &mut found), 2, "both are woken");
+        drop(first);
+        assert_eq!((filters.bell.ring(&facts, &mut found), filters.bytes()), (1, bytes));
+        drop(second);
+        assert_eq!((filters.bell.ring(&facts, &mut found), filters.bytes(), filters.bell.len()), (0, 0, 0));
+        assert!(filters.table.lock().is_empty());
+    }
+
+    #[test]
+    fn the_limit_is_for_all_together_and_given_back() {
+        let filters = Filters::new(Arc::default(), 100_000);
+        let first = held(&filters, &mut wanting(Kind::System, 1..2000)).unwrap();
+        let full = Full { max_bytes: 100_000 };
+        assert_eq!(held(&filters, &mut wanting(Kind::System, 2..2000)).map(drop), Err(full));
+        assert_eq!((filters.room_for(2000), filters.room_for(100), filters.refused()), (Err(full), Ok(()), 2));
+        assert!(held(&filters, &mut wanting(Kind::System, 1..2000)).is_ok(), "an equal one takes nothing more");
+        assert!(held(&filters, &mut Subscription::default()).is_ok(), "everything is no list");
+        assert_eq!(filters.hold_for_answer(&mut wanting(Kind::System, 1..30_000)).map(drop), Err(full));
+        assert!(filters.hold_for_answer(&mut wanting(Kind::System, 1..5_000)).is_ok(), "what is not indexed takes less");
+        let labelled = |count: usize| {
+            let mut subscription = Subscription::default();
+            subscription.filter.labels = vec!["x".repeat(1000); count];
+            subscription
+        };
+        assert_eq!(held(&filters, &mut labelled(100)).map(drop), Err(full));
+        drop(first);
+        assert!(held(&filters, &mut wanting(Kind::System, 2..2000)).is_ok());
+        assert!(filters.bytes() == 0 && filters.bell.is_empty() && filters.table.lock().is_empty());
+    }
+
+    #[test]
+    fn a_changed_filter_takes_the_place_of_the_old_one() {
+        let filters = Filters::new(Arc::default(), 1 << 20);
+        let mut subscription = wanting(Kind::System, [1, 2]);
+        let mut held = held(&filters, &mut subscription).unwrap();
+        let ring = Arc::clone(&held.ring);
+        subscription.filter.set_ids(Kind::System, vec![2, 3]);
+        subscription.filter.set_ids(Kind::Region, vec![10]);
+        subscription.filter.matching = Match::All;
+        let woken = subscription.filter.bell_ids();
+        held.replace(&mut subscription, woken);
+        let mut found = Vec::new();
+        let in_region = |id| Facts { region: id, ..Facts::default() };
+        let in_system = |id| Facts { system: id, ..Facts::default() };
+        assert_eq!(filters.bell.ring(&in_region(10), &mut found), 1, "the shorter list is what wakes");
+        assert_eq!((filters.bell.ring(&in_system(1), &mut found), filters.bell.ring(&in_system(3), &mut found)), (0, 0));
+        assert!(Arc::ptr_eq(&ring, &held.ring));
+        held.replace(&mut subscription, None);
+        assert_eq!(filters.bell.ring(&in_system(77), &mut found), 1);
+        drop(held);
+        assert!(filters.bytes() == 0 && filters.bell.is_empty());
+    }
+
+    /// What is counted is not less than what is taken, also where lists overlap, which costs most.
+    #[test]
+    fn what_counts_is_what_is_taken() {
+        for overlap in [0, 500, 999] {
+            let filters = Filters::new(Arc::default(), 1 << 30);
+            let all: Vec<Held> = (0..40)
+                .map(|n| held(&filters, &mut wanting(Kind::Character, (0..1000).map(|id| 1 + n * (1000 - overlap) + id))).unwrap())
+                .collect();
+            let taken = filters.bell.bytes() as u64 + 40 * 1000 * ID_BYTES;
+            assert!(filters.bytes() >= taken, "overlap {overlap}: {taken} bytes taken, {} counted", filters.bytes());
+            drop(all);
+        }
+    }
+}
