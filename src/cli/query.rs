@@ -49,10 +49,38 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
                 println!("{}", shown(killmail));
             }
         }
+        if let Some(text) = hidden(&answer["data"]) {
+            eprintln!("{text}");
+        }
         Ok(())
     })
 }
 
 fn shown(value: &Value) -> String {
     String::from_utf8_lossy(&text::json(value)).into_owned()
+}
+
+/// That a plugin failed on killmails, which then are missing.
+fn hidden(data: &Value) -> Option<String> {
+    let counts: Vec<(&String, u64)> = data["faults"].as_object()?.iter().filter_map(|(word, n)| Some((word, n.as_u64()?))).collect();
+    let sum: u64 = counts.iter().map(|(_, n)| n).sum();
+    let words: Vec<String> = counts.iter().map(|(word, n)| format!("{n} {word}")).collect();
+    let example = data["fault_example"].as_str().unwrap_or_default();
+    (sum > 0).then(|| format!("The plugin failed on {sum} killmails ({}), which are missing here. The first: {example}.", words.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn faults_are_told_and_no_faults_are_not() {
+        let data = json!({ "faults": { "memory": 1, "trap": 2 }, "fault_example": "plugin a failed on killmail 7: trap" });
+        let text =
+            "The plugin failed on 3 killmails (1 memory, 2 trap), which are missing here. The first: plugin a failed on killmail 7: trap.";
+        assert_eq!(hidden(&data).as_deref(), Some(text));
+        assert_eq!((hidden(&json!({ "faults": {} })), hidden(&json!({ "count": 3 }))), (None, None));
+    }
 }

@@ -1,18 +1,23 @@
-//! History on demand: one page of what a subscription selects, judged if it has a plugin, within a budget.
+//! History on demand: one page of what a subscription selects, judged if it has a plugin, within a budget. A page names killmails; they
+//! are read when they are sent, so that a client that does not read holds a list of numbers.
 //!
 //! Must not know: cursors, envelopes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::domain::entry::SharedEntry;
+use crate::domain::filter::{Filter, Interest};
 use crate::domain::id::Seq;
 use crate::domain::subscription::Subscription;
+use crate::domain::term::Term;
+use crate::domain::verdict::Fault;
 use crate::feed::event::Kept;
 use crate::feed::judge::{Judge, Outcome, judged};
 use crate::feed::{Error, Feed};
 use crate::plugin::evaluator::Run;
-use crate::store::{Order, Query};
+use crate::store::{self, Hit, Order, Query};
 use crate::tasks;
 
 /// A request whose plugin waits for others' ends after so many times its CPU time.
@@ -33,15 +38,59 @@ pub struct Lookup {
     pub limit: usize,
 }
 
+/// The newest killmails of one id.
+#[derive(Debug, Clone, Copy)]
+pub struct Latest {
+    /// The id.
+    pub term: Term,
+    /// Not older than this, unix seconds.
+    pub since: Option<i64>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A killmail of a page.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    /// Which one.
+    pub hit: Hit,
+    /// Plugin name and JSON object.
+    pub annotations: Vec<(String, Arc<str>)>,
+}
+
+impl Chosen {
+    const fn plain(hit: Hit) -> Self {
+        Self { hit, annotations: Vec::new() }
+    }
+}
+
 /// A page of the past.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Found {
     /// The killmails, in the order asked for.
-    pub killmails: Vec<Kept>,
+    pub chosen: Vec<Chosen>,
     /// The killmail id to go on after; none when there is nothing more.
     pub next: Option<u32>,
-    /// False when the budget of the plugin ended the page early.
+    /// False when the budget of the plugin ended the page early, or a fault of it hid a killmail.
     pub complete: bool,
+    /// What the plugin did wrong; none where there is no plugin.
+    pub faults: Option<Faults>,
+}
+
+/// What a plugin did wrong on a page: each fault hides a killmail.
+#[derive(Debug, Default)]
+pub struct Faults {
+    /// How often, by the word of the fault.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// The first of them, in a sentence.
+    pub example: Option<String>,
+}
+
+impl Faults {
+    fn note(&mut self, plugin: &str, fault: Fault, killmail_id: u32) {
+        *self.counts.entry(fault.word()).or_default() += 1;
+        self.example.get_or_insert_with(|| format!("plugin {plugin} failed on killmail {killmail_id}: {fault}"));
+    }
 }
 
 impl Feed {
@@ -54,8 +103,39 @@ impl Feed {
             Some(using) => Some(Judge::open(self, using).await?.counted()),
             None => None,
         };
-        let mut search = Search { feed: self, judge, lookup, judged: 0, waited: Duration::ZERO };
-        search.run().await
+        let mut search = Search { feed: self, lookup, judged: 0, waited: Duration::ZERO };
+        match judge {
+            Some(judge) => search.judged(&judge).await,
+            None => search.selected().await,
+        }
+    }
+
+    /// The newest killmails of an id, and whether there are more.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn latest(self: &Arc<Self>, latest: Latest) -> Result<(Vec<Chosen>, bool), Error> {
+        let Latest { term, since, limit } = latest;
+        let mut filter = Filter { since, ..Filter::default() };
+        filter.set_ids(term.kind, vec![term.id]);
+        let subscription = Arc::new(Subscription { filter, ..Subscription::default() });
+        let lookup = Lookup { subscription, order: Order::Newest, after: None, head: self.head(), limit };
+        self.lookup(lookup).await.map(|found| (found.chosen, found.next.is_some()))
+    }
+
+    /// Reads killmails of a page.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn kept(self: &Arc<Self>, chosen: Vec<Chosen>) -> Result<Vec<Kept>, Error> {
+        let feed = self.clone();
+        let read = tasks::blocking("history-read", move || -> Result<Vec<Kept>, Error> {
+            let hits: Vec<Hit> = chosen.iter().map(|one| one.hit).collect();
+            let entries = feed.store().entries(&hits)?;
+            let kept = entries.into_iter().zip(chosen).map(|(entry, one)| Kept { entry, annotations: one.annotations });
+            Ok(kept.collect())
+        });
+        read.await?
     }
 
     /// How many killmails a filter selects, no plugin asked.
@@ -82,7 +162,6 @@ impl Feed {
 
 struct Search<'a> {
     feed: &'a Arc<Feed>,
-    judge: Option<Judge>,
     lookup: Lookup,
     judged: usize,
     /// Waited for judgments.
@@ -90,68 +169,98 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    async fn run(&mut self) -> Result<Found, Error> {
-        let limit = self.lookup.limit;
-        let mut killmails = Vec::new();
+    /// What the filter selects.
+    async fn selected(&self) -> Result<Found, Error> {
+        // One more than needed tells whether there is a next page.
+        let (feed, lookup) = (self.feed.clone(), self.lookup.clone());
+        let mut hits = tasks::blocking("history-page", move || select(&feed, &lookup, None, lookup.limit.saturating_add(1))).await??;
+        let more = hits.len() > self.lookup.limit;
+        hits.truncate(self.lookup.limit);
+        let next = hits.last().filter(|_| more).map(|hit| hit.killmail_id);
+        Ok(Found { chosen: hits.into_iter().map(Chosen::plain).collect(), next, complete: true, faults: None })
+    }
+
+    /// What the plugin keeps of it.
+    async fn judged(&mut self, judge: &Judge) -> Result<Found, Error> {
+        let wanted = self.feed.config().judged_page_max;
+        let (mut found, mut faults) = (Found { complete: true, ..Found::default() }, Faults::default());
         loop {
-            let missing = limit - killmails.len();
-            // One more than needed tells whether there is a next page.
-            let wanted = if self.judge.is_some() { self.feed.config().judged_page_max } else { missing + 1 };
-            let mut page = self.page(wanted).await?;
+            let page = self.page(judge, wanted).await?;
             let exhausted = page.len() < wanted;
-            if self.judge.is_none() {
-                page.truncate(missing);
-            }
-            let Some(last) = page.last().map(|entry| entry.facts.killmail_id) else {
-                return Ok(Found { killmails, next: None, complete: true });
-            };
+            let Some(last) = page.last().map(|entry| entry.facts.killmail_id) else { break };
             self.judged += page.len();
             let begun = Instant::now();
-            let outcomes = judged(self.judge.as_ref(), page, Run::History { head: self.lookup.head }).await;
+            let outcomes = judged(Some(judge), page, Run::History { head: self.lookup.head }).await;
             self.waited += begun.elapsed();
-            for outcome in outcomes {
-                if let Outcome::Kept(kept) = outcome {
-                    let id = kept.entry.facts.killmail_id;
-                    killmails.push(kept);
-                    if killmails.len() == limit {
-                        let next = (!exhausted || id != last).then_some(id);
-                        return Ok(Found { killmails, next, complete: true });
-                    }
-                }
+            if let Some(id) = self.take(judge, outcomes, (&mut found, &mut faults)) {
+                found.next = (!exhausted || id != last).then_some(id);
+                break;
             }
             if exhausted {
-                return Ok(Found { killmails, next: None, complete: true });
+                break;
             }
             self.lookup.after = Some(last);
-            if self.is_spent() {
-                return Ok(Found { killmails, next: Some(last), complete: false });
+            if self.is_spent(judge) {
+                (found.next, found.complete) = (Some(last), false);
+                break;
             }
         }
+        found.complete &= faults.counts.is_empty();
+        found.faults = Some(faults);
+        Ok(found)
+    }
+
+    /// Takes what was kept, until the page is full: then it is the killmail the page ends with that is given back.
+    fn take(&self, judge: &Judge, outcomes: Vec<Outcome>, (found, faults): (&mut Found, &mut Faults)) -> Option<u32> {
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Kept(Kept { entry, annotations }) => {
+                    let hit = Hit { seq: entry.seq, killmail_id: entry.facts.killmail_id };
+                    found.chosen.push(Chosen { hit, annotations });
+                    if found.chosen.len() == self.lookup.limit {
+                        return Some(hit.killmail_id);
+                    }
+                }
+                Outcome::Dropped => {}
+                Outcome::Fault(fault, entry) => faults.note(judge.name(), fault, entry.facts.killmail_id),
+            }
+        }
+        None
     }
 
     /// Whether the request has had what it may have of its plugin.
-    fn is_spent(&self) -> bool {
+    fn is_spent(&self, judge: &Judge) -> bool {
         let config = self.feed.config();
         let cpu_max = Duration::from_millis(config.judged_ms);
-        let spent = self.judge.as_ref().map_or(Duration::ZERO, Judge::spent);
-        self.judged >= config.judged_max || spent >= cpu_max || self.waited >= cpu_max * WAITED_TIMES
+        self.judged >= config.judged_max || judge.spent() >= cpu_max || self.waited >= cpu_max * WAITED_TIMES
     }
 
-    async fn page(&self, limit: usize) -> Result<Vec<SharedEntry>, Error> {
-        let (feed, lookup) = (self.feed.clone(), self.lookup.clone());
-        let interest = self.judge.as_ref().and_then(Judge::interest).cloned();
+    async fn page(&self, judge: &Judge, limit: usize) -> Result<Vec<SharedEntry>, Error> {
+        let (feed, lookup, interest) = (self.feed.clone(), self.lookup.clone(), judge.interest().cloned());
         let page = tasks::blocking("history-page", move || {
-            let hits = feed.store().select(&Query {
-                filter: &lookup.subscription.filter,
-                interest: interest.as_ref(),
-                order: lookup.order,
-                after: lookup.after,
-                below: None,
-                head: lookup.head,
-                limit,
-            })?;
+            let hits = select(&feed, &lookup, interest.as_ref(), limit)?;
             feed.store().entries(&hits)
         });
         Ok(page.await??)
+    }
+}
+
+fn select(feed: &Feed, lookup: &Lookup, interest: Option<&Interest>, limit: usize) -> Result<Vec<Hit>, store::Error> {
+    let filter = &lookup.subscription.filter;
+    feed.store().select(&Query { filter, interest, order: lookup.order, after: lookup.after, below: None, head: lookup.head, limit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_counted_and_the_first_is_told() {
+        let mut faults = Faults::default();
+        faults.note("gatecamp", Fault::Trap, 7);
+        faults.note("gatecamp", Fault::Memory, 8);
+        faults.note("gatecamp", Fault::Trap, 9);
+        assert_eq!(faults.counts, BTreeMap::from([("trap", 2), ("memory", 1)]));
+        assert_eq!(faults.example.as_deref(), Some("plugin gatecamp failed on killmail 7: trap"));
     }
 }

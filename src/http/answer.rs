@@ -65,17 +65,6 @@ impl Text {
         self.push(text::json(&value.into()))
     }
 
-    /// Appends killmails as an array.
-    pub fn killmails(&mut self, kept: &[Kept]) -> &mut Self {
-        let texts: Vec<Bytes> = kept.iter().map(json_of).collect();
-        self.0.reserve(texts.iter().map(|text| text.len() + 1).sum::<usize>() + 2);
-        self.push("[");
-        for (at, text) in texts.iter().enumerate() {
-            self.push(if at == 0 { "" } else { "," }).push(text);
-        }
-        self.push("]")
-    }
-
     /// Appends the success envelope around what `inside` appends.
     pub fn enveloped(&mut self, inside: impl FnOnce(&mut Self) -> &mut Self) -> &mut Self {
         inside(self.push(r#"{"data":"#));

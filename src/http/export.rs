@@ -14,8 +14,8 @@ use bytes::Bytes;
 
 use crate::domain::id::Seq;
 use crate::domain::subscription::Subscription;
-use crate::feed::Feed;
 use crate::feed::lookup::Lookup;
+use crate::feed::{self, Feed};
 use crate::http::Door;
 use crate::http::answer::json_of;
 use crate::http::auth::Admin;
@@ -50,12 +50,10 @@ impl Way {
         }
         let subscription = Arc::clone(&self.subscription);
         let lookup = Lookup { subscription, order: Order::Oldest, after: self.after, head: self.head, limit: PAGE };
-        let found = self.feed.lookup(lookup).await.map_err(|error| {
-            tracing::error!(%error, "an export ends early: {error}");
-            io::Error::other(error)
-        })?;
+        let found = self.feed.lookup(lookup).await.map_err(cut_off)?;
+        let kept = self.feed.kept(found.chosen).await.map_err(cut_off)?;
         let mut out = Out::default();
-        for kept in &found.killmails {
+        for kept in &kept {
             out.piece(json_of(kept));
             out.piece(Bytes::from_static(b"\n"));
         }
@@ -63,4 +61,9 @@ impl Way {
         self.after = found.next;
         Ok(Some((self, out)))
     }
+}
+
+fn cut_off(error: feed::Error) -> io::Error {
+    tracing::error!(%error, "an export ends early: {error}");
+    io::Error::other(error)
 }

@@ -8,20 +8,27 @@ use std::sync::atomic::Ordering;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use serde_json::json;
+use axum::response::Response;
 
+use crate::domain::filter::Dimension;
 use crate::domain::id::{EventId, Place, Seq};
 use crate::domain::subscription::Subscription;
 use crate::feed::event::Kept;
-use crate::feed::lookup::{Found, Lookup};
+use crate::feed::filters::Held;
+use crate::feed::lookup::{Faults, Found, Lookup};
 use crate::http::Door;
 use crate::http::answer::{Json, Text, json_of};
 use crate::http::error::Error;
+use crate::http::listing::Listing;
 use crate::http::request::{Pairs, Question, Segment, positive};
 use crate::tasks;
 use crate::wire::query::{self, Asked};
 use crate::wire::text;
+use crate::wire::time;
 use crate::wire::told::Told;
+
+/// A filter of more ids counts against the limit of all filters while its answer is on its way.
+const FEW_IDS: usize = 1000;
 
 /// `GET /api/v1/killmail/{id}`. Recent ones are in memory and answered without leaving this thread.
 pub async fn one(State(door): State<Arc<Door>>, Segment(id): Segment) -> Result<Json, Error> {
@@ -44,51 +51,77 @@ pub async fn one(State(door): State<Arc<Door>>, Segment(id): Segment) -> Result<
 }
 
 /// `GET /api/v1/killmails`.
-pub async fn list(State(door): State<Arc<Door>>, parts: Parts, Pairs(pairs): Pairs) -> Result<Json, Error> {
+pub async fn list(State(door): State<Arc<Door>>, parts: Parts, Pairs(pairs): Pairs) -> Result<Response, Error> {
     answer(&door, &parts, query::history_pairs(&pairs).map_err(Error::history_parameter)?).await
 }
 
 /// `POST /api/v1/killmails/search`.
-pub async fn search(State(door): State<Arc<Door>>, parts: Parts, body: Question) -> Result<Json, Error> {
+pub async fn search(State(door): State<Arc<Door>>, parts: Parts, body: Question) -> Result<Response, Error> {
     answer(&door, &parts, body.read(query::history_body).await?.map_err(Error::history_parameter)?).await
 }
 
 /// `GET /api/v1/killmails/count`.
-pub async fn count(State(door): State<Arc<Door>>, Pairs(pairs): Pairs) -> Result<Json, Error> {
+pub async fn count(State(door): State<Arc<Door>>, Pairs(pairs): Pairs) -> Result<Response, Error> {
     counted(&door, query::count_pairs(&pairs).map_err(Error::history_parameter)?).await
 }
 
 /// `POST /api/v1/killmails/count`.
-pub async fn count_search(State(door): State<Arc<Door>>, body: Question) -> Result<Json, Error> {
+pub async fn count_search(State(door): State<Arc<Door>>, body: Question) -> Result<Response, Error> {
     counted(&door, body.read(query::count_body).await?.map_err(Error::history_parameter)?).await
 }
 
-async fn counted(door: &Door, asked: Asked) -> Result<Json, Error> {
-    let subscription = Arc::new(asked.subscription);
+async fn counted(door: &Door, asked: Asked) -> Result<Response, Error> {
+    let (held, subscription) = hold(door, asked.subscription)?;
     let count = door.feed.count(Arc::clone(&subscription), door.feed.head()).await.map_err(Error::history)?;
-    Ok(Json::data(&json!({ "count": count, "filter": Told::of(&subscription) })))
+    let mut listing = Listing::new(&door.feed).holding(held);
+    listing.text(format!(r#"{{"data":{{"count":{count},"filter":"#));
+    tell(&mut listing, &subscription);
+    listing.text(format!(r#"}},"timestamp":"{}"}}"#, time::iso_micros_now())).answer().await
 }
 
-async fn answer(door: &Door, parts: &Parts, asked: Asked) -> Result<Json, Error> {
+async fn answer(door: &Door, parts: &Parts, asked: Asked) -> Result<Response, Error> {
     let _hold = door.judge(parts, &asked.subscription).map_err(Error::history_judges)?;
     let (head, after) = match &asked.cursor {
         Some(text) => cursor(door, text)?,
         None => (door.feed.head(), None),
     };
-    let (order, limit, subscription) = (asked.order, asked.limit, Arc::new(asked.subscription));
+    let (order, limit, (held, subscription)) = (asked.order, asked.limit, hold(door, asked.subscription)?);
     let found = door.feed.lookup(Lookup { subscription: Arc::clone(&subscription), order, after, head, limit }).await;
-    Ok(page(door, head, &subscription, &found.map_err(Error::history)?))
+    page(door, head, (held, &subscription), found.map_err(Error::history)?).await
 }
 
-fn page(door: &Door, head: Seq, subscription: &Subscription, found: &Found) -> Json {
+/// Takes a filter with many ids into use until its answer is taken: it is told in it.
+fn hold(door: &Door, mut subscription: Subscription) -> Result<(Option<Held>, Arc<Subscription>), Error> {
+    let ids: usize = subscription.filter.dimensions.iter().map(|dimension| dimension.ids.as_slice().len()).sum();
+    let held = (ids > FEW_IDS).then(|| door.feed.filters().hold_for_answer(&mut subscription)).transpose();
+    Ok((held.map_err(|full| Error::history(full.into()))?, Arc::new(subscription)))
+}
+
+async fn page(door: &Door, head: Seq, (held, asked): (Option<Held>, &Subscription), found: Found) -> Result<Response, Error> {
     let next = found.next.map(|after| EventId { epoch: door.feed.epoch(), place: Place::Preload { head, after } }.to_string());
-    let mut text = Text::default();
-    text.enveloped(|text| {
-        text.push(r#"{"killmails":"#).killmails(&found.killmails).push(r#","count":"#).value(found.killmails.len());
-        text.push(r#","next_cursor":"#).value(next).push(r#","complete":"#).value(found.complete);
-        text.push(r#","filter":"#).push(text::json(&Told::of(subscription))).push("}")
-    });
-    Json(StatusCode::OK, text.done())
+    let mut behind = Text::default();
+    behind.push(r#","count":"#).value(found.chosen.len());
+    behind.push(r#","next_cursor":"#).value(next).push(r#","complete":"#).value(found.complete);
+    if let Some(Faults { counts, example }) = found.faults {
+        behind.push(r#","faults":"#).push(text::json(&counts));
+        if let Some(example) = example {
+            behind.push(r#","fault_example":"#).value(example);
+        }
+    }
+    let mut listing = Listing::new(&door.feed).holding(held);
+    listing.text(r#"{"data":{"killmails":"#).killmails(found.chosen).text(behind.push(r#","filter":"#).done());
+    tell(&mut listing, asked);
+    listing.text(format!(r#"}},"timestamp":"{}"}}"#, time::iso_micros_now())).answer().await
+}
+
+/// Tells the filter as it was read: as [`Told`] does, but with long lists in portions.
+fn tell(listing: &mut Listing, asked: &Subscription) {
+    let mut rest = asked.clone();
+    listing.text("{");
+    for Dimension { kind, ids } in std::mem::take(&mut rest.filter.dimensions) {
+        listing.text(format!(r#""{kind}_ids":["#)).ids(&ids).text("],");
+    }
+    listing.text(text::json(&Told::of(&rest)).split_off(1));
 }
 
 /// A cursor names the head of the first page and the killmail id last sent. It is spelled like an event id and as opaque.

@@ -5,21 +5,18 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::response::Response;
 use hashbrown::HashSet;
 use serde_json::{Value, json};
 
 use crate::clock::now_secs;
-use crate::domain::filter::Filter;
-use crate::domain::subscription::Subscription;
-use crate::domain::term::Kind;
-use crate::feed::event::Kept;
-use crate::feed::lookup::Lookup;
+use crate::domain::term::{Kind, Term};
+use crate::feed::lookup::{Chosen, Latest};
 use crate::http::Door;
-use crate::http::answer::{Json, Text};
+use crate::http::answer::Json;
 use crate::http::error::{Error, OutOfRange};
+use crate::http::listing::Listing;
 use crate::http::request::{Object, Pairs, Segment, integer, positive, positive_json};
-use crate::store::Order;
 use crate::wire::given::{Given, Known};
 use crate::wire::time;
 
@@ -33,18 +30,18 @@ const HOURS: u64 = 24;
 /// `GET /api/v1/kills/system/{id}`. Whatever is wrong, it is the system id that is said to be: clients know no other code here. The details
 /// say what it really was.
 /// `cached` says that nobody else was asked.
-pub async fn system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Json, Error> {
+pub async fn system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
     let id = positive(&id).ok_or(Error::SystemId)?;
     let (hours, limit) = window(&pairs, "since_hours").map_err(Error::SystemWindow)?;
-    let (killmails, _) = newest(&door, Kind::System, id, Some(hours), limit).await?;
-    Ok(enveloped(&killmails, &json!({ "cached": true })))
+    let (chosen, _) = newest(&door, Kind::System, id, Some(hours), limit).await?;
+    enveloped(&door, chosen, &json!({ "cached": true })).await
 }
 
 /// `GET /api/v1/kills/cached/{id}`.
-pub async fn cached(State(door): State<Arc<Door>>, Segment(id): Segment) -> Result<Json, Error> {
+pub async fn cached(State(door): State<Arc<Door>>, Segment(id): Segment) -> Result<Response, Error> {
     let id = positive(&id).ok_or(Error::SystemId)?;
-    let (killmails, truncated) = newest(&door, Kind::System, id, None, door.config.cached_max).await?;
-    Ok(enveloped(&killmails, &json!({ "cached": true, "truncated": truncated })))
+    let (chosen, truncated) = newest(&door, Kind::System, id, None, door.config.cached_max).await?;
+    enveloped(&door, chosen, &json!({ "cached": true, "truncated": truncated })).await
 }
 
 /// `GET /api/v1/kills/count/{id}`: of the last 24 hours.
@@ -56,62 +53,58 @@ pub async fn count(State(door): State<Arc<Door>>, Segment(id): Segment) -> Resul
 }
 
 /// `POST /api/v1/kills/systems`.
-pub async fn systems(State(door): State<Arc<Door>>, body: Object) -> Result<Json, Error> {
-    let lists = by_system(&door, body, "since_hours", "limit").await?;
-    let mut text = Text::default();
-    text.enveloped(|text| text.push(r#"{"systems_kills":"#).push(lists).push(r#","timestamp":""#).push(time::iso_micros_now()).push("\"}"));
-    Ok(Json(StatusCode::OK, text.done()))
+pub async fn systems(State(door): State<Arc<Door>>, body: Object) -> Result<Response, Error> {
+    let several = several(&door, body, "since_hours", "limit").await?;
+    let now = time::iso_micros_now();
+    let mut listing = Listing::new(&door.feed);
+    by_system(listing.text(r#"{"data":{"systems_kills":"#), several);
+    listing.text(format!(r#","timestamp":"{now}"}},"timestamp":"{now}"}}"#)).answer().await
 }
 
 /// `POST /api/v1/systems/bulk/killmails`.
-pub async fn bulk(State(door): State<Arc<Door>>, body: Object) -> Result<Json, Error> {
-    let lists = by_system(&door, body, "hours", "limit_per_system").await?;
-    Ok(Json(StatusCode::OK, Text::default().push(r#"{"systems":"#).push(lists).push("}").done()))
+pub async fn bulk(State(door): State<Arc<Door>>, body: Object) -> Result<Response, Error> {
+    let several = several(&door, body, "hours", "limit_per_system").await?;
+    let mut listing = Listing::new(&door.feed);
+    by_system(listing.text(r#"{"systems":"#), several);
+    listing.text("}").answer().await
 }
 
 /// `GET /api/v1/systems/{id}/killmails`.
-pub async fn of_system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Json, Error> {
+pub async fn of_system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
     let id = positive(&id).ok_or(Error::SystemId)?;
     let (hours, limit) = window(&pairs, "hours").map_err(Error::SystemWindow)?;
-    let (killmails, _) = newest(&door, Kind::System, id, Some(hours), limit).await?;
-    Ok(Json(StatusCode::OK, Text::default().push(r#"{"kills":"#).killmails(&killmails).push("}").done()))
+    let (chosen, _) = newest(&door, Kind::System, id, Some(hours), limit).await?;
+    Listing::new(&door.feed).text(r#"{"kills":"#).killmails(chosen).text("}").answer().await
 }
 
 /// `GET /api/v1/characters/{id}/killmails`.
-pub async fn of_character(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Json, Error> {
+pub async fn of_character(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
     let id = positive(&id).ok_or_else(|| Error::parameter("id", "not a character id"))?;
     let (hours, limit) = window(&pairs, "hours").map_err(Error::Window)?;
-    let (killmails, _) = newest(&door, Kind::Character, id, Some(hours), limit).await?;
-    Ok(Json(StatusCode::OK, Text::default().push(r#"{"kills":"#).killmails(&killmails).push("}").done()))
+    let (chosen, _) = newest(&door, Kind::Character, id, Some(hours), limit).await?;
+    Listing::new(&door.feed).text(r#"{"kills":"#).killmails(chosen).text("}").answer().await
 }
 
 /// `GET /api/systems/{id}/kills`.
-pub async fn list_of_system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Json, Error> {
+pub async fn list_of_system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
     let id = positive(&id).ok_or(Error::SystemId)?;
     let (hours, limit) = window(&pairs, "since_hours").map_err(Error::SystemWindow)?;
-    let (killmails, _) = newest(&door, Kind::System, id, Some(hours), limit).await?;
-    Ok(Json(StatusCode::OK, Text::default().killmails(&killmails).done()))
+    let (chosen, _) = newest(&door, Kind::System, id, Some(hours), limit).await?;
+    Listing::new(&door.feed).killmails(chosen).answer().await
 }
 
 /// `{"kills":[..],"timestamp":"..", ..}` in the success envelope.
-fn enveloped(killmails: &[Kept], more: &Value) -> Json {
-    let mut text = Text::default();
-    text.enveloped(|text| {
-        text.push(r#"{"kills":"#).killmails(killmails).push(r#","timestamp":""#).push(time::iso_micros_now()).push("\",");
-        text.push(more.to_string().trim_start_matches('{'))
-    });
-    Json(StatusCode::OK, text.done())
+async fn enveloped(door: &Door, chosen: Vec<Chosen>, more: &Value) -> Result<Response, Error> {
+    let (now, more) = (time::iso_micros_now(), more.to_string());
+    let behind = format!(r#","timestamp":"{now}",{},"timestamp":"{now}"}}"#, more.trim_start_matches('{'));
+    Listing::new(&door.feed).text(r#"{"data":{"kills":"#).killmails(chosen).text(behind).answer().await
 }
 
 /// The newest killmails of an id, and whether there are more. Ids beyond what EVE has are valid and have none.
-async fn newest(door: &Door, kind: Kind, id: u64, hours: Option<u64>, limit: usize) -> Result<(Vec<Kept>, bool), Error> {
+async fn newest(door: &Door, kind: Kind, id: u64, hours: Option<u64>, limit: usize) -> Result<(Vec<Chosen>, bool), Error> {
     let Ok(id) = u32::try_from(id) else { return Ok((Vec::new(), false)) };
-    let mut filter = Filter { since: hours.map(since), ..Filter::default() };
-    filter.set_ids(kind, vec![id]);
-    let subscription = Arc::new(Subscription { filter, ..Subscription::default() });
-    let lookup = Lookup { subscription, order: Order::Newest, after: None, head: door.feed.head(), limit };
-    let found = door.feed.lookup(lookup).await.map_err(Error::history)?;
-    Ok((found.killmails, found.next.is_some()))
+    let latest = Latest { term: Term { kind, id }, since: hours.map(since), limit };
+    door.feed.latest(latest).await.map_err(Error::history)
 }
 
 /// The members of a body that asks for several systems.
@@ -120,27 +113,26 @@ const KNOWN: Known = &[&["system_ids", "since_hours", "limit", "hours", "limit_p
 /// What a body asks for: the systems, hours back, killmails of each.
 type Several = (Vec<i128>, u64, usize);
 
-/// A JSON object with a list for each system of the body. A system that cannot be answered has an empty one.
-async fn by_system(door: &Door, body: Object, hours: &'static str, limit: &'static str) -> Result<bytes::Bytes, Error> {
+async fn several(door: &Door, body: Object, hours: &'static str, limit: &'static str) -> Result<Several, Error> {
     let most = door.config.systems_max;
-    let (ids, hours, limit): Several = body
-        .read(KNOWN, move |given| {
-            let (ids, hours) = (system_ids(given, most)?, number(given, hours, HOURS, u64::MAX)?);
-            Ok((ids, hours, usize::try_from(number(given, limit, LIMIT as u64, LIMIT_MAX)?).unwrap_or(LIMIT)))
-        })
-        .await?;
-    let mut text = Text::default();
-    text.push("{");
+    body.read(KNOWN, move |given| {
+        let (ids, hours) = (system_ids(given, most)?, number(given, hours, HOURS, u64::MAX)?);
+        Ok((ids, hours, usize::try_from(number(given, limit, LIMIT as u64, LIMIT_MAX)?).unwrap_or(LIMIT)))
+    })
+    .await
+}
+
+/// A JSON object with a list for each system asked for. A system that cannot be answered has an empty one.
+fn by_system(listing: &mut Listing, (ids, hours, limit): Several) {
+    let since = Some(since(hours));
     for (at, id) in ids.into_iter().enumerate() {
-        let killmails = match u64::try_from(id) {
-            Ok(id) if id > 0 => {
-                newest(door, Kind::System, id, Some(hours), limit).await.map(|(killmails, _)| killmails).unwrap_or_default()
-            }
-            _ => Vec::new(),
+        listing.text(format!("{}\"{id}\":", if at == 0 { "{" } else { "," }));
+        match u32::try_from(id) {
+            Ok(id) if id > 0 => listing.sought(Latest { term: Term { kind: Kind::System, id }, since, limit }),
+            _ => listing.text("[]"),
         };
-        text.push(if at == 0 { "" } else { "," }).push(format!("\"{id}\":")).killmails(&killmails);
     }
-    Ok(text.push("}").done())
+    listing.text("}");
 }
 
 /// The distinct systems asked for, in the order asked: integers of any size, not checked to be systems.

@@ -19,6 +19,7 @@ pub mod intake;
 pub mod killmails;
 pub mod kills;
 pub mod layers;
+pub mod listing;
 pub mod meter;
 pub mod metrics;
 pub mod mirror;
