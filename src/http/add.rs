@@ -211,7 +211,8 @@ impl Sorted {
                 let why = "this server fetches no bodies from ESI: USER_AGENT_CONTACT is not set, or ingest.esi_wanted_max is 0";
                 (NO_CONTACT, why.to_owned())
             } else {
-                (NO_BODY, format!("{wanted_max} bodies are waiting to be fetched, the most there may be (ingest.esi_wanted_max)"))
+                let why = "its body cannot be ordered now: as many wait as may (ingest.esi_wanted_max), or its document is over 2 KiB";
+                (NO_BODY, format!("{why}; {wanted_max} may wait at a time"))
             };
             let told = Told { index: one.index, killmail_id: Some(one.wanted.killmail_id.into()), reason, field: None, message };
             self.refuse(told, one.wanted.raw.as_bytes());

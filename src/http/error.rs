@@ -413,6 +413,6 @@ mod tests {
     #[test]
     fn every_variant_is_walked() {
         let met: std::collections::HashSet<_> = all().iter().map(std::mem::discriminant).collect();
-        assert_eq!(met.len(), 27);
+        assert_eq!(met.len(), 28);
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! Must not know: where the document came from, but for the name it is refused under.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::domain::entry::Origin;
 use crate::store::refused::Refused;
 use crate::store::{AgeRule, Incoming, ZkbRule};
-use crate::wire::package;
+use crate::wire::{package, reference};
 
 /// The word for a document that names a killmail without carrying it.
 pub const NO_BODY: &str = "no_body";
@@ -28,13 +30,48 @@ pub struct Rule {
 /// # Errors
 /// What to keep of a document that is no killmail, with the reason.
 pub fn take(document: &[u8], rule: Rule, source: &str, now_ms: i64) -> Result<Incoming, Box<Refused>> {
+    // One that is only named goes on as a document that whoever fetches bodies understands.
+    let named = reference::read(document);
+    let raw = match &named {
+        Some(Ok(named)) => Cow::Owned(named.document().into_bytes()),
+        _ => Cow::Borrowed(document),
+    };
     let refused = |reason: &str, killmail_id| {
-        let raw = Bytes::copy_from_slice(document);
+        let raw = Bytes::copy_from_slice(&raw);
         Box::new(Refused { reason: reason.to_owned(), killmail_id, source: source.to_owned(), raw, at_ms: now_ms })
     };
+    match named {
+        Some(Ok(named)) => return Err(refused(NO_BODY, Some(named.killmail_id.into()))),
+        Some(Err(wrong)) => return Err(refused(wrong.reason.word(), wrong.killmail_id)),
+        None => {}
+    }
     let package = package::parse(document).map_err(|r| refused(r.reason.word(), r.killmail_id))?;
     let Some(killmail) = package.killmail else {
         return Err(refused(NO_BODY, package.reference.map(|r| u64::from(r.killmail_id))));
     };
     Ok(Incoming { killmail, origin: rule.origin, received_at_ms: now_ms, uploaded_at: package.uploaded_at, age: rule.age, zkb: rule.zkb })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_killmail_that_is_only_named_is_one_without_a_body() {
+        let rule = Rule { origin: Origin::Backfill, age: AgeRule::ByUpload, zkb: ZkbRule::Keep };
+        let refused = |document: &str| *take(document.as_bytes(), rule, "import", 0).unwrap_err();
+        let hash = "0123456789abcdef0123456789abcdef01234567";
+        for document in [
+            format!(r#"{{"killmail_id":7,"hash":"{hash}"}}"#),
+            format!(r#"{{"url":"https://esi.evetech.net/killmails/7/{hash}/"}}"#),
+            format!(r#"{{"killmail_id":7,"zkb":{{"hash":"{hash}"}}}}"#),
+        ] {
+            let refused = refused(&document);
+            assert_eq!((refused.reason.as_str(), refused.killmail_id), (NO_BODY, Some(7)), "{document}");
+            let again = package::parse(&refused.raw).unwrap().reference.unwrap();
+            assert_eq!((again.killmail_id, again.hash.as_str()), (7, hash), "whoever fetches understands it");
+        }
+        let refused = refused(r#"{"url":"https://zkillboard.com/kill/7/"}"#);
+        assert_eq!((refused.reason.as_str(), refused.killmail_id), ("missing_hash", Some(7)));
+    }
 }
