@@ -50,6 +50,11 @@ impl Out {
         self.line(format!(": {text}\nid: {id}\n\n"));
     }
 
+    /// The same of several lines.
+    pub fn comments(&mut self, lines: &[String], id: &EventId) {
+        self.comment(&lines.join("\n: "), id);
+    }
+
     /// An event of one JSON text; unnamed ones reach `onmessage`.
     pub fn event(&mut self, name: Option<&str>, id: Option<&EventId>, data: &Bytes) {
         let head = head(name, id);

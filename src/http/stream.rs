@@ -198,7 +198,7 @@ impl Talk {
     fn tell(&mut self, event: Event, out: &mut Out) {
         let basic = self.form.kind == Kind::Basic;
         match event {
-            Event::Opened { id } if basic => out.comment("connected", &id),
+            Event::Opened { id } if basic => out.comments(&event::connected_comments(&self.asked), &id),
             Event::Opened { id } => {
                 out.event(Some("connected"), Some(&id), &event::connected(self.reader.subscription_id(), &self.asked));
                 // It is told once, and a long list would be kept as long as the stream is open.

@@ -170,7 +170,7 @@ impl Join {
             subscription.filter.set_ids(Kind::Character, characters.clone());
             subscription.filter = wanted(subscription.filter);
         }
-        Ok(Self { subscription, systems, characters, preload, resume_from, ignored: Vec::new() })
+        Ok(Self { subscription, systems, characters, preload, resume_from, ignored: asked.ignored })
     }
 }
 

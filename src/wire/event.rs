@@ -9,8 +9,11 @@ use bytes::Bytes;
 use crate::domain::span::Span;
 use crate::domain::verdict::Fault;
 use crate::wire::query::Asked;
-use crate::wire::text::Text;
+use crate::wire::text::{self, Text};
 use crate::wire::time::{iso_micros_now, iso_seconds};
+
+/// Why a preload is not sent.
+const PRELOAD_SKIPPED: &str = "needs an id list";
 
 /// `connected`: what the stream understood of the question.
 #[must_use]
@@ -21,7 +24,25 @@ pub fn connected(subscription_id: &str, asked: &Asked) -> Bytes {
     out.key("filters");
     out.raw(&asked.filters);
     out.field("subscription_id", subscription_id);
+    if asked.skips_preload() {
+        out.key("preload");
+        out.open(b'{');
+        out.field("skipped", PRELOAD_SKIPPED);
+        out.close(b'}');
+    }
+    if !asked.ignored.is_empty() {
+        out.field("ignored", &asked.ignored);
+    }
     stamp(out)
+}
+
+/// The same in comments, for a stream without named events.
+#[must_use]
+pub fn connected_comments(asked: &Asked) -> Vec<String> {
+    let preload = asked.skips_preload().then(|| format!("preload skipped: {PRELOAD_SKIPPED}"));
+    // As JSON, so that no name ends the line.
+    let ignored = (!asked.ignored.is_empty()).then(|| format!("ignored: {}", String::from_utf8_lossy(&text::json(&asked.ignored))));
+    ["connected".to_owned()].into_iter().chain(preload).chain(ignored).collect()
 }
 
 /// Under which names a batch has its killmails.

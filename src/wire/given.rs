@@ -14,7 +14,7 @@ use serde_json::{Number, Value};
 
 use crate::wire::json::{self, Broken};
 use crate::wire::number::{integral, shown};
-use crate::wire::spelling::{moment, number, parts, spelled, whole, with_plus};
+use crate::wire::spelling::{moment, number, parts, spelled, unix_seconds, whole, with_plus};
 
 /// Characters of what was given that a message repeats.
 const SHOWN_CHARS: usize = 60;
@@ -53,6 +53,8 @@ pub type Known = &'static [&'static [&'static str]];
 pub struct Given<'a> {
     known: Known,
     named: BTreeMap<&'static str, One<'a>>,
+    /// What a query string says of a name before it says it again.
+    earlier: BTreeMap<&'static str, Vec<Cow<'a, str>>>,
     /// Lists spelled `name[]`, as PHP has it: nobody reads them.
     bracketed: BTreeSet<&'static str>,
     unknown: Vec<String>,
@@ -130,7 +132,7 @@ impl AskedIds {
 }
 
 impl<'a> Given<'a> {
-    /// Of a decoded query string; of a name that comes twice the last counts.
+    /// Of a decoded query string; a list that comes twice is one list, of another name that comes twice the last counts.
     #[must_use]
     pub fn pairs(pairs: &'a [(String, String)], known: Known) -> Self {
         let mut given = Self::none(known);
@@ -148,30 +150,34 @@ impl<'a> Given<'a> {
             let one = json::text(value).map_or(One::Json(value), One::Text);
             given.enter(&name, one);
         })?;
+        given.earlier.clear();
         Ok(given)
     }
 
     /// Nothing.
     #[must_use]
     pub const fn none(known: Known) -> Self {
-        Self { known, named: BTreeMap::new(), bracketed: BTreeSet::new(), unknown: Vec::new() }
+        Self { known, named: BTreeMap::new(), earlier: BTreeMap::new(), bracketed: BTreeSet::new(), unknown: Vec::new() }
     }
 
     /// With what the query string says beside it, where this says nothing.
     #[must_use]
     pub fn or_pairs(mut self, pairs: &'a [(String, String)]) -> Self {
         let mut beside = Self::pairs(pairs, self.known);
+        beside.earlier.retain(|name, _| !self.named.contains_key(name));
         beside.named.append(&mut self.named);
         self.bracketed.append(&mut beside.bracketed);
         beside.unknown.iter().for_each(|name| self.not_known(name));
-        Self { named: beside.named, ..self }
+        Self { named: beside.named, earlier: beside.earlier, ..self }
     }
 
     fn enter(&mut self, name: &str, one: One<'a>) {
         let find = |name: &str| self.known.iter().copied().flatten().copied().find(|known| *known == name);
         let list = || name.split_once('[').and_then(|(plain, _)| find(plain)).filter(|plain| plain.ends_with("_ids"));
         if let Some(name) = find(name) {
-            self.named.insert(name, one);
+            if let Some(One::Text(earlier)) = self.named.insert(name, one) {
+                self.earlier.entry(name).or_default().push(earlier);
+            }
         } else if let Some(list) = list() {
             self.bracketed.insert(list);
         } else if !one.is_empty() {
@@ -195,6 +201,10 @@ impl<'a> Given<'a> {
     fn get(&self, field: &str) -> Option<&One<'a>> {
         debug_assert!(self.known.iter().any(|names| names.contains(&field)), "{field} is read, but not among the known names");
         self.named.get(field).filter(|one| !one.is_empty())
+    }
+
+    fn earlier(&self, field: &str) -> impl Iterator<Item = &str> {
+        self.earlier.get(field).into_iter().flatten().map(AsRef::as_ref)
     }
 
     /// The text it is, an empty one too; `None` where it is absent or something else.
@@ -256,6 +266,7 @@ impl<'a> Given<'a> {
             Ok(_) => {}
             Err(error) => drop(wrong.get_or_insert(error)),
         };
+        self.earlier(field).flat_map(parts).for_each(|part| take(asked_id(field, part)));
         let is_list = match self.get(field) {
             None => !self.bracketed.contains(field),
             Some(One::Text(text)) => {
@@ -276,10 +287,14 @@ impl<'a> Given<'a> {
     /// # Errors
     /// Not a list of texts.
     pub fn texts(&self, field: &str, most: usize) -> Result<Vec<String>, Error> {
-        let mut texts = Vec::new();
+        let mut texts: Vec<String> =
+            self.earlier(field).flat_map(|text| text.split(',').flat_map(with_plus)).take(most.saturating_add(1)).collect();
         match self.get(field) {
             None => {}
-            Some(One::Text(text)) => texts.extend(text.split(',').flat_map(with_plus).take(most.saturating_add(1))),
+            Some(One::Text(text)) => {
+                let room = most.saturating_add(1).saturating_sub(texts.len());
+                texts.extend(text.split(',').flat_map(with_plus).take(room));
+            }
             Some(One::Json(list)) => {
                 let mut all_texts = true;
                 let is_list = json::elements(list, |value| match json::text(value) {
@@ -329,15 +344,16 @@ impl<'a> Given<'a> {
         }
     }
 
-    /// A whole number from 1 to `most`.
+    /// A whole number from `least` to `most`.
     ///
     /// # Errors
     /// Anything else.
-    pub fn bounded(&self, field: &str, most: u32) -> Result<Option<u32>, Error> {
-        let over = || Error::over(field, format!("{field} must be between 1 and {most}"), u64::from(most));
+    pub fn bounded(&self, field: &str, (least, most): (u32, u32)) -> Result<Option<u32>, Error> {
+        let limit = |limit: u32| Err(Error::over(field, format!("{field} must be between {least} and {most}"), u64::from(limit)));
         match self.count(field, u32::MAX) {
-            Ok(Some(count)) if count == 0 || count > most => Err(over()),
-            Err(error) if error.message.ends_with("non-negative") => Err(over()),
+            Ok(Some(count)) if count < least => limit(if least > 1 { least } else { most }),
+            Ok(Some(count)) if count > most => limit(most),
+            Err(error) if error.message.ends_with("non-negative") => limit(if least > 1 { least } else { most }),
             other => other,
         }
     }
@@ -370,18 +386,16 @@ impl<'a> Given<'a> {
         found.map(Some).ok_or_else(|| Error::new(field, format!("Invalid {field}: '{}' is not one of {}", cut(given), known.join(", "))))
     }
 
-    /// A moment: RFC 3339 or unix seconds.
+    /// A moment: RFC 3339, or unix seconds or milliseconds.
     ///
     /// # Errors
-    /// Neither.
+    /// None of these.
     pub fn moment(&self, field: &str) -> Result<Option<i64>, Error> {
         let wrong = |given: &str| Error::new(field, format!("Invalid {field}: '{given}' is neither an RFC 3339 time nor unix seconds"));
         match self.get(field) {
             None => Ok(None),
             Some(One::Text(text)) => moment(text).map(Some).ok_or_else(|| wrong(&cut(text))),
-            Some(One::Json(value)) => {
-                json_integer(value).and_then(|n| i64::try_from(n).ok()).map(Some).ok_or_else(|| wrong(&shown_raw(value)))
-            }
+            Some(One::Json(value)) => json_integer(value).and_then(unix_seconds).map(Some).ok_or_else(|| wrong(&shown_raw(value))),
         }
     }
 

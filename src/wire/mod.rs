@@ -21,5 +21,6 @@ pub mod split;
 pub mod text;
 pub mod time;
 pub mod told;
+pub mod unknown;
 pub mod upstream;
 pub mod zkb;

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use serde::ser::{Serialize, SerializeSeq, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
 use crate::domain::filter::{Filter, Match};
@@ -14,6 +15,7 @@ use crate::wire::event::BatchKey;
 use crate::wire::given::{AskedId, AskedIds, Error as Unusable, Given, Known};
 use crate::wire::number::shown;
 use crate::wire::text::Text;
+use crate::wire::unknown;
 
 /// Ids in one dimension of a stream asked for by GET, as WandererKills has it.
 const GET_IDS_MAX: usize = 100;
@@ -27,6 +29,8 @@ const LABELS_MAX: usize = 100;
 const PRELOAD_DAYS_MAX: u32 = 90;
 /// Killmails of one page of history.
 const PAGE_MAX: u32 = 1000;
+/// What `batch_max_bytes` may be: readers of lines have limits from 64 KiB on, a usual killmail has 6.
+const BATCH_BYTES: (u32, u32) = (16 << 10, 1 << 20);
 /// Killmails of one page of history where nobody says.
 const PAGE: u32 = 50;
 /// JSON that is built before it is read, bytes: a plugin's configuration may be printed with many blanks.
@@ -39,7 +43,8 @@ const PLUGINS_MAX: usize = 1;
 /// The id no killmail has: a filter that names only impossible ids takes nothing, not everything.
 const NOBODY: u32 = u32::MAX;
 
-const DIMENSIONS: &[&str] = &[
+/// The lists of ids there are.
+pub const DIMENSIONS: &[&str] = &[
     "system_ids",
     "constellation_ids",
     "region_ids",
@@ -53,20 +58,29 @@ const DIMENSIONS: &[&str] = &[
 ];
 const FILTERS: &[&str] = &["match", "role", "labels", "npc", "solo", "awox", "min_value", "max_value", "since", "until"];
 const PLUGIN: &[&str] = &["plugin", "plugin_config", "plugins"];
-const PAGING: &[&str] = &["order", "limit", "cursor", "format"];
-const STREAM: &[&str] = &["preload_days", "max_age_secs", "last_event_id"];
+const FORMAT: &[&str] = &["format"];
+const PAGING: &[&str] = &["order", "limit", "cursor"];
+const LIVE: &[&str] = &["max_age_secs"];
+const STREAM: &[&str] = &["preload_days", "batch_key", "batch_max_bytes"];
+/// Where a stream goes on: our name, and those that polyfills of `EventSource` have for the header.
+const LAST_IDS: &[&str] = &["last_event_id", "lastEventId", "Last-Event-ID", "evs_last_event_id"];
 /// What a channel join carries besides: read by the door itself.
 const JOIN: &[&str] = &["systems", "characters", "resume_from", "preload"];
+/// Who a client is, which older ones say in every join too: the socket's own parameter counts, and nobody needs to be told.
+const CLIENT: &[&str] = &["client_id", "client_identifier", "identifier"];
 
-const KNOWN_IN_HISTORY: Known = &[DIMENSIONS, FILTERS, PLUGIN, PAGING];
-const KNOWN_IN_COUNTS: Known = &[DIMENSIONS, FILTERS];
-const KNOWN_IN_STREAMS: Known = &[DIMENSIONS, FILTERS, PLUGIN, STREAM];
+const KNOWN_IN_HISTORY: Known = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, PAGING];
+const KNOWN_IN_COUNTS: Known = &[DIMENSIONS, FILTERS, FORMAT];
+const KNOWN_IN_STREAMS: Known = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, LIVE, STREAM, LAST_IDS];
 /// The names that have a meaning in a channel join.
-pub const KNOWN_IN_JOINS: Known = &[DIMENSIONS, FILTERS, PLUGIN, STREAM, JOIN];
+pub const KNOWN_IN_JOINS: Known = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, LIVE, JOIN, CLIENT];
 
 const ROLES: &[(&str, Role)] =
     &[("any", Role::Any), ("victim", Role::Victim), ("attacker", Role::Attacker), ("final_blow", Role::FinalBlow)];
 const MATCHES: &[(&str, Match)] = &[("any", Match::Any), ("all", Match::All)];
+const BATCH_KEYS: &[(&str, BatchKey)] = &[("kills", BatchKey::Kills), ("killmails", BatchKey::Killmails)];
+/// The forms in which killmails are answered.
+const FORMATS: &[(&str, ())] = &[("canonical", ())];
 const ORDERS: &[(&str, Order)] = &[("newest", Order::Newest), ("oldest", Order::Oldest)];
 
 /// A parameter that cannot be used.
@@ -91,8 +105,18 @@ pub struct Asked {
     pub limit: usize,
     /// Where the page before ended.
     pub cursor: Option<String>,
+    /// What was given and has no effect at a stream or a join.
+    pub ignored: Vec<String>,
     /// What a stream understood, JSON, for `connected`; empty at other doors.
     pub filters: Bytes,
+}
+
+impl Asked {
+    /// Whether a preload is asked for that would be the whole log.
+    #[must_use]
+    pub fn skips_preload(&self) -> bool {
+        self.preload_days > 0 && !self.subscription.filter.has_ids()
+    }
 }
 
 /// Who asks.
@@ -189,8 +213,9 @@ fn parameter(kind: Kind) -> String {
 }
 
 fn read(door: Door, given: &Given<'_>, (systems_max, ids_max): (usize, usize)) -> Result<Asked, Error> {
-    let is_stream = matches!(door, Door::StreamGet | Door::StreamPost | Door::Channel);
-    if !is_stream {
+    let is_stream = matches!(door, Door::StreamGet | Door::StreamPost);
+    let is_live = is_stream || door == Door::Channel;
+    if !is_live {
         refuse_unknown(given)?;
     }
     let lists = lists(door, given, (systems_max, ids_max))?;
@@ -198,38 +223,58 @@ fn read(door: Door, given: &Given<'_>, (systems_max, ids_max): (usize, usize)) -
     let preload_days = if is_stream { given.count("preload_days", PRELOAD_DAYS_MAX)? } else { None };
     let mut filter = restrictions(given)?;
     filter.min_value = min_value;
-    let max_age_secs = if is_stream { given.count("max_age_secs", u32::MAX)? } else { None };
+    let max_age_secs = if is_live { given.count("max_age_secs", u32::MAX)? } else { None };
     let plugin = if door == Door::Count { None } else { plugin(given)? };
     let paging = door == Door::History;
     let order = if paging { given.word("order", ORDERS)? } else { None };
-    let limit = if paging { given.bounded("limit", PAGE_MAX)? } else { None };
+    let limit = if paging { given.bounded("limit", (1, PAGE_MAX))? } else { None };
     let cursor = if paging { given.text("cursor")? } else { None };
-    if paging {
-        given.word("format", &[("canonical", ())])?;
-    }
-    let last_event_id = if is_stream { given.text("last_event_id")? } else { None };
+    given.word("format", FORMATS)?;
+    let batch_key = if is_stream { given.word("batch_key", BATCH_KEYS)? } else { None };
+    let batch_max_bytes = if is_stream { given.bounded("batch_max_bytes", BATCH_BYTES)? } else { None };
+    let last_event_id = if is_stream { last_event_id(given) } else { None };
     limit_counts(&lists, systems_max, ids_max)?;
-    let is_told = matches!(door, Door::StreamGet | Door::StreamPost);
-    let filters = if is_told { understood(&lists, &filter, preload_days.unwrap_or(0), plugin.as_ref()) } else { Bytes::new() };
+    let ignored = if is_live { ignored(door, given)? } else { Vec::new() };
+    let filters = if is_stream { understood(&lists, &filter, preload_days.unwrap_or(0), plugin.as_ref()) } else { Bytes::new() };
     for (kind, ids) in lists {
         filter.set_ids(kind, ids.iter().map(wanted).collect());
     }
     Ok(Asked {
         subscription: Subscription { filter, plugin, max_age_secs: max_age_secs.unwrap_or(MAX_AGE_SECS) },
         preload_days: preload_days.unwrap_or(0),
-        batch_key: BatchKey::default(),
-        batch_max_bytes: None,
-        last_event_id: last_event_id.map(str::to_owned),
+        batch_key: batch_key.unwrap_or_default(),
+        batch_max_bytes,
+        last_event_id,
         order: order.unwrap_or_default(),
         limit: usize::try_from(limit.unwrap_or(PAGE)).unwrap_or(usize::MAX),
         cursor: cursor.map(str::to_owned),
+        ignored,
         filters,
     })
 }
 
 fn refuse_unknown(given: &Given<'_>) -> Result<(), Error> {
-    let first = given.unknown().iter().min();
-    first.map_or(Ok(()), |name| Err(Error::new(name, format!("Unknown parameter: {name}"))))
+    given.unknown().iter().min().map_or(Ok(()), |name| Err(not_known(name, unknown::meant(name))))
+}
+
+fn not_known(name: &str, meant: Option<&str>) -> Error {
+    let hint = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+    Error::new(name, format!("Unknown parameter: {name}{hint}"))
+}
+
+/// What has no effect. A misspelt filter is not among it: without it everything would come.
+fn ignored(door: Door, given: &Given<'_>) -> Result<Vec<String>, Error> {
+    let meant = if door == Door::Channel { unknown::slip } else { unknown::meant };
+    match given.unknown().iter().find_map(|name| Some((name, meant(name)?))) {
+        Some((name, meant)) => Err(not_known(name, Some(meant))),
+        None => Ok(given.unknown().to_vec()),
+    }
+}
+
+/// Whatever it is, it is no reason to refuse: a place that is none is told as a gap.
+fn last_event_id(given: &Given<'_>) -> Option<String> {
+    let id = |name: &&str| given.plain(name).or_else(|| given.raw(name).map(RawValue::get)).filter(|id| !id.is_empty());
+    LAST_IDS.iter().find_map(id).map(str::to_owned)
 }
 
 /// The dimensions in the order WandererKills reads the two it has.

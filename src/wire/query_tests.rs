@@ -38,8 +38,86 @@ fn a_stream_without_parameters_takes_everything() {
     let asked = stream("").unwrap();
     assert_eq!(asked.subscription, Subscription::default());
     assert_eq!(told(&asked), json!({"system_ids": [], "character_ids": [], "min_value": null, "preload_days": 0}));
-    assert_eq!(stream("system_ids=&min_value=&preload_days=&character_ids=,,&nonsense=1").unwrap(), asked);
-    assert_eq!(posted(json!({"system_ids": [], "min_value": null, "nonsense": 1})).unwrap(), asked);
+    assert_eq!(stream("system_ids=&min_value=&preload_days=&character_ids=,,").unwrap(), asked);
+    assert_eq!(posted(json!({"system_ids": [], "min_value": null})).unwrap(), asked);
+}
+
+#[test]
+fn what_looks_like_a_filter_is_refused_and_the_rest_told_as_ignored() {
+    let ignored = Asked { ignored: vec!["nonsense".to_owned()], ..stream("").unwrap() };
+    assert_eq!(stream("nonsense=1&system_ids=").unwrap(), ignored);
+    assert_eq!(posted(json!({"nonsense": 1, "order": null})).unwrap(), ignored);
+    assert_eq!(stream("systems=30000142").unwrap_err(), "Unknown parameter: systems; did you mean system_ids?");
+    assert_eq!(posted(json!({"charater_ids": [5]})).unwrap_err(), "Unknown parameter: charater_ids; did you mean character_ids?");
+    assert_eq!(stream("systems=1&character_ids=x").unwrap_err(), "Invalid character_ids: 'x' is not a valid integer", "known ones first");
+    let joined = |value: Value| {
+        let text = value.to_string();
+        join(&Given::object(text.as_bytes(), KNOWN_IN_JOINS).unwrap()).map(|asked| asked.ignored).map_err(|error| error.message)
+    };
+    assert_eq!(joined(json!({"systems": [1], "characters": [], "system_ids": [2], "resume_from": null, "preload": true})), Ok(vec![]));
+    assert_eq!(joined(json!({"alliances": [1], "preload_days": 3})), Ok(vec!["alliances".to_owned(), "preload_days".to_owned()]));
+    assert_eq!(joined(json!({"alliance_id": [1]})), Err("Unknown parameter: alliance_id; did you mean alliance_ids?".to_owned()));
+    let hinted = history_pairs(&pairs("systems=1")).unwrap_err();
+    assert_eq!((hinted.field.as_str(), hinted.message.as_str()), ("systems", "Unknown parameter: systems; did you mean system_ids?"));
+}
+
+#[test]
+fn repeated_lists_are_one_list() {
+    let asked = stream("system_ids=5&min_value=1&system_ids=7,6&labels=a&system_ids=&min_value=2&labels=b,c").unwrap();
+    assert_eq!(asked.subscription.filter.ids(Kind::System).unwrap().as_slice(), [5, 6, 7]);
+    assert_eq!(
+        (asked.subscription.filter.labels, asked.subscription.filter.min_value),
+        (vec!["a".into(), "b".into(), "c".into()], Some(2.0))
+    );
+    assert_eq!(history("region_ids=1&region_ids=2").unwrap().subscription.filter.ids(Kind::Region).unwrap().as_slice(), [1, 2]);
+    assert_eq!(stream("system_ids=x&system_ids=y").unwrap_err(), "Invalid system_ids: 'x' is not a valid integer");
+    let repeated = vec!["system_ids=5"; 101].join("&");
+    assert_eq!(stream(&repeated).unwrap_err(), "Too many system_ids specified (max 100)");
+    let beside = |body: &str| stream_body(body.as_bytes(), &pairs("system_ids=5&system_ids=7")).unwrap().subscription.filter;
+    assert_eq!(beside("").ids(Kind::System).unwrap().as_slice(), [5, 7]);
+    assert_eq!(beside("{\"system_ids\":[9]}").ids(Kind::System).unwrap().as_slice(), [9], "the body counts more");
+    assert_eq!(beside("{\"system_ids\":\"8\",\"system_ids\":\"9\"}").ids(Kind::System).unwrap().as_slice(), [9], "JSON says it once");
+}
+
+#[test]
+fn only_the_formats_there_are_are_taken() {
+    let refusal = "Invalid format: 'nonsense' is not one of canonical";
+    assert_eq!(stream("format=nonsense").unwrap_err(), refusal);
+    assert_eq!(posted(json!({"format": "nonsense"})).unwrap_err(), refusal);
+    assert_eq!(history_pairs(&pairs("format=nonsense")).unwrap_err().message, refusal);
+    assert_eq!(count_pairs(&pairs("format=nonsense")).unwrap_err().message, refusal);
+    let joined = join(&Given::object(b"{\"format\":\"nonsense\"}", KNOWN_IN_JOINS).unwrap());
+    assert_eq!(joined.unwrap_err().message, refusal);
+    assert!(stream("format=canonical").is_ok() && count_pairs(&pairs("format=canonical")).is_ok());
+}
+
+#[test]
+fn batches_are_as_large_as_asked_for_within_bounds() {
+    let asked = stream("batch_key=kills&batch_max_bytes=65536").unwrap();
+    assert_eq!((asked.batch_key, asked.batch_max_bytes), (BatchKey::Kills, Some(65_536)));
+    assert_eq!(stream("").unwrap().batch_key, BatchKey::Both);
+    for text in ["batch_max_bytes=16383", "batch_max_bytes=1048577", "batch_max_bytes=0", "batch_max_bytes=-1"] {
+        assert_eq!(stream(text).unwrap_err(), "batch_max_bytes must be between 16384 and 1048576", "{text}");
+    }
+    assert_eq!(stream("batch_key=both").unwrap_err(), "Invalid batch_key: 'both' is not one of kills, killmails");
+}
+
+#[test]
+fn every_name_of_the_last_id_is_known() {
+    for name in ["last_event_id", "lastEventId", "Last-Event-ID", "evs_last_event_id"] {
+        let asked = stream(&format!("{name}=x-1")).unwrap();
+        assert_eq!((asked.last_event_id.as_deref(), asked.ignored.len()), (Some("x-1"), 0), "{name}");
+    }
+    assert_eq!(stream("evs_last_event_id=b&last_event_id=a").unwrap().last_event_id.as_deref(), Some("a"));
+    assert_eq!(posted(json!({"last_event_id": 5})).unwrap().last_event_id.as_deref(), Some("5"), "never a refusal");
+}
+
+#[test]
+fn milliseconds_are_moments_too() {
+    let since = |text: &str| history(&format!("since={text}")).map(|asked| asked.subscription.filter.since);
+    assert_eq!((since("1637971201000"), since("1637971201")), (Ok(Some(1_637_971_201)), Ok(Some(1_637_971_201))));
+    assert_eq!(posted(json!({"until": 1_637_971_201_000_u64})).unwrap().subscription.filter.until, Some(1_637_971_201));
+    assert_eq!(since("1637971201000000"), Err(("since".into(), None)), "not an empty answer");
 }
 
 #[test]

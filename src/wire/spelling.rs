@@ -40,10 +40,20 @@ pub fn number(text: &str) -> Option<f64> {
     text.parse().ok().filter(|n: &f64| begins && of_digits && n.is_finite())
 }
 
-/// A moment: RFC 3339, also where a plus became a blank, or unix seconds.
+/// From here on a number of seconds, some 3,000 years ahead, was meant as milliseconds.
+const MILLISECONDS_MIN: u128 = 100_000_000_000;
+
+/// A moment as a number: unix seconds, or milliseconds where it is too large for them; `None` where it is too large for either.
+#[must_use]
+pub fn unix_seconds(number: i128) -> Option<i64> {
+    let seconds = if number.unsigned_abs() < MILLISECONDS_MIN { number } else { number.div_euclid(1000) };
+    i64::try_from(seconds).ok().filter(|seconds| u128::from(seconds.unsigned_abs()) < MILLISECONDS_MIN)
+}
+
+/// A moment: RFC 3339, also where a plus became a blank, or unix seconds or milliseconds.
 #[must_use]
 pub fn moment(text: &str) -> Option<i64> {
-    let seconds = || whole(text).and_then(|n| i64::try_from(n).ok());
+    let seconds = || whole(text).and_then(unix_seconds);
     let offset_with_plus = || {
         let (time, offset) = text.rsplit_once(' ')?;
         time::parse(&format!("{time}+{offset}"))
@@ -112,6 +122,8 @@ mod tests {
     #[test]
     fn moments_survive_a_query_string() {
         assert_eq!(moment("1637971201"), Some(1_637_971_201));
+        assert_eq!((moment("1637971201999"), moment("-1")), (Some(1_637_971_201), Some(-1)), "milliseconds");
+        assert_eq!((moment("1637971201000000"), moment(&i64::MAX.to_string())), (None, None), "microseconds are no moment");
         assert_eq!(moment("2021-11-27T01:00:01 01:00"), Some(1_637_971_201), "a plus became a blank");
         assert_eq!(moment("2021-11-27"), Some(1_637_971_200));
         assert_eq!(moment("soon"), None);

@@ -17,7 +17,7 @@ const BREAKS: [char; 3] = ['\u{2028}', '\u{2029}', '\u{85}'];
 async fn add(server: &Server, documents: Vec<Value>) {
     let count = documents.len();
     let report = server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
-    assert_eq!(report["new"], count, "{report}");
+    assert_eq!(report["data"]["new"], count, "{report}");
 }
 
 /// Killmails of about 10 kB each.
