@@ -65,6 +65,8 @@ pub struct Facts {
     pub killmail_id: u32,
     /// When it happened, unix seconds.
     pub time: i64,
+    /// Whether that cannot be.
+    pub time_implausible: bool,
     /// Solar system.
     pub system: u32,
     /// Constellation; 0 where unknown.

@@ -144,7 +144,7 @@ pub struct Filter {
     pub min_value: Option<f64>,
     /// Total value at most this, ISK; a killmail without a value fails.
     pub max_value: Option<f64>,
-    /// Killmail time at least this, unix seconds.
+    /// Killmail time at least this, unix seconds. One whose time cannot be is in no window of time.
     pub since: Option<i64>,
     /// Killmail time before this, unix seconds.
     pub until: Option<i64>,
@@ -162,6 +162,12 @@ impl Filter {
     #[must_use]
     pub fn accepts(&self, facts: &Facts) -> bool {
         self.restricts_to(facts) && self.names(facts)
+    }
+
+    /// Whether the time restricts.
+    #[must_use]
+    pub const fn has_window(&self) -> bool {
+        self.since.is_some() || self.until.is_some()
     }
 
     /// Whether there is any list of ids.
@@ -201,7 +207,8 @@ impl Filter {
 
     fn restricts_to(&self, facts: &Facts) -> bool {
         let flag = |want: Option<bool>, is: bool| want.is_none_or(|w| w == is);
-        self.since.is_none_or(|t| facts.time >= t)
+        !(self.has_window() && facts.time_implausible)
+            && self.since.is_none_or(|t| facts.time >= t)
             && self.until.is_none_or(|t| facts.time < t)
             && flag(self.npc, facts.npc)
             && flag(self.solo, facts.solo)

@@ -36,6 +36,8 @@ pub struct Killmail {
     pub attackers: Vec<Attacker>,
     /// What zKillboard adds: values, points, labels.
     pub zkb: Option<Zkb>,
+    /// Whether it cannot have happened at `time`: fixed by when it came, no part of what any source says.
+    pub time_implausible: bool,
     /// Unknown top-level fields.
     pub extra: Extra,
     /// Fields that cannot be read; of `attackers` the ones that are no objects.

@@ -50,7 +50,8 @@ impl History for StoreHistory {
     }
 
     fn last_seen(&self, term: &Wanted, bound: Bound) -> Option<i64> {
-        let filter = Filter { each: vec![term.clone()], ..Filter::default() };
+        // Any time, but one that can be.
+        let filter = Filter { each: vec![term.clone()], since: Some(i64::MIN), ..Filter::default() };
         let hits =
             self.store.select(&bounded(&filter, bound, 1)).inspect_err(|error| tracing::error!(%error, "a plugin's history query failed"));
         hits.ok()?.first().and_then(|hit| self.store.time_of(hit.seq))

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::domain::entry::is_implausible;
+
 /// What a source is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Doing {
@@ -134,6 +136,8 @@ impl Pulse {
     pub fn beat(&self, time: i64, now_ms: i64) {
         self.received.fetch_add(1, Ordering::Relaxed);
         self.last_killmail_ms.store(now_ms, Ordering::Relaxed);
-        self.last_killmail_time.store(time, Ordering::Relaxed);
+        if !is_implausible(time, now_ms) {
+            self.last_killmail_time.store(time, Ordering::Relaxed);
+        }
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::clock;
-use crate::domain::entry::Origin;
+use crate::domain::entry::{Origin, is_implausible};
 use crate::domain::span::Span;
 use crate::feed::pulse::{Doing, Pulse};
 use crate::feed::{Error, Feed};
@@ -151,7 +151,9 @@ async fn keep(runs: &Runs, arrival: Arrival, mut stop: watch::Receiver<bool>) ->
                 tally(pulse, &killmails, &appended);
                 if let Some(last) = killmails.last().filter(|_| !Arc::ptr_eq(pulse, feed.pulse())) {
                     // Whoever brings it: the log is not silent.
-                    feed.pulse().last_killmail_time.store(last.killmail.time, Ordering::Relaxed);
+                    if !is_implausible(last.killmail.time, last.received_at_ms) {
+                        feed.pulse().last_killmail_time.store(last.killmail.time, Ordering::Relaxed);
+                    }
                     feed.pulse().last_killmail_ms.store(last.received_at_ms, Ordering::Relaxed);
                 }
                 return true;

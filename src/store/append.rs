@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 
 use crate::domain::accounts::merge;
-use crate::domain::entry::{Entry, SharedEntry, sound_upload};
+use crate::domain::entry::{Entry, SharedEntry, is_implausible, sound_upload};
 use crate::domain::facts::Facts;
 use crate::domain::hash::is_known;
 use crate::domain::id::Seq;
@@ -125,7 +125,9 @@ impl Store {
     pub fn append(&self, mut batch: Vec<Incoming>, mut checkpoint: Option<Checkpoint>) -> Result<Vec<Appended>, Error> {
         self.check_space()?;
         for incoming in &mut batch {
-            incoming.uploaded_at = sound_upload(incoming.uploaded_at, incoming.killmail.time, incoming.received_at_ms);
+            let Incoming { killmail, received_at_ms, uploaded_at, .. } = incoming;
+            *uploaded_at = sound_upload(*uploaded_at, killmail.time, *received_at_ms);
+            killmail.time_implausible = is_implausible(killmail.time, *received_at_ms);
         }
         let mut appended = Vec::with_capacity(batch.len());
         let mut rest = batch.into_iter();
@@ -306,7 +308,8 @@ impl Store {
                 tracing::warn!(killmail.id = id, "killmail {id} came again with another body; the stored one stays");
                 Outcome::Conflict(stored.seq)
             }
-            Sameness::Revised(killmail) => {
+            Sameness::Revised(mut killmail) => {
+                killmail.time_implausible = is_implausible(killmail.time, stored.received_at_ms);
                 let prepared = self.prepare_one(&killmail)?;
                 let uploaded_at = rules::uploaded_at(&stored, &incoming);
                 Outcome::Revised(turn.revise(drafted, &stored, *killmail, uploaded_at, prepared))

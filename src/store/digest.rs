@@ -58,12 +58,12 @@ impl Store {
         loop {
             let hits = self.select(&page(&filter, after, head))?;
             for entry in self.entries(&hits)? {
-                // Where a part came from is no part of what is kept: whoever follows us has the same digest.
+                // Where a part came from and when the killmail came is no part of what is kept: whoever follows us has the same digest.
                 let known = &entry.killmail;
-                if known.provenance.is_empty() {
+                if known.provenance.is_empty() && !known.time_implausible {
                     digest.add(&encode(known));
                 } else {
-                    digest.add(&encode(&Killmail { provenance: Provenance::default(), ..known.clone() }));
+                    digest.add(&encode(&Killmail { provenance: Provenance::default(), time_implausible: false, ..known.clone() }));
                 }
             }
             match hits.last() {

@@ -15,6 +15,7 @@ pub fn facts(killmail: &Killmail) -> Facts {
     let mut facts = Facts {
         killmail_id: killmail.killmail_id,
         time: killmail.time,
+        time_implausible: killmail.time_implausible,
         system: killmail.solar_system_id,
         victim: of_victim(&killmail.victim),
         attackers: of_attackers(killmail.attackers.iter()),

@@ -39,13 +39,14 @@ pub struct Index {
     pub rows: Rows,
     /// Killmail id -> number.
     pub ids: Ids,
-    /// Bounds of ids by time.
+    /// Bounds of ids by time, of dated killmails.
     pub hours: Hours,
     shards: Box<[HashMap<Term, Postings>]>,
     labels: HashMap<String, Postings>,
     flags: [Postings; 3],
     bands: Bands,
     all: Postings,
+    undated: Postings,
     count: u64,
     systems: u64,
     terms: u64,
@@ -62,6 +63,7 @@ impl Default for Index {
             flags: Default::default(),
             bands: Bands::default(),
             all: Postings::default(),
+            undated: Postings::default(),
             count: 0,
             systems: 0,
             terms: 0,
@@ -90,16 +92,23 @@ impl Index {
         self.terms
     }
 
-    /// Times of the killmails with the smallest and the greatest id, unix seconds.
+    /// Times of the dated killmails with the smallest and the greatest id, unix seconds.
     pub fn ends(&self) -> (Option<i64>, Option<i64>) {
         let time = |id: u32| self.row_of(id).map(|(_, row)| row.time);
-        self.all.ends().map_or((None, None), |(low, high)| (time(low), time(high)))
+        let dated = |id: &u32| !self.undated.contains(*id);
+        let ids = || self.all.range(0, u32::MAX);
+        (ids().find(dated).and_then(time), ids().rev().find(dated).and_then(time))
     }
 
     /// The entry of a killmail.
     pub fn row_of(&self, killmail_id: u32) -> Option<(Seq, &Row)> {
         let seq = self.ids.get(killmail_id)?;
         self.rows.get(seq).map(|row| (seq, row))
+    }
+
+    /// Killmails whose time cannot be: they are in no window of time, and come last where the newest come first.
+    pub const fn undated(&self) -> &Postings {
+        &self.undated
     }
 
     /// Every killmail.
@@ -135,7 +144,7 @@ impl Index {
             self.ids.set(id, seq);
         }
         self.rows.set(seq, row);
-        self.hours.add(row.time, id);
+        self.date(&row);
         self.bands.insert(row.value, id);
         self.all.insert(id);
         self.link(facts);
@@ -151,10 +160,12 @@ impl Index {
     /// Gives an entry other facts.
     pub fn replace(&mut self, seq: Seq, row: Row, old: &Facts, new: &Facts) {
         self.unlink(old);
-        if let Some(before) = self.rows.get(seq) {
+        if let Some(before) = self.rows.get(seq).copied() {
             self.bands.remove(before.value, before.killmail_id);
+            self.undated.remove(before.killmail_id);
         }
         self.rows.set(seq, row);
+        self.date(&row);
         self.bands.insert(row.value, row.killmail_id);
         self.link(new);
     }
@@ -237,9 +248,17 @@ impl Index {
         self.count += 1;
         self.ids.set(row.killmail_id, seq);
         self.rows.set(seq, row);
-        self.hours.add(row.time, row.killmail_id);
+        self.date(&row);
         self.bands.insert(row.value, row.killmail_id);
         self.all.insert(row.killmail_id);
+    }
+
+    fn date(&mut self, row: &Row) {
+        if row.is_dated() {
+            self.hours.add(row.time, row.killmail_id);
+        } else {
+            self.undated.insert(row.killmail_id);
+        }
     }
 
     /// Memory of one of the `SHARDS` maps, bytes, estimated.
@@ -250,7 +269,7 @@ impl Index {
 
     /// Memory of everything else, bytes, estimated.
     pub fn other_bytes(&self) -> u64 {
-        let postings = self.labels.values().chain(&self.flags).chain([&self.all]).map(Postings::heap_bytes).sum::<usize>();
+        let postings = self.labels.values().chain(&self.flags).chain([&self.all, &self.undated]).map(Postings::heap_bytes).sum::<usize>();
         let rows = self.rows.blocks().iter().map(|block| block.rows.capacity() * size_of::<Row>()).sum::<usize>();
         (postings + rows + self.ids.bytes() + self.bands.heap_bytes()) as u64
     }

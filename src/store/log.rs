@@ -10,7 +10,7 @@
 
 use memchr::memchr;
 
-use crate::domain::entry::Origin;
+use crate::domain::entry::{Origin, is_implausible};
 use crate::domain::facts::{Columns, Facts};
 use crate::store::columns::{Cursor, Malformed, put_ascending, put_varint};
 use crate::store::facts::derive;
@@ -143,6 +143,7 @@ fn parse(cursor: &mut Cursor<'_>) -> Result<Line, Malformed> {
         let length = cursor.varint()? as usize;
         facts.labels.push(String::from_utf8(cursor.take(length)?.to_vec()).map_err(|_| Malformed)?);
     }
+    facts.time_implausible = is_implausible(facts.time, received_at_ms);
     Ok(Line { facts, received_at_ms, origin, age_secs, weight, rev })
 }
 

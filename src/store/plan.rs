@@ -78,6 +78,8 @@ pub struct Test {
     pub live: Option<u32>,
     /// Whether anything but the time is tested.
     pub beyond_time: bool,
+    /// Whether the time is.
+    pub windowed: bool,
 }
 
 impl Test {
@@ -104,6 +106,7 @@ impl Test {
             max_attackers,
             live: None,
             beyond_time,
+            windowed: filter.has_window(),
         }
     }
 
@@ -112,6 +115,7 @@ impl Test {
         let flag = |want: Option<bool>, is: bool| want.is_none_or(|w| w == is);
         row.time >= self.since
             && (row.time < self.until || self.until == i64::MAX)
+            && (row.is_dated() || !self.windowed)
             && (!self.beyond_time
                 || flag(self.npc, row.npc())
                     && flag(self.solo, row.solo())

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::entry::is_implausible;
 use crate::domain::killmail::{Attacker, Extra, Item, Killmail, Position, Victim};
 use crate::domain::zkb::Zkb;
 use crate::store::dictionary::{CURRENT, Dictionaries};
@@ -58,7 +59,8 @@ impl Codec {
         }
         let raw = self.dictionaries.decompress(header.dictionary, payload, header.raw_bytes as usize).map_err(|e| e.to_string())?;
         let record: RecordV1 = rmp_serde::from_slice(&raw).map_err(|e| e.to_string())?;
-        record.into_killmail()
+        let killmail = record.into_killmail()?;
+        Ok(Killmail { time_implausible: is_implausible(killmail.time, header.received_at_ms), ..killmail })
     }
 }
 
@@ -234,6 +236,8 @@ impl RecordV1 {
             victim: self.vic.into_victim()?,
             attackers: self.att.into_iter().map(AttackerV1::into_attacker).collect::<Result<_, _>>()?,
             zkb: self.zkb.map(ZkbV1::into_zkb).transpose()?,
+            // Not kept: it follows from when the killmail came.
+            time_implausible: false,
             extra: extra_in(self.x)?,
             unreadable: extra_in(self.u)?.into(),
             provenance: self.low.into_iter().collect(),

@@ -12,6 +12,7 @@ const NPC: u16 = 1;
 const SOLO: u16 = 2;
 const AWOX: u16 = 4;
 const BACKFILL: u16 = 8;
+const UNDATED: u16 = 16;
 /// So many attackers or more: the row does not tell.
 pub const ATTACKERS_MAX: u16 = u16::MAX;
 
@@ -41,7 +42,7 @@ impl Row {
     pub fn new(line: &Line) -> Self {
         let facts = &line.facts;
         let backfill = line.origin == Origin::Backfill;
-        let flags = [(facts.npc, NPC), (facts.solo, SOLO), (facts.awox, AWOX), (backfill, BACKFILL)];
+        let flags = [(facts.npc, NPC), (facts.solo, SOLO), (facts.awox, AWOX), (backfill, BACKFILL), (facts.time_implausible, UNDATED)];
         Self {
             time: facts.time,
             value: facts.total_value.unwrap_or(f64::NAN),
@@ -71,6 +72,11 @@ impl Row {
     /// Whether a running source brought it.
     pub const fn is_live(&self) -> bool {
         self.flags & BACKFILL == 0
+    }
+
+    /// Whether it can have happened at its time.
+    pub const fn is_dated(&self) -> bool {
+        self.flags & UNDATED == 0
     }
 
     /// As the snapshot keeps it.

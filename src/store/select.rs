@@ -1,7 +1,7 @@
 //! History: killmails in the order of their ids, found through the bitmaps. Law 1 (select is accept) guards this file.
 //!
 //! Ids are taken a window at a time from the end where the answer begins, so that the newest fifty of a million cost fifty; between
-//! windows the lock is given back.
+//! windows the lock is given back. Killmails whose time cannot be come after all others where the newest come first.
 //!
 //! Must not know: places of readers.
 
@@ -32,23 +32,58 @@ impl Store {
     /// # Errors
     /// The disk, when a role has to be looked up there.
     pub fn select(&self, query: &Query<'_>) -> Result<Vec<Hit>, Error> {
+        let mut hits = Vec::new();
+        let among_undated = undated_last(query) && query.after.is_some_and(|id| self.memory.read().index.undated().contains(id));
+        if !among_undated {
+            self.select_into(query, &mut hits)?;
+        }
+        if undated_last(query) && hits.len() < query.limit {
+            self.select_undated(&Query { after: query.after.filter(|_| among_undated), ..*query }, &mut hits)?;
+        }
+        Ok(hits)
+    }
+
+    /// The same, but for the undated ones where they come last.
+    fn select_into(&self, query: &Query<'_>, hits: &mut Vec<Hit>) -> Result<(), Error> {
         let facts = needs_facts(query.filter, query.interest);
-        let (mut hits, mut range, mut eager) = (Vec::new(), Range::Unread, 1);
+        let (mut range, mut eager) = (Range::Unread, 1);
         while hits.len() < query.limit {
             let (from, want) = (hits.len(), query.limit - hits.len());
-            let more = self.window(query, &mut range, (want, eager), &mut hits);
+            let more = self.window(query, &mut range, (want, eager), hits);
             if hits.len() - from < want {
                 // What a window should hold was too much hoped for: tests or other terms take most of it out.
                 eager = (eager * 4).min(WINDOW_MAX);
             }
             if facts {
-                self.keep_accepted(query.filter, query.interest, from, &mut hits)?;
+                self.keep_accepted(query.filter, query.interest, from, hits)?;
             }
             if !more {
                 break;
             }
         }
-        Ok(hits)
+        Ok(())
+    }
+
+    /// The undated killmails a query asks for, the greatest ids first.
+    fn select_undated(&self, query: &Query<'_>, hits: &mut Vec<Hit>) -> Result<(), Error> {
+        let mut rest = Some(narrowed(query, (0, u32::MAX)));
+        while let Some(range) = rest.filter(|(low, high)| low <= high && hits.len() < query.limit) {
+            let from = hits.len();
+            {
+                let memory = self.memory.read();
+                let index = &memory.index;
+                let plan = Plan::new(index, query.filter, query.interest);
+                rest = walk(index.undated(), Order::Newest, range, &mut |id| {
+                    let row = index.row_of(id).filter(|(seq, row)| *seq <= query.head && plan.test.passes(row) && plan.named(id));
+                    hits.extend(row.map(|(seq, _)| Hit { seq, killmail_id: id }));
+                    hits.len() < query.limit
+                });
+            }
+            if needs_facts(query.filter, query.interest) {
+                self.keep_accepted(query.filter, query.interest, from, hits)?;
+            }
+        }
+        Ok(())
     }
 
     /// How many killmails a query asks for; its limit and order do not matter.
@@ -74,8 +109,10 @@ impl Store {
             let memory = self.memory.read();
             for row in hits.iter().filter_map(|hit| memory.index.rows.get(hit.seq)) {
                 totals.value += if row.value.is_nan() { 0.0 } else { row.value };
-                totals.first = Some(totals.first.map_or(row.time, |t| t.min(row.time)));
-                totals.last = Some(totals.last.map_or(row.time, |t| t.max(row.time)));
+                if row.is_dated() {
+                    totals.first = Some(totals.first.map_or(row.time, |t| t.min(row.time)));
+                    totals.last = Some(totals.last.map_or(row.time, |t| t.max(row.time)));
+                }
             }
         }
         Ok(totals)
@@ -103,9 +140,13 @@ impl Store {
         };
         let upto = hits.len().saturating_add(want);
         let sure = sure_range(query, &plan, index);
+        let passed_over = if undated_last(query) { Some(index.undated()).filter(|undated| !undated.is_empty()) } else { None };
         let mut test = |id: u32| {
+            if passed_over.is_some_and(|undated| undated.contains(id)) {
+                return hits.len() < upto;
+            }
             let seq = match &sure {
-                Some(sure) if sure.contains(&id) => index.ids.get(id),
+                Some(sure) if sure.contains(&id) && !(plan.test.windowed && index.undated().contains(id)) => index.ids.get(id),
                 _ => index.row_of(id).filter(|(seq, row)| *seq <= query.head && plan.test.passes(row)).map(|(seq, _)| seq),
             };
             hits.extend(seq.map(|seq| Hit { seq, killmail_id: id }));
@@ -161,6 +202,11 @@ impl Store {
     }
 }
 
+/// Whether undated killmails come last: where the newest come first, and no window of time leaves them out.
+const fn undated_last(query: &Query<'_>) -> bool {
+    matches!(query.order, Order::Newest) && !query.filter.has_window()
+}
+
 /// Goes through one term's ids from the end where the answer begins, at most a window of them, until `wanted` has enough; what is left.
 fn walk(only: &Postings, order: Order, (low, high): (u32, u32), wanted: &mut impl FnMut(u32) -> bool) -> Option<(u32, u32)> {
     let mut looked_at = 0;
@@ -203,7 +249,9 @@ fn count_times(index: &Index, plan: &Plan<'_>, postings: &Postings, (low, high):
     }
     let below = if low < sure_low { exact(low, sure_low - 1) } else { 0 };
     let above = if sure_high < high { exact(sure_high + 1, high) } else { 0 };
-    below + postings.count(sure_low, sure_high) + above
+    let undated =
+        if plan.test.windowed { index.undated().range(sure_low, sure_high).filter(|id| postings.contains(*id)).count() } else { 0 };
+    below + postings.count(sure_low, sure_high).saturating_sub(undated as u64) + above
 }
 
 /// The bounds of a plan within what the query asks for; nothing if the first is greater.

@@ -26,7 +26,8 @@ use crate::store::rows::Row;
 use crate::universe;
 
 const MAGIC: [u8; 4] = *b"KSIX";
-const VERSION: u32 = 1;
+/// 2: rows tell which killmails are undated.
+const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 40;
 const ROW_BYTES: u64 = 32;
 /// Rows copied while the lock is held.

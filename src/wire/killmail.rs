@@ -77,6 +77,7 @@ fn write_killmail(out: &mut Text, killmail: &Killmail) {
     out.field("killmail_id", &killmail.killmail_id);
     out.field("kill_time", &when);
     out.field("killmail_time", &when);
+    out.known("time_implausible", Some(&true).filter(|_| killmail.time_implausible));
     out.field("system_id", &killmail.solar_system_id);
     out.field("solar_system_id", &killmail.solar_system_id);
     out.known("solar_system_name", universe::system(killmail.solar_system_id).map(|system| system.name).as_ref());

@@ -11,6 +11,7 @@ mod scrub;
 mod spans;
 mod spare;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -223,6 +224,60 @@ fn only_what_a_running_source_brings_is_live() {
     }
     assert_eq!(seqs(&store.page(&ask(&filter)).expect("a page").entries), [1, 3, 4, 5]);
     assert!(store.entry(Seq(3)).expect("read").expect("kept").is_late());
+}
+
+/// A killmail of a time that cannot be.
+fn undated(id: u32, time: i64) -> Incoming {
+    Incoming { received_at_ms: killmail(id).time * 1000, ..incoming(Killmail { time, ..killmail(id) }) }
+}
+
+#[test]
+fn killmails_of_no_possible_time_are_kept_apart() {
+    let dir = folder();
+    let check = |store: &Store| {
+        let (all, window) = (Filter::default(), Filter { since: Some(killmail(1).time), ..Filter::default() });
+        assert_eq!(ids(&store.select(&history(&all)).expect("selected")), [6, 4, 3, 1, 5, 2]);
+        assert_eq!(ids(&store.select(&Query { order: Order::Oldest, ..history(&all) }).expect("selected")), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(ids(&store.select(&history(&window)).expect("selected")), [6, 4, 3, 1]);
+        assert_eq!(store.count_matching(&history(&all)).expect("counted"), 6);
+        assert_eq!(store.count_matching(&history(&window)).expect("counted"), 4);
+        let counted: u64 = (0..7).map(|n| store.system_count(30_000_140 + n, killmail(1).time - 7200)).sum();
+        assert_eq!(counted, 4);
+        let mut days = BTreeMap::new();
+        store.count_days(&mut days, Seq(0), store.head());
+        assert_eq!(days.values().sum::<u64>(), 4);
+        assert!(days.keys().all(|day| (killmail(1).time / 86_400..=killmail(6).time / 86_400).contains(day)), "{days:?}");
+        let stats = store.stats();
+        assert_eq!((stats.oldest, stats.newest), (Some(killmail(1).time), Some(killmail(6).time)));
+        let marked = |id: u32| store.killmail(id).expect("read").expect("kept").killmail.time_implausible;
+        assert_eq!((1..=6).map(marked).collect::<Vec<_>>(), [false, true, false, false, true, false]);
+    };
+    let store = open(&dir);
+    let hour_ahead = undated(4, killmail(4).time + 3600);
+    let batch =
+        vec![incoming(killmail(1)), undated(2, 946_684_800), incoming(killmail(3)), hour_ahead, undated(5, killmail(5).time + 3601)];
+    store.append(batch, None).expect("appended");
+    store.append(vec![incoming(killmail(6))], None).expect("appended");
+    // It comes again a day later, when its time could be: what it was when it came stays.
+    let again = Incoming { received_at_ms: (killmail(5).time + 86_400) * 1000, ..undated(5, killmail(5).time + 3601) };
+    let zkb = Some(Zkb { points: Some(1), ..Zkb::default() });
+    let again = Incoming { killmail: Killmail { zkb, ..again.killmail.clone() }, ..again };
+    assert!(matches!(store.append(vec![again], None).expect("appended")[..], [Appended::Revised(_)]));
+    let check = |store: &Store| {
+        let late = store.killmail(4).expect("read").expect("kept").killmail.time;
+        assert_eq!(late, killmail(4).time + 3600);
+        check(store);
+    };
+    check(&store);
+    drop(store);
+    // From a snapshot, and without one.
+    check(&open(&dir));
+    for file in std::fs::read_dir(dir.path()).expect("a folder").flatten() {
+        if file.path().extension().is_some_and(|kind| kind == "snap") {
+            std::fs::remove_file(file.path()).expect("removed");
+        }
+    }
+    check(&Store::open(Config { tail_entries: 1, ..config(&dir) }).expect("opened"));
 }
 
 #[test]
