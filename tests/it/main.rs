@@ -53,3 +53,5 @@ mod space;
 mod stream_cases;
 mod support;
 mod support_test;
+mod undated;
+mod unreadable;
