@@ -79,6 +79,8 @@ impl Acknowledged {
             let value = entry.killmail.zkb.as_ref().unwrap().total_value.unwrap();
             assert!(value >= VALUE + *version as f64, "number {seq}: version {version} was acknowledged, {value} is kept");
         }
+        let files = (1..=store.newest_file()).map(|file| store.entry_of_file(file).map(|seq| seq.0));
+        assert!(files.eq((1..=head).filter(|n| Plan::has_hash(*n)).map(Some)), "each killmail with a hash has the next file");
         let checkpoint = store.checkpoint(SOURCE).unwrap().map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().unwrap()));
         assert!((last..=head).contains(&checkpoint), "the source stands at {checkpoint}, the log at {head}, acknowledged {last}");
     }

@@ -52,7 +52,18 @@ impl Plan {
     pub fn killmail(n: u64) -> Killmail {
         let mut dice = Dice::new(n);
         let time = 1_700_000_000 + i64::try_from(n).unwrap();
-        if Self::is_giant(n) { giant(&mut dice, Self::id(n), time) } else { random(&mut dice, Self::id(n), time) }
+        let mut killmail = if Self::is_giant(n) { giant(&mut dice, Self::id(n), time) } else { random(&mut dice, Self::id(n), time) };
+        if !Self::has_hash(n) {
+            killmail.hash = None;
+            killmail.zkb.as_mut().unwrap().hash = None;
+            killmail.attackers.iter_mut().for_each(|attacker| attacker.final_blow = false);
+        }
+        killmail
+    }
+
+    /// One in some has no hash and nothing to compute it from, so that the mirror has no file of it.
+    pub fn has_hash(n: u64) -> bool {
+        !n.is_multiple_of(5)
     }
 
     /// The same killmail, revalued.
