@@ -57,6 +57,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tokio_tungstenite", &["ingest"]),
     ("yawc", &["phoenix"]),
     ("anyhow", &["main", "cli"]),
+    ("tikv_jemallocator", &["main"]),
 ];
 
 /// What the words of the domain may not touch: disk, clock, network, runtime.
