@@ -147,7 +147,7 @@ impl Replay {
     fn moved(&self, mut incoming: Incoming) -> Incoming {
         incoming.received_at_ms = clock::now_ms();
         incoming.killmail.time += self.shift_secs;
-        incoming.uploaded_at = incoming.uploaded_at.map(|at| at + self.shift_secs);
+        incoming.uploaded_at = incoming.uploaded_at.map(|at| at.saturating_add(self.shift_secs));
         incoming
     }
 }
