@@ -253,6 +253,24 @@ mod tests {
     }
 
     #[test]
+    fn what_looks_like_a_dimension_is_refused_and_what_has_no_effect_is_told() {
+        let ignored = |payload: Value| join(LOBBY, payload).map(|join| join.ignored);
+        let known = json!({
+            "systems": [1], "system_ids": [2], "characters": [], "character_ids": [], "preload": true, "resume_from": null, "role": "any",
+            "max_age_secs": 5, "format": "canonical",
+        });
+        assert_eq!(ignored(known), Ok(Vec::new()));
+        let told = ["client_identifier", "nosuch"].map(str::to_owned).to_vec();
+        assert_eq!(ignored(json!({ "systems": [1], "client_identifier": "wanderer_app", "nosuch": 1 })), Ok(told));
+        for (name, meant) in [("system_id", "system_ids"), ("charater_ids", "character_ids"), ("aliance_ids", "alliance_ids")] {
+            let refused = join(LOBBY, json!({ name: [1] })).unwrap_err();
+            assert_eq!(refused, format!("[validation:invalid_{name}] Unknown parameter: {name}; did you mean {meant}?"));
+        }
+        let refused = join(LOBBY, json!({ "format": "nonsense" })).unwrap_err();
+        assert_eq!(refused, "[validation:invalid_format] Invalid format: 'nonsense' is not one of canonical");
+    }
+
+    #[test]
     fn wrong_filters_are_refused_by_name() {
         let refused = join(LOBBY, json!({ "systems": [1], "min_value": -1 })).unwrap_err();
         assert_eq!(refused, "[validation:invalid_min_value] min_value must be non-negative, got -1.0");

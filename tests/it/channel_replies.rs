@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::channel::{Channel, LOBBY, killmail_ids};
 use crate::support::http;
 use crate::support::killmail::{SYSTEMS, killmail};
-use crate::support::server::{Server, TOKEN};
+use crate::support::server::{Server, Setup, TOKEN};
 use crate::support::upstream::Upstream;
 use crate::support::{PATIENCE, until};
 
@@ -116,4 +116,22 @@ async fn each_topic_of_a_connection_is_a_subscription_of_its_own() {
     expected.retain(|(topic, id)| topic != "killmails:all" || *id == 2);
     expected.sort();
     assert_eq!(got, expected, "once on each topic, and only once");
+}
+
+#[tokio::test]
+async fn a_join_says_what_had_no_effect_and_refuses_what_looks_like_a_filter() {
+    let server = Setup::quiet().start();
+    let mut client = Channel::v2(server.address()).await;
+    let response = client.join(json!({ "systems": [JITA], "client_identifier": "wanderer_app", "nosuch": 1, "preload": false })).await;
+    assert_eq!(response["ignored"], json!(["client_identifier", "nosuch"]));
+    let mut other = Channel::v2(server.address()).await;
+    for (payload, reason) in [
+        (json!({ "corporation_id": [98_000_001] }), "Unknown parameter: corporation_id; did you mean corporation_ids?"),
+        (json!({ "systems": [JITA], "format": "nonsense" }), "Invalid format: 'nonsense' is not one of canonical"),
+    ] {
+        let reply = other.ask(json!(["1", "1", LOBBY, "phx_join", payload])).await;
+        let told = reply[4]["response"]["reason"].as_str().unwrap();
+        assert!(reply[4]["status"] == "error" && told.ends_with(reason), "{reply}");
+    }
+    assert_eq!(other.join(json!({ "systems": [JITA], "format": "canonical", "preload": false })).await.get("ignored"), None);
 }
