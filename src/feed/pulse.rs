@@ -66,6 +66,15 @@ pub struct Gap {
     pub since_ms: i64,
 }
 
+/// Documents refused one after the other for one reason, none taken in between.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RefusedRun {
+    /// The reason, one word.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
+}
+
 /// The pulse of the running source. Times are unix milliseconds, 0: never.
 #[derive(Debug, Default)]
 pub struct Pulse {
@@ -92,6 +101,8 @@ pub struct Pulse {
     pub skipped: AtomicU64,
     /// Documents refused.
     pub refused: AtomicU64,
+    /// Those since the last killmail that was taken.
+    pub refused_run: Mutex<RefusedRun>,
     /// Numbers that never came and were passed over.
     pub gaps: AtomicU64,
     /// Numbers that never came and were healed later.
@@ -132,6 +143,25 @@ impl Pulse {
         self.open.lock().iter().map(|gap| gap.numbers).sum()
     }
 
+    /// A document was refused for this reason.
+    pub fn refuse(&self, reason: &str) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        let mut run = self.refused_run.lock();
+        if run.reason == reason {
+            run.count += 1;
+        } else {
+            *run = RefusedRun { reason: reason.to_owned(), count: 1 };
+        }
+    }
+
+    /// A killmail was taken: the run of refused documents is over.
+    pub fn take_in(&self) {
+        let mut run = self.refused_run.lock();
+        if run.count > 0 {
+            *run = RefusedRun::default();
+        }
+    }
+
     /// A killmail came.
     pub fn beat(&self, time: i64, now_ms: i64) {
         self.received.fetch_add(1, Ordering::Relaxed);
@@ -139,5 +169,23 @@ impl Pulse {
         if !is_implausible(time, now_ms) {
             self.last_killmail_time.store(time, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_documents_are_counted_in_a_row_by_reason() {
+        let pulse = Pulse::default();
+        let run = |pulse: &Pulse| (pulse.refused_run.lock().reason.clone(), pulse.refused_run.lock().count);
+        pulse.refuse("a");
+        pulse.refuse("a");
+        assert_eq!(run(&pulse), ("a".to_owned(), 2));
+        pulse.refuse("b");
+        assert_eq!(run(&pulse), ("b".to_owned(), 1));
+        pulse.take_in();
+        assert_eq!((run(&pulse), pulse.refused.load(Ordering::Relaxed)), ((String::new(), 0), 3));
     }
 }

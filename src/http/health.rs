@@ -33,6 +33,8 @@ use crate::wire::time;
 pub struct Config {
     /// The source may keep away from the other side for so long before the server is unhealthy, seconds.
     pub breaker_open_secs: u64,
+    /// So many documents of a source in a row, refused for one reason, degrade the server; 0: none do.
+    pub refused_documents: u64,
     /// `/health/ready` turns when no killmail came for so long, seconds, or for longer where they usually come slower.
     pub silent_secs: u64,
     /// How many killmails have to be missing before it turns, by how many usually come at this hour.
@@ -47,6 +49,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             breaker_open_secs: 600,
+            refused_documents: 10,
             silent_secs: 300,
             silent_killmails: 8.0,
             killmails_per_day: 12_000.0,
@@ -121,11 +124,24 @@ pub fn look(door: &Door) -> (StatusCode, Value) {
     let now = door.feed.pulse().doing();
     let judged = match judge(&now, failure.as_deref(), &door.config.health) {
         // What is damaged is not served; the rest is.
-        Judged::Ok if door.feed.store().damaged() > 0 => Judged::Degraded,
+        Judged::Ok if door.feed.store().damaged() > 0 || refuses(door) => Judged::Degraded,
         judged => judged,
     };
     let status = if judged == Judged::Error { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, body(door, judged, &now, failure))
+}
+
+/// Whether everything a source brings is refused.
+fn refuses(door: &Door) -> bool {
+    let most = door.config.health.refused_documents;
+    let is_long = |pulse: &Pulse| most > 0 && pulse.refused_run.lock().count >= most;
+    is_long(door.feed.pulse()) || door.feed.others().sources.read().iter().any(|other| is_long(&other.pulse))
+}
+
+/// What a source brought last was refused: why, and how often in a row.
+fn refused_run(pulse: &Pulse) -> Value {
+    let run = pulse.refused_run.lock();
+    if run.count == 0 { Value::Null } else { json!({ "reason": run.reason, "documents": run.count }) }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,6 +204,7 @@ fn details(door: &Door, (doing, since_ms): &Now, failure: Option<String>) -> Val
             "since": (*since_ms > 0).then(|| time::iso_micros(*since_ms)),
             "sequence": pulse.sequence.load(Ordering::Relaxed),
             "open_gap_numbers": pulse.open_numbers(),
+            "refused_in_a_row": refused_run(pulse),
             "fallback": standing_in(door),
         },
         "sources": door.feed.others().sources.read().iter().map(|other| of_other(other)).collect::<Vec<_>>(),
@@ -215,6 +232,7 @@ fn of_other(other: &Other) -> Value {
         "state": doing.word(),
         "reason": doing.reason(),
         "received": other.pulse.received.load(Ordering::Relaxed),
+        "refused_in_a_row": refused_run(&other.pulse),
     })
 }
 

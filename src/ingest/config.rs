@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::ingest::holes::Healing;
-use crate::ingest::pace::Waits;
 use crate::ingest::secondary::{self, Secondary};
+use crate::ingest::waits::Waits;
 
 /// The host whose rules of politeness are fixed.
 pub const REAL_HOST: &str = "https://r2z2.zkillboard.com";
@@ -46,13 +46,18 @@ pub struct Config {
     pub r2z2_pace_ms: u64,
     /// A mirror that is a killstream is asked to wait for the next number so long, seconds; 0: it is not. Not for the real host.
     pub r2z2_wait_secs: u64,
-    /// A number missing for longer than this is passed over if the feed has gone on, milliseconds.
+    /// While a number is missing (the second 404 on, and each one after), one of so many numbers behind it is asked for, in turn; where that is
+    /// there, the missing one is passed over; 0: none is.
+    pub r2z2_ahead_numbers: u64,
+    /// A number missing for longer than this: `sequence.json` is asked whether the feed has gone on, which passes it over, milliseconds.
     pub r2z2_ghost_ms: u64,
     /// A number missing for longer than this while `sequence.json` is behind it: the feed is followed from there again, milliseconds.
     pub r2z2_rollback_ms: u64,
-    /// A missing number so far behind `sequence.json` is one of many that are gone: the follower goes on at the oldest file still there.
+    /// A missing number so far behind `sequence.json`, or further than was looked ahead, is one of many: the follower goes on at the oldest file
+    /// still there.
     pub r2z2_far_numbers: u64,
-    /// Wait before a number that was passed over is tried again, milliseconds; doubles up to sixty times this; not under 6000 on the real host.
+    /// A number that was passed over is tried again after a quarter of this (not sooner than `r2z2_idle_ms`), then after 1, 5, 8, 16, 32 and 60
+    /// times this, milliseconds; not under 6000 on the real host.
     pub r2z2_heal_ms: u64,
     /// The archive of a day is asked for so long after the day's end, seconds (half past six: they are made after six).
     pub archive_after_secs: u64,
@@ -116,6 +121,7 @@ impl Default for Config {
             r2z2_idle_ms: waits.idle_ms,
             r2z2_pace_ms: waits.pace_ms,
             r2z2_wait_secs: 0,
+            r2z2_ahead_numbers: waits.ahead_numbers,
             r2z2_ghost_ms: waits.ghost_ms,
             r2z2_rollback_ms: waits.rollback_ms,
             r2z2_far_numbers: waits.far_numbers,
@@ -163,6 +169,7 @@ impl Config {
         Waits {
             idle_ms: self.r2z2_idle_ms,
             pace_ms: self.r2z2_pace_ms,
+            ahead_numbers: self.r2z2_ahead_numbers,
             ghost_ms: self.r2z2_ghost_ms,
             rollback_ms: self.r2z2_rollback_ms,
             far_numbers: self.r2z2_far_numbers,
@@ -171,7 +178,11 @@ impl Config {
             forbidden_max_ms: self.r2z2_forbidden_ms.saturating_mul(15),
             failed_ms: self.r2z2_failed_ms,
             failed_max_ms: self.r2z2_failed_ms.saturating_mul(60),
-            healing: Healing { first_ms: self.r2z2_heal_ms, archive_after_ms: self.archive_after_secs.saturating_mul(1000) },
+            healing: Healing {
+                first_ms: self.r2z2_heal_ms,
+                least_ms: self.r2z2_idle_ms,
+                archive_after_ms: self.archive_after_secs.saturating_mul(1000),
+            },
         }
     }
 

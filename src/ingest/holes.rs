@@ -15,7 +15,7 @@ pub const HOLES_MAX: usize = 64;
 const NUMBER_TRIES: u32 = 6;
 /// Tries of an archive that is not there before its day is let go; the waits grow to an hour, so this is a day at least.
 const ARCHIVE_TRIES: u32 = 30;
-/// Waits double up to so many times the first.
+/// Waits grow up to so many times the first.
 const WAIT_MAX: u64 = 60;
 /// Killmails may be published so much later than they happened: their archive is that of an earlier day, seconds.
 const LATE_SECS: i64 = 3 * DAY_SECS;
@@ -24,10 +24,27 @@ const DAY_SECS: i64 = 86_400;
 /// How holes are healed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Healing {
-    /// Wait before a number is tried again, milliseconds; doubles up to sixty times this.
+    /// The wait before the second try of a number, milliseconds. The first comes after a quarter of it, the third after five times
+    /// it, the next ones after 8, 16, 32 and 60 times it.
     pub first_ms: u64,
+    /// No number is tried again sooner than this, milliseconds.
+    pub least_ms: u64,
     /// The archive of a day is there so long after its end, milliseconds.
     pub archive_after_ms: u64,
+}
+
+impl Healing {
+    /// The wait after so many tries.
+    const fn wait_ms(&self, tries: u32) -> u64 {
+        let times = match tries {
+            0 => return if self.first_ms / 4 > self.least_ms { self.first_ms / 4 } else { self.least_ms },
+            1 => 1,
+            2 => 5,
+            3..6 => 1 << tries,
+            _ => WAIT_MAX,
+        };
+        self.first_ms.saturating_mul(times)
+    }
 }
 
 /// Numbers that did not come.
@@ -52,6 +69,9 @@ pub struct Hole {
     due_ms: u64,
     /// The day to look for in the archives next, days since 1970.
     day: Option<i64>,
+    /// How often in a row its archive could not be read.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    unread: u32,
     /// What archives filled in so far: first time, time behind the last, how many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     filled: Option<(i64, i64, u64)>,
@@ -64,13 +84,17 @@ impl Hole {
         self.filled.map(|(from, to, killmails)| Span { from, to, killmails })
     }
 
+    /// Whether its own number is what helps.
+    fn is_young(&self) -> bool {
+        self.is_one() && (self.rewritten || self.tries < NUMBER_TRIES)
+    }
+
     fn is_one(&self) -> bool {
         self.first == self.last
     }
 
     fn waits_longer(&mut self, healing: &Healing, now_ms: u64) {
-        let times = 1_u64.checked_shl(self.tries).unwrap_or(WAIT_MAX).min(WAIT_MAX);
-        self.due_ms = now_ms + healing.first_ms.saturating_mul(times);
+        self.due_ms = now_ms + healing.wait_ms(self.tries);
         self.tries = self.tries.saturating_add(1);
     }
 }
@@ -96,15 +120,28 @@ impl Holes {
         &self.0
     }
 
-    /// Remembers numbers given up at `now_ms`; the document before them was published at `from`.
-    pub fn open(&mut self, (first, last): (u64, u64), rewritten: bool, from: i64, healing: &Healing, now_ms: u64) {
+    /// Remembers numbers given up at `now_ms`, which were last asked for at `asked_ms`; the document before them was published at `from`.
+    pub fn open(&mut self, (first, last): (u64, u64), rewritten: bool, from: i64, healing: &Healing, (now_ms, asked_ms): (u64, u64)) {
         if self.0.iter().any(|hole| hole.first <= first && last <= hole.last) {
             return;
         }
         self.0.retain(|hole| hole.first < first || last < hole.last);
         let numbers = last - first + 1;
-        let due_ms = now_ms + healing.first_ms;
-        let hole = Hole { first, last, numbers, since_ms: now_ms, rewritten, from, to: None, tries: 1, due_ms, day: None, filled: None };
+        let due_ms = asked_ms + healing.wait_ms(0);
+        let hole = Hole {
+            first,
+            last,
+            numbers,
+            since_ms: now_ms,
+            rewritten,
+            from,
+            to: None,
+            tries: 1,
+            due_ms,
+            day: None,
+            unread: 0,
+            filled: None,
+        };
         let at = self.0.partition_point(|hole| hole.first < first);
         self.0.insert(at, hole);
         while self.0.len() > HOLES_MAX {
@@ -160,12 +197,21 @@ impl Holes {
         for hole in self.0.iter_mut().filter(|hole| wants(hole, day, begun)) {
             hole.day = Some(day + 1);
             // The tries of the next day begin anew; those of the number are over.
-            hole.tries = NUMBER_TRIES;
+            (hole.tries, hole.unread) = (NUMBER_TRIES, 0);
             hole.due_ms = 0;
         }
         let (healed, open) = std::mem::take(&mut self.0).into_iter().partition(|hole: &Hole| is_over(hole, begun));
         self.0 = open;
         healed
+    }
+
+    /// The archive of this day could not be read, at `now_ms`, which says nothing of whether it is there: it is tried again.
+    pub fn put_off(&mut self, day: i64, begun: i64, healing: &Healing, now_ms: u64) {
+        for hole in self.0.iter_mut().filter(|hole| wants(hole, day, begun)) {
+            let times = 1_u64.checked_shl(hole.unread).unwrap_or(WAIT_MAX).min(WAIT_MAX);
+            hole.due_ms = now_ms + healing.first_ms.saturating_mul(times);
+            hole.unread = hole.unread.saturating_add(1);
+        }
     }
 
     /// The archive of this day is not there, at `now_ms`; the holes that are given up by that.
@@ -179,7 +225,8 @@ impl Holes {
     }
 
     fn join_nearest(&mut self) {
-        let apart = |pair: &[Hole]| pair[1].first.saturating_sub(pair[0].last);
+        // A number that may still come is not made part of a stretch while others are left to archives.
+        let apart = |pair: &[Hole]| (pair.iter().any(Hole::is_young), pair[1].first.saturating_sub(pair[0].last));
         let nearest = (1..self.0.len()).min_by_key(|at| apart(&self.0[at - 1..=*at]));
         let Some(at) = nearest else { return };
         let other = self.0.remove(at);
@@ -198,6 +245,11 @@ impl Holes {
             (one, two) => one.or(two),
         };
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 fn cure(hole: &Hole, begun: i64, healing: &Healing) -> Option<(Cure, u64)> {
@@ -235,22 +287,22 @@ fn made_ms(day: i64, healing: &Healing) -> u64 {
 mod tests {
     use super::*;
 
-    const HEALING: Healing = Healing { first_ms: 60_000, archive_after_ms: 23_400_000 };
+    const HEALING: Healing = Healing { first_ms: 60_000, least_ms: 6_000, archive_after_ms: 23_400_000 };
     /// A Wednesday at noon, unix seconds.
     const NOON: i64 = 20_000 * DAY_SECS + DAY_SECS / 2;
     const NOON_MS: u64 = NOON as u64 * 1000;
 
     fn with(first: u64, last: u64) -> Holes {
         let mut holes = Holes::default();
-        holes.open((first, last), false, NOON - 10, &HEALING, NOON_MS);
+        holes.open((first, last), false, NOON - 10, &HEALING, (NOON_MS, NOON_MS));
         holes
     }
 
-    /// Lets a number miss until the archives come next; says after which waits, minutes.
+    /// Lets a number miss until the archives come next; says after which waits, seconds.
     fn tried_out(holes: &mut Holes, begun: i64) -> Vec<u64> {
         let (mut waits, mut now_ms) = (vec![], NOON_MS);
         while let Some((Cure::Number(number), at_ms)) = holes.next(begun, &HEALING) {
-            waits.push((at_ms - now_ms) / 60_000);
+            waits.push((at_ms - now_ms) / 1000);
             now_ms = at_ms;
             assert_eq!(holes.missed(number, &HEALING, now_ms), None);
             assert!(waits.len() < 100);
@@ -259,11 +311,11 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_tried_after_growing_waits_until_its_archive_is_made() {
+    fn a_number_is_tried_soon_and_after_growing_waits_until_its_archive_is_made() {
         let mut holes = with(7, 7);
         holes.followed_by(NOON + 10);
         let waits = tried_out(&mut holes, NOON - 100);
-        assert_eq!(waits[..7], [1, 2, 4, 8, 16, 32, 60]);
+        assert_eq!(waits[..8], [15, 60, 300, 480, 960, 1920, 3600, 3600]);
         let (cure, at_ms) = holes.next(NOON - 100, &HEALING).unwrap();
         assert_eq!(cure, Cure::Day(20_000));
         assert!(at_ms >= 20_001 * 86_400_000 + 23_400_000, "after half past six of the next day");
@@ -300,7 +352,7 @@ mod tests {
     #[test]
     fn one_reading_of_a_day_serves_all_holes_of_that_day() {
         let mut holes = with(7, 8);
-        holes.open((20, 21), false, NOON, &HEALING, NOON_MS);
+        holes.open((20, 21), false, NOON, &HEALING, (NOON_MS, NOON_MS));
         holes.followed_by(NOON + 5);
         assert_eq!(holes.read(20_000, NOON - 5).len(), 2);
     }
@@ -316,7 +368,7 @@ mod tests {
     #[test]
     fn a_rewritten_file_is_never_looked_for_in_archives() {
         let mut holes = Holes::default();
-        holes.open((3, 3), true, NOON, &HEALING, NOON_MS);
+        holes.open((3, 3), true, NOON, &HEALING, (NOON_MS, NOON_MS));
         holes.followed_by(NOON);
         for n in 0..6 {
             assert_eq!(holes.next(0, &HEALING).map(|(cure, _)| cure), Some(Cure::Number(3)));
@@ -363,16 +415,44 @@ mod tests {
     }
 
     #[test]
+    fn what_may_still_come_is_not_joined_while_others_are_left_to_archives() {
+        let mut holes = Holes::default();
+        for n in 0..70 {
+            holes.open((n * 1000, n * 1000), false, NOON, &HEALING, (NOON_MS, NOON_MS));
+            while let Some(hole) = holes.0.iter().find(|hole| hole.is_young()) {
+                holes.missed(hole.first, &HEALING, NOON_MS);
+            }
+        }
+        for number in [70_000, 70_001] {
+            holes.open((number, number), false, NOON, &HEALING, (NOON_MS, NOON_MS));
+        }
+        assert_eq!(holes.list().len(), HOLES_MAX);
+        assert_eq!(holes.list().iter().filter(|hole| hole.is_one() && hole.first >= 70_000).count(), 2, "{holes:?}");
+    }
+
+    #[test]
+    fn an_archive_that_cannot_be_read_is_put_off_and_never_let_go() {
+        let mut holes = with(7, 9);
+        holes.followed_by(NOON);
+        for n in 0..100 {
+            holes.put_off(20_000, NOON, &HEALING, NOON_MS + n);
+        }
+        assert_eq!(holes.next(NOON, &HEALING).map(|(cure, _)| cure), Some(Cure::Day(20_000)));
+        holes.put_off(20_000, NOON, &HEALING, NOON_MS + 100 * 86_400_000);
+        assert_eq!(holes.next(NOON, &HEALING).map(|(_, at_ms)| at_ms), Some(NOON_MS + 100 * 86_400_000 + 3_600_000));
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded_and_nothing_is_forgotten() {
         let mut holes = Holes::default();
         for n in 0..500 {
-            holes.open((n * 10, n * 10), false, NOON, &HEALING, NOON_MS);
+            holes.open((n * 10, n * 10), false, NOON, &HEALING, (NOON_MS, NOON_MS));
         }
         assert_eq!(holes.list().len(), HOLES_MAX);
         assert_eq!(holes.list().iter().map(|hole| hole.numbers).sum::<u64>(), 500);
         assert!(serde_json::to_vec(&holes).unwrap().len() < 12_000);
         assert!((0..500).all(|n| holes.list().iter().any(|hole| (hole.first..=hole.last).contains(&(n * 10)))));
-        holes.open((250, 250), false, NOON, &HEALING, NOON_MS);
+        holes.open((250, 250), false, NOON, &HEALING, (NOON_MS, NOON_MS));
         assert_eq!(holes.list().iter().map(|hole| hole.numbers).sum::<u64>(), 500, "known already");
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Must not know: who reads, over which door; how the store keeps what it is given.
 
+pub mod ahead;
 pub mod archive;
+pub mod ask;
 pub mod backoff;
 pub mod client;
 pub mod config;
@@ -28,5 +30,6 @@ pub mod secondary;
 pub mod seek;
 pub mod source;
 pub mod standby;
+pub mod waits;
 pub mod watch;
 pub mod websocket;

@@ -5,19 +5,24 @@
 use bytes::Bytes;
 use reqwest::Response;
 use reqwest::header::RETRY_AFTER;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use crate::clock;
 use crate::domain::entry::Origin;
-use crate::ingest::pace::Answer;
+use crate::ingest::ask::Answer;
 use crate::ingest::package::{self, Rule};
 use crate::store::refused::Refused;
 use crate::store::{AgeRule, Incoming, ZkbRule};
 
 /// The longest wait a `Retry-After` may ask for, milliseconds.
 const RETRY_AFTER_MAX_MS: u64 = 3_600_000;
-const PLACEHOLDER: &str = "placeholder";
+/// The word for a file that names no killmail.
+pub const PLACEHOLDER: &str = "placeholder";
 const MISMATCH: &str = "sequence_mismatch";
+/// The word for what a feed answers that is no document of it.
+const NOT_OF_THE_FEED: &str = "not_of_the_feed";
+const DAY_SECS: i64 = 86_400;
 
 /// What one request gave.
 #[derive(Debug)]
@@ -38,49 +43,96 @@ impl Got {
     }
 }
 
-/// The numbers beside the killmail; read apart from it, since they count even where the killmail is broken.
+/// What stands beside the killmail; read apart from it, since it counts even where the killmail is broken. A member that is null is there.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Numbers {
-    sequence: Option<u64>,
-    sequence_id: Option<u64>,
-    sequence_updated: Option<u64>,
-    uploaded_at: Option<i64>,
-    sequence_empty: bool,
+struct Members<'a> {
+    #[serde(borrow, deserialize_with = "raw")]
+    sequence: Option<&'a RawValue>,
+    #[serde(borrow, deserialize_with = "raw")]
+    sequence_id: Option<&'a RawValue>,
+    #[serde(borrow, deserialize_with = "raw")]
+    sequence_updated: Option<&'a RawValue>,
+    #[serde(borrow, deserialize_with = "raw")]
+    sequence_empty: Option<&'a RawValue>,
+    #[serde(borrow, deserialize_with = "raw")]
+    killmail_id: Option<&'a RawValue>,
+    #[serde(borrow, deserialize_with = "raw")]
+    esi: Option<&'a RawValue>,
+    #[serde(borrow, deserialize_with = "raw")]
+    uploaded_at: Option<&'a RawValue>,
 }
 
-/// The number `sequence.json` names.
+fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// The members of an object; `None` for everything else.
+fn members(body: &[u8]) -> Option<Members<'_>> {
+    // Serde would take a list for the members in their order.
+    body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(body).ok()).flatten()
+}
+
+fn is_null(member: Option<&RawValue>) -> bool {
+    member.is_none_or(|raw| raw.get() == "null")
+}
+
+/// A whole number, perhaps in a string.
+fn number(raw: &RawValue) -> Option<u64> {
+    let text = raw.get();
+    text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text).trim().parse().ok()
+}
+
+fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body)
+}
+
+/// The number `sequence.json` names: in an object, or bare; also in a string.
 #[must_use]
 pub fn pointer(body: &[u8]) -> Option<u64> {
-    let numbers: Numbers = serde_json::from_slice(body).ok()?;
-    numbers.sequence.or(numbers.sequence_id)
+    let body = without_mark(body);
+    if let Some(members) = members(body) {
+        return members.sequence.and_then(number).or_else(|| members.sequence_id.and_then(number));
+    }
+    number(serde_json::from_slice(body).ok()?)
 }
 
 /// The document of a number, kept under the name of `source` if it is refused.
 #[must_use]
-pub fn document(body: &[u8], number: u64, zkb: ZkbRule, source: &str) -> Got {
-    let numbers: Numbers = serde_json::from_slice(body).unwrap_or_default();
+pub fn document(body: &[u8], asked: u64, zkb: ZkbRule, source: &str) -> Got {
+    let body = without_mark(body);
     let now_ms = clock::now_ms();
-    let answer = |at| Answer::Document { updated: numbers.sequence_updated, at: numbers.uploaded_at.or(at) };
-    if numbers.sequence_id.is_some_and(|id| id != number) {
+    let refused = |reason: &str| {
         let raw = Bytes::copy_from_slice(body);
-        let refused = Refused { reason: MISMATCH.to_owned(), killmail_id: None, source: source.to_owned(), raw, at_ms: now_ms };
-        return Got { answer: Answer::Misfit, killmail: None, refused: Some(refused) };
+        Refused { reason: reason.to_owned(), killmail_id: None, source: source.to_owned(), raw, at_ms: now_ms }
+    };
+    let misfit = |other_number, reason| Got { answer: Answer::Misfit { other_number }, killmail: None, refused: Some(refused(reason)) };
+    let members = members(body).filter(|members| members.sequence_id.is_some() || members.killmail_id.is_some());
+    let Some(members) = members else { return misfit(false, NOT_OF_THE_FEED) };
+    if members.sequence_id.and_then(number).is_some_and(|number| number != asked) {
+        return misfit(true, MISMATCH);
     }
-    match package::take(body, Rule { origin: Origin::Live, age: AgeRule::ByUpload, zkb }, source, now_ms) {
-        Ok(killmail) => Got { answer: answer(Some(killmail.killmail.time)), killmail: Some(killmail), refused: None },
+    if is_null(members.killmail_id) && is_null(members.esi) {
         // A killstream says so where its log holds no killmail: nothing is missing.
-        Err(refused) if refused.reason == PLACEHOLDER && numbers.sequence_empty => Got::only(answer(None)),
-        Err(refused) => {
-            let answer = match refused.killmail_id {
-                _ if refused.reason == PLACEHOLDER => Answer::Hole,
-                // A page of a proxy, a cut text: the file itself may be another one in a moment.
-                None => Answer::Misfit,
-                Some(_) => answer(None),
-            };
-            Got { answer, killmail: None, refused: Some(*refused) }
+        if members.sequence_empty.is_some_and(|raw| raw.get() == "true") {
+            return Got::only(Answer::Document { updated: members.sequence_updated.and_then(number), at: None });
         }
+        return Got { answer: Answer::Hole, killmail: None, refused: Some(refused(PLACEHOLDER)) };
     }
+    let taken = package::take(body, Rule { origin: Origin::Live, age: AgeRule::ByUpload, zkb }, source, now_ms);
+    let time = taken.as_ref().ok().map(|incoming| incoming.killmail.time);
+    let answer = Answer::Document { updated: members.sequence_updated.and_then(number), at: published(&members, time, now_ms) };
+    match taken {
+        Ok(killmail) => Got { answer, killmail: Some(killmail), refused: None },
+        Err(refused) => Got { answer, killmail: None, refused: Some(*refused) },
+    }
+}
+
+/// When a document was published, unix seconds; what cannot be is left out.
+fn published(members: &Members<'_>, time: Option<i64>, now_ms: i64) -> Option<i64> {
+    let last = now_ms / 1000 + DAY_SECS;
+    let uploaded = members.uploaded_at.and_then(number).and_then(|at| i64::try_from(at).ok());
+    uploaded.filter(|at| (time.unwrap_or(0)..=last).contains(at)).or(time)
 }
 
 /// `Retry-After` in milliseconds: seconds, or a date.
@@ -105,6 +157,8 @@ mod tests {
         document(text.as_bytes(), 7, ZkbRule::IfNewer, "r2z2")
     }
 
+    const MISFIT: Answer = Answer::Misfit { other_number: false };
+
     #[test]
     fn a_number_that_never_held_anything_is_no_hole() {
         let got = read(r#"{"killmail_id":null,"hash":null,"esi":null,"sequence_id":7,"sequence_empty":true}"#);
@@ -114,40 +168,98 @@ mod tests {
     }
 
     #[test]
-    fn both_spellings_of_the_pointer_are_read() {
-        assert_eq!(pointer(br#"{"sequence": 900002}"#), Some(900_002));
-        assert_eq!(pointer(br#"{"sequence_id": 7}"#), Some(7));
-        assert_eq!(pointer(br#"{"other": 7}"#), None);
-        assert_eq!(pointer(b"<html>"), None);
+    fn the_pointer_is_read_in_every_spelling() {
+        for text in [
+            r#"{"sequence": 7}"#,
+            r#"{"sequence_id": 7}"#,
+            r#"{"sequence":"7"}"#,
+            r#"{"sequence_id":" 7 ","other":{}}"#,
+            "7",
+            " 7\n",
+            "\"7\"",
+            "\u{feff}{\"sequence\":7}",
+        ] {
+            assert_eq!(pointer(text.as_bytes()), Some(7), "{text}");
+        }
+        for text in [
+            "",
+            "<html>",
+            "{",
+            "{}",
+            "[7]",
+            "null",
+            "\"\"",
+            "\"x\"",
+            "-7",
+            "7.5",
+            "7 8",
+            "true",
+            r#"{"other":7}"#,
+            r#"{"error":"busy"}"#,
+            r#"{"sequence":null}"#,
+            r#"{"sequence":[7]}"#,
+        ] {
+            assert_eq!(pointer(text.as_bytes()), None, "{text}");
+        }
     }
 
     #[test]
-    fn another_number_in_the_body_is_a_misfit() {
-        let got = read(r#"{"killmail_id":1,"sequence_id":8}"#);
-        assert_eq!(got.answer, Answer::Misfit);
-        assert_eq!(got.refused.map(|r| r.reason).as_deref(), Some(MISMATCH));
-    }
-
-    #[test]
-    fn what_is_no_document_at_all_is_a_misfit() {
-        for text in ["<html>come back later</html>", "", "{\"killmail_id\":1,\"esi\":{\"vic", "[]", "{\"error\":\"busy\"}"] {
+    fn another_number_in_the_body_is_not_the_document() {
+        for text in [r#"{"killmail_id":1,"sequence_id":8}"#, r#"{"killmail_id":1,"sequence_id":"8"}"#] {
             let got = read(text);
-            assert_eq!(got.answer, Answer::Misfit, "{text}");
+            assert_eq!(got.answer, Answer::Misfit { other_number: true });
+            assert_eq!(got.refused.map(|r| r.reason).as_deref(), Some(MISMATCH));
+        }
+    }
+
+    #[test]
+    fn what_is_no_document_of_the_feed_is_a_fault_of_transport() {
+        for text in [
+            "<html>come back later</html>",
+            "",
+            " ",
+            "{\"killmail_id\":1,\"esi\":{\"vic",
+            "[]",
+            "{}",
+            "{\"error\":\"busy\"}",
+            "[{\"killmail_id\":1,\"sequence_id\":7}]",
+            "[7,7,7,7,7,7,7]",
+            "null",
+            "7",
+            "\"killmail_id\"",
+            "{\"esi\":{}}",
+            "{\"killmail_id\":1} {\"killmail_id\":1}",
+        ] {
+            let got = read(text);
+            assert_eq!(got.answer, MISFIT, "{text}");
             assert!(got.refused.is_some(), "{text}");
         }
     }
 
     #[test]
-    fn a_placeholder_is_told_from_a_broken_document() {
-        let text = r#"{"killmail_id":null,"hash":null,"esi":null,"zkb":{"href":"https://esi.evetech.net/killmails///"},"sequence_id":7}"#;
-        assert_eq!(read(text).answer, Answer::Hole);
+    fn a_placeholder_is_a_missing_number() {
+        for text in [
+            r#"{"killmail_id":null,"hash":null,"esi":null,"zkb":{"href":"https://esi.evetech.net/killmails///"},"sequence_id":7}"#,
+            r#"{"killmail_id":null,"sequence_id":null}"#,
+            r#"{"sequence_id":7}"#,
+        ] {
+            assert_eq!(read(text).answer, Answer::Hole, "{text}");
+        }
     }
 
     #[test]
-    fn a_broken_document_still_tells_of_the_rewritten_one() {
-        let got = read(r#"{"killmail_id":1,"hash":"x","esi":{},"sequence_id":7,"sequence_updated":3,"uploaded_at":9}"#);
-        assert_eq!(got.answer, Answer::Document { updated: Some(3), at: Some(9) });
-        assert!(got.killmail.is_none());
-        assert!(got.refused.is_some());
+    fn a_document_of_the_feed_with_a_broken_killmail_is_refused_and_tells_the_rest() {
+        let now = clock::now_ms() / 1000;
+        let broken = |rest: &str| read(&format!(r#"{{"killmail_id":1,"hash":"x","esi":{{}},"sequence_id":"7"{rest}}}"#));
+        for (rest, updated, at) in [
+            (format!(r#","sequence_updated":3,"uploaded_at":{now}"#), Some(3), Some(now)),
+            (format!(r#","sequence_updated":"3","uploaded_at":"{now}""#), Some(3), Some(now)),
+            (format!(r#","sequence_updated":"x","uploaded_at":{now}000"#), None, None),
+            (r#","zkb":"x","uploaded_at":{}"#.to_owned(), None, None),
+        ] {
+            let got = broken(&rest);
+            assert_eq!(got.answer, Answer::Document { updated, at }, "{rest}");
+            assert!(got.killmail.is_none() && got.refused.is_some(), "{rest}");
+        }
     }
 }

@@ -1,146 +1,37 @@
 //! How R2Z2 is followed: what to ask next and when. A pure state machine: answers and times in, questions out.
 //!
-//! The rules are zKillboard's: one request at a time, a tenth of a second between documents, six seconds after a 404 and
-//! then the same number again, minutes after a 403. A 404 is ambiguous (nothing yet, a hole, a stale edge of the CDN), so
-//! a number is given up only after a minute and only while `sequence.json` has gone past it; it is remembered then, and
-//! tried again while the feed has nothing new.
+//! The rules are zKillboard's: one request at a time, a tenth of a second between documents, six seconds after a 404 and then the same
+//! number again, minutes after a 403. A 404 is ambiguous (nothing yet, a missing number, a stale edge of the CDN), so from the second
+//! 404 on one later number is asked for as well ([`Ahead`]); where that is there, the follower goes on behind it, and what lies before
+//! is tried again beside the feed. Where too many in a row are missing, `sequence.json` tells after a minute that the feed has gone on.
+//!
+//! A page instead of a document is a fault of transport like a 5xx: it says nothing of the number. The same number is asked again, and
+//! passed over only once one after it can be read.
 //!
 //! Must not know: clocks, sockets, JSON; who keeps the killmails.
 
 use serde::{Deserialize, Serialize};
 
-use crate::ingest::holes::{Cure, Healing, Hole, Holes};
+use crate::ingest::ahead::Ahead;
+use crate::ingest::ask::{Answer, Ask, Note};
+use crate::ingest::holes::{Cure, Holes};
 use crate::ingest::seek::{Seek, Step};
+use crate::ingest::waits::Waits;
 
 /// Rewritten numbers remembered at once. Each is fetched before the next number, so there are hardly ever two; the checkpoint stays small.
 const REWRITTEN_MAX: usize = 256;
-/// Answers that do not fit (404 on a rewritten file, another number in the body, no JSON) before a number is given up.
-const MISFITS_MAX: u32 = 3;
+/// Tries of a rewritten file that is missing before it is put off.
+const REWRITTEN_TRIES: u32 = 3;
+/// From so many unreadable answers on, it is looked whether a number after it can be read.
+const UNREADABLE_MIN: u32 = 3;
+/// So many numbers passed over at once are remembered one by one; more become one stretch, which only archives heal.
+const APART_MAX: u64 = 16;
 /// What is published is rarely older than this, seconds: so long before the first document nothing is looked for.
 const BEFORE_SECS: i64 = 3600;
 /// The feed is never silent for so long, seconds.
 const SILENT_SECS: i64 = 30 * 86_400;
 /// Ghosts one after the other before it is looked how far they reach.
 const GHOSTS_MAX: u32 = 3;
-
-/// What the follower goes by; waits in milliseconds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waits {
-    /// After a 404.
-    pub idle_ms: u64,
-    /// After a document.
-    pub pace_ms: u64,
-    /// 404s on one number for longer than this make it a ghost if the feed has gone on.
-    pub ghost_ms: u64,
-    /// 404s on one number for longer than this while `sequence.json` is behind it: the feed was set back, or `sequence.json` is stale.
-    pub rollback_ms: u64,
-    /// A missing number so far behind `sequence.json` is one of many whose files are gone.
-    pub far_numbers: u64,
-    /// After a 429 that does not say how long.
-    pub limited_ms: u64,
-    /// After the first 403; doubles with each further one.
-    pub forbidden_ms: u64,
-    /// The longest wait after 403s.
-    pub forbidden_max_ms: u64,
-    /// After the first failure of the server or the network; doubles with each further one.
-    pub failed_ms: u64,
-    /// The longest wait after failures.
-    pub failed_max_ms: u64,
-    /// For numbers given up.
-    pub healing: Healing,
-}
-
-impl Default for Waits {
-    fn default() -> Self {
-        Self {
-            idle_ms: 6_000,
-            pace_ms: 100,
-            ghost_ms: 60_000,
-            rollback_ms: 180_000,
-            far_numbers: 500,
-            limited_ms: 30_000,
-            forbidden_ms: 60_000,
-            forbidden_max_ms: 900_000,
-            failed_ms: 1_000,
-            failed_max_ms: 60_000,
-            healing: Healing { first_ms: 60_000, archive_after_ms: 23_400_000 },
-        }
-    }
-}
-
-/// What to ask the feed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
-    /// `sequence.json`: how far the feed is at least.
-    Pointer,
-    /// The document of this number, the next one in line.
-    Document(u64),
-    /// The document of this older number again: its file was rewritten.
-    Rewritten(u64),
-    /// The document of this number, only to see whether there is one.
-    Probe(u64),
-    /// The document of a number that was given up; `true` where its file was rewritten.
-    Retry(u64, bool),
-    /// Which killmails the archive of this day (days since 1970) has.
-    List(i64),
-    /// The killmails of that archive.
-    Bodies(i64),
-}
-
-/// What the feed answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// `sequence.json` names this number.
-    Pointer(u64),
-    /// A document (one that was refused is one too: it was kept raw); it may name an older number whose file was rewritten.
-    Document {
-        /// That older number.
-        updated: Option<u64>,
-        /// When it was published, unix seconds; or when its killmail happened.
-        at: Option<i64>,
-    },
-    /// A placeholder: the file says nothing.
-    Hole,
-    /// The body carries another number than the one asked for, or is no JSON.
-    Misfit,
-    /// 404.
-    Missing,
-    /// The archive lists killmails; whether there are any we do not have.
-    Listed {
-        /// Whether there are.
-        wanted: bool,
-    },
-    /// All killmails of the archive we wanted were taken.
-    Filled,
-    /// 429, perhaps with the wait it asks for, milliseconds.
-    Limited {
-        /// The wait asked for.
-        retry_after_ms: Option<u64>,
-    },
-    /// 403, perhaps with the wait it asks for, milliseconds.
-    Forbidden {
-        /// The wait asked for.
-        retry_after_ms: Option<u64>,
-    },
-    /// 5xx, a timeout, no connection, an answer that is no answer; perhaps with the wait it asks for, milliseconds.
-    Failed {
-        /// The wait asked for.
-        retry_after_ms: Option<u64>,
-    },
-}
-
-/// What happened besides going on, for logs and counters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Note {
-    /// These numbers were given up for now, first and last; they are remembered.
-    Skipped(u64, u64),
-    /// The feed was set back: numbers are asked for again from the second one on, no more from the first.
-    RolledBack(u64, u64),
-    /// Holes are closed: their numbers came, or archives filled in what there was.
-    Healed(Vec<Hole>),
-    /// Requests are refused or fail; the wait until the next one, milliseconds.
-    Waiting(u64),
-}
 
 /// What must be remembered: where to go on, and what is still to be healed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -168,14 +59,22 @@ pub struct Pace {
     pointer: u64,
     /// The pointer rolled back to last: once for each is enough.
     rolled_to: Option<u64>,
+    /// Answers in a row that were not the document asked for.
     misfits: u32,
+    /// Answers in a row without the rewritten file.
+    rewritten_tries: u32,
+    /// Where the next number is unreadable: when it may be asked for again.
+    held_ms: u64,
+    ahead: Ahead,
+    /// A later number is to be asked for now.
+    look: Option<u64>,
     ghosts: u32,
     /// Since when the next number is missing; begins anew with every look at `sequence.json`.
     missing_since_ms: Option<u64>,
     /// Since when it is missing without a decision.
     stuck_since_ms: Option<u64>,
     look_at_pointer: bool,
-    /// A number behind the next one is looked at, for `sequence.json` may be stale.
+    /// The number behind the next one is looked at.
     peek: bool,
     seek: Option<Seek>,
     /// The day whose killmails are to be taken, as its archive has some we lack.
@@ -197,6 +96,10 @@ impl Pace {
             pointer: 0,
             rolled_to: None,
             misfits: 0,
+            rewritten_tries: 0,
+            held_ms: 0,
+            ahead: Ahead::new(),
+            look: None,
             ghosts: 0,
             missing_since_ms: None,
             stuck_since_ms: None,
@@ -228,12 +131,13 @@ impl Pace {
             };
             return (ask, at_ms.max(self.at_ms));
         }
-        let ask = match (&self.seek, self.place.rewritten.first()) {
-            (Some(seek), _) => Ask::Probe(seek.number()),
-            (None, Some(rewritten)) => Ask::Rewritten(*rewritten),
-            (None, None) if self.look_at_pointer => Ask::Pointer,
-            (None, None) if self.peek => Ask::Probe(next + 1),
-            (None, None) => Ask::Document(next),
+        let ask = match (&self.seek, self.look, self.place.rewritten.first()) {
+            (Some(seek), ..) => Ask::Probe(seek.number()),
+            (None, Some(number), _) => Ask::Ahead(number),
+            (None, None, Some(rewritten)) => Ask::Rewritten(*rewritten),
+            (None, None, None) if self.look_at_pointer => Ask::Pointer,
+            (None, None, None) if self.peek => Ask::Probe(next + 1),
+            (None, None, None) => Ask::Document(next),
         };
         (ask, live_ms)
     }
@@ -245,8 +149,21 @@ impl Pace {
             Answer::Forbidden { retry_after_ms } => {
                 (doubled(self.waits.forbidden_ms, self.failures, self.waits.forbidden_max_ms), retry_after_ms)
             }
-            Answer::Failed { retry_after_ms } => (doubled(self.waits.failed_ms, self.failures, self.waits.failed_max_ms), retry_after_ms),
-            _ => return self.heard(ask, answer, now_ms),
+            Answer::Failed { retry_after_ms } => (self.failed_ms(), retry_after_ms),
+            Answer::Misfit { .. } => match ask {
+                // The number was passed over before: it is one more try without it.
+                Ask::Retry(number, _) => {
+                    self.at_ms = now_ms + self.waits.pace_ms;
+                    let closed = self.place.holes.missed(number, &self.waits.healing, now_ms);
+                    return Some(closed.map_or(Note::Unproven, |hole| Note::Healed(vec![hole])));
+                }
+                Ask::Ahead(number) if self.misfits > 0 => return Some(self.unproven(number, now_ms)),
+                _ => (self.failed_ms(), None),
+            },
+            _ => match (ask, answer) {
+                (Ask::Ahead(number), Answer::Missing) if self.misfits > 0 => return Some(self.unproven(number, now_ms)),
+                _ => return self.heard(ask, answer, now_ms),
+            },
         };
         // A 429 says itself how long; what else is said can only make the wait longer.
         let wait_ms = match answer {
@@ -255,11 +172,67 @@ impl Pace {
         };
         self.failures = self.failures.saturating_add(1);
         self.at_ms = now_ms + wait_ms;
-        if let Ask::Bodies(_) = ask {
-            // What is still wanted of it is found out anew.
-            self.bodies = None;
-        }
+        self.failed(ask, matches!(answer, Answer::Misfit { .. }), now_ms);
         Some(Note::Waiting(wait_ms))
+    }
+
+    fn failed_ms(&self) -> u64 {
+        doubled(self.waits.failed_ms, self.failures, self.waits.failed_max_ms)
+    }
+
+    /// What a failure changes besides the wait: whatever is not the next number itself must not be insisted on.
+    fn failed(&mut self, ask: Ask, misfit: bool, now_ms: u64) {
+        match ask {
+            Ask::Document(_) | Ask::Rewritten(_) if misfit => {
+                self.misfits += 1;
+                if self.misfits >= UNREADABLE_MIN {
+                    self.look = self.after_unreadable();
+                    (self.held_ms, self.at_ms) = (self.at_ms, now_ms + self.waits.pace_ms);
+                }
+            }
+            Ask::Ahead(number) => {
+                self.look = None;
+                if self.misfits == 0 {
+                    self.ahead.missed(number, now_ms);
+                    self.idle(now_ms);
+                }
+            }
+            Ask::Pointer if self.place.next.is_some() => {
+                self.look_at_pointer = false;
+                self.missing_since_ms = self.missing_since_ms.map(|_| now_ms);
+                self.idle(now_ms);
+            }
+            Ask::Probe(_) if misfit => {
+                self.misfits += 1;
+                if self.misfits >= UNREADABLE_MIN {
+                    (self.seek, self.peek, self.misfits) = (None, false, 0);
+                    (self.missing_since_ms, self.stuck_since_ms) = (Some(now_ms), Some(now_ms));
+                }
+            }
+            // What is still wanted of a day is found out anew.
+            Ask::List(day) | Ask::Bodies(day) => {
+                self.bodies = None;
+                let begun = self.begun();
+                self.place.holes.put_off(day, begun, &self.waits.healing, now_ms);
+            }
+            _ => {}
+        }
+    }
+
+    /// The number whose file shows that the feed goes on behind what is unreadable: the next number, or a rewritten file before it.
+    fn after_unreadable(&self) -> Option<u64> {
+        self.place.next.map(|next| next + u64::from(self.place.rewritten.is_empty()))
+    }
+
+    /// A number after an unreadable one is missing or cannot be read either: nothing is known. A further one is looked at in each round,
+    /// in turn, for those may be in a row.
+    fn unproven(&mut self, number: u64, now_ms: u64) -> Note {
+        let further = self.waits.ahead_numbers.saturating_sub(1);
+        let turn = u64::from(self.misfits.saturating_sub(UNREADABLE_MIN)).checked_rem(further);
+        self.look = turn.filter(|_| Some(number) == self.after_unreadable()).map(|turn| number + 1 + turn);
+        self.held_ms = self.held_ms.max(now_ms + self.waits.idle_ms);
+        self.at_ms = if self.look.is_some() { now_ms + self.waits.pace_ms } else { self.held_ms };
+        Note::Unproven
     }
 
     /// What a checkpoint must remember.
@@ -293,6 +266,7 @@ impl Pace {
             Ask::Pointer => self.pointed(answer, now_ms),
             Ask::Document(number) => self.document(number, answer, now_ms),
             Ask::Rewritten(number) => self.rewritten(number, answer, now_ms),
+            Ask::Ahead(number) => self.looked(number, answer, now_ms),
             Ask::Probe(number) => self.probed(number, answer, now_ms),
             Ask::Retry(number, _) => self.retried(number, answer, now_ms),
             Ask::List(day) => self.listed(day, answer, now_ms),
@@ -310,7 +284,8 @@ impl Pace {
     fn pointed(&mut self, answer: Answer, now_ms: u64) -> Option<Note> {
         self.look_at_pointer = false;
         let Answer::Pointer(pointer) = answer else {
-            // sequence.json itself is missing: ask again after the idle wait, as for a document.
+            // sequence.json itself is missing: ask again after the idle wait, as for a document; the next number meanwhile.
+            self.missing_since_ms = self.missing_since_ms.map(|_| now_ms);
             self.idle(now_ms);
             return None;
         };
@@ -320,7 +295,9 @@ impl Pace {
             return None;
         };
         if pointer > next {
-            if pointer - next > self.waits.far_numbers || self.ghosts >= GHOSTS_MAX {
+            // More are missing than were looked at: one by one it would take as long again for each.
+            let reach = Some(self.waits.ahead_numbers).filter(|numbers| *numbers > 0).unwrap_or(u64::MAX);
+            if pointer - next > reach.min(self.waits.far_numbers) || self.ghosts >= GHOSTS_MAX {
                 self.seek = Some(Seek::new(next + 1, pointer));
                 return None;
             }
@@ -340,38 +317,54 @@ impl Pace {
 
     fn document(&mut self, number: u64, answer: Answer, now_ms: u64) -> Option<Note> {
         match answer {
-            Answer::Document { updated, at } => {
-                let healed = self.place.holes.came(number);
-                if let Some(at) = at {
-                    self.dated(at);
-                    self.place.holes.followed_by(at);
-                }
-                self.go_to(number + 1);
-                self.ghosts = 0;
-                self.tell_rewritten(number, updated, now_ms);
-                healed.map(|hole| Note::Healed(vec![hole]))
-            }
+            Answer::Document { updated, at } => self.arrived(number, updated, at, now_ms),
             Answer::Hole => Some(self.skip_to(number + 1, now_ms)),
-            Answer::Misfit => {
-                self.misfits += 1;
-                self.idle(now_ms);
-                (self.misfits >= MISFITS_MAX).then(|| {
-                    self.live_ms = 0;
-                    self.skip_to(number + 1, now_ms)
-                })
-            }
             _ => {
                 self.misfits = 0;
                 let since = *self.missing_since_ms.get_or_insert(now_ms);
                 self.stuck_since_ms.get_or_insert(now_ms);
-                // A look at the pointer is not another try of the number, so it need not wait.
+                self.ahead.missed(number, now_ms);
+                // A look at the pointer or at a later number is not another try of this one, so it need not wait.
                 self.look_at_pointer = now_ms.saturating_sub(since) > self.waits.ghost_ms;
-                if !self.look_at_pointer {
+                self.look = self.ahead.next(number, self.waits.ahead_numbers).filter(|_| !self.look_at_pointer);
+                if !self.look_at_pointer && self.look.is_none() {
                     self.idle(now_ms);
                 }
                 None
             }
         }
+    }
+
+    /// The next document came, or a later one while the next is missing or unreadable.
+    fn arrived(&mut self, number: u64, updated: Option<u64>, at: Option<i64>, now_ms: u64) -> Option<Note> {
+        let healed = self.place.holes.came(number);
+        if let Some(at) = at {
+            self.dated(at);
+            self.place.holes.followed_by(at);
+        }
+        self.go_to(number + 1);
+        self.ghosts = 0;
+        self.tell_rewritten(number, updated, now_ms);
+        healed.map(|hole| Note::Healed(vec![hole]))
+    }
+
+    /// The answer for a number behind the next one, which is missing or (`misfits`) unreadable.
+    fn looked(&mut self, number: u64, answer: Answer, now_ms: u64) -> Option<Note> {
+        self.look = None;
+        if answer == Answer::Missing {
+            self.ahead.missed(number, now_ms);
+            self.idle(now_ms);
+            return None;
+        }
+        if self.misfits > 0 && !self.place.rewritten.is_empty() {
+            // It is a rewritten file that cannot be read, and holds up the rest no longer.
+            let rewritten = self.place.rewritten.remove(0);
+            self.remember((rewritten, rewritten), true, now_ms);
+        }
+        let Answer::Document { updated, at } = answer else { return Some(self.skip_to(number + 1, now_ms)) };
+        let missing = self.place.next.filter(|next| *next < number).map(|_| self.skip_to(number, now_ms));
+        let healed = self.arrived(number, updated, at, now_ms);
+        missing.or(healed)
     }
 
     /// A document was published at this time, unix seconds.
@@ -396,13 +389,14 @@ impl Pace {
     }
 
     fn rewritten(&mut self, number: u64, answer: Answer, now_ms: u64) -> Option<Note> {
-        self.misfits += 1;
+        self.misfits = 0;
+        self.rewritten_tries += 1;
         let done = matches!(answer, Answer::Document { .. } | Answer::Hole);
-        if !done && self.misfits < MISFITS_MAX {
+        if !done && self.rewritten_tries < REWRITTEN_TRIES {
             self.idle(now_ms);
             return None;
         }
-        self.misfits = 0;
+        self.rewritten_tries = 0;
         self.place.rewritten.retain(|rewritten| *rewritten != number);
         if !done {
             self.remember((number, number), true, now_ms);
@@ -411,11 +405,7 @@ impl Pace {
     }
 
     fn probed(&mut self, number: u64, answer: Answer, now_ms: u64) -> Option<Note> {
-        if answer == Answer::Misfit {
-            // A page of a proxy shows nothing; it is looked at again.
-            self.idle(now_ms);
-            return None;
-        }
+        self.misfits = 0;
         let is_there = answer != Answer::Missing;
         if let Some(seek) = &mut self.seek {
             let Step::Found(first) = seek.answered(is_there) else { return None };
@@ -431,6 +421,8 @@ impl Pace {
         if self.pointer < next && self.rolled_to != Some(self.pointer) {
             self.rolled_to = Some(self.pointer);
             self.go_to(self.pointer);
+            // The way back to the number that was just asked for may be short.
+            self.idle(now_ms);
             return Some(Note::RolledBack(next, self.pointer));
         }
         self.idle(now_ms);
@@ -461,24 +453,33 @@ impl Pace {
         (!closed.is_empty()).then_some(Note::Healed(closed))
     }
 
-    /// Gives up everything before this number, for now.
+    /// Passes over everything before this number, for now.
     fn skip_to(&mut self, number: u64, now_ms: u64) -> Note {
         let first = self.place.next.unwrap_or(number);
         let last = number.saturating_sub(1).max(first);
-        self.remember((first, last), false, now_ms);
+        let apart = last - first < APART_MAX;
+        if apart {
+            (first..=last).for_each(|number| self.remember((number, number), false, now_ms));
+        } else {
+            self.remember((first, last), false, now_ms);
+        }
         self.go_to(number);
-        Note::Skipped(first, last)
+        if apart { Note::Missing(first, last) } else { Note::Skipped(first, last) }
     }
 
     fn remember(&mut self, numbers: (u64, u64), rewritten: bool, now_ms: u64) {
         let from = self.place.last.unwrap_or_else(|| i64::try_from(now_ms / 1000).unwrap_or(i64::MAX));
         self.place.begun.get_or_insert(from - BEFORE_SECS);
-        self.place.holes.open(numbers, rewritten, from, &self.waits.healing, now_ms);
+        // Waits count from the last time it was asked for.
+        let asked_ms = self.ahead.asked_ms(numbers.0).filter(|_| !rewritten && self.misfits == 0).unwrap_or(now_ms);
+        self.place.holes.open(numbers, rewritten, from, &self.waits.healing, (now_ms, asked_ms));
     }
 
     fn go_to(&mut self, number: u64) {
         self.place.next = Some(number);
-        self.misfits = 0;
+        (self.misfits, self.rewritten_tries, self.held_ms) = (0, 0, 0);
+        self.ahead = Ahead::new();
+        self.look = None;
         self.missing_since_ms = None;
         self.stuck_since_ms = None;
         self.look_at_pointer = false;
@@ -493,3 +494,7 @@ fn doubled(first_ms: u64, failures: u32, max_ms: u64) -> u64 {
 #[cfg(test)]
 #[path = "pace_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "missing_tests.rs"]
+mod missing_tests;

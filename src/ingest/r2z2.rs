@@ -16,13 +16,16 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::domain::span::Span;
 use crate::feed::pulse::{Gap, Pulse};
+use crate::ingest::ask::{Answer, Ask, Note};
 use crate::ingest::client;
 use crate::ingest::holes::Hole;
 use crate::ingest::numbered::{self, Got, retry_after_ms};
-use crate::ingest::pace::{Answer, Ask, Note, Pace, Place, Waits};
-use crate::ingest::reading::{self, Reading, Wanted};
+use crate::ingest::pace::{Pace, Place};
+use crate::ingest::reading::{self, List, Reading, Wanted};
 use crate::ingest::report;
 use crate::ingest::source::Arrival;
+use crate::ingest::waits::Waits;
+use crate::store::refused::Refused;
 use crate::store::{Checkpoint, ZkbRule};
 
 /// The name the checkpoint is kept under.
@@ -69,6 +72,8 @@ pub struct R2z2 {
     reading: Option<Reading>,
     /// The document that came last, as it came.
     heard: Option<Bytes>,
+    /// What came last in the place of the document asked for; kept if it is passed over.
+    misfit: Option<Refused>,
     started: Instant,
     started_ms: u64,
 }
@@ -94,7 +99,19 @@ impl R2z2 {
         }
         let pace = Pace::new(config.waits.clone(), place);
         let (started, started_ms) = (Instant::now(), u64::try_from(clock::now_ms()).unwrap_or(0));
-        let r2z2 = Self { config, client, pace, pulse, known, wanted: Wanted::new(), reading: None, heard: None, started, started_ms };
+        let r2z2 = Self {
+            config,
+            client,
+            pace,
+            pulse,
+            known,
+            wanted: Wanted::new(),
+            reading: None,
+            heard: None,
+            misfit: None,
+            started,
+            started_ms,
+        };
         r2z2.tell_gaps();
         Ok(r2z2)
     }
@@ -133,25 +150,42 @@ impl R2z2 {
         self.started_ms.saturating_add(self.elapsed_ms())
     }
 
-    fn take(&mut self, ask: Ask, got: Got) -> Option<Arrival> {
+    fn take(&mut self, ask: Ask, mut got: Got) -> Option<Arrival> {
         let before = self.pace.place().clone();
         let raw = self.heard.take().into_iter().collect();
         let note = self.pace.answered(ask, got.answer, self.now_ms());
         report::tell(&self.pulse, ask, got.answer, note.as_ref(), clock::now_ms());
+        let mut refused: Vec<Refused> = self.refused_of(ask, &mut got).into_iter().collect();
         if before == *self.pace.place() && got.killmail.is_none() {
-            // A misfit is asked for again; the last try is what is kept.
-            let refused: Vec<_> = got.refused.into_iter().filter(|_| got.answer != Answer::Misfit).collect();
             return (!refused.is_empty()).then(|| Arrival { refused, raw, ..Arrival::default() });
         }
-        let given_up = matches!(note, Some(Note::Skipped(..)));
+        if let Ask::Ahead(_) = ask {
+            // The number before, or the rewritten file, is passed over.
+            refused.extend(self.misfit.take());
+        }
         self.tell_gaps();
         let span = match note {
             Some(Note::Healed(holes)) => joined(holes.iter().filter_map(|hole| hole.filled())),
             _ => None,
         };
-        let (killmails, refused) =
-            (got.killmail.into_iter().collect(), got.refused.into_iter().filter(|_| given_up || got.answer != Answer::Misfit).collect());
-        Some(Arrival { killmails, refused, span, checkpoint: Some(self.checkpoint()), lower_rank: None, raw })
+        Some(Arrival { killmails: got.killmail.into_iter().collect(), refused, span, checkpoint: Some(self.checkpoint()), lower_rank: None, raw })
+    }
+
+    /// What of an answer goes to the refused documents. What is in the place of a document is asked for again and does so only when
+    /// that is given up; a number that is tried again has been kept before.
+    fn refused_of(&mut self, ask: Ask, got: &mut Got) -> Option<Refused> {
+        let refused = got.refused.take();
+        match (ask, got.answer) {
+            (Ask::Document(_) | Ask::Rewritten(_), Answer::Misfit { .. }) => self.misfit = refused,
+            (Ask::Document(_) | Ask::Rewritten(_), Answer::Limited { .. } | Answer::Forbidden { .. } | Answer::Failed { .. }) => {}
+            (Ask::Retry(..), Answer::Hole) | (_, Answer::Misfit { .. }) => {}
+            (Ask::Document(_) | Ask::Rewritten(_), _) => {
+                self.misfit = None;
+                return refused;
+            }
+            _ => return refused,
+        }
+        None
     }
 
     fn checkpoint(&self) -> Checkpoint {
@@ -233,15 +267,18 @@ impl R2z2 {
         let failed = Answer::Failed { retry_after_ms: None };
         match ask {
             Ask::Pointer => Got::only(numbered::pointer(body).map_or(failed, Answer::Pointer)),
-            Ask::Document(number) | Ask::Retry(number, false) => numbered::document(body, number, ZkbRule::IfNewer, NAME),
+            Ask::Document(number) | Ask::Ahead(number) | Ask::Retry(number, false) => {
+                numbered::document(body, number, ZkbRule::IfNewer, NAME)
+            }
             Ask::Rewritten(number) | Ask::Retry(number, true) => numbered::document(body, number, ZkbRule::Always, NAME),
             Ask::Probe(number) => Got::only(numbered::document(body, number, ZkbRule::IfNewer, NAME).answer),
-            Ask::List(_) => Got::only(match reading::wanted(body, &self.known.0) {
-                Some(wanted) => {
+            Ask::List(_) => Got::only(match reading::list(body, &self.known.0) {
+                List::Wanted(wanted) => {
                     self.wanted = wanted;
                     Answer::Listed { wanted: !self.wanted.is_empty() }
                 }
-                None => failed,
+                List::Empty => Answer::Missing,
+                List::Unreadable => failed,
             }),
             Ask::Bodies(_) => Got::only(failed),
         }
@@ -282,7 +319,9 @@ impl R2z2 {
 fn path(ask: Ask) -> String {
     match ask {
         Ask::Pointer => "/ephemeral/sequence.json".to_owned(),
-        Ask::Document(number) | Ask::Rewritten(number) | Ask::Probe(number) | Ask::Retry(number, _) => format!("/ephemeral/{number}.json"),
+        Ask::Document(number) | Ask::Rewritten(number) | Ask::Ahead(number) | Ask::Probe(number) | Ask::Retry(number, _) => {
+            format!("/ephemeral/{number}.json")
+        }
         Ask::List(day) => format!("/history/{}.json", reading::day_name(day)),
         Ask::Bodies(day) => format!("/history/raw/{}.json", reading::day_name(day)),
     }

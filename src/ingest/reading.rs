@@ -30,12 +30,75 @@ pub fn day_name(day: i64) -> String {
     midnight.strftime("%Y%m%d").to_string()
 }
 
-/// The killmails a list (`{"<killmail id>": "<hash>", ..}`) has and `is_known` does not know; `None` if it is no such list.
+/// What a list of a day says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum List {
+    /// These killmails are not known yet.
+    Wanted(Wanted),
+    /// Nothing: no day is without killmails, so it is not made yet.
+    Empty,
+    /// It is not a list of killmails.
+    Unreadable,
+}
+
+/// Reads a list (`{"<killmail id>": "<hash>", ..}`) and leaves out what `is_known`.
 #[must_use]
-pub fn wanted(list: &[u8], is_known: impl Fn(u32) -> bool) -> Option<Wanted> {
-    let list: HashMap<String, Option<String>> = serde_json::from_slice(list).ok()?;
-    let ids = list.into_iter().filter_map(|(id, hash)| Some((id.parse().ok()?, hash.unwrap_or_default())));
-    Some(ids.filter(|(id, _)| !is_known(*id)).collect())
+pub fn list(text: &[u8], is_known: impl Fn(u32) -> bool) -> List {
+    let Ok(list) = serde_json::from_slice::<HashMap<String, Option<String>>>(text) else { return List::Unreadable };
+    if list.is_empty() {
+        return List::Empty;
+    }
+    let ids: Wanted = list.into_iter().filter_map(|(id, hash)| Some((id.parse().ok()?, hash.unwrap_or_default()))).collect();
+    if ids.is_empty() {
+        return List::Unreadable;
+    }
+    List::Wanted(ids.into_iter().filter(|(id, _)| !is_known(*id)).collect())
+}
+
+/// A day's bodies that could not be read to their end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The answer broke off.
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    /// It ended in the middle, or was a page.
+    #[error("the answer is not the JSON of a day")]
+    Unreadable,
+}
+
+/// Whether a text that comes in parts is one JSON object or list from its beginning to its end.
+#[derive(Debug, Default)]
+struct Shape {
+    depth: u64,
+    in_string: bool,
+    escaped: bool,
+    closed: bool,
+    broken: bool,
+}
+
+impl Shape {
+    fn push(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            match byte {
+                _ if self.in_string && self.escaped => self.escaped = false,
+                b'\\' if self.in_string => self.escaped = true,
+                b'"' if self.depth > 0 => self.in_string = !self.in_string,
+                _ if self.in_string => {}
+                b'{' | b'[' if !self.closed => self.depth += 1,
+                b'}' | b']' if self.depth > 0 => {
+                    self.depth -= 1;
+                    self.closed = self.depth == 0;
+                }
+                // A byte order mark is let pass.
+                b' ' | b'\t' | b'\r' | b'\n' | 0xEF | 0xBB | 0xBF => {}
+                _ => self.broken |= self.depth == 0,
+            }
+        }
+    }
+
+    const fn is_whole(&self) -> bool {
+        self.closed && !self.broken
+    }
 }
 
 /// The bodies of a day on their way.
@@ -50,6 +113,9 @@ pub struct Reading {
     begun: i64,
     /// Taken, not yet handed over.
     part: Part,
+    shape: Shape,
+    /// Documents that name a killmail.
+    named: u64,
     ended: bool,
 }
 
@@ -66,28 +132,35 @@ impl Reading {
     /// Begins to read. What happened before `begun` (unix seconds) is left out; a longer document is cut and refused.
     #[must_use]
     pub fn new(day: i64, response: Response, wanted: Wanted, begun: i64, document_max_bytes: usize) -> Self {
-        Self { day, response, splitter: Splitter::new(document_max_bytes), wanted, begun, part: Part::default(), ended: false }
+        let (splitter, part, shape) = (Splitter::new(document_max_bytes), Part::default(), Shape::default());
+        Self { day, response, splitter, wanted, begun, part, shape, named: 0, ended: false }
     }
 
     /// The next part, empty at the end. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// The answer breaks off.
-    pub async fn next(&mut self) -> Result<Part, client::Error> {
+    /// The answer breaks off, or was not the bodies of a day.
+    pub async fn next(&mut self) -> Result<Part, Error> {
         while !self.ended && self.part.killmails.len() + self.part.refused.len() < BATCH_MAX {
             let chunk = client::chunk(&mut self.response).await?;
-            let Self { splitter, wanted, begun, part, .. } = self;
+            let Self { splitter, wanted, begun, part, shape, named, .. } = self;
             let mut each = |document: &[u8]| -> Result<(), Infallible> {
-                take(document, wanted, *begun, part);
+                *named += u64::from(take(document, wanted, *begun, part));
                 Ok(())
             };
             let Ok(()) = match &chunk {
-                Some(bytes) => splitter.push(bytes, &mut each),
+                Some(bytes) => {
+                    shape.push(bytes);
+                    splitter.push(bytes, &mut each)
+                }
                 None => splitter.finish(&mut each),
             };
             self.ended = chunk.is_none();
         }
-        Ok(std::mem::take(&mut self.part))
+        let part = std::mem::take(&mut self.part);
+        let is_empty = part.killmails.is_empty() && part.refused.is_empty();
+        // What came before the fault is kept first.
+        if is_empty && (!self.shape.is_whole() || self.named == 0) { Err(Error::Unreadable) } else { Ok(part) }
     }
 
     /// Listed killmails whose bodies did not come by.
@@ -97,22 +170,24 @@ impl Reading {
     }
 }
 
-fn take(document: &[u8], wanted: &mut Wanted, begun: i64, part: &mut Part) {
+/// Takes a document, if it is wanted; says whether it names a killmail.
+fn take(document: &[u8], wanted: &mut Wanted, begun: i64, part: &mut Part) -> bool {
     let rule = Rule { origin: Origin::Backfill, age: AgeRule::ByUpload, zkb: ZkbRule::Keep };
     match package::take(document, rule, NAME, clock::now_ms()) {
         Ok(mut incoming) => {
-            let Some(hash) = wanted.remove(&incoming.killmail.killmail_id) else { return };
-            if incoming.killmail.time < begun {
-                return;
+            let Some(hash) = wanted.remove(&incoming.killmail.killmail_id) else { return true };
+            if incoming.killmail.time >= begun {
+                incoming.killmail.hash = incoming.killmail.hash.take().or(Some(hash)).filter(|hash| !hash.is_empty());
+                part.killmails.push(incoming);
             }
-            incoming.killmail.hash = incoming.killmail.hash.take().or(Some(hash)).filter(|hash| !hash.is_empty());
-            part.killmails.push(incoming);
+            true
         }
         Err(refused) => {
             let id = refused.killmail_id.and_then(|id| u32::try_from(id).ok());
             if id.is_some_and(|id| wanted.remove(&id).is_some()) {
                 part.refused.push(*refused);
             }
+            id.is_some()
         }
     }
 }
@@ -129,9 +204,31 @@ mod tests {
 
     #[test]
     fn a_list_gives_what_is_not_known() {
-        let list = br#"{"5":"aa","6":"bb","x":"cc","7":null}"#;
-        let found = wanted(list, |id| id == 6).unwrap();
-        assert_eq!(found, HashMap::from([(5, "aa".to_owned()), (7, String::new())]));
-        assert_eq!(wanted(b"<html>", |_| false), None);
+        let found = list(br#"{"5":"aa","6":"bb","x":"cc","7":null}"#, |id| id == 6);
+        assert_eq!(found, List::Wanted(HashMap::from([(5, "aa".to_owned()), (7, String::new())])));
+        assert_eq!(list(br#"{"5":"aa"}"#, |_| true), List::Wanted(HashMap::new()));
+    }
+
+    #[test]
+    fn what_is_not_a_list_closes_no_gap() {
+        for text in ["<html>", "", "[]", "{\"error\":\"busy\"}", "{\"5\":\"aa\"", "{\"5\":7}", "null"] {
+            assert_eq!(list(text.as_bytes(), |_| false), List::Unreadable, "{text}");
+        }
+        assert_eq!(list(b"{}", |_| false), List::Empty);
+    }
+
+    #[test]
+    fn a_text_is_whole_from_its_brace_to_its_end() {
+        let whole = |text: &str| {
+            let mut shape = Shape::default();
+            text.as_bytes().chunks(3).for_each(|bytes| shape.push(bytes));
+            shape.is_whole()
+        };
+        for text in ["{}", " [1,{\"a\":\"}\"}]\n", "\u{feff}{\"a\":\"\\\"{\"}"] {
+            assert!(whole(text), "{text}");
+        }
+        for text in ["", "<html>{}</html>", "{\"a\":{}", "{\"a\":\"}", "{} {}", "{}x", "7", "\"a\"", "}{"] {
+            assert!(!whole(text), "{text}");
+        }
     }
 }

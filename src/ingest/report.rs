@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 
 use crate::feed::pulse::{Doing, Pulse};
 use crate::feed::rhythm;
+use crate::ingest::ask::{Answer, Ask, Note};
 use crate::ingest::holes::Hole;
-use crate::ingest::pace::{Answer, Ask, Note};
 use crate::ingest::reading::day_name;
 
 /// Failures in a row after which the feed counts as unreachable.
@@ -15,21 +15,18 @@ const BREAKER_FAILURES: u64 = 10;
 
 /// Notes an answer at this time (unix milliseconds) and what came of it.
 pub fn tell(pulse: &Pulse, ask: Ask, answer: Answer, note: Option<&Note>, now_ms: i64) {
-    if let Some(Note::Waiting(wait_ms)) = note {
-        return tell_wait(pulse, ask, answer, *wait_ms, now_ms);
-    }
     match note {
+        Some(Note::Waiting(wait_ms)) => return tell_wait(pulse, ask, answer, *wait_ms, now_ms),
+        Some(Note::Unproven) => return,
+        Some(Note::Missing(first, last)) => tell_missing(pulse, *first, *last),
         Some(Note::Skipped(first, last)) => tell_skipped(pulse, *first, *last),
         Some(Note::RolledBack(from, to)) => {
             tracing::warn!("R2Z2 has been set back: number {from} did not come, sequence.json says {to}; going on from there");
         }
         Some(Note::Healed(holes)) => holes.iter().for_each(|hole| tell_healed(pulse, hole)),
-        Some(Note::Waiting(_)) | None => {}
+        None => {}
     }
-    if answer == Answer::Misfit {
-        tracing::warn!("R2Z2 {} carries another number or is no killmail", what(ask));
-    }
-    if let Ask::Document(number) = ask
+    if let Ask::Document(number) | Ask::Ahead(number) = ask
         && answer != Answer::Missing
     {
         pulse.sequence.store(number, Ordering::Relaxed);
@@ -39,13 +36,16 @@ pub fn tell(pulse: &Pulse, ask: Ask, answer: Answer, note: Option<&Note>, now_ms
     pulse.note(Doing::Following, now_ms);
 }
 
+fn tell_missing(pulse: &Pulse, first: u64, last: u64) {
+    pulse.gaps.fetch_add(last - first + 1, Ordering::Relaxed);
+    for number in first..=last {
+        tracing::warn!("R2Z2 number {number} is missing and was passed over; it is tried again, then looked for in the archive of its day");
+    }
+}
+
 fn tell_skipped(pulse: &Pulse, first: u64, last: u64) {
     pulse.gaps.fetch_add(last - first + 1, Ordering::Relaxed);
-    if first == last {
-        tracing::warn!("R2Z2 number {first} never came and was passed over; it is tried again, then looked for in the archive of its day");
-    } else {
-        tracing::warn!("R2Z2 numbers {first} to {last} are no longer there and were passed over; they are looked for in the archives");
-    }
+    tracing::warn!("R2Z2 numbers {first} to {last} are no longer there and were passed over; they are looked for in the archives");
 }
 
 fn tell_healed(pulse: &Pulse, hole: &Hole) {
@@ -66,6 +66,8 @@ fn tell_wait(pulse: &Pulse, ask: Ask, answer: Answer, wait_ms: u64, now_ms: i64)
     let why = match answer {
         Answer::Limited { .. } => "R2Z2 says too many requests (429)",
         Answer::Forbidden { .. } => "R2Z2 refuses us (403)",
+        Answer::Misfit { other_number: true } => "R2Z2 answers with a document that carries another number",
+        Answer::Misfit { other_number: false } => "R2Z2 answers 200 with what is not a document of the feed",
         _ => "R2Z2 does not answer",
     };
     let what = what(ask);
@@ -83,7 +85,9 @@ fn tell_wait(pulse: &Pulse, ask: Ask, answer: Answer, wait_ms: u64, now_ms: i64)
 fn what(ask: Ask) -> String {
     match ask {
         Ask::Pointer => "sequence.json".to_owned(),
-        Ask::Document(number) | Ask::Rewritten(number) | Ask::Probe(number) | Ask::Retry(number, _) => format!("number {number}"),
+        Ask::Document(number) | Ask::Rewritten(number) | Ask::Ahead(number) | Ask::Probe(number) | Ask::Retry(number, _) => {
+            format!("number {number}")
+        }
         Ask::List(day) | Ask::Bodies(day) => format!("the archive of {}", day_name(day)),
     }
 }
@@ -114,6 +118,20 @@ mod tests {
     }
 
     #[test]
+    fn pages_turn_health_as_failures_do_and_what_proves_nothing_does_not_turn_it_back() {
+        let page = Answer::Misfit { other_number: false };
+        assert_eq!((after(1, page, 0), after(9, page, 0), after(10, page, 0)), ("backing_off", "backing_off", "breaker_open"));
+        let pulse = Pulse::default();
+        for _ in 0..10 {
+            tell(&pulse, Ask::Document(7), page, Some(&Note::Waiting(1_000)), 5);
+            tell(&pulse, Ask::Ahead(8), Answer::Missing, Some(&Note::Unproven), 5);
+        }
+        assert_eq!((pulse.doing().0.word(), pulse.errors.load(Ordering::Relaxed)), ("breaker_open", 10));
+        tell(&pulse, Ask::Ahead(8), Answer::Document { updated: None, at: None }, Some(&Note::Missing(7, 7)), 6);
+        assert_eq!(pulse.doing(), (Doing::Following, 6));
+    }
+
+    #[test]
     fn a_403_opens_the_breaker_at_once_and_at_any_time() {
         let forbidden = Answer::Forbidden { retry_after_ms: None };
         assert_eq!((after(1, forbidden, 0), after(1, forbidden, ELEVEN_MS)), ("breaker_open", "breaker_open"));
@@ -123,7 +141,7 @@ mod tests {
     fn gaps_are_counted_and_an_answer_closes_the_breaker() {
         let pulse = Pulse::default();
         tell(&pulse, Ask::Document(7), Answer::Forbidden { retry_after_ms: None }, Some(&Note::Waiting(1)), 5);
-        tell(&pulse, Ask::Pointer, Answer::Pointer(20), Some(&Note::Skipped(7, 11)), 9);
+        tell(&pulse, Ask::Pointer, Answer::Pointer(20), Some(&Note::Missing(7, 11)), 9);
         assert_eq!((pulse.doing(), pulse.gaps.load(Ordering::Relaxed)), ((Doing::Following, 9), 5));
     }
 }

@@ -17,6 +17,7 @@ use crate::domain::span::Span;
 use crate::feed::pulse::{Doing, Pulse};
 use crate::feed::{Error, Feed};
 use crate::ingest::fetcher::Desk;
+use crate::ingest::numbered::PLACEHOLDER;
 use crate::ingest::package::NO_BODY;
 use crate::ingest::r2z2::R2z2;
 use crate::ingest::redisq::Redisq;
@@ -199,6 +200,7 @@ async fn order(runs: &Runs, document: &Refused, lower_rank: Option<&str>, mut st
     loop {
         match runs.desk.want(document, lower_rank).await {
             Ok(true) => {
+                runs.pulse.take_in();
                 runs.pulse.note(Doing::Following, clock::now_ms());
                 return Some(true);
             }
@@ -225,7 +227,12 @@ async fn refuse(runs: &Runs, document: Refused, lower_rank: Option<&str>, mut st
     {
         return ordered;
     }
-    pulse.refused.fetch_add(1, Ordering::Relaxed);
+    if document.reason == PLACEHOLDER {
+        // A missing number is not a document that was refused.
+        pulse.refused.fetch_add(1, Ordering::Relaxed);
+    } else {
+        pulse.refuse(&document.reason);
+    }
     tracing::warn!(killmail.id = document.killmail_id, "a document of {} was refused: {}", document.source, document.reason);
     loop {
         let (store, kept) = (Arc::clone(feed.store()), document.clone());
@@ -253,6 +260,9 @@ fn tally(pulse: &Pulse, killmails: &[Incoming], appended: &[Appended]) {
         tracing::info!("ingest goes on");
     }
     pulse.note(Doing::Following, clock::now_ms());
+    if !killmails.is_empty() {
+        pulse.take_in();
+    }
     for (incoming, outcome) in killmails.iter().zip(appended) {
         let id = incoming.killmail.killmail_id;
         match outcome {

@@ -64,7 +64,7 @@ async fn late_killmails_are_numbered_by_arrival_and_marked() {
 #[tokio::test]
 async fn case_34_a_malformed_document_is_passed_over_and_the_feed_goes_on() {
     let upstream = Upstream::start();
-    let server = Server::following(&upstream);
+    let server = Setup::following(&upstream).config(HASTY).start();
     let mut stream = server.basic("").await;
     let broken = |id: u32, change: fn(&mut Value)| {
         let mut document = killmail(id).r2z2();
@@ -145,40 +145,45 @@ async fn case_36_a_restart_goes_on_behind_the_last_one() {
 }
 
 #[tokio::test]
-async fn case_37_in_short_a_ghost_number_is_passed_over_once_the_feed_has_gone_on() {
+async fn case_37_in_short_a_missing_number_is_passed_over_when_the_next_one_is_there() {
     let upstream = Upstream::start();
-    let server = Setup::following(&upstream).config(HASTY).start();
+    let server = Setup::following(&upstream).env("R2Z2_IDLE_MS", "400").config("[ingest]\nr2z2_heal_ms = 2000").start();
+    let mut stream = server.basic("").await;
     upstream.publish(killmail(1));
-    let ghost = upstream.hole();
-    upstream.publish(killmail(2));
-    stored(&server, 1).await;
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    assert_eq!(server.get("/api/v1/killmail/2").await.status, 404, "the pointer has not passed the ghost yet");
-    upstream.point_at(ghost + 1);
-    stored(&server, 2).await;
-    assert!(server.log().contains(&format!("{ghost} never came")), "{}", server.log());
+    let missing = upstream.hole();
+    let later = upstream.publish(killmail(3));
+    assert_eq!(stream.killmails(2).await, [1, 3], "sequence.json has not passed it");
+    let asked = upstream.requests();
+    let tries: Vec<Seen> = asked.iter().filter(|seen| seen.number() == Some(missing)).cloned().collect();
+    assert!(tries.len() >= 2 && tries[1].at - tries[0].at >= Duration::from_millis(390), "{:?}", gaps(&tries));
+    let looked: Vec<&Seen> = asked.iter().filter(|seen| seen.number() == Some(later)).collect();
+    assert_eq!(looked.len(), 1, "what was looked at is taken");
+    assert!(looked[0].at - tries[1].at < Duration::from_millis(390), "at once after the second 404");
+    assert!(server.log().contains(&format!("{missing} is missing")), "{}", server.log());
     let metrics = server.get("/metrics/prometheus").await.text();
-    assert!(metrics.contains("\nkillstream_source_gaps_total 1\n"), "{metrics}");
+    assert!(metrics.contains("\nkillstream_source_gaps_total 1\n") && metrics.contains("\nkillstream_source_gap_numbers 1\n"), "{metrics}");
+    upstream.publish(killmail(4));
+    assert_eq!(stream.killmails(1).await, [4]);
+    upstream.publish_at(missing, killmail(2).r2z2());
+    assert_eq!(stream.killmails(1).await, [2], "what comes late is live, in the order it comes");
 }
 
 #[tokio::test]
-async fn case_37_at_length_a_ghost_number_is_passed_over_after_a_minute() {
+async fn case_37_at_length_a_missing_number_is_passed_over_after_six_seconds_and_tried_again_after_fifteen() {
     if !long() {
         return;
     }
     let upstream = Upstream::start();
     let server = Setup::following(&upstream).env("R2Z2_IDLE_MS", "").env("R2Z2_PACE_MS", "").start();
     upstream.publish(killmail(1));
-    let ghost = upstream.hole();
-    let later = upstream.publish(killmail(2));
-    upstream.point_at(later);
-    stored(&server, 1).await;
-    let asked = upstream.asked_for(&format!("/ephemeral/{ghost}.json")).await.at;
-    tokio::time::sleep(Duration::from_secs(58).saturating_sub(asked.elapsed())).await;
-    assert_eq!(server.get("/api/v1/killmail/2").await.status, 404, "not before a minute");
+    let missing = upstream.hole();
+    upstream.publish(killmail(2));
     stored(&server, 2).await;
-    let tries: Vec<Seen> = upstream.requests().into_iter().filter(|s| s.number() == Some(ghost)).collect();
-    assert!(gaps(&tries).iter().all(|gap| *gap >= Duration::from_millis(5_990)), "{:?}", gaps(&tries));
+    let tries = async || -> Vec<Seen> { upstream.requests().into_iter().filter(|s| s.number() == Some(missing)).collect() };
+    assert_eq!(tries().await.len(), 2);
+    tokio::time::sleep(Duration::from_secs(17)).await;
+    let waits: Vec<u128> = gaps(&tries().await).iter().map(Duration::as_millis).collect();
+    assert!(matches!(waits[..], [a, b] if (5_990..7_500).contains(&a) && (14_990..16_500).contains(&b)), "{waits:?}");
     let metrics = server.get("/metrics/prometheus").await.text();
     assert!(metrics.contains("\nkillstream_source_gaps_total 1\n") && metrics.contains("\nkillstream_source_gap_numbers 1\n"), "{metrics}");
 }
@@ -271,7 +276,7 @@ async fn a_number_in_the_wrong_file_is_refused() {
     wrong["sequence_id"] = json!(7);
     upstream.publish_document(wrong);
     upstream.publish(killmail(2));
-    let server = Server::following(&upstream);
+    let server = Setup::following(&upstream).config(HASTY).start();
     stored(&server, 2).await;
     assert_eq!(server.get("/api/v1/killmail/1").await.status, 404);
     assert!(server.log().contains("carries another number"), "{}", server.log());

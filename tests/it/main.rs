@@ -23,6 +23,7 @@ mod crash;
 mod damage;
 mod demo;
 mod feed_cases;
+mod feed_faults;
 mod files;
 #[allow(dead_code, reason = "the engine's own tests use the rest")]
 #[path = "../guests/mod.rs"]
