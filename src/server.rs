@@ -22,9 +22,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-use crate::feed::{Feed, plugins, scrub, silence};
+use crate::feed::{Feed, plugins, scrub, silence, space};
 use crate::http::connections::Connections;
-use crate::ingest::fetcher::{self, Desk};
+use crate::ingest::fetcher::{self, Desk, Tries};
 use crate::ingest::source::{self, Runs};
 use crate::ingest::{open, standby};
 use crate::server::gate::Gate;
@@ -112,6 +112,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let doors = stoppable("doors", |stop| listen::run(gate, watch, router, stop));
     let ingest = bring(&ingest, house.feed()).await;
     tasks::spawn("silence", silence::watch(Arc::clone(house.feed()), limits));
+    tasks::spawn("space", space::watch(Arc::clone(house.feed())));
     tasks::spawn("scrub", scrub::run(Arc::clone(house.feed()), scrub_per_sec, scrub_pause));
     Ok(Running { addr, token: house.token().to_owned(), grace, house, doors, ingest })
 }
@@ -146,8 +147,9 @@ async fn bring(config: &ingest::config::Config, feed: &Arc<Feed>) -> Vec<Stoppab
     let runs = Runs { feed: Arc::clone(feed), pulse, desk: Arc::clone(&desk), place: None, space_check_ms: config.space_check_ms };
     let mut all = vec![stoppable("source", |stop| source::run(source, runs, stop))];
     all.push(stoppable("other sources", |stop| standby::run(config.clone(), Arc::clone(feed), Arc::clone(&desk), stop)));
+    let tries = Tries { max: config.esi_tries_max, unmatched_ms: config.esi_unmatched_retry_ms.clone() };
     match esi {
-        Ok(esi) => all.push(stoppable("fetcher", |stop| fetcher::run(desk, esi, config.esi_tries_max, stop))),
+        Ok(esi) => all.push(stoppable("fetcher", |stop| fetcher::run(desk, esi, tries, stop))),
         Err(why) if !config.sources.is_empty() => tracing::warn!("bodies that sources do not bring are not fetched: {why}"),
         Err(_) => {}
     }

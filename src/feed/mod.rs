@@ -24,6 +24,7 @@ pub mod registry;
 pub mod rhythm;
 pub mod scrub;
 pub mod silence;
+pub mod space;
 pub mod start;
 pub mod traffic;
 pub mod unreadable;

@@ -29,6 +29,17 @@ pub struct Other {
     pub pulse: Arc<Pulse>,
 }
 
+/// Requests to one server outside, counted when they are sent.
+#[derive(Debug, Default)]
+pub struct Requests {
+    /// Sent.
+    pub sent: AtomicU64,
+    /// Those that brought no body.
+    pub failed: AtomicU64,
+    /// Time spent in them, milliseconds.
+    pub took_ms: AtomicU64,
+}
+
 /// All that runs beside the first source.
 #[derive(Debug, Default)]
 pub struct Others {
@@ -38,6 +49,8 @@ pub struct Others {
     pub news: Notify,
     /// Bodies that may be wanted at a time; 0 while nobody fetches any.
     pub wanted_max: AtomicUsize,
+    /// Requests to ESI.
+    pub esi: Requests,
     /// Bodies fetched.
     pub fetched: AtomicU64,
     /// Tries to fetch one that failed.

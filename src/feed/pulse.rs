@@ -179,7 +179,10 @@ mod tests {
     #[test]
     fn refused_documents_are_counted_in_a_row_by_reason() {
         let pulse = Pulse::default();
-        let run = |pulse: &Pulse| (pulse.refused_run.lock().reason.clone(), pulse.refused_run.lock().count);
+        let run = |pulse: &Pulse| {
+            let RefusedRun { reason, count } = pulse.refused_run.lock().clone();
+            (reason, count)
+        };
         pulse.refuse("a");
         pulse.refuse("a");
         assert_eq!(run(&pulse), ("a".to_owned(), 2));

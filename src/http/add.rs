@@ -178,7 +178,7 @@ impl Sorted {
     }
 
     fn refer(&mut self, index: usize, killmail_id: u32, hash: String, raw: String, is_bare: bool) {
-        let wanted = Wanted { killmail_id, source: SOURCE.to_owned(), at_ms: self.at_ms, raw, backfill: true, lower_rank: None };
+        let wanted = Wanted { killmail_id, source: SOURCE.to_owned(), at_ms: self.at_ms, raw, backfill: true, ..Wanted::default() };
         self.references.push(Reference { index, hash, is_bare, wanted });
     }
 

@@ -84,14 +84,17 @@ pub async fn live() -> Json {
 /// `GET /health/ready`: killmails come as they usually do, and can be kept.
 pub async fn ready(State(door): State<Arc<Door>>) -> Result<Json, Error> {
     let feed = Arc::clone(&door.feed);
-    let failure = tasks::blocking("ready", move || feed.store().failure()).await;
-    let failure = failure.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
+    let store = tasks::blocking("ready", move || (feed.store().failure(), feed.store().lack_of_space())).await;
+    let (failure, lack) = store.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
     let pulse = door.feed.pulse();
+    let (doing, _) = pulse.doing();
     let silence = silence(pulse, &door.config.health.limits(), now_secs());
-    let why = match (failure, silence) {
-        (Some(failure), _) => Some(format!("the store only reads: {failure}")),
-        (None, _) if door.feed.is_closing() => Some("the server is stopping".to_owned()),
-        (None, Some(silence)) if silence.is_too_long() => {
+    let why = match (failure, lack, off(&door, &doing), silence) {
+        (Some(failure), ..) => Some(format!("the store only reads: {failure}")),
+        _ if door.feed.is_closing() => Some("the server is stopping".to_owned()),
+        (_, Some(lack), ..) => Some(lack),
+        (_, _, Some(why), _) => Some(why),
+        (.., Some(silence)) if silence.is_too_long() => {
             let Silence { secs, max_secs } = silence;
             Some(format!("no killmail for {secs} s, more than the {max_secs} s usual now"))
         }
@@ -103,11 +106,22 @@ pub async fn ready(State(door): State<Arc<Door>>) -> Result<Json, Error> {
         "reason": why,
         "silent_seconds": silence.map(|silence| silence.secs),
         "silent_max_seconds": silence.map(|silence| silence.max_secs),
-        "source": { "name": *pulse.source.lock(), "state": pulse.doing().0.word() },
+        "source": { "name": *pulse.source.lock(), "state": doing.word(), "reason": doing.reason() },
         "timestamp": time::iso_micros_now(),
     });
     let status = if why.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok(Json(status, Bytes::from(text::json(&body))))
+}
+
+/// Why no killmails can come: the source may not run, or keeps away from the other side, and no other one follows its feed.
+fn off(door: &Door, doing: &Doing) -> Option<String> {
+    let why = match doing {
+        Doing::Refused(why) => format!("the source is off: {why}"),
+        Doing::BreakerOpen(why) => format!("the source keeps away from the other side: {why}"),
+        _ => return None,
+    };
+    let follows = |other: &Other| other.active.load(Ordering::Relaxed) && other.pulse.doing().0 == Doing::Following;
+    (!door.feed.others().sources.read().iter().any(|other| follows(other))).then_some(why)
 }
 
 /// `GET /health` and `/api/health`.
@@ -119,16 +133,16 @@ pub async fn health(State(door): State<Arc<Door>>) -> Result<Json, Error> {
 
 /// The health now, with the status of its answer. Blocks for a moment.
 pub fn look(door: &Door) -> (StatusCode, Value) {
-    let failure = door.feed.store().failure();
+    let (failure, lack) = (door.feed.store().failure(), door.feed.store().lack_of_space());
     // Read once: the word and what it is about must be of one moment.
     let now = door.feed.pulse().doing();
     let judged = match judge(&now, failure.as_deref(), &door.config.health) {
         // What is damaged is not served; the rest is.
-        Judged::Ok if door.feed.store().damaged() > 0 || refuses(door) => Judged::Degraded,
+        Judged::Ok if lack.is_some() || door.feed.store().damaged() > 0 || refuses(door) => Judged::Degraded,
         judged => judged,
     };
     let status = if judged == Judged::Error { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    (status, body(door, judged, &now, failure))
+    (status, body(door, judged, &now, Storage { failure, lack }))
 }
 
 /// Whether everything a source brings is refused.
@@ -151,6 +165,12 @@ enum Judged {
     Error,
 }
 
+/// Why the store cannot be written, where it cannot.
+struct Storage {
+    failure: Option<String>,
+    lack: Option<String>,
+}
+
 /// What the source is doing, and since when, unix milliseconds.
 type Now = (Doing, i64);
 
@@ -165,7 +185,7 @@ fn judge((doing, since_ms): &Now, failure: Option<&str>, config: &Config) -> Jud
     }
 }
 
-fn body(door: &Door, judged: Judged, now: &Now, failure: Option<String>) -> Value {
+fn body(door: &Door, judged: Judged, now: &Now, storage: Storage) -> Value {
     let word = match judged {
         Judged::Ok => "ok",
         Judged::Degraded => "degraded",
@@ -175,14 +195,14 @@ fn body(door: &Door, judged: Judged, now: &Now, failure: Option<String>) -> Valu
     json!({
         "healthy": judged != Judged::Error,
         "status": word,
-        "details": details(door, now, failure),
+        "details": details(door, now, storage),
         "timestamp": time::iso_micros_now(),
         "circuit_breaker": breaker(pulse, now, &door.config.health),
         "connection_monitor": connections(door, pulse),
     })
 }
 
-fn details(door: &Door, (doing, since_ms): &Now, failure: Option<String>) -> Value {
+fn details(door: &Door, (doing, since_ms): &Now, Storage { failure, lack }: Storage) -> Value {
     let pulse = door.feed.pulse();
     let stats = door.feed.store().stats();
     let process = Process::now();
@@ -196,7 +216,14 @@ fn details(door: &Door, (doing, since_ms): &Now, failure: Option<String>) -> Val
             "uptime_seconds": door.uptime_secs(),
             "version": env!("CARGO_PKG_VERSION"),
         },
-        "storage": { "killmails": stats.killmails, "disk_bytes": stats.disk_bytes, "has_space": door.feed.store().has_space(), "damaged_records": stats.damaged, "failure": failure },
+        "storage": {
+            "killmails": stats.killmails,
+            "disk_bytes": stats.disk_bytes,
+            "has_space": lack.is_none(),
+            "no_space": lack,
+            "damaged_records": stats.damaged,
+            "failure": failure,
+        },
         "source": {
             "name": *pulse.source.lock(),
             "state": doing.word(),

@@ -229,6 +229,8 @@ fn others(door: &Door, text: &mut Exposition) {
     text.counters("source_fallback_switches_total", "How often it began to stand in.", "source", of(|o| get(&o.switches)));
     text.counters("source_other_received_total", "Killmails received from it.", "source", of(|o| get(&o.pulse.received)));
     text.gauge("fetch_waiting", "Bodies still to be fetched.", get(&others.fetch_waiting));
+    text.counter("esi_requests_total", "Requests sent to ESI.", get(&others.esi.sent));
+    text.counter("esi_errors_total", "Requests to ESI that brought no body.", get(&others.esi.failed));
     text.counter("fetch_bodies_total", "Bodies fetched.", get(&others.fetched));
     text.counter("fetch_failures_total", "Tries to fetch a body that failed.", get(&others.fetch_failures));
     text.counter("fetch_given_up_total", "Bodies given up.", get(&others.fetch_given_up));

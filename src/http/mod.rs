@@ -27,6 +27,7 @@ pub mod path;
 pub mod plugins;
 pub mod pour;
 pub mod process;
+pub mod rates;
 pub mod refusal;
 pub mod request;
 pub mod slots;
@@ -57,9 +58,10 @@ use crate::http::batch::Parking;
 use crate::http::connections::Connections;
 use crate::http::error::Error;
 use crate::http::in_flight::Budget;
-use crate::http::meter::Meter;
 use crate::http::mirror::Mirror;
+use crate::http::rates::Rates;
 use crate::http::slots::Slots;
+use crate::tasks;
 
 /// What this door may be told. A URL ends at 64 KiB: that is what the HTTP library reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -158,10 +160,8 @@ pub struct Door {
     pub hits: AtomicU64,
     /// Killmails by id that were not in memory.
     pub misses: AtomicU64,
-    /// Requests to the source.
-    pub request_rate: Meter,
-    /// Bodies fetched by name.
-    pub fetch_rate: Meter,
+    /// What happened in the last minute.
+    pub rates: Rates,
     /// What the mirror keeps between requests.
     pub mirror: Mirror,
 }
@@ -183,8 +183,7 @@ impl Door {
             events: AtomicU64::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
-            request_rate: Meter::default(),
-            fetch_rate: Meter::default(),
+            rates: Rates::default(),
         }
     }
 
@@ -222,6 +221,7 @@ impl Door {
 pub fn router(state: State) -> Router {
     let others = state.others.clone();
     let door = Arc::new(Door::new(state));
+    drop(tasks::spawn("rates", rates::watch(Arc::downgrade(&door))));
     let routes = table().layer(from_fn_with_state(Arc::clone(&door), intake::admit)).with_state(Arc::clone(&door));
     let routes = routes.merge(others.method_not_allowed_fallback(no_method));
     path::found(layers::around(routes, &door.config))

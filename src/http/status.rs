@@ -108,7 +108,6 @@ fn websocket(door: &Door) -> Value {
         now.map(|now| [Kind::System, Kind::Character].map(|kind| now.subscription.filter.ids(kind).map_or(0, |ids| ids.as_slice().len())));
     let (active, systems, characters) =
         sizes.fold((0_u32, 0, 0), |(n, s, c), [systems, characters]| (n + 1_u32, s + systems, c + characters));
-    let minutes = (door.uptime_secs() as f64 / 60.0).max(1.0);
     let two_digits = |number: f64| (number * 100.0).round() / 100.0;
     json!({
         "kills_sent": { "realtime": realtime, "preload": preload, "total": realtime + preload },
@@ -121,8 +120,8 @@ fn websocket(door: &Door) -> Value {
             "total_characters": characters,
         },
         "rates": {
-            "kills_per_minute": two_digits((realtime + preload) as f64 / minutes),
-            "connections_per_minute": two_digits(opened as f64 / minutes),
+            "kills_per_minute": door.pushed_per_minute(),
+            "connections_per_minute": door.opened_per_minute(),
             "average_systems_per_subscription": two_digits(systems as f64 / f64::from(active.max(1))),
         },
         "uptime_seconds": door.uptime_secs(),
@@ -176,22 +175,21 @@ fn api(door: &Door, pulse: &Pulse) -> Value {
     let requests = get(&pulse.requests);
     json!({
         "total_requests": requests,
-        "requests_per_minute": door.request_rate.per_minute(requests),
+        "requests_per_minute": door.requests_per_minute(),
         "error_count": get(&pulse.errors),
         "avg_duration_ms": get(&pulse.request_ms).checked_div(requests).unwrap_or(0),
     })
 }
 
-/// What bodies fetched by name came to; how long each took is not measured.
+/// Requests for bodies that sources only named.
 fn esi(door: &Door) -> Value {
-    let others = door.feed.others();
-    let failed = get(&others.fetch_failures);
-    let requests = get(&others.fetched) + failed;
+    let requests = &door.feed.others().esi;
+    let sent = get(&requests.sent);
     json!({
-        "total_requests": requests,
-        "requests_per_minute": door.fetch_rate.per_minute(requests),
-        "error_count": failed,
-        "avg_duration_ms": 0,
+        "total_requests": sent,
+        "requests_per_minute": door.esi_requests_per_minute(),
+        "error_count": get(&requests.failed),
+        "avg_duration_ms": get(&requests.took_ms).checked_div(sent).unwrap_or(0),
     })
 }
 
@@ -224,7 +222,7 @@ fn parser(door: &Door, pulse: &Pulse) -> Value {
 fn summary(door: &Door, pulse: &Pulse, stats: &Stats, process: &Process) -> Value {
     let lines = door.feed.registry().lines();
     json!({
-        "api_requests_per_minute": door.request_rate.per_minute(get(&pulse.requests)),
+        "api_requests_per_minute": door.requests_per_minute(),
         "active_subscriptions": lines.len(),
         "killmails_stored": stats.killmails,
         "cache_hit_rate": door.hit_rate(),

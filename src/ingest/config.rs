@@ -107,6 +107,9 @@ pub struct Config {
     pub esi_wanted_max: usize,
     /// A body that could not be fetched so many times is given up.
     pub esi_tries_max: u32,
+    /// ESI says "invalid id or hash" (422) of right ones, too, while it is under load: the waits before it is asked again, milliseconds; after as
+    /// many, the body is given up.
+    pub esi_unmatched_retry_ms: Vec<u64>,
 }
 
 impl Default for Config {
@@ -150,6 +153,7 @@ impl Default for Config {
             esi_spare_percent: 15,
             esi_wanted_max: 10_000,
             esi_tries_max: 10,
+            esi_unmatched_retry_ms: vec![60_000, 600_000, 3_600_000],
         }
     }
 }
@@ -186,8 +190,20 @@ impl Config {
         }
     }
 
-    /// Takes the trailing `/` off origins.
+    /// The name of the first source.
+    #[must_use]
+    pub const fn first(&self) -> &'static str {
+        match self.source {
+            Kind::R2z2 => "r2z2",
+            Kind::Replay => "replay",
+            Kind::None => "none",
+        }
+    }
+
+    /// Takes the trailing `/` off origins, and gives names to sources that have none.
     pub fn tidy(&mut self) {
+        let first = self.first();
+        secondary::name_all(&mut self.sources, first);
         for origin in [&mut self.r2z2_base_url, &mut self.zkb_base_url, &mut self.esi_base_url] {
             origin.truncate(origin.trim_end_matches('/').len());
         }
@@ -230,7 +246,7 @@ impl Config {
         if self.source == Kind::Replay && self.replay.is_empty() {
             mistakes.push("ingest.replay: the source is replay, but no file or folder is named".to_owned());
         }
-        mistakes.extend(secondary::mistakes(&self.sources, self.source != Kind::None));
+        mistakes.extend(secondary::mistakes(&self.sources, Some(self.first()).filter(|_| self.source != Kind::None)));
         if self.esi_spare_percent > 90 {
             mistakes.push(format!("ingest.esi_spare_percent: {} leaves nothing to spend; at most 90", self.esi_spare_percent));
         }

@@ -4,6 +4,7 @@
 //!
 //! Must not know: why a body is wanted, what becomes of it.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, StatusCode};
 use tokio::time::Instant;
 
+use crate::feed::others::Requests;
 use crate::ingest::client;
 use crate::ingest::limiter::{Bucket, Limiter, Said};
 
@@ -41,6 +43,9 @@ pub enum Error {
     /// There is none under this id and hash, and never will be.
     #[error("ESI has no such killmail (status {0})")]
     Never(u16),
+    /// It says that there is no such pair of id and hash, as it also does for right ones under load.
+    #[error("ESI says that id and hash do not belong together (status 422)")]
+    Unmatched,
     /// The hash is none.
     #[error("the hash is not 40 hex digits")]
     Hash,
@@ -80,17 +85,25 @@ impl Esi {
         Ok(Self { config, client, limiter, started: Instant::now() })
     }
 
-    /// The body of a killmail; waits for its turn.
+    /// The body of a killmail; waits for its turn. Every request that is sent is counted.
     ///
     /// # Errors
     /// There is none, or none to be had now.
-    pub async fn killmail(&self, killmail_id: u32, hash: &str) -> Result<Bytes, Error> {
+    pub async fn killmail(&self, killmail_id: u32, hash: &str, counts: &Requests) -> Result<Bytes, Error> {
         // It becomes part of an address.
         if hash.len() != HASH_LENGTH || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(Error::Hash);
         }
         self.turn().await;
-        let url = format!("{}/killmails/{killmail_id}/{hash}", self.config.base_url);
+        counts.sent.fetch_add(1, Ordering::Relaxed);
+        let asked = Instant::now();
+        let answer = self.ask(&format!("{}/killmails/{killmail_id}/{hash}", self.config.base_url)).await;
+        counts.took_ms.fetch_add(u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        counts.failed.fetch_add(u64::from(answer.is_err()), Ordering::Relaxed);
+        answer
+    }
+
+    async fn ask(&self, url: &str) -> Result<Bytes, Error> {
         let asked = self.client.get(url).header("x-compatibility-date", &self.config.compatibility_date).send().await;
         let response = match asked {
             Ok(response) => response,
@@ -103,7 +116,8 @@ impl Esi {
         self.limiter.lock().answered(&said, self.now_ms());
         match said.status {
             200 => Ok(client::body(response, self.config.body_max_bytes).await?),
-            status @ (404 | 410 | 422) => Err(Error::Never(status)),
+            status @ (404 | 410) => Err(Error::Never(status)),
+            422 => Err(Error::Unmatched),
             status => Err(Error::Status(status)),
         }
     }
@@ -193,9 +207,11 @@ mod tests {
             body_max_bytes: 1_000,
             bucket,
         });
+        let counts = Requests::default();
         for hash in ["", "../../meta/status", &"g".repeat(40)] {
-            let error = esi.as_ref().unwrap().killmail(1, hash).await.unwrap_err();
+            let error = esi.as_ref().unwrap().killmail(1, hash, &counts).await.unwrap_err();
             assert!(error.is_final(), "{hash}: {error}");
         }
+        assert_eq!(counts.sent.into_inner(), 0, "nothing was sent");
     }
 }

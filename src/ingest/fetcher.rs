@@ -13,12 +13,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::clock;
 use crate::domain::entry::Origin;
 use crate::domain::killmail::{Extra, Killmail};
 use crate::domain::provenance::{HASH, ZKB};
 use crate::feed::{Error as FeedError, Feed};
-use crate::ingest::esi::Esi;
+use crate::ingest::esi::{self, Esi};
+use crate::ingest::numbered;
 use crate::ingest::package::NO_BODY;
+use crate::ingest::unmatched;
 use crate::store::refused::Refused;
 use crate::store::wanted::Wanted;
 use crate::store::{AgeRule, Incoming, ZkbRule};
@@ -57,8 +60,8 @@ impl Desk {
             source: document.source.clone(),
             at_ms: document.at_ms,
             raw,
-            backfill: false,
             lower_rank: lower_rank.map(str::to_owned),
+            ..Wanted::default()
         };
         let (store, max) = (Arc::clone(self.feed.store()), self.feed.others().wanted_max.load(Ordering::Relaxed));
         let kept = tasks::blocking("want", move || store.want(&wanted, max)).await??;
@@ -75,6 +78,8 @@ enum Outcome {
     Never(String),
     /// Not now.
     Later(String),
+    /// ESI says that id and hash do not belong together.
+    Unmatched(String),
     /// It is here, but the store does not take it now.
     Kept(String),
     /// The server stops.
@@ -87,9 +92,18 @@ struct Again {
     at: Instant,
 }
 
-/// Fetches until `stop` says so; gives one up after `tries_max` failures.
-pub async fn run(desk: Arc<Desk>, esi: Arc<Esi>, tries_max: u32, mut stop: watch::Receiver<bool>) {
-    let work = Work { desk: Arc::clone(&desk), esi, tries_max, again: HashMap::new() };
+/// When a body is given up.
+#[derive(Debug, Clone)]
+pub struct Tries {
+    /// After so many failures.
+    pub max: u32,
+    /// After one answer more than these that id and hash do not belong together; the waits after each, milliseconds.
+    pub unmatched_ms: Vec<u64>,
+}
+
+/// Fetches until `stop` says so.
+pub async fn run(desk: Arc<Desk>, esi: Arc<Esi>, tries: Tries, mut stop: watch::Receiver<bool>) {
+    let work = Work { desk: Arc::clone(&desk), esi, tries, again: HashMap::new() };
     tokio::select! {
         () = work.forever() => {}
         _ = stop.wait_for(|stop| *stop) => {}
@@ -99,7 +113,7 @@ pub async fn run(desk: Arc<Desk>, esi: Arc<Esi>, tries_max: u32, mut stop: watch
 struct Work {
     desk: Arc<Desk>,
     esi: Arc<Esi>,
-    tries_max: u32,
+    tries: Tries,
     again: HashMap<u32, Again>,
 }
 
@@ -147,13 +161,27 @@ impl Work {
         let others = self.desk.feed.others();
         let store = Arc::clone(self.desk.feed.store());
         let Ok(Ok(Some(wanted))) = tasks::blocking("wanted", move || store.wanted(id)).await else { return true };
+        if let Some(left) = wanted.due_ms.map(|due_ms| unmatched::left(&self.tries.unmatched_ms, due_ms, clock::now_ms()))
+            && !left.is_zero()
+        {
+            // Its wait began before the server did.
+            self.postpone(id, left);
+            return true;
+        }
         match self.fetch(&wanted).await {
             Outcome::Closing => return false,
             Outcome::Done => {
                 others.fetched.fetch_add(1, Ordering::Relaxed);
                 self.forget(id).await;
             }
-            Outcome::Never(why) => self.give_up(wanted, &why).await,
+            Outcome::Never(why) => {
+                others.fetch_failures.fetch_add(1, Ordering::Relaxed);
+                self.give_up(wanted, &why).await;
+            }
+            Outcome::Unmatched(why) => {
+                others.fetch_failures.fetch_add(1, Ordering::Relaxed);
+                self.unmatched(wanted, &why).await;
+            }
             Outcome::Kept(why) => {
                 tracing::warn!(killmail.id = id, "killmail {id} was fetched and could not be stored: {why}");
                 self.postpone(id, TICK);
@@ -161,16 +189,33 @@ impl Work {
             Outcome::Later(why) => {
                 others.fetch_failures.fetch_add(1, Ordering::Relaxed);
                 let tries = self.again.get(&id).map_or(0, |again| again.tries) + 1;
-                if tries >= self.tries_max {
+                if tries >= self.tries.max {
                     self.give_up(wanted, &why).await;
                     return true;
                 }
-                tracing::warn!(killmail.id = id, "killmail {id} could not be fetched, try {tries} of {}: {why}", self.tries_max);
+                tracing::warn!(killmail.id = id, "killmail {id} could not be fetched, try {tries} of {}: {why}", self.tries.max);
                 let wait = AGAIN_FIRST.saturating_mul(1 << (tries - 1).min(16)).min(AGAIN_MAX);
                 self.again.insert(id, Again { tries, at: Instant::now() + wait });
             }
         }
         true
+    }
+
+    /// ESI says that id and hash do not belong together, which it says of right ones, too.
+    async fn unmatched(&mut self, mut wanted: Wanted, why: &str) {
+        let (id, now_ms) = (wanted.killmail_id, clock::now_ms());
+        wanted.unmatched = wanted.unmatched.saturating_add(1);
+        wanted.due_ms = unmatched::again_ms(&self.tries.unmatched_ms, wanted.unmatched, now_ms);
+        let Some(due_ms) = wanted.due_ms else { return self.give_up(wanted, why).await };
+        let left = unmatched::left(&self.tries.unmatched_ms, due_ms, now_ms);
+        tracing::warn!(killmail.id = id, "killmail {id} could not be fetched, next try in {} s: {why}", left.as_secs());
+        let store = Arc::clone(self.desk.feed.store());
+        match tasks::blocking("want still", move || store.want_still(&wanted)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(killmail.id = id, "when killmail {id} is asked for again could not be kept: {error}"),
+            Err(error) => tracing::error!(killmail.id = id, "when killmail {id} is asked for again could not be kept: {error}"),
+        }
+        self.postpone(id, left);
     }
 
     fn postpone(&mut self, id: u32, wait: Duration) {
@@ -188,12 +233,16 @@ impl Work {
         let killmail = match known {
             // What we have needs no fetching; it may still learn what the document says beside the name.
             Some(killmail) => killmail,
-            None => match self.esi.killmail(reference.killmail_id, &reference.hash).await {
+            None => match self.esi.killmail(reference.killmail_id, &reference.hash, &self.desk.feed.others().esi).await {
+                Ok(bytes) if !numbered::is_document(&bytes) => {
+                    return Outcome::Later("ESI answers 200 with what is not a killmail".to_owned());
+                }
                 Ok(bytes) => match package::parse(&bytes).map(|package| package.killmail) {
                     Ok(Some(killmail)) if killmail.killmail_id == reference.killmail_id => killmail,
                     Ok(_) => return Outcome::Never("ESI gave another killmail".to_owned()),
                     Err(refused) => return Outcome::Never(format!("ESI gave no killmail: {refused}")),
                 },
+                Err(error @ esi::Error::Unmatched) => return Outcome::Unmatched(error.to_string()),
                 Err(error) if error.is_final() => return Outcome::Never(error.to_string()),
                 Err(error) => return Outcome::Later(error.to_string()),
             },

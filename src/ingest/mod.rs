@@ -30,6 +30,7 @@ pub mod secondary;
 pub mod seek;
 pub mod source;
 pub mod standby;
+pub mod unmatched;
 pub mod waits;
 pub mod watch;
 pub mod websocket;

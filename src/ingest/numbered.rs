@@ -14,6 +14,7 @@ use crate::ingest::ask::Answer;
 use crate::ingest::package::{self, Rule};
 use crate::store::refused::Refused;
 use crate::store::{AgeRule, Incoming, ZkbRule};
+use crate::wire::package::without_bom;
 
 /// The longest wait a `Retry-After` may ask for, milliseconds.
 const RETRY_AFTER_MAX_MS: u64 = 3_600_000;
@@ -73,6 +74,12 @@ fn members(body: &[u8]) -> Option<Members<'_>> {
     body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(body).ok()).flatten()
 }
 
+/// Whether this is a document of the feed, or of ESI: an object with its number or the id of its killmail, whatever else is wrong.
+#[must_use]
+pub fn is_document(body: &[u8]) -> bool {
+    members(without_bom(body)).is_some_and(|members| members.sequence_id.is_some() || members.killmail_id.is_some())
+}
+
 fn is_null(member: Option<&RawValue>) -> bool {
     member.is_none_or(|raw| raw.get() == "null")
 }
@@ -83,14 +90,10 @@ fn number(raw: &RawValue) -> Option<u64> {
     text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text).trim().parse().ok()
 }
 
-fn without_mark(body: &[u8]) -> &[u8] {
-    body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body)
-}
-
 /// The number `sequence.json` names: in an object, or bare; also in a string.
 #[must_use]
 pub fn pointer(body: &[u8]) -> Option<u64> {
-    let body = without_mark(body);
+    let body = without_bom(body);
     if let Some(members) = members(body) {
         return members.sequence.and_then(number).or_else(|| members.sequence_id.and_then(number));
     }
@@ -100,7 +103,7 @@ pub fn pointer(body: &[u8]) -> Option<u64> {
 /// The document of a number, kept under the name of `source` if it is refused.
 #[must_use]
 pub fn document(body: &[u8], asked: u64, zkb: ZkbRule, source: &str) -> Got {
-    let body = without_mark(body);
+    let body = without_bom(body);
     let now_ms = clock::now_ms();
     let refused = |reason: &str| {
         let raw = Bytes::copy_from_slice(body);

@@ -3,6 +3,7 @@
 //! Must not know: when they run.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
@@ -27,16 +28,20 @@ use crate::tasks;
 /// CCP's host wants a contact, too.
 const REAL_ESI: &str = "evetech.net";
 
-/// R2Z2, or a mirror of it; goes on where it stopped according to the checkpoint of this name.
+/// R2Z2, or a mirror of it; goes on where it stopped according to its checkpoint.
 ///
 /// # Errors
 /// Why it may not run or cannot begin, in words for people.
-pub async fn r2z2(config: &Config, feed: &Arc<Feed>, pulse: Arc<Pulse>, place: &str) -> Result<Source, String> {
+pub async fn r2z2(config: &Config, feed: &Arc<Feed>, pulse: Arc<Pulse>) -> Result<Source, String> {
     contact(config)?;
+    let checkpoint = checkpoint(feed, r2z2::NAME).await?;
+    follow(config, r2z2::NAME, known(feed), pulse, checkpoint)
+}
+
+async fn checkpoint(feed: &Arc<Feed>, place: &str) -> Result<Option<Vec<u8>>, String> {
     let (store, place) = (Arc::clone(feed.store()), place.to_owned());
     let checkpoint = tasks::blocking("read checkpoint", move || store.checkpoint(&place)).await;
-    let checkpoint = checkpoint.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-    follow(config, known(feed), pulse, checkpoint)
+    checkpoint.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
 /// What is kept needs no healing.
@@ -45,8 +50,9 @@ fn known(feed: &Arc<Feed>) -> Known {
     Known(Box::new(move |id| store.seq_of(id).is_some()))
 }
 
-fn follow(config: &Config, known: Known, pulse: Arc<Pulse>, checkpoint: Option<Vec<u8>>) -> Result<Source, String> {
+fn follow(config: &Config, name: &str, known: Known, pulse: Arc<Pulse>, checkpoint: Option<Vec<u8>>) -> Result<Source, String> {
     let follower = r2z2::Config {
+        name: name.to_owned(),
         base_url: config.r2z2_base_url.clone(),
         user_agent: client::user_agent(config.user_agent_contact.as_deref()),
         waits: config.waits(),
@@ -73,8 +79,17 @@ pub async fn secondary(source: &Secondary, config: &Config, feed: &Arc<Feed>, pu
     let Kind::R2z2 = source.kind else { return other(source, config, &feed.epoch().to_string(), pulse) };
     let config = mirror(source, config)?;
     match source.when {
-        When::Always => r2z2(&config, feed, pulse, &place(source)).await,
-        When::Fallback => stand_in(&config, feed, pulse).await,
+        When::Always => {
+            contact(&config)?;
+            // Before it had a name of its own, its place was kept under its kind.
+            let by_kind = format!("{0}/{0}", source.kind.word());
+            let checkpoint = match checkpoint(feed, &place(source)).await? {
+                None if source.is_named_by_host() => checkpoint(feed, &by_kind).await?,
+                found => found,
+            };
+            follow(&config, source.name(), known(feed), pulse, checkpoint)
+        }
+        When::Fallback => stand_in(source.name(), &config, feed, pulse).await,
     }
 }
 
@@ -87,14 +102,14 @@ pub fn alone(name: &str, config: &Config) -> Result<Source, String> {
     let nothing_to_heal = || Known(Box::new(|_| true));
     if let Some(source) = config.sources.iter().find(|source| source.name() == name) {
         return match source.kind {
-            Kind::R2z2 => contact(&mirror(source, config)?).and_then(|config| follow(config, nothing_to_heal(), pulse, None)),
+            Kind::R2z2 => contact(&mirror(source, config)?).and_then(|config| follow(config, name, nothing_to_heal(), pulse, None)),
             Kind::Websocket | Kind::Redisq => other(source, config, &format!("record-{}", clock::now_ms()), pulse),
         };
     }
     if name != r2z2::NAME {
         return Err(format!("there is no source {name}"));
     }
-    follow(contact(config)?, nothing_to_heal(), pulse, None)
+    follow(contact(config)?, name, nothing_to_heal(), pulse, None)
 }
 
 /// The configuration with a mirror in the place of the first source; it must be as polite.
@@ -132,23 +147,25 @@ fn contact(config: &Config) -> Result<&Config, String> {
 }
 
 /// A mirror that stands in: what it had long before is of no use now, but what came while nobody followed anything is.
-async fn stand_in(config: &Config, feed: &Arc<Feed>, pulse: Arc<Pulse>) -> Result<Source, String> {
+async fn stand_in(name: &str, config: &Config, feed: &Arc<Feed>, pulse: Arc<Pulse>) -> Result<Source, String> {
     contact(config)?;
-    let begin = begin(config).await.map(|next| json!({ "next": next }).to_string().into_bytes());
-    follow(config, known(feed), pulse, begin)
+    let begin = begin(config, &pulse).await.map(|next| json!({ "next": next }).to_string().into_bytes());
+    follow(config, name, known(feed), pulse, begin)
 }
 
 /// A number some way before the head of a mirror whose file is there; `None` if the mirror does not answer, which its follower will see.
-async fn begin(config: &Config) -> Option<u64> {
+async fn begin(config: &Config, pulse: &Pulse) -> Option<u64> {
     let user_agent = client::user_agent(config.user_agent_contact.as_deref());
     let client = client::new(&user_agent, &config.r2z2_base_url, Duration::from_millis(config.timeout_ms)).ok()?;
+    pulse.requests.fetch_add(1, Ordering::Relaxed);
     let response = client::get(&client, &format!("{}/ephemeral/sequence.json", config.r2z2_base_url)).await.ok()?;
     let pointer = numbered::pointer(&client::body(response, config.document_max_bytes).await.ok()?)?;
     for back in [config.fallback_overlap_numbers, config.fallback_overlap_numbers / 4] {
         let number = pointer.saturating_sub(back).max(1);
         tokio::time::sleep(Duration::from_millis(config.r2z2_pace_ms)).await;
+        pulse.requests.fetch_add(1, Ordering::Relaxed);
         let response = client::get(&client, &format!("{}/ephemeral/{number}.json", config.r2z2_base_url)).await.ok()?;
-        if response.status().is_success() {
+        if response.status().is_success() && numbered::is_document(&client::body(response, config.document_max_bytes).await.ok()?) {
             return Some(number);
         }
     }

@@ -34,6 +34,8 @@ pub const NAME: &str = "r2z2";
 /// What the follower is told.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Who this is, for logs and refused documents.
+    pub name: String,
     /// Scheme and host of the feed; paths are appended.
     pub base_url: String,
     /// What `User-Agent` says.
@@ -89,7 +91,7 @@ impl R2z2 {
             Some(Ok(place)) => place,
             None => Place::default(),
             Some(Err(error)) => {
-                tracing::error!("the place in R2Z2 cannot be read, beginning at the head of the feed: {error}");
+                tracing::error!("the place in {} cannot be read, beginning at the head of the feed: {error}", config.name);
                 Place::default()
             }
         };
@@ -154,7 +156,7 @@ impl R2z2 {
         let before = self.pace.place().clone();
         let raw = self.heard.take().into_iter().collect();
         let note = self.pace.answered(ask, got.answer, self.now_ms());
-        report::tell(&self.pulse, ask, got.answer, note.as_ref(), clock::now_ms());
+        report::tell(&self.pulse, &self.config.name, ask, got.answer, note.as_ref(), clock::now_ms());
         let mut refused: Vec<Refused> = self.refused_of(ask, &mut got).into_iter().collect();
         if before == *self.pace.place() && got.killmail.is_none() {
             return (!refused.is_empty()).then(|| Arrival { refused, raw, ..Arrival::default() });
@@ -168,7 +170,14 @@ impl R2z2 {
             Some(Note::Healed(holes)) => joined(holes.iter().filter_map(|hole| hole.filled())),
             _ => None,
         };
-        Some(Arrival { killmails: got.killmail.into_iter().collect(), refused, span, checkpoint: Some(self.checkpoint()), lower_rank: None, raw })
+        Some(Arrival {
+            killmails: got.killmail.into_iter().collect(),
+            refused,
+            span,
+            checkpoint: Some(self.checkpoint()),
+            lower_rank: None,
+            raw,
+        })
     }
 
     /// What of an answer goes to the refused documents. What is in the place of a document is asked for again and does so only when
@@ -268,10 +277,10 @@ impl R2z2 {
         match ask {
             Ask::Pointer => Got::only(numbered::pointer(body).map_or(failed, Answer::Pointer)),
             Ask::Document(number) | Ask::Ahead(number) | Ask::Retry(number, false) => {
-                numbered::document(body, number, ZkbRule::IfNewer, NAME)
+                numbered::document(body, number, ZkbRule::IfNewer, &self.config.name)
             }
-            Ask::Rewritten(number) | Ask::Retry(number, true) => numbered::document(body, number, ZkbRule::Always, NAME),
-            Ask::Probe(number) => Got::only(numbered::document(body, number, ZkbRule::IfNewer, NAME).answer),
+            Ask::Rewritten(number) | Ask::Retry(number, true) => numbered::document(body, number, ZkbRule::Always, &self.config.name),
+            Ask::Probe(number) => Got::only(numbered::document(body, number, ZkbRule::IfNewer, &self.config.name).answer),
             Ask::List(_) => Got::only(match reading::list(body, &self.known.0) {
                 List::Wanted(wanted) => {
                     self.wanted = wanted;

@@ -54,8 +54,19 @@ struct Failed(Trouble, String);
 
 #[derive(Deserialize)]
 struct Answer<'a> {
+    /// It is null where there is nothing, but it is there.
     #[serde(borrow)]
-    package: Option<&'a RawValue>,
+    package: &'a RawValue,
+}
+
+/// Whether there is a package in an answer; `None` for what is no answer of a queue.
+fn has_package(body: &[u8]) -> Option<bool> {
+    let body = without_bom(body);
+    let answer: Answer<'_> = body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(body).ok())??;
+    match answer.package.get() {
+        "null" => Some(false),
+        package => package.starts_with('{').then_some(true),
+    }
 }
 
 /// A queue that cannot be followed.
@@ -121,9 +132,34 @@ impl Redisq {
             status => return Err(Failed(Trouble::Failed, format!("the queue answers {}", status.as_u16()))),
         }
         let body = client::body(response, self.config.document_max_bytes).await.map_err(|error| failed(&error))?;
-        match serde_json::from_slice::<Answer<'_>>(without_bom(&body)) {
-            Ok(answer) => Ok(answer.package.is_some().then(|| body.clone())),
-            Err(error) => Err(Failed(Trouble::Failed, format!("the queue answers nonsense: {error}"))),
+        match has_package(&body) {
+            Some(true) => Ok(Some(body)),
+            Some(false) => Ok(None),
+            None => Err(Failed(Trouble::Failed, "the queue answers 200 with what is not a package".to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_package_that_is_null_means_that_nothing_is_new() {
+        for (text, expected) in [
+            (r#"{"package":null}"#, Some(false)),
+            (r#" {"package": null, "more": 1}"#, Some(false)),
+            (r#"{"package":{"killID":1}}"#, Some(true)),
+            ("{}", None),
+            (r#"{"error":"busy"}"#, None),
+            (r#"{"package":"x"}"#, None),
+            (r#"{"package":[]}"#, None),
+            ("[null]", None),
+            ("<html>", None),
+            (r#"{"package":{"killID""#, None),
+            ("", None),
+        ] {
+            assert_eq!(has_package(text.as_bytes()), expected, "{text}");
         }
     }
 }

@@ -13,17 +13,21 @@ use crate::ingest::reading::day_name;
 /// Failures in a row after which the feed counts as unreachable.
 const BREAKER_FAILURES: u64 = 10;
 
-/// Notes an answer at this time (unix milliseconds) and what came of it.
-pub fn tell(pulse: &Pulse, ask: Ask, answer: Answer, note: Option<&Note>, now_ms: i64) {
+/// Notes an answer to the source of this name at this time (unix milliseconds), and what came of it.
+pub fn tell(pulse: &Pulse, name: &str, ask: Ask, answer: Answer, note: Option<&Note>, now_ms: i64) {
     match note {
-        Some(Note::Waiting(wait_ms)) => return tell_wait(pulse, ask, answer, *wait_ms, now_ms),
-        Some(Note::Unproven) => return,
-        Some(Note::Missing(first, last)) => tell_missing(pulse, *first, *last),
-        Some(Note::Skipped(first, last)) => tell_skipped(pulse, *first, *last),
-        Some(Note::RolledBack(from, to)) => {
-            tracing::warn!("R2Z2 has been set back: number {from} did not come, sequence.json says {to}; going on from there");
+        Some(Note::Waiting(wait_ms)) => return tell_wait(pulse, name, ask, answer, *wait_ms, now_ms),
+        Some(Note::Unproven) => {
+            // A page for another number is a failed request all the same.
+            pulse.errors.fetch_add(u64::from(matches!(answer, Answer::Misfit { .. })), Ordering::Relaxed);
+            return;
         }
-        Some(Note::Healed(holes)) => holes.iter().for_each(|hole| tell_healed(pulse, hole)),
+        Some(Note::Missing(first, last)) => tell_missing(pulse, name, *first, *last),
+        Some(Note::Skipped(first, last)) => tell_skipped(pulse, name, *first, *last),
+        Some(Note::RolledBack(from, to)) => {
+            tracing::warn!("{name} has been set back: number {from} did not come, sequence.json says {to}; going on from there");
+        }
+        Some(Note::Healed(holes)) => holes.iter().for_each(|hole| tell_healed(pulse, name, hole)),
         None => {}
     }
     if let Ask::Document(number) | Ask::Ahead(number) = ask
@@ -36,40 +40,43 @@ pub fn tell(pulse: &Pulse, ask: Ask, answer: Answer, note: Option<&Note>, now_ms
     pulse.note(Doing::Following, now_ms);
 }
 
-fn tell_missing(pulse: &Pulse, first: u64, last: u64) {
+fn tell_missing(pulse: &Pulse, name: &str, first: u64, last: u64) {
     pulse.gaps.fetch_add(last - first + 1, Ordering::Relaxed);
     for number in first..=last {
-        tracing::warn!("R2Z2 number {number} is missing and was passed over; it is tried again, then looked for in the archive of its day");
+        tracing::warn!(
+            "{name} number {number} is missing and was passed over; it is tried again, then looked for in the archive of its day"
+        );
     }
 }
 
-fn tell_skipped(pulse: &Pulse, first: u64, last: u64) {
+fn tell_skipped(pulse: &Pulse, name: &str, first: u64, last: u64) {
     pulse.gaps.fetch_add(last - first + 1, Ordering::Relaxed);
-    tracing::warn!("R2Z2 numbers {first} to {last} are no longer there and were passed over; they are looked for in the archives");
+    tracing::warn!("{name} numbers {first} to {last} are no longer there and were passed over; they are looked for in the archives");
 }
 
-fn tell_healed(pulse: &Pulse, hole: &Hole) {
+fn tell_healed(pulse: &Pulse, name: &str, hole: &Hole) {
     pulse.healed.fetch_add(hole.numbers, Ordering::Relaxed);
     let Hole { first, last, .. } = hole;
     match hole.filled() {
         Some(span) => {
-            tracing::info!("the gap at R2Z2 numbers {first} to {last} is closed: {} killmails came from archives", span.killmails)
+            tracing::info!("the gap at {name} numbers {first} to {last} is closed: {} killmails came from archives", span.killmails)
         }
-        None => tracing::info!("the gap at R2Z2 numbers {first} to {last} is closed"),
+        None => tracing::info!("the gap at {name} numbers {first} to {last} is closed"),
     }
 }
 
-fn tell_wait(pulse: &Pulse, ask: Ask, answer: Answer, wait_ms: u64, now_ms: i64) {
+fn tell_wait(pulse: &Pulse, name: &str, ask: Ask, answer: Answer, wait_ms: u64, now_ms: i64) {
     pulse.errors.fetch_add(1, Ordering::Relaxed);
     let failures = pulse.consecutive_errors.fetch_add(1, Ordering::Relaxed) + 1;
     let forbidden = matches!(answer, Answer::Forbidden { .. });
     let why = match answer {
-        Answer::Limited { .. } => "R2Z2 says too many requests (429)",
-        Answer::Forbidden { .. } => "R2Z2 refuses us (403)",
-        Answer::Misfit { other_number: true } => "R2Z2 answers with a document that carries another number",
-        Answer::Misfit { other_number: false } => "R2Z2 answers 200 with what is not a document of the feed",
-        _ => "R2Z2 does not answer",
+        Answer::Limited { .. } => "says too many requests (429)",
+        Answer::Forbidden { .. } => "refuses us (403)",
+        Answer::Misfit { other_number: true } => "answers with a document that carries another number",
+        Answer::Misfit { other_number: false } => "answers 200 with what is not a document of the feed",
+        _ => "does not answer",
     };
+    let why = format!("{name} {why}");
     let what = what(ask);
     if rhythm::is_downtime(now_ms.div_euclid(1000)) && !forbidden {
         // The game's daily downtime: nothing is wrong here.
@@ -78,7 +85,6 @@ fn tell_wait(pulse: &Pulse, ask: Ask, answer: Answer, wait_ms: u64, now_ms: i64)
     }
     tracing::warn!("{why} at {what}; the next request follows in {wait_ms} ms");
     let open = forbidden || failures >= BREAKER_FAILURES;
-    let why = why.to_owned();
     pulse.note(if open { Doing::BreakerOpen(why) } else { Doing::BackingOff(why) }, now_ms);
 }
 
@@ -103,7 +109,7 @@ mod tests {
     fn after(failures: u32, answer: Answer, at_ms: i64) -> &'static str {
         let pulse = Pulse::default();
         for _ in 0..failures {
-            tell(&pulse, Ask::Document(7), answer, Some(&Note::Waiting(1_000)), at_ms);
+            tell(&pulse, "r2z2", Ask::Document(7), answer, Some(&Note::Waiting(1_000)), at_ms);
         }
         pulse.doing().0.word()
     }
@@ -123,11 +129,11 @@ mod tests {
         assert_eq!((after(1, page, 0), after(9, page, 0), after(10, page, 0)), ("backing_off", "backing_off", "breaker_open"));
         let pulse = Pulse::default();
         for _ in 0..10 {
-            tell(&pulse, Ask::Document(7), page, Some(&Note::Waiting(1_000)), 5);
-            tell(&pulse, Ask::Ahead(8), Answer::Missing, Some(&Note::Unproven), 5);
+            tell(&pulse, "r2z2", Ask::Document(7), page, Some(&Note::Waiting(1_000)), 5);
+            tell(&pulse, "r2z2", Ask::Ahead(8), Answer::Missing, Some(&Note::Unproven), 5);
         }
         assert_eq!((pulse.doing().0.word(), pulse.errors.load(Ordering::Relaxed)), ("breaker_open", 10));
-        tell(&pulse, Ask::Ahead(8), Answer::Document { updated: None, at: None }, Some(&Note::Missing(7, 7)), 6);
+        tell(&pulse, "r2z2", Ask::Ahead(8), Answer::Document { updated: None, at: None }, Some(&Note::Missing(7, 7)), 6);
         assert_eq!(pulse.doing(), (Doing::Following, 6));
     }
 
@@ -140,8 +146,8 @@ mod tests {
     #[test]
     fn gaps_are_counted_and_an_answer_closes_the_breaker() {
         let pulse = Pulse::default();
-        tell(&pulse, Ask::Document(7), Answer::Forbidden { retry_after_ms: None }, Some(&Note::Waiting(1)), 5);
-        tell(&pulse, Ask::Pointer, Answer::Pointer(20), Some(&Note::Missing(7, 11)), 9);
+        tell(&pulse, "r2z2", Ask::Document(7), Answer::Forbidden { retry_after_ms: None }, Some(&Note::Waiting(1)), 5);
+        tell(&pulse, "r2z2", Ask::Pointer, Answer::Pointer(20), Some(&Note::Missing(7, 11)), 9);
         assert_eq!((pulse.doing(), pulse.gaps.load(Ordering::Relaxed)), ((Doing::Following, 9), 5));
     }
 }

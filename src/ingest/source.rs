@@ -188,10 +188,8 @@ async fn keep(runs: &Runs, arrival: Arrival, mut stop: watch::Receiver<bool>) ->
     }
 }
 
+/// The log hears of it from whoever watches the disk, once for all sources.
 fn no_space(pulse: &Pulse, error: &error::Error) {
-    if pulse.doing().0.word() != Doing::NoSpace(String::new()).word() {
-        tracing::error!("ingest pauses: {error}");
-    }
     pulse.note(Doing::NoSpace(error.to_string()), clock::now_ms());
 }
 
@@ -256,9 +254,6 @@ async fn refuse(runs: &Runs, document: Refused, lower_rank: Option<&str>, mut st
 }
 
 fn tally(pulse: &Pulse, killmails: &[Incoming], appended: &[Appended]) {
-    if matches!(pulse.doing().0, Doing::NoSpace(_) | Doing::BackingOff(_)) {
-        tracing::info!("ingest goes on");
-    }
     pulse.note(Doing::Following, clock::now_ms());
     if !killmails.is_empty() {
         pulse.take_in();

@@ -26,7 +26,6 @@ use crate::http::connections::Connections;
 use crate::http::in_flight::Budget;
 use crate::ingest::config::{self as ingest, Kind};
 use crate::ingest::open;
-use crate::ingest::r2z2;
 use crate::ingest::replay::{self, Replay};
 use crate::ingest::source::Source;
 use crate::phoenix;
@@ -180,14 +179,10 @@ fn trial() -> Vec<SharedEntry> {
 /// The source the configuration asks for. One that may not run or cannot begin is said in the log and in `/health`; the server
 /// runs without it.
 pub async fn source(config: &ingest::Config, feed: &Arc<Feed>) -> Source {
-    let word = match config.source {
-        Kind::R2z2 => "r2z2",
-        Kind::Replay => "replay",
-        Kind::None => "none",
-    };
+    let word = config.first();
     *feed.pulse().source.lock() = word;
     let made = match config.source {
-        Kind::R2z2 => open::r2z2(config, feed, Arc::clone(feed.pulse()), r2z2::NAME).await,
+        Kind::R2z2 => open::r2z2(config, feed, Arc::clone(feed.pulse())).await,
         Kind::Replay => {
             let replay = replay::Config { paths: config.replay.clone(), speed: config.replay_speed, rebase: config.replay_rebase };
             Replay::new(replay).map(|replay| Source::Replay(Box::new(replay))).map_err(|error| error.to_string())

@@ -168,7 +168,13 @@ impl Store {
     /// Whether there is room to write.
     #[must_use]
     pub fn has_space(&self) -> bool {
-        self.check_space().is_ok()
+        self.lack_of_space().is_none()
+    }
+
+    /// Why there is no room to write, with what is free and what must be.
+    #[must_use]
+    pub fn lack_of_space(&self) -> Option<String> {
+        self.check_space().err().map(|error| error.to_string())
     }
 
     pub(crate) fn check_space(&self) -> Result<(), Error> {

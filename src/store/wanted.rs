@@ -18,7 +18,7 @@ const RAW_MAX: usize = 2_048;
 const STEP: usize = 500;
 
 /// A killmail whose body is wanted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Wanted {
     /// Which one.
     pub killmail_id: u32,
@@ -34,6 +34,17 @@ pub struct Wanted {
     /// The kind of the source, where what it says is of the lower rank.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lower_rank: Option<String>,
+    /// How often ESI said that there is no such pair of id and hash.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unmatched: u32,
+    /// It is not asked for before, unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_ms: Option<i64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Store {
@@ -59,10 +70,14 @@ impl Store {
             let takes = has_room && one.raw.len() <= RAW_MAX;
             answers.push(takes);
             if takes {
-                ids.insert(one.killmail_id);
-                let value =
-                    serde_json::to_vec(one).map_err(|error| Error::Engine { what: "encode what is wanted", why: error.to_string() })?;
-                writes.push(Write { tree: Tree::Meta, key: key_of(one.killmail_id), value: Some(value) });
+                let mut one = one.clone();
+                if !ids.insert(one.killmail_id)
+                    && let Some(before) = self.wanted(one.killmail_id)?.filter(|before| before.raw == one.raw)
+                {
+                    // Named again in the same words, it waits on.
+                    (one.unmatched, one.due_ms) = (before.unmatched, before.due_ms);
+                }
+                writes.push(write(&one)?);
             }
             if writes.len() == STEP {
                 self.disk.commit(std::mem::take(&mut writes))?;
@@ -72,6 +87,14 @@ impl Store {
             self.disk.commit(writes)?;
         }
         Ok(answers)
+    }
+
+    /// Keeps what has changed about a killmail that is wanted; on disk when this returns.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn want_still(&self, wanted: &Wanted) -> Result<(), Error> {
+        self.disk.commit(vec![write(wanted)?])
     }
 
     /// The killmails whose bodies are wanted, ascending.
@@ -107,6 +130,25 @@ impl Store {
     }
 }
 
+fn write(wanted: &Wanted) -> Result<Write, Error> {
+    let value = serde_json::to_vec(wanted).map_err(|error| Error::Engine { what: "encode what is wanted", why: error.to_string() })?;
+    Ok(Write { tree: Tree::Meta, key: key_of(wanted.killmail_id), value: Some(value) })
+}
+
 fn key_of(killmail_id: u32) -> Vec<u8> {
     [CHECKPOINT_PREFIX, WANTED, &killmail_id.to_be_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_before_waits_were_kept_is_read() {
+        let old = r#"{"killmail_id":7,"source":"redisq","at_ms":5,"raw":"{}"}"#;
+        let wanted: Wanted = serde_json::from_str(old).unwrap();
+        assert_eq!((wanted.killmail_id, wanted.backfill, wanted.unmatched, wanted.due_ms), (7, false, 0, None));
+        let later = Wanted { unmatched: 2, due_ms: Some(9), ..wanted };
+        assert_eq!(serde_json::from_slice::<Wanted>(&serde_json::to_vec(&later).unwrap()).unwrap(), later);
+    }
 }

@@ -72,7 +72,7 @@ async fn case_34_a_malformed_document_is_passed_over_and_the_feed_goes_on() {
         upstream.publish_document(document);
     };
     broken(1, |esi| drop(esi.as_object_mut().unwrap().remove("victim")));
-    broken(2, |esi| esi["attackers"] = json!([]));
+    broken(2, |esi| esi["attackers"] = json!("none"));
     broken(3, |esi| esi["killmail_time"] = json!("yesterday"));
     upstream.publish_raw(upstream.hole(), "<html>not today</html>");
     upstream.publish(killmail(5));

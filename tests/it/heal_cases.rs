@@ -170,6 +170,11 @@ async fn an_archive_that_breaks_off_is_read_again() {
     let whole = serde_json::to_vec(&json!({ "2": at_noon(2).esi(), "3": at_noon(3).esi() })).unwrap();
     upstream.answer_once(&raw, cut_gzip(&whole));
     upstream.answer_once(&raw, Canned::status(503));
+    upstream.answer_once(&raw, Canned { body: whole[..whole.len() - 2].to_vec(), ..Canned::status(200) });
+    for page in ["<html>busy</html>", "{\"error\":\"busy\"}", "{}"] {
+        upstream.answer_once(&raw, Canned { body: page.as_bytes().to_vec(), ..Canned::status(200) });
+        upstream.answer_once(&format!("/history/{}.json", yesterday()), Canned { body: page.as_bytes().to_vec(), ..Canned::status(200) });
+    }
     upstream.answer_once(&format!("/history/{}.json", yesterday()), Canned { body: b"<html>".to_vec(), ..Canned::status(200) });
     closed(&server).await;
     assert_eq!(count(&server).await, 9);

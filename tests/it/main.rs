@@ -49,6 +49,7 @@ mod real_killmails;
 #[path = "../../examples/soak/run.rs"]
 mod soak;
 mod soak_cases;
+mod source_health;
 mod sources;
 mod space;
 mod stream_cases;

@@ -15,7 +15,8 @@ use crate::support::upstream::{Canned, Upstream};
 
 /// Every wait small, for tests that are not about waits.
 const HASTY: &str = "[ingest]\nr2z2_limited_ms = 300\nr2z2_forbidden_ms = 300\nr2z2_failed_ms = 20\nredisq_pace_ms = 20\n\
-    fallback_after_ms = 400\nfallback_back_ms = 300\nwebsocket_ping_ms = 3000\n";
+    fallback_after_ms = 400\nfallback_back_ms = 300\nwebsocket_ping_ms = 3000\n\
+    esi_unmatched_retry_ms = [30, 30, 30]\n";
 
 fn source(kind: &str, url: &str, more: &str) -> String {
     format!("{HASTY}[[sources]]\nkind = \"{kind}\"\nurl = \"{url}\"\n{more}\n")
@@ -128,13 +129,20 @@ async fn bodies_are_fetched_through_whatever_esi_answers() {
         stored(&server, id).await;
     }
     until("two to be given up", async || (metric(&server, "fetch_given_up_total").await == "2").then_some(())).await;
-    assert!(server.log().contains("killmail 4 of redisq is given up: ESI has no such killmail"), "{}", server.log());
+    assert!(
+        server.log().contains("killmail 4 of redisq is given up: ESI says that id and hash do not belong together"),
+        "{}",
+        server.log()
+    );
     assert!(server.log().contains("killmail 5 of redisq is given up: ESI gave another killmail"), "{}", server.log());
     let refused = server.get("/metrics/prometheus").await.text();
     assert!(refused.contains("store_refused_total{reason=\"no_body\"} 2"), "{refused}");
-    let esi = server.get("/status").await.expect(200)["metrics"]["api"]["esi"].clone();
-    assert!(esi["total_requests"].as_u64() >= Some(7) && esi["error_count"].as_u64() >= Some(3), "{esi}");
     let asked: Vec<_> = upstream.requests().into_iter().filter(|seen| seen.url.starts_with("/killmails/")).collect();
+    assert_eq!(asked.iter().filter(|seen| seen.url == esi_path(4)).count(), 4, "three times more");
+    let failed = asked.iter().filter(|seen| seen.status != 200).count();
+    let esi = server.get("/status").await.expect(200)["metrics"]["api"]["esi"].clone();
+    assert_eq!((&esi["total_requests"], &esi["error_count"]), (&json!(asked.len()), &json!(failed)), "as many as were asked: {esi}");
+    assert_eq!(esi["requests_per_minute"].as_f64(), esi["total_requests"].as_f64(), "{esi}");
     for pair in asked.windows(2).filter(|pair| matches!(pair[0].status, 420 | 429 | 502)) {
         assert!(pair[1].at - pair[0].at >= Duration::from_millis(990), "{} after {}", pair[1].url, pair[0].status);
     }
@@ -153,6 +161,35 @@ async fn a_body_still_to_be_fetched_survives_a_kill() {
     server.restart();
     assert_eq!(stored(&server, 1).await["zkb"]["totalValue"], 5e6);
     until("nothing to be wanted", async || (metric(&server, "fetch_waiting").await == "0").then_some(())).await;
+}
+
+#[tokio::test]
+async fn esi_that_says_invalid_of_a_right_pair_is_asked_again_and_the_wait_survives_a_kill() {
+    let upstream = Upstream::start();
+    queue(&upstream);
+    let invalid = Canned { status: 422, ..Canned::json(&json!({ "error": "Invalid killmail_id and/or killmail_hash" })) };
+    upstream.answer_once(&esi_path(1), Canned { body: b"<html>busy</html>".to_vec(), ..Canned::status(200) });
+    body(&upstream, killmail(1));
+    upstream.answer_once(&esi_path(2), invalid.clone());
+    upstream.answer_once(&esi_path(2), invalid);
+    body(&upstream, killmail(2));
+    package(&upstream, &named(1));
+    package(&upstream, &named(2));
+    let config = source("redisq", &upstream.base(), "when = \"always\"").replace("[30, 30, 30]", "[30, 8_000]");
+    let mut server = Setup::quiet().env("ESI_BASE_URL", &upstream.base()).config(&config).start();
+    stored(&server, 1).await;
+    let asked = || upstream.requests().iter().filter(|seen| seen.url == esi_path(2)).count();
+    until("the second wait", async || server.log().contains("next try in 8 s").then_some(())).await;
+    server.kill();
+    assert_eq!(asked(), 2);
+    server.restart();
+    // What is wanted is looked at in the order of the ids: the third comes after the second had its look.
+    body(&upstream, killmail(3));
+    package(&upstream, &named(3));
+    stored(&server, 3).await;
+    assert_eq!(asked(), 2, "it waits on after the kill");
+    assert_eq!(stored(&server, 2).await["zkb"]["totalValue"], 5e6);
+    assert_eq!((asked(), metric(&server, "fetch_given_up_total").await), (3, "0".to_owned()));
 }
 
 #[tokio::test]
