@@ -24,7 +24,7 @@ pub fn connected(subscription_id: &str, asked: &Asked) -> Bytes {
     out.key("filters");
     out.raw(&asked.filters);
     out.field("subscription_id", subscription_id);
-    if asked.skips_preload() {
+    if asked.skips_preload {
         out.key("preload");
         out.open(b'{');
         out.field("skipped", PRELOAD_SKIPPED);
@@ -39,7 +39,7 @@ pub fn connected(subscription_id: &str, asked: &Asked) -> Bytes {
 /// The same in comments, for a stream without named events.
 #[must_use]
 pub fn connected_comments(asked: &Asked) -> Vec<String> {
-    let preload = asked.skips_preload().then(|| format!("preload skipped: {PRELOAD_SKIPPED}"));
+    let preload = asked.skips_preload.then(|| format!("preload skipped: {PRELOAD_SKIPPED}"));
     // As JSON, so that no name ends the line.
     let ignored = (!asked.ignored.is_empty()).then(|| format!("ignored: {}", String::from_utf8_lossy(&text::json(&asked.ignored))));
     ["connected".to_owned()].into_iter().chain(preload).chain(ignored).collect()

@@ -93,6 +93,8 @@ pub struct Asked {
     pub subscription: Subscription,
     /// How far back a stream begins, days; 0: at its head.
     pub preload_days: u32,
+    /// Whether a preload is asked for that is not sent, for it would be the whole log.
+    pub skips_preload: bool,
     /// Under which names batches of a preload have their killmails.
     pub batch_key: BatchKey,
     /// A batch of a preload has at most so many bytes, as it is sent.
@@ -109,14 +111,6 @@ pub struct Asked {
     pub ignored: Vec<String>,
     /// What a stream understood, JSON, for `connected`; empty at other doors.
     pub filters: Bytes,
-}
-
-impl Asked {
-    /// Whether a preload is asked for that would be the whole log.
-    #[must_use]
-    pub fn skips_preload(&self) -> bool {
-        self.preload_days > 0 && !self.subscription.filter.has_ids()
-    }
 }
 
 /// Who asks.
@@ -239,9 +233,11 @@ fn read(door: Door, given: &Given<'_>, (systems_max, ids_max): (usize, usize)) -
     for (kind, ids) in lists {
         filter.set_ids(kind, ids.iter().map(wanted).collect());
     }
+    let skips_preload = preload_days.is_some_and(|days| days > 0) && !filter.has_ids();
     Ok(Asked {
         subscription: Subscription { filter, plugin, max_age_secs: max_age_secs.unwrap_or(MAX_AGE_SECS) },
         preload_days: preload_days.unwrap_or(0),
+        skips_preload,
         batch_key: batch_key.unwrap_or_default(),
         batch_max_bytes,
         last_event_id,
