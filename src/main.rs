@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use killstream::cli;
-use tikv_jemallocator::Jemalloc;
 
-/// The system's own keeps what a burst of requests took; this one gives it back within seconds (`benches/README.md`).
+/// Needs less CPU and less memory than the system's (`benches/README.md`), and `make` where it is built.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
-static ALLOCATOR: Jemalloc = Jemalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     cli::run(cli::Arguments::parse())

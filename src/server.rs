@@ -6,6 +6,7 @@ pub mod gate;
 pub mod head;
 pub mod house;
 pub mod listen;
+pub mod memory;
 pub mod progress;
 pub mod refusal;
 pub mod token;
@@ -113,6 +114,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let ingest = bring(&ingest, house.feed()).await;
     tasks::spawn("silence", silence::watch(Arc::clone(house.feed()), limits));
     tasks::spawn("space", space::watch(Arc::clone(house.feed())));
+    tasks::spawn("memory", memory::give_back());
     tasks::spawn("scrub", scrub::run(Arc::clone(house.feed()), scrub_per_sec, scrub_pause));
     Ok(Running { addr, token: house.token().to_owned(), grace, house, doors, ingest })
 }
