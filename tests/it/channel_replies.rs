@@ -11,8 +11,8 @@ use crate::support::channel::{Channel, LOBBY, killmail_ids};
 use crate::support::http;
 use crate::support::killmail::{SYSTEMS, killmail};
 use crate::support::server::{Server, Setup, TOKEN};
+use crate::support::until;
 use crate::support::upstream::Upstream;
-use crate::support::{PATIENCE, until};
 
 const JITA: u32 = SYSTEMS[0];
 const PILOT: u32 = 95_000_001;
@@ -91,6 +91,13 @@ async fn the_list_of_subscriptions_tells_how_far_a_channel_is() {
     );
 }
 
+/// The killmails of a push, each with its topic.
+fn pushed(frame: &Value) -> Vec<(String, u64)> {
+    let topic = frame[2].as_str().unwrap_or_default();
+    let ids = if frame[3] == "killmail_update" { killmail_ids(&frame[4]) } else { Vec::new() };
+    ids.into_iter().map(|id| (topic.to_owned(), id)).collect()
+}
+
 #[tokio::test]
 async fn each_topic_of_a_connection_is_a_subscription_of_its_own() {
     let upstream = Upstream::start();
@@ -100,15 +107,23 @@ async fn each_topic_of_a_connection_is_a_subscription_of_its_own() {
     let mut client = Channel::v2(server.address()).await;
     let topics = [LOBBY.to_owned(), "killmails:all".to_owned(), format!("killmails:system:{JITA}"), format!("killmails:character:{PILOT}")];
     for (n, topic) in topics.iter().enumerate() {
-        let reply = client.ask(json!([n.to_string(), n.to_string(), topic, "phx_join", { "systems": [JITA], "preload": true }])).await;
-        assert_eq!(reply[4]["status"], "ok", "{reply}");
+        client.send(json!([n.to_string(), n.to_string(), topic, "phx_join", { "systems": [JITA], "preload": true }])).await;
     }
-    upstream.publish(killmail(2).victim(PILOT));
-    let mut got = Vec::new();
-    while let Some(frame) = client.frame_within(QUIET.max(PATIENCE * u32::from(got.len() < 7))).await {
-        if frame[3] == "killmail_update" {
-            got.extend(killmail_ids(&frame[4]).into_iter().map(|id| (frame[2].as_str().unwrap().to_owned(), id)));
+    // Preloads come between the answers to the joins.
+    let (mut joined, mut got) = (0, Vec::new());
+    while joined < topics.len() || got.len() < 7 {
+        let frame = client.frame().await;
+        if frame[3] == "phx_reply" {
+            assert_eq!(frame[4]["status"], "ok", "{frame}");
+            joined += 1;
+            if joined == topics.len() {
+                upstream.publish(killmail(2).victim(PILOT));
+            }
         }
+        got.extend(pushed(&frame));
+    }
+    while let Some(frame) = client.frame_within(QUIET).await {
+        got.extend(pushed(&frame));
     }
     got.sort();
     // The past of everything is not preloaded.
