@@ -30,6 +30,7 @@ const UNSENT_BYTES: usize = 16 << 10;
 #[derive(Debug, Default)]
 struct Unsent {
     bytes: AtomicUsize,
+    pieces: AtomicUsize,
     /// Who waits for it to become less.
     waiting: Mutex<Option<Waker>>,
 }
@@ -37,16 +38,22 @@ struct Unsent {
 impl Unsent {
     /// Whether there is room for a further piece; if not, the caller is woken when there is.
     fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
-        if self.bytes.load(Ordering::Acquire) < UNSENT_BYTES {
+        if self.has_room() {
             return Poll::Ready(());
         }
         *self.waiting.lock() = Some(context.waker().clone());
         // What was sent before the waker was there woke nobody.
-        if self.bytes.load(Ordering::Acquire) < UNSENT_BYTES { Poll::Ready(()) } else { Poll::Pending }
+        if self.has_room() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// A compressor keeps the piece it has read until it gets the next one: a single piece never holds up another, however large.
+    fn has_room(&self) -> bool {
+        self.bytes.load(Ordering::Acquire) < UNSENT_BYTES || self.pieces.load(Ordering::Acquire) < 2
     }
 
     fn counted(self: &Arc<Self>, piece: Bytes) -> Bytes {
         self.bytes.fetch_add(piece.len(), Ordering::AcqRel);
+        self.pieces.fetch_add(1, Ordering::AcqRel);
         Bytes::from_owner(Counted { piece, unsent: Arc::clone(self) })
     }
 }
@@ -66,6 +73,7 @@ impl AsRef<[u8]> for Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.unsent.bytes.fetch_sub(self.piece.len(), Ordering::AcqRel);
+        self.unsent.pieces.fetch_sub(1, Ordering::AcqRel);
         if let Some(waker) = self.unsent.waiting.lock().take() {
             waker.wake();
         }
@@ -169,6 +177,28 @@ mod tests {
             other => panic!("{other:?}"),
         });
         assert!(pour.as_mut().poll_next(&mut context).is_pending());
+    }
+
+    /// As a compressor does: it asks for the next piece and only then lets go of the one before.
+    #[tokio::test]
+    async fn a_reader_that_keeps_its_last_piece_gets_the_next_one() {
+        let pour = Pour::new(Out::default(), 0_u8, |n| async move {
+            let mut out = Out::default();
+            out.piece(Bytes::from(vec![b'x'; 2 * UNSENT_BYTES]));
+            Ok((n < 5).then_some((n + 1, out)))
+        });
+        let mut pour = std::pin::pin!(pour);
+        let mut context = Context::from_waker(Waker::noop());
+        let (mut kept, mut pieces) = (Bytes::new(), 0);
+        loop {
+            match pour.as_mut().poll_next(&mut context) {
+                Poll::Ready(Some(piece)) => kept = piece.unwrap(),
+                Poll::Ready(None) => break,
+                Poll::Pending => panic!("piece {pieces} never comes while the one before, of {} bytes, is kept", kept.len()),
+            }
+            pieces += 1;
+        }
+        assert_eq!(pieces, 5);
     }
 
     /// Counts how often it was woken.
