@@ -42,6 +42,10 @@ const NO_BODY: &str = "no_body";
 const NO_CONTACT: &str = "no_contact";
 /// Refused documents named one by one; more are only counted.
 const NAMED_MAX: usize = 100;
+/// Refused documents of one request that are kept raw: as many as the list of all refused documents holds.
+const RAW_MAX: usize = 10_000;
+/// Killmails of one transaction.
+const BATCH: usize = 1_000;
 /// Lines of documents: each stands for itself.
 const NDJSON: [&str; 3] = ["application/x-ndjson", "application/ndjson", "application/jsonl"];
 
@@ -66,9 +70,16 @@ pub async fn add(
     });
     let sorted = sorted.await.map_err(Error::failed)??;
     others.news.notify_one();
-    let report = sorted.report;
-    let appended = door.feed.publish(sorted.incoming, None).await.map_err(Error::history)?;
-    Ok(Json::data(&report.told(&appended)))
+    let mut report = sorted.report;
+    let mut incoming = sorted.incoming.into_iter();
+    loop {
+        let batch: Vec<Incoming> = incoming.by_ref().take(BATCH).collect();
+        if batch.is_empty() {
+            return Ok(Json::data(&report.told()));
+        }
+        let appended = door.feed.publish(batch, None).await.map_err(Error::history)?;
+        appended.iter().for_each(|one| report.count(one));
+    }
 }
 
 fn says_ndjson(headers: &HeaderMap) -> bool {
@@ -90,23 +101,35 @@ struct Told {
     message: String,
 }
 
-/// What became of the documents before any was stored.
-#[derive(Debug, PartialEq, Eq)]
+/// What became of the documents.
+#[derive(Debug, PartialEq, Eq, Default)]
 struct Report {
-    fetching: usize,
+    new: usize,
+    revised: usize,
     known: usize,
+    conflict: usize,
+    fetching: usize,
     refused: BTreeMap<&'static str, u64>,
     refused_documents: Vec<Told>,
 }
 
 impl Report {
-    fn told(&self, appended: &[Appended]) -> Value {
-        let count = |is: fn(&Appended) -> bool| appended.iter().filter(|one| is(one)).count();
+    const fn count(&mut self, appended: &Appended) {
+        let counter = match appended {
+            Appended::New(_) => &mut self.new,
+            Appended::Revised(_) => &mut self.revised,
+            Appended::Known(_) => &mut self.known,
+            Appended::Conflict(_) => &mut self.conflict,
+        };
+        *counter += 1;
+    }
+
+    fn told(&self) -> Value {
         json!({
-            "new": count(|one| matches!(one, Appended::New(_))),
-            "revised": count(|one| matches!(one, Appended::Revised(_))),
-            "known": self.known + count(|one| matches!(one, Appended::Known(_))),
-            "conflict": count(|one| matches!(one, Appended::Conflict(_))),
+            "new": self.new,
+            "revised": self.revised,
+            "known": self.known,
+            "conflict": self.conflict,
             "refused": self.refused,
             "fetching": self.fetching,
             "refused_documents": self.refused_documents,
@@ -135,8 +158,8 @@ struct Sorted {
 }
 
 impl Sorted {
-    const fn new(zkb: ZkbRule, at_ms: i64) -> Self {
-        let report = Report { fetching: 0, known: 0, refused: BTreeMap::new(), refused_documents: Vec::new() };
+    fn new(zkb: ZkbRule, at_ms: i64) -> Self {
+        let report = Report::default();
         Self { zkb, at_ms, count: 0, incoming: Vec::new(), references: Vec::new(), raw: Vec::new(), report }
     }
 
@@ -184,10 +207,18 @@ impl Sorted {
 
     fn refuse(&mut self, told: Told, document: &[u8]) {
         *self.report.refused.entry(told.reason).or_default() += 1;
-        let raw = Bytes::copy_from_slice(document);
-        let (reason, killmail_id) = (told.reason.to_owned(), told.killmail_id);
-        self.raw.push(Refused { reason, killmail_id, source: SOURCE.to_owned(), raw, at_ms: self.at_ms });
-        self.report.refused_documents.push(told);
+        if self.raw.len() < RAW_MAX {
+            let raw = Bytes::copy_from_slice(document);
+            let (reason, killmail_id) = (told.reason.to_owned(), told.killmail_id);
+            self.raw.push(Refused { reason, killmail_id, source: SOURCE.to_owned(), raw, at_ms: self.at_ms });
+        }
+        // References are refused after all others, so the first by number are only known in the end.
+        let named = self.report.refused_documents.len();
+        if named < NAMED_MAX || self.report.refused_documents.last().is_some_and(|last| told.index < last.index) {
+            let at = self.report.refused_documents.partition_point(|one| one.index < told.index);
+            self.report.refused_documents.insert(at, told);
+            self.report.refused_documents.truncate(NAMED_MAX);
+        }
     }
 
     /// Has the bodies fetched that documents lack, and keeps what is refused.
@@ -197,9 +228,10 @@ impl Sorted {
         for one in &references {
             known.push(one.is_bare && is_known(store, one)?);
         }
+        let all = references.len();
         let mut known = known.into_iter();
         references.retain(|_| !known.next().unwrap_or(false));
-        self.report.known = self.count - self.incoming.len() - self.raw.len() - references.len();
+        self.report.known = all - references.len();
         let wanted: Vec<Wanted> = references.iter().map(|one| one.wanted.clone()).collect();
         let answers = store.want_all(&wanted, wanted_max)?;
         for (one, is_wanted) in references.into_iter().zip(answers) {
@@ -220,8 +252,6 @@ impl Sorted {
         for refused in &self.raw {
             store.refuse(refused)?;
         }
-        self.report.refused_documents.sort_unstable_by_key(|told| told.index);
-        self.report.refused_documents.truncate(NAMED_MAX);
         Ok(())
     }
 }
@@ -312,6 +342,14 @@ mod tests {
         assert_eq!(refused("nonsense").unwrap_err(), Error::BadRequest);
         let lines = sort(b"nonsense\nand more", ZkbRule::Keep, true).ok().map(|sorted| sorted.count);
         assert_eq!(lines, Some(2), "lines are documents, whatever they hold");
+    }
+
+    #[test]
+    fn countless_refused_documents_are_counted_and_the_first_named() {
+        let sorted = sorted(&"{}\n".repeat(RAW_MAX + 5)).ok().unwrap();
+        assert_eq!((sorted.report.refused["missing_fields"], sorted.raw.len()), (RAW_MAX as u64 + 5, RAW_MAX));
+        let named: Vec<usize> = sorted.report.refused_documents.iter().map(|told| told.index).collect();
+        assert_eq!(named, (0..NAMED_MAX).collect::<Vec<_>>());
     }
 
     #[test]

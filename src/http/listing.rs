@@ -1,4 +1,4 @@
-//! Answers with killmails in them, made while they are taken: what is held for a client that does not read is a list of numbers and one
+//! Answers with killmails or long lists in them, made while they are taken: what is held for a client that does not read is a list of numbers and one
 //! portion of text, not the whole answer. A short answer is made at once and has its length.
 //!
 //! Must not know: what was asked, how killmails are found.
@@ -39,7 +39,8 @@ pub struct Listing {
     held: Option<Held>,
 }
 
-enum Part {
+/// A part of an answer.
+pub enum Part {
     /// JSON as it is.
     Text(Bytes),
     /// Killmails in a list; `true`: it is open already.
@@ -48,6 +49,8 @@ enum Part {
     Ids(IdSet, usize),
     /// A list that is looked for when its turn comes; where that fails it is empty.
     Sought(Latest),
+    /// Parts that are made when their turn comes.
+    Each(Box<dyn Iterator<Item = Self> + Send>),
 }
 
 impl Listing {
@@ -72,6 +75,12 @@ impl Listing {
     /// Appends ids with commas between.
     pub fn ids(&mut self, ids: &IdSet) -> &mut Self {
         self.parts.push_back(Part::Ids(ids.clone(), 0));
+        self
+    }
+
+    /// Appends parts that are made when everything before is taken.
+    pub fn each(&mut self, parts: impl Iterator<Item = Part> + Send + 'static) -> &mut Self {
+        self.parts.push_back(Part::Each(Box::new(parts)));
         self
     }
 
@@ -128,6 +137,12 @@ impl Listing {
                     }
                     if end < ids.as_slice().len() {
                         self.parts.push_front(Part::Ids(ids, end));
+                    }
+                }
+                Some(Part::Each(mut parts)) => {
+                    if let Some(part) = parts.next() {
+                        self.parts.push_front(Part::Each(parts));
+                        self.parts.push_front(part);
                     }
                 }
                 Some(Part::Sought(latest)) => {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::response::Response;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -18,28 +19,32 @@ use crate::http::Door;
 use crate::http::answer::Json;
 use crate::http::auth::Scope;
 use crate::http::error::Error;
+use crate::http::listing::{Listing, Part};
 use crate::tasks;
 use crate::wire::text;
 use crate::wire::time::iso_micros;
 
 /// `GET /api/v1/subscriptions`: oldest first. Where from is told only to those with the right token.
-pub async fn list(State(door): State<Arc<Door>>, parts: Parts) -> Result<Json, Error> {
+pub async fn list(State(door): State<Arc<Door>>, parts: Parts) -> Result<Response, Error> {
     let trusted = door.keys.check(&parts, Scope::Subscriptions).is_ok();
-    let body = tasks::blocking("subscriptions", move || {
-        let mut lines = door.feed.registry().lines();
+    let feed = Arc::clone(&door.feed);
+    let lines = tasks::blocking("subscriptions", move || {
+        let mut lines = feed.registry().lines();
         lines.sort_by(|a, b| (a.opened_at_ms, &a.subscription_id).cmp(&(b.opened_at_ms, &b.subscription_id)));
-        let log = (door.feed.epoch(), door.feed.head());
-        let subscriptions: Vec<Value> = lines.iter().map(|line| told(line, log, trusted)).collect();
-        json!({ "data": { "count": subscriptions.len(), "subscriptions": subscriptions } })
+        lines
     });
-    Ok(answer(&body.await.map_err(Error::failed)?))
+    let lines = lines.await.map_err(Error::failed)?;
+    let log = (door.feed.epoch(), door.feed.head());
+    let begin = format!(r#"{{"data":{{"count":{},"subscriptions":["#, lines.len());
+    let all = lines.into_iter().enumerate().flat_map(move |(at, line)| told(at == 0, &line, log, trusted));
+    Listing::new(&door.feed).text(begin).each(all).text("]}}").answer().await
 }
 
-fn told(line: &Line, (epoch, head): (Epoch, Seq), trusted: bool) -> Value {
+/// A subscription in JSON, its ids behind everything else. Lists are long, so they are shared and not written here.
+fn told(is_first: bool, line: &Line, (epoch, head): (Epoch, Seq), trusted: bool) -> Vec<Part> {
     let Now { subscription, updated_at_ms, through, subscriber, address, connected_at_ms } = line.now();
     let Progress { place, delivered } = line.progress();
-    let ids = |kind| subscription.filter.ids(kind).map(|ids| ids.as_slice().to_vec()).unwrap_or_default();
-    let mut told = json!({
+    let told = json!({
         "id": line.subscription_id,
         "subscriber_id": subscriber.as_deref().unwrap_or(&line.subscription_id),
         "type": through.word(),
@@ -52,10 +57,17 @@ fn told(line: &Line, (epoch, head): (Epoch, Seq), trusted: bool) -> Value {
         "behind": head.0.saturating_sub(place.head().0),
         "delivered": delivered,
     });
-    for kind in Kind::ALL {
-        told[format!("{}_ids", kind.word())] = json!(ids(kind));
+    let mut members = text::json(&told);
+    // The end of the object comes behind its lists.
+    members.pop();
+    let mut parts = vec![Part::Text(Bytes::from_static(if is_first { b"" } else { b"," })), Part::Text(members.into())];
+    for (at, kind) in Kind::ALL.into_iter().enumerate() {
+        let before = if at == 0 { "" } else { "]" };
+        parts.push(Part::Text(format!(r#"{before},"{}_ids":["#, kind.word()).into()));
+        parts.extend(subscription.filter.ids(kind).map(|ids| Part::Ids(ids.clone(), 0)));
     }
-    told
+    parts.push(Part::Text(Bytes::from_static(b"]}")));
+    parts
 }
 
 /// `GET /api/v1/subscriptions/stats`: systems and characters are counted once, whoever names them.

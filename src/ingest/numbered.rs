@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::clock;
-use crate::domain::entry::Origin;
+use crate::domain::entry::{Origin, is_implausible};
 use crate::ingest::ask::Answer;
 use crate::ingest::package::{self, Rule};
 use crate::store::refused::Refused;
@@ -133,6 +133,7 @@ pub fn document(body: &[u8], asked: u64, zkb: ZkbRule, source: &str) -> Got {
 
 /// When a document was published, unix seconds; what cannot be is left out.
 fn published(members: &Members<'_>, time: Option<i64>, now_ms: i64) -> Option<i64> {
+    let time = time.filter(|time| !is_implausible(*time, now_ms));
     let last = now_ms / 1000 + DAY_SECS;
     let uploaded = members.uploaded_at.and_then(number).and_then(|at| i64::try_from(at).ok());
     uploaded.filter(|at| (time.unwrap_or(0)..=last).contains(at)).or(time)
@@ -247,6 +248,25 @@ mod tests {
             r#"{"sequence_id":7}"#,
         ] {
             assert_eq!(read(text).answer, Answer::Hole, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_killmail_of_no_possible_time_dates_no_document() {
+        let at = |time: &str, uploaded: &str| {
+            let text = format!(
+                r#"{{"killmail_id":1,"hash":"x","sequence_id":7{uploaded},"esi":{{"killmail_id":1,"solar_system_id":30000142,
+                "killmail_time":"{time}","victim":{{}},"attackers":[]}}}}"#
+            );
+            match read(&text) {
+                Got { answer: Answer::Document { at, .. }, killmail: Some(_), .. } => at,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(at("2021-11-27T00:00:00Z", ""), Some(1_637_971_200));
+        for impossible in ["1999-01-01T00:00:00Z", "2190-01-01T00:00:00Z"] {
+            assert_eq!(at(impossible, ""), None);
+            assert_eq!(at(impossible, r#","uploaded_at":1637971200"#), Some(1_637_971_200));
         }
     }
 

@@ -9,6 +9,7 @@ use hashbrown::HashSet;
 
 use crate::domain::filter::IdSet;
 use crate::domain::id::EventId;
+use crate::domain::spelling::nearest;
 use crate::domain::subscription::Subscription;
 use crate::domain::term::{Kind, Term};
 use crate::feed::event::Kept;
@@ -27,7 +28,9 @@ use crate::wire::killmail;
 const SHARED_BYTES_MIN: usize = 32 << 10;
 
 /// The names that have a meaning in what comes with an event.
-const KNOWN: Known = &[SYSTEMS, CHARACTERS, &["add_systems", "remove_systems", "add_characters", "remove_characters", "preload"]];
+const KNOWN: Known = &[SYSTEMS, CHARACTERS, UPDATE, &["preload"]];
+/// What `update_subscriptions` takes.
+const UPDATE: &[&str] = &["add_systems", "remove_systems", "add_characters", "remove_characters"];
 
 /// Room that is kept for places where something was pushed lately.
 const LATELY_KEPT: usize = 8;
@@ -223,6 +226,11 @@ impl Channel {
 
     /// What is asked for both ways stays.
     fn update(&mut self, payload: &Payload<'_>) -> Result<Done, String> {
+        let unknown = payload.members.unknown();
+        let slip = unknown.iter().find_map(|name| Some((name, nearest(name, UPDATE.iter().copied())?)));
+        if let Some((name, meant)) = slip {
+            return Err(format!("{} has no member {name}; did you mean {meant}?", payload.event));
+        }
         let asked = |kind, name| payload.ids(kind, &[name]).map(Option::unwrap_or_default);
         let (systems, characters) = (asked(Kind::System, "add_systems")?, asked(Kind::Character, "add_characters")?);
         let (mut less_systems, mut less_characters) =

@@ -2,6 +2,7 @@
 //!
 //! Must not know: which parameters a door knows.
 
+use crate::domain::spelling::distance;
 use crate::wire::query::DIMENSIONS;
 
 /// A name so many edits from another is a slip of it.
@@ -14,7 +15,7 @@ pub fn meant(name: &str) -> Option<&'static str> {
     let word = bare(name);
     let like = |dimension: &str| {
         let its = bare(dimension);
-        word == its || word.ends_with(&its) || edits(&word, &its) < SLIP_EDITS
+        word == its || word.ends_with(&its) || distance(&word, &its) < SLIP_EDITS
     };
     slip(name).or_else(|| DIMENSIONS.iter().copied().find(|dimension| like(dimension)))
 }
@@ -22,7 +23,7 @@ pub fn meant(name: &str) -> Option<&'static str> {
 /// The dimension a name is within two edits of.
 #[must_use]
 pub fn slip(name: &str) -> Option<&'static str> {
-    let nearest = DIMENSIONS.iter().copied().map(|dimension| (edits(name, dimension), dimension)).min_by_key(|(edits, _)| *edits);
+    let nearest = DIMENSIONS.iter().copied().map(|dimension| (distance(name, dimension), dimension)).min_by_key(|(edits, _)| *edits);
     nearest.filter(|(edits, _)| *edits <= SLIP_EDITS).map(|(_, dimension)| dimension)
 }
 
@@ -33,32 +34,9 @@ fn bare(name: &str) -> String {
     ending.unwrap_or(&word).to_owned()
 }
 
-/// Letters to put in, take out or replace to make one name of the other.
-fn edits(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (n, letter) in one.chars().enumerate() {
-        let mut before = row[0];
-        row[0] = n + 1;
-        for (m, wanted) in other.iter().enumerate() {
-            let replaced = before + usize::from(letter != *wanted);
-            before = row[m + 1];
-            row[m + 1] = replaced.min(row[m] + 1).min(before + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn edits_are_counted() {
-        for (one, other, count) in [("", "abc", 3), ("kitten", "sitting", 3), ("system_ids", "system_ids", 0), ("systme", "system", 2)] {
-            assert_eq!((edits(one, other), edits(other, one)), (count, count), "{one} {other}");
-        }
-    }
 
     #[test]
     fn what_looks_like_a_filter_is_told_from_what_does_not() {

@@ -185,6 +185,9 @@ async fn update_subscriptions_does_both_and_says_so() {
     assert_eq!((status.as_str(), sorted(&response["subscribed_systems"])), ("ok", vec![JITA.into(), AMARR.into()]));
     assert_eq!(response["subscribed_characters"], json!([]));
     assert_eq!(client.event("subscription_updated").await, response);
+    let (status, response) = client.say("update_subscriptions", json!({ "add_system": [PERIMETER] })).await;
+    let told = "update_subscriptions has no member add_system; did you mean add_systems?";
+    assert_eq!((status.as_str(), &response["reason"]), ("error", &json!(told)));
     upstream.publish(killmail(1).system(PERIMETER).victim(PILOT));
     upstream.publish(killmail(2).system(AMARR));
     assert_eq!(client.live(1).await, [2]);
