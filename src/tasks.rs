@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::thread::{JoinHandle as ThreadHandle, ScopedJoinHandle, current};
 
 use futures_util::FutureExt;
@@ -19,9 +19,9 @@ use tokio::task::JoinHandle;
 const READ_AT_ONCE_BYTES: usize = 64 << 10;
 
 /// Large texts read at once: half the cores, so that the other half goes on answering.
-static READING: LazyLock<Semaphore> = LazyLock::new(|| {
+static READING: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    Semaphore::new(cores.div_ceil(2))
+    Arc::new(Semaphore::new(cores.div_ceil(2)))
 });
 
 /// Threads of the storage engine, which tells of its own failures by panicking; the store notices and says so in its own words.
@@ -114,7 +114,13 @@ where
     if bytes <= READ_AT_ONCE_BYTES {
         return Ok(work());
     }
-    let _turn = READING.acquire().await.map_err(|_| Lost { name })?;
+    let turn = Arc::clone(&READING).acquire_owned().await.map_err(|_| Lost { name })?;
+    // The turn goes with the work, which goes on when nobody waits for it any more.
+    let work = move || {
+        let done = work();
+        drop(turn);
+        done
+    };
     blocking(name, work).await
 }
 

@@ -44,6 +44,11 @@ pub struct Arguments {
 #[error("nothing was taken in")]
 struct NothingTaken;
 
+/// A name on the command line leads to no file, whatever else was taken in.
+#[derive(Debug, thiserror::Error)]
+#[error("a path named on the command line cannot be read; see above")]
+struct Misnamed;
+
 /// Counts go to stdout, what was left out to stderr. Fails where nothing was taken in though there was something, and for names on the
 /// command line that lead nowhere.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
@@ -75,7 +80,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     // What is tried once more was told when it was refused at first.
     let nothing = report.understood() == 0 && (report.refused() > 0 || unreadable > 0);
-    if is_misnamed || (nothing && !arguments.refused) { Err(NothingTaken.into()) } else { Ok(()) }
+    if nothing && !arguments.refused {
+        return Err(NothingTaken.into());
+    }
+    if is_misnamed { Err(Misnamed.into()) } else { Ok(()) }
 }
 
 /// Where files that cannot be read are told.

@@ -29,7 +29,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut pairs = vec![];
     for parameter in &arguments.parameters {
         let Some((name, value)) = parameter.split_once('=') else {
-            return Err(Mistakes(vec![format!("`{parameter}` is no NAME=VALUE")]).into());
+            return Err(Mistakes(vec![format!("expected NAME=VALUE, got `{parameter}`")]).into());
         };
         pairs.push(format!("{}={}", escaped(name), escaped(value)));
     }

@@ -77,6 +77,19 @@ enum Woken {
     Never,
 }
 
+/// The text of a filter on its way to its client: its share of the limit, given back when dropped.
+#[derive(Debug)]
+pub struct Echo {
+    filters: Arc<Filters>,
+    bytes: u64,
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.filters.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// What somebody is to be woken for.
 enum Wake {
     Lists(Vec<Dimension>),
@@ -143,6 +156,17 @@ impl Filters {
     /// There is no room.
     pub fn hold(self: &Arc<Self>, subscription: &mut Subscription, woken: Option<Vec<Dimension>>) -> Result<Held, Full> {
         self.enter(subscription, woken.map_or(Wake::Everything, Wake::Lists), Arc::default(), true)
+    }
+
+    /// Counts a filter's text of so many bytes while it waits for its client to take it.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn echo(self: &Arc<Self>, bytes: usize) -> Result<Echo, Full> {
+        let bytes = bytes as u64;
+        self.has_room(bytes)?;
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Echo { filters: Arc::clone(self), bytes })
     }
 
     /// Takes a subscription into use while an answer is made with it: nobody is woken for it.
@@ -295,6 +319,15 @@ mod tests {
     use crate::domain::facts::Facts;
     use crate::domain::filter::{Filter, Match};
     use crate::domain::term::Kind;
+
+    #[test]
+    fn a_text_counts_until_it_is_taken() {
+        let filters = Filters::new(Arc::default(), 1_000);
+        let echo = filters.echo(900).unwrap();
+        assert_eq!((filters.echo(101).unwrap_err(), filters.bytes()), (Full { max_bytes: 1_000 }, 900));
+        drop(echo);
+        assert_eq!(filters.bytes(), 0);
+    }
 
     fn wanting(kind: Kind, ids: impl IntoIterator<Item = u32>) -> Subscription {
         let mut filter = Filter::default();

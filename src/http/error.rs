@@ -78,7 +78,7 @@ pub enum Error {
     /// An uploaded component was refused.
     #[error("the component was refused: {reason}")]
     InvalidPlugin {
-        /// The word of the closed set in interface.md 5.
+        /// The word, one of a closed set.
         reason: String,
         /// What exactly is wrong with it.
         message: String,
@@ -294,9 +294,6 @@ impl IntoResponse for Error {
             | Self::Closing
             | Self::ConnectionLimit
             | Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, .. } => {
-                headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
-            }
-            Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, .. } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
             }
             Self::Method { allow: Some(allow) } => {

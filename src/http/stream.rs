@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::clock::now_secs;
 use crate::domain::verdict::Fault;
 use crate::feed::event::Event;
+use crate::feed::filters::Echo;
 use crate::feed::judges::Hold;
 use crate::feed::reader::Reader;
 use crate::feed::registry::{Through, Who};
@@ -57,6 +58,11 @@ async fn open(door: Arc<Door>, kind: Kind, request: Request) -> Result<Response,
     let slot = door.slots.take(&door.config.sse, kind, address)?;
     let hold = door.judge(&parts, &asked.subscription).map_err(Error::stream_judges)?;
     let form = form(kind, &asked, door.feed.config().batch_bytes);
+    if kind == Kind::Basic {
+        // A basic stream does not tell it.
+        asked.filters = Bytes::new();
+    }
+    let echo = door.feed.filters().echo(asked.filters.len()).map_err(|full| Error::stream(full.into()))?;
     let start = Start {
         preload_since: preload_since(asked.preload_days),
         batches: batches(form),
@@ -66,7 +72,7 @@ async fn open(door: Arc<Door>, kind: Kind, request: Request) -> Result<Response,
     reader.introduce(Who { through: Through::Sse, subscriber: None, address, connected_at_ms: None });
     let mut first = Out::default();
     first.retry(door.config.sse.retry_ms);
-    let talk = Talk::new(door, form, reader, asked, (slot, hold));
+    let talk = Talk::new(door, form, reader, (asked, echo), (slot, hold));
     Ok(answer(Body::from_stream(Pour::new(first, talk, Talk::step))))
 }
 
@@ -121,6 +127,8 @@ struct Talk {
     form: Form,
     reader: Reader,
     asked: Asked,
+    /// What `connected` holds of the limit of all filters until the client has it.
+    echo: Option<Echo>,
     /// When it is time for a ping or a heartbeat.
     due: Instant,
     /// Whether a killmail was sent since the last heartbeat.
@@ -135,9 +143,10 @@ struct Talk {
 }
 
 impl Talk {
-    fn new(door: Arc<Door>, form: Form, reader: Reader, asked: Asked, rights: (Slot, Option<Hold>)) -> Self {
+    fn new(door: Arc<Door>, form: Form, reader: Reader, (asked, echo): (Asked, Echo), rights: (Slot, Option<Hold>)) -> Self {
+        let echo = Some(echo);
         let (due, sending) = (Instant::now(), VecDeque::new());
-        let mut talk = Self { door, form, reader, asked, due, sent: false, faults: Vec::new(), sending, beyond: 0, _rights: rights };
+        let mut talk = Self { door, form, reader, asked, echo, due, sent: false, faults: Vec::new(), sending, beyond: 0, _rights: rights };
         talk.wind();
         talk
     }
@@ -157,6 +166,10 @@ impl Talk {
 
     /// Waits until there is something to say; `None` when there is nothing ever again.
     async fn step(mut self) -> Next<Self> {
+        if self.asked.filters.is_empty() {
+            // What was told before is taken, or this step would not be made yet.
+            self.echo = None;
+        }
         let mut out = Out::default();
         while out.is_empty() {
             if let Some(sending) = self.sending.front_mut() {

@@ -256,7 +256,7 @@ mod tests {
         let at = |time: &str, uploaded: &str| {
             let text = format!(
                 r#"{{"killmail_id":1,"hash":"x","sequence_id":7{uploaded},"esi":{{"killmail_id":1,"solar_system_id":30000142,
-                "killmail_time":"{time}","victim":{{}},"attackers":[]}}}}"#
+                "killmail_time":"{time}","victim":{{"ship_type_id":587}},"attackers":[]}}}}"#
             );
             match read(&text) {
                 Got { answer: Answer::Document { at, .. }, killmail: Some(_), .. } => at,

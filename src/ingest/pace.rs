@@ -351,7 +351,7 @@ impl Pace {
     /// The answer for a number behind the next one, which is missing or (`misfits`) unreadable.
     fn looked(&mut self, number: u64, answer: Answer, now_ms: u64) -> Option<Note> {
         self.look = None;
-        if answer == Answer::Missing {
+        if answer == Answer::Missing || (answer == Answer::Hole && self.misfits > 0) {
             self.ahead.missed(number, now_ms);
             self.idle(now_ms);
             return None;

@@ -29,6 +29,8 @@ const SHARED_BYTES_MIN: usize = 32 << 10;
 
 /// The names that have a meaning in what comes with an event.
 const KNOWN: Known = &[SYSTEMS, CHARACTERS, UPDATE, &["preload"]];
+/// Lists of fewer ids change without asking for room: there is at most one for each connection and topic.
+const SHORT_IDS: usize = 1_000;
 /// What `update_subscriptions` takes.
 const UPDATE: &[&str] = &["add_systems", "remove_systems", "add_characters", "remove_characters"];
 
@@ -252,10 +254,6 @@ impl Channel {
             return Ok(Vec::new());
         }
         let wish = payload.preload()?;
-        let (more, less) = (change.systems.len() + change.characters.len(), change.removed.iter().map(|(_, ids)| ids.len()).sum::<usize>());
-        if let Some(filters) = payload.filters.filter(|_| more > less) {
-            filters.room_for(more - less).map_err(|full| full.to_string())?;
-        }
         let mut filter = self.subscription.filter.clone();
         for (kind, added) in [(Kind::System, &change.systems), (Kind::Character, &change.characters)] {
             let gone = IdSet::new(change.removed.iter().filter(|(of, _)| *of == kind).flat_map(|(_, ids)| ids.iter().copied()).collect());
@@ -265,6 +263,11 @@ impl Channel {
                 return Err(ids::too_many(kind, payload.config.channel_ids_max));
             }
             filter.set_ids(kind, ids);
+        }
+        // The list before may be shared with others, so that giving it back makes no room: a long one is counted whole.
+        let ids = filter.dimensions.iter().map(|dimension| dimension.ids.as_slice().len()).sum::<usize>();
+        if let Some(filters) = payload.filters.filter(|_| ids >= SHORT_IDS) {
+            filters.room_for(ids).map_err(|full| full.to_string())?;
         }
         for (_, systems) in change.removed.iter().filter(|(kind, _)| *kind == Kind::System) {
             self.uncounted.retain(|system| !systems.contains(system));

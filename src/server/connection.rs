@@ -161,6 +161,11 @@ impl Connection {
         self.unread.load(Ordering::Relaxed)
     }
 
+    /// The head of the request is not in memory any more.
+    pub fn release_head(&self) {
+        *self.head.lock() = None;
+    }
+
     /// A head of so many bytes is in memory.
     fn hold_head(&self, bytes: usize) -> Result<(), Refusal> {
         let mut head = self.head.lock();

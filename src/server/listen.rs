@@ -152,6 +152,7 @@ async fn answer(
         Some(refusal) => refusal,
         None => router.oneshot(request).await?,
     };
+    connection.release_head();
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         connection.progress.upgraded(watch.now());
     } else if response.extensions().get::<OwnPace>().is_some() {

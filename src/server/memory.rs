@@ -5,13 +5,12 @@
 
 use std::time::Duration;
 
-use crate::http::process::Process;
 use crate::tasks;
 
 /// Between two looks: what a burst took is gone well within a minute.
 const EVERY: Duration = Duration::from_secs(15);
-/// Growth since the last time that is worth the work, bytes. Asking takes some milliseconds, in which other threads may wait for memory.
-const GROWN_BYTES: u64 = 16 << 20;
+/// So much more that is free is worth the work, bytes. Asking takes some milliseconds, in which other threads may wait for memory.
+const GROWN_BYTES: usize = 16 << 20;
 
 /// Looks for as long as the process runs.
 pub async fn give_back() {
@@ -19,28 +18,32 @@ pub async fn give_back() {
     let mut least = Least::default();
     loop {
         every.tick().await;
-        let Ok(after) = tasks::blocking("memory", move || least.look(resident, trim)).await else { return };
+        let Ok(after) = tasks::blocking("memory", move || least.look(free, trim)).await else { return };
         least = after;
     }
 }
 
-/// The least that was resident since the memory was given back last, bytes.
+/// The least that was free, but kept, since memory was given back last, bytes. What was given back still counts as free there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Least(u64);
+struct Least(usize);
 
 impl Least {
-    fn look(self, resident: impl Fn() -> u64, trim: impl FnOnce()) -> Self {
-        let now = resident();
+    fn look(self, free: impl Fn() -> usize, trim: impl FnOnce()) -> Self {
+        let now = free();
         if now < self.0.saturating_add(GROWN_BYTES) {
             return Self(self.0.min(now));
         }
         trim();
-        Self(resident())
+        Self(free())
     }
 }
 
-fn resident() -> u64 {
-    Process::now().memory_bytes
+/// What the allocator has that nobody uses, bytes.
+#[cfg(all(target_os = "linux", target_env = "gnu", not(feature = "jemalloc")))]
+#[expect(unsafe_code, reason = "std has no way to the allocator's own numbers")]
+fn free() -> usize {
+    // SAFETY: the call takes no pointers and returns numbers.
+    unsafe { libc::mallinfo2() }.fordblks
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu", not(feature = "jemalloc")))]
@@ -48,6 +51,11 @@ fn resident() -> u64 {
 fn trim() {
     // SAFETY: the call takes no pointers; it only returns pages to the system that hold nothing.
     unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu", not(feature = "jemalloc"))))]
+const fn free() -> usize {
+    0
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu", not(feature = "jemalloc"))))]
@@ -59,30 +67,22 @@ mod tests {
 
     use super::*;
 
+    /// A look at an allocator in which so many MiB are free; says what is remembered and whether memory was given back.
+    fn look(least: Least, free_mib: usize) -> (Least, bool) {
+        let trimmed = Cell::new(false);
+        (least.look(|| free_mib << 20, || trimmed.set(true)), trimmed.get())
+    }
+
     #[test]
-    fn memory_is_given_back_after_it_grew() {
-        let resident = Cell::new(100 << 20);
-        let trims = Cell::new(0);
-        let look = |least: Least, gives: u64| {
-            least.look(
-                || resident.get(),
-                || {
-                    trims.set(trims.get() + 1);
-                    resident.set(resident.get() - gives);
-                },
-            )
-        };
-        let least = look(Least::default(), 20 << 20);
-        assert_eq!((least, trims.get()), (Least(80 << 20), 1));
-        resident.set(90 << 20);
-        let least = look(least, 0);
-        assert_eq!((least, trims.get()), (Least(80 << 20), 1), "too little grew");
-        resident.set(70 << 20);
-        let least = look(least, 0);
-        resident.set(87 << 20);
-        let least = look(least, 0);
-        assert_eq!((least, trims.get()), (Least(87 << 20), 2), "what is in use is not tried again and again");
-        assert_eq!(look(least, 0), Least(87 << 20));
-        assert_eq!(trims.get(), 2);
+    fn memory_is_given_back_once_it_is_free() {
+        let (least, trimmed) = look(Least::default(), 5);
+        assert_eq!((least, trimmed), (Least(0), false), "little is free");
+        let (least, trimmed) = look(least, 1);
+        assert_eq!((least, trimmed), (Least(0), false), "a burst uses it, however long");
+        let (least, trimmed) = look(least, 300);
+        assert_eq!((least, trimmed), (Least(300 << 20), true), "the burst is over");
+        assert_eq!(look(least, 300), (least, false), "what was given back is not given back again");
+        let (least, _) = look(least, 40);
+        assert!(look(least, 60).1, "another burst");
     }
 }

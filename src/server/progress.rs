@@ -80,11 +80,13 @@ impl Progress {
 
     /// Bytes came. `true`: they begin the head of a request.
     pub fn came(&self, now: u64) -> bool {
-        let begins = matches!(self.phase(), Phase::New | Phase::Idle);
-        if begins {
-            self.set(Phase::Head, now);
+        match self.get() {
+            // The first head has as long as the connection exists.
+            (Phase::New, accepted) => self.set(Phase::Head, accepted),
+            (Phase::Idle, _) => self.set(Phase::Head, now),
+            _ => return false,
         }
-        begins
+        true
     }
 
     /// The head is whole and the request is being answered.
@@ -167,9 +169,9 @@ mod tests {
     fn bytes_that_trickle_in_do_not_prolong_a_head() {
         let progress = Progress::new(100);
         assert!(progress.came(105));
-        assert!(!progress.came(113));
-        assert_eq!((progress.overdue(114, &TIMES), progress.overdue(115, &TIMES)), (None, Some(Overdue::Head)));
-        progress.request(114);
+        assert!(!progress.came(108));
+        assert_eq!((progress.overdue(109, &TIMES), progress.overdue(110, &TIMES)), (None, Some(Overdue::Head)));
+        progress.request(109);
         assert_eq!(progress.overdue(1_000_000, &TIMES), None, "an answer takes as long as it takes");
         assert!(!progress.came(200), "a body is no head");
     }

@@ -7,15 +7,19 @@ use crate::wire::query::DIMENSIONS;
 
 /// A name so many edits from another is a slip of it.
 const SLIP_EDITS: usize = 2;
+/// A shorter word has other words for neighbours: `action` is no slip of `faction`.
+const LONG_WORD: usize = 8;
 
 /// The dimension a name was meant as, where a mistake must be told: one within two edits (`charater_ids`), another number or spelling of its
 /// word (`systems`, `system_id`, `SystemIDs`), or one with something before it (`victim.character_ids`).
 #[must_use]
 pub fn meant(name: &str) -> Option<&'static str> {
     let word = bare(name);
+    let tails: Vec<String> = name.match_indices(['.', '_', '[']).map(|(at, _)| bare(&name[at + 1..])).collect();
     let like = |dimension: &str| {
         let its = bare(dimension);
-        word == its || word.ends_with(&its) || distance(&word, &its) < SLIP_EDITS
+        let near = its.len() >= LONG_WORD && distance(&word, &its) < SLIP_EDITS;
+        word == its || near || tails.contains(&its)
     };
     slip(name).or_else(|| DIMENSIONS.iter().copied().find(|dimension| like(dimension)))
 }
@@ -59,6 +63,8 @@ mod tests {
         }
         for name in [
             "nonsense",
+            "action",
+            "ecosystem",
             "unknown",
             "_",
             "t",
