@@ -225,7 +225,7 @@ mod tests {
         let progress = Progress::new(7);
         assert_eq!(progress.idle_since(), Some(7));
         progress.came(8);
-        assert_eq!(progress.idle_since(), Some(8));
+        assert_eq!(progress.idle_since(), Some(7));
         progress.request(9);
         assert_eq!(progress.idle_since(), None);
         progress.answered(10);
