@@ -5,10 +5,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::Request;
 use axum::http::request::Parts;
 use bytes::Bytes;
+use tokio_stream::StreamExt;
 use tower::ServiceExt;
 
 use crate::clock;
@@ -138,8 +139,13 @@ impl House {
         let request = request.body(Body::from(body)).map_err(axum::Error::new)?;
         let response = self.router().oneshot(request).await.map_err(axum::Error::new)?;
         let status = response.status().as_u16();
-        let body = to_bytes(response.into_body(), usize::MAX).await?;
-        Ok(Answer { status, body })
+        let mut body = Vec::new();
+        let mut pieces = response.into_body().into_data_stream();
+        // Each piece is copied and let go: an answer that is made while it is taken waits for that.
+        while let Some(piece) = pieces.next().await {
+            body.extend_from_slice(&piece?);
+        }
+        Ok(Answer { status, body: body.into() })
     }
 
     /// Lets go of everything; returns when the data folder is free for others, or after the grace period.

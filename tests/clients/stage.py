@@ -58,6 +58,7 @@ class Feed:
     def __init__(self):
         self.lock = threading.Lock()
         self.documents = []
+        self.missed = None
         self.published = []
 
     def make(self, words):
@@ -86,7 +87,15 @@ class Feed:
         name = path.removeprefix("/ephemeral/").removesuffix(".json")
         with self.lock:
             number = int(name) - FIRST_NUMBER if name.isdigit() else -1
-            return self.documents[number] if 0 <= number < len(self.documents) else None
+            # What is published right behind a number that was just denied does not show before it does, or files published
+            # within a millisecond would seem to come in another order.
+            missed, self.missed = self.missed, None
+            if missed is not None and missed < number and missed < len(self.documents):
+                return None
+            if 0 <= number < len(self.documents):
+                return self.documents[number]
+            self.missed = number
+            return None
 
 
 class Line:

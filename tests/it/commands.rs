@@ -177,6 +177,16 @@ fn queries_and_exports_work_on_a_folder_and_through_a_server() {
 }
 
 #[test]
+fn long_answers_end_on_a_folder_too() {
+    let setup = filled(1..1_001);
+    let (query, export) = (out(&run(&setup, "query", &["limit=1000"])), out(&run(&setup, "export", &[])));
+    for text in [query, export] {
+        assert_eq!(text.lines().count(), 1_000);
+        assert!(text.len() > 512 << 10, "{} bytes", text.len());
+    }
+}
+
+#[test]
 fn what_was_exported_can_be_imported() {
     let setup = filled(1..6);
     let file = setup.folder().join("export.ndjson");
