@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -82,7 +82,7 @@ pub async fn live() -> Json {
 }
 
 /// `GET /health/ready`: killmails come as they usually do, and can be kept.
-pub async fn ready(State(door): State<Arc<Door>>) -> Result<Json, Error> {
+pub async fn ready(State(door): State<Arc<Door>>) -> Result<Response, Error> {
     let feed = Arc::clone(&door.feed);
     let store = tasks::blocking("ready", move || (feed.store().failure(), feed.store().lack_of_space())).await;
     let (failure, lack) = store.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
@@ -110,7 +110,11 @@ pub async fn ready(State(door): State<Arc<Door>>) -> Result<Json, Error> {
         "timestamp": time::iso_micros_now(),
     });
     let status = if why.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Ok(Json(status, Bytes::from(text::json(&body))))
+    let mut response = Json(status, Bytes::from(text::json(&body))).into_response();
+    if why.is_some() {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    Ok(response)
 }
 
 /// Why no killmails can come: the source may not run, or keeps away from the other side, and no other one follows its feed.

@@ -9,6 +9,8 @@ use crate::sample::loot::CAPSULE;
 use crate::sample::prices;
 use crate::universe::{self, Space};
 
+/// Units of a stack that count: fuel and ore come by the hundred thousand and cost next to nothing.
+const STACK_MAX: u64 = 1_000;
 /// Characters and corporations up to these are NPCs.
 const NPC_CHARACTERS: u32 = 3_999_999;
 const NPC_CORPORATIONS: u32 = 1_999_999;
@@ -23,11 +25,13 @@ pub fn appraise(killmail: &Killmail, dice: &mut Dice) -> Zkb {
     Zkb { location_id: Some(location), ..block(killmail, hull, dice) }
 }
 
-/// A block for a real killmail that came without one: the same killmail always gets the same.
+/// A block for a real killmail that came without one, marked `estimated`: the same killmail always gets the same.
 #[must_use]
 pub fn estimate(killmail: &Killmail) -> Zkb {
     let mut dice = Dice::new(u64::from(killmail.killmail_id));
-    block(killmail, prices::hull(killmail.victim.ship_type_id.unwrap_or_default()), &mut dice)
+    let mut zkb = block(killmail, prices::hull(killmail.victim.ship_type_id.unwrap_or_default()), &mut dice);
+    zkb.extra.insert("estimated".to_owned(), true.into());
+    zkb
 }
 
 fn block(killmail: &Killmail, hull: f64, dice: &mut Dice) -> Zkb {
@@ -35,8 +39,9 @@ fn block(killmail: &Killmail, hull: f64, dice: &mut Dice) -> Zkb {
     let (mut dropped, mut destroyed, mut fitted) = (0.0, hull, hull);
     for item in killmail.victim.items.iter().flatten() {
         let price = prices::item(item);
-        dropped += price * item.quantity_dropped.unwrap_or_default() as f64;
-        destroyed += price * item.quantity_destroyed.unwrap_or_default() as f64;
+        let worth = |quantity: Option<u64>| price * quantity.unwrap_or_default().min(STACK_MAX) as f64;
+        dropped += worth(item.quantity_dropped);
+        destroyed += worth(item.quantity_destroyed);
         fitted += if item.flag == 5 { 0.0 } else { price };
     }
     let total = prices::cents(dropped + destroyed);
