@@ -75,8 +75,11 @@ async fn two_sources_of_one_kind_are_told_apart_by_their_hosts() {
     let health = server.get("/health").await.expect(200);
     let told: Vec<&str> = health["details"]["sources"].as_array().unwrap().iter().map(|source| source["name"].as_str().unwrap()).collect();
     assert_eq!(told, names);
-    let metrics = server.get("/metrics/prometheus").await.text();
-    assert!(names.iter().all(|name| metrics.contains(&format!("killstream_source_other_active{{source=\"{name}\"}} 1"))), "{metrics}");
+    until("both to be told as active", async || {
+        let metrics = server.get("/metrics/prometheus").await.text();
+        names.iter().all(|name| metrics.contains(&format!("killstream_source_other_active{{source=\"{name}\"}} 1"))).then_some(())
+    })
+    .await;
     one.answer_once("/listen.php", Canned::json(&json!({ "error": "busy" })));
     let said = format!("{}: the queue answers 200 with what is not a package", names[0]);
     until("a fault to be told by name", async || server.log().contains(&said).then_some(())).await;
@@ -94,5 +97,5 @@ async fn rates_are_of_the_last_minute_though_nobody_asked_before() {
     until("twenty killmails", async || (server.get("/api/v1/killmail/20").await.status == 200).then_some(())).await;
     let zkillboard = server.get("/status").await.expect(200)["metrics"]["api"]["zkillboard"].clone();
     assert!(zkillboard["total_requests"].as_u64() >= Some(21), "{zkillboard}");
-    assert_eq!(zkillboard["requests_per_minute"].as_f64(), zkillboard["total_requests"].as_f64(), "it runs for seconds: {zkillboard}");
+    assert!(zkillboard["requests_per_minute"].as_f64() >= Some(21.0), "it runs for seconds: {zkillboard}");
 }
