@@ -34,7 +34,7 @@ async fn main() -> anyhow::Result<()> {
     let group = std::env::args().nth(1).filter(|first| !first.starts_with("--")).unwrap_or_else(|| "connections".to_owned());
     let attacks: Vec<Attack> = match group.as_str() {
         "connections" => attacks::connections(),
-        other => bail!("there is no group of attacks called {other}; there is: connections"),
+        other => bail!("unknown group of attacks `{other}`; the only group is `connections`"),
     };
     println!("| attack | what became of it | RSS before | most | after {} s | `/ping` p50 | p99 | most |", after.as_secs());
     println!("|---|---|---|---|---|---|---|---|");
