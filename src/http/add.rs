@@ -29,6 +29,7 @@ use crate::store::refused::Refused;
 use crate::store::wanted::Wanted;
 use crate::store::{AgeRule, Appended, Incoming, Store, ZkbRule};
 use crate::tasks;
+use crate::wire::json::without_bom;
 use crate::wire::package::{self, Package};
 use crate::wire::reason::Reason;
 use crate::wire::reference;
@@ -283,7 +284,7 @@ fn field(reason: Reason, message: &str) -> Option<String> {
 /// # Errors
 /// 400: the body is one document, and broken.
 fn sort(body: &[u8], zkb: ZkbRule, are_lines: bool) -> Result<Sorted, Error> {
-    let body = package::without_bom(body);
+    let body = without_bom(body);
     let mut sorted = Sorted::new(zkb, clock::now_ms());
     let whole: Result<Vec<&RawValue>, _> = Deserializer::from_slice(body).into_iter::<&RawValue>().collect();
     if let Ok(documents) = whole {

@@ -14,7 +14,7 @@ use crate::ingest::ask::Answer;
 use crate::ingest::package::{self, Rule};
 use crate::store::refused::Refused;
 use crate::store::{AgeRule, Incoming, ZkbRule};
-use crate::wire::package::without_bom;
+use crate::wire::json::without_bom;
 
 /// The longest wait a `Retry-After` may ask for, milliseconds.
 const RETRY_AFTER_MAX_MS: u64 = 3_600_000;

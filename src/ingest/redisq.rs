@@ -18,7 +18,7 @@ use crate::ingest::backoff::Trouble;
 use crate::ingest::client;
 use crate::ingest::link::Link;
 use crate::ingest::source::Arrival;
-use crate::wire::package::without_bom;
+use crate::wire::json::without_bom;
 
 /// What the follower of a queue is told.
 #[derive(Debug, Clone)]

@@ -25,6 +25,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 use crate::ingest::backoff::Trouble;
 use crate::ingest::link::Link;
 use crate::ingest::source::Arrival;
+use crate::wire::json::without_bom;
 use crate::wire::node::Node;
 
 /// What the listener is told.
@@ -177,8 +178,8 @@ impl Websocket {
 
     /// What a text means: a document, or nothing to keep.
     async fn told(&mut self, socket: &mut Socket, text: &str) -> Result<Option<Bytes>, Failed> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let Ok(said) = serde_json::from_str::<Said<'_>>(text) else {
+        let text = without_bom(text.as_bytes());
+        let Ok(said) = serde_json::from_slice::<Said<'_>>(text) else {
             tracing::debug!("{} says what is no JSON", self.config.url);
             return Ok(None);
         };
@@ -202,7 +203,7 @@ impl Websocket {
             self.link.is_well();
         }
         Ok(match said.kind.as_deref() {
-            Some("killmail") => said.data.map(|data| document(data.get())),
+            Some("killmail") => said.data.map(|data| document(data.get().as_bytes())),
             None if said.killmail_id.is_some() => Some(document(text)),
             _ => None,
         })
@@ -210,8 +211,8 @@ impl Websocket {
 }
 
 /// The killmail as it came, or what names it where it came in EVE-KILL's own form.
-fn document(text: &str) -> Bytes {
-    let foreign = serde_json::from_str::<Form<'_>>(text).ok().filter(|form| {
+fn document(text: &[u8]) -> Bytes {
+    let foreign = serde_json::from_slice::<Form<'_>>(text).ok().filter(|form| {
         // ESI's items are the victim's, and its ships are types.
         form.items.is_some() || form.victim.as_ref().is_some_and(|victim| victim.ship_id.is_some())
     });
@@ -220,7 +221,7 @@ fn document(text: &str) -> Bytes {
             let name = json!({ "killmail_id": form.killmail_id, "zkb": { "hash": form.killmail_hash } });
             Bytes::from(name.to_string())
         }
-        None => Bytes::copy_from_slice(text.as_bytes()),
+        None => Bytes::copy_from_slice(text),
     }
 }
 
@@ -252,8 +253,8 @@ mod tests {
     #[test]
     fn a_body_in_the_form_of_esi_is_taken_as_it_is() {
         let body = r#"{"killmail_id":1,"victim":{"ship_type_id":587,"items":[]},"attackers":[]}"#;
-        assert_eq!(document(body), body);
-        assert_eq!(document("[1]"), "[1]", "left to the parser, which refuses it");
+        assert_eq!(document(body.as_bytes()), body);
+        assert_eq!(document(b"[1]"), "[1]", "left to the parser, which refuses it");
     }
 
     #[test]
@@ -283,11 +284,11 @@ mod tests {
             "killmail_id": "7", "killmail_hash": hash, "kill_time": "2024-08-03T12:00:00.000Z", "system_id": 30_000_142,
             "victim": { "ship_id": 670 }, "attackers": [{ "ship_id": 17_812 }], "items": [],
         });
-        let named = package::parse(&document(&foreign.to_string())).unwrap();
+        let named = package::parse(&document(foreign.to_string().as_bytes())).unwrap();
         let reference = named.reference.unwrap();
         assert_eq!((reference.killmail_id, reference.hash), (7, hash));
         assert!(named.killmail.is_none());
         let nameless: Value = json!({ "killmail_id": 7, "victim": { "ship_id": 670 } });
-        assert!(package::parse(&document(&nameless.to_string())).is_err());
+        assert!(package::parse(&document(nameless.to_string().as_bytes())).is_err());
     }
 }

@@ -80,6 +80,12 @@ fn text_end(text: &[u8]) -> usize {
     text.len()
 }
 
+/// A text without the byte order mark some editors and PHP put before it.
+#[must_use]
+pub fn without_bom(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text)
+}
+
 /// Goes through the members of an object in their order.
 ///
 /// # Errors
@@ -88,8 +94,7 @@ pub fn members<'a>(text: &'a [u8], each: impl FnMut(Cow<'a, str>, &'a RawValue))
     if Shape::of(text).levels > LEVELS_MAX {
         return Err(Broken::TooDeep);
     }
-    let text = std::str::from_utf8(text).map_err(|error| Broken::NotJson(error.to_string()))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = std::str::from_utf8(without_bom(text)).map_err(|error| Broken::NotJson(error.to_string()))?;
     let mut reader = serde_json::Deserializer::from_str(text);
     if !text.trim_ascii_start().starts_with('{') {
         let other: &RawValue = serde_json::from_str(text)?;

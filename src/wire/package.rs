@@ -18,7 +18,7 @@ use crate::domain::killmail::{Extra, Killmail};
 use crate::domain::unreadable::Unreadable;
 use crate::domain::zkb::Zkb;
 use crate::wire::body;
-use crate::wire::json::Shape;
+use crate::wire::json::{Shape, without_bom};
 use crate::wire::keys::keep;
 use crate::wire::member::text;
 use crate::wire::node::{Fields, Node};
@@ -72,12 +72,6 @@ pub struct Refused {
     pub message: String,
     /// The killmail it names, if it names one, as it names it.
     pub killmail_id: Option<u64>,
-}
-
-/// A text without the byte order mark some editors and PHP put before it.
-#[must_use]
-pub fn without_bom(text: &[u8]) -> &[u8] {
-    text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text)
 }
 
 /// Reads one document; a byte order mark before it is skipped.

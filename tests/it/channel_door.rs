@@ -15,6 +15,7 @@ use crate::support::channel::{Channel, LOBBY};
 use crate::support::http;
 use crate::support::killmail::{SYSTEMS, killmail};
 use crate::support::server::{Server, Setup};
+use crate::support::socket::masked;
 use crate::support::until;
 use crate::support::upstream::Upstream;
 
@@ -131,21 +132,6 @@ async fn connections_end_at_their_limits_and_slots_come_back() {
     let text = server.get("/metrics/prometheus").await.text();
     let refused = text.lines().find_map(|line| line.strip_prefix("killstream_channels_refused_total ")).unwrap();
     assert!(refused.parse::<u64>().unwrap() >= 1);
-}
-
-/// A frame of a client: final, masked with zeros.
-fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![first];
-    match u8::try_from(payload.len()) {
-        Ok(length) if length < 126 => frame.push(0x80 | length),
-        _ => {
-            frame.push(0x80 | 126);
-            frame.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
-        }
-    }
-    frame.extend([0; 4]);
-    frame.extend_from_slice(payload);
-    frame
 }
 
 /// The first byte and the payload of the next frame of a server.

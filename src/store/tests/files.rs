@@ -11,8 +11,8 @@ use crate::domain::killmail::Killmail;
 use crate::domain::span::Span;
 use crate::store::disk::Tree;
 use crate::store::file_numbers::FILE_PREFIX;
-use crate::store::tests::{config, folder, incoming, killmail, open, valued};
-use crate::store::{Store, compact, salvage, verify};
+use crate::store::tests::{config, folder, holds_in_every_copy, incoming, killmail, open, valued};
+use crate::store::{Store, salvage};
 
 const SPAN: Span = Span { from: 1_700_000_000, to: 1_700_000_100, killmails: 2 };
 
@@ -56,15 +56,7 @@ fn check(store: &Store) {
 fn only_killmails_with_a_hash_are_numbered_also_after_reopening() {
     let dir = folder();
     check(&filled(&dir));
-    check(&open(&dir));
-    let report = verify::run(&config(&dir), &|_| {}).expect("verified");
-    assert!(report.is_clean(), "{report:?}");
-    compact::run(&config(&dir), &|_| {}).expect("compacted");
-    let store = open(&dir);
-    check(&store);
-    let copy = folder();
-    store.backup(copy.path(), &|_| {}).expect("copied");
-    check(&open(&copy));
+    holds_in_every_copy(&dir, check);
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crate::domain::killmail::{Attacker, Killmail, Victim};
 use crate::domain::term::Kind;
 use crate::domain::zkb::Zkb;
 use crate::store::refused::Refused;
-use crate::store::{AgeRule, Appended, Ask, Checkpoint, Config, Error, Hit, Incoming, Order, Query, Store, ZkbRule};
+use crate::store::{AgeRule, Appended, Ask, Checkpoint, Config, Error, Hit, Incoming, Order, Query, Store, ZkbRule, compact, verify};
 
 /// An encoder of predictable lengths.
 fn json(killmail: &Killmail) -> Bytes {
@@ -41,6 +41,20 @@ fn open(dir: &TempDir) -> Arc<Store> {
 
 fn folder() -> TempDir {
     TempDir::new().expect("a temporary folder")
+}
+
+/// What holds of a store holds after opening it again, compacting it, and in a backup; and it is undamaged. Says what `verify` found.
+fn holds_in_every_copy(dir: &TempDir, check: impl Fn(&Store)) -> verify::Report {
+    check(&open(dir));
+    let report = verify::run(&config(dir), &|_| {}).expect("verified");
+    assert!(report.is_clean(), "{report:?}");
+    compact::run(&config(dir), &|_| {}).expect("compacted");
+    let store = open(dir);
+    check(&store);
+    let copy = folder();
+    store.backup(copy.path(), &|_| {}).expect("copied");
+    check(&open(&copy));
+    report
 }
 
 fn incoming(killmail: Killmail) -> Incoming {

@@ -15,6 +15,21 @@ pub const TEXT: u8 = 0x81;
 pub const DEFLATED_TEXT: u8 = 0xc1;
 pub const CLOSE: u8 = 0x88;
 
+/// A frame of a client: final, masked with zeros.
+pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match u8::try_from(payload.len()) {
+        Ok(length) if length < 126 => frame.push(0x80 | length),
+        _ => {
+            frame.push(0x80 | 126);
+            frame.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
 /// A connection.
 pub struct Socket {
     stream: TcpStream,
@@ -65,17 +80,7 @@ impl Socket {
 
     /// Sends a frame with this first byte, masked with zeros.
     pub async fn frame(&mut self, first: u8, payload: &[u8]) {
-        let mut frame = vec![first];
-        match u8::try_from(payload.len()) {
-            Ok(length) if length < 126 => frame.push(0x80 | length),
-            _ => {
-                frame.push(0x80 | 126);
-                frame.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
-            }
-        }
-        frame.extend([0; 4]);
-        frame.extend_from_slice(payload);
-        self.bytes(&frame).await;
+        self.bytes(&masked(first, payload)).await;
     }
 
     /// The first byte and the payload of the next frame; `None` when the server hung up.
