@@ -2,6 +2,7 @@
 //!
 //! Every module owns its part; `killstream.toml` beside this file says what there is, and is what the defaults are tested against.
 
+mod complaint;
 mod text;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+use crate::config::complaint::plain;
 use crate::config::text::{File, Places};
 use crate::domain::spelling;
 use crate::server::connection;
@@ -209,7 +211,7 @@ impl Gathering {
                     good.insert(key, value);
                 }
                 Err(why) => {
-                    let why = unknown(name, &key, &why).unwrap_or(why);
+                    let why = unknown(name, &key, &why).unwrap_or_else(|| plain(&why));
                     let dot = if name.is_empty() { "" } else { "." };
                     self.mistakes.push(match given.origin {
                         Some(origin) => format!("{origin}: {why}"),

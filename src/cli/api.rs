@@ -12,6 +12,7 @@ use crate::cli::target::Target;
 use crate::config::Config;
 use crate::ingest::client;
 use crate::server::house::{Answer, House};
+use crate::server::token;
 
 /// Uploads and imports may take long on a busy server.
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -46,6 +47,8 @@ impl Api {
         let mut config = Config::default();
         config.server.data_dir.clone_from(&target.folder.data_dir);
         config.store.dir.clone_from(&target.folder.data_dir);
+        // The command answers itself: the folder's own token is made when a server is first started on it.
+        config.server.api_token = Some(token::random()?);
         let grace = Duration::from_millis(config.server.grace_ms);
         Ok(Self::Local { house: Box::new(House::open(config, Arc::default()).await?), grace })
     }
@@ -101,7 +104,8 @@ fn unsent(error: reqwest::Error, base: &str, bytes: usize) -> anyhow::Error {
     if was_cut && bytes > LARGE_BYTES {
         return error.context(format!("{base} closed the connection before it had all {bytes} bytes; it does not take so much at once"));
     }
-    error.context(format!("{base} does not answer"))
+    let cause = error.root_cause().to_string();
+    anyhow::anyhow!("{base} does not answer: {cause}")
 }
 
 /// The server's own words in a failure, whatever its envelope.
@@ -110,10 +114,19 @@ pub fn told(answer: &Value, body: &[u8]) -> String {
     let message = error["message"].as_str().or(error.as_str()).or(answer["message"].as_str());
     let details = [&answer["details"], &error["details"]].into_iter().find(|details| !details.is_null());
     match (message, details) {
-        (Some(message), Some(details)) => format!("{message} {details}"),
+        (Some(message), Some(Value::Object(details))) => {
+            let details: Vec<String> = details.iter().map(|(name, value)| format!("{name}: {}", bare(value))).collect();
+            format!("{message} ({})", details.join(", "))
+        }
+        (Some(message), Some(details)) => format!("{message} ({})", bare(details)),
         (Some(message), None) => message.to_owned(),
         (None, _) => String::from_utf8_lossy(&body[..body.len().min(500)]).into_owned(),
     }
+}
+
+/// A value without quotes around it.
+fn bare(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// A text as it stands in a query string or path.
@@ -137,7 +150,7 @@ mod tests {
 
     #[test]
     fn every_envelope_gives_its_words() {
-        assert_eq!(told(&json!({"error": "no", "code": "X", "details": {"field": "a"}}), b""), "no {\"field\":\"a\"}");
+        assert_eq!(told(&json!({"error": "no", "code": "X", "details": {"field": "a"}}), b""), "no (field: a)");
         assert_eq!(told(&json!({"error": {"type": "x", "message": "bad"}}), b""), "bad");
         assert_eq!(told(&Value::Null, b"<html>"), "<html>");
     }

@@ -1,5 +1,6 @@
 //! `killstream import`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +17,8 @@ use crate::cli::{block_on, progress};
 use crate::ingest::file_list::{FileList, Unreadable};
 use crate::ingest::import::{self, Batch, Report};
 use crate::store::{self, Store};
-use crate::{tasks, wire};
+use crate::wire::reason::Reason;
+use crate::{http, tasks, wire};
 
 /// Lines of documents, as the API takes them.
 const NDJSON: &str = "application/x-ndjson";
@@ -156,6 +158,12 @@ async fn into_server(files: Vec<PathBuf>, arguments: &Arguments, left_out: &Left
 async fn send(api: &Api, path: &str, batch: Batch) -> anyhow::Result<Report> {
     if batch.documents.is_empty() {
         return Ok(Report::default());
+    }
+    // A document so long stands alone, for batches end before it; as in a folder, it does not end the import.
+    let body_max_bytes = http::Config::default().body_max_bytes;
+    if batch.documents.iter().any(|document| document.len() as u64 > body_max_bytes) {
+        let refused = BTreeMap::from([(Reason::TooLarge.word().to_owned(), 1)]);
+        return Ok(Report { refused, ..Report::default() });
     }
     let lines: Vec<Vec<u8>> = batch.documents.iter().map(|document| one_line(document)).collect();
     let mut answer = api.ask("POST", path, NDJSON, Bytes::from(lines.join(&b'\n'))).await?;

@@ -19,7 +19,7 @@ use crate::tasks;
 
 /// Documents in one batch: large enough that one sync to disk serves many, small enough that readers are not held up.
 pub const BATCH_DOCUMENTS: usize = 500;
-/// Bytes of documents in one batch.
+/// Bytes of documents in one batch, but for one document that alone has more.
 pub const BATCH_BYTES: usize = 4 << 20;
 const BATCHES_AHEAD: usize = 2;
 const NAME: &str = "import";
@@ -126,6 +126,10 @@ fn read(files: &[PathBuf], tell: &dyn Fn(&Unreadable), sender: &SyncSender<Batch
     for file in files {
         let answer = archive::documents(file, &|bytes| read_bytes.set(read_bytes.get() + bytes), &mut |found| match found {
             Found::Document(document) => {
+                // A server refuses what is too long as a whole.
+                if batch.bytes + document.len() > BATCH_BYTES && !batch.documents.is_empty() {
+                    send(&mut batch)?;
+                }
                 batch.bytes += document.len();
                 batch.documents.push(document.to_vec());
                 if batch.documents.len() >= BATCH_DOCUMENTS || batch.bytes >= BATCH_BYTES { send(&mut batch) } else { Ok(()) }

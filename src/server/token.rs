@@ -28,14 +28,22 @@ pub fn of(data_dir: &Path) -> io::Result<(String, bool)> {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let mut random = [0; RANDOM_BYTES];
-    getrandom::fill(&mut random).map_err(io::Error::other)?;
-    let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let token = random()?;
     folder::make(data_dir)?;
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
     file.write_all(format!("{token}\n").as_bytes())?;
     file.sync_all()?;
     Ok((token, true))
+}
+
+/// A token nobody can guess.
+///
+/// # Errors
+/// The system has no randomness.
+pub fn random() -> io::Result<String> {
+    let mut random = [0; RANDOM_BYTES];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

@@ -27,6 +27,9 @@ impl<'a> Told<'a> {
     }
 }
 
+/// What a plugin gets where no configuration is given.
+const NO_CONFIG: &str = "{}";
+
 /// The word of a way to combine dimensions.
 const fn match_word(matching: Match) -> &'static str {
     match matching {
@@ -67,6 +70,7 @@ impl Serialize for Told<'_> {
         known(&mut map, "since", filter.since.map(iso_seconds).as_ref())?;
         known(&mut map, "until", filter.until.map(iso_seconds).as_ref())?;
         known(&mut map, "plugin", plugin.map(|used| &used.name))?;
+        known(&mut map, "plugin_config", plugin.map(|used| &used.config).filter(|config| *config != NO_CONFIG))?;
         map.end()
     }
 }
@@ -98,5 +102,7 @@ mod tests {
             "min_value": 1e9, "max_value": 2.5e9, "since": "2021-11-27T00:00:00Z", "until": "1970-01-01T00:00:00Z", "plugin": "gatecamp",
         });
         assert_eq!(json!(Told::of(&subscription)), told);
+        subscription.plugin = Some(PluginUse { name: "gatecamp".to_owned(), version: None, config: r#"{"kills":3}"#.to_owned() });
+        assert_eq!(json!(Told::of(&subscription))["plugin_config"], r#"{"kills":3}"#);
     }
 }

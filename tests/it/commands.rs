@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::http;
 use crate::support::killmail::killmail;
@@ -174,6 +174,28 @@ fn queries_and_exports_work_on_a_folder_and_through_a_server() {
     assert_eq!(out(&there), out(&here), "{}", err(&there));
     assert_eq!(out(&run(server.setup(), "export", &["--server", &url])), exported);
     assert_eq!(out(&run(server.setup(), "query", &["--count", "--server", &url])), "30\n");
+}
+
+#[test]
+fn a_document_no_server_takes_does_not_end_an_import() {
+    let setup = Setup::quiet();
+    let file = setup.folder().join("killmails.ndjson");
+    let long = format!("{{\"killmail_id\":2,\"text\":\"{}\"}}", "x".repeat(9_000_000));
+    fs::write(&file, format!("{}\n{long}\n{}\n", killmail(1).esi(), killmail(3).esi())).unwrap();
+    let server = setup.start();
+    let output = run(server.setup(), "import", &[file.to_str().unwrap(), "--json", "--server", &server.url("")]);
+    let report: Value = serde_json::from_str(&out(&output)).unwrap_or_else(|_| panic!("{}", err(&output)));
+    assert_eq!((&report["new"], &report["refused"]), (&json!(2), &json!({ "too_large": 1 })));
+    assert!(output.status.success());
+}
+
+#[test]
+fn commands_on_a_folder_make_no_token() {
+    let setup = filled(1..3);
+    for command in ["export", "query"] {
+        assert!(run(&setup, command, &[]).status.success());
+    }
+    assert!(!setup.data_dir().join("token").exists());
 }
 
 #[test]
