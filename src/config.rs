@@ -211,11 +211,13 @@ impl Gathering {
                     good.insert(key, value);
                 }
                 Err(why) => {
+                    let inner = inside(&key, &why).map(|inner| self.places.told(&key, inner)).filter(|place| !place.is_empty());
+                    let place = inner.unwrap_or_else(|| self.places.told(name, &key));
                     let why = unknown(name, &key, &why).unwrap_or_else(|| plain(&why));
                     let dot = if name.is_empty() { "" } else { "." };
                     self.mistakes.push(match given.origin {
                         Some(origin) => format!("{origin}: {why}"),
-                        None => format!("{name}{dot}{key}: {why}{}", self.places.told(name, &key)),
+                        None => format!("{name}{dot}{key}: {why}{place}"),
                     });
                 }
             }
@@ -257,6 +259,11 @@ fn sections() -> Vec<(&'static str, Vec<String>)> {
         ("mirror", keys::<http::mirror::Config>()),
         ("channels", keys::<phoenix::config::Config>()),
     ]
+}
+
+/// The key that a table of its own under this one does not know, as of one source.
+fn inside<'a>(key: &str, complaint: &'a str) -> Option<&'a str> {
+    quoted(complaint.strip_prefix("unknown field ")?).next().filter(|wrong| *wrong != key)
 }
 
 /// Says of a key that does not exist which one was meant; `None` if the complaint is another.
@@ -400,7 +407,7 @@ mod tests {
             "ingest.port: there is no such setting in [ingest]; port stands before the first [section] (killstream.toml, line 6)",
             "htttp: there is no such section; did you mean [http]? (killstream.toml, line 8)",
             "store.zzz: there is no such setting in [store]; `killstream serve --print-config` prints all there are (killstream.toml, line 11)",
-            "ingest.sources: there is no setting urll; did you mean url? (killstream.toml, line 12)",
+            "ingest.sources: there is no setting urll; did you mean url? (killstream.toml, line 14)",
         ] {
             assert!(mistakes.iter().any(|mistake| mistake == expected), "{expected} is not in {mistakes:#?}");
         }

@@ -30,10 +30,21 @@ impl Places {
         let mut lines = BTreeMap::new();
         let Ok(table) = DeTable::parse(file.text) else { return Self::default() };
         let line = |at: usize| file.text[..at].matches('\n').count() + 1;
+        // Keys of a list of tables stand under the list's name, whatever section it is in.
+        let mut lists = BTreeMap::new();
+        let mut list = |name: &str, value: &DeValue<'_>| {
+            let DeValue::Array(tables) = value else { return };
+            let tables = tables.iter().filter_map(|one| if let DeValue::Table(keys) = one.get_ref() { Some(keys) } else { None });
+            for key in tables.flat_map(|keys| keys.keys()) {
+                lists.entry((name.to_owned(), key.get_ref().to_string())).or_insert_with(|| line(key.span().start));
+            }
+        };
         for (name, value) in table.get_ref() {
             let section = name.get_ref().to_string();
+            list(&section, value.get_ref());
             if let DeValue::Table(inner) = value.get_ref() {
-                for key in inner.keys() {
+                for (key, value) in inner {
+                    list(key.get_ref(), value.get_ref());
                     lines.insert((section.clone(), key.get_ref().to_string()), line(key.span().start));
                 }
                 lines.insert((section, String::new()), line(name.span().start));
@@ -41,6 +52,7 @@ impl Places {
                 lines.insert((String::new(), section), line(name.span().start));
             }
         }
+        lines.extend(lists);
         Self { file: file.name.to_owned(), lines }
     }
 

@@ -1,7 +1,8 @@
 //! A body that is made while it is taken: when the client has everything, the next step is awaited, never sooner.
 //!
 //! The HTTP library would take up to 16 pieces for a connection that does not drain, whatever their size. So a piece counts until the
-//! library lets go of it, which is when the socket has it, and the next one waits while too much is on its way.
+//! library lets go of it, which is when the socket has it, and the next one waits while too much is on its way. Whoever collects such a
+//! body without a socket copies each piece and drops it, or waits for ever.
 //!
 //! Must not know: what is poured.
 

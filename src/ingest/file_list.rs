@@ -117,6 +117,9 @@ fn missing(path: &Path, error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::NotFound && path.is_symlink() {
         return "it is a link to something that is not there".to_owned();
     }
+    if path == Path::new("-") {
+        return "there is no such file; name /dev/stdin to read standard input".to_owned();
+    }
     if error.raw_os_error() == Some(libc::ELOOP) {
         return "it is a link that leads back to itself".to_owned();
     }
