@@ -1,4 +1,6 @@
 //! The log on stderr: one event is one line, and nothing that comes from outside can make it look like another.
+//!
+//! Must not know: which events there are.
 
 use std::io::{self, IsTerminal, Stderr, Write, stderr};
 

@@ -1,6 +1,8 @@
 //! One open connection: what it shares with whoever watches over all of them, and its socket.
 //!
 //! The socket tells how far the request is; the watcher asks a connection to look at its time, to leave or to come to an end.
+//!
+//! Must not know: what is served over it; how much time it may take.
 
 use std::io;
 use std::pin::Pin;

@@ -1,4 +1,6 @@
 //! The head of a request as it comes: how long its request line is and how long its header lines are together, in whatever pieces.
+//!
+//! Must not know: sockets; what the header lines say.
 
 /// The longest URL, bytes: what the HTTP library reads.
 pub const URL_MAX_BYTES: usize = (u16::MAX - 1) as usize;

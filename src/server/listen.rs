@@ -1,4 +1,6 @@
 //! Serves HTTP on every connection that is let in, within its limits, until all have come to an end.
+//!
+//! Must not know: any route, or what bodies hold.
 
 use std::convert::Infallible;
 use std::future::poll_fn;

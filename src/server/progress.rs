@@ -1,4 +1,6 @@
 //! How far a connection is with its request, and since when: what its time limits are judged by. Time is counted outside.
+//!
+//! Must not know: sockets, clocks, what is asked for.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,4 +1,6 @@
 //! What a connection is told that is refused before any route is asked: whole answers, as they go over the socket.
+//!
+//! Must not know: when a connection is refused.
 
 use axum::body::Body;
 use axum::http::header::{CONNECTION, CONTENT_TYPE};

@@ -1,4 +1,6 @@
 //! Who watches over all open connections: whose time is up, who leaves when others need room, and that all come to an end.
+//!
+//! Must not know: sockets, or what is served over them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
