@@ -2,6 +2,7 @@
 //!
 //! Floors, lowest first; a module uses only what stands on a lower one. `ARCHITECTURE.md` tells why.
 
+pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod config;

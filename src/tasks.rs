@@ -136,6 +136,18 @@ where
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
+/// As [`thread`], with a stack of so many bytes: for work that nests deeply.
+///
+/// # Errors
+/// The system refused to make a thread.
+pub fn deep_thread<T, F>(name: &'static str, stack_bytes: usize, work: F) -> std::io::Result<ThreadHandle<T>>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    std::thread::Builder::new().name(name.to_owned()).stack_size(stack_bytes).spawn(work)
+}
+
 /// Does blocking work on parts of a slice, as many as there are cores, on threads that end before this does; answers in order.
 ///
 /// # Panics

@@ -23,6 +23,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("universe", 0),
     ("tasks", 0),
     ("clock", 0),
+    ("budget", 0),
     ("sample", 1),
     ("store", 1),
     ("plugin", 1),

@@ -12,8 +12,8 @@ use axum::response::Response;
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout};
 
+use crate::budget::{Budget, Share};
 use crate::http::error::Error;
-use crate::http::in_flight::{Budget, Share};
 use crate::http::{Config, Door};
 
 /// Where a filter may be in the body: its lists of ids are long.

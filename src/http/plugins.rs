@@ -62,8 +62,8 @@ pub async fn upload(
     body: Body,
 ) -> Result<Json, Error> {
     let how = wanted(&asked)?;
-    let max_bytes = door.feed.plugins().engine().config().upload_bytes as u64;
-    let intake = Intake::new(&door.config, Arc::clone(&door.in_flight)).with_max(max_bytes, "plugin.upload_bytes");
+    let (max_bytes, setting) = door.feed.plugins().engine().config().upload_max();
+    let intake = Intake::new(&door.config, Arc::clone(&door.in_flight)).with_max(max_bytes as u64, setting);
     let bytes = intake::read(body, &intake).await.map_err(|error| match error {
         Error::TooLarge { limit, .. } => Error::PluginTooLarge { max_bytes: limit },
         other => other,

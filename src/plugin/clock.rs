@@ -86,14 +86,14 @@ pub struct Ticker {
 }
 
 impl Ticker {
-    /// Starts the thread; it does not keep the engine alive.
+    /// Starts the thread; it does not keep the engines alive.
     ///
     /// # Errors
     /// The system refused to make a thread.
-    pub fn start(engine: EngineWeak) -> io::Result<Self> {
+    pub fn start(engines: [EngineWeak; 2]) -> io::Result<Self> {
         let bell = Arc::new(Bell::default());
         let inner = Arc::clone(&bell);
-        let thread = tasks::thread("plugin-tick", move || tick(&engine, &inner))?;
+        let thread = tasks::thread("plugin-tick", move || tick(&engines, &inner))?;
         Ok(Self { bell, thread: Some(thread) })
     }
 
@@ -162,7 +162,7 @@ impl Drop for Awake {
     }
 }
 
-fn tick(engine: &EngineWeak, bell: &Bell) {
+fn tick(engines: &[EngineWeak], bell: &Bell) {
     loop {
         let mut shift = bell.shift.lock();
         while shift.guests == 0 && !shift.over {
@@ -173,8 +173,10 @@ fn tick(engine: &EngineWeak, bell: &Bell) {
         }
         drop(shift);
         std::thread::sleep(TICK);
-        let Some(engine) = engine.upgrade() else { return };
-        engine.increment_epoch();
+        for engine in engines {
+            let Some(engine) = engine.upgrade() else { return };
+            engine.increment_epoch();
+        }
         bell.ticks.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -1,11 +1,12 @@
 //! From uploaded bytes to a component that may be instantiated: look, wrap, scan, compile, check imports and exports.
 //!
 //! Compile bombs are real (400 KB of empty functions take seconds and half a gigabyte), so bytes are counted before the compiler
-//! sees them. The compiler runs in this process; what it sees is bounded by `limits`.
+//! sees them, and it runs in a process of its own (`build`). This one maps what came of it.
 //!
 //! Must not know: who uploads, or under which name.
 
 use std::borrow::Cow;
+use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -13,12 +14,12 @@ use wasmtime::component::{InstancePre, types::ComponentItem};
 use wit_component::ComponentEncoder;
 
 use crate::plugin::bindings::PluginPre;
-use crate::plugin::component::Component;
+use crate::plugin::component::{About, Component};
 use crate::plugin::counters::Counters;
-use crate::plugin::engine::Setup;
 use crate::plugin::error::Refusal;
 use crate::plugin::guest::told;
 use crate::plugin::scan;
+use crate::plugin::setup::{Setup, World};
 use crate::plugin::state::State;
 use crate::tasks;
 
@@ -30,26 +31,64 @@ const HOW_TO_BUILD: &str = "in Rust: `crate-type = [\"cdylib\"]`, `killstream_pl
 /// The section in which toolchains describe the world a core module was made for.
 const WORLD_SECTION: &str = "component-type";
 
-/// Checks and compiles an upload. Blocks for the time of the compiler.
+/// Machine code of a component, and what is known of it.
+pub struct Compiled {
+    wasm: wasmtime::component::Component,
+    about: About,
+}
+
+/// Checks and compiles a component. Blocks for the time of the compiler.
 ///
 /// # Errors
-/// What is wrong with the bytes, naming the import or export it is about.
-pub fn compile(setup: &Setup, bytes: &[u8], counters: impl FnOnce(&str) -> Arc<Counters>) -> Result<Component, Refusal> {
-    let max = setup.config.upload_bytes;
-    if bytes.len() > max {
-        return Err(Refusal::TooLarge { bytes: bytes.len(), max });
-    }
+/// What is wrong with the bytes.
+pub fn compile(setup: &Setup, bytes: &[u8]) -> Result<Compiled, Refusal> {
     let seen = scan::scan(bytes, &setup.config)?;
+    let world = setup.world(seen.about.class);
     let wrapped = if seen.is_component { Cow::Borrowed(bytes) } else { Cow::Owned(wrap(bytes, seen.has_world)?) };
-    let compiled = tasks::caught(|| wasmtime::component::Component::new(&setup.wasm, &wrapped));
-    let compiled =
-        compiled.map_err(|_| Refusal::Compile("the compiler panicked on it".to_owned()))?.map_err(|error| uncompiled(setup, &error))?;
-    check_exports(setup, &compiled)?;
-    let pre = check_imports(setup, &compiled)?;
+    let compiled = tasks::caught(|| wasmtime::component::Component::new(&world.wasm, &wrapped));
+    let compiled = compiled.map_err(|_| Refusal::Compile("the compiler panicked on it".to_owned()))?;
+    Ok(Compiled { wasm: compiled.map_err(|error| uncompiled(setup, &error))?, about: seen.about })
+}
+
+/// The machine code, for [`load`].
+///
+/// # Errors
+/// It cannot be written down.
+pub fn code(compiled: &Compiled) -> Result<Vec<u8>, Refusal> {
+    compiled.wasm.serialize().map_err(|error| Refusal::Compile(told(&error)))
+}
+
+/// Maps machine code that [`code`] gave, from a file that nobody else wrote and nobody changes.
+///
+/// # Errors
+/// Another version or other settings of the compiler made it.
+#[expect(unsafe_code, reason = "machine code cannot be checked; the caller knows who wrote it")]
+pub fn load(setup: &Setup, about: About, file: &Path) -> Result<Compiled, Refusal> {
+    let world = setup.world(about.class);
+    // SAFETY: `feed` gives only files whose content the store has just found to be what our own compiler wrote.
+    let wasm = unsafe { wasmtime::component::Component::deserialize_file(&world.wasm, file) };
+    Ok(Compiled { wasm: wasm.map_err(|error| Refusal::Compile(told(&error)))?, about })
+}
+
+/// Checks exports and imports: what comes of it can be instantiated.
+///
+/// # Errors
+/// The import or export that is wrong.
+pub fn component(setup: &Setup, compiled: &Compiled, upload: Upload<'_>, counters: Arc<Counters>) -> Result<Component, Refusal> {
+    let world = setup.world(compiled.about.class);
+    check_exports(world, &compiled.wasm)?;
+    let pre = check_imports(world, &compiled.wasm)?;
     let pre = PluginPre::new(pre).map_err(|error| Refusal::MissingExport(told(&error)))?;
-    let digest = sha256_hex(bytes);
-    let counters = counters(&digest);
-    Ok(Component::new(&digest, bytes.len(), seen.default_config, pre, counters))
+    Ok(Component::new(upload.digest, upload.size_bytes, compiled.about.clone(), pre, counters))
+}
+
+/// What was uploaded.
+#[derive(Debug, Clone, Copy)]
+pub struct Upload<'a> {
+    /// SHA-256 of it, 64 hex digits.
+    pub digest: &'a str,
+    /// Its size, bytes.
+    pub size_bytes: usize,
 }
 
 /// SHA-256 in 64 hex digits.
@@ -88,9 +127,9 @@ fn uncompiled(setup: &Setup, error: &wasmtime::Error) -> Refusal {
     Refusal::Compile(told)
 }
 
-fn check_exports(setup: &Setup, component: &wasmtime::component::Component) -> Result<(), Refusal> {
-    let world = component.component_type();
-    let exports: Vec<&str> = world.exports(&setup.wasm).map(|(name, _)| name).collect();
+fn check_exports(world: &World, component: &wasmtime::component::Component) -> Result<(), Refusal> {
+    let item = component.component_type();
+    let exports: Vec<&str> = item.exports(&world.wasm).map(|(name, _)| name).collect();
     if exports.contains(&GUEST) {
         return Ok(());
     }
@@ -101,11 +140,11 @@ fn check_exports(setup: &Setup, component: &wasmtime::component::Component) -> R
     Err(Refusal::MissingExport(format!("the component does not export `{GUEST}`; {found}; {HOW_TO_BUILD}")))
 }
 
-fn check_imports(setup: &Setup, component: &wasmtime::component::Component) -> Result<InstancePre<State>, Refusal> {
-    setup.linker.instantiate_pre(component).map_err(|error| {
-        let world = component.component_type();
-        let foreign: Vec<&str> = world
-            .imports(&setup.wasm)
+fn check_imports(world: &World, component: &wasmtime::component::Component) -> Result<InstancePre<State>, Refusal> {
+    world.linker.instantiate_pre(component).map_err(|error| {
+        let item = component.component_type();
+        let foreign: Vec<&str> = item
+            .imports(&world.wasm)
             .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentInstance(_) | ComponentItem::ComponentFunc(_)))
             .map(|(name, _)| name)
             .filter(|name| !is_ours(name))

@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::plugin::bindings::PluginPre;
+use crate::plugin::class::Class;
 use crate::plugin::counters::{Counters, Counts};
 use crate::plugin::state::State;
 
@@ -15,22 +18,49 @@ pub struct Component(Arc<Inner>);
 struct Inner {
     digest: Arc<str>,
     size_bytes: usize,
-    default_config: Option<String>,
+    about: About,
     pre: PluginPre<State>,
     counters: Arc<Counters>,
+}
+
+/// What is known of a component without its code: it is kept beside the compiled code.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct About {
+    /// What it is held to.
+    pub class: Class,
+    /// The configuration its manifest names to be tried with.
+    pub default_config: Option<String>,
+    /// Core instances that one instance of it takes.
+    pub core_instances: u32,
+    /// Memories that one instance of it takes.
+    pub memories: u32,
+    /// Tables that one instance of it takes.
+    pub tables: u32,
 }
 
 impl Component {
     /// Puts together what `compile` made.
     #[must_use]
-    pub fn new(digest: &str, size_bytes: usize, default_config: Option<String>, pre: PluginPre<State>, counters: Arc<Counters>) -> Self {
-        Self(Arc::new(Inner { digest: digest.into(), size_bytes, default_config, pre, counters }))
+    pub fn new(digest: &str, size_bytes: usize, about: About, pre: PluginPre<State>, counters: Arc<Counters>) -> Self {
+        Self(Arc::new(Inner { digest: digest.into(), size_bytes, about, pre, counters }))
+    }
+
+    /// What is known of it without its code.
+    #[must_use]
+    pub fn about(&self) -> &About {
+        &self.0.about
+    }
+
+    /// What it is held to.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        self.0.about.class
     }
 
     /// The configuration its manifest names to be tried with; `None`: it has none.
     #[must_use]
     pub fn default_config(&self) -> Option<&str> {
-        self.0.default_config.as_deref()
+        self.0.about.default_config.as_deref()
     }
 
     /// SHA-256 of the bytes as uploaded, 64 hex digits.

@@ -3,42 +3,29 @@
 //! Must not know: where killmails come from or go, names and versions of plugins.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use wasmtime::component::{HasSelf, Linker};
-use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::domain::entry::{Entry, Page, SharedEntry};
-use crate::plugin::bindings::Plugin;
+use crate::plugin::build::Builder;
 use crate::plugin::clock::Ticker;
-use crate::plugin::compile;
-use crate::plugin::component::Component;
+use crate::plugin::compile::{self, Upload};
+use crate::plugin::component::{About, Component};
 use crate::plugin::counters::{Counters, Counts};
 use crate::plugin::error::{Error, Refusal};
 use crate::plugin::evaluator::{Answer, Evaluator, Instance, Key, Run};
-use crate::plugin::guest::{Guest, told};
+use crate::plugin::guest::Guest;
 use crate::plugin::history::History;
 use crate::plugin::limits::Config;
 use crate::plugin::pool::Pool;
 use crate::plugin::probe;
-use crate::plugin::state::{Outside, State};
-use crate::plugin::wasi;
-
-/// What every part of the engine needs to make and run instances.
-pub struct Setup {
-    /// The limits.
-    pub config: Arc<Config>,
-    /// What guests may ask.
-    pub outside: Arc<Outside>,
-    /// The compiler and its pool of memory.
-    pub wasm: wasmtime::Engine,
-    /// What guests may import.
-    pub linker: Linker<State>,
-}
+use crate::plugin::setup::{Memory, Setup};
+use crate::plugin::state::Outside;
 
 type Evaluators = Mutex<HashMap<Key, Evaluator>>;
 
@@ -50,7 +37,7 @@ pub struct Engine {
     ticker: Ticker,
     evaluators: Arc<Evaluators>,
     counters: Mutex<BTreeMap<String, Arc<Counters>>>,
-    compiling: Mutex<()>,
+    builder: Builder,
     next_shard: AtomicUsize,
 }
 
@@ -66,11 +53,8 @@ impl Engine {
     /// # Errors
     /// The pool of memory or a thread could not be had.
     pub fn new(config: Config, history: Arc<dyn History>, json: fn(&Entry) -> Bytes) -> Result<Arc<Self>, Error> {
-        let wasm = compiler(&config).map_err(|e| Error::Engine(told(&e)))?;
-        let linker = linked(&wasm).map_err(|e| Error::Engine(told(&e)))?;
-        let ticker = Ticker::start(wasm.weak())?;
-        let outside = Arc::new(Outside { history, json });
-        let setup = Arc::new(Setup { config: Arc::new(config), outside, wasm, linker });
+        let setup = Arc::new(Setup::new(config, Outside { history, json }, Memory::Pooled)?);
+        let ticker = Ticker::start(setup.weak())?;
         let evaluators = Arc::new(Evaluators::default());
         let idle = {
             let (evaluators, after) = (Arc::downgrade(&evaluators), Duration::from_secs(setup.config.evaluator_idle_secs));
@@ -78,12 +62,12 @@ impl Engine {
         };
         let pool = Pool::start(&setup, &ticker.handle(), idle)?;
         Ok(Arc::new(Self {
+            builder: Builder::new(Arc::clone(&setup.config)),
             setup,
             pool,
             ticker,
             evaluators,
             counters: Mutex::default(),
-            compiling: Mutex::default(),
             next_shard: AtomicUsize::new(0),
         }))
     }
@@ -94,17 +78,43 @@ impl Engine {
         &self.setup.config
     }
 
-    /// Checks and compiles an upload, and instantiates it once. Blocks for up to seconds; one at a time.
+    /// What compiles components apart from the server.
+    #[must_use]
+    pub const fn builder(&self) -> &Builder {
+        &self.builder
+    }
+
+    /// Names what compiled code depends on beside the component: another compiler, or other settings of it, give another name.
+    #[must_use]
+    pub fn compatibility(&self) -> String {
+        self.setup.compatibility()
+    }
+
+    /// Maps the code that the builder made of a component, from a file that only it wrote.
+    ///
+    /// # Errors
+    /// It was made by another compiler, or needs what is not provided.
+    pub fn load(&self, upload: Upload<'_>, about: About, code: &Path) -> Result<Component, Refusal> {
+        let compiled = compile::load(&self.setup, about, code)?;
+        compile::component(&self.setup, &compiled, upload, self.counters(upload.digest))
+    }
+
+    /// Checks and compiles a component in this process, and instantiates it once: for programs that trust it. Blocks for up to seconds.
     ///
     /// # Errors
     /// What is wrong with it.
     pub fn compile(&self, bytes: &[u8]) -> Result<Component, Refusal> {
-        let _one = self.compiling.lock();
-        let counters = |digest: &str| Arc::clone(self.counters.lock().entry(digest.to_owned()).or_default());
-        let component = compile::compile(&self.setup, bytes, counters)?;
+        let compiled = compile::compile(&self.setup, bytes)?;
+        let digest = compile::sha256_hex(bytes);
+        let upload = Upload { digest: &digest, size_bytes: bytes.len() };
+        let component = compile::component(&self.setup, &compiled, upload, self.counters(&digest))?;
         let _awake = self.ticker.awake();
         Guest::new(&self.setup, &component)?;
         Ok(component)
+    }
+
+    fn counters(&self, digest: &str) -> Arc<Counters> {
+        Arc::clone(self.counters.lock().entry(digest.to_owned()).or_default())
     }
 
     /// Judges a sample forward and backward on two instances. Blocks.
@@ -203,62 +213,4 @@ fn sweep(evaluators: &Weak<Evaluators>, after: Duration) {
     let evicted: Vec<Evaluator> = idle.iter().filter_map(|key| kept.remove(key)).collect();
     drop(kept);
     drop(evicted);
-}
-
-fn linked(wasm: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
-    let mut linker = Linker::new(wasm);
-    Plugin::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
-    wasi::add_to_linker(&mut linker)?;
-    Ok(linker)
-}
-
-/// The compiler with its pool; without one where the address space does not allow it (instances then take longer to make).
-fn compiler(limits: &Config) -> wasmtime::Result<wasmtime::Engine> {
-    let mut settings = tuned(limits);
-    settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits)));
-    wasmtime::Engine::new(&settings).or_else(|error| {
-        tracing::warn!("no pool of instances for plugins: {}", told(&error));
-        wasmtime::Engine::new(&tuned(limits))
-    })
-}
-
-/// The compiler's settings: one behaviour on every machine, nothing that is still being worked out, no way to make threads.
-fn tuned(limits: &Config) -> wasmtime::Config {
-    let mut config = wasmtime::Config::new();
-    config
-        .epoch_interruption(true)
-        .concurrency_support(false)
-        .cranelift_nan_canonicalization(true)
-        .max_wasm_stack(limits.stack_bytes)
-        .async_stack_size(limits.stack_bytes * 2)
-        .memory_reservation(limits.memory_bytes as u64)
-        .memory_reservation_for_growth(0)
-        .memory_guard_size(64 * 1024)
-        .memory_init_cow(true)
-        .wasm_multi_memory(true)
-        .wasm_tail_call(true)
-        .wasm_simd(true)
-        .wasm_relaxed_simd(false)
-        .wasm_memory64(false)
-        .wasm_custom_page_sizes(false)
-        .wasm_wide_arithmetic(false)
-        .wasm_stack_switching(false);
-    config
-}
-
-/// Two warm instances for each evaluator and some to spare. Address space only, until it is used.
-fn pool(limits: &Config) -> PoolingAllocationConfig {
-    let instances = u32::try_from(limits.evaluators_max).unwrap_or(u32::MAX / 16).saturating_mul(2).saturating_add(64);
-    let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(instances)
-        .total_core_instances(instances.saturating_mul(8))
-        .total_memories(instances.saturating_mul(2))
-        .total_tables(instances.saturating_mul(4))
-        .max_memory_size(limits.memory_bytes)
-        .table_elements(limits.table_elements_max)
-        .max_memories_per_module(u32::try_from(limits.memories_max).unwrap_or(u32::MAX))
-        .max_tables_per_module(u32::try_from(limits.tables_max).unwrap_or(u32::MAX))
-        .linear_memory_keep_resident(64 * 1024)
-        .table_keep_resident(16 * 1024);
-    pool
 }

@@ -2,16 +2,20 @@
 //!
 //! Must not know: status codes or envelopes of doors.
 
-/// What was handed in cannot be used; the text says what is wrong with it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+use serde::{Deserialize, Serialize};
+
+/// What was handed in cannot be used; the text says what is wrong with it. It crosses from the process that compiles as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// Larger than an upload may be.
-    #[error("the component is {bytes} bytes; an upload may be {max} bytes (plugin.upload_bytes)")]
+    #[error("the component is {bytes} bytes; an upload may be {max} bytes ({setting})")]
     TooLarge {
         /// Its size, bytes.
         bytes: usize,
         /// The limit, bytes.
         max: usize,
+        /// The setting that says so.
+        setting: String,
     },
     /// No WebAssembly, or cut off.
     #[error("not a WebAssembly component: {0}")]
@@ -37,6 +41,41 @@ pub enum Refusal {
     /// The same killmails gave other verdicts in another order.
     #[error("not repeatable: {0}")]
     NotRepeatable(String),
+    /// It took more CPU or wall time to compile and try than it may.
+    #[error("{message}")]
+    TooSlowToCompile {
+        /// What took how long.
+        message: String,
+        /// The limit, seconds.
+        limit: u64,
+    },
+    /// It took more memory to compile and try than it may.
+    #[error("{message}")]
+    TooMuchMemory {
+        /// What took how much.
+        message: String,
+        /// The limit, bytes.
+        limit: u64,
+    },
+    /// The process that compiles it ended without a word.
+    #[error("{0}")]
+    Crashed(String),
+    /// In its trial a call took more CPU time than it may, alone too.
+    #[error("{message}")]
+    Deadline {
+        /// Which call.
+        message: String,
+        /// The limit, milliseconds.
+        limit: u64,
+    },
+    /// In its trial it asked more of the host than it may, alone too.
+    #[error("{message}")]
+    HostBudget {
+        /// What it asked.
+        message: String,
+        /// The limit, milliseconds.
+        limit: u64,
+    },
     /// Too many pairs of plugin and configuration in use.
     #[error("{max} pairs of plugin and configuration are in use, the most there may be (plugin.evaluators_max)")]
     TooMany {
@@ -59,8 +98,45 @@ impl Refusal {
             Self::Instantiate(_) => "instantiate",
             Self::Configure(_) => "configure",
             Self::NotRepeatable(_) => "not_repeatable",
+            Self::TooSlowToCompile { .. } => "too_slow_to_compile",
+            Self::TooMuchMemory { .. } => "too_much_memory",
+            Self::Crashed(_) => "crashed",
+            Self::Deadline { .. } => "deadline",
+            Self::HostBudget { .. } => "host_budget",
             Self::TooMany { .. } => "too_many",
         }
+    }
+
+    /// The limit that was exceeded, for `details.limit`; its unit stands in the text.
+    #[must_use]
+    pub const fn limit(&self) -> Option<u64> {
+        match self {
+            Self::TooLarge { max, .. } | Self::TooMany { max } => Some(*max as u64),
+            Self::TooSlowToCompile { limit, .. }
+            | Self::TooMuchMemory { limit, .. }
+            | Self::Deadline { limit, .. }
+            | Self::HostBudget { limit, .. } => Some(*limit),
+            _ => None,
+        }
+    }
+}
+
+/// A component was not compiled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failed {
+    /// It cannot be used.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It may be as good as any: we could not.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Failed {
+    /// The system did not do what it takes.
+    #[must_use]
+    pub fn system(what: &str, error: &std::io::Error) -> Self {
+        Self::Failed(format!("cannot {what}: {error}"))
     }
 }
 

@@ -17,10 +17,10 @@ use crate::domain::verdict::{Fault, Verdict};
 use crate::plugin::clock::thread_cpu;
 use crate::plugin::component::Component;
 use crate::plugin::convert::Needs;
-use crate::plugin::engine::Setup;
 use crate::plugin::guest::Guest;
 use crate::plugin::history::Bound;
 use crate::plugin::memo::Memo;
+use crate::plugin::setup::Setup;
 
 /// What a guest says of a killmail, or what it did wrong.
 pub type Answer = Result<Verdict, Fault>;

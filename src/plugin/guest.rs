@@ -9,9 +9,9 @@ use crate::domain::verdict::{Fault, Verdict};
 use crate::plugin::bindings::Plugin;
 use crate::plugin::component::Component;
 use crate::plugin::convert::{self, Needs};
-use crate::plugin::engine::Setup;
 use crate::plugin::error::Refusal;
 use crate::plugin::history::Bound;
+use crate::plugin::setup::Setup;
 use crate::plugin::state::State;
 
 /// An instance ready to judge.
@@ -26,8 +26,8 @@ impl Guest {
     /// # Errors
     /// `Instantiate`, with what it did wrong.
     pub fn new(setup: &Setup, component: &Component) -> Result<Self, Refusal> {
-        let state = State::new(&setup.config, &setup.outside, component.digest_shared(), component.counters());
-        let mut store = Store::new(&setup.wasm, state);
+        let state = State::new(&setup.config, component.class(), &setup.outside, component.digest_shared(), component.counters());
+        let mut store = Store::new(&setup.world(component.class()).wasm, state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(setup.config.hostcall_bytes);
         store.epoch_deadline_callback(look);

@@ -1,11 +1,12 @@
-//! Every limit a guest lives under, each with its unit and its reason; and the limiter that watches memory and tables.
+//! Every limit a guest lives under, each with its unit and its reason.
 //!
 //! Must not know: what a guest does with what it may have.
 
-use serde::{Deserialize, Serialize};
-use wasmtime::{Error, ResourceLimiter, Result, bail};
+use std::path::PathBuf;
 
-use crate::domain::verdict::Fault;
+use serde::{Deserialize, Serialize};
+
+use crate::plugin::class::Class;
 
 /// The limits of guests. Each can be set; the defaults suit a server of two cores that takes uploads from people it knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,11 +22,11 @@ pub struct Config {
     pub host_cpu_ms: u64,
     /// Questions to history in one call (1,000): each may touch a bitmap for every id named.
     pub history_calls_max: u32,
-    /// Memory of one instance, all its memories summed, bytes (64 MiB). Python and JavaScript guests need 16 to 40 MiB.
+    /// Memory of one instance, all its memories summed, bytes (64 MiB).
     pub memory_bytes: usize,
     /// Elements of one table (20,000): the pool reserves room for as many.
     pub table_elements_max: usize,
-    /// Core instances in one component (200): the largest known guest (Python) has 38.
+    /// Core instances in one component (200): what Rust and C make has fewer than ten.
     pub core_instances_max: usize,
     /// Memories in one component (16), see `core_instances_max`.
     pub memories_max: usize,
@@ -45,7 +46,7 @@ pub struct Config {
     pub log_lines_per_call: u32,
     /// Log of one plugin with one configuration in a minute, bytes (64 KiB); more is left out and counted.
     pub log_bytes_per_minute: usize,
-    /// An upload, bytes (4 MiB). Python and the larger JavaScript guests need 20 MiB.
+    /// A component of the class `small`, bytes (4 MiB).
     pub upload_bytes: usize,
     /// A configuration, bytes (8 KiB): it stands in a URL.
     pub config_bytes: usize,
@@ -57,6 +58,43 @@ pub struct Config {
     pub body_bytes_max: usize,
     /// Targets of one `br_table` (10,000), for the same reason.
     pub br_table_targets_max: u32,
+    /// A component of the class `scripting`, bytes (32 MiB): componentize-js makes 12 MB, componentize-py 18 MB. Whatever exceeds one of
+    /// the limits above is of this class.
+    pub scripting_upload_bytes: usize,
+    /// As `memory_bytes`, for the class `scripting` (128 MiB).
+    pub scripting_memory_bytes: usize,
+    /// As `table_elements_max`, for the class `scripting` (100,000).
+    pub scripting_table_elements_max: usize,
+    /// As `core_instances_max`, for the class `scripting` (4,000): componentize-py makes 1,602.
+    pub scripting_core_instances_max: usize,
+    /// As `memories_max`, for the class `scripting` (64).
+    pub scripting_memories_max: usize,
+    /// As `tables_max`, for the class `scripting` (256).
+    pub scripting_tables_max: usize,
+    /// As `functions_max`, for the class `scripting` (100,000).
+    pub scripting_functions_max: usize,
+    /// As `body_bytes_max`, for the class `scripting` (1 MiB): the largest body of componentize-js has 426,843 bytes.
+    pub scripting_body_bytes_max: usize,
+    /// As `br_table_targets_max`, for the class `scripting` (20,000).
+    pub scripting_br_table_targets_max: u32,
+    /// The program that compiles and tries uploads, apart from the server (empty: the one that runs). It gets the hidden command
+    /// `compile-plugin`.
+    pub compile_program: PathBuf,
+    /// Components up to so many bytes have a lane of their own (1 MiB), so that they never wait for a large one.
+    pub compile_small_bytes: usize,
+    /// CPU time to compile and try such a component, seconds (20).
+    pub compile_small_cpu_secs: u64,
+    /// Address space that may take, bytes (1 GiB).
+    pub compile_small_memory_bytes: u64,
+    /// CPU time to compile and try a larger component, seconds (180): JavaScript takes 30, Python more.
+    pub compile_large_cpu_secs: u64,
+    /// Address space that may take, bytes (3 GiB).
+    pub compile_large_memory_bytes: u64,
+    /// Uploads on their way at a time, being sent or waiting to be compiled (16).
+    pub uploads_max: usize,
+    /// For tests and tools without a program at hand: compile in this process, without any of the above.
+    #[serde(skip)]
+    pub compile_here: bool,
     /// Pairs of plugin and configuration in use at once (1,000): each may keep two warm instances.
     pub evaluators_max: usize,
     /// Such pairs for one client address (16); kept by the doors.
@@ -104,6 +142,23 @@ impl Default for Config {
             functions_max: 20_000,
             body_bytes_max: 256 * KIB,
             br_table_targets_max: 10_000,
+            scripting_upload_bytes: 32 * MIB,
+            scripting_memory_bytes: 128 * MIB,
+            scripting_table_elements_max: 100_000,
+            scripting_core_instances_max: 4_000,
+            scripting_memories_max: 64,
+            scripting_tables_max: 256,
+            scripting_functions_max: 100_000,
+            scripting_body_bytes_max: MIB,
+            scripting_br_table_targets_max: 20_000,
+            compile_program: PathBuf::new(),
+            compile_small_bytes: MIB,
+            compile_small_cpu_secs: 20,
+            compile_small_memory_bytes: 1 << 30,
+            compile_large_cpu_secs: 180,
+            compile_large_memory_bytes: 3 << 30,
+            uploads_max: 16,
+            compile_here: false,
             evaluators_max: 1_000,
             evaluators_per_address_max: 16,
             evaluator_idle_secs: 60,
@@ -125,89 +180,70 @@ impl Config {
             n => n,
         }
     }
-}
 
-/// Watches what one instance takes; the first excess is remembered as its fault.
-#[derive(Debug)]
-pub struct Limiter {
-    memory_bytes: usize,
-    memory_bytes_max: usize,
-    table_elements_max: usize,
-    core_instances_max: usize,
-    memories_max: usize,
-    tables_max: usize,
-    /// What was exceeded, if anything was.
-    pub exceeded: Option<Fault>,
-}
-
-impl Limiter {
-    /// A limiter for a new instance.
+    /// What a component of this class may have.
     #[must_use]
-    pub const fn new(config: &Config) -> Self {
-        Self {
-            memory_bytes: 0,
-            memory_bytes_max: config.memory_bytes,
-            table_elements_max: config.table_elements_max,
-            core_instances_max: config.core_instances_max,
-            memories_max: config.memories_max,
-            tables_max: config.tables_max,
-            exceeded: None,
+    pub const fn bounds(&self, class: Class) -> Bounds {
+        match class {
+            Class::Small => Bounds {
+                prefix: "plugin.",
+                upload_bytes: self.upload_bytes,
+                memory_bytes: self.memory_bytes,
+                table_elements_max: self.table_elements_max,
+                core_instances_max: self.core_instances_max,
+                memories_max: self.memories_max,
+                tables_max: self.tables_max,
+                functions_max: self.functions_max,
+                body_bytes_max: self.body_bytes_max,
+                br_table_targets_max: self.br_table_targets_max,
+            },
+            Class::Scripting => Bounds {
+                prefix: "plugin.scripting_",
+                upload_bytes: self.scripting_upload_bytes,
+                memory_bytes: self.scripting_memory_bytes,
+                table_elements_max: self.scripting_table_elements_max,
+                core_instances_max: self.scripting_core_instances_max,
+                memories_max: self.scripting_memories_max,
+                tables_max: self.scripting_tables_max,
+                functions_max: self.scripting_functions_max,
+                body_bytes_max: self.scripting_body_bytes_max,
+                br_table_targets_max: self.scripting_br_table_targets_max,
+            },
         }
     }
 
-    /// Bytes of all memories together.
+    /// The largest upload of any class, bytes, and the setting that says so.
     #[must_use]
-    pub const fn memory_bytes(&self) -> usize {
-        self.memory_bytes
+    pub const fn upload_max(&self) -> (usize, &'static str) {
+        if self.scripting_upload_bytes > self.upload_bytes {
+            (self.scripting_upload_bytes, "plugin.scripting_upload_bytes")
+        } else {
+            (self.upload_bytes, "plugin.upload_bytes")
+        }
     }
 }
 
-impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
-        let sum = self.memory_bytes.saturating_add(desired.saturating_sub(current));
-        if sum > self.memory_bytes_max {
-            self.exceeded = Some(Fault::Memory);
-            bail!("asks for {sum} bytes of memory; it may have {}", self.memory_bytes_max);
-        }
-        if let Some(max) = maximum.filter(|max| desired > *max) {
-            self.exceeded = Some(Fault::Memory);
-            bail!("asks for {desired} bytes in one memory; it may have {max}");
-        }
-        self.memory_bytes = sum;
-        Ok(true)
-    }
-
-    fn memory_grow_failed(&mut self, error: Error) -> Result<()> {
-        self.exceeded = Some(Fault::Memory);
-        Err(error.context("memory could not grow"))
-    }
-
-    fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
-        if desired > self.table_elements_max {
-            self.exceeded = Some(Fault::Table);
-            bail!("asks for a table of {desired} elements; it may have {}", self.table_elements_max);
-        }
-        if let Some(max) = maximum.filter(|max| desired > *max) {
-            self.exceeded = Some(Fault::Table);
-            bail!("asks for a table of {desired} elements; it said at most {max}");
-        }
-        Ok(true)
-    }
-
-    fn table_grow_failed(&mut self, error: Error) -> Result<()> {
-        self.exceeded = Some(Fault::Table);
-        Err(error.context("a table could not grow"))
-    }
-
-    fn instances(&self) -> usize {
-        self.core_instances_max
-    }
-
-    fn tables(&self) -> usize {
-        self.tables_max
-    }
-
-    fn memories(&self) -> usize {
-        self.memories_max
-    }
+/// What a component of one class may have; the fields are those of [`Config`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// What stands before the names of these settings.
+    pub prefix: &'static str,
+    /// Its size, bytes.
+    pub upload_bytes: usize,
+    /// All memories of an instance, bytes.
+    pub memory_bytes: usize,
+    /// Elements of a table.
+    pub table_elements_max: usize,
+    /// Core instances.
+    pub core_instances_max: usize,
+    /// Memories.
+    pub memories_max: usize,
+    /// Tables.
+    pub tables_max: usize,
+    /// Functions.
+    pub functions_max: usize,
+    /// A function's body, bytes.
+    pub body_bytes_max: usize,
+    /// Targets of a `br_table`.
+    pub br_table_targets_max: u32,
 }

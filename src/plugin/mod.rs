@@ -3,8 +3,10 @@
 //! Must not know: where killmails come from or go, names and versions of plugins, doors.
 
 mod bindings;
+pub mod build;
+pub mod class;
 mod clock;
-mod compile;
+pub mod compile;
 pub mod component;
 mod convert;
 pub mod counters;
@@ -14,11 +16,13 @@ pub mod evaluator;
 mod guest;
 pub mod history;
 mod host;
+mod limiter;
 pub mod limits;
 mod memo;
 mod pool;
 mod probe;
 mod scan;
+mod setup;
 mod state;
 mod wasi;
 

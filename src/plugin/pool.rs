@@ -16,9 +16,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::domain::entry::Page;
 use crate::domain::verdict::Fault;
 use crate::plugin::clock::{Awake, TickerHandle};
-use crate::plugin::engine::Setup;
 use crate::plugin::error::Error;
 use crate::plugin::evaluator::{Answer, Evaluator, Run};
+use crate::plugin::setup::Setup;
 use crate::tasks;
 
 /// A job gives way to the next at the second tick: after one to two milliseconds, without asking a clock after each killmail.

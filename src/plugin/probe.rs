@@ -8,11 +8,27 @@ use std::sync::Arc;
 
 use crate::domain::entry::{Page, SharedEntry};
 use crate::plugin::component::Component;
-use crate::plugin::engine::Setup;
 use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::Answer;
 use crate::plugin::guest::Guest;
 use crate::plugin::history::Bound;
+use crate::plugin::setup::Setup;
+
+/// What a configuration is where none was given.
+pub const NO_CONFIG: &str = "{}";
+
+/// Tries an upload with its manifest's default configuration, `{}` without one: whether it was tried at all, which it is not where it
+/// refuses that.
+///
+/// # Errors
+/// As [`probe`].
+pub fn by_default(setup: &Setup, component: &Component, sample: &[SharedEntry]) -> Result<bool, Refusal> {
+    match probe(setup, component, component.default_config().unwrap_or(NO_CONFIG), sample) {
+        Ok(()) => Ok(true),
+        Err(Refusal::Configure(_)) => Ok(false),
+        Err(refusal) => Err(refusal),
+    }
+}
 
 /// Judges the sample twice.
 ///

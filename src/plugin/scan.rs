@@ -5,6 +5,7 @@
 use serde_json::{Map, Value};
 use wasmparser::{BinaryReaderError, Encoding, FunctionBody, Operator, Parser, Payload};
 
+use crate::plugin::component::About;
 use crate::plugin::error::Refusal;
 use crate::plugin::limits::Config;
 
@@ -15,8 +16,8 @@ pub struct Seen {
     pub is_component: bool,
     /// A core module that says which world it was made for.
     pub has_world: bool,
-    /// The configuration its manifest names to be tried with.
-    pub default_config: Option<String>,
+    /// What is to be kept beside its code.
+    pub about: About,
 }
 
 /// The custom section with the manifest, in the component or in a core module within: a JSON object, `default_config` among its members.
@@ -39,12 +40,16 @@ struct Tally {
 /// Reads the bytes through.
 ///
 /// # Errors
-/// `NotWasm` where they are something else or end too early, `TooComplex` where a limit is exceeded.
+/// `TooLarge`, `NotWasm` where they are something else or end too early, `TooComplex` where a limit is exceeded.
 pub fn scan(bytes: &[u8], limits: &Config) -> Result<Seen, Refusal> {
+    let (max, setting) = limits.upload_max();
+    if bytes.len() > max {
+        return Err(Refusal::TooLarge { bytes: bytes.len(), max, setting: setting.to_owned() });
+    }
     if !bytes.starts_with(b"\0asm") {
         return Err(Refusal::NotWasm(first_words(bytes)));
     }
-    let mut seen = Seen { is_component: false, has_world: false, default_config: None };
+    let mut seen = Seen { is_component: false, has_world: false, about: About::default() };
     let mut tally = Tally::default();
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(bytes) {
@@ -62,7 +67,8 @@ pub fn scan(bytes: &[u8], limits: &Config) -> Result<Seen, Refusal> {
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::CustomSection(section) if depth == 1 && section.name().starts_with("component-type") => seen.has_world = true,
             Payload::CustomSection(section) if section.name() == MANIFEST_SECTION => {
-                seen.default_config = default_config(section.data(), limits)?.or(seen.default_config);
+                let named = default_config(section.data(), limits)?;
+                seen.about.default_config = named.or(seen.about.default_config);
             }
             other => count(&other, &mut tally, limits, bytes.len())?,
         }

@@ -12,10 +12,12 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::domain::entry::{Entry, Page, SharedEntry};
 use crate::domain::verdict::Fault;
 use crate::plugin::bindings::killstream::plugin::log::Level;
+use crate::plugin::class::Class;
 use crate::plugin::clock::Stopwatch;
 use crate::plugin::counters::Counters;
 use crate::plugin::history::{Bound, History};
-use crate::plugin::limits::{Config, Limiter};
+use crate::plugin::limiter::Limiter;
+use crate::plugin::limits::Config;
 
 /// What guests may ask of the rest of the house.
 pub struct Outside {
@@ -80,7 +82,7 @@ pub struct State {
 impl State {
     /// The state of a new instance of this component.
     #[must_use]
-    pub fn new(config: &Arc<Config>, outside: &Arc<Outside>, digest: &Arc<str>, counters: &Arc<Counters>) -> Self {
+    pub fn new(config: &Arc<Config>, class: Class, outside: &Arc<Outside>, digest: &Arc<str>, counters: &Arc<Counters>) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(config.handles_max);
         Self {
@@ -90,7 +92,7 @@ impl State {
             host_cpu_max: Duration::from_millis(config.host_cpu_ms),
             history_calls: 0,
             fault: None,
-            limiter: Limiter::new(config),
+            limiter: Limiter::new(&config.bounds(class)),
             config: Arc::clone(config),
             outside: Arc::clone(outside),
             random: 0,

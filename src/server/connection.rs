@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::budget::Share;
 use crate::http::connections::Place;
-use crate::http::in_flight::Share;
 use crate::server::head::Head;
 use crate::server::progress::{Overdue, Phase, Progress, Times};
 use crate::server::refusal::Refusal;

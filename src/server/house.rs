@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio_stream::StreamExt;
 use tower::ServiceExt;
 
+use crate::budget::Budget;
 use crate::clock;
 use crate::config::Config;
 use crate::domain::entry::{Entry, Origin, SharedEntry};
@@ -24,7 +25,6 @@ use crate::feed::pulse::Doing;
 use crate::http;
 use crate::http::address;
 use crate::http::connections::Connections;
-use crate::http::in_flight::Budget;
 use crate::ingest::config::{self as ingest, Kind};
 use crate::ingest::open;
 use crate::ingest::replay::{self, Replay};

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
+use crate::budget::Budget;
 use crate::http::connections::{Connections, Place};
-use crate::http::in_flight::Budget;
 use crate::server::connection::{Config, Connection};
 use crate::server::progress::Progress;
 

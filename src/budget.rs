@@ -1,4 +1,4 @@
-//! Bytes of requests that are in memory at a time, all callers together: each takes its share and gives it back.
+//! A limit that many share, in bytes: each takes its share and gives it back.
 //!
 //! Must not know: what the bytes are.
 
@@ -39,7 +39,7 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Requests refused because the budget was spent, since the start.
+    /// How often more was asked for than was left, since the start.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)

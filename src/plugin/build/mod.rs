@@ -1,0 +1,132 @@
+//! Everything that happens to an upload before it may run, in a process of its own: reading, scanning, compiling, a first instance, the
+//! trial. What an upload does to that process is a refusal; the server does not notice.
+//!
+//! Must not know: names and versions of plugins, or who uploads.
+
+pub mod child;
+mod confine;
+mod lanes;
+mod order;
+mod process;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::plugin::build::lanes::Lane;
+use crate::plugin::build::order::{Order, Report, Work};
+use crate::plugin::build::process::Run;
+use crate::plugin::component::About;
+use crate::plugin::error::{Failed, Refusal};
+use crate::plugin::limits::Config;
+use crate::tasks;
+
+pub use crate::plugin::build::order::Stage;
+
+/// What came of a component that may run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Built {
+    /// What is to be kept beside its code.
+    pub about: About,
+    /// Whether its verdicts were tried for repeatability; not where it refused the configuration it was to be tried with.
+    pub probed: bool,
+}
+
+/// A component to be compiled.
+#[derive(Debug, Clone, Copy)]
+pub struct Component<'a> {
+    /// Its bytes, as uploaded.
+    pub file: &'a Path,
+    /// Where its compiled code goes.
+    pub code: &'a Path,
+    /// Whether its verdicts are tried for repeatability.
+    pub probe: bool,
+    /// Whether somebody waits for it: it goes before those nobody waits for.
+    pub urgent: bool,
+}
+
+/// Where work is at, told to who waits.
+pub type Progress<'a> = &'a (dyn Fn(Stage) + Send + Sync);
+
+/// Compiles components, each in a process of its own, a small and a large one at a time.
+#[derive(Debug)]
+pub struct Builder {
+    config: Arc<Config>,
+    small: Arc<Lane>,
+    large: Arc<Lane>,
+    scanning: Arc<Lane>,
+}
+
+impl Builder {
+    /// With these limits.
+    #[must_use]
+    pub fn new(config: Arc<Config>) -> Self {
+        Self { config, small: Arc::default(), large: Arc::default(), scanning: Arc::default() }
+    }
+
+    /// Looks a component through: a matter of milliseconds, before it waits for a compiler.
+    ///
+    /// # Errors
+    /// What is wrong with it, or the process could not be started.
+    pub async fn scan(&self, file: &Path) -> Result<About, Failed> {
+        let turn = self.scanning.take(true, &|_| {}).await;
+        let order = self.order(Work::Scan, size_of(file)?);
+        let run = Run { program: self.program(), order: &order, file, code: None, stage: &|_| {} };
+        let report = run.report().await;
+        drop(turn);
+        match report? {
+            Report::Scanned(about) => Ok(about),
+            Report::Refused(refusal) => Err(refusal.into()),
+            other => Err(Failed::Failed(format!("the compiling process answered something else: {other:?}"))),
+        }
+    }
+
+    /// Compiles and tries a component, after those that came before it.
+    ///
+    /// # Errors
+    /// What is wrong with it, or the process could not be started.
+    pub async fn build(&self, component: Component<'_>, progress: Progress<'_>) -> Result<Built, Failed> {
+        let Component { file, code, probe, urgent } = component;
+        let size = size_of(file)?;
+        let lane = if size <= self.config.compile_small_bytes as u64 { &self.small } else { &self.large };
+        let turn = lane.take(urgent, &|position| progress(Stage::Queued { position })).await;
+        progress(Stage::Compiling);
+        let order = self.order(Work::Build { probe }, size);
+        let run = Run { program: self.program(), order: &order, file, code: Some(code), stage: progress };
+        let report = run.report().await;
+        drop(turn);
+        match report? {
+            Report::Built { about, probed, .. } => Ok(Built { about, probed }),
+            Report::Refused(refusal) => Err(refusal.into()),
+            other => Err(Failed::Failed(format!("the compiling process answered something else: {other:?}"))),
+        }
+    }
+
+    fn order(&self, work: Work, size: u64) -> Order {
+        let config = &self.config;
+        let (cpu_secs, memory_bytes) = if size <= config.compile_small_bytes as u64 {
+            (config.compile_small_cpu_secs, config.compile_small_memory_bytes)
+        } else {
+            (config.compile_large_cpu_secs, config.compile_large_memory_bytes)
+        };
+        let small = size <= config.compile_small_bytes as u64;
+        Order { config: (**config).clone(), work, size, small, cpu_secs, memory_bytes }
+    }
+
+    fn program(&self) -> PathBuf {
+        if self.config.compile_program.as_os_str().is_empty() {
+            PathBuf::from("/proc/self/exe")
+        } else {
+            self.config.compile_program.clone()
+        }
+    }
+}
+
+fn size_of(file: &Path) -> Result<u64, Failed> {
+    fs::metadata(file).map(|meta| meta.len()).map_err(|error| Failed::system("read the upload", &error))
+}
+
+/// What a refusal is worth where no process stands between: for tests and tools.
+pub async fn here<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refusal> + Send + 'static) -> Result<T, Failed> {
+    tasks::blocking("compile-here", work).await.map_err(|lost| Failed::Failed(lost.to_string()))?.map_err(Failed::from)
+}

@@ -1,0 +1,89 @@
+//! What server and compiling process say to each other: a line of JSON with the order and the component behind it; lines of JSON with what
+//! is being done, the last of them with how it ended and the compiled code behind it.
+//!
+//! Must not know: processes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::plugin::component::About;
+use crate::plugin::error::Refusal;
+use crate::plugin::limits::Config;
+
+/// The longest line either side takes, bytes.
+pub const LINE_BYTES_MAX: u64 = 64 << 10;
+
+/// What is to be done with a component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Work {
+    /// Look it through.
+    Scan,
+    /// Compile it, make an instance.
+    Build {
+        /// And try whether its verdicts are repeatable.
+        probe: bool,
+    },
+}
+
+/// An order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    /// The limits of plugins.
+    pub config: Config,
+    /// What is to be done.
+    pub work: Work,
+    /// Bytes of the component.
+    pub size: u64,
+    /// Whether the limits are those of small components.
+    pub small: bool,
+    /// CPU time it may take, seconds.
+    pub cpu_secs: u64,
+    /// Address space it may take, bytes.
+    pub memory_bytes: u64,
+}
+
+impl Order {
+    /// The setting of a limit.
+    #[must_use]
+    pub const fn setting(&self, of_cpu: bool) -> &'static str {
+        match (self.small, of_cpu) {
+            (true, true) => "plugin.compile_small_cpu_secs",
+            (true, false) => "plugin.compile_small_memory_bytes",
+            (false, true) => "plugin.compile_large_cpu_secs",
+            (false, false) => "plugin.compile_large_memory_bytes",
+        }
+    }
+}
+
+/// What an upload is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// It waits for the compiler.
+    Queued {
+        /// How many are before it, the one being compiled included.
+        position: usize,
+    },
+    /// It is being compiled.
+    Compiling,
+    /// Its verdicts are being tried.
+    Probing,
+}
+
+/// What the process says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Report {
+    /// What it is at now; more follows.
+    At(Stage),
+    /// It was looked through.
+    Scanned(About),
+    /// It may run.
+    Built {
+        /// What is to be kept beside its code.
+        about: About,
+        /// Whether its verdicts were tried.
+        probed: bool,
+        /// Bytes of compiled code behind this line.
+        code_bytes: u64,
+    },
+    /// It may not.
+    Refused(Refusal),
+}

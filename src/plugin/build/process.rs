@@ -1,0 +1,174 @@
+//! The compiling process: started, fed, listened to, and ended with whoever waits for it.
+//!
+//! Must not know: what it does with what it is fed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use std::os::unix::process::ExitStatusExt;
+
+use tokio::fs::File;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader, copy, sink};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
+
+use crate::plugin::build::Progress;
+use crate::plugin::build::order::{LINE_BYTES_MAX, Order, Report};
+use crate::plugin::error::{Failed, Refusal};
+
+/// The hidden command of our own program.
+pub const COMMAND: &str = "compile-plugin";
+/// Where a machine is busy, CPU time takes longer: the process is ended after so many times its CPU time.
+const WALL_TIMES: u32 = 10;
+/// What is kept of what it writes to stderr, bytes.
+const STDERR_BYTES_MAX: u64 = 4 << 10;
+/// What the standard library says when memory ends, before it ends the process.
+const OUT_OF_MEMORY: &str = "memory allocation of";
+
+/// One component in one process.
+pub struct Run<'a> {
+    /// What is started.
+    pub program: PathBuf,
+    /// What it is told to do.
+    pub order: &'a Order,
+    /// The component.
+    pub file: &'a Path,
+    /// Where compiled code goes.
+    pub code: Option<&'a Path>,
+    /// Hears what it is at.
+    pub stage: Progress<'a>,
+}
+
+impl Run<'_> {
+    /// Starts the process and waits for its report. Dropping the future ends the process.
+    ///
+    /// # Errors
+    /// It cannot be started or fed. What it does to itself is a refusal.
+    pub async fn report(&self) -> Result<Report, Failed> {
+        let mut child = self.start().map_err(|error| Failed::system("start the compiling process", &error))?;
+        let wall = Duration::from_secs(self.order.cpu_secs.max(1)) * WALL_TIMES;
+        let Ok(talked) = timeout(wall, self.talk(&mut child)).await else {
+            end(&mut child).await;
+            let secs = wall.as_secs();
+            let message = format!("compiling it took more than {secs} s on the clock ({WALL_TIMES} times {})", self.order.setting(true));
+            return Ok(Report::Refused(Refusal::TooSlowToCompile { message, limit: secs }));
+        };
+        let (answer, said) = talked;
+        match answer {
+            Ok(Some(report)) => {
+                end(&mut child).await;
+                Ok(report)
+            }
+            // It ended, or closed its stream to end.
+            Ok(None) | Err(_) => match timeout(wall, child.wait()).await {
+                Ok(Ok(status)) => Ok(Report::Refused(self.ended(status, &said))),
+                Ok(Err(error)) => Err(Failed::system("wait for the compiling process", &error)),
+                Err(_) => {
+                    end(&mut child).await;
+                    Err(Failed::Failed("the compiling process neither answers nor ends".to_owned()))
+                }
+            },
+        }
+    }
+
+    fn start(&self) -> io::Result<Child> {
+        Command::new(&self.program)
+            .arg(COMMAND)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Signals of the terminal are for the server.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+    }
+
+    /// Feeds it and listens, to the report or the end of what it says; and what it wrote to stderr.
+    async fn talk(&self, child: &mut Child) -> (io::Result<Option<Report>>, String) {
+        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
+            return (Ok(None), String::new());
+        };
+        let listen = self.listen(stdout);
+        // It ends when its stdin does, so that stays open until it has answered.
+        let feed = self.feed(stdin);
+        let (answer, said, fed) = tokio::join!(listen, heard(stderr), async { (feed.await, ()).0 });
+        drop(fed);
+        (answer, said)
+    }
+
+    async fn feed(&self, mut stdin: ChildStdin) -> io::Result<ChildStdin> {
+        let mut line = serde_json::to_vec(self.order)?;
+        line.push(b'\n');
+        stdin.write_all(&line).await?;
+        copy(&mut File::open(self.file).await?.take(self.order.size), &mut stdin).await?;
+        stdin.flush().await?;
+        Ok(stdin)
+    }
+
+    async fn listen(&self, stdout: ChildStdout) -> io::Result<Option<Report>> {
+        let mut lines = BufReader::new(stdout);
+        loop {
+            let mut line = Vec::new();
+            (&mut lines).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await?;
+            if line.last() != Some(&b'\n') {
+                return Ok(None);
+            }
+            let report: Report = serde_json::from_slice(&line)?;
+            match &report {
+                Report::At(stage) => (self.stage)(*stage),
+                Report::Built { code_bytes, .. } => {
+                    self.keep(&mut lines, *code_bytes).await?;
+                    return Ok(Some(report));
+                }
+                _ => return Ok(Some(report)),
+            }
+        }
+    }
+
+    async fn keep(&self, code: &mut (impl AsyncRead + Unpin), bytes: u64) -> io::Result<()> {
+        let Some(path) = self.code else { return Ok(()) };
+        let mut file = File::create(path).await?;
+        let kept = copy(&mut code.take(bytes), &mut file).await?;
+        file.sync_all().await?;
+        if kept == bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    /// What its end means for the component.
+    fn ended(&self, status: ExitStatus, said: &str) -> Refusal {
+        let Order { cpu_secs, memory_bytes, .. } = *self.order;
+        if said.contains(OUT_OF_MEMORY) {
+            let message = format!("compiling it takes more than {memory_bytes} bytes of memory ({})", self.order.setting(false));
+            return Refusal::TooMuchMemory { message, limit: memory_bytes };
+        }
+        match status.signal() {
+            Some(libc::SIGXCPU) => {
+                let message = format!("compiling it takes more than {cpu_secs} s of CPU time ({})", self.order.setting(true));
+                Refusal::TooSlowToCompile { message, limit: cpu_secs }
+            }
+            _ => {
+                let line = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no word");
+                Refusal::Crashed(format!("the process that compiles it ended before it was done ({status}): {line}"))
+            }
+        }
+    }
+}
+
+async fn heard(stderr: impl AsyncRead + Unpin) -> String {
+    let mut said = Vec::new();
+    let mut begin = stderr.take(STDERR_BYTES_MAX);
+    // What cannot be read was not said.
+    let _ = begin.read_to_end(&mut said).await;
+    let _ = copy(&mut begin.into_inner(), &mut sink()).await;
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+/// Ends the process, whatever it is doing.
+async fn end(child: &mut Child) {
+    if let Err(error) = child.kill().await {
+        tracing::debug!("a compiling process was gone already: {error}");
+    }
+}
