@@ -126,6 +126,15 @@ impl Engine {
         probe::probe(&self.setup, component, config, sample)
     }
 
+    /// Tries an upload as [`probe::by_default`] does. Blocks.
+    ///
+    /// # Errors
+    /// As [`Engine::probe`].
+    pub fn probe_by_default(&self, component: &Component, sample: &[SharedEntry]) -> Result<bool, Refusal> {
+        let _awake = self.ticker.awake();
+        probe::by_default(&self.setup, component, sample)
+    }
+
     /// Configures a component; pairs equal in component, configuration and `instance` share one evaluator. Blocks for up to
     /// `configure_cpu_ms`.
     ///

@@ -20,7 +20,7 @@ mod limiter;
 pub mod limits;
 mod memo;
 mod pool;
-mod probe;
+pub mod probe;
 mod scan;
 mod setup;
 mod state;

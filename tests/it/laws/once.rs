@@ -119,7 +119,11 @@ fn engine() -> Arc<Engine> {
     let made = ENGINE.get_or_init(|| {
         let folder = TempDir::with_prefix("killstream-engine-").unwrap();
         let history = Arc::new(StoreHistory::new(open_store(&folder)));
-        (Engine::new(limits::Config::default(), history, |entry| json(&entry.killmail)).unwrap(), folder)
+        (
+            Engine::new(limits::Config { compile_here: true, ..limits::Config::default() }, history, |entry| json(&entry.killmail))
+                .unwrap(),
+            folder,
+        )
     });
     Arc::clone(&made.0)
 }
