@@ -49,7 +49,8 @@ pub fn withdraw() {
 /// The system does not take them.
 pub fn limit(limits: Limits) -> io::Result<()> {
     let set = |resource, most: u64| {
-        let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+        // At the end of its CPU time a process gets the signal that says so, and is killed only at a second limit behind it.
+        let limit = libc::rlimit { rlim_cur: most, rlim_max: most.saturating_add(1) };
         // SAFETY: the limit is read by the call and not kept.
         if unsafe { libc::setrlimit(resource, &raw const limit) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     };
