@@ -82,6 +82,8 @@ pub struct Config {
     pub compile_program: PathBuf,
     /// How far the compiling process stands back when others want the CPU: the system's niceness, 0 to 19 (19).
     pub compile_nice: u8,
+    /// CPU time to look a component through before it is compiled, seconds (5): good ones take milliseconds.
+    pub scan_cpu_secs: u64,
     /// Components up to so many bytes have a lane of their own (1 MiB), so that they never wait for a large one.
     pub compile_small_bytes: usize,
     /// CPU time to compile and try such a component, seconds (20).
@@ -156,6 +158,7 @@ impl Default for Config {
             compile_program: PathBuf::new(),
             compile_nice: 19,
             compile_small_bytes: MIB,
+            scan_cpu_secs: 5,
             compile_small_cpu_secs: 20,
             compile_small_memory_bytes: 1 << 30,
             compile_large_cpu_secs: 180,

@@ -107,6 +107,7 @@ impl Builder {
             (config.compile_large_cpu_secs, config.compile_large_memory_bytes)
         };
         let small = size <= config.compile_small_bytes as u64;
+        let cpu_secs = if work == Work::Scan { config.scan_cpu_secs } else { cpu_secs };
         Order { config: (**config).clone(), work, size, small, cpu_secs, memory_bytes }
     }
 
