@@ -8,7 +8,7 @@ pub mod components;
 pub mod error;
 pub mod uploads;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -342,7 +342,11 @@ impl Plugins {
         let bytes = serde_json::to_vec(&manifest).map_err(|e| Error::Record { name: name.to_owned(), why: e.to_string() })?;
         self.store.put_plugin(name, &bytes)?;
         let moved = manifest.active != before.active || active_mode(&manifest) != active_mode(before);
-        self.names.lock().insert(name.to_owned(), manifest);
+        let mut names = self.names.lock();
+        names.insert(name.to_owned(), manifest);
+        let active: HashSet<String> = names.values().filter_map(|manifest| manifest.active.clone()).collect();
+        drop(names);
+        self.components.let_go(|digest| active.contains(digest));
         if moved {
             self.tell();
         }

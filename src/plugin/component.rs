@@ -45,6 +45,12 @@ impl Component {
         Self(Arc::new(Inner { digest: digest.into(), size_bytes, about, pre, counters }))
     }
 
+    /// Whether anybody holds it beside this one.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// What is known of it without its code.
     #[must_use]
     pub fn about(&self) -> &About {

@@ -94,6 +94,8 @@ pub struct Config {
     pub compile_large_cpu_secs: u64,
     /// Address space that may take, bytes (3 GiB).
     pub compile_large_memory_bytes: u64,
+    /// Compiled code on disk, bytes (4 GiB): beyond it that of versions that are not active goes, and is made again when it is asked for.
+    pub compiled_max_bytes: u64,
     /// Uploads on their way at a time, being sent or waiting to be compiled (16).
     pub uploads_max: usize,
     /// For tests and tools without a program at hand: compile in this process, without any of the above.
@@ -163,6 +165,7 @@ impl Default for Config {
             compile_small_memory_bytes: 1 << 30,
             compile_large_cpu_secs: 180,
             compile_large_memory_bytes: 3 << 30,
+            compiled_max_bytes: 4 << 30,
             uploads_max: 16,
             compile_here: false,
             evaluators_max: 1_000,

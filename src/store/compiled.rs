@@ -125,6 +125,32 @@ impl Store {
         Ok(())
     }
 
+    /// Removes the oldest code until so many bytes are left, but none of those that stay.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn prune_compiled(&self, max_bytes: u64, stays: impl Fn(&str) -> bool) -> Result<(), Error> {
+        let dir = self.disk.dir().join(COMPILED);
+        let mut codes = Vec::new();
+        for name in names(&dir).map_err(Error::io("read", &dir))? {
+            // Gone meanwhile, it takes no room.
+            let Ok(meta) = fs::metadata(dir.join(&name)) else { continue };
+            if name.ends_with(".code") {
+                codes.push((meta.modified().ok(), meta.len(), name));
+            }
+        }
+        let mut bytes: u64 = codes.iter().map(|(_, len, _)| len).sum();
+        codes.sort_unstable();
+        for (_, len, name) in codes {
+            if bytes > max_bytes && !name.split('-').next().is_some_and(&stays) {
+                remove(&dir.join(&name).with_extension("seal"))?;
+                remove(&dir.join(&name))?;
+                bytes = bytes.saturating_sub(len);
+            }
+        }
+        Ok(())
+    }
+
     /// A file for an upload; gone when it is dropped.
     ///
     /// # Errors

@@ -9,9 +9,11 @@ use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
 
 use crate::feed::manifest::Version;
 use crate::plugin::build::{self, Build, Built};
@@ -21,6 +23,9 @@ use crate::plugin::engine::Engine;
 use crate::plugin::error::{Failed, Refusal};
 use crate::store::{self, Store};
 use crate::tasks;
+
+/// Where the machine did not do what compiling takes, it is tried again after this.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// Why a component cannot be used now.
 #[derive(Debug)]
@@ -135,6 +140,18 @@ impl Components {
     /// What was just compiled.
     pub fn put(&self, component: Component) {
         self.known.lock().insert(component.digest().to_owned(), Known::Loaded(component));
+    }
+
+    /// Lets go of what nobody uses but `is_needed`; it is mapped again when it is asked for. Compiled code beyond `compiled_max_bytes` on
+    /// disk goes, too, and is made again then.
+    pub fn let_go(&self, is_needed: impl Fn(&str) -> bool) {
+        self.known.lock().retain(|digest, known| match known {
+            Known::Loaded(component) => is_needed(digest) || component.is_in_use(),
+            Known::Preparing | Known::Unusable(_) => true,
+        });
+        if let Err(error) = self.store.prune_compiled(self.engine.config().compiled_max_bytes, is_needed) {
+            tracing::warn!("compiled plugins could not be removed: {error}");
+        }
     }
 
     /// Forgets a component and what was compiled of it.
@@ -254,8 +271,9 @@ impl Components {
                 Some(Known::Unusable(refusal))
             }
             Err(Failed::Failed(why)) => {
-                // Asked for again, it is tried again.
+                // Asked for again, it is tried again: not at once, or readers that wait for it would ask without end.
                 tracing::error!("the component {digest} could not be compiled: {why}");
+                sleep(AFTER_FAILURE).await;
                 None
             }
         };

@@ -405,3 +405,58 @@ fn damage_is_said_with_the_command_that_mends_it() {
         Ok(_) => panic!("64 KiB of zeros went unnoticed"),
     }
 }
+
+#[test]
+fn compiled_code_is_given_out_only_with_its_seal() {
+    let dir = folder();
+    let store = open(&dir);
+    let (one, two, compiler) = ("ab".repeat(32), "cd".repeat(32), "0123456789abcdef");
+    let keep = |digest: &str, code: &[u8], about: &[u8]| {
+        let draft = store.compiled_draft(digest, compiler).expect("a place");
+        std::fs::write(&draft, code).expect("written");
+        store.keep_compiled(digest, compiler, &draft, about).expect("kept");
+    };
+    let known = |digest: &str| store.compiled(digest, compiler).expect("read");
+    assert_eq!(known(&one), None);
+    keep(&one, b"code of one", b"about one");
+    keep(&two, b"code of two", b"about two");
+    let found = known(&one).expect("it is kept");
+    assert_eq!((std::fs::read(&found.code).expect("read"), found.about), (b"code of one".to_vec(), b"about one".to_vec()));
+    assert_eq!(store.compiled(&one, "fedcba9876543210").expect("read"), None, "another compiler");
+
+    let (code_of_two, seal) = (known(&two).expect("kept").code, found.code.with_extension("seal"));
+    for (path, bytes) in [(&found.code, b"code of oue".to_vec()), (&found.code, Vec::new()), (&seal, b"x".repeat(50)), (&seal, b"x".to_vec())] {
+        let whole = std::fs::read(path).expect("read");
+        std::fs::write(path, bytes).expect("written");
+        assert_eq!(known(&one), None, "{}", path.display());
+        std::fs::write(path, whole).expect("written");
+    }
+    // The seal is of this component alone.
+    let code_of_one = std::fs::read(&found.code).expect("read");
+    std::fs::copy(&code_of_two, &found.code).expect("copied");
+    std::fs::copy(code_of_two.with_extension("seal"), &seal).expect("copied");
+    assert_eq!(known(&one), None);
+    std::fs::write(&found.code, code_of_one).expect("written");
+    keep(&one, b"code of one", b"about one");
+
+    store.prune_compiled(11, |digest| digest == one).expect("pruned");
+    assert!(known(&one).is_some() && known(&two).is_none());
+    keep(&two, b"code of two", b"about two");
+    std::fs::write(store.upload_file().expect("a place").path(), b"gone with its place").expect("written");
+    store.tidy_compiled(compiler, |digest| digest == two).expect("tidied");
+    assert!(known(&one).is_none() && known(&two).is_some());
+    store.tidy_compiled("fedcba9876543210", |_| true).expect("tidied");
+    assert!(known(&two).is_none());
+    // Another folder has another key.
+    let elsewhere = folder();
+    let other = open(&elsewhere);
+    keep(&one, b"code of one", b"about one");
+    other.compiled_draft(&one, compiler).expect("a place");
+    for file in std::fs::read_dir(dir.path().join("compiled")).expect("read") {
+        let path = file.expect("a file").path();
+        if path.file_name().is_some_and(|name| name != "key") {
+            std::fs::copy(&path, elsewhere.path().join("compiled").join(path.file_name().expect("a name"))).expect("copied");
+        }
+    }
+    assert_eq!(other.compiled(&one, compiler).expect("read"), None);
+}
