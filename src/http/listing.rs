@@ -25,9 +25,11 @@ use crate::http::sse::Out;
 /// An answer that ends within so much JSON, about, is sent whole.
 const WHOLE_BYTES: usize = 256 << 10;
 /// JSON made at once of a longer one, about.
-const PORTION_BYTES: usize = 32 << 10;
+const PORTION_BYTES: usize = 128 << 10;
+/// So many bytes are with the HTTP library before it has to come back for more.
+const UNSENT_BYTES: usize = 64 << 10;
 /// A piece handed to the HTTP library, which holds up to 16 of them for a client that does not read.
-const PIECE_BYTES: usize = 4 << 10;
+const PIECE_BYTES: usize = 16 << 10;
 
 /// An id in a list, at most, bytes.
 const ID_BYTES: usize = 11;
@@ -103,7 +105,11 @@ impl Listing {
     pub async fn answer(&mut self) -> Result<Response, Error> {
         let mut this = Self { feed: Arc::clone(&self.feed), parts: std::mem::take(&mut self.parts), held: self.held.take() };
         let first = this.portion(WHOLE_BYTES).await.map_err(Error::history)?;
-        let body = if this.parts.is_empty() { Body::from(first) } else { Body::from_stream(Pour::new(pieces(&first), this, Self::step)) };
+        let body = if this.parts.is_empty() {
+            Body::from(first)
+        } else {
+            Body::from_stream(Pour::new(pieces(&first), this, Self::step).with_unsent(UNSENT_BYTES))
+        };
         let mut response = Response::new(body);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
         Ok(response)

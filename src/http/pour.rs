@@ -24,12 +24,13 @@ use crate::http::sse::Out;
 /// does not take what it has for everything.
 pub type Next<S> = io::Result<Option<(S, Out)>>;
 
-/// While so many bytes are with the HTTP library, it gets no further piece.
+/// While so many bytes are with the HTTP library, it gets no further piece: there are many streams, and most are quiet.
 const UNSENT_BYTES: usize = 16 << 10;
 
 /// What the HTTP library has and the socket has not.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Unsent {
+    max_bytes: usize,
     bytes: AtomicUsize,
     pieces: AtomicUsize,
     /// Who waits for it to become less.
@@ -37,6 +38,10 @@ struct Unsent {
 }
 
 impl Unsent {
+    fn new(max_bytes: usize) -> Arc<Self> {
+        Arc::new(Self { max_bytes, bytes: AtomicUsize::new(0), pieces: AtomicUsize::new(0), waiting: Mutex::default() })
+    }
+
     /// Whether there is room for a further piece; if not, the caller is woken when there is.
     fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
         if self.has_room() {
@@ -49,7 +54,7 @@ impl Unsent {
 
     /// A compressor keeps the piece it has read until it gets the next one: a single piece never holds up another, however large.
     fn has_room(&self) -> bool {
-        self.bytes.load(Ordering::Acquire) < UNSENT_BYTES || self.pieces.load(Ordering::Acquire) < 2
+        self.bytes.load(Ordering::Acquire) < self.max_bytes || self.pieces.load(Ordering::Acquire) < 2
     }
 
     fn counted(self: &Arc<Self>, piece: Bytes) -> Bytes {
@@ -97,7 +102,12 @@ where
     /// Begins with these pieces.
     pub fn new(first: Out, state: S, step: F) -> Self {
         let coming = Some(ReusableBoxFuture::new(step(state)));
-        Self { out: first, step, coming, unsent: Arc::default() }
+        Self { out: first, step, coming, unsent: Unsent::new(UNSENT_BYTES) }
+    }
+
+    /// The same with more on its way at a time: each time the HTTP library has to come back for more costs a write to the socket.
+    pub fn with_unsent(self, max_bytes: usize) -> Self {
+        Self { unsent: Unsent::new(max_bytes), ..self }
     }
 }
 

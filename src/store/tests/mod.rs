@@ -425,7 +425,9 @@ fn compiled_code_is_given_out_only_with_its_seal() {
     assert_eq!(store.compiled(&one, "fedcba9876543210").expect("read"), None, "another compiler");
 
     let (code_of_two, seal) = (known(&two).expect("kept").code, found.code.with_extension("seal"));
-    for (path, bytes) in [(&found.code, b"code of oue".to_vec()), (&found.code, Vec::new()), (&seal, b"x".repeat(50)), (&seal, b"x".to_vec())] {
+    for (path, bytes) in
+        [(&found.code, b"code of oue".to_vec()), (&found.code, Vec::new()), (&seal, b"x".repeat(50)), (&seal, b"x".to_vec())]
+    {
         let whole = std::fs::read(path).expect("read");
         std::fs::write(path, bytes).expect("written");
         assert_eq!(known(&one), None, "{}", path.display());
