@@ -16,6 +16,7 @@ pub mod evaluator;
 mod guest;
 pub mod history;
 mod host;
+mod imports;
 mod limiter;
 pub mod limits;
 mod memo;
