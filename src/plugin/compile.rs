@@ -16,6 +16,7 @@ use wit_component::ComponentEncoder;
 use crate::plugin::bindings::PluginPre;
 use crate::plugin::component::{About, Component};
 use crate::plugin::counters::Counters;
+use crate::plugin::denied;
 use crate::plugin::error::Refusal;
 use crate::plugin::guest::told;
 use crate::plugin::scan;
@@ -113,7 +114,9 @@ fn uncompiled(setup: &Setup, error: &wasmtime::Error) -> Refusal {
     Refusal::Compile(told)
 }
 
+/// What the linker has suffices for most; the rest of WASI is linked for those that ask for it.
 fn check_imports(world: &World, component: &wasmtime::component::Component) -> Result<InstancePre<State>, Refusal> {
     let linked = world.linker.instantiate_pre(component);
+    let linked = linked.or_else(|_| denied::link(&world.linker, &world.wasm, component)?.instantiate_pre(component));
     linked.map_err(|error| Refusal::UnknownImport(format!("the component imports what is not provided: {}", told(&error))))
 }

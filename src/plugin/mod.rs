@@ -10,6 +10,7 @@ pub mod compile;
 pub mod component;
 mod convert;
 pub mod counters;
+mod denied;
 pub mod engine;
 pub mod error;
 pub mod evaluator;

@@ -2,10 +2,13 @@
 //!
 //! Must not know: how anything is linked.
 
+use wit_component::StringEncoding;
 use wit_parser::{Resolve, WorldItem};
 
+use crate::plugin::evaluator::Instance;
 use crate::plugin::imports;
 use crate::plugin::limits::Config;
+use crate::plugin::tests::guests::{self, TAKE_ALL, Text};
 use crate::plugin::tests::trial;
 
 const GUEST: &str = r#"(instance $guest) (export "killstream:plugin/guest@1.0.0-rc.1" (instance $guest))"#;
@@ -89,5 +92,54 @@ fn the_async_abi_is_refused_with_what_to_build() {
         let refusal = engine.compile(&bytes).expect_err("it is refused");
         assert_eq!(refusal.reason(), "unknown_import", "{part}: {refusal}");
         assert!(refusal.to_string().contains("componentize-qjs: build with `--sync`"), "{part}: {refusal}");
+    }
+}
+
+/// What a runtime might want of WASI: less than there is, and `later`, which no version has.
+const WASI: &str = "
+    package test:guest;
+    world guest {
+        include killstream:plugin/plugin@1.0.0-rc.1;
+        import wasi:http/types@0.2.10;
+        import wasi:sockets/tcp@0.2.9;
+        import wasi:io/streams@0.2.9;
+    }
+    package wasi:io@0.2.9 {
+        interface streams { resource output-stream; later: func(); }
+    }
+    package wasi:http@0.2.10 {
+        interface types { use wasi:io/streams@0.2.9.{output-stream}; resource fields; send: func(body: option<output-stream>) -> fields; }
+    }
+    package wasi:sockets@0.2.9 {
+        interface tcp { resource socket; bind: func() -> socket; }
+    }";
+const HEAD: &str = r#"(import "wasi:http/types@0.2.10" "send" (func $send (param i32 i32) (result i32)))
+    (import "wasi:sockets/tcp@0.2.9" "bind" (func $bind (result i32)))
+    (import "wasi:io/streams@0.2.9" "later" (func $later))"#;
+
+/// A guest whose `configure` is this code, made for a world with more of WASI.
+fn wanting_wasi(configure: &str) -> Vec<u8> {
+    let module = guests::module(&Text { head: HEAD, configure, ..Text::default() });
+    let mut bytes = wat::parse_str(module).expect("the text is a module");
+    let mut resolve = Resolve::default();
+    resolve.push_str("plugin.wit", include_str!("../../../wit/plugin.wit")).expect("the contract is WIT");
+    let package = resolve.push_str("guest.wit", WASI).expect("it is WIT");
+    let world = resolve.select_world(&[package], Some("guest")).expect("there is the world");
+    wit_component::embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8, false).expect("the world fits");
+    bytes
+}
+
+#[test]
+fn http_and_sockets_are_linked_and_denied() {
+    let engine = trial::engine(Config::default());
+    for (call, name) in [
+        ("(drop (call $send (i32.const 0) (i32.const 0)))", "wasi:http/types@0.2.10#send"),
+        ("(drop (call $bind))", "wasi:sockets/tcp@0.2.9#bind"),
+        ("(call $later)", "wasi:io/streams@0.2.9#later"),
+    ] {
+        let component = engine.compile(&wanting_wasi(&format!("{call} {TAKE_ALL}"))).expect("it is accepted");
+        let refusal = engine.evaluator(&component, "{}", Instance::Warm).expect_err("it traps");
+        let text = refusal.to_string();
+        assert!(text.contains("the fault trap") && text.contains(&format!("`{name}` is denied to plugins")), "{text}");
     }
 }
