@@ -5,11 +5,11 @@
 
 use wasmparser::{
     CanonicalFunction, CanonicalOption, ComponentAlias, ComponentExternalKind, ComponentFuncType, ComponentOuterAliasKind, ComponentType,
-    ComponentTypeRef, InstanceTypeDeclaration, Payload, TypeBounds,
+    ComponentTypeRef, InstanceTypeDeclaration, Parser, Payload, TypeBounds,
 };
 
 use crate::plugin::error::Refusal;
-use crate::plugin::scan::{malformed, outermost};
+use crate::plugin::scan::{check_types, malformed, outermost};
 
 /// The version of the contract, as in `wit/`.
 pub const VERSION: &str = "1.0.0-rc.1";
@@ -31,6 +31,7 @@ const HOW_TO_BUILD: &str = "in Rust: `crate-type = [\"cdylib\"]`, `killstream_pl
      `cargo build --release --target wasm32-wasip2`; in other languages, build a component for the world `killstream:plugin/plugin`";
 /// The section in which toolchains describe the world a core module was made for.
 const WORLD_SECTION: &str = "component-type";
+const NO_WORLD: &str = "this is a core module without a `component-type` section, so it exports no";
 /// What to do about the asynchronous ABI, and about the WASI that needs it.
 const BUILD_SYNC: &str = "build for WASI 0.2 and without async (componentize-qjs: build with `--sync`)";
 
@@ -42,58 +43,51 @@ struct Needs<'b> {
     more: bool,
 }
 
-/// The names of the outermost component.
+/// The names of the outermost component or module.
 #[derive(Debug, Default)]
 struct Names<'b> {
     /// For each index of a type, what it needs if it is of an instance.
     types: Vec<Option<Needs<'b>>>,
     exports: Vec<&'b str>,
+    /// Imports of a component that nobody provides, with what to do about them.
     wrong: Vec<(&'b str, String)>,
+    /// The first import of a core module that no component has.
+    foreign: Option<(&'b str, &'b str)>,
+    has_world: bool,
 }
 
-/// Looks at what a component imports and exports.
+/// Looks at what a component or core module imports.
 ///
 /// # Errors
-/// `UnknownImport` with what to build otherwise, `MissingExport`, `NotWasm`.
-pub fn check_component(bytes: &[u8]) -> Result<(), Refusal> {
-    let mut names = Names::default();
-    outermost(bytes, |payload| names.section(payload, bytes.len()))?;
-    names.check()
+/// `UnknownImport` with what to build otherwise, `NotWasm`.
+pub fn check_imports(bytes: &[u8]) -> Result<(), Refusal> {
+    let names = Names::of(bytes)?;
+    if let Some((_, what)) = names.wrong.first() {
+        let wrong: Vec<&str> = names.wrong.iter().map(|(name, _)| *name).collect();
+        return Err(Refusal::UnknownImport(format!("the component imports {}; {what}", listed(&wrong))));
+    }
+    let Some((module, name)) = names.foreign else { return Ok(()) };
+    let whose = if module == "env" { ", which no plugin is given" } else { " of WASI preview 1, which is not provided" };
+    Err(Refusal::UnknownImport(format!("the core module imports `{module}.{name}`{whose}; build with `--target wasm32-wasip2`")))
 }
 
-/// Looks at what a core module imports and whether it says which world it was made for.
+/// Looks at what a component exports, or whether a core module says that it was made for a world that does.
 ///
 /// # Errors
-/// `UnknownImport` with what to build otherwise, `MissingExport`, `NotWasm`.
-pub fn check_module(bytes: &[u8]) -> Result<(), Refusal> {
-    let mut has_world = false;
-    let mut preview1 = None;
-    outermost(bytes, |payload| {
-        match payload {
-            Payload::CustomSection(section) => has_world |= section.name().starts_with(WORLD_SECTION),
-            Payload::ImportSection(section) => {
-                for import in section.into_imports() {
-                    let import = import.map_err(|error| malformed(&error, bytes.len()))?;
-                    if preview1.is_none() && import.module.starts_with("wasi_") {
-                        preview1 = Some(format!("{}.{}", import.module, import.name));
-                    }
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    })?;
-    if !has_world {
-        return Err(Refusal::MissingExport(format!(
-            "this is a core module without a `{WORLD_SECTION}` section, so it exports no `{GUEST}`; {HOW_TO_BUILD}"
-        )));
+/// `MissingExport` with what to build otherwise, `NotWasm`.
+pub fn check_exports(bytes: &[u8]) -> Result<(), Refusal> {
+    let names = Names::of(bytes)?;
+    if !Parser::is_component(bytes) {
+        return if names.has_world { Ok(()) } else { Err(Refusal::MissingExport(format!("{NO_WORLD} `{GUEST}`; {HOW_TO_BUILD}"))) };
     }
-    match preview1 {
-        Some(name) => Err(Refusal::UnknownImport(format!(
-            "the core module imports `{name}` of WASI preview 1, which is not provided; build with `--target wasm32-wasip2`"
-        ))),
-        None => Ok(()),
+    if names.exports.contains(&GUEST) {
+        return Ok(());
     }
+    let found = match names.exports.as_slice() {
+        [] => "it exports nothing, as a library without `export!` does".to_owned(),
+        some => format!("it exports {}", listed(some)),
+    };
+    Err(Refusal::MissingExport(format!("the component does not export `{GUEST}`; {found}; {HOW_TO_BUILD}")))
 }
 
 /// Looks at a conversion between component and core module: those of the asynchronous ABI are not provided.
@@ -148,10 +142,17 @@ pub fn wasi(name: &str) -> Option<&str> {
 }
 
 impl<'b> Names<'b> {
+    fn of(bytes: &'b [u8]) -> Result<Self, Refusal> {
+        let mut names = Self::default();
+        outermost(bytes, |payload| names.section(payload, bytes.len()))?;
+        Ok(names)
+    }
+
     fn section(&mut self, payload: Payload<'b>, len: usize) -> Result<(), Refusal> {
         let unreadable = |error| malformed(&error, len);
         match payload {
             Payload::ComponentTypeSection(section) => {
+                check_types(&section)?;
                 for ty in section {
                     self.types.push(needs(&ty.map_err(unreadable)?));
                 }
@@ -183,6 +184,15 @@ impl<'b> Names<'b> {
                     }
                 }
             }
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    let import = import.map_err(unreadable)?;
+                    if self.foreign.is_none() && (import.module.starts_with("wasi_") || import.module == "env") {
+                        self.foreign = Some((import.module, import.name));
+                    }
+                }
+            }
+            Payload::CustomSection(section) => self.has_world |= section.name().starts_with(WORLD_SECTION),
             _ => {}
         }
         Ok(())
@@ -205,21 +215,6 @@ impl<'b> Names<'b> {
         } else if wasi(name).is_none() && (needs.more || !needs.functions.is_empty()) {
             self.wrong.push((name, words(name)));
         }
-    }
-
-    fn check(&self) -> Result<(), Refusal> {
-        if let Some((_, what)) = self.wrong.first() {
-            let names: Vec<&str> = self.wrong.iter().map(|(name, _)| *name).collect();
-            return Err(Refusal::UnknownImport(format!("the component imports {}; {what}", listed(&names))));
-        }
-        if self.exports.contains(&GUEST) {
-            return Ok(());
-        }
-        let found = match self.exports.as_slice() {
-            [] => "it exports nothing, as a library without `export!` does".to_owned(),
-            some => format!("it exports {}", listed(some)),
-        };
-        Err(Refusal::MissingExport(format!("the component does not export `{GUEST}`; {found}; {HOW_TO_BUILD}")))
     }
 }
 

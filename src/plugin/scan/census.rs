@@ -3,8 +3,8 @@
 //! Must not know: which class follows from the figures.
 
 use wasmparser::{
-    CanonicalFunction, ComponentType, ComponentTypeDeclaration, CompositeInnerType, CoreType, DataKind, Encoding, FunctionBody,
-    InstanceTypeDeclaration, Operator, Parser, Payload, SectionLimited, SubType, TypeRef,
+    CanonicalFunction, ComponentType, ComponentTypeDeclaration, CompositeInnerType, CoreType, DataKind, Encoding, FromReader, FunctionBody,
+    InstanceTypeDeclaration, Operator, Parser, Payload, SectionLimited, SubType, TypeRef, TypeSectionReader,
 };
 
 use crate::plugin::error::Refusal;
@@ -13,7 +13,7 @@ use crate::plugin::limits::Config;
 use crate::plugin::scan::cost::{self, Types};
 use crate::plugin::scan::figures::Figures;
 use crate::plugin::scan::made::{self, Made, Scope};
-use crate::plugin::scan::malformed;
+use crate::plugin::scan::{check_types, malformed};
 
 /// Components and core modules within one another; toolchains use four levels.
 const DEPTH_MAX: usize = 16;
@@ -85,7 +85,10 @@ impl<'a> Census<'a> {
         for payload in Parser::new(0).parse_all(bytes) {
             match payload.map_err(|error| malformed(&error, self.len))? {
                 Payload::Version { encoding, .. } => self.begin(encoding)?,
-                Payload::End(_) => self.end(outside),
+                Payload::End(_) => {
+                    self.end(outside);
+                    self.figures.class(self.limits)?;
+                }
                 Payload::CustomSection(section) => {
                     custom(section.name(), section.data())?;
                     if section.name().starts_with(WORLD_SECTION) && section.data().starts_with(b"\0asm") {
@@ -98,7 +101,6 @@ impl<'a> Census<'a> {
                 }
                 other => self.section(other)?,
             }
-            self.figures.class(self.limits)?;
         }
         if self.frames.len() != outside {
             return Err(Refusal::NotWasm(format!("it is cut off after {} bytes", self.len)));
@@ -111,6 +113,8 @@ impl<'a> Census<'a> {
             Encoding::Module => Frame::Module(Box::default()),
             Encoding::Component => Frame::Component(Box::default()),
         });
+        // Each takes an index of the component around it.
+        self.items(1)?;
         let depth = self.frames.len();
         if depth > DEPTH_MAX {
             return Err(Refusal::TooComplex(format!("components within one another, {depth} deep; at most {DEPTH_MAX}")));
@@ -187,20 +191,26 @@ impl<'a> Census<'a> {
                     Ok(())
                 })?;
             }
-            Payload::MemorySection(section) => self.each(section, |census, memory| {
-                if let Some(module) = census.module() {
-                    let page = memory.page_size_log2.unwrap_or(PAGE_LOG2).min(PAGE_LOG2);
-                    module.memory(memory.initial.saturating_mul(1 << page));
-                }
-                Ok(())
-            })?,
-            Payload::TableSection(section) => self.each(section, |census, table| {
-                census.figures.table_elements = census.figures.table_elements.max(table.ty.initial);
-                if let Some(module) = census.module() {
-                    module.made.tables += 1;
-                }
-                Ok(())
-            })?,
+            Payload::MemorySection(section) => {
+                self.items(section.count())?;
+                self.each(section, |census, memory| {
+                    if let Some(module) = census.module() {
+                        let page = memory.page_size_log2.unwrap_or(PAGE_LOG2).min(PAGE_LOG2);
+                        module.memory(memory.initial.saturating_mul(1 << page));
+                    }
+                    Ok(())
+                })?;
+            }
+            Payload::TableSection(section) => {
+                self.items(section.count())?;
+                self.each(section, |census, table| {
+                    census.figures.table_elements = census.figures.table_elements.max(table.ty.initial);
+                    if let Some(module) = census.module() {
+                        module.made.tables += 1;
+                    }
+                    Ok(())
+                })?;
+            }
             Payload::GlobalSection(section) => self.items(section.count())?,
             Payload::ExportSection(section) => self.items(section.count())?,
             Payload::ElementSection(section) => self.items(section.count())?,
@@ -220,7 +230,8 @@ impl<'a> Census<'a> {
         Ok(())
     }
 
-    fn types(&mut self, section: wasmparser::TypeSectionReader<'_>) -> Result<(), Refusal> {
+    fn types(&mut self, section: TypeSectionReader<'_>) -> Result<(), Refusal> {
+        check_types(&section)?;
         self.count_types(u64::from(section.count()))?;
         self.each(section, |census, group| {
             let types = group.into_types();
@@ -244,7 +255,7 @@ impl<'a> Census<'a> {
         let bytes = range.end.saturating_sub(range.start);
         let cost = cost::of(body, &module.types, function, locals_max, work_max).map_err(|error| malformed(&error, len))?;
         self.figures.function(bytes, &cost);
-        Ok(())
+        self.figures.class(self.limits).map(|_| ())
     }
 
     fn of_component(&mut self, payload: Payload<'_>) -> Result<(), Refusal> {
@@ -294,10 +305,12 @@ impl<'a> Census<'a> {
                 })
             }
             Payload::ComponentTypeSection(section) => {
+                check_types(&section)?;
                 self.count_types(u64::from(section.count()))?;
                 self.each(section, |census, ty| census.component_type(&ty))
             }
             Payload::CoreTypeSection(section) => {
+                check_types(&section)?;
                 self.count_types(u64::from(section.count()))?;
                 self.each(section, |census, ty| census.core_type(&ty))
             }
@@ -314,7 +327,7 @@ impl<'a> Census<'a> {
         self.count_types(within_core(ty))
     }
 
-    fn each<'b, T: wasmparser::FromReader<'b>>(
+    fn each<'b, T: FromReader<'b>>(
         &mut self,
         section: SectionLimited<'b, T>,
         mut take: impl FnMut(&mut Self, T) -> Result<(), Refusal>,

@@ -5,7 +5,9 @@
 //!
 //! Must not know: limits, or what the code does.
 
-use wasmparser::{BlockType, BrTable, ContType, FrameKind, FuncType, FunctionBody, ModuleArity, Operator, RefType, Result, SubType};
+use wasmparser::{
+    BlockType, BrTable, CompositeInnerType, ContType, FrameKind, FuncType, FunctionBody, ModuleArity, Operator, RefType, Result, SubType,
+};
 
 /// What one function is, and what it will cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,7 +68,7 @@ impl Types {
     fn arity(&self, index: u32) -> (u64, u64) {
         let Some(ty) = self.types.get(index as usize) else { return (0, 0) };
         match &ty.composite_type.inner {
-            wasmparser::CompositeInnerType::Func(of) => (of.params().len() as u64, of.results().len() as u64),
+            CompositeInnerType::Func(of) => (of.params().len() as u64, of.results().len() as u64),
             _ => (0, 0),
         }
     }

@@ -12,7 +12,7 @@ mod figures;
 mod made;
 
 use serde_json::{Map, Value};
-use wasmparser::{BinaryReaderError, Parser, Payload};
+use wasmparser::{BinaryReaderError, Chunk, Parser, Payload, SectionLimited};
 
 use crate::plugin::component::About;
 use crate::plugin::error::Refusal;
@@ -35,6 +35,8 @@ pub struct Seen {
 const MANIFEST_SECTION: &str = "killstream:manifest";
 /// The longest manifest, bytes.
 const MANIFEST_MAX_BYTES: usize = 64 << 10;
+/// The largest section of types, bytes; toolchains make some ten thousand bytes.
+const TYPES_MAX_BYTES: u64 = 2 << 20;
 
 /// Reads the bytes through.
 ///
@@ -49,12 +51,7 @@ pub fn scan(bytes: &[u8], limits: &Config) -> Result<Seen, Refusal> {
     if !bytes.starts_with(b"\0asm") {
         return Err(Refusal::NotWasm(first_words(bytes)));
     }
-    let is_component = Parser::is_component(bytes);
-    if is_component {
-        imports::check_component(bytes)?;
-    } else {
-        imports::check_module(bytes)?;
-    }
+    imports::check_imports(bytes)?;
     let mut about = About::default();
     let mut custom = |name: &str, data: &[u8]| {
         if name == MANIFEST_SECTION {
@@ -64,11 +61,12 @@ pub fn scan(bytes: &[u8], limits: &Config) -> Result<Seen, Refusal> {
         Ok(())
     };
     let figures = Census::new(limits, bytes.len()).take(bytes, &mut custom)?;
+    imports::check_exports(bytes)?;
     about.class = figures.class(limits)?;
     about.core_instances = few(figures.core_instances);
     about.memories = few(figures.memories);
     about.tables = few(figures.tables);
-    Ok(Seen { is_component, about, work: figures.work })
+    Ok(Seen { is_component: Parser::is_component(bytes), about, work: figures.work })
 }
 
 fn few(count: u64) -> u32 {
@@ -84,7 +82,7 @@ pub fn outermost<'b>(bytes: &'b [u8], mut take: impl FnMut(Payload<'b>) -> Resul
     let mut rest = bytes;
     loop {
         let chunk = parser.parse(rest, true).map_err(|error| malformed(&error, bytes.len()))?;
-        let wasmparser::Chunk::Parsed { consumed, payload } = chunk else { return Ok(()) };
+        let Chunk::Parsed { consumed, payload } = chunk else { return Ok(()) };
         rest = rest.get(consumed..).unwrap_or_default();
         let skipped = match &payload {
             Payload::ModuleSection { unchecked_range: within, .. } | Payload::ComponentSection { unchecked_range: within, .. } => {
@@ -116,6 +114,19 @@ fn default_config(manifest: &[u8], limits: &Config) -> Result<Option<String>, Re
         return Err(wrong(format!("names a configuration of {} bytes; at most {} (plugin.config_bytes)", text.len(), limits.config_bytes)));
     }
     Ok(Some(text))
+}
+
+/// The types of a section are read one by one, but each may be as large as the section and takes many times its bytes.
+///
+/// # Errors
+/// `TooComplex`, where it is larger than those of any toolchain.
+pub fn check_types<T>(section: &SectionLimited<'_, T>) -> Result<(), Refusal> {
+    let range = section.range();
+    let bytes = range.end.saturating_sub(range.start);
+    if bytes > TYPES_MAX_BYTES {
+        return Err(Refusal::TooComplex(format!("types of {bytes} bytes in one section; at most {TYPES_MAX_BYTES}")));
+    }
+    Ok(())
 }
 
 /// What a reader's error means for an upload of so many bytes.

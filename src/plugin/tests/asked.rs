@@ -16,7 +16,7 @@ const GUEST: &str = r#"(instance $guest) (export "killstream:plugin/guest@1.0.0-
 /// Looks at the names of a component with these parts: the reason and the text of a refusal.
 fn checked(parts: &str) -> Result<(), (&'static str, String)> {
     let bytes = wat::parse_str(format!("(component {parts} {GUEST})")).expect("the text is a component");
-    imports::check_component(&bytes).map_err(|refusal| (refusal.reason(), refusal.to_string()))
+    imports::check_imports(&bytes).map_err(|refusal| (refusal.reason(), refusal.to_string()))
 }
 
 #[test]

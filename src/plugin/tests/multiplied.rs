@@ -11,7 +11,7 @@ use crate::plugin::tests::guests::{self, KEEP};
 
 /// Looks through a component of this text, with the export of a plugin.
 fn scanned(text: &str) -> Result<Seen, (&'static str, String)> {
-    looked_through(&encoded(text))
+    looked_through(&encoded(text), &Config::default())
 }
 
 fn encoded(text: &str) -> Vec<u8> {
@@ -19,9 +19,9 @@ fn encoded(text: &str) -> Vec<u8> {
     wat::parse_str(text).expect("the text is a component")
 }
 
-fn looked_through(bytes: &[u8]) -> Result<Seen, (&'static str, String)> {
+fn looked_through(bytes: &[u8], limits: &Config) -> Result<Seen, (&'static str, String)> {
     let begun = Instant::now();
-    let seen = scan::scan(bytes, &Config::default()).map_err(|refusal| (refusal.reason(), refusal.to_string()));
+    let seen = scan::scan(bytes, limits).map_err(|refusal| (refusal.reason(), refusal.to_string()));
     assert!(begun.elapsed() < Duration::from_millis(900), "it took {:?}", begun.elapsed());
     seen
 }
@@ -94,7 +94,7 @@ fn types_within_types_end_at_a_depth() {
         types.splice(0..0, [0x01]);
         types.extend([0x41, 0x00]);
         push_section(&mut bytes, 7, &types);
-        match looked_through(&bytes) {
+        match looked_through(&bytes, &Config::default()) {
             Ok(_) => assert!(fine, "{depth}"),
             Err((reason, told)) => {
                 assert_eq!(reason, "too_complex", "{depth}: {told}");
@@ -106,7 +106,7 @@ fn types_within_types_end_at_a_depth() {
         world.extend(bytes);
         let mut module = b"\0asm\x01\0\0\0".to_vec();
         push_section(&mut module, 0, &world);
-        assert_eq!(looked_through(&module).is_ok(), fine, "{depth}");
+        assert_eq!(looked_through(&module, &Config::default()).is_ok(), fine, "{depth}");
     }
 }
 
@@ -186,6 +186,18 @@ fn locals_and_operands_over_many_blocks_are_refused() {
 }
 
 #[test]
+fn what_is_only_declared_counts_too() {
+    let limits = Config { items_max: 100, scripting_items_max: 1_000, ..Config::default() };
+    for text in ["(core module)".repeat(1_001), format!("(core module {})", "(memory 0)".repeat(1_001))] {
+        let (reason, told) = looked_through(&encoded(&text), &limits).expect_err("it is refused");
+        assert_eq!(reason, "too_complex", "{told}");
+        assert!(told.contains("at most 1000 (plugin.scripting_items_max)"), "{told}");
+    }
+    let deep = (0..20).fold(String::new(), |within, _| format!("(component {within})"));
+    refused(&deep, "too_complex", &["components within one another"]);
+}
+
+#[test]
 fn memory_images_are_counted_together() {
     let image = r#"(core module (memory 256) (data (i32.const 0) "a") (data (i32.const 16777215) "z"))"#;
     refused(&image.repeat(400), "too_complex", &["bytes of memory that its data fills", "(plugin.scripting_image_bytes)"]);
@@ -195,7 +207,7 @@ fn memory_images_are_counted_together() {
 
 #[test]
 fn an_ordinary_guest_is_far_from_every_limit() {
-    let seen = looked_through(&guests::evaluating(KEEP)).expect("it is fine");
+    let seen = looked_through(&guests::evaluating(KEEP), &Config::default()).expect("it is fine");
     assert_eq!((seen.about.class, seen.about.core_instances, seen.about.memories), (Class::Small, 1, 1));
     assert!(seen.work * 100 < Config::default().compile_work_max, "{}", seen.work);
 }

@@ -97,10 +97,12 @@ fn an_unknown_import_is_named() {
     assert_eq!(reason, "unknown_import", "{text}");
     assert!(text.contains("`acme:tools/bell@1.0.0`"), "{text}");
 
-    let head = r#"(import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))"#;
-    let (reason, text) = refused(&guests::guest(&Text { head, ..Text::default() }));
-    assert_eq!(reason, "unknown_import", "{text}");
-    assert!(text.contains("wasi_snapshot_preview1.fd_write"), "{text}");
+    for (module, name) in [("wasi_snapshot_preview1", "fd_write"), ("env", "abort")] {
+        let head = format!(r#"(import "{module}" "{name}" (func (param i32 i32 i32 i32) (result i32)))"#);
+        let (reason, text) = refused(&guests::guest(&Text { head: &head, ..Text::default() }));
+        assert_eq!(reason, "unknown_import", "{text}");
+        assert!(text.contains(&format!("{module}.{name}")) && text.contains("--target wasm32-wasip2"), "{text}");
+    }
 }
 
 #[test]
