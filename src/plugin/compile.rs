@@ -10,26 +10,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use wasmtime::component::{InstancePre, types::ComponentItem};
+use wasmtime::component::InstancePre;
 use wit_component::ComponentEncoder;
 
 use crate::plugin::bindings::PluginPre;
 use crate::plugin::component::{About, Component};
 use crate::plugin::counters::Counters;
+use crate::plugin::denied;
 use crate::plugin::error::Refusal;
 use crate::plugin::guest::told;
 use crate::plugin::scan;
 use crate::plugin::setup::{Setup, World};
 use crate::plugin::state::State;
 use crate::tasks;
-
-/// What a plugin must export.
-const GUEST: &str = "killstream:plugin/guest@1.0.0-rc.1";
-/// What to do about something that is not a plugin.
-const HOW_TO_BUILD: &str = "in Rust: `crate-type = [\"cdylib\"]`, `killstream_plugin::export!(YourType)`, and \
-     `cargo build --release --target wasm32-wasip2`; in other languages, build a component for the world `killstream:plugin/plugin`";
-/// The section in which toolchains describe the world a core module was made for.
-const WORLD_SECTION: &str = "component-type";
 
 /// Machine code of a component, and what is known of it.
 pub struct Compiled {
@@ -42,9 +35,14 @@ pub struct Compiled {
 /// # Errors
 /// What is wrong with the bytes.
 pub fn compile(setup: &Setup, bytes: &[u8]) -> Result<Compiled, Refusal> {
-    let seen = scan::scan(bytes, &setup.config)?;
+    let mut seen = scan::scan(bytes, &setup.config)?;
+    let mut wrapped = Cow::Borrowed(bytes);
+    if !seen.is_component {
+        wrapped = Cow::Owned(wrap(bytes)?);
+        // What the encoder puts around it counts, too.
+        seen = scan::scan(&wrapped, &setup.config)?;
+    }
     let world = setup.world(seen.about.class);
-    let wrapped = if seen.is_component { Cow::Borrowed(bytes) } else { Cow::Owned(wrap(bytes, seen.has_world)?) };
     let compiled = tasks::caught(|| wasmtime::component::Component::new(&world.wasm, &wrapped));
     let compiled = compiled.map_err(|_| Refusal::Compile("the compiler panicked on it".to_owned()))?;
     Ok(Compiled { wasm: compiled.map_err(|error| uncompiled(setup, &error))?, about: seen.about })
@@ -76,7 +74,6 @@ pub fn load(setup: &Setup, about: About, file: &Path) -> Result<Compiled, Refusa
 /// The import or export that is wrong.
 pub fn component(setup: &Setup, compiled: &Compiled, upload: Upload<'_>, counters: Arc<Counters>) -> Result<Component, Refusal> {
     let world = setup.world(compiled.about.class);
-    check_exports(world, &compiled.wasm)?;
     let pre = check_imports(world, &compiled.wasm)?;
     let pre = PluginPre::new(pre).map_err(|error| Refusal::MissingExport(told(&error)))?;
     Ok(Component::new(upload.digest, upload.size_bytes, compiled.about.clone(), pre, counters))
@@ -98,17 +95,7 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 }
 
 /// Makes a component of a core module that says which world it was made for.
-fn wrap(module: &[u8], has_world: bool) -> Result<Vec<u8>, Refusal> {
-    if !has_world {
-        return Err(Refusal::MissingExport(format!(
-            "this is a core module without a `{WORLD_SECTION}` section, so it exports no `{GUEST}`; {HOW_TO_BUILD}"
-        )));
-    }
-    if let Some(name) = scan::preview1_import(module) {
-        return Err(Refusal::UnknownImport(format!(
-            "the core module imports `{name}` of WASI preview 1, which is not provided; build with `--target wasm32-wasip2`"
-        )));
-    }
+fn wrap(module: &[u8]) -> Result<Vec<u8>, Refusal> {
     let encoded = tasks::caught(|| ComponentEncoder::default().validate(true).module(module).and_then(ComponentEncoder::encode));
     encoded
         .map_err(|_| Refusal::Compile("encoding the core module as a component panicked".to_owned()))?
@@ -127,55 +114,9 @@ fn uncompiled(setup: &Setup, error: &wasmtime::Error) -> Refusal {
     Refusal::Compile(told)
 }
 
-fn check_exports(world: &World, component: &wasmtime::component::Component) -> Result<(), Refusal> {
-    let item = component.component_type();
-    let exports: Vec<&str> = item.exports(&world.wasm).map(|(name, _)| name).collect();
-    if exports.contains(&GUEST) {
-        return Ok(());
-    }
-    let found = match exports.as_slice() {
-        [] => "it exports nothing, as a library without `export!` does".to_owned(),
-        some => format!("it exports {}", listed(some)),
-    };
-    Err(Refusal::MissingExport(format!("the component does not export `{GUEST}`; {found}; {HOW_TO_BUILD}")))
-}
-
+/// What the linker has suffices for most; the rest of WASI is linked for those that ask for it.
 fn check_imports(world: &World, component: &wasmtime::component::Component) -> Result<InstancePre<State>, Refusal> {
-    world.linker.instantiate_pre(component).map_err(|error| {
-        let item = component.component_type();
-        let foreign: Vec<&str> = item
-            .imports(&world.wasm)
-            .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentInstance(_) | ComponentItem::ComponentFunc(_)))
-            .map(|(name, _)| name)
-            .filter(|name| !is_ours(name))
-            .collect();
-        let told = told(&error);
-        match foreign.as_slice() {
-            [] => Refusal::UnknownImport(format!("the component imports what is not provided: {told}")),
-            some => Refusal::UnknownImport(format!("the component imports {}, which is not provided ({told})", listed(some))),
-        }
-    })
-}
-
-/// Whether an import is of an interface we provide, in whatever version: what then fails is in the text of the linker.
-fn is_ours(name: &str) -> bool {
-    const INTERFACES: [&str; 9] = [
-        "killstream:plugin/types@1.",
-        "killstream:plugin/killmail@1.",
-        "killstream:plugin/history@1.",
-        "killstream:plugin/universe@1.",
-        "killstream:plugin/log@1.",
-        "wasi:cli/",
-        "wasi:clocks/",
-        "wasi:filesystem/",
-        "wasi:random/",
-    ];
-    name.starts_with("wasi:io/") || INTERFACES.iter().any(|known| name.starts_with(known))
-}
-
-fn listed(names: &[&str]) -> String {
-    const SHOWN: usize = 5;
-    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
-    let more = names.len().saturating_sub(SHOWN);
-    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+    let linked = world.linker.instantiate_pre(component);
+    let linked = linked.or_else(|_| denied::link(&world.linker, &world.wasm, component)?.instantiate_pre(component));
+    linked.map_err(|error| Refusal::UnknownImport(format!("the component imports what is not provided: {}", told(&error))))
 }

@@ -58,6 +58,24 @@ pub struct Config {
     pub body_bytes_max: usize,
     /// Targets of one `br_table` (10,000), for the same reason.
     pub br_table_targets_max: u32,
+    /// Locals of one function (5,000), parameters among them, for the same reason.
+    pub locals_max: usize,
+    /// Blocks within one another in one function (500): 20,000 loops within one another compiled for two minutes.
+    pub block_depth_max: usize,
+    /// Loops within one another in one function (64): some 130 with 500 locals compiled for 13 s, twice as many for minutes.
+    pub loop_depth_max: usize,
+    /// Types of a component, in its core modules too (10,000): 50,000 compiled for 6.7 s.
+    pub types_max: usize,
+    /// Imports, exports, aliases, conversions and instances of a component (20,000): as written, and again as often as instances within
+    /// instances make them.
+    pub items_max: usize,
+    /// Bytes of memory that data fills at the beginning, over all core modules (16 MiB): each is kept as an image.
+    pub image_bytes: usize,
+    /// Estimated work to compile one function (1,000,000), as `compile_work_max`: the memory it takes is free again after it.
+    pub function_work_max: u64,
+    /// Estimated work to compile a component (3,000,000), about a microsecond or 50 bytes of the compiler's each. Beside the code it counts
+    /// what takes more than linear time: values carried by branches, loops, indirect calls, locals and operands that live across many blocks.
+    pub compile_work_max: u64,
     /// A component of the class `scripting`, bytes (32 MiB): componentize-js makes 12 MB, componentize-py 18 MB. Whatever exceeds one of
     /// the limits above is of this class.
     pub scripting_upload_bytes: usize,
@@ -65,18 +83,34 @@ pub struct Config {
     pub scripting_memory_bytes: usize,
     /// As `table_elements_max`, for the class `scripting` (100,000).
     pub scripting_table_elements_max: usize,
-    /// As `core_instances_max`, for the class `scripting` (4,000): componentize-py makes 1,602.
+    /// As `core_instances_max`, for the class `scripting` (400): componentize-py makes 38.
     pub scripting_core_instances_max: usize,
-    /// As `memories_max`, for the class `scripting` (64).
+    /// As `memories_max`, for the class `scripting` (16): componentize-qjs makes three.
     pub scripting_memories_max: usize,
-    /// As `tables_max`, for the class `scripting` (256).
+    /// As `tables_max`, for the class `scripting` (64): componentize-qjs makes three.
     pub scripting_tables_max: usize,
-    /// As `functions_max`, for the class `scripting` (100,000).
+    /// As `functions_max`, for the class `scripting` (50,000): componentize-py makes 13,517.
     pub scripting_functions_max: usize,
-    /// As `body_bytes_max`, for the class `scripting` (1 MiB): the largest body of componentize-py has 426,843 bytes.
+    /// As `body_bytes_max`, for the class `scripting` (2 MiB): the largest body of componentize-py has 426,843 bytes.
     pub scripting_body_bytes_max: usize,
-    /// As `br_table_targets_max`, for the class `scripting` (20,000).
+    /// As `br_table_targets_max`, for the class `scripting` (20,000): the largest of componentize-py has 3,202.
     pub scripting_br_table_targets_max: u32,
+    /// As `locals_max`, for the class `scripting` (5,000): the largest known function has 271.
+    pub scripting_locals_max: usize,
+    /// As `block_depth_max`, for the class `scripting` (2,500): componentize-py has 782.
+    pub scripting_block_depth_max: usize,
+    /// As `loop_depth_max`, for the class `scripting` (64): componentize-qjs has 21.
+    pub scripting_loop_depth_max: usize,
+    /// As `types_max`, for the class `scripting` (10,000): componentize-py makes 1,792.
+    pub scripting_types_max: usize,
+    /// As `items_max`, for the class `scripting` (100,000): componentize-py makes 14,654.
+    pub scripting_items_max: usize,
+    /// As `image_bytes`, for the class `scripting` (64 MiB): componentize-py fills 12 MiB.
+    pub scripting_image_bytes: usize,
+    /// As `function_work_max`, for the class `scripting` (6,000,000): componentize-js takes 1,215,724.
+    pub scripting_function_work_max: u64,
+    /// As `compile_work_max`, for the class `scripting` (100,000,000): componentize-js takes 29 million.
+    pub scripting_compile_work_max: u64,
     /// The program that compiles and tries uploads, apart from the server (empty: the one that runs). It gets the hidden command
     /// `compile-plugin`.
     pub compile_program: PathBuf,
@@ -148,15 +182,31 @@ impl Default for Config {
             functions_max: 20_000,
             body_bytes_max: 256 * KIB,
             br_table_targets_max: 10_000,
+            locals_max: 5_000,
+            block_depth_max: 500,
+            loop_depth_max: 64,
+            types_max: 10_000,
+            items_max: 20_000,
+            image_bytes: 16 * MIB,
+            function_work_max: 1_000_000,
+            compile_work_max: 3_000_000,
             scripting_upload_bytes: 32 * MIB,
             scripting_memory_bytes: 128 * MIB,
             scripting_table_elements_max: 100_000,
-            scripting_core_instances_max: 4_000,
-            scripting_memories_max: 64,
-            scripting_tables_max: 256,
-            scripting_functions_max: 100_000,
-            scripting_body_bytes_max: MIB,
+            scripting_core_instances_max: 400,
+            scripting_memories_max: 16,
+            scripting_tables_max: 64,
+            scripting_functions_max: 50_000,
+            scripting_body_bytes_max: 2 * MIB,
             scripting_br_table_targets_max: 20_000,
+            scripting_locals_max: 5_000,
+            scripting_block_depth_max: 2_500,
+            scripting_loop_depth_max: 64,
+            scripting_types_max: 10_000,
+            scripting_items_max: 100_000,
+            scripting_image_bytes: 64 * MIB,
+            scripting_function_work_max: 6_000_000,
+            scripting_compile_work_max: 100_000_000,
             compile_program: PathBuf::new(),
             compile_nice: 19,
             compile_small_bytes: MIB,
@@ -205,6 +255,14 @@ impl Config {
                 functions_max: self.functions_max,
                 body_bytes_max: self.body_bytes_max,
                 br_table_targets_max: self.br_table_targets_max,
+                locals_max: self.locals_max,
+                block_depth_max: self.block_depth_max,
+                loop_depth_max: self.loop_depth_max,
+                types_max: self.types_max,
+                items_max: self.items_max,
+                image_bytes: self.image_bytes,
+                function_work_max: self.function_work_max,
+                compile_work_max: self.compile_work_max,
             },
             Class::Scripting => Bounds {
                 prefix: "plugin.scripting_",
@@ -217,8 +275,23 @@ impl Config {
                 functions_max: self.scripting_functions_max,
                 body_bytes_max: self.scripting_body_bytes_max,
                 br_table_targets_max: self.scripting_br_table_targets_max,
+                locals_max: self.scripting_locals_max,
+                block_depth_max: self.scripting_block_depth_max,
+                loop_depth_max: self.scripting_loop_depth_max,
+                types_max: self.scripting_types_max,
+                items_max: self.scripting_items_max,
+                image_bytes: self.scripting_image_bytes,
+                function_work_max: self.scripting_function_work_max,
+                compile_work_max: self.scripting_compile_work_max,
             },
         }
+    }
+
+    /// Locals of a function and work to compile it beyond which it is of no class.
+    #[must_use]
+    pub fn widest(&self) -> (u64, u64) {
+        let locals = self.locals_max.max(self.scripting_locals_max);
+        (locals as u64, self.function_work_max.max(self.scripting_function_work_max))
     }
 
     /// The largest upload of any class, bytes, and the setting that says so.
@@ -255,4 +328,20 @@ pub struct Bounds {
     pub body_bytes_max: usize,
     /// Targets of a `br_table`.
     pub br_table_targets_max: u32,
+    /// Locals of a function.
+    pub locals_max: usize,
+    /// Blocks within one another.
+    pub block_depth_max: usize,
+    /// Loops within one another.
+    pub loop_depth_max: usize,
+    /// Types.
+    pub types_max: usize,
+    /// Imports, exports, aliases, conversions and instances.
+    pub items_max: usize,
+    /// Memory that data fills, bytes.
+    pub image_bytes: usize,
+    /// Estimated work to compile a function.
+    pub function_work_max: u64,
+    /// Estimated work to compile it.
+    pub compile_work_max: u64,
 }

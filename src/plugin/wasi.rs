@@ -1,14 +1,14 @@
 //! WASI 0.2 with everything denied, so that guests of ordinary toolchains start: no files, network, environment or arguments;
 //! stdio is closed, the clock stands at the killmail's time, random numbers are seeded by the killmail.
 //!
-//! Law 7 (same in, same out) rests on it. Never sockets, never HTTP.
+//! Law 7 (same in, same out) rests on it. Sockets and HTTP are not here: `denied` answers for them.
 //!
 //! Must not know: what is judged, beyond its time and number.
 
 use std::future::Future;
 use std::pin::Pin;
 
-use wasmtime::component::{HasData, HasSelf, Linker, Resource, ResourceTable};
+use wasmtime::component::{HasData, HasSelf, Linker, Resource, ResourceTable, ResourceType};
 use wasmtime::{Result, bail};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
@@ -16,7 +16,7 @@ use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings::clocks::{monotonic_clock, wall_clock};
 use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
 use wasmtime_wasi::p2::bindings::sync::{filesystem::types as files, io as sync_io};
-use wasmtime_wasi::p2::bindings::{cli, filesystem};
+use wasmtime_wasi::p2::bindings::{cli, filesystem, io};
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
 use crate::plugin::state::State;
@@ -26,6 +26,52 @@ const RANDOM_BYTES_MAX: u64 = 64 * 1024;
 /// Guests seed their hash maps with this once and keep it: it must be the same in every instance, whichever killmail came first.
 const HASH_SEED: (u64, u64) = (0x6b69_6c6c_7374_7265, 0x616d_2070_6c75_6769);
 const NANOS: u64 = 1_000_000_000;
+
+/// The version that is linked; components of another 0.2.x get the same.
+pub const VERSION: &str = "0.2.12";
+
+/// The interfaces that are linked.
+const LINKED: [&str; 20] = [
+    "cli/environment",
+    "cli/exit",
+    "cli/stderr",
+    "cli/stdin",
+    "cli/stdout",
+    "cli/terminal-input",
+    "cli/terminal-output",
+    "cli/terminal-stderr",
+    "cli/terminal-stdin",
+    "cli/terminal-stdout",
+    "clocks/monotonic-clock",
+    "clocks/wall-clock",
+    "filesystem/preopens",
+    "filesystem/types",
+    "io/error",
+    "io/poll",
+    "io/streams",
+    "random/insecure",
+    "random/insecure-seed",
+    "random/random",
+];
+
+/// Whether an interface, as `io/streams`, is linked.
+#[must_use]
+pub fn linked(interface: &str) -> bool {
+    LINKED.contains(&interface)
+}
+
+/// What stands behind a resource that other interfaces use, too.
+#[must_use]
+pub fn resource(interface: &str, name: &str) -> Option<ResourceType> {
+    match (interface, name) {
+        ("io/error", "error") => Some(ResourceType::host::<io::error::Error>()),
+        ("io/poll", "pollable") => Some(ResourceType::host::<sync_io::poll::Pollable>()),
+        ("io/streams", "input-stream") => Some(ResourceType::host::<sync_io::streams::InputStream>()),
+        ("io/streams", "output-stream") => Some(ResourceType::host::<sync_io::streams::OutputStream>()),
+        ("filesystem/types", "descriptor") => Some(ResourceType::host::<files::Descriptor>()),
+        _ => None,
+    }
+}
 
 struct Io;
 
@@ -45,7 +91,7 @@ pub fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     random::add_to_linker::<_, HasSelf<State>>(l, state)?;
     insecure::add_to_linker::<_, HasSelf<State>>(l, state)?;
     insecure_seed::add_to_linker::<_, HasSelf<State>>(l, state)?;
-    wasmtime_wasi::p2::bindings::io::error::add_to_linker::<_, Io>(l, |s| s.ctx().table)?;
+    io::error::add_to_linker::<_, Io>(l, |s| s.ctx().table)?;
     sync_io::poll::add_to_linker::<_, Io>(l, |s| s.ctx().table)?;
     sync_io::streams::add_to_linker::<_, Io>(l, |s| s.ctx().table)?;
     filesystem::preopens::add_to_linker::<_, WasiFilesystem>(l, State::filesystem)?;

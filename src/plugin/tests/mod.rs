@@ -2,10 +2,12 @@
 //!
 //! Must not know: how the engine is built inside.
 
+mod asked;
 #[path = "../../../tests/guests/mod.rs"]
 mod guests;
 mod hostile;
 mod law;
+mod multiplied;
 mod refused;
 mod shared;
 mod trial;

@@ -97,30 +97,19 @@ fn an_unknown_import_is_named() {
     assert_eq!(reason, "unknown_import", "{text}");
     assert!(text.contains("`acme:tools/bell@1.0.0`"), "{text}");
 
-    let head = r#"(import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))"#;
-    let (reason, text) = refused(&guests::guest(&Text { head, ..Text::default() }));
-    assert_eq!(reason, "unknown_import", "{text}");
-    assert!(text.contains("wasi_snapshot_preview1.fd_write"), "{text}");
-}
-
-#[test]
-fn sockets_and_http_are_not_there() {
-    for name in ["wasi:sockets/tcp@0.2.0", "wasi:http/outgoing-handler@0.2.0"] {
-        let text = format!(
-            r#"(component (import "{name}" (instance (export "f" (func))))
-                (instance $guest) (export "killstream:plugin/guest@1.0.0-rc.1" (instance $guest)))"#
-        );
-        let (reason, text) = refused(&component(&text));
+    for (module, name) in [("wasi_snapshot_preview1", "fd_write"), ("env", "abort")] {
+        let head = format!(r#"(import "{module}" "{name}" (func (param i32 i32 i32 i32) (result i32)))"#);
+        let (reason, text) = refused(&guests::guest(&Text { head: &head, ..Text::default() }));
         assert_eq!(reason, "unknown_import", "{text}");
-        assert!(text.contains(name), "{text}");
+        assert!(text.contains(&format!("{module}.{name}")) && text.contains("--target wasm32-wasip2"), "{text}");
     }
 }
 
 #[test]
 fn what_compiles_for_too_long_is_refused_before_the_compiler_sees_it() {
-    let functions = guests::guest(&Text { head: &"(func)".repeat(20_001), ..Text::default() });
-    let body = guests::evaluating(&format!("{} (i32.const 64)", "(drop (i32.const 1))".repeat(100_000)));
-    let table = guests::evaluating(&format!("(block $out (br_table {} (i32.const 0))) (i32.const 64)", "$out ".repeat(10_002)));
+    let functions = guests::guest(&Text { head: &"(func)".repeat(100_001), ..Text::default() });
+    let body = guests::evaluating(&format!("{} (i32.const 64)", "(drop (i32.const 1))".repeat(700_000)));
+    let table = guests::evaluating(&format!("(block $out (br_table {} (i32.const 0))) (i32.const 64)", "$out ".repeat(20_002)));
     for (bytes, words) in [(functions, "functions"), (body, "bytes"), (table, "br_table")] {
         let (reason, text) = refused(&bytes);
         assert_eq!(reason, "too_complex", "{text}");
@@ -130,9 +119,10 @@ fn what_compiles_for_too_long_is_refused_before_the_compiler_sees_it() {
 
 #[test]
 fn an_upload_over_the_limit_is_refused_with_the_limit() {
-    let engine = trial::engine(Config { upload_bytes: 100, ..Config::default() });
+    let engine = trial::engine(Config { upload_bytes: 100, scripting_upload_bytes: 200, ..Config::default() });
     let refusal = engine.compile(&guests::evaluating(KEEP)).expect_err("it is refused");
-    assert!(matches!(refusal, Refusal::TooLarge { max: 100, .. }), "{refusal}");
+    assert!(matches!(refusal, Refusal::TooLarge { max: 200, .. }), "{refusal}");
+    assert!(refusal.to_string().contains("plugin.scripting_upload_bytes"), "{refusal}");
 }
 
 #[test]
@@ -140,9 +130,9 @@ fn a_guest_that_fails_to_start_is_refused_with_its_word() {
     for (head, word) in [
         ("(func $start unreachable) (start $start)", "trap"),
         ("(func $start (loop $again (br $again))) (start $start)", "deadline"),
-        ("(memory $big 2000)", "memory"),
+        ("(memory $big 3000)", "plugin.scripting_memory_bytes"),
         ("(func $start (call $start)) (start $start)", "stack"),
-        ("(table 30000 funcref)", "table"),
+        ("(table 200000 funcref)", "plugin.scripting_table_elements_max"),
     ] {
         let (reason, text) = refused(&guests::guest(&Text { head, ..Text::default() }));
         assert_eq!(reason, "instantiate", "{head}: {text}");

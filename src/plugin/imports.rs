@@ -1,0 +1,274 @@
+//! What an upload asks for and gives, read from the names in it before any compiler sees it: whether the server has all of it is known in
+//! microseconds, and said in the words of the tool that made the upload.
+//!
+//! Must not know: how anything is provided.
+
+use wasmparser::{
+    CanonicalFunction, CanonicalOption, ComponentAlias, ComponentExternalKind, ComponentFuncType, ComponentOuterAliasKind, ComponentType,
+    ComponentTypeRef, InstanceTypeDeclaration, Parser, Payload, TypeBounds,
+};
+
+use crate::plugin::error::Refusal;
+use crate::plugin::scan::{check_types, malformed, outermost};
+
+/// The version of the contract, as in `wit/`.
+pub const VERSION: &str = "1.0.0-rc.1";
+/// What a plugin must export.
+pub const GUEST: &str = "killstream:plugin/guest@1.0.0-rc.1";
+
+/// The contract's package.
+const PACKAGE: &str = "killstream:plugin/";
+/// The interfaces of the contract that plugins may import, with their functions, as in `wit/`.
+pub const PROVIDED: &[(&str, &[&str])] = &[
+    ("types", &[]),
+    ("killmail", &["attackers", "items", "values", "position", "labels", "column", "involves", "json"]),
+    ("history", &["count", "count-all", "summarize", "last-seen"]),
+    ("universe", &["name", "group", "category", "constellation", "region", "security", "jumps", "light-years"]),
+    ("log", &["log"]),
+];
+/// What to do about something that is not a plugin.
+const HOW_TO_BUILD: &str = "in Rust: `crate-type = [\"cdylib\"]`, `killstream_plugin::export!(YourType)`, and \
+     `cargo build --release --target wasm32-wasip2`; in other languages, build a component for the world `killstream:plugin/plugin`";
+/// The section in which toolchains describe the world a core module was made for.
+const WORLD_SECTION: &str = "component-type";
+const NO_WORLD: &str = "this is a core module without a `component-type` section, so it exports no";
+/// What to do about the asynchronous ABI, and about the WASI that needs it.
+const BUILD_SYNC: &str = "build for WASI 0.2 and without async (componentize-qjs: build with `--sync`)";
+
+/// What the type of an import needs.
+#[derive(Debug, Default)]
+struct Needs<'b> {
+    functions: Vec<&'b str>,
+    /// A resource, or something within it again: names alone do not do.
+    more: bool,
+}
+
+/// The names of the outermost component or module.
+#[derive(Debug, Default)]
+struct Names<'b> {
+    /// For each index of a type, what it needs if it is of an instance.
+    types: Vec<Option<Needs<'b>>>,
+    exports: Vec<&'b str>,
+    /// Imports of a component that nobody provides, with what to do about them.
+    wrong: Vec<(&'b str, String)>,
+    /// The first import of a core module that no component has.
+    foreign: Option<(&'b str, &'b str)>,
+    has_world: bool,
+}
+
+/// Looks at what a component or core module imports.
+///
+/// # Errors
+/// `UnknownImport` with what to build otherwise, `NotWasm`.
+pub fn check_imports(bytes: &[u8]) -> Result<(), Refusal> {
+    let names = Names::of(bytes)?;
+    if let Some((_, what)) = names.wrong.first() {
+        let wrong: Vec<&str> = names.wrong.iter().map(|(name, _)| *name).collect();
+        return Err(Refusal::UnknownImport(format!("the component imports {}; {what}", listed(&wrong))));
+    }
+    let Some((module, name)) = names.foreign else { return Ok(()) };
+    let whose = if module == "env" { ", which no plugin is given" } else { " of WASI preview 1, which is not provided" };
+    Err(Refusal::UnknownImport(format!("the core module imports `{module}.{name}`{whose}; build with `--target wasm32-wasip2`")))
+}
+
+/// Looks at what a component exports, or whether a core module says that it was made for a world that does.
+///
+/// # Errors
+/// `MissingExport` with what to build otherwise, `NotWasm`.
+pub fn check_exports(bytes: &[u8]) -> Result<(), Refusal> {
+    let names = Names::of(bytes)?;
+    if !Parser::is_component(bytes) {
+        return if names.has_world { Ok(()) } else { Err(Refusal::MissingExport(format!("{NO_WORLD} `{GUEST}`; {HOW_TO_BUILD}"))) };
+    }
+    if names.exports.contains(&GUEST) {
+        return Ok(());
+    }
+    let found = match names.exports.as_slice() {
+        [] => "it exports nothing, as a library without `export!` does".to_owned(),
+        some => format!("it exports {}", listed(some)),
+    };
+    Err(Refusal::MissingExport(format!("the component does not export `{GUEST}`; {found}; {HOW_TO_BUILD}")))
+}
+
+/// Looks at a conversion between component and core module: those of the asynchronous ABI are not provided.
+///
+/// # Errors
+/// `UnknownImport`, with what to build otherwise.
+pub fn check_conversion(function: &CanonicalFunction) -> Result<(), Refusal> {
+    let asynchronous =
+        |options: &[CanonicalOption]| options.iter().any(|option| matches!(option, CanonicalOption::Async | CanonicalOption::Callback(_)));
+    let name = match function {
+        CanonicalFunction::Lift { options, .. } if asynchronous(options) => "an asynchronous `canon lift`",
+        CanonicalFunction::Lower { options, .. } if asynchronous(options) => "an asynchronous `canon lower`",
+        CanonicalFunction::Lift { .. }
+        | CanonicalFunction::Lower { .. }
+        | CanonicalFunction::ResourceNew { .. }
+        | CanonicalFunction::ResourceDrop { .. }
+        | CanonicalFunction::ResourceRep { .. } => return Ok(()),
+        CanonicalFunction::TaskCancel => "`task.cancel`",
+        CanonicalFunction::TaskReturn { .. } => "`task.return`",
+        CanonicalFunction::ContextGet { .. } => "`context.get`",
+        CanonicalFunction::ContextSet { .. } => "`context.set`",
+        CanonicalFunction::SubtaskCancel { .. } => "`subtask.cancel`",
+        CanonicalFunction::SubtaskDrop => "`subtask.drop`",
+        CanonicalFunction::WaitableSetNew
+        | CanonicalFunction::WaitableSetWait { .. }
+        | CanonicalFunction::WaitableSetPoll { .. }
+        | CanonicalFunction::WaitableSetDrop
+        | CanonicalFunction::WaitableJoin => "`waitable-set`",
+        _ => "streams, futures or threads",
+    };
+    Err(Refusal::UnknownImport(format!("the component asks for {name} of the async ABI, which is not provided; {BUILD_SYNC}")))
+}
+
+/// Looks at the type of a function.
+///
+/// # Errors
+/// `UnknownImport` if it is asynchronous, with what to build otherwise.
+pub fn check_function(function: &ComponentFuncType<'_>) -> Result<(), Refusal> {
+    if function.async_ {
+        let what = "an `async` function, which is of the async ABI";
+        return Err(Refusal::UnknownImport(format!("the component names {what} and not provided; {BUILD_SYNC}")));
+    }
+    Ok(())
+}
+
+/// The interface of WASI 0.2 that a name means, as `io/streams`; `None` where it is something else.
+#[must_use]
+pub fn wasi(name: &str) -> Option<&str> {
+    let (interface, version) = name.strip_prefix("wasi:")?.split_once('@')?;
+    let patch = version.strip_prefix("0.2.")?;
+    patch.bytes().all(|digit| digit.is_ascii_digit()).then_some(interface)
+}
+
+impl<'b> Names<'b> {
+    fn of(bytes: &'b [u8]) -> Result<Self, Refusal> {
+        let mut names = Self::default();
+        outermost(bytes, |payload| names.section(payload, bytes.len()))?;
+        Ok(names)
+    }
+
+    fn section(&mut self, payload: Payload<'b>, len: usize) -> Result<(), Refusal> {
+        let unreadable = |error| malformed(&error, len);
+        match payload {
+            Payload::ComponentTypeSection(section) => {
+                check_types(&section)?;
+                for ty in section {
+                    self.types.push(needs(&ty.map_err(unreadable)?));
+                }
+            }
+            Payload::ComponentAliasSection(section) => {
+                for alias in section {
+                    let is_type = matches!(
+                        alias.map_err(unreadable)?,
+                        ComponentAlias::InstanceExport { kind: ComponentExternalKind::Type, .. }
+                            | ComponentAlias::Outer { kind: ComponentOuterAliasKind::Type, .. }
+                    );
+                    if is_type {
+                        self.types.push(None);
+                    }
+                }
+            }
+            Payload::ComponentImportSection(section) => {
+                for import in section {
+                    let import = import.map_err(unreadable)?;
+                    self.import(import.name.name, &import.ty);
+                }
+            }
+            Payload::ComponentExportSection(section) => {
+                for export in section {
+                    let export = export.map_err(unreadable)?;
+                    self.exports.push(export.name.name);
+                    if export.kind == ComponentExternalKind::Type {
+                        self.types.push(None);
+                    }
+                }
+            }
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    let import = import.map_err(unreadable)?;
+                    if self.foreign.is_none() && (import.module.starts_with("wasi_") || import.module == "env") {
+                        self.foreign = Some((import.module, import.name));
+                    }
+                }
+            }
+            Payload::CustomSection(section) => self.has_world |= section.name().starts_with(WORLD_SECTION),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn import(&mut self, name: &'b str, ty: &ComponentTypeRef) {
+        let nothing = Needs::default();
+        let needs = match ty {
+            ComponentTypeRef::Type(_) => {
+                self.types.push(None);
+                return;
+            }
+            ComponentTypeRef::Instance(index) => self.types.get(*index as usize).and_then(Option::as_ref).unwrap_or(&nothing),
+            _ => return self.wrong.push((name, words(name))),
+        };
+        if let Some(rest) = name.strip_prefix(PACKAGE) {
+            if let Some(what) = lacking(rest, needs) {
+                self.wrong.push((name, what));
+            }
+        } else if wasi(name).is_none() && (needs.more || !needs.functions.is_empty()) {
+            self.wrong.push((name, words(name)));
+        }
+    }
+}
+
+fn needs<'b>(ty: &ComponentType<'b>) -> Option<Needs<'b>> {
+    let ComponentType::Instance(declared) = ty else { return None };
+    let mut needs = Needs::default();
+    for declaration in declared {
+        let InstanceTypeDeclaration::Export { name, ty } = declaration else { continue };
+        match ty {
+            ComponentTypeRef::Func(_) => needs.functions.push(name.name),
+            ComponentTypeRef::Type(TypeBounds::Eq(_)) => {}
+            _ => needs.more = true,
+        }
+    }
+    Some(needs)
+}
+
+/// What of the contract is not there, if anything.
+fn lacking(rest: &str, needs: &Needs<'_>) -> Option<String> {
+    let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
+    let Some((_, functions)) = PROVIDED.iter().find(|(name, _)| *name == interface) else {
+        return Some(format!("this server's version of the contract, {VERSION}, has no interface `{interface}`"));
+    };
+    if !fits(version) {
+        return Some(format!("this server has version {VERSION} of the contract; build against its `wit/plugin.wit`"));
+    }
+    let unknown = needs.functions.iter().find(|name| !functions.contains(*name));
+    unknown.map(|name| format!("this server's version of the contract, {VERSION}, has no function `{name}` in it"))
+}
+
+/// Whether something made for this version of the contract runs with ours: versions before the first are fit for themselves only.
+fn fits(version: &str) -> bool {
+    let major = |version: &str| version.split('.').next().map(str::to_owned);
+    let is_final = |version: &str| !version.contains('-');
+    version == VERSION || (is_final(version) && is_final(VERSION) && major(version) == major(VERSION))
+}
+
+/// What to do about an import that nobody provides.
+fn words(name: &str) -> String {
+    let version = name.split_once('@').map_or("", |(_, version)| version);
+    if name.starts_with("wasi:") && version.starts_with("0.3") {
+        return format!("WASI 0.3 is not provided, 0.2 is; {BUILD_SYNC}");
+    }
+    if name.starts_with("wasi:") {
+        return "of WASI only version 0.2 is provided; build for it (in Rust: `--target wasm32-wasip2`)".to_owned();
+    }
+    format!(
+        "that is not provided; a plugin may import the interfaces of `{PACKAGE}` and of WASI 0.2, so take it out of the world it is built for"
+    )
+}
+
+fn listed(names: &[&str]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let more = names.len().saturating_sub(SHOWN);
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}

@@ -1,0 +1,302 @@
+//! What a function will cost to compile, estimated from one pass over its code.
+//!
+//! The compiler takes more than linear time for loops within loops, for values that blocks and branches carry, and for locals and operands
+//! that live across many blocks. Each of these is counted by what it multiplies to, so that a short text cannot ask for long work.
+//!
+//! Must not know: limits, or what the code does.
+
+use wasmparser::{
+    BlockType, BrTable, CompositeInnerType, ContType, FrameKind, FuncType, FunctionBody, ModuleArity, Operator, RefType, Result, SubType,
+};
+
+/// What one function is, and what it will cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Locals, parameters among them.
+    pub locals: u64,
+    /// The deepest nesting of blocks.
+    pub depth: u64,
+    /// The deepest nesting of loops.
+    pub loop_depth: u64,
+    /// Targets of the largest `br_table`.
+    pub targets: u64,
+    /// Operators.
+    pub operators: u64,
+    /// For each loop, the loops before it.
+    pub loops: u64,
+    /// For each indirect call, the indirect calls before it.
+    pub indirect: u64,
+    /// Values that operators take and give beyond the usual few.
+    pub passed: u64,
+    /// Values that blocks take and give and branches carry.
+    pub carried: u64,
+    /// For each of these values, the edges of control flow before it.
+    pub far: u64,
+    /// For each use of a local, the edges since the use before.
+    pub reach: u64,
+    /// For each block, the operands that live across its beginning.
+    pub live: u64,
+}
+
+impl Cost {
+    /// All of it as one number. A unit is about a microsecond of compiling or, where memory is what runs out first, about 50 bytes.
+    #[must_use]
+    pub const fn units(&self) -> u64 {
+        const FUNCTION: u64 = 80;
+        FUNCTION
+            .saturating_add(self.operators.saturating_mul(5))
+            .saturating_add(self.loops / 4)
+            .saturating_add(self.indirect / 50)
+            .saturating_add(self.passed.saturating_mul(10))
+            .saturating_add(self.carried.saturating_mul(5))
+            .saturating_add(self.far / 50)
+            .saturating_add(self.reach / 4)
+            .saturating_add(self.live / 20)
+    }
+}
+
+/// The types of a core module and of its functions.
+#[derive(Debug, Default)]
+pub struct Types {
+    /// Each type.
+    pub types: Vec<SubType>,
+    /// The type of each function, imported ones first.
+    pub functions: Vec<u32>,
+}
+
+impl Types {
+    fn arity(&self, index: u32) -> (u64, u64) {
+        let Some(ty) = self.types.get(index as usize) else { return (0, 0) };
+        match &ty.composite_type.inner {
+            CompositeInnerType::Func(of) => (of.params().len() as u64, of.results().len() as u64),
+            _ => (0, 0),
+        }
+    }
+}
+
+/// A block that is open.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    ty: BlockType,
+    kind: FrameKind,
+    params: u64,
+    results: u64,
+    /// Operands below it.
+    height: u64,
+    /// Edges and uses of locals before it.
+    edges: u64,
+    uses: u64,
+}
+
+/// The state of one pass.
+struct Pass<'a> {
+    types: &'a Types,
+    cost: Cost,
+    frames: Vec<Frame>,
+    height: u64,
+    /// Loops that are open, loops and indirect calls there were.
+    open_loops: u64,
+    loops: u64,
+    indirect: u64,
+    edges: u64,
+    uses: u64,
+    /// For each local, the edges there were at its last use.
+    used: Vec<u64>,
+}
+
+/// Reads a function's code; `function` is its place among the functions of its module. Ends early, with what was seen so far, at more
+/// locals or a higher cost than these.
+///
+/// # Errors
+/// It is no code.
+pub fn of(body: &FunctionBody<'_>, types: &Types, function: usize, locals_max: u64, units_max: u64) -> Result<Cost> {
+    let ty = types.functions.get(function).copied().unwrap_or(u32::MAX);
+    let (params, _) = types.arity(ty);
+    let mut locals = params;
+    for declared in body.get_locals_reader()? {
+        locals = locals.saturating_add(u64::from(declared?.0));
+    }
+    let mut pass = Pass::new(types, Cost { locals, ..Cost::default() });
+    if locals > locals_max {
+        return Ok(pass.cost);
+    }
+    pass.used = vec![0; usize::try_from(locals).unwrap_or(usize::MAX)];
+    pass.open(BlockType::FuncType(ty), FrameKind::Block, 0);
+    let mut operators = body.get_operators_reader()?;
+    while !operators.eof() && pass.cost.units() <= units_max {
+        pass.step(&operators.read()?)?;
+    }
+    Ok(pass.cost)
+}
+
+impl<'a> Pass<'a> {
+    const fn new(types: &'a Types, cost: Cost) -> Self {
+        Self { types, cost, frames: Vec::new(), height: 0, open_loops: 0, loops: 0, indirect: 0, edges: 0, uses: 0, used: Vec::new() }
+    }
+
+    fn step(&mut self, operator: &Operator<'_>) -> Result<()> {
+        self.cost.operators += 1;
+        match operator {
+            Operator::Block { blockty } => self.enter(*blockty, FrameKind::Block),
+            Operator::Loop { blockty } => self.enter(*blockty, FrameKind::Loop),
+            Operator::If { blockty } => {
+                self.pop(1);
+                self.enter(*blockty, FrameKind::If);
+            }
+            Operator::Else => self.otherwise(),
+            Operator::End => self.end(),
+            Operator::Br { relative_depth } => self.branch(*relative_depth),
+            Operator::BrIf { relative_depth } => {
+                self.pop(1);
+                self.branch(*relative_depth);
+                self.edge();
+            }
+            Operator::BrTable { targets } => self.table(targets)?,
+            Operator::LocalGet { local_index } | Operator::LocalSet { local_index } | Operator::LocalTee { local_index } => {
+                self.local(*local_index);
+                self.arity(operator);
+            }
+            Operator::CallIndirect { .. } | Operator::ReturnCallIndirect { .. } => {
+                self.indirect += 1;
+                self.cost.indirect = self.cost.indirect.saturating_add(self.indirect);
+                self.arity(operator);
+            }
+            other => self.arity(other),
+        }
+        Ok(())
+    }
+
+    /// Takes and gives what an operator does that leaves the order of the code alone.
+    fn arity(&mut self, operator: &Operator<'_>) {
+        let (taken, given) = operator.operator_arity(self).unwrap_or_default();
+        self.cost.passed += u64::from(taken.saturating_add(given).saturating_sub(3));
+        self.pop(u64::from(taken));
+        self.height += u64::from(given);
+    }
+
+    const fn pop(&mut self, taken: u64) {
+        self.height = self.height.saturating_sub(taken);
+    }
+
+    /// Control may come to the next operator along another way.
+    const fn edge(&mut self) {
+        self.edges += 1;
+        self.cost.live = self.cost.live.saturating_add(self.height);
+    }
+
+    /// Values go along an edge.
+    const fn carry(&mut self, values: u64) {
+        self.cost.carried = self.cost.carried.saturating_add(values);
+        self.cost.far = self.cost.far.saturating_add(values.saturating_mul(self.edges));
+    }
+
+    fn enter(&mut self, ty: BlockType, kind: FrameKind) {
+        let (params, _) = self.of_block(ty);
+        let below = self.height.saturating_sub(params);
+        self.open(ty, kind, below);
+        self.edge();
+    }
+
+    fn open(&mut self, ty: BlockType, kind: FrameKind, height: u64) {
+        let (params, results) = self.of_block(ty);
+        self.carry(params + results);
+        self.frames.push(Frame { ty, kind, params, results, height, edges: self.edges, uses: self.uses });
+        self.cost.depth = self.cost.depth.max(self.frames.len() as u64);
+        if matches!(kind, FrameKind::Loop) {
+            self.loops += 1;
+            self.open_loops += 1;
+            self.cost.loops = self.cost.loops.saturating_add(self.loops);
+            self.cost.loop_depth = self.cost.loop_depth.max(self.open_loops);
+        }
+    }
+
+    fn otherwise(&mut self) {
+        if let Some(frame) = self.frames.last() {
+            self.height = frame.height + frame.params;
+            let results = frame.results;
+            self.carry(results);
+        }
+        self.edge();
+    }
+
+    fn end(&mut self) {
+        let Some(frame) = self.frames.pop() else { return };
+        self.height = frame.height + frame.results;
+        self.carry(frame.results);
+        if matches!(frame.kind, FrameKind::Loop) {
+            self.open_loops = self.open_loops.saturating_sub(1);
+            // What is used in a loop comes also from its end: it is looked for along all edges within.
+            let uses = (self.uses - frame.uses).min(self.cost.locals);
+            self.cost.reach = self.cost.reach.saturating_add(uses.saturating_mul(self.edges - frame.edges));
+        }
+        self.edge();
+    }
+
+    fn branch(&mut self, depth: u32) {
+        let Some(frame) = self.label(depth) else { return };
+        let values = if matches!(frame.kind, FrameKind::Loop) { frame.params } else { frame.results };
+        self.carry(values);
+        self.edges += 1;
+    }
+
+    fn table(&mut self, table: &BrTable<'_>) -> Result<()> {
+        self.pop(1);
+        self.cost.targets = self.cost.targets.max(u64::from(table.len()));
+        for target in table.targets() {
+            self.branch(target?);
+        }
+        self.branch(table.default());
+        Ok(())
+    }
+
+    fn local(&mut self, index: u32) {
+        self.uses += 1;
+        if let Some(used) = self.used.get_mut(index as usize) {
+            self.cost.reach = self.cost.reach.saturating_add(self.edges - *used);
+            *used = self.edges;
+        }
+    }
+
+    fn label(&self, depth: u32) -> Option<&Frame> {
+        let at = self.frames.len().checked_sub(1)?.checked_sub(depth as usize)?;
+        self.frames.get(at)
+    }
+
+    fn of_block(&self, ty: BlockType) -> (u64, u64) {
+        match ty {
+            BlockType::Empty => (0, 0),
+            BlockType::Type(_) => (0, 1),
+            BlockType::FuncType(index) => self.types.arity(index),
+        }
+    }
+}
+
+impl ModuleArity for Pass<'_> {
+    fn sub_type_at(&self, index: u32) -> Option<&SubType> {
+        self.types.types.get(index as usize)
+    }
+
+    fn tag_type_arity(&self, _at: u32) -> Option<(u32, u32)> {
+        None
+    }
+
+    fn type_index_of_function(&self, index: u32) -> Option<u32> {
+        self.types.functions.get(index as usize).copied()
+    }
+
+    fn func_type_of_cont_type(&self, _of: &ContType) -> Option<&FuncType> {
+        None
+    }
+
+    fn sub_type_of_ref_type(&self, _of: &RefType) -> Option<&SubType> {
+        None
+    }
+
+    fn control_stack_height(&self) -> u32 {
+        u32::try_from(self.frames.len()).unwrap_or(u32::MAX)
+    }
+
+    fn label_block(&self, depth: u32) -> Option<(BlockType, FrameKind)> {
+        self.label(depth).map(|frame| (frame.ty, frame.kind))
+    }
+}

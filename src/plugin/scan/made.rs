@@ -1,0 +1,152 @@
+//! What one instance of a component makes, counted bottom-up: a component within it counts as often as it is instantiated.
+//!
+//! Must not know: limits.
+
+use wasmparser::{
+    ComponentAlias, ComponentExport, ComponentExternalKind, ComponentImport, ComponentInstance, ComponentOuterAliasKind, ComponentTypeRef,
+    Instance,
+};
+
+use crate::plugin::error::Refusal;
+
+/// What one instance makes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Made {
+    /// Core instances.
+    pub core_instances: u64,
+    /// Memories.
+    pub memories: u64,
+    /// Tables.
+    pub tables: u64,
+    /// Bytes that its memories begin with.
+    pub memory_bytes: u64,
+    /// Imports, exports, aliases, conversions and instances.
+    pub items: u64,
+    /// Functions converted for a core module: each may need code of its own.
+    pub lowered: u64,
+}
+
+impl Made {
+    fn add(&mut self, other: &Self) {
+        let sum = |mine: &mut u64, theirs: u64| *mine = mine.saturating_add(theirs);
+        sum(&mut self.core_instances, other.core_instances);
+        sum(&mut self.memories, other.memories);
+        sum(&mut self.tables, other.tables);
+        sum(&mut self.memory_bytes, other.memory_bytes);
+        sum(&mut self.items, other.items);
+        sum(&mut self.lowered, other.lowered);
+    }
+}
+
+/// What an index of core modules or components means: what an instance of it makes, unless it comes from outside.
+type Known = Option<Made>;
+
+/// A component that is being read.
+#[derive(Debug, Default)]
+pub struct Scope {
+    modules: Vec<Known>,
+    components: Vec<Known>,
+    /// What one instance of it makes.
+    pub made: Made,
+}
+
+impl Scope {
+    /// A core module ended within.
+    pub fn module(&mut self, made: Made) {
+        self.modules.push(Some(made));
+    }
+
+    /// A component ended within.
+    pub fn component(&mut self, made: Made) {
+        self.components.push(Some(made));
+    }
+
+    /// It makes so many imports, exports, aliases or conversions.
+    pub const fn items(&mut self, count: u64) {
+        self.made.items = self.made.items.saturating_add(count);
+    }
+
+    /// It instantiates a core module.
+    ///
+    /// # Errors
+    /// One that comes from outside.
+    pub fn instance(&mut self, instance: &Instance<'_>) -> Result<(), Refusal> {
+        match instance {
+            Instance::Instantiate { module_index, args } => {
+                self.items(args.len() as u64);
+                let made = known(&self.modules, *module_index, "core module")?;
+                self.made.add(&made);
+            }
+            Instance::FromExports(exports) => self.items(exports.len() as u64),
+        }
+        Ok(())
+    }
+
+    /// It instantiates a component.
+    ///
+    /// # Errors
+    /// One that comes from outside.
+    pub fn component_instance(&mut self, instance: &ComponentInstance<'_>) -> Result<(), Refusal> {
+        match instance {
+            ComponentInstance::Instantiate { component_index, args } => {
+                self.items(args.len() as u64);
+                let made = known(&self.components, *component_index, "component")?;
+                self.made.add(&made);
+            }
+            ComponentInstance::FromExports(exports) => self.items(exports.len() as u64),
+        }
+        Ok(())
+    }
+
+    /// It imports something. What an imported module or component makes is not known.
+    pub fn import(&mut self, import: &ComponentImport<'_>) {
+        match import.ty {
+            ComponentTypeRef::Module(_) => self.modules.push(None),
+            ComponentTypeRef::Component(_) => self.components.push(None),
+            _ => {}
+        }
+    }
+
+    /// It exports something: that takes an index of its own, too.
+    pub fn export(&mut self, export: &ComponentExport<'_>) {
+        match export.kind {
+            ComponentExternalKind::Module => self.modules.push(at(&self.modules, export.index)),
+            ComponentExternalKind::Component => self.components.push(at(&self.components, export.index)),
+            _ => {}
+        }
+    }
+}
+
+/// The innermost of these components gives something another name.
+pub fn alias(scopes: &mut [&mut Scope], alias: &ComponentAlias<'_>) {
+    let outer = |count: u32| scopes.len().checked_sub(1)?.checked_sub(count as usize);
+    let (kind, known) = match *alias {
+        ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. } => (ComponentOuterAliasKind::CoreModule, None),
+        ComponentAlias::InstanceExport { kind: ComponentExternalKind::Component, .. } => (ComponentOuterAliasKind::Component, None),
+        ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, count, index } => {
+            (ComponentOuterAliasKind::CoreModule, outer(count).and_then(|from| at(&scopes[from].modules, index)))
+        }
+        ComponentAlias::Outer { kind: ComponentOuterAliasKind::Component, count, index } => {
+            (ComponentOuterAliasKind::Component, outer(count).and_then(|from| at(&scopes[from].components, index)))
+        }
+        _ => return,
+    };
+    let Some(scope) = scopes.last_mut() else { return };
+    match kind {
+        ComponentOuterAliasKind::CoreModule => scope.modules.push(known),
+        _ => scope.components.push(known),
+    }
+}
+
+fn at(all: &[Known], index: u32) -> Known {
+    all.get(index as usize).copied().flatten()
+}
+
+fn known(all: &[Known], index: u32, what: &str) -> Result<Made, Refusal> {
+    at(all, index).ok_or_else(|| {
+        Refusal::TooComplex(format!(
+            "a component within it instantiates a {what} that it imports or takes from an instance, so that what it makes cannot be \
+             counted; it can only instantiate what is defined in the upload"
+        ))
+    })
+}

@@ -1,0 +1,145 @@
+//! What components ask for: what is there, what is there and denied, and what is refused with what to build instead.
+//!
+//! Must not know: how anything is linked.
+
+use wit_component::StringEncoding;
+use wit_parser::{Resolve, WorldItem};
+
+use crate::plugin::evaluator::Instance;
+use crate::plugin::imports;
+use crate::plugin::limits::Config;
+use crate::plugin::tests::guests::{self, TAKE_ALL, Text};
+use crate::plugin::tests::trial;
+
+const GUEST: &str = r#"(instance $guest) (export "killstream:plugin/guest@1.0.0-rc.1" (instance $guest))"#;
+
+/// Looks at the names of a component with these parts: the reason and the text of a refusal.
+fn checked(parts: &str) -> Result<(), (&'static str, String)> {
+    let bytes = wat::parse_str(format!("(component {parts} {GUEST})")).expect("the text is a component");
+    imports::check_imports(&bytes).map_err(|refusal| (refusal.reason(), refusal.to_string()))
+}
+
+#[test]
+fn the_functions_we_name_are_those_of_the_contract() {
+    let mut resolve = Resolve::default();
+    let package = resolve.push_str("plugin.wit", include_str!("../../../wit/plugin.wit")).expect("the contract is WIT");
+    let version = resolve.packages[package].name.version.as_ref().expect("it has a version");
+    assert_eq!(version.to_string(), imports::VERSION);
+    let world = resolve.select_world(&[package], Some("plugin")).expect("the contract has the world");
+    let mut contract: Vec<(String, Vec<String>)> = resolve.worlds[world]
+        .imports
+        .values()
+        .filter_map(|item| match item {
+            WorldItem::Interface { id, .. } => {
+                let interface = &resolve.interfaces[*id];
+                Some((interface.name.clone()?, interface.functions.keys().cloned().collect()))
+            }
+            _ => None,
+        })
+        .collect();
+    let mut ours: Vec<(String, Vec<String>)> = imports::PROVIDED
+        .iter()
+        .map(|(name, functions)| ((*name).to_owned(), functions.iter().map(|name| (*name).to_owned()).collect()))
+        .collect();
+    contract.sort();
+    ours.sort();
+    assert_eq!(ours, contract);
+}
+
+#[test]
+fn what_is_there_is_fine() {
+    for name in [
+        "killstream:plugin/history@1.0.0-rc.1",
+        "wasi:cli/environment@0.2.0",
+        "wasi:http/types@0.2.10",
+        "wasi:sockets/tcp@0.2.9",
+        "wasi:unheard/of@0.2.99",
+    ] {
+        let function = if name.contains("history") { "count" } else { "f" };
+        checked(&format!(r#"(import "{name}" (instance (export "{function}" (func))))"#)).expect(name);
+    }
+    // Of a package of types nothing is needed at run time.
+    let words = r#"(import "acme:tools/words@1.0.0" (instance (type $word string) (export "word" (type (eq $word)))))"#;
+    checked(words).expect("types are no functions");
+}
+
+#[test]
+fn what_is_not_there_is_named_with_what_to_build() {
+    for (import, words) in [
+        (r#""acme:tools/bell@1.0.0" (instance (export "ring" (func)))"#, ["`acme:tools/bell@1.0.0`", "take it out of the world"]),
+        (r#""ring" (func)"#, ["`ring`", "take it out of the world"]),
+        (r#""wasi:http/handler@0.3.0" (instance (export "f" (func)))"#, ["`wasi:http/handler@0.3.0`", "--sync"]),
+        (r#""wasi:cli/stdin@0.1.0" (instance (export "f" (func)))"#, ["`wasi:cli/stdin@0.1.0`", "--target wasm32-wasip2"]),
+        (r#""killstream:plugin/log@1.0.0-rc.1" (instance (export "shout" (func)))"#, ["no function `shout`", "1.0.0-rc.1"]),
+        (r#""killstream:plugin/log@2.0.0" (instance (export "log" (func)))"#, ["has version 1.0.0-rc.1", "wit/plugin.wit"]),
+        (r#""killstream:plugin/weather@1.0.0-rc.1" (instance (export "f" (func)))"#, ["no interface `weather`", "1.0.0-rc.1"]),
+    ] {
+        let (reason, text) = checked(&format!("(import {import})")).expect_err("it is refused");
+        assert_eq!(reason, "unknown_import", "{text}");
+        for part in words {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+    let six: String = (0..6).map(|n| format!(r#"(import "acme:tools/bell{n}@1.0.0" (instance (export "ring" (func))))"#)).collect();
+    assert!(checked(&six).expect_err("it is refused").1.contains("and 1 more"));
+}
+
+#[test]
+fn the_async_abi_is_refused_with_what_to_build() {
+    let engine = trial::engine(Config::default());
+    for part in ["(core func (canon task.cancel))", "(core func (canon waitable-set.new))", "(type (func async))"] {
+        let bytes = wat::parse_str(format!("(component (component {part}) {GUEST})")).expect("the text is a component");
+        let refusal = engine.compile(&bytes).expect_err("it is refused");
+        assert_eq!(refusal.reason(), "unknown_import", "{part}: {refusal}");
+        assert!(refusal.to_string().contains("componentize-qjs: build with `--sync`"), "{part}: {refusal}");
+    }
+}
+
+/// What a runtime might want of WASI: less than there is, and `later`, which no version has.
+const WASI: &str = "
+    package test:guest;
+    world guest {
+        include killstream:plugin/plugin@1.0.0-rc.1;
+        import wasi:http/types@0.2.10;
+        import wasi:sockets/tcp@0.2.9;
+        import wasi:io/streams@0.2.9;
+    }
+    package wasi:io@0.2.9 {
+        interface streams { resource output-stream; later: func(); }
+    }
+    package wasi:http@0.2.10 {
+        interface types { use wasi:io/streams@0.2.9.{output-stream}; resource fields; send: func(body: option<output-stream>) -> fields; }
+    }
+    package wasi:sockets@0.2.9 {
+        interface tcp { resource socket; bind: func() -> socket; }
+    }";
+const HEAD: &str = r#"(import "wasi:http/types@0.2.10" "send" (func $send (param i32 i32) (result i32)))
+    (import "wasi:sockets/tcp@0.2.9" "bind" (func $bind (result i32)))
+    (import "wasi:io/streams@0.2.9" "later" (func $later))"#;
+
+/// A guest whose `configure` is this code, made for a world with more of WASI.
+fn wanting_wasi(configure: &str) -> Vec<u8> {
+    let module = guests::module(&Text { head: HEAD, configure, ..Text::default() });
+    let mut bytes = wat::parse_str(module).expect("the text is a module");
+    let mut resolve = Resolve::default();
+    resolve.push_str("plugin.wit", include_str!("../../../wit/plugin.wit")).expect("the contract is WIT");
+    let package = resolve.push_str("guest.wit", WASI).expect("it is WIT");
+    let world = resolve.select_world(&[package], Some("guest")).expect("there is the world");
+    wit_component::embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8, false).expect("the world fits");
+    bytes
+}
+
+#[test]
+fn http_and_sockets_are_linked_and_denied() {
+    let engine = trial::engine(Config::default());
+    for (call, name) in [
+        ("(drop (call $send (i32.const 0) (i32.const 0)))", "wasi:http/types@0.2.10#send"),
+        ("(drop (call $bind))", "wasi:sockets/tcp@0.2.9#bind"),
+        ("(call $later)", "wasi:io/streams@0.2.9#later"),
+    ] {
+        let component = engine.compile(&wanting_wasi(&format!("{call} {TAKE_ALL}"))).expect("it is accepted");
+        let refusal = engine.evaluator(&component, "{}", Instance::Warm).expect_err("it traps");
+        let text = refusal.to_string();
+        assert!(text.contains("the fault trap") && text.contains(&format!("`{name}` is denied to plugins")), "{text}");
+    }
+}
