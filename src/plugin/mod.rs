@@ -4,6 +4,7 @@
 
 mod bindings;
 pub mod build;
+pub mod capacity;
 pub mod class;
 mod clock;
 pub mod compile;
@@ -18,6 +19,7 @@ pub mod history;
 mod host;
 mod limiter;
 pub mod limits;
+mod machine;
 mod memo;
 mod pool;
 pub mod probe;

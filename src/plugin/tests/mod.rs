@@ -7,5 +7,6 @@ mod guests;
 mod hostile;
 mod law;
 mod refused;
+mod room;
 mod shared;
 mod trial;
