@@ -15,7 +15,7 @@ use crate::domain::verdict::Fault;
 use crate::plugin::bindings::killstream::plugin::log::Level;
 use crate::plugin::clock::Stopwatch;
 use crate::plugin::component::Component;
-use crate::plugin::history::{Bound, History};
+use crate::plugin::history::{Allowance, Bound, History};
 use crate::plugin::limiter::Limiter;
 use crate::plugin::limits::Config;
 use crate::plugin::setup::Setup;
@@ -58,7 +58,9 @@ pub struct State {
     pub watch: Stopwatch,
     /// That of one which is about to judge.
     judging: Stopwatch,
-    /// What the host may spend on the call.
+    /// What the host may still do for the call, by what it is asked.
+    pub allowance: Allowance,
+    /// What that may cost by the clock: where a machine is slower than the charges say.
     pub host_cpu_max: Duration,
     /// Questions asked of history in the call.
     pub history_calls: u32,
@@ -89,6 +91,7 @@ impl State {
             now: None,
             watch: Stopwatch::new(config.configure_cpu_ms, config.call_wall_ms),
             judging: Stopwatch::new(config.evaluate_cpu_ms, config.call_wall_ms),
+            allowance: allowance(config),
             host_cpu_max: Duration::from_millis(config.host_cpu_ms),
             history_calls: 0,
             fault: None,
@@ -106,6 +109,7 @@ impl State {
     /// Makes ready for one judgment.
     pub fn judge(&mut self, page: &Page, at: usize, bound: Bound) {
         self.watch = self.judging;
+        self.allowance = allowance(&self.config);
         self.history_calls = 0;
         self.log_lines = 0;
         self.random = u64::from(page[at].killmail.killmail_id);
@@ -115,6 +119,7 @@ impl State {
     /// Makes ready for `configure`.
     pub fn configure(&mut self) {
         self.watch = Stopwatch::new(self.config.configure_cpu_ms, self.config.call_wall_ms);
+        self.allowance = allowance(&self.config);
         self.log_lines = 0;
         self.random = 0;
         self.now = None;
@@ -154,6 +159,10 @@ impl State {
     fn may_log(&self, line: &str) -> bool {
         self.component.counters().may_log(line.len(), self.config.log_bytes_per_minute)
     }
+}
+
+const fn allowance(config: &Config) -> Allowance {
+    Allowance::new(config.host_cpu_ms.saturating_mul(1_000_000))
 }
 
 impl WasiView for State {
