@@ -140,8 +140,9 @@ impl Engine {
     /// # Errors
     /// As [`Engine::probe`].
     pub fn probe_by_default(&self, component: &Component, sample: &[SharedEntry]) -> Result<bool, Refusal> {
+        let _place = self.setup.capacity.reserve(component.about())?;
         let _awake = self.ticker.awake();
-        probe::by_default(&self.setup, component, sample)
+        probe::by_default(&self.setup, component, sample).map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
     }
 
     /// Configures a component; pairs equal in component, configuration and `instance` share one evaluator. Blocks for up to
