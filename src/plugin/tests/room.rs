@@ -68,6 +68,17 @@ async fn growing_beyond_the_budget_of_all_is_a_memory_fault() {
     assert_eq!(engine.evaluators_kept(), 1);
 }
 
+#[test]
+fn unused_evaluators_give_way_to_what_is_only_made() {
+    let engine = trial::engine(within(MIB));
+    let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
+    for n in 0..20 {
+        // Each takes a quarter of it.
+        engine.evaluator(&component, &format!("{n}"), Instance::Warm).unwrap();
+    }
+    assert_eq!((engine.evaluators_kept(), engine.capacity().memory().refused()), (4, 0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_count_as_well() {
     let engine = trial::engine(within(MIB));
