@@ -1,11 +1,11 @@
-//! A limit that many share, in bytes: each takes its share and gives it back.
+//! A limit that many share, in bytes or in pieces: each takes its share and gives it back.
 //!
 //! Must not know: what the bytes are.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many bytes may be in memory, and how many are.
+/// How many bytes (or pieces) may be in use, and how many are.
 #[derive(Debug)]
 pub struct Budget {
     max: u64,
@@ -53,11 +53,7 @@ impl Budget {
 
     fn take(&self, bytes: u64) -> bool {
         let grown = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.max);
-        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok();
-        if !taken {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-        }
-        taken
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok()
     }
 }
 
@@ -72,12 +68,21 @@ impl Share {
     /// Makes it as large as this; it never shrinks. `false`: the budget is spent, and the share stays as it was.
     #[must_use]
     pub fn reach(&mut self, bytes: u64) -> bool {
+        self.reach_with(bytes, || false)
+    }
+
+    /// The same, but where the budget is spent others are asked to give something back, for as long as `make_room` says that one did.
+    #[must_use]
+    pub fn reach_with(&mut self, bytes: u64, mut make_room: impl FnMut() -> bool) -> bool {
         let more = bytes.saturating_sub(self.bytes);
-        let taken = more == 0 || self.budget.take(more);
-        if taken {
-            self.bytes += more;
+        while more > 0 && !self.budget.take(more) {
+            if !make_room() {
+                self.budget.refused.fetch_add(1, Ordering::Relaxed);
+                return false;
+            }
         }
-        taken
+        self.bytes += more;
+        true
     }
 
     /// How large it is, bytes.
@@ -115,5 +120,17 @@ mod tests {
         assert!(two.reach(100));
         drop(two);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn others_make_room_before_anything_is_refused() {
+        let budget = Arc::new(Budget::new(100));
+        let mut others = vec![budget.share(), budget.share()];
+        assert!(others.iter_mut().all(|other| other.reach(50)));
+        let mut one = budget.share();
+        assert!(one.reach_with(60, || others.pop().is_some()));
+        assert_eq!((budget.used(), budget.refused()), (60, 0));
+        assert!(!one.reach_with(101, || others.pop().is_some()));
+        assert_eq!((one.bytes(), budget.refused()), (60, 1));
     }
 }

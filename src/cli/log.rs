@@ -7,6 +7,8 @@ use std::io::{self, IsTerminal, Stderr, Write, stderr};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::domain::legible;
+
 /// Logs to stderr; `KILLSTREAM_LOG` or `RUST_LOG` say what.
 pub fn start(default: &str) {
     let said = ["KILLSTREAM_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
@@ -60,15 +62,9 @@ fn line(event: &[u8]) -> Vec<u8> {
     clean.into_bytes()
 }
 
-/// Line breaks of every kind, control characters (but the tab, and the escape that colours begin with), and marks that turn the
-/// direction of writing.
+/// What misleads, but the tab, and the escape that colours begin with.
 fn misleads(c: char) -> bool {
-    match c {
-        '\t' | '\u{1b}' => false,
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
-        '\u{2028}' | '\u{2029}' => true,
-        _ => c.is_control(),
-    }
+    !matches!(c, '\t' | '\u{1b}') && legible::misleads(c)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod hash;
 pub mod id;
 pub mod killmail;
 pub mod layers;
+pub mod legible;
 pub mod members;
 pub mod pairing;
 pub mod parts;

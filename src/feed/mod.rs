@@ -8,6 +8,8 @@ pub mod bell;
 pub mod event;
 pub mod filters;
 pub mod history;
+#[cfg(test)]
+mod history_cost;
 pub mod judge;
 pub mod judges;
 pub mod lookup;

@@ -22,6 +22,7 @@ use crate::http::error::Error;
 use crate::http::exposition::{Dialect, Exposition};
 use crate::http::process::Process;
 use crate::http::request::Pairs;
+use crate::plugin::class::Class;
 use crate::plugin::counters::Counts;
 use crate::tasks;
 use crate::wire::killmail::encodings;
@@ -184,6 +185,12 @@ fn judgment(door: &Door, text: &mut Exposition) {
     text.counter("plugin_passed_over_total", "Killmails outside a plugin's interest.", all.passed_over);
     text.counter("plugin_log_lines_cut_total", "Lines of plugins' log cut or left out.", all.log_lines_cut);
     text.gauge("plugin_evaluators", "Pairs of plugin and configuration kept ready.", plugins.engine().evaluators_kept());
+    let capacity = plugins.engine().capacity();
+    let evaluators = Class::ALL.map(|class| (class.word(), capacity.evaluators(class).0));
+    text.gauges("plugin_evaluators_by_class", "The same by the class of the component.", "class", evaluators);
+    text.gauge("plugin_memory_bytes", "Memory of all guests.", capacity.memory().used());
+    text.gauge("plugin_memory_max_bytes", "What guests may have together.", capacity.memory().max());
+    text.counter("plugin_memory_refused_total", "Requests for memory refused because guests had all of it.", capacity.memory().refused());
 }
 
 fn source(door: &Door, text: &mut Exposition) {

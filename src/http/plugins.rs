@@ -254,7 +254,7 @@ fn refused(error: &plugins::Error) -> Error {
         plugins::Error::Preparing { .. } => Error::PluginPreparing { message },
         plugins::Error::Unusable { .. } => Error::PluginUnusable { message },
         plugins::Error::Refused(Refusal::TooLarge { max, .. }) => Error::PluginTooLarge { max_bytes: *max as u64 },
-        plugins::Error::Refused(Refusal::TooMany { max }) => Error::Busy { message, limit: *max as u64 },
+        plugins::Error::Refused(refusal) if refusal.is_busy() => Error::Busy { message, limit: refusal.limit().unwrap_or_default() },
         plugins::Error::Refused(refusal) => {
             Error::InvalidPlugin { reason: refusal.reason().to_owned(), message: refusal.to_string(), limit: refusal.limit() }
         }

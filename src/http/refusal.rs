@@ -8,7 +8,6 @@ use crate::feed;
 use crate::feed::judges::TooMany;
 use crate::feed::plugins;
 use crate::http::error::Error;
-use crate::plugin::error::Refusal;
 use crate::store;
 use crate::wire::query;
 
@@ -39,7 +38,7 @@ fn blame(error: &feed::Error) -> Blame {
             (Some(field), _) => Blame::Parameter { field, limit: None },
             (None, plugins::Error::Preparing { .. }) => Blame::Preparing,
             (None, plugins::Error::Unusable { .. }) => Blame::Unusable,
-            (None, plugins::Error::Refused(Refusal::TooMany { max })) => Blame::Limit(*max as u64),
+            (None, plugins::Error::Refused(refusal)) if refusal.is_busy() => Blame::Limit(refusal.limit().unwrap_or_default()),
             (None, _) => Blame::Us,
         },
         feed::Error::Store(_) | feed::Error::Lost(_) => Blame::Us,

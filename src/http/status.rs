@@ -18,6 +18,7 @@ use crate::http::error::Error;
 use crate::http::health;
 use crate::http::process::Process;
 use crate::http::request::Pairs;
+use crate::plugin::class::Class;
 use crate::store::Stats;
 use crate::tasks;
 use crate::wire::time;
@@ -69,6 +70,7 @@ fn body(door: &Door) -> Value {
                 "max_bytes": door.feed.filters().max_bytes(),
                 "refused_total": door.feed.filters().refused(),
             },
+            "plugins": plugins(door),
             "parser_stats": parser(door, pulse),
         },
         "summary": summary(door, pulse, &stats, &process),
@@ -202,6 +204,21 @@ fn sse(door: &Door) -> Value {
         "enhanced_active": enhanced,
         "opened_total": opened,
         "refused_total": refused,
+    })
+}
+
+/// What guests take of what they share.
+fn plugins(door: &Door) -> Value {
+    let capacity = door.feed.plugins().engine().capacity();
+    let evaluators = Class::ALL.map(|class| {
+        let (used, max) = capacity.evaluators(class);
+        (class.word().to_owned(), json!({ "in_use": used, "max": max }))
+    });
+    json!({
+        "bytes": capacity.memory().used(),
+        "max_bytes": capacity.memory().max(),
+        "refused_total": capacity.memory().refused(),
+        "evaluators": Value::Object(evaluators.into_iter().collect()),
     })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Must not know: its name, or who uses it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,8 @@ use crate::plugin::state::State;
 pub struct Component(Arc<Inner>);
 
 struct Inner {
-    digest: Arc<str>,
+    digest: String,
+    label: OnceLock<String>,
     size_bytes: usize,
     about: About,
     pre: PluginPre<State>,
@@ -42,7 +43,7 @@ impl Component {
     /// Puts together what `compile` made.
     #[must_use]
     pub fn new(digest: &str, size_bytes: usize, about: About, pre: PluginPre<State>, counters: Arc<Counters>) -> Self {
-        Self(Arc::new(Inner { digest: digest.into(), size_bytes, about, pre, counters }))
+        Self(Arc::new(Inner { digest: digest.to_owned(), label: OnceLock::new(), size_bytes, about, pre, counters }))
     }
 
     /// Whether anybody holds it beside this one.
@@ -75,6 +76,17 @@ impl Component {
         &self.0.digest
     }
 
+    /// Says under which name and version it is known to people. Kept once; whoever says it later is not heard.
+    pub fn set_label(&self, label: &str) {
+        let _ = self.0.label.set(label.to_owned());
+    }
+
+    /// The name and version people know it by; its digest where nobody said.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        self.0.label.get().unwrap_or(&self.0.digest)
+    }
+
     /// Size as uploaded, bytes.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
@@ -97,12 +109,6 @@ impl Component {
     #[must_use]
     pub fn counters(&self) -> &Arc<Counters> {
         &self.0.counters
-    }
-
-    /// Its digest, to be kept by instances.
-    #[must_use]
-    pub fn digest_shared(&self) -> &Arc<str> {
-        &self.0.digest
     }
 }
 

@@ -4,8 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::domain::verdict::{Fault, Verdict};
+
+/// What a line of log counts as at least, bytes: about what our log puts around it.
+const LOG_LINE_BYTES_MIN: usize = 128;
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Counts of one component, or of all.
 #[derive(Debug, Default)]
@@ -17,6 +24,20 @@ pub struct Counters {
     faults: [AtomicU64; Fault::ALL.len()],
     log_lines_cut: AtomicU64,
     instances: AtomicU64,
+    logged: Mutex<Logged>,
+}
+
+/// What was written into the log since when.
+#[derive(Debug)]
+struct Logged {
+    since: Instant,
+    bytes: usize,
+}
+
+impl Default for Logged {
+    fn default() -> Self {
+        Self { since: Instant::now(), bytes: 0 }
+    }
 }
 
 /// The counts at one moment. `calls` = `keeps` + `drops` + all `faults`.
@@ -61,6 +82,21 @@ impl Counters {
         self.passed_over.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Whether a line of log of so many bytes fits what the component may write in a minute, with all its instances; if so, it counts.
+    #[must_use]
+    pub fn may_log(&self, bytes: usize, bytes_max: usize) -> bool {
+        let mut logged = self.logged.lock();
+        if logged.since.elapsed() >= MINUTE {
+            *logged = Logged::default();
+        }
+        let sum = logged.bytes.saturating_add(bytes.max(LOG_LINE_BYTES_MIN));
+        let fits = sum <= bytes_max;
+        if fits {
+            logged.bytes = sum;
+        }
+        fits
+    }
+
     /// Counts a line of log cut or left out.
     pub fn log_line_cut(&self) {
         self.log_lines_cut.fetch_add(1, Ordering::Relaxed);
@@ -103,5 +139,19 @@ impl Counts {
         }
         self.log_lines_cut += other.log_lines_cut;
         self.instances += other.instances;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minute_holds_so_much_log_in_however_many_lines() {
+        let counters = Counters::default();
+        assert_eq!((0..1_000).filter(|_| counters.may_log(1, 64 << 10)).count(), 512);
+        let counters = Counters::default();
+        assert_eq!((0..1_000).filter(|_| counters.may_log(1_024, 64 << 10)).count(), 64);
+        assert!(!counters.may_log(usize::MAX, 64 << 10));
     }
 }

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use crate::domain::entry::{Entry, Page, SharedEntry};
 use crate::plugin::build::Builder;
+use crate::plugin::capacity::Capacity;
 use crate::plugin::clock::Ticker;
 use crate::plugin::compile::{self, Upload};
 use crate::plugin::component::{About, Component};
@@ -60,6 +61,8 @@ impl Engine {
             let (evaluators, after) = (Arc::downgrade(&evaluators), Duration::from_secs(setup.config.evaluator_idle_secs));
             move || sweep(&evaluators, after)
         };
+        let kept = Arc::downgrade(&evaluators);
+        setup.capacity.let_go_with(move || let_go(&kept));
         let pool = Pool::start(&setup, &ticker.handle(), idle)?;
         Ok(Arc::new(Self {
             builder: Builder::new(Arc::clone(&setup.config)),
@@ -96,7 +99,8 @@ impl Engine {
     /// It was made by another compiler, or needs what is not provided.
     pub fn load(&self, upload: Upload<'_>, about: About, code: &Path) -> Result<Component, Refusal> {
         let compiled = compile::load(&self.setup, about, code)?;
-        compile::component(&self.setup, &compiled, upload, self.counters(upload.digest))
+        let component = compile::component(&self.setup, &compiled, upload, self.counters(upload.digest));
+        component.map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
     }
 
     /// Checks and compiles a component in this process, and instantiates it once: for programs that trust it. Blocks for up to seconds.
@@ -104,6 +108,10 @@ impl Engine {
     /// # Errors
     /// What is wrong with it.
     pub fn compile(&self, bytes: &[u8]) -> Result<Component, Refusal> {
+        self.compiled(bytes).map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
+    }
+
+    fn compiled(&self, bytes: &[u8]) -> Result<Component, Refusal> {
         let compiled = compile::compile(&self.setup, bytes)?;
         let digest = compile::sha256_hex(bytes);
         let upload = Upload { digest: &digest, size_bytes: bytes.len() };
@@ -120,10 +128,11 @@ impl Engine {
     /// Judges a sample forward and backward on two instances. Blocks.
     ///
     /// # Errors
-    /// `Configure` where the configuration is refused, `NotRepeatable` where a verdict differs.
+    /// `Configure` where the configuration is refused, `NotRepeatable` where a verdict differs, `TooMany` or `Full` where there is no room.
     pub fn probe(&self, component: &Component, config: &str, sample: &[SharedEntry]) -> Result<(), Refusal> {
+        let _place = self.setup.capacity.reserve(component.about())?;
         let _awake = self.ticker.awake();
-        probe::probe(&self.setup, component, config, sample)
+        probe::probe(&self.setup, component, config, sample).map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
     }
 
     /// Tries an upload as [`probe::by_default`] does. Blocks.
@@ -131,15 +140,16 @@ impl Engine {
     /// # Errors
     /// As [`Engine::probe`].
     pub fn probe_by_default(&self, component: &Component, sample: &[SharedEntry]) -> Result<bool, Refusal> {
+        let _place = self.setup.capacity.reserve(component.about())?;
         let _awake = self.ticker.awake();
-        probe::by_default(&self.setup, component, sample)
+        probe::by_default(&self.setup, component, sample).map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
     }
 
     /// Configures a component; pairs equal in component, configuration and `instance` share one evaluator. Blocks for up to
     /// `configure_cpu_ms`.
     ///
     /// # Errors
-    /// `Configure` with the guest's text, `Instantiate`, or `TooMany` when all evaluators there may be are in use.
+    /// `Configure` with the guest's text, `Instantiate`, or what [`Refusal::is_busy`] tells of where all there may be is in use.
     pub fn evaluator(&self, component: &Component, config: &str, instance: Instance) -> Result<Evaluator, Refusal> {
         let max = self.setup.config.config_bytes;
         if config.len() > max {
@@ -150,13 +160,13 @@ impl Engine {
             known.touch();
             return Ok(known.clone());
         }
-        self.make_room()?;
+        let place = self.setup.capacity.reserve(component.about())?;
         let awake = self.ticker.awake();
         let mut first = Guest::new(&self.setup, component)?;
         let needs = first.configure(&self.setup, config)?;
         drop(awake);
         let shard = self.next_shard.fetch_add(1, Ordering::Relaxed);
-        let made = Evaluator::new(&self.setup, component.clone(), key.clone(), needs, first, shard);
+        let made = Evaluator::new(&self.setup, (component.clone(), place), key.clone(), needs, first, shard);
         Ok(self.evaluators.lock().entry(key).or_insert(made).clone())
     }
 
@@ -200,19 +210,22 @@ impl Engine {
         self.pool.len()
     }
 
-    fn make_room(&self) -> Result<(), Refusal> {
-        let max = self.setup.config.evaluators_max;
-        let mut kept = self.evaluators.lock();
-        if kept.len() < max {
-            return Ok(());
-        }
-        let idlest = kept.iter().filter(|(_, e)| e.is_idle()).max_by_key(|(_, e)| e.idle_for()).map(|(key, _)| key.clone());
-        let evicted = kept.remove(&idlest.ok_or(Refusal::TooMany { max })?);
-        drop(kept);
-        // Its instances end outside the lock.
-        drop(evicted);
-        Ok(())
+    /// What all guests share: how much of it there is, and is in use.
+    #[must_use]
+    pub fn capacity(&self) -> &Capacity {
+        &self.setup.capacity
     }
+}
+
+/// Lets go of the evaluator that was not used for the longest time; `false`: all are in use.
+fn let_go(evaluators: &Weak<Evaluators>) -> bool {
+    let Some(evaluators) = evaluators.upgrade() else { return false };
+    let mut kept = evaluators.lock();
+    let idlest = kept.iter().filter(|(_, e)| e.is_idle()).max_by_key(|(_, e)| e.idle_for()).map(|(key, _)| key.clone());
+    let evicted = idlest.and_then(|key| kept.remove(&key));
+    drop(kept);
+    // Its instances end outside the lock.
+    evicted.is_some()
 }
 
 fn sweep(evaluators: &Weak<Evaluators>, after: Duration) {

@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::legible::legible;
+
 /// What was handed in cannot be used; the text says what is wrong with it. It crosses from the process that compiles as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
@@ -82,9 +84,48 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
+    /// Something else that all evaluators share is used up: memory, places of the pool.
+    #[error("{message}")]
+    Full {
+        /// What is used up, and the setting.
+        message: String,
+        /// The limit.
+        limit: u64,
+    },
 }
 
 impl Refusal {
+    /// Whether nothing is wrong with what was handed in: a limit of the server is reached, and later there may be room.
+    #[must_use]
+    pub const fn is_busy(&self) -> bool {
+        matches!(self, Self::TooMany { .. } | Self::Full { .. })
+    }
+
+    /// The same in a text of at most so many bytes that shows what it says: parts of it are of the component's own making.
+    #[must_use]
+    pub fn legible(mut self, bytes_max: usize) -> Self {
+        let text = match &mut self {
+            Self::NotWasm(text)
+            | Self::MissingExport(text)
+            | Self::UnknownImport(text)
+            | Self::TooComplex(text)
+            | Self::Compile(text)
+            | Self::Instantiate(text)
+            | Self::Configure(text)
+            | Self::NotRepeatable(text)
+            | Self::Crashed(text)
+            | Self::TooSlowToCompile { message: text, .. }
+            | Self::TooMuchMemory { message: text, .. }
+            | Self::Deadline { message: text, .. }
+            | Self::HostBudget { message: text, .. }
+            | Self::Full { message: text, .. }
+            | Self::TooLarge { setting: text, .. } => text,
+            Self::TooMany { .. } => return self,
+        };
+        *text = legible(text, bytes_max);
+        self
+    }
+
     /// The word of the reason, for `details.reason`.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
@@ -104,6 +145,7 @@ impl Refusal {
             Self::Deadline { .. } => "deadline",
             Self::HostBudget { .. } => "host_budget",
             Self::TooMany { .. } => "too_many",
+            Self::Full { .. } => "full",
         }
     }
 
@@ -115,7 +157,8 @@ impl Refusal {
             Self::TooSlowToCompile { limit, .. }
             | Self::TooMuchMemory { limit, .. }
             | Self::Deadline { limit, .. }
-            | Self::HostBudget { limit, .. } => Some(*limit),
+            | Self::HostBudget { limit, .. }
+            | Self::Full { limit, .. } => Some(*limit),
             _ => None,
         }
     }

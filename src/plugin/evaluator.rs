@@ -14,6 +14,7 @@ use crate::domain::entry::{Origin, Page, SharedEntry};
 use crate::domain::filter::Interest;
 use crate::domain::id::Seq;
 use crate::domain::verdict::{Fault, Verdict};
+use crate::plugin::capacity::Reservation;
 use crate::plugin::clock::thread_cpu;
 use crate::plugin::component::Component;
 use crate::plugin::convert::Needs;
@@ -76,6 +77,8 @@ pub struct Shared {
     past: Mutex<Option<Box<Guest>>>,
     memo: Mutex<Memo>,
     used: Mutex<Instant>,
+    // Given back after the instances have ended.
+    _place: Reservation,
 }
 
 impl std::fmt::Debug for Shared {
@@ -85,9 +88,9 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Evaluator {
-    /// An evaluator whose first instance is at hand.
+    /// An evaluator whose first instance is at hand, in the place that was reserved for it.
     #[must_use]
-    pub fn new(setup: &Setup, component: Component, key: Key, needs: Needs, first: Guest, shard: usize) -> Self {
+    pub fn new(setup: &Setup, (component, place): (Component, Reservation), key: Key, needs: Needs, first: Guest, shard: usize) -> Self {
         let warm = (key.instance == Instance::Warm).then(|| Box::new(first));
         let shared = Arc::new(Shared {
             component,
@@ -98,6 +101,7 @@ impl Evaluator {
             past: Mutex::new(None),
             memo: Mutex::new(Memo::new(setup.config.memo_entries, setup.config.memo_bytes)),
             used: Mutex::new(Instant::now()),
+            _place: place,
         });
         Self { shared, spent_ns: None }
     }
@@ -202,13 +206,13 @@ impl Evaluator {
     fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, Fault> {
         let mut guest = Guest::new(setup, &self.shared.component).map_err(|refusal| {
             tracing::debug!(plugin.digest = self.digest(), "plugin {}: {refusal}", self.digest());
-            Fault::Instantiate
+            if refusal.is_busy() { Fault::Memory } else { Fault::Instantiate }
         })?;
         match guest.configure(setup, &self.shared.key.config) {
             Ok(_) => Ok(Box::new(guest)),
             Err(refusal) => {
                 tracing::debug!(plugin.digest = self.digest(), "plugin {} refuses what it accepted before: {refusal}", self.digest());
-                Err(Fault::Configure)
+                Err(if refusal.is_busy() { Fault::Memory } else { Fault::Configure })
             }
         }
     }

@@ -2,9 +2,12 @@
 //!
 //! Must not know: who shares it, or on which thread it runs.
 
+use std::mem;
+
 use wasmtime::{Error, Store, StoreContextMut, Trap, UpdateDeadline};
 
 use crate::domain::entry::Page;
+use crate::domain::legible::legible;
 use crate::domain::verdict::{Fault, Verdict};
 use crate::plugin::bindings::Plugin;
 use crate::plugin::component::Component;
@@ -24,10 +27,9 @@ impl Guest {
     /// Instantiates the component, without configuring it.
     ///
     /// # Errors
-    /// `Instantiate`, with what it did wrong.
+    /// `Instantiate`, with what it did wrong; `Full` where guests have no memory left.
     pub fn new(setup: &Setup, component: &Component) -> Result<Self, Refusal> {
-        let state = State::new(&setup.config, component.class(), &setup.outside, component.digest_shared(), component.counters());
-        let mut store = Store::new(&setup.world(component.class()).wasm, state);
+        let mut store = Store::new(&setup.world(component.class()).wasm, State::new(setup, component));
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(setup.config.hostcall_bytes);
         store.epoch_deadline_callback(look);
@@ -36,25 +38,23 @@ impl Guest {
         component.counters().instance();
         match component.pre().instantiate(&mut store) {
             Ok(plugin) => Ok(Self { store, plugin }),
-            Err(error) => {
-                let fault = fault_of(&store, &error);
-                Err(Refusal::Instantiate(format!("{fault}: {}", told(&error))))
-            }
+            Err(error) => Err(refused(&store, setup, &error, |fault, told| Refusal::Instantiate(format!("{fault}: {told}")))),
         }
     }
 
     /// Configures the instance: what it needs to see.
     ///
     /// # Errors
-    /// `Configure`, with the guest's words or what it did wrong. The instance is of no use then.
+    /// `Configure`, with the guest's words or what it did wrong; `Full` where guests have no memory left. The instance is of no use then.
     pub fn configure(&mut self, setup: &Setup, config: &str) -> Result<Needs, Refusal> {
         self.store.data_mut().configure();
         self.store.set_epoch_deadline(1);
         let said = match self.plugin.killstream_plugin_guest().call_configure(&mut self.store, config) {
-            Ok(said) => said.map_err(Refusal::Configure)?,
+            Ok(said) => said.map_err(|why| Refusal::Configure(legible(&why, setup.config.text_bytes)))?,
             Err(error) => {
-                let fault = fault_of(&self.store, &error);
-                return Err(Refusal::Configure(format!("configuring the plugin ended in the fault {fault}: {}", told(&error))));
+                return Err(refused(&self.store, setup, &error, |fault, told| {
+                    Refusal::Configure(format!("configuring the plugin ended in the fault {fault}: {told}"))
+                }));
             }
         };
         let (needs, named) = convert::needs(said);
@@ -76,16 +76,36 @@ impl Guest {
         let said = self.plugin.killstream_plugin_guest().call_evaluate(&mut self.store, summary);
         let state = self.store.data_mut();
         state.now = None;
-        match said {
-            Ok(said) => convert::verdict(said, state.config.verdict_bytes),
-            Err(error) => Err((fault_of(&self.store, &error), told(&error))),
+        let text_bytes = state.config.text_bytes;
+        let said = match said {
+            Ok(said) => said.map_err(|why| legible(&why, text_bytes)),
+            Err(error) => return Err((fault_of(&self.store, &error), legible(&told(&error), text_bytes))),
+        };
+        if let Err(why) = &said {
+            state.regret(page[at].killmail.killmail_id, why);
         }
+        convert::verdict(said, state.config.verdict_bytes)
     }
+
+    /// What ended the last call was no doing of this guest's: all guests together have no memory left.
+    #[must_use]
+    pub fn is_out_of_budget(&self) -> bool {
+        self.store.data().limiter.is_out_of_budget
+    }
+}
+
+/// What a call that ended before its time is refused with.
+fn refused(store: &Store<State>, setup: &Setup, error: &Error, refusal: impl FnOnce(Fault, String) -> Refusal) -> Refusal {
+    if store.data().limiter.is_out_of_budget {
+        return setup.capacity.memory_full();
+    }
+    refusal(fault_of(store, error), legible(&told(error), setup.config.text_bytes))
 }
 
 /// Called at each tick a guest lives to see.
 fn look(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
     let state = store.data_mut();
+    state.watch.host_cpu += mem::take(&mut state.limiter.host_cpu);
     if state.watch.is_over() {
         state.fault = Some(Fault::Deadline);
         return Ok(UpdateDeadline::Interrupt);

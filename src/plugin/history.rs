@@ -40,14 +40,73 @@ pub struct Totals {
     pub last: Option<i64>,
 }
 
-/// The memory of guests. Called on the judging threads; may block for the time a bitmap takes.
+/// What of the host's work one call of a guest may still have, in nanoseconds of CPU time. It is charged before the work, by what is
+/// asked and not by what a clock says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    max: u64,
+    left: u64,
+}
+
+/// More was asked of the host than it may still do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("about {} ms or more of the host's work, with {} of {} ms left (plugin.host_cpu_ms)", millis(*.needed), millis(*.left), millis(*.max))]
+pub struct Exhausted {
+    /// What it would have taken at least, nanoseconds.
+    pub needed: u64,
+    /// What was left, nanoseconds.
+    pub left: u64,
+    /// What one call may have, nanoseconds.
+    pub max: u64,
+}
+
+const fn millis(nanos: u64) -> u64 {
+    nanos.div_ceil(1_000_000)
+}
+
+impl Allowance {
+    /// So much for one call, nanoseconds.
+    #[must_use]
+    pub const fn new(max: u64) -> Self {
+        Self { max, left: max }
+    }
+
+    /// What is left, nanoseconds.
+    #[must_use]
+    pub const fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Takes off what is about to be done, nanoseconds.
+    ///
+    /// # Errors
+    /// More than is left; then nothing may be done.
+    pub const fn charge(&mut self, nanos: u64) -> Result<(), Exhausted> {
+        match self.left.checked_sub(nanos) {
+            Some(left) => self.left = left,
+            None => return Err(Exhausted { needed: nanos, left: self.left, max: self.max }),
+        }
+        Ok(())
+    }
+}
+
+/// The memory of guests. Called on the judging threads; may block for what the allowance allows.
 pub trait History: Send + Sync {
     /// How many killmails fit.
-    fn count(&self, query: &HistoryQuery, bound: Bound) -> u64;
+    ///
+    /// # Errors
+    /// The answer takes more than the allowance.
+    fn count(&self, query: &HistoryQuery, bound: Bound, allowance: &mut Allowance) -> Result<u64, Exhausted>;
     /// What those that fit amount to.
-    fn totals(&self, query: &HistoryQuery, bound: Bound) -> Totals;
+    ///
+    /// # Errors
+    /// The answer takes more than the allowance.
+    fn totals(&self, query: &HistoryQuery, bound: Bound, allowance: &mut Allowance) -> Result<Totals, Exhausted>;
     /// When the latest killmail that fits this term happened, unix seconds.
-    fn last_seen(&self, term: &Wanted, bound: Bound) -> Option<i64>;
+    ///
+    /// # Errors
+    /// The answer takes more than the allowance.
+    fn last_seen(&self, term: &Wanted, bound: Bound, allowance: &mut Allowance) -> Result<Option<i64>, Exhausted>;
 }
 
 /// No history at all: for trials of plugins.
@@ -55,15 +114,29 @@ pub trait History: Send + Sync {
 pub struct NoHistory;
 
 impl History for NoHistory {
-    fn count(&self, _: &HistoryQuery, _: Bound) -> u64 {
-        0
+    fn count(&self, _: &HistoryQuery, _: Bound, _: &mut Allowance) -> Result<u64, Exhausted> {
+        Ok(0)
     }
 
-    fn totals(&self, _: &HistoryQuery, _: Bound) -> Totals {
-        Totals::default()
+    fn totals(&self, _: &HistoryQuery, _: Bound, _: &mut Allowance) -> Result<Totals, Exhausted> {
+        Ok(Totals::default())
     }
 
-    fn last_seen(&self, _: &Wanted, _: Bound) -> Option<i64> {
-        None
+    fn last_seen(&self, _: &Wanted, _: Bound, _: &mut Allowance) -> Result<Option<i64>, Exhausted> {
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_never_overdrawn() {
+        let mut allowance = Allowance::new(50_000_000);
+        assert_eq!(allowance.charge(49_500_000), Ok(()));
+        let refused = allowance.charge(115_200_000).unwrap_err();
+        assert_eq!(refused.to_string(), "about 116 ms or more of the host's work, with 1 of 50 ms left (plugin.host_cpu_ms)");
+        assert_eq!((allowance.left(), allowance.charge(500_000)), (500_000, Ok(())));
     }
 }

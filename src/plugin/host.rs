@@ -4,6 +4,9 @@
 //!
 //! Must not know: where killmails come from; how many guests there are.
 
+use std::result;
+use std::sync::Arc;
+
 use wasmtime::{Result, bail};
 
 use crate::domain::entry::SharedEntry;
@@ -15,12 +18,26 @@ use crate::plugin::bindings::killstream::plugin::types::{
 use crate::plugin::bindings::killstream::plugin::{history, killmail, log, types, universe as wit_universe};
 use crate::plugin::clock::thread_cpu;
 use crate::plugin::convert;
-use crate::plugin::history::{Bound, HistoryQuery};
+use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery};
 use crate::plugin::state::{Now, State};
 use crate::universe;
 
 /// Lists longer than this are the host's work, charged to the host's budget.
 const LONG_LIST: usize = 1_000;
+
+// Charges, nanoseconds of CPU time, taken before the work is done. Those of history were measured (`feed/history_cost`); what an answer
+// takes beyond them is charged by whoever answers.
+/// A question to history, whatever is in it.
+const QUESTION: u64 = 1_000;
+/// A term of a question.
+const TERM: u64 = 500;
+/// An id of a term, to be sorted and looked up.
+const ID: u64 = 250;
+/// An id of a list that the killmail's parties are held against.
+const INVOLVED_ID: u64 = 40;
+/// A jump that the search for a way may have to go; beyond so many the whole map has been seen.
+const JUMP: u64 = 3_000;
+const JUMPS_SEEN: u32 = 30;
 
 impl State {
     fn judged(&self) -> Result<&SharedEntry> {
@@ -31,6 +48,19 @@ impl State {
         self.now.as_ref().map(|now| now.bound).ok_or_else(|| wasmtime::Error::msg("history may be asked in `evaluate` only"))
     }
 
+    /// Takes off what is about to be done for the guest; `what` it asks for, where that is too much.
+    fn charge(&mut self, nanos: u64, what: impl FnOnce() -> String) -> Result<()> {
+        let charged = self.allowance.charge(nanos);
+        self.allowed(charged, what)
+    }
+
+    fn allowed<T>(&mut self, answer: result::Result<T, Exhausted>, what: impl FnOnce() -> String) -> Result<T> {
+        answer.map_err(|exhausted| {
+            self.fault = Some(Fault::HostBudget);
+            wasmtime::Error::msg(format!("{} takes {exhausted}", what()))
+        })
+    }
+
     /// Work done for the guest: its time is not the guest's, but it has a budget.
     fn work<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let before = thread_cpu();
@@ -38,19 +68,41 @@ impl State {
         self.watch.host_cpu += thread_cpu().saturating_sub(before);
         if self.watch.host_cpu >= self.host_cpu_max {
             self.fault = Some(Fault::HostBudget);
-            bail!("asked the host for more than {} ms of work", self.host_cpu_max.as_millis());
+            bail!("asked the host for more than {} ms of work (plugin.host_cpu_ms)", self.host_cpu_max.as_millis());
         }
         answer
     }
 
-    fn ask<T>(&mut self, question: impl FnOnce(&Self, Bound) -> T) -> Result<T> {
+    /// A question to history of so many terms and ids.
+    fn ask<T>(
+        &mut self,
+        (terms, ids): (usize, usize),
+        question: impl FnOnce(&dyn History, Bound, &mut Allowance) -> result::Result<T, Exhausted>,
+    ) -> Result<T> {
         let bound = self.bound()?;
         self.history_calls += 1;
         if self.history_calls > self.config.history_calls_max {
             self.fault = Some(Fault::HostBudget);
-            bail!("asked history more than {} questions", self.config.history_calls_max);
+            bail!("asked history more than {} questions (plugin.history_calls_max)", self.config.history_calls_max);
         }
-        self.work(|state| Ok(question(state, bound)))
+        let what = || format!("a question of {terms} terms and {ids} ids");
+        let nanos = (terms as u64).saturating_mul(TERM).saturating_add((ids as u64).saturating_mul(ID));
+        self.charge(nanos.saturating_add(QUESTION), what)?;
+        self.work(|state| {
+            let outside = Arc::clone(&state.outside);
+            let answer = question(&*outside.history, bound, &mut state.allowance);
+            state.allowed(answer, what)
+        })
+    }
+
+    fn ask_of_all<T>(
+        &mut self,
+        terms: Vec<Term>,
+        (since, until): (i64, i64),
+        question: impl FnOnce(&dyn History, &HistoryQuery, Bound, &mut Allowance) -> result::Result<T, Exhausted>,
+    ) -> Result<T> {
+        let size = (terms.len(), terms.iter().map(|term| term.ids.len()).sum());
+        self.ask(size, |history, bound, allowance| question(history, &convert::history_query(terms, since, until), bound, allowance))
     }
 }
 
@@ -86,6 +138,7 @@ impl killmail::Host for State {
         if ids.len() <= LONG_LIST {
             return Ok(convert::involves(&self.judged()?.facts, kind, role, &ids));
         }
+        self.charge((ids.len() as u64).saturating_mul(INVOLVED_ID), || format!("a list of {} ids", ids.len()))?;
         self.work(|state| Ok(convert::involves(&state.judged()?.facts, kind, role, &ids)))
     }
 
@@ -99,23 +152,20 @@ impl killmail::Host for State {
 
 impl history::Host for State {
     fn count(&mut self, query: history::Query) -> Result<u64> {
-        let query = one_term(&query);
-        self.ask(|state, bound| state.outside.history.count(&query, bound))
+        self.ask((1, 1), |history, bound, allowance| history.count(&one_term(&query), bound, allowance))
     }
 
     fn count_all(&mut self, terms: Vec<Term>, since: i64, until: i64) -> Result<u64> {
-        let query = convert::history_query(terms, since, until);
-        self.ask(|state, bound| state.outside.history.count(&query, bound))
+        self.ask_of_all(terms, (since, until), |history, query, bound, allowance| history.count(query, bound, allowance))
     }
 
     fn summarize(&mut self, terms: Vec<Term>, since: i64, until: i64) -> Result<history::Totals> {
-        let query = convert::history_query(terms, since, until);
-        self.ask(|state, bound| convert::totals(state.outside.history.totals(&query, bound)))
+        let totals = self.ask_of_all(terms, (since, until), |history, query, bound, allowance| history.totals(query, bound, allowance));
+        totals.map(convert::totals)
     }
 
     fn last_seen(&mut self, of: WitKind, role: WitRole, id: EveId) -> Result<Option<i64>> {
-        let term = convert::wanted(of, role, vec![id]);
-        self.ask(|state, bound| state.outside.history.last_seen(&term, bound))
+        self.ask((1, 1), |history, bound, allowance| history.last_seen(&convert::wanted(of, role, vec![id]), bound, allowance))
     }
 }
 
@@ -159,6 +209,7 @@ impl wit_universe::Host for State {
     }
 
     fn jumps(&mut self, a: EveId, b: EveId, max: u32) -> Result<Option<u32>> {
+        self.charge(u64::from(max.min(JUMPS_SEEN)).saturating_mul(JUMP), || format!("a way of up to {max} jumps"))?;
         self.work(|_| Ok(universe::jumps(a, b, max)))
     }
 

@@ -1,59 +1,92 @@
-//! Watches the memory and the tables of one instance.
+//! Watches the memory and the tables of one instance, and charges them to the budget that all guests share.
 //!
 //! Must not know: what a guest does with what it may have.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use wasmtime::{Error, ResourceLimiter, Result, bail};
 
+use crate::budget::Share;
 use crate::domain::verdict::Fault;
+use crate::plugin::capacity::Capacity;
+use crate::plugin::clock::thread_cpu;
 use crate::plugin::limits::Bounds;
 
-/// Watches what one instance takes; the first excess is remembered as its fault.
-#[derive(Debug)]
+/// An element of a table takes so much memory, bytes: a pointer.
+const TABLE_ELEMENT_BYTES: usize = 8;
+
+/// Watches what one instance takes; the first excess is remembered as its fault. What was taken is given back with the instance.
 pub struct Limiter {
     memory_bytes: usize,
-    memory_bytes_max: usize,
-    table_elements_max: usize,
-    core_instances_max: usize,
-    memories_max: usize,
-    tables_max: usize,
+    table_elements: usize,
+    bounds: Bounds,
+    capacity: Arc<Capacity>,
+    share: Share,
     /// What was exceeded, if anything was.
     pub exceeded: Option<Fault>,
+    /// It was not this instance that took too much: all of them together have no memory left.
+    pub is_out_of_budget: bool,
+    /// CPU time spent on letting go of others to make room, not yet counted as the host's.
+    pub host_cpu: Duration,
 }
 
 impl Limiter {
     /// A limiter for a new instance.
     #[must_use]
-    pub const fn new(bounds: &Bounds) -> Self {
+    pub fn new(bounds: Bounds, capacity: &Arc<Capacity>) -> Self {
         Self {
             memory_bytes: 0,
-            memory_bytes_max: bounds.memory_bytes,
-            table_elements_max: bounds.table_elements_max,
-            core_instances_max: bounds.core_instances_max,
-            memories_max: bounds.memories_max,
-            tables_max: bounds.tables_max,
+            table_elements: 0,
+            bounds,
+            share: capacity.memory().share(),
+            capacity: Arc::clone(capacity),
             exceeded: None,
+            is_out_of_budget: false,
+            host_cpu: Duration::ZERO,
         }
     }
 
-    /// Bytes of all memories together.
+    /// Bytes of all memories and tables together.
     #[must_use]
-    pub const fn memory_bytes(&self) -> usize {
-        self.memory_bytes
+    pub const fn bytes(&self) -> u64 {
+        self.memory_bytes.saturating_add(self.table_elements.saturating_mul(TABLE_ELEMENT_BYTES)) as u64
+    }
+
+    /// Charges what memories and tables take now.
+    fn charge(&mut self) -> Result<()> {
+        let (bytes, capacity, host_cpu) = (self.bytes(), &self.capacity, &mut self.host_cpu);
+        let make_room = || {
+            let before = thread_cpu();
+            let made = capacity.make_room();
+            *host_cpu += thread_cpu().saturating_sub(before);
+            made
+        };
+        if self.share.reach_with(bytes, make_room) {
+            return Ok(());
+        }
+        self.exceeded = Some(Fault::Memory);
+        self.is_out_of_budget = true;
+        bail!(
+            "asks for {bytes} bytes of memory; all guests together may have {} (plugin.guests_memory_bytes)",
+            self.capacity.memory().max()
+        );
     }
 }
 
 impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
         let sum = self.memory_bytes.saturating_add(desired.saturating_sub(current));
-        if sum > self.memory_bytes_max {
+        if sum > self.bounds.memory_bytes {
             self.exceeded = Some(Fault::Memory);
-            bail!("asks for {sum} bytes of memory; it may have {}", self.memory_bytes_max);
+            bail!("asks for {sum} bytes of memory; it may have {} ({}memory_bytes)", self.bounds.memory_bytes, self.bounds.prefix);
         }
         if let Some(max) = maximum.filter(|max| desired > *max) {
             self.exceeded = Some(Fault::Memory);
             bail!("asks for {desired} bytes in one memory; it may have {max}");
         }
         self.memory_bytes = sum;
+        self.charge()?;
         Ok(true)
     }
 
@@ -62,15 +95,18 @@ impl ResourceLimiter for Limiter {
         Err(error.context("memory could not grow"))
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
-        if desired > self.table_elements_max {
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
+        let elements_max = self.bounds.table_elements_max;
+        if desired > elements_max {
             self.exceeded = Some(Fault::Table);
-            bail!("asks for a table of {desired} elements; it may have {}", self.table_elements_max);
+            bail!("asks for a table of {desired} elements; it may have {elements_max} ({}table_elements_max)", self.bounds.prefix);
         }
         if let Some(max) = maximum.filter(|max| desired > *max) {
             self.exceeded = Some(Fault::Table);
             bail!("asks for a table of {desired} elements; it said at most {max}");
         }
+        self.table_elements = self.table_elements.saturating_add(desired.saturating_sub(current));
+        self.charge()?;
         Ok(true)
     }
 
@@ -80,14 +116,14 @@ impl ResourceLimiter for Limiter {
     }
 
     fn instances(&self) -> usize {
-        self.core_instances_max
+        self.bounds.core_instances_max
     }
 
     fn tables(&self) -> usize {
-        self.tables_max
+        self.bounds.tables_max
     }
 
     fn memories(&self) -> usize {
-        self.memories_max
+        self.bounds.memories_max
     }
 }

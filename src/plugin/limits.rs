@@ -40,11 +40,14 @@ pub struct Config {
     pub hostcall_bytes: usize,
     /// Annotations of one verdict, bytes (64 KiB): they travel with every copy of the killmail.
     pub verdict_bytes: usize,
+    /// A text of a guest in an answer or with a fault, bytes (1 KiB): an error it returns, the words of a trap. The rest is cut.
+    pub text_bytes: usize,
     /// One line of log, bytes (1 KiB); the rest is cut.
     pub log_line_bytes: usize,
     /// Lines of log in one call (20); more are left out and counted.
     pub log_lines_per_call: u32,
-    /// Log of one plugin with one configuration in a minute, bytes (64 KiB); more is left out and counted.
+    /// Log of one plugin in a minute, whatever its configurations, bytes (64 KiB); a line counts as 128 bytes at least. More is left out
+    /// and counted.
     pub log_bytes_per_minute: usize,
     /// A component of the class `small`, bytes (4 MiB).
     pub upload_bytes: usize,
@@ -135,8 +138,20 @@ pub struct Config {
     /// For tests and tools without a program at hand: compile in this process, without any of the above.
     #[serde(skip)]
     pub compile_here: bool,
+    /// Memory of all guests together, bytes (0: a quarter of what the machine, or the control group the server runs in, has). Memories
+    /// count as large as they are, tables with 8 bytes an element.
+    pub guests_memory_bytes: u64,
+    /// Places for core instances of small components (16,000). An evaluator holds as many as two instances of its component have, from
+    /// its beginning.
+    pub pool_core_instances: u32,
+    /// Places for memories of small components (4,000), see `pool_core_instances`; each reserves address space, `memory_bytes` of it.
+    pub pool_memories: u32,
+    /// Places for tables of small components (8,000), see `pool_core_instances`.
+    pub pool_tables: u32,
     /// Pairs of plugin and configuration in use at once (1,000): each may keep two warm instances.
     pub evaluators_max: usize,
+    /// Those among them whose component is of the class `scripting` (64): each takes tens of megabytes.
+    pub scripting_evaluators_max: usize,
     /// Such pairs for one client address (16); kept by the doors.
     pub evaluators_per_address_max: usize,
     /// Unused pairs are let go after this, seconds (60): a client that comes right back finds it warm.
@@ -173,6 +188,7 @@ impl Default for Config {
             stack_bytes: 512 * KIB,
             hostcall_bytes: 4 * MIB,
             verdict_bytes: 64 * KIB,
+            text_bytes: KIB,
             log_line_bytes: KIB,
             log_lines_per_call: 20,
             log_bytes_per_minute: 64 * KIB,
@@ -218,7 +234,12 @@ impl Default for Config {
             compiled_max_bytes: 4 << 30,
             uploads_max: 16,
             compile_here: false,
+            guests_memory_bytes: 0,
+            pool_core_instances: 16_000,
+            pool_memories: 4_000,
+            pool_tables: 8_000,
             evaluators_max: 1_000,
+            scripting_evaluators_max: 64,
             evaluators_per_address_max: 16,
             evaluator_idle_secs: 60,
             workers: 0,

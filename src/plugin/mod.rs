@@ -4,6 +4,7 @@
 
 mod bindings;
 pub mod build;
+pub mod capacity;
 pub mod class;
 mod clock;
 pub mod compile;
@@ -20,6 +21,7 @@ mod host;
 mod imports;
 mod limiter;
 pub mod limits;
+mod machine;
 mod memo;
 mod pool;
 pub mod probe;

@@ -11,12 +11,16 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::plugin::bindings::Plugin;
+use crate::plugin::capacity::Capacity;
 use crate::plugin::class::Class;
 use crate::plugin::error::Error;
 use crate::plugin::guest::told;
 use crate::plugin::limits::Config;
 use crate::plugin::state::{Outside, State};
 use crate::plugin::wasi;
+
+/// Instances that are no evaluator's: what this process compiles itself is instantiated once.
+const TRIED_AT_ONCE: u32 = 4;
 
 /// How instances get their memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub struct Setup {
     pub config: Arc<Config>,
     /// What guests may ask.
     pub outside: Arc<Outside>,
+    /// What all guests share.
+    pub capacity: Arc<Capacity>,
     small: World,
     scripting: World,
 }
@@ -53,7 +59,8 @@ impl Setup {
     pub fn new(config: Config, outside: Outside, memory: Memory) -> Result<Self, Error> {
         let world = |class| World::new(&config, class, memory).map_err(|error| Error::Engine(told(&error)));
         let (small, scripting) = (world(Class::Small)?, world(Class::Scripting)?);
-        Ok(Self { config: Arc::new(config), outside: Arc::new(outside), small, scripting })
+        let capacity = Arc::new(Capacity::new(&config, memory));
+        Ok(Self { config: Arc::new(config), outside: Arc::new(outside), capacity, small, scripting })
     }
 
     /// What components of this class are compiled and run with.
@@ -136,18 +143,19 @@ fn tuned(limits: &Config, class: Class) -> wasmtime::Config {
     config
 }
 
-/// Two warm instances for each evaluator and some to spare. Address space only, until it is used.
+/// Places for what evaluators reserve, and for the instances that are made to try a component. Address space only, until it is used.
 fn pool(limits: &Config) -> PoolingAllocationConfig {
-    let instances = u32::try_from(limits.evaluators_max).unwrap_or(u32::MAX / 16).saturating_mul(2).saturating_add(64);
+    let most = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let instances = most(limits.evaluators_max).saturating_mul(2).saturating_add(TRIED_AT_ONCE);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
-        .total_core_instances(instances.saturating_mul(8))
-        .total_memories(instances.saturating_mul(2))
-        .total_tables(instances.saturating_mul(4))
+        .total_core_instances(limits.pool_core_instances.saturating_add(most(limits.core_instances_max).saturating_mul(TRIED_AT_ONCE)))
+        .total_memories(limits.pool_memories.saturating_add(most(limits.memories_max).saturating_mul(TRIED_AT_ONCE)))
+        .total_tables(limits.pool_tables.saturating_add(most(limits.tables_max).saturating_mul(TRIED_AT_ONCE)))
         .max_memory_size(limits.memory_bytes)
         .table_elements(limits.table_elements_max)
-        .max_memories_per_module(u32::try_from(limits.memories_max).unwrap_or(u32::MAX))
-        .max_tables_per_module(u32::try_from(limits.tables_max).unwrap_or(u32::MAX))
+        .max_memories_per_module(most(limits.memories_max))
+        .max_tables_per_module(most(limits.tables_max))
         .linear_memory_keep_resident(64 * 1024)
         .table_keep_resident(16 * 1024);
     pool

@@ -3,21 +3,22 @@
 //! Must not know: how instances are made or shared.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::domain::entry::{Entry, Page, SharedEntry};
+use crate::domain::legible::legible;
 use crate::domain::verdict::Fault;
 use crate::plugin::bindings::killstream::plugin::log::Level;
-use crate::plugin::class::Class;
 use crate::plugin::clock::Stopwatch;
-use crate::plugin::counters::Counters;
-use crate::plugin::history::{Bound, History};
+use crate::plugin::component::Component;
+use crate::plugin::history::{Allowance, Bound, History};
 use crate::plugin::limiter::Limiter;
 use crate::plugin::limits::Config;
+use crate::plugin::setup::Setup;
 
 /// What guests may ask of the rest of the house.
 pub struct Outside {
@@ -57,7 +58,9 @@ pub struct State {
     pub watch: Stopwatch,
     /// That of one which is about to judge.
     judging: Stopwatch,
-    /// What the host may spend on the call.
+    /// What the host may still do for the call, by what it is asked.
+    pub allowance: Allowance,
+    /// What that may cost by the clock: where a machine is slower than the charges say.
     pub host_cpu_max: Duration,
     /// Questions asked of history in the call.
     pub history_calls: u32,
@@ -71,43 +74,42 @@ pub struct State {
     pub outside: Arc<Outside>,
     /// The state of the seeded random numbers.
     pub random: u64,
-    digest: Arc<str>,
-    counters: Arc<Counters>,
+    component: Component,
     wasi: WasiCtx,
     table: ResourceTable,
     log_lines: u32,
-    log_minute: (Instant, usize),
 }
 
 impl State {
     /// The state of a new instance of this component.
     #[must_use]
-    pub fn new(config: &Arc<Config>, class: Class, outside: &Arc<Outside>, digest: &Arc<str>, counters: &Arc<Counters>) -> Self {
+    pub fn new(setup: &Setup, component: &Component) -> Self {
+        let config = &setup.config;
         let mut table = ResourceTable::new();
         table.set_max_capacity(config.handles_max);
         Self {
             now: None,
             watch: Stopwatch::new(config.configure_cpu_ms, config.call_wall_ms),
             judging: Stopwatch::new(config.evaluate_cpu_ms, config.call_wall_ms),
+            allowance: allowance(config),
             host_cpu_max: Duration::from_millis(config.host_cpu_ms),
             history_calls: 0,
             fault: None,
-            limiter: Limiter::new(&config.bounds(class)),
+            limiter: Limiter::new(config.bounds(component.class()), &setup.capacity),
             config: Arc::clone(config),
-            outside: Arc::clone(outside),
+            outside: Arc::clone(&setup.outside),
             random: 0,
-            digest: Arc::clone(digest),
-            counters: Arc::clone(counters),
+            component: component.clone(),
             wasi: WasiCtx::builder().build(),
             table,
             log_lines: 0,
-            log_minute: (Instant::now(), 0),
         }
     }
 
     /// Makes ready for one judgment.
     pub fn judge(&mut self, page: &Page, at: usize, bound: Bound) {
         self.watch = self.judging;
+        self.allowance = allowance(&self.config);
         self.history_calls = 0;
         self.log_lines = 0;
         self.random = u64::from(page[at].killmail.killmail_id);
@@ -117,6 +119,7 @@ impl State {
     /// Makes ready for `configure`.
     pub fn configure(&mut self) {
         self.watch = Stopwatch::new(self.config.configure_cpu_ms, self.config.call_wall_ms);
+        self.allowance = allowance(&self.config);
         self.log_lines = 0;
         self.random = 0;
         self.now = None;
@@ -125,63 +128,45 @@ impl State {
     /// Writes a line of the guest's into our log, as far as it may.
     pub fn say(&mut self, level: Level, message: &str) {
         self.log_lines = self.log_lines.saturating_add(1);
-        let line = clean(message, self.config.log_line_bytes);
-        let fits = self.log_lines <= self.config.log_lines_per_call && self.fits_minute(line.len());
+        let line = legible(message, self.config.log_line_bytes);
+        let fits = self.log_lines <= self.config.log_lines_per_call && self.may_log(&line);
         if !fits || line.len() < message.len() {
-            self.counters.log_line_cut();
+            self.component.counters().log_line_cut();
         }
         if !fits {
             return;
         }
-        let digest = &*self.digest;
+        let (id, digest) = (self.component.label(), self.component.digest());
         match level {
-            Level::Trace => tracing::trace!(plugin.digest = digest, "plugin says: {line}"),
-            Level::Debug => tracing::debug!(plugin.digest = digest, "plugin says: {line}"),
-            Level::Info => tracing::info!(plugin.digest = digest, "plugin says: {line}"),
-            Level::Warn => tracing::warn!(plugin.digest = digest, "plugin says: {line}"),
-            Level::Error => tracing::error!(plugin.digest = digest, "plugin says: {line}"),
+            Level::Trace => tracing::trace!(plugin.id = id, plugin.digest = digest, "plugin {id} says: {line}"),
+            Level::Debug => tracing::debug!(plugin.id = id, plugin.digest = digest, "plugin {id} says: {line}"),
+            Level::Info => tracing::info!(plugin.id = id, plugin.digest = digest, "plugin {id} says: {line}"),
+            Level::Warn => tracing::warn!(plugin.id = id, plugin.digest = digest, "plugin {id} says: {line}"),
+            Level::Error => tracing::error!(plugin.id = id, plugin.digest = digest, "plugin {id} says: {line}"),
         }
     }
 
-    fn fits_minute(&mut self, bytes: usize) -> bool {
-        let (since, said) = &mut self.log_minute;
-        if since.elapsed() >= Duration::from_secs(60) {
-            (*since, *said) = (Instant::now(), 0);
+    /// Tells the operator why the guest could not judge a killmail, in its words, as far as its log may grow.
+    pub fn regret(&self, killmail_id: u32, why: &str) {
+        if !self.may_log(why) {
+            self.component.counters().log_line_cut();
+            return;
         }
-        *said = said.saturating_add(bytes);
-        *said <= self.config.log_bytes_per_minute
+        let (id, digest) = (self.component.label(), self.component.digest());
+        tracing::warn!(plugin.id = id, plugin.digest = digest, killmail.id = killmail_id, "plugin {id} cannot judge {killmail_id}: {why}");
     }
+
+    fn may_log(&self, line: &str) -> bool {
+        self.component.counters().may_log(line.len(), self.config.log_bytes_per_minute)
+    }
+}
+
+const fn allowance(config: &Config) -> Allowance {
+    Allowance::new(config.host_cpu_ms.saturating_mul(1_000_000))
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
-    }
-}
-
-/// At most so many bytes, without control characters: a terminal must not be steered by a guest.
-fn clean(message: &str, bytes_max: usize) -> String {
-    let mut line = String::new();
-    for letter in message.chars().filter(|letter| !letter.is_control()) {
-        if line.len() + letter.len_utf8() > bytes_max {
-            break;
-        }
-        line.push(letter);
-    }
-    line
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn terminal_escapes_are_taken_out() {
-        assert_eq!(clean("a\x1b[31mred\r\n\u{9b}b", 100), "a[31mredb");
-    }
-
-    #[test]
-    fn long_lines_are_cut_between_letters() {
-        assert_eq!(clean("éé", 3), "é");
     }
 }

@@ -18,6 +18,7 @@ pub mod days;
 pub mod dictionary;
 pub mod digest;
 mod disk;
+pub mod effort;
 mod envelope;
 pub mod error;
 pub mod facts;

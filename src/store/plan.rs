@@ -6,13 +6,14 @@
 
 use crate::domain::facts::Facts;
 use crate::domain::filter::{Filter, Interest, Match, Wanted};
+use crate::domain::id::Seq;
 use crate::domain::term::{Kind, Role, Term};
 use crate::store::index::{Flag, Index};
 use crate::store::postings::Postings;
 use crate::store::rows::{ATTACKERS_MAX, Row};
 
 /// Looking one id up in one term's postings, against reading one id out of them.
-const LOOKUP_COST: u64 = 4;
+pub const LOOKUP_COST: u64 = 4;
 /// Of more lists than this nobody counts what is in them before it is asked.
 const COUNTED_LISTS_MAX: usize = 64;
 
@@ -31,6 +32,11 @@ impl Group<'_> {
     /// Whether one has the id.
     pub fn contains(&self, id: u32) -> bool {
         self.lists.iter().any(|list| list.contains(id))
+    }
+
+    /// How many postings there are.
+    pub const fn len(&self) -> u64 {
+        self.lists.len() as u64
     }
 
     /// The only postings, if there is but one.
@@ -219,6 +225,11 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// Whether bitmaps alone can tell how many there are up to this number: one term or none, and nothing but time restricting.
+    pub fn counts_in_bitmaps(&self, index: &'a Index, head: Seq) -> bool {
+        self.only(index).is_some() && !self.test.beyond_time && head >= index.head()
+    }
+
     /// Whether the killmail is in every group.
     pub fn named(&self, id: u32) -> bool {
         self.groups.iter().all(|group| group.contains(id))
@@ -226,7 +237,7 @@ impl<'a> Plan<'a> {
 
     /// How many lists one id would have to be looked up in.
     pub fn lookups(&self) -> u64 {
-        self.groups.iter().map(|group| group.lists.len() as u64).sum()
+        self.groups.iter().map(Group::len).sum()
     }
 
     /// An upper bound of the ids from `low` to `high`: of the smallest group.

@@ -7,7 +7,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::domain::filter::{Filter, Interest};
+use crate::domain::filter::Filter;
 use crate::domain::term::{Kind, Term};
 use crate::store::index::Index;
 use crate::store::plan::{Plan, accepts, needs_facts};
@@ -16,7 +16,7 @@ use crate::store::{Error, Hit, Order, Query, Store, Totals};
 
 /// Ids taken in one window at least, and at most (a lock is held for one window).
 const WINDOW_MIN: u64 = 128;
-const WINDOW_MAX: u64 = 65_536;
+pub const WINDOW_MAX: u64 = 65_536;
 /// The same at least where ids have to be in several groups.
 const WINDOW_JOINED: u64 = 4_096;
 
@@ -32,19 +32,29 @@ impl Store {
     /// # Errors
     /// The disk, when a role has to be looked up there.
     pub fn select(&self, query: &Query<'_>) -> Result<Vec<Hit>, Error> {
+        let mut all = u64::MAX;
+        Ok(self.select_within(query, &mut all)?.unwrap_or_default())
+    }
+
+    /// The same, but at most so many killmails are looked up on the disk, which are taken off; `None` where that is not enough.
+    ///
+    /// # Errors
+    /// As [`Store::select`].
+    pub fn select_within(&self, query: &Query<'_>, lookups: &mut u64) -> Result<Option<Vec<Hit>>, Error> {
         let mut hits = Vec::new();
         let among_undated = undated_last(query) && query.after.is_some_and(|id| self.memory.read().index.undated().contains(id));
-        if !among_undated {
-            self.select_into(query, &mut hits)?;
+        if !among_undated && !self.select_into(query, &mut hits, lookups)? {
+            return Ok(None);
         }
-        if undated_last(query) && hits.len() < query.limit {
-            self.select_undated(&Query { after: query.after.filter(|_| among_undated), ..*query }, &mut hits)?;
+        let undated = Query { after: query.after.filter(|_| among_undated), ..*query };
+        if undated_last(query) && hits.len() < query.limit && !self.select_undated(&undated, &mut hits, lookups)? {
+            return Ok(None);
         }
-        Ok(hits)
+        Ok(Some(hits))
     }
 
     /// The same, but for the undated ones where they come last.
-    fn select_into(&self, query: &Query<'_>, hits: &mut Vec<Hit>) -> Result<(), Error> {
+    fn select_into(&self, query: &Query<'_>, hits: &mut Vec<Hit>, lookups: &mut u64) -> Result<bool, Error> {
         let facts = needs_facts(query.filter, query.interest);
         let (mut range, mut eager) = (Range::Unread, 1);
         while hits.len() < query.limit {
@@ -54,18 +64,18 @@ impl Store {
                 // What a window should hold was too much hoped for: tests or other terms take most of it out.
                 eager = (eager * 4).min(WINDOW_MAX);
             }
-            if facts {
-                self.keep_accepted(query.filter, query.interest, from, hits)?;
+            if facts && !self.keep_accepted(query, from, hits, lookups)? {
+                return Ok(false);
             }
             if !more {
                 break;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The undated killmails a query asks for, the greatest ids first.
-    fn select_undated(&self, query: &Query<'_>, hits: &mut Vec<Hit>) -> Result<(), Error> {
+    fn select_undated(&self, query: &Query<'_>, hits: &mut Vec<Hit>, lookups: &mut u64) -> Result<bool, Error> {
         let mut rest = Some(narrowed(query, (0, u32::MAX)));
         while let Some(range) = rest.filter(|(low, high)| low <= high && hits.len() < query.limit) {
             let from = hits.len();
@@ -79,11 +89,11 @@ impl Store {
                     hits.len() < query.limit
                 });
             }
-            if needs_facts(query.filter, query.interest) {
-                self.keep_accepted(query.filter, query.interest, from, hits)?;
+            if needs_facts(query.filter, query.interest) && !self.keep_accepted(query, from, hits, lookups)? {
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// How many killmails a query asks for; its limit and order do not matter.
@@ -91,11 +101,20 @@ impl Store {
     /// # Errors
     /// The disk, when a role has to be looked up there.
     pub fn count_matching(&self, query: &Query<'_>) -> Result<u64, Error> {
+        let mut all = u64::MAX;
+        Ok(self.count_within(query, &mut all)?.unwrap_or_default())
+    }
+
+    /// The same within so many killmails looked up on the disk, as [`Store::select_within`].
+    ///
+    /// # Errors
+    /// As [`Store::count_matching`].
+    pub fn count_within(&self, query: &Query<'_>, lookups: &mut u64) -> Result<Option<u64>, Error> {
         if let Some(count) = self.count_in_bitmaps(query) {
-            return Ok(count);
+            return Ok(Some(count));
         }
         let query = Query { limit: usize::MAX, ..*query };
-        Ok(self.select(&query)?.len() as u64)
+        Ok(self.select_within(&query, lookups)?.map(|hits| hits.len() as u64))
     }
 
     /// Sums over the killmails a query asks for; its limit and order do not matter.
@@ -103,7 +122,16 @@ impl Store {
     /// # Errors
     /// The disk, when a role has to be looked up there.
     pub fn totals(&self, query: &Query<'_>) -> Result<Totals, Error> {
-        let hits = self.select(&Query { limit: usize::MAX, ..*query })?;
+        let mut all = u64::MAX;
+        Ok(self.totals_within(query, &mut all)?.unwrap_or_default())
+    }
+
+    /// The same within so many killmails looked up on the disk, as [`Store::select_within`].
+    ///
+    /// # Errors
+    /// As [`Store::totals`].
+    pub fn totals_within(&self, query: &Query<'_>, lookups: &mut u64) -> Result<Option<Totals>, Error> {
+        let Some(hits) = self.select_within(&Query { limit: usize::MAX, ..*query }, lookups)? else { return Ok(None) };
         let mut totals = Totals { killmails: hits.len() as u64, ..Totals::default() };
         for hits in hits.chunks(WINDOW_MAX as usize) {
             let memory = self.memory.read();
@@ -115,7 +143,7 @@ impl Store {
                 }
             }
         }
-        Ok(totals)
+        Ok(Some(totals))
     }
 
     /// Killmails in a solar system at or after a time, unix seconds.
@@ -176,15 +204,17 @@ impl Store {
         rest.is_some_and(|(low, high)| low <= high)
     }
 
-    /// Takes out the hits whose facts are not asked for.
-    fn keep_accepted(&self, filter: &Filter, interest: Option<&Interest>, from: usize, hits: &mut Vec<Hit>) -> Result<(), Error> {
+    /// Takes out the hits whose facts are not asked for; `false` where no more may be looked up.
+    fn keep_accepted(&self, query: &Query<'_>, from: usize, hits: &mut Vec<Hit>, lookups: &mut u64) -> Result<bool, Error> {
         let candidates = hits.split_off(from);
         for hit in candidates {
-            if self.with_facts(hit.seq, |facts| accepts(filter, interest, facts))?.unwrap_or(false) {
+            let Some(left) = lookups.checked_sub(1) else { return Ok(false) };
+            *lookups = left;
+            if self.with_facts(hit.seq, |facts| accepts(query.filter, query.interest, facts))?.unwrap_or(false) {
                 hits.push(hit);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The count where bitmaps alone can tell: one term or none, and nothing but time restricting.
@@ -194,16 +224,13 @@ impl Store {
         }
         let memory = self.memory.read();
         let plan = Plan::new(&memory.index, query.filter, query.interest);
-        let postings = plan.only(&memory.index)?;
-        if plan.test.beyond_time || query.head < memory.index.head() {
-            return None;
-        }
+        let postings = plan.only(&memory.index).filter(|_| plan.counts_in_bitmaps(&memory.index, query.head))?;
         Some(count_times(&memory.index, &plan, postings, narrowed(query, plan.bounds)))
     }
 }
 
 /// Whether undated killmails come last: where the newest come first, and no window of time leaves them out.
-const fn undated_last(query: &Query<'_>) -> bool {
+pub const fn undated_last(query: &Query<'_>) -> bool {
     matches!(query.order, Order::Newest) && !query.filter.has_window()
 }
 
@@ -255,7 +282,7 @@ fn count_times(index: &Index, plan: &Plan<'_>, postings: &Postings, (low, high):
 }
 
 /// The bounds of a plan within what the query asks for; nothing if the first is greater.
-fn narrowed(query: &Query<'_>, (low, high): (u32, u32)) -> (u32, u32) {
+pub fn narrowed(query: &Query<'_>, (low, high): (u32, u32)) -> (u32, u32) {
     let (mut low, mut high) = (i64::from(low), i64::from(high));
     let bounds = [query.below, query.after.filter(|_| query.order == Order::Newest)];
     for bound in bounds.into_iter().flatten() {

@@ -25,6 +25,7 @@ mod demo;
 mod feed_cases;
 mod feed_faults;
 mod files;
+mod guest_limits;
 #[allow(dead_code, reason = "the engine's own tests use the rest")]
 #[path = "../guests/mod.rs"]
 mod guests;

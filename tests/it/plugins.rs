@@ -11,7 +11,7 @@ use killstream::domain::verdict::Verdict;
 use killstream::plugin::component::Component;
 use killstream::plugin::engine::Engine;
 use killstream::plugin::evaluator::{Instance, Run};
-use killstream::plugin::history::{Bound, History, HistoryQuery, Totals};
+use killstream::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery, Totals};
 use killstream::plugin::limits::Config;
 use killstream::store::facts::facts;
 use killstream::wire;
@@ -35,23 +35,23 @@ impl Past {
 }
 
 impl History for Past {
-    fn count(&self, query: &HistoryQuery, bound: Bound) -> u64 {
-        self.matching(query, bound).len() as u64
+    fn count(&self, query: &HistoryQuery, bound: Bound, _: &mut Allowance) -> Result<u64, Exhausted> {
+        Ok(self.matching(query, bound).len() as u64)
     }
 
-    fn totals(&self, query: &HistoryQuery, bound: Bound) -> Totals {
+    fn totals(&self, query: &HistoryQuery, bound: Bound, _: &mut Allowance) -> Result<Totals, Exhausted> {
         let found = self.matching(query, bound);
-        Totals {
+        Ok(Totals {
             killmails: found.len() as u64,
             value: found.iter().filter_map(|f| f.total_value).sum(),
             first: found.iter().map(|f| f.time).min(),
             last: found.iter().map(|f| f.time).max(),
-        }
+        })
     }
 
-    fn last_seen(&self, term: &Wanted, bound: Bound) -> Option<i64> {
+    fn last_seen(&self, term: &Wanted, bound: Bound, allowance: &mut Allowance) -> Result<Option<i64>, Exhausted> {
         let query = HistoryQuery { terms: vec![term.clone()], ..HistoryQuery::default() };
-        self.totals(&query, bound).last
+        self.totals(&query, bound, allowance).map(|totals| totals.last)
     }
 }
 

@@ -73,7 +73,7 @@ impl Builder {
         drop(turn);
         match report? {
             Report::Scanned(about) => Ok(about),
-            Report::Refused(refusal) => Err(refusal.into()),
+            Report::Refused(refusal) => Err(refusal.legible(self.config.text_bytes).into()),
             other => Err(Failed::Failed(format!("the compiling process answered something else: {other:?}"))),
         }
     }
@@ -94,7 +94,7 @@ impl Builder {
         drop(turn);
         match report? {
             Report::Built { about, probed, .. } => Ok(Built { about, probed }),
-            Report::Refused(refusal) => Err(refusal.into()),
+            Report::Refused(refusal) => Err(refusal.legible(self.config.text_bytes).into()),
             other => Err(Failed::Failed(format!("the compiling process answered something else: {other:?}"))),
         }
     }

@@ -17,6 +17,13 @@ const INVOLVES: &str =
     r#"(import "killstream:plugin/killmail@1.0.0-rc.1" "involves" (func $involves (param i32 i32 i32 i32) (result i32)))"#;
 const COUNT: &str = r#"(import "killstream:plugin/history@1.0.0-rc.1" "count" (func $count (param i32 i32 i32 i64 i64) (result i64)))"#;
 
+const COUNT_ALL: &str = r#"(import "killstream:plugin/history@1.0.0-rc.1" "count-all" (func $count (param i32 i32 i64 i64) (result i64)))"#;
+/// 5,000 terms of 70 ids: each term has its list at 0.
+const ASKS_FOR_MUCH: &str = "(local $n i32) (loop $again
+    (i32.store offset=135176 (i32.mul (local.get $n) (i32.const 12)) (i32.const 70))
+    (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 5000))))
+    (drop (call $count (i32.const 135168) (i32.const 5000) (i64.const 0) (i64.const 0))) (i32.const 64)";
+
 /// Bad guests with the words they must get.
 fn bad_guests() -> Vec<(&'static str, Fault, Vec<u8>)> {
     let with = |head, evaluate| guests::guest(&Text { head, evaluate, ..Text::default() });
@@ -48,6 +55,7 @@ fn bad_guests() -> Vec<(&'static str, Fault, Vec<u8>)> {
         ("points outside its memory", Fault::Trap, guests::evaluating("(i32.const 0x7fff0000)")),
         ("answers with an unknown case", Fault::Trap, with(r#"(data (i32.const 128) "\09")"#, "(i32.const 128)")),
         ("asks history too often", Fault::HostBudget, with(COUNT, ASKS_FOR_EVER)),
+        ("asks history for too much at once", Fault::HostBudget, with(COUNT_ALL, ASKS_FOR_MUCH)),
     ]
 }
 

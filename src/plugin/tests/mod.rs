@@ -9,5 +9,6 @@ mod hostile;
 mod law;
 mod multiplied;
 mod refused;
+mod room;
 mod shared;
 mod trial;

@@ -1,0 +1,145 @@
+//! What guests take together: memory, places of the pool, lines of log; and what their texts may be.
+//!
+//! Must not know: how it is counted.
+
+use crate::domain::verdict::{Fault, Verdict};
+use crate::plugin::class::Class;
+use crate::plugin::error::Refusal;
+use crate::plugin::evaluator::{Evaluator, Instance, Run};
+use crate::plugin::limits::Config;
+use crate::plugin::tests::guests::{self, KEEP, Text};
+use crate::plugin::tests::trial::{self, judge, killmail};
+
+const MIB: u64 = 1 << 20;
+/// With the four pages it begins with, a guest has 60 MiB; all of it is written to.
+const FILLS: &str = "(drop (memory.grow (i32.const 956))) (memory.fill (i32.const 65536) (i32.const 1) (i32.const 62849024)) (i32.const 0)";
+/// Grows by 30 MiB on killmail 2, keeps all others.
+const GROWS: &str = "(if (i64.eq (local.get $id) (i64.const 2)) (then (drop (memory.grow (i32.const 480))))) (i32.const 64)";
+
+fn within(guests_memory_bytes: u64) -> Config {
+    Config { guests_memory_bytes, ..Config::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forty_evaluators_of_60_mb_stay_within_the_budget_of_all_guests() {
+    let engine = trial::engine(within(256 * MIB));
+    let memory = engine.capacity().memory().clone();
+    let component = engine.compile(&guests::guest(&Text { configure: FILLS, ..Text::default() })).unwrap();
+    assert_eq!(memory.used(), 0, "what was tried at the upload is gone");
+    let mut made: Vec<Evaluator> = Vec::new();
+    let mut refused = Vec::new();
+    for n in 0..40 {
+        match engine.evaluator(&component, &format!("{n}"), Instance::Warm) {
+            Ok(evaluator) => made.push(evaluator),
+            Err(refusal) => refused.push(refusal),
+        }
+        assert!(memory.used() <= 256 * MIB);
+    }
+    assert_eq!((made.len(), refused.len()), (4, 36));
+    let text = "268435456 bytes of memory for guests are in use, the most there may be (plugin.guests_memory_bytes)";
+    assert!(refused.iter().all(|refusal| refusal.is_busy() && refusal.to_string() == text), "{:?}", refused[0]);
+    assert_eq!(memory.refused(), 36);
+    for evaluator in &made {
+        assert_eq!(judge(&engine, evaluator, 1).await, Ok(Verdict::Keep), "those that are there go on");
+    }
+    // Nobody uses them any more: they give way to others.
+    drop(made);
+    let other = engine.evaluator(&component, "other", Instance::Warm).unwrap();
+    assert_eq!(judge(&engine, &other, 1).await, Ok(Verdict::Keep));
+    drop((other, component, engine));
+    assert_eq!(memory.used(), 0, "all is given back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn growing_beyond_the_budget_of_all_is_a_memory_fault() {
+    let engine = trial::engine(within(40 * MIB));
+    let component = engine.compile(&guests::evaluating(GROWS)).unwrap();
+    let make = |config: &str| engine.evaluator(&component, config, Instance::Warm).unwrap();
+    let (one, two) = (make("1"), make("2"));
+    assert_eq!(judge(&engine, &one, 2).await, Ok(Verdict::Keep));
+    assert_eq!(judge(&engine, &two, 2).await, Err(Fault::Memory));
+    assert_eq!(judge(&engine, &two, 3).await, Ok(Verdict::Keep), "it goes on with a small instance");
+    assert_eq!(engine.capacity().evaluators(Class::Small), (2, 1_000));
+    // The same where the other is not in use: it gives way within the call.
+    drop(one);
+    assert_eq!(judge(&engine, &two, 2).await, Err(Fault::Memory), "remembered");
+    let page = vec![killmail(2)];
+    assert_eq!(engine.evaluate(&two, page, Run::History { head: killmail(9).seq }).await, [Ok(Verdict::Keep)]);
+    assert_eq!(engine.evaluators_kept(), 1);
+}
+
+#[test]
+fn unused_evaluators_give_way_to_what_is_only_made() {
+    let engine = trial::engine(within(MIB));
+    let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
+    for n in 0..20 {
+        // Each takes a quarter of it.
+        engine.evaluator(&component, &format!("{n}"), Instance::Warm).unwrap();
+    }
+    assert_eq!((engine.evaluators_kept(), engine.capacity().memory().refused()), (4, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_count_as_well() {
+    let engine = trial::engine(within(MIB));
+    let head = "(table $t 1 funcref)";
+    let evaluate = "(drop (table.grow $t (ref.null func) (i32.const 15000))) (i32.const 64)";
+    let guest = trial::evaluator(&engine, &guests::guest(&Text { head, evaluate, ..Text::default() }));
+    let before = engine.capacity().memory().used();
+    assert_eq!(judge(&engine, &guest, 1).await, Ok(Verdict::Keep));
+    assert_eq!(engine.capacity().memory().used() - before, 15_000 * 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pool_refuses_the_newcomer() {
+    let engine = trial::engine(Config { pool_memories: 6, ..Config::default() });
+    let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
+    let make = |config: &str| engine.evaluator(&component, config, Instance::Warm);
+    let all = ["1", "2", "3"].map(|config| make(config).unwrap());
+    let refusal = make("4").unwrap_err();
+    assert!(refusal.is_busy() && refusal.to_string().ends_with("(plugin.pool_memories)"), "{refusal}");
+    for evaluator in &all {
+        let page = vec![killmail(1)];
+        assert_eq!(judge(&engine, evaluator, 1).await, Ok(Verdict::Keep));
+        assert_eq!(engine.evaluate(evaluator, page, Run::History { head: killmail(9).seq }).await, [Ok(Verdict::Keep)]);
+    }
+}
+
+#[test]
+fn a_refusal_of_four_megabytes_is_a_short_line() {
+    let engine = trial::engine(Config::default());
+    // err(text): 4,000,000 bytes from 65,536 on, all of them 0 but for what stands at the beginning.
+    let head = r#"(data (i32.const 128) "\01\00\00\00\00\00\00\00\00\00\01\00\00\09\3d\00") (data (i32.const 65536) "no \1b[31msuch\0athing")"#;
+    let configure = "(drop (memory.grow (i32.const 70))) (i32.const 128)";
+    let component = engine.compile(&guests::guest(&Text { head, configure, ..Text::default() })).unwrap();
+    let refused = engine.evaluator(&component, "{}", Instance::Warm).unwrap_err();
+    assert_eq!(refused, Refusal::Configure("no [31msuch thing".to_owned()));
+    let head = head.replace("no \\1b[31msuch\\0athing", &"x".repeat(2_000));
+    let component = engine.compile(&guests::guest(&Text { head: &head, configure, ..Text::default() })).unwrap();
+    let refused = engine.evaluator(&component, "{}", Instance::Warm).unwrap_err().to_string();
+    assert!(refused.len() <= 1_024 && refused.ends_with("x…"), "{} bytes", refused.len());
+}
+
+const LOG: &str = r#"(import "killstream:plugin/log@1.0.0-rc.1" "log" (func $log (param i32 i32 i32)))"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trap_gives_no_new_lines_of_log() {
+    let engine = trial::engine(Config::default());
+    let says = "(local $n i32) (loop $again
+        (call $log (i32.const 2) (i32.const 0) (i32.const 8))
+        (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 20))))
+        unreachable";
+    let component = engine.compile(&guests::guest(&Text { head: LOG, evaluate: says, ..Text::default() })).unwrap();
+    component.set_label("talker 3");
+    component.set_label("another");
+    assert_eq!(component.label(), "talker 3");
+    for config in ["1", "2"] {
+        let guest = engine.evaluator(&component, config, Instance::Warm).unwrap();
+        let page: Vec<_> = (1..=50).map(killmail).collect();
+        let answers = engine.evaluate(&guest, page, Run::Live).await;
+        assert!(answers.iter().all(|answer| *answer == Err(Fault::Trap)));
+    }
+    // 2,000 lines, of which 512 fit into 64 KiB; each line that is cut counts, and all of these hold control characters.
+    assert_eq!(component.counts().log_lines_cut, 2_000);
+    assert!(!component.counters().may_log(1, 64 << 10), "the minute is full");
+}
