@@ -90,7 +90,7 @@ impl House {
         let proxies = config.http.trusted_proxies.clone();
         let whence = Box::new(move |parts: &Parts| phoenix::Caller {
             address: address::of(parts, &proxies),
-            judged: address::judged(parts, &proxies),
+            judged: address::caller(parts, &proxies),
         });
         let channels = phoenix::Door::new(Arc::clone(&feed), config.channels, whence);
         let (started, kept, others) = (SystemTime::now(), token.clone(), channels.router());
