@@ -4,22 +4,22 @@
 //!
 //! Must not know: which plugin asks.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::domain::filter::{Filter, Wanted};
 use crate::plugin::history::{Bound, History, HistoryQuery, Totals};
 use crate::store::{Order, Query, Store};
 
-/// The store as plugins see it.
+/// The store as plugins see it. Whoever judges does not keep it open: instances end in their own time, and what they say then is not heard.
 pub struct StoreHistory {
-    store: Arc<Store>,
+    store: Weak<Store>,
 }
 
 impl StoreHistory {
     /// Over this store.
     #[must_use]
-    pub const fn new(store: Arc<Store>) -> Self {
-        Self { store }
+    pub fn new(store: &Arc<Store>) -> Self {
+        Self { store: Arc::downgrade(store) }
     }
 }
 
@@ -33,14 +33,16 @@ const fn bounded(filter: &Filter, bound: Bound, limit: usize) -> Query<'_> {
 
 impl History for StoreHistory {
     fn count(&self, query: &HistoryQuery, bound: Bound) -> u64 {
-        self.store.count_matching(&bounded(&filter(query), bound, usize::MAX)).unwrap_or_else(|error| {
+        let Some(store) = self.store.upgrade() else { return 0 };
+        store.count_matching(&bounded(&filter(query), bound, usize::MAX)).unwrap_or_else(|error| {
             tracing::error!(%error, "a plugin's history query failed");
             0
         })
     }
 
     fn totals(&self, query: &HistoryQuery, bound: Bound) -> Totals {
-        match self.store.totals(&bounded(&filter(query), bound, usize::MAX)) {
+        let Some(store) = self.store.upgrade() else { return Totals::default() };
+        match store.totals(&bounded(&filter(query), bound, usize::MAX)) {
             Ok(sums) => Totals { killmails: sums.killmails, value: sums.value, first: sums.first, last: sums.last },
             Err(error) => {
                 tracing::error!(%error, "a plugin's history query failed");
@@ -50,10 +52,11 @@ impl History for StoreHistory {
     }
 
     fn last_seen(&self, term: &Wanted, bound: Bound) -> Option<i64> {
+        let store = self.store.upgrade()?;
         // Any time, but one that can be.
         let filter = Filter { each: vec![term.clone()], since: Some(i64::MIN), ..Filter::default() };
-        let hits =
-            self.store.select(&bounded(&filter, bound, 1)).inspect_err(|error| tracing::error!(%error, "a plugin's history query failed"));
-        hits.ok()?.first().and_then(|hit| self.store.time_of(hit.seq))
+        let hits = store.select(&bounded(&filter, bound, 1));
+        let hits = hits.inspect_err(|error| tracing::error!(%error, "a plugin's history query failed"));
+        hits.ok()?.first().and_then(|hit| store.time_of(hit.seq))
     }
 }

@@ -82,7 +82,7 @@ impl House {
                 token
             }
         };
-        let history = Arc::new(StoreHistory::new(Arc::clone(&store)));
+        let history = Arc::new(StoreHistory::new(&store));
         let engine = Engine::new(config.plugin, history, wire::killmail::json)?;
         let kept = Arc::clone(&store);
         let plugins = tasks::blocking("open plugins", move || Plugins::open(kept, engine, trial())).await??;
