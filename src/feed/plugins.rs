@@ -15,11 +15,13 @@ use crate::domain::entry::SharedEntry;
 use crate::domain::subscription::PluginUse;
 use crate::feed::manifest::{Manifest, PREFIX_DIGITS_MIN, Standing, Unnamed, Version};
 use crate::plugin::component::Component;
+use crate::plugin::conduct::Resting;
 use crate::plugin::counters::Counts;
 use crate::plugin::engine::Engine;
 use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::{Evaluator, Instance};
 use crate::store::{self, Store};
+use crate::tasks;
 
 /// Plugins there may be (1,000): each name is a record and a line of every list.
 const NAMES_MAX: u64 = 1_000;
@@ -88,6 +90,9 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// Work was lost.
+    #[error(transparent)]
+    Lost(#[from] tasks::Lost),
     /// The record of a plugin cannot be read or written.
     #[error("the record of the plugin {name:?} cannot be understood: {why}")]
     Record {
@@ -105,7 +110,9 @@ impl Error {
         match self {
             Self::Unknown { .. } | Self::UnknownVersion { .. } | Self::NotActive { .. } | Self::BadName => Some("plugin"),
             Self::MalformedDigest { .. } | Self::AmbiguousDigest { .. } => Some("plugin"),
-            Self::Refused(Refusal::Configure(_) | Refusal::NotRepeatable(_)) => Some("plugin_config"),
+            Self::Refused(Refusal::Configure(_) | Refusal::NotRepeatable(_) | Refusal::Deadline { .. } | Refusal::HostBudget { .. }) => {
+                Some("plugin_config")
+            }
             _ => None,
         }
     }
@@ -196,19 +203,35 @@ impl Plugins {
         self.changes.subscribe()
     }
 
-    /// The evaluator for a subscription. Blocks while the plugin is configured.
+    /// The evaluator for a subscription.
     ///
     /// # Errors
     /// No such plugin or version, or it refuses the configuration; see [`Error::parameter`].
-    pub fn resolve(&self, using: &PluginUse) -> Result<Evaluator, Error> {
+    pub async fn resolve(self: &Arc<Self>, using: &PluginUse) -> Result<Evaluator, Error> {
         let version = self.picked(using)?;
-        let component = self.component(&using.name, &version.digest)?;
+        let (name, digest) = (using.name.clone(), version.digest.clone());
+        let component = match self.compiled(&digest) {
+            Some(component) => component,
+            None => self.aside("plugin-load", move |plugins| plugins.component(&name, &digest)).await?,
+        };
         let config = if using.config.trim().is_empty() { NO_CONFIG } else { &using.config };
-        if !version.probed && !version.fresh {
-            self.engine.probe(&component, config, &self.sample)?;
-            self.mark_probed(&using.name, &version.digest)?;
+        if version.probed || version.fresh {
+            return Ok(self.engine.evaluator(&component, config, version.instance()).await?);
         }
-        Ok(self.engine.evaluator(&component, config, version.instance())?)
+        let evaluator = self.engine.tried(&component, config, version.instance(), &self.sample).await?;
+        let (name, digest) = (using.name.clone(), version.digest.clone());
+        self.aside("plugin-tried", move |plugins| plugins.mark_probed(&name, &digest)).await?;
+        Ok(evaluator)
+    }
+
+    /// Does what reads or writes the disk off the event loop.
+    async fn aside<T: Send + 'static>(
+        self: &Arc<Self>,
+        name: &'static str,
+        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let plugins = Arc::clone(self);
+        tasks::blocking(name, move || work(&plugins)).await?
     }
 
     /// Takes an upload: checks, compiles, tries and keeps it. Blocks for up to seconds.
@@ -273,6 +296,15 @@ impl Plugins {
     #[must_use]
     pub fn counts(&self) -> Vec<(String, Counts)> {
         self.known.lock().names.iter().map(|(name, manifest)| (name.clone(), self.counts_of(manifest))).collect()
+    }
+
+    /// The pairs of a plugin's versions that rest because of what they did.
+    ///
+    /// # Errors
+    /// No such name.
+    pub fn resting(&self, name: &str) -> Result<Vec<Resting>, Error> {
+        let manifest = self.manifest(name)?;
+        Ok(manifest.versions.iter().flat_map(|version| self.engine.resting(&version.digest)).collect())
     }
 
     fn counts_of(&self, manifest: &Manifest) -> Counts {
@@ -390,9 +422,13 @@ impl Plugins {
         found.ok_or_else(|| Error::UnknownVersion { name: using.name.clone(), digest })
     }
 
+    fn compiled(&self, digest: &str) -> Option<Component> {
+        self.known.lock().compiled.get(digest).cloned()
+    }
+
     fn component(&self, name: &str, digest: &str) -> Result<Component, Error> {
-        if let Some(component) = self.known.lock().compiled.get(digest) {
-            return Ok(component.clone());
+        if let Some(component) = self.compiled(digest) {
+            return Ok(component);
         }
         let bytes = self.store.read_component(digest)?;
         let bytes = bytes.ok_or_else(|| Error::UnknownVersion { name: name.to_owned(), digest: digest.to_owned() })?;

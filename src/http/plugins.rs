@@ -18,6 +18,7 @@ use crate::http::auth::{May, Plugins as Rights};
 use crate::http::error::Error;
 use crate::http::intake::{self, Intake};
 use crate::http::request::Object;
+use crate::plugin::conduct::Resting;
 use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::Instance;
 use crate::store;
@@ -47,6 +48,9 @@ pub async fn one(State(door): State<Arc<Door>>, Path(name): Path<String>) -> Res
     value["remembered"] = counts.remembered.into();
     value["passed_over"] = counts.passed_over.into();
     value["log_lines_cut"] = counts.log_lines_cut.into();
+    value["faults_at_rest"] = counts.at_rest.into();
+    let resting = door.feed.plugins().resting(&name).map_err(refused)?;
+    value["resting"] = resting.into_iter().map(rest_shown).collect();
     Ok(Json::data(&value))
 }
 
@@ -159,6 +163,15 @@ fn version_shown(version: &Version, standing: Standing) -> Value {
     })
 }
 
+fn rest_shown(rest: Resting) -> Value {
+    json!({
+        "config_digest": format!("sha256:{}", rest.config_digest),
+        "reason": rest.reason,
+        "since": time::iso_seconds(rest.since),
+        "until": time::iso_seconds(rest.until),
+    })
+}
+
 fn refused(error: plugins::Error) -> Error {
     let message = error.to_string();
     match error {
@@ -169,10 +182,10 @@ fn refused(error: plugins::Error) -> Error {
         plugins::Error::BadName => Error::parameter("name", message),
         plugins::Error::TooManyNames { max } => Error::Busy { message, limit: max },
         plugins::Error::Refused(Refusal::TooLarge { max, .. }) => Error::PluginTooLarge { max_bytes: max as u64 },
-        plugins::Error::Refused(Refusal::TooMany { max }) => Error::Busy { message, limit: max as u64 },
+        plugins::Error::Refused(Refusal::TooMany { max } | Refusal::TooManyTrials { max }) => Error::Busy { message, limit: max as u64 },
         plugins::Error::Refused(refusal) => Error::InvalidPlugin { reason: refusal.reason().to_owned(), message: refusal.to_string() },
         plugins::Error::Store(store::error::Error::NoSpace { min, .. }) => Error::Busy { message, limit: min },
-        plugins::Error::Store(_) | plugins::Error::Record { .. } => Error::failed(message),
+        plugins::Error::Store(_) | plugins::Error::Record { .. } | plugins::Error::Lost(_) => Error::failed(message),
     }
 }
 

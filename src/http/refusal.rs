@@ -33,7 +33,7 @@ fn blame(error: &feed::Error) -> Blame {
         feed::Error::Closing => Blame::Closing,
         feed::Error::Plugin(error) => match (error.parameter(), error) {
             (Some(field), _) => Blame::Parameter { field, limit: None },
-            (None, plugins::Error::Refused(Refusal::TooMany { max })) => Blame::Limit(*max as u64),
+            (None, plugins::Error::Refused(Refusal::TooMany { max } | Refusal::TooManyTrials { max })) => Blame::Limit(*max as u64),
             (None, _) => Blame::Us,
         },
         feed::Error::Store(_) | feed::Error::Lost(_) => Blame::Us,

@@ -12,6 +12,7 @@ use crate::domain::verdict::{Fault, Verdict};
 pub struct Counters {
     remembered: AtomicU64,
     passed_over: AtomicU64,
+    at_rest: AtomicU64,
     keeps: AtomicU64,
     drops: AtomicU64,
     faults: [AtomicU64; Fault::ALL.len()],
@@ -28,6 +29,8 @@ pub struct Counts {
     pub remembered: u64,
     /// Killmails outside the plugin's interest: dropped without a call.
     pub passed_over: u64,
+    /// Killmails answered with a fault without a call, because the pair of plugin and configuration rests.
+    pub at_rest: u64,
     /// Calls that kept the killmail.
     pub keeps: u64,
     /// Calls that dropped it.
@@ -61,6 +64,11 @@ impl Counters {
         self.passed_over.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a killmail answered with a fault while the pair rests.
+    pub fn at_rest(&self) {
+        self.at_rest.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts a line of log cut or left out.
     pub fn log_line_cut(&self) {
         self.log_lines_cut.fetch_add(1, Ordering::Relaxed);
@@ -81,6 +89,7 @@ impl Counters {
             calls: keeps + drops + faults.values().sum::<u64>(),
             remembered: get(&self.remembered),
             passed_over: get(&self.passed_over),
+            at_rest: get(&self.at_rest),
             keeps,
             drops,
             faults,
@@ -96,6 +105,7 @@ impl Counts {
         self.calls += other.calls;
         self.remembered += other.remembered;
         self.passed_over += other.passed_over;
+        self.at_rest += other.at_rest;
         self.keeps += other.keeps;
         self.drops += other.drops;
         for (word, count) in &other.faults {

@@ -82,6 +82,12 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
+    /// Too many configurations wait to be tried.
+    #[error("{max} configurations wait to be tried, the most that may (plugin.trials_waiting_max)")]
+    TooManyTrials {
+        /// The limit.
+        max: usize,
+    },
 }
 
 impl Refusal {
@@ -103,7 +109,7 @@ impl Refusal {
             Self::Crashed(_) => "crashed",
             Self::Deadline { .. } => "deadline",
             Self::HostBudget { .. } => "host_budget",
-            Self::TooMany { .. } => "too_many",
+            Self::TooMany { .. } | Self::TooManyTrials { .. } => "too_many",
         }
     }
 
@@ -111,7 +117,7 @@ impl Refusal {
     #[must_use]
     pub const fn limit(&self) -> Option<u64> {
         match self {
-            Self::TooLarge { max, .. } | Self::TooMany { max } => Some(*max as u64),
+            Self::TooLarge { max, .. } | Self::TooMany { max } | Self::TooManyTrials { max } => Some(*max as u64),
             Self::TooSlowToCompile { limit, .. }
             | Self::TooMuchMemory { limit, .. }
             | Self::Deadline { limit, .. }
