@@ -51,6 +51,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("wasmtime_wasi", &["plugin"]),
     ("wasmparser", &["plugin"]),
     ("wit_component", &["plugin"]),
+    ("seccompiler", &["plugin"]),
+    ("hmac", &["store"]),
     ("reqwest", &["ingest", "webhook", "cli"]),
     ("axum", &["http", "phoenix", "server"]),
     ("hyper", &["server"]),

@@ -20,11 +20,13 @@ pub struct Attack {
     pub run: fn(SocketAddr) -> BoxFuture<'static, String>,
 }
 
-const fn attack(name: &'static str, run: fn(SocketAddr) -> BoxFuture<'static, String>) -> Attack {
+/// An attack on a server as it comes, without killmails.
+pub const fn attack(name: &'static str, run: fn(SocketAddr) -> BoxFuture<'static, String>) -> Attack {
     Attack { name, files: None, killmails: 0, run }
 }
 
-const fn seconds(seconds: u64) -> Duration {
+/// So many seconds.
+pub const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 

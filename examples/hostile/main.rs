@@ -1,6 +1,6 @@
 //! Hostile clients against a server of its own: what it costs, whether it goes on answering, what it looks like a minute later.
 //!
-//!     cargo build --release && cargo run --release --example hostile -- [connections] [--program PATH] [--only NAME] [--after-secs 60]
+//!     cargo build --release && cargo run --release --example hostile -- [connections|plugins] [--program PATH] [--only NAME] [--after-secs 60]
 //!
 //! Everything happens on this machine: the server is a child process (`--program`, else the `killstream` beside this program), a fresh
 //! one for each attack, on a port of the loopback interface. Each attack is bounded. Prints one row of a table for each.
@@ -9,8 +9,13 @@
 mod attacks;
 #[path = "crowd.rs"]
 mod crowd;
+#[allow(dead_code, reason = "the engine's own tests use the rest")]
+#[path = "../../tests/guests/mod.rs"]
+mod guests;
 #[path = "ping.rs"]
 mod ping;
+#[path = "plugins.rs"]
+mod plugins;
 #[path = "target.rs"]
 mod target;
 
@@ -34,7 +39,8 @@ async fn main() -> anyhow::Result<()> {
     let group = std::env::args().nth(1).filter(|first| !first.starts_with("--")).unwrap_or_else(|| "connections".to_owned());
     let attacks: Vec<Attack> = match group.as_str() {
         "connections" => attacks::connections(),
-        other => bail!("unknown group of attacks `{other}`; the only group is `connections`"),
+        "plugins" => plugins::plugins(),
+        other => bail!("unknown group of attacks `{other}`: connections, plugins"),
     };
     println!("| attack | what became of it | RSS before | most | after {} s | `/ping` p50 | p99 | most |", after.as_secs());
     println!("|---|---|---|---|---|---|---|---|");

@@ -11,7 +11,7 @@ use killstream::sample::generate::Recipe;
 use tempfile::TempDir;
 
 /// The token of the server.
-const TOKEN: &str = "hostile";
+pub const TOKEN: &str = "hostile";
 
 /// Memory.
 #[derive(Debug, Clone, Copy)]

@@ -23,6 +23,9 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Mistakes;
 use crate::ingest::import as import_files;
+use crate::plugin::build::child::{self, Trial};
+use crate::server::house;
+use crate::wire::killmail;
 use crate::{server, store, tasks};
 
 const FAILURE: u8 = 1;
@@ -63,6 +66,9 @@ enum Command {
     Compact(compact::Arguments),
     /// Copy the store into a folder from which a server can be started.
     Backup(backup::Arguments),
+    /// Compile an upload: started by the server, which talks to it over its standard streams.
+    #[command(hide = true)]
+    CompilePlugin,
 }
 
 /// A store was looked at and is damaged; its report is on stdout.
@@ -73,6 +79,9 @@ struct Damage;
 /// Runs the command. Errors go to stderr.
 #[must_use]
 pub fn run(arguments: Arguments) -> ExitCode {
+    if matches!(arguments.command, Command::CompilePlugin) {
+        return child::run(|| Trial { sample: house::trial(), json: killmail::json });
+    }
     let serves = matches!(arguments.command, Command::Serve(_) | Command::Demo(_) | Command::Record(_));
     log::start(if serves { "info" } else { "warn" });
     tasks::silence_caught_panics();
@@ -89,6 +98,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Salvage(arguments) => salvage::run(arguments),
         Command::Compact(arguments) => compact::run(arguments),
         Command::Backup(arguments) => backup::run(arguments),
+        Command::CompilePlugin => Ok(()),
     };
     match answer {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,18 +1,22 @@
 //! `killstream plugin`: list, upload, promote, delete.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
-use crate::cli::api::{Api, escaped};
+use crate::cli::api::{Api, escaped, told};
 use crate::cli::block_on;
 use crate::cli::target::Target;
 
 /// A component, as the API takes it.
 const WASM: &str = "application/wasm";
+/// How often an upload that takes long is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -91,9 +95,9 @@ async fn ask(api: &Api, command: Command) -> anyhow::Result<()> {
         }
         Command::Upload { name, file, promote, .. } => {
             let bytes = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            let answer = upload(api, &name, bytes, promote).await?;
-            println!("{}", line(&name, &answer["data"]));
-            if let Some(message) = answer["data"]["message"].as_str() {
+            let plugin = upload(api, &name, bytes, promote).await?;
+            println!("{}", line(&name, &plugin));
+            if let Some(message) = plugin["message"].as_str() {
                 eprintln!("killstream: {message}");
             }
         }
@@ -109,10 +113,29 @@ async fn ask(api: &Api, command: Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Uploads a component under a name.
+/// Uploads a component under a name, and waits until it is compiled and tried.
 async fn upload(api: &Api, name: &str, bytes: Vec<u8>, promote: bool) -> anyhow::Result<Value> {
     let promote = if promote { "?promote=true" } else { "" };
-    api.ask("PUT", &format!("/api/v1/plugins/{}{promote}", escaped(name)), WASM, Bytes::from(bytes)).await
+    let answer = api.ask("PUT", &format!("/api/v1/plugins/{}{promote}", escaped(name)), WASM, Bytes::from(bytes)).await?;
+    let Some(id) = answer["data"]["upload_id"].as_str() else { return Ok(answer["data"].clone()) };
+    let path = format!("/api/v1/plugins/uploads/{}", escaped(id));
+    let mut shown = String::new();
+    loop {
+        let answer = api.get(&path).await?;
+        let upload = &answer["data"];
+        match text(&upload["state"]) {
+            "accepted" => return Ok(upload["plugin"].clone()),
+            "refused" => bail!("{}", told(&upload["error"], b"")),
+            state => {
+                let now = if state == "queued" { format!("queued, {} before it", upload["position"]) } else { state.to_owned() };
+                if now != shown {
+                    eprintln!("killstream: {name} is still being taken in: {now}");
+                    shown = now;
+                }
+            }
+        }
+        sleep(LOOK_AGAIN).await;
+    }
 }
 
 /// One version: name, digest, state, size, when it was uploaded.

@@ -12,7 +12,7 @@ use crate::domain::filter::Interest;
 use crate::domain::subscription::PluginUse;
 use crate::domain::verdict::{Fault, Verdict};
 use crate::feed::event::Kept;
-use crate::feed::plugins::Plugins;
+use crate::feed::plugins::{self, Plugins};
 use crate::feed::{Error, Feed};
 use crate::plugin::evaluator::{Evaluator, Run};
 
@@ -32,7 +32,8 @@ pub enum Outcome {
 pub struct Judge {
     plugins: Arc<Plugins>,
     using: PluginUse,
-    evaluator: Evaluator,
+    /// `None` while the plugin is being prepared.
+    evaluator: Option<Evaluator>,
     changes: watch::Receiver<u64>,
 }
 
@@ -45,10 +46,45 @@ impl Judge {
         Self::resolve(feed.plugins().clone(), using.clone()).await
     }
 
+    /// The same for readers, which can wait: a plugin that is being prepared is taken too, see [`Judge::ready`].
+    ///
+    /// # Errors
+    /// As [`Judge::open`].
+    pub async fn open_unready(feed: &Feed, using: &PluginUse) -> Result<Self, Error> {
+        let (plugins, changes) = (feed.plugins().clone(), feed.plugins().watch());
+        match Self::resolve(plugins.clone(), using.clone()).await {
+            Err(error) if is_preparing(&error) => Ok(Self { plugins, using: using.clone(), evaluator: None, changes }),
+            resolved => resolved,
+        }
+    }
+
+    /// Whether the plugin can judge now.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
+        self.evaluator.is_some()
+    }
+
+    /// Waits until the plugin can judge. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// It turned out that it cannot, or it refuses its configuration.
+    pub async fn ready(&mut self) -> Result<(), Error> {
+        while self.evaluator.is_none() {
+            // What changes from here on is heard, also while it is being resolved.
+            self.changes.mark_unchanged();
+            match Self::resolve(self.plugins.clone(), self.using.clone()).await {
+                Ok(ready) => *self = ready,
+                Err(error) if is_preparing(&error) => self.changed().await,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     async fn resolve(plugins: Arc<Plugins>, using: PluginUse) -> Result<Self, Error> {
         let changes = plugins.watch();
         let evaluator = plugins.resolve(&using).await?;
-        Ok(Self { plugins, using, evaluator, changes })
+        Ok(Self { plugins, using, evaluator: Some(evaluator), changes })
     }
 
     /// Name of the plugin.
@@ -58,7 +94,7 @@ impl Judge {
 
     /// What the plugin promised to need.
     pub fn interest(&self) -> Option<&Interest> {
-        self.evaluator.interest()
+        self.evaluator.as_ref().and_then(Evaluator::interest)
     }
 
     /// Waits until some plugin was promoted, rolled back or deleted.
@@ -84,26 +120,39 @@ impl Judge {
     /// # Errors
     /// The plugin is gone, or its new version refuses the configuration.
     pub async fn follow(&self) -> Result<(Self, bool), Error> {
-        let next = Self::resolve(self.plugins.clone(), self.using.clone()).await?;
-        let moved = next.evaluator.digest() != self.evaluator.digest();
-        Ok((next, moved))
+        let mut next = self.clone();
+        next.changes.mark_unchanged();
+        match Self::resolve(self.plugins.clone(), self.using.clone()).await {
+            Ok(resolved) => {
+                let digest = |judge: &Self| judge.evaluator.as_ref().map(|evaluator| evaluator.digest().to_owned());
+                let moved = digest(&resolved) != digest(self);
+                Ok((resolved, moved))
+            }
+            // Until the new version is ready the old one goes on.
+            Err(error) if is_preparing(&error) => Ok((next, false)),
+            Err(error) => Err(error),
+        }
     }
 
     /// The same for as long as its judgments cost less than so much CPU time.
     #[must_use]
     pub fn within(self, cpu: Duration) -> Self {
-        Self { evaluator: self.evaluator.within(cpu), ..self }
+        Self { evaluator: self.evaluator.map(|evaluator| evaluator.within(cpu)), ..self }
     }
 
     /// Whether its judgments cost what they may.
     pub fn is_spent(&self) -> bool {
-        self.evaluator.is_spent()
+        self.evaluator.as_ref().is_some_and(Evaluator::is_spent)
     }
 
-    /// Judges a page, in order. The last killmails of it are left out where they would cost more than may be spent ([`Judge::within`]).
+    /// Judges a page, in order; only what is ready can. The last killmails of it are left out where they would cost more than may be
+    /// spent ([`Judge::within`]).
     pub async fn judge(&self, page: Vec<SharedEntry>, run: Run) -> Vec<Outcome> {
+        let Some(evaluator) = &self.evaluator else {
+            return page.into_iter().map(|entry| Outcome::Fault(Fault::Instantiate, entry)).collect();
+        };
         let page = Arc::new(page);
-        let verdicts = self.plugins.engine().evaluate(&self.evaluator, Arc::clone(&page), run).await;
+        let verdicts = self.plugins.engine().evaluate(evaluator, Arc::clone(&page), run).await;
         Arc::unwrap_or_clone(page).into_iter().zip(verdicts).map(|(entry, verdict)| self.outcome(entry, verdict)).collect()
     }
 
@@ -115,6 +164,11 @@ impl Judge {
             Err(fault) => Outcome::Fault(fault, entry),
         }
     }
+}
+
+/// Whether the plugin is being prepared, and can be had later.
+const fn is_preparing(error: &Error) -> bool {
+    matches!(error, Error::Plugin(plugins::Error::Preparing { .. }))
 }
 
 /// Judges a page where there is a judge; keeps everything where there is none.

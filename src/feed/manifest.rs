@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::plugin::class::Class;
 use crate::plugin::evaluator::Instance;
 
 /// Versions kept of one plugin; beyond it the oldest that is neither active nor waiting leaves.
@@ -52,6 +53,9 @@ pub struct Version {
     /// Whether it was tried for repeatability; otherwise its first accepted configuration is the trial.
     #[serde(default)]
     pub probed: bool,
+    /// What it is held to; unknown of versions that came before there were classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
 }
 
 /// Where a version stands.
@@ -165,7 +169,7 @@ mod tests {
     use super::*;
 
     fn version(n: usize) -> Version {
-        Version { digest: format!("{n:064}"), size_bytes: n, uploaded_at: 0, fresh: false, probed: true }
+        Version { digest: format!("{n:064}"), size_bytes: n, uploaded_at: 0, fresh: false, probed: true, class: None }
     }
 
     #[test]

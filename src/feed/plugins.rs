@@ -1,10 +1,14 @@
 //! Plugins by name: their versions, which one judges, and the evaluators subscriptions use.
 //!
-//! Changes are on disk before anyone is told. Components are compiled at upload, at start, and when an old version is asked for.
+//! Changes are on disk before anyone is told.
 //!
-//! Must not know: how guests run, or over which door plugins come.
+//! Must not know: how guests run, how components are compiled, or over which door plugins come.
 
-use std::collections::{BTreeMap, HashMap};
+pub mod components;
+pub mod error;
+pub mod uploads;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -13,110 +17,25 @@ use tokio::sync::watch;
 use crate::clock::now_secs;
 use crate::domain::entry::SharedEntry;
 use crate::domain::subscription::PluginUse;
-use crate::feed::manifest::{Manifest, PREFIX_DIGITS_MIN, Standing, Unnamed, Version};
+use crate::feed::manifest::{Manifest, Standing, Unnamed, Version};
+use crate::feed::plugins::components::{Components, Missing, State};
 use crate::plugin::component::Component;
 use crate::plugin::conduct::Resting;
 use crate::plugin::counters::Counts;
 use crate::plugin::engine::Engine;
-use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::{Evaluator, Instance};
-use crate::store::{self, Store};
+use crate::plugin::probe::NO_CONFIG;
+use crate::store::Store;
+use crate::store::compiled::UploadFile;
 use crate::tasks;
+
+/// Spoken as `plugins::Error`.
+pub type Error = error::Error;
 
 /// Plugins there may be (1,000): each name is a record and a line of every list.
 const NAMES_MAX: u64 = 1_000;
 /// The longest name, letters.
 const NAME_LEN_MAX: usize = 63;
-/// What a configuration is where none was given.
-const NO_CONFIG: &str = "{}";
-
-/// Why a plugin cannot be had or changed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// No such name.
-    #[error("there is no plugin named {name:?}")]
-    Unknown {
-        /// The name.
-        name: String,
-    },
-    /// No such version of it.
-    #[error("the plugin {name:?} has no version {digest:?}")]
-    UnknownVersion {
-        /// The name.
-        name: String,
-        /// The digest as asked for.
-        digest: String,
-    },
-    /// Not a digest, nor the beginning of one.
-    #[error("{digest:?} is not a digest: sha256:<hex>, or at least its first {PREFIX_DIGITS_MIN} hex digits")]
-    MalformedDigest {
-        /// The digest as asked for.
-        digest: String,
-    },
-    /// Several versions have digests that begin so.
-    #[error("the digests of {count} versions of the plugin {name:?} begin with {digest:?}; give more digits")]
-    AmbiguousDigest {
-        /// The name.
-        name: String,
-        /// The digest as asked for.
-        digest: String,
-        /// How many.
-        count: usize,
-    },
-    /// No version of it is active.
-    #[error("the plugin {name:?} has no active version; promote one")]
-    NotActive {
-        /// The name.
-        name: String,
-    },
-    /// No version was active before.
-    #[error("the plugin {name:?} has no earlier version to go back to")]
-    NothingBefore {
-        /// The name.
-        name: String,
-    },
-    /// Not a name.
-    #[error("a plugin's name begins with a small letter and has at most {NAME_LEN_MAX} small letters, digits and dashes")]
-    BadName,
-    /// Too many names.
-    #[error("there are {max} plugins, the most there may be")]
-    TooManyNames {
-        /// The limit.
-        max: u64,
-    },
-    /// The upload or the configuration is refused.
-    #[error("{0}")]
-    Refused(#[from] Refusal),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] store::Error),
-    /// Work was lost.
-    #[error(transparent)]
-    Lost(#[from] tasks::Lost),
-    /// The record of a plugin cannot be read or written.
-    #[error("the record of the plugin {name:?} cannot be understood: {why}")]
-    Record {
-        /// The name.
-        name: String,
-        /// What is wrong with it.
-        why: String,
-    },
-}
-
-impl Error {
-    /// Which parameter of a subscription is to blame: `plugin` or `plugin_config`; `None` where none is.
-    #[must_use]
-    pub const fn parameter(&self) -> Option<&'static str> {
-        match self {
-            Self::Unknown { .. } | Self::UnknownVersion { .. } | Self::NotActive { .. } | Self::BadName => Some("plugin"),
-            Self::MalformedDigest { .. } | Self::AmbiguousDigest { .. } => Some("plugin"),
-            Self::Refused(Refusal::Configure(_) | Refusal::NotRepeatable(_) | Refusal::Deadline { .. } | Refusal::HostBudget { .. }) => {
-                Some("plugin_config")
-            }
-            _ => None,
-        }
-    }
-}
 
 /// What can be told of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,6 +59,19 @@ pub struct Upload {
     pub instance: Option<Instance>,
 }
 
+/// An upload that may run.
+#[derive(Debug)]
+pub struct Accepted<'a> {
+    /// Its bytes.
+    pub file: &'a UploadFile,
+    /// What was made of them.
+    pub component: Component,
+    /// Whether its verdicts were tried for repeatability.
+    pub probed: bool,
+    /// How it is to be taken.
+    pub how: Upload,
+}
+
 /// What an upload led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Uploaded {
@@ -151,21 +83,16 @@ pub struct Uploaded {
     pub new: bool,
 }
 
-#[derive(Default)]
-struct Known {
-    names: BTreeMap<String, Manifest>,
-    compiled: HashMap<String, Component>,
-}
-
 /// All plugins of a server.
 pub struct Plugins {
     store: Arc<Store>,
     engine: Arc<Engine>,
+    components: Arc<Components>,
     sample: Vec<SharedEntry>,
-    known: Mutex<Known>,
-    /// Held by whoever changes what is on disk; never while `known` is.
+    names: Mutex<BTreeMap<String, Manifest>>,
+    /// Held by whoever changes what is on disk; never while `names` is.
     writing: Mutex<()>,
-    changes: watch::Sender<u64>,
+    changes: Arc<watch::Sender<u64>>,
 }
 
 impl std::fmt::Debug for Plugins {
@@ -175,20 +102,32 @@ impl std::fmt::Debug for Plugins {
 }
 
 impl Plugins {
-    /// Loads what the store keeps and compiles the active versions. `sample` is what uploads are tried on. Blocks.
+    /// Reads what the store keeps. `sample` is what configurations are tried on. Blocks.
     ///
     /// # Errors
     /// The store, or a record that cannot be understood.
     pub fn open(store: Arc<Store>, engine: Arc<Engine>, sample: Vec<SharedEntry>) -> Result<Arc<Self>, Error> {
-        let mut known = Known::default();
+        let mut names = BTreeMap::<String, Manifest>::new();
         for (name, bytes) in store.plugins()? {
             let manifest = serde_json::from_slice(&bytes).map_err(|e| Error::Record { name: name.clone(), why: e.to_string() })?;
-            known.names.insert(name, manifest);
+            names.insert(name, manifest);
         }
-        let (changes, _) = watch::channel(0);
-        let plugins = Self { store, engine, sample, known: Mutex::new(known), writing: Mutex::new(()), changes };
-        plugins.warm_up();
-        Ok(Arc::new(plugins))
+        let changes = Arc::new(watch::Sender::new(0));
+        let components = Arc::new(Components::new(Arc::clone(&store), Arc::clone(&engine), Arc::clone(&changes)));
+        components.tidy(|digest| names.values().any(|manifest| manifest.version(digest).is_some()));
+        Ok(Arc::new(Self { store, engine, components, sample, names: Mutex::new(names), writing: Mutex::new(()), changes }))
+    }
+
+    /// Makes active versions ready whose compiled code is not kept, until the server stops. Nobody waits for it but those who need them.
+    pub fn prepare(&self) {
+        let active: Vec<Version> = self.names.lock().values().filter_map(active_version).cloned().collect();
+        self.components.prepare(active);
+    }
+
+    /// The components under the plugins.
+    #[must_use]
+    pub const fn components(&self) -> &Arc<Components> {
+        &self.components
     }
 
     /// The engine under the plugins.
@@ -209,10 +148,10 @@ impl Plugins {
     /// No such plugin or version, or it refuses the configuration; see [`Error::parameter`].
     pub async fn resolve(self: &Arc<Self>, using: &PluginUse) -> Result<Evaluator, Error> {
         let version = self.picked(using)?;
-        let (name, digest) = (using.name.clone(), version.digest.clone());
-        let component = match self.compiled(&digest) {
+        let (name, asked) = (using.name.clone(), version.clone());
+        let component = match self.components.at_hand(&version.digest) {
             Some(component) => component,
-            None => self.aside("plugin-load", move |plugins| plugins.component(&name, &digest)).await?,
+            None => self.aside("plugin-load", move |plugins| plugins.component(&name, &asked)).await?,
         };
         let config = if using.config.trim().is_empty() { NO_CONFIG } else { &using.config };
         if version.probed || version.fresh {
@@ -234,29 +173,82 @@ impl Plugins {
         tasks::blocking(name, move || work(&plugins)).await?
     }
 
-    /// Takes an upload: checks, compiles, tries and keeps it. Blocks for up to seconds.
+    /// Whether there may be a plugin of this name: it is one, or there is room for it.
+    ///
+    /// # Errors
+    /// Not a name, or too many names.
+    pub fn admit(&self, name: &str) -> Result<(), Error> {
+        check_name(name)?;
+        let names = self.names.lock();
+        if !names.contains_key(name) && names.len() as u64 >= NAMES_MAX {
+            return Err(Error::TooManyNames { max: NAMES_MAX });
+        }
+        Ok(())
+    }
+
+    /// The version of a plugin with this digest, if it is ready to run.
+    #[must_use]
+    pub fn known(&self, name: &str, digest: &str) -> Option<(Component, Version)> {
+        let version = self.manifest(name).ok()?.version(digest)?.clone();
+        let component = self.components.get(digest, version.size_bytes).ok()?;
+        Some((component, version))
+    }
+
+    /// Whether an upload is tried for repeatability: not one that gets a fresh instance for every call.
+    #[must_use]
+    pub fn is_tried(&self, name: &str, digest: &str, how: Upload) -> bool {
+        let known = self.manifest(name).ok().and_then(|manifest| manifest.version(digest).map(|version| version.fresh));
+        how.instance.map_or(!known.unwrap_or(false), |instance| instance == Instance::Warm)
+    }
+
+    /// Takes an upload in this process, without the limits of time and memory that others have: for programs that trust it. Blocks.
     ///
     /// # Errors
     /// Not a name, a refusal, or the store.
     pub fn upload(&self, name: &str, bytes: &[u8], how: Upload) -> Result<Uploaded, Error> {
-        check_name(name)?;
-        let component = self.engine.compile(bytes)?;
+        self.admit(name)?;
+        let file = self.store.upload_file()?;
+        file.write(bytes)?;
+        let digest = file.digest()?;
+        let known = self.manifest(name).ok().and_then(|manifest| manifest.version(&digest).cloned());
+        let probe = self.is_tried(name, &digest, how) && !known.is_some_and(|version| version.probed);
+        let (component, probed) = self.compile_here(&file, probe)?;
+        self.accept(name, Accepted { file: &file, component, probed, how }, || true)
+    }
+
+    /// Compiles and tries an upload in this process: the component, and whether its verdicts were tried.
+    ///
+    /// # Errors
+    /// A refusal, or the file cannot be read.
+    pub fn compile_here(&self, file: &UploadFile, probe: bool) -> Result<(Component, bool), Error> {
+        let bytes = file.read()?;
+        let component = self.engine.compile(&bytes)?;
+        let probed = probe && self.engine.probe_by_default(&component, &self.sample)?;
+        Ok((component, probed))
+    }
+
+    /// Keeps an upload that may run, under a name. `still_wanted` is asked when it is one's turn. Blocks.
+    ///
+    /// # Errors
+    /// Not a name, too many of them, given up, or the store.
+    pub fn accept(&self, name: &str, accepted: Accepted<'_>, still_wanted: impl Fn() -> bool) -> Result<Uploaded, Error> {
+        let Accepted { file, component, probed, how } = accepted;
         let digest = component.digest().to_owned();
         let _writing = self.writing.lock();
-        let mut manifest = match self.manifest(name) {
-            Ok(manifest) => manifest,
-            Err(_) if self.known.lock().names.len() as u64 >= NAMES_MAX => return Err(Error::TooManyNames { max: NAMES_MAX }),
-            Err(_) => Manifest::default(),
-        };
+        if !still_wanted() {
+            return Err(Error::GivenUp);
+        }
+        self.admit(name)?;
+        let mut manifest = self.manifest(name).unwrap_or_default();
         let before = manifest.clone();
         let known = manifest.version(&digest).cloned();
-        let fresh = how.instance.map_or_else(|| known.as_ref().is_some_and(|v| v.fresh), |i| i == Instance::Fresh);
         let version = Version {
             digest: digest.clone(),
-            size_bytes: bytes.len(),
+            size_bytes: component.size_bytes(),
             uploaded_at: known.as_ref().map_or_else(now_secs, |v| v.uploaded_at),
-            fresh,
-            probed: self.tried(&component, fresh, known.as_ref())?,
+            fresh: how.instance.map_or_else(|| known.as_ref().is_some_and(|v| v.fresh), |i| i == Instance::Fresh),
+            probed: probed || known.as_ref().is_some_and(|v| v.probed),
+            class: Some(component.class()),
         };
         match manifest.version_mut(&digest) {
             Some(place) => *place = version.clone(),
@@ -268,18 +260,24 @@ impl Plugins {
         let gone = manifest.trim();
         let standing = manifest.standing(&digest);
         if manifest != before {
-            self.store.write_component(&digest, bytes)?;
+            self.store.keep_component(&digest, file)?;
         }
-        self.known.lock().compiled.insert(digest, component);
+        self.components.put(component);
         self.keep(name, manifest, &before)?;
         self.forget(&gone)?;
         Ok(Uploaded { version, standing, new: known.is_none() })
     }
 
+    /// Whether a version can run.
+    #[must_use]
+    pub fn state(&self, version: &Version) -> State {
+        self.components.state(&version.digest)
+    }
+
     /// Every plugin, by name.
     #[must_use]
     pub fn list(&self) -> Vec<Plugin> {
-        self.known.lock().names.iter().filter_map(|(name, manifest)| told(name, manifest)).collect()
+        self.names.lock().iter().filter_map(|(name, manifest)| told(name, manifest)).collect()
     }
 
     /// One plugin, and what its versions' guests did so far.
@@ -295,7 +293,7 @@ impl Plugins {
     /// What the guests of each plugin did so far, by name.
     #[must_use]
     pub fn counts(&self) -> Vec<(String, Counts)> {
-        self.known.lock().names.iter().map(|(name, manifest)| (name.clone(), self.counts_of(manifest))).collect()
+        self.names.lock().iter().map(|(name, manifest)| (name.clone(), self.counts_of(manifest))).collect()
     }
 
     /// The pairs of a plugin's versions that rest because of what they did.
@@ -323,7 +321,7 @@ impl Plugins {
         let _writing = self.writing.lock();
         let manifest = self.manifest(name)?;
         self.store.remove_plugin(name)?;
-        self.known.lock().names.remove(name);
+        self.names.lock().remove(name);
         self.tell();
         let digests: Vec<String> = manifest.versions.into_iter().map(|v| v.digest).collect();
         self.forget(&digests)
@@ -354,7 +352,7 @@ impl Plugins {
         let mut manifest = self.manifest(name)?;
         let before = manifest.clone();
         change(&mut manifest)?;
-        if let Some(active) = &manifest.active {
+        if let Some(active) = active_version(&manifest) {
             // What cannot run any more must not become active.
             self.component(name, active)?;
         }
@@ -371,7 +369,7 @@ impl Plugins {
         let bytes = serde_json::to_vec(&manifest).map_err(|e| Error::Record { name: name.to_owned(), why: e.to_string() })?;
         self.store.put_plugin(name, &bytes)?;
         let moved = manifest.active != before.active || active_mode(&manifest) != active_mode(before);
-        self.known.lock().names.insert(name.to_owned(), manifest);
+        self.names.lock().insert(name.to_owned(), manifest);
         if moved {
             self.tell();
         }
@@ -380,22 +378,6 @@ impl Plugins {
 
     fn tell(&self) {
         self.changes.send_modify(|count| *count += 1);
-    }
-
-    /// Whether the version counts as tried: not those that get a fresh instance anyway, nor those that refuse their manifest's default
-    /// configuration, `{}` without one.
-    fn tried(&self, component: &Component, fresh: bool, known: Option<&Version>) -> Result<bool, Error> {
-        if fresh {
-            return Ok(false);
-        }
-        if known.is_some_and(|v| v.probed) {
-            return Ok(true);
-        }
-        match self.engine.probe(component, component.default_config().unwrap_or(NO_CONFIG), &self.sample) {
-            Ok(()) => Ok(true),
-            Err(Refusal::Configure(_)) => Ok(false),
-            Err(refusal) => Err(refusal.into()),
-        }
     }
 
     fn mark_probed(&self, name: &str, digest: &str) -> Result<(), Error> {
@@ -409,7 +391,7 @@ impl Plugins {
     }
 
     fn manifest(&self, name: &str) -> Result<Manifest, Error> {
-        self.known.lock().names.get(name).cloned().ok_or_else(|| unknown(name))
+        self.names.lock().get(name).cloned().ok_or_else(|| unknown(name))
     }
 
     fn picked(&self, using: &PluginUse) -> Result<Version, Error> {
@@ -422,59 +404,41 @@ impl Plugins {
         found.ok_or_else(|| Error::UnknownVersion { name: using.name.clone(), digest })
     }
 
-    fn compiled(&self, digest: &str) -> Option<Component> {
-        self.known.lock().compiled.get(digest).cloned()
-    }
-
-    fn component(&self, name: &str, digest: &str) -> Result<Component, Error> {
-        if let Some(component) = self.compiled(digest) {
-            return Ok(component);
-        }
-        let bytes = self.store.read_component(digest)?;
-        let bytes = bytes.ok_or_else(|| Error::UnknownVersion { name: name.to_owned(), digest: digest.to_owned() })?;
-        let component = self.engine.compile(&bytes)?;
-        if component.digest() != digest {
-            return Err(Refusal::NotWasm(format!("the kept component {digest} was changed on disk")).into());
-        }
-        self.known.lock().compiled.insert(digest.to_owned(), component.clone());
-        Ok(component)
+    fn component(&self, name: &str, version: &Version) -> Result<Component, Error> {
+        let name = || name.to_owned();
+        self.components.get(&version.digest, version.size_bytes).map_err(|missing| match missing {
+            Missing::Preparing => Error::Preparing { name: name() },
+            Missing::Unusable(why) => Error::Unusable { name: name(), why },
+            Missing::Unknown => Error::UnknownVersion { name: name(), digest: version.digest.clone() },
+            Missing::Store(error) => error.into(),
+        })
     }
 
     /// Removes components no plugin uses any more.
     fn forget(&self, digests: &[String]) -> Result<(), Error> {
         for digest in digests {
-            let mut known = self.known.lock();
-            let used = known.names.values().any(|manifest| manifest.version(digest).is_some());
+            let used = self.names.lock().values().any(|manifest| manifest.version(digest).is_some());
             if !used {
-                known.compiled.remove(digest);
-                drop(known);
-                self.store.remove_component(digest)?;
+                self.components.forget(digest)?;
             }
         }
         Ok(())
     }
-
-    fn warm_up(&self) {
-        let active: Vec<(String, String)> =
-            self.known.lock().names.iter().filter_map(|(name, m)| Some((name.clone(), m.active.clone()?))).collect();
-        for (name, digest) in active {
-            if let Err(error) = self.component(&name, &digest) {
-                tracing::error!(plugin.id = name, "the plugin {name} cannot be used: {error}");
-            }
-        }
-    }
 }
 
 fn told(name: &str, manifest: &Manifest) -> Option<Plugin> {
-    let active = manifest.active.as_deref().and_then(|digest| manifest.version(digest));
-    let version = active.or_else(|| manifest.versions.last())?.clone();
+    let version = active_version(manifest).or_else(|| manifest.versions.last())?.clone();
     let standing = manifest.standing(&version.digest);
     let versions = manifest.versions.iter().map(|v| (v.clone(), manifest.standing(&v.digest))).collect();
     Some(Plugin { name: name.to_owned(), version, standing, versions })
 }
 
+fn active_version(manifest: &Manifest) -> Option<&Version> {
+    manifest.active.as_deref().and_then(|digest| manifest.version(digest))
+}
+
 fn active_mode(manifest: &Manifest) -> Option<Instance> {
-    manifest.active.as_deref().and_then(|digest| manifest.version(digest)).map(Version::instance)
+    active_version(manifest).map(Version::instance)
 }
 
 fn unknown(name: &str) -> Error {
@@ -496,7 +460,7 @@ fn check_name(name: &str) -> Result<(), Error> {
     let good = name.len() <= NAME_LEN_MAX
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if good { Ok(()) } else { Err(Error::BadName) }
+    if good { Ok(()) } else { Err(Error::BadName { max: NAME_LEN_MAX }) }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::*;
 use crate::plugin::history::NoHistory;
 use crate::plugin::limits;
+use crate::store;
 
 const HIGH_VALUE: &[u8] = include_bytes!("../../plugins/prebuilt/high-value.wasm");
 const WATCHLIST: &[u8] = include_bytes!("../../plugins/prebuilt/watchlist.wasm");
@@ -16,7 +17,8 @@ const GATECAMP: &[u8] = include_bytes!("../../plugins/prebuilt/gatecamp.wasm");
 
 fn open(dir: &Path) -> Arc<Plugins> {
     let store = Store::open(store::Config { dir: dir.to_owned(), min_free_bytes: 0, ..store::Config::default() }).unwrap();
-    let engine = Engine::new(limits::Config::default(), Arc::new(NoHistory), |_| Bytes::new()).unwrap();
+    let engine =
+        Engine::new(limits::Config { compile_here: true, ..limits::Config::default() }, Arc::new(NoHistory), |_| Bytes::new()).unwrap();
     Plugins::open(store, engine, Vec::new()).unwrap()
 }
 
@@ -107,7 +109,7 @@ fn names_are_checked() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
     for name in ["", "A", "1a", "-a", "a_b", "a/b", "ä", &"a".repeat(64)] {
-        assert!(matches!(plugins.upload(name, HIGH_VALUE, Upload::default()), Err(Error::BadName)), "{name}");
+        assert!(matches!(plugins.upload(name, HIGH_VALUE, Upload::default()), Err(Error::BadName { .. })), "{name}");
     }
     plugins.upload(&"a".repeat(63), HIGH_VALUE, Upload::default()).unwrap();
     plugins.upload("a-1", HIGH_VALUE, Upload::default()).unwrap();
@@ -119,7 +121,10 @@ async fn a_changed_file_is_not_run() {
     let digest = {
         let plugins = open(dir.path());
         let digest = plugins.upload("one", HIGH_VALUE, Upload::default()).unwrap().version.digest;
-        plugins.store.write_component(&digest, GATECAMP).unwrap();
+        let other = plugins.store.upload_file().unwrap();
+        other.write(GATECAMP).unwrap();
+        plugins.store.keep_component(&digest, &other).unwrap();
+        plugins.store.remove_compiled(&digest).unwrap();
         digest
     };
     let plugins = open(dir.path());

@@ -59,7 +59,7 @@ impl Reader {
     /// Opens a reader; the bell is tied before the head is read, so nothing falls in between.
     pub(crate) async fn open(feed: Arc<Feed>, subscription: Subscription, start: Start) -> Result<Self, Error> {
         let judge = match &subscription.plugin {
-            Some(using) => Some(Judge::open(&feed, using).await?),
+            Some(using) => Some(Judge::open_unready(&feed, using).await?),
             None => None,
         };
         let (subscription, held) = hold(&feed, subscription, judge.as_ref()).await?;
@@ -111,6 +111,12 @@ impl Reader {
     #[must_use]
     pub fn subscription_id(&self) -> &str {
         &self.entered.line.subscription_id
+    }
+
+    /// Whether its plugin is still being prepared: nothing is read before it can judge.
+    #[must_use]
+    pub fn is_preparing(&self) -> bool {
+        self.judge.as_ref().is_some_and(|judge| !judge.is_ready())
     }
 
     /// Says who reads, for those who ask who does.
@@ -215,6 +221,7 @@ impl Reader {
             let followed = self.follow_plugin().await;
             let read = match &self.phase {
                 _ if followed.is_err() => followed,
+                _ if self.is_preparing() => continue,
                 Phase::Over => continue,
                 Phase::Preload(preload) => {
                     let preload = preload.clone();
@@ -389,6 +396,9 @@ impl Reader {
 
     /// Goes on with the version that judges now. A preload ends with the one it was planned with, unless the plugin is gone.
     async fn follow_plugin(&mut self) -> Result<(), Error> {
+        if self.is_preparing() {
+            return self.become_ready().await;
+        }
         let Some(judge) = self.judge.as_ref().filter(|judge| judge.may_have_changed()) else { return Ok(()) };
         match judge.follow().await {
             Ok(_) if matches!(self.phase, Phase::Preload(_)) => {}
@@ -401,6 +411,25 @@ impl Reader {
             }
             Err(Error::Plugin(error)) => self.end(Event::Ended { reason: "plugin_gone", message: error.to_string() }),
             Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Waits until the plugin can judge or the server stops.
+    async fn become_ready(&mut self) -> Result<(), Error> {
+        let Some(mut judge) = self.judge.clone() else { return Ok(()) };
+        tokio::select! {
+            ready = judge.ready() => match ready {
+                Ok(()) => {
+                    let woken = bell_ids(&self.subscription.filter, Some(&judge));
+                    self.held.replace(&mut (*self.subscription).clone(), woken);
+                    self.judge = Some(judge);
+                }
+                Err(Error::Plugin(error)) => self.end(Event::Ended { reason: "plugin_gone", message: error.to_string() }),
+                Err(error) => return Err(error),
+            },
+            // The stopping is told when the next event is asked for.
+            _ = self.closing.changed() => {}
         }
         Ok(())
     }

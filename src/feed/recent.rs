@@ -141,6 +141,9 @@ impl Recent {
         match &mut self.stage {
             Stage::Over => Ok(None),
             Stage::Asked => {
+                if let Some(judge) = self.judge.as_mut().filter(|judge| !judge.is_ready()) {
+                    judge.ready().await?;
+                }
                 self.stage = Stage::Choosing(self.choice());
                 Ok(None)
             }

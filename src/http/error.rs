@@ -82,6 +82,20 @@ pub enum Error {
         reason: String,
         /// What exactly is wrong with it.
         message: String,
+        /// The limit it broke, where there is one.
+        limit: Option<u64>,
+    },
+    /// A plugin is being compiled; it can be used in a moment.
+    #[error("{message}")]
+    PluginPreparing {
+        /// Which one.
+        message: String,
+    },
+    /// A plugin that could run once is refused by today's limits or compiler.
+    #[error("{message}")]
+    PluginUnusable {
+        /// Which one, and why.
+        message: String,
     },
     /// A limit of ours is reached; trying later helps.
     #[error("{message}")]
@@ -203,6 +217,7 @@ impl Error {
             Self::InvalidPlugin { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Failed { .. } | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Busy { .. } | Self::Closing | Self::ConnectionLimit | Self::HealthCheck { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::PluginPreparing { .. } | Self::PluginUnusable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::StreamFailed { status, .. } => *status,
         }
     }
@@ -219,6 +234,8 @@ impl Error {
             Self::Forbidden { .. } => "FORBIDDEN",
             Self::PluginTooLarge { .. } => "PLUGIN_TOO_LARGE",
             Self::InvalidPlugin { .. } => "INVALID_PLUGIN",
+            Self::PluginPreparing { .. } => "PLUGIN_PREPARING",
+            Self::PluginUnusable { .. } => "PLUGIN_UNUSABLE",
             Self::Busy { .. } => "LIMIT_REACHED",
             Self::Closing => "CLOSING",
             Self::Failed { .. } => "FETCH_ERROR",
@@ -240,11 +257,20 @@ impl Error {
             },
             Self::Forbidden { scope } => json!({ "scope": scope }),
             Self::PluginTooLarge { max_bytes } => json!({ "limit": max_bytes }),
-            Self::InvalidPlugin { reason, message } => json!({ "reason": reason, "message": message }),
+            Self::InvalidPlugin { reason, message, limit } => match limit {
+                Some(limit) => json!({ "reason": reason, "message": message, "limit": limit }),
+                None => json!({ "reason": reason, "message": message }),
+            },
             Self::Busy { limit, .. } => json!({ "limit": limit }),
             Self::Failed { message } => json!({ "reason": message }),
             _ => Value::Null,
         }
+    }
+
+    /// What is wrong, to stand inside an answer that is not itself a failure.
+    #[must_use]
+    pub fn inside(&self) -> Value {
+        json!({ "error": self.to_string(), "code": self.code(), "details": self.details() })
     }
 
     fn body(&self) -> Value {
@@ -291,6 +317,7 @@ impl IntoResponse for Error {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Self::Busy { .. }
+            | Self::PluginPreparing { .. }
             | Self::Closing
             | Self::ConnectionLimit
             | Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, .. } => {
@@ -323,6 +350,8 @@ mod tests {
             Error::Forbidden { .. } => (403, "kills", "FORBIDDEN"),
             Error::PluginTooLarge { .. } => (413, "kills", "PLUGIN_TOO_LARGE"),
             Error::InvalidPlugin { .. } => (422, "kills", "INVALID_PLUGIN"),
+            Error::PluginPreparing { .. } => (503, "kills", "PLUGIN_PREPARING"),
+            Error::PluginUnusable { .. } => (503, "kills", "PLUGIN_UNUSABLE"),
             Error::Busy { .. } => (503, "kills", "LIMIT_REACHED"),
             Error::Closing => (503, "kills", "CLOSING"),
             Error::Failed { .. } => (500, "kills", "FETCH_ERROR"),
@@ -357,7 +386,9 @@ mod tests {
             Error::Unauthorized,
             Error::Forbidden { scope: "admin" },
             Error::PluginTooLarge { max_bytes: 5 },
-            Error::InvalidPlugin { reason: text(), message: text() },
+            Error::InvalidPlugin { reason: text(), message: text(), limit: None },
+            Error::PluginPreparing { message: text() },
+            Error::PluginUnusable { message: text() },
             Error::Busy { message: text(), limit: 3 },
             Error::Failed { message: text() },
             Error::Closing,

@@ -2,14 +2,17 @@
 //!
 //! Must not know: what is in a body.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::StreamExt;
+use tokio::fs::File;
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
 use crate::budget::{Budget, Share};
@@ -96,25 +99,64 @@ pub async fn admit(State(door): State<Arc<Door>>, mut request: Request, next: Ne
 /// # Errors
 /// It is too large (at once, where it says so), too slow, broken off, or there is no room for it now.
 pub async fn read(body: Body, intake: &Intake) -> Result<Bytes, Error> {
-    let size = body.size_hint();
-    if size.lower() > intake.max_bytes {
-        return Err(intake.too_large());
-    }
+    let whole = body.size_hint().exact();
+    let mut coming = Coming::new(body, intake)?;
     let mut held = Held { bytes: Vec::new(), share: intake.budget.share() };
-    let mut pace = Pace::new(intake);
-    let mut pieces = body.into_data_stream();
-    loop {
-        let began = Instant::now();
-        let piece = timeout(pace.left(), pieces.next()).await;
-        let waited = pace.waited(began.elapsed());
-        match piece {
-            Ok(None) => return Ok(held.done()),
-            Ok(Some(piece)) => {
-                let piece = piece.map_err(|_| Error::BadRequest)?;
-                held.take(&piece, size.exact(), intake)?;
-                pace.came(piece.len() as u64);
+    while let Some(piece) = coming.next().await? {
+        held.take(&piece, whole, intake)?;
+    }
+    Ok(held.done())
+}
+
+/// Writes a body to a file as it comes; it takes no memory.
+///
+/// # Errors
+/// It is too large (at once, where it says so), too slow, broken off, or cannot be written.
+pub async fn save(body: Body, intake: &Intake, file: &Path) -> Result<(), Error> {
+    let mut coming = Coming::new(body, intake)?;
+    let mut out = File::create(file).await.map_err(Error::failed)?;
+    while let Some(piece) = coming.next().await? {
+        out.write_all(&piece).await.map_err(Error::failed)?;
+    }
+    out.flush().await.map_err(Error::failed)
+}
+
+/// A body on its way.
+struct Coming<'a> {
+    intake: &'a Intake,
+    pieces: BodyDataStream,
+    pace: Pace,
+    came: u64,
+}
+
+impl<'a> Coming<'a> {
+    fn new(body: Body, intake: &'a Intake) -> Result<Self, Error> {
+        if body.size_hint().lower() > intake.max_bytes {
+            return Err(intake.too_large());
+        }
+        Ok(Self { intake, pieces: body.into_data_stream(), pace: Pace::new(intake), came: 0 })
+    }
+
+    /// The next piece, within the limit; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            let began = Instant::now();
+            let piece = timeout(self.pace.left(), self.pieces.next()).await;
+            let waited = self.pace.waited(began.elapsed());
+            match piece {
+                Ok(None) => return Ok(None),
+                Ok(Some(piece)) => {
+                    let piece = piece.map_err(|_| Error::BadRequest)?;
+                    let bytes = piece.len() as u64;
+                    self.came += bytes;
+                    if self.came > self.intake.max_bytes {
+                        return Err(self.intake.too_large());
+                    }
+                    self.pace.came(bytes);
+                    return Ok(Some(piece));
+                }
+                Err(_) => waited?,
             }
-            Err(_) => waited?,
         }
     }
 }
@@ -128,9 +170,6 @@ struct Held {
 impl Held {
     fn take(&mut self, piece: &[u8], whole: Option<u64>, intake: &Intake) -> Result<(), Error> {
         let length = self.bytes.len() + piece.len();
-        if length as u64 > intake.max_bytes {
-            return Err(intake.too_large());
-        }
         if length > self.bytes.capacity() {
             let most = usize::try_from(whole.unwrap_or(intake.max_bytes)).unwrap_or(usize::MAX);
             // Twice as much as before, but no more than can come: not what the client says, but what it sends, takes memory.

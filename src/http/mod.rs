@@ -52,6 +52,7 @@ use crate::budget::Budget;
 use crate::domain::subscription::Subscription;
 use crate::feed::Feed;
 use crate::feed::judges::{Asker, Hold, TooMany};
+use crate::feed::plugins::uploads::Uploads;
 use crate::http::address::Network;
 use crate::http::auth::Keys;
 use crate::http::batch::Parking;
@@ -151,6 +152,8 @@ pub struct Door {
     pub in_flight: Arc<Budget>,
     /// Who streams.
     pub slots: Arc<Slots>,
+    /// Plugins that are being taken in.
+    pub uploads: Uploads,
     /// Where batches wait for their clients.
     pub parking: Arc<Parking>,
     /// Events sent on streams.
@@ -169,6 +172,7 @@ impl Door {
     fn new(state: State) -> Self {
         let State { feed, config, token, started, connections, in_flight, .. } = state;
         let given = tokens::load(feed.store());
+        let plugins = Arc::clone(feed.plugins());
         Self {
             mirror: Mirror::new(&config.mirror),
             feed,
@@ -177,6 +181,7 @@ impl Door {
             started,
             connections,
             in_flight,
+            uploads: Uploads::new(Arc::clone(&plugins)),
             slots: Arc::default(),
             parking: Arc::default(),
             events: AtomicU64::new(0),
@@ -257,6 +262,8 @@ fn table() -> Router<Arc<Door>> {
         .route("/api/v1/tokens/{name}", delete(tokens::revoke))
         .route("/api/v1/plugins", get(plugins::list))
         .route("/api/v1/plugins/{name}", get(plugins::one).put(plugins::upload).delete(plugins::delete))
+        .route("/api/v1/plugins/{name}/versions", get(plugins::versions))
+        .route("/api/v1/plugins/uploads/{upload_id}", get(plugins::upload_state))
         .route("/api/v1/plugins/{name}/promote", post(plugins::promote))
         .route("/api/v1/plugins/{name}/rollback", post(plugins::rollback))
         .route_layer(from_fn(accept::json));

@@ -33,7 +33,7 @@ fn api(limits: limits::Config) -> Api {
     let dir = tempfile::tempdir().unwrap();
     let config = store::Config { dir: dir.path().to_owned(), min_free_bytes: 0, encode: killmail::encode, ..store::Config::default() };
     let store = Store::open(config).unwrap();
-    let engine = Engine::new(limits, Arc::new(StoreHistory::new(&store)), killmail::json).unwrap();
+    let engine = Engine::new(limits::Config { compile_here: true, ..limits }, Arc::new(StoreHistory::new(&store)), killmail::json).unwrap();
     let plugins = Plugins::open(store.clone(), engine, Vec::new()).unwrap();
     let feed = Feed::start(store, plugins, feed::Config::default()).unwrap();
     let (config, token, others) = (http::Config::default(), "secret".to_owned(), Router::new());
@@ -116,7 +116,7 @@ async fn what_changes_something_needs_the_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_have_their_status_code_and_reason() {
-    let api = api(limits::Config { upload_bytes: 200_000, ..limits::Config::default() });
+    let api = api(limits::Config { upload_bytes: 200_000, scripting_upload_bytes: 200_000, ..limits::Config::default() });
     let (status, body) = api.write("PUT", "/mine", "hello").await;
     assert_eq!((status, &body["code"], &body["details"]["reason"]), (422, &json!("INVALID_PLUGIN"), &json!("not_wasm")));
     assert!(body["details"]["message"].as_str().unwrap().contains("text"));

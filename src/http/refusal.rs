@@ -18,6 +18,10 @@ enum Blame {
     Parameter { field: &'static str, limit: Option<u64> },
     /// Nobody's: a limit is reached.
     Limit(u64),
+    /// The plugin is being compiled.
+    Preparing,
+    /// The plugin can no longer run.
+    Unusable,
     /// The server is stopping.
     Closing,
     /// Ours.
@@ -33,6 +37,8 @@ fn blame(error: &feed::Error) -> Blame {
         feed::Error::Closing => Blame::Closing,
         feed::Error::Plugin(error) => match (error.parameter(), error) {
             (Some(field), _) => Blame::Parameter { field, limit: None },
+            (None, plugins::Error::Preparing { .. }) => Blame::Preparing,
+            (None, plugins::Error::Unusable { .. }) => Blame::Unusable,
             (None, plugins::Error::Refused(Refusal::TooMany { max } | Refusal::TooManyTrials { max })) => Blame::Limit(*max as u64),
             (None, _) => Blame::Us,
         },
@@ -48,6 +54,8 @@ impl Error {
         match blame(&error) {
             Blame::Parameter { field, limit } => Self::Parameter { field: field.to_owned(), message, limit },
             Blame::Limit(limit) => Self::Busy { message, limit },
+            Blame::Preparing => Self::PluginPreparing { message },
+            Blame::Unusable => Self::PluginUnusable { message },
             Blame::Closing => Self::Closing,
             Blame::Us => Self::failed(error),
         }
@@ -60,6 +68,8 @@ impl Error {
         match blame(&error) {
             Blame::Parameter { field, .. } => Self::Stream { message: format!("Invalid {field}: {message}") },
             Blame::Limit(_) => Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "limit_reached", message },
+            Blame::Preparing => Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "plugin_preparing", message },
+            Blame::Unusable => Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "plugin_unusable", message },
             Blame::Closing => Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "closing", message },
             Blame::Us => {
                 tracing::error!(%error, "a stream cannot be opened: {error}");

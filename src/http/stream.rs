@@ -211,9 +211,10 @@ impl Talk {
     fn tell(&mut self, event: Event, out: &mut Out) {
         let basic = self.form.kind == Kind::Basic;
         match event {
-            Event::Opened { id } if basic => out.comments(&event::connected_comments(&self.asked), &id),
+            Event::Opened { id } if basic => out.comments(&event::connected_comments(&self.asked, self.reader.is_preparing()), &id),
             Event::Opened { id } => {
-                out.event(Some("connected"), Some(&id), &event::connected(self.reader.subscription_id(), &self.asked));
+                let preparing = self.reader.is_preparing();
+                out.event(Some("connected"), Some(&id), &event::connected(self.reader.subscription_id(), &self.asked, preparing));
                 // It is told once, and a long list would be kept as long as the stream is open.
                 self.asked.filters = Bytes::new();
             }

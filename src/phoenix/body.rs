@@ -63,13 +63,15 @@ pub struct Joined<'a> {
     pub subscription: &'a Subscription,
     /// Names of the payload that had no effect.
     pub ignored: &'a [String],
+    /// Whether its plugin is still being prepared.
+    pub preparing: bool,
 }
 
 /// The answer to a join. Its filter leaves out systems and characters, which stand in lists of their own, where all of it would be longer
 /// than this.
 #[must_use]
 pub fn joined(joined: &Joined<'_>, bytes_max: u64) -> Bytes {
-    let Joined { subscription_id, systems, characters, event_id, resumed, subscription, ignored } = *joined;
+    let Joined { subscription_id, systems, characters, event_id, resumed, subscription, ignored, preparing } = *joined;
     let lists = 11 * (systems.len() + characters.len());
     let mut out = Text::with_capacity(512 + 2 * lists);
     out.open(b'{');
@@ -99,6 +101,9 @@ pub fn joined(joined: &Joined<'_>, bytes_max: u64) -> Bytes {
     }
     if !ignored.is_empty() {
         out.field("ignored", ignored);
+    }
+    if preparing {
+        out.field("preparing", &true);
     }
     out.close(b'}');
     out.done()
@@ -195,7 +200,16 @@ mod tests {
         subscription.filter.set_ids(Kind::Alliance, vec![99_000_001]);
         let event_id = EventId { epoch: Epoch(7), place: Place::Live(Seq(5)) };
         let (subscription_id, resumed, ignored) = ("x", &Resumed::No, &["nosuch".to_owned()][..]);
-        let whole = Joined { subscription_id, systems: &systems, characters: &[], event_id, resumed, subscription: &subscription, ignored };
+        let whole = Joined {
+            subscription_id,
+            systems: &systems,
+            characters: &[],
+            event_id,
+            resumed,
+            subscription: &subscription,
+            ignored,
+            preparing: false,
+        };
         let told = |bytes_max| serde_json::from_slice::<Value>(&joined(&whole, bytes_max)).unwrap();
         let long = told(100_000);
         assert_eq!((&long["filter"]["system_ids"], &long["subscribed_systems"]), (&json!(systems), &json!(systems)));

@@ -67,6 +67,8 @@ pub struct Opened {
     pub id: EventId,
     /// Why that is not where the client asked for.
     pub gap: Option<Gap>,
+    /// Whether its plugin is still being prepared.
+    pub preparing: bool,
 }
 
 impl Session {
@@ -208,6 +210,7 @@ impl Session {
                 resumed: &resumed,
                 subscription: &channel.subscription,
                 ignored: &join.ignored,
+                preparing: opened.preparing,
             },
             self.config.push_bytes,
         );

@@ -270,7 +270,7 @@ impl Talk {
                     connected_at_ms: Some(self.session.connected_at_ms()),
                 });
                 let (id, gap) = reader.begin();
-                let opened = Opened { subscription_id: reader.subscription_id().to_owned(), id, gap };
+                let opened = Opened { subscription_id: reader.subscription_id().to_owned(), id, gap, preparing: reader.is_preparing() };
                 let subscription = Arc::clone(reader.subscription());
                 self.running.reserve_exact(1);
                 self.running.push(*running);

@@ -124,6 +124,15 @@ impl Engine {
         probe::probe(&self.setup, component, config, sample)
     }
 
+    /// Tries an upload as [`probe::by_default`] does. Blocks.
+    ///
+    /// # Errors
+    /// As [`Engine::probe`].
+    pub fn probe_by_default(&self, component: &Component, sample: &[SharedEntry]) -> Result<bool, Refusal> {
+        let _awake = self.ticker.awake();
+        probe::by_default(&self.setup, component, sample)
+    }
+
     /// Configures a component, once for all who ask; pairs equal in component, configuration and `instance` share one evaluator. It is done
     /// on the judging threads, after what is live, and given up when nobody waits for it any more. A refusal of the configuration is
     /// remembered.

@@ -73,20 +73,24 @@ pub struct Config {
     pub scripting_tables_max: usize,
     /// As `functions_max`, for the class `scripting` (100,000).
     pub scripting_functions_max: usize,
-    /// As `body_bytes_max`, for the class `scripting` (1 MiB): the largest body of componentize-js has 426,843 bytes.
+    /// As `body_bytes_max`, for the class `scripting` (1 MiB): the largest body of componentize-py has 426,843 bytes.
     pub scripting_body_bytes_max: usize,
     /// As `br_table_targets_max`, for the class `scripting` (20,000).
     pub scripting_br_table_targets_max: u32,
     /// The program that compiles and tries uploads, apart from the server (empty: the one that runs). It gets the hidden command
     /// `compile-plugin`.
     pub compile_program: PathBuf,
+    /// How far the compiling process stands back when others want the CPU: the system's niceness, 0 to 19 (19).
+    pub compile_nice: u8,
+    /// CPU time to look a component through before it is compiled, seconds (5): good ones take milliseconds.
+    pub scan_cpu_secs: u64,
     /// Components up to so many bytes have a lane of their own (1 MiB), so that they never wait for a large one.
     pub compile_small_bytes: usize,
     /// CPU time to compile and try such a component, seconds (20).
     pub compile_small_cpu_secs: u64,
     /// Address space that may take, bytes (1 GiB).
     pub compile_small_memory_bytes: u64,
-    /// CPU time to compile and try a larger component, seconds (180): JavaScript takes 30, Python more.
+    /// CPU time to compile and try a larger component, seconds (180).
     pub compile_large_cpu_secs: u64,
     /// Address space that may take, bytes (3 GiB).
     pub compile_large_memory_bytes: u64,
@@ -173,7 +177,9 @@ impl Default for Config {
             scripting_body_bytes_max: MIB,
             scripting_br_table_targets_max: 20_000,
             compile_program: PathBuf::new(),
+            compile_nice: 19,
             compile_small_bytes: MIB,
+            scan_cpu_secs: 5,
             compile_small_cpu_secs: 20,
             compile_small_memory_bytes: 1 << 30,
             compile_large_cpu_secs: 180,

@@ -24,7 +24,7 @@ mod line;
 mod making;
 mod memo;
 mod pool;
-mod probe;
+pub mod probe;
 mod purse;
 mod rounds;
 mod scan;

@@ -86,6 +86,7 @@ impl House {
         let engine = Engine::new(config.plugin, history, wire::killmail::json)?;
         let kept = Arc::clone(&store);
         let plugins = tasks::blocking("open plugins", move || Plugins::open(kept, engine, trial())).await??;
+        plugins.prepare();
         let feed = Feed::start(store, plugins, config.feed)?;
         let proxies = config.http.trusted_proxies.clone();
         let whence = Box::new(move |parts: &Parts| phoenix::Caller {
@@ -166,7 +167,8 @@ impl House {
 
 /// The killmails uploads are tried on: a cut through the bundled sample, of every form, small and large. They stand before the log,
 /// so that history has nothing to tell of them, whatever is published meanwhile.
-fn trial() -> Vec<SharedEntry> {
+#[must_use]
+pub fn trial() -> Vec<SharedEntry> {
     let documents = sample::lines().step_by(TRIAL_STEP).filter_map(|line| package::parse(line.as_bytes()).ok()?.killmail);
     let entry = |killmail: Killmail| Entry {
         seq: Seq::ZERO,

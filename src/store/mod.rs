@@ -12,6 +12,7 @@ mod check;
 mod choice;
 mod columns;
 pub mod compact;
+pub mod compiled;
 mod copy;
 pub mod days;
 pub mod dictionary;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::store::compiled::UploadFile;
 use crate::store::disk::Tree;
 use crate::store::{Error, Store, pieces};
 
@@ -47,15 +48,25 @@ impl Store {
         self.disk.sync()
     }
 
-    /// Keeps a component under its digest (hex); on disk when this returns.
+    /// Keeps an upload as the component of this digest (hex); on disk when this returns. The upload's file is gone then.
     ///
     /// # Errors
     /// The file system.
-    pub fn write_component(&self, sha256_hex: &str, bytes: &[u8]) -> Result<(), Error> {
+    pub fn keep_component(&self, sha256_hex: &str, upload: &UploadFile) -> Result<(), Error> {
         let path = self.component_path(sha256_hex)?;
         let dir = self.disk.dir().join("plugins");
         fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
-        write_whole(&path, bytes).map_err(Error::io("write", &path))
+        let kept = File::open(upload.path()).and_then(|file| file.sync_all()).and_then(|()| fs::rename(upload.path(), &path));
+        kept.and_then(|()| File::open(&dir)?.sync_all()).map_err(Error::io("write", &path))
+    }
+
+    /// Where a component is, if it is kept.
+    ///
+    /// # Errors
+    /// Not a digest.
+    pub fn component_file(&self, sha256_hex: &str) -> Result<Option<PathBuf>, Error> {
+        let path = self.component_path(sha256_hex)?;
+        Ok(path.exists().then_some(path))
     }
 
     /// A component; `None` if it is not kept.

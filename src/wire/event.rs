@@ -17,7 +17,7 @@ const PRELOAD_SKIPPED: &str = "needs an id list";
 
 /// `connected`: what the stream understood of the question.
 #[must_use]
-pub fn connected(subscription_id: &str, asked: &Asked) -> Bytes {
+pub fn connected(subscription_id: &str, asked: &Asked, preparing: bool) -> Bytes {
     let mut out = Text::with_capacity(256);
     out.open(b'{');
     out.field("status", "connected");
@@ -33,16 +33,20 @@ pub fn connected(subscription_id: &str, asked: &Asked) -> Bytes {
     if !asked.ignored.is_empty() {
         out.field("ignored", &asked.ignored);
     }
+    if preparing {
+        out.field("preparing", &true);
+    }
     stamp(out)
 }
 
 /// The same in comments, for a stream without named events.
 #[must_use]
-pub fn connected_comments(asked: &Asked) -> Vec<String> {
+pub fn connected_comments(asked: &Asked, preparing: bool) -> Vec<String> {
     let preload = asked.skips_preload.then(|| format!("preload skipped: {PRELOAD_SKIPPED}"));
     // As JSON, so that no name ends the line.
     let ignored = (!asked.ignored.is_empty()).then(|| format!("ignored: {}", String::from_utf8_lossy(&text::json(&asked.ignored))));
-    ["connected".to_owned()].into_iter().chain(preload).chain(ignored).collect()
+    let preparing = preparing.then(|| "preparing: killmails come when the plugin is ready".to_owned());
+    ["connected".to_owned()].into_iter().chain(preload).chain(ignored).chain(preparing).collect()
 }
 
 /// Under which names a batch has its killmails.
@@ -196,7 +200,7 @@ mod tests {
         let asked = query::stream_pairs(&pairs.map(|(name, value)| (name.to_owned(), value.to_owned()))).unwrap();
         let killmails = [Bytes::from_static(b"{\"killmail_id\":1}"), Bytes::from_static(b"{\"killmail_id\":2}")];
         let bodies = [
-            connected("AbC", &asked),
+            connected("AbC", &asked, false),
             batch(&killmails, &batch_tail(2, 2, 2, true)),
             batch(&[], &batch_tail(0, 1, 1, false)),
             transition(2),

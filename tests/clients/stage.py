@@ -38,8 +38,9 @@ import killmails
 
 FIRST_NUMBER = 96_000_000
 READY_SECS = 60
-# The longest one client program may take.
+# The longest one client program may take; longer where it builds a plugin and has it compiled.
 PATIENCE_SECS = 90
+PATIENCE_WITH_COMPILERS_SECS = 420
 TOKEN = "a token of the stage"
 CONFIG = """
 [sse]
@@ -49,6 +50,9 @@ heartbeat_ms = 3000
 [channels]
 ping_ms = 500
 idle_ms = 1500
+
+[plugin]
+compile_nice = 0
 """
 
 
@@ -329,13 +333,14 @@ def main():
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="killstream-clients-") as folder:
         stage = Stage(os.environ["KILLSTREAM_BIN"], folder)
-        environment = {**os.environ, "STAGE": stage.url, "SERVER": "127.0.0.1:%d" % stage.line.listener.getsockname()[1]}
+        environment = {**os.environ, "STAGE": stage.url, "SERVER": "127.0.0.1:%d" % stage.line.listener.getsockname()[1], "TOKEN": TOKEN}
+        patience = PATIENCE_WITH_COMPILERS_SECS if sys.argv[1] == "scripting.py" else PATIENCE_SECS
         try:
-            ended = subprocess.run(command, env=environment, timeout=PATIENCE_SECS, check=False, capture_output=True, text=True, errors="replace")
+            ended = subprocess.run(command, env=environment, timeout=patience, check=False, capture_output=True, text=True, errors="replace")
             status, said = ended.returncode, ended.stdout + ended.stderr
         except subprocess.TimeoutExpired as late:
             said = "".join(part.decode(errors="replace") if isinstance(part, bytes) else part or "" for part in (late.stdout, late.stderr))
-            status, said = 1, f"{said}\ndid not end within {PATIENCE_SECS} s"
+            status, said = 1, f"{said}\ndid not end within {patience} s"
         finally:
             stage.server.stop()
         word = "ok    " if status == 0 else "FAILED"

@@ -57,3 +57,4 @@ mod support;
 mod support_test;
 mod undated;
 mod unreadable;
+mod uploads;

@@ -41,7 +41,8 @@ impl House {
         let config = store::Config { dir: folder.path().to_owned(), min_free_bytes: 0, encode, ..store::Config::default() };
         let store = Store::open(config).unwrap();
         let history = Arc::new(StoreHistory::new(&store));
-        let engine = Engine::new(limits::Config::default(), history, wire::killmail::json).unwrap();
+        let engine =
+            Engine::new(limits::Config { compile_here: true, ..limits::Config::default() }, history, wire::killmail::json).unwrap();
         let plugins = Plugins::open(Arc::clone(&store), engine, Vec::new()).unwrap();
         // No tick: whoever wakes was rung.
         let config = feed::Config { tick_ms: 3_600_000, ..feed::Config::default() };

@@ -49,7 +49,7 @@ async fn a_second_version_waits_and_says_so() {
 
 #[tokio::test]
 async fn an_upload_over_the_limit_hears_which_one() {
-    let server = Setup::quiet().config("[plugin]\nupload_bytes = 100000").start();
+    let server = Setup::quiet().config("[plugin]\nupload_bytes = 100000\nscripting_upload_bytes = 100000").start();
     let url = server.url("");
     let file = server.setup().folder().join("large.wasm");
     for megabytes in [1, 30] {

@@ -53,6 +53,7 @@ fn obey(trial: impl FnOnce() -> Trial + Send + 'static) -> io::Result<()> {
     let mut line = String::new();
     (&mut stdin).take(LINE_BYTES_MAX).read_line(&mut line)?;
     let order: Order = serde_json::from_str(&line)?;
+    confine::stand_back(order.config.compile_nice);
     confine::limit(Limits { cpu_secs: order.cpu_secs, memory_bytes: order.memory_bytes })?;
     // Without a filter the other limits still hold.
     let _ = confine::filter_calls();

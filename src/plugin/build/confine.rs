@@ -20,21 +20,24 @@ pub struct Limits {
 
 /// Files that the process may have open: images of memories are such.
 const FILES_MAX: u64 = 1_024;
-/// Priority of whoever has nothing better to do.
-const NICE: c_int = 19;
 /// `IOPRIO_CLASS_IDLE` in the place of the class (`linux/ioprio.h`).
 const IO_IDLE: c_int = 3 << 13;
 /// `IOPRIO_WHO_PROCESS`.
 const IO_OF_PROCESS: c_int = 1;
 
-/// Leaves nothing open but the standard streams, goes to the end of every queue of the system, and is the first to go when memory ends.
+/// Stands back when others want the CPU, this much: 0 to 19.
+pub fn stand_back(nice: u8) {
+    // SAFETY: the call takes numbers and touches no memory of ours.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, c_int::from(nice)) };
+}
+
+/// Leaves nothing open but the standard streams, gains no rights, comes last at the disk, and is the first to go when memory ends.
 pub fn withdraw() {
     // Where the system has no such file or call, it stays as it was.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     // SAFETY: these calls take numbers and touch no memory of ours; descriptors from 3 on were inherited, nothing here uses them.
     unsafe {
         libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32);
-        libc::setpriority(libc::PRIO_PROCESS, 0, NICE);
         libc::syscall(libc::SYS_ioprio_set, IO_OF_PROCESS, 0, IO_IDLE);
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     }
@@ -46,7 +49,8 @@ pub fn withdraw() {
 /// The system does not take them.
 pub fn limit(limits: Limits) -> io::Result<()> {
     let set = |resource, most: u64| {
-        let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+        // At the end of its CPU time a process gets the signal that says so, and is killed only at a second limit behind it.
+        let limit = libc::rlimit { rlim_cur: most, rlim_max: most.saturating_add(1) };
         // SAFETY: the limit is read by the call and not kept.
         if unsafe { libc::setrlimit(resource, &raw const limit) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     };

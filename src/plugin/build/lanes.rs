@@ -64,6 +64,8 @@ impl Lane {
         let at = patient.filter(|_| urgent).unwrap_or(line.waiting.len());
         line.waiting.insert(at, Place { number, urgent });
         drop(line);
+        // Those it went before hear of it.
+        self.moved.send_modify(|count| *count += 1);
         Turn { lane: Arc::clone(self), number }
     }
 

@@ -6,7 +6,7 @@
 pub mod child;
 mod confine;
 mod lanes;
-mod order;
+pub mod order;
 mod process;
 
 use std::fs;
@@ -14,14 +14,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::plugin::build::lanes::Lane;
-use crate::plugin::build::order::{Order, Report, Work};
+use crate::plugin::build::order::{Order, Report, Stage, Work};
 use crate::plugin::build::process::Run;
 use crate::plugin::component::About;
-use crate::plugin::error::{Failed, Refusal};
+use crate::plugin::error::Failed;
 use crate::plugin::limits::Config;
-use crate::tasks;
-
-pub use crate::plugin::build::order::Stage;
 
 /// What came of a component that may run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +31,7 @@ pub struct Built {
 
 /// A component to be compiled.
 #[derive(Debug, Clone, Copy)]
-pub struct Component<'a> {
+pub struct Build<'a> {
     /// Its bytes, as uploaded.
     pub file: &'a Path,
     /// Where its compiled code goes.
@@ -85,8 +82,8 @@ impl Builder {
     ///
     /// # Errors
     /// What is wrong with it, or the process could not be started.
-    pub async fn build(&self, component: Component<'_>, progress: Progress<'_>) -> Result<Built, Failed> {
-        let Component { file, code, probe, urgent } = component;
+    pub async fn build(&self, component: Build<'_>, progress: Progress<'_>) -> Result<Built, Failed> {
+        let Build { file, code, probe, urgent } = component;
         let size = size_of(file)?;
         let lane = if size <= self.config.compile_small_bytes as u64 { &self.small } else { &self.large };
         let turn = lane.take(urgent, &|position| progress(Stage::Queued { position })).await;
@@ -110,6 +107,7 @@ impl Builder {
             (config.compile_large_cpu_secs, config.compile_large_memory_bytes)
         };
         let small = size <= config.compile_small_bytes as u64;
+        let cpu_secs = if work == Work::Scan { config.scan_cpu_secs } else { cpu_secs };
         Order { config: (**config).clone(), work, size, small, cpu_secs, memory_bytes }
     }
 
@@ -124,9 +122,4 @@ impl Builder {
 
 fn size_of(file: &Path) -> Result<u64, Failed> {
     fs::metadata(file).map(|meta| meta.len()).map_err(|error| Failed::system("read the upload", &error))
-}
-
-/// What a refusal is worth where no process stands between: for tests and tools.
-pub async fn here<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refusal> + Send + 'static) -> Result<T, Failed> {
-    tasks::blocking("compile-here", work).await.map_err(|lost| Failed::Failed(lost.to_string()))?.map_err(Failed::from)
 }

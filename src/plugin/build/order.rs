@@ -46,6 +46,7 @@ impl Order {
     #[must_use]
     pub const fn setting(&self, of_cpu: bool) -> &'static str {
         match (self.small, of_cpu) {
+            (_, true) if matches!(self.work, Work::Scan) => "plugin.scan_cpu_secs",
             (true, true) => "plugin.compile_small_cpu_secs",
             (true, false) => "plugin.compile_small_memory_bytes",
             (false, true) => "plugin.compile_large_cpu_secs",

@@ -24,8 +24,8 @@ pub const COMMAND: &str = "compile-plugin";
 const WALL_TIMES: u32 = 10;
 /// What is kept of what it writes to stderr, bytes.
 const STDERR_BYTES_MAX: u64 = 4 << 10;
-/// What the standard library says when memory ends, before it ends the process.
-const OUT_OF_MEMORY: &str = "memory allocation of";
+/// What the standard library and the system say when memory ends.
+const OUT_OF_MEMORY: [&str; 3] = ["memory allocation of", "out of memory", "Cannot allocate memory"];
 
 /// One component in one process.
 pub struct Run<'a> {
@@ -140,7 +140,7 @@ impl Run<'_> {
     /// What its end means for the component.
     fn ended(&self, status: ExitStatus, said: &str) -> Refusal {
         let Order { cpu_secs, memory_bytes, .. } = *self.order;
-        if said.contains(OUT_OF_MEMORY) {
+        if OUT_OF_MEMORY.iter().any(|words| said.contains(words)) {
             let message = format!("compiling it takes more than {memory_bytes} bytes of memory ({})", self.order.setting(false));
             return Refusal::TooMuchMemory { message, limit: memory_bytes };
         }

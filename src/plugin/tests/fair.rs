@@ -8,7 +8,6 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::domain::verdict::{Fault, Verdict};
-use crate::plugin::class::Class;
 use crate::plugin::evaluator::{Instance, Run};
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, KEEP};
@@ -141,18 +140,4 @@ async fn instances_of_history_go_when_they_are_idle() {
     judge(&engine, &evaluator, 3).await.unwrap();
     engine.evaluate(&evaluator, vec![killmail(4)], run).await;
     assert_eq!(evaluator.component().counts().instances, before + 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn large_instances_go_when_they_are_idle() {
-    // What is over a limit of small components is of the other class.
-    let engine = trial::engine(Config { upload_bytes: 100, ..Config::default() });
-    let evaluator = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
-    assert_eq!(evaluator.component().class(), Class::Scripting);
-    judge(&engine, &evaluator, 1).await.unwrap();
-    engine.evaluate(&evaluator, vec![killmail(2)], Run::History { head: killmail(9).seq }).await;
-    assert_eq!(evaluator.unused(Duration::ZERO).len(), 2);
-    assert_eq!(judge(&engine, &evaluator, 3).await, Ok(Verdict::Keep));
-    let other = engine.evaluator(evaluator.component(), "1", Instance::Warm).await.unwrap();
-    assert_eq!(other.unused(Duration::ZERO).len(), 1, "that which was configured and never called");
 }

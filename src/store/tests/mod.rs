@@ -371,8 +371,11 @@ fn plugins_and_components_are_kept() {
     let digest = "ab".repeat(32);
     store.put_plugin("gatecamp", &state).expect("kept");
     store.put_plugin("gatecamp-2", b"small").expect("kept");
-    store.write_component(&digest, b"\0asm").expect("written");
-    assert!(matches!(store.write_component("../../evil", b""), Err(Error::Engine { .. })));
+    let upload = store.upload_file().expect("made");
+    upload.write(b"\0asm").expect("written");
+    assert!(matches!(store.keep_component("../../evil", &upload), Err(Error::Engine { .. })));
+    store.keep_component(&digest, &upload).expect("kept");
+    assert!(!upload.path().exists());
     drop(store);
     let store = open(&dir);
     assert_eq!(store.plugins().expect("read"), [("gatecamp".to_owned(), state), ("gatecamp-2".to_owned(), b"small".to_vec())]);

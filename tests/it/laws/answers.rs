@@ -302,7 +302,7 @@ impl Case {
         self.outcomes.entry(topic).or_default().push(good);
         let mut effects = Vec::new();
         if good {
-            let opened = Opened { subscription_id: format!("reader {key}"), id: place(1), gap: None };
+            let opened = Opened { subscription_id: format!("reader {key}"), id: place(1), gap: None, preparing: false };
             self.session.opened(key, opened, &mut effects);
             STEPS.count("a reader opened");
         } else {

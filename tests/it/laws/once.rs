@@ -116,7 +116,10 @@ fn open_store(folder: &TempDir) -> Arc<Store> {
 /// One engine for all cases: nothing here uses a plugin.
 fn engine() -> Arc<Engine> {
     static ENGINE: OnceLock<Arc<Engine>> = OnceLock::new();
-    let make = || Engine::new(limits::Config::default(), Arc::new(NoHistory), |entry| json(&entry.killmail)).unwrap();
+    let make = || {
+        Engine::new(limits::Config { compile_here: true, ..limits::Config::default() }, Arc::new(NoHistory), |entry| json(&entry.killmail))
+            .unwrap()
+    };
     Arc::clone(ENGINE.get_or_init(make))
 }
 

@@ -23,7 +23,7 @@ use crate::support::upstream::Upstream;
 
 /// The admin token of every test server.
 pub const TOKEN: &str = "test-token";
-const PROGRAM: &str = env!("CARGO_BIN_EXE_killstream");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_killstream");
 /// The longest a server may take to be ready; debug builds on a busy machine are slow.
 const READY: Duration = Duration::from_secs(180);
 /// Settings of the developer's own shell that must not reach a test.
@@ -130,14 +130,18 @@ impl Setup {
         self.try_start().unwrap_or_else(|(status, log)| panic!("the server ended with {status} before it was ready:\n{log}"))
     }
 
+    /// The configuration; beside other tests a compiler that stands back would hardly get any time.
+    fn with_eager_compiler(&self) -> String {
+        const EAGER: &str = "[plugin]\ncompile_nice = 0\n";
+        if self.config.contains("[plugin]\n") { self.config.replacen("[plugin]\n", EAGER, 1) } else { format!("{}{EAGER}", self.config) }
+    }
+
     /// Starts; gives how it ended and its log where it was never ready.
     pub fn try_start(self) -> Result<Server, (ExitStatus, String)> {
         let mut command = self.command("serve");
-        if !self.config.is_empty() {
-            let path = self.folder().join("killstream.toml");
-            File::create(&path).unwrap().write_all(self.config.as_bytes()).unwrap();
-            command.arg("--config").arg(path);
-        }
+        let path = self.folder().join("killstream.toml");
+        File::create(&path).unwrap().write_all(self.with_eager_compiler().as_bytes()).unwrap();
+        command.arg("--config").arg(path);
         let log = self.folder().join("log");
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
         let mut child = command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();

@@ -1,0 +1,240 @@
+//! What uploads and guests can do: each row uploads something, or has it judge, and says what it was told.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use futures_util::{FutureExt, StreamExt};
+use reqwest::Client;
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use crate::attacks::{Attack, attack, seconds};
+use crate::guests::{self, Text};
+use crate::target::TOKEN;
+
+/// What uploads and guests can do.
+pub fn plugins() -> Vec<Attack> {
+    vec![
+        attack("upload: a good plugin, 3 kB", |to| taken(to, guests::evaluating(guests::KEEP)).boxed()),
+        attack("upload: eight levels of eight instances, 16.7 million", |to| taken(to, nested_instances()).boxed()),
+        attack("upload: component types 1,250 deep", |to| taken(to, nested_types(1_250)).boxed()),
+        attack("upload: 400 dense images of 16 MiB", |to| taken(to, images(400)).boxed()),
+        attack("upload: a br_table over 1,000 blocks of 1,000 results", |to| taken(to, wide_table(1_000)).boxed()),
+        attack("upload: 20 functions of 1,000 nested loops", |to| taken(to, nested_loops(20, 1_000)).boxed()),
+        attack("upload: 20,000 nested loops", |to| taken(to, nested_loops(1, 20_000)).boxed()),
+        attack("upload: 50,000 types", |to| taken(to, types(50_000)).boxed()),
+        attack("a good upload beside 8 that compile long", |to| beside(to).boxed()),
+        Attack { killmails: 500, ..attack("40 streams of 60 MB, each with its own configuration", |to| large_guests(to).boxed()) },
+        Attack { killmails: 500, ..attack("600 requests at once with a configuration of their own", |to| trials(to).boxed()) },
+        Attack { killmails: 500, ..attack("a guest that refuses with 4 MB, 10 requests", |to| long_refusal(to).boxed()) },
+        Attack { killmails: 500, ..attack("200 streams of a guest that loops, beside an innocent one", |to| loops(to).boxed()) },
+    ]
+}
+
+fn client() -> Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder().no_proxy().timeout(Duration::from_secs(300)).build().unwrap_or_default()
+}
+
+async fn put(to: SocketAddr, name: &str, component: Vec<u8>) -> (u16, Value, Duration) {
+    let began = Instant::now();
+    let request = client().put(format!("http://{to}/api/v1/plugins/{name}?wait=300")).bearer_auth(TOKEN).body(component);
+    match request.send().await {
+        Ok(answer) => {
+            let status = answer.status().as_u16();
+            let body = answer.bytes().await.unwrap_or_default();
+            (status, serde_json::from_slice(&body).unwrap_or_default(), began.elapsed())
+        }
+        Err(error) => (0, json!(error.to_string()), began.elapsed()),
+    }
+}
+
+async fn get(to: SocketAddr, path: String) -> (u16, usize, Duration) {
+    let began = Instant::now();
+    match client().get(format!("http://{to}{path}")).send().await {
+        Ok(answer) => {
+            let status = answer.status().as_u16();
+            (status, answer.bytes().await.map_or(0, |body| body.len()), began.elapsed())
+        }
+        Err(_) => (0, 0, began.elapsed()),
+    }
+}
+
+/// What became of an upload.
+async fn taken(to: SocketAddr, component: Vec<u8>) -> String {
+    let bytes = component.len();
+    let (status, body, time) = put(to, "mine", component).await;
+    let reason = body["details"]["reason"].as_str().unwrap_or(if status == 201 { "taken" } else { "no word" });
+    format!("{bytes} bytes: {status} {reason} after {:.2} s", time.as_secs_f64())
+}
+
+fn component(text: &str) -> Vec<u8> {
+    wat::parse_str(text).unwrap_or_default()
+}
+
+fn nested_instances() -> Vec<u8> {
+    let mut text = "(component $c0 (core module $m) (core instance (instantiate $m)))".to_owned();
+    for level in 1..=8 {
+        let inner = format!("(instance (instantiate $c{}))", level - 1).repeat(8);
+        text = format!("(component $c{level} {text} {inner})");
+    }
+    component(&text)
+}
+
+fn nested_types(depth: usize) -> Vec<u8> {
+    // `wat` would recurse: the bytes are written as they stand in the binary format. A component type of one declaration, a type.
+    let mut nested = vec![0x40];
+    for _ in 0..depth {
+        let mut outer = vec![0x41, 0x01, 0x01];
+        outer.extend_from_slice(&nested);
+        nested = outer;
+    }
+    let mut section = vec![0x01];
+    section.extend_from_slice(&nested);
+    let mut bytes = b"\0asm\x0d\x00\x01\x00\x07".to_vec();
+    leb(&mut bytes, section.len());
+    bytes.extend_from_slice(&section);
+    bytes
+}
+
+fn leb(bytes: &mut Vec<u8>, mut number: usize) {
+    while number >= 0x80 {
+        bytes.push(0x80 | (number & 0x7f) as u8);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+fn images(count: usize) -> Vec<u8> {
+    let image = "(core module (memory 256) (data (i32.const 0) \"x\") (data (i32.const 16777215) \"x\"))";
+    component(&format!("(component {})", image.repeat(count)))
+}
+
+fn wide_table(width: usize) -> Vec<u8> {
+    let results = "(result i32)".repeat(width);
+    let block = format!("(block {results}");
+    let targets: String = (0..width).map(|n| format!(" {n}")).collect();
+    let values = "(i32.const 1)".repeat(width);
+    let body = format!("{}{values}(br_table {targets} (i32.const 0)){}", block.repeat(width), ")".repeat(width));
+    guests::guest(&Text { head: &format!("(func {results} {body})"), ..Text::default() })
+}
+
+fn nested_loops(functions: usize, depth: usize) -> Vec<u8> {
+    let body = format!("{}nop{}", "(loop ".repeat(depth), ")".repeat(depth));
+    // Parsed on a stack that holds it.
+    let text = format!("(func {body})").repeat(functions);
+    let deep = std::thread::Builder::new().stack_size(1 << 30);
+    deep.spawn(move || guests::guest(&Text { head: &text, ..Text::default() }))
+        .map_or_else(|_| Vec::new(), |work| work.join().unwrap_or_default())
+}
+
+fn types(count: usize) -> Vec<u8> {
+    let types: String = (0..count).map(|n| format!("(type (record (field \"f{n}\" u32)))")).collect();
+    component(&format!("(component {types})"))
+}
+
+/// Compiles for some seconds: many functions of some size.
+fn long(salt: usize) -> Vec<u8> {
+    let body = "(drop (i32.add (i32.const 1) (i32.const 2)))".repeat(60);
+    let functions: String = (0..2_000).map(|n| format!("(func (result i32) {body} (i32.const {}))", n + salt)).collect();
+    guests::guest(&Text { head: &functions, ..Text::default() })
+}
+
+async fn beside(to: SocketAddr) -> String {
+    let longs: Vec<Vec<u8>> = (0..8).map(long).collect();
+    let bytes = longs[0].len();
+    let many = join_all(longs.into_iter().enumerate().map(|(n, long)| async move { put(to, &format!("long-{n}"), long).await }));
+    let good = async {
+        sleep(Duration::from_millis(500)).await;
+        put(to, "good", guests::evaluating(guests::KEEP)).await
+    };
+    let (many, (status, _, time)) = tokio::join!(many, good);
+    let longest = many.iter().map(|(_, _, time)| *time).max().unwrap_or_default();
+    format!(
+        "good: {status} after {:.1} s; the others, {bytes} bytes each: the last after {:.1} s",
+        time.as_secs_f64(),
+        longest.as_secs_f64()
+    )
+}
+
+async fn large_guests(to: SocketAddr) -> String {
+    let configure = "(local $i i32) (drop (memory.grow (i32.const 950))) (loop $a (i32.store offset=262144 (local.get $i) (i32.const 7))
+        (br_if $a (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 4096))) (i32.const 62000000)))) (i32.const 0)";
+    let component = guests::guest(&Text { configure, ..Text::default() });
+    let upload = taken(to, component).await;
+    let opened = (0..40).map(|n| async move {
+        let request = client().get(format!("http://{to}/api/v1/kills/stream?plugin=mine&plugin_config=%7B%22n%22:{n}%7D"));
+        request.send().await.ok()
+    });
+    let streams: Vec<_> = join_all(opened).await.into_iter().flatten().collect();
+    let open = streams.iter().filter(|stream| stream.status().is_success()).count();
+    sleep(seconds(5)).await;
+    format!("{upload}; {open} of 40 streams opened")
+}
+
+async fn trials(to: SocketAddr) -> String {
+    // Refuses `{}`, two bytes, and takes what is longer.
+    let head = "(data (i32.const 128) \"\\01\\00\\00\\00\\00\\00\\00\\00\\00\\04\\00\\00\\02\\00\\00\\00\") (data (i32.const 1024) \"no\")";
+    let configure = "(select (i32.const 128) (i32.const 0) (i32.le_u (local.get $config_len) (i32.const 2)))";
+    let upload = taken(to, guests::guest(&Text { head, configure, ..Text::default() })).await;
+    let all = (0..600).map(|n| get(to, format!("/api/v1/killmails?limit=1&plugin=mine&plugin_config=%7B%22n%22:{n}%7D")));
+    let other = async {
+        sleep(Duration::from_millis(300)).await;
+        get(to, "/api/v1/killmails?limit=1".to_owned()).await
+    };
+    let (all, (status, _, time)) = tokio::join!(join_all(all), other);
+    let longest = all.iter().map(|(_, _, time)| *time).max().unwrap_or_default();
+    let good = all.iter().filter(|(status, ..)| *status == 200).count();
+    let (plain, all) = (time.as_secs_f64(), longest.as_secs_f64());
+    format!("{upload}; {good} of 600 answered 200, the last after {all:.1} s; a plain request meanwhile: {status} after {plain:.2} s")
+}
+
+async fn long_refusal(to: SocketAddr) -> String {
+    let head = "(data (i32.const 128) \"\\01\\00\\00\\00\\00\\00\\02\\00\\00\\09\\3d\\00\")";
+    let grown = "(drop (memory.grow (i32.const 100))) (i32.const 128)";
+    let upload = taken(to, guests::guest(&Text { head, configure: grown, ..Text::default() })).await;
+    let answers = join_all((0..10).map(|n| get(to, format!("/api/v1/killmails?plugin=mine&plugin_config=%7B%22n%22:{n}%7D")))).await;
+    let most = answers.iter().map(|(_, bytes, _)| *bytes).max().unwrap_or_default();
+    format!("{upload}; the longest answer: {most} bytes")
+}
+
+async fn loops(to: SocketAddr) -> String {
+    // With `{}` it keeps, with anything longer it runs for ever.
+    let head = "(global $loops (mut i32) (i32.const 0))";
+    let configure = "(global.set $loops (i32.gt_u (local.get $config_len) (i32.const 2))) (i32.const 0)";
+    let evaluate = "(if (global.get $loops) (then (loop $again (br $again)))) (i32.const 64)";
+    let upload = taken(to, guests::guest(&Text { head, configure, evaluate })).await;
+    let (good, ..) = put(to, "good", guests::evaluating(guests::KEEP)).await;
+    let opened = (0..200).map(|n| async move {
+        let request = client()
+            .get(format!("http://{to}/api/v1/kills/stream?preload_days=7&region_ids=10000002&plugin=mine&plugin_config=%7B%22n%22:{n}%7D"));
+        request.send().await.ok()
+    });
+    let streams: Vec<_> = join_all(opened).await.into_iter().flatten().collect();
+    let open = streams.iter().filter(|stream| stream.status().is_success()).count();
+    let reading = streams.into_iter().map(|stream| async move {
+        let mut pieces = stream.bytes_stream();
+        while timeout(seconds(10), pieces.next()).await.is_ok_and(|piece| piece.is_some()) {}
+    });
+    let innocent = async {
+        let mut took = Vec::new();
+        for n in 0..100 {
+            let (status, _, time) = get(to, format!("/api/v1/killmails?limit=20&plugin=good&plugin_config=%7B%22n%22:{}%7D", n % 2)).await;
+            if status == 200 {
+                took.push(time);
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        took.sort_unstable();
+        took
+    };
+    let (took, _) = tokio::join!(innocent, join_all(reading));
+    let at = |share: usize| took.get(took.len() * share / 100).or(took.last()).copied().unwrap_or_default().as_secs_f64() * 1e3;
+    format!(
+        "{upload}; good: {good}; {open} of 200 streams; an innocent plugin's page: p50 {:.1} ms, p99 {:.1} ms ({} of 100)",
+        at(50),
+        at(99),
+        took.len()
+    )
+}

@@ -1,0 +1,202 @@
+//! Uploads on their way: looked through, compiled and tried one after another, then kept under their names. Who uploads waits, or comes
+//! back and asks.
+//!
+//! Must not know: how uploads come in, or how long anybody waits.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::feed::plugins::components::Order;
+use crate::feed::plugins::{Accepted, Error, Plugins, Upload, Uploaded};
+use crate::plugin::build::order::Stage;
+use crate::plugin::component::Component;
+use crate::store::compiled::UploadFile;
+use crate::tasks;
+
+/// How many uploads that came to their end can still be asked about.
+const REMEMBERED_MAX: usize = 100;
+
+/// Where an upload stands.
+#[derive(Debug, Clone)]
+pub enum Standing {
+    /// On its way.
+    At(Stage),
+    /// Kept.
+    Accepted(Uploaded),
+    /// Refused, or we failed.
+    Refused(Arc<Error>),
+}
+
+/// All uploads.
+#[derive(Debug)]
+pub struct Uploads {
+    plugins: Arc<Plugins>,
+    on_their_way: Arc<AtomicUsize>,
+    known: Mutex<VecDeque<(String, Arc<Job>)>>,
+}
+
+#[derive(Debug)]
+struct Job {
+    name: String,
+    standing: watch::Sender<Standing>,
+    /// Set when whoever uploaded went away before being told to wait.
+    given_up: watch::Sender<bool>,
+}
+
+/// Room for one upload; given back on drop.
+#[derive(Debug)]
+pub struct Room {
+    name: String,
+    on_their_way: Arc<AtomicUsize>,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.on_their_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Uploads {
+    /// None yet.
+    #[must_use]
+    pub fn new(plugins: Arc<Plugins>) -> Self {
+        Self { plugins, on_their_way: Arc::default(), known: Mutex::default() }
+    }
+
+    /// Room for an upload under this name, before anything of it is read.
+    ///
+    /// # Errors
+    /// Not a name, too many names, or too many uploads on their way.
+    pub fn enter(&self, name: &str) -> Result<Room, Error> {
+        self.plugins.admit(name)?;
+        let max = self.plugins.engine().config().uploads_max;
+        let room = |on_their_way: usize| (on_their_way < max).then_some(on_their_way + 1);
+        if self.on_their_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
+            return Err(Error::TooManyUploads { max });
+        }
+        Ok(Room { name: name.to_owned(), on_their_way: Arc::clone(&self.on_their_way) })
+    }
+
+    /// Takes an upload in. It is given up if the answer is dropped before [`Waiting::leave`] was called.
+    #[must_use]
+    pub fn start(&self, room: Room, file: UploadFile, how: Upload) -> Waiting {
+        let standing = watch::Sender::new(Standing::At(Stage::Queued { position: 0 }));
+        let job = Arc::new(Job { name: room.name.clone(), standing, given_up: watch::Sender::new(false) });
+        let id = random_name();
+        let mut known = self.known.lock();
+        known.push_back((id.clone(), Arc::clone(&job)));
+        let is_over = |job: &Job| !matches!(*job.standing.borrow(), Standing::At(_));
+        if known.len() > REMEMBERED_MAX
+            && let Some(oldest) = known.iter().position(|(_, job)| is_over(job))
+        {
+            known.remove(oldest);
+        }
+        drop(known);
+        let (plugins, working) = (Arc::clone(&self.plugins), Arc::clone(&job));
+        let task = tasks::spawn("plugin-upload", async move {
+            let taken = take_in(&plugins, &working, file, how).await;
+            working.standing.send_replace(match taken {
+                Ok(uploaded) => Standing::Accepted(uploaded),
+                Err(error) => Standing::Refused(Arc::new(error)),
+            });
+            drop(room);
+        });
+        Waiting { id, job, task: Some(task) }
+    }
+
+    /// Where an upload stands, and under which name it came.
+    #[must_use]
+    pub fn standing(&self, id: &str) -> Option<(String, Standing)> {
+        let known = self.known.lock();
+        let (_, job) = known.iter().find(|(known, _)| known == id)?;
+        Some((job.name.clone(), job.standing.borrow().clone()))
+    }
+}
+
+/// Whoever waits for an upload.
+#[derive(Debug)]
+pub struct Waiting {
+    id: String,
+    job: Arc<Job>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Waiting {
+    /// Waits until it came to its end, at most so long.
+    pub async fn done(&mut self, at_most: Duration) -> Standing {
+        let mut standing = self.job.standing.subscribe();
+        // Nobody listens to how it ended: the place itself tells.
+        drop(timeout(at_most, standing.wait_for(|standing| !matches!(standing, Standing::At(_)))).await);
+        let now = self.job.standing.borrow().clone();
+        now
+    }
+
+    /// Goes away; it is taken in all the same. Its id, to ask about it.
+    #[must_use]
+    pub fn leave(mut self) -> String {
+        self.task = None;
+        self.id.clone()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            self.job.given_up.send_replace(true);
+            // What it started ends with it.
+            task.abort();
+        }
+    }
+}
+
+async fn take_in(plugins: &Arc<Plugins>, job: &Arc<Job>, file: UploadFile, how: Upload) -> Result<Uploaded, Error> {
+    let file = Arc::new(file);
+    let hashed = Arc::clone(&file);
+    let (digest, size_bytes) = tasks::blocking("plugin-digest", move || Ok::<_, Error>((hashed.digest()?, hashed.size_bytes()?))).await??;
+    let made = match plugins.known(&job.name, &digest) {
+        Some((component, version)) if version.probed || !plugins.is_tried(&job.name, &digest, how) => (component, version.probed),
+        _ => make(plugins, job, &file, (&digest, size_bytes), how).await?,
+    };
+    let (plugins, job) = (Arc::clone(plugins), Arc::clone(job));
+    tasks::blocking("plugin-accept", move || {
+        let (component, probed) = made;
+        let accepted = Accepted { file: &file, component, probed, how };
+        plugins.accept(&job.name, accepted, || !*job.given_up.borrow())
+    })
+    .await?
+}
+
+/// Compiles and tries an upload: the component, and whether its verdicts were tried.
+async fn make(
+    plugins: &Arc<Plugins>,
+    job: &Job,
+    file: &Arc<UploadFile>,
+    (digest, size_bytes): (&str, usize),
+    how: Upload,
+) -> Result<(Component, bool), Error> {
+    let probe = plugins.is_tried(&job.name, digest, how);
+    let engine = plugins.engine();
+    if engine.config().compile_here {
+        let (plugins, file) = (Arc::clone(plugins), Arc::clone(file));
+        return tasks::blocking("plugin-compile", move || plugins.compile_here(&file, probe)).await?;
+    }
+    engine.builder().scan(file.path()).await?;
+    let progress = |stage| drop(job.standing.send_replace(Standing::At(stage)));
+    let order = Order { file: file.path(), digest, size_bytes, probe, urgent: true, progress: &progress };
+    Ok(plugins.components().build(order).await?)
+}
+
+/// 16 random hex digits.
+fn random_name() -> String {
+    let mut bytes = [0_u8; 8];
+    // Without randomness, names are guessed; nothing is kept from anybody by them.
+    let _ = getrandom::fill(&mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
