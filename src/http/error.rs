@@ -441,6 +441,6 @@ mod tests {
     #[test]
     fn every_variant_is_walked() {
         let met: std::collections::HashSet<_> = all().iter().map(std::mem::discriminant).collect();
-        assert_eq!(met.len(), 28);
+        assert_eq!(met.len(), 30);
     }
 }

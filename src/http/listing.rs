@@ -25,11 +25,11 @@ use crate::http::sse::Out;
 /// An answer that ends within so much JSON, about, is sent whole.
 const WHOLE_BYTES: usize = 256 << 10;
 /// JSON made at once of a longer one, about.
-const PORTION_BYTES: usize = 128 << 10;
+const PORTION_BYTES: usize = 256 << 10;
 /// So many bytes are with the HTTP library before it has to come back for more.
-const UNSENT_BYTES: usize = 64 << 10;
+const UNSENT_BYTES: usize = 256 << 10;
 /// A piece handed to the HTTP library, which holds up to 16 of them for a client that does not read.
-const PIECE_BYTES: usize = 16 << 10;
+const PIECE_BYTES: usize = 32 << 10;
 
 /// An id in a list, at most, bytes.
 const ID_BYTES: usize = 11;
