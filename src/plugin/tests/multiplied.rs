@@ -140,11 +140,12 @@ fn blocks_and_loops_within_one_another_are_refused() {
 }
 
 #[test]
-fn many_loops_and_indirect_calls_are_refused() {
+fn many_loops_and_calls_are_refused() {
     let work = &["units of work to compile one function", "(plugin.scripting_function_work_max)"];
     refused(&function("", &"(loop (br_if 0 (local.get 0)))".repeat(20_000)), "too_complex", work);
     let call = "(call_indirect (type $t) (local.get 0))";
     refused(&function("(table 1 funcref) (type $t (func))", &call.repeat(40_000)), "too_complex", work);
+    refused(&function("(memory 1)", &"(drop (memory.grow (local.get 0)))".repeat(20_000)), "too_complex", work);
     let wide = format!("(type $t (func (param {0}) (result {0})))", "i32 ".repeat(1_000));
     let calls = format!("{} {} {}", "(i32.const 1)".repeat(1_000), "(call 0)".repeat(1_000), "drop ".repeat(1_000));
     refused(&function(&format!("{wide} (func (type $t) unreachable)"), &calls), "too_complex", work);
