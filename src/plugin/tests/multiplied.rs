@@ -212,3 +212,16 @@ fn an_ordinary_guest_is_far_from_every_limit() {
     assert_eq!((seen.about.class, seen.about.core_instances, seen.about.memories), (Class::Small, 1, 1));
     assert!(seen.work * 100 < Config::default().compile_work_max, "{}", seen.work);
 }
+
+#[test]
+fn changed_bytes_are_looked_through_all_the_same() {
+    let whole = encoded(&format!("{} {}", levels(MODULE, 2, 2), function("(memory 1)", "(loop (br_if 0 (local.get 0)))")));
+    for at in 8..whole.len() {
+        for byte in [0x00, 0x7f, 0xff, whole[at] ^ 1, whole[at].wrapping_add(1)] {
+            let mut bytes = whole.clone();
+            bytes[at] = byte;
+            // Refused or not: it comes to an end.
+            let _ = looked_through(&bytes, &Config::default());
+        }
+    }
+}
