@@ -77,7 +77,8 @@ pub struct Config {
     /// Estimated work to compile one function (1,000,000), as `compile_work_max`: the memory it takes is free again after it.
     pub function_work_max: u64,
     /// Estimated work to compile a component (3,000,000), about a microsecond or 50 bytes of the compiler's each. Beside the code it counts
-    /// what takes more than linear time: values carried by branches, loops, indirect calls, locals and operands that live across many blocks.
+    /// what takes more than linear time: values carried by branches, loops, calls of the runtime, locals and operands that live across many
+    /// blocks.
     pub compile_work_max: u64,
     /// A component of the class `scripting`, bytes (32 MiB): componentize-js makes 12 MB, componentize-py 18 MB. Whatever exceeds one of
     /// the limits above is of this class.
@@ -110,9 +111,9 @@ pub struct Config {
     pub scripting_items_max: usize,
     /// As `image_bytes`, for the class `scripting` (64 MiB): componentize-py fills 12 MiB.
     pub scripting_image_bytes: usize,
-    /// As `function_work_max`, for the class `scripting` (6,000,000): componentize-js takes 1,215,724.
+    /// As `function_work_max`, for the class `scripting` (6,000,000): componentize-js takes under two million.
     pub scripting_function_work_max: u64,
-    /// As `compile_work_max`, for the class `scripting` (100,000,000): componentize-js takes 29 million.
+    /// As `compile_work_max`, for the class `scripting` (100,000,000): componentize-js takes 32 million.
     pub scripting_compile_work_max: u64,
     /// The program that compiles and tries uploads, apart from the server (empty: the one that runs). It gets the hidden command
     /// `compile-plugin`.

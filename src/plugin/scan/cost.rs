@@ -24,8 +24,8 @@ pub struct Cost {
     pub operators: u64,
     /// For each loop, the loops before it.
     pub loops: u64,
-    /// For each indirect call, the indirect calls before it.
-    pub indirect: u64,
+    /// For each indirect call and each operator that calls the runtime, those before it.
+    pub runtime: u64,
     /// Values that operators take and give beyond the usual few.
     pub passed: u64,
     /// Values that blocks take and give and branches carry.
@@ -46,7 +46,7 @@ impl Cost {
         FUNCTION
             .saturating_add(self.operators.saturating_mul(5))
             .saturating_add(self.loops / 4)
-            .saturating_add(self.indirect / 50)
+            .saturating_add(self.runtime / 16)
             .saturating_add(self.passed.saturating_mul(10))
             .saturating_add(self.carried.saturating_mul(5))
             .saturating_add(self.far / 50)
@@ -94,10 +94,10 @@ struct Pass<'a> {
     cost: Cost,
     frames: Vec<Frame>,
     height: u64,
-    /// Loops that are open, loops and indirect calls there were.
+    /// Loops that are open, loops there were, and calls as in `Cost::runtime`.
     open_loops: u64,
     loops: u64,
-    indirect: u64,
+    runtime: u64,
     edges: u64,
     uses: u64,
     /// For each local, the edges there were at its last use.
@@ -131,7 +131,7 @@ pub fn of(body: &FunctionBody<'_>, types: &Types, function: usize, locals_max: u
 
 impl<'a> Pass<'a> {
     const fn new(types: &'a Types, cost: Cost) -> Self {
-        Self { types, cost, frames: Vec::new(), height: 0, open_loops: 0, loops: 0, indirect: 0, edges: 0, uses: 0, used: Vec::new() }
+        Self { types, cost, frames: Vec::new(), height: 0, open_loops: 0, loops: 0, runtime: 0, edges: 0, uses: 0, used: Vec::new() }
     }
 
     fn step(&mut self, operator: &Operator<'_>) -> Result<()> {
@@ -156,12 +156,13 @@ impl<'a> Pass<'a> {
                 self.local(*local_index);
                 self.arity(operator);
             }
-            Operator::CallIndirect { .. } | Operator::ReturnCallIndirect { .. } => {
-                self.indirect += 1;
-                self.cost.indirect = self.cost.indirect.saturating_add(self.indirect);
-                self.arity(operator);
+            other => {
+                if calls_runtime(other) {
+                    self.runtime += 1;
+                    self.cost.runtime = self.cost.runtime.saturating_add(self.runtime);
+                }
+                self.arity(other);
             }
-            other => self.arity(other),
         }
         Ok(())
     }
@@ -269,6 +270,25 @@ impl<'a> Pass<'a> {
             BlockType::FuncType(index) => self.types.arity(index),
         }
     }
+}
+
+/// Whether the code made of an operator calls through a table or into the runtime: many of these in one function take more than linear time.
+const fn calls_runtime(operator: &Operator<'_>) -> bool {
+    matches!(
+        operator,
+        Operator::CallIndirect { .. }
+            | Operator::ReturnCallIndirect { .. }
+            | Operator::MemoryGrow { .. }
+            | Operator::MemoryCopy { .. }
+            | Operator::MemoryFill { .. }
+            | Operator::MemoryInit { .. }
+            | Operator::TableGet { .. }
+            | Operator::TableSet { .. }
+            | Operator::TableGrow { .. }
+            | Operator::TableFill { .. }
+            | Operator::TableCopy { .. }
+            | Operator::TableInit { .. }
+    )
 }
 
 impl ModuleArity for Pass<'_> {
