@@ -80,7 +80,7 @@ impl Components {
 
     fn evaluator(&self, config: &str) -> Evaluator {
         let component = self.engine.compile(FILTER).expect("it compiles");
-        self.engine.evaluator(&component, config, Instance::Warm).expect("it accepts")
+        self.runtime.block_on(self.engine.evaluator(&component, config, Instance::Warm)).expect("it accepts")
     }
 
     fn judge(&self, evaluator: &Evaluator, page: &Page) -> usize {

@@ -6,7 +6,7 @@
 //!
 //! Must not know: which plugin asks.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::domain::filter::{Filter, Wanted};
 use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery, Totals};
@@ -29,24 +29,25 @@ const FACTS: u64 = 8_000;
 /// Each term that such a killmail is held against.
 const FACTS_TERM: u64 = 300;
 
-/// The store as plugins see it.
+/// The store as plugins see it. Whoever judges does not keep it open: instances end in their own time, and what they say then is not heard.
 pub struct StoreHistory {
-    store: Arc<Store>,
+    store: Weak<Store>,
 }
 
 impl StoreHistory {
     /// Over this store.
     #[must_use]
-    pub const fn new(store: Arc<Store>) -> Self {
-        Self { store }
+    pub fn new(store: &Arc<Store>) -> Self {
+        Self { store: Arc::downgrade(store) }
     }
+}
 
-    fn charge(&self, query: &Query<'_>, counted: bool, allowance: &mut Allowance) -> Result<(), Exhausted> {
-        let Effort { lists, read, united, lookups, rows } = self.store.effort(query, counted);
-        let costs = [(lists, LIST), (read, READ), (united, UNITED), (lookups, LOOKUP), (rows, ROW)];
-        let nanos = costs.into_iter().map(|(count, each)| count.saturating_mul(each)).fold(0, u64::saturating_add);
-        allowance.charge(nanos)
-    }
+/// Charges what an answer takes before it is looked for.
+fn charge(store: &Store, query: &Query<'_>, counted: bool, allowance: &mut Allowance) -> Result<(), Exhausted> {
+    let Effort { lists, read, united, lookups, rows } = store.effort(query, counted);
+    let costs = [(lists, LIST), (read, READ), (united, UNITED), (lookups, LOOKUP), (rows, ROW)];
+    let nanos = costs.into_iter().map(|(count, each)| count.saturating_mul(each)).fold(0, u64::saturating_add);
+    allowance.charge(nanos)
 }
 
 fn filter(query: &HistoryQuery) -> Filter {
@@ -83,15 +84,17 @@ impl History for StoreHistory {
     fn count(&self, query: &HistoryQuery, bound: Bound, allowance: &mut Allowance) -> Result<u64, Exhausted> {
         let filter = filter(query);
         let query = bounded(&filter, bound, usize::MAX);
-        self.charge(&query, true, allowance)?;
-        within(allowance, filter.each.len(), |lookups| self.store.count_within(&query, lookups))
+        let Some(store) = self.store.upgrade() else { return Ok(0) };
+        charge(&store, &query, true, allowance)?;
+        within(allowance, filter.each.len(), |lookups| store.count_within(&query, lookups))
     }
 
     fn totals(&self, query: &HistoryQuery, bound: Bound, allowance: &mut Allowance) -> Result<Totals, Exhausted> {
         let filter = filter(query);
         let query = bounded(&filter, bound, usize::MAX);
-        self.charge(&query, false, allowance)?;
-        let sums = within(allowance, filter.each.len(), |lookups| self.store.totals_within(&query, lookups))?;
+        let Some(store) = self.store.upgrade() else { return Ok(Totals::default()) };
+        charge(&store, &query, false, allowance)?;
+        let sums = within(allowance, filter.each.len(), |lookups| store.totals_within(&query, lookups))?;
         Ok(Totals { killmails: sums.killmails, value: sums.value, first: sums.first, last: sums.last })
     }
 
@@ -100,8 +103,9 @@ impl History for StoreHistory {
         let filter = Filter { each: vec![term.clone()], since: Some(i64::MIN), ..Filter::default() };
         let query = bounded(&filter, bound, 1);
         // Mostly the first killmail is the one: what all of them would take says nothing.
+        let Some(store) = self.store.upgrade() else { return Ok(None) };
         allowance.charge(LIST + READ + ROW)?;
-        let hits = within(allowance, 1, |lookups| self.store.select_within(&query, lookups))?;
-        Ok(hits.first().and_then(|hit| self.store.time_of(hit.seq)))
+        let hits = within(allowance, 1, |lookups| store.select_within(&query, lookups))?;
+        Ok(hits.first().and_then(|hit| store.time_of(hit.seq)))
     }
 }

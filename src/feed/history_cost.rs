@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tempfile::TempDir;
@@ -23,6 +24,7 @@ const KINDS: [Kind; 5] = [Kind::Region, Kind::System, Kind::ShipType, Kind::Alli
 
 struct Past {
     _dir: TempDir,
+    _store: Arc<Store>,
     history: StoreHistory,
     /// Ids of each kind, the commonest first.
     ids: BTreeMap<Kind, Vec<u32>>,
@@ -55,7 +57,7 @@ fn past(killmails: u64) -> Past {
         ids.into_iter().map(|(_, id)| id).collect()
     };
     let ids = counts.into_iter().map(|(kind, counts)| (kind, commonest(counts))).collect();
-    Past { _dir: dir, history: StoreHistory::new(store), ids }
+    Past { _dir: dir, history: StoreHistory::new(&store), _store: store, ids }
 }
 
 const BOUND: Bound = Bound { below: u32::MAX, head: Seq(u64::MAX) };
@@ -130,7 +132,8 @@ fn what_questions_cost() {
 fn what_takes_too_long_is_refused_before_it_is_done() {
     let past = past(3_000);
     let history = &past.history;
-    let ask = |terms: Vec<Wanted>, allowance: &mut Allowance| history.count(&HistoryQuery { terms, since: None, until: None }, BOUND, allowance);
+    let ask =
+        |terms: Vec<Wanted>, allowance: &mut Allowance| history.count(&HistoryQuery { terms, since: None, until: None }, BOUND, allowance);
     let ships = &past.ids[&Kind::ShipType];
     let mut allowance = Allowance::new(50_000_000);
     let one = term(Kind::ShipType, Role::Any, &ships[..1]);

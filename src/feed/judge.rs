@@ -15,7 +15,6 @@ use crate::feed::event::Kept;
 use crate::feed::plugins::{self, Plugins};
 use crate::feed::{Error, Feed};
 use crate::plugin::evaluator::{Evaluator, Run};
-use crate::tasks;
 
 /// What became of one killmail.
 #[derive(Debug)]
@@ -84,8 +83,7 @@ impl Judge {
 
     async fn resolve(plugins: Arc<Plugins>, using: PluginUse) -> Result<Self, Error> {
         let changes = plugins.watch();
-        let (resolving, wanted) = (plugins.clone(), using.clone());
-        let evaluator = tasks::blocking("plugin-resolve", move || resolving.resolve(&wanted)).await??;
+        let evaluator = plugins.resolve(&using).await?;
         Ok(Self { plugins, using, evaluator: Some(evaluator), changes })
     }
 
@@ -136,18 +134,19 @@ impl Judge {
         }
     }
 
-    /// The same, with a count of what its judgments cost.
+    /// The same for as long as its judgments cost less than so much CPU time.
     #[must_use]
-    pub fn counted(self) -> Self {
-        Self { evaluator: self.evaluator.map(|evaluator| evaluator.counted_apart()), ..self }
+    pub fn within(self, cpu: Duration) -> Self {
+        Self { evaluator: self.evaluator.map(|evaluator| evaluator.within(cpu)), ..self }
     }
 
-    /// CPU time its judgments cost so far, if that is counted.
-    pub fn spent(&self) -> Duration {
-        self.evaluator.as_ref().map_or(Duration::ZERO, Evaluator::spent)
+    /// Whether its judgments cost what they may.
+    pub fn is_spent(&self) -> bool {
+        self.evaluator.as_ref().is_some_and(Evaluator::is_spent)
     }
 
-    /// Judges a page, in order; only what is ready can.
+    /// Judges a page, in order; only what is ready can. The last killmails of it are left out where they would cost more than may be
+    /// spent ([`Judge::within`]).
     pub async fn judge(&self, page: Vec<SharedEntry>, run: Run) -> Vec<Outcome> {
         let Some(evaluator) = &self.evaluator else {
             return page.into_iter().map(|entry| Outcome::Fault(Fault::Instantiate, entry)).collect();

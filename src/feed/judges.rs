@@ -1,4 +1,5 @@
-//! How many different judges (pairs of plugin and configuration) one address has at work. A judge is given back when its hold is dropped.
+//! What one caller's address has at work: different judges (pairs of plugin and configuration), and requests for judged history. What was
+//! taken is given back when its hold is dropped.
 //!
 //! One subscriber with many configurations must not take the places of all others: each may keep two warm instances.
 //!
@@ -6,6 +7,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -13,35 +15,145 @@ use parking_lot::Mutex;
 use crate::domain::subscription::PluginUse;
 use crate::domain::tally::Tally;
 
-/// Who has which judges at work, and how often.
+/// Whom a request counts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Caller {
+    /// Its address.
+    pub address: IpAddr,
+    /// It may speak for many: a private address, while nobody said which proxies there are.
+    pub is_shared: bool,
+}
+
+/// How much one caller, and all together, may have at work.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Different judges of one address that is known.
+    pub judges: usize,
+    /// All judges there may be. No address has more than half of them.
+    pub judges_in_all: usize,
+    /// Requests for judged history of one address that is known.
+    pub requests: usize,
+    /// All of them. Those of one address that may speak for many are at most half.
+    pub requests_in_all: usize,
+}
+
+impl Limits {
+    fn judges_of(&self, caller: Caller) -> (usize, &'static str) {
+        let half = self.judges_in_all.div_ceil(2);
+        if caller.is_shared || half < self.judges {
+            (half, "half of plugin.evaluators_max")
+        } else {
+            (self.judges, "plugin.evaluators_per_address_max")
+        }
+    }
+
+    fn requests_of(&self, caller: Caller) -> (usize, &'static str) {
+        if caller.is_shared {
+            (self.requests_in_all.div_ceil(2), "half of feed.judged_requests_max")
+        } else {
+            (self.requests, "feed.judged_requests_per_address_max")
+        }
+    }
+}
+
+/// Who has which judges at work, and how often; who asks for judged history.
 #[derive(Debug, Default)]
 pub struct Judges {
     at_work: Mutex<HashMap<IpAddr, Tally<PluginUse>>>,
+    asking: Mutex<Asking>,
+    /// Whether it was said that many may come from one address.
+    said: AtomicBool,
 }
 
-/// The address has as many different judges at work as it may.
+#[derive(Debug, Default)]
+struct Asking {
+    in_all: usize,
+    by: HashMap<IpAddr, usize>,
+}
+
+/// As much is at work as may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{max} pairs of plugin and configuration are in use from this address, the most it may have (plugin.evaluators_per_address_max)")]
-pub struct TooMany {
+pub enum TooMany {
+    /// The address has as many different judges as it may.
+    #[error("{max} pairs of plugin and configuration are in use from this address, the most it may have ({setting})")]
+    Judges {
+        /// The limit.
+        max: usize,
+        /// The setting it follows from.
+        setting: &'static str,
+    },
+    /// As many requests for judged history are under way as may be.
+    #[error("{max} requests for history judged by a plugin are under way{}, the most there may be ({setting})", if *here { " from this address" } else { "" })]
+    Requests {
+        /// The limit.
+        max: usize,
+        /// The setting it follows from.
+        setting: &'static str,
+        /// They are of this address.
+        here: bool,
+    },
+}
+
+impl TooMany {
     /// The limit.
-    pub max: usize,
+    #[must_use]
+    pub const fn max(&self) -> usize {
+        match self {
+            Self::Judges { max, .. } | Self::Requests { max, .. } => *max,
+        }
+    }
 }
 
 impl Judges {
-    /// Takes a judge for an address; nothing is held without a plugin or where the address does not count.
+    /// Takes a judge for a caller; nothing is held without a plugin or where nobody called.
     ///
     /// # Errors
     /// It would be one more different judge than an address may have.
-    pub fn take(self: &Arc<Self>, max: usize, from: Option<IpAddr>, using: Option<&PluginUse>) -> Result<Option<Hold>, TooMany> {
+    pub fn take(self: &Arc<Self>, limits: &Limits, from: Option<Caller>, using: Option<&PluginUse>) -> Result<Option<Hold>, TooMany> {
         let (Some(from), Some(using)) = (from, using) else { return Ok(None) };
+        let (max, setting) = limits.judges_of(from);
         let mut at_work = self.at_work.lock();
-        let is_one_more = |theirs: &Tally<PluginUse>| theirs.of(using) == 0 && theirs.different() >= max;
-        if at_work.get(&from).map_or(max == 0, is_one_more) {
-            return Err(TooMany { max });
+        let theirs = at_work.get(&from.address).map_or(0, Tally::different);
+        let is_one_more = at_work.get(&from.address).is_none_or(|theirs| theirs.of(using) == 0);
+        if is_one_more && theirs >= max {
+            return Err(TooMany::Judges { max, setting });
         }
-        at_work.entry(from).or_default().add(using.clone());
+        at_work.entry(from.address).or_default().add(using.clone());
         drop(at_work);
-        Ok(Some(Hold { judges: Arc::clone(self), from, using: using.clone() }))
+        if from.is_shared && is_one_more && theirs >= limits.judges {
+            self.say(from.address, max);
+        }
+        Ok(Some(Hold { judges: Arc::clone(self), from: from.address, using: using.clone() }))
+    }
+
+    /// Takes a place among those who ask for judged history; nothing is held where nobody called.
+    ///
+    /// # Errors
+    /// There is none for this address, or none at all.
+    pub fn ask(self: &Arc<Self>, limits: &Limits, from: Option<Caller>) -> Result<Option<Asker>, TooMany> {
+        let Some(from) = from else { return Ok(None) };
+        let (max, setting) = limits.requests_of(from);
+        let mut asking = self.asking.lock();
+        if asking.by.get(&from.address).copied().unwrap_or_default() >= max {
+            return Err(TooMany::Requests { max, setting, here: true });
+        }
+        if asking.in_all >= limits.requests_in_all {
+            return Err(TooMany::Requests { max: limits.requests_in_all, setting: "feed.judged_requests_max", here: false });
+        }
+        asking.in_all += 1;
+        *asking.by.entry(from.address).or_default() += 1;
+        drop(asking);
+        Ok(Some(Asker { judges: Arc::clone(self), from: from.address }))
+    }
+
+    /// The operator can tell clients apart; we cannot.
+    fn say(&self, address: IpAddr, max: usize) {
+        if !self.said.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "all clients that come from {address} count as one and share {max} pairs of plugin and configuration; \
+                 where that is a proxy, name it in http.trusted_proxies"
+            );
+        }
     }
 }
 
@@ -64,31 +176,92 @@ impl Drop for Hold {
     }
 }
 
+/// A place among those who ask for judged history.
+#[derive(Debug)]
+pub struct Asker {
+    judges: Arc<Judges>,
+    from: IpAddr,
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        let mut asking = self.judges.asking.lock();
+        asking.in_all = asking.in_all.saturating_sub(1);
+        let Some(theirs) = asking.by.get_mut(&self.from) else { return };
+        *theirs = theirs.saturating_sub(1);
+        if *theirs == 0 {
+            asking.by.remove(&self.from);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LIMITS: Limits = Limits { judges: 2, judges_in_all: 10, requests: 2, requests_in_all: 5 };
 
     fn plugin(config: &str) -> PluginUse {
         PluginUse { name: "watchlist".to_owned(), version: None, config: config.to_owned() }
     }
 
+    fn caller(address: &str, is_shared: bool) -> Option<Caller> {
+        Some(Caller { address: address.parse().unwrap(), is_shared })
+    }
+
     #[test]
     fn equal_judges_count_once_and_come_back() {
         let judges = Arc::new(Judges::default());
-        let from = "1.2.3.4".parse().ok();
-        let one = judges.take(2, from, Some(&plugin("1"))).unwrap();
-        let _same = judges.take(2, from, Some(&plugin("1"))).unwrap();
-        let two = judges.take(2, from, Some(&plugin("2"))).unwrap();
-        assert_eq!(judges.take(2, from, Some(&plugin("3"))).unwrap_err(), TooMany { max: 2 });
-        assert!(judges.take(2, "1.2.3.5".parse().ok(), Some(&plugin("3"))).is_ok());
+        let from = caller("1.2.3.4", false);
+        let too_many = |max| TooMany::Judges { max, setting: "plugin.evaluators_per_address_max" };
+        let one = judges.take(&LIMITS, from, Some(&plugin("1"))).unwrap();
+        let _same = judges.take(&LIMITS, from, Some(&plugin("1"))).unwrap();
+        let two = judges.take(&LIMITS, from, Some(&plugin("2"))).unwrap();
+        assert_eq!(judges.take(&LIMITS, from, Some(&plugin("3"))).unwrap_err(), too_many(2));
+        assert!(judges.take(&LIMITS, caller("1.2.3.5", false), Some(&plugin("3"))).is_ok());
         drop(one);
-        assert!(judges.take(2, from, Some(&plugin("3"))).is_err(), "an equal one is still at work");
+        assert!(judges.take(&LIMITS, from, Some(&plugin("3"))).is_err(), "an equal one is still at work");
         drop(two);
-        assert!(judges.take(2, from, Some(&plugin("3"))).is_ok());
-        assert!(judges.take(0, from, None).unwrap().is_none());
-        assert!(judges.take(0, None, Some(&plugin("3"))).unwrap().is_none());
-        let elsewhere = "1.2.3.6".parse().ok();
-        assert_eq!(judges.take(0, elsewhere, Some(&plugin("3"))).unwrap_err(), TooMany { max: 0 });
-        assert!(elsewhere.is_some_and(|address| !judges.at_work.lock().contains_key(&address)), "who is refused takes no room");
+        assert!(judges.take(&LIMITS, from, Some(&plugin("3"))).is_ok());
+        let none = Limits { judges: 0, ..LIMITS };
+        assert!(judges.take(&none, from, None).unwrap().is_none());
+        assert!(judges.take(&none, None, Some(&plugin("3"))).unwrap().is_none());
+        let elsewhere = caller("1.2.3.6", false);
+        assert_eq!(judges.take(&none, elsewhere, Some(&plugin("3"))).unwrap_err(), too_many(0));
+        assert!(elsewhere.is_some_and(|at| !judges.at_work.lock().contains_key(&at.address)), "who is refused takes no room");
+    }
+
+    #[test]
+    fn an_address_that_may_speak_for_many_has_at_most_half() {
+        let judges = Arc::new(Judges::default());
+        let proxy = caller("10.0.0.1", true);
+        let take = |from, n: usize| judges.take(&LIMITS, from, Some(&plugin(&n.to_string())));
+        let held: Vec<_> = (0..5).map(|n| take(proxy, n).unwrap()).collect();
+        assert!(judges.said.load(Ordering::Relaxed), "it was said once");
+        assert_eq!(take(proxy, 5).unwrap_err(), TooMany::Judges { max: 5, setting: "half of plugin.evaluators_max" });
+        assert!(take(caller("1.2.3.4", false), 5).is_ok(), "the other half is for others");
+        drop(held);
+        assert!(take(proxy, 5).is_ok());
+        let few = Limits { judges: 16, judges_in_all: 4, ..LIMITS };
+        let from = caller("1.2.3.4", false);
+        let held: Vec<_> = (0..2).map(|n| judges.take(&few, from, Some(&plugin(&n.to_string()))).unwrap()).collect();
+        assert_eq!(judges.take(&few, from, Some(&plugin("2"))).unwrap_err().max(), 2, "nor has any other");
+        drop(held);
+    }
+
+    #[test]
+    fn requests_are_bounded_by_address_and_in_all() {
+        let judges = Arc::new(Judges::default());
+        let ask = |address: &str, is_shared| judges.ask(&LIMITS, caller(address, is_shared));
+        let held = [ask("1.1.1.1", false).unwrap(), ask("1.1.1.1", false).unwrap()];
+        let refused = ask("1.1.1.1", false).unwrap_err();
+        assert!(refused.to_string().contains("from this address") && refused.to_string().contains("per_address"), "{refused}");
+        let more: Vec<_> = (0..3).map(|_| ask("10.0.0.1", true).unwrap()).collect();
+        assert_eq!(ask("10.0.0.1", true).unwrap_err().max(), 3);
+        let refused = ask("2.2.2.2", false).unwrap_err();
+        assert_eq!(refused, TooMany::Requests { max: 5, setting: "feed.judged_requests_max", here: false });
+        drop((held, more));
+        assert!(ask("2.2.2.2", false).is_ok() && judges.ask(&LIMITS, None).unwrap().is_none());
+        assert!(judges.asking.lock().by.is_empty() && judges.asking.lock().in_all == 0);
     }
 }

@@ -18,7 +18,6 @@ use crate::feed::judge::{Judge, Outcome, judged};
 use crate::feed::{Error, Feed};
 use crate::plugin::evaluator::Run;
 use crate::store::{self, Hit, Order, Query};
-use crate::tasks;
 
 /// A request whose plugin waits for others' ends after so many times its CPU time.
 const WAITED_TIMES: u32 = 5;
@@ -100,7 +99,7 @@ impl Feed {
     /// The plugin is unknown or refuses its configuration, or the store failed.
     pub async fn lookup(self: &Arc<Self>, lookup: Lookup) -> Result<Found, Error> {
         let judge = match &lookup.subscription.plugin {
-            Some(using) => Some(Judge::open(self, using).await?.counted()),
+            Some(using) => Some(Judge::open(self, using).await?.within(Duration::from_millis(self.config().judged_ms))),
             None => None,
         };
         let mut search = Search { feed: self, lookup, judged: 0, waited: Duration::ZERO };
@@ -129,7 +128,7 @@ impl Feed {
     /// The store failed.
     pub async fn kept(self: &Arc<Self>, chosen: Vec<Chosen>) -> Result<Vec<Kept>, Error> {
         let feed = self.clone();
-        let read = tasks::blocking("history-read", move || -> Result<Vec<Kept>, Error> {
+        let read = self.read("history-read", move || -> Result<Vec<Kept>, Error> {
             let hits: Vec<Hit> = chosen.iter().map(|one| one.hit).collect();
             let entries = feed.store().entries(&hits)?;
             let kept = entries.into_iter().zip(chosen).map(|(entry, one)| Kept { entry, annotations: one.annotations });
@@ -144,7 +143,7 @@ impl Feed {
     /// The store failed.
     pub async fn count(self: &Arc<Self>, subscription: Arc<Subscription>, head: Seq) -> Result<u64, Error> {
         let feed = self.clone();
-        let counted = tasks::blocking("history-count", move || {
+        let counted = self.read("history-count", move || {
             let filter = &subscription.filter;
             feed.store().count_matching(&Query {
                 filter,
@@ -173,7 +172,8 @@ impl Search<'_> {
     async fn selected(&self) -> Result<Found, Error> {
         // One more than needed tells whether there is a next page.
         let (feed, lookup) = (self.feed.clone(), self.lookup.clone());
-        let mut hits = tasks::blocking("history-page", move || select(&feed, &lookup, None, lookup.limit.saturating_add(1))).await??;
+        let page = move || select(&feed, &lookup, None, lookup.limit.saturating_add(1));
+        let mut hits = self.feed.read("history-page", page).await??;
         let more = hits.len() > self.lookup.limit;
         hits.truncate(self.lookup.limit);
         let next = hits.last().filter(|_| more).map(|hit| hit.killmail_id);
@@ -187,21 +187,27 @@ impl Search<'_> {
         loop {
             let page = self.page(judge, wanted).await?;
             let exhausted = page.len() < wanted;
-            let Some(last) = page.last().map(|entry| entry.facts.killmail_id) else { break };
-            self.judged += page.len();
+            let ids: Vec<u32> = page.iter().map(|entry| entry.facts.killmail_id).collect();
+            if ids.is_empty() {
+                break;
+            }
             let begun = Instant::now();
             let outcomes = judged(Some(judge), page, Run::History { head: self.lookup.head }).await;
             self.waited += begun.elapsed();
+            self.judged += outcomes.len();
+            // Where the judge has had what it may cost, it left out the rest of the page.
+            let cut = outcomes.len() < ids.len();
+            let last = ids.get(..outcomes.len()).and_then(|judged| judged.last().copied()).or(self.lookup.after);
             if let Some(id) = self.take(judge, outcomes, (&mut found, &mut faults)) {
-                found.next = (!exhausted || id != last).then_some(id);
+                found.next = (cut || !exhausted || Some(id) != last).then_some(id);
                 break;
             }
-            if exhausted {
+            if exhausted && !cut {
                 break;
             }
-            self.lookup.after = Some(last);
+            self.lookup.after = last;
             if self.is_spent(judge) {
-                (found.next, found.complete) = (Some(last), false);
+                (found.next, found.complete) = (last, false);
                 break;
             }
         }
@@ -231,13 +237,13 @@ impl Search<'_> {
     /// Whether the request has had what it may have of its plugin.
     fn is_spent(&self, judge: &Judge) -> bool {
         let config = self.feed.config();
-        let cpu_max = Duration::from_millis(config.judged_ms);
-        self.judged >= config.judged_max || judge.spent() >= cpu_max || self.waited >= cpu_max * WAITED_TIMES
+        let waited_max = Duration::from_millis(config.judged_ms) * WAITED_TIMES;
+        self.judged >= config.judged_max || judge.is_spent() || self.waited >= waited_max
     }
 
     async fn page(&self, judge: &Judge, limit: usize) -> Result<Vec<SharedEntry>, Error> {
         let (feed, lookup, interest) = (self.feed.clone(), self.lookup.clone(), judge.interest().cloned());
-        let page = tasks::blocking("history-page", move || {
+        let page = self.feed.read("history-page", move || {
             let hits = select(&feed, &lookup, interest.as_ref(), limit)?;
             feed.store().entries(&hits)
         });

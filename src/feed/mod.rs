@@ -36,7 +36,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::clock::now_ms;
 use crate::domain::id::{Epoch, EventId, Place, Seq};
@@ -44,7 +44,7 @@ use crate::domain::span::Span;
 use crate::domain::subscription::Subscription;
 use crate::feed::bell::Bell;
 use crate::feed::filters::Filters;
-use crate::feed::judges::Judges;
+use crate::feed::judges::{Judges, Limits};
 use crate::feed::others::Others;
 use crate::feed::plugins::Plugins;
 use crate::feed::pulse::Pulse;
@@ -85,6 +85,12 @@ pub struct Config {
     pub judged_max: usize,
     /// CPU time one history request may spend in a plugin, milliseconds; where judges are busy it ends after five times as long.
     pub judged_ms: u64,
+    /// Requests for history judged by a plugin under way at a time (32); more are refused with 503, since each may spend as much as that.
+    pub judged_requests_max: usize,
+    /// Such requests of one client address (8).
+    pub judged_requests_per_address_max: usize,
+    /// Pages of history read from the disk at once (32); more wait, and what else is read does not wait for them.
+    pub history_reads_max: usize,
     /// Batches waiting for the writer; whoever brings more waits.
     pub writer_queue: usize,
     /// Bytes the filters of all open streams and channels may take together; equal lists of ids count once.
@@ -106,6 +112,9 @@ impl Default for Config {
             preload_within_ms: 30_000,
             judged_max: 20_000,
             judged_ms: 2_000,
+            judged_requests_max: 32,
+            judged_requests_per_address_max: 8,
+            history_reads_max: 32,
             writer_queue: 64,
             filters_max_bytes: 256 << 20,
         }
@@ -174,6 +183,7 @@ pub struct Feed {
     traffic: Traffic,
     others: Others,
     judges: Arc<Judges>,
+    reads: Arc<Semaphore>,
     unreadable: Unreadable,
 }
 
@@ -201,6 +211,7 @@ impl Feed {
             store,
             plugins,
             filters: Filters::new(bell.clone(), config.filters_max_bytes),
+            reads: Arc::new(Semaphore::new(config.history_reads_max.max(1))),
             config,
             bell,
             registry: Registry::default(),
@@ -260,6 +271,36 @@ impl Feed {
     /// Which addresses have which plugins at work, over every door.
     pub const fn judges(&self) -> &Arc<Judges> {
         &self.judges
+    }
+
+    /// How much one caller may have plugins do.
+    pub fn judging(&self) -> Limits {
+        let plugin = self.plugins.engine().config();
+        Limits {
+            judges: plugin.evaluators_per_address_max,
+            judges_in_all: plugin.evaluators_max,
+            requests: self.config.judged_requests_per_address_max,
+            requests_in_all: self.config.judged_requests_max,
+        }
+    }
+
+    /// Reads the disk for history, after those that came before: however many ask, other work off the event loop finds its threads.
+    ///
+    /// # Errors
+    /// The work panicked or the runtime is shutting down.
+    pub async fn read<T, F>(&self, name: &'static str, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let turn = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| Error::Closing)?;
+        // The turn goes with the work, which goes on when nobody waits for it any more.
+        let work = move || {
+            let done = work();
+            drop(turn);
+            done
+        };
+        Ok(tasks::blocking(name, work).await?)
     }
 
     /// What went over standing connections.

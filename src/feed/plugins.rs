@@ -20,12 +20,14 @@ use crate::domain::subscription::PluginUse;
 use crate::feed::manifest::{Manifest, Standing, Unnamed, Version};
 use crate::feed::plugins::components::{Components, Missing, State};
 use crate::plugin::component::Component;
+use crate::plugin::conduct::Resting;
 use crate::plugin::counters::Counts;
 use crate::plugin::engine::Engine;
 use crate::plugin::evaluator::{Evaluator, Instance};
 use crate::plugin::probe::NO_CONFIG;
 use crate::store::Store;
 use crate::store::compiled::UploadFile;
+use crate::tasks;
 
 /// Spoken as `plugins::Error`.
 pub type Error = error::Error;
@@ -140,19 +142,35 @@ impl Plugins {
         self.changes.subscribe()
     }
 
-    /// The evaluator for a subscription. Blocks while the plugin is configured.
+    /// The evaluator for a subscription.
     ///
     /// # Errors
     /// No such plugin or version, or it refuses the configuration; see [`Error::parameter`].
-    pub fn resolve(&self, using: &PluginUse) -> Result<Evaluator, Error> {
+    pub async fn resolve(self: &Arc<Self>, using: &PluginUse) -> Result<Evaluator, Error> {
         let version = self.picked(using)?;
-        let component = self.component(&using.name, &version)?;
+        let (name, asked) = (using.name.clone(), version.clone());
+        let component = match self.components.at_hand(&version.digest) {
+            Some(component) => component,
+            None => self.aside("plugin-load", move |plugins| plugins.component(&name, &asked)).await?,
+        };
         let config = if using.config.trim().is_empty() { NO_CONFIG } else { &using.config };
-        if !version.probed && !version.fresh {
-            self.engine.probe(&component, config, &self.sample)?;
-            self.mark_probed(&using.name, &version.digest)?;
+        if version.probed || version.fresh {
+            return Ok(self.engine.evaluator(&component, config, version.instance()).await?);
         }
-        Ok(self.engine.evaluator(&component, config, version.instance())?)
+        let evaluator = self.engine.tried(&component, config, version.instance(), &self.sample).await?;
+        let (name, digest) = (using.name.clone(), version.digest.clone());
+        self.aside("plugin-tried", move |plugins| plugins.mark_probed(&name, &digest)).await?;
+        Ok(evaluator)
+    }
+
+    /// Does what reads or writes the disk off the event loop.
+    async fn aside<T: Send + 'static>(
+        self: &Arc<Self>,
+        name: &'static str,
+        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let plugins = Arc::clone(self);
+        tasks::blocking(name, move || work(&plugins)).await?
     }
 
     /// Whether there may be a plugin of this name: it is one, or there is room for it.
@@ -276,6 +294,15 @@ impl Plugins {
     #[must_use]
     pub fn counts(&self) -> Vec<(String, Counts)> {
         self.names.lock().iter().map(|(name, manifest)| (name.clone(), self.counts_of(manifest))).collect()
+    }
+
+    /// The pairs of a plugin's versions that rest because of what they did.
+    ///
+    /// # Errors
+    /// No such name.
+    pub fn resting(&self, name: &str) -> Result<Vec<Resting>, Error> {
+        let manifest = self.manifest(name)?;
+        Ok(manifest.versions.iter().flat_map(|version| self.engine.resting(&version.digest)).collect())
     }
 
     fn counts_of(&self, manifest: &Manifest) -> Counts {

@@ -26,8 +26,8 @@ fn used(name: &str, config: &str) -> PluginUse {
     PluginUse { name: name.to_owned(), version: None, config: config.to_owned() }
 }
 
-#[test]
-fn the_first_version_is_active_and_later_ones_wait() {
+#[tokio::test]
+async fn the_first_version_is_active_and_later_ones_wait() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
     let first = plugins.upload("mine", HIGH_VALUE, Upload::default()).unwrap();
@@ -36,24 +36,24 @@ fn the_first_version_is_active_and_later_ones_wait() {
     let second = plugins.upload("mine", GATECAMP, Upload::default()).unwrap();
     assert_eq!((second.standing, second.new), (Standing::Waiting, true));
     assert!(!plugins.upload("mine", GATECAMP, Upload::default()).unwrap().new);
-    assert_eq!(plugins.resolve(&used("mine", "")).unwrap().digest(), first.version.digest);
+    assert_eq!(plugins.resolve(&used("mine", "")).await.unwrap().digest(), first.version.digest);
     assert!(!changes.has_changed().unwrap(), "nobody is told of a version that waits");
 
     plugins.promote("mine", &format!("sha256:{}", second.version.digest)).unwrap();
     assert!(changes.has_changed().unwrap());
-    assert_eq!(plugins.resolve(&used("mine", "")).unwrap().digest(), second.version.digest);
+    assert_eq!(plugins.resolve(&used("mine", "")).await.unwrap().digest(), second.version.digest);
     let pinned = PluginUse { version: Some(format!("sha256:{}", first.version.digest)), ..used("mine", "{}") };
-    assert_eq!(plugins.resolve(&pinned).unwrap().digest(), first.version.digest);
+    assert_eq!(plugins.resolve(&pinned).await.unwrap().digest(), first.version.digest);
 
     plugins.rollback("mine").unwrap();
-    assert_eq!(plugins.resolve(&used("mine", "")).unwrap().digest(), first.version.digest);
+    assert_eq!(plugins.resolve(&used("mine", "")).await.unwrap().digest(), first.version.digest);
     assert!(matches!(plugins.rollback("mine"), Err(Error::NothingBefore { .. })));
     let third = plugins.upload("mine", WATCHLIST, Upload { promote: true, ..Upload::default() }).unwrap();
     assert_eq!(third.standing, Standing::Active);
 }
 
-#[test]
-fn plugins_outlive_the_server() {
+#[tokio::test]
+async fn plugins_outlive_the_server() {
     let dir = tempfile::tempdir().unwrap();
     let before = {
         let plugins = open(dir.path());
@@ -65,12 +65,12 @@ fn plugins_outlive_the_server() {
     let plugins = open(dir.path());
     assert_eq!(plugins.list(), before);
     assert_eq!(plugins.list()[0].version.instance(), Instance::Fresh);
-    plugins.resolve(&used("one", "{}")).unwrap();
+    plugins.resolve(&used("one", "{}")).await.unwrap();
     assert!(plugins.rollback("two").is_err());
 }
 
-#[test]
-fn a_component_leaves_with_the_last_plugin_that_uses_it() {
+#[tokio::test]
+async fn a_component_leaves_with_the_last_plugin_that_uses_it() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
     let digest = plugins.upload("one", HIGH_VALUE, Upload::default()).unwrap().version.digest;
@@ -81,27 +81,27 @@ fn a_component_leaves_with_the_last_plugin_that_uses_it() {
     assert!(changes.has_changed().unwrap());
     changes.mark_unchanged();
     assert!(kept());
-    assert!(matches!(plugins.resolve(&used("one", "{}")), Err(Error::Unknown { .. })));
+    assert!(matches!(plugins.resolve(&used("one", "{}")).await, Err(Error::Unknown { .. })));
     plugins.delete("two").unwrap();
     assert!(!kept());
     assert!(matches!(plugins.delete("two"), Err(Error::Unknown { .. })));
 }
 
-#[test]
-fn errors_name_the_parameter_to_blame() {
+#[tokio::test]
+async fn errors_name_the_parameter_to_blame() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
     plugins.upload("watch", WATCHLIST, Upload::default()).unwrap();
-    let refused = |using: &PluginUse| plugins.resolve(using).unwrap_err();
-    let config = refused(&used("watch", "{}"));
+    let refused = async |using: PluginUse| plugins.resolve(&using).await.unwrap_err();
+    let config = refused(used("watch", "{}")).await;
     assert_eq!(config.parameter(), Some("plugin_config"));
     assert!(config.to_string().contains("characters"), "the guest's words: {config}");
-    assert_eq!(refused(&used("watch", "no json")).parameter(), Some("plugin_config"));
-    let unknown = refused(&used("other", "{}"));
+    assert_eq!(refused(used("watch", "no json")).await.parameter(), Some("plugin_config"));
+    let unknown = refused(used("other", "{}")).await;
     assert_eq!(unknown.parameter(), Some("plugin"));
     assert!(unknown.to_string().contains("\"other\""), "{unknown}");
     let version = PluginUse { version: Some("sha256:00".to_owned()), ..used("watch", "{}") };
-    assert_eq!(refused(&version).parameter(), Some("plugin"));
+    assert_eq!(refused(version).await.parameter(), Some("plugin"));
 }
 
 #[test]
@@ -115,8 +115,8 @@ fn names_are_checked() {
     plugins.upload("a-1", HIGH_VALUE, Upload::default()).unwrap();
 }
 
-#[test]
-fn a_changed_file_is_not_run() {
+#[tokio::test]
+async fn a_changed_file_is_not_run() {
     let dir = tempfile::tempdir().unwrap();
     let digest = {
         let plugins = open(dir.path());
@@ -128,6 +128,6 @@ fn a_changed_file_is_not_run() {
         digest
     };
     let plugins = open(dir.path());
-    let error = plugins.resolve(&used("one", "{}")).unwrap_err();
+    let error = plugins.resolve(&used("one", "{}")).await.unwrap_err();
     assert!(error.to_string().contains(&digest), "{error}");
 }

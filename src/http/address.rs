@@ -9,6 +9,8 @@ use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 
+use crate::feed::judges::Caller;
+
 /// A network, written `10.0.0.0/8`, or one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -91,10 +93,11 @@ pub fn of(parts: &Parts, trusted_proxies: &[Network]) -> Option<IpAddr> {
     Some(at)
 }
 
-/// The address that counts: none for a private peer while no proxy is trusted, since it may be a proxy that speaks for many.
+/// Whom a request counts for. A private peer, while no proxy is trusted, may be a proxy that speaks for many.
 #[must_use]
-pub fn judged(parts: &Parts, trusted_proxies: &[Network]) -> Option<IpAddr> {
-    of(parts, trusted_proxies).filter(|at| !trusted_proxies.is_empty() || !is_private(*at))
+pub fn caller(parts: &Parts, trusted_proxies: &[Network]) -> Option<Caller> {
+    let address = of(parts, trusted_proxies)?;
+    Some(Caller { address, is_shared: trusted_proxies.is_empty() && is_private(address) })
 }
 
 const fn is_private(at: IpAddr) -> bool {
@@ -137,16 +140,16 @@ mod tests {
     }
 
     #[test]
-    fn a_private_peer_counts_only_where_proxies_are_named() {
+    fn a_private_peer_may_speak_for_many_until_proxies_are_named() {
         let at = |peer: &str, trusted: &[&str]| {
             let (mut parts, ()) = Request::get("/").header("x-forwarded-for", "8.8.8.8").body(()).unwrap().into_parts();
             parts.extensions.insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 1)));
             let trusted: Vec<Network> = trusted.iter().map(|text| text.parse().unwrap()).collect();
-            judged(&parts, &trusted).map(|at| at.to_string())
+            caller(&parts, &trusted).map(|caller| (caller.address.to_string(), caller.is_shared)).unwrap()
         };
-        assert_eq!(at("10.0.0.1", &[]), None);
-        assert_eq!(at("127.0.0.1", &[]), None);
-        assert_eq!(at("9.9.9.9", &[]).as_deref(), Some("9.9.9.9"));
-        assert_eq!(at("10.0.0.1", &["10.0.0.0/8"]).as_deref(), Some("8.8.8.8"));
+        assert_eq!(at("10.0.0.1", &[]), ("10.0.0.1".to_owned(), true));
+        assert_eq!(at("127.0.0.1", &[]), ("127.0.0.1".to_owned(), true));
+        assert_eq!(at("9.9.9.9", &[]), ("9.9.9.9".to_owned(), false));
+        assert_eq!(at("10.0.0.1", &["10.0.0.0/8"]), ("8.8.8.8".to_owned(), false));
     }
 }

@@ -81,12 +81,15 @@ async fn counted(door: &Door, asked: Asked) -> Result<Response, Error> {
 
 async fn answer(door: &Door, parts: &Parts, asked: Asked) -> Result<Response, Error> {
     let _hold = door.judge(parts, &asked.subscription).map_err(Error::history_judges)?;
+    let place = door.judged_request(parts, &asked.subscription).map_err(Error::history_judges)?;
     let (head, after) = match &asked.cursor {
         Some(text) => cursor(door, text)?,
         None => (door.feed.head(), None),
     };
     let (order, limit, (held, subscription)) = (asked.order, asked.limit, hold(door, asked.subscription)?);
     let found = door.feed.lookup(Lookup { subscription: Arc::clone(&subscription), order, after, head, limit }).await;
+    // What is left costs no plugin anything.
+    drop(place);
     page(door, head, (held, &subscription), found.map_err(Error::history)?).await
 }
 

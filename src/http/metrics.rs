@@ -183,6 +183,9 @@ fn judgment(door: &Door, text: &mut Exposition) {
     text.counters("plugin_faults_total", "Faults of all plugins, by word.", "fault", all.faults);
     text.counter("plugin_remembered_total", "Killmails answered from an equal pair's verdict.", all.remembered);
     text.counter("plugin_passed_over_total", "Killmails outside a plugin's interest.", all.passed_over);
+    text.counter("plugin_faults_at_rest_total", "Killmails answered with a fault because the plugin's pair rests.", all.at_rest);
+    text.gauge("plugin_resting", "Pairs of plugin and configuration that rest.", plugins.engine().resting_count());
+    text.gauge("plugin_trials_waiting", "Configurations waiting to be made ready.", plugins.engine().trials_waiting());
     text.counter("plugin_log_lines_cut_total", "Lines of plugins' log cut or left out.", all.log_lines_cut);
     text.gauge("plugin_evaluators", "Pairs of plugin and configuration kept ready.", plugins.engine().evaluators_kept());
     let capacity = plugins.engine().capacity();

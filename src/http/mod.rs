@@ -51,7 +51,7 @@ use serde::{Deserialize, Serialize};
 use crate::budget::Budget;
 use crate::domain::subscription::Subscription;
 use crate::feed::Feed;
-use crate::feed::judges::{Hold, TooMany};
+use crate::feed::judges::{Asker, Hold, TooMany};
 use crate::feed::plugins::uploads::Uploads;
 use crate::http::address::Network;
 use crate::http::auth::Keys;
@@ -196,8 +196,17 @@ impl Door {
     /// # Errors
     /// The address has as many different ones at work as it may.
     pub fn judge(&self, parts: &Parts, subscription: &Subscription) -> Result<Option<Hold>, TooMany> {
-        let max = self.feed.plugins().engine().config().evaluators_per_address_max;
-        self.feed.judges().take(max, address::judged(parts, &self.config.trusted_proxies), subscription.plugin.as_ref())
+        let from = address::caller(parts, &self.config.trusted_proxies);
+        self.feed.judges().take(&self.feed.judging(), from, subscription.plugin.as_ref())
+    }
+
+    /// A place among those who ask for history judged by a plugin; none is needed without one.
+    ///
+    /// # Errors
+    /// As many ask as may.
+    pub fn judged_request(&self, parts: &Parts, subscription: &Subscription) -> Result<Option<Asker>, TooMany> {
+        let from = address::caller(parts, &self.config.trusted_proxies).filter(|_| subscription.plugin.is_some());
+        self.feed.judges().ask(&self.feed.judging(), from)
     }
 
     /// Share of killmails by id that were answered from memory, percent with two digits; 0 before the first.

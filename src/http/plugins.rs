@@ -23,6 +23,7 @@ use crate::http::error::Error;
 use crate::http::intake::{self, Intake};
 use crate::http::request::Object;
 use crate::plugin::build::order::Stage;
+use crate::plugin::conduct::Resting;
 use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::Instance;
 use crate::store;
@@ -57,6 +58,9 @@ pub async fn one(extract::State(door): extract::State<Arc<Door>>, Path(name): Pa
     value["remembered"] = counts.remembered.into();
     value["passed_over"] = counts.passed_over.into();
     value["log_lines_cut"] = counts.log_lines_cut.into();
+    value["faults_at_rest"] = counts.at_rest.into();
+    let resting = door.feed.plugins().resting(&name).map_err(|error| refused(&error))?;
+    value["resting"] = resting.into_iter().map(rest_shown).collect();
     Ok(Json::data(&value))
 }
 
@@ -239,6 +243,15 @@ fn version_shown(door: &Door, version: &Version, standing: Standing) -> Value {
         }
     }
     value
+}
+
+fn rest_shown(rest: Resting) -> Value {
+    json!({
+        "config_digest": format!("sha256:{}", rest.config_digest),
+        "reason": rest.reason,
+        "since": time::iso_seconds(rest.since),
+        "until": time::iso_seconds(rest.until),
+    })
 }
 
 fn refused(error: &plugins::Error) -> Error {

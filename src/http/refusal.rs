@@ -83,10 +83,10 @@ impl Error {
         Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "limit_reached", message: error.to_string() }
     }
 
-    /// A page of history whose address has too many judges at work.
+    /// A page of history whose address has too many judges at work, or for which too many pages are being judged.
     #[must_use]
     pub fn history_judges(error: TooMany) -> Self {
-        Self::Busy { message: error.to_string(), limit: error.max as u64 }
+        Self::Busy { message: error.to_string(), limit: error.max() as u64 }
     }
 
     /// A parameter of history.

@@ -39,7 +39,7 @@ use tokio::time::timeout;
 use yawc::{CompressionLevel, DeflatePool, IncomingUpgrade, Options, UpgradeFut};
 
 use crate::clock::now_ms;
-use crate::feed::Feed;
+use crate::feed::{Feed, judges};
 use crate::phoenix::config::Config;
 use crate::phoenix::line::Line;
 use crate::phoenix::session::Session;
@@ -63,8 +63,8 @@ const COMPRESSORS: usize = 8;
 pub struct Caller {
     /// Its address.
     pub address: Option<IpAddr>,
-    /// The address its plugins count for, if they do.
-    pub judged: Option<IpAddr>,
+    /// Whom its plugins count for.
+    pub judged: Option<judges::Caller>,
 }
 
 /// Finds where a caller is.

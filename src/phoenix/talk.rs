@@ -239,8 +239,7 @@ impl Talk {
         let last_event_id = resume_from.or(place);
         replaces.into_iter().for_each(|key| self.close(key));
         let feed = Arc::clone(&self.door.feed);
-        let max = feed.plugins().engine().config().evaluators_per_address_max;
-        let hold = match feed.judges().take(max, self.caller.judged, subscription.plugin.as_ref()) {
+        let hold = match feed.judges().take(&feed.judging(), self.caller.judged, subscription.plugin.as_ref()) {
             Ok(hold) => hold,
             Err(refused) => return self.session.refused(key, &refused.to_string(), &mut self.effects),
         };

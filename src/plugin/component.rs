@@ -2,7 +2,7 @@
 //!
 //! Must not know: its name, or who uses it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,24 @@ struct Inner {
     about: About,
     pre: PluginPre<State>,
     counters: Arc<Counters>,
+}
+
+/// Tells whether anybody still has a component, without keeping it.
+#[derive(Clone)]
+pub struct Loaded(Weak<Inner>);
+
+impl Loaded {
+    /// Somebody has it.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Loaded").field(&self.is_loaded()).finish()
+    }
 }
 
 /// What is known of a component without its code: it is kept beside the compiled code.
@@ -50,6 +68,12 @@ impl Component {
     #[must_use]
     pub fn is_in_use(&self) -> bool {
         Arc::strong_count(&self.0) > 1
+    }
+
+    /// What tells whether anybody still has it.
+    #[must_use]
+    pub fn loaded(&self) -> Loaded {
+        Loaded(Arc::downgrade(&self.0))
     }
 
     /// What is known of it without its code.

@@ -19,6 +19,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub struct Counters {
     remembered: AtomicU64,
     passed_over: AtomicU64,
+    at_rest: AtomicU64,
     keeps: AtomicU64,
     drops: AtomicU64,
     faults: [AtomicU64; Fault::ALL.len()],
@@ -49,6 +50,8 @@ pub struct Counts {
     pub remembered: u64,
     /// Killmails outside the plugin's interest: dropped without a call.
     pub passed_over: u64,
+    /// Killmails answered with a fault without a call, because the pair of plugin and configuration rests.
+    pub at_rest: u64,
     /// Calls that kept the killmail.
     pub keeps: u64,
     /// Calls that dropped it.
@@ -97,6 +100,11 @@ impl Counters {
         fits
     }
 
+    /// Counts a killmail answered with a fault while the pair rests.
+    pub fn at_rest(&self) {
+        self.at_rest.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts a line of log cut or left out.
     pub fn log_line_cut(&self) {
         self.log_lines_cut.fetch_add(1, Ordering::Relaxed);
@@ -117,6 +125,7 @@ impl Counters {
             calls: keeps + drops + faults.values().sum::<u64>(),
             remembered: get(&self.remembered),
             passed_over: get(&self.passed_over),
+            at_rest: get(&self.at_rest),
             keeps,
             drops,
             faults,
@@ -132,6 +141,7 @@ impl Counts {
         self.calls += other.calls;
         self.remembered += other.remembered;
         self.passed_over += other.passed_over;
+        self.at_rest += other.at_rest;
         self.keeps += other.keeps;
         self.drops += other.drops;
         for (word, count) in &other.faults {

@@ -2,11 +2,10 @@
 //!
 //! Must not know: where killmails come from or go, names and versions of plugins.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -17,18 +16,20 @@ use crate::plugin::capacity::Capacity;
 use crate::plugin::clock::Ticker;
 use crate::plugin::compile::{self, Upload};
 use crate::plugin::component::{About, Component};
+use crate::plugin::conduct::Resting;
 use crate::plugin::counters::{Counters, Counts};
 use crate::plugin::error::{Error, Refusal};
 use crate::plugin::evaluator::{Answer, Evaluator, Instance, Key, Run};
 use crate::plugin::guest::Guest;
 use crate::plugin::history::History;
+use crate::plugin::kept::{Kept, Told};
 use crate::plugin::limits::Config;
+use crate::plugin::making::Making;
 use crate::plugin::pool::Pool;
 use crate::plugin::probe;
 use crate::plugin::setup::{Memory, Setup};
 use crate::plugin::state::Outside;
-
-type Evaluators = Mutex<HashMap<Key, Evaluator>>;
+use crate::tasks;
 
 /// Runs plugins. One for a server.
 pub struct Engine {
@@ -36,7 +37,7 @@ pub struct Engine {
     // Dropped in this order: threads end before the ticker that could interrupt their guests.
     pool: Pool,
     ticker: Ticker,
-    evaluators: Arc<Evaluators>,
+    kept: Arc<Kept>,
     counters: Mutex<BTreeMap<String, Arc<Counters>>>,
     builder: Builder,
     next_shard: AtomicUsize,
@@ -56,20 +57,16 @@ impl Engine {
     pub fn new(config: Config, history: Arc<dyn History>, json: fn(&Entry) -> Bytes) -> Result<Arc<Self>, Error> {
         let setup = Arc::new(Setup::new(config, Outside { history, json }, Memory::Pooled)?);
         let ticker = Ticker::start(setup.weak())?;
-        let evaluators = Arc::new(Evaluators::default());
-        let idle = {
-            let (evaluators, after) = (Arc::downgrade(&evaluators), Duration::from_secs(setup.config.evaluator_idle_secs));
-            move || sweep(&evaluators, after)
-        };
-        let kept = Arc::downgrade(&evaluators);
-        setup.capacity.let_go_with(move || let_go(&kept));
-        let pool = Pool::start(&setup, &ticker.handle(), idle)?;
+        let kept = Kept::new(&setup.config);
+        let unused = Arc::downgrade(&kept);
+        setup.capacity.let_go_with(move || unused.upgrade().is_some_and(|kept| kept.let_go()));
+        let pool = Pool::start(&setup, &ticker.handle(), &kept)?;
         Ok(Arc::new(Self {
             builder: Builder::new(Arc::clone(&setup.config)),
             setup,
             pool,
             ticker,
-            evaluators,
+            kept,
             counters: Mutex::default(),
             next_shard: AtomicUsize::new(0),
         }))
@@ -125,10 +122,11 @@ impl Engine {
         Arc::clone(self.counters.lock().entry(digest.to_owned()).or_default())
     }
 
-    /// Judges a sample forward and backward on two instances. Blocks.
+    /// Judges a sample in several orders, each on an instance of its own. Blocks.
     ///
     /// # Errors
-    /// `Configure` where the configuration is refused, `NotRepeatable` where a verdict differs, `TooMany` or `Full` where there is no room.
+    /// `Configure` where the configuration is refused, `NotRepeatable` where a verdict differs, `Deadline` and `HostBudget` where a call
+    /// took too much twice, `TooMany` or `Full` where there is no room.
     pub fn probe(&self, component: &Component, config: &str, sample: &[SharedEntry]) -> Result<(), Refusal> {
         let _place = self.setup.capacity.reserve(component.about())?;
         let _awake = self.ticker.awake();
@@ -145,32 +143,66 @@ impl Engine {
         probe::by_default(&self.setup, component, sample).map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
     }
 
-    /// Configures a component; pairs equal in component, configuration and `instance` share one evaluator. Blocks for up to
-    /// `configure_cpu_ms`.
+    /// Configures a component, once for all who ask; pairs equal in component, configuration and `instance` share one evaluator. It is done
+    /// on the judging threads, after what is live, and given up when nobody waits for it any more. A refusal of the configuration is
+    /// remembered.
     ///
     /// # Errors
-    /// `Configure` with the guest's text, `Instantiate`, or what [`Refusal::is_busy`] tells of where all there may be is in use.
-    pub fn evaluator(&self, component: &Component, config: &str, instance: Instance) -> Result<Evaluator, Refusal> {
+    /// `Configure` with the guest's text, `Instantiate`, or what [`Refusal::is_busy`] tells of.
+    pub async fn evaluator(&self, component: &Component, config: &str, instance: Instance) -> Result<Evaluator, Refusal> {
+        self.made(component, config, instance, None).await
+    }
+
+    /// The same for a component that was not tried yet: it is tried on the sample before it is configured for use.
+    ///
+    /// # Errors
+    /// As [`Engine::evaluator`] and [`Engine::probe`].
+    pub async fn tried(
+        &self,
+        component: &Component,
+        config: &str,
+        instance: Instance,
+        sample: &[SharedEntry],
+    ) -> Result<Evaluator, Refusal> {
+        self.made(component, config, instance, Some(sample)).await
+    }
+
+    async fn made(
+        &self,
+        component: &Component,
+        config: &str,
+        instance: Instance,
+        sample: Option<&[SharedEntry]>,
+    ) -> Result<Evaluator, Refusal> {
         let max = self.setup.config.config_bytes;
         if config.len() > max {
             return Err(Refusal::Configure(format!("the configuration is {} bytes; at most {max} (plugin.config_bytes)", config.len())));
         }
         let key = Key { digest: component.digest().to_owned(), config: config.to_owned(), instance };
-        if let Some(known) = self.evaluators.lock().get(&key) {
-            known.touch();
-            return Ok(known.clone());
+        loop {
+            let mut news = match self.kept.ask(&key, sample.is_some()) {
+                Told::Ready(evaluator) => return Ok(evaluator),
+                Told::Refused(refusal) => return Err(refusal),
+                Told::UnderWay(news) => news,
+                Told::New(news, order) => {
+                    match self.kept.make_room() {
+                        Ok(evicted) => {
+                            let shard = self.next_shard.fetch_add(1, Ordering::Relaxed);
+                            self.pool.make(Making::new(order, component.clone(), sample.unwrap_or_default(), shard, evicted));
+                        }
+                        Err(refusal) => order.fail(refusal),
+                    }
+                    news
+                }
+            };
+            let lost = || Refusal::Crashed("the plugin could not be configured: the work was lost".to_owned());
+            // Good news is of something that has to be asked for: meanwhile nobody held it.
+            news.wait_for(Option::is_some).await.map_err(|_| lost())?.clone().unwrap_or_else(|| Err(lost()))?;
         }
-        let place = self.setup.capacity.reserve(component.about())?;
-        let awake = self.ticker.awake();
-        let mut first = Guest::new(&self.setup, component)?;
-        let needs = first.configure(&self.setup, config)?;
-        drop(awake);
-        let shard = self.next_shard.fetch_add(1, Ordering::Relaxed);
-        let made = Evaluator::new(&self.setup, (component.clone(), place), key.clone(), needs, first, shard);
-        Ok(self.evaluators.lock().entry(key).or_insert(made).clone())
     }
 
-    /// Has a page judged: an answer for each killmail, in order. Waits while the queue is full.
+    /// Has a page judged: an answer for each killmail, in order. Waits while the queue is full. An evaluator that may cost only so much
+    /// ([`Evaluator::within`]) leaves out the last of them once it did.
     pub async fn evaluate(&self, evaluator: &Evaluator, page: impl Into<Page>, run: Run) -> Vec<Answer> {
         let page = page.into();
         evaluator.touch();
@@ -201,7 +233,25 @@ impl Engine {
     /// How many pairs of plugin and configuration are kept ready, in use or not.
     #[must_use]
     pub fn evaluators_kept(&self) -> usize {
-        self.evaluators.lock().len()
+        self.kept.len()
+    }
+
+    /// How many pairs wait to be made ready, or are being made.
+    #[must_use]
+    pub fn trials_waiting(&self) -> usize {
+        self.pool.trials_waiting()
+    }
+
+    /// The pairs of one component that rest because of what they did; its SHA-256 in hex.
+    #[must_use]
+    pub fn resting(&self, digest: &str) -> Vec<Resting> {
+        self.kept.wards().resting(digest)
+    }
+
+    /// How many pairs rest.
+    #[must_use]
+    pub fn resting_count(&self) -> usize {
+        self.kept.wards().count()
     }
 
     /// How many judging threads there are.
@@ -217,22 +267,14 @@ impl Engine {
     }
 }
 
-/// Lets go of the evaluator that was not used for the longest time; `false`: all are in use.
-fn let_go(evaluators: &Weak<Evaluators>) -> bool {
-    let Some(evaluators) = evaluators.upgrade() else { return false };
-    let mut kept = evaluators.lock();
-    let idlest = kept.iter().filter(|(_, e)| e.is_idle()).max_by_key(|(_, e)| e.idle_for()).map(|(key, _)| key.clone());
-    let evicted = idlest.and_then(|key| kept.remove(&key));
-    drop(kept);
-    // Its instances end outside the lock.
-    evicted.is_some()
-}
-
-fn sweep(evaluators: &Weak<Evaluators>, after: Duration) {
-    let Some(evaluators) = evaluators.upgrade() else { return };
-    let mut kept = evaluators.lock();
-    let idle: Vec<Key> = kept.iter().filter(|(_, e)| e.is_idle() && e.idle_for() >= after).map(|(key, _)| key.clone()).collect();
-    let evicted: Vec<Evaluator> = idle.iter().filter_map(|key| kept.remove(key)).collect();
-    drop(kept);
-    drop(evicted);
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Each instance takes the system a tenth of a millisecond: whoever stops does not wait for a thousand of them.
+        let kept = self.kept.clear();
+        if !kept.is_empty()
+            && let Err(error) = tasks::thread("plugin-end", move || drop(kept))
+        {
+            tracing::debug!("instances end at once: {error}");
+        }
+    }
 }

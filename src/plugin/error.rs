@@ -92,13 +92,19 @@ pub enum Refusal {
         /// The limit.
         limit: u64,
     },
+    /// Too many configurations wait to be tried.
+    #[error("{max} configurations wait to be tried, the most that may (plugin.trials_waiting_max)")]
+    TooManyTrials {
+        /// The limit.
+        max: usize,
+    },
 }
 
 impl Refusal {
     /// Whether nothing is wrong with what was handed in: a limit of the server is reached, and later there may be room.
     #[must_use]
     pub const fn is_busy(&self) -> bool {
-        matches!(self, Self::TooMany { .. } | Self::Full { .. })
+        matches!(self, Self::TooMany { .. } | Self::TooManyTrials { .. } | Self::Full { .. })
     }
 
     /// The same in a text of at most so many bytes that shows what it says: parts of it are of the component's own making.
@@ -120,7 +126,7 @@ impl Refusal {
             | Self::HostBudget { message: text, .. }
             | Self::Full { message: text, .. }
             | Self::TooLarge { setting: text, .. } => text,
-            Self::TooMany { .. } => return self,
+            Self::TooMany { .. } | Self::TooManyTrials { .. } => return self,
         };
         *text = legible(text, bytes_max);
         self
@@ -144,7 +150,7 @@ impl Refusal {
             Self::Crashed(_) => "crashed",
             Self::Deadline { .. } => "deadline",
             Self::HostBudget { .. } => "host_budget",
-            Self::TooMany { .. } => "too_many",
+            Self::TooMany { .. } | Self::TooManyTrials { .. } => "too_many",
             Self::Full { .. } => "full",
         }
     }
@@ -153,7 +159,7 @@ impl Refusal {
     #[must_use]
     pub const fn limit(&self) -> Option<u64> {
         match self {
-            Self::TooLarge { max, .. } | Self::TooMany { max } => Some(*max as u64),
+            Self::TooLarge { max, .. } | Self::TooMany { max } | Self::TooManyTrials { max } => Some(*max as u64),
             Self::TooSlowToCompile { limit, .. }
             | Self::TooMuchMemory { limit, .. }
             | Self::Deadline { limit, .. }

@@ -4,22 +4,28 @@
 //!
 //! Must not know: queues and threads.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::domain::entry::{Origin, Page, SharedEntry};
 use crate::domain::filter::Interest;
 use crate::domain::id::Seq;
 use crate::domain::verdict::{Fault, Verdict};
 use crate::plugin::capacity::Reservation;
+use crate::plugin::class::Class;
 use crate::plugin::clock::thread_cpu;
+use crate::plugin::compile::sha256_hex;
 use crate::plugin::component::Component;
+use crate::plugin::conduct::Ward;
 use crate::plugin::convert::Needs;
 use crate::plugin::guest::Guest;
 use crate::plugin::history::Bound;
+use crate::plugin::limits::Config;
 use crate::plugin::memo::Memo;
 use crate::plugin::setup::Setup;
 
@@ -59,26 +65,100 @@ pub struct Key {
     pub instance: Instance,
 }
 
+impl Key {
+    /// SHA-256 of the configuration, 64 hex digits.
+    #[must_use]
+    pub fn config_digest(&self) -> String {
+        sha256_hex(self.config.as_bytes())
+    }
+}
+
+/// The places in the queues for pages of one component.
+#[derive(Debug)]
+pub struct Places {
+    live: Arc<Semaphore>,
+    past: Arc<Semaphore>,
+}
+
+impl Places {
+    /// All of them free.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self { live: Arc::new(Semaphore::new(config.queue_live_max)), past: Arc::new(Semaphore::new(config.queue_history_max)) }
+    }
+
+    /// Those for this kind of page.
+    #[must_use]
+    pub const fn of(&self, run: Run) -> &Arc<Semaphore> {
+        match run {
+            Run::Live => &self.live,
+            Run::History { .. } => &self.past,
+        }
+    }
+}
+
 /// A component with a configuration. Clones share instances and memory of verdicts.
 #[derive(Debug, Clone)]
 pub struct Evaluator {
     shared: Arc<Shared>,
     /// What its pages cost, where somebody wants to know.
-    spent_ns: Option<Arc<AtomicU64>>,
+    spent: Option<Arc<Spent>>,
+}
+
+/// CPU time that was spent for somebody, and may be.
+#[derive(Debug)]
+struct Spent {
+    ns: AtomicU64,
+    max: Duration,
 }
 
 /// What equal evaluators share.
 pub struct Shared {
     component: Component,
+    digest: Arc<str>,
     key: Key,
     needs: Needs,
     shard: usize,
-    live: Mutex<Option<Box<Guest>>>,
-    past: Mutex<Option<Box<Guest>>>,
+    /// The instance that was configured first, until somebody has a killmail judged.
+    first: Mutex<Option<Box<Guest>>>,
+    live: Mutex<Seat>,
+    past: Mutex<Seat>,
     memo: Mutex<Memo>,
     used: Mutex<Instant>,
+    ward: Arc<Ward>,
+    places: Arc<Places>,
     // Given back after the instances have ended.
-    _place: Reservation,
+    _reserved: Reservation,
+}
+
+/// Where an instance waits between two pages.
+struct Seat {
+    guest: Option<Box<Guest>>,
+    used: Instant,
+}
+
+impl Seat {
+    fn empty() -> Mutex<Self> {
+        Mutex::new(Self { guest: None, used: Instant::now() })
+    }
+}
+
+/// What an evaluator stands on beside its component.
+pub struct Grounds {
+    /// What it needs to see.
+    pub needs: Needs,
+    /// An instance that is configured and was not called.
+    pub first: Option<Guest>,
+    /// Which thread it belongs to.
+    pub shard: usize,
+    /// The component's digest.
+    pub digest: Arc<str>,
+    /// Who watches the pair.
+    pub ward: Arc<Ward>,
+    /// The component's places in the queues.
+    pub places: Arc<Places>,
+    /// The right to the instances it may come to hold.
+    pub reserved: Reservation,
 }
 
 impl std::fmt::Debug for Shared {
@@ -88,45 +168,98 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Evaluator {
-    /// An evaluator whose first instance is at hand, in the place that was reserved for it.
+    /// An evaluator ready to judge. Instances are made when they are needed.
     #[must_use]
-    pub fn new(setup: &Setup, (component, place): (Component, Reservation), key: Key, needs: Needs, first: Guest, shard: usize) -> Self {
-        let warm = (key.instance == Instance::Warm).then(|| Box::new(first));
+    pub fn new(config: &Config, component: Component, key: Key, grounds: Grounds) -> Self {
+        let Grounds { needs, first, shard, digest, ward, places, reserved } = grounds;
+        let first = first.filter(|_| key.instance == Instance::Warm).map(Box::new);
         let shared = Arc::new(Shared {
             component,
+            digest,
             key,
             needs,
             shard,
-            live: Mutex::new(warm),
-            past: Mutex::new(None),
-            memo: Mutex::new(Memo::new(setup.config.memo_entries, setup.config.memo_bytes)),
+            first: Mutex::new(first),
+            live: Seat::empty(),
+            past: Seat::empty(),
+            memo: Mutex::new(Memo::new(config.memo_entries, config.memo_bytes)),
             used: Mutex::new(Instant::now()),
-            _place: place,
+            ward,
+            places,
+            _reserved: reserved,
         });
-        Self { shared, spent_ns: None }
+        Self { shared, spent: None }
     }
 
     /// The same, with a count of its own of what its pages cost.
     #[must_use]
     pub fn counted_apart(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), spent_ns: Some(Arc::default()) }
+        self.within(Duration::MAX)
+    }
+
+    /// The same, with a count of its own of what its pages cost; once that is so much CPU time, no more is judged by it.
+    #[must_use]
+    pub fn within(&self, max: Duration) -> Self {
+        Self { shared: Arc::clone(&self.shared), spent: Some(Arc::new(Spent { ns: AtomicU64::new(0), max })) }
     }
 
     /// CPU time its pages cost so far, the host's work for them included; zero where it is not counted.
     #[must_use]
     pub fn spent(&self) -> Duration {
-        Duration::from_nanos(self.spent_ns.as_ref().map_or(0, |spent| spent.load(Ordering::Relaxed)))
+        Duration::from_nanos(self.spent.as_ref().map_or(0, |spent| spent.ns.load(Ordering::Relaxed)))
+    }
+
+    /// Whether it has had what it may cost.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.spent.as_ref().is_some_and(|spent| Duration::from_nanos(spent.ns.load(Ordering::Relaxed)) >= spent.max)
     }
 
     /// Does work for it on this thread, and counts what that costs.
     pub fn spend<T>(&self, work: impl FnOnce() -> T) -> T {
         // Asking the system costs as much as a verdict.
-        let Some(spent) = &self.spent_ns else { return work() };
+        let Some(spent) = &self.spent else { return work() };
         let before = thread_cpu();
         let done = work();
         let cpu = thread_cpu().saturating_sub(before);
-        spent.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        spent.ns.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         done
+    }
+
+    /// The component's digest, to be kept.
+    #[must_use]
+    pub fn digest_shared(&self) -> &Arc<str> {
+        &self.shared.digest
+    }
+
+    /// Who watches the pair.
+    #[must_use]
+    pub fn ward(&self) -> &Ward {
+        &self.shared.ward
+    }
+
+    /// The component's places in the queues.
+    #[must_use]
+    pub fn places(&self) -> &Places {
+        &self.shared.places
+    }
+
+    /// Takes out the instances that were not used for so long. That of live killmails stays, unless it is of the class that takes tens of
+    /// megabytes: the next killmail may come any moment.
+    #[must_use]
+    pub fn unused(&self, after: Duration) -> Vec<Box<Guest>> {
+        let take = |seat: &Mutex<Seat>| {
+            let mut seat = seat.lock();
+            if seat.used.elapsed() >= after { seat.guest.take() } else { None }
+        };
+        let mut unused: Vec<Box<Guest>> = take(&self.shared.past).into_iter().collect();
+        if self.shared.component.class() == Class::Scripting {
+            unused.extend(take(&self.shared.live));
+            if self.idle_for() >= after {
+                unused.extend(self.shared.first.lock().take());
+            }
+        }
+        unused
     }
 
     /// What it promises to need of killmails; the index keeps the rest away. `None` restricts nothing.
@@ -195,12 +328,15 @@ impl Evaluator {
     /// Begins to judge, on the thread this evaluator belongs to: its instance is taken out once for many killmails.
     #[must_use]
     pub fn turn<'a>(&'a self, setup: &'a Setup, run: Run) -> Turn<'a> {
-        let guest = self.place(run).lock().take();
+        let guest = self.seat(run).lock().guest.take().or_else(|| self.shared.first.lock().take());
         Turn { evaluator: self, setup, run, guest }
     }
 
-    fn place(&self, run: Run) -> &Mutex<Option<Box<Guest>>> {
-        if run == Run::Live { &self.shared.live } else { &self.shared.past }
+    fn seat(&self, run: Run) -> &Mutex<Seat> {
+        match run {
+            Run::Live => &self.shared.live,
+            Run::History { .. } => &self.shared.past,
+        }
     }
 
     fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, Fault> {
@@ -242,8 +378,17 @@ impl Turn<'_> {
             counters.remembered(1);
             return answer;
         }
-        let answer = self.call(page, at);
+        if let Some(fault) = shared.ward.rests() {
+            counters.at_rest();
+            return Err(fault);
+        }
+        let answer = catch_unwind(AssertUnwindSafe(|| self.call(page, at))).unwrap_or_else(|_| {
+            let id = entry.killmail.killmail_id;
+            tracing::error!(plugin.digest = self.evaluator.digest(), "judging killmail {id} panicked");
+            Err(Fault::Trap)
+        });
         counters.judged(&answer);
+        shared.ward.called(answer.as_ref().err().copied());
         if self.run == Run::Live {
             shared.memo.lock().put(entry, &answer);
         }
@@ -276,9 +421,9 @@ impl Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if let Some(guest) = self.guest.take() {
-            *self.evaluator.place(self.run).lock() = Some(guest);
-        }
+        let mut seat = self.evaluator.seat(self.run).lock();
+        seat.used = Instant::now();
+        seat.guest = self.guest.take();
     }
 }
 

@@ -156,11 +156,32 @@ pub struct Config {
     pub evaluators_per_address_max: usize,
     /// Unused pairs are let go after this, seconds (60): a client that comes right back finds it warm.
     pub evaluator_idle_secs: u64,
+    /// CPU time of one trial of a configuration, milliseconds (10,000): some 600 calls.
+    pub trial_cpu_ms: u64,
+    /// CPU time that configuring and trying takes of each judging thread in a second, at most, milliseconds (250): pages go on meanwhile.
+    pub trials_cpu_ms_per_sec: u64,
+    /// Configurations waiting to be tried (256); who brings more hears 503.
+    pub trials_waiting_max: usize,
+    /// Outcomes of configurations remembered (4,096), refusals too, so that each is tried once.
+    pub outcomes_max: usize,
+    /// They are remembered for at least so long after nobody has the component any more, seconds (60).
+    pub outcome_secs: u64,
+    /// Faults after which a pair of plugin and configuration rests: its killmails are then answered with the last fault, without a call
+    /// (5; 0: none rests).
+    pub rest_faults: usize,
+    /// They count within so long, seconds (60).
+    pub rest_window_secs: u64,
+    /// CPU time a pair may take within as long beyond its turns of 2 ms while others wait, milliseconds (5,000; 0: any); more, and it rests.
+    pub rest_excess_ms: u64,
+    /// The first rest, seconds (30). A call shows whether it was enough; else the next is twice as long.
+    pub rest_secs: u64,
+    /// The longest rest, seconds (3,600).
+    pub rest_max_secs: u64,
     /// Threads that judge (0: one for each core, at least two so that one busy guest does not hold up all).
     pub workers: usize,
-    /// Pages of live killmails waiting for one thread (1,024); readers wait beyond it.
+    /// Pages of live killmails waiting for one plugin (1,024); readers wait beyond it.
     pub queue_live_max: usize,
-    /// Pages of history waiting for one thread (64); readers wait beyond it.
+    /// Pages of history waiting for one plugin (64); readers wait beyond it.
     pub queue_history_max: usize,
     /// Verdicts remembered for one pair (2,048): equal pairs judge a live killmail once.
     pub memo_entries: usize,
@@ -242,6 +263,16 @@ impl Default for Config {
             scripting_evaluators_max: 64,
             evaluators_per_address_max: 16,
             evaluator_idle_secs: 60,
+            trial_cpu_ms: 10_000,
+            trials_cpu_ms_per_sec: 250,
+            trials_waiting_max: 256,
+            outcomes_max: 4_096,
+            outcome_secs: 60,
+            rest_faults: 5,
+            rest_window_secs: 60,
+            rest_excess_ms: 5_000,
+            rest_secs: 30,
+            rest_max_secs: 3_600,
             workers: 0,
             queue_live_max: 1_024,
             queue_history_max: 64,

@@ -1,107 +1,105 @@
-//! The threads that judge. Each owns its share of the evaluators, so an instance is never waited for; live goes before history.
+//! The threads that judge. Each owns its share of the evaluators, so an instance is never waited for; live goes before history, and
+//! configurations are made ready in between.
 //!
-//! Law 6 (a guest hurts only itself) stands here: turns are short and go round, so a slow guest delays a neighbor by one call.
+//! Law 6 (a guest hurts only itself) stands here: turns are short and components go round, so a slow guest delays a neighbor by one call,
+//! however many configurations of it there are.
 //!
 //! Must not know: what a verdict leads to.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::domain::entry::Page;
 use crate::domain::verdict::Fault;
-use crate::plugin::clock::{Awake, TickerHandle};
-use crate::plugin::error::Error;
+use crate::plugin::clock::{Awake, TickerHandle, thread_cpu};
+use crate::plugin::error::{Error, Refusal};
 use crate::plugin::evaluator::{Answer, Evaluator, Run};
+use crate::plugin::kept::Kept;
+use crate::plugin::line::{Job, Line, Trying, Work};
+use crate::plugin::making::Making;
+use crate::plugin::purse::Purse;
 use crate::plugin::setup::Setup;
 use crate::tasks;
 
 /// A job gives way to the next at the second tick: after one to two milliseconds, without asking a clock after each killmail.
 const TURN_TICKS: u32 = 2;
-/// How often an idle thread tidies up.
-const IDLE: Duration = Duration::from_secs(5);
-
-/// A page to judge.
-struct Job {
-    evaluator: Evaluator,
-    page: Page,
-    run: Run,
-    answers: Vec<Answer>,
-    reply: oneshot::Sender<Vec<Answer>>,
-    /// Its place in the bounded queue, given back when the job is done.
-    _place: OwnedSemaphorePermit,
-}
-
-struct Worker {
-    jobs: Option<Sender<Job>>,
-    live_places: Arc<Semaphore>,
-    past_places: Arc<Semaphore>,
-    thread: Option<JoinHandle<()>>,
-}
+/// CPU time that is nobody's loss in one turn.
+const TURN: Duration = Duration::from_millis(2);
+/// How often a thread tidies up.
+const TIDY: Duration = Duration::from_secs(5);
 
 /// The judging threads; they end, and are waited for, when it is dropped.
 pub struct Pool {
-    workers: Vec<Worker>,
+    lines: Vec<Arc<Line>>,
+    threads: Vec<JoinHandle<()>>,
+    /// Places for configurations waiting to be made ready.
+    trials: Arc<Semaphore>,
+    trials_max: usize,
 }
 
 impl Pool {
-    /// Starts the threads. `idle` is called now and then by a thread without work.
+    /// Starts the threads.
     ///
     /// # Errors
     /// The system refused to make a thread.
-    pub fn start(setup: &Arc<Setup>, ticker: &TickerHandle, idle: impl Fn() + Send + Clone + 'static) -> Result<Self, Error> {
+    pub fn start(setup: &Arc<Setup>, ticker: &TickerHandle, kept: &Arc<Kept>) -> Result<Self, Error> {
         let config = &setup.config;
-        let mut workers = Vec::new();
+        let trials_max = config.trials_waiting_max;
+        let mut pool = Self { lines: Vec::new(), threads: Vec::new(), trials: Arc::new(Semaphore::new(trials_max)), trials_max };
         for _ in 0..config.worker_count() {
-            // A job needs a place first, so the channel is never full.
-            let (jobs, inbox) = bounded(config.queue_live_max + config.queue_history_max);
-            let (setup, ticker, idle) = (Arc::clone(setup), ticker.clone(), idle.clone());
-            let thread = tasks::thread("plugin-judge", move || work(&setup, &inbox, &ticker, &idle))?;
-            workers.push(Worker {
-                jobs: Some(jobs),
-                live_places: Arc::new(Semaphore::new(config.queue_live_max)),
-                past_places: Arc::new(Semaphore::new(config.queue_history_max)),
-                thread: Some(thread),
-            });
+            let line = Arc::new(Line::default());
+            let worker = Worker::new(setup, &line, ticker, kept);
+            pool.threads.push(tasks::thread("plugin-judge", move || worker.work())?);
+            pool.lines.push(line);
         }
-        Ok(Self { workers })
+        Ok(pool)
     }
 
     /// How many threads there are.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.workers.len()
+    pub const fn len(&self) -> usize {
+        self.lines.len()
     }
 
-    /// Has a page judged by the evaluator's thread; waits for a place in its queue first.
+    /// Has a page judged by the evaluator's thread; waits for a place in its queue first. There are fewer answers than killmails where the
+    /// evaluator has had what it may cost.
     pub async fn judge(&self, evaluator: &Evaluator, page: Page, run: Run) -> Vec<Answer> {
         let count = page.len();
         let failed = || vec![Err(Fault::Trap); count];
-        let worker = &self.workers[evaluator.shard() % self.workers.len()];
-        let places = if run == Run::Live { &worker.live_places } else { &worker.past_places };
-        let Ok(place) = Arc::clone(places).acquire_owned().await else { return failed() };
+        let Ok(place) = Arc::clone(evaluator.places().of(run)).acquire_owned().await else { return failed() };
         let (reply, answer) = oneshot::channel();
-        let job = Job { evaluator: evaluator.clone(), page, run, answers: Vec::with_capacity(count), reply, _place: place };
-        let sent = worker.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
-        if !sent {
-            return failed();
-        }
+        let answers = Vec::with_capacity(count);
+        self.line(evaluator.shard()).judge(Job { evaluator: evaluator.clone(), page, run, answers, reply, place });
         answer.await.unwrap_or_else(|_| failed())
+    }
+
+    /// Has a configuration made ready.
+    pub fn make(&self, making: Making) {
+        match Arc::clone(&self.trials).try_acquire_owned() {
+            Ok(place) => self.line(making.shard()).make((making, place)),
+            Err(_) => making.fail(Refusal::TooManyTrials { max: self.trials_max }),
+        }
+    }
+
+    /// How many configurations wait to be made ready.
+    #[must_use]
+    pub fn trials_waiting(&self) -> usize {
+        self.trials_max - self.trials.available_permits().min(self.trials_max)
+    }
+
+    fn line(&self, shard: usize) -> &Line {
+        &self.lines[shard % self.lines.len()]
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        for worker in &mut self.workers {
-            worker.jobs = None;
-        }
-        for worker in &mut self.workers {
-            let Some(thread) = worker.thread.take() else { continue };
+        self.lines.iter().for_each(|line| line.end());
+        for thread in self.threads.drain(..) {
             // The last holder of the engine may be one of its own threads.
             if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
                 tracing::error!("a judging thread panicked");
@@ -110,74 +108,112 @@ impl Drop for Pool {
     }
 }
 
-#[derive(Default)]
-struct Queues {
-    live: VecDeque<Job>,
-    past: VecDeque<Job>,
+struct Worker {
+    setup: Arc<Setup>,
+    line: Arc<Line>,
+    ticker: TickerHandle,
+    kept: Arc<Kept>,
+    purse: Purse,
+    tidied: Instant,
+    /// The tick at which this thread's CPU time was read last, and that time.
+    looked: (u32, Duration),
 }
 
-impl Queues {
-    fn push(&mut self, job: Job) {
-        if job.run == Run::Live { self.live.push_back(job) } else { self.past.push_back(job) }
+impl Worker {
+    fn new(setup: &Arc<Setup>, line: &Arc<Line>, ticker: &TickerHandle, kept: &Arc<Kept>) -> Self {
+        let (setup, line, ticker, kept) = (Arc::clone(setup), Arc::clone(line), ticker.clone(), Arc::clone(kept));
+        let now = Instant::now();
+        let purse = Purse::new(Duration::from_millis(setup.config.trials_cpu_ms_per_sec), now);
+        Self { setup, line, ticker, kept, purse, tidied: now, looked: (0, Duration::ZERO) }
     }
 
-    fn is_empty(&self) -> bool {
-        self.live.is_empty() && self.past.is_empty()
-    }
-
-    fn pop(&mut self) -> Option<Job> {
-        self.live.pop_front().or_else(|| self.past.pop_front())
-    }
-}
-
-fn work(setup: &Setup, inbox: &Receiver<Job>, ticker: &TickerHandle, idle: &impl Fn()) {
-    // WASI's streams want a tokio handle at hand; this one runs nothing and starts no threads.
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let _entered = runtime.as_ref().ok().map(tokio::runtime::Runtime::enter);
-    let mut queues = Queues::default();
-    loop {
-        match inbox.recv_timeout(IDLE) {
-            Ok(job) => queues.push(job),
-            Err(RecvTimeoutError::Timeout) => {
-                idle();
+    fn work(mut self) {
+        // WASI's streams want a tokio handle at hand; this one runs nothing and starts no threads.
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let _entered = runtime.as_ref().ok().map(tokio::runtime::Runtime::enter);
+        let mut awake = None;
+        while !self.line.is_over() {
+            let now = Instant::now();
+            if now.saturating_duration_since(self.tidied) >= TIDY {
+                self.tidied = now;
+                self.kept.tidy();
+            }
+            let pause = self.purse.wait(now);
+            let Some(work) = self.line.next(pause.is_zero()) else {
+                awake = None;
+                self.line.wait(pause.is_zero(), if pause.is_zero() { TIDY } else { pause.min(TIDY) });
                 continue;
+            };
+            let awake = awake.get_or_insert_with(|| self.ticker.awake());
+            match work {
+                Work::Judge(job) => self.judge(job, awake),
+                Work::Make(trying) => self.make(trying, awake),
             }
-            Err(RecvTimeoutError::Disconnected) => return,
         }
-        let awake = ticker.awake();
-        while !queues.is_empty() {
-            while let Ok(job) = inbox.try_recv() {
-                queues.push(job);
-            }
-            let Some(mut job) = queues.pop() else { break };
+    }
+
+    /// One turn of a page. Whoever asked is told when it is done, or has had what it may cost.
+    fn judge(&mut self, mut job: Job, awake: &Awake) {
+        let begun = awake.ticks();
+        if !job.evaluator.is_spent() {
             let evaluator = job.evaluator.clone();
-            evaluator.spend(|| turn(setup, &mut job, inbox, &awake));
-            if job.answers.len() < job.page.len() && !job.reply.is_closed() {
-                queues.push(job);
-            } else {
-                let Job { page, answers, reply, .. } = job;
-                // Whoever asked has the page to himself again.
-                drop(page);
-                // An asker who went away is no failure.
-                let _ = reply.send(answers);
-            }
+            evaluator.spend(|| turn(&self.setup, &mut job, &self.line, awake));
         }
+        let (run, excess) = (job.run, self.excess(begun, awake.ticks()));
+        let goes_on = job.answers.len() < job.page.len() && !job.evaluator.is_spent() && !job.reply.is_closed();
+        let ward = (!excess.is_zero()).then(|| job.evaluator.clone());
+        let (finished, unfinished) = if goes_on { (None, Some(job)) } else { (Some(job), None) };
+        let others_waited = self.line.judged(run, unfinished);
+        if let Some(evaluator) = ward.filter(|_| others_waited) {
+            evaluator.ward().overran(excess);
+        }
+        if let Some(Job { evaluator, page, answers, reply, place, .. }) = finished {
+            // Whoever asked has the page to himself again, and the evaluator is not in use on its account.
+            drop((evaluator, page, place));
+            // An asker who went away is no failure.
+            let _ = reply.send(answers);
+        }
+    }
+
+    /// CPU time of a turn beyond what a turn may take, known about as well as there are ticks. Where no tick came, nothing is asked of the
+    /// system.
+    fn excess(&mut self, begun: u32, ended: u32) -> Duration {
+        let (looked, cpu_before) = self.looked;
+        if looked == ended {
+            return Duration::ZERO;
+        }
+        let cpu = thread_cpu();
+        self.looked = (ended, cpu);
+        if ended.wrapping_sub(begun) <= TURN_TICKS { Duration::ZERO } else { cpu.saturating_sub(cpu_before).saturating_sub(TURN) }
+    }
+
+    /// One turn of what makes a configuration ready.
+    fn make(&mut self, (mut making, place): Trying, awake: &Awake) {
+        let (begun, cpu) = (awake.ticks(), thread_cpu());
+        let unfinished = loop {
+            let step = catch_unwind(AssertUnwindSafe(|| making.step(&self.setup, &self.kept)));
+            let Ok(Some(next)) = step.inspect_err(|_| tracing::error!("configuring a plugin panicked")) else { break None };
+            making = next;
+            if self.line.live_waits() || awake.ticks().wrapping_sub(begun) >= TURN_TICKS {
+                break Some((making, place));
+            }
+        };
+        let spent = thread_cpu();
+        self.purse.spend(spent.saturating_sub(cpu));
+        // What this took is no page's excess.
+        self.looked = (awake.ticks(), spent);
+        self.line.tried(unfinished);
     }
 }
 
 /// Judges as many of a job's killmails as fit its turn, at least one.
-fn turn(setup: &Setup, job: &mut Job, inbox: &Receiver<Job>, awake: &Awake) {
+fn turn(setup: &Setup, job: &mut Job, line: &Line, awake: &Awake) {
     let begun = awake.ticks();
     let mut turn = job.evaluator.turn(setup, job.run);
     while job.answers.len() < job.page.len() {
-        let at = job.answers.len();
-        let answer = catch_unwind(AssertUnwindSafe(|| turn.judge(&job.page, at)));
-        job.answers.push(answer.unwrap_or_else(|_| {
-            let id = job.page[at].killmail.killmail_id;
-            tracing::error!(plugin.digest = job.evaluator.digest(), "judging killmail {id} panicked");
-            Err(Fault::Trap)
-        }));
-        let gives_way = job.run != Run::Live && !inbox.is_empty();
+        let answer = turn.judge(&job.page, job.answers.len());
+        job.answers.push(answer);
+        let gives_way = job.run != Run::Live && line.live_waits();
         if gives_way || awake.ticks().wrapping_sub(begun) >= TURN_TICKS {
             return;
         }

@@ -1,13 +1,19 @@
-//! The trial of a plugin before it is used: the same killmails, forward on one instance and backward on another, must give the same verdicts.
+//! The trial of a plugin before it is used: the same killmails in other orders and numbers, each order on an instance of its own, must
+//! give the same verdicts.
 //!
-//! Law 7 (same in, same out) is tried here, at upload.
+//! Law 7 (same in, same out) is tried here, at upload. A trial is made of single calls, so that whoever runs it can do other things
+//! between them.
 //!
-//! Must not know: where the sample comes from.
+//! Must not know: where the sample comes from, or on which thread it runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::domain::entry::{Page, SharedEntry};
+use crate::domain::verdict::Fault;
+use crate::plugin::clock::thread_cpu;
 use crate::plugin::component::Component;
+use crate::plugin::convert::Needs;
 use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::Answer;
 use crate::plugin::guest::Guest;
@@ -30,49 +36,195 @@ pub fn by_default(setup: &Setup, component: &Component, sample: &[SharedEntry]) 
     }
 }
 
-/// Judges the sample twice.
+/// Tries it at once, from beginning to end.
 ///
 /// # Errors
-/// `Configure`, `Instantiate`, or `NotRepeatable` with the killmail whose verdicts differ.
+/// As [`Trial::step`].
 pub fn probe(setup: &Setup, component: &Component, config: &str, sample: &[SharedEntry]) -> Result<(), Refusal> {
-    let page: Page = Arc::new(sample.to_vec());
-    let forward = judge(setup, component, config, &page, 0..page.len())?;
-    let mut backward = judge(setup, component, config, &page, (0..page.len()).rev())?;
-    backward.reverse();
-    for ((entry, there), back) in sample.iter().zip(forward).zip(backward) {
-        if there != back {
-            let id = entry.killmail.killmail_id;
-            return Err(Refusal::NotRepeatable(format!(
-                "killmail {id} got {there:?} with the sample forward and {back:?} with it backward; \
-                 a verdict must not depend on killmails judged before (use `history`, or upload with instance=fresh)"
-            )));
-        }
-    }
+    let mut trial = Trial::new(Arc::new(sample.to_vec()));
+    while !trial.step(setup, component, config)? {}
     Ok(())
 }
 
-fn judge(
-    setup: &Setup,
-    component: &Component,
-    config: &str,
-    page: &Page,
-    order: impl Iterator<Item = usize>,
-) -> Result<Vec<Answer>, Refusal> {
-    let make = || {
-        let mut guest = Guest::new(setup, component)?;
-        guest.configure(setup, config)?;
-        Ok(guest)
-    };
-    let mut guest = make()?;
-    let mut answers = Vec::new();
-    for at in order {
-        let entry = &page[at];
-        let bound = Bound { below: entry.killmail.killmail_id, head: entry.seq };
-        let answer = guest.evaluate(page, at, bound).map_err(|(fault, _)| fault);
-        if answer.is_err() {
-            guest = make()?;
-        }
-        answers.push(answer);
+/// An order in which the sample is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Forward,
+    Backward,
+    /// Without the last: where a sample has an odd number, this has an even one, and the other way round. What alternates shows.
+    OneFewer,
+    /// Each killmail twice in a row.
+    Twice,
+}
+
+impl Order {
+    const ALL: [Self; 4] = [Self::Forward, Self::Backward, Self::OneFewer, Self::Twice];
+
+    /// The killmail of its so-manieth call, of a sample of so many; `None`: it is over.
+    const fn at(self, call: usize, sample: usize) -> Option<usize> {
+        let (calls, at) = match self {
+            Self::Forward => (sample, call),
+            Self::Backward => (sample, sample.wrapping_sub(1).wrapping_sub(call)),
+            Self::OneFewer => (sample.saturating_sub(1), sample.wrapping_sub(2).wrapping_sub(call)),
+            Self::Twice => (sample * 2, call / 2),
+        };
+        if call < calls { Some(at) } else { None }
     }
-    Ok(answers)
+
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Backward => "backward",
+            Self::OneFewer => "backward without the last killmail",
+            Self::Twice => "with each killmail twice in a row",
+        }
+    }
+}
+
+/// A trial under way.
+pub struct Trial {
+    sample: Page,
+    /// The order it is at, of all orders, and the call in it.
+    order: usize,
+    call: usize,
+    guest: Option<Guest>,
+    /// What the first order gave.
+    answers: Vec<Answer>,
+    needs: Option<Needs>,
+    spent: Duration,
+}
+
+impl Trial {
+    /// A trial on this sample.
+    #[must_use]
+    pub const fn new(sample: Page) -> Self {
+        Self { sample, order: 0, call: 0, guest: None, answers: Vec::new(), needs: None, spent: Duration::ZERO }
+    }
+
+    /// Does the next bit, an instance or a call; whether it was the last.
+    ///
+    /// # Errors
+    /// `Configure`, `Instantiate`; `Deadline` or `HostBudget` where a call ended so twice, the second time alone on an instance of its
+    /// own, or where all took more CPU time than a trial may; `NotRepeatable` with the killmail whose verdicts differ.
+    pub fn step(&mut self, setup: &Setup, component: &Component, config: &str) -> Result<bool, Refusal> {
+        let begun = thread_cpu();
+        let done = self.advance(setup, component, config)?;
+        self.spent += thread_cpu().saturating_sub(begun);
+        let limit = setup.config.trial_cpu_ms;
+        if !done && self.spent >= Duration::from_millis(limit) {
+            let calls = self.answers.len();
+            let message = format!("its trial took more than {limit} ms of CPU time (plugin.trial_cpu_ms); {calls} killmails were judged");
+            return Err(Refusal::Deadline { message, limit });
+        }
+        Ok(done)
+    }
+
+    /// What it needs to see of killmails, as it said when it was configured first.
+    pub fn take_needs(&mut self) -> Option<Needs> {
+        self.needs.take()
+    }
+
+    fn advance(&mut self, setup: &Setup, component: &Component, config: &str) -> Result<bool, Refusal> {
+        let Some(order) = Order::ALL.get(self.order).copied() else { return Ok(true) };
+        let Some(mut guest) = self.guest.take() else {
+            let (guest, needs) = made(setup, component, config)?;
+            self.guest = Some(guest);
+            self.needs.get_or_insert(needs);
+            return Ok(false);
+        };
+        let Some(at) = order.at(self.call, self.sample.len()) else {
+            // The next order begins with an instance of its own.
+            (self.order, self.call) = (self.order + 1, 0);
+            return Ok(self.order == Order::ALL.len());
+        };
+        let mut answer = judge(&mut guest, &self.sample, at);
+        let alive = matches!(answer, Ok(_) | Err(Fault::BadOutput));
+        if let Err(Fault::Deadline | Fault::HostBudget) = answer {
+            let (mut alone, _) = made(setup, component, config)?;
+            answer = judge(&mut alone, &self.sample, at);
+            if let Err(fault) = answer {
+                refuse_overrun(setup, fault, self.id(at))?;
+            }
+        }
+        self.compare(order, at, answer)?;
+        self.guest = alive.then_some(guest);
+        self.call += 1;
+        Ok(false)
+    }
+
+    fn compare(&mut self, order: Order, at: usize, answer: Answer) -> Result<(), Refusal> {
+        if order == Order::Forward {
+            self.answers.push(answer);
+            return Ok(());
+        }
+        let before = self.answers.get(at);
+        if before == Some(&answer) {
+            return Ok(());
+        }
+        let (id, how) = (self.id(at), order.words());
+        let there = before.map_or_else(|| "nothing".to_owned(), |before| format!("{before:?}"));
+        Err(Refusal::NotRepeatable(format!(
+            "killmail {id} got {there} with the sample forward and {answer:?} with it {how}; \
+             a verdict must not depend on killmails judged before (use `history`, or upload with instance=fresh)"
+        )))
+    }
+
+    fn id(&self, at: usize) -> u32 {
+        self.sample[at].killmail.killmail_id
+    }
+}
+
+/// A call that took too much of its own or of the host's time, alone too: that is no matter of order, and no matter of load.
+fn refuse_overrun(setup: &Setup, fault: Fault, id: u32) -> Result<(), Refusal> {
+    let config = &setup.config;
+    match fault {
+        Fault::Deadline => {
+            let limit = config.evaluate_cpu_ms;
+            let message = format!("in its trial it took more than {limit} ms of CPU time (plugin.evaluate_cpu_ms) on killmail {id}");
+            Err(Refusal::Deadline { message, limit })
+        }
+        Fault::HostBudget => {
+            let limit = config.host_cpu_ms;
+            let message = format!(
+                "in its trial it asked more of the host on killmail {id} than it may: {limit} ms of its work (plugin.host_cpu_ms), {} \
+                 questions to history (plugin.history_calls_max)",
+                config.history_calls_max
+            );
+            Err(Refusal::HostBudget { message, limit })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn made(setup: &Setup, component: &Component, config: &str) -> Result<(Guest, Needs), Refusal> {
+    let mut guest = Guest::new(setup, component)?;
+    let needs = guest.configure(setup, config)?;
+    Ok((guest, needs))
+}
+
+fn judge(guest: &mut Guest, sample: &Page, at: usize) -> Answer {
+    let entry = &sample[at];
+    let bound = Bound { below: entry.killmail.killmail_id, head: entry.seq };
+    guest.evaluate(sample, at, bound).map_err(|(fault, _)| fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn walked(order: Order, sample: usize) -> Vec<usize> {
+        (0..).map_while(|call| order.at(call, sample)).collect()
+    }
+
+    #[test]
+    fn orders_differ_in_direction_number_and_repetition() {
+        assert_eq!(walked(Order::Forward, 3), [0, 1, 2]);
+        assert_eq!(walked(Order::Backward, 3), [2, 1, 0]);
+        assert_eq!(walked(Order::OneFewer, 3), [1, 0]);
+        assert_eq!(walked(Order::Twice, 3), [0, 0, 1, 1, 2, 2]);
+        for order in Order::ALL {
+            assert!(walked(order, 0).is_empty(), "{order:?}");
+        }
+        assert_eq!((walked(Order::OneFewer, 1), walked(Order::Twice, 1)), (vec![], vec![0, 0]));
+    }
 }

@@ -82,7 +82,7 @@ impl House {
                 token
             }
         };
-        let history = Arc::new(StoreHistory::new(Arc::clone(&store)));
+        let history = Arc::new(StoreHistory::new(&store));
         let engine = Engine::new(config.plugin, history, wire::killmail::json)?;
         let kept = Arc::clone(&store);
         let plugins = tasks::blocking("open plugins", move || Plugins::open(kept, engine, trial())).await??;
@@ -91,7 +91,7 @@ impl House {
         let proxies = config.http.trusted_proxies.clone();
         let whence = Box::new(move |parts: &Parts| phoenix::Caller {
             address: address::of(parts, &proxies),
-            judged: address::judged(parts, &proxies),
+            judged: address::caller(parts, &proxies),
         });
         let channels = phoenix::Door::new(Arc::clone(&feed), config.channels, whence);
         let (started, kept, others) = (SystemTime::now(), token.clone(), channels.router());

@@ -176,7 +176,8 @@ async fn a_page_cut_into_portions_is_the_page_it_was() {
 
 #[tokio::test]
 async fn history_says_what_a_plugins_faults_hide() {
-    let server = Setup::quiet().start();
+    // It is asked several times, and must not rest in between.
+    let server = Setup::quiet().config("[plugin]\nrest_faults = 0").start();
     // Traps on every third killmail, keeps the others.
     let trapping = "(if (i64.eqz (i64.rem_u (local.get $id) (i64.const 3))) (then unreachable)) (i32.const 64)";
     server.upload("trapping", &guests::evaluating(trapping)).await;

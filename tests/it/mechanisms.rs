@@ -40,7 +40,7 @@ impl House {
         let folder = TempDir::with_prefix("killstream-mechanisms-").unwrap();
         let config = store::Config { dir: folder.path().to_owned(), min_free_bytes: 0, encode, ..store::Config::default() };
         let store = Store::open(config).unwrap();
-        let history = Arc::new(StoreHistory::new(Arc::clone(&store)));
+        let history = Arc::new(StoreHistory::new(&store));
         let engine =
             Engine::new(limits::Config { compile_here: true, ..limits::Config::default() }, history, wire::killmail::json).unwrap();
         let plugins = Plugins::open(Arc::clone(&store), engine, Vec::new()).unwrap();

@@ -101,7 +101,7 @@ async fn replay(vectors: &str) {
     let says = vectors["says"].as_str().unwrap();
     let (engine, past) = engine();
     let component = component(&engine, vectors["plugin"].as_str().unwrap());
-    let evaluator = engine.evaluator(&component, &vectors["config"].to_string(), Instance::Warm).unwrap();
+    let evaluator = engine.evaluator(&component, &vectors["config"].to_string(), Instance::Warm).await.unwrap();
     let cases = vectors["cases"].as_array().unwrap();
     for (seq, case) in (1..).zip(cases) {
         let entry = entry(seq, &case["killmail"].to_string());
@@ -154,8 +154,8 @@ async fn law_7_same_in_same_out() {
     ] {
         let component = component(&engine, name);
         engine.probe(&component, config, &some[..100]).unwrap();
-        let warm = engine.evaluator(&component, config, Instance::Warm).unwrap();
-        let fresh = engine.evaluator(&component, config, Instance::Fresh).unwrap();
+        let warm = engine.evaluator(&component, config, Instance::Warm).await.unwrap();
+        let fresh = engine.evaluator(&component, config, Instance::Fresh).await.unwrap();
         let run = Run::History { head: Seq(u64::MAX) };
         let mut live = Vec::new();
         for entry in &some {
@@ -178,7 +178,7 @@ async fn with_an_interest_evaluate_runs_only_for_its_killmails() {
     let (engine, _) = engine();
     let component = component(&engine, "watchlist");
     let alliance = 498_125_261;
-    let watch = engine.evaluator(&component, &format!("{{\"alliances\":[{alliance}]}}"), Instance::Warm).unwrap();
+    let watch = engine.evaluator(&component, &format!("{{\"alliances\":[{alliance}]}}"), Instance::Warm).await.unwrap();
     assert!(watch.interest().is_some());
     let sample = sample();
     let concerned = |facts: &Facts| facts.victim.alliances.contains(&alliance) || facts.attackers.alliances.contains(&alliance);
@@ -191,11 +191,11 @@ async fn with_an_interest_evaluate_runs_only_for_its_killmails() {
     assert!(theirs > 0);
 }
 
-#[test]
-fn a_wrong_configuration_is_refused_in_the_plugins_words() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_configuration_is_refused_in_the_plugins_words() {
     let (engine, _) = engine();
     let watchlist = component(&engine, "watchlist");
-    let refusal = engine.evaluator(&watchlist, "{}", Instance::Warm).unwrap_err();
+    let refusal = engine.evaluator(&watchlist, "{}", Instance::Warm).await.unwrap_err();
     assert_eq!(refusal.reason(), "configure");
     assert!(refusal.to_string().contains("characters"), "{refusal}");
 }

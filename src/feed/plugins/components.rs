@@ -119,6 +119,15 @@ impl Components {
         }
     }
 
+    /// A component that is loaded.
+    #[must_use]
+    pub fn at_hand(&self, digest: &str) -> Option<Component> {
+        match self.known.lock().get(digest) {
+            Some(Known::Loaded(component)) => Some(component.clone()),
+            _ => None,
+        }
+    }
+
     /// A component, loaded if need be; what is not compiled is then being prepared. Blocks while it is read.
     ///
     /// # Errors

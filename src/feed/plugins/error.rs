@@ -115,7 +115,9 @@ impl Error {
         match self {
             Self::Unknown { .. } | Self::UnknownVersion { .. } | Self::NotActive { .. } | Self::BadName { .. } => Some("plugin"),
             Self::MalformedDigest { .. } | Self::AmbiguousDigest { .. } => Some("plugin"),
-            Self::Refused(Refusal::Configure(_) | Refusal::NotRepeatable(_)) => Some("plugin_config"),
+            Self::Refused(Refusal::Configure(_) | Refusal::NotRepeatable(_) | Refusal::Deadline { .. } | Refusal::HostBudget { .. }) => {
+                Some("plugin_config")
+            }
             _ => None,
         }
     }

@@ -129,8 +129,8 @@ fn wanting_wasi(configure: &str) -> Vec<u8> {
     bytes
 }
 
-#[test]
-fn http_and_sockets_are_linked_and_denied() {
+#[tokio::test(flavor = "multi_thread")]
+async fn http_and_sockets_are_linked_and_denied() {
     let engine = trial::engine(Config::default());
     for (call, name) in [
         ("(drop (call $send (i32.const 0) (i32.const 0)))", "wasi:http/types@0.2.10#send"),
@@ -138,7 +138,7 @@ fn http_and_sockets_are_linked_and_denied() {
         ("(call $later)", "wasi:io/streams@0.2.9#later"),
     ] {
         let component = engine.compile(&wanting_wasi(&format!("{call} {TAKE_ALL}"))).expect("it is accepted");
-        let refusal = engine.evaluator(&component, "{}", Instance::Warm).expect_err("it traps");
+        let refusal = engine.evaluator(&component, "{}", Instance::Warm).await.expect_err("it traps");
         let text = refusal.to_string();
         assert!(text.contains("the fault trap") && text.contains(&format!("`{name}` is denied to plugins")), "{text}");
     }

@@ -69,11 +69,11 @@ const HUGE_LIST: &str = "(drop (memory.grow (i32.const 100)))
 #[tokio::test(flavor = "multi_thread")]
 async fn law_6_every_bad_guest_gets_its_own_word_and_its_neighbor_is_unaffected() {
     let engine = trial::engine(Config { workers: 1, ..Config::default() });
-    let good = trial::evaluator(&engine, &guests::evaluating(KEEP));
+    let good = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
     let mut id = 0;
     for (what, word, bytes) in bad_guests() {
         let component = engine.compile(&bytes).unwrap_or_else(|e| panic!("a guest that {what}: {e}"));
-        let bad = engine.evaluator(&component, "{}", Instance::Warm).unwrap();
+        let bad = engine.evaluator(&component, "{}", Instance::Warm).await.unwrap();
         for _ in 0..3 {
             id += 1;
             let page = || vec![killmail(id)];
@@ -95,7 +95,7 @@ async fn a_guest_is_judged_anew_after_a_fault() {
     let engine = trial::engine(Config::default());
     // Traps on every second killmail.
     let text = "(if (i64.eqz (i64.rem_u (local.get $id) (i64.const 2))) (then unreachable)) (i32.const 64)";
-    let guest = trial::evaluator(&engine, &guests::evaluating(text));
+    let guest = trial::evaluator(&engine, &guests::evaluating(text)).await;
     let page: Vec<_> = (1..=10).map(killmail).collect();
     let answers = engine.evaluate(&guest, page, Run::Live).await;
     for (answer, id) in answers.iter().zip(1..) {
@@ -110,7 +110,7 @@ async fn a_flood_of_log_is_cut_and_counted() {
         (call $log (i32.const 2) (i32.const 0) (i32.const 2000))
         (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 50))))
         (i32.const 64)";
-    let guest = trial::evaluator(&engine, &guests::guest(&Text { head: LOG, evaluate: text, ..Text::default() }));
+    let guest = trial::evaluator(&engine, &guests::guest(&Text { head: LOG, evaluate: text, ..Text::default() })).await;
     assert_eq!(judge(&engine, &guest, 1).await, Ok(Verdict::Keep));
     assert_eq!(guest.component().counts().log_lines_cut, 50, "20 were cut to their length, 30 left out");
 }
@@ -118,7 +118,7 @@ async fn a_flood_of_log_is_cut_and_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn annotations_are_one_line_of_json() {
     let engine = trial::engine(Config::default());
-    let guest = trial::evaluator(&engine, &guests::keep_with("{\"a\":\r\n 1.5}"));
+    let guest = trial::evaluator(&engine, &guests::keep_with("{\"a\":\r\n 1.5}")).await;
     assert_eq!(judge(&engine, &guest, 1).await, Ok(Verdict::KeepWith("{\"a\":1.5}".into())));
 }
 
@@ -134,7 +134,7 @@ fn busy_but_innocent() -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn four_busy_threads_give_no_deadline_fault_to_an_innocent_guest() {
     let engine = trial::engine(Config::default());
-    let guest = trial::evaluator(&engine, &busy_but_innocent());
+    let guest = trial::evaluator(&engine, &busy_but_innocent()).await;
     let over = Arc::new(AtomicBool::new(false));
     let busy = [(); 4].map(|()| {
         let over = Arc::clone(&over);
@@ -152,8 +152,8 @@ async fn four_busy_threads_give_no_deadline_fault_to_an_innocent_guest() {
 #[tokio::test(flavor = "multi_thread")]
 async fn live_does_not_wait_for_a_page_of_history() {
     let engine = trial::engine(Config { workers: 1, evaluate_cpu_ms: 25, ..Config::default() });
-    let slow = trial::evaluator(&engine, &guests::evaluating("(loop $again (br $again)) unreachable"));
-    let quick = trial::evaluator(&engine, &guests::evaluating(DROP));
+    let slow = trial::evaluator(&engine, &guests::evaluating("(loop $again (br $again)) unreachable")).await;
+    let quick = trial::evaluator(&engine, &guests::evaluating(DROP)).await;
     let page: Vec<_> = (1..=64).map(killmail).collect();
     let past = engine.evaluate(&slow, page, Run::History { head: killmail(1).seq });
     let live = async {

@@ -42,18 +42,20 @@ impl Steps {
 }
 
 /// A bad guest with its word. The loop is short of time so that many cases fit.
-fn bad(engine: &Engine) -> Vec<(Fault, Evaluator)> {
+async fn bad(engine: &Engine) -> Vec<(Fault, Evaluator)> {
     let with = |head, evaluate| guests::guest(&Text { head, evaluate, ..Text::default() });
-    [
+    let mut bad = Vec::new();
+    for (fault, bytes) in [
         (Fault::Deadline, guests::evaluating("(loop $again (br $again)) unreachable")),
         (Fault::Trap, guests::evaluating("unreachable")),
         (Fault::Memory, guests::evaluating("(loop $again (drop (memory.grow (i32.const 256))) (br $again)) unreachable")),
         (Fault::Stack, with("(func $deep (param i64) (call $deep (local.get 0)) (call $deep (local.get 0)))", DEEP)),
         (Fault::BadOutput, guests::keep_with("[]")),
         (Fault::Output, guests::keep_with(&format!("{{\"a\":\"{}\"}}", "x".repeat(70_000)))),
-    ]
-    .map(|(fault, bytes)| (fault, trial::evaluator(engine, &bytes)))
-    .into()
+    ] {
+        bad.push((fault, trial::evaluator(engine, &bytes).await));
+    }
+    bad
 }
 
 const DEEP: &str = "(call $deep (i64.const 1)) (i32.const 64)";
@@ -61,9 +63,9 @@ const DEEP: &str = "(call $deep (i64.const 1)) (i32.const 64)";
 #[test]
 fn law_6_a_guest_hurts_only_itself_in_any_order() {
     let engine = trial::engine(Config { evaluate_cpu_ms: 4, workers: 1, ..Config::default() });
-    let bad = bad(&engine);
-    let good = trial::evaluator(&engine, &guests::evaluating(NEIGHBOR));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let bad = runtime.block_on(bad(&engine));
+    let good = runtime.block_on(trial::evaluator(&engine, &guests::evaluating(NEIGHBOR)));
     let steps = Steps::default();
     let mut seq = 0;
     let case = proptest::collection::vec((0..bad.len(), 1..4_u32, any::<bool>()), 1..6);
@@ -121,14 +123,14 @@ const SOMETIMES_TRAPS: &str = "(if (i64.ge_u (local.get $id) (i64.const 1000000)
 
 #[test]
 fn law_7_same_in_same_out_whatever_was_before() {
-    let engine: Arc<Engine> = trial::engine(Config { evaluators_max: 2, ..Config::default() });
+    let engine: Arc<Engine> = trial::engine(Config { evaluators_max: 2, rest_faults: 0, ..Config::default() });
     let component = engine.compile(&guests::evaluating(&format!("{SOMETIMES_TRAPS} {NEIGHBOR}"))).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let counts = Steps::default();
     let mut runner = TestRunner::new(Cases { cases: 256, failure_persistence: None, ..Cases::default() });
     runner
         .run(&steps(), |steps| {
-            let make = |instance| engine.evaluator(&component, "{}", instance).unwrap();
+            let make = |instance| runtime.block_on(engine.evaluator(&component, "{}", instance)).unwrap();
             let mut pair = [make(Instance::Warm), make(Instance::Fresh)];
             for (step, fresh) in steps {
                 let guest = &pair[usize::from(fresh)];
@@ -149,7 +151,9 @@ fn law_7_same_in_same_out_whatever_was_before() {
                     Step::Anew => {
                         drop(pair);
                         // Two others take their places, then they come back.
-                        drop([engine.evaluator(&component, "1", Instance::Warm), engine.evaluator(&component, "2", Instance::Warm)]);
+                        let others =
+                            ["1", "2"].map(|config| runtime.block_on(engine.evaluator(&component, config, Instance::Warm)).unwrap());
+                        drop(others);
                         pair = [make(Instance::Warm), make(Instance::Fresh)];
                         counts.count("anew");
                     }

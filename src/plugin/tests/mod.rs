@@ -3,6 +3,7 @@
 //! Must not know: how the engine is built inside.
 
 mod asked;
+mod fair;
 #[path = "../../../tests/guests/mod.rs"]
 mod guests;
 mod hostile;
@@ -11,4 +12,6 @@ mod multiplied;
 mod refused;
 mod room;
 mod shared;
+mod stopping;
 mod trial;
+mod tried;

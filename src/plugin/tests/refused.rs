@@ -6,7 +6,7 @@ use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::Instance;
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, KEEP, Text};
-use crate::plugin::tests::trial::{self, killmail};
+use crate::plugin::tests::trial;
 
 /// Uploads these bytes: the reason and the text of the refusal.
 fn refused(bytes: &[u8]) -> (&'static str, String) {
@@ -148,38 +148,18 @@ fn a_feature_that_is_off_does_not_compile() {
     }
 }
 
-#[test]
-fn a_refused_configuration_comes_back_in_the_guests_words() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_configuration_comes_back_in_the_guests_words() {
     let engine = trial::engine(Config::default());
     // err("no such field"), at 128: the answer holds an f64, so its payload begins at 8.
     let head = r#"(data (i32.const 128) "\01\00\00\00\00\00\00\00\00\04\00\00\0d\00\00\00") (data (i32.const 1024) "no such field")"#;
     let bytes = guests::guest(&Text { head, configure: "(i32.const 128)", ..Text::default() });
     let guest = engine.compile(&bytes).unwrap();
-    let refusal = engine.evaluator(&guest, "{}", Instance::Warm).expect_err("it is refused");
+    let refusal = engine.evaluator(&guest, "{}", Instance::Warm).await.expect_err("it is refused");
     assert_eq!((refusal.reason(), refusal.to_string().as_str()), ("configure", "no such field"));
     let loops = guests::guest(&Text { configure: "(loop $again (br $again)) unreachable", ..Text::default() });
     let guest = engine.compile(&loops).unwrap();
-    let refusal = engine.evaluator(&guest, "{}", Instance::Warm).expect_err("it is refused");
+    let refusal = engine.evaluator(&guest, "{}", Instance::Warm).await.expect_err("it is refused");
     assert_eq!(refusal.reason(), "configure");
     assert!(refusal.to_string().contains("deadline"), "{refusal}");
-}
-
-#[test]
-fn law_7_a_guest_that_remembers_is_not_repeatable() {
-    let engine = trial::engine(Config::default());
-    let sample: Vec<_> = (1..=20).map(killmail).collect();
-    // Keeps every second killmail it sees.
-    let counts = guests::guest(&Text {
-        head: "(global $seen (mut i32) (i32.const 0))",
-        evaluate: "(global.set $seen (i32.add (global.get $seen) (i32.const 1)))
-            (i32.mul (i32.const 64) (i32.and (global.get $seen) (i32.const 1)))",
-        ..Text::default()
-    });
-    let guest = engine.compile(&counts).unwrap();
-    let refusal = engine.probe(&guest, "{}", &sample).expect_err("it is refused");
-    assert_eq!(refusal.reason(), "not_repeatable");
-    assert!(refusal.to_string().contains("killmail 1 "), "{refusal}");
-    // One that looks at the killmail only is.
-    let looks = guests::evaluating("(i32.mul (i32.const 64) (i32.wrap_i64 (i64.and (local.get $id) (i64.const 1))))");
-    engine.probe(&engine.compile(&looks).unwrap(), "{}", &sample).unwrap();
 }

@@ -31,7 +31,7 @@ async fn a_hundred_equal_pairs_judge_a_killmail_once() {
     let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
     let (answered, mut answers) = tokio::sync::mpsc::channel(100);
     for _ in 0..100 {
-        let evaluator = engine.evaluator(&component, "{}", Instance::Warm).unwrap();
+        let evaluator = engine.evaluator(&component, "{}", Instance::Warm).await.unwrap();
         let (engine, answered) = (engine.clone(), answered.clone());
         tasks::spawn("asker", async move {
             let page = engine.evaluate(&evaluator, vec![killmail(1), killmail(2)], Run::Live).await;
@@ -46,7 +46,7 @@ async fn a_hundred_equal_pairs_judge_a_killmail_once() {
     assert_eq!(engine.counts(), counts);
     assert_eq!(engine.evaluators_kept(), 1);
     // Another configuration is another pair.
-    let other = engine.evaluator(&component, "{\"a\":1}", Instance::Warm).unwrap();
+    let other = engine.evaluator(&component, "{\"a\":1}", Instance::Warm).await.unwrap();
     judge(&engine, &other, 1).await.unwrap();
     assert_eq!((component.counts().calls, engine.evaluators_kept()), (3, 2));
 }
@@ -55,8 +55,8 @@ async fn a_hundred_equal_pairs_judge_a_killmail_once() {
 async fn warm_instances_live_on_and_fresh_ones_do_not() {
     let engine = trial::engine(Config::default());
     let component = engine.compile(&remembers()).unwrap();
-    let warm = engine.evaluator(&component, "{}", Instance::Warm).unwrap();
-    let fresh = engine.evaluator(&component, "{}", Instance::Fresh).unwrap();
+    let warm = engine.evaluator(&component, "{}", Instance::Warm).await.unwrap();
+    let fresh = engine.evaluator(&component, "{}", Instance::Fresh).await.unwrap();
     for id in 1..=5 {
         let first = id == 1;
         assert_eq!(judge(&engine, &warm, id).await, Ok(if first { Verdict::Drop } else { Verdict::Keep }));
@@ -69,7 +69,7 @@ async fn the_kit_frees_what_was_given() {
     // The guest's stack takes half of it; the texts of all its verdicts would take four times as much.
     let engine = trial::engine(Config { memory_bytes: 2 << 20, ..Config::default() });
     let component = engine.compile(HIGH_VALUE).unwrap();
-    let evaluator = engine.evaluator(&component, r#"{"min_isk":0}"#, Instance::Warm).unwrap();
+    let evaluator = engine.evaluator(&component, r#"{"min_isk":0}"#, Instance::Warm).await.unwrap();
     let page: Vec<_> = (0..50_000).map(|_| killmail(1)).collect();
     for _ in 0..4 {
         let answers = engine.evaluate(&evaluator, page.clone(), Run::History { head: killmail(9).seq }).await;
@@ -81,7 +81,7 @@ async fn the_kit_frees_what_was_given() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_pages_cost_is_counted_for_whoever_asks() {
     let engine = trial::engine(Config::default());
-    let evaluator = trial::evaluator(&engine, &guests::evaluating(KEEP));
+    let evaluator = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
     let (mine, yours) = (evaluator.counted_apart(), evaluator.counted_apart());
     let page: Vec<_> = (0..2_000).map(|_| killmail(1)).collect();
     let run = Run::History { head: killmail(9).seq };
@@ -97,7 +97,7 @@ async fn what_pages_cost_is_counted_for_whoever_asks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn history_and_live_never_share_an_instance() {
     let engine = trial::engine(Config::default());
-    let evaluator = trial::evaluator(&engine, &remembers());
+    let evaluator = trial::evaluator(&engine, &remembers()).await;
     judge(&engine, &evaluator, 1).await.unwrap();
     assert_eq!(judge(&engine, &evaluator, 2).await, Ok(Verdict::Keep), "the live instance was called before");
     let run = Run::History { head: killmail(9).seq };
@@ -117,7 +117,7 @@ async fn an_interest_keeps_the_rest_away() {
         )
     };
     let of = |id| guests::guest(&Text { head: &interest(id), configure: "(i32.const 128)", evaluate: KEEP });
-    let (fits, misses) = (trial::evaluator(&engine, &of(2)), trial::evaluator(&engine, &of(1)));
+    let (fits, misses) = (trial::evaluator(&engine, &of(2)).await, trial::evaluator(&engine, &of(1)).await);
     let said = fits.interest().unwrap();
     assert_eq!((said.min_value, said.min_attackers, said.max_attackers), (None, Some(2), Some(5)));
     let wanted = &said.any_of[0];
@@ -132,11 +132,11 @@ async fn an_interest_keeps_the_rest_away() {
 async fn idle_pairs_give_way_and_used_ones_do_not() {
     let engine = trial::engine(Config { evaluators_max: 2, ..Config::default() });
     let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
-    let make = |config: &str| engine.evaluator(&component, config, Instance::Warm);
-    let (one, two) = (make("1").unwrap(), make("2").unwrap());
-    assert_eq!(make("3").unwrap_err(), Refusal::TooMany { max: 2 });
+    let make = async |config: &'static str| engine.evaluator(&component, config, Instance::Warm).await;
+    let (one, two) = (make("1").await.unwrap(), make("2").await.unwrap());
+    assert_eq!(make("3").await.unwrap_err(), Refusal::TooMany { max: 2 });
     drop(one);
-    let three = make("3").unwrap();
+    let three = make("3").await.unwrap();
     assert_eq!(engine.evaluators_kept(), 2);
     for evaluator in [&two, &three] {
         judge(&engine, evaluator, 1).await.unwrap();
@@ -155,7 +155,7 @@ async fn the_killmail_now_judged_can_be_asked() {
     };
     let evaluate = "(i32.mul (i32.const 64) (call $involves (i32.const 2) (global.get $role) (i32.const 512) (i32.const 1)))";
     for (role, kept) in [(0, true), (1, false), (2, true), (3, true)] {
-        let guest = trial::evaluator(&engine, &guests::guest(&Text { head: &head(role), evaluate, ..Text::default() }));
+        let guest = trial::evaluator(&engine, &guests::guest(&Text { head: &head(role), evaluate, ..Text::default() })).await;
         let verdict = if kept { Verdict::Keep } else { Verdict::Drop };
         assert_eq!(judge(&engine, &guest, 1).await, Ok(verdict), "role {role}");
     }
@@ -164,7 +164,7 @@ async fn the_killmail_now_judged_can_be_asked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_engine_ends_with_its_threads() {
     let engine = trial::engine(Config::default());
-    let evaluator = trial::evaluator(&engine, &guests::evaluating(KEEP));
+    let evaluator = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
     judge(&engine, &evaluator, 1).await.unwrap();
     drop(engine);
     assert_eq!(evaluator.digest().len(), 64);

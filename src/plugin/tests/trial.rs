@@ -22,9 +22,9 @@ pub fn engine(config: Config) -> Arc<Engine> {
 }
 
 /// An evaluator of these bytes with the configuration `{}`.
-pub fn evaluator(engine: &Engine, bytes: &[u8]) -> Evaluator {
+pub async fn evaluator(engine: &Engine, bytes: &[u8]) -> Evaluator {
     let component = engine.compile(bytes).expect("it compiles");
-    engine.evaluator(&component, "{}", Instance::Warm).expect("it takes `{}`")
+    engine.evaluator(&component, "{}", Instance::Warm).await.expect("it takes `{}`")
 }
 
 /// Judges one killmail.

@@ -15,11 +15,11 @@ use killstream::domain::killmail::Killmail;
 use killstream::domain::span::Span;
 use killstream::domain::subscription::Subscription;
 use killstream::domain::term::Kind;
-use killstream::feed::history::StoreHistory;
 use killstream::feed::plugins::Plugins;
 use killstream::feed::start::Start;
 use killstream::feed::{self, Feed};
 use killstream::plugin::engine::Engine;
+use killstream::plugin::history::NoHistory;
 use killstream::plugin::limits;
 use killstream::store::{self, AgeRule, Appended, Incoming, Store, ZkbRule};
 use proptest::collection::vec;
@@ -115,17 +115,12 @@ fn open_store(folder: &TempDir) -> Arc<Store> {
 
 /// One engine for all cases: nothing here uses a plugin.
 fn engine() -> Arc<Engine> {
-    static ENGINE: OnceLock<(Arc<Engine>, TempDir)> = OnceLock::new();
-    let made = ENGINE.get_or_init(|| {
-        let folder = TempDir::with_prefix("killstream-engine-").unwrap();
-        let history = Arc::new(StoreHistory::new(open_store(&folder)));
-        (
-            Engine::new(limits::Config { compile_here: true, ..limits::Config::default() }, history, |entry| json(&entry.killmail))
-                .unwrap(),
-            folder,
-        )
-    });
-    Arc::clone(&made.0)
+    static ENGINE: OnceLock<Arc<Engine>> = OnceLock::new();
+    let make = || {
+        Engine::new(limits::Config { compile_here: true, ..limits::Config::default() }, Arc::new(NoHistory), |entry| json(&entry.killmail))
+            .unwrap()
+    };
+    Arc::clone(ENGINE.get_or_init(make))
 }
 
 impl Case {

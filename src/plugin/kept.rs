@@ -1,0 +1,276 @@
+//! What is kept of pairs of component and configuration: those ready to judge, those being made, and what became of those made lately.
+//! A pair is made once for all who ask for it.
+//!
+//! Must not know: how guests are made or called, and on which thread.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::plugin::component::{Component, Loaded};
+use crate::plugin::conduct::Wards;
+use crate::plugin::error::Refusal;
+use crate::plugin::evaluator::{Evaluator, Key, Places};
+use crate::plugin::limits::Config;
+
+/// Tells whoever waits for a pair when it is ready, or why it will not be. It does not carry the pair itself: that would be in use.
+pub type News = watch::Receiver<Option<Result<(), Refusal>>>;
+
+/// What whoever asks for a pair is told.
+#[derive(Debug)]
+pub enum Told {
+    /// It is ready.
+    Ready(Evaluator),
+    /// It was refused lately, and would be again.
+    Refused(Refusal),
+    /// It is being made; ask again on good news.
+    UnderWay(News),
+    /// It has to be made, by whoever asked first.
+    New(News, Order),
+}
+
+/// The duty to make a pair ready, for all who wait for it. Dropped unfulfilled, it tells them that it failed.
+#[derive(Debug)]
+pub struct Order {
+    kept: Arc<Kept>,
+    key: Key,
+    config_digest: String,
+    tried: bool,
+    open: bool,
+}
+
+impl Order {
+    /// What is to be made.
+    #[must_use]
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Whether it has to be tried on the sample.
+    #[must_use]
+    pub const fn tried(&self) -> bool {
+        self.tried
+    }
+
+    /// Whether somebody still waits. Where nobody does, it is given up: who asks from now on asks anew.
+    #[must_use]
+    pub fn is_wanted(&mut self) -> bool {
+        let mut inner = self.kept.inner.lock();
+        let flight = (self.key.clone(), self.tried);
+        let wanted = inner.under_way.get(&flight).is_some_and(|waiting| waiting.receiver_count() > 0);
+        if !wanted {
+            inner.under_way.remove(&flight);
+            self.open = false;
+        }
+        wanted
+    }
+
+    /// Tells all who wait, and remembers it.
+    pub fn fulfil(mut self, component: &Component, made: Result<Evaluator, Refusal>) {
+        self.kept.remember(&self, component, &made);
+        self.tell(made);
+    }
+
+    /// Tells all who wait that it could not be done now.
+    pub fn fail(mut self, refusal: Refusal) {
+        self.tell(Err(refusal));
+    }
+
+    fn tell(&mut self, made: Result<Evaluator, Refusal>) {
+        if !std::mem::take(&mut self.open) {
+            return;
+        }
+        let mut inner = self.kept.inner.lock();
+        let news = made.map(|evaluator| {
+            inner.evaluators.entry(self.key.clone()).or_insert(evaluator);
+        });
+        let waiting = inner.under_way.remove(&(self.key.clone(), self.tried));
+        drop(inner);
+        if let Some(waiting) = waiting {
+            waiting.send_replace(Some(news));
+        }
+    }
+}
+
+impl Drop for Order {
+    fn drop(&mut self) {
+        self.tell(Err(Refusal::Crashed("the plugin could not be configured: the work was lost".to_owned())));
+    }
+}
+
+/// What came of a configuration, without the evaluator.
+#[derive(Debug)]
+struct Outcome {
+    /// `None`: it passed the trial.
+    refusal: Option<Refusal>,
+    since: Instant,
+    loaded: Loaded,
+}
+
+/// A component's and a configuration's digest.
+type Pair = (String, String);
+
+#[derive(Debug, Default)]
+struct Inner {
+    evaluators: HashMap<Key, Evaluator>,
+    under_way: HashMap<(Key, bool), watch::Sender<Option<Result<(), Refusal>>>>,
+    outcomes: HashMap<Pair, Outcome>,
+    /// The pairs of `outcomes`, the oldest first.
+    order: VecDeque<Pair>,
+    places: HashMap<String, Weak<Places>>,
+}
+
+/// All pairs that are known.
+#[derive(Debug)]
+pub struct Kept {
+    config: Arc<Config>,
+    wards: Wards,
+    inner: Mutex<Inner>,
+}
+
+impl Kept {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(config: &Arc<Config>) -> Arc<Self> {
+        Arc::new(Self { config: Arc::clone(config), wards: Wards::new(config), inner: Mutex::default() })
+    }
+
+    /// What the pairs did wrong lately.
+    #[must_use]
+    pub const fn wards(&self) -> &Wards {
+        &self.wards
+    }
+
+    /// Asks for a pair; `tried`: only if it has passed, or passes, a trial.
+    #[must_use]
+    pub fn ask(self: &Arc<Self>, key: &Key, tried: bool) -> Told {
+        let pair = (key.digest.clone(), key.config_digest());
+        let mut inner = self.inner.lock();
+        let known = inner.outcomes.get(&pair).map(|outcome| &outcome.refusal);
+        match known {
+            // What is refused for its answers is refused only to those who want it tried.
+            Some(Some(refusal)) if tried || matches!(refusal, Refusal::Configure(_)) => {
+                return Told::Refused(refusal.clone());
+            }
+            _ => {}
+        }
+        let tried = tried && !matches!(known, Some(None));
+        if let Some(evaluator) = inner.evaluators.get(key).filter(|_| !tried) {
+            evaluator.touch();
+            return Told::Ready(evaluator.clone());
+        }
+        let flight = (key.clone(), tried);
+        if let Some(waiting) = inner.under_way.get(&flight) {
+            return Told::UnderWay(waiting.subscribe());
+        }
+        let (waiting, answer) = watch::channel(None);
+        inner.under_way.insert(flight, waiting);
+        drop(inner);
+        let order = Order { kept: Arc::clone(self), key: key.clone(), config_digest: pair.1, tried, open: true };
+        Told::New(answer, order)
+    }
+
+    /// The places in the queues for pages of this component.
+    #[must_use]
+    pub fn places(&self, digest: &str) -> Arc<Places> {
+        let mut inner = self.inner.lock();
+        if let Some(places) = inner.places.get(digest).and_then(Weak::upgrade) {
+            return places;
+        }
+        let places = Arc::new(Places::new(&self.config));
+        inner.places.insert(digest.to_owned(), Arc::downgrade(&places));
+        places
+    }
+
+    /// How many pairs are kept ready, in use or not.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.inner.lock().evaluators.len()
+    }
+
+    /// Makes room for those being made: gives up the pair that was not used for longest, if all places are taken.
+    ///
+    /// # Errors
+    /// All are in use.
+    pub fn make_room(&self) -> Result<Option<Evaluator>, Refusal> {
+        let max = self.config.evaluators_max;
+        let mut inner = self.inner.lock();
+        if inner.evaluators.len() + inner.under_way.len() <= max {
+            return Ok(None);
+        }
+        inner.evict_one().map(Some).ok_or(Refusal::TooMany { max })
+    }
+
+    /// Gives up the pair that was not used for longest; `false`: all are in use. Its instances end here.
+    #[must_use]
+    pub fn let_go(&self) -> bool {
+        let evicted = self.inner.lock().evict_one();
+        evicted.is_some()
+    }
+
+    /// Gives up everything.
+    #[must_use]
+    pub fn clear(&self) -> Vec<Evaluator> {
+        self.inner.lock().evaluators.drain().map(|(_, evaluator)| evaluator).collect()
+    }
+
+    /// Lets go of what was not used for long. Instances end on the thread that calls this.
+    pub fn tidy(&self) {
+        let after = Duration::from_secs(self.config.evaluator_idle_secs);
+        let mut inner = self.inner.lock();
+        let is_idle = |e: &Evaluator| e.is_idle() && e.idle_for() >= after;
+        let idle: Vec<Key> = inner.evaluators.iter().filter(|(_, e)| is_idle(e)).map(|(key, _)| key.clone()).collect();
+        let evicted: Vec<Evaluator> = idle.iter().filter_map(|key| inner.evaluators.remove(key)).collect();
+        let unused: Vec<_> = inner.evaluators.values().flat_map(|evaluator| evaluator.unused(after)).collect();
+        inner.places.retain(|_, places| places.strong_count() > 0);
+        inner.forget(Duration::from_secs(self.config.outcome_secs));
+        drop(inner);
+        drop((evicted, unused));
+        self.wards.tidy();
+    }
+
+    /// Remembers what would come out the same again; what was refused for want of room may go well the next time.
+    fn remember(&self, order: &Order, component: &Component, made: &Result<Evaluator, Refusal>) {
+        let refusal = match made {
+            Ok(_) if !order.tried => return,
+            Ok(_) => None,
+            Err(refusal @ (Refusal::Configure(_) | Refusal::NotRepeatable(_) | Refusal::Deadline { .. } | Refusal::HostBudget { .. })) => {
+                Some(refusal.clone())
+            }
+            Err(_) => return,
+        };
+        let pair = (order.key.digest.clone(), order.config_digest.clone());
+        let outcome = Outcome { refusal, since: Instant::now(), loaded: component.loaded() };
+        let mut inner = self.inner.lock();
+        if inner.outcomes.insert(pair.clone(), outcome).is_none() {
+            inner.order.push_back(pair);
+        }
+        while inner.order.len() > self.config.outcomes_max {
+            let oldest = inner.order.pop_front();
+            oldest.and_then(|pair| inner.outcomes.remove(&pair));
+        }
+    }
+}
+
+impl Inner {
+    /// Gives up the pair that was not used for longest, of those nobody uses. It ends when the answer is dropped.
+    fn evict_one(&mut self) -> Option<Evaluator> {
+        let idle = self.evaluators.iter().filter(|(_, e)| e.is_idle());
+        let idlest = idle.max_by_key(|(_, e)| e.idle_for()).map(|(key, _)| key.clone())?;
+        self.evaluators.remove(&idlest)
+    }
+
+    /// Outcomes of components nobody has any more, and no younger than this.
+    fn forget(&mut self, after: Duration) {
+        let gone = |outcome: &Outcome| !outcome.loaded.is_loaded() && outcome.since.elapsed() >= after;
+        let gone: HashSet<Pair> = self.outcomes.iter().filter(|(_, outcome)| gone(outcome)).map(|(pair, _)| pair.clone()).collect();
+        if gone.is_empty() {
+            return;
+        }
+        self.outcomes.retain(|pair, _| !gone.contains(pair));
+        self.order.retain(|pair| !gone.contains(pair));
+    }
+}

@@ -1,0 +1,102 @@
+//! An evaluator being made: its component configured and, where it has to be, tried, a call at a time.
+//!
+//! Must not know: who waits for it, or on which thread it is made.
+
+use std::sync::Arc;
+
+use crate::domain::entry::SharedEntry;
+use crate::plugin::capacity::Reservation;
+use crate::plugin::component::Component;
+use crate::plugin::convert::Needs;
+use crate::plugin::error::Refusal;
+use crate::plugin::evaluator::{Evaluator, Grounds};
+use crate::plugin::guest::Guest;
+use crate::plugin::kept::{Kept, Order};
+use crate::plugin::probe::Trial;
+use crate::plugin::setup::Setup;
+
+/// An evaluator being made.
+pub struct Making {
+    order: Order,
+    component: Component,
+    digest: Arc<str>,
+    /// Given up to make room: it ends where guests end, not where they are asked for.
+    evicted: Option<Evaluator>,
+    shard: usize,
+    trial: Option<Trial>,
+    /// The right to the instances it may come to hold.
+    reserved: Option<Reservation>,
+}
+
+/// What a bit of the work led to.
+type Step = Option<Result<(Needs, Option<Guest>), Refusal>>;
+
+impl Making {
+    /// Nothing is done yet. Where the order asks for it, it is tried on the sample.
+    #[must_use]
+    pub fn new(order: Order, component: Component, sample: &[SharedEntry], shard: usize, evicted: Option<Evaluator>) -> Self {
+        let trial = order.tried().then(|| Trial::new(Arc::new(sample.to_vec())));
+        Self { order, digest: component.digest().into(), component, evicted, shard, trial, reserved: None }
+    }
+
+    /// The component's digest.
+    #[must_use]
+    pub const fn digest(&self) -> &Arc<str> {
+        &self.digest
+    }
+
+    /// Which thread it belongs to.
+    #[must_use]
+    pub const fn shard(&self) -> usize {
+        self.shard
+    }
+
+    /// Tells all who wait that it could not be done now.
+    pub fn fail(self, refusal: Refusal) {
+        self.order.fail(refusal);
+    }
+
+    /// Does the next bit; gives itself back while there is more to do and somebody waits for it.
+    #[must_use]
+    pub fn step(mut self, setup: &Setup, kept: &Kept) -> Option<Self> {
+        self.evicted = None;
+        if !self.order.is_wanted() {
+            return None;
+        }
+        if self.reserved.is_none() {
+            match setup.capacity.reserve(self.component.about()) {
+                Ok(reserved) => self.reserved = Some(reserved),
+                Err(refusal) => {
+                    self.order.fail(refusal);
+                    return None;
+                }
+            }
+        }
+        let Some(made) = self.advance(setup) else { return Some(self) };
+        let Self { order, component, digest, shard, reserved: Some(reserved), .. } = self else { return None };
+        let made = made.map_err(|refusal| refusal.legible(setup.config.text_bytes)).map(|(needs, first)| {
+            let ward = kept.wards().of(&digest, &order.key().config_digest());
+            let places = kept.places(component.digest());
+            let grounds = Grounds { needs, first, shard, digest, ward, places, reserved };
+            Evaluator::new(&setup.config, component.clone(), order.key().clone(), grounds)
+        });
+        order.fulfil(&component, made);
+        None
+    }
+
+    fn advance(&mut self, setup: &Setup) -> Step {
+        let config = &self.order.key().config;
+        let Some(trial) = &mut self.trial else {
+            return Some(Guest::new(setup, &self.component).and_then(|mut first| {
+                let needs = first.configure(setup, config)?;
+                Ok((needs, Some(first)))
+            }));
+        };
+        match trial.step(setup, &self.component, config) {
+            Ok(false) => None,
+            // Its instances were called; the evaluator begins with none.
+            Ok(true) => Some(Ok((trial.take_needs().unwrap_or_default(), None))),
+            Err(refusal) => Some(Err(refusal)),
+        }
+    }
+}

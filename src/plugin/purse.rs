@@ -1,0 +1,70 @@
+//! CPU time to spend at a steady rate: what is spent too early has to be waited for.
+//!
+//! Must not know: what it is spent on.
+
+use std::time::{Duration, Instant};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Fills with time, empties with work. It never holds more than a second's worth.
+#[derive(Debug)]
+pub struct Purse {
+    per_sec: Duration,
+    left: Duration,
+    owed: Duration,
+    at: Instant,
+}
+
+impl Purse {
+    /// A full one, for so much CPU time in each second.
+    #[must_use]
+    pub fn new(per_sec: Duration, now: Instant) -> Self {
+        let per_sec = per_sec.clamp(Duration::from_millis(1), SECOND);
+        Self { per_sec, left: per_sec, owed: Duration::ZERO, at: now }
+    }
+
+    /// How long to wait until something may be spent.
+    pub fn wait(&mut self, now: Instant) -> Duration {
+        let gained = self.worth(now.saturating_duration_since(self.at));
+        self.at = now;
+        let paid = gained.min(self.owed);
+        self.owed -= paid;
+        self.left = (self.left + gained - paid).min(self.per_sec);
+        if self.owed.is_zero() && !self.left.is_zero() {
+            return Duration::ZERO;
+        }
+        // A little of it has to be there.
+        (self.owed + Duration::from_millis(1)).mul_f64(SECOND.as_secs_f64() / self.per_sec.as_secs_f64())
+    }
+
+    /// So much was spent.
+    pub fn spend(&mut self, spent: Duration) {
+        let had = spent.min(self.left);
+        self.left -= had;
+        self.owed += spent - had;
+    }
+
+    fn worth(&self, time: Duration) -> Duration {
+        // Longer than this fills it, whatever is owed.
+        self.per_sec.mul_f64(time.min(SECOND * 3_600).as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_spent_comes_back_at_its_rate() {
+        let begun = Instant::now();
+        let mut purse = Purse::new(Duration::from_millis(250), begun);
+        assert!(purse.wait(begun).is_zero());
+        purse.spend(Duration::from_millis(500));
+        let wait = purse.wait(begun);
+        assert!(wait > SECOND && wait < SECOND * 11 / 10, "{wait:?}");
+        assert!(purse.wait(begun + wait).is_zero());
+        assert!(purse.wait(begun + SECOND * 100).is_zero());
+        purse.spend(Duration::from_millis(250));
+        assert!(!purse.wait(begun + SECOND * 100).is_zero(), "no more than a second's worth is kept");
+    }
+}

@@ -1,0 +1,143 @@
+//! Law 6 (a guest hurts only itself): however many configurations of a bad guest there are, a neighbor waits for one call; and what keeps
+//! failing rests.
+//!
+//! Must not know: how turns are given, or what is held against a pair.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::domain::verdict::{Fault, Verdict};
+use crate::plugin::evaluator::{Instance, Run};
+use crate::plugin::limits::Config;
+use crate::plugin::tests::guests::{self, KEEP};
+use crate::plugin::tests::trial::{self, judge, killmail};
+
+const LOOPS: &str = "(loop $again (br $again)) unreachable";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_6_an_innocent_stream_beside_two_hundred_looping_configurations() {
+    const PAGES: u32 = 20;
+    for run in [Run::Live, Run::History { head: killmail(u32::MAX).seq }] {
+        // None rests, so that all of them stay in the way.
+        let engine = trial::engine(Config { workers: 1, evaluate_cpu_ms: 2, rest_faults: 0, rest_excess_ms: 0, ..Config::default() });
+        let bad = engine.compile(&guests::evaluating(LOOPS)).unwrap();
+        let good = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
+        let mut looping = Vec::new();
+        for n in 0..200 {
+            looping.push(engine.evaluator(&bad, &n.to_string(), Instance::Warm).await.unwrap());
+        }
+        let page: Vec<_> = (1..=3).map(killmail).collect();
+        let hostile = join_all(looping.iter().map(|evaluator| engine.evaluate(evaluator, page.clone(), run)));
+        let innocent = async {
+            while bad.counts().calls == 0 {
+                tokio::task::yield_now().await;
+            }
+            let mut waited = Vec::new();
+            for id in 1..=PAGES {
+                let before = bad.counts().calls;
+                assert_eq!(engine.evaluate(&good, vec![killmail(id)], run).await, [Ok(Verdict::Keep)]);
+                waited.push(bad.counts().calls - before);
+            }
+            waited
+        };
+        let (faults, waited) = tokio::join!(hostile, innocent);
+        // The call that was going on, and one that began before the page stood in line.
+        assert!(waited.iter().all(|calls| *calls <= 2), "{run:?}: {waited:?}");
+        assert!(faults.iter().flatten().all(|answer| *answer == Err(Fault::Deadline)));
+        assert_eq!(bad.counts().calls, 600);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pair_that_keeps_failing_rests_whoever_uses_it() {
+    let engine = trial::engine(Config::default());
+    let bad = engine.compile(&guests::evaluating("unreachable")).unwrap();
+    let evaluator = engine.evaluator(&bad, "{}", Instance::Warm).await.unwrap();
+    let other = engine.evaluator(&bad, "{\"a\":1}", Instance::Warm).await.unwrap();
+    let page: Vec<_> = (1..=64).map(killmail).collect();
+    let answers = engine.evaluate(&evaluator, page, Run::Live).await;
+    assert!(answers.iter().all(|answer| *answer == Err(Fault::Trap)));
+    let counts = bad.counts();
+    assert_eq!((counts.calls, counts.at_rest, counts.faults["trap"]), (5, 59, 5));
+    let past = Run::History { head: killmail(99).seq };
+    assert_eq!(engine.evaluate(&evaluator, vec![killmail(70)], past).await, [Err(Fault::Trap)], "history hears the same");
+    assert_eq!(bad.counts().calls, 5);
+    // Another configuration is another pair.
+    assert_eq!(judge(&engine, &other, 1).await, Err(Fault::Trap));
+    assert_eq!(bad.counts().calls, 6);
+    let resting = engine.resting(bad.digest());
+    assert_eq!((resting.len(), engine.resting_count()), (1, 1));
+    assert_eq!((resting[0].until - resting[0].since, resting[0].config_digest.len()), (30, 64));
+    assert_eq!(resting[0].reason, "5 faults in 60 s, the last: trap");
+    // Whoever lets go of it and comes back finds it resting still.
+    drop(evaluator);
+    let fresh = engine.evaluator(&bad, "{}", Instance::Fresh).await.unwrap();
+    assert_eq!(judge(&engine, &fresh, 80).await, Err(Fault::Trap));
+    assert_eq!(bad.counts().calls, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_goes_well_ends_the_rest() {
+    let engine = trial::engine(Config { rest_secs: 0, rest_max_secs: 0, ..Config::default() });
+    let bad = engine.compile(&guests::evaluating("(if (i64.lt_u (local.get $id) (i64.const 9)) (then unreachable)) (i32.const 64)"));
+    let evaluator = engine.evaluator(&bad.unwrap(), "{}", Instance::Warm).await.unwrap();
+    for id in 1..=8 {
+        assert_eq!(judge(&engine, &evaluator, id).await, Err(Fault::Trap));
+    }
+    assert_eq!((engine.resting_count(), evaluator.component().counts().calls), (1, 8), "a rest of no length is over at once");
+    assert_eq!(judge(&engine, &evaluator, 9).await, Ok(Verdict::Keep));
+    assert_eq!(engine.resting_count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pair_that_takes_more_than_its_turns_while_others_wait_rests() {
+    let config = Config { workers: 1, evaluate_cpu_ms: 100, rest_excess_ms: 20, ..Config::default() };
+    let engine = trial::engine(config);
+    let slow = "(local $n i32) (loop $again
+        (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 20000000)))) (i32.const 64)";
+    let greedy = trial::evaluator(&engine, &guests::evaluating(slow)).await;
+    let run = Run::History { head: killmail(u32::MAX).seq };
+    // Alone it takes nothing from anybody.
+    let page: Vec<_> = (1..=8).map(killmail).collect();
+    assert!(engine.evaluate(&greedy, page.clone(), run).await.iter().all(Result::is_ok));
+    assert_eq!(engine.resting_count(), 0);
+    let good = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
+    let pages: Vec<Vec<_>> = (0..40).map(|_| (1..=64).map(killmail).collect()).collect();
+    let others = join_all(pages.into_iter().map(|page| engine.evaluate(&good, page, run)));
+    let (_, verdicts) = tokio::join!(engine.evaluate(&greedy, page, run), others);
+    assert!(verdicts.iter().flatten().all(|verdict| *verdict == Ok(Verdict::Keep)));
+    let resting = engine.resting(greedy.digest());
+    assert_eq!(resting.len(), 1);
+    assert!(resting[0].reason.contains("while others waited"), "{}", resting[0].reason);
+    assert!(engine.resting(good.digest()).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_judge_stops_when_it_has_cost_what_it_may() {
+    let engine = trial::engine(Config { evaluate_cpu_ms: 100, ..Config::default() });
+    let slow = "(local $n i32) (loop $again
+        (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 10000000)))) (i32.const 64)";
+    let evaluator = trial::evaluator(&engine, &guests::evaluating(slow)).await.within(Duration::from_millis(10));
+    let run = Run::History { head: killmail(u32::MAX).seq };
+    let page: Vec<_> = (1..=64).map(killmail).collect();
+    let answers = engine.evaluate(&evaluator, page.clone(), run).await;
+    assert!((1..32).contains(&answers.len()), "{}", answers.len());
+    assert!(evaluator.is_spent() && answers.iter().all(Result::is_ok));
+    assert!(engine.evaluate(&evaluator, page, run).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_of_history_go_when_they_are_idle() {
+    let engine = trial::engine(Config { evaluator_idle_secs: 0, workers: 1, ..Config::default() });
+    let evaluator = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
+    let run = Run::History { head: killmail(9).seq };
+    judge(&engine, &evaluator, 1).await.unwrap();
+    engine.evaluate(&evaluator, vec![killmail(2)], run).await;
+    assert_eq!(evaluator.unused(Duration::from_secs(60)).len(), 0);
+    assert_eq!(evaluator.unused(Duration::ZERO).len(), 1, "that of live killmails stays");
+    let before = evaluator.component().counts().instances;
+    judge(&engine, &evaluator, 3).await.unwrap();
+    engine.evaluate(&evaluator, vec![killmail(4)], run).await;
+    assert_eq!(evaluator.component().counts().instances, before + 1);
+}

@@ -1,0 +1,215 @@
+//! Law 7 (same in, same out) is tried before a plugin is used: once for all who ask, and with an outcome that no load changes.
+//!
+//! Must not know: in which orders the sample is judged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::entry::SharedEntry;
+use crate::domain::verdict::Verdict;
+use crate::plugin::error::Refusal;
+use crate::plugin::evaluator::Instance;
+use crate::plugin::limits::Config;
+use crate::plugin::tests::guests::{self, KEEP, Text};
+use crate::plugin::tests::trial::{self, judge, killmail};
+use crate::tasks;
+
+const SEEN: &str = "(global $seen (mut i32) (i32.const 0))";
+/// Counts its calls, and keeps by what `$seen` is.
+const COUNT: &str = "(global.set $seen (i32.add (global.get $seen) (i32.const 1)))";
+
+fn sample(count: u32) -> Vec<SharedEntry> {
+    (1..=count).map(killmail).collect()
+}
+
+/// Refuses the configuration, with the text "no".
+fn refusing() -> Vec<u8> {
+    let head = r#"(data (i32.const 128) "\01\00\00\00\00\00\00\00\00\04\00\00\02\00\00\00") (data (i32.const 1024) "no")"#;
+    guests::guest(&Text { head, configure: "(i32.const 128)", ..Text::default() })
+}
+
+#[test]
+fn law_7_guests_that_remember_are_not_repeatable() {
+    let engine = trial::engine(Config::default());
+    let remembering = [
+        ("alternates", format!("{COUNT} (i32.mul (i32.const 64) (i32.and (global.get $seen) (i32.const 1)))")),
+        ("keeps every third", format!("{COUNT} (i32.mul (i32.const 64) (i32.eqz (i32.rem_u (global.get $seen) (i32.const 3))))")),
+        ("keeps the first only", format!("{COUNT} (i32.mul (i32.const 64) (i32.eq (global.get $seen) (i32.const 1)))")),
+        // What it was asked last.
+        (
+            "knows whom it saw",
+            "(local $last i32) (local.set $last (global.get $seen)) (global.set $seen (i32.wrap_i64 (local.get $id)))
+            (i32.mul (i32.const 64) (i32.eq (local.get $last) (i32.wrap_i64 (local.get $id))))"
+                .to_owned(),
+        ),
+        ("traps every second time", format!("{COUNT} (if (i32.and (global.get $seen) (i32.const 1)) (then unreachable)) (i32.const 64)")),
+    ];
+    for (what, evaluate) in remembering {
+        let guest = engine.compile(&guests::guest(&Text { head: SEEN, evaluate: &evaluate, ..Text::default() })).unwrap();
+        for count in [20, 21] {
+            let probed = engine.probe(&guest, "{}", &sample(count));
+            if what == "traps every second time" {
+                // A trap ends the instance, and with it what it remembers.
+                continue;
+            }
+            let refusal = probed.expect_err(what);
+            assert_eq!(refusal.reason(), "not_repeatable", "{what}, {count}: {refusal}");
+        }
+    }
+    // One that looks at the killmail only is.
+    let looks = guests::evaluating("(i32.mul (i32.const 64) (i32.wrap_i64 (i64.and (local.get $id) (i64.const 1))))");
+    for count in [0, 1, 2, 21] {
+        engine.probe(&engine.compile(&looks).unwrap(), "{}", &sample(count)).unwrap();
+    }
+}
+
+#[test]
+fn what_takes_too_long_is_refused_for_that() {
+    let engine = trial::engine(Config::default());
+    let probe = |evaluate: &str, head: &str| {
+        let guest = engine.compile(&guests::guest(&Text { head, evaluate, ..Text::default() })).unwrap();
+        engine.probe(&guest, "{}", &sample(9))
+    };
+    let seventh = "(if (i64.eq (local.get $id) (i64.const 7)) (then (loop $again (br $again)))) (i32.const 64)";
+    let Err(Refusal::Deadline { message, limit: 10 }) = probe(seventh, "") else { panic!("another outcome") };
+    assert!(message.contains("killmail 7") && message.contains("plugin.evaluate_cpu_ms"), "{message}");
+    let asks = r#"(import "killstream:plugin/history@1.0.0-rc.1" "count" (func $count (param i32 i32 i32 i64 i64) (result i64)))"#;
+    let for_ever =
+        "(loop $again (drop (call $count (i32.const 0) (i32.const 0) (i32.const 7) (i64.const 0) (i64.const 0))) (br $again)) unreachable";
+    let refusal = probe(for_ever, asks).unwrap_err();
+    assert_eq!(refusal.reason(), "host_budget", "{refusal}");
+    // Its first call takes too long, as a call of any guest may on a busy machine; alone it does not.
+    let once = "(if (i32.eqz (global.get $seen)) (then (loop $again (br $again)))) (i32.const 64)";
+    let refusal = probe(once, SEEN).unwrap_err();
+    assert_eq!(refusal.reason(), "deadline", "alone it is the first call again: {refusal}");
+    let second = format!("{COUNT} (if (i32.eq (global.get $seen) (i32.const 2)) (then (loop $again (br $again)))) (i32.const 64)");
+    probe(&second, SEEN).unwrap();
+}
+
+#[test]
+fn a_trial_has_a_budget_of_its_own() {
+    let engine = trial::engine(Config { trial_cpu_ms: 20, ..Config::default() });
+    let busy = "(local $n i32) (loop $again
+        (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 2000000)))) (i32.const 64)";
+    let guest = engine.compile(&guests::evaluating(busy)).unwrap();
+    let Err(Refusal::Deadline { message, limit: 20 }) = engine.probe(&guest, "{}", &sample(200)) else { panic!("another outcome") };
+    assert!(message.contains("plugin.trial_cpu_ms"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_is_tried_once_for_all_who_ask() {
+    let engine = trial::engine(Config::default());
+    let sample: Arc<Vec<SharedEntry>> = Arc::new(sample(20));
+    let good = engine.compile(&guests::evaluating(KEEP)).unwrap();
+    let alternates = format!("{COUNT} (i32.mul (i32.const 64) (i32.and (global.get $seen) (i32.const 1)))");
+    let bad = engine.compile(&guests::guest(&Text { head: SEEN, evaluate: &alternates, ..Text::default() })).unwrap();
+    let refusing = engine.compile(&refusing()).unwrap();
+    let before = [&good, &bad, &refusing].map(|component| component.counts().instances);
+    let (told, mut outcomes) = tokio::sync::mpsc::channel(600);
+    for _ in 0..200 {
+        for component in [&good, &bad, &refusing] {
+            let (engine, component, sample, told) = (Arc::clone(&engine), component.clone(), Arc::clone(&sample), told.clone());
+            tasks::spawn("asker", async move {
+                let tried = engine.tried(&component, "{\"a\":1}", Instance::Warm, &sample).await;
+                told.send(tried.map(drop).map_err(|refusal| refusal.reason())).await.unwrap();
+            });
+        }
+    }
+    let mut counted = [0; 3];
+    for _ in 0..600 {
+        match outcomes.recv().await.unwrap() {
+            Ok(()) => counted[0] += 1,
+            Err("not_repeatable") => counted[1] += 1,
+            Err(reason) => {
+                assert_eq!(reason, "configure");
+                counted[2] += 1;
+            }
+        }
+    }
+    assert_eq!(counted, [200; 3]);
+    let made = [&good, &bad, &refusing].map(|component| component.counts().instances);
+    assert_eq!(made[0] - before[0], 4, "an instance for each order");
+    assert!(made[1] - before[1] <= 4);
+    assert_eq!(made[2] - before[2], 1);
+    // A refusal for its verdicts is none to those who want it untried, with a fresh instance for each call.
+    engine.evaluator(&bad, "{\"a\":1}", Instance::Fresh).await.unwrap();
+    assert_eq!(engine.evaluator(&refusing, "{\"a\":1}", Instance::Fresh).await.unwrap_err().reason(), "configure");
+    assert_eq!(refusing.counts().instances - before[2], 1, "it is remembered");
+    assert_eq!(engine.trials_waiting(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_are_judged_while_configurations_are_tried() {
+    let engine = trial::engine(Config { workers: 1, trials_cpu_ms_per_sec: 1_000, ..Config::default() });
+    let quick = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
+    let slow = engine.compile(&guests::evaluating(
+        "(local $n i32) (loop $again
+            (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 3000000)))) (i32.const 64)",
+    ));
+    let (slow, sample) = (slow.unwrap(), sample(100));
+    let trial = engine.tried(&slow, "{}", Instance::Warm, &sample);
+    let live = async {
+        while engine.trials_waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
+        for id in 1..=20 {
+            assert_eq!(judge(&engine, &quick, id).await, Ok(Verdict::Keep));
+        }
+        assert_eq!(engine.trials_waiting(), 1, "it is still being tried");
+    };
+    let (tried, ()) = tokio::join!(trial, live);
+    tried.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_waits_for_is_given_up() {
+    let engine = trial::engine(Config { workers: 1, trials_cpu_ms_per_sec: 1_000, ..Config::default() });
+    let endless = "(local $n i32) (loop $again
+        (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 3000000)))) (i32.const 64)";
+    let slow = engine.compile(&guests::evaluating(endless)).unwrap();
+    let sample = sample(200);
+    let asked = engine.tried(&slow, "{}", Instance::Warm, &sample);
+    assert!(tokio::time::timeout(Duration::from_millis(20), asked).await.is_err(), "it takes longer than that");
+    // The next configuration does not wait for the rest of it.
+    let quick = engine.compile(&guests::evaluating(KEEP)).unwrap();
+    engine.evaluator(&quick, "{}", Instance::Warm).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), async {
+        while engine.trials_waiting() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(engine.evaluators_kept(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_for_want_of_room_are_not_remembered() {
+    let engine = trial::engine(Config { evaluators_max: 1, trials_waiting_max: 0, ..Config::default() });
+    let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
+    for _ in 0..2 {
+        assert_eq!(engine.evaluator(&component, "{}", Instance::Warm).await.unwrap_err(), Refusal::TooManyTrials { max: 0 });
+    }
+    let engine = trial::engine(Config { evaluators_max: 1, ..Config::default() });
+    let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
+    let one = engine.evaluator(&component, "1", Instance::Warm).await.unwrap();
+    assert_eq!(engine.evaluator(&component, "2", Instance::Warm).await.unwrap_err(), Refusal::TooMany { max: 1 });
+    drop(one);
+    engine.evaluator(&component, "2", Instance::Warm).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_refusals_are_remembered_in_bounded_room() {
+    let engine = trial::engine(Config { outcomes_max: 10, ..Config::default() });
+    let refusing = engine.compile(&refusing()).unwrap();
+    for n in 0..50 {
+        assert_eq!(engine.evaluator(&refusing, &n.to_string(), Instance::Warm).await.unwrap_err().reason(), "configure");
+    }
+    let before = refusing.counts().instances;
+    for n in 40..50 {
+        assert!(engine.evaluator(&refusing, &n.to_string(), Instance::Warm).await.is_err());
+    }
+    assert_eq!(refusing.counts().instances, before, "the newest ten are known");
+    assert!(engine.evaluator(&refusing, "0", Instance::Warm).await.is_err());
+    assert_eq!(refusing.counts().instances, before + 1, "the oldest is asked again");
+}
