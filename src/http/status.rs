@@ -211,8 +211,8 @@ fn sse(door: &Door) -> Value {
 fn plugins(door: &Door) -> Value {
     let capacity = door.feed.plugins().engine().capacity();
     let evaluators = Class::ALL.map(|class| {
-        let (used, max) = capacity.evaluators(class);
-        (class.word().to_owned(), json!({ "in_use": used, "max": max }))
+        let (kept, max) = capacity.evaluators(class);
+        (class.word().to_owned(), json!({ "kept": kept, "max": max }))
     });
     json!({
         "bytes": capacity.memory().used(),
