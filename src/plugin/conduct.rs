@@ -209,9 +209,10 @@ impl Ward {
         );
     }
 
-    fn told(&self) -> Option<Resting> {
+    /// The rest it is in at this time; one that is over waits only for a call to show whether it was enough.
+    fn told(&self, now: Instant) -> Option<Resting> {
         let conduct = self.conduct.lock();
-        let rest = conduct.rest.as_ref()?;
+        let rest = conduct.rest.as_ref().filter(|rest| now < rest.until)?;
         let length = i64::try_from(rest.length.as_secs()).unwrap_or(i64::MAX);
         Some(Resting {
             config_digest: self.config_digest.clone(),
@@ -270,8 +271,9 @@ impl Wards {
     /// The pairs of a component that rest, those first that are called again first.
     #[must_use]
     pub fn resting(&self, digest: &str) -> Vec<Resting> {
-        let pairs = self.pairs.lock();
-        let mut resting: Vec<Resting> = pairs.values().filter(|ward| &*ward.digest == digest).filter_map(|ward| ward.told()).collect();
+        let (now, pairs) = (Instant::now(), self.pairs.lock());
+        let theirs = pairs.values().filter(|ward| &*ward.digest == digest);
+        let mut resting: Vec<Resting> = theirs.filter_map(|ward| ward.told(now)).collect();
         drop(pairs);
         resting.sort_by(|a, b| (a.until, &a.config_digest).cmp(&(b.until, &b.config_digest)));
         resting
@@ -280,7 +282,9 @@ impl Wards {
     /// How many pairs rest.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.pairs.lock().values().filter(|ward| ward.rests.load(Ordering::Relaxed)).count()
+        let now = Instant::now();
+        let rests = |ward: &Ward| ward.rests.load(Ordering::Relaxed) && ward.told(now).is_some();
+        self.pairs.lock().values().filter(|ward| rests(ward)).count()
     }
 }
 

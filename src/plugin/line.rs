@@ -141,7 +141,8 @@ impl Line {
     pub fn tried(&self, unfinished: Option<Trying>) {
         let mut queues = self.queues.lock();
         if !queues.is_over {
-            queues.trials.end_turn(unfinished);
+            // Each holds instances until it is finished.
+            queues.trials.end_turn_of_costly(unfinished);
         }
     }
 

@@ -155,7 +155,8 @@ impl Worker {
     /// One turn of a page. Whoever asked is told when it is done, or has had what it may cost.
     fn judge(&mut self, mut job: Job, awake: &Awake) {
         let begun = awake.ticks();
-        if !job.evaluator.is_spent() {
+        // Whoever stops leaves pages behind that nobody waits for any more.
+        if !job.evaluator.is_spent() && !job.reply.is_closed() {
             let evaluator = job.evaluator.clone();
             evaluator.spend(|| turn(&self.setup, &mut job, &self.line, awake));
         }

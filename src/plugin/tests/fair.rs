@@ -3,26 +3,65 @@
 //!
 //! Must not know: how turns are given, or what is held against a pair.
 
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 
+use crate::domain::filter::Wanted;
 use crate::domain::verdict::{Fault, Verdict};
+use crate::plugin::component::Component;
+use crate::plugin::engine::Engine;
 use crate::plugin::evaluator::{Instance, Run};
+use crate::plugin::history::{Bound, History, HistoryQuery, Totals};
 use crate::plugin::limits::Config;
-use crate::plugin::tests::guests::{self, KEEP};
+use crate::plugin::tests::guests::{self, KEEP, Text};
 use crate::plugin::tests::trial::{self, judge, killmail};
 
 const LOOPS: &str = "(loop $again (br $again)) unreachable";
+
+/// Keeps, and asks history once: that is how a test knows when it was called.
+const ASKS_AND_KEEPS: &str = "(drop (call $count (i32.const 0) (i32.const 0) (i32.const 7) (i64.const 0) (i64.const 0))) (i32.const 64)";
+const COUNT: &str = r#"(import "killstream:plugin/history@1.0.0-rc.1" "count" (func $count (param i32 i32 i32 i64 i64) (result i64)))"#;
+
+/// Notes how often another guest was called before each question.
+#[derive(Default)]
+struct Watch {
+    other: OnceLock<Component>,
+    calls: Mutex<Vec<u64>>,
+}
+
+impl History for Watch {
+    fn count(&self, _: &HistoryQuery, _: Bound) -> u64 {
+        self.calls.lock().push(self.other.get().map_or(0, |other| other.counts().calls));
+        0
+    }
+
+    fn totals(&self, _: &HistoryQuery, _: Bound) -> Totals {
+        Totals::default()
+    }
+
+    fn last_seen(&self, _: &Wanted, _: Bound) -> Option<i64> {
+        None
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_6_an_innocent_stream_beside_two_hundred_looping_configurations() {
     const PAGES: u32 = 20;
     for run in [Run::Live, Run::History { head: killmail(u32::MAX).seq }] {
         // None rests, so that all of them stay in the way.
-        let engine = trial::engine(Config { workers: 1, evaluate_cpu_ms: 2, rest_faults: 0, rest_excess_ms: 0, ..Config::default() });
+        let config = Config { workers: 1, evaluate_cpu_ms: 2, rest_faults: 0, rest_excess_ms: 0, ..Config::default() };
+        let watch = Arc::new(Watch::default());
+        let engine = Engine::new(config, watch.clone(), |_| Bytes::new()).unwrap();
         let bad = engine.compile(&guests::evaluating(LOOPS)).unwrap();
-        let good = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
+        watch.other.set(bad.clone()).unwrap();
+        let asks = guests::guest(&Text { head: COUNT, evaluate: ASKS_AND_KEEPS, ..Text::default() });
+        let good = trial::evaluator(&engine, &asks).await;
         let mut looping = Vec::new();
         for n in 0..200 {
             looping.push(engine.evaluator(&bad, &n.to_string(), Instance::Warm).await.unwrap());
@@ -33,17 +72,25 @@ async fn law_6_an_innocent_stream_beside_two_hundred_looping_configurations() {
             while bad.counts().calls == 0 {
                 tokio::task::yield_now().await;
             }
-            let mut waited = Vec::new();
+            let mut standing = Vec::new();
             for id in 1..=PAGES {
-                let before = bad.counts().calls;
-                assert_eq!(engine.evaluate(&good, vec![killmail(id)], run).await, [Ok(Verdict::Keep)]);
-                waited.push(bad.counts().calls - before);
+                let mut asked = pin!(engine.evaluate(&good, vec![killmail(id)], run));
+                let answered = asked.as_mut().now_or_never();
+                // From here on it stands in line.
+                standing.push(bad.counts().calls);
+                let answers = match answered {
+                    Some(answers) => answers,
+                    None => asked.await,
+                };
+                assert_eq!(answers, [Ok(Verdict::Keep)]);
             }
-            waited
+            standing
         };
-        let (faults, waited) = tokio::join!(hostile, innocent);
-        // The call that was going on, and one that began before the page stood in line.
-        assert!(waited.iter().all(|calls| *calls <= 2), "{run:?}: {waited:?}");
+        let (faults, standing) = tokio::join!(hostile, innocent);
+        let called = watch.calls.lock().clone();
+        let waited: Vec<u64> = called.iter().zip(&standing).map(|(called, stood)| called.saturating_sub(*stood)).collect();
+        assert_eq!(waited.len(), PAGES as usize);
+        assert!(waited.iter().all(|calls| *calls <= 1), "it waits for the call that is going on: {run:?}: {waited:?}");
         assert!(faults.iter().flatten().all(|answer| *answer == Err(Fault::Deadline)));
         assert_eq!(bad.counts().calls, 600);
     }
@@ -85,9 +132,13 @@ async fn a_call_that_goes_well_ends_the_rest() {
     for id in 1..=8 {
         assert_eq!(judge(&engine, &evaluator, id).await, Err(Fault::Trap));
     }
-    assert_eq!((engine.resting_count(), evaluator.component().counts().calls), (1, 8), "a rest of no length is over at once");
+    let counts = evaluator.component().counts();
+    assert_eq!((engine.resting_count(), counts.calls, counts.at_rest), (0, 8, 0), "a rest of no length is over at once");
     assert_eq!(judge(&engine, &evaluator, 9).await, Ok(Verdict::Keep));
-    assert_eq!(engine.resting_count(), 0);
+    for id in 1..=4 {
+        assert_eq!(engine.evaluate(&evaluator, vec![killmail(id)], Run::History { head: killmail(9).seq }).await, [Err(Fault::Trap)]);
+    }
+    assert_eq!(evaluator.component().counts().calls, 13);
 }
 
 #[tokio::test(flavor = "multi_thread")]
