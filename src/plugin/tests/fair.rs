@@ -17,7 +17,7 @@ use crate::domain::verdict::{Fault, Verdict};
 use crate::plugin::component::Component;
 use crate::plugin::engine::Engine;
 use crate::plugin::evaluator::{Instance, Run};
-use crate::plugin::history::{Bound, History, HistoryQuery, Totals};
+use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery, Totals};
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, KEEP, Text};
 use crate::plugin::tests::trial::{self, judge, killmail};
@@ -36,17 +36,17 @@ struct Watch {
 }
 
 impl History for Watch {
-    fn count(&self, _: &HistoryQuery, _: Bound) -> u64 {
+    fn count(&self, _: &HistoryQuery, _: Bound, _: &mut Allowance) -> Result<u64, Exhausted> {
         self.calls.lock().push(self.other.get().map_or(0, |other| other.counts().calls));
-        0
+        Ok(0)
     }
 
-    fn totals(&self, _: &HistoryQuery, _: Bound) -> Totals {
-        Totals::default()
+    fn totals(&self, _: &HistoryQuery, _: Bound, _: &mut Allowance) -> Result<Totals, Exhausted> {
+        Ok(Totals::default())
     }
 
-    fn last_seen(&self, _: &Wanted, _: Bound) -> Option<i64> {
-        None
+    fn last_seen(&self, _: &Wanted, _: Bound, _: &mut Allowance) -> Result<Option<i64>, Exhausted> {
+        Ok(None)
     }
 }
 
