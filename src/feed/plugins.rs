@@ -409,8 +409,12 @@ impl Plugins {
     }
 
     fn component(&self, name: &str, version: &Version) -> Result<Component, Error> {
+        let component = self.components.get(&version.digest, version.size_bytes);
+        if let Ok(component) = &component {
+            component.set_label(&format!("{name} {:.12}", version.digest));
+        }
         let name = || name.to_owned();
-        self.components.get(&version.digest, version.size_bytes).map_err(|missing| match missing {
+        component.map_err(|missing| match missing {
             Missing::Preparing => Error::Preparing { name: name() },
             Missing::Unusable(why) => Error::Unusable { name: name(), why },
             Missing::Unknown => Error::UnknownVersion { name: name(), digest: version.digest.clone() },

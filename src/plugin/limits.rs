@@ -83,6 +83,10 @@ pub struct Config {
     /// A component of the class `scripting`, bytes (32 MiB): componentize-js makes 12 MB, componentize-py 18 MB. Whatever exceeds one of
     /// the limits above is of this class.
     pub scripting_upload_bytes: usize,
+    /// As `evaluate_cpu_ms`, for the class `scripting` (50): Python reads the JSON of a fight of a thousand in 30.
+    pub scripting_evaluate_cpu_ms: u64,
+    /// As `configure_cpu_ms`, for the class `scripting` (500).
+    pub scripting_configure_cpu_ms: u64,
     /// As `memory_bytes`, for the class `scripting` (128 MiB).
     pub scripting_memory_bytes: usize,
     /// As `table_elements_max`, for the class `scripting` (100,000).
@@ -229,6 +233,8 @@ impl Default for Config {
             function_work_max: 1_000_000,
             compile_work_max: 3_000_000,
             scripting_upload_bytes: 32 * MIB,
+            scripting_evaluate_cpu_ms: 50,
+            scripting_configure_cpu_ms: 500,
             scripting_memory_bytes: 128 * MIB,
             scripting_table_elements_max: 100_000,
             scripting_core_instances_max: 400,
@@ -300,6 +306,8 @@ impl Config {
             Class::Small => Bounds {
                 prefix: "plugin.",
                 upload_bytes: self.upload_bytes,
+                evaluate_cpu_ms: self.evaluate_cpu_ms,
+                configure_cpu_ms: self.configure_cpu_ms,
                 memory_bytes: self.memory_bytes,
                 table_elements_max: self.table_elements_max,
                 core_instances_max: self.core_instances_max,
@@ -320,6 +328,8 @@ impl Config {
             Class::Scripting => Bounds {
                 prefix: "plugin.scripting_",
                 upload_bytes: self.scripting_upload_bytes,
+                evaluate_cpu_ms: self.scripting_evaluate_cpu_ms,
+                configure_cpu_ms: self.scripting_configure_cpu_ms,
                 memory_bytes: self.scripting_memory_bytes,
                 table_elements_max: self.scripting_table_elements_max,
                 core_instances_max: self.scripting_core_instances_max,
@@ -365,6 +375,10 @@ pub struct Bounds {
     pub prefix: &'static str,
     /// Its size, bytes.
     pub upload_bytes: usize,
+    /// CPU time of one `evaluate`, milliseconds.
+    pub evaluate_cpu_ms: u64,
+    /// CPU time to instantiate and configure, milliseconds.
+    pub configure_cpu_ms: u64,
     /// All memories of an instance, bytes.
     pub memory_bytes: usize,
     /// Elements of a table.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::domain::entry::{Page, SharedEntry};
 use crate::domain::verdict::Fault;
+use crate::plugin::class::Class;
 use crate::plugin::clock::thread_cpu;
 use crate::plugin::component::Component;
 use crate::plugin::convert::Needs;
@@ -143,7 +144,7 @@ impl Trial {
             let (mut alone, _) = made(setup, component, config)?;
             answer = judge(&mut alone, &self.sample, at);
             if let Err(fault) = answer {
-                refuse_overrun(setup, fault, self.id(at))?;
+                refuse_overrun(setup, component.class(), fault, self.id(at))?;
             }
         }
         self.compare(order, at, answer)?;
@@ -175,12 +176,13 @@ impl Trial {
 }
 
 /// A call that took too much of its own or of the host's time, alone too: that is no matter of order, and no matter of load.
-fn refuse_overrun(setup: &Setup, fault: Fault, id: u32) -> Result<(), Refusal> {
+fn refuse_overrun(setup: &Setup, class: Class, fault: Fault, id: u32) -> Result<(), Refusal> {
     let config = &setup.config;
+    let bounds = config.bounds(class);
     match fault {
         Fault::Deadline => {
-            let limit = config.evaluate_cpu_ms;
-            let message = format!("in its trial it took more than {limit} ms of CPU time (plugin.evaluate_cpu_ms) on killmail {id}");
+            let (limit, prefix) = (bounds.evaluate_cpu_ms, bounds.prefix);
+            let message = format!("in its trial it took more than {limit} ms of CPU time ({prefix}evaluate_cpu_ms) on killmail {id}");
             Err(Refusal::Deadline { message, limit })
         }
         Fault::HostBudget => {

@@ -58,6 +58,8 @@ pub struct State {
     pub watch: Stopwatch,
     /// That of one which is about to judge.
     judging: Stopwatch,
+    /// That of one which is about to configure.
+    configuring: Stopwatch,
     /// What the host may still do for the call, by what it is asked.
     pub allowance: Allowance,
     /// What that may cost by the clock: where a machine is slower than the charges say.
@@ -85,17 +87,20 @@ impl State {
     #[must_use]
     pub fn new(setup: &Setup, component: &Component) -> Self {
         let config = &setup.config;
+        let bounds = config.bounds(component.class());
+        let configuring = Stopwatch::new(bounds.configure_cpu_ms, config.call_wall_ms);
         let mut table = ResourceTable::new();
         table.set_max_capacity(config.handles_max);
         Self {
             now: None,
-            watch: Stopwatch::new(config.configure_cpu_ms, config.call_wall_ms),
-            judging: Stopwatch::new(config.evaluate_cpu_ms, config.call_wall_ms),
+            watch: configuring,
+            judging: Stopwatch::new(bounds.evaluate_cpu_ms, config.call_wall_ms),
+            configuring,
             allowance: allowance(config),
             host_cpu_max: Duration::from_millis(config.host_cpu_ms),
             history_calls: 0,
             fault: None,
-            limiter: Limiter::new(config.bounds(component.class()), &setup.capacity),
+            limiter: Limiter::new(bounds, &setup.capacity),
             config: Arc::clone(config),
             outside: Arc::clone(&setup.outside),
             random: 0,
@@ -118,7 +123,7 @@ impl State {
 
     /// Makes ready for `configure`.
     pub fn configure(&mut self) {
-        self.watch = Stopwatch::new(self.config.configure_cpu_ms, self.config.call_wall_ms);
+        self.watch = self.configuring;
         self.allowance = allowance(&self.config);
         self.log_lines = 0;
         self.random = 0;
