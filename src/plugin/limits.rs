@@ -117,7 +117,7 @@ pub struct Config {
     pub scripting_image_bytes: usize,
     /// As `function_work_max`, for the class `scripting` (6,000,000): componentize-js takes under two million.
     pub scripting_function_work_max: u64,
-    /// As `compile_work_max`, for the class `scripting` (100,000,000): componentize-js takes 32 million.
+    /// As `compile_work_max`, for the class `scripting` (125,000,000): componentize-js takes 40 million.
     pub scripting_compile_work_max: u64,
     /// The program that compiles and tries uploads, apart from the server (empty: the one that runs). It gets the hidden command
     /// `compile-plugin`.
@@ -250,7 +250,7 @@ impl Default for Config {
             scripting_items_max: 100_000,
             scripting_image_bytes: 64 * MIB,
             scripting_function_work_max: 6_000_000,
-            scripting_compile_work_max: 100_000_000,
+            scripting_compile_work_max: 125_000_000,
             compile_program: PathBuf::new(),
             compile_nice: 19,
             compile_small_bytes: MIB,
