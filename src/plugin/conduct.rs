@@ -187,6 +187,13 @@ impl Ward {
         }
     }
 
+    /// A call was made and showed nothing: what ended it was no doing of the pair's.
+    pub fn undecided(&self) {
+        if let Some(rest) = self.conduct.lock().rest.as_mut() {
+            rest.trying = false;
+        }
+    }
+
     /// It took so much CPU time beyond its turn while others waited.
     pub fn overran(&self, by: Duration) {
         self.note(|conduct, now| conduct.overran(by, now));

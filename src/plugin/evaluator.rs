@@ -329,7 +329,7 @@ impl Evaluator {
     #[must_use]
     pub fn turn<'a>(&'a self, setup: &'a Setup, run: Run) -> Turn<'a> {
         let guest = self.seat(run).lock().guest.take().or_else(|| self.shared.first.lock().take());
-        Turn { evaluator: self, setup, run, guest }
+        Turn { evaluator: self, setup, run, guest, crowded: false }
     }
 
     fn seat(&self, run: Run) -> &Mutex<Seat> {
@@ -339,16 +339,17 @@ impl Evaluator {
         }
     }
 
-    fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, Fault> {
+    /// An instance, or the fault, and whether that is what others hold that is to blame.
+    fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, (Fault, bool)> {
         let mut guest = Guest::new(setup, &self.shared.component).map_err(|refusal| {
             tracing::debug!(plugin.digest = self.digest(), "plugin {}: {refusal}", self.digest());
-            if refusal.is_busy() { Fault::Memory } else { Fault::Instantiate }
+            if refusal.is_busy() { (Fault::Memory, true) } else { (Fault::Instantiate, false) }
         })?;
         match guest.configure(setup, &self.shared.key.config) {
             Ok(_) => Ok(Box::new(guest)),
             Err(refusal) => {
                 tracing::debug!(plugin.digest = self.digest(), "plugin {} refuses what it accepted before: {refusal}", self.digest());
-                Err(if refusal.is_busy() { Fault::Memory } else { Fault::Configure })
+                Err(if refusal.is_busy() { (Fault::Memory, true) } else { (Fault::Configure, false) })
             }
         }
     }
@@ -360,6 +361,8 @@ pub struct Turn<'a> {
     setup: &'a Setup,
     run: Run,
     guest: Option<Box<Guest>>,
+    /// The last call ended because of what all guests hold together, by no doing of this one.
+    crowded: bool,
 }
 
 impl Turn<'_> {
@@ -388,7 +391,11 @@ impl Turn<'_> {
             Err(Fault::Trap)
         });
         counters.judged(&answer);
-        shared.ward.called(answer.as_ref().err().copied());
+        if std::mem::take(&mut self.crowded) {
+            shared.ward.undecided();
+        } else {
+            shared.ward.called(answer.as_ref().err().copied());
+        }
         if self.run == Run::Live {
             shared.memo.lock().put(entry, &answer);
         }
@@ -400,10 +407,14 @@ impl Turn<'_> {
         // Taken out for the call: should the call panic, no broken instance is left behind.
         let mut guest = match self.guest.take() {
             Some(guest) => guest,
-            None => self.evaluator.instantiate(self.setup)?,
+            None => self.evaluator.instantiate(self.setup).map_err(|(fault, crowded)| {
+                self.crowded = crowded;
+                fault
+            })?,
         };
         let answer = guest.evaluate(page, at, bound(entry, self.run));
         let alive = matches!(answer, Ok(_) | Err((Fault::BadOutput, _)));
+        self.crowded = answer.is_err() && guest.is_out_of_budget();
         if alive && self.evaluator.shared.key.instance == Instance::Warm {
             self.guest = Some(guest);
         }

@@ -115,8 +115,6 @@ struct Worker {
     kept: Arc<Kept>,
     purse: Purse,
     tidied: Instant,
-    /// The tick at which this thread's CPU time was read last, and that time.
-    looked: (u32, Duration),
 }
 
 impl Worker {
@@ -124,7 +122,7 @@ impl Worker {
         let (setup, line, ticker, kept) = (Arc::clone(setup), Arc::clone(line), ticker.clone(), Arc::clone(kept));
         let now = Instant::now();
         let purse = Purse::new(Duration::from_millis(setup.config.trials_cpu_ms_per_sec), now);
-        Self { setup, line, ticker, kept, purse, tidied: now, looked: (0, Duration::ZERO) }
+        Self { setup, line, ticker, kept, purse, tidied: now }
     }
 
     fn work(mut self) {
@@ -153,14 +151,14 @@ impl Worker {
     }
 
     /// One turn of a page. Whoever asked is told when it is done, or has had what it may cost.
-    fn judge(&mut self, mut job: Job, awake: &Awake) {
-        let begun = awake.ticks();
+    fn judge(&self, mut job: Job, awake: &Awake) {
+        let cpu = thread_cpu();
         // Whoever stops leaves pages behind that nobody waits for any more.
         if !job.evaluator.is_spent() && !job.reply.is_closed() {
             let evaluator = job.evaluator.clone();
             evaluator.spend(|| turn(&self.setup, &mut job, &self.line, awake));
         }
-        let (run, excess) = (job.run, self.excess(begun, awake.ticks()));
+        let (run, excess) = (job.run, thread_cpu().saturating_sub(cpu).saturating_sub(TURN));
         let goes_on = job.answers.len() < job.page.len() && !job.evaluator.is_spent() && !job.reply.is_closed();
         let ward = (!excess.is_zero()).then(|| job.evaluator.clone());
         let (finished, unfinished) = if goes_on { (None, Some(job)) } else { (Some(job), None) };
@@ -176,18 +174,6 @@ impl Worker {
         }
     }
 
-    /// CPU time of a turn beyond what a turn may take, known about as well as there are ticks. Where no tick came, nothing is asked of the
-    /// system.
-    fn excess(&mut self, begun: u32, ended: u32) -> Duration {
-        let (looked, cpu_before) = self.looked;
-        if looked == ended {
-            return Duration::ZERO;
-        }
-        let cpu = thread_cpu();
-        self.looked = (ended, cpu);
-        if ended.wrapping_sub(begun) <= TURN_TICKS { Duration::ZERO } else { cpu.saturating_sub(cpu_before).saturating_sub(TURN) }
-    }
-
     /// One turn of what makes a configuration ready.
     fn make(&mut self, (mut making, place): Trying, awake: &Awake) {
         let (begun, cpu) = (awake.ticks(), thread_cpu());
@@ -199,10 +185,7 @@ impl Worker {
                 break Some((making, place));
             }
         };
-        let spent = thread_cpu();
-        self.purse.spend(spent.saturating_sub(cpu));
-        // What this took is no page's excess.
-        self.looked = (awake.ticks(), spent);
+        self.purse.spend(thread_cpu().saturating_sub(cpu));
         self.line.tried(unfinished);
     }
 }

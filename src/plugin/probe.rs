@@ -138,11 +138,11 @@ impl Trial {
             (self.order, self.call) = (self.order + 1, 0);
             return Ok(self.order == Order::ALL.len());
         };
-        let mut answer = judge(&mut guest, &self.sample, at);
+        let mut answer = judge(setup, &mut guest, &self.sample, at)?;
         let alive = matches!(answer, Ok(_) | Err(Fault::BadOutput));
         if let Err(Fault::Deadline | Fault::HostBudget) = answer {
             let (mut alone, _) = made(setup, component, config)?;
-            answer = judge(&mut alone, &self.sample, at);
+            answer = judge(setup, &mut alone, &self.sample, at)?;
             if let Err(fault) = answer {
                 refuse_overrun(setup, component.class(), fault, self.id(at))?;
             }
@@ -204,10 +204,12 @@ fn made(setup: &Setup, component: &Component, config: &str) -> Result<(Guest, Ne
     Ok((guest, needs))
 }
 
-fn judge(guest: &mut Guest, sample: &Page, at: usize) -> Answer {
+/// One call. Where all guests together have no memory left it says nothing about this one.
+fn judge(setup: &Setup, guest: &mut Guest, sample: &Page, at: usize) -> Result<Answer, Refusal> {
     let entry = &sample[at];
     let bound = Bound { below: entry.killmail.killmail_id, head: entry.seq };
-    guest.evaluate(sample, at, bound).map_err(|(fault, _)| fault)
+    let answer = guest.evaluate(sample, at, bound).map_err(|(fault, _)| fault);
+    if answer.is_err() && guest.is_out_of_budget() { Err(setup.capacity.memory_full()) } else { Ok(answer) }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use crate::domain::filter::Wanted;
 use crate::domain::verdict::{Fault, Verdict};
+use crate::plugin::class::Class;
 use crate::plugin::component::Component;
 use crate::plugin::engine::Engine;
 use crate::plugin::evaluator::{Instance, Run};
@@ -191,4 +192,18 @@ async fn instances_of_history_go_when_they_are_idle() {
     judge(&engine, &evaluator, 3).await.unwrap();
     engine.evaluate(&evaluator, vec![killmail(4)], run).await;
     assert_eq!(evaluator.component().counts().instances, before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_instances_go_when_they_are_idle() {
+    // What is over a limit of small components is of the other class.
+    let engine = trial::engine(Config { upload_bytes: 100, ..Config::default() });
+    let evaluator = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
+    assert_eq!(evaluator.component().class(), Class::Scripting);
+    judge(&engine, &evaluator, 1).await.unwrap();
+    engine.evaluate(&evaluator, vec![killmail(2)], Run::History { head: killmail(9).seq }).await;
+    assert_eq!(evaluator.unused(Duration::ZERO).len(), 2);
+    assert_eq!(judge(&engine, &evaluator, 3).await, Ok(Verdict::Keep));
+    let other = engine.evaluator(evaluator.component(), "1", Instance::Warm).await.unwrap();
+    assert_eq!(other.unused(Duration::ZERO).len(), 1, "that which was configured and never called");
 }

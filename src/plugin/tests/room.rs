@@ -154,3 +154,17 @@ async fn a_trap_gives_no_new_lines_of_log() {
     assert_eq!(component.counts().log_lines_cut, 2_000);
     assert!(!component.counters().may_log(1, 64 << 10), "the minute is full");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_hold_is_not_held_against_a_pair() {
+    let engine = trial::engine(within(40 * MIB));
+    let component = engine.compile(&guests::evaluating(GROWS)).unwrap();
+    let one = engine.evaluator(&component, "1", Instance::Warm).await.unwrap();
+    let two = engine.evaluator(&component, "2", Instance::Warm).await.unwrap();
+    assert_eq!(judge(&engine, &one, 2).await, Ok(Verdict::Keep));
+    for _ in 0..10 {
+        let run = Run::History { head: killmail(9).seq };
+        assert_eq!(engine.evaluate(&two, vec![killmail(2)], run).await, [Err(Fault::Memory)]);
+    }
+    assert_eq!((engine.resting_count(), component.counts().at_rest), (0, 0));
+}
