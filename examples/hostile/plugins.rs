@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
+use killstream::tasks;
 use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -124,9 +125,8 @@ fn nested_loops(functions: usize, depth: usize) -> Vec<u8> {
     let body = format!("{}nop{}", "(loop ".repeat(depth), ")".repeat(depth));
     // Parsed on a stack that holds it.
     let text = format!("(func {body})").repeat(functions);
-    let deep = std::thread::Builder::new().stack_size(1 << 30);
-    deep.spawn(move || guests::guest(&Text { head: &text, ..Text::default() }))
-        .map_or_else(|_| Vec::new(), |work| work.join().unwrap_or_default())
+    let work = tasks::deep_thread("nested-loops", 1 << 30, move || guests::guest(&Text { head: &text, ..Text::default() }));
+    work.map_or_else(|_| Vec::new(), |work| work.join().unwrap_or_default())
 }
 
 fn types(count: usize) -> Vec<u8> {

@@ -230,12 +230,15 @@ impl Ward {
     }
 }
 
+/// Digests of a component and of a configuration.
+type Pair = (Arc<str>, String);
+
 /// All pairs that are in use, or did wrong lately.
 #[derive(Debug)]
 pub struct Wards {
     rules: Rules,
     max: usize,
-    pairs: Mutex<HashMap<(Arc<str>, String), Arc<Ward>>>,
+    pairs: Mutex<HashMap<Pair, Arc<Ward>>>,
 }
 
 impl Wards {

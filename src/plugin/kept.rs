@@ -19,6 +19,9 @@ use crate::plugin::limits::Config;
 /// Tells whoever waits for a pair when it is ready, or why it will not be. It does not carry the pair itself: that would be in use.
 pub type News = watch::Receiver<Option<Result<(), Refusal>>>;
 
+/// Tells it.
+type Teller = watch::Sender<Option<Result<(), Refusal>>>;
+
 /// What whoever asks for a pair is told.
 #[derive(Debug)]
 pub enum Told {
@@ -116,7 +119,7 @@ type Pair = (String, String);
 #[derive(Debug, Default)]
 struct Inner {
     evaluators: HashMap<Key, Evaluator>,
-    under_way: HashMap<(Key, bool), watch::Sender<Option<Result<(), Refusal>>>>,
+    under_way: HashMap<(Key, bool), Teller>,
     outcomes: HashMap<Pair, Outcome>,
     /// The pairs of `outcomes`, the oldest first.
     order: VecDeque<Pair>,

@@ -38,7 +38,7 @@ pub enum Work {
     /// Judge some of a page.
     Judge(Job),
     /// Do some of what makes a configuration ready.
-    Make(Trying),
+    Make(Box<Trying>),
 }
 
 #[derive(Default)]
@@ -108,13 +108,13 @@ impl Line {
         }
         let trials_first = may_try && std::mem::take(&mut queues.trials_next);
         if trials_first && let Some(trying) = queues.trials.next() {
-            return Some(Work::Make(trying));
+            return Some(Work::Make(Box::new(trying)));
         }
         if let Some(job) = queues.past.next() {
             queues.trials_next = true;
             return Some(Work::Judge(job));
         }
-        queues.trials.next().filter(|_| may_try).map(Work::Make)
+        queues.trials.next().filter(|_| may_try).map(|trying| Work::Make(Box::new(trying)))
     }
 
     /// Waits until something comes that may be done, or so long.

@@ -145,7 +145,7 @@ impl Worker {
             let awake = awake.get_or_insert_with(|| self.ticker.awake());
             match work {
                 Work::Judge(job) => self.judge(job, awake),
-                Work::Make(trying) => self.make(trying, awake),
+                Work::Make(trying) => self.make(*trying, awake),
             }
         }
     }

@@ -134,8 +134,7 @@ impl Waiting {
         let mut standing = self.job.standing.subscribe();
         // Nobody listens to how it ended: the place itself tells.
         drop(timeout(at_most, standing.wait_for(|standing| !matches!(standing, Standing::At(_)))).await);
-        let now = self.job.standing.borrow().clone();
-        now
+        self.job.standing.borrow().clone()
     }
 
     /// Goes away; it is taken in all the same. Its id, to ask about it.
