@@ -34,6 +34,11 @@ pub struct Cost {
     pub far: u64,
     /// For each use of a local, the edges since the use before.
     pub reach: u64,
+    /// For each block, the locals set between the first and the last way to its end, times these ways; apart, those that come from a
+    /// `br_table`, which take several times as long.
+    pub merged: u64,
+    /// See `merged`.
+    pub merged_from_tables: u64,
     /// For each block, the operands that live across its beginning.
     pub live: u64,
 }
@@ -51,6 +56,8 @@ impl Cost {
             .saturating_add(self.carried.saturating_mul(5))
             .saturating_add(self.far / 50)
             .saturating_add(self.reach / 4)
+            .saturating_add(self.merged.saturating_mul(2))
+            .saturating_add(self.merged_from_tables.saturating_mul(12))
             .saturating_add(self.live / 20)
     }
 }
@@ -83,6 +90,12 @@ struct Frame {
     results: u64,
     /// Operands below it.
     height: u64,
+    /// Branches to it so far, those of a `br_table` among them and apart.
+    branches: u64,
+    from_tables: u64,
+    /// Sets of locals there were at the first branch and at the last one.
+    first: u64,
+    last: u64,
     /// Edges and uses of locals before it.
     edges: u64,
     uses: u64,
@@ -100,6 +113,9 @@ struct Pass<'a> {
     runtime: u64,
     edges: u64,
     uses: u64,
+    sets: u64,
+    /// Whether control comes to the next operator.
+    alive: bool,
     /// For each local, the edges there were at its last use.
     used: Vec<u64>,
 }
@@ -131,7 +147,20 @@ pub fn of(body: &FunctionBody<'_>, types: &Types, function: usize, locals_max: u
 
 impl<'a> Pass<'a> {
     const fn new(types: &'a Types, cost: Cost) -> Self {
-        Self { types, cost, frames: Vec::new(), height: 0, open_loops: 0, loops: 0, runtime: 0, edges: 0, uses: 0, used: Vec::new() }
+        Self {
+            types,
+            cost,
+            frames: Vec::new(),
+            height: 0,
+            open_loops: 0,
+            loops: 0,
+            runtime: 0,
+            edges: 0,
+            uses: 0,
+            sets: 0,
+            alive: true,
+            used: Vec::new(),
+        }
     }
 
     fn step(&mut self, operator: &Operator<'_>) -> Result<()> {
@@ -145,15 +174,24 @@ impl<'a> Pass<'a> {
             }
             Operator::Else => self.otherwise(),
             Operator::End => self.end(),
-            Operator::Br { relative_depth } => self.branch(*relative_depth),
+            Operator::Br { relative_depth } => {
+                self.branch(*relative_depth, false);
+                self.alive = false;
+            }
+            Operator::Return | Operator::Unreachable => self.alive = false,
             Operator::BrIf { relative_depth } => {
                 self.pop(1);
-                self.branch(*relative_depth);
+                self.branch(*relative_depth, false);
                 self.edge();
             }
             Operator::BrTable { targets } => self.table(targets)?,
-            Operator::LocalGet { local_index } | Operator::LocalSet { local_index } | Operator::LocalTee { local_index } => {
+            Operator::LocalGet { local_index } => {
                 self.local(*local_index);
+                self.height += 1;
+            }
+            Operator::LocalSet { local_index } | Operator::LocalTee { local_index } => {
+                self.local(*local_index);
+                self.sets += 1;
                 self.arity(operator);
             }
             other => {
@@ -201,7 +239,10 @@ impl<'a> Pass<'a> {
     fn open(&mut self, ty: BlockType, kind: FrameKind, height: u64) {
         let (params, results) = self.of_block(ty);
         self.carry(params + results);
-        self.frames.push(Frame { ty, kind, params, results, height, edges: self.edges, uses: self.uses });
+        // A loop is come to from before it, the end of an `if` also from its beginning.
+        let branches = u64::from(matches!(kind, FrameKind::Loop | FrameKind::If));
+        let (first, last, edges, uses) = (self.sets, self.sets, self.edges, self.uses);
+        self.frames.push(Frame { ty, kind, params, results, height, branches, from_tables: 0, first, last, edges, uses });
         self.cost.depth = self.cost.depth.max(self.frames.len() as u64);
         if matches!(kind, FrameKind::Loop) {
             self.loops += 1;
@@ -217,6 +258,7 @@ impl<'a> Pass<'a> {
             let results = frame.results;
             self.carry(results);
         }
+        self.alive = true;
         self.edge();
     }
 
@@ -230,23 +272,47 @@ impl<'a> Pass<'a> {
             let uses = (self.uses - frame.uses).min(self.cost.locals);
             self.cost.reach = self.cost.reach.saturating_add(uses.saturating_mul(self.edges - frame.edges));
         }
+        self.meet(&frame);
+        // What is used behind it is looked for along every way that leads here.
+        self.edges += frame.branches;
         self.edge();
     }
 
-    fn branch(&mut self, depth: u32) {
-        let Some(frame) = self.label(depth) else { return };
+    fn branch(&mut self, depth: u32, from_table: bool) {
+        let sets = self.sets;
+        let Some(frame) = self.label_mut(depth) else { return };
+        if frame.branches == 0 {
+            frame.first = sets;
+        }
+        frame.last = sets;
+        frame.branches += 1;
+        frame.from_tables += u64::from(from_table);
         let values = if matches!(frame.kind, FrameKind::Loop) { frame.params } else { frame.results };
         self.carry(values);
-        self.edges += 1;
+        self.cost.operators += 1;
+    }
+
+    /// Where ways to a block meet, each local that was set between them takes a value from every way.
+    fn meet(&mut self, frame: &Frame) {
+        let falls = self.alive && !matches!(frame.kind, FrameKind::Loop);
+        let last = if falls { self.sets } else { frame.last };
+        let set = last.saturating_sub(frame.first).min(self.cost.locals);
+        let ways = frame.branches + u64::from(falls);
+        if ways > 1 {
+            self.cost.merged = self.cost.merged.saturating_add(set.saturating_mul(ways - frame.from_tables));
+            self.cost.merged_from_tables = self.cost.merged_from_tables.saturating_add(set.saturating_mul(frame.from_tables));
+        }
+        self.alive |= !matches!(frame.kind, FrameKind::Loop) && frame.branches > 0;
     }
 
     fn table(&mut self, table: &BrTable<'_>) -> Result<()> {
         self.pop(1);
         self.cost.targets = self.cost.targets.max(u64::from(table.len()));
         for target in table.targets() {
-            self.branch(target?);
+            self.branch(target?, true);
         }
-        self.branch(table.default());
+        self.branch(table.default(), true);
+        self.alive = false;
         Ok(())
     }
 
@@ -258,9 +324,17 @@ impl<'a> Pass<'a> {
         }
     }
 
+    fn at(&self, depth: u32) -> Option<usize> {
+        self.frames.len().checked_sub(1)?.checked_sub(depth as usize)
+    }
+
     fn label(&self, depth: u32) -> Option<&Frame> {
-        let at = self.frames.len().checked_sub(1)?.checked_sub(depth as usize)?;
-        self.frames.get(at)
+        self.frames.get(self.at(depth)?)
+    }
+
+    fn label_mut(&mut self, depth: u32) -> Option<&mut Frame> {
+        let at = self.at(depth)?;
+        self.frames.get_mut(at)
     }
 
     fn of_block(&self, ty: BlockType) -> (u64, u64) {

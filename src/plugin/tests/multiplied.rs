@@ -187,6 +187,15 @@ fn locals_and_operands_over_many_blocks_are_refused() {
 }
 
 #[test]
+fn locals_that_tables_of_branches_carry_are_refused() {
+    let set: String = (1..=50).map(|local| format!("(local.set {local} (i32.add (local.get {local}) (i32.const 1)))")).collect();
+    let labels: String = (1..2_000).map(|label| format!("{label} ")).collect();
+    let tables = format!("{set} (block (br_if 0 (local.get 0)) (br_table {labels} 1 (local.get 0)))").repeat(20);
+    let blocks = format!("(local {}) {} {tables} {}", "i32 ".repeat(50), "(block ".repeat(2_000), ")".repeat(2_000));
+    refused(&function("", &blocks), "too_complex", &["units of work to compile one function", "(plugin.scripting_function_work_max)"]);
+}
+
+#[test]
 fn what_is_only_declared_counts_too() {
     let limits = Config { items_max: 100, scripting_items_max: 1_000, ..Config::default() };
     for text in ["(core module)".repeat(1_001), format!("(core module {})", "(memory 0)".repeat(1_001))] {
