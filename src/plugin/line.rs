@@ -114,7 +114,7 @@ impl Line {
             queues.trials_next = true;
             return Some(Work::Judge(job));
         }
-        queues.trials.next().filter(|_| may_try).map(|trying| Work::Make(Box::new(trying)))
+        if may_try { queues.trials.next().map(|trying| Work::Make(Box::new(trying))) } else { None }
     }
 
     /// Waits until something comes that may be done, or so long.

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use crate::domain::entry::SharedEntry;
 use crate::domain::verdict::Verdict;
 use crate::plugin::error::Refusal;
@@ -211,4 +213,18 @@ async fn a_thousand_refusals_are_remembered_in_bounded_room() {
     assert_eq!(refusing.counts().instances, before, "the newest ten are known");
     assert!(engine.evaluator(&refusing, "0", Instance::Warm).await.is_err());
     assert_eq!(refusing.counts().instances, before + 1, "the oldest is asked again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn configurations_wait_for_cpu_time_and_none_is_lost() {
+    // Together they take more than is there at once.
+    let engine = trial::engine(Config { workers: 1, trials_cpu_ms_per_sec: 20, ..Config::default() });
+    let busy = "(local $n i32) (loop $again
+        (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 1000000)))) (i32.const 64)";
+    let component = engine.compile(&guests::evaluating(busy)).unwrap();
+    let sample = sample(5);
+    let configs: Vec<String> = (0..4).map(|n| n.to_string()).collect();
+    let asked = configs.iter().map(|config| engine.tried(&component, config, Instance::Warm, &sample));
+    let made = tokio::time::timeout(Duration::from_secs(60), join_all(asked)).await.expect("all are answered");
+    assert!(made.iter().all(Result::is_ok), "{made:?}");
 }
