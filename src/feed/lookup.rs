@@ -19,6 +19,10 @@ use crate::feed::{Error, Feed};
 use crate::plugin::evaluator::Run;
 use crate::store::{self, Hit, Order, Query};
 
+/// The killmails a page begins with are read where they are found, up to so much JSON: each way off the event loop and back costs
+/// as much as reading some of them.
+const AT_ONCE_BYTES: u64 = 256 << 10;
+
 /// A request whose plugin waits for others' ends after so many times its CPU time.
 const WAITED_TIMES: u32 = 5;
 
@@ -55,11 +59,18 @@ pub struct Chosen {
     pub hit: Hit,
     /// Plugin name and JSON object.
     pub annotations: Vec<(String, Arc<str>)>,
+    /// The killmail itself, where it was at hand and is wanted at once: the first of a page.
+    entry: Option<SharedEntry>,
 }
 
 impl Chosen {
-    const fn plain(hit: Hit) -> Self {
-        Self { hit, annotations: Vec::new() }
+    const fn plain(hit: Hit, entry: Option<SharedEntry>) -> Self {
+        Self { hit, annotations: Vec::new(), entry }
+    }
+
+    /// As it goes out, if it was read already.
+    fn kept(&self) -> Option<Kept> {
+        Some(Kept { entry: self.entry.clone()?, annotations: self.annotations.clone() })
     }
 }
 
@@ -102,7 +113,7 @@ impl Feed {
             Some(using) => Some(Judge::open(self, using).await?.within(Duration::from_millis(self.config().judged_ms))),
             None => None,
         };
-        let mut search = Search { feed: self, lookup, judged: 0, waited: Duration::ZERO };
+        let mut search = Search { feed: self, lookup, judged: 0, bytes: 0, waited: Duration::ZERO };
         match judge {
             Some(judge) => search.judged(&judge).await,
             None => search.selected().await,
@@ -127,6 +138,9 @@ impl Feed {
     /// # Errors
     /// The store failed.
     pub async fn kept(self: &Arc<Self>, chosen: Vec<Chosen>) -> Result<Vec<Kept>, Error> {
+        if let Some(kept) = chosen.iter().map(Chosen::kept).collect() {
+            return Ok(kept);
+        }
         let feed = self.clone();
         let read = self.read("history-read", move || -> Result<Vec<Kept>, Error> {
             let hits: Vec<Hit> = chosen.iter().map(|one| one.hit).collect();
@@ -163,6 +177,8 @@ struct Search<'a> {
     feed: &'a Arc<Feed>,
     lookup: Lookup,
     judged: usize,
+    /// JSON of what was kept.
+    bytes: u64,
     /// Waited for judgments.
     waited: Duration,
 }
@@ -172,12 +188,20 @@ impl Search<'_> {
     async fn selected(&self) -> Result<Found, Error> {
         // One more than needed tells whether there is a next page.
         let (feed, lookup) = (self.feed.clone(), self.lookup.clone());
-        let page = move || select(&feed, &lookup, None, lookup.limit.saturating_add(1));
-        let mut hits = self.feed.read("history-page", page).await??;
-        let more = hits.len() > self.lookup.limit;
-        hits.truncate(self.lookup.limit);
+        let page = self.feed.read("history-page", move || -> Result<_, store::Error> {
+            let mut hits = select(&feed, &lookup, None, lookup.limit.saturating_add(1))?;
+            let more = hits.len() > lookup.limit;
+            hits.truncate(lookup.limit);
+            let mut bytes = 0;
+            let first = hits.iter().take_while(|hit| begins(&feed, &mut bytes, hit.seq)).count();
+            let entries = feed.store().entries(&hits[..first])?;
+            Ok((hits, entries, more))
+        });
+        let (hits, entries, more) = page.await??;
         let next = hits.last().filter(|_| more).map(|hit| hit.killmail_id);
-        Ok(Found { chosen: hits.into_iter().map(Chosen::plain).collect(), next, complete: true, faults: None })
+        let entries = entries.into_iter().map(Some).chain(std::iter::repeat(None));
+        let chosen = hits.into_iter().zip(entries).map(|(hit, entry)| Chosen::plain(hit, entry)).collect();
+        Ok(Found { chosen, next, complete: true, faults: None })
     }
 
     /// What the plugin keeps of it.
@@ -217,12 +241,13 @@ impl Search<'_> {
     }
 
     /// Takes what was kept, until the page is full: then it is the killmail the page ends with that is given back.
-    fn take(&self, judge: &Judge, outcomes: Vec<Outcome>, (found, faults): (&mut Found, &mut Faults)) -> Option<u32> {
+    fn take(&mut self, judge: &Judge, outcomes: Vec<Outcome>, (found, faults): (&mut Found, &mut Faults)) -> Option<u32> {
         for outcome in outcomes {
             match outcome {
                 Outcome::Kept(Kept { entry, annotations }) => {
                     let hit = Hit { seq: entry.seq, killmail_id: entry.facts.killmail_id };
-                    found.chosen.push(Chosen { hit, annotations });
+                    let entry = begins(self.feed, &mut self.bytes, hit.seq).then_some(entry);
+                    found.chosen.push(Chosen { hit, annotations, entry });
                     if found.chosen.len() == self.lookup.limit {
                         return Some(hit.killmail_id);
                     }
@@ -249,6 +274,13 @@ impl Search<'_> {
         });
         Ok(page.await??)
     }
+}
+
+/// Whether a killmail is among those a page begins with, `bytes` of JSON being before it.
+fn begins(feed: &Feed, bytes: &mut u64, seq: Seq) -> bool {
+    let before = *bytes;
+    *bytes += u64::from(feed.store().weight_of(seq));
+    before < AT_ONCE_BYTES
 }
 
 fn select(feed: &Feed, lookup: &Lookup, interest: Option<&Interest>, limit: usize) -> Result<Vec<Hit>, store::Error> {

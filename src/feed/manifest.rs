@@ -75,7 +75,7 @@ impl Standing {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Active => "active",
-            Self::Waiting => "waiting",
+            Self::Waiting => "uploaded",
             Self::Retired => "retired",
         }
     }

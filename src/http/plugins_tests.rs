@@ -73,7 +73,7 @@ async fn a_plugin_is_uploaded_listed_looked_at_and_deleted() {
     assert!(first["timestamp"].is_string());
     assert_eq!(api.write("PUT", "/mine", HIGH_VALUE).await.0, 200);
     let (status, second) = api.write("PUT", "/mine?instance=fresh", WATCHLIST).await;
-    assert_eq!((status, &second["data"]["state"], &second["data"]["instance"]), (201, &json!("waiting"), &json!("fresh")));
+    assert_eq!((status, &second["data"]["state"], &second["data"]["instance"]), (201, &json!("uploaded"), &json!("fresh")));
 
     let (status, list) = api.read("").await;
     assert_eq!((status, &list["data"]["count"], &list["data"]["plugins"][0]["name"]), (200, &json!(1), &json!("mine")));

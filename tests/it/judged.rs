@@ -117,7 +117,7 @@ async fn promotion_moves_open_readers_and_rollback_moves_them_back() {
     };
     sees(1, 1).await;
     let second = server.upload("mine", &saying(2)).await;
-    assert_eq!((&first["data"]["state"], &second["data"]["state"]), (&json!("active"), &json!("waiting")));
+    assert_eq!((&first["data"]["state"], &second["data"]["state"]), (&json!("active"), &json!("uploaded")));
     sees(2, 1).await;
     let promote = async |digest: &Value| {
         let body = json!({ "digest": digest }).to_string();

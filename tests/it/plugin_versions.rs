@@ -34,7 +34,7 @@ async fn a_second_version_waits_and_says_so() {
     let digest = out(&second).split([' ', ':']).nth(2).unwrap().to_owned();
     let listed = out(&plugin(&["list"]));
     let states: Vec<&str> = listed.lines().map(|line| line.split(' ').nth(2).unwrap()).collect();
-    assert_eq!(states, ["active", "waiting"], "{listed}");
+    assert_eq!(states, ["active", "uploaded"], "{listed}");
     assert!(listed.lines().all(|line| line.starts_with("mine sha256:")), "{listed}");
     // The command it names works as it stands.
     let prefix = err(&second).rsplit(' ').next().unwrap().trim_matches(['`', '\n', '.']).to_owned();

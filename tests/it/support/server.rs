@@ -133,6 +133,9 @@ impl Setup {
     /// The configuration; beside other tests a compiler that stands back would hardly get any time.
     fn with_eager_compiler(&self) -> String {
         const EAGER: &str = "[plugin]\ncompile_nice = 0\n";
+        if self.config.contains("compile_nice") {
+            return self.config.clone();
+        }
         if self.config.contains("[plugin]\n") { self.config.replacen("[plugin]\n", EAGER, 1) } else { format!("{}{EAGER}", self.config) }
     }
 
