@@ -294,7 +294,7 @@ fn sort(body: &[u8], zkb: ZkbRule, are_lines: bool) -> Result<Sorted, Error> {
     let mut any_is_json = false;
     let mut splitter = Splitter::new(body.len());
     let mut take = |document: &[u8]| -> Result<(), Infallible> {
-        any_is_json |= serde_json::from_slice::<&RawValue>(document).is_ok();
+        any_is_json |= package::readable(document).is_some();
         each(document, &mut |one| sorted.take(one));
         Ok(())
     };

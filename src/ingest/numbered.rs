@@ -15,6 +15,7 @@ use crate::ingest::package::{self, Rule};
 use crate::store::refused::Refused;
 use crate::store::{AgeRule, Incoming, ZkbRule};
 use crate::wire::json::without_bom;
+use crate::wire::package::readable;
 
 /// The longest wait a `Retry-After` may ask for, milliseconds.
 const RETRY_AFTER_MAX_MS: u64 = 3_600_000;
@@ -77,7 +78,8 @@ fn members(body: &[u8]) -> Option<Members<'_>> {
 /// Whether this is a document of the feed, or of ESI: an object with its number or the id of its killmail, whatever else is wrong.
 #[must_use]
 pub fn is_document(body: &[u8]) -> bool {
-    members(without_bom(body)).is_some_and(|members| members.sequence_id.is_some() || members.killmail_id.is_some())
+    let Some(body) = readable(without_bom(body)) else { return false };
+    members(&body).is_some_and(|members| members.sequence_id.is_some() || members.killmail_id.is_some())
 }
 
 fn is_null(member: Option<&RawValue>) -> bool {
@@ -110,7 +112,8 @@ pub fn document(body: &[u8], asked: u64, zkb: ZkbRule, source: &str) -> Got {
         Refused { reason: reason.to_owned(), killmail_id: None, source: source.to_owned(), raw, at_ms: now_ms }
     };
     let misfit = |other_number, reason| Got { answer: Answer::Misfit { other_number }, killmail: None, refused: Some(refused(reason)) };
-    let members = members(body).filter(|members| members.sequence_id.is_some() || members.killmail_id.is_some());
+    let shown = readable(body).unwrap_or_default();
+    let members = members(&shown).filter(|members| members.sequence_id.is_some() || members.killmail_id.is_some());
     let Some(members) = members else { return misfit(false, NOT_OF_THE_FEED) };
     if members.sequence_id.and_then(number).is_some_and(|number| number != asked) {
         return misfit(true, MISMATCH);
