@@ -15,6 +15,7 @@ use crate::ingest::package::{self, Rule};
 use crate::store::refused::Refused;
 use crate::store::{AgeRule, Incoming, ZkbRule};
 use crate::wire::json::without_bom;
+use crate::wire::number::{integral, written};
 use crate::wire::package::readable;
 
 /// The longest wait a `Retry-After` may ask for, milliseconds.
@@ -89,7 +90,8 @@ fn is_null(member: Option<&RawValue>) -> bool {
 /// A whole number, perhaps in a string.
 fn number(raw: &RawValue) -> Option<u64> {
     let text = raw.get();
-    text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text).trim().parse().ok()
+    let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text).trim();
+    text.parse().ok().or_else(|| integral(&written(text)?)?.try_into().ok())
 }
 
 /// The number `sequence.json` names: in an object, or bare; also in a string.
@@ -185,6 +187,10 @@ mod tests {
             " 7\n",
             "\"7\"",
             "\u{feff}{\"sequence\":7}",
+            "7.0",
+            r#"{"sequence":7.0}"#,
+            r#"{"sequence":"7.0"}"#,
+            r#"{"sequence":7,"more":1e999}"#,
         ] {
             assert_eq!(pointer(text.as_bytes()), Some(7), "{text}");
         }
