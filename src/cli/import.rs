@@ -80,9 +80,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     if let Some(summary) = summary(&report, unreadable) {
         eprintln!("killstream: {summary}");
     }
-    // What is tried once more was told when it was refused at first.
-    let nothing = report.understood() == 0 && (report.refused() > 0 || unreadable > 0);
-    if nothing && !arguments.refused {
+    if report.understood() == 0 && (report.refused() > 0 || unreadable > 0) {
         return Err(NothingTaken.into());
     }
     if is_misnamed { Err(Misnamed.into()) } else { Ok(()) }

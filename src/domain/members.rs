@@ -87,7 +87,8 @@ pub fn of_item(item: &Item, name: &str) -> Option<bool> {
 pub fn of_zkb(zkb: &Zkb, name: &str) -> Option<bool> {
     Some(match name {
         "locationID" => zkb.location_id.is_some(),
-        "hash" => zkb.hash.is_some(),
+        // The hash beside the block stands in for one that cannot be read.
+        "hash" => false,
         "fittedValue" => zkb.fitted_value.is_some(),
         "droppedValue" => zkb.dropped_value.is_some(),
         "destroyedValue" => zkb.destroyed_value.is_some(),

@@ -3,7 +3,7 @@
 //!
 //! Must not know: what the forms are, when two killmails are the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -235,9 +235,11 @@ impl Sorted {
         self.report.known = all - references.len();
         let wanted: Vec<Wanted> = references.iter().map(|one| one.wanted.clone()).collect();
         let answers = store.want_all(&wanted, wanted_max)?;
+        let mut fetched = HashSet::new();
         for (one, is_wanted) in references.into_iter().zip(answers) {
             if is_wanted {
-                self.report.fetching += 1;
+                // However often it is named, it is fetched once.
+                self.report.fetching += usize::from(fetched.insert(one.wanted.killmail_id));
                 continue;
             }
             let (reason, message) = if wanted_max == 0 {
@@ -294,7 +296,7 @@ fn sort(body: &[u8], zkb: ZkbRule, are_lines: bool) -> Result<Sorted, Error> {
     let mut any_is_json = false;
     let mut splitter = Splitter::new(body.len());
     let mut take = |document: &[u8]| -> Result<(), Infallible> {
-        any_is_json |= serde_json::from_slice::<&RawValue>(document).is_ok();
+        any_is_json |= package::readable(document).is_some();
         each(document, &mut |one| sorted.take(one));
         Ok(())
     };

@@ -32,6 +32,12 @@ pub enum Error {
     /// Kills API: a number beside the id of a solar system, said in the words for the id, as the older service does.
     #[error("Invalid system ID format")]
     SystemWindow(OutOfRange),
+    /// Kills API: a word beside the id of a solar system, likewise.
+    #[error("Invalid system ID format")]
+    SystemFormat {
+        /// What there is.
+        message: String,
+    },
     /// Kills API: a number beside a list of systems or the id of a character.
     #[error("Invalid parameters")]
     Window(OutOfRange),
@@ -204,7 +210,9 @@ impl Error {
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::SystemId | Self::SystemWindow(_) | Self::SystemIds | Self::Window(_) | Self::KillmailId => StatusCode::BAD_REQUEST,
+            Self::SystemId | Self::SystemWindow(_) | Self::SystemFormat { .. } | Self::SystemIds | Self::Window(_) | Self::KillmailId => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Parameter { .. } | Self::Stream { .. } => StatusCode::BAD_REQUEST,
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
@@ -225,7 +233,7 @@ impl Error {
     /// The code of the kills envelope; `None` for failures that use another envelope.
     const fn code(&self) -> Option<&'static str> {
         Some(match self {
-            Self::SystemId | Self::SystemWindow(_) => "INVALID_SYSTEM_ID",
+            Self::SystemId | Self::SystemWindow(_) | Self::SystemFormat { .. } => "INVALID_SYSTEM_ID",
             Self::SystemIds => "INVALID_SYSTEM_IDS",
             Self::Window(_) | Self::Parameter { .. } => "INVALID_PARAMETERS",
             Self::KillmailId => "INVALID_KILLMAIL_ID",
@@ -255,6 +263,7 @@ impl Error {
                 Some(limit) => json!({ "field": field, "message": message, "limit": limit }),
                 None => json!({ "field": field, "message": message }),
             },
+            Self::SystemFormat { message } => json!({ "field": "format", "message": message }),
             Self::Forbidden { scope } => json!({ "scope": scope }),
             Self::PluginTooLarge { max_bytes } => json!({ "limit": max_bytes }),
             Self::InvalidPlugin { reason, message, limit } => match limit {
@@ -341,7 +350,7 @@ mod tests {
     /// Every variant with its status, its envelope and its code or type. A new variant must be entered here to compile.
     fn expected(error: &Error) -> (u16, &'static str, &'static str) {
         match error {
-            Error::SystemId | Error::SystemWindow(_) => (400, "kills", "INVALID_SYSTEM_ID"),
+            Error::SystemId | Error::SystemWindow(_) | Error::SystemFormat { .. } => (400, "kills", "INVALID_SYSTEM_ID"),
             Error::SystemIds => (400, "kills", "INVALID_SYSTEM_IDS"),
             Error::Window(_) | Error::Parameter { .. } => (400, "kills", "INVALID_PARAMETERS"),
             Error::KillmailId => (400, "kills", "INVALID_KILLMAIL_ID"),
@@ -376,6 +385,7 @@ mod tests {
             Error::SystemId,
             Error::SystemIds,
             Error::SystemWindow(OutOfRange { field: "limit", limit: Some(1000) }),
+            Error::SystemFormat { message: text() },
             Error::Window(OutOfRange { field: "hours", limit: None }),
             Error::KillmailId,
             Error::Killmail,
@@ -441,6 +451,6 @@ mod tests {
     #[test]
     fn every_variant_is_walked() {
         let met: std::collections::HashSet<_> = all().iter().map(std::mem::discriminant).collect();
-        assert_eq!(met.len(), 30);
+        assert_eq!(met.len(), 31);
     }
 }

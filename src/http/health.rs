@@ -117,15 +117,36 @@ pub async fn ready(State(door): State<Arc<Door>>) -> Result<Response, Error> {
     Ok(response)
 }
 
-/// Why no killmails can come: the source may not run, or keeps away from the other side, and no other one follows its feed.
+/// Why no killmails can come: of the sources that should run none is usable.
 fn off(door: &Door, doing: &Doing) -> Option<String> {
-    let why = match doing {
-        Doing::Refused(why) => format!("the source is off: {why}"),
-        Doing::BreakerOpen(why) => format!("the source keeps away from the other side: {why}"),
-        _ => return None,
+    let sources = door.feed.others().sources.read();
+    let others: Vec<(String, Doing)> =
+        sources.iter().filter(|other| runs(other)).map(|other| (other.name.clone(), other.pulse.doing().0)).collect();
+    none_usable(doing, &others)
+}
+
+/// Whether a source beside the first should run now; one that stands in for others only does while it is asked to.
+fn runs(other: &Other) -> bool {
+    !other.fallback || other.active.load(Ordering::Relaxed)
+}
+
+/// Why neither the first source nor one beside it can bring anything; `None` where one can, or none is meant to.
+fn none_usable(first: &Doing, others: &[(String, Doing)]) -> Option<String> {
+    let shut = |doing: &Doing| matches!(doing, Doing::Refused(_) | Doing::BreakerOpen(_));
+    let is_off = |doing: &Doing| matches!(doing, Doing::Off | Doing::Finished);
+    // Whoever stands beside another has to follow to count; the first is given its time.
+    let usable = (!is_off(first) && !shut(first)) || others.iter().any(|(_, doing)| *doing == Doing::Following);
+    if usable || !(shut(first) || others.iter().any(|(_, doing)| shut(doing))) {
+        return None;
+    }
+    let told = |name: &str, doing: &Doing| match doing {
+        Doing::Refused(why) => Some(format!("the source{name} is off: {why}")),
+        Doing::BreakerOpen(why) => Some(format!("the source{name} keeps away from the other side: {why}")),
+        Doing::BackingOff(why) => Some(format!("the source{name} waits after a failure: {why}")),
+        _ => None,
     };
-    let follows = |other: &Other| other.active.load(Ordering::Relaxed) && other.pulse.doing().0 == Doing::Following;
-    (!door.feed.others().sources.read().iter().any(|other| follows(other))).then_some(why)
+    let all = told("", first).into_iter().chain(others.iter().filter_map(|(name, doing)| told(&format!(" {name}"), doing)));
+    Some(all.collect::<Vec<_>>().join("; "))
 }
 
 /// `GET /health` and `/api/health`.
@@ -142,7 +163,7 @@ pub fn look(door: &Door) -> (StatusCode, Value) {
     let now = door.feed.pulse().doing();
     let judged = match judge(&now, failure.as_deref(), &door.config.health) {
         // What is damaged is not served; the rest is.
-        Judged::Ok if lack.is_some() || door.feed.store().damaged() > 0 || refuses(door) => Judged::Degraded,
+        Judged::Ok if lack.is_some() || door.feed.store().damaged() > 0 || refuses(door) || off(door, &now.0).is_some() => Judged::Degraded,
         judged => judged,
     };
     let status = if judged == Judged::Error { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
@@ -344,6 +365,21 @@ mod tests {
         assert_eq!(judge(&pulse.doing(), None, &at_once), Judged::Ok);
         pulse.note(Doing::BreakerOpen("403".to_owned()), (now_secs() - 601) * 1000);
         assert_eq!(judge(&pulse.doing(), None, &Config::default()), Judged::Error, "after ten minutes");
+    }
+
+    #[test]
+    fn without_a_usable_source_nothing_can_come() {
+        let shut = || Doing::BreakerOpen("403".to_owned());
+        let beside = |doing| vec![("spare".to_owned(), doing)];
+        assert_eq!(none_usable(&Doing::Off, &[]), None, "none is meant to run");
+        assert_eq!(none_usable(&Doing::Finished, &[]), None);
+        assert_eq!(none_usable(&Doing::Off, &beside(Doing::Following)), None);
+        assert_eq!(none_usable(&shut(), &beside(Doing::Following)), None);
+        assert_eq!(none_usable(&Doing::Following, &beside(shut())), None);
+        let told = none_usable(&Doing::Off, &beside(shut()));
+        assert_eq!(told.as_deref(), Some("the source spare keeps away from the other side: 403"));
+        let told = none_usable(&Doing::Refused("no contact".to_owned()), &beside(shut()));
+        assert_eq!(told.as_deref(), Some("the source is off: no contact; the source spare keeps away from the other side: 403"));
     }
 
     #[test]

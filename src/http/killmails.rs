@@ -19,6 +19,7 @@ use crate::feed::lookup::{Faults, Found, Lookup};
 use crate::http::Door;
 use crate::http::answer::{Json, Text, json_of};
 use crate::http::error::Error;
+use crate::http::kills::check_format;
 use crate::http::listing::Listing;
 use crate::http::request::{Pairs, Question, Segment, positive};
 use crate::tasks;
@@ -31,7 +32,8 @@ use crate::wire::told::Told;
 const FEW_IDS: usize = 1000;
 
 /// `GET /api/v1/killmail/{id}`. Recent ones are in memory and answered without leaving this thread.
-pub async fn one(State(door): State<Arc<Door>>, Segment(id): Segment) -> Result<Json, Error> {
+pub async fn one(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Json, Error> {
+    check_format(&pairs).map_err(|message| Error::parameter("format", message))?;
     let id = positive(&id).ok_or(Error::KillmailId)?;
     let id = u32::try_from(id).map_err(|_| Error::Killmail)?;
     let store = door.feed.store();

@@ -18,6 +18,7 @@ use crate::http::error::{Error, OutOfRange};
 use crate::http::listing::Listing;
 use crate::http::request::{Object, Pairs, Segment, integer, positive, positive_json};
 use crate::wire::given::{Given, Known};
+use crate::wire::query;
 use crate::wire::time;
 
 /// Killmails answered where nobody says how many.
@@ -31,6 +32,7 @@ const HOURS: u64 = 24;
 /// say what it really was.
 /// `cached` says that nobody else was asked.
 pub async fn system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
+    check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = positive(&id).ok_or(Error::SystemId)?;
     let (hours, limit) = window(&pairs, "since_hours").map_err(Error::SystemWindow)?;
     let (chosen, _) = newest(&door, Kind::System, id, Some(hours), limit).await?;
@@ -38,14 +40,16 @@ pub async fn system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: 
 }
 
 /// `GET /api/v1/kills/cached/{id}`.
-pub async fn cached(State(door): State<Arc<Door>>, Segment(id): Segment) -> Result<Response, Error> {
+pub async fn cached(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
+    check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = positive(&id).ok_or(Error::SystemId)?;
     let (chosen, truncated) = newest(&door, Kind::System, id, None, door.config.cached_max).await?;
     enveloped(&door, chosen, &json!({ "cached": true, "truncated": truncated })).await
 }
 
 /// `GET /api/v1/kills/count/{id}`: of the last 24 hours.
-pub async fn count(State(door): State<Arc<Door>>, Segment(id): Segment) -> Result<Json, Error> {
+pub async fn count(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Json, Error> {
+    check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = positive(&id).ok_or(Error::SystemId)?;
     let system = u32::try_from(id).ok();
     let count = system.map_or(0, |system| door.feed.store().system_count(system, since(HOURS)));
@@ -53,7 +57,8 @@ pub async fn count(State(door): State<Arc<Door>>, Segment(id): Segment) -> Resul
 }
 
 /// `POST /api/v1/kills/systems`.
-pub async fn systems(State(door): State<Arc<Door>>, body: Object) -> Result<Response, Error> {
+pub async fn systems(State(door): State<Arc<Door>>, pairs: Pairs, body: Object) -> Result<Response, Error> {
+    check_format(&pairs).map_err(|message| Error::parameter("format", message))?;
     let several = several(&door, body, "since_hours", "limit").await?;
     let now = time::iso_micros_now();
     let mut listing = Listing::new(&door.feed);
@@ -62,7 +67,8 @@ pub async fn systems(State(door): State<Arc<Door>>, body: Object) -> Result<Resp
 }
 
 /// `POST /api/v1/systems/bulk/killmails`.
-pub async fn bulk(State(door): State<Arc<Door>>, body: Object) -> Result<Response, Error> {
+pub async fn bulk(State(door): State<Arc<Door>>, pairs: Pairs, body: Object) -> Result<Response, Error> {
+    check_format(&pairs).map_err(|message| Error::parameter("format", message))?;
     let several = several(&door, body, "hours", "limit_per_system").await?;
     let mut listing = Listing::new(&door.feed);
     by_system(listing.text(r#"{"systems":"#), several);
@@ -71,6 +77,7 @@ pub async fn bulk(State(door): State<Arc<Door>>, body: Object) -> Result<Respons
 
 /// `GET /api/v1/systems/{id}/killmails`.
 pub async fn of_system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
+    check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = positive(&id).ok_or(Error::SystemId)?;
     let (hours, limit) = window(&pairs, "hours").map_err(Error::SystemWindow)?;
     let (chosen, _) = newest(&door, Kind::System, id, Some(hours), limit).await?;
@@ -79,6 +86,7 @@ pub async fn of_system(State(door): State<Arc<Door>>, Segment(id): Segment, pair
 
 /// `GET /api/v1/characters/{id}/killmails`.
 pub async fn of_character(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
+    check_format(&pairs).map_err(|message| Error::parameter("format", message))?;
     let id = positive(&id).ok_or_else(|| Error::parameter("id", "not a character id"))?;
     let (hours, limit) = window(&pairs, "hours").map_err(Error::Window)?;
     let (chosen, _) = newest(&door, Kind::Character, id, Some(hours), limit).await?;
@@ -87,10 +95,16 @@ pub async fn of_character(State(door): State<Arc<Door>>, Segment(id): Segment, p
 
 /// `GET /api/systems/{id}/kills`.
 pub async fn list_of_system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
+    check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = positive(&id).ok_or(Error::SystemId)?;
     let (hours, limit) = window(&pairs, "since_hours").map_err(Error::SystemWindow)?;
     let (chosen, _) = newest(&door, Kind::System, id, Some(hours), limit).await?;
     Listing::new(&door.feed).killmails(chosen).answer().await
+}
+
+/// The form in which killmails are asked for is one there is.
+pub fn check_format(pairs: &Pairs) -> Result<(), String> {
+    pairs.get("format").map_or(Ok(()), |asked| query::format(asked).map_err(|error| error.message))
 }
 
 /// `{"kills":[..],"timestamp":"..", ..}` in the success envelope.
@@ -108,7 +122,7 @@ async fn newest(door: &Door, kind: Kind, id: u64, hours: Option<u64>, limit: usi
 }
 
 /// The members of a body that asks for several systems.
-const KNOWN: Known = &[&["system_ids", "since_hours", "limit", "hours", "limit_per_system"]];
+const KNOWN: Known = &[&["system_ids", "since_hours", "limit", "hours", "limit_per_system", "format"]];
 
 /// What a body asks for: the systems, hours back, killmails of each.
 type Several = (Vec<i128>, u64, usize);
@@ -116,6 +130,9 @@ type Several = (Vec<i128>, u64, usize);
 async fn several(door: &Door, body: Object, hours: &'static str, limit: &'static str) -> Result<Several, Error> {
     let most = door.config.systems_max;
     body.read(KNOWN, move |given| {
+        if let Some(asked) = given.text("format").map_err(Error::history_parameter)? {
+            query::format(asked).map_err(Error::history_parameter)?;
+        }
         let (ids, hours) = (system_ids(given, most)?, number(given, hours, HOURS, u64::MAX)?);
         Ok((ids, hours, usize::try_from(number(given, limit, LIMIT as u64, LIMIT_MAX)?).unwrap_or(LIMIT)))
     })

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use rawzip::{CompressionMethod, RECOMMENDED_BUFFER_SIZE, ZipArchive};
 
-use crate::ingest::decompress::{Decompressed, Expansion, Peeked};
+use crate::ingest::decompress::{Decompressed, Expansion, Peeked, Said};
 use crate::ingest::file_list::{Unreadable, not_a_file};
 use crate::wire::split::Splitter;
 
@@ -57,9 +57,13 @@ enum Stop<E> {
 
 impl<E> From<io::Error> for Stop<E> {
     fn from(error: io::Error) -> Self {
+        let words = error.to_string();
+        // What unpacks speaks to those who make it.
+        let is_cut = error.kind() == io::ErrorKind::UnexpectedEof || words.to_ascii_lowercase().contains("unexpected eof");
         Self::Unreadable(match error.kind() {
-            io::ErrorKind::UnexpectedEof => format!("it is cut off ({error})"),
-            _ => error.to_string(),
+            _ if is_cut => format!("it is cut off ({words})"),
+            _ if error.get_ref().is_some_and(|inner| inner.is::<Said>()) || error.raw_os_error().is_some() => words,
+            _ => format!("it is damaged: it cannot be unpacked beyond this place ({words})"),
         })
     }
 }
@@ -169,7 +173,10 @@ impl<E> Reading<'_, '_, E> {
             // Of what breaks off the whole documents are taken, the half one is not told of twice.
             let bytes = reader.fill_buf()?;
             if bytes.is_empty() {
-                return splitter.finish(&mut take);
+                let breaks_off = splitter.is_inside();
+                splitter.finish(&mut take)?;
+                let why = || Stop::Unreadable("it breaks off inside of a list or an object of killmails".to_owned());
+                return if breaks_off { Err(why()) } else { Ok(()) };
             }
             splitter.push(bytes, &mut take)?;
             let taken = bytes.len();

@@ -20,6 +20,11 @@ const EXPANSION_FREE_BYTES: u64 = 1 << 30;
 /// The longest beginning that anything is known by, bytes.
 const MAGIC_BYTES: usize = 6;
 
+/// What is said here against a file, in words for a person.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Said(String);
+
 /// What one file took on disk and became, bytes.
 #[derive(Debug, Default)]
 pub struct Expansion {
@@ -212,7 +217,7 @@ fn begin<R: BufRead>(compression: Compression, reader: Peeked<R>) -> io::Result<
 }
 
 fn invalid(why: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, why.into())
+    io::Error::new(io::ErrorKind::InvalidData, Said(why.into()))
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ use crate::ingest::package::{self, Rule};
 use crate::store::refused::Refused;
 use crate::store::{AgeRule, Incoming, ZkbRule};
 use crate::wire::json::without_bom;
+use crate::wire::number::{integral, written};
+use crate::wire::package::readable;
 
 /// The longest wait a `Retry-After` may ask for, milliseconds.
 const RETRY_AFTER_MAX_MS: u64 = 3_600_000;
@@ -77,7 +79,8 @@ fn members(body: &[u8]) -> Option<Members<'_>> {
 /// Whether this is a document of the feed, or of ESI: an object with its number or the id of its killmail, whatever else is wrong.
 #[must_use]
 pub fn is_document(body: &[u8]) -> bool {
-    members(without_bom(body)).is_some_and(|members| members.sequence_id.is_some() || members.killmail_id.is_some())
+    let Some(body) = readable(without_bom(body)) else { return false };
+    members(&body).is_some_and(|members| members.sequence_id.is_some() || members.killmail_id.is_some())
 }
 
 fn is_null(member: Option<&RawValue>) -> bool {
@@ -87,7 +90,8 @@ fn is_null(member: Option<&RawValue>) -> bool {
 /// A whole number, perhaps in a string.
 fn number(raw: &RawValue) -> Option<u64> {
     let text = raw.get();
-    text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text).trim().parse().ok()
+    let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text).trim();
+    text.parse().ok().or_else(|| integral(&written(text)?)?.try_into().ok())
 }
 
 /// The number `sequence.json` names: in an object, or bare; also in a string.
@@ -110,7 +114,8 @@ pub fn document(body: &[u8], asked: u64, zkb: ZkbRule, source: &str) -> Got {
         Refused { reason: reason.to_owned(), killmail_id: None, source: source.to_owned(), raw, at_ms: now_ms }
     };
     let misfit = |other_number, reason| Got { answer: Answer::Misfit { other_number }, killmail: None, refused: Some(refused(reason)) };
-    let members = members(body).filter(|members| members.sequence_id.is_some() || members.killmail_id.is_some());
+    let shown = readable(body).unwrap_or_default();
+    let members = members(&shown).filter(|members| members.sequence_id.is_some() || members.killmail_id.is_some());
     let Some(members) = members else { return misfit(false, NOT_OF_THE_FEED) };
     if members.sequence_id.and_then(number).is_some_and(|number| number != asked) {
         return misfit(true, MISMATCH);
@@ -182,6 +187,10 @@ mod tests {
             " 7\n",
             "\"7\"",
             "\u{feff}{\"sequence\":7}",
+            "7.0",
+            r#"{"sequence":7.0}"#,
+            r#"{"sequence":"7.0"}"#,
+            r#"{"sequence":7,"more":1e999}"#,
         ] {
             assert_eq!(pointer(text.as_bytes()), Some(7), "{text}");
         }

@@ -274,8 +274,9 @@ impl R2z2 {
 
     fn understood(&mut self, ask: Ask, body: &Bytes) -> Got {
         let failed = Answer::Failed { retry_after_ms: None };
+        let misfit = Answer::Misfit { other_number: false };
         match ask {
-            Ask::Pointer => Got::only(numbered::pointer(body).map_or(failed, Answer::Pointer)),
+            Ask::Pointer => Got::only(numbered::pointer(body).map_or(misfit, Answer::Pointer)),
             Ask::Document(number) | Ask::Ahead(number) | Ask::Retry(number, false) => {
                 numbered::document(body, number, ZkbRule::IfNewer, &self.config.name)
             }
@@ -287,7 +288,7 @@ impl R2z2 {
                     Answer::Listed { wanted: !self.wanted.is_empty() }
                 }
                 List::Empty => Answer::Missing,
-                List::Unreadable => failed,
+                List::Unreadable => misfit,
             }),
             Ask::Bodies(_) => Got::only(failed),
         }

@@ -19,6 +19,7 @@ use crate::ingest::client;
 use crate::ingest::link::Link;
 use crate::ingest::source::Arrival;
 use crate::wire::json::without_bom;
+use crate::wire::package::readable;
 
 /// What the follower of a queue is told.
 #[derive(Debug, Clone)]
@@ -61,8 +62,8 @@ struct Answer<'a> {
 
 /// Whether there is a package in an answer; `None` for what is no answer of a queue.
 fn has_package(body: &[u8]) -> Option<bool> {
-    let body = without_bom(body);
-    let answer: Answer<'_> = body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(body).ok())??;
+    let body = readable(without_bom(body))?;
+    let answer: Answer<'_> = body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(&body).ok())??;
     match answer.package.get() {
         "null" => Some(false),
         package => package.starts_with('{').then_some(true),

@@ -135,6 +135,8 @@ mod tests {
         assert_eq!((pulse.doing().0.word(), pulse.errors.load(Ordering::Relaxed)), ("breaker_open", 10));
         tell(&pulse, "r2z2", Ask::Ahead(8), Answer::Document { updated: None, at: None }, Some(&Note::Missing(7, 7)), 6);
         assert_eq!(pulse.doing(), (Doing::Following, 6));
+        tell(&pulse, "r2z2", Ask::Pointer, page, Some(&Note::Waiting(1_000)), 7);
+        assert_eq!(pulse.doing().0.reason(), Some("r2z2 answers 200 with what is not a document of the feed"));
     }
 
     #[test]

@@ -25,8 +25,8 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 use crate::ingest::backoff::Trouble;
 use crate::ingest::link::Link;
 use crate::ingest::source::Arrival;
-use crate::wire::json::without_bom;
-use crate::wire::node::Node;
+use crate::wire::json::{self, without_bom};
+use crate::wire::package::readable;
 
 /// What the listener is told.
 #[derive(Debug, Clone)]
@@ -77,7 +77,7 @@ struct Said<'a> {
 
 /// A text; none where it is anything else, which must not cost what stands beside it.
 fn any_text<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Cow<'de, str>>, D::Error> {
-    Ok(if let Node::Text(text) = Node::deserialize(reader)? { Some(text) } else { None })
+    <&RawValue>::deserialize(reader).map(json::text)
 }
 
 /// As much of a killmail as tells in whose form it is.
@@ -178,8 +178,8 @@ impl Websocket {
 
     /// What a text means: a document, or nothing to keep.
     async fn told(&mut self, socket: &mut Socket, text: &str) -> Result<Option<Bytes>, Failed> {
-        let text = without_bom(text.as_bytes());
-        let Ok(said) = serde_json::from_slice::<Said<'_>>(text) else {
+        let text = readable(without_bom(text.as_bytes())).unwrap_or_default();
+        let Ok(said) = serde_json::from_slice::<Said<'_>>(&text) else {
             tracing::debug!("{} says what is no JSON", self.config.url);
             return Ok(None);
         };
@@ -204,7 +204,7 @@ impl Websocket {
         }
         Ok(match said.kind.as_deref() {
             Some("killmail") => said.data.map(|data| document(data.get().as_bytes())),
-            None if said.killmail_id.is_some() => Some(document(text)),
+            None if said.killmail_id.is_some() => Some(document(&text)),
             _ => None,
         })
     }

@@ -35,6 +35,9 @@ pub const NAME_BYTES_MAX: usize = 256;
 /// Of a frame that is an array; what is behind them has no meaning.
 const PARTS: usize = 5;
 
+/// The byte order mark some clients put before a text.
+const MARK: char = '\u{feff}';
+
 /// What a client says.
 #[derive(Debug, Clone)]
 pub struct Message {
@@ -102,6 +105,7 @@ struct Object<'a> {
 /// # Errors
 /// It is none.
 pub fn decode(text: &str) -> Result<Message, Malformed> {
+    let text = text.strip_prefix(MARK).unwrap_or(text);
     let no_frame = |_| Malformed::NoFrame;
     if Shape::of(text.as_bytes()).levels > LEVELS_MAX {
         return Err(Malformed::TooDeep);
@@ -125,7 +129,7 @@ pub fn decode(text: &str) -> Result<Message, Malformed> {
 pub fn decode_binary(bytes: &[u8]) -> Result<Message, Malformed> {
     let [0, join_ref, reference, topic, event, rest @ ..] = bytes else {
         return match std::str::from_utf8(bytes) {
-            Ok(text) if text.trim_ascii_start().starts_with(['{', '[']) => decode(text),
+            Ok(text) if text.strip_prefix(MARK).unwrap_or(text).trim_ascii_start().starts_with(['{', '[']) => decode(text),
             _ => Err(Malformed::NoPush),
         };
     };
@@ -283,6 +287,15 @@ mod tests {
         assert!(decode_binary(br#"[null,"7","phoenix","heartbeat",{}]"#).is_ok());
         for other in [&b""[..], b"\x01\x00", b"\x02", b"hello", b"\xff"] {
             assert_eq!(decode_binary(other).map(drop), Err(Malformed::NoPush));
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped() {
+        for frame in [r#"[null,"7","phoenix","heartbeat",{}]"#, r#"{"topic":"t","event":"e"}"#] {
+            let marked = format!("{MARK}{frame}");
+            assert!(decode(&marked).is_ok() && decode_binary(marked.as_bytes()).is_ok(), "{frame}");
+            assert_eq!(decode(&format!("{MARK}{marked}")).map(drop), Err(Malformed::NoFrame), "one is enough");
         }
     }
 

@@ -18,6 +18,9 @@ pub const SYSTEMS: &[&str] = &["systems", "system_ids"];
 pub const CHARACTERS: &[&str] = &["character_ids", "characters"];
 /// A preload that is asked for, bytes.
 const PRELOAD_MAX_BYTES: usize = 4 << 10;
+/// Names in it without an effect that are told, and how much of each.
+const IDLE_MAX: usize = 32;
+const NAME_CHARS: usize = 60;
 
 /// The topic everyone joins.
 pub const LOBBY: &str = "killmails:lobby";
@@ -104,6 +107,27 @@ impl Wish {
     }
 }
 
+/// The names a preload has.
+const WISHES: [&str; 5] = ["enabled", "limit_per_system", "since_hours", "delivery_batch_size", "delivery_interval_ms"];
+
+/// What of a preload has no effect: names nobody knows, and values that are not what they should be.
+#[must_use]
+pub fn without_effect(preload: Option<&Value>) -> Vec<String> {
+    let works = |name: &str, value: &Value| match name {
+        _ if value.is_null() => true,
+        "enabled" => value.is_boolean(),
+        known => value.is_number() && WISHES.contains(&known),
+    };
+    match preload {
+        None | Some(Value::Bool(_) | Value::Null) => Vec::new(),
+        Some(Value::Object(object)) => {
+            let idle = object.iter().filter(|(name, value)| !works(name, value));
+            idle.map(|(name, _)| format!("preload.{}", name.chars().take(NAME_CHARS).collect::<String>())).take(IDLE_MAX).collect()
+        }
+        Some(_) => vec!["preload".to_owned()],
+    }
+}
+
 /// Whether a preload was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
@@ -159,8 +183,10 @@ impl Join {
         }
         let resume_from = payload.plain("resume_from").map(str::to_owned);
         let unasked = Some(Wish::UNASKED).filter(|_| resume_from.is_none());
-        let preload = wish(payload)?.or(unasked);
-        let asked = query::join(payload).map_err(|error| invalid(&error))?;
+        let given = preload_of(payload)?;
+        let preload = Wish::read(given.as_ref()).or(unasked);
+        let mut asked = query::join(payload).map_err(|error| invalid(&error))?;
+        asked.ignored.extend(without_effect(given.as_ref()));
         let mut subscription = asked.subscription;
         if topic == Topic::All {
             subscription.filter.dimensions.clear();
@@ -195,9 +221,13 @@ fn list(kind: Kind, payload: &Given<'_>, names: &[&str], max: usize) -> Result<V
 /// # Errors
 /// It is too long to be one.
 pub fn wish(payload: &Given<'_>) -> Result<Asked, String> {
-    match payload.raw("preload") {
-        None => Ok(Asked::Nothing),
-        Some(_) => Ok(Wish::read(payload.json("preload", PRELOAD_MAX_BYTES).map_err(|error| invalid(&error))?.as_ref())),
+    preload_of(payload).map(|preload| Wish::read(preload.as_ref()))
+}
+
+fn preload_of(payload: &Given<'_>) -> Result<Option<Value>, String> {
+    match (payload.raw("preload"), payload.plain("preload")) {
+        (Some(_), _) => payload.json("preload", PRELOAD_MAX_BYTES).map_err(|error| invalid(&error)),
+        (None, text) => Ok(text.map(Value::from)),
     }
 }
 
@@ -262,7 +292,23 @@ mod tests {
         assert_eq!(ignored(known), Ok(Vec::new()));
         let told = Ok(vec!["nosuch".to_owned()]);
         assert_eq!(ignored(json!({ "systems": [1], "client_identifier": "wanderer_app", "nosuch": 1 })), told);
-        for (name, meant) in [("system_id", "system_ids"), ("charater_ids", "character_ids"), ("aliance_ids", "alliance_ids")] {
+        let idle = |preload: Value| ignored(json!({ "systems": [1], "preload": preload }));
+        assert_eq!(
+            idle(json!({ "limit_per_system": "x", "foo": 1 })),
+            Ok(vec!["preload.foo".to_owned(), "preload.limit_per_system".to_owned()])
+        );
+        assert_eq!(
+            idle(json!({ "enabled": true, "limit_per_system": 5, "since_hours": 2.5, "delivery_batch_size": null })),
+            Ok(Vec::new())
+        );
+        assert_eq!((idle(json!("yes")), idle(json!(false))), (Ok(vec!["preload".to_owned()]), Ok(Vec::new())));
+        for (name, meant) in [
+            ("sytems", "systems"),
+            ("charactrs", "characters"),
+            ("system_id", "system_ids"),
+            ("charater_ids", "character_ids"),
+            ("aliance_ids", "alliance_ids"),
+        ] {
             let refused = join(LOBBY, json!({ name: [1] })).unwrap_err();
             assert_eq!(refused, format!("[validation:invalid_{name}] Unknown parameter: {name}; did you mean {meant}?"));
         }

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 
 use crate::budget::Share;
 use crate::http::connections::Place;
-use crate::server::head::Head;
+use crate::server::head::{Head, Most};
 use crate::server::progress::{Overdue, Phase, Progress, Times};
 use crate::server::refusal::Refusal;
 use crate::server::watcher::Watcher;
@@ -34,6 +34,8 @@ pub struct Config {
     pub head_ms: u64,
     /// Header lines together may have so many bytes; the URL beside them has its own limit, 65,534.
     pub headers_max_bytes: usize,
+    /// So many header lines may a request have.
+    pub headers_max_lines: usize,
     /// A connection without a request is closed after so long, milliseconds.
     pub idle_ms: u64,
     /// A client that takes nothing of its answer for so long is cut off, milliseconds.
@@ -44,11 +46,17 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { head_ms: 10_000, headers_max_bytes: 64 << 10, idle_ms: 75_000, write_ms: 30_000, refused_ms: 2_000 }
+        Self { head_ms: 10_000, headers_max_bytes: 64 << 10, headers_max_lines: 100, idle_ms: 75_000, write_ms: 30_000, refused_ms: 2_000 }
     }
 }
 
 impl Config {
+    /// The limits of header lines.
+    #[must_use]
+    pub const fn most(&self) -> Most {
+        Most { bytes: self.headers_max_bytes, lines: self.headers_max_lines }
+    }
+
     /// The limits of time.
     #[must_use]
     pub const fn times(&self) -> Times {
@@ -217,7 +225,7 @@ impl Guest {
         if connection.progress.phase() != Phase::Head {
             return Ok(());
         }
-        self.head.take(bytes, connection.watch.config().headers_max_bytes).map_err(Refusal::TooLong)?;
+        self.head.take(bytes, connection.watch.config().most()).map_err(Refusal::TooLong)?;
         connection.hold_head(self.head.bytes())
     }
 

@@ -17,6 +17,17 @@ pub enum TooLong {
     Line,
     /// The header lines together.
     Headers,
+    /// The number of header lines.
+    Lines,
+}
+
+/// What header lines may come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Most {
+    /// Bytes of all together.
+    pub bytes: usize,
+    /// How many.
+    pub lines: usize,
 }
 
 /// How much of a head came.
@@ -24,6 +35,7 @@ pub enum TooLong {
 pub struct Head {
     line: usize,
     headers: usize,
+    lines: usize,
     /// Whether the request line is over.
     in_headers: bool,
     /// Whether the last line break has nothing behind it yet.
@@ -33,13 +45,13 @@ pub struct Head {
 
 impl Head {
     /// Nothing came yet.
-    pub const NEW: Self = Self { line: 0, headers: 0, in_headers: false, at_line_start: false, whole: false };
+    pub const NEW: Self = Self { line: 0, headers: 0, lines: 0, in_headers: false, at_line_start: false, whole: false };
 
     /// Counts what came. Bytes behind the head are not counted.
     ///
     /// # Errors
     /// It is too long, whole or not.
-    pub fn take(&mut self, bytes: &[u8], headers_max: usize) -> Result<(), TooLong> {
+    pub fn take(&mut self, bytes: &[u8], most: Most) -> Result<(), TooLong> {
         for byte in bytes {
             if self.whole {
                 break;
@@ -48,7 +60,7 @@ impl Head {
                 self.headers += 1;
                 match byte {
                     b'\n' if self.at_line_start => self.whole = true,
-                    b'\n' => self.at_line_start = true,
+                    b'\n' => (self.at_line_start, self.lines) = (true, self.lines + 1),
                     b'\r' => {}
                     _ => self.at_line_start = false,
                 }
@@ -62,7 +74,8 @@ impl Head {
         }
         match self {
             Self { line, .. } if *line > LINE_MAX_BYTES => Err(TooLong::Line),
-            Self { headers, .. } if *headers > headers_max => Err(TooLong::Headers),
+            Self { headers, .. } if *headers > most.bytes => Err(TooLong::Headers),
+            Self { lines, .. } if *lines > most.lines => Err(TooLong::Lines),
             _ => Ok(()),
         }
     }
@@ -81,7 +94,7 @@ mod tests {
     /// What becomes of a text in pieces of this size.
     fn taken(text: &str, piece: usize, headers_max: usize) -> (Result<(), TooLong>, Head) {
         let mut head = Head::NEW;
-        let result = text.as_bytes().chunks(piece).try_for_each(|piece| head.take(piece, headers_max));
+        let result = text.as_bytes().chunks(piece).try_for_each(|piece| head.take(piece, Most { bytes: headers_max, lines: 3 }));
         (result, head)
     }
 
@@ -94,6 +107,15 @@ mod tests {
             assert_eq!(taken(text, piece, 10).0, Err(TooLong::Headers), "{piece}");
         }
         assert_eq!(taken("GET / HTTP/1.0\n\nx", 1, 1).0, Ok(()), "bare line breaks, no headers");
+    }
+
+    #[test]
+    fn lines_have_a_number() {
+        let with = |lines: usize| format!("GET / HTTP/1.1\r\n{}\r\nbody\nbody\n", "a: b\r\n".repeat(lines));
+        for piece in [1, 5, 1000] {
+            assert_eq!(taken(&with(3), piece, 1000).0, Ok(()), "{piece}");
+            assert_eq!(taken(&with(4), piece, 1000).0, Err(TooLong::Lines), "{piece}");
+        }
     }
 
     #[test]

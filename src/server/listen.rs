@@ -37,6 +37,8 @@ use crate::tasks;
 
 /// The least the HTTP library takes for its buffer, bytes.
 const BUFFER_MIN_BYTES: usize = 8192;
+/// Header lines the HTTP library takes where nobody says how many; up to here it needs no memory for them.
+const LIBRARY_MAX_LINES: usize = 100;
 
 /// Lets in and serves until it is told to stop, then waits for the last connection that speaks HTTP.
 pub async fn run(gate: Gate, watch: Arc<Watcher>, router: Router, mut stopped: watch::Receiver<bool>) {
@@ -88,7 +90,12 @@ async fn serve(socket: TcpStream, from: SocketAddr, connection: Arc<Connection>,
     let service = service_fn(move |request| answer(Arc::clone(&shared), router.clone(), from, request));
     let io = TokioIo::new(Guest::new(socket, Arc::clone(&connection)));
     let buffer = LINE_MAX_BYTES.saturating_add(config.headers_max_bytes).saturating_add(1);
-    let mut http = Builder::new().max_buf_size(buffer.max(BUFFER_MIN_BYTES)).serve_connection(io, service).with_upgrades();
+    let mut builder = Builder::new();
+    builder.max_buf_size(buffer.max(BUFFER_MIN_BYTES));
+    if config.headers_max_lines > LIBRARY_MAX_LINES {
+        builder.max_headers(config.headers_max_lines);
+    }
+    let mut http = builder.serve_connection(io, service).with_upgrades();
     let end = poll_fn(|context| turn(&connection, &mut http, context)).await;
     // One that was upgraded is in other hands.
     let guest = http.into_parts().map(|parts| parts.io.into_inner());
@@ -172,7 +179,8 @@ fn refused(connection: &Connection, request: &Request<Incoming>) -> Option<Respo
     } else {
         // A name, a colon, a blank and a line break.
         let bytes: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        (bytes > config.headers_max_bytes).then_some(Refusal::TooLong(TooLong::Headers))?
+        let lines = (request.headers().len() > config.headers_max_lines).then_some(TooLong::Lines);
+        Refusal::TooLong((bytes > config.headers_max_bytes).then_some(TooLong::Headers).or(lines)?)
     };
     Some(refusal.response(config))
 }

@@ -37,7 +37,7 @@ impl Refusal {
             Self::Full { .. } | Self::Memory { .. } => (503, "Service Unavailable"),
             Self::Slow => (408, "Request Timeout"),
             Self::TooLong(TooLong::Line) => (414, "URI Too Long"),
-            Self::TooLong(TooLong::Headers) => (431, "Request Header Fields Too Large"),
+            Self::TooLong(TooLong::Headers | TooLong::Lines) => (431, "Request Header Fields Too Large"),
             Self::Host => (400, "Bad Request"),
         }
     }
@@ -56,6 +56,10 @@ impl Refusal {
             Self::TooLong(TooLong::Headers) => {
                 let limit = config.headers_max_bytes;
                 (format!("header lines may have {limit} bytes together (connections.headers_max_bytes)"), Some(limit as u64))
+            }
+            Self::TooLong(TooLong::Lines) => {
+                let limit = config.headers_max_lines;
+                (format!("a request may have {limit} header lines (connections.headers_max_lines)"), Some(limit as u64))
             }
             Self::Memory { max_bytes } => {
                 (format!("requests on their way fill {max_bytes} bytes of memory (http.in_flight_max_bytes); try again"), Some(max_bytes))
@@ -112,6 +116,7 @@ mod tests {
             (Refusal::Slow, "408", "10000 ms (connections.head_ms)"),
             (Refusal::TooLong(TooLong::Line), "414", "65534 bytes"),
             (Refusal::TooLong(TooLong::Headers), "431", "65536 bytes together (connections.headers_max_bytes)"),
+            (Refusal::TooLong(TooLong::Lines), "431", "100 header lines (connections.headers_max_lines)"),
             (Refusal::Memory { max_bytes: 9 }, "503", "9 bytes of memory (http.in_flight_max_bytes)"),
             (Refusal::Host, "400", "exactly one Host header"),
         ];

@@ -13,7 +13,7 @@ use crate::store::disk::Disk;
 use crate::store::progress::Progress;
 use crate::store::space::free_bytes;
 use crate::store::verify::{Report, examine};
-use crate::store::{Config, Error, copy, folder, spare, swap};
+use crate::store::{Config, Error, copy, disk, folder, spare, swap};
 
 /// What a compaction gained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -24,6 +24,10 @@ pub struct Compacted {
     pub after_bytes: u64,
 }
 
+/// A store up to this size is opened as a copy of itself, bytes: opening makes the files of a young one larger, and it is the young that
+/// have nothing to let go of.
+const YOUNG_BYTES: u64 = 64 << 20;
+
 /// Compacts the store of a data folder that nobody has open. Cut off at any moment, the store is as it was, or compacted.
 ///
 /// # Errors
@@ -32,27 +36,68 @@ pub fn run(config: &Config, progress: &Progress<'_>) -> Result<Compacted, Error>
     let dir = &config.dir;
     swap::finish(dir).map_err(Error::io("finish a compaction in", dir))?;
     folder::must_hold_store(dir)?;
-    let from = Disk::open(dir, config.cache_bytes)?;
-    let before_bytes = from.size_bytes();
-    let (free, min) = (free_bytes(dir).map_err(Error::io("ask for free space at", dir))?, config.min_free_bytes);
-    if free < min.saturating_add(before_bytes) {
-        return Err(Error::NoSpace { free, min: min.saturating_add(before_bytes) });
+    let before_bytes = disk::size_bytes(dir);
+    let is_young = before_bytes <= YOUNG_BYTES;
+    let needed = config.min_free_bytes.saturating_add(before_bytes.saturating_mul(if is_young { 2 } else { 1 }));
+    let free = free_bytes(dir).map_err(Error::io("ask for free space at", dir))?;
+    if free < needed {
+        return Err(Error::NoSpace { free, min: needed });
     }
+    let twin = dir.join("compact.from");
+    remove(&twin)?;
+    let compacted = if is_young { young(config, &twin, before_bytes, progress) } else { grown(config, before_bytes, progress) };
+    remove(&twin)?;
+    remove(&swap::copy_dir(dir))?;
+    compacted
+}
+
+/// A young store: its files are not touched but to be replaced by smaller ones.
+fn young(config: &Config, twin: &Path, before_bytes: u64, progress: &Progress<'_>) -> Result<Compacted, Error> {
+    let dir = &config.dir;
+    // Held to the end, so that nobody opens the original meanwhile.
+    let held = disk::hold(dir)?;
+    copy_files(&dir.join("store"), &twin.join("store")).map_err(Error::io("copy the store in", dir))?;
+    let ours = |error| if let Error::Damaged { what, .. } = error { disk::damaged(dir, what) } else { error };
+    let after_bytes = Disk::open(twin, config.cache_bytes).and_then(|from| copied(&from, config, progress)).map_err(ours)?;
+    if after_bytes < before_bytes {
+        exchange(dir, held)?;
+    }
+    Ok(Compacted { before_bytes, after_bytes: after_bytes.min(before_bytes) })
+}
+
+fn grown(config: &Config, before_bytes: u64, progress: &Progress<'_>) -> Result<Compacted, Error> {
+    let from = Disk::open(&config.dir, config.cache_bytes)?;
     let after_bytes = copied(&from, config, progress)?;
-    if after_bytes >= before_bytes {
-        // The engine's files have a least size, and a young store has nothing to let go of.
+    if after_bytes < before_bytes {
+        exchange(&config.dir, from)?;
+    } else {
         drop(from);
-        remove(&swap::copy_dir(dir))?;
-        return Ok(Compacted { before_bytes, after_bytes: before_bytes });
+        spare::remove(&config.dir).map_err(Error::io("remove the spare in", &config.dir))?;
     }
+    Ok(Compacted { before_bytes, after_bytes: after_bytes.min(before_bytes) })
+}
+
+/// The copy takes the place of the original, which is held until then, so that nobody opens it on its way out.
+fn exchange<H>(dir: &Path, held: H) -> Result<(), Error> {
     spare::remove(dir).map_err(Error::io("remove the spare in", dir))?;
     swap::aside(dir).map_err(Error::io("move aside the store in", dir))?;
     swap::take_place(dir).map_err(Error::io("move the new store to", dir))?;
-    // Held until here, so that nobody opened the original on its way out.
-    drop(from);
-    swap::finish(dir).map_err(Error::io("remove the former store in", dir))?;
-    remove(&swap::copy_dir(dir))?;
-    Ok(Compacted { before_bytes, after_bytes })
+    drop(held);
+    swap::finish(dir).map_err(Error::io("remove the former store in", dir))
+}
+
+fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_files(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the copy, opens it once more from the disk, and lets nothing pass that differs or does not fit together.

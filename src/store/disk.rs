@@ -223,9 +223,7 @@ impl Disk {
 
     /// Size of the engine's files, bytes.
     pub fn size_bytes(&self) -> u64 {
-        let store = self.dir.join("store");
-        let files = [store.clone(), store.join("blobs")].into_iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten();
-        files.filter_map(|entry| entry.metadata().ok()).filter(|meta| meta.is_file()).map(|meta| meta.len()).sum()
+        size_bytes(&self.dir)
     }
 
     /// `Damaged`, with the command that mends it.
@@ -376,6 +374,13 @@ pub fn hold(data_dir: &Path) -> Result<File, Error> {
     Err(Error::InUse { pid: pid_in(data_dir) })
 }
 
+/// Size of the engine's files in a data folder, bytes; opening them makes them larger.
+pub fn size_bytes(data_dir: &Path) -> u64 {
+    let store = data_dir.join("store");
+    let files = [store.clone(), store.join("blobs")].into_iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten();
+    files.filter_map(|entry| entry.metadata().ok()).filter(|meta| meta.is_file()).map(|meta| meta.len()).sum()
+}
+
 fn unlock_tries(data_dir: &Path) -> u32 {
     if pid_in(data_dir) == std::process::id() { OWN_UNLOCK_TRIES } else { UNLOCK_TRIES }
 }
@@ -389,7 +394,8 @@ fn words(error: &sled::Error) -> String {
     }
 }
 
-fn damaged(dir: &Path, what: String) -> Error {
+/// `Damaged`, with the command that mends the store of this folder.
+pub fn damaged(dir: &Path, what: String) -> Error {
     Error::Damaged { what, command: format!("killstream salvage {} NEWDIR", dir.display()) }
 }
 

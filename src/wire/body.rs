@@ -5,8 +5,6 @@
 //!
 //! Must not know: the envelope around the body.
 
-use std::mem;
-
 use serde_json::Value;
 
 use crate::domain::hash::COMPUTED;
@@ -47,6 +45,7 @@ pub fn read(fields: Fields<'_>) -> Result<Killmail, Box<Flaw>> {
     let mut parts = Parts::default();
     let mut told = None;
     let mut computed = false;
+    let is_ours = keys::OURS.iter().all(|name| fields.has(name));
     for (name, value) in fields.0 {
         match name.as_ref() {
             _ if value == Node::Null => {}
@@ -62,11 +61,12 @@ pub fn read(fields: Fields<'_>) -> Result<Killmail, Box<Flaw>> {
             "war_id" => killmail.war_id = id(&value, "war_id", &mut unreadable).map(u64::from),
             "killmail_hash" => killmail.hash = text(&value, "killmail_hash", &mut unreadable),
             "hash_source" => computed = value.text() == Some(COMPUTED),
-            "provenance" => killmail.provenance = provenance(&value),
-            "zkb" => killmail.zkb = zkb::read(value, &mut unreadable),
+            "provenance" if is_ours => killmail.provenance = provenance(&value),
+            "provenance" => unreadable.insert("provenance", value.raw()),
+            "zkb" => killmail.zkb = zkb::read(value, is_ours, &mut unreadable),
             "unreadable" => told = Some(value),
             known if keys::KILLMAIL.contains(&known) => {}
-            _ => keep(&mut killmail.extra, &name, value),
+            _ => keep(&mut killmail.extra, &mut unreadable, &name, value),
         }
     }
     read_parts(&mut killmail, parts, &mut unreadable)?;
@@ -138,7 +138,6 @@ fn settle_hash(killmail: &mut Killmail) {
     }
     if zkb.hash.is_none() && killmail.hash.is_some() {
         zkb.hash.clone_from(&killmail.hash);
-        zkb.unreadable.remove("hash");
     }
     if *zkb == (Zkb { hash: killmail.hash.clone(), ..Zkb::default() }) {
         killmail.zkb = None;
@@ -157,10 +156,7 @@ pub fn take_up(killmail: &mut Killmail, hash: Option<String>, zkb: Option<Zkb>, 
         killmail.extra.entry(name).or_insert(value);
     }
     settle_hash(killmail);
-    let mut all = mem::take(&mut killmail.unreadable);
-    all.add(unreadable);
-    all.retain(|name| members::of_killmail(killmail, name) != Some(true));
-    killmail.unreadable = all;
+    killmail.unreadable.add(unreadable);
 }
 
 fn read_time(value: Option<Node<'_>>) -> Result<i64, Box<Flaw>> {
@@ -176,9 +172,8 @@ fn read_time(value: Option<Node<'_>>) -> Result<i64, Box<Flaw>> {
 }
 
 fn read_victim(value: Node<'_>) -> Result<Victim, Box<Flaw>> {
-    const INVALID: Reason = Reason::InvalidVictim;
     let Node::Object(fields) = value else {
-        return Err(Flaw::new(INVALID, format!("victim is no object: {}", value.shown())));
+        return Err(Flaw::new(Reason::InvalidVictim, format!("victim is no object: {}", value.shown())));
     };
     let mut victim = Victim::default();
     let mut unreadable = Unreadable::default();
@@ -196,15 +191,11 @@ fn read_victim(value: Node<'_>) -> Result<Victim, Box<Flaw>> {
             "items" => victim.items = member(&value, "items", &mut unreadable, |items| read_items(items, 1)),
             "unreadable" => told = Some(value),
             known if keys::VICTIM.contains(&known) => {}
-            _ => keep(&mut victim.extra, &name, value),
+            _ => keep(&mut victim.extra, &mut unreadable, &name, value),
         }
     }
     take_unreadable(told.as_ref(), &mut unreadable, |name| members::of_victim(&victim, name) == Some(true));
     victim.unreadable = unreadable;
-    let said = |id: Option<u32>, name: &str| id.is_some() || victim.unreadable.contains(name);
-    if !said(victim.character_id, "character_id") && !said(victim.ship_type_id, "ship_type_id") {
-        return Err(Flaw::new(INVALID, "victim has neither character_id nor ship_type_id"));
-    }
     Ok(victim)
 }
 
@@ -230,7 +221,7 @@ fn read_position(victim: &mut Victim, value: Node<'_>, unreadable: &mut Unreadab
     }
 }
 
-/// The attackers; what is no attacker among them is kept apart.
+/// The attackers; what is no attacker among them is kept apart, with the nulls between.
 fn read_attackers(value: Node<'_>, unreadable: &mut Unreadable) -> Result<Vec<Attacker>, Box<Flaw>> {
     let Node::List(list) = value else {
         return Err(Flaw::new(Reason::InvalidAttackers, format!("attackers is no list: {}", value.shown())));
@@ -240,12 +231,11 @@ fn read_attackers(value: Node<'_>, unreadable: &mut Unreadable) -> Result<Vec<At
     for one in list {
         match one {
             Node::Object(fields) => attackers.push(read_attacker(fields)),
-            Node::Null => {}
-            other => others.push(other.raw()),
+            other => others.push(other),
         }
     }
-    if !others.is_empty() {
-        unreadable.insert("attackers", Value::Array(others));
+    if others.iter().any(|other| *other != Node::Null) {
+        unreadable.insert("attackers", Node::List(others).raw());
     }
     Ok(attackers)
 }
@@ -268,7 +258,7 @@ fn read_attacker(fields: Fields<'_>) -> Attacker {
             "security_status" => attacker.security_status = number(&value, "security_status", &mut unreadable).unwrap_or(0.0),
             "unreadable" => told = Some(value),
             known if keys::ATTACKER.contains(&known) => {}
-            _ => keep(&mut attacker.extra, &name, value),
+            _ => keep(&mut attacker.extra, &mut unreadable, &name, value),
         }
     }
     take_unreadable(told.as_ref(), &mut unreadable, |name| members::of_attacker(&attacker, name) == Some(true));
@@ -298,7 +288,7 @@ fn read_item(value: &Node<'_>, level: usize) -> Option<Item> {
             "quantity_destroyed" => item.quantity_destroyed = count(value, "quantity_destroyed", &mut unreadable),
             "items" => item.items = member(value, "items", &mut unreadable, |items| read_items(items, level + 1)),
             "unreadable" => told = Some(value),
-            _ => keep(&mut item.extra, name, value.clone()),
+            _ => keep(&mut item.extra, &mut unreadable, name, value.clone()),
         }
     }
     take_unreadable(told, &mut unreadable, |name| members::of_item(&item, name) == Some(true));

@@ -59,7 +59,7 @@ impl Shape {
                 }
                 b'}' | b']' => level = level.saturating_sub(1),
                 b',' => shape.values += 1,
-                b'"' => at += text_end(&text[at..]),
+                b'"' => at += text_end(&text[at..]).unwrap_or(text.len() - at),
                 _ => {}
             }
         }
@@ -67,17 +67,18 @@ impl Shape {
     }
 }
 
-/// Where a text in quotes ends, behind the quote.
-fn text_end(text: &[u8]) -> usize {
+/// Where a text in quotes ends, behind the quote; `None`: it does not.
+#[must_use]
+pub fn text_end(text: &[u8]) -> Option<usize> {
     let mut at = 0;
-    while let Some(found) = memchr::memchr2(b'"', b'\\', &text[at..]) {
+    while let Some(found) = memchr::memchr2(b'"', b'\\', text.get(at..)?) {
         at += found + 1;
         if text[at - 1] == b'"' {
-            return at;
+            return Some(at);
         }
-        at = (at + 1).min(text.len());
+        at += 1;
     }
-    text.len()
+    None
 }
 
 /// A text without the byte order mark some editors and PHP put before it.

@@ -4,6 +4,7 @@
 //! Must not know: how the form is read or written.
 
 use crate::domain::killmail::Extra;
+use crate::domain::unreadable::Unreadable;
 use crate::wire::node::Node;
 
 /// Top level.
@@ -32,6 +33,9 @@ pub const KILLMAIL: &[&str] = &[
     "killID",
     "victim_char_id",
 ];
+
+/// A document that has all of these is a killmail in our own form.
+pub const OURS: &[&str] = &["killmail_id", "kill_time", "killmail_time", "system_id", "solar_system_id", "attacker_count", "total_value"];
 
 /// `victim`.
 pub const VICTIM: &[&str] = &[
@@ -96,9 +100,11 @@ pub const ZKB: &[&str] = &[
 /// The key of what a killmail carries inside `position` beyond `x`, `y`, `z`: kept among the victim's unknown fields.
 pub const POSITION_REST: &str = "position";
 
-/// Keeps a field we have no name for, but for the nulls in it.
-pub fn keep(extra: &mut Extra, name: &str, value: Node<'_>) {
-    if let Some(value) = value.without_nulls() {
+/// Keeps a field we have no name for, but for the nulls in it; one that holds what no parser takes is among the unreadable.
+pub fn keep(extra: &mut Extra, unreadable: &mut Unreadable, name: &str, value: Node<'_>) {
+    if value.has_unread() {
+        unreadable.insert(name, value.raw());
+    } else if let Some(value) = value.without_nulls() {
         extra.insert(name.to_owned(), value);
     }
 }

@@ -197,12 +197,86 @@ fn only_the_killmail_and_its_system_must_fit_32_bits() {
     }
 }
 
+/// The document with a value written as it stands here at a path.
+fn written(path: &str, value: &[u8]) -> Vec<u8> {
+    let text = with(path, &json!("HERE")).to_string();
+    let (before, behind) = text.split_once("\"HERE\"").unwrap();
+    [before.as_bytes(), value, behind.as_bytes()].concat()
+}
+
+#[test]
+fn what_no_parser_takes_costs_its_member_alone() {
+    let digits = "7".repeat(400);
+    let deep = format!("{}{}", "[".repeat(150), "]".repeat(150));
+    for value in [&b"1e999"[..], digits.as_bytes(), br#"["\ud800"]"#, br#""\ud800""#, deep.as_bytes(), b"[\"x\xff\"]", b"NaN"] {
+        let text = String::from_utf8_lossy(value).into_owned();
+        for path in members().into_iter().chain(["/hash", "/uploaded_at", "/zkb/hash"].map(str::to_owned)) {
+            let killmail = parse(&written(&path, value)).unwrap_or_else(|refused| panic!("{path} {text}: {refused}")).killmail.unwrap();
+            let (part, name) = place(&path);
+            let found = form(&killmail);
+            assert_eq!(found.pointer(&format!("{part}/unreadable/{name}")), Some(&json!(text)), "{path}");
+            let again = parse(&encode(&killmail)).unwrap().killmail.unwrap();
+            assert_eq!(encode(&again), encode(&killmail), "{path} {text}");
+        }
+        for (path, reason) in [
+            ("/esi/killmail_id", Reason::InvalidKillmailId),
+            ("/esi/solar_system_id", Reason::InvalidSystemId),
+            ("/esi/victim", Reason::InvalidVictim),
+            ("/esi/killmail_time", Reason::InvalidTimeType),
+        ] {
+            assert_eq!(parse(&written(path, value)).unwrap_err().reason, reason, "{path} {text}");
+        }
+    }
+    let unknown = written("/zkb/points", b"7,\"unheard\":{\"of\":[1e999]}");
+    assert_eq!(form(&parse(&unknown).unwrap().killmail.unwrap())["zkb"]["unreadable"], json!({"unheard": r#"{"of":[1e999]}"#}));
+    let attackers = parse(&written("/esi/attackers", br#"[{"damage_done":5},1e999,null]"#)).unwrap().killmail.unwrap();
+    assert_eq!((attackers.attackers.len(), &form(&attackers)["unreadable"]), (1, &json!({"attackers": "[1e999,null]"})));
+}
+
+#[test]
+fn raw_json_is_shown_beside_what_stands_in_for_it() {
+    for (path, value, shown) in [
+        ("/hash", &b"5"[..], json!({"hash": 5})),
+        ("/uploaded_at", b"\"x\"", json!({"uploaded_at": "x"})),
+        ("/sequence_id", b"[9]", json!({"sequence_id": [9]})),
+        ("/esi/attackers", b"[\"x\",null,5]", json!({"attackers": ["x", null, 5]})),
+    ] {
+        let killmail = parse(&written(path, value)).unwrap().killmail.unwrap();
+        assert_eq!((&form(&killmail)["unreadable"], killmail.hash.is_some()), (&shown, true), "{path}");
+    }
+    let zkb = form(&parse(&written("/zkb/hash", b"5")).unwrap().killmail.unwrap())["zkb"].clone();
+    assert_eq!((&zkb["hash"], &zkb["unreadable"]), (&json!("a".repeat(40)), &json!({"hash": 5})));
+    let place = parse(&written("/zkb/locationID", b"1180591620717411303424")).unwrap().killmail.unwrap();
+    assert_eq!(form(&place)["zkb"]["unreadable"], json!({"locationID": "1180591620717411303424"}));
+}
+
+#[test]
+fn what_a_source_says_of_absent_members_is_not_ours() {
+    let mut given = document();
+    given["zkb"]["absent"] = json!(["points", "npc"]);
+    given["esi"]["provenance"] = json!({"redisq": ["points"]});
+    for document in [given.clone(), {
+        let mut row = given["esi"].clone();
+        row["zkb"] = given["zkb"].clone();
+        row
+    }] {
+        let killmail = read(&document).unwrap();
+        assert!(killmail.provenance.is_empty());
+        let found = form(&killmail);
+        assert_eq!((&found["zkb"]["points"], &found["zkb"]["absent"]), (&json!(7), &Value::Null));
+        assert_eq!(found["zkb"]["unreadable"], json!({"absent": ["points", "npc"]}));
+        assert_eq!(found["unreadable"], json!({"provenance": {"redisq": ["points"]}}));
+        let again = parse(&encode(&killmail)).unwrap().killmail.unwrap();
+        assert_eq!(encode(&again), encode(&killmail));
+    }
+}
+
 #[test]
 fn what_is_no_attacker_is_kept_apart() {
     let killmail = read(&with("/esi/attackers", &json!([7, {"damage_done": 5}, null, "x"]))).unwrap();
     let found = form(&killmail);
     assert_eq!(found["attackers"].as_array().map(Vec::len), Some(1));
-    assert_eq!(found["unreadable"]["attackers"], json!([7, "x"]));
+    assert_eq!(found["unreadable"]["attackers"], json!([7, null, "x"]));
     assert_eq!(read(&with("/esi/attackers", &json!([]))).unwrap().attackers, []);
 }
 

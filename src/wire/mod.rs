@@ -8,6 +8,7 @@ pub mod given;
 pub mod json;
 pub mod keys;
 pub mod killmail;
+pub mod lenient;
 pub mod member;
 pub mod node;
 pub mod number;

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use crate::wire::json::Name;
@@ -15,6 +15,8 @@ use crate::wire::number;
 /// What is kept as it came is nested so deep at most; what is deeper is kept as a text of JSON. Our own forms put levels around it, and
 /// are read again by readers that take 128.
 const KEPT_LEVELS_MAX: usize = 64;
+/// What is kept of a text that is no JSON, bytes at most.
+const UNREAD_MAX_BYTES: usize = 4_096;
 
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,12 +27,16 @@ pub enum Node<'a> {
     Flag(bool),
     /// A number.
     Number(Number),
+    /// A number of more digits than fit, with the text it is.
+    Long(Number, &'a str),
     /// A text.
     Text(Cow<'a, str>),
     /// A list.
     List(Vec<Self>),
     /// An object.
     Object(Fields<'a>),
+    /// What no parser takes: the text it is, which need not be UTF-8.
+    Unread(&'a [u8]),
 }
 
 /// The fields of an object, in the order of the document. Of a name that comes twice the last counts.
@@ -65,7 +71,7 @@ impl Node<'_> {
     #[must_use]
     pub fn integer(&self) -> Option<i128> {
         match self {
-            Self::Number(number) => number::integral(number),
+            Self::Number(number) | Self::Long(number, _) => number::integral(number),
             Self::Text(text) => number::integral(&number::written(text)?),
             _ => None,
         }
@@ -75,7 +81,7 @@ impl Node<'_> {
     #[must_use]
     pub fn float(&self) -> Option<f64> {
         match self {
-            Self::Number(number) => number.as_f64(),
+            Self::Number(number) | Self::Long(number, _) => number.as_f64(),
             Self::Text(text) => number::written(text)?.as_f64(),
             _ => None,
         }
@@ -96,18 +102,71 @@ impl Node<'_> {
         self.kept(false, KEPT_LEVELS_MAX)
     }
 
-    /// It as it came, to be kept.
+    /// It as it came, to be kept; what JSON cannot show again is a text of it, cut to a sane length.
     #[must_use]
     pub fn raw(self) -> Value {
+        if self.has_unread() {
+            let mut text = String::new();
+            self.write(&mut text);
+            return Value::String(cut(text));
+        }
         self.kept(true, KEPT_LEVELS_MAX).unwrap_or_default()
+    }
+
+    /// It as JSON for every parser: a text stands for each value in it that none takes.
+    #[must_use]
+    pub fn readable(self) -> Value {
+        self.kept(true, usize::MAX).unwrap_or_default()
+    }
+
+    /// Whether anything in it is what no parser takes.
+    #[must_use]
+    pub fn has_unread(&self) -> bool {
+        match self {
+            Self::Unread(_) => true,
+            Self::List(list) => list.iter().any(Self::has_unread),
+            Self::Object(fields) => fields.0.iter().any(|(_, value)| value.has_unread()),
+            _ => false,
+        }
+    }
+
+    /// It as a text, what no parser takes as it came.
+    fn write(&self, out: &mut String) {
+        let quoted = |text: &str| Value::from(text).to_string();
+        match self {
+            Self::Null | Self::Flag(_) | Self::Number(_) => out.push_str(&self.shown()),
+            Self::Long(_, digits) => out.push_str(digits),
+            Self::Text(text) => out.push_str(&quoted(text)),
+            Self::Unread(bytes) => out.push_str(&String::from_utf8_lossy(bytes)),
+            Self::List(list) => {
+                out.push('[');
+                for (at, value) in list.iter().enumerate() {
+                    out.push_str(if at > 0 { "," } else { "" });
+                    value.write(out);
+                }
+                out.push(']');
+            }
+            Self::Object(fields) => {
+                out.push('{');
+                for (at, (name, value)) in fields.0.iter().enumerate() {
+                    out.push_str(if at > 0 { "," } else { "" });
+                    out.push_str(&quoted(name));
+                    out.push(':');
+                    value.write(out);
+                }
+                out.push('}');
+            }
+        }
     }
 
     fn kept(self, nulls: bool, levels: usize) -> Option<Value> {
         match self {
             Self::Null => nulls.then_some(Value::Null),
             Self::Flag(flag) => Some(Value::Bool(flag)),
-            Self::Number(number) => Some(Value::Number(number)),
+            Self::Long(_, digits) if nulls => Some(Value::from(digits)),
+            Self::Number(number) | Self::Long(number, _) => Some(Value::Number(number)),
             Self::Text(text) => Some(Value::String(text.into_owned())),
+            Self::Unread(bytes) => Some(Value::String(cut(String::from_utf8_lossy(bytes).into_owned()))),
             Self::List(_) | Self::Object(_) if levels == 0 => Some(Value::String(self.kept(nulls, usize::MAX)?.to_string())),
             Self::List(list) => Some(Value::Array(list.into_iter().filter_map(|value| value.kept(nulls, levels - 1)).collect())),
             Self::Object(fields) => Some(Value::Object(fields.kept(nulls, levels))),
@@ -121,11 +180,22 @@ impl Node<'_> {
             Self::Null => "null".to_owned(),
             Self::Flag(flag) => flag.to_string(),
             Self::Number(number) => number.to_string(),
+            Self::Long(_, digits) => number::shown(&Value::from(*digits)),
+            Self::Unread(bytes) => number::shown(&Value::from(String::from_utf8_lossy(bytes))),
             Self::Text(text) => number::shown(&Value::from(text.as_ref())),
             Self::List(_) => "a list".to_owned(),
             Self::Object(_) => "an object".to_owned(),
         }
     }
+}
+
+/// A text of a length that can be kept.
+fn cut(mut text: String) -> String {
+    if text.len() > UNREAD_MAX_BYTES {
+        text.truncate(text.floor_char_boundary(UNREAD_MAX_BYTES));
+        text.push_str("...");
+    }
+    text
 }
 
 impl Fields<'_> {
@@ -171,7 +241,11 @@ impl<'de> Visitor<'de> for Any {
         Ok(Node::Number(number.into()))
     }
 
-    fn visit_f64<E>(self, number: f64) -> Result<Node<'de>, E> {
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Node<'de>, E> {
+        // What may be an integer of more digits than a float has is read where its text is at hand.
+        if number.abs() >= number::INTEGERS_MIN {
+            return Err(E::custom("a number of many digits"));
+        }
         Ok(Number::from_f64(number).map_or(Node::Null, Node::Number))
     }
 

@@ -5,11 +5,9 @@
 //!
 //! Must not know: where a document came from, what becomes of refused ones.
 
-use std::fmt;
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 
-use serde::Deserializer;
-use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -20,7 +18,8 @@ use crate::domain::zkb::Zkb;
 use crate::wire::body;
 use crate::wire::json::{Shape, without_bom};
 use crate::wire::keys::keep;
-use crate::wire::member::text;
+use crate::wire::lenient;
+use crate::wire::member::{count, text};
 use crate::wire::node::{Fields, Node};
 use crate::wire::number::{shown, whole};
 use crate::wire::reason::{Flaw, Reason};
@@ -28,11 +27,6 @@ use crate::wire::zkb;
 
 /// No document is larger than this, bytes: ten times the largest killmail there ever was.
 pub const DOCUMENT_MAX_BYTES: usize = 8 << 20;
-
-/// Lists and objects of one document: ten times those of the largest killmail.
-const CONTAINERS_MAX: usize = 50_000;
-/// Values of one document, likewise.
-const VALUES_MAX: usize = 500_000;
 
 /// What a document carries. Exactly one of `killmail` and `reference` is there.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -84,25 +78,29 @@ pub fn parse(document: &[u8]) -> Result<Package, Refused> {
         let message = format!("{} bytes, more than {DOCUMENT_MAX_BYTES}", document.len());
         return Err(refused(Flaw::new(Reason::TooLarge, message), None));
     }
-    if let Some(flaw) = unreadable(Shape::of(document)) {
-        return Err(refused(flaw, None));
-    }
-    match serde_json::from_slice(without_bom(document)) {
+    match tree(without_bom(document)) {
         Ok(Node::Object(fields)) => {
             let named = named_id(&fields);
             read(fields).map_err(|flaw| refused(flaw, named))
         }
         Ok(other) => Err(refused(Flaw::new(Reason::NotAnObject, format!("the document is {}", other.shown())), None)),
-        Err(error) => Err(refused(Flaw::new(Reason::MalformedJson, error.to_string()), None)),
+        Err(flaw) => Err(refused(flaw, None)),
     }
 }
 
-/// Why a document of this shape is not built: it would take a hundred times its size.
-fn unreadable(shape: Shape) -> Option<Box<Flaw>> {
-    let Shape { containers, values, .. } = shape;
-    let over = |what: &str, count, most| Flaw::new(Reason::TooLarge, format!("{count} {what}, more than {most}"));
-    let containers = (containers > CONTAINERS_MAX).then(|| over("lists and objects", containers, CONTAINERS_MAX));
-    containers.or_else(|| (values > VALUES_MAX).then(|| over("values", values, VALUES_MAX)))
+/// A document with a value the parser cannot take, or with too many of them, is read part by part.
+fn tree(document: &[u8]) -> Result<Node<'_>, Box<Flaw>> {
+    let usual = if lenient::is_large(Shape::of(document)) { None } else { serde_json::from_slice(document).ok() };
+    usual.map_or_else(|| lenient::read(document), Ok)
+}
+
+/// A document as JSON that every parser takes: what none takes in it is a text. `None`: it is not whole.
+#[must_use]
+pub fn readable(document: &[u8]) -> Option<Cow<'_, [u8]>> {
+    match serde_json::from_slice::<&RawValue>(document) {
+        Ok(_) => Some(Cow::Borrowed(document)),
+        Err(_) => lenient::read(document).ok().map(|node| Cow::Owned(node.readable().to_string().into_bytes())),
+    }
 }
 
 /// Reads a raw day: one object, killmail id to body. Calls `each` with the key and what came of the body, in the order of the file,
@@ -110,34 +108,9 @@ fn unreadable(shape: Shape) -> Option<Box<Flaw>> {
 ///
 /// # Errors
 /// The text is no JSON object, or is cut off; what was read before was handed over.
-pub fn parse_day(day: &[u8], each: impl FnMut(&str, Result<Package, Refused>) -> ControlFlow<()>) -> Result<(), Refused> {
-    let mut reader = serde_json::Deserializer::from_slice(without_bom(day));
-    reader.deserialize_map(Day(each)).map_err(|error| Refused {
-        reason: Reason::MalformedJson,
-        message: error.to_string(),
-        killmail_id: None,
-    })
-}
-
-struct Day<F>(F);
-
-impl<'de, F: FnMut(&str, Result<Package, Refused>) -> ControlFlow<()>> Visitor<'de> for Day<F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of killmails by id")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key::<String>()? {
-            let body: &RawValue = map.next_value()?;
-            if (self.0)(&key, parse_named(&key, body.get().as_bytes())).is_break() {
-                while map.next_entry::<IgnoredAny, IgnoredAny>().map_err(A::Error::custom)?.is_some() {}
-                break;
-            }
-        }
-        Ok(())
-    }
+pub fn parse_day(day: &[u8], mut each: impl FnMut(&str, Result<Package, Refused>) -> ControlFlow<()>) -> Result<(), Refused> {
+    let read = lenient::members(without_bom(day), |key, body| each(key, parse_named(key, body)));
+    read.map_err(|flaw| Refused { reason: flaw.reason, message: flaw.message, killmail_id: None })
 }
 
 fn parse_named(key: &str, body: &[u8]) -> Result<Package, Refused> {
@@ -201,13 +174,13 @@ fn read_enveloped(fields: Fields<'_>, inside: &str) -> Result<Package, Box<Flaw>
             name if name == inside => envelope.body = Some(value),
             _ if value == Node::Null => {}
             "killmail_id" | "killID" => envelope.id = Some(value),
-            "hash" | "killmail_hash" => envelope.hash = text(&value, "killmail_hash", &mut envelope.unreadable),
+            "hash" | "killmail_hash" => envelope.hash = text(&value, &name, &mut envelope.unreadable),
             "hash_source" => computed = value.text() == Some(COMPUTED),
-            "zkb" => envelope.zkb = zkb::read(value, &mut envelope.unreadable),
-            "uploaded_at" => envelope.package.uploaded_at = whole(&value),
-            "sequence_id" => envelope.package.sequence = whole(&value),
-            "sequence_updated" => envelope.package.sequence_updated = whole(&value),
-            _ => keep(&mut envelope.extra, &name, value),
+            "zkb" => envelope.zkb = zkb::read(value, false, &mut envelope.unreadable),
+            "uploaded_at" => envelope.package.uploaded_at = count(&value, &name, &mut envelope.unreadable),
+            "sequence_id" => envelope.package.sequence = count(&value, &name, &mut envelope.unreadable),
+            "sequence_updated" => envelope.package.sequence_updated = count(&value, &name, &mut envelope.unreadable),
+            _ => keep(&mut envelope.extra, &mut envelope.unreadable, &name, value),
         }
     }
     // A reference keeps it: it is right, and the body is asked for by it.

@@ -180,6 +180,9 @@ fn reason_of(document: &Value) -> Option<Reason> {
 #[test]
 fn each_flaw_has_its_word() {
     assert_eq!(reason_of(&body()), None);
+    for nobody in [json!({}), json!({"character_id": 0, "ship_type_id": 0}), json!({"corporation_id": 98_000_001})] {
+        assert_eq!(reason_of(&but("/victim", Some(nobody))), None, "a victim is an object, whatever it says");
+    }
     let set = |path: &str, value: Value| reason_of(&but(path, Some(value)));
     for (found, reason) in [
         (reason_of(&but("/victim", None)), Reason::MissingFields),
@@ -193,8 +196,7 @@ fn each_flaw_has_its_word() {
         (set("/solar_system_id", json!(0)), Reason::InvalidSystemId),
         (set("/solar_system_id", json!(u64::MAX)), Reason::IdOutOfRange),
         (set("/victim", json!([])), Reason::InvalidVictim),
-        (set("/victim", json!({})), Reason::InvalidVictim),
-        (set("/victim/ship_type_id", json!(0)), Reason::InvalidVictim),
+        (set("/victim", json!("x")), Reason::InvalidVictim),
         (set("/attackers", json!({"0": {}})), Reason::InvalidAttackers),
         (set("/attackers", json!("none")), Reason::InvalidAttackers),
         (reason_of(&but("/killmail_time", None)), Reason::MissingTime),
@@ -220,8 +222,13 @@ fn a_document_of_countless_small_parts_is_not_built() {
     let with = |part: &str, count: usize| body().to_string().replacen('{', &format!("{{\"more\":[{}0],", part.repeat(count)), 1);
     let reason = |document: &str| parse(document.as_bytes()).err().map(|refused| refused.reason);
     assert_eq!(reason(&with("{},", 49_000)), None);
-    assert_eq!(reason(&with("{},", 50_001)), Some(Reason::TooLarge));
-    assert_eq!(reason(&with("1,", 500_001)), Some(Reason::TooLarge));
+    for document in [with("{},", 60_000), with("1,", 500_001)] {
+        let killmail = parse(document.as_bytes()).unwrap().killmail.unwrap();
+        let kept = killmail.unreadable.iter().find(|(name, _)| *name == "more").and_then(|(_, raw)| raw.as_str()).unwrap();
+        assert!(kept.len() < 5_000, "the beginning of it is kept as a text");
+    }
+    let attackers = but("/attackers", Some(json!(vec![json!({}); 50_001]))).to_string();
+    assert_eq!(reason(&attackers), Some(Reason::TooLarge));
     assert_eq!(reason(&with("\"{[,\\\"\",", 60_000)), None, "what stands in texts is no part");
 }
 

@@ -56,8 +56,10 @@ pub const DIMENSIONS: &[&str] = &[
     "ship_group_ids",
     "weapon_type_ids",
 ];
-const FILTERS: &[&str] = &["match", "role", "labels", "npc", "solo", "awox", "min_value", "max_value", "since", "until"];
-const PLUGIN: &[&str] = &["plugin", "plugin_config", "plugins"];
+/// What else restricts.
+pub const FILTERS: &[&str] = &["match", "role", "labels", "npc", "solo", "awox", "min_value", "max_value", "since", "until"];
+/// What judges.
+pub const PLUGIN: &[&str] = &["plugin", "plugin_config", "plugins"];
 const FORMAT: &[&str] = &["format"];
 const PAGING: &[&str] = &["order", "limit", "cursor"];
 const LIVE: &[&str] = &["max_age_secs"];
@@ -65,7 +67,9 @@ const STREAM: &[&str] = &["preload_days", "batch_key", "batch_max_bytes"];
 /// Where a stream goes on: our name, and those that polyfills of `EventSource` have for the header.
 const LAST_IDS: &[&str] = &["last_event_id", "lastEventId", "Last-Event-ID", "evs_last_event_id"];
 /// What a channel join carries besides: read by the door itself.
-const JOIN: &[&str] = &["systems", "characters", "resume_from", "preload"];
+const JOIN: &[&str] = &["resume_from", "preload"];
+/// The lists of ids a channel join has under names of its own.
+pub const JOINED: &[&str] = &["systems", "characters"];
 /// Who a client is, which older ones say in every join too: the socket's own parameter counts, and nobody needs to be told.
 const CLIENT: &[&str] = &["client_id", "client_identifier", "identifier"];
 
@@ -73,7 +77,7 @@ const KNOWN_IN_HISTORY: Known = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, PAGING];
 const KNOWN_IN_COUNTS: Known = &[DIMENSIONS, FILTERS, FORMAT];
 const KNOWN_IN_STREAMS: Known = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, LIVE, STREAM, LAST_IDS];
 /// The names that have a meaning in a channel join.
-pub const KNOWN_IN_JOINS: Known = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, LIVE, JOIN, CLIENT];
+pub const KNOWN_IN_JOINS: Known = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, LIVE, JOINED, JOIN, CLIENT];
 
 const ROLES: &[(&str, Role)] =
     &[("any", Role::Any), ("victim", Role::Victim), ("attacker", Role::Attacker), ("final_blow", Role::FinalBlow)];
@@ -247,6 +251,15 @@ fn read(door: Door, given: &Given<'_>, (systems_max, ids_max): (usize, usize)) -
         ignored,
         filters,
     })
+}
+
+/// Checks a format that is asked for beside a question.
+///
+/// # Errors
+/// There is none of this name.
+pub fn format(asked: &str) -> Result<(), Error> {
+    let pairs = [("format".to_owned(), asked.to_owned())];
+    Given::pairs(&pairs, &[FORMAT]).word("format", FORMATS).map(|_| ())
 }
 
 fn refuse_unknown(given: &Given<'_>) -> Result<(), Error> {

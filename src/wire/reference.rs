@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use crate::wire::package::readable;
 use crate::wire::reason::Reason;
 
 /// Names are short, bytes; anything longer is something else.
@@ -65,7 +66,8 @@ pub fn read(document: &[u8]) -> Option<Result<Named, Refused>> {
     if document.len() > DOCUMENT_MAX_BYTES {
         return None;
     }
-    let shape: Shape<'_> = serde_json::from_slice(document).ok()?;
+    let document = readable(document)?;
+    let shape: Shape<'_> = serde_json::from_slice(&document).ok()?;
     let others = [shape.victim, shape.attackers, shape.zkb, shape.esi, shape.killmail, shape.package];
     if others.iter().any(Option::is_some) {
         return None;

@@ -220,6 +220,12 @@ impl Splitter {
         Ok(())
     }
 
+    /// Whether what came last was whole, and a list or an object around it has not ended.
+    #[must_use]
+    pub fn is_inside(&self) -> bool {
+        self.nest != Nest::Top && self.state == State::Between
+    }
+
     fn read_again<E>(&mut self, found: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         while !self.again.is_empty() {
             let lines = std::mem::take(&mut self.again);

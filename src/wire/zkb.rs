@@ -12,8 +12,9 @@ use crate::wire::keys::{self, keep};
 use crate::wire::member::{count, member, number, take_unreadable, text, yes_or_no};
 use crate::wire::node::{Fields, Node};
 
-/// Reads the block; `None` for null and for an empty one. One that is no object is kept as the member `zkb` that cannot be read.
-pub fn read(value: Node<'_>, around: &mut Unreadable) -> Option<Zkb> {
+/// Reads the block; `None` for null and for an empty one. One that is no object is kept as the member `zkb` that cannot be read. What the
+/// member `absent` says counts only in a document of ours.
+pub fn read(value: Node<'_>, is_ours: bool, around: &mut Unreadable) -> Option<Zkb> {
     let members = match value {
         Node::Null => return None,
         Node::List(list) if list.is_empty() => return None,
@@ -30,7 +31,8 @@ pub fn read(value: Node<'_>, around: &mut Unreadable) -> Option<Zkb> {
     for (name, value) in members.0 {
         match name.as_ref() {
             _ if value == Node::Null => {}
-            "absent" => absent = Some(value),
+            "absent" if is_ours => absent = Some(value),
+            "absent" => zkb.unreadable.insert("absent", value.raw()),
             "unreadable" => told = Some(value),
             "location_id" => take(&mut snake, "locationID", value),
             "fitted_value" => take(&mut snake, "fittedValue", value),
@@ -70,7 +72,7 @@ fn take(zkb: &mut Zkb, name: &str, value: Node<'_>) {
         "attackerCount" => zkb.attacker_count = count(&value, name, unreadable),
         "href" => zkb.href = text(&value, name, unreadable),
         known if keys::ZKB.contains(&known) => {}
-        _ => keep(&mut zkb.extra, name, value),
+        _ => keep(&mut zkb.extra, unreadable, name, value),
     }
 }
 

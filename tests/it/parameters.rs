@@ -35,6 +35,27 @@ async fn answers_of_history_echo_the_filter_as_it_was_read() {
     }
 }
 
+#[tokio::test]
+async fn a_format_there_is_not_is_refused_by_the_kills_api_too() {
+    let server = Setup::quiet().start();
+    let message = "Invalid format: 'nonsense' is not one of canonical";
+    let body = json!({ "system_ids": [JITA] });
+    let mut in_body = body.clone();
+    in_body["format"] = json!("nonsense");
+    for (reply, code) in [
+        (server.get(&format!("/api/v1/kills/system/{JITA}?format=nonsense")).await, "INVALID_SYSTEM_ID"),
+        (server.get(&format!("/api/v1/kills/cached/{JITA}?format=nonsense")).await, "INVALID_SYSTEM_ID"),
+        (server.get(&format!("/api/v1/kills/count/{JITA}?format=nonsense")).await, "INVALID_SYSTEM_ID"),
+        (server.get("/api/v1/killmail/5?format=nonsense").await, "INVALID_PARAMETERS"),
+        (server.post("/api/v1/kills/systems?format=nonsense", &body).await, "INVALID_PARAMETERS"),
+        (server.post("/api/v1/kills/systems", &in_body).await, "INVALID_PARAMETERS"),
+    ] {
+        let refused = reply.expect(400);
+        assert_eq!((&refused["code"], &refused["details"]), (&json!(code), &json!({ "field": "format", "message": message })), "{refused}");
+    }
+    server.get(&format!("/api/v1/kills/system/{JITA}?format=canonical")).await.expect(200);
+}
+
 const STREAMS: [&str; 2] = ["/api/v1/kills/stream", "/api/v1/kills/stream/enhanced"];
 
 async fn add(server: &Server, killmails: impl Iterator<Item = Build>) {
@@ -56,6 +77,9 @@ async fn what_cannot_be_meant_is_refused_on_every_door() {
             ("format=nonsense", format),
             ("systems=30000142", "Unknown parameter: systems; did you mean system_ids?"),
             ("system_id=30000142", "Unknown parameter: system_id; did you mean system_ids?"),
+            ("corp_ids=5", "Unknown parameter: corp_ids; did you mean corporation_ids?"),
+            ("minvalue=5", "Unknown parameter: minvalue; did you mean min_value?"),
+            ("npcs=true", "Unknown parameter: npcs; did you mean npc?"),
             ("charater_ids=5", "Unknown parameter: charater_ids; did you mean character_ids?"),
         ] {
             let refused = server.get(&format!("{path}?{query}")).await.expect(400);

@@ -89,6 +89,29 @@ async fn a_member_of_another_type_costs_nothing_and_is_told() {
 }
 
 #[tokio::test]
+async fn a_member_no_parser_takes_costs_nothing() {
+    let upstream = Upstream::start();
+    let server = Setup::following(&upstream).start();
+    let mut stream = server.basic("").await;
+    let values = [&b"1e999"[..], br#""\ud800""#, b"NaN", b"[\"x\xff\"]"];
+    for (id, value) in (1..).zip(values) {
+        let mut document = killmail(id).r2z2();
+        document["zkb"]["points"] = json!("HERE");
+        let text = document.to_string();
+        let (before, behind) = text.split_once("\"HERE\"").unwrap();
+        let number = upstream.hole();
+        upstream.publish_raw(number, [before.as_bytes(), value, behind.as_bytes()].concat());
+        assert_eq!(stream.event().await.killmail_id(), Some(id.into()));
+        let zkb = shown(&server, id).await["zkb"].clone();
+        assert_eq!((&zkb["points"], &zkb["unreadable"]), (&json!(0), &json!({ "points": String::from_utf8_lossy(value) })));
+        // By hand the same.
+        let again =
+            server.send(Method::POST, "/api/v1/killmails", [before.as_bytes(), value, behind.as_bytes()].concat()).await.expect(200);
+        assert_eq!((&again["data"]["known"], &again["data"]["refused"]), (&json!(1), &json!({})), "{again}");
+    }
+}
+
+#[tokio::test]
 async fn copies_keep_what_could_not_be_read_until_somebody_can() {
     let first = Setup::quiet().start();
     let second = Setup::quiet().env("SOURCE", "r2z2").env("R2Z2_BASE_URL", &first.url("")).env("R2Z2_IDLE_MS", "20").start();
