@@ -110,12 +110,17 @@ impl Judge {
         self.changes.has_changed().unwrap_or(false)
     }
 
+    /// As if the change had been followed.
+    pub fn see_change(&mut self) {
+        self.changes.mark_unchanged();
+    }
+
     /// As if the change were still to be seen: whoever was told of it did not get round to it.
     pub fn forget_change(&mut self) {
         self.changes.mark_changed();
     }
 
-    /// The judge to go on with after a change, and whether it judges by another version.
+    /// The judge to go on with after a change, and whether it judges by another version. Until the new version is ready the old one goes on.
     ///
     /// # Errors
     /// The plugin is gone, or its new version refuses the configuration.
@@ -128,7 +133,6 @@ impl Judge {
                 let moved = digest(&resolved) != digest(self);
                 Ok((resolved, moved))
             }
-            // Until the new version is ready the old one goes on.
             Err(error) if is_preparing(&error) => Ok((next, false)),
             Err(error) => Err(error),
         }

@@ -366,6 +366,7 @@ impl Feed {
     /// Tells every reader that the server is stopping.
     pub fn close(&self) {
         self.closing.send_replace(true);
+        self.plugins.components().close();
     }
 
     /// Whether [`Feed::close`] was called.

@@ -190,8 +190,16 @@ impl Plugins {
     #[must_use]
     pub fn known(&self, name: &str, digest: &str) -> Option<(Component, Version)> {
         let version = self.manifest(name).ok()?.version(digest)?.clone();
-        let component = self.components.get(digest, version.size_bytes).ok()?;
+        let component = self.components.kept(digest, version.size_bytes)?;
         Some((component, version))
+    }
+
+    /// Removes what was compiled of an upload that was not accepted, unless it is a version of some plugin.
+    pub fn discard(&self, digest: &str) {
+        let _writing = self.writing.lock();
+        if let Err(error) = self.forget(&[digest.to_owned()]) {
+            tracing::warn!("what was compiled of {digest} could not be removed: {error}");
+        }
     }
 
     /// Whether an upload is tried for repeatability: not one that gets a fresh instance for every call.
@@ -262,6 +270,7 @@ impl Plugins {
         if manifest != before {
             self.store.keep_component(&digest, file)?;
         }
+        component.set_label(&format!("{name} {digest:.12}"));
         self.components.put(component);
         self.keep(name, manifest, &before)?;
         self.forget(&gone)?;
@@ -467,7 +476,9 @@ fn named(manifest: &Manifest, name: &str, digest: &str) -> Result<Version, Error
 fn check_name(name: &str) -> Result<(), Error> {
     let good = name.len() <= NAME_LEN_MAX
         && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        // Its routes are those of uploads on their way.
+        && name != "uploads";
     if good { Ok(()) } else { Err(Error::BadName { max: NAME_LEN_MAX }) }
 }
 

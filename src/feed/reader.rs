@@ -47,7 +47,12 @@ pub struct Reader {
     at: Place,
     /// Live: everything up to here was looked at.
     passed: Seq,
+    /// When a plugin is asked for again that could not be had for a reason that passes.
+    again: Option<Instant>,
 }
+
+/// A plugin that could not be had for a reason that passes is asked for again after this.
+const AGAIN: Duration = Duration::from_secs(1);
 
 enum Phase {
     Preload(Preload),
@@ -74,6 +79,7 @@ impl Reader {
             pending: VecDeque::new(),
             at: opened.place,
             passed: opened.place.head(),
+            again: None,
             feed,
             subscription,
             judge,
@@ -381,9 +387,16 @@ impl Reader {
                 None => std::future::pending().await,
             }
         };
+        let again = async {
+            match self.again {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
         let changed = tokio::select! {
             () = self.held.ring.notified() => false,
             () = tick => false,
+            () = again => false,
             _ = self.closing.changed() => false,
             () = plugin_changed => true,
         };
@@ -399,15 +412,23 @@ impl Reader {
         if self.is_preparing() {
             return self.become_ready().await;
         }
-        let Some(judge) = self.judge.as_ref().filter(|judge| judge.may_have_changed()) else { return Ok(()) };
+        let is_due = self.again.is_some_and(|at| Instant::now() >= at);
+        let Some(judge) = self.judge.as_mut().filter(|judge| is_due || judge.may_have_changed()) else { return Ok(()) };
         match judge.follow().await {
             Ok(_) if matches!(self.phase, Phase::Preload(_)) => {}
             Ok((next, moved)) => {
+                self.again = None;
                 if moved {
                     let woken = bell_ids(&self.subscription.filter, Some(&next));
                     self.held.replace(&mut (*self.subscription).clone(), woken);
                 }
                 self.judge = Some(next);
+            }
+            Err(Error::Plugin(error)) if error.is_passing() => {
+                // All readers of a plugin want its new version at once: some hear that there is no room now.
+                tracing::debug!("the version before goes on judging for now: {error}");
+                judge.see_change();
+                self.again = Some(Instant::now() + AGAIN);
             }
             Err(Error::Plugin(error)) => self.end(Event::Ended { reason: "plugin_gone", message: error.to_string() }),
             Err(error) => return Err(error),
@@ -417,6 +438,10 @@ impl Reader {
 
     /// Waits until the plugin can judge or the server stops.
     async fn become_ready(&mut self) -> Result<(), Error> {
+        if let Some(at) = self.again {
+            sleep_until(at).await;
+            self.again = None;
+        }
         let Some(mut judge) = self.judge.clone() else { return Ok(()) };
         tokio::select! {
             ready = judge.ready() => match ready {
@@ -424,7 +449,13 @@ impl Reader {
                     let woken = bell_ids(&self.subscription.filter, Some(&judge));
                     self.held.replace(&mut (*self.subscription).clone(), woken);
                     self.judge = Some(judge);
+                    if let Phase::Preload(planned) = &self.phase {
+                        // Its batches were counted without what the plugin needs.
+                        let Preload { filter, form, head, after, .. } = planned.clone();
+                        self.phase = Phase::Preload(self.plan(filter.since.unwrap_or(i64::MIN), form, head, after).await?);
+                    }
                 }
+                Err(Error::Plugin(error)) if error.is_passing() => self.again = Some(Instant::now() + AGAIN),
                 Err(Error::Plugin(error)) => self.end(Event::Ended { reason: "plugin_gone", message: error.to_string() }),
                 Err(error) => return Err(error),
             },

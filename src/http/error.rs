@@ -329,7 +329,9 @@ impl IntoResponse for Error {
             | Self::PluginPreparing { .. }
             | Self::Closing
             | Self::ConnectionLimit
-            | Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, .. } => {
+            | Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, .. }
+                if !matches!(self, Self::StreamFailed { kind: "plugin_unusable", .. }) =>
+            {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
             }
             Self::Method { allow: Some(allow) } => {

@@ -107,6 +107,12 @@ impl Refusal {
         matches!(self, Self::TooMany { .. } | Self::TooManyTrials { .. } | Self::Full { .. })
     }
 
+    /// Whether the component itself is the reason: not a limit of time or memory, which a busy machine may bring about as well.
+    #[must_use]
+    pub const fn is_certain(&self) -> bool {
+        !self.is_busy() && !matches!(self, Self::Crashed(_) | Self::TooSlowToCompile { .. } | Self::TooMuchMemory { .. })
+    }
+
     /// The same in a text of at most so many bytes that shows what it says: parts of it are of the component's own making.
     #[must_use]
     pub fn legible(mut self, bytes_max: usize) -> Self {

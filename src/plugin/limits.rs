@@ -372,7 +372,7 @@ impl Config {
 }
 
 /// What a component of one class may have; the fields are those of [`Config`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Bounds {
     /// What stands before the names of these settings.
     pub prefix: &'static str,

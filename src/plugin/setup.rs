@@ -15,7 +15,7 @@ use crate::plugin::capacity::Capacity;
 use crate::plugin::class::Class;
 use crate::plugin::error::Error;
 use crate::plugin::guest::told;
-use crate::plugin::limits::Config;
+use crate::plugin::limits::{Bounds, Config};
 use crate::plugin::state::{Outside, State};
 use crate::plugin::wasi;
 
@@ -78,6 +78,8 @@ impl Setup {
         let mut hasher = DefaultHasher::new();
         for class in Class::ALL {
             self.world(class).wasm.precompile_compatibility_hash().hash(&mut hasher);
+            // What was let in by other limits is looked at anew; how long guests may run is no matter of their code.
+            Bounds { evaluate_cpu_ms: 0, configure_cpu_ms: 0, ..self.config.bounds(class) }.hash(&mut hasher);
         }
         format!("{:016x}", hasher.finish())
     }

@@ -177,7 +177,11 @@ impl Store {
         self.check_space().err().map(|error| error.to_string())
     }
 
-    pub(crate) fn check_space(&self) -> Result<(), Error> {
+    /// Makes sure that there is room to write.
+    ///
+    /// # Errors
+    /// `NoSpace`; the file system.
+    pub fn check_space(&self) -> Result<(), Error> {
         let dir = self.disk.dir();
         let free = free_bytes(dir).map_err(Error::io("ask for free space at", dir))?.min(growth_bytes(self.disk.file_bytes()?));
         let min = self.config.min_free_bytes;

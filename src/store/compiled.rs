@@ -176,18 +176,27 @@ impl Store {
     /// The key of this data folder; made when it is first needed.
     fn seal_key(&self) -> io::Result<Vec<u8>> {
         let path = self.disk.dir().join(COMPILED).join("key");
-        if let Ok(key) = fs::read(&path)
-            && key.len() == KEY_BYTES
-        {
-            return Ok(key);
+        match fs::read(&path) {
+            Ok(key) if key.len() == KEY_BYTES => return Ok(key),
+            // Cut off by a crash, or somebody's: nothing is sealed with it.
+            Ok(_) => fs::remove_file(&path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
         let mut key = vec![0; KEY_BYTES];
         getrandom::fill(&mut key).map_err(io::Error::other)?;
         folder::make(&self.disk.dir().join(COMPILED))?;
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        let draft = path.with_extension(format!("draft-{}", UPLOAD.fetch_add(1, Ordering::Relaxed)));
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&draft)?;
         file.write_all(&key)?;
         file.sync_all()?;
-        Ok(key)
+        // The first that is whole is the key: what was sealed with it must stay right.
+        let linked = fs::hard_link(&draft, &path);
+        fs::remove_file(&draft)?;
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => fs::read(&path),
+        }
     }
 
     /// Code and seal. Digests and compilers become file names: nothing but hex may.

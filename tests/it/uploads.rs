@@ -60,8 +60,8 @@ async fn who_does_not_wait_is_told_where_to_ask() {
     assert_eq!(first.status.as_u16(), 202, "{}", first.json());
     let told = first.json()["data"].clone();
     assert!(told["state"].is_string() && told["position"].is_u64(), "{told}");
-    // The second waits for the first, and says so.
-    let second = put(&server, "two?wait=1", &guests::evaluating(guests::DROP)).await.json()["data"].clone();
+    // The second comes after the first.
+    let second = put(&server, "two?wait=0", &guests::evaluating(guests::DROP)).await.json()["data"].clone();
     let upload = settled(&server, told["upload_id"].as_str().unwrap()).await;
     assert_eq!((&upload["state"], &upload["plugin"]["name"]), (&json!("accepted"), &json!("one")), "{upload}");
     assert_eq!((&upload["plugin"]["state"], &upload["plugin"]["class"]), (&json!("active"), &json!("small")), "{upload}");
@@ -196,10 +196,30 @@ async fn a_start_does_not_wait_for_compilers_and_readers_lose_nothing() {
 }
 
 #[tokio::test]
+async fn a_compiler_that_is_killed_once_costs_a_kept_plugin_nothing() {
+    let upstream = Upstream::start();
+    let setup = Setup::following(&upstream);
+    let path = setup.folder().join("compiler");
+    let once = setup.folder().join("once");
+    fs::write(&path, format!("#!/bin/sh\n[ -e '{0}' ] && rm '{0}' && kill -9 $$\nexec '{PROGRAM}' \"$@\"\n", once.display())).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    let config = format!("[plugin]\ncompile_program = {:?}", path.display().to_string());
+    let mut server = setup.config(&config).start();
+    server.upload("good", &guests::evaluating(guests::KEEP)).await;
+    forget_compiled(&server);
+    fs::write(&once, "").unwrap();
+    server.restart();
+    let mut stream = server.enhanced("plugin=good").await;
+    assert_eq!(stream.event_named("connected").await.json()["preparing"], true);
+    upstream.publish(killmail(1000));
+    assert_eq!(stream.killmails(1).await, [1000]);
+    assert!(!once.exists() && server.log().contains("is tried again"), "{}", server.log());
+}
+
+#[tokio::test]
 async fn a_plugin_that_todays_limits_refuse_is_unusable_and_says_why() {
     let mut server = Setup::quiet().start();
     server.upload("good", &guests::evaluating(guests::KEEP)).await;
-    forget_compiled(&server);
     server.stop();
     let limits = "[plugin]\nfunctions_max = 1\nscripting_functions_max = 1";
     let server = server.setup().clone().config(limits).start();
@@ -232,16 +252,20 @@ async fn compilers_killed_at_random_leave_nothing_behind() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
     let config = format!("[plugin]\ncompile_program = {:?}", path.display().to_string());
     let server = setup.config(&config).start();
-    let mut taken = 0;
+    let (mut taken, mut crashed) = (0, 0);
     for n in 0..uploads {
         let component = guests::keep_with(&format!("{{\"n\":{n}}}"));
         let reply = put(&server, &format!("p{n}"), &component).await;
         match reply.status.as_u16() {
             201 => taken += 1,
-            422 => assert_eq!(reply.json()["details"]["reason"], "crashed", "{}", reply.json()),
+            422 => {
+                assert_eq!(reply.json()["details"]["reason"], "crashed", "{}", reply.json());
+                crashed += 1;
+            }
             other => panic!("{other}: {}", reply.json()),
         }
     }
+    assert!(crashed > 0, "none of {uploads} was killed");
     assert_eq!(server.get("/api/v1/plugins").await.expect(200)["data"]["count"], taken);
     let left = |folder: &str| fs::read_dir(server.setup().data_dir().join(folder)).unwrap().count();
     assert_eq!(left("uploads"), 0);

@@ -24,8 +24,10 @@ use crate::plugin::error::{Failed, Refusal};
 use crate::store::{self, Store};
 use crate::tasks;
 
-/// Where the machine did not do what compiling takes, it is tried again after this.
+/// Where the machine did not do what compiling takes, it is tried again after this, then after longer pauses.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// What crashes or takes too much so often again is taken to do so always.
+const TRIES_MAX: u32 = 4;
 
 /// Why a component cannot be used now.
 #[derive(Debug)]
@@ -63,6 +65,8 @@ enum Known {
 struct Wanted {
     digest: String,
     size_bytes: usize,
+    /// How often it was tried.
+    tries: u32,
 }
 
 /// Those of one lane of the builder, first come, first served.
@@ -83,6 +87,7 @@ pub struct Components {
     small: Arc<Queue>,
     large: Arc<Queue>,
     changes: Arc<watch::Sender<u64>>,
+    closing: watch::Sender<bool>,
 }
 
 impl Components {
@@ -99,6 +104,20 @@ impl Components {
             small: Arc::default(),
             large: Arc::default(),
             changes,
+            closing: watch::Sender::new(false),
+        }
+    }
+
+    /// The server stops: nothing is compiled any more.
+    pub fn close(&self) {
+        self.closing.send_replace(true);
+    }
+
+    /// Waits until the server stops.
+    pub async fn closed(&self) {
+        let mut closing = self.closing.subscribe();
+        if closing.wait_for(|closing| *closing).await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -141,9 +160,37 @@ impl Components {
         if let Some(known) = self.known.lock().get(digest).cloned() {
             return known.ready();
         }
-        let known = self.load(digest, size_bytes)?;
+        let known = match self.load(digest, size_bytes)? {
+            Some(component) => Known::Loaded(component),
+            None if self.engine.config().compile_here => self.compile_here(digest)?,
+            None if self.store.component_file(digest).map_err(Missing::Store)?.is_none() => return Err(Missing::Unknown),
+            None => Known::Preparing,
+        };
         self.known.lock().insert(digest.to_owned(), known.clone());
+        if matches!(known, Known::Preparing) {
+            // Only now: whoever is done with it at once has to find it there.
+            self.want(Wanted { digest: digest.to_owned(), size_bytes, tries: 0 });
+        }
         known.ready()
+    }
+
+    /// A component whose compiled code is kept, loaded if need be. Blocks while it is read.
+    #[must_use]
+    pub fn kept(&self, digest: &str, size_bytes: usize) -> Option<Component> {
+        if let Some(known) = self.known.lock().get(digest).cloned() {
+            return known.ready().ok();
+        }
+        let _one = self.loading.lock();
+        let component = self.load(digest, size_bytes).ok()??;
+        self.known.lock().insert(digest.to_owned(), Known::Loaded(component.clone()));
+        Some(component)
+    }
+
+    fn want(&self, wanted: Wanted) {
+        let is_small = wanted.size_bytes <= self.engine.config().compile_small_bytes;
+        let queue = if is_small { &self.small } else { &self.large };
+        queue.wanted.lock().push_back(wanted);
+        queue.more.notify_one();
     }
 
     /// What was just compiled.
@@ -179,6 +226,7 @@ impl Components {
     /// It is refused, or could not be compiled.
     pub async fn build(self: &Arc<Self>, order: Order<'_>) -> Result<(Component, bool), Failed> {
         let Order { file, digest, size_bytes, probe, urgent, progress } = order;
+        self.store.check_space().map_err(failed)?;
         let draft = self.store.compiled_draft(digest, &self.compiler).map_err(failed)?;
         let draft = Draft(draft);
         let component = Build { file, code: &draft.0, probe, urgent };
@@ -186,12 +234,10 @@ impl Components {
         let (components, digest) = (Arc::clone(self), digest.to_owned());
         let loaded = tasks::blocking("plugin-load", move || {
             let kept = serde_json::to_vec(&about).map_err(|error| Failed::Failed(error.to_string()))?;
+            let _one = components.loading.lock();
             components.store.keep_compiled(&digest, &components.compiler, &draft.0, &kept).map_err(failed)?;
-            match components.load(&digest, size_bytes) {
-                Ok(Known::Loaded(component)) => Ok(component),
-                Ok(Known::Unusable(refusal)) => Err(refusal.into()),
-                _ => Err(Failed::Failed("what was just compiled is not there".to_owned())),
-            }
+            let loaded = components.load(&digest, size_bytes).ok().flatten();
+            loaded.ok_or_else(|| Failed::Failed("what was just compiled cannot be loaded".to_owned()))
         });
         let component = loaded.await.map_err(|lost| Failed::Failed(lost.to_string()))??;
         Ok((component, probed))
@@ -209,14 +255,21 @@ impl Components {
                         continue;
                     };
                     let Some(components) = components.upgrade() else { return };
-                    components.make(wanted).await;
+                    tokio::select! {
+                        () = components.make(wanted) => {}
+                        // The compiler ends with who waits for it.
+                        () = components.closed() => return,
+                    }
                 }
             }));
         }
-        let components = Arc::clone(self);
+        let components = Arc::downgrade(self);
         tasks::aside(move || {
             for version in versions {
-                components.check(&version.digest, version.size_bytes);
+                match components.upgrade() {
+                    Some(components) if !*components.closing.borrow() => components.check(&version.digest, version.size_bytes),
+                    _ => return,
+                }
             }
         });
     }
@@ -237,26 +290,17 @@ impl Components {
         }
     }
 
-    fn load(&self, digest: &str, size_bytes: usize) -> Result<Known, Missing> {
+    /// Maps the compiled code of a component, if it is kept and can be used.
+    fn load(&self, digest: &str, size_bytes: usize) -> Result<Option<Component>, Missing> {
         let kept = self.store.compiled(digest, &self.compiler).map_err(Missing::Store)?;
         let about = kept.as_ref().and_then(|kept| serde_json::from_slice::<About>(&kept.about).ok());
         if let (Some(kept), Some(about)) = (kept, about) {
             match self.engine.load(Upload { digest, size_bytes }, about, &kept.code) {
-                Ok(component) => return Ok(Known::Loaded(component)),
+                Ok(component) => return Ok(Some(component)),
                 Err(refusal) => tracing::warn!("what was compiled of {digest} cannot be loaded and is made again: {refusal}"),
             }
         }
-        if self.engine.config().compile_here {
-            return self.compile_here(digest);
-        }
-        if self.store.component_file(digest).map_err(Missing::Store)?.is_none() {
-            return Err(Missing::Unknown);
-        }
-        let is_small = size_bytes <= self.engine.config().compile_small_bytes;
-        let queue = if is_small { &self.small } else { &self.large };
-        queue.wanted.lock().push_back(Wanted { digest: digest.to_owned(), size_bytes });
-        queue.more.notify_one();
-        Ok(Known::Preparing)
+        Ok(None)
     }
 
     fn compile_here(&self, digest: &str) -> Result<Known, Missing> {
@@ -271,31 +315,47 @@ impl Components {
     }
 
     async fn make(self: &Arc<Self>, wanted: Wanted) {
-        let Wanted { digest, size_bytes } = wanted;
-        let made = self.remake(&digest, size_bytes).await;
-        let known = match made {
-            Ok(component) => Some(Known::Loaded(component)),
-            Err(Failed::Refused(refusal)) => {
+        let digest = wanted.digest.clone();
+        if !self.is_preparing(&digest) {
+            // Removed, or uploaded anew.
+            return;
+        }
+        let known = match self.remake(&digest, wanted.size_bytes).await {
+            Ok(component) => Known::Loaded(component),
+            Err(Failed::Refused(refusal)) if refusal.is_certain() || wanted.tries >= TRIES_MAX => {
                 tracing::error!("the component {digest} can no longer run: {refusal}");
-                Some(Known::Unusable(refusal))
+                Known::Unusable(refusal)
             }
-            Err(Failed::Failed(why)) => {
-                // Asked for again, it is tried again: not at once, or readers that wait for it would ask without end.
-                tracing::error!("the component {digest} could not be compiled: {why}");
-                sleep(AFTER_FAILURE).await;
-                None
-            }
+            Err(failed) => return self.again(wanted, &failed),
         };
         let mut all = self.known.lock();
-        // Only what still is being prepared: it may have been removed, or uploaded anew.
-        if matches!(all.get(&digest), Some(Known::Preparing)) {
-            match known {
-                Some(known) => drop(all.insert(digest, known)),
-                None => drop(all.remove(&digest)),
-            }
+        let is_wanted = matches!(all.get(&digest), Some(Known::Preparing));
+        let is_gone = !all.contains_key(&digest);
+        if is_wanted {
+            all.insert(digest.clone(), known);
         }
         drop(all);
+        if is_gone && let Err(error) = self.store.remove_compiled(&digest) {
+            tracing::warn!("what was compiled of {digest} could not be removed: {error}");
+        }
         self.changes.send_modify(|count| *count += 1);
+    }
+
+    fn is_preparing(&self, digest: &str) -> bool {
+        matches!(self.known.lock().get(digest), Some(Known::Preparing))
+    }
+
+    /// Tries it again later, each time after a longer pause: a busy or full machine is no fault of the component. Its readers go on waiting.
+    fn again(self: &Arc<Self>, wanted: Wanted, failed: &Failed) {
+        let pause = AFTER_FAILURE * 3_u32.saturating_pow(wanted.tries.min(TRIES_MAX));
+        tracing::error!("the component {} could not be compiled and is tried again in {} s: {failed}", wanted.digest, pause.as_secs());
+        let components = Arc::downgrade(self);
+        drop(tasks::spawn("plugin-prepare-again", async move {
+            sleep(pause).await;
+            if let Some(components) = components.upgrade() {
+                components.want(Wanted { tries: wanted.tries.saturating_add(1), ..wanted });
+            }
+        }));
     }
 
     async fn remake(self: &Arc<Self>, digest: &str, size_bytes: usize) -> Result<Component, Failed> {

@@ -52,7 +52,7 @@ pub enum Error {
         name: String,
     },
     /// Not a name.
-    #[error("a plugin's name begins with a small letter and has at most {max} small letters, digits and dashes")]
+    #[error("a plugin's name begins with a small letter and has at most {max} small letters, digits and dashes; `uploads` is not free")]
     BadName {
         /// The longest name, letters.
         max: usize,
@@ -119,6 +119,18 @@ impl Error {
                 Some("plugin_config")
             }
             _ => None,
+        }
+    }
+}
+
+impl Error {
+    /// Whether it may go well in a moment: a limit of the server was reached, or we could not.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.is_busy(),
+            Self::Store(_) | Self::Failed(_) | Self::Lost(_) => true,
+            _ => false,
         }
     }
 }

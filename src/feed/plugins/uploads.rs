@@ -101,12 +101,16 @@ impl Uploads {
         drop(known);
         let (plugins, working) = (Arc::clone(&self.plugins), Arc::clone(&job));
         let task = tasks::spawn("plugin-upload", async move {
-            let taken = take_in(&plugins, &working, file, how).await;
+            let ending = Ending(Arc::clone(&working));
+            let taken = tokio::select! {
+                taken = take_in(&plugins, &working, file, how) => taken,
+                () = plugins.components().closed() => Err(Error::GivenUp),
+            };
             working.standing.send_replace(match taken {
                 Ok(uploaded) => Standing::Accepted(uploaded),
                 Err(error) => Standing::Refused(Arc::new(error)),
             });
-            drop(room);
+            drop((ending, room));
         });
         Waiting { id, job, task: Some(task) }
     }
@@ -117,6 +121,21 @@ impl Uploads {
         let known = self.known.lock();
         let (_, job) = known.iter().find(|(known, _)| known == id)?;
         Some((job.name.clone(), job.standing.borrow().clone()))
+    }
+}
+
+/// Sees to it that an upload comes to an end, whatever became of the task that took it in.
+struct Ending(Arc<Job>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.standing.send_if_modified(|standing| {
+            let is_open = matches!(standing, Standing::At(_));
+            if is_open {
+                *standing = Standing::Refused(Arc::new(Error::GivenUp));
+            }
+            is_open
+        });
     }
 }
 
@@ -159,7 +178,9 @@ async fn take_in(plugins: &Arc<Plugins>, job: &Arc<Job>, file: UploadFile, how: 
     let file = Arc::new(file);
     let hashed = Arc::clone(&file);
     let (digest, size_bytes) = tasks::blocking("plugin-digest", move || Ok::<_, Error>((hashed.digest()?, hashed.size_bytes()?))).await??;
-    let made = match plugins.known(&job.name, &digest) {
+    let (asked, wanted, name) = (Arc::clone(plugins), digest.clone(), job.name.clone());
+    let known = tasks::blocking("plugin-known", move || asked.known(&name, &wanted)).await?;
+    let made = match known {
         Some((component, version)) if version.probed || !plugins.is_tried(&job.name, &digest, how) => (component, version.probed),
         _ => make(plugins, job, &file, (&digest, size_bytes), how).await?,
     };
@@ -167,7 +188,12 @@ async fn take_in(plugins: &Arc<Plugins>, job: &Arc<Job>, file: UploadFile, how: 
     tasks::blocking("plugin-accept", move || {
         let (component, probed) = made;
         let accepted = Accepted { file: &file, component, probed, how };
-        plugins.accept(&job.name, accepted, || !*job.given_up.borrow())
+        let kept = plugins.accept(&job.name, accepted, || !*job.given_up.borrow());
+        if kept.is_err() {
+            // What was compiled of it is of no use to anybody, unless it is known under another name.
+            plugins.discard(&digest);
+        }
+        kept
     })
     .await?
 }
@@ -186,8 +212,8 @@ async fn make(
         let (plugins, file) = (Arc::clone(plugins), Arc::clone(file));
         return tasks::blocking("plugin-compile", move || plugins.compile_here(&file, probe)).await?;
     }
-    engine.builder().scan(file.path()).await?;
     let progress = |stage| drop(job.standing.send_replace(Standing::At(stage)));
+    engine.builder().scan(file.path(), &progress).await?;
     let order = Order { file: file.path(), digest, size_bytes, probe, urgent: true, progress: &progress };
     Ok(plugins.components().build(order).await?)
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::domain::entry::{Entry, SharedEntry};
 use crate::plugin::build::confine::{self, Limits};
 use crate::plugin::build::order::{LINE_BYTES_MAX, Order, Report, Stage, Work};
+use crate::plugin::build::process::NO_FILTER;
 use crate::plugin::clock::Ticker;
 use crate::plugin::compile::{self, Upload};
 use crate::plugin::counters::Counters;
@@ -55,8 +56,10 @@ fn obey(trial: impl FnOnce() -> Trial + Send + 'static) -> io::Result<()> {
     let order: Order = serde_json::from_str(&line)?;
     confine::stand_back(order.config.compile_nice);
     confine::limit(Limits { cpu_secs: order.cpu_secs, memory_bytes: order.memory_bytes })?;
-    // Without a filter the other limits still hold.
-    let _ = confine::filter_calls();
+    if let Err(error) = confine::filter_calls() {
+        // The other limits still hold; the server tells the operator.
+        eprintln!("{NO_FILTER}: {error}");
+    }
     let mut bytes = Vec::new();
     (&mut stdin).take(order.size).read_to_end(&mut bytes)?;
     if bytes.len() as u64 != order.size {
@@ -85,7 +88,7 @@ fn work(order: &Order, bytes: &[u8], trial: impl FnOnce() -> Trial) -> io::Resul
             report
         }),
     };
-    say(&mut out, &report.unwrap_or_else(|refusal| Report::Refused(in_words(refusal, order))))?;
+    say(&mut out, &report.unwrap_or_else(|refusal| Report::Refused(in_words(refusal, order).legible(order.config.text_bytes))))?;
     out.write_all(&code)?;
     out.flush()
 }

@@ -70,8 +70,8 @@ pub fn limit(limits: Limits) -> io::Result<()> {
 pub fn filter_calls() -> io::Result<()> {
     use std::collections::BTreeMap;
 
-    use seccompiler::SeccompCmpArgLen::Qword;
-    use seccompiler::SeccompCmpOp::MaskedEq;
+    use seccompiler::SeccompCmpArgLen::{Dword, Qword};
+    use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
     use seccompiler::{BpfProgram, SeccompAction, SeccompCondition, SeccompFilter, SeccompRule, apply_filter_all_threads};
 
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
@@ -79,6 +79,14 @@ pub fn filter_calls() -> io::Result<()> {
     let thread = u64::try_from(libc::CLONE_THREAD).unwrap_or_default();
     let is_thread = SeccompCondition::new(0, Qword, MaskedEq(thread), thread).map_err(io::Error::other)?;
     rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![is_thread]).map_err(io::Error::other)?]);
+    // It may end itself, nobody else.
+    let own = SeccompCondition::new(0, Dword, Eq, u64::from(std::process::id())).map_err(io::Error::other)?;
+    rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![own]).map_err(io::Error::other)?]);
+    let commands = FILE_COMMANDS.iter().map(|command| {
+        let is_it = SeccompCondition::new(1, Dword, Eq, u64::try_from(*command).unwrap_or_default())?;
+        SeccompRule::new(vec![is_it])
+    });
+    rules.insert(libc::SYS_fcntl, commands.collect::<Result<_, _>>().map_err(io::Error::other)?);
     let arch = std::env::consts::ARCH.try_into().map_err(io::Error::other)?;
     let none = SeccompAction::Errno(u32::try_from(libc::ENOSYS).unwrap_or_default());
     let filter = SeccompFilter::new(rules, none, SeccompAction::Allow, arch).map_err(io::Error::other)?;
@@ -95,6 +103,11 @@ pub fn filter_calls() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// What may be asked of an open file: its flags, and that the image of a memory stays as it is.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+const FILE_COMMANDS: &[c_int] =
+    &[libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL, libc::F_DUPFD_CLOEXEC, libc::F_ADD_SEALS, libc::F_GET_SEALS];
+
 /// What compiling and running a guest takes: memory, threads, time, the streams that are open.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const ALLOWED: &[i64] = &[
@@ -107,7 +120,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_close,
     libc::SYS_lseek,
     libc::SYS_fstat,
-    libc::SYS_fcntl,
     libc::SYS_ftruncate,
     libc::SYS_ppoll,
     #[cfg(target_arch = "x86_64")]
@@ -132,7 +144,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_sigaltstack,
     libc::SYS_getpid,
     libc::SYS_gettid,
-    libc::SYS_tgkill,
     libc::SYS_membarrier,
     libc::SYS_prctl,
     libc::SYS_getrusage,

@@ -19,6 +19,7 @@ use crate::plugin::build::process::Run;
 use crate::plugin::component::About;
 use crate::plugin::error::Failed;
 use crate::plugin::limits::Config;
+use crate::plugin::machine;
 
 /// What came of a component that may run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,25 +50,48 @@ pub type Progress<'a> = &'a (dyn Fn(Stage) + Send + Sync);
 #[derive(Debug)]
 pub struct Builder {
     config: Arc<Config>,
-    small: Arc<Lane>,
-    large: Arc<Lane>,
-    scanning: Arc<Lane>,
+    small: Lanes,
+    large: Lanes,
+    /// Address space that compiling a large component may take, bytes: less where the machine has little.
+    large_memory_bytes: u64,
 }
+
+/// Those of one size: one is looked through while another is compiled.
+#[derive(Debug, Default)]
+struct Lanes {
+    scanning: Arc<Lane>,
+    compiling: Arc<Lane>,
+}
+
+/// Where there is less memory than this, compiling a large component may take half of it.
+const ENOUGH_MEMORY_BYTES: u64 = 4 << 30;
 
 impl Builder {
     /// With these limits.
     #[must_use]
     pub fn new(config: Arc<Config>) -> Self {
-        Self { config, small: Arc::default(), large: Arc::default(), scanning: Arc::default() }
+        let large_memory_bytes = large_memory(config.compile_large_memory_bytes, machine::memory_bytes(Path::new("/")));
+        Self { config, small: Lanes::default(), large: Lanes::default(), large_memory_bytes }
+    }
+
+    /// Address space that compiling a large component may take, bytes.
+    #[must_use]
+    pub const fn large_memory_bytes(&self) -> u64 {
+        self.large_memory_bytes
+    }
+
+    fn lanes(&self, size: u64) -> &Lanes {
+        if size <= self.config.compile_small_bytes as u64 { &self.small } else { &self.large }
     }
 
     /// Looks a component through: a matter of milliseconds, before it waits for a compiler.
     ///
     /// # Errors
     /// What is wrong with it, or the process could not be started.
-    pub async fn scan(&self, file: &Path) -> Result<About, Failed> {
-        let turn = self.scanning.take(true, &|_| {}).await;
-        let order = self.order(Work::Scan, size_of(file)?);
+    pub async fn scan(&self, file: &Path, progress: Progress<'_>) -> Result<About, Failed> {
+        let size = size_of(file)?;
+        let turn = self.lanes(size).scanning.take(true, &|position| progress(Stage::Queued { position })).await;
+        let order = self.order(Work::Scan, size);
         let run = Run { program: self.program(), order: &order, file, code: None, stage: &|_| {} };
         let report = run.report().await;
         drop(turn);
@@ -85,8 +109,7 @@ impl Builder {
     pub async fn build(&self, component: Build<'_>, progress: Progress<'_>) -> Result<Built, Failed> {
         let Build { file, code, probe, urgent } = component;
         let size = size_of(file)?;
-        let lane = if size <= self.config.compile_small_bytes as u64 { &self.small } else { &self.large };
-        let turn = lane.take(urgent, &|position| progress(Stage::Queued { position })).await;
+        let turn = self.lanes(size).compiling.take(urgent, &|position| progress(Stage::Queued { position })).await;
         progress(Stage::Compiling);
         let order = self.order(Work::Build { probe }, size);
         let run = Run { program: self.program(), order: &order, file, code: Some(code), stage: progress };
@@ -104,7 +127,7 @@ impl Builder {
         let (cpu_secs, memory_bytes) = if size <= config.compile_small_bytes as u64 {
             (config.compile_small_cpu_secs, config.compile_small_memory_bytes)
         } else {
-            (config.compile_large_cpu_secs, config.compile_large_memory_bytes)
+            (config.compile_large_cpu_secs, self.large_memory_bytes)
         };
         let small = size <= config.compile_small_bytes as u64;
         let cpu_secs = if work == Work::Scan { config.scan_cpu_secs } else { cpu_secs };
@@ -120,6 +143,23 @@ impl Builder {
     }
 }
 
+fn large_memory(wanted: u64, machine: u64) -> u64 {
+    if machine < ENOUGH_MEMORY_BYTES { wanted.min(machine / 2) } else { wanted }
+}
+
 fn size_of(file: &Path) -> Result<u64, Failed> {
     fs::metadata(file).map(|meta| meta.len()).map_err(|error| Failed::system("read the upload", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_there_is_little_memory_the_large_lane_takes_half_of_it() {
+        const GIB: u64 = 1 << 30;
+        assert_eq!(large_memory(3 * GIB, 24 * GIB), 3 * GIB);
+        assert_eq!(large_memory(3 * GIB, 2 * GIB), GIB);
+        assert_eq!(large_memory(GIB / 2, 2 * GIB), GIB / 2);
+    }
 }

@@ -10,7 +10,7 @@ use crate::plugin::error::Refusal;
 use crate::plugin::limits::Config;
 
 /// The longest line either side takes, bytes.
-pub const LINE_BYTES_MAX: u64 = 64 << 10;
+pub const LINE_BYTES_MAX: u64 = 1 << 20;
 
 /// What is to be done with a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

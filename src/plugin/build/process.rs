@@ -3,11 +3,11 @@
 //! Must not know: what it does with what it is fed.
 
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-use std::os::unix::process::ExitStatusExt;
 
 use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader, copy, sink};
@@ -22,6 +22,10 @@ use crate::plugin::error::{Failed, Refusal};
 pub const COMMAND: &str = "compile-plugin";
 /// Where a machine is busy, CPU time takes longer: the process is ended after so many times its CPU time.
 const WALL_TIMES: u32 = 10;
+/// Component and code are handed over in pieces of so many bytes.
+const PIECE_BYTES: usize = 64 << 10;
+/// What the process says where there is no filter of system calls.
+pub const NO_FILTER: &str = "no filter of system calls";
 /// What is kept of what it writes to stderr, bytes.
 const STDERR_BYTES_MAX: u64 = 4 << 10;
 /// What the standard library and the system say when memory ends.
@@ -47,22 +51,24 @@ impl Run<'_> {
     /// # Errors
     /// It cannot be started or fed. What it does to itself is a refusal.
     pub async fn report(&self) -> Result<Report, Failed> {
+        let component = File::open(self.file).await.map_err(|error| Failed::system("read the upload", &error))?;
         let mut child = self.start().map_err(|error| Failed::system("start the compiling process", &error))?;
         let wall = Duration::from_secs(self.order.cpu_secs.max(1)) * WALL_TIMES;
-        let Ok(talked) = timeout(wall, self.talk(&mut child)).await else {
+        let Ok(talked) = timeout(wall, self.talk(&mut child, component)).await else {
             end(&mut child).await;
             let secs = wall.as_secs();
             let message = format!("compiling it took more than {secs} s on the clock ({WALL_TIMES} times {})", self.order.setting(true));
             return Ok(Report::Refused(Refusal::TooSlowToCompile { message, limit: secs }));
         };
         let (answer, said) = talked;
-        match answer {
-            Ok(Some(report)) => {
+        match answer? {
+            Some(report) => {
                 end(&mut child).await;
+                unfiltered(&said);
                 Ok(report)
             }
             // It ended, or closed its stream to end.
-            Ok(None) | Err(_) => match timeout(wall, child.wait()).await {
+            None => match timeout(wall, child.wait()).await {
                 Ok(Ok(status)) => Ok(Report::Refused(self.ended(status, &said))),
                 Ok(Err(error)) => Err(Failed::system("wait for the compiling process", &error)),
                 Err(_) => {
@@ -88,53 +94,73 @@ impl Run<'_> {
     }
 
     /// Feeds it and listens, to the report or the end of what it says; and what it wrote to stderr.
-    async fn talk(&self, child: &mut Child) -> (io::Result<Option<Report>>, String) {
+    async fn talk(&self, child: &mut Child, component: File) -> (Result<Option<Report>, Failed>, String) {
         let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
             return (Ok(None), String::new());
         };
         let listen = self.listen(stdout);
         // It ends when its stdin does, so that stays open until it has answered.
-        let feed = self.feed(stdin);
-        let (answer, said, fed) = tokio::join!(listen, heard(stderr), async { (feed.await, ()).0 });
-        drop(fed);
+        let (answer, said, fed) = tokio::join!(listen, heard(stderr), self.feed(stdin, component));
+        let answer = fed.and_then(|_still_open| answer);
         (answer, said)
     }
 
-    async fn feed(&self, mut stdin: ChildStdin) -> io::Result<ChildStdin> {
-        let mut line = serde_json::to_vec(self.order)?;
+    /// Writes order and component, as long as anybody reads them: who does not has ended, and that is told otherwise.
+    async fn feed(&self, mut stdin: ChildStdin, component: File) -> Result<ChildStdin, Failed> {
+        let mut line = serde_json::to_vec(self.order).map_err(|error| Failed::system("write an order", &error.into()))?;
         line.push(b'\n');
-        stdin.write_all(&line).await?;
-        copy(&mut File::open(self.file).await?.take(self.order.size), &mut stdin).await?;
-        stdin.flush().await?;
+        let mut taken = stdin.write_all(&line).await.is_ok();
+        let mut component = component.take(self.order.size);
+        let mut piece = vec![0; PIECE_BYTES];
+        while taken {
+            let read = component.read(&mut piece).await.map_err(|error| Failed::system("read the upload", &error))?;
+            if read == 0 {
+                break;
+            }
+            taken = stdin.write_all(&piece[..read]).await.is_ok();
+        }
         Ok(stdin)
     }
 
-    async fn listen(&self, stdout: ChildStdout) -> io::Result<Option<Report>> {
+    /// What it says, to its report; `None`: it ended before, or says something else.
+    async fn listen(&self, stdout: ChildStdout) -> Result<Option<Report>, Failed> {
         let mut lines = BufReader::new(stdout);
         loop {
             let mut line = Vec::new();
-            (&mut lines).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await?;
-            if line.last() != Some(&b'\n') {
+            let read = (&mut lines).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await;
+            if read.is_err() || line.last() != Some(&b'\n') {
                 return Ok(None);
             }
-            let report: Report = serde_json::from_slice(&line)?;
+            let Ok(report) = serde_json::from_slice::<Report>(&line) else { return Ok(None) };
             match &report {
                 Report::At(stage) => (self.stage)(*stage),
-                Report::Built { code_bytes, .. } => {
-                    self.keep(&mut lines, *code_bytes).await?;
-                    return Ok(Some(report));
-                }
+                // More than it may have in memory it does not have.
+                Report::Built { code_bytes, .. } if *code_bytes > self.order.memory_bytes => return Ok(None),
+                Report::Built { code_bytes, .. } => return Ok(self.keep(&mut lines, *code_bytes).await?.then_some(report)),
                 _ => return Ok(Some(report)),
             }
         }
     }
 
-    async fn keep(&self, code: &mut (impl AsyncRead + Unpin), bytes: u64) -> io::Result<()> {
-        let Some(path) = self.code else { return Ok(()) };
-        let mut file = File::create(path).await?;
-        let kept = copy(&mut code.take(bytes), &mut file).await?;
-        file.sync_all().await?;
-        if kept == bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    /// Writes compiled code into its file; `false`: the process ended amid it.
+    async fn keep(&self, code: &mut (impl AsyncRead + Unpin), bytes: u64) -> Result<bool, Failed> {
+        let Some(path) = self.code else { return Ok(true) };
+        let failed = |error: io::Error| Failed::system("keep compiled code", &error);
+        let mut file = File::create(path).await.map_err(failed)?;
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut code = code.take(bytes);
+        let mut kept = 0;
+        loop {
+            match code.read(&mut piece).await {
+                Ok(0) | Err(_) => break,
+                Ok(read) => {
+                    file.write_all(&piece[..read]).await.map_err(failed)?;
+                    kept += read as u64;
+                }
+            }
+        }
+        file.sync_all().await.map_err(failed)?;
+        Ok(kept == bytes)
     }
 
     /// What its end means for the component.
@@ -154,6 +180,16 @@ impl Run<'_> {
                 Refusal::Crashed(format!("the process that compiles it ended before it was done ({status}): {line}"))
             }
         }
+    }
+}
+
+/// Says once that uploads are compiled without a filter of system calls.
+fn unfiltered(said: &str) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if let Some(line) = said.lines().find(|line| line.contains(NO_FILTER))
+        && !SAID.swap(true, Ordering::Relaxed)
+    {
+        tracing::warn!("uploads are compiled without a filter of system calls, which this system does not offer: {line}");
     }
 }
 
