@@ -210,12 +210,9 @@ impl Error {
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::SystemId
-            | Self::SystemWindow(_)
-            | Self::SystemFormat { .. }
-            | Self::SystemIds
-            | Self::Window(_)
-            | Self::KillmailId => StatusCode::BAD_REQUEST,
+            Self::SystemId | Self::SystemWindow(_) | Self::SystemFormat { .. } | Self::SystemIds | Self::Window(_) | Self::KillmailId => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Parameter { .. } | Self::Stream { .. } => StatusCode::BAD_REQUEST,
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,

@@ -120,7 +120,8 @@ pub async fn ready(State(door): State<Arc<Door>>) -> Result<Response, Error> {
 /// Why no killmails can come: of the sources that should run none is usable.
 fn off(door: &Door, doing: &Doing) -> Option<String> {
     let sources = door.feed.others().sources.read();
-    let others: Vec<(String, Doing)> = sources.iter().filter(|other| runs(other)).map(|other| (other.name.clone(), other.pulse.doing().0)).collect();
+    let others: Vec<(String, Doing)> =
+        sources.iter().filter(|other| runs(other)).map(|other| (other.name.clone(), other.pulse.doing().0)).collect();
     none_usable(doing, &others)
 }
 

@@ -293,10 +293,22 @@ mod tests {
         let told = Ok(vec!["nosuch".to_owned()]);
         assert_eq!(ignored(json!({ "systems": [1], "client_identifier": "wanderer_app", "nosuch": 1 })), told);
         let idle = |preload: Value| ignored(json!({ "systems": [1], "preload": preload }));
-        assert_eq!(idle(json!({ "limit_per_system": "x", "foo": 1 })), Ok(vec!["preload.foo".to_owned(), "preload.limit_per_system".to_owned()]));
-        assert_eq!(idle(json!({ "enabled": true, "limit_per_system": 5, "since_hours": 2.5, "delivery_batch_size": null })), Ok(Vec::new()));
+        assert_eq!(
+            idle(json!({ "limit_per_system": "x", "foo": 1 })),
+            Ok(vec!["preload.foo".to_owned(), "preload.limit_per_system".to_owned()])
+        );
+        assert_eq!(
+            idle(json!({ "enabled": true, "limit_per_system": 5, "since_hours": 2.5, "delivery_batch_size": null })),
+            Ok(Vec::new())
+        );
         assert_eq!((idle(json!("yes")), idle(json!(false))), (Ok(vec!["preload".to_owned()]), Ok(Vec::new())));
-        for (name, meant) in [("sytems", "systems"), ("charactrs", "characters"), ("system_id", "system_ids"), ("charater_ids", "character_ids"), ("aliance_ids", "alliance_ids")] {
+        for (name, meant) in [
+            ("sytems", "systems"),
+            ("charactrs", "characters"),
+            ("system_id", "system_ids"),
+            ("charater_ids", "character_ids"),
+            ("aliance_ids", "alliance_ids"),
+        ] {
             let refused = join(LOBBY, json!({ name: [1] })).unwrap_err();
             assert_eq!(refused, format!("[validation:invalid_{name}] Unknown parameter: {name}; did you mean {meant}?"));
         }

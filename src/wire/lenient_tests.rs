@@ -42,7 +42,9 @@ fn what_no_parser_takes_is_the_text_it_is() {
 
 #[test]
 fn a_document_that_is_not_whole_is_not_read() {
-    for text in ["", "{", "{\"a\":}", "{\"a\":1}x", "{\"a\" 1}", "nonsense", "[1", "{\"a\":1,}", "{a:1}", "{\"a\":1 \"b\":2}", "{\"a\":tru e}"] {
+    for text in
+        ["", "{", "{\"a\":}", "{\"a\":1}x", "{\"a\" 1}", "nonsense", "[1", "{\"a\":1,}", "{a:1}", "{\"a\":1 \"b\":2}", "{\"a\":tru e}"]
+    {
         assert_eq!(shown(text.as_bytes()), Err(Reason::MalformedJson), "{text}");
     }
     assert_eq!(shown("[".repeat(8 << 20).as_bytes()), Err(Reason::MalformedJson));
@@ -77,7 +79,12 @@ fn members_are_the_text_they_are() {
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from), ".{0,8}".prop_map(Value::from)];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        ".{0,8}".prop_map(Value::from)
+    ];
     leaf.prop_recursive(5, 64, 6, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),

@@ -152,16 +152,14 @@ mod tests {
 
     #[test]
     fn a_slip_is_within_two_edits_of_the_whole_name() {
-        for (name, dimension) in
-            [
-                ("charater_ids", Some("character_ids")),
-                ("system_id", Some("system_ids")),
-                ("region_isd", Some("region_ids")),
-                ("sytems", Some("systems")),
-                ("system", Some("systems")),
-                ("charcters", Some("characters")),
-            ]
-        {
+        for (name, dimension) in [
+            ("charater_ids", Some("character_ids")),
+            ("system_id", Some("system_ids")),
+            ("region_isd", Some("region_ids")),
+            ("sytems", Some("systems")),
+            ("system", Some("systems")),
+            ("charcters", Some("characters")),
+        ] {
             assert_eq!(slip(name), dimension, "{name}");
         }
         for name in ["corporations", "min_val", "alliance", "client_identifier", "user_id"] {

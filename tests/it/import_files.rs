@@ -50,7 +50,9 @@ fn attacker_a_line(id: u32) -> String {
 fn a_list_that_breaks_off_is_named() {
     let setup = Setup::quiet();
     let file = setup.folder().join("file.json");
-    for (text, count, code) in [("[".to_owned(), 0, 1), (format!("[{},", killmail(1).esi()), 1, 0), (format!("{{\"2\":{}", killmail(2).esi()), 1, 0)] {
+    for (text, count, code) in
+        [("[".to_owned(), 0, 1), (format!("[{},", killmail(1).esi()), 1, 0), (format!("{{\"2\":{}", killmail(2).esi()), 1, 0)]
+    {
         fs::write(&file, text).unwrap();
         let output = run(&setup, &[file.to_str().unwrap()]);
         assert_eq!((output.status.code(), report(&output)), (Some(code), new(count)), "{}", err(&output));

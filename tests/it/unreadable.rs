@@ -105,7 +105,8 @@ async fn a_member_no_parser_takes_costs_nothing() {
         let zkb = shown(&server, id).await["zkb"].clone();
         assert_eq!((&zkb["points"], &zkb["unreadable"]), (&json!(0), &json!({ "points": String::from_utf8_lossy(value) })));
         // By hand the same.
-        let again = server.send(Method::POST, "/api/v1/killmails", [before.as_bytes(), value, behind.as_bytes()].concat()).await.expect(200);
+        let again =
+            server.send(Method::POST, "/api/v1/killmails", [before.as_bytes(), value, behind.as_bytes()].concat()).await.expect(200);
         assert_eq!((&again["data"]["known"], &again["data"]["refused"]), (&json!(1), &json!({})), "{again}");
     }
 }
