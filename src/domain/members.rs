@@ -34,6 +34,8 @@ pub fn of_killmail(killmail: &Killmail, name: &str) -> Option<bool> {
         "killmail_hash" => killmail.hash.is_some(),
         "zkb" => killmail.zkb.is_some(),
         "attackers" => false,
+        // What stands around a body, or is only ours to say.
+        "hash" | "uploaded_at" | "sequence_id" | "sequence_updated" | "provenance" => false,
         _ => return None,
     })
 }
@@ -88,7 +90,7 @@ pub fn of_zkb(zkb: &Zkb, name: &str) -> Option<bool> {
     Some(match name {
         "locationID" => zkb.location_id.is_some(),
         // The hash beside the block stands in for one that cannot be read.
-        "hash" => false,
+        "hash" | "absent" => false,
         "fittedValue" => zkb.fitted_value.is_some(),
         "droppedValue" => zkb.dropped_value.is_some(),
         "destroyedValue" => zkb.destroyed_value.is_some(),

@@ -89,6 +89,19 @@ fn a_byte_order_mark_is_passed_over_everywhere() {
 }
 
 #[test]
+fn what_is_damaged_is_told_in_words_for_a_person() {
+    let lines: String = (0..20_000).map(|n| format!("{{\"n\":{}}}\n", n * 7919 % 104_729)).collect();
+    for (name, compress) in COMPRESS {
+        let mut spoiled = compress(lines.as_bytes());
+        let middle = spoiled.len() / 2;
+        spoiled[middle..middle + 40].iter_mut().for_each(|byte| *byte ^= 0x5A);
+        let (_, unreadable) = read(&spoiled);
+        assert!(unreadable.iter().all(|told| told.contains("it is damaged: ") || told.contains("it is cut off")), "{name}: {unreadable:?}");
+        assert_eq!(unreadable.len(), 1, "{name}");
+    }
+}
+
+#[test]
 fn what_is_cut_off_is_told_after_what_could_be_read() {
     let lines: String = (0..20_000).map(|n| format!("{{\"n\":{}}}\n", n * 7919 % 104_729)).collect();
     for (name, compress) in COMPRESS {

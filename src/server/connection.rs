@@ -266,6 +266,10 @@ impl AsyncWrite for Guest {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Who is refused is still to be told why; but not who was answered, and sends what nobody reads.
+        if self.refusal.is_some() && !self.connection.is_unread() {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.socket).poll_shutdown(context)
     }
 

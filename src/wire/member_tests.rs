@@ -238,6 +238,7 @@ fn raw_json_is_shown_beside_what_stands_in_for_it() {
     for (path, value, shown) in [
         ("/hash", &b"5"[..], json!({"hash": 5})),
         ("/uploaded_at", b"\"x\"", json!({"uploaded_at": "x"})),
+        ("/killmail_id", b"\"five\"", json!({"killmail_id": "five"})),
         ("/sequence_id", b"[9]", json!({"sequence_id": [9]})),
         ("/esi/attackers", b"[\"x\",null,5]", json!({"attackers": ["x", null, 5]})),
     ] {

@@ -197,8 +197,11 @@ fn read_enveloped(fields: Fields<'_>, inside: &str) -> Result<Package, Box<Flaw>
 
 fn open(envelope: Envelope<'_>, fields: Fields<'_>) -> Result<Package, Box<Flaw>> {
     refuse_legacy(&fields)?;
-    let Envelope { id, hash, zkb, extra, unreadable, mut package, .. } = envelope;
+    let Envelope { id, hash, zkb, extra, mut unreadable, mut package, .. } = envelope;
     let mut killmail = body::read(fields)?;
+    if let Some(id) = id.as_ref().filter(|id| id.integer().is_none()) {
+        unreadable.insert("killmail_id", id.clone().raw());
+    }
     // The body says who it is; an envelope that says nothing that can be read does not contradict it.
     if let Some(id) = id.filter(|id| id.integer().is_some_and(|id| id != 0))
         && body::named(&id, "the envelope's killmail_id", Reason::InvalidKillmailId)? != killmail.killmail_id

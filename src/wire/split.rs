@@ -8,8 +8,10 @@
 
 use memchr::{memchr, memchr3};
 
-/// Deeper documents are not well-formed here: no parser of ours takes them, and a line too many must not swallow all that follow.
-const DEPTH_MAX: u32 = 128;
+/// Deeper documents are not well-formed here: a line too many must not swallow all that follow.
+const DEPTH_MAX: u32 = 256;
+/// Levels remembered in one word.
+const WORD_LEVELS: u32 = 128;
 
 /// Cuts documents out of pushed bytes.
 #[derive(Debug)]
@@ -77,8 +79,8 @@ enum Is {
 /// Follows the structure of one document, byte by byte.
 #[derive(Debug, Clone, Copy)]
 struct Grammar {
-    /// One bit for each open brace (1) or bracket (0), the innermost last.
-    open: u128,
+    /// One bit for each open brace (1) or bracket (0), by depth.
+    open: [u128; (DEPTH_MAX / WORD_LEVELS) as usize],
     depth: u32,
     next: Next,
     in_string: bool,
@@ -87,26 +89,32 @@ struct Grammar {
 
 impl Grammar {
     const fn new() -> Self {
-        Self { open: 0, depth: 0, next: Next::Value, in_string: false, escaped: false }
+        Self { open: [0; (DEPTH_MAX / WORD_LEVELS) as usize], depth: 0, next: Next::Value, in_string: false, escaped: false }
     }
 
     fn enter(&mut self, is_object: bool) -> Is {
         if self.depth == DEPTH_MAX {
             return Is::Wrong;
         }
-        self.open = self.open << 1 | u128::from(is_object);
+        let (word, bit) = ((self.depth / WORD_LEVELS) as usize, 1_u128 << (self.depth % WORD_LEVELS));
+        self.open[word] = if is_object { self.open[word] | bit } else { self.open[word] & !bit };
         self.depth += 1;
         self.next = if is_object { Next::KeyOrEnd } else { Next::ValueOrEnd };
         Is::Inside
     }
 
+    /// Whether the innermost is an object.
+    const fn is_in_object(&self) -> bool {
+        let depth = self.depth.saturating_sub(1);
+        self.open[(depth / WORD_LEVELS) as usize] >> (depth % WORD_LEVELS) & 1 == 1
+    }
+
     fn leave(&mut self, is_object: bool) -> Is {
-        let fits = (self.open & 1 == 1) == is_object
+        let fits = self.is_in_object() == is_object
             && matches!((self.next, is_object), (Next::CommaOrEnd, _) | (Next::KeyOrEnd, true) | (Next::ValueOrEnd, false));
         if !fits {
             return Is::Wrong;
         }
-        self.open >>= 1;
         self.depth -= 1;
         self.next = Next::CommaOrEnd;
         if self.depth == 0 { Is::Last } else { Is::Inside }
@@ -161,7 +169,7 @@ impl Grammar {
                 Is::Inside
             }
             b',' if self.next == Next::CommaOrEnd => {
-                self.next = if self.open & 1 == 1 { Next::Key } else { Next::Value };
+                self.next = if self.is_in_object() { Next::Key } else { Next::Value };
                 Is::Inside
             }
             _ if is_word && self.takes_value() => {
@@ -380,7 +388,7 @@ mod tests {
     /// The documents of a text, pushed in pieces of `piece` bytes.
     fn documents(text: &str, piece: usize) -> Vec<String> {
         let mut found = vec![];
-        let mut splitter = Splitter::new(1000);
+        let mut splitter = Splitter::new(2000);
         let mut keep = |document: &[u8]| -> Result<(), Infallible> {
             found.push(String::from_utf8_lossy(document).into_owned());
             Ok(())
@@ -413,6 +421,8 @@ mod tests {
 
     #[test]
     fn elements_of_an_array_are_documents() {
+        let deep = format!("{{\"a\":{}\n{}}}", "[{\"b\":".repeat(75), "1".to_owned() + &"}]".repeat(75));
+        check(&format!("[{deep},{deep}]"), &[&deep, &deep]);
         check("[{\"a\":1},\n{\"b\":[]} , {}]\n{\"c\":2}", &["{\"a\":1}", "{\"b\":[]}", "{}", "{\"c\":2}"]);
     }
 
@@ -447,7 +457,7 @@ mod tests {
         for long in [format!("{{\"a\":\"{}\"}}\n{{}}", "x".repeat(5000)), format!("{{\"a\":[\n{}0]}}\n{{}}", "1,\n".repeat(2000))] {
             let found = documents(&long, 64);
             assert_eq!(found.len(), 2);
-            assert!(found[0].len() < 1000);
+            assert!(found[0].len() < 2000);
             assert_eq!(found[1], "{}");
         }
     }

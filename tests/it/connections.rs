@@ -122,6 +122,14 @@ async fn headers_and_urls_have_limits_of_their_own() {
     assert_eq!(status, 431);
     let (status, body) = answer(say(at, &ask(66_000, 100)).await).await;
     assert_eq!((status, &body["limit"]), (414, &json!(65_534)), "{body}");
+    let many = |lines: usize| format!("GET /ping HTTP/1.1\r\nhost: here\r\nconnection: close\r\n{}\r\n", "x: y\r\n".repeat(lines - 2));
+    assert_eq!(answer(say(at, &many(100)).await).await, (200, json!("pong")));
+    let (status, body) = answer(say(at, &many(101)).await).await;
+    assert_eq!((status, &body["limit"]), (431, &json!(100)), "{body}");
+    // On a connection that was answered before, the same.
+    let mut socket = pinged(at).await;
+    socket.write_all(many(101).as_bytes()).await.unwrap();
+    assert_eq!(answer(socket).await.0, 431);
     // Behind another request, where nobody counts it as it comes.
     let two = format!("GET /ping HTTP/1.1\r\nhost: here\r\n\r\n{}", ask(100, 67_000));
     assert!(rest(say(at, &two).await).await.contains("HTTP/1.1 431"));

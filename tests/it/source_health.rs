@@ -49,6 +49,21 @@ async fn an_open_breaker_is_not_ready_unless_another_source_follows_its_feed() {
 }
 
 #[tokio::test]
+async fn the_only_source_may_be_one_of_the_others() {
+    let upstream = Upstream::start();
+    upstream.refuse(Some(Canned::status(403)));
+    let table = format!("[[sources]]\nkind = \"r2z2\"\nurl = \"{}\"\nname = \"spare\"\nwhen = \"always\"", upstream.base());
+    let server = Setup::quiet().config(&format!("[ingest]\nr2z2_forbidden_ms = 300\n{table}")).start();
+    let body = ready(&server, 503).await;
+    let reason = body["reason"].as_str().unwrap();
+    assert!(reason.contains("the source spare keeps away") && reason.contains("refuses us (403)"), "{body}");
+    assert_eq!(server.get("/health").await.expect(200)["status"], "degraded");
+    upstream.refuse(None);
+    ready(&server, 200).await;
+    until("health to be well", async || (server.get("/health").await.json()["status"] == "ok").then_some(())).await;
+}
+
+#[tokio::test]
 async fn a_full_disk_is_told_without_a_source_too_and_said_once() {
     let server = Setup::quiet().config("[store]\nmin_free_bytes = 9_000_000_000_000_000_000").start();
     let body = server.get("/health/ready").await.expect(503);

@@ -187,6 +187,22 @@ fn a_compaction_may_end_at_any_step() {
 }
 
 #[test]
+fn what_nothing_needs_is_let_go_of_by_young_and_old() {
+    // A file the engine does not know stands for what it never lets go of.
+    for waste in [8 << 20, 80 << 20] {
+        let dir = folder();
+        let epoch = filled(&dir);
+        let file = fs::File::create(dir.path().join("store/waste")).expect("made");
+        file.set_len(waste).expect("made longer");
+        let compacted = compact::run(&config(&dir), &silent).expect("compacted");
+        assert!(compacted.before_bytes > waste && compacted.after_bytes < waste, "{compacted:?}");
+        assert!(!dir.path().join("store/waste").exists() && !spare::path(dir.path()).exists());
+        expect_all(dir.path(), Some(epoch));
+        assert_eq!(problems(&dir), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn a_damaged_store_is_not_compacted() {
     let dir = folder();
     filled(&dir);
