@@ -4,6 +4,7 @@ server restarted, judged again.
     scripting.py js|python
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -72,6 +73,22 @@ def live(config, words):
     raise AssertionError("the stream ended")
 
 
+def shared(subscribers):
+    """Many subscriptions with one configuration judge a killmail once."""
+    query = urllib.parse.urlencode({"plugin": "mine", "plugin_config": json.dumps({"min_value": 3e6})})
+    calls = lambda: ask("/api/v1/plugins/mine")[1]["data"]["calls"]
+    with contextlib.ExitStack() as streams:
+        url = f"http://{SERVER}/api/v1/kills/stream/enhanced?{query}"
+        lines = [iter(streams.enter_context(urllib.request.urlopen(url, timeout=120))) for _ in range(subscribers)]
+        for each in lines:
+            assert next(line for line in each if line.startswith(b"event: connected"))
+        before = calls()
+        publish(killmail(4e6))
+        for each in lines:
+            assert next(line for line in each if line.startswith(b"event: killmail"))
+        same(calls() - before, 1, f"calls for {subscribers} subscriptions")
+
+
 def killmail(value, attackers=1):
     return {"system": JITA, "value": value, "attackers": [2112000000 + n for n in range(attackers)]}
 
@@ -93,6 +110,7 @@ def main(language):
     same([kept[one]["attackers"] for one in ids], [4, 2], "live, noted")
     same(sorted(judged({"mode": "involves", "ids": [ALLIANCE]})), sorted(judged({"min_value": 0})), "history, by alliance")
     same(judged({"mode": "involves", "ids": [ALLIANCE + 1]}), {}, "history, by another alliance")
+    shared(100)
     before = judged({"mode": "json"})
 
     stage("restart")
