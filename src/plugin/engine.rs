@@ -245,13 +245,13 @@ impl Engine {
     /// The pairs of one component that rest because of what they did; its SHA-256 in hex.
     #[must_use]
     pub fn resting(&self, digest: &str) -> Vec<Resting> {
-        self.kept.wards().resting(digest)
+        self.kept.records().resting(digest)
     }
 
     /// How many pairs rest.
     #[must_use]
     pub fn resting_count(&self) -> usize {
-        self.kept.wards().count()
+        self.kept.records().count()
     }
 
     /// How many judging threads there are.

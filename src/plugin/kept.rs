@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::plugin::component::{Component, Loaded};
-use crate::plugin::conduct::Wards;
+use crate::plugin::conduct::PairRecords;
 use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::{Evaluator, Key, Places};
 use crate::plugin::limits::Config;
@@ -130,7 +130,7 @@ struct Inner {
 #[derive(Debug)]
 pub struct Kept {
     config: Arc<Config>,
-    wards: Wards,
+    records: PairRecords,
     inner: Mutex<Inner>,
 }
 
@@ -138,13 +138,13 @@ impl Kept {
     /// Nothing yet.
     #[must_use]
     pub fn new(config: &Arc<Config>) -> Arc<Self> {
-        Arc::new(Self { config: Arc::clone(config), wards: Wards::new(config), inner: Mutex::default() })
+        Arc::new(Self { config: Arc::clone(config), records: PairRecords::new(config), inner: Mutex::default() })
     }
 
     /// What the pairs did wrong lately.
     #[must_use]
-    pub const fn wards(&self) -> &Wards {
-        &self.wards
+    pub const fn records(&self) -> &PairRecords {
+        &self.records
     }
 
     /// Asks for a pair; `tried`: only if it has passed, or passes, a trial.
@@ -232,7 +232,7 @@ impl Kept {
         inner.forget(Duration::from_secs(self.config.outcome_secs));
         drop(inner);
         drop((evicted, unused));
-        self.wards.tidy();
+        self.records.tidy();
     }
 
     /// Remembers what would come out the same again; what was refused for want of room may go well the next time.

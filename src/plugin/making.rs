@@ -75,9 +75,9 @@ impl Making {
         let Some(made) = self.advance(setup) else { return Some(self) };
         let Self { order, component, digest, shard, reserved: Some(reserved), .. } = self else { return None };
         let made = made.map_err(|refusal| refusal.legible(setup.config.text_bytes)).map(|(needs, first)| {
-            let ward = kept.wards().of(&digest, &order.key().config_digest());
+            let record = kept.records().of(&digest, &order.key().config_digest());
             let places = kept.places(component.digest());
-            let grounds = Grounds { needs, first, shard, digest, ward, places, reserved };
+            let grounds = Grounds { needs, first, shard, digest, record, places, reserved };
             Evaluator::new(&setup.config, component.clone(), order.key().clone(), grounds)
         });
         order.fulfil(&component, made);
