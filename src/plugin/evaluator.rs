@@ -23,7 +23,7 @@ use crate::plugin::compile::sha256_hex;
 use crate::plugin::component::Component;
 use crate::plugin::conduct::PairRecord;
 use crate::plugin::convert::Needs;
-use crate::plugin::guest::Guest;
+use crate::plugin::guest::{Guest, Unready};
 use crate::plugin::history::Bound;
 use crate::plugin::limits::Config;
 use crate::plugin::memo::Memo;
@@ -347,7 +347,7 @@ impl Evaluator {
         })?;
         match guest.configure(setup, &self.shared.key.config) {
             Ok(_) => Ok(Box::new(guest)),
-            Err(refusal) => {
+            Err(Unready::Unwilling(refusal) | Unready::Refused(refusal) | Unready::Faulted(refusal)) => {
                 tracing::debug!(plugin.digest = self.digest(), "plugin {} refuses what it accepted before: {refusal}", self.digest());
                 Err(if refusal.is_busy() { (Fault::Memory, true) } else { (Fault::Configure, false) })
             }

@@ -32,6 +32,7 @@ pub mod probe;
 mod rounds;
 mod scan;
 mod setup;
+mod start;
 mod state;
 mod trial_budget;
 mod wasi;
