@@ -266,8 +266,9 @@ mod tests {
     #[test]
     fn a_network_of_ipv6_is_one_caller() {
         let judges = Arc::new(Judges::default());
-        let _held = ["2001:db8:1:2::1", "2001:db8:1:2:ffff::9"]
-            .map(|at| (judges.take(&LIMITS, caller(at, false), Some(&plugin(at))).unwrap(), judges.ask(&LIMITS, caller(at, false)).unwrap()));
+        let _held = ["2001:db8:1:2::1", "2001:db8:1:2:ffff::9"].map(|at| {
+            (judges.take(&LIMITS, caller(at, false), Some(&plugin(at))).unwrap(), judges.ask(&LIMITS, caller(at, false)).unwrap())
+        });
         let same = caller("2001:db8:1:2:3:4:5:6", false);
         assert!(judges.take(&LIMITS, same, Some(&plugin("3"))).is_err() && judges.ask(&LIMITS, same).is_err());
         let next = caller("2001:db8:1:3::1", false);

@@ -280,7 +280,8 @@ impl Inner {
 
     /// Outcomes that are remembered no longer.
     fn forget(&mut self, after: Duration) {
-        let gone: HashSet<Pair> = self.outcomes.iter().filter(|(_, outcome)| outcome.is_over(after)).map(|(pair, _)| pair.clone()).collect();
+        let gone: HashSet<Pair> =
+            self.outcomes.iter().filter(|(_, outcome)| outcome.is_over(after)).map(|(pair, _)| pair.clone()).collect();
         if gone.is_empty() {
             return;
         }

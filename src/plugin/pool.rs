@@ -21,8 +21,8 @@ use crate::plugin::evaluator::{Answer, Evaluator, Run};
 use crate::plugin::kept::Kept;
 use crate::plugin::line::{Job, Line, Trying, Work};
 use crate::plugin::making::Making;
-use crate::plugin::trial_budget::TrialBudget;
 use crate::plugin::setup::Setup;
+use crate::plugin::trial_budget::TrialBudget;
 use crate::tasks;
 
 /// A job gives way to the next at the second tick: after one to two milliseconds, without asking a clock after each killmail.

@@ -6,9 +6,11 @@
 //!
 //! Must not know: who asks, or how much of it he may have.
 
+use crate::domain::filter::Wanted;
 use crate::domain::id::Seq;
+use crate::domain::term::Term;
 use crate::store::index::Index;
-use crate::store::plan::{Group, LOOKUP_COST, Plan};
+use crate::store::plan::{LOOKUP_COST, Plan, Test};
 use crate::store::postings::Postings;
 use crate::store::rows::{BLOCK, Row};
 use crate::store::select::{WINDOW_MAX, count_times, narrowed, undated_last};
@@ -32,6 +34,24 @@ pub struct Effort {
     pub rows: u64,
 }
 
+/// A list of killmails.
+#[derive(Debug, Clone, Copy)]
+enum List {
+    All,
+    Undated,
+    Of(Term),
+}
+
+impl List {
+    fn find(self, index: &Index) -> Option<&Postings> {
+        match self {
+            Self::All => Some(index.all()),
+            Self::Undated => Some(index.undated()),
+            Self::Of(term) => index.postings(term),
+        }
+    }
+}
+
 impl Store {
     /// What it takes to find all that a query asks for whose filter has nothing but `each` and times. It is not told exactly where it is
     /// more than reading `most` ids.
@@ -40,49 +60,44 @@ impl Store {
         let memory = self.memory.read();
         let index = &memory.index;
         let plan = Plan::new(index, query.filter, query.interest);
-        Asked::new(index, &plan, query, most).effort()
+        let (test, range) = (plan.test, narrowed(query, plan.bounds));
+        let asked = Asked { store: self, query, test, range, most };
+        if let Some(late) = late(index, &plan, query.head, range) {
+            return asked.effort(Some(&Counted { index, plan: &plan, late }));
+        }
+        drop(plan);
+        drop(memory);
+        asked.effort(None)
     }
 }
 
 /// A question being weighed.
 struct Asked<'a> {
-    index: &'a Index,
-    plan: &'a Plan<'a>,
+    store: &'a Store,
     query: &'a Query<'a>,
+    test: Test,
     range: (u32, u32),
-    late: Late,
     most: u64,
 }
 
-/// Ids within the range of a question whose numbers are beyond its head.
-enum Late {
-    /// These, ascending.
-    These(Vec<u32>),
-    /// There are too many to look for.
-    Many,
+/// What it takes to count without looking at each id: the index, and the few ids that do not count because they came later.
+struct Counted<'a> {
+    index: &'a Index,
+    plan: &'a Plan<'a>,
+    late: Vec<u32>,
 }
 
-impl<'a> Asked<'a> {
-    fn new(index: &'a Index, plan: &'a Plan<'a>, query: &'a Query<'a>, most: u64) -> Self {
-        let range = narrowed(query, plan.bounds);
-        Self { index, plan, query, range, late: late(index, plan, query.head, range), most }
-    }
-
-    fn effort(&self) -> Effort {
-        let wanted = &self.query.filter.each;
-        let groups = self.plan.groups().iter().zip(wanted).map(|(group, wanted)| (group, wanted.ids.as_slice().len() as u64));
-        let mut groups: Vec<(&Group<'_>, u64)> = groups.collect();
+impl Asked<'_> {
+    fn effort(&self, counted: Option<&Counted<'_>>) -> Effort {
+        let mut groups: Vec<(&Wanted, u64)> = self.query.filter.each.iter().map(|w| (w, w.ids.as_slice().len() as u64)).collect();
         // Nothing but how long this takes depends on the order.
-        groups.sort_by_cached_key(|(group, _)| group.count(self.range.0, self.range.1));
+        groups.sort_by_cached_key(|(wanted, _)| self.at_most(wanted, counted));
         let widths: u64 = groups.iter().map(|(_, width)| width).sum();
-        let undated = if undated_last(self.query) { self.held(self.index.undated(), self.most) } else { 0 };
+        let undated = if undated_last(self.query) { self.held(List::Undated, self.most, counted) } else { 0 };
         let mut effort = Effort { lookups: undated.saturating_mul(widths), ..Effort::default() };
-        let mut least = self.most;
-        for (group, _) in &groups {
-            least = least.min(self.held_by(group, least));
-        }
-        if groups.is_empty() {
-            least = self.held(self.index.all(), self.most);
+        let mut least = if groups.is_empty() { self.held(List::All, self.most, counted) } else { self.most };
+        for (wanted, _) in &groups {
+            least = least.min(self.held_by(wanted, least, counted));
         }
         effort.rows = least;
         // Each window begins anew.
@@ -90,10 +105,10 @@ impl<'a> Asked<'a> {
         if groups.is_empty() {
             effort.read = least;
         }
-        for (group, width) in groups {
+        for (wanted, width) in groups {
             let lookups = least.saturating_mul(width);
             let worth = lookups.saturating_mul(LOOKUP_COST);
-            let count = self.held_by(group, self.most.min(worth));
+            let count = self.held_by(wanted, self.most.min(worth), counted);
             if count >= worth {
                 effort.lookups = effort.lookups.saturating_add(lookups);
             } else if width > 1 {
@@ -108,39 +123,67 @@ impl<'a> Asked<'a> {
         effort
     }
 
-    /// How many ids a group holds that the question is about, up to so many; those in several lists as often.
-    fn held_by(&self, group: &Group<'_>, most: u64) -> u64 {
+    /// An upper bound of the ids in the lists of a term.
+    fn at_most(&self, wanted: &Wanted, counted: Option<&Counted<'_>>) -> u64 {
+        let count =
+            |index: &Index| lists(wanted).filter_map(|list| list.find(index)).map(|ids| ids.count(self.range.0, self.range.1)).sum::<u64>();
+        counted.map_or_else(|| count(&self.store.memory.read().index), |counted| count(counted.index))
+    }
+
+    /// How many ids of a term's lists the question is about, up to so many; those in several as often.
+    fn held_by(&self, wanted: &Wanted, most: u64, counted: Option<&Counted<'_>>) -> u64 {
         let mut held = 0;
-        for list in group.lists() {
+        for list in lists(wanted) {
             if held >= most {
                 return most;
             }
-            held += self.held(list, most - held);
+            held += self.held(list, most - held, counted);
         }
         held
     }
 
     /// How many ids of a list the question is about, up to so many.
-    fn held(&self, list: &Postings, most: u64) -> u64 {
+    fn held(&self, list: List, most: u64, counted: Option<&Counted<'_>>) -> u64 {
+        let Some(Counted { index, plan, late }) = counted else { return self.looked_at(list, most) };
+        let Some(ids) = list.find(index) else { return 0 };
         let (low, high) = self.range;
-        let looked_at = || {
-            let ids = list.range(low, high);
-            let rows = ids.filter_map(|id| self.index.row_of(id)).filter(|(seq, row)| *seq <= self.query.head && self.plan.test.passes(row));
-            rows.take(usize::try_from(most).unwrap_or(usize::MAX)).count() as u64
-        };
-        match &self.late {
-            Late::Many => looked_at(),
-            Late::These(late) if list.count(low, high) < late.len() as u64 => looked_at(),
-            Late::These(late) => {
-                let beyond = late.iter().filter(|id| list.contains(**id)).count() as u64;
-                count_times(self.index, self.plan, list, self.range).saturating_sub(beyond).min(most)
-            }
+        if ids.count(low, high) < late.len() as u64 {
+            let rows = ids.range(low, high).filter_map(|id| index.row_of(id));
+            return (rows.filter(|(seq, row)| self.is_concerned(*seq, row)).count() as u64).min(most);
         }
+        let beyond = late.iter().filter(|id| ids.contains(**id)).count() as u64;
+        count_times(index, plan, ids, self.range).saturating_sub(beyond).min(most)
+    }
+
+    /// The same by looking at each; the lock is given back in between.
+    fn looked_at(&self, list: List, most: u64) -> u64 {
+        let (mut held, (mut low, high)) = (0, self.range);
+        while held < most {
+            let memory = self.store.memory.read();
+            let Some(ids) = list.find(&memory.index) else { break };
+            let mut last = None;
+            for id in ids.range(low, high).take(WINDOW_MAX as usize) {
+                last = Some(id);
+                held += u64::from(memory.index.row_of(id).is_some_and(|(seq, row)| self.is_concerned(seq, row)));
+            }
+            let Some(next) = last.and_then(|id| id.checked_add(1)) else { break };
+            low = next;
+        }
+        held.min(most)
+    }
+
+    fn is_concerned(&self, seq: Seq, row: &Row) -> bool {
+        seq <= self.query.head && self.test.passes(row)
     }
 }
 
-/// Mostly there are hardly any: whoever asks early asks about the newest killmail, and ids ascend with numbers, nearly.
-fn late(index: &Index, plan: &Plan<'_>, head: Seq, (low, high): (u32, u32)) -> Late {
+fn lists(wanted: &Wanted) -> impl Iterator<Item = List> {
+    wanted.ids.as_slice().iter().map(|id| List::Of(Term { kind: wanted.kind, id: *id }))
+}
+
+/// Ids within the range of a question whose numbers are beyond its head; `None` where there may be too many to look for. Mostly there are
+/// hardly any: whoever asks early asks about the newest killmail, and ids ascend with numbers, nearly.
+fn late(index: &Index, plan: &Plan<'_>, head: Seq, (low, high): (u32, u32)) -> Option<Vec<u32>> {
     let (mut late, mut looked_at) = (Vec::new(), 0);
     let first = (head.0.min(index.head().0) / BLOCK) as usize;
     for (at, block) in index.rows.blocks().iter().enumerate().skip(first) {
@@ -151,11 +194,10 @@ fn late(index: &Index, plan: &Plan<'_>, head: Seq, (low, high): (u32, u32)) -> L
         let rows = block.rows.get(head.0.saturating_sub(begins).min(block.rows.len() as u64) as usize..).unwrap_or_default();
         looked_at += rows.len() as u64;
         if looked_at > BLOCK {
-            return Late::Many;
+            return None;
         }
         let concerned = |row: &&Row| row.killmail_id != 0 && (low..=high).contains(&row.killmail_id) && plan.test.passes(row);
         late.extend(rows.iter().filter(concerned).map(|row| row.killmail_id));
     }
-    late.sort_unstable();
-    Late::These(late)
+    Some(late)
 }

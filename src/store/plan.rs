@@ -34,11 +34,6 @@ impl Group<'_> {
         self.lists.iter().any(|list| list.contains(id))
     }
 
-    /// The postings.
-    pub fn lists(&self) -> &[&Postings] {
-        &self.lists
-    }
-
     /// How many postings there are.
     pub const fn len(&self) -> u64 {
         self.lists.len() as u64
