@@ -10,16 +10,17 @@ use std::sync::{Arc, Weak};
 
 use crate::domain::filter::{Filter, Wanted};
 use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery, Totals};
-use crate::store::effort::Effort;
+use crate::store::effort::{Effort, UNITED_COST};
 use crate::store::{Error, Order, Query, Store};
 
 // Charges, nanoseconds of CPU time: measured by `history_cost` on 40,000 killmails, and rounded up.
-/// A list of killmails that is opened: it is found and counted several times, each time somewhere else in memory.
+/// A list of killmails that is opened: it is found and counted several times, each time somewhere else in memory. One that is not there
+/// counts as well: it may be when the same is asked again.
 const LIST: u64 = 1_500;
 /// A killmail id read from a list.
 const READ: u64 = 10;
 /// One that is read from several lists and sorted into one.
-const UNITED: u64 = 100;
+const UNITED: u64 = UNITED_COST * READ;
 /// One that is looked up in a list.
 const LOOKUP: u64 = 40;
 /// A row that is tested.
@@ -42,9 +43,14 @@ impl StoreHistory {
     }
 }
 
-/// Charges what an answer takes before it is looked for.
-fn charge(store: &Store, query: &Query<'_>, counted: bool, allowance: &mut Allowance) -> Result<(), Exhausted> {
-    let Effort { lists, read, united, lookups, rows } = store.effort(query, counted);
+/// Charges what an answer takes before it is looked for: as much whenever it is asked about the same killmail (law 7).
+fn charge(store: &Store, query: &Query<'_>, allowance: &mut Allowance) -> Result<(), Exhausted> {
+    let asked: u64 = query.filter.each.iter().map(|term| term.ids.as_slice().len() as u64).sum();
+    let least = asked.saturating_mul(LIST);
+    if least > allowance.left() {
+        return allowance.charge(least);
+    }
+    let Effort { lists, read, united, lookups, rows } = store.effort(query, allowance.left() / READ + 1);
     let costs = [(lists, LIST), (read, READ), (united, UNITED), (lookups, LOOKUP), (rows, ROW)];
     let nanos = costs.into_iter().map(|(count, each)| count.saturating_mul(each)).fold(0, u64::saturating_add);
     allowance.charge(nanos)
@@ -85,7 +91,7 @@ impl History for StoreHistory {
         let filter = filter(query);
         let query = bounded(&filter, bound, usize::MAX);
         let Some(store) = self.store.upgrade() else { return Ok(0) };
-        charge(&store, &query, true, allowance)?;
+        charge(&store, &query, allowance)?;
         within(allowance, filter.each.len(), |lookups| store.count_within(&query, lookups))
     }
 
@@ -93,7 +99,7 @@ impl History for StoreHistory {
         let filter = filter(query);
         let query = bounded(&filter, bound, usize::MAX);
         let Some(store) = self.store.upgrade() else { return Ok(Totals::default()) };
-        charge(&store, &query, false, allowance)?;
+        charge(&store, &query, allowance)?;
         let sums = within(allowance, filter.each.len(), |lookups| store.totals_within(&query, lookups))?;
         Ok(Totals { killmails: sums.killmails, value: sums.value, first: sums.first, last: sums.last })
     }

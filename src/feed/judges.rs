@@ -5,7 +5,7 @@
 //!
 //! Must not know: what a judge does, how addresses are found.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,10 +18,24 @@ use crate::domain::tally::Tally;
 /// Whom a request counts for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Caller {
-    /// Its address.
+    /// Its address; of IPv6 its first half counts.
     pub address: IpAddr,
     /// It may speak for many: a private address, while nobody said which proxies there are.
     pub is_shared: bool,
+}
+
+/// An IPv4 address, or the network an IPv6 address is of: whoever has one has 2^64 of them, and is still one caller.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+impl Caller {
+    fn whole(self) -> Self {
+        Self { address: network(self.address), ..self }
+    }
 }
 
 /// How much one caller, and all together, may have at work.
@@ -110,7 +124,7 @@ impl Judges {
     /// # Errors
     /// It would be one more different judge than an address may have.
     pub fn take(self: &Arc<Self>, limits: &Limits, from: Option<Caller>, using: Option<&PluginUse>) -> Result<Option<Hold>, TooMany> {
-        let (Some(from), Some(using)) = (from, using) else { return Ok(None) };
+        let (Some(from), Some(using)) = (from.map(Caller::whole), using) else { return Ok(None) };
         let (max, setting) = limits.judges_of(from);
         let mut at_work = self.at_work.lock();
         let theirs = at_work.get(&from.address).map_or(0, Tally::different);
@@ -131,7 +145,7 @@ impl Judges {
     /// # Errors
     /// There is none for this address, or none at all.
     pub fn ask(self: &Arc<Self>, limits: &Limits, from: Option<Caller>) -> Result<Option<Asker>, TooMany> {
-        let Some(from) = from else { return Ok(None) };
+        let Some(from) = from.map(Caller::whole) else { return Ok(None) };
         let (max, setting) = limits.requests_of(from);
         let mut asking = self.asking.lock();
         if asking.by.get(&from.address).copied().unwrap_or_default() >= max {
@@ -247,6 +261,19 @@ mod tests {
         let held: Vec<_> = (0..2).map(|n| judges.take(&few, from, Some(&plugin(&n.to_string()))).unwrap()).collect();
         assert_eq!(judges.take(&few, from, Some(&plugin("2"))).unwrap_err().max(), 2, "nor has any other");
         drop(held);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_caller() {
+        let judges = Arc::new(Judges::default());
+        let _held = ["2001:db8:1:2::1", "2001:db8:1:2:ffff::9"].map(|at| {
+            (judges.take(&LIMITS, caller(at, false), Some(&plugin(at))).unwrap(), judges.ask(&LIMITS, caller(at, false)).unwrap())
+        });
+        let same = caller("2001:db8:1:2:3:4:5:6", false);
+        assert!(judges.take(&LIMITS, same, Some(&plugin("3"))).is_err() && judges.ask(&LIMITS, same).is_err());
+        let next = caller("2001:db8:1:3::1", false);
+        assert!(judges.take(&LIMITS, next, Some(&plugin("3"))).is_ok() && judges.ask(&LIMITS, next).is_ok());
+        assert_eq!(network("::ffff:1.2.3.4".parse().unwrap()), "1.2.3.4".parse::<IpAddr>().unwrap());
     }
 
     #[test]

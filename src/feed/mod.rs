@@ -10,6 +10,8 @@ pub mod filters;
 pub mod history;
 #[cfg(test)]
 mod history_cost;
+#[cfg(test)]
+mod history_law;
 pub mod judge;
 pub mod judges;
 pub mod lookup;

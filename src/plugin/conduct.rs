@@ -1,5 +1,5 @@
 //! How a pair of component and configuration behaves: one that keeps failing, or takes more than its turns while others wait, rests for
-//! a while. What it did is kept apart from its evaluators, which come and go.
+//! a while. What it did is kept apart from its evaluators, which come and go, and what it did to live killmails from what it did to others.
 //!
 //! Law 6 (a guest hurts only itself) stands here, too: what rests costs nobody anything.
 //!
@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use crate::clock::now_secs;
 use crate::domain::verdict::Fault;
+use crate::plugin::evaluator::Run;
 use crate::plugin::limits::Config;
 
 /// When pairs rest, and for how long.
@@ -64,7 +65,7 @@ struct Rest {
     trying: bool,
 }
 
-/// What one pair did lately. It is handed the time, so that it can be tried without waiting.
+/// What one pair did lately, to killmails of one kind. It is handed the time, so that it can be tried without waiting.
 #[derive(Debug)]
 struct Conduct {
     rules: Rules,
@@ -155,17 +156,23 @@ impl Conduct {
     }
 }
 
-/// Watches one pair. Shared by all evaluators of it, over their lives.
+/// What is known of one pair's calls of one kind. Shared by all evaluators of the pair, over their lives.
 #[derive(Debug)]
-pub struct Ward {
+pub struct Record {
     digest: Arc<str>,
-    config_digest: String,
+    config_digest: Arc<str>,
+    is_live: bool,
     /// Whether there is a rest, so that who behaves never asks a clock.
     rests: AtomicBool,
     conduct: Mutex<Conduct>,
 }
 
-impl Ward {
+impl Record {
+    fn new(rules: Rules, digest: &Arc<str>, config_digest: &Arc<str>, is_live: bool) -> Self {
+        let (digest, config_digest) = (Arc::clone(digest), Arc::clone(config_digest));
+        Self { digest, config_digest, is_live, rests: AtomicBool::new(false), conduct: Mutex::new(Conduct::new(rules)) }
+    }
+
     /// The fault to answer with instead of a call, while the pair rests. `None`: call it, and say how it went.
     pub fn rests(&self) -> Option<Fault> {
         if !self.rests.load(Ordering::Relaxed) {
@@ -205,43 +212,88 @@ impl Ward {
             return;
         }
         self.rests.store(true, Ordering::Relaxed);
-        let Some((reason, length)) = conduct.rest.as_ref().map(|rest| (rest.reason.clone(), rest.length.as_secs())) else { return };
+        let Some((reason, length)) = conduct.rest.as_ref().map(|rest| (self.words(rest), rest.length.as_secs())) else { return };
         drop(conduct);
         tracing::warn!(
             plugin.digest = &*self.digest,
-            plugin.config_digest = self.config_digest,
+            plugin.config_digest = &*self.config_digest,
             "the plugin {} with the configuration {} rests for {length} s: {reason}",
             self.digest,
             self.config_digest
         );
     }
 
+    fn words(&self, rest: &Rest) -> String {
+        if self.is_live { rest.reason.clone() } else { format!("for killmails of the past only: {}", rest.reason) }
+    }
+
     /// The rest it is in at this time; one that is over waits only for a call to show whether it was enough.
     fn told(&self, now: Instant) -> Option<Resting> {
+        if !self.rests.load(Ordering::Relaxed) {
+            return None;
+        }
         let conduct = self.conduct.lock();
         let rest = conduct.rest.as_ref().filter(|rest| now < rest.until)?;
         let length = i64::try_from(rest.length.as_secs()).unwrap_or(i64::MAX);
         Some(Resting {
-            config_digest: self.config_digest.clone(),
-            reason: rest.reason.clone(),
+            config_digest: self.config_digest.to_string(),
+            reason: self.words(rest),
             since: rest.since_secs,
             until: rest.since_secs.saturating_add(length),
         })
     }
 }
 
+/// What is known of one pair. Anybody may ask for history, with killmails of his choice: what a pair does there must not take it from
+/// those who follow live killmails.
+#[derive(Debug)]
+pub struct PairRecord {
+    live: Record,
+    past: Record,
+}
+
+impl PairRecord {
+    fn new(rules: Rules, digest: &Arc<str>, config_digest: &str) -> Self {
+        let config_digest: Arc<str> = config_digest.into();
+        let record = |is_live| Record::new(rules, digest, &config_digest, is_live);
+        Self { live: record(true), past: record(false) }
+    }
+
+    /// The part that concerns pages of this kind.
+    #[must_use]
+    pub const fn of(&self, run: Run) -> &Record {
+        match run {
+            Run::Live => &self.live,
+            Run::History { .. } => &self.past,
+        }
+    }
+
+    const fn both(&self) -> [&Record; 2] {
+        [&self.live, &self.past]
+    }
+
+    fn is_forgiven(&self, now: Instant) -> bool {
+        self.both().into_iter().all(|record| record.conduct.lock().is_forgiven(now))
+    }
+
+    /// When the last of its rests ends.
+    fn ends(&self) -> Option<Instant> {
+        self.both().into_iter().filter_map(|record| record.conduct.lock().rest.as_ref().map(|rest| rest.until)).max()
+    }
+}
+
 /// Digests of a component and of a configuration.
 type Pair = (Arc<str>, String);
 
-/// All pairs that are in use, or did wrong lately.
+/// The records of all pairs that are in use, or did wrong lately.
 #[derive(Debug)]
-pub struct Wards {
+pub struct PairRecords {
     rules: Rules,
     max: usize,
-    pairs: Mutex<HashMap<Pair, Arc<Ward>>>,
+    pairs: Mutex<HashMap<Pair, Arc<PairRecord>>>,
 }
 
-impl Wards {
+impl PairRecords {
     /// None yet.
     #[must_use]
     pub fn new(config: &Config) -> Self {
@@ -249,41 +301,35 @@ impl Wards {
         Self { rules: Rules::new(config), max: config.evaluators_max.saturating_mul(2).max(1), pairs: Mutex::default() }
     }
 
-    /// The one that watches this pair.
+    /// That of this pair.
     #[must_use]
-    pub fn of(&self, digest: &Arc<str>, config_digest: &str) -> Arc<Ward> {
+    pub fn of(&self, digest: &Arc<str>, config_digest: &str) -> Arc<PairRecord> {
         let mut pairs = self.pairs.lock();
         if pairs.len() >= self.max {
             let now = Instant::now();
-            pairs.retain(|_, ward| Arc::strong_count(ward) > 1 || !ward.conduct.lock().is_forgiven(now));
+            pairs.retain(|_, record| Arc::strong_count(record) > 1 || !record.is_forgiven(now));
         }
         if pairs.len() >= self.max {
-            let ends = |ward: &Ward| ward.conduct.lock().rest.as_ref().map(|rest| rest.until);
-            let unused = pairs.iter().filter(|(_, ward)| Arc::strong_count(ward) == 1);
-            let soonest = unused.min_by_key(|(_, ward)| ends(ward)).map(|(pair, _)| pair.clone());
+            let unused = pairs.iter().filter(|(_, record)| Arc::strong_count(record) == 1);
+            let soonest = unused.min_by_key(|(_, record)| record.ends()).map(|(pair, _)| pair.clone());
             soonest.and_then(|pair| pairs.remove(&pair));
         }
-        let made = || Ward {
-            digest: Arc::clone(digest),
-            config_digest: config_digest.to_owned(),
-            rests: AtomicBool::new(false),
-            conduct: Mutex::new(Conduct::new(self.rules)),
-        };
-        Arc::clone(pairs.entry((Arc::clone(digest), config_digest.to_owned())).or_insert_with(|| Arc::new(made())))
+        let made = || Arc::new(PairRecord::new(self.rules, digest, config_digest));
+        Arc::clone(pairs.entry((Arc::clone(digest), config_digest.to_owned())).or_insert_with(made))
     }
 
     /// Lets go of what nobody uses and nothing is held against.
     pub fn tidy(&self) {
         let now = Instant::now();
-        self.pairs.lock().retain(|_, ward| Arc::strong_count(ward) > 1 || !ward.conduct.lock().is_forgiven(now));
+        self.pairs.lock().retain(|_, record| Arc::strong_count(record) > 1 || !record.is_forgiven(now));
     }
 
     /// The pairs of a component that rest, those first that are called again first.
     #[must_use]
     pub fn resting(&self, digest: &str) -> Vec<Resting> {
         let (now, pairs) = (Instant::now(), self.pairs.lock());
-        let theirs = pairs.values().filter(|ward| &*ward.digest == digest);
-        let mut resting: Vec<Resting> = theirs.filter_map(|ward| ward.told(now)).collect();
+        let theirs = pairs.iter().filter(|((component, _), _)| &**component == digest);
+        let mut resting: Vec<Resting> = theirs.flat_map(|(_, pair)| pair.both()).filter_map(|record| record.told(now)).collect();
         drop(pairs);
         resting.sort_by(|a, b| (a.until, &a.config_digest).cmp(&(b.until, &b.config_digest)));
         resting
@@ -293,14 +339,15 @@ impl Wards {
     #[must_use]
     pub fn count(&self) -> usize {
         let now = Instant::now();
-        let rests = |ward: &Ward| ward.rests.load(Ordering::Relaxed) && ward.told(now).is_some();
-        self.pairs.lock().values().filter(|ward| rests(ward)).count()
+        let rests = |pair: &PairRecord| pair.both().into_iter().any(|record| record.told(now).is_some());
+        self.pairs.lock().values().filter(|pair| rests(pair)).count()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::id::Seq;
 
     fn conduct() -> Conduct {
         Conduct::new(Rules::new(&Config::default()))
@@ -374,17 +421,30 @@ mod tests {
 
     #[test]
     fn a_rest_outlives_the_evaluator_and_room_is_bounded() {
-        let wards = Wards::new(&Config { evaluators_max: 2, ..Config::default() });
+        let records = PairRecords::new(&Config { evaluators_max: 2, ..Config::default() });
         let digest: Arc<str> = "d".into();
-        let ward = wards.of(&digest, "bad");
-        (0..5).for_each(|_| ward.called(Some(Fault::Memory)));
-        drop(ward);
-        wards.tidy();
-        assert_eq!(wards.of(&digest, "bad").rests(), Some(Fault::Memory));
+        let record = records.of(&digest, "bad");
+        (0..5).for_each(|_| record.of(Run::Live).called(Some(Fault::Memory)));
+        drop(record);
+        records.tidy();
+        assert_eq!(records.of(&digest, "bad").of(Run::Live).rests(), Some(Fault::Memory));
         for n in 0..20 {
-            drop(wards.of(&digest, &n.to_string()));
+            drop(records.of(&digest, &n.to_string()));
         }
-        assert!(wards.pairs.lock().len() <= 4);
-        assert_eq!((wards.resting("d").len(), wards.count(), wards.resting("e").len()), (1, 1, 0), "who rests stays longest");
+        assert!(records.pairs.lock().len() <= 4);
+        assert_eq!((records.resting("d").len(), records.count(), records.resting("e").len()), (1, 1, 0), "who rests stays longest");
+    }
+
+    #[test]
+    fn what_a_pair_does_to_the_past_is_held_against_it_there_only() {
+        let records = PairRecords::new(&Config::default());
+        let (record, past) = (records.of(&"d".into(), "c"), Run::History { head: Seq(1) });
+        (0..5).for_each(|_| record.of(past).called(Some(Fault::Trap)));
+        assert_eq!((record.of(past).rests(), record.of(Run::Live).rests()), (Some(Fault::Trap), None));
+        assert_eq!((records.resting("d").len(), records.count()), (1, 1));
+        assert!(records.resting("d")[0].reason.starts_with("for killmails of the past only: 5 faults"));
+        (0..5).for_each(|_| record.of(Run::Live).called(Some(Fault::Memory)));
+        assert_eq!((record.of(past).rests(), record.of(Run::Live).rests()), (Some(Fault::Trap), Some(Fault::Memory)));
+        assert_eq!((records.resting("d").len(), records.count()), (2, 1), "it is one pair");
     }
 }

@@ -22,14 +22,13 @@ use crate::plugin::error::{Error, Refusal};
 use crate::plugin::evaluator::{Answer, Evaluator, Instance, Key, Run};
 use crate::plugin::guest::Guest;
 use crate::plugin::history::History;
-use crate::plugin::kept::{Kept, Told};
+use crate::plugin::kept::{self, Kept, Told};
 use crate::plugin::limits::Config;
 use crate::plugin::making::Making;
 use crate::plugin::pool::Pool;
 use crate::plugin::probe;
 use crate::plugin::setup::{Memory, Setup};
 use crate::plugin::state::Outside;
-use crate::tasks;
 
 /// Runs plugins. One for a server.
 pub struct Engine {
@@ -145,10 +144,11 @@ impl Engine {
 
     /// Configures a component, once for all who ask; pairs equal in component, configuration and `instance` share one evaluator. It is done
     /// on the judging threads, after what is live, and given up when nobody waits for it any more. A refusal of the configuration is
-    /// remembered.
+    /// remembered for a while.
     ///
     /// # Errors
-    /// `Configure` with the guest's text, `Instantiate`, or what [`Refusal::is_busy`] tells of.
+    /// `Configure` with the guest's text; that, `Deadline` or `HostBudget` where configuring ended in a fault twice; `Instantiate`, or what
+    /// [`Refusal::is_busy`] tells of.
     pub async fn evaluator(&self, component: &Component, config: &str, instance: Instance) -> Result<Evaluator, Refusal> {
         self.made(component, config, instance, None).await
     }
@@ -245,13 +245,13 @@ impl Engine {
     /// The pairs of one component that rest because of what they did; its SHA-256 in hex.
     #[must_use]
     pub fn resting(&self, digest: &str) -> Vec<Resting> {
-        self.kept.wards().resting(digest)
+        self.kept.records().resting(digest)
     }
 
     /// How many pairs rest.
     #[must_use]
     pub fn resting_count(&self) -> usize {
-        self.kept.wards().count()
+        self.kept.records().count()
     }
 
     /// How many judging threads there are.
@@ -269,12 +269,9 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // Each instance takes the system a tenth of a millisecond: whoever stops does not wait for a thousand of them.
         let kept = self.kept.clear();
-        if !kept.is_empty()
-            && let Err(error) = tasks::thread("plugin-end", move || drop(kept))
-        {
-            tracing::debug!("instances end at once: {error}");
+        if !kept.is_empty() {
+            kept::end(kept);
         }
     }
 }

@@ -21,9 +21,9 @@ use crate::plugin::class::Class;
 use crate::plugin::clock::thread_cpu;
 use crate::plugin::compile::sha256_hex;
 use crate::plugin::component::Component;
-use crate::plugin::conduct::Ward;
+use crate::plugin::conduct::PairRecord;
 use crate::plugin::convert::Needs;
-use crate::plugin::guest::Guest;
+use crate::plugin::guest::{Guest, Unready};
 use crate::plugin::history::Bound;
 use crate::plugin::limits::Config;
 use crate::plugin::memo::Memo;
@@ -125,7 +125,7 @@ pub struct Shared {
     past: Mutex<Seat>,
     memo: Mutex<Memo>,
     used: Mutex<Instant>,
-    ward: Arc<Ward>,
+    record: Arc<PairRecord>,
     places: Arc<Places>,
     // Given back after the instances have ended.
     _reserved: Reservation,
@@ -153,8 +153,8 @@ pub struct Grounds {
     pub shard: usize,
     /// The component's digest.
     pub digest: Arc<str>,
-    /// Who watches the pair.
-    pub ward: Arc<Ward>,
+    /// What is known of how the pair behaves.
+    pub record: Arc<PairRecord>,
     /// The component's places in the queues.
     pub places: Arc<Places>,
     /// The right to the instances it may come to hold.
@@ -171,7 +171,7 @@ impl Evaluator {
     /// An evaluator ready to judge. Instances are made when they are needed.
     #[must_use]
     pub fn new(config: &Config, component: Component, key: Key, grounds: Grounds) -> Self {
-        let Grounds { needs, first, shard, digest, ward, places, reserved } = grounds;
+        let Grounds { needs, first, shard, digest, record, places, reserved } = grounds;
         let first = first.filter(|_| key.instance == Instance::Warm).map(Box::new);
         let shared = Arc::new(Shared {
             component,
@@ -184,7 +184,7 @@ impl Evaluator {
             past: Seat::empty(),
             memo: Mutex::new(Memo::new(config.memo_entries, config.memo_bytes)),
             used: Mutex::new(Instant::now()),
-            ward,
+            record,
             places,
             _reserved: reserved,
         });
@@ -232,10 +232,10 @@ impl Evaluator {
         &self.shared.digest
     }
 
-    /// Who watches the pair.
+    /// What is known of how the pair behaves.
     #[must_use]
-    pub fn ward(&self) -> &Ward {
-        &self.shared.ward
+    pub fn record(&self) -> &PairRecord {
+        &self.shared.record
     }
 
     /// The component's places in the queues.
@@ -347,7 +347,7 @@ impl Evaluator {
         })?;
         match guest.configure(setup, &self.shared.key.config) {
             Ok(_) => Ok(Box::new(guest)),
-            Err(refusal) => {
+            Err(Unready::Unwilling(refusal) | Unready::Refused(refusal) | Unready::Faulted(refusal)) => {
                 tracing::debug!(plugin.digest = self.digest(), "plugin {} refuses what it accepted before: {refusal}", self.digest());
                 Err(if refusal.is_busy() { (Fault::Memory, true) } else { (Fault::Configure, false) })
             }
@@ -381,7 +381,8 @@ impl Turn<'_> {
             counters.remembered(1);
             return answer;
         }
-        if let Some(fault) = shared.ward.rests() {
+        let record = shared.record.of(self.run);
+        if let Some(fault) = record.rests() {
             counters.at_rest();
             return Err(fault);
         }
@@ -392,10 +393,11 @@ impl Turn<'_> {
         });
         counters.judged(&answer);
         if std::mem::take(&mut self.crowded) {
-            shared.ward.undecided();
-        } else {
-            shared.ward.called(answer.as_ref().err().copied());
+            record.undecided();
+            // The next one may find room: equal pairs must not hear of this one's want of it.
+            return answer;
         }
+        record.called(answer.as_ref().err().copied());
         if self.run == Run::Live {
             shared.memo.lock().put(entry, &answer);
         }

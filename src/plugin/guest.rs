@@ -10,6 +10,7 @@ use crate::domain::entry::Page;
 use crate::domain::legible::legible;
 use crate::domain::verdict::{Fault, Verdict};
 use crate::plugin::bindings::Plugin;
+use crate::plugin::class::Class;
 use crate::plugin::component::Component;
 use crate::plugin::convert::{self, Needs};
 use crate::plugin::error::Refusal;
@@ -17,10 +18,21 @@ use crate::plugin::history::Bound;
 use crate::plugin::setup::Setup;
 use crate::plugin::state::State;
 
+/// Why an instance did not take its configuration. It is of no use then.
+pub enum Unready {
+    /// The guest refused it, in its own words.
+    Unwilling(Refusal),
+    /// What it said is over a limit, or guests have no memory left.
+    Refused(Refusal),
+    /// The call ended in a fault: whether the guest or a busy machine is to blame shows when it is made again.
+    Faulted(Refusal),
+}
+
 /// An instance ready to judge.
 pub struct Guest {
     store: Store<State>,
     plugin: Plugin,
+    class: Class,
 }
 
 impl Guest {
@@ -37,7 +49,7 @@ impl Guest {
         store.data_mut().configure();
         component.counters().instance();
         match component.pre().instantiate(&mut store) {
-            Ok(plugin) => Ok(Self { store, plugin }),
+            Ok(plugin) => Ok(Self { store, plugin, class: component.class() }),
             Err(error) => Err(refused(&store, setup, &error, |fault, told| Refusal::Instantiate(format!("{fault}: {told}")))),
         }
     }
@@ -45,22 +57,22 @@ impl Guest {
     /// Configures the instance: what it needs to see.
     ///
     /// # Errors
-    /// `Configure`, with the guest's words or what it did wrong; `Full` where guests have no memory left. The instance is of no use then.
-    pub fn configure(&mut self, setup: &Setup, config: &str) -> Result<Needs, Refusal> {
+    /// As [`Unready`] tells.
+    pub fn configure(&mut self, setup: &Setup, config: &str) -> Result<Needs, Unready> {
         self.store.data_mut().configure();
         self.store.set_epoch_deadline(1);
         let said = match self.plugin.killstream_plugin_guest().call_configure(&mut self.store, config) {
-            Ok(said) => said.map_err(|why| Refusal::Configure(legible(&why, setup.config.text_bytes)))?,
+            Ok(said) => said.map_err(|why| Unready::Unwilling(Refusal::Configure(legible(&why, setup.config.text_bytes))))?,
             Err(error) => {
-                return Err(refused(&self.store, setup, &error, |fault, told| {
-                    Refusal::Configure(format!("configuring the plugin ended in the fault {fault}: {told}"))
-                }));
+                let refusal = refused(&self.store, setup, &error, |fault, told| failed(setup, self.class, fault, &told));
+                return Err(if refusal.is_busy() { Unready::Refused(refusal) } else { Unready::Faulted(refusal) });
             }
         };
         let (needs, named) = convert::needs(said);
         let max = setup.config.interest_ids_max;
         if named > max {
-            return Err(Refusal::Configure(format!("the plugin's interest names {named} ids; at most {max} (plugin.interest_ids_max)")));
+            let why = format!("the plugin's interest names {named} ids; at most {max} (plugin.interest_ids_max)");
+            return Err(Unready::Refused(Refusal::Configure(why)));
         }
         Ok(needs)
     }
@@ -100,6 +112,24 @@ fn refused(store: &Store<State>, setup: &Setup, error: &Error, refusal: impl FnO
         return setup.capacity.memory_full();
     }
     refusal(fault_of(store, error), legible(&told(error), setup.config.text_bytes))
+}
+
+/// What a configuration is refused with whose call ended in this fault.
+fn failed(setup: &Setup, class: Class, fault: Fault, told: &str) -> Refusal {
+    let config = &setup.config;
+    match fault {
+        Fault::Deadline => {
+            let bounds = config.bounds(class);
+            let (limit, prefix) = (bounds.configure_cpu_ms, bounds.prefix);
+            let message = format!("configuring the plugin ended in the fault deadline: {limit} ms of CPU time ({prefix}configure_cpu_ms)");
+            Refusal::Deadline { message, limit }
+        }
+        Fault::HostBudget => {
+            let message = format!("configuring the plugin ended in the fault host_budget: {told}");
+            Refusal::HostBudget { message, limit: config.host_cpu_ms }
+        }
+        _ => Refusal::Configure(format!("configuring the plugin ended in the fault {fault}: {told}")),
+    }
 }
 
 /// Called at each tick a guest lives to see.

@@ -11,10 +11,11 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::plugin::component::{Component, Loaded};
-use crate::plugin::conduct::Wards;
+use crate::plugin::conduct::PairRecords;
 use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::{Evaluator, Key, Places};
 use crate::plugin::limits::Config;
+use crate::tasks;
 
 /// Tells whoever waits for a pair when it is ready, or why it will not be. It does not carry the pair itself: that would be in use.
 pub type News = watch::Receiver<Option<Result<(), Refusal>>>;
@@ -72,8 +73,9 @@ impl Order {
     }
 
     /// Tells all who wait, and remembers it.
-    pub fn fulfil(mut self, component: &Component, made: Result<Evaluator, Refusal>) {
-        self.kept.remember(&self, component, &made);
+    /// A refusal that is not `for_all` is one only for those who want it tried.
+    pub fn fulfil(mut self, component: &Component, made: Result<Evaluator, Refusal>, for_all: bool) {
+        self.kept.remember(&self, component, &made, for_all);
         self.tell(made);
     }
 
@@ -109,8 +111,17 @@ impl Drop for Order {
 struct Outcome {
     /// `None`: it passed the trial.
     refusal: Option<Refusal>,
+    /// It is refused to those, too, who do not want it tried.
+    for_all: bool,
     since: Instant,
     loaded: Loaded,
+}
+
+impl Outcome {
+    /// It is remembered no longer. A refusal may have had to do with the moment, so that it ends whoever has the component.
+    fn is_over(&self, after: Duration) -> bool {
+        (self.refusal.is_some() || !self.loaded.is_loaded()) && self.since.elapsed() >= after
+    }
 }
 
 /// A component's and a configuration's digest.
@@ -130,7 +141,7 @@ struct Inner {
 #[derive(Debug)]
 pub struct Kept {
     config: Arc<Config>,
-    wards: Wards,
+    records: PairRecords,
     inner: Mutex<Inner>,
 }
 
@@ -138,13 +149,13 @@ impl Kept {
     /// Nothing yet.
     #[must_use]
     pub fn new(config: &Arc<Config>) -> Arc<Self> {
-        Arc::new(Self { config: Arc::clone(config), wards: Wards::new(config), inner: Mutex::default() })
+        Arc::new(Self { config: Arc::clone(config), records: PairRecords::new(config), inner: Mutex::default() })
     }
 
     /// What the pairs did wrong lately.
     #[must_use]
-    pub const fn wards(&self) -> &Wards {
-        &self.wards
+    pub const fn records(&self) -> &PairRecords {
+        &self.records
     }
 
     /// Asks for a pair; `tried`: only if it has passed, or passes, a trial.
@@ -152,15 +163,14 @@ impl Kept {
     pub fn ask(self: &Arc<Self>, key: &Key, tried: bool) -> Told {
         let pair = (key.digest.clone(), key.config_digest());
         let mut inner = self.inner.lock();
-        let known = inner.outcomes.get(&pair).map(|outcome| &outcome.refusal);
-        match known {
-            // What is refused for its answers is refused only to those who want it tried.
-            Some(Some(refusal)) if tried || matches!(refusal, Refusal::Configure(_)) => {
-                return Told::Refused(refusal.clone());
-            }
-            _ => {}
+        let after = Duration::from_secs(self.config.outcome_secs);
+        let known = inner.outcomes.get(&pair).filter(|outcome| !outcome.is_over(after));
+        if let Some(Outcome { refusal: Some(refusal), for_all, .. }) = known
+            && (tried || *for_all)
+        {
+            return Told::Refused(refusal.clone());
         }
-        let tried = tried && !matches!(known, Some(None));
+        let tried = tried && known.is_none_or(|outcome| outcome.refusal.is_some());
         if let Some(evaluator) = inner.evaluators.get(key).filter(|_| !tried) {
             evaluator.touch();
             return Told::Ready(evaluator.clone());
@@ -220,7 +230,7 @@ impl Kept {
         self.inner.lock().evaluators.drain().map(|(_, evaluator)| evaluator).collect()
     }
 
-    /// Lets go of what was not used for long. Instances end on the thread that calls this.
+    /// Lets go of what was not used for long.
     pub fn tidy(&self) {
         let after = Duration::from_secs(self.config.evaluator_idle_secs);
         let mut inner = self.inner.lock();
@@ -231,12 +241,14 @@ impl Kept {
         inner.places.retain(|_, places| places.strong_count() > 0);
         inner.forget(Duration::from_secs(self.config.outcome_secs));
         drop(inner);
-        drop((evicted, unused));
-        self.wards.tidy();
+        if !evicted.is_empty() || !unused.is_empty() {
+            end((evicted, unused));
+        }
+        self.records.tidy();
     }
 
     /// Remembers what would come out the same again; what was refused for want of room may go well the next time.
-    fn remember(&self, order: &Order, component: &Component, made: &Result<Evaluator, Refusal>) {
+    fn remember(&self, order: &Order, component: &Component, made: &Result<Evaluator, Refusal>, for_all: bool) {
         let refusal = match made {
             Ok(_) if !order.tried => return,
             Ok(_) => None,
@@ -246,7 +258,7 @@ impl Kept {
             Err(_) => return,
         };
         let pair = (order.key.digest.clone(), order.config_digest.clone());
-        let outcome = Outcome { refusal, since: Instant::now(), loaded: component.loaded() };
+        let outcome = Outcome { refusal, for_all, since: Instant::now(), loaded: component.loaded() };
         let mut inner = self.inner.lock();
         if inner.outcomes.insert(pair.clone(), outcome).is_none() {
             inner.order.push_back(pair);
@@ -266,14 +278,22 @@ impl Inner {
         self.evaluators.remove(&idlest)
     }
 
-    /// Outcomes of components nobody has any more, and no younger than this.
+    /// Outcomes that are remembered no longer.
     fn forget(&mut self, after: Duration) {
-        let gone = |outcome: &Outcome| !outcome.loaded.is_loaded() && outcome.since.elapsed() >= after;
-        let gone: HashSet<Pair> = self.outcomes.iter().filter(|(_, outcome)| gone(outcome)).map(|(pair, _)| pair.clone()).collect();
+        let gone: HashSet<Pair> =
+            self.outcomes.iter().filter(|(_, outcome)| outcome.is_over(after)).map(|(pair, _)| pair.clone()).collect();
         if gone.is_empty() {
             return;
         }
         self.outcomes.retain(|pair, _| !gone.contains(pair));
         self.order.retain(|pair| !gone.contains(pair));
+    }
+}
+
+/// Ends instances on a thread of its own: each takes the system a tenth of a millisecond, and whoever judges or stops does not wait for a
+/// thousand of them.
+pub fn end(instances: impl Send + 'static) {
+    if let Err(error) = tasks::thread("plugin-end", move || drop(instances)) {
+        tracing::debug!("instances end at once: {error}");
     }
 }

@@ -169,7 +169,7 @@ pub struct Config {
     pub trials_waiting_max: usize,
     /// Outcomes of configurations remembered (4,096), refusals too, so that each is tried once.
     pub outcomes_max: usize,
-    /// They are remembered for at least so long after nobody has the component any more, seconds (60).
+    /// Refusals are remembered for so long, seconds (60); what passed is as long as somebody has the component, and at least so long.
     pub outcome_secs: u64,
     /// Faults after which a pair of plugin and configuration rests: its killmails are then answered with the last fault, without a call
     /// (5; 0: none rests).

@@ -141,8 +141,7 @@ impl Line {
     pub fn tried(&self, unfinished: Option<Trying>) {
         let mut queues = self.queues.lock();
         if !queues.is_over {
-            // Each holds instances until it is finished.
-            queues.trials.end_turn_of_costly(unfinished);
+            queues.trials.end_turn(unfinished);
         }
     }
 

@@ -14,6 +14,7 @@ use crate::plugin::guest::Guest;
 use crate::plugin::kept::{Kept, Order};
 use crate::plugin::probe::Trial;
 use crate::plugin::setup::Setup;
+use crate::plugin::start::Start;
 
 /// An evaluator being made.
 pub struct Making {
@@ -23,9 +24,27 @@ pub struct Making {
     /// Given up to make room: it ends where guests end, not where they are asked for.
     evicted: Option<Evaluator>,
     shard: usize,
-    trial: Option<Trial>,
+    work: Work,
     /// The right to the instances it may come to hold.
     reserved: Option<Reservation>,
+}
+
+/// What is to be done.
+enum Work {
+    /// It is tried, which configures it.
+    Try(Trial),
+    /// It is only configured.
+    Start(Start),
+}
+
+impl Work {
+    /// Configuring it ended in a fault, which others will see who ask for the same.
+    fn failed_to_configure(&self) -> bool {
+        match self {
+            Self::Try(trial) => trial.failed_to_configure(),
+            Self::Start(start) => start.is_faulty(),
+        }
+    }
 }
 
 /// What a bit of the work led to.
@@ -35,8 +54,8 @@ impl Making {
     /// Nothing is done yet. Where the order asks for it, it is tried on the sample.
     #[must_use]
     pub fn new(order: Order, component: Component, sample: &[SharedEntry], shard: usize, evicted: Option<Evaluator>) -> Self {
-        let trial = order.tried().then(|| Trial::new(Arc::new(sample.to_vec())));
-        Self { order, digest: component.digest().into(), component, evicted, shard, trial, reserved: None }
+        let work = if order.tried() { Work::Try(Trial::new(Arc::new(sample.to_vec()))) } else { Work::Start(Start::default()) };
+        Self { order, digest: component.digest().into(), component, evicted, shard, work, reserved: None }
     }
 
     /// The component's digest.
@@ -73,30 +92,31 @@ impl Making {
             }
         }
         let Some(made) = self.advance(setup) else { return Some(self) };
-        let Self { order, component, digest, shard, reserved: Some(reserved), .. } = self else { return None };
+        let Self { order, component, digest, shard, work, reserved: Some(reserved), .. } = self else { return None };
+        let for_all = work.failed_to_configure() || matches!(made, Err(Refusal::Configure(_)));
         let made = made.map_err(|refusal| refusal.legible(setup.config.text_bytes)).map(|(needs, first)| {
-            let ward = kept.wards().of(&digest, &order.key().config_digest());
+            let record = kept.records().of(&digest, &order.key().config_digest());
             let places = kept.places(component.digest());
-            let grounds = Grounds { needs, first, shard, digest, ward, places, reserved };
+            let grounds = Grounds { needs, first, shard, digest, record, places, reserved };
             Evaluator::new(&setup.config, component.clone(), order.key().clone(), grounds)
         });
-        order.fulfil(&component, made);
+        order.fulfil(&component, made, for_all);
         None
     }
 
     fn advance(&mut self, setup: &Setup) -> Step {
         let config = &self.order.key().config;
-        let Some(trial) = &mut self.trial else {
-            return Some(Guest::new(setup, &self.component).and_then(|mut first| {
-                let needs = first.configure(setup, config)?;
-                Ok((needs, Some(first)))
-            }));
-        };
-        match trial.step(setup, &self.component, config) {
-            Ok(false) => None,
-            // Its instances were called; the evaluator begins with none.
-            Ok(true) => Some(Ok((trial.take_needs().unwrap_or_default(), None))),
-            Err(refusal) => Some(Err(refusal)),
+        match &mut self.work {
+            Work::Start(start) => match start.step(setup, &self.component, config) {
+                Ok(made) => made.map(|(first, needs)| Ok((needs, Some(first)))),
+                Err(refusal) => Some(Err(refusal)),
+            },
+            Work::Try(trial) => match trial.step(setup, &self.component, config) {
+                Ok(false) => None,
+                // Its instances were called; the evaluator begins with none.
+                Ok(true) => Some(Ok((trial.take_needs().unwrap_or_default(), None))),
+                Err(refusal) => Some(Err(refusal)),
+            },
         }
     }
 }

@@ -29,11 +29,12 @@ mod making;
 mod memo;
 mod pool;
 pub mod probe;
-mod purse;
 mod rounds;
 mod scan;
 mod setup;
+mod start;
 mod state;
+mod trial_budget;
 mod wasi;
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ use crate::plugin::evaluator::{Answer, Evaluator, Run};
 use crate::plugin::kept::Kept;
 use crate::plugin::line::{Job, Line, Trying, Work};
 use crate::plugin::making::Making;
-use crate::plugin::purse::Purse;
 use crate::plugin::setup::Setup;
+use crate::plugin::trial_budget::TrialBudget;
 use crate::tasks;
 
 /// A job gives way to the next at the second tick: after one to two milliseconds, without asking a clock after each killmail.
@@ -113,7 +113,7 @@ struct Worker {
     line: Arc<Line>,
     ticker: TickerHandle,
     kept: Arc<Kept>,
-    purse: Purse,
+    budget: TrialBudget,
     tidied: Instant,
 }
 
@@ -121,8 +121,8 @@ impl Worker {
     fn new(setup: &Arc<Setup>, line: &Arc<Line>, ticker: &TickerHandle, kept: &Arc<Kept>) -> Self {
         let (setup, line, ticker, kept) = (Arc::clone(setup), Arc::clone(line), ticker.clone(), Arc::clone(kept));
         let now = Instant::now();
-        let purse = Purse::new(Duration::from_millis(setup.config.trials_cpu_ms_per_sec), now);
-        Self { setup, line, ticker, kept, purse, tidied: now }
+        let budget = TrialBudget::new(Duration::from_millis(setup.config.trials_cpu_ms_per_sec), now);
+        Self { setup, line, ticker, kept, budget, tidied: now }
     }
 
     fn work(mut self) {
@@ -136,7 +136,7 @@ impl Worker {
                 self.tidied = now;
                 self.kept.tidy();
             }
-            let pause = self.purse.wait(now);
+            let pause = self.budget.wait(now);
             let Some(work) = self.line.next(pause.is_zero()) else {
                 awake = None;
                 self.line.wait(pause.is_zero(), if pause.is_zero() { TIDY } else { pause.min(TIDY) });
@@ -160,11 +160,11 @@ impl Worker {
         }
         let (run, excess) = (job.run, thread_cpu().saturating_sub(cpu).saturating_sub(TURN));
         let goes_on = job.answers.len() < job.page.len() && !job.evaluator.is_spent() && !job.reply.is_closed();
-        let ward = (!excess.is_zero()).then(|| job.evaluator.clone());
+        let overran = (!excess.is_zero()).then(|| job.evaluator.clone());
         let (finished, unfinished) = if goes_on { (None, Some(job)) } else { (Some(job), None) };
         let others_waited = self.line.judged(run, unfinished);
-        if let Some(evaluator) = ward.filter(|_| others_waited) {
-            evaluator.ward().overran(excess);
+        if let Some(evaluator) = overran.filter(|_| others_waited) {
+            evaluator.record().of(run).overran(excess);
         }
         if let Some(Job { evaluator, page, answers, reply, place, .. }) = finished {
             // Whoever asked has the page to himself again, and the evaluator is not in use on its account.
@@ -185,7 +185,7 @@ impl Worker {
                 break Some((making, place));
             }
         };
-        self.purse.spend(thread_cpu().saturating_sub(cpu));
+        self.budget.spend(thread_cpu().saturating_sub(cpu));
         self.line.tried(unfinished);
     }
 }

@@ -20,19 +20,21 @@ use crate::plugin::evaluator::Answer;
 use crate::plugin::guest::Guest;
 use crate::plugin::history::Bound;
 use crate::plugin::setup::Setup;
+use crate::plugin::start::Start;
 
 /// What a configuration is where none was given.
 pub const NO_CONFIG: &str = "{}";
 
 /// Tries an upload with its manifest's default configuration, `{}` without one: whether it was tried at all, which it is not where it
-/// refuses that.
+/// refuses that in its own words.
 ///
 /// # Errors
 /// As [`probe`].
 pub fn by_default(setup: &Setup, component: &Component, sample: &[SharedEntry]) -> Result<bool, Refusal> {
-    match probe(setup, component, component.default_config().unwrap_or(NO_CONFIG), sample) {
+    let mut trial = Trial::new(Arc::new(sample.to_vec()));
+    match trial.run(setup, component, component.default_config().unwrap_or(NO_CONFIG)) {
         Ok(()) => Ok(true),
-        Err(Refusal::Configure(_)) => Ok(false),
+        Err(_) if trial.start.is_unwilling() => Ok(false),
         Err(refusal) => Err(refusal),
     }
 }
@@ -42,9 +44,7 @@ pub fn by_default(setup: &Setup, component: &Component, sample: &[SharedEntry]) 
 /// # Errors
 /// As [`Trial::step`].
 pub fn probe(setup: &Setup, component: &Component, config: &str, sample: &[SharedEntry]) -> Result<(), Refusal> {
-    let mut trial = Trial::new(Arc::new(sample.to_vec()));
-    while !trial.step(setup, component, config)? {}
-    Ok(())
+    Trial::new(Arc::new(sample.to_vec())).run(setup, component, config)
 }
 
 /// An order in which the sample is judged.
@@ -88,7 +88,10 @@ pub struct Trial {
     /// The order it is at, of all orders, and the call in it.
     order: usize,
     call: usize,
+    start: Start,
     guest: Option<Guest>,
+    /// The call took too much, and is made again: alone, on an instance of its own.
+    repeats: bool,
     /// What the first order gave.
     answers: Vec<Answer>,
     needs: Option<Needs>,
@@ -98,14 +101,29 @@ pub struct Trial {
 impl Trial {
     /// A trial on this sample.
     #[must_use]
-    pub const fn new(sample: Page) -> Self {
-        Self { sample, order: 0, call: 0, guest: None, answers: Vec::new(), needs: None, spent: Duration::ZERO }
+    pub fn new(sample: Page) -> Self {
+        Self {
+            sample,
+            order: 0,
+            call: 0,
+            start: Start::default(),
+            guest: None,
+            repeats: false,
+            answers: Vec::new(),
+            needs: None,
+            spent: Duration::ZERO,
+        }
+    }
+
+    fn run(&mut self, setup: &Setup, component: &Component, config: &str) -> Result<(), Refusal> {
+        while !self.step(setup, component, config)? {}
+        Ok(())
     }
 
     /// Does the next bit, an instance or a call; whether it was the last.
     ///
     /// # Errors
-    /// `Configure`, `Instantiate`; `Deadline` or `HostBudget` where a call ended so twice, the second time alone on an instance of its
+    /// As [`Start::step`]; `Deadline` or `HostBudget` where a call ended so twice, the second time alone on an instance of its
     /// own, or where all took more CPU time than a trial may; `NotRepeatable` with the killmail whose verdicts differ.
     pub fn step(&mut self, setup: &Setup, component: &Component, config: &str) -> Result<bool, Refusal> {
         let begun = thread_cpu();
@@ -120,6 +138,12 @@ impl Trial {
         Ok(done)
     }
 
+    /// It was refused because configuring it ended in a fault.
+    #[must_use]
+    pub fn failed_to_configure(&self) -> bool {
+        self.start.is_faulty()
+    }
+
     /// What it needs to see of killmails, as it said when it was configured first.
     pub fn take_needs(&mut self) -> Option<Needs> {
         self.needs.take()
@@ -128,9 +152,10 @@ impl Trial {
     fn advance(&mut self, setup: &Setup, component: &Component, config: &str) -> Result<bool, Refusal> {
         let Some(order) = Order::ALL.get(self.order).copied() else { return Ok(true) };
         let Some(mut guest) = self.guest.take() else {
-            let (guest, needs) = made(setup, component, config)?;
-            self.guest = Some(guest);
-            self.needs.get_or_insert(needs);
+            if let Some((guest, needs)) = self.start.step(setup, component, config)? {
+                self.guest = Some(guest);
+                self.needs.get_or_insert(needs);
+            }
             return Ok(false);
         };
         let Some(at) = order.at(self.call, self.sample.len()) else {
@@ -138,15 +163,17 @@ impl Trial {
             (self.order, self.call) = (self.order + 1, 0);
             return Ok(self.order == Order::ALL.len());
         };
-        let mut answer = judge(setup, &mut guest, &self.sample, at)?;
-        let alive = matches!(answer, Ok(_) | Err(Fault::BadOutput));
-        if let Err(Fault::Deadline | Fault::HostBudget) = answer {
-            let (mut alone, _) = made(setup, component, config)?;
-            answer = judge(setup, &mut alone, &self.sample, at)?;
-            if let Err(fault) = answer {
-                refuse_overrun(setup, component.class(), fault, self.id(at))?;
+        let answer = judge(setup, &mut guest, &self.sample, at)?;
+        let repeated = std::mem::take(&mut self.repeats);
+        match answer {
+            Err(Fault::Deadline | Fault::HostBudget) if !repeated => {
+                self.repeats = true;
+                return Ok(false);
             }
+            Err(fault) if repeated => refuse_overrun(setup, component.class(), fault, self.id(at))?,
+            _ => {}
         }
+        let alive = !repeated && matches!(answer, Ok(_) | Err(Fault::BadOutput));
         self.compare(order, at, answer)?;
         self.guest = alive.then_some(guest);
         self.call += 1;
@@ -196,12 +223,6 @@ fn refuse_overrun(setup: &Setup, class: Class, fault: Fault, id: u32) -> Result<
         }
         _ => Ok(()),
     }
-}
-
-fn made(setup: &Setup, component: &Component, config: &str) -> Result<(Guest, Needs), Refusal> {
-    let mut guest = Guest::new(setup, component)?;
-    let needs = guest.configure(setup, config)?;
-    Ok((guest, needs))
 }
 
 /// One call. Where all guests together have no memory left it says nothing about this one.

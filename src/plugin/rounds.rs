@@ -45,19 +45,10 @@ impl<T> Rounds<T> {
     /// The turn is over; whether other components waited. Only now does this one stand in line again: behind those that came meanwhile.
     /// An unfinished job goes behind the other jobs of its component.
     pub fn end_turn(&mut self, unfinished: Option<T>) -> bool {
-        self.end(unfinished, VecDeque::push_back)
-    }
-
-    /// The same where a job keeps something costly until it is finished: it goes before the other jobs of its component.
-    pub fn end_turn_of_costly(&mut self, unfinished: Option<T>) -> bool {
-        self.end(unfinished, VecDeque::push_front)
-    }
-
-    fn end(&mut self, unfinished: Option<T>, put: impl FnOnce(&mut VecDeque<T>, T)) -> bool {
         let others_wait = !self.is_empty();
         let Some(component) = self.at_work.take() else { return others_wait };
         if let Some(job) = unfinished {
-            put(self.jobs.entry(Arc::clone(&component)).or_default(), job);
+            self.jobs.entry(Arc::clone(&component)).or_default().push_back(job);
         }
         if self.jobs.contains_key(&component) {
             self.order.push_back(component);
@@ -98,17 +89,6 @@ mod tests {
         assert!(rounds.end_turn(Some("a1 again")));
         assert_eq!([(); 5].map(|()| turn(&mut rounds)), ["b1", "a2", "a3", "a1 again", "none"]);
         assert!(rounds.is_empty() && rounds.jobs.is_empty());
-    }
-
-    #[test]
-    fn costly_jobs_are_finished_before_the_next_of_their_component() {
-        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
-        let mut rounds = Rounds::default();
-        ["a1", "a2"].into_iter().for_each(|job| rounds.push(&a, job));
-        rounds.push(&b, "b1");
-        assert_eq!(rounds.next(), Some("a1"));
-        assert!(rounds.end_turn_of_costly(Some("a1 again")));
-        assert_eq!([(); 3].map(|()| turn(&mut rounds)), ["b1", "a1 again", "a2"]);
     }
 
     #[test]

@@ -259,7 +259,7 @@ fn sure_range(query: &Query<'_>, plan: &Plan<'_>, index: &Index) -> Option<Range
 }
 
 /// Counts by bitmap what is surely in the window of time, and tests the few at its edges.
-fn count_times(index: &Index, plan: &Plan<'_>, postings: &Postings, (low, high): (u32, u32)) -> u64 {
+pub fn count_times(index: &Index, plan: &Plan<'_>, postings: &Postings, (low, high): (u32, u32)) -> u64 {
     if low > high {
         return 0;
     }

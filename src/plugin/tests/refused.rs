@@ -160,6 +160,9 @@ async fn a_refused_configuration_comes_back_in_the_guests_words() {
     let loops = guests::guest(&Text { configure: "(loop $again (br $again)) unreachable", ..Text::default() });
     let guest = engine.compile(&loops).unwrap();
     let refusal = engine.evaluator(&guest, "{}", Instance::Warm).await.expect_err("it is refused");
-    assert_eq!(refusal.reason(), "configure");
-    assert!(refusal.to_string().contains("deadline"), "{refusal}");
+    assert_eq!(refusal.reason(), "deadline");
+    assert!(refusal.to_string().contains("plugin.configure_cpu_ms"), "{refusal}");
+    assert_eq!(guest.counts().instances, 3, "one at the upload, and the call was made twice");
+    assert!(engine.evaluator(&guest, "{}", Instance::Fresh).await.is_err());
+    assert_eq!(guest.counts().instances, 3, "it is remembered");
 }

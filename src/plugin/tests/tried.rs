@@ -228,3 +228,60 @@ async fn configurations_wait_for_cpu_time_and_none_is_lost() {
     let made = tokio::time::timeout(Duration::from_secs(60), join_all(asked)).await.expect("all are answered");
     assert!(made.iter().all(Result::is_ok), "{made:?}");
 }
+
+#[test]
+fn an_upload_that_fails_to_configure_is_not_untried() {
+    let engine = trial::engine(Config::default());
+    let by_default = |configure: &str| {
+        let guest = engine.compile(&guests::guest(&Text { configure, ..Text::default() })).unwrap();
+        engine.probe_by_default(&guest, &sample(3)).map_err(|refusal| refusal.reason())
+    };
+    assert_eq!(by_default("(i32.const 0)"), Ok(true));
+    assert_eq!(by_default("(loop $again (br $again)) unreachable"), Err("deadline"));
+    assert_eq!(by_default("unreachable"), Err("configure"));
+    let refusing = engine.compile(&refusing()).unwrap();
+    assert_eq!(engine.probe_by_default(&refusing, &sample(3)), Ok(false), "it wants another configuration");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_end_while_the_component_is_still_there() {
+    let engine = trial::engine(Config { outcome_secs: 0, ..Config::default() });
+    let traps = engine.compile(&guests::guest(&Text { configure: "unreachable", ..Text::default() })).unwrap();
+    for (component, instances) in [(engine.compile(&refusing()).unwrap(), 1), (traps, 2)] {
+        for _ in 0..3 {
+            let before = component.counts().instances;
+            assert_eq!(engine.evaluator(&component, "{}", Instance::Warm).await.unwrap_err().reason(), "configure");
+            assert_eq!(component.counts().instances - before, instances, "a fault is one where it comes twice");
+        }
+    }
+    let good = engine.compile(&guests::evaluating(KEEP)).unwrap();
+    engine.tried(&good, "{}", Instance::Warm, &sample(3)).await.unwrap();
+    let before = good.counts().instances;
+    engine.tried(&good, "{}", Instance::Warm, &sample(3)).await.unwrap();
+    assert_eq!(good.counts().instances, before, "what passed is remembered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_configuration_does_not_hold_the_others_of_its_component() {
+    let engine = trial::engine(Config { workers: 1, trials_cpu_ms_per_sec: 1_000, ..Config::default() });
+    // Slow with a configuration of more than two bytes.
+    let head = "(global $slow (mut i32) (i32.const 0))";
+    let configure = "(global.set $slow (i32.gt_u (local.get $config_len) (i32.const 2))) (i32.const 0)";
+    let evaluate = "(local $n i32) (if (global.get $slow) (then (loop $again
+        (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 3000000)))))) (i32.const 64)";
+    let component = engine.compile(&guests::guest(&Text { head, configure, evaluate })).unwrap();
+    let sample = sample(100);
+    let mut slow = std::pin::pin!(engine.tried(&component, "{\"a\":1}", Instance::Warm, &sample));
+    let quick = async {
+        while engine.trials_waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
+        engine.tried(&component, "{}", Instance::Warm, &sample).await.unwrap();
+    };
+    tokio::select! {
+        biased;
+        _ = &mut slow => panic!("the slow one was made first"),
+        () = quick => {}
+    }
+    slow.await.unwrap();
+}

@@ -1,4 +1,4 @@
-//! CPU time to spend at a steady rate: what is spent too early has to be waited for.
+//! CPU time that one thread may spend on trials, at a steady rate: what is spent too early has to be waited for.
 //!
 //! Must not know: what it is spent on.
 
@@ -8,14 +8,14 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Fills with time, empties with work. It never holds more than a second's worth.
 #[derive(Debug)]
-pub struct Purse {
+pub struct TrialBudget {
     per_sec: Duration,
     left: Duration,
     owed: Duration,
     at: Instant,
 }
 
-impl Purse {
+impl TrialBudget {
     /// A full one, for so much CPU time in each second.
     #[must_use]
     pub fn new(per_sec: Duration, now: Instant) -> Self {
@@ -57,14 +57,14 @@ mod tests {
     #[test]
     fn what_is_spent_comes_back_at_its_rate() {
         let begun = Instant::now();
-        let mut purse = Purse::new(Duration::from_millis(250), begun);
-        assert!(purse.wait(begun).is_zero());
-        purse.spend(Duration::from_millis(500));
-        let wait = purse.wait(begun);
+        let mut budget = TrialBudget::new(Duration::from_millis(250), begun);
+        assert!(budget.wait(begun).is_zero());
+        budget.spend(Duration::from_millis(500));
+        let wait = budget.wait(begun);
         assert!(wait > SECOND && wait < SECOND * 11 / 10, "{wait:?}");
-        assert!(purse.wait(begun + wait).is_zero());
-        assert!(purse.wait(begun + SECOND * 100).is_zero());
-        purse.spend(Duration::from_millis(250));
-        assert!(!purse.wait(begun + SECOND * 100).is_zero(), "no more than a second's worth is kept");
+        assert!(budget.wait(begun + wait).is_zero());
+        assert!(budget.wait(begun + SECOND * 100).is_zero());
+        budget.spend(Duration::from_millis(250));
+        assert!(!budget.wait(begun + SECOND * 100).is_zero(), "no more than a second's worth is kept");
     }
 }
