@@ -186,10 +186,13 @@ impl Plugins {
         Ok(())
     }
 
-    /// The version of a plugin with this digest, if it is ready to run.
+    /// The version with this digest, of this plugin or of another, if it is ready to run.
     #[must_use]
     pub fn known(&self, name: &str, digest: &str) -> Option<(Component, Version)> {
-        let version = self.manifest(name).ok()?.version(digest)?.clone();
+        // Under this name, or another: it was compiled and tried all the same.
+        let own = self.manifest(name).ok().and_then(|manifest| manifest.version(digest).cloned());
+        let other = || self.names.lock().values().find_map(|manifest| manifest.version(digest).cloned());
+        let version = own.or_else(other)?;
         let component = self.components.kept(digest, version.size_bytes)?;
         Some((component, version))
     }

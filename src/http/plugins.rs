@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract;
 use axum::extract::{Path, Query};
 use axum::http::StatusCode;
@@ -89,7 +89,7 @@ pub async fn upload(
     let (how, wait) = wanted(&asked)?;
     let (max_bytes, setting) = door.feed.plugins().engine().config().upload_max();
     let intake = Intake::new(&door.config, Arc::clone(&door.in_flight)).with_max(max_bytes as u64, setting);
-    let room = door.uploads.enter(&name).map_err(|error| refused(&error))?;
+    let room = door.uploads.enter(&name, body.size_hint().exact()).map_err(|error| refused(&error))?;
     let file = door.feed.store().upload_file().map_err(|error| refused(&error.into()))?;
     intake::save(body, &intake, file.path()).await.map_err(|error| match error {
         Error::TooLarge { limit, .. } => Error::PluginTooLarge { max_bytes: limit },

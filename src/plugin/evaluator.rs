@@ -421,12 +421,18 @@ impl Turn<'_> {
             self.guest = Some(guest);
         }
         answer.map_err(|(fault, text)| {
-            tracing::debug!(
-                plugin.digest = self.evaluator.digest(),
-                killmail.id = entry.killmail.killmail_id,
-                "plugin fault {fault} on killmail {}: {text}",
-                entry.killmail.killmail_id
-            );
+            let component = &self.evaluator.shared.component;
+            // As much as the guest itself may say: what went wrong is for its author, and nobody else is told.
+            if component.counters().may_log(text.len(), self.setup.config.log_bytes_per_minute) {
+                let (name, id) = (component.label(), entry.killmail.killmail_id);
+                let digest = self.evaluator.digest();
+                tracing::warn!(
+                    plugin.id = name,
+                    plugin.digest = digest,
+                    killmail.id = id,
+                    "plugin {name} failed on killmail {id}: {fault}: {text}"
+                );
+            }
             fault
         })
     }

@@ -111,7 +111,7 @@ pub struct Config {
     pub scripting_loop_depth_max: usize,
     /// As `types_max`, for the class `scripting` (10,000): componentize-py makes 1,792.
     pub scripting_types_max: usize,
-    /// As `items_max`, for the class `scripting` (100,000): componentize-py makes 14,654.
+    /// As `items_max`, for the class `scripting` (45,000): componentize-py makes 14,654.
     pub scripting_items_max: usize,
     /// As `image_bytes`, for the class `scripting` (64 MiB): componentize-py fills 12 MiB.
     pub scripting_image_bytes: usize,
@@ -138,7 +138,8 @@ pub struct Config {
     pub compile_large_memory_bytes: u64,
     /// Compiled code on disk, bytes (4 GiB): beyond it that of versions that are not active goes, and is made again when it is asked for.
     pub compiled_max_bytes: u64,
-    /// Uploads on their way at a time, being sent or waiting to be compiled (16).
+    /// Uploads of up to `compile_small_bytes` on their way at a time, being sent or waiting to be compiled (16), and three quarters as many
+    /// larger ones.
     pub uploads_max: usize,
     /// For tests and tools without a program at hand: compile in this process, without any of the above.
     #[serde(skip)]
@@ -246,7 +247,7 @@ const DEFAULT: Config = Config {
     scripting_block_depth_max: 2_500,
     scripting_loop_depth_max: 64,
     scripting_types_max: 10_000,
-    scripting_items_max: 100_000,
+    scripting_items_max: 45_000,
     scripting_image_bytes: 64 * MIB,
     scripting_function_work_max: 6_000_000,
     scripting_compile_work_max: 125_000_000,

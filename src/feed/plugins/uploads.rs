@@ -38,7 +38,8 @@ pub enum Standing {
 #[derive(Debug)]
 pub struct Uploads {
     plugins: Arc<Plugins>,
-    on_their_way: Arc<AtomicUsize>,
+    small: Arc<AtomicUsize>,
+    large: Arc<AtomicUsize>,
     known: Mutex<VecDeque<(String, Arc<Job>)>>,
 }
 
@@ -67,21 +68,25 @@ impl Uploads {
     /// None yet.
     #[must_use]
     pub fn new(plugins: Arc<Plugins>) -> Self {
-        Self { plugins, on_their_way: Arc::default(), known: Mutex::default() }
+        Self { plugins, small: Arc::default(), large: Arc::default(), known: Mutex::default() }
     }
 
-    /// Room for an upload under this name, before anything of it is read.
+    /// Room for an upload of so many bytes (`None`: it does not say) under this name, before anything of it is read.
     ///
     /// # Errors
     /// Not a name, too many names, or too many uploads on their way.
-    pub fn enter(&self, name: &str) -> Result<Room, Error> {
+    pub fn enter(&self, name: &str, bytes: Option<u64>) -> Result<Room, Error> {
         self.plugins.admit(name)?;
-        let max = self.plugins.engine().config().uploads_max;
-        let room = |on_their_way: usize| (on_their_way < max).then_some(on_their_way + 1);
-        if self.on_their_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
+        let config = self.plugins.engine().config();
+        let is_small = bytes.is_some_and(|bytes| bytes <= config.compile_small_bytes as u64);
+        // Small ones are through in no time; large ones leave some room for them.
+        let max = if is_small { config.uploads_max } else { config.uploads_max - config.uploads_max / 4 };
+        let on_their_way = if is_small { &self.small } else { &self.large };
+        let room = |now: usize| (now < max).then_some(now + 1);
+        if on_their_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
             return Err(Error::TooManyUploads { max });
         }
-        Ok(Room { name: name.to_owned(), on_their_way: Arc::clone(&self.on_their_way) })
+        Ok(Room { name: name.to_owned(), on_their_way: Arc::clone(on_their_way) })
     }
 
     /// Takes an upload in. It is given up if the answer is dropped before [`Waiting::leave`] was called.
