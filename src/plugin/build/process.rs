@@ -101,7 +101,7 @@ impl Run<'_> {
         let listen = self.listen(stdout);
         // It ends when its stdin does, so that stays open until it has answered.
         let (answer, said, fed) = tokio::join!(listen, heard(stderr), self.feed(stdin, component));
-        let answer = fed.and_then(|_still_open| answer);
+        let answer = fed.and(answer);
         (answer, said)
     }
 
