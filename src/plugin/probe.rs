@@ -123,7 +123,7 @@ impl Trial {
     /// Does the next bit, an instance or a call; whether it was the last.
     ///
     /// # Errors
-    /// As [`Start::step`]; `Deadline` or `HostBudget` where a call ended so twice, the second time alone on an instance of its
+    /// As `Start::step`; `Deadline` or `HostBudget` where a call ended so twice, the second time alone on an instance of its
     /// own, or where all took more CPU time than a trial may; `NotRepeatable` with the killmail whose verdicts differ.
     pub fn step(&mut self, setup: &Setup, component: &Component, config: &str) -> Result<bool, Refusal> {
         let begun = thread_cpu();
