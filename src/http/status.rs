@@ -209,7 +209,8 @@ fn sse(door: &Door) -> Value {
 
 /// What guests take of what they share.
 fn plugins(door: &Door) -> Value {
-    let capacity = door.feed.plugins().engine().capacity();
+    let engine = door.feed.plugins().engine();
+    let capacity = engine.capacity();
     let evaluators = Class::ALL.map(|class| {
         let (kept, max) = capacity.evaluators(class);
         (class.word().to_owned(), json!({ "kept": kept, "max": max }))
@@ -219,6 +220,8 @@ fn plugins(door: &Door) -> Value {
         "max_bytes": capacity.memory().max(),
         "refused_total": capacity.memory().refused(),
         "evaluators": Value::Object(evaluators.into_iter().collect()),
+        "resting": engine.resting_count(),
+        "compile_large_memory_bytes": engine.builder().large_memory_bytes(),
     })
 }
 

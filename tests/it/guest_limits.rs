@@ -21,6 +21,7 @@ async fn who_comes_when_guests_have_all_their_memory_is_told_to_come_later() {
     assert_eq!((one.status, two.status), (200, 200));
     let told = server.get("/status").await.expect(200)["metrics"]["plugins"].clone();
     assert!(told["bytes"].as_u64().is_some_and(|bytes| (48 << 20..64 << 20).contains(&bytes)), "{told}");
+    assert!(told["resting"] == 0 && told["compile_large_memory_bytes"].is_u64(), "{told}");
     assert_eq!((&told["max_bytes"], &told["evaluators"]["small"]["kept"]), (&(64 << 20).into(), &2.into()), "{told}");
 
     let refused = server.get(&path(3)).await;
