@@ -7,6 +7,7 @@ pub mod entry;
 pub mod facts;
 pub mod filter;
 pub mod hash;
+pub mod hex;
 pub mod id;
 pub mod killmail;
 pub mod layers;

@@ -30,7 +30,8 @@ const FACTS: u64 = 8_000;
 /// Each term that such a killmail is held against.
 const FACTS_TERM: u64 = 300;
 
-/// The store as plugins see it. Whoever judges does not keep it open: instances end in their own time, and what they say then is not heard.
+/// The store as plugins see it. Judging threads do not keep it open: instances end in their own time, and their questions then go
+/// unanswered.
 pub struct StoreHistory {
     store: Weak<Store>,
 }

@@ -24,7 +24,7 @@ pub struct Caller {
     pub is_shared: bool,
 }
 
-/// An IPv4 address, or the network an IPv6 address is of: whoever has one has 2^64 of them, and is still one caller.
+/// An IPv4 address, or the /64 network of an IPv6 address: one host usually has all 2^64 addresses of it, and is one caller.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),

@@ -90,7 +90,7 @@ pub struct Plugins {
     components: Arc<Components>,
     sample: Vec<SharedEntry>,
     names: Mutex<BTreeMap<String, Manifest>>,
-    /// Held by whoever changes what is on disk; never while `names` is.
+    /// Held while something on disk is changed; never together with `names`.
     writing: Mutex<()>,
     changes: Arc<watch::Sender<u64>>,
 }

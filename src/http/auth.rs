@@ -13,6 +13,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::domain::hex::hex;
 use crate::http::Door;
 use crate::http::error::Error;
 
@@ -38,7 +39,7 @@ impl Token {
     /// The digest in hex.
     #[must_use]
     pub fn digest(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.0)
     }
 
     /// Whether the text is the token. How long it takes tells nothing: digests are compared, and all of them.

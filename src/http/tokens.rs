@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::clock::now_secs;
+use crate::domain::hex::hex;
 use crate::http::Door;
 use crate::http::answer::Json;
 use crate::http::auth::{Admin, Given, Scope, Token};
@@ -154,5 +155,5 @@ fn scopes(given: &given::Given<'_>) -> Result<Vec<Scope>, Error> {
 fn secret() -> Result<String, Error> {
     let mut random = [0; RANDOM_BYTES];
     getrandom::fill(&mut random).map_err(Error::failed)?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&random))
 }

@@ -1,4 +1,4 @@
-//! What all guests share: memory, the places of the pool that small components run from, the number of evaluators. Whoever makes an
+//! What all guests share: memory, the places of the pool that small components run from, the number of evaluators. Making an
 //! evaluator takes its part of all of it first, so that what is used up is a refusal to the newcomer and no fault of a neighbour.
 //!
 //! Must not know: which evaluators there are, or how instances are made.

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::InstancePre;
 use wit_component::ComponentEncoder;
 
+use crate::domain::hex::hex;
 use crate::plugin::bindings::PluginPre;
 use crate::plugin::component::{About, Component};
 use crate::plugin::counters::Counters;
@@ -91,7 +92,7 @@ pub struct Upload<'a> {
 /// SHA-256 in 64 hex digits.
 #[must_use]
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
 }
 
 /// Makes a component of a core module that says which world it was made for.

@@ -100,7 +100,7 @@ impl Component {
         &self.0.digest
     }
 
-    /// Says under which name and version it is known to people. Kept once; whoever says it later is not heard.
+    /// Says under which name and version it is known to people. Only the first call counts.
     pub fn set_label(&self, label: &str) {
         let _ = self.0.label.set(label.to_owned());
     }

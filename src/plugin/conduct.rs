@@ -149,7 +149,7 @@ impl Conduct {
         let window = self.rules.window;
         let recent = |at: &Instant| now.saturating_duration_since(*at) < window;
         match &self.rest {
-            // Whoever comes back after that begins anew.
+            // A pair that comes back after that starts afresh.
             Some(rest) => now >= rest.until + rest.length,
             None => !self.faults.back().is_some_and(recent) && !self.excess_since.as_ref().is_some_and(recent),
         }

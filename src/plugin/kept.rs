@@ -17,13 +17,13 @@ use crate::plugin::evaluator::{Evaluator, Key, Places};
 use crate::plugin::limits::Config;
 use crate::tasks;
 
-/// Tells whoever waits for a pair when it is ready, or why it will not be. It does not carry the pair itself: that would be in use.
+/// Tells those waiting for a pair when it is ready, or why it will not be. It does not carry the pair itself: that would be in use.
 pub type News = watch::Receiver<Option<Result<(), Refusal>>>;
 
 /// Tells it.
 type Teller = watch::Sender<Option<Result<(), Refusal>>>;
 
-/// What whoever asks for a pair is told.
+/// The answer to a request for a pair.
 #[derive(Debug)]
 pub enum Told {
     /// It is ready.
@@ -32,7 +32,7 @@ pub enum Told {
     Refused(Refusal),
     /// It is being made; ask again on good news.
     UnderWay(News),
-    /// It has to be made, by whoever asked first.
+    /// It has to be made, by the first who asked.
     New(News, Order),
 }
 
@@ -290,7 +290,7 @@ impl Inner {
     }
 }
 
-/// Ends instances on a thread of its own: each takes the system a tenth of a millisecond, and whoever judges or stops does not wait for a
+/// Ends instances on a thread of its own: each takes the system a tenth of a millisecond, and neither judging nor stopping waits for a
 /// thousand of them.
 pub fn end(instances: impl Send + 'static) {
     if let Err(error) = tasks::thread("plugin-end", move || drop(instances)) {

@@ -150,10 +150,10 @@ impl Worker {
         }
     }
 
-    /// One turn of a page. Whoever asked is told when it is done, or has had what it may cost.
+    /// One turn of a page. The caller is answered when the page is done or its budget is spent.
     fn judge(&self, mut job: Job, awake: &Awake) {
         let cpu = thread_cpu();
-        // Whoever stops leaves pages behind that nobody waits for any more.
+        // Readers that stopped leave pages behind that nobody waits for.
         if !job.evaluator.is_spent() && !job.reply.is_closed() {
             let evaluator = job.evaluator.clone();
             evaluator.spend(|| turn(&self.setup, &mut job, &self.line, awake));
@@ -167,7 +167,7 @@ impl Worker {
             evaluator.record().of(run).overran(excess);
         }
         if let Some(Job { evaluator, page, answers, reply, place, .. }) = finished {
-            // Whoever asked has the page to himself again, and the evaluator is not in use on its account.
+            // The caller then owns the page again, and this job no longer keeps the evaluator in use.
             drop((evaluator, page, place));
             // An asker who went away is no failure.
             let _ = reply.send(answers);

@@ -1,7 +1,7 @@
 //! The trial of a plugin before it is used: the same killmails in other orders and numbers, each order on an instance of its own, must
 //! give the same verdicts.
 //!
-//! Law 7 (same in, same out) is tried here, at upload. A trial is made of single calls, so that whoever runs it can do other things
+//! Law 7 (same in, same out) is tried here, at upload. A trial is made of single calls, so that its thread can do other things
 //! between them.
 //!
 //! Must not know: where the sample comes from, or on which thread it runs.

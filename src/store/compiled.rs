@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
+use crate::domain::hex::hex;
 use crate::store::plugins::write_whole;
 use crate::store::{Error, Store, folder};
 
@@ -78,17 +79,18 @@ impl Store {
         Ok(code.with_extension(format!("draft-{}", UPLOAD.fetch_add(1, Ordering::Relaxed))))
     }
 
-    /// Keeps a draft, with what is known of it; on disk when this returns.
+    /// Keeps a draft, with what is known of it; on disk when this returns. Where the code is then.
     ///
     /// # Errors
     /// The file system.
-    pub fn keep_compiled(&self, digest: &str, compiler: &str, draft: &Path, about: &[u8]) -> Result<(), Error> {
+    pub fn keep_compiled(&self, digest: &str, compiler: &str, draft: &Path, about: &[u8]) -> Result<PathBuf, Error> {
         let (code, seal) = self.compiled_paths(digest, compiler)?;
         let sealing = File::open(draft).and_then(|file| self.sealing(digest, compiler, about, file)).map_err(Error::io("read", draft))?;
         let sealed = [&sealing.finalize().into_bytes()[..], about].concat();
         // A seal without its code is no seal: the other order would leave code without one for good.
         write_whole(&seal, &sealed).map_err(Error::io("write", &seal))?;
-        fs::rename(draft, &code).map_err(Error::io("rename", draft))
+        fs::rename(draft, &code).map_err(Error::io("rename", draft))?;
+        Ok(code)
     }
 
     /// Forgets all code compiled of a component.
@@ -254,7 +256,7 @@ impl UploadFile {
         let mut hasher = Sha256::new();
         let hashed = File::open(&self.0).and_then(|file| each_piece(file, |piece| hasher.update(piece)));
         hashed.map_err(Error::io("read", &self.0))?;
-        Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex(&hasher.finalize()))
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::domain::hex::hex;
 use crate::store::compiled::UploadFile;
 use crate::store::disk::Tree;
 use crate::store::{Error, Store, pieces};
@@ -105,7 +106,7 @@ impl Store {
 
 /// The digest a component is kept under: SHA-256 in hex.
 pub fn digest_of(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
 }
 
 /// A file is there whole or not at all: temporary name, sync, rename, sync of the folder.

@@ -168,7 +168,7 @@ impl Components {
         };
         self.known.lock().insert(digest.to_owned(), known.clone());
         if matches!(known, Known::Preparing) {
-            // Only now: whoever is done with it at once has to find it there.
+            // Only after the insert: a worker that finishes at once must find the entry.
             self.want(Wanted { digest: digest.to_owned(), size_bytes, tries: 0 });
         }
         known.ready()
@@ -235,9 +235,9 @@ impl Components {
         let loaded = tasks::blocking("plugin-load", move || {
             let kept = serde_json::to_vec(&about).map_err(|error| Failed::Failed(error.to_string()))?;
             let _one = components.loading.lock();
-            components.store.keep_compiled(&digest, &components.compiler, &draft.0, &kept).map_err(failed)?;
-            let loaded = components.load(&digest, size_bytes).ok().flatten();
-            loaded.ok_or_else(|| Failed::Failed("what was just compiled cannot be loaded".to_owned()))
+            let code = components.store.keep_compiled(&digest, &components.compiler, &draft.0, &kept).map_err(failed)?;
+            // Just written: there is no need to check the seal.
+            components.engine.load(Upload { digest: &digest, size_bytes }, about, &code).map_err(Failed::from)
         });
         let component = loaded.await.map_err(|lost| Failed::Failed(lost.to_string()))??;
         Ok((component, probed))

@@ -86,7 +86,7 @@ pub enum Error {
         /// The limit.
         max: usize,
     },
-    /// Whoever uploaded it went away.
+    /// The client that uploaded it went away.
     #[error("the upload was given up: its client went away before it was told to wait")]
     GivenUp,
     /// The machine did not do what compiling takes.

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::domain::hex::hex;
 use crate::feed::plugins::components::Order;
 use crate::feed::plugins::{Accepted, Error, Plugins, Upload, Uploaded};
 use crate::plugin::build::order::Stage;
@@ -47,7 +48,7 @@ pub struct Uploads {
 struct Job {
     name: String,
     standing: watch::Sender<Standing>,
-    /// Set when whoever uploaded went away before being told to wait.
+    /// Set when the client went away before it was told to wait.
     given_up: watch::Sender<bool>,
 }
 
@@ -144,7 +145,7 @@ impl Drop for Ending {
     }
 }
 
-/// Whoever waits for an upload.
+/// A client's wait for its upload.
 #[derive(Debug)]
 pub struct Waiting {
     id: String,
@@ -228,5 +229,5 @@ fn random_name() -> String {
     let mut bytes = [0_u8; 8];
     // Without randomness, names are guessed; nothing is kept from anybody by them.
     let _ = getrandom::fill(&mut bytes);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&bytes)
 }

@@ -123,7 +123,7 @@ fn nothing(_: &Entry) -> Bytes {
     Bytes::new()
 }
 
-/// Where the system had no more memory for it, the words of whoever asked for it mean little to a person.
+/// Where the system had no more memory, the error of the failed call means little to a person.
 fn in_words(refusal: Refusal, order: &Order) -> Refusal {
     let enomem = io::Error::from_raw_os_error(libc::ENOMEM).to_string();
     if !refusal.to_string().contains(&enomem) {

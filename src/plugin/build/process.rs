@@ -1,4 +1,4 @@
-//! The compiling process: started, fed, listened to, and ended with whoever waits for it.
+//! The compiling process: started, fed, listened to, and ended when nobody waits for it any more.
 //!
 //! Must not know: what it does with what it is fed.
 
