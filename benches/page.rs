@@ -11,7 +11,8 @@ use killstream::domain::entry::Origin;
 use killstream::domain::filter::{Filter, Match};
 use killstream::domain::id::Seq;
 use killstream::domain::term::{Kind, Term};
-use killstream::store::{Order, Query, Store};
+use killstream::store::Store;
+use killstream::store::query::{Order, Query};
 use killstream::wire::killmail::json;
 use support::{Ledger, filled_store, human, killmails, of, recipe, rss_bytes};
 

@@ -18,7 +18,7 @@ use anyhow::Context;
 use killstream::domain::entry::Origin;
 use killstream::feed::Feed;
 use killstream::sample::generate::Recipe;
-use killstream::store::{AgeRule, Incoming, ZkbRule};
+use killstream::store::incoming::{AgeRule, Incoming, ZkbRule};
 use killstream::{server, tasks};
 use support::stream::{self, Stream};
 use support::{argument, at, config, now, number};

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use anyhow::Context;
 use killstream::domain::killmail::Killmail;
 use killstream::domain::zkb::Zkb;
-use killstream::store::dictionary::{mean_bytes, train};
+use killstream::store::format::dictionary::{mean_bytes, train};
 use killstream::wire::package;
 
 const MAX_BYTES: usize = 112 << 10;

@@ -85,7 +85,7 @@ pub struct Config {
     /// Where killmails come from.
     pub ingest: ingest::config::Config,
     /// How they are kept.
-    pub store: store::Config,
+    pub store: store::config::Config,
     /// How readers move.
     pub feed: feed::Config,
     /// What plugins may use.
@@ -250,7 +250,7 @@ fn sections() -> Vec<(&'static str, Vec<String>)> {
         ("", keys::<Server>()),
         ("connections", keys::<connection::Config>()),
         ("ingest", keys::<ingest::config::Config>()),
-        ("store", keys::<store::Config>()),
+        ("store", keys::<store::config::Config>()),
         ("feed", keys::<feed::Config>()),
         ("plugin", keys::<plugin::limits::Config>()),
         ("http", keys::<http::Config>()),

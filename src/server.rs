@@ -27,11 +27,11 @@ use crate::feed::{Feed, plugins, scrub, silence, space};
 use crate::http::connections::Connections;
 use crate::ingest::fetcher::{self, Desk, Tries};
 use crate::ingest::source::{self, Runs};
-use crate::ingest::{open, standby};
+use crate::ingest::{self, open, standby};
 use crate::server::gate::Gate;
 use crate::server::house::House;
 use crate::server::watcher::Watcher;
-use crate::{ingest, plugin, store, tasks};
+use crate::{plugin, store, tasks};
 
 /// Connections the system holds until they are accepted.
 const BACKLOG: u32 = 1024;

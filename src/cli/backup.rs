@@ -65,7 +65,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
 fn from_folder(arguments: &Arguments) -> anyhow::Result<Held> {
     let dir = arguments.target.folder.existing()?.to_owned();
     let bars = progress::Bars::default();
-    let store = store::Store::open(store::Config { dir, encode: wire::killmail::encode, ..store::Config::default() })?;
+    let store = store::Store::open(store::config::Config { dir, encode: wire::killmail::encode, ..store::config::Config::default() })?;
     let backup = store.backup(&arguments.dest, &|step| bars.show(step))?;
     bars.clear();
     Ok(Held { killmails: backup.killmails, head: backup.head, bytes: backup.bytes })
@@ -74,7 +74,7 @@ fn from_folder(arguments: &Arguments) -> anyhow::Result<Held> {
 /// Takes the archive a server sends and unpacks it as it comes. What came of one that broke off is removed.
 async fn from_server(server: &str, arguments: &Arguments) -> anyhow::Result<Held> {
     let dest = arguments.dest.clone();
-    store::backup::make_empty(&dest)?;
+    store::upkeep::backup::make_empty(&dest)?;
     let unpacked = take(server, arguments).await;
     if unpacked.is_err() {
         fs::remove_dir_all(&dest).with_context(|| format!("cannot remove what came of the backup in {}", dest.display()))?;
@@ -156,7 +156,7 @@ fn unpack(from: impl Read, dest: &Path) -> anyhow::Result<Held> {
         io::copy(&mut entry, &mut file)?;
         file.sync_all()?;
     }
-    store::backup::sync(dest)?;
+    store::upkeep::backup::sync(dest)?;
     held.context("the backup broke off")
 }
 

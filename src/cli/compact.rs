@@ -4,7 +4,8 @@ use clap::Args;
 
 use crate::cli::progress;
 use crate::cli::target::Folder;
-use crate::store::{self, compact};
+use crate::store;
+use crate::store::upkeep::compact;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -18,7 +19,7 @@ pub struct Arguments {
 /// Makes the store's files as small as they can be.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let bars = progress::Bars::default();
-    let config = store::Config { dir: arguments.folder.data_dir, ..store::Config::default() };
+    let config = store::config::Config { dir: arguments.folder.data_dir, ..store::config::Config::default() };
     let compacted = compact::run(&config, &|step| bars.show(step))?;
     bars.clear();
     if arguments.json {

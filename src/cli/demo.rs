@@ -16,12 +16,12 @@ use toml::Value;
 use crate::cli::demo::sample::{Live, Sample};
 use crate::cli::target::listen_address;
 use crate::cli::{block_on, serve};
-use crate::clock;
 use crate::config::{self, Config};
 use crate::feed::Feed;
 use crate::server::{self, Running, Signals};
-use crate::store::{Incoming, folder};
-use crate::tasks;
+use crate::store::engine::data_folder;
+use crate::store::incoming::Incoming;
+use crate::{clock, tasks};
 
 /// The example plugins, as `plugins/build.sh` makes them.
 const PLUGINS: [(&str, &[u8]); 3] = [
@@ -128,7 +128,7 @@ impl Folder {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(std::io::Error::other)?;
         let path = std::env::temp_dir().join(format!("killstream-demo-{:016x}", u64::from_ne_bytes(random)));
-        folder::make(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        data_folder::make(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self(path))
     }
 }

@@ -133,7 +133,7 @@ fn into_folder(files: Vec<PathBuf>, arguments: &Arguments, left_out: &LeftOut) -
 
 fn open(arguments: &Arguments) -> anyhow::Result<Arc<Store>> {
     let dir = arguments.target.folder.data_dir.clone();
-    Ok(Store::open(store::Config { dir, encode: wire::killmail::encode, ..store::Config::default() })?)
+    Ok(Store::open(store::config::Config { dir, encode: wire::killmail::encode, ..store::config::Config::default() })?)
 }
 
 async fn into_server(files: Vec<PathBuf>, arguments: &Arguments, left_out: &LeftOut) -> anyhow::Result<Report> {

@@ -24,9 +24,9 @@ use clap::{Parser, Subcommand};
 use crate::config::Mistakes;
 use crate::ingest::import as import_files;
 use crate::plugin::build::child::{self, Trial};
-use crate::server::house;
+use crate::server::{self, house};
 use crate::wire::killmail;
-use crate::{server, store, tasks};
+use crate::{store, tasks};
 
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;

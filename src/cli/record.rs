@@ -8,11 +8,10 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 
 use crate::cli::block_on;
-use crate::clock;
-use crate::config;
 use crate::ingest::source::Source;
 use crate::ingest::{open, record};
 use crate::server::Signals;
+use crate::{clock, config};
 
 #[derive(Debug, Args)]
 pub struct Arguments {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use reqwest::Url;
 
+use crate::store::engine::data_folder;
 use crate::store::error::Error;
-use crate::store::folder;
 
 /// A data folder, which must be free.
 #[derive(Debug, Clone, Args)]
@@ -23,7 +23,7 @@ impl Folder {
     /// # Errors
     /// There is no store in it.
     pub fn existing(&self) -> Result<&Path, Error> {
-        folder::must_hold_store(&self.data_dir)?;
+        data_folder::must_hold_store(&self.data_dir)?;
         Ok(&self.data_dir)
     }
 }

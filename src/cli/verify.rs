@@ -4,8 +4,8 @@ use clap::Args;
 
 use crate::cli::target::Folder;
 use crate::cli::{Damage, progress};
-use crate::store::verify::Report;
-use crate::store::{self, Store, verify};
+use crate::store::upkeep::verify::{self, Report};
+use crate::store::{self, Store};
 use crate::wire::killmail::encode;
 
 /// Problems shown to people.
@@ -26,7 +26,7 @@ pub struct Arguments {
 /// Reads everything in a data folder; exit code 3 if something is damaged.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let bars = progress::Bars::default();
-    let config = store::Config { dir: arguments.folder.data_dir, ..store::Config::default() };
+    let config = store::config::Config { dir: arguments.folder.data_dir, ..store::config::Config::default() };
     let report = verify::run(&config, &|step| bars.show(step))?;
     bars.clear();
     let digest = if arguments.digest && report.is_clean() { Some(Store::open(config)?.digest(encode)?.0) } else { None };

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use crate::domain::facts::Facts;
 use crate::domain::filter::Dimension;
 use crate::domain::term::{Kind, Term};
-use crate::store::postings::Postings;
+use crate::store::index::postings::Postings;
 
 const SHARDS: usize = 64;
 /// Marks a number that stands for a list of ropes, not for a rope.

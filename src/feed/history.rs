@@ -10,8 +10,10 @@ use std::sync::{Arc, Weak};
 
 use crate::domain::filter::{Filter, Wanted};
 use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery, Totals};
-use crate::store::effort::{Effort, UNITED_COST};
-use crate::store::{Error, Order, Query, Store};
+use crate::store::Store;
+use crate::store::error::Error;
+use crate::store::history::effort::{Effort, UNITED_COST};
+use crate::store::query::{Order, Query};
 
 // Charges, nanoseconds of CPU time: measured by `history_cost` on 40,000 killmails, and rounded up.
 /// A list of killmails that is opened: it is found and counted several times, each time somewhere else in memory. One that is not there

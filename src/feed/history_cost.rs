@@ -18,7 +18,10 @@ use crate::domain::term::{Kind, Role};
 use crate::feed::history::StoreHistory;
 use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery};
 use crate::sample::generate::Recipe;
-use crate::store::{AgeRule, Config, Incoming, Store, ZkbRule, facts};
+use crate::store::Store;
+use crate::store::config::Config;
+use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
+use crate::store::index::facts;
 
 const KINDS: [Kind; 5] = [Kind::Region, Kind::System, Kind::ShipType, Kind::Alliance, Kind::Character];
 

@@ -10,7 +10,9 @@ use crate::domain::term::{Kind, Role};
 use crate::feed::history::StoreHistory;
 use crate::plugin::history::{Allowance, Bound, History, HistoryQuery};
 use crate::sample::generate::Recipe;
-use crate::store::{AgeRule, Config, Incoming, Store, ZkbRule};
+use crate::store::Store;
+use crate::store::config::Config;
+use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 
 /// What one call may have, nanoseconds: enough, and too little for some questions and for most.
 const ALLOWANCES: [u64; 4] = [50_000_000, 2_000_000, 100_000, 15_000];

@@ -17,7 +17,8 @@ use crate::feed::event::Kept;
 use crate::feed::judge::{Judge, Outcome, judged};
 use crate::feed::{Error, Feed};
 use crate::plugin::evaluator::Run;
-use crate::store::{self, Hit, Order, Query};
+use crate::store;
+use crate::store::query::{Hit, Order, Query};
 
 /// The killmails a page begins with are read where they are found, up to so much JSON: each way off the event loop and back costs
 /// as much as reading some of them.
@@ -188,7 +189,7 @@ impl Search<'_> {
     async fn selected(&self) -> Result<Found, Error> {
         // One more than needed tells whether there is a next page.
         let (feed, lookup) = (self.feed.clone(), self.lookup.clone());
-        let page = self.feed.read("history-page", move || -> Result<_, store::Error> {
+        let page = self.feed.read("history-page", move || -> Result<_, store::error::Error> {
             let mut hits = select(&feed, &lookup, None, lookup.limit.saturating_add(1))?;
             let more = hits.len() > lookup.limit;
             hits.truncate(lookup.limit);
@@ -283,7 +284,7 @@ fn begins(feed: &Feed, bytes: &mut u64, seq: Seq) -> bool {
     before < AT_ONCE_BYTES
 }
 
-fn select(feed: &Feed, lookup: &Lookup, interest: Option<&Interest>, limit: usize) -> Result<Vec<Hit>, store::Error> {
+fn select(feed: &Feed, lookup: &Lookup, interest: Option<&Interest>, limit: usize) -> Result<Vec<Hit>, store::error::Error> {
     let filter = &lookup.subscription.filter;
     feed.store().select(&Query { filter, interest, order: lookup.order, after: lookup.after, below: None, head: lookup.head, limit })
 }

@@ -56,7 +56,8 @@ use crate::feed::start::Start;
 use crate::feed::traffic::Traffic;
 use crate::feed::unreadable::{Found, Unreadable};
 use crate::feed::writer::{Parts, Writer};
-use crate::store::{self, Appended, Checkpoint, Incoming, Store};
+use crate::store::incoming::{Appended, Checkpoint, Incoming};
+use crate::store::{self, Store};
 use crate::tasks;
 
 /// How readers move.
@@ -128,7 +129,7 @@ impl Default for Config {
 pub enum Error {
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] store::Error),
+    Store(#[from] store::error::Error),
     /// The plugin cannot judge for this subscription.
     #[error(transparent)]
     Plugin(#[from] plugins::Error),

@@ -11,7 +11,8 @@ use crate::domain::filter::{Filter, IdSet, Interest, Match, Wanted};
 use crate::domain::id::Seq;
 use crate::domain::term::{Kind, Role, Term};
 use crate::feed::Error;
-use crate::store::{Hit, Order, Query, Store};
+use crate::store::Store;
+use crate::store::query::{Hit, Order, Query};
 
 /// What is wanted of the past.
 #[derive(Debug, Clone)]

@@ -26,7 +26,7 @@ use crate::plugin::engine::Engine;
 use crate::plugin::evaluator::{Evaluator, Instance};
 use crate::plugin::probe::NO_CONFIG;
 use crate::store::Store;
-use crate::store::compiled::UploadFile;
+use crate::store::plugins::compiled::UploadFile;
 use crate::tasks;
 
 /// Spoken as `plugins::Error`.

@@ -16,7 +16,7 @@ const WATCHLIST: &[u8] = include_bytes!("../../plugins/prebuilt/watchlist.wasm")
 const GATECAMP: &[u8] = include_bytes!("../../plugins/prebuilt/gatecamp.wasm");
 
 fn open(dir: &Path) -> Arc<Plugins> {
-    let store = Store::open(store::Config { dir: dir.to_owned(), min_free_bytes: 0, ..store::Config::default() }).unwrap();
+    let store = Store::open(store::config::Config { dir: dir.to_owned(), min_free_bytes: 0, ..store::config::Config::default() }).unwrap();
     let engine =
         Engine::new(limits::Config { compile_here: true, ..limits::Config::default() }, Arc::new(NoHistory), |_| Bytes::new()).unwrap();
     Plugins::open(store, engine, Vec::new()).unwrap()

@@ -14,7 +14,8 @@ use crate::domain::id::Seq;
 use crate::feed::pace::pause;
 use crate::feed::start::BatchForm;
 use crate::feed::{Config, Error};
-use crate::store::{Hit, Order, Query, Store};
+use crate::store::Store;
+use crate::store::query::{Hit, Order, Query};
 
 const PLAN_PAGE: usize = 8_192;
 

@@ -28,7 +28,7 @@ use crate::feed::registry::{Entered, Who};
 use crate::feed::start::{BatchForm, Log, Start, opening};
 use crate::feed::{Error, Feed};
 use crate::plugin::evaluator::Run;
-use crate::store::{Ask, Page};
+use crate::store::query::{Ask, Page};
 use crate::tasks;
 
 /// A subscription and a place in the log.

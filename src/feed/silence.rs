@@ -7,9 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock::now_secs;
-use crate::feed::Feed;
 use crate::feed::pulse::{Doing, Pulse};
-use crate::feed::rhythm;
+use crate::feed::{Feed, rhythm};
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -14,7 +14,8 @@ use crate::domain::id::Seq;
 use crate::domain::span::Span;
 use crate::feed::bell::Bell;
 use crate::feed::{Counters, Error};
-use crate::store::{Appended, Checkpoint, Incoming, Store};
+use crate::store::Store;
+use crate::store::incoming::{Appended, Checkpoint, Incoming};
 use crate::tasks;
 
 /// What the writer works on.

@@ -16,24 +16,23 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Deserializer, Value, json};
 
-use crate::clock;
 use crate::domain::entry::Origin;
-use crate::feed;
 use crate::http::Door;
 use crate::http::answer::Json;
 use crate::http::auth::{Killmails, May};
 use crate::http::error::Error;
 use crate::http::request::{Pairs, Raw};
+use crate::store::Store;
 use crate::store::error::Error as Failure;
-use crate::store::refused::Refused;
+use crate::store::incoming::{AgeRule, Appended, Incoming, ZkbRule};
+use crate::store::refused::list::Refused;
 use crate::store::wanted::Wanted;
-use crate::store::{AgeRule, Appended, Incoming, Store, ZkbRule};
-use crate::tasks;
 use crate::wire::json::without_bom;
 use crate::wire::package::{self, Package};
 use crate::wire::reason::Reason;
 use crate::wire::reference;
 use crate::wire::split::Splitter;
+use crate::{clock, feed, tasks};
 
 /// What was handed in by REST is noted under this name.
 const SOURCE: &str = "rest";

@@ -10,9 +10,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::feed::event::Kept;
-use crate::wire::killmail;
-use crate::wire::text;
-use crate::wire::time;
+use crate::wire::{killmail, text, time};
 
 /// A JSON answer.
 #[derive(Debug)]

@@ -16,13 +16,12 @@ use tar::{Builder, Header};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::feed;
 use crate::http::Door;
 use crate::http::auth::Admin;
 use crate::http::connections::OwnPace;
 use crate::http::error::Error;
-use crate::store::backup::Aside;
-use crate::tasks;
+use crate::store::upkeep::backup::Aside;
+use crate::{feed, tasks};
 
 /// The last entry of the archive.
 pub const LAST: &str = "backup.json";

@@ -15,10 +15,11 @@ use crate::domain::id::{EventId, Place};
 use crate::feed::event::{Batch, Kept};
 use crate::http::slots::Kind;
 use crate::http::sse::{EVENT_BYTES, Out};
-use crate::store::{Hit, Store};
+use crate::store::query::Hit;
+use crate::store::{self, Store};
+use crate::tasks;
 use crate::wire::event::{self, BATCH_FRAME_BYTES, BatchKey};
 use crate::wire::killmail;
-use crate::{store, tasks};
 
 /// Bytes of killmails made ready at a time: what one connection holds beside the pieces the HTTP library holds.
 const READY_BYTES: usize = 4 * 1024;
@@ -324,7 +325,8 @@ mod tests {
     use crate::domain::entry::{Origin, SharedEntry};
     use crate::domain::id::Seq;
     use crate::sample::generate::Recipe;
-    use crate::store::{AgeRule, Config, Incoming, ZkbRule};
+    use crate::store::config::Config;
+    use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 
     #[test]
     fn the_oldest_loads_leave_first() {

@@ -8,8 +8,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::wire::text;
-use crate::wire::time;
+use crate::wire::{text, time};
 
 /// A number beside an id that is not acceptable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use crate::http::auth::Admin;
 use crate::http::connections::OwnPace;
 use crate::http::pour::{Next, Pour};
 use crate::http::sse::Out;
-use crate::store::Order;
+use crate::store::query::Order;
 
 /// Killmails read from disk at once.
 const PAGE: usize = 256;

@@ -24,8 +24,7 @@ use crate::http::answer::Json;
 use crate::http::error::Error;
 use crate::http::process::Process;
 use crate::tasks;
-use crate::wire::text;
-use crate::wire::time;
+use crate::wire::{text, time};
 
 /// When the server calls itself unwell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

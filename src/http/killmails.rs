@@ -24,9 +24,8 @@ use crate::http::listing::Listing;
 use crate::http::request::{Pairs, Question, Segment, positive};
 use crate::tasks;
 use crate::wire::query::{self, Asked};
-use crate::wire::text;
-use crate::wire::time;
 use crate::wire::told::Told;
+use crate::wire::{text, time};
 
 /// A filter of more ids counts against the limit of all filters while its answer is on its way.
 const FEW_IDS: usize = 1000;

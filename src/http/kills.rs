@@ -18,8 +18,7 @@ use crate::http::error::{Error, OutOfRange};
 use crate::http::listing::Listing;
 use crate::http::request::{Object, Pairs, Segment, integer, positive, positive_json};
 use crate::wire::given::{Given, Known};
-use crate::wire::query;
-use crate::wire::time;
+use crate::wire::{query, time};
 
 /// Killmails answered where nobody says how many.
 const LIMIT: usize = 50;

@@ -31,10 +31,10 @@ use crate::http::error::Error;
 use crate::http::pour::{Next, Pour};
 use crate::http::request::{Pairs, Segment, positive};
 use crate::http::sse::Out;
-use crate::store::days::DAY_SECS;
-use crate::store::{self, Hit, Order, Query};
-use crate::tasks;
+use crate::store::history::daily_counts::DAY_SECS;
+use crate::store::query::{Hit, Order, Query};
 use crate::wire::{text, time, upstream};
+use crate::{store, tasks};
 
 /// Killmails read from disk at once for a day.
 const PAGE: usize = 64;
@@ -118,7 +118,7 @@ async fn file(door: &Arc<Door>, number: u64) -> Result<(u64, Bytes), Error> {
         let document = entry.as_ref().and_then(|entry| upstream::document(entry, number, told));
         Ok((entry.map_or(0, |entry| entry.rev), document.unwrap_or_else(|| upstream::placeholder(number))))
     });
-    read.await.map_err(Error::failed)?.map_err(|error: store::Error| Error::failed(error))
+    read.await.map_err(Error::failed)?.map_err(|error: store::error::Error| Error::failed(error))
 }
 
 /// `GET /history/totals.json`: killmails of each day.
@@ -206,7 +206,7 @@ impl Way {
             let entries = feed.store().entries(&page)?;
             Ok(entries.iter().filter_map(|entry| line(&entry.killmail, kind)).collect::<Vec<_>>())
         });
-        let texts = texts.await.map_err(io::Error::other)?.map_err(|error: store::Error| {
+        let texts = texts.await.map_err(io::Error::other)?.map_err(|error: store::error::Error| {
             tracing::error!(%error, "a history of the mirror ends early: {error}");
             io::Error::other(error)
         })?;

@@ -14,8 +14,7 @@ use serde_json::{Value, json};
 
 use crate::feed::manifest::{Standing, Version};
 use crate::feed::plugins::components::State;
-use crate::feed::plugins::uploads;
-use crate::feed::plugins::{self, Plugin, Plugins, Upload, Uploaded};
+use crate::feed::plugins::{self, Plugin, Plugins, Upload, Uploaded, uploads};
 use crate::http::Door;
 use crate::http::answer::Json;
 use crate::http::auth::{May, Plugins as Rights};
@@ -26,9 +25,8 @@ use crate::plugin::build::order::Stage;
 use crate::plugin::conduct::Resting;
 use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::Instance;
-use crate::store;
-use crate::tasks;
 use crate::wire::time;
+use crate::{store, tasks};
 
 /// How long the answer to an upload waits where it is not said.
 const WAIT_DEFAULT: Duration = Duration::from_secs(60);

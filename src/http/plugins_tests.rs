@@ -31,7 +31,12 @@ struct Api {
 
 fn api(limits: limits::Config) -> Api {
     let dir = tempfile::tempdir().unwrap();
-    let config = store::Config { dir: dir.path().to_owned(), min_free_bytes: 0, encode: killmail::encode, ..store::Config::default() };
+    let config = store::config::Config {
+        dir: dir.path().to_owned(),
+        min_free_bytes: 0,
+        encode: killmail::encode,
+        ..store::config::Config::default()
+    };
     let store = Store::open(config).unwrap();
     let engine = Engine::new(limits::Config { compile_here: true, ..limits }, Arc::new(StoreHistory::new(&store)), killmail::json).unwrap();
     let plugins = Plugins::open(store.clone(), engine, Vec::new()).unwrap();

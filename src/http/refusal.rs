@@ -4,9 +4,8 @@
 
 use axum::http::StatusCode;
 
-use crate::feed;
 use crate::feed::judges::TooMany;
-use crate::feed::plugins;
+use crate::feed::{self, plugins};
 use crate::http::error::Error;
 use crate::store;
 use crate::wire::query;

@@ -25,8 +25,6 @@ use crate::feed::judges::Hold;
 use crate::feed::reader::Reader;
 use crate::feed::registry::{Through, Who};
 use crate::feed::start::{BatchForm, Start};
-use crate::http::Door;
-use crate::http::address;
 use crate::http::answer::json_of;
 use crate::http::batch::{Form, Sending, lines_of};
 use crate::http::connections::OwnPace;
@@ -35,6 +33,7 @@ use crate::http::pour::{Next, Pour};
 use crate::http::request::{Pairs, Question};
 use crate::http::slots::{Kind, Slot};
 use crate::http::sse::Out;
+use crate::http::{Door, address};
 use crate::wire::event;
 use crate::wire::query::{self, Asked};
 

@@ -19,8 +19,7 @@ use crate::http::request::Object;
 use crate::store::Store;
 use crate::tasks;
 use crate::wire::given::{self, Known};
-use crate::wire::json;
-use crate::wire::time;
+use crate::wire::{json, time};
 
 /// Tokens given out at a time: each is compared with what a caller sends.
 const TOKENS_MAX: usize = 100;

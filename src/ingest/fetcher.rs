@@ -13,21 +13,19 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::clock;
 use crate::domain::entry::Origin;
 use crate::domain::killmail::{Extra, Killmail};
 use crate::domain::provenance::{HASH, ZKB};
 use crate::feed::{Error as FeedError, Feed};
 use crate::ingest::esi::{self, Esi};
-use crate::ingest::numbered;
 use crate::ingest::package::NO_BODY;
-use crate::ingest::unmatched;
-use crate::store::refused::Refused;
+use crate::ingest::{numbered, unmatched};
+use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
+use crate::store::refused::list::Refused;
 use crate::store::wanted::Wanted;
-use crate::store::{AgeRule, Incoming, ZkbRule};
-use crate::tasks;
-use crate::wire::package::Reference;
-use crate::wire::{body, package};
+use crate::wire::body;
+use crate::wire::package::{self, Reference};
+use crate::{clock, tasks};
 
 /// It is looked for news after this long even if nobody told of any.
 const TICK: Duration = Duration::from_secs(5);

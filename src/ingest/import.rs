@@ -8,14 +8,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock;
 use crate::domain::entry::Origin;
 use crate::ingest::archive::{self, Found};
 use crate::ingest::file_list::Unreadable;
 use crate::ingest::package::{self, Rule};
-use crate::store::refused::Refused;
-use crate::store::{AgeRule, Appended, Store, ZkbRule, error};
-use crate::tasks;
+use crate::store::incoming::{AgeRule, Appended, ZkbRule};
+use crate::store::refused::list::Refused;
+use crate::store::{Store, error};
+use crate::{clock, tasks};
 
 /// Documents in one batch: large enough that one sync to disk serves many, small enough that readers are not held up.
 pub const BATCH_DOCUMENTS: usize = 500;

@@ -15,7 +15,7 @@ use crate::feed::pulse::{Doing, Pulse};
 use crate::ingest::backoff::{Backoff, Trouble, Waits};
 use crate::ingest::package::{self, Rule};
 use crate::ingest::source::Arrival;
-use crate::store::{AgeRule, ZkbRule};
+use crate::store::incoming::{AgeRule, ZkbRule};
 
 /// Failures in a row after which the other side counts as unreachable.
 const BREAKER_FAILURES: u32 = 10;

@@ -8,22 +8,20 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::clock;
 use crate::feed::Feed;
 use crate::feed::pulse::Pulse;
 use crate::ingest::backoff::Waits;
-use crate::ingest::client;
 use crate::ingest::config::{self, Config};
 use crate::ingest::esi::{self, Esi};
 use crate::ingest::limiter::Bucket;
 use crate::ingest::link::Link;
-use crate::ingest::numbered;
 use crate::ingest::r2z2::{self, Known, R2z2};
 use crate::ingest::redisq::{self, Redisq};
 use crate::ingest::secondary::{Kind, Secondary, When};
 use crate::ingest::source::Source;
 use crate::ingest::websocket::{self, Websocket};
-use crate::tasks;
+use crate::ingest::{client, numbered};
+use crate::{clock, tasks};
 
 /// CCP's host wants a contact, too.
 const REAL_ESI: &str = "evetech.net";

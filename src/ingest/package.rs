@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::domain::entry::Origin;
-use crate::store::refused::Refused;
-use crate::store::{AgeRule, Incoming, ZkbRule};
+use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
+use crate::store::refused::list::Refused;
 use crate::wire::{package, reference};
 
 /// The word for a document that names a killmail without carrying it.

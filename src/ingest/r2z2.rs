@@ -17,16 +17,15 @@ use crate::clock;
 use crate::domain::span::Span;
 use crate::feed::pulse::{Gap, Pulse};
 use crate::ingest::ask::{Answer, Ask, Note};
-use crate::ingest::client;
 use crate::ingest::holes::Hole;
 use crate::ingest::numbered::{self, Got, retry_after_ms};
 use crate::ingest::pace::{Pace, Place};
 use crate::ingest::reading::{self, List, Reading, Wanted};
-use crate::ingest::report;
 use crate::ingest::source::Arrival;
 use crate::ingest::waits::Waits;
-use crate::store::refused::Refused;
-use crate::store::{Checkpoint, ZkbRule};
+use crate::ingest::{client, report};
+use crate::store::incoming::{Checkpoint, ZkbRule};
+use crate::store::refused::list::Refused;
 
 /// The name the checkpoint is kept under.
 pub const NAME: &str = "r2z2";

@@ -11,8 +11,8 @@ use crate::clock;
 use crate::domain::entry::Origin;
 use crate::ingest::client;
 use crate::ingest::package::{self, Rule};
-use crate::store::refused::Refused;
-use crate::store::{AgeRule, Incoming, ZkbRule};
+use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
+use crate::store::refused::list::Refused;
 use crate::wire::split::Splitter;
 
 /// Killmails handed over at once.

@@ -9,16 +9,15 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::clock;
 use crate::domain::entry::Origin;
 use crate::ingest::archive::{self, Found};
 use crate::ingest::file_list::{FileList, Unreadable};
 use crate::ingest::package::{self, Rule};
 use crate::ingest::record;
 use crate::ingest::source::Arrival;
-use crate::store::refused::Refused;
-use crate::store::{AgeRule, Incoming, ZkbRule};
-use crate::tasks;
+use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
+use crate::store::refused::list::Refused;
+use crate::{clock, tasks};
 
 /// Killmails handed over at once where several are due.
 const BATCH_MAX: usize = 100;

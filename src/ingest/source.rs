@@ -11,7 +11,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::clock;
 use crate::domain::entry::{Origin, is_implausible};
 use crate::domain::span::Span;
 use crate::feed::pulse::{Doing, Pulse};
@@ -23,9 +22,10 @@ use crate::ingest::r2z2::R2z2;
 use crate::ingest::redisq::Redisq;
 use crate::ingest::replay::Replay;
 use crate::ingest::websocket::Websocket;
-use crate::store::refused::Refused;
-use crate::store::{Appended, Checkpoint, Incoming, error};
-use crate::tasks;
+use crate::store::error;
+use crate::store::incoming::{Appended, Checkpoint, Incoming};
+use crate::store::refused::list::Refused;
+use crate::{clock, tasks};
 
 const RETRY_FIRST_MS: u64 = 1_000;
 const RETRY_MAX_MS: u64 = 60_000;

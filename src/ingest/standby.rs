@@ -12,7 +12,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::clock;
 use crate::feed::Feed;
 use crate::feed::others::Other;
 use crate::feed::pulse::{Doing, Pulse};
@@ -22,7 +21,7 @@ use crate::ingest::open;
 use crate::ingest::secondary::{Secondary, When};
 use crate::ingest::source::{self, Runs};
 use crate::ingest::watch::{Waits, Watch};
-use crate::tasks;
+use crate::{clock, tasks};
 
 /// The others are looked at this often.
 const LOOK: Duration = Duration::from_millis(200);

@@ -5,7 +5,7 @@
 //!
 //! Must not know: why a killmail is sent.
 
-use crate::store::postings::Postings;
+use crate::store::index::postings::Postings;
 
 /// A preload reaches back this far at most.
 const WEEK_MS: i64 = 168 * 3_600_000;

@@ -18,12 +18,11 @@ use yawc::close::CloseCode;
 
 use crate::clock::{now_ms, now_secs};
 use crate::domain::term::Term;
-use crate::feed;
 use crate::feed::event::Event;
 use crate::feed::newest::Newest;
-use crate::feed::recent;
 use crate::feed::registry::{Through, Who};
 use crate::feed::start::Start;
+use crate::feed::{self, recent};
 use crate::phoenix::effect::{Effect, Open};
 use crate::phoenix::frame::{Malformed, Message, decode, decode_binary};
 use crate::phoenix::join::Wish;

@@ -17,12 +17,11 @@ use crate::domain::hex::hex;
 use crate::plugin::bindings::PluginPre;
 use crate::plugin::component::{About, Component};
 use crate::plugin::counters::Counters;
-use crate::plugin::denied;
 use crate::plugin::error::Refusal;
 use crate::plugin::guest::told;
-use crate::plugin::scan;
 use crate::plugin::setup::{Setup, World};
 use crate::plugin::state::State;
+use crate::plugin::{denied, scan};
 use crate::tasks;
 
 /// Machine code of a component, and what is known of it.

@@ -11,8 +11,7 @@ use crate::domain::killmail::{Attacker, Item, Killmail};
 use crate::domain::term::{Kind, Role};
 use crate::domain::verdict::{Fault, Verdict};
 use crate::plugin::bindings::exports::killstream::plugin::guest;
-use crate::plugin::bindings::killstream::plugin::history as wit_history;
-use crate::plugin::bindings::killstream::plugin::types;
+use crate::plugin::bindings::killstream::plugin::{history as wit_history, types};
 use crate::plugin::history::{HistoryQuery, Totals};
 use crate::universe;
 

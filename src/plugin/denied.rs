@@ -7,9 +7,8 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, ResourceType};
 use wasmtime::{Engine, Result, bail};
 
-use crate::plugin::imports;
 use crate::plugin::state::State;
-use crate::plugin::wasi;
+use crate::plugin::{imports, wasi};
 
 /// What the component may import: all that this linker has, and what else of WASI 0.2 it asks for.
 ///

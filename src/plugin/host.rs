@@ -13,9 +13,9 @@ use crate::domain::entry::SharedEntry;
 use crate::domain::term::Kind;
 use crate::domain::verdict::Fault;
 use crate::plugin::bindings::killstream::plugin::types::{
-    AttackerColumns, EveId, IskValues, ItemColumns, Kind as WitKind, Point, Role as WitRole, Term,
+    self, AttackerColumns, EveId, IskValues, ItemColumns, Kind as WitKind, Point, Role as WitRole, Term,
 };
-use crate::plugin::bindings::killstream::plugin::{history, killmail, log, types, universe as wit_universe};
+use crate::plugin::bindings::killstream::plugin::{history, killmail, log, universe as wit_universe};
 use crate::plugin::clock::thread_cpu;
 use crate::plugin::convert;
 use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery};

@@ -13,7 +13,6 @@ use tokio_stream::StreamExt;
 use tower::ServiceExt;
 
 use crate::budget::Budget;
-use crate::clock;
 use crate::config::Config;
 use crate::domain::entry::{Entry, Origin, SharedEntry};
 use crate::domain::id::Seq;
@@ -22,22 +21,18 @@ use crate::feed::Feed;
 use crate::feed::history::StoreHistory;
 use crate::feed::plugins::Plugins;
 use crate::feed::pulse::Doing;
-use crate::http;
-use crate::http::address;
 use crate::http::connections::Connections;
+use crate::http::{self, address};
 use crate::ingest::config::{self as ingest, Kind};
 use crate::ingest::open;
 use crate::ingest::replay::{self, Replay};
 use crate::ingest::source::Source;
-use crate::phoenix;
 use crate::plugin::engine::Engine;
-use crate::sample;
 use crate::server::{Error, token};
 use crate::store::Store;
-use crate::store::facts::facts;
-use crate::tasks;
-use crate::wire;
-use crate::wire::package;
+use crate::store::index::facts::facts;
+use crate::wire::{self, package};
+use crate::{clock, phoenix, sample, tasks};
 
 /// Every so many killmails of the sample one is tried: 127 of them judge in a blink, and even a guest that uses up its time on each
 /// is refused within seconds.

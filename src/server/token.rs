@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::domain::hex::hex;
-use crate::store::folder;
+use crate::store::engine::data_folder;
 
 const NAME: &str = "token";
 const RANDOM_BYTES: usize = 32;
@@ -30,7 +30,7 @@ pub fn of(data_dir: &Path) -> io::Result<(String, bool)> {
         Err(error) => return Err(error),
     }
     let token = random()?;
-    folder::make(data_dir)?;
+    data_folder::make(data_dir)?;
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
     file.write_all(format!("{token}\n").as_bytes())?;
     file.sync_all()?;

@@ -17,18 +17,21 @@ use crate::domain::hash::is_known;
 use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
 use crate::domain::sameness::{Sameness, differs_by_provenance_only};
-use crate::store::disk::{Tree, Write};
-use crate::store::facts::facts;
-use crate::store::file_numbers::Added;
-use crate::store::frame::{self, Header};
-use crate::store::journal::{self, Journal};
-use crate::store::ledger::Ledger;
-use crate::store::log::{self, Line};
-use crate::store::notices::{Given, Notices};
-use crate::store::record::{Packed, VERSION};
-use crate::store::rows::Row;
-use crate::store::space::{free_bytes, growth_bytes};
-use crate::store::{Appended, Checkpoint, Error, Incoming, Store, pieces, rules};
+use crate::store::disk_space::{free_bytes, growth_bytes};
+use crate::store::engine::meta::Numbers;
+use crate::store::engine::{Write, chunked_values, journal};
+use crate::store::error::Error;
+use crate::store::format::frame::{self, Header};
+use crate::store::format::log_entry::{self, Line};
+use crate::store::format::record::{Packed, VERSION};
+use crate::store::incoming::{Appended, Checkpoint, Incoming};
+use crate::store::index::facts::facts;
+use crate::store::index::rows::Row;
+use crate::store::keys::{Key, Tree};
+use crate::store::mirror::file_numbers::Added;
+use crate::store::mirror::revision_notices::Given;
+use crate::store::writer::Writer;
+use crate::store::{Store, arrival};
 use crate::tasks;
 
 /// Killmails of one transaction at most: the engine lets nobody read while it commits one.
@@ -37,53 +40,6 @@ const TRANSACTION_MAX: usize = 1_000;
 const PUBLISH_STEP: usize = 16;
 /// Below this, encoding is not worth another thread.
 const SPREAD_MIN: usize = 32;
-/// The key in `meta` under which the writer's numbers stand.
-pub const NUMBERS_KEY: &[u8] = b"numbers";
-/// What the keys in `meta` of how far sources were read begin with.
-pub const CHECKPOINT_PREFIX: &[u8] = b"checkpoint/";
-
-/// The writer's numbers, as of the last commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Numbers {
-    /// The greatest number given out.
-    pub head: u64,
-    /// Killmails kept.
-    pub count: u64,
-    /// Revisions made.
-    pub rev: u64,
-    /// Conflicts seen.
-    pub conflicts: u64,
-}
-
-impl Numbers {
-    pub fn to_bytes(self) -> Vec<u8> {
-        [self.head, self.count, self.rev, self.conflicts].iter().flat_map(|n| n.to_le_bytes()).collect()
-    }
-
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (numbers, []) = bytes.as_chunks::<8>() else { return None };
-        let [head, count, rev, conflicts] = *numbers else { return None };
-        let [head, count, rev, conflicts] = [head, count, rev, conflicts].map(u64::from_le_bytes);
-        Some(Self { head, count, rev, conflicts })
-    }
-}
-
-/// The one who writes.
-#[derive(Debug)]
-pub struct Writer {
-    pub numbers: Numbers,
-    ledger: Ledger,
-    journal: Journal,
-    notices: Notices,
-    /// Why no more can be written, once a commit failed.
-    failed: Option<String>,
-}
-
-impl Writer {
-    pub const fn new(numbers: Numbers, ledger: Ledger, journal: Journal, notices: Notices) -> Self {
-        Self { numbers, ledger, journal, notices, failed: None }
-    }
-}
 
 /// What can be made of a killmail before it has a number.
 struct Prepared {
@@ -148,7 +104,7 @@ impl Store {
     /// # Errors
     /// The disk.
     pub fn checkpoint(&self, source: &str) -> Result<Option<Vec<u8>>, Error> {
-        pieces::get(&self.disk, Tree::Meta, &checkpoint_key(source))
+        chunked_values::get(&self.engine, Tree::Meta, &Key::Checkpoint(source).bytes())
     }
 
     /// Notes how far a source was read, where there was nothing to append.
@@ -182,8 +138,8 @@ impl Store {
     /// # Errors
     /// `NoSpace`; the file system.
     pub fn check_space(&self) -> Result<(), Error> {
-        let dir = self.disk.dir();
-        let free = free_bytes(dir).map_err(Error::io("ask for free space at", dir))?.min(growth_bytes(self.disk.file_bytes()?));
+        let dir = self.engine.dir();
+        let free = free_bytes(dir).map_err(Error::io("ask for free space at", dir))?.min(growth_bytes(self.engine.file_bytes()?));
         let min = self.config.min_free_bytes;
         if free < min { Err(Error::NoSpace { free, min }) } else { Ok(()) }
     }
@@ -229,7 +185,7 @@ impl Store {
         let (added, given) = self.number_files(&writer, &turn);
         writes.extend(added.writes().chain(given.writes()));
         let frames = journal::frames(&writes);
-        if let Err(error) = self.disk.commit(writes) {
+        if let Err(error) = self.engine.commit(writes) {
             writer.failed = Some(error.to_string());
             return Err(error);
         }
@@ -241,7 +197,8 @@ impl Store {
         self.publish(&turn.drafts);
         // Only then, so that no file is looked for whose entry cannot be read yet.
         self.files.write().settle(added);
-        self.snapshot_if_due(&writer.numbers);
+        let mark = self.mark(&writer.numbers);
+        self.snapshots.lock().start_if_due(self.config.snapshot_every, self.engine.dir(), &self.memory, mark);
         Ok(appended(turn))
     }
 
@@ -258,13 +215,13 @@ impl Store {
         }
         let numbers = Numbers { head: writer.numbers.head + 1, ..writer.numbers };
         let seq = Seq(numbers.head);
-        let mut writes = vec![write(seq), Write { tree: Tree::Meta, key: NUMBERS_KEY.to_vec(), value: Some(numbers.to_bytes()) }];
+        let mut writes = vec![write(seq), Write::new(Key::Numbers, numbers.to_bytes())];
         if let Some(Checkpoint { source, bytes }) = checkpoint {
-            writes.extend(pieces::put(Tree::Meta, &checkpoint_key(&source), &bytes));
+            writes.extend(chunked_values::put(Tree::Meta, &Key::Checkpoint(&source).bytes(), &bytes));
         }
         let added = self.files.read().add(seq.0 - 1, seq.0, &[seq.0], &[]);
         writes.extend(added.writes());
-        if let Err(error) = self.disk.commit(writes) {
+        if let Err(error) = self.engine.commit(writes) {
             writer.failed = Some(error.to_string());
             return Err(error);
         }
@@ -311,7 +268,7 @@ impl Store {
             turn.add_new(incoming, prepared);
             return Ok(());
         };
-        let outcome = match merge(&stored.killmail, &incoming.killmail, rules::is_newer(&stored, &incoming)) {
+        let outcome = match merge(&stored.killmail, &incoming.killmail, arrival::is_newer(&stored, &incoming)) {
             Sameness::Known => Outcome::Known(stored.seq),
             Sameness::Conflict => {
                 turn.numbers.conflicts += 1;
@@ -321,7 +278,7 @@ impl Store {
             Sameness::Revised(mut killmail) => {
                 killmail.time_implausible = is_implausible(killmail.time, stored.received_at_ms);
                 let prepared = self.prepare_one(&killmail)?;
-                let uploaded_at = rules::uploaded_at(&stored, &incoming);
+                let uploaded_at = arrival::uploaded_at(&stored, &incoming);
                 Outcome::Revised(turn.revise(drafted, &stored, *killmail, uploaded_at, prepared))
             }
         };
@@ -339,16 +296,16 @@ impl Store {
         for draft in &turn.drafts {
             put_record(&mut writes, draft)?;
             let seq = draft.entry.seq.0;
-            writes.extend(pieces::put(Tree::Log, &seq.to_be_bytes(), &log::encode(&line(&draft.entry, &draft.prepared))));
+            writes.extend(chunked_values::put(Tree::Log, &seq.to_be_bytes(), &log_entry::encode(&line(&draft.entry, &draft.prepared))));
             if let Some(old) = &draft.old {
                 let mut value = seq.to_le_bytes().to_vec();
-                value.extend(log::encode(&line_of(old)));
-                writes.extend(pieces::put(Tree::Revisions, &draft.entry.rev.to_be_bytes(), &value));
+                value.extend(log_entry::encode(&line_of(old)));
+                writes.extend(chunked_values::put(Tree::Revisions, &draft.entry.rev.to_be_bytes(), &value));
             }
         }
-        writes.push(Write { tree: Tree::Meta, key: NUMBERS_KEY.to_vec(), value: Some(turn.numbers.to_bytes()) });
+        writes.push(Write::new(Key::Numbers, turn.numbers.to_bytes()));
         if let Some(Checkpoint { source, bytes }) = checkpoint {
-            writes.extend(pieces::put(Tree::Meta, &checkpoint_key(&source), &bytes));
+            writes.extend(chunked_values::put(Tree::Meta, &Key::Checkpoint(&source).bytes(), &bytes));
         }
         Ok(writes)
     }
@@ -379,7 +336,7 @@ impl Turn {
     fn add_new(&mut self, incoming: Incoming, prepared: Prepared) {
         self.numbers.head += 1;
         self.numbers.count += 1;
-        let age_secs = rules::age_of(&incoming);
+        let age_secs = arrival::age_of(&incoming);
         let entry = Entry {
             seq: Seq(self.numbers.head),
             rev: 0,
@@ -464,7 +421,8 @@ fn put_record(writes: &mut Vec<Write>, draft: &Draft) -> Result<(), Error> {
     let too_large = || Error::TooLarge { killmail_id: entry.facts.killmail_id, bytes: packed.payload.len() };
     let frames = frame::seal(&header, &packed.payload).ok_or_else(too_large)?;
     let key = header.killmail_id.to_be_bytes();
-    let parts = (0..).zip(frames).map(|(part, frame)| Write { tree: Tree::Records, key: pieces::key_of(&key, part), value: Some(frame) });
+    let parts =
+        (0..).zip(frames).map(|(part, frame)| Write { tree: Tree::Records, key: chunked_values::key_of(&key, part), value: Some(frame) });
     writes.extend(parts);
     Ok(())
 }
@@ -487,8 +445,4 @@ fn line_of(entry: &Entry) -> Line {
 /// The cell with the JSON in it, if there is an encoder.
 fn cell(json: &Bytes) -> OnceLock<Bytes> {
     if json.is_empty() { OnceLock::new() } else { OnceLock::from(json.clone()) }
-}
-
-fn checkpoint_key(source: &str) -> Vec<u8> {
-    [CHECKPOINT_PREFIX, source.as_bytes()].concat()
 }

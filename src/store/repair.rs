@@ -5,23 +5,23 @@
 use bytes::Bytes;
 
 use crate::domain::killmail::Killmail;
-use crate::store::append::Numbers;
-use crate::store::disk::{Disk, Tree};
+use crate::store::engine::meta::Numbers;
+use crate::store::engine::{Engine, chunked_values, records};
 use crate::store::error::Error;
-use crate::store::facts::facts;
-use crate::store::frame::{self, Header};
-use crate::store::log::{self, Line};
-use crate::store::record::Codec;
-use crate::store::{pieces, records};
+use crate::store::format::frame::{self, Header};
+use crate::store::format::log_entry::{self, Line};
+use crate::store::format::record::Codec;
+use crate::store::index::facts::facts;
+use crate::store::keys::Tree;
 
 /// Entries of one transaction.
 const TRANSACTION_MAX: usize = 500;
 
 /// Makes entries of the log again, as far as their records are there; says how many.
-pub fn log_from_records(disk: &Disk, codec: &Codec, encode: fn(&Killmail) -> Bytes, numbers: &Numbers) -> Result<u64, Error> {
-    let whole = whole_entries(disk, numbers)?;
+pub fn log_from_records(engine: &Engine, codec: &Codec, encode: fn(&Killmail) -> Bytes, numbers: &Numbers) -> Result<u64, Error> {
+    let whole = whole_entries(engine, numbers)?;
     let (mut writes, mut made) = (Vec::new(), 0);
-    for pair in disk.scan(Tree::Records, &[]) {
+    for pair in engine.scan(Tree::Records, &[]) {
         let (key, value) = pair?;
         // Keys of further parts are longer.
         if key.len() != 8 {
@@ -32,25 +32,25 @@ pub fn log_from_records(disk: &Disk, codec: &Codec, encode: fn(&Killmail) -> Byt
         if whole.get(frame.header.seq.0 as usize).copied().unwrap_or(true) {
             continue;
         }
-        let (header, killmail) = records::read(disk, codec, killmail_id)?;
+        let (header, killmail) = records::read(engine, codec, killmail_id)?;
         let line = line_of(&header, &killmail, encode);
-        writes.extend(pieces::put(Tree::Log, &header.seq.0.to_be_bytes(), &log::encode(&line)));
+        writes.extend(chunked_values::put(Tree::Log, &header.seq.0.to_be_bytes(), &log_entry::encode(&line)));
         made += 1;
         if writes.len() >= TRANSACTION_MAX {
-            disk.commit(std::mem::take(&mut writes))?;
+            engine.commit(std::mem::take(&mut writes))?;
         }
     }
-    disk.commit(writes)?;
+    engine.commit(writes)?;
     tracing::warn!("{made} entries of the log were missing or bent and have been made again from their records");
     Ok(made)
 }
 
 /// By number: whether the log's entry is there and whole.
-fn whole_entries(disk: &Disk, numbers: &Numbers) -> Result<Vec<bool>, Error> {
+fn whole_entries(engine: &Engine, numbers: &Numbers) -> Result<Vec<bool>, Error> {
     let mut whole = vec![false; numbers.head as usize + 1];
     for seq in 1..=numbers.head {
-        let bytes = pieces::get(disk, Tree::Log, &seq.to_be_bytes())?;
-        whole[seq as usize] = bytes.is_some_and(|bytes| log::decode(&bytes).is_ok());
+        let bytes = chunked_values::get(engine, Tree::Log, &seq.to_be_bytes())?;
+        whole[seq as usize] = bytes.is_some_and(|bytes| log_entry::decode(&bytes).is_ok());
     }
     Ok(whole)
 }

@@ -2,13 +2,15 @@
 //!
 //! Must not know: what a snapshot looks like.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use parking_lot::RwLock;
+
 use crate::domain::id::Seq;
-use crate::store::Store;
-use crate::store::append::Numbers;
-use crate::store::snapshot::{self, Mark};
+use crate::store::index::resident::Memory;
+use crate::store::index::snapshot::{self, Mark};
 use crate::tasks;
 
 /// Fewer entries than this are not worth a snapshot at the end: replaying them takes some ten milliseconds.
@@ -17,46 +19,41 @@ const AT_END_MIN: u64 = 4_096;
 /// What was written last, and the thread that is writing.
 #[derive(Debug, Default)]
 pub struct Snapshots {
-    pub head: Seq,
-    pub running: Option<JoinHandle<()>>,
+    head: Seq,
+    running: Option<JoinHandle<()>>,
 }
 
-impl Store {
-    /// Called by the writer after a commit; starts a snapshot if one is due and none is being written.
-    pub(crate) fn snapshot_if_due(&self, numbers: &Numbers) {
-        let mut snapshots = self.snapshots.lock();
-        let due = numbers.head >= snapshots.head.0.saturating_add(self.config.snapshot_every.max(1));
-        if !due || snapshots.running.as_ref().is_some_and(|thread| !thread.is_finished()) {
+impl Snapshots {
+    /// With a snapshot of this head on disk.
+    pub const fn new(head: Seq) -> Self {
+        Self { head, running: None }
+    }
+
+    /// Starts a snapshot if `every` entries were written since the last one and none is being written.
+    pub fn start_if_due(&mut self, every: u64, dir: &Path, memory: &Arc<RwLock<Memory>>, mark: Mark) {
+        let due = mark.head.0 >= self.head.0.saturating_add(every.max(1));
+        if !due || self.running.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return;
         }
-        snapshots.head = Seq(numbers.head);
-        let (memory, dir, mark) = (Arc::clone(&self.memory), self.disk.dir().to_owned(), self.mark(numbers));
-        let thread = tasks::thread("store snapshot", move || {
-            if let Err(error) = snapshot::write(&dir, &memory, &mark) {
-                tracing::warn!("cannot write a snapshot of the index to {}: {error}", dir.display());
-            }
-        });
-        snapshots.running = thread.ok();
+        self.head = mark.head;
+        let (dir, memory) = (dir.to_owned(), Arc::clone(memory));
+        self.running = tasks::thread("store snapshot", move || write(&dir, &memory, &mark)).ok();
     }
 
-    fn mark(&self, numbers: &Numbers) -> Mark {
-        Mark { epoch: self.epoch, head: Seq(numbers.head), rev: numbers.rev }
-    }
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        let snapshots = std::mem::take(self.snapshots.get_mut());
-        if let Some(thread) = snapshots.running {
+    /// Waits for the one that is being written, and writes a last one if that is worth it.
+    pub fn finish(self, dir: &Path, memory: &RwLock<Memory>, mark: Mark) {
+        if let Some(thread) = self.running {
             // A panic in there was reported when it happened.
             let _ = thread.join();
         }
-        let numbers = self.writer.get_mut().numbers;
-        if numbers.head < snapshots.head.0.saturating_add(AT_END_MIN) {
-            return;
+        if mark.head.0 >= self.head.0.saturating_add(AT_END_MIN) {
+            write(dir, memory, &mark);
         }
-        if let Err(error) = snapshot::write(self.disk.dir(), &self.memory, &self.mark(&numbers)) {
-            tracing::warn!("cannot write a snapshot of the index to {}: {error}", self.disk.dir().display());
-        }
+    }
+}
+
+fn write(dir: &Path, memory: &RwLock<Memory>, mark: &Mark) {
+    if let Err(error) = snapshot::write(dir, memory, mark) {
+        tracing::warn!("cannot write a snapshot of the index to {}: {error}", dir.display());
     }
 }

@@ -6,12 +6,11 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::append::CHECKPOINT_PREFIX;
-use crate::store::disk::{Tree, Write};
-use crate::store::{Error, Store};
+use crate::store::Store;
+use crate::store::engine::Write;
+use crate::store::error::Error;
+use crate::store::keys::{Key, Tree, prefix};
 
-/// Keys in `meta` begin with this; the killmail id follows. They stand among the checkpoints, which they are to their sources.
-const WANTED: &[u8] = b"wanted/";
 /// A document that only names a killmail is small, bytes; a longer one is not kept here.
 const RAW_MAX: usize = 2_048;
 /// Written in one transaction.
@@ -80,11 +79,11 @@ impl Store {
                 writes.push(write(&one)?);
             }
             if writes.len() == STEP {
-                self.disk.commit(std::mem::take(&mut writes))?;
+                self.engine.commit(std::mem::take(&mut writes))?;
             }
         }
         if !writes.is_empty() {
-            self.disk.commit(writes)?;
+            self.engine.commit(writes)?;
         }
         Ok(answers)
     }
@@ -94,7 +93,7 @@ impl Store {
     /// # Errors
     /// The disk.
     pub fn want_still(&self, wanted: &Wanted) -> Result<(), Error> {
-        self.disk.commit(vec![write(wanted)?])
+        self.engine.commit(vec![write(wanted)?])
     }
 
     /// The killmails whose bodies are wanted, ascending.
@@ -102,11 +101,10 @@ impl Store {
     /// # Errors
     /// The disk.
     pub fn wanted_ids(&self) -> Result<Vec<u32>, Error> {
-        let prefix = [CHECKPOINT_PREFIX, WANTED].concat();
         let mut ids = Vec::new();
-        for pair in self.disk.scan(Tree::Meta, &prefix) {
+        for pair in self.engine.scan(Tree::Meta, prefix::WANTED) {
             let (key, _) = pair?;
-            let Some(id) = key.strip_prefix(&prefix[..]) else { break };
+            let Some(id) = key.strip_prefix(prefix::WANTED) else { break };
             ids.extend(id.as_array().copied().map(u32::from_be_bytes));
         }
         Ok(ids)
@@ -117,7 +115,7 @@ impl Store {
     /// # Errors
     /// The disk.
     pub fn wanted(&self, killmail_id: u32) -> Result<Option<Wanted>, Error> {
-        let value = self.disk.get(Tree::Meta, &key_of(killmail_id))?;
+        let value = self.engine.get(Tree::Meta, &Key::Wanted(killmail_id).bytes())?;
         Ok(value.and_then(|value| serde_json::from_slice(&value).ok()))
     }
 
@@ -126,17 +124,13 @@ impl Store {
     /// # Errors
     /// The disk.
     pub fn unwant(&self, killmail_id: u32) -> Result<(), Error> {
-        self.disk.remove(Tree::Meta, &key_of(killmail_id))
+        self.engine.remove(Tree::Meta, &Key::Wanted(killmail_id).bytes())
     }
 }
 
 fn write(wanted: &Wanted) -> Result<Write, Error> {
     let value = serde_json::to_vec(wanted).map_err(|error| Error::Engine { what: "encode what is wanted", why: error.to_string() })?;
-    Ok(Write { tree: Tree::Meta, key: key_of(wanted.killmail_id), value: Some(value) })
-}
-
-fn key_of(killmail_id: u32) -> Vec<u8> {
-    [CHECKPOINT_PREFIX, WANTED, &killmail_id.to_be_bytes()].concat()
+    Ok(Write::new(Key::Wanted(wanted.killmail_id), value))
 }
 
 #[cfg(test)]

@@ -18,8 +18,7 @@ use crate::wire::member::{count, id, member, number, take_unreadable, text, yes_
 use crate::wire::node::{Fields, Node};
 use crate::wire::number::essential_id;
 use crate::wire::reason::{Flaw, Reason};
-use crate::wire::time;
-use crate::wire::zkb;
+use crate::wire::{time, zkb};
 
 /// Items in items in items: ESI has one level inside, ships in a carrier's bay never more. Each level costs stack wherever killmails are
 /// walked.

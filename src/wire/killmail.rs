@@ -17,9 +17,8 @@ use crate::domain::killmail::{Attacker, Extra, Item, Killmail, Position, Victim}
 use crate::domain::unreadable::Unreadable;
 use crate::domain::zkb::Zkb;
 use crate::universe;
-use crate::wire::keys;
 use crate::wire::text::{Text, escapes_bytes};
-use crate::wire::time;
+use crate::wire::{keys, time};
 
 static ENCODINGS: AtomicU64 = AtomicU64::new(0);
 

@@ -15,15 +15,13 @@ use crate::domain::hash::COMPUTED;
 use crate::domain::killmail::{Extra, Killmail};
 use crate::domain::unreadable::Unreadable;
 use crate::domain::zkb::Zkb;
-use crate::wire::body;
 use crate::wire::json::{Shape, without_bom};
 use crate::wire::keys::keep;
-use crate::wire::lenient;
 use crate::wire::member::{count, text};
 use crate::wire::node::{Fields, Node};
 use crate::wire::number::{shown, whole};
 use crate::wire::reason::{Flaw, Reason};
-use crate::wire::zkb;
+use crate::wire::{body, lenient, zkb};
 
 /// No document is larger than this, bytes: ten times the largest killmail there ever was.
 pub const DOCUMENT_MAX_BYTES: usize = 8 << 20;

@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 use crate::domain::filter::{Filter, Match};
 use crate::domain::subscription::{MAX_AGE_SECS, PluginUse, Subscription};
 use crate::domain::term::{Kind, Role};
-use crate::store::Order;
+use crate::store::query::Order;
 use crate::wire::event::BatchKey;
 use crate::wire::given::{AskedId, AskedIds, Error as Unusable, Given, Known};
 use crate::wire::number::shown;

@@ -10,10 +10,9 @@ use crate::domain::entry::Entry;
 use crate::domain::hash::{self, COMPUTED};
 use crate::domain::killmail::{Attacker, Killmail, Victim};
 use crate::domain::zkb::Zkb;
-use crate::wire::keys;
 use crate::wire::killmail::{finite, write_items, write_position, write_unreadable};
 use crate::wire::text::Text;
-use crate::wire::time;
+use crate::wire::{keys, time};
 
 /// The document of an entry under the number of its file, as R2Z2 publishes it; `None` without a hash, which R2Z2's always have.
 /// `updated` is the older file this one tells of. A hash no source gave is marked, so that who reads on takes it for what it is.

@@ -12,12 +12,11 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::guests;
 use crate::support::channel::{Channel, LOBBY};
-use crate::support::http;
 use crate::support::killmail::{SYSTEMS, killmail};
 use crate::support::server::{Server, Setup};
 use crate::support::socket::masked;
-use crate::support::until;
 use crate::support::upstream::Upstream;
+use crate::support::{http, until};
 
 const JITA: u32 = SYSTEMS[0];
 /// The waits of channels shorter, but for goodbyes.

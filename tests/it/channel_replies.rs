@@ -8,11 +8,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::channel::{Channel, LOBBY, killmail_ids};
-use crate::support::http;
 use crate::support::killmail::{SYSTEMS, killmail};
 use crate::support::server::{Server, Setup, TOKEN};
-use crate::support::until;
 use crate::support::upstream::Upstream;
+use crate::support::{http, until};
 
 const JITA: u32 = SYSTEMS[0];
 const PILOT: u32 = 95_000_001;

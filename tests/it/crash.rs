@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 use killstream::domain::filter::Filter;
 use killstream::domain::id::Seq;
 use killstream::domain::term::Kind;
-use killstream::store::{Hit, Order, Query, Store};
+use killstream::store::Store;
+use killstream::store::query::{Hit, Order, Query};
 use tempfile::TempDir;
 
 use crate::crash::child::{Ack, Plan, SOURCE, VALUE};

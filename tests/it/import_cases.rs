@@ -6,8 +6,9 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use killstream::store::refused::Refused;
-use killstream::store::{Config, Store};
+use killstream::store::Store;
+use killstream::store::config::Config;
+use killstream::store::refused::list::Refused;
 use serde_json::{Value, json};
 
 use crate::support::data;

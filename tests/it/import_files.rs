@@ -7,7 +7,8 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::process::{Command, Output};
 
-use killstream::store::{Config, Store};
+use killstream::store::Store;
+use killstream::store::config::Config;
 use serde_json::{Value, json};
 
 use crate::support::killmail::killmail;

@@ -19,7 +19,8 @@ use killstream::feed::start::Start;
 use killstream::feed::{self, Feed};
 use killstream::plugin::engine::Engine;
 use killstream::plugin::limits;
-use killstream::store::{self, AgeRule, Incoming, Store, ZkbRule};
+use killstream::store::incoming::{AgeRule, Incoming, ZkbRule};
+use killstream::store::{self, Store};
 use killstream::wire;
 use tempfile::TempDir;
 
@@ -38,7 +39,7 @@ struct House {
 impl House {
     fn open(encode: fn(&Killmail) -> Bytes) -> Self {
         let folder = TempDir::with_prefix("killstream-mechanisms-").unwrap();
-        let config = store::Config { dir: folder.path().to_owned(), min_free_bytes: 0, encode, ..store::Config::default() };
+        let config = store::config::Config { dir: folder.path().to_owned(), min_free_bytes: 0, encode, ..store::config::Config::default() };
         let store = Store::open(config).unwrap();
         let history = Arc::new(StoreHistory::new(&store));
         let engine =

@@ -13,7 +13,7 @@ use killstream::plugin::engine::Engine;
 use killstream::plugin::evaluator::{Instance, Run};
 use killstream::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery, Totals};
 use killstream::plugin::limits::Config;
-use killstream::store::facts::facts;
+use killstream::store::index::facts::facts;
 use killstream::wire;
 use serde_json::Value;
 

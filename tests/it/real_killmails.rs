@@ -12,8 +12,11 @@ use killstream::domain::filter::Filter;
 use killstream::domain::hash;
 use killstream::domain::sameness::{Sameness, merge};
 use killstream::domain::term::Term;
-use killstream::store::facts::facts;
-use killstream::store::{AgeRule, Config, Incoming, Order, Query, Store, ZkbRule};
+use killstream::store::Store;
+use killstream::store::config::Config;
+use killstream::store::incoming::{AgeRule, Incoming, ZkbRule};
+use killstream::store::index::facts::facts;
+use killstream::store::query::{Order, Query};
 use killstream::wire;
 use tempfile::TempDir;
 

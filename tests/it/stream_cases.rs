@@ -8,12 +8,11 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::dice::Dice;
-use crate::support::http;
 use crate::support::killmail::{Build, SYSTEMS, killmail, r2z2, random};
 use crate::support::server::{Server, Setup};
 use crate::support::sse::Sse;
-use crate::support::until;
 use crate::support::upstream::Upstream;
+use crate::support::{http, until};
 
 const JITA: u32 = SYSTEMS[0];
 const AMARR: u32 = SYSTEMS[2];

@@ -2,13 +2,12 @@
 
 use std::ops::Range;
 
-use crate::clock;
 use crate::domain::entry::Origin;
 use crate::domain::killmail::Killmail;
 use crate::ingest::package::{self, Rule};
-use crate::sample;
 use crate::sample::appraise::estimate;
-use crate::store::{AgeRule, Incoming, ZkbRule};
+use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
+use crate::{clock, sample};
 
 /// Killmails kept back to go live: ten minutes of them.
 const LIVE: usize = 600;

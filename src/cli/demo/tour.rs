@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use serde_json::json;
 
 use crate::cli::api::escaped;
-use crate::store::Incoming;
+use crate::store::incoming::Incoming;
 use crate::universe;
 
 /// Only what happened lately counts as busy, seconds.

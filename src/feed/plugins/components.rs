@@ -39,7 +39,7 @@ pub enum Missing {
     /// It is not kept.
     Unknown,
     /// The store failed.
-    Store(store::Error),
+    Store(store::error::Error),
 }
 
 /// Whether a component can run.
@@ -214,7 +214,7 @@ impl Components {
     ///
     /// # Errors
     /// The store.
-    pub fn forget(&self, digest: &str) -> Result<(), store::Error> {
+    pub fn forget(&self, digest: &str) -> Result<(), store::error::Error> {
         self.known.lock().remove(digest);
         self.store.remove_compiled(digest)?;
         self.store.remove_component(digest)
@@ -411,7 +411,7 @@ impl Drop for Draft {
     }
 }
 
-fn failed(error: store::Error) -> Failed {
+fn failed(error: store::error::Error) -> Failed {
     Failed::Failed(error.to_string())
 }
 

@@ -18,7 +18,7 @@ use crate::feed::plugins::components::Order;
 use crate::feed::plugins::{Accepted, Error, Plugins, Upload, Uploaded};
 use crate::plugin::build::order::Stage;
 use crate::plugin::component::Component;
-use crate::store::compiled::UploadFile;
+use crate::store::plugins::compiled::UploadFile;
 use crate::tasks;
 
 /// How many uploads that came to their end can still be asked about.

@@ -19,10 +19,9 @@ use crate::plugin::counters::Counters;
 use crate::plugin::error::Refusal;
 use crate::plugin::guest::Guest;
 use crate::plugin::history::NoHistory;
-use crate::plugin::probe;
-use crate::plugin::scan;
 use crate::plugin::setup::{Memory, Setup};
 use crate::plugin::state::Outside;
+use crate::plugin::{probe, scan};
 use crate::tasks;
 
 /// The stack that reading and compiling may take, bytes: nesting is bounded, but not to what a thread usually has.

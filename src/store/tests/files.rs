@@ -9,10 +9,10 @@ use tempfile::TempDir;
 use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
 use crate::domain::span::Span;
-use crate::store::disk::Tree;
-use crate::store::file_numbers::FILE_PREFIX;
+use crate::store::Store;
+use crate::store::keys::{Key, Tree};
 use crate::store::tests::{config, folder, holds_in_every_copy, incoming, killmail, open, valued};
-use crate::store::{Store, salvage};
+use crate::store::upkeep::salvage;
 
 const SPAN: Span = Span { from: 1_700_000_000, to: 1_700_000_100, killmails: 2 };
 
@@ -74,11 +74,11 @@ fn a_store_of_before_keeps_its_numbers_and_counts_on_behind_them() {
     let dir = folder();
     let store = filled(&dir);
     for file in 1..=9_u64 {
-        store.disk.remove(Tree::Meta, &[FILE_PREFIX, &file.to_be_bytes()].concat()).expect("removed");
+        store.engine.remove(Tree::Meta, &Key::FileRun(file).bytes()).expect("removed");
     }
     // As it was written then: the entry to come tells of a revised one.
-    store.disk.put(Tree::Meta, &[b"told/", &9_u64.to_be_bytes()[..]].concat(), &4_u64.to_le_bytes()).expect("put");
-    store.disk.sync().expect("synced");
+    store.engine.put(Tree::Meta, &[b"told/", &9_u64.to_be_bytes()[..]].concat(), &4_u64.to_le_bytes()).expect("put");
+    store.engine.sync().expect("synced");
     drop(store);
     let store = open(&dir);
     assert_eq!(files(&store), [1, 2, 3, 4, 5, 6, 7, 8], "whoever follows goes on at 9");

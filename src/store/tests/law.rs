@@ -19,10 +19,13 @@ use crate::domain::id::Seq;
 use crate::domain::killmail::{Attacker, Killmail, Victim};
 use crate::domain::term::{Kind, Role};
 use crate::domain::zkb::Zkb;
-use crate::store::facts::facts;
-use crate::store::plan::Plan;
+use crate::store::Store;
+use crate::store::config::Config;
+use crate::store::incoming::Incoming;
+use crate::store::index::facts::facts;
+use crate::store::index::plan::Plan;
+use crate::store::query::{Ask, Order, Query};
 use crate::store::tests::{ask, config, folder, history, ids, incoming, killmail, seqs};
-use crate::store::{Ask, Config, Incoming, Order, Query, Store};
 
 const START: i64 = 1_700_000_000;
 /// Real systems and ship types, so that constellations, regions and groups are at work.

@@ -12,17 +12,22 @@ use tempfile::TempDir;
 use crate::domain::entry::Origin;
 use crate::domain::id::{Epoch, Seq};
 use crate::domain::killmail::Attacker;
-use crate::store::choice::choose;
-use crate::store::disk::{Disk, Tree, Write};
-use crate::store::frame::{self, Header};
-use crate::store::ledger::{self, Contents, Mark};
+use crate::store::Store;
+use crate::store::config::Config;
+use crate::store::engine::choice::choose;
+use crate::store::engine::ledger::{self, Contents, Mark};
+use crate::store::engine::raw::Raw;
+use crate::store::engine::segments::db_path;
+use crate::store::engine::{Engine, Write, chunked_values, copy, folder_swap, journal, spare};
+use crate::store::error::Error;
+use crate::store::format::frame::{self, Header};
+use crate::store::incoming::Checkpoint;
+use crate::store::keys::Tree;
 use crate::store::progress::Step;
-use crate::store::raw::Raw;
-use crate::store::refused::Refused;
-use crate::store::segments::db_path;
+use crate::store::refused::list::Refused;
 use crate::store::tests::{config, folder, incoming, killmail, open, valued};
-use crate::store::verify::Report;
-use crate::store::{Checkpoint, Config, Error, Store, compact, copy, journal, pieces, salvage, spare, swap, verify};
+use crate::store::upkeep::verify::{self, Report};
+use crate::store::upkeep::{compact, salvage};
 
 fn silent(_: Step) {}
 
@@ -78,12 +83,12 @@ fn a_whole_store_is_clean() {
 
 /// Changes the engine's trees behind the store's back.
 fn tamper(dir: &TempDir, tree: Tree, key: &[u8], value: Option<Vec<u8>>) {
-    let disk = Disk::open(dir.path(), 1 << 20).expect("opens");
-    disk.commit(vec![Write { tree, key: key.to_vec(), value }]).expect("written");
+    let engine = Engine::open(dir.path(), 1 << 20).expect("opens");
+    engine.commit(vec![Write { tree, key: key.to_vec(), value }]).expect("written");
 }
 
 fn value(dir: &TempDir, tree: Tree, key: &[u8]) -> Vec<u8> {
-    Disk::open(dir.path(), 1 << 20).expect("opens").get(tree, key).expect("read").expect("there").to_vec()
+    Engine::open(dir.path(), 1 << 20).expect("opens").get(tree, key).expect("read").expect("there").to_vec()
 }
 
 #[test]
@@ -153,23 +158,27 @@ fn an_engine_that_lost_its_end_is_not_taken_for_whole() {
 fn a_compaction_may_end_at_any_step() {
     type Cut = fn(&TempDir);
     let copied: Cut = |dir| {
-        let from = Disk::open(dir.path(), 1 << 20).expect("opens");
-        let to = Disk::open(&swap::copy_dir(dir.path()), 1 << 20).expect("opens");
+        let from = Engine::open(dir.path(), 1 << 20).expect("opens");
+        let to = Engine::open(&folder_swap::copy_dir(dir.path()), 1 << 20).expect("opens");
         copy::trees(&from, &to, &silent).expect("copied");
     };
-    let half: Cut = |dir| fs::create_dir_all(swap::copy_dir(dir.path()).join("store")).expect("made");
+    let half: Cut = |dir| fs::create_dir_all(folder_swap::copy_dir(dir.path()).join("store")).expect("made");
     let steps: [&[Cut]; 6] = [
         &[half],
         &[copied],
-        &[copied, |dir| swap::aside(dir.path()).expect("aside")],
-        &[copied, |dir| swap::aside(dir.path()).expect("aside"), |dir| swap::take_place(dir.path()).expect("in place")],
+        &[copied, |dir| folder_swap::aside(dir.path()).expect("aside")],
+        &[copied, |dir| folder_swap::aside(dir.path()).expect("aside"), |dir| folder_swap::take_place(dir.path()).expect("in place")],
         &[
             copied,
-            |dir| swap::aside(dir.path()).expect("aside"),
-            |dir| swap::take_place(dir.path()).expect("in place"),
+            |dir| folder_swap::aside(dir.path()).expect("aside"),
+            |dir| folder_swap::take_place(dir.path()).expect("in place"),
             |dir| fs::remove_file(dir.path().join("store.before-compact/db")).expect("removed"),
         ],
-        &[copied, |dir| swap::aside(dir.path()).expect("aside"), |dir| fs::remove_dir_all(swap::copy_dir(dir.path())).expect("removed")],
+        &[
+            copied,
+            |dir| folder_swap::aside(dir.path()).expect("aside"),
+            |dir| fs::remove_dir_all(folder_swap::copy_dir(dir.path())).expect("removed"),
+        ],
     ];
     for steps in steps {
         let dir = folder();
@@ -182,7 +191,7 @@ fn a_compaction_may_end_at_any_step() {
         assert!(compacted.before_bytes > 0 && compacted.after_bytes > 0);
         expect_all(dir.path(), Some(epoch));
         assert_eq!((problems(&dir), fs::read_to_string(dir.path().join("token")).expect("kept")), (Vec::new(), "secret\n".to_owned()));
-        assert!(!swap::copy_dir(dir.path()).exists() && !dir.path().join("store.before-compact").exists());
+        assert!(!folder_swap::copy_dir(dir.path()).exists() && !dir.path().join("store.before-compact").exists());
     }
 }
 
@@ -333,7 +342,10 @@ fn a_giant_is_salvaged_whole_or_not_at_all() {
         })
         .collect();
     open(&dir).append(vec![incoming(killmail(3)), incoming(large.clone())], None).expect("appended");
-    let parts = Disk::open(dir.path(), 1 << 20).expect("opens").get(Tree::Records, &pieces::key_of(&4u64.to_be_bytes(), 1)).expect("read");
+    let parts = Engine::open(dir.path(), 1 << 20)
+        .expect("opens")
+        .get(Tree::Records, &chunked_values::key_of(&4u64.to_be_bytes(), 1))
+        .expect("read");
     assert!(parts.is_some(), "the killmail is too small for this test");
     salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
     assert_eq!(open(&new).killmail(4).expect("read").expect("kept").killmail, large);

@@ -23,8 +23,13 @@ use crate::domain::id::{Epoch, Seq};
 use crate::domain::killmail::{Attacker, Killmail, Victim};
 use crate::domain::term::Kind;
 use crate::domain::zkb::Zkb;
-use crate::store::refused::Refused;
-use crate::store::{AgeRule, Appended, Ask, Checkpoint, Config, Error, Hit, Incoming, Order, Query, Store, ZkbRule, compact, verify};
+use crate::store::Store;
+use crate::store::config::Config;
+use crate::store::error::Error;
+use crate::store::incoming::{AgeRule, Appended, Checkpoint, Incoming, ZkbRule};
+use crate::store::query::{Ask, Hit, Order, Query};
+use crate::store::refused::list::Refused;
+use crate::store::upkeep::{compact, verify};
 
 /// An encoder of predictable lengths.
 fn json(killmail: &Killmail) -> Bytes {

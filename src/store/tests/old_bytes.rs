@@ -12,11 +12,11 @@ use crate::domain::entry::Origin;
 use crate::domain::id::Seq;
 use crate::domain::killmail::{Attacker, Extra, Item, Killmail, Position, Victim};
 use crate::domain::zkb::Zkb;
-use crate::store::dictionary::Dictionaries;
-use crate::store::facts::facts;
-use crate::store::frame::{self, Header};
-use crate::store::log::{self, Line};
-use crate::store::record::{Codec, VERSION};
+use crate::store::format::dictionary::Dictionaries;
+use crate::store::format::frame::{self, Header};
+use crate::store::format::log_entry::{self, Line};
+use crate::store::format::record::{Codec, VERSION};
+use crate::store::index::facts::facts;
 
 static RECORD_V1: &[u8] = include_bytes!("record-v1.bin");
 static LOG_V1: &[u8] = include_bytes!("log-v1.bin");
@@ -145,7 +145,7 @@ fn a_record_of_version_1_decodes() {
 
 #[test]
 fn a_log_line_of_version_1_decodes() {
-    assert_eq!(log::decode(LOG_V1), Ok(line()));
+    assert_eq!(log_entry::decode(LOG_V1), Ok(line()));
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn what_is_written_now_decodes() {
         let time_implausible = killmail.time < 0;
         assert_eq!(codec().unpack(&header, &packed.payload), Ok(Killmail { time_implausible, ..killmail }));
     }
-    assert_eq!(log::decode(&log::encode(&line())), Ok(line()));
+    assert_eq!(log_entry::decode(&log_entry::encode(&line())), Ok(line()));
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn bent_log_lines_are_noticed() {
     for bit in 0..LOG_V1.len() * 8 {
         let mut bent = LOG_V1.to_vec();
         bent[bit / 8] ^= 1 << (bit % 8);
-        assert!(log::decode(&bent).is_err(), "bit {bit}");
+        assert!(log_entry::decode(&bent).is_err(), "bit {bit}");
     }
 }
 
@@ -179,7 +179,7 @@ fn writes_the_fixtures() {
     let packed = codec().pack([&full()].into_iter()).expect("packed").remove(0);
     let frames = frame::seal(&Header { raw_bytes: packed.raw_bytes, ..header() }, &packed.payload).expect("small");
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/tests");
-    for (name, bytes) in [("record-v1.bin", &frames[0]), ("log-v1.bin", &log::encode(&line()))] {
+    for (name, bytes) in [("record-v1.bin", &frames[0]), ("log-v1.bin", &log_entry::encode(&line()))] {
         let path = dir.join(name);
         assert!(std::fs::metadata(&path).is_ok_and(|m| m.len() == 0), "{name} has been written");
         std::fs::write(path, bytes).expect("written");

@@ -15,11 +15,14 @@ use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
 use crate::domain::provenance::Provenance;
 use crate::domain::zkb::Zkb;
-use crate::store::disk::Tree;
+use crate::store::Store;
+use crate::store::config::Config;
+use crate::store::error::Error;
+use crate::store::incoming::{Appended, Checkpoint};
 use crate::store::index::{Flag, Index, SHARDS};
+use crate::store::keys::Tree;
 use crate::store::tests::law::any_killmail;
 use crate::store::tests::{config, folder, incoming, killmail};
-use crate::store::{Appended, Checkpoint, Config, Error, Store};
 
 /// Everything the index holds, in an order of its own.
 fn contents(index: &Index) -> (BTreeMap<String, Vec<u32>>, Vec<String>, [u64; 3]) {
@@ -174,10 +177,10 @@ fn log_entries_come_back_from_their_records() {
     store.append(vec![incoming(revised(&killmails[4], 7))], None).expect("appended");
     let before = contents(&store.memory.read().index);
     for seq in [5u64, 17, 40] {
-        store.disk.remove(Tree::Log, &seq.to_be_bytes()).expect("removed");
+        store.engine.remove(Tree::Log, &seq.to_be_bytes()).expect("removed");
     }
-    store.disk.put(Tree::Log, &9u64.to_be_bytes(), b"bent").expect("put");
-    store.disk.sync().expect("synced");
+    store.engine.put(Tree::Log, &9u64.to_be_bytes(), b"bent").expect("put");
+    store.engine.sync().expect("synced");
     drop(store);
     remove_snapshots(&dir);
     let store = Store::open(settings(&dir)).expect("opens");
@@ -189,8 +192,8 @@ fn a_record_that_is_gone_is_damage() {
     let dir = folder();
     let store = Store::open(settings(&dir)).expect("opens");
     store.append((1..=20).map(killmail).map(incoming).collect(), None).expect("appended");
-    store.disk.remove(Tree::Records, &13u64.to_be_bytes()).expect("removed");
-    store.disk.sync().expect("synced");
+    store.engine.remove(Tree::Records, &13u64.to_be_bytes()).expect("removed");
+    store.engine.sync().expect("synced");
     drop(store);
     assert!(matches!(Store::open(settings(&dir)), Err(Error::Damaged { what, .. }) if what.contains("killmail 13")));
 }

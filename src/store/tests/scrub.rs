@@ -3,7 +3,7 @@
 //! Must not know: who looks.
 
 use crate::domain::id::Seq;
-use crate::store::disk::Tree;
+use crate::store::keys::Tree;
 use crate::store::tests::{folder, incoming, killmail, open};
 
 #[test]
@@ -23,13 +23,13 @@ fn what_is_damaged_is_found_by_looking() {
     assert_eq!(all(), (3, 0));
     assert_eq!(store.stats().scrubbed, 20);
     let key = 5_u64.to_be_bytes();
-    let whole = store.disk.get(Tree::Records, &key).unwrap().expect("a record").to_vec();
+    let whole = store.engine.get(Tree::Records, &key).unwrap().expect("a record").to_vec();
     let mut broken = whole.clone();
     *broken.last_mut().unwrap() ^= 1;
-    store.disk.put(Tree::Records, &key, &broken).unwrap();
-    let other = store.disk.get(Tree::Records, &9_u64.to_be_bytes()).unwrap().expect("a record").to_vec();
-    store.disk.put(Tree::Records, &8_u64.to_be_bytes(), &other).unwrap();
+    store.engine.put(Tree::Records, &key, &broken).unwrap();
+    let other = store.engine.get(Tree::Records, &9_u64.to_be_bytes()).unwrap().expect("a record").to_vec();
+    store.engine.put(Tree::Records, &8_u64.to_be_bytes(), &other).unwrap();
     assert_eq!((all(), all()), ((3, 2), (3, 2)), "one is broken, one is another's; told once however often it is seen");
-    store.disk.put(Tree::Records, &key, &whole).unwrap();
+    store.engine.put(Tree::Records, &key, &whole).unwrap();
     assert_eq!(all(), (3, 1));
 }

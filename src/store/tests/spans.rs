@@ -9,8 +9,10 @@ use tempfile::TempDir;
 use crate::domain::filter::Filter;
 use crate::domain::id::Seq;
 use crate::domain::span::Span;
+use crate::store::Store;
+use crate::store::incoming::Checkpoint;
 use crate::store::tests::{ask, config, folder, holds_in_every_copy, incoming, killmail, open, seqs};
-use crate::store::{Checkpoint, Store, salvage};
+use crate::store::upkeep::salvage;
 
 const SPAN: Span = Span { from: 1_700_000_000, to: 1_700_000_100, killmails: 2 };
 

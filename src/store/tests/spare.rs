@@ -5,9 +5,12 @@
 use std::fs;
 use std::path::Path;
 
-use crate::store::segments::{SEGMENT_BYTES, db_path};
+use crate::store::Store;
+use crate::store::engine::segments::{SEGMENT_BYTES, db_path};
+use crate::store::engine::{journal, spare};
+use crate::store::error::Error;
 use crate::store::tests::{config, folder, incoming, killmail, open, valued};
-use crate::store::{Error, Store, journal, salvage, spare};
+use crate::store::upkeep::salvage;
 
 const KILLMAILS: u32 = 4_000;
 const BATCH: u32 = 1_000;

@@ -13,7 +13,9 @@ use bytes::Bytes;
 use killstream::domain::entry::Origin;
 use killstream::domain::id::Seq;
 use killstream::domain::killmail::Killmail;
-use killstream::store::{AgeRule, Appended, Checkpoint, Config, Incoming, Store, ZkbRule};
+use killstream::store::Store;
+use killstream::store::config::Config;
+use killstream::store::incoming::{AgeRule, Appended, Checkpoint, Incoming, ZkbRule};
 
 use crate::support::dice::Dice;
 use crate::support::killmail::{esi, giant, random};

@@ -10,7 +10,12 @@ use killstream::domain::entry::Origin;
 use killstream::domain::filter::Filter;
 use killstream::domain::id::Seq;
 use killstream::domain::killmail::Killmail;
-use killstream::store::{AgeRule, Checkpoint, Config, Error, Incoming, Order, Query, Store, ZkbRule, salvage, verify};
+use killstream::store::Store;
+use killstream::store::config::Config;
+use killstream::store::error::Error;
+use killstream::store::incoming::{AgeRule, Checkpoint, Incoming, ZkbRule};
+use killstream::store::query::{Order, Query};
+use killstream::store::upkeep::{salvage, verify};
 use killstream::wire;
 
 use crate::support::data;

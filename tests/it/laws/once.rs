@@ -21,7 +21,8 @@ use killstream::feed::{self, Feed};
 use killstream::plugin::engine::Engine;
 use killstream::plugin::history::NoHistory;
 use killstream::plugin::limits;
-use killstream::store::{self, AgeRule, Appended, Incoming, Store, ZkbRule};
+use killstream::store::incoming::{AgeRule, Appended, Incoming, ZkbRule};
+use killstream::store::{self, Store};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -109,7 +110,8 @@ fn json(killmail: &Killmail) -> Bytes {
 }
 
 fn open_store(folder: &TempDir) -> Arc<Store> {
-    let config = store::Config { dir: folder.path().to_owned(), tail_entries: 6, min_free_bytes: 0, encode: json, ..Default::default() };
+    let config =
+        store::config::Config { dir: folder.path().to_owned(), tail_entries: 6, min_free_bytes: 0, encode: json, ..Default::default() };
     Store::open(config).unwrap()
 }
 

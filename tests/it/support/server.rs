@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use killstream::store::digest::Digest;
+use killstream::store::upkeep::digest::Digest;
 use reqwest::Method;
 use serde_json::Value;
 use tempfile::TempDir;

@@ -1,0 +1,111 @@
+//! Everything the engine holds, copied value by value into another one, and compared.
+//!
+//! Must not know: what the copy is for.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use crate::store::engine::{Engine, meta};
+use crate::store::error::Error;
+use crate::store::format::frame;
+use crate::store::keys::Tree;
+use crate::store::progress::{Phase, Progress};
+
+/// Values between two syncs of the copy.
+const SYNC_EVERY: u64 = 20_000;
+
+/// Copies every tree into an engine that is empty; on disk when this returns. Damaged records are not copied but reported.
+///
+/// # Errors
+/// `Damaged` for the first value of the original that is not whole; else the disk.
+pub fn trees(from: &Engine, to: &Engine, progress: &Progress<'_>) -> Result<(), Error> {
+    let mut phase = Phase::new(progress, "copy", expected(from)?);
+    let mut copied = 0;
+    for tree in Tree::ALL {
+        for pair in from.scan(tree, &[]) {
+            let (key, value) = pair?;
+            if tree == Tree::Records && frame::open(&value).is_err() {
+                return Err(from.damaged(format!("the record under key {}", hex(&key))));
+            }
+            to.put(tree, &key, &value)?;
+            phase.advance(1);
+            copied += 1;
+            if copied % SYNC_EVERY == 0 {
+                to.sync()?;
+            }
+        }
+        to.sync()?;
+    }
+    Ok(())
+}
+
+/// Compares both, value by value.
+///
+/// # Errors
+/// Where they differ; else the disk.
+pub fn same(from: &Engine, to: &Engine, progress: &Progress<'_>) -> Result<(), Error> {
+    let mut phase = Phase::new(progress, "compare", expected(from)?);
+    for tree in Tree::ALL {
+        let (mut ones, mut others) = (from.scan(tree, &[]), to.scan(tree, &[]));
+        loop {
+            let (one, other) = (ones.next().transpose()?, others.next().transpose()?);
+            let equal = match (&one, &other) {
+                (Some((key, value)), Some((copied_key, copied))) => **key == **copied_key && **value == **copied,
+                (None, None) => break,
+                _ => false,
+            };
+            if !equal {
+                let key = one.or(other).map_or_else(String::new, |(key, _)| hex(&key));
+                return Err(Error::Engine { what: "copy the store", why: format!("the copy of {} differs at key {key}", tree.name()) });
+            }
+            phase.advance(1);
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that a folder and all in it are on disk.
+pub fn sync_folder(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_folder(&entry.path())?;
+        } else {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    File::open(dir)?.sync_all()
+}
+
+/// Copies a file, if it is there, and its rights; whether it is there.
+pub fn file(from: &Path, to: &Path) -> Result<bool, Error> {
+    match fs::copy(from, to) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(Error::Io { what: "copy", path: from.to_owned(), source }),
+    }
+}
+
+/// Every file in a folder, sorted; none if there is no such folder.
+pub fn files(dir: &Path) -> Result<Vec<fs::DirEntry>, Error> {
+    let list = match fs::read_dir(dir) {
+        Ok(list) => list.collect::<io::Result<Vec<_>>>(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    let mut list = list.map_err(Error::io("list", dir))?;
+    list.retain(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+    list.sort_unstable_by_key(fs::DirEntry::file_name);
+    Ok(list)
+}
+
+/// About how many values the trees hold.
+fn expected(engine: &Engine) -> Result<u64, Error> {
+    let numbers = meta::numbers(engine)?;
+    Ok(numbers.count * 2 + numbers.rev)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

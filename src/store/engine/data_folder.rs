@@ -1,0 +1,90 @@
+//! Data folders: making one that only its owner can enter, and telling whether a folder is one.
+//!
+//! Must not know: what is in the files.
+
+use std::fs::{self, DirBuilder};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::store::engine::{folder_swap, segments};
+use crate::store::error::Error;
+
+/// Only the owner: killmails are public, but tokens and plugins are not.
+const MODE: u32 = 0o700;
+
+/// Makes a data folder, and the folders above it. One that is there keeps its rights.
+///
+/// # Errors
+/// The file system.
+pub fn make(dir: &Path) -> io::Result<()> {
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(MODE).create(dir) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        made => made,
+    }
+}
+
+/// Makes sure that a folder holds a store; nothing is made.
+///
+/// # Errors
+/// `NoStore`; the file system.
+pub fn must_hold_store(dir: &Path) -> Result<(), Error> {
+    for db in [segments::db_path(dir), folder_swap::before_path(dir)] {
+        match fs::metadata(&db) {
+            Ok(_) => return Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+            Err(source) => return Err(Error::Io { what: "open", path: db, source }),
+        }
+    }
+    Err(Error::NoStore { dir: dir.to_owned() })
+}
+
+/// Removes what a process that ended amid a backup left behind.
+pub fn remove_unfinished_backup(data_dir: &Path) -> Result<(), Error> {
+    let dir = backup_dir(data_dir);
+    match fs::remove_dir_all(&dir) {
+        Err(source) if source.kind() != ErrorKind::NotFound => Err(Error::Io { what: "remove", path: dir, source }),
+        _ => Ok(()),
+    }
+}
+
+/// Where a backup stands while somebody takes it.
+pub fn backup_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("backup.aside")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_new_folder_is_its_owners_alone_and_an_old_one_stays_as_it_is() {
+        let base = tempfile::tempdir().unwrap();
+        let mode = |dir: &Path| fs::metadata(dir).unwrap().permissions().mode() & 0o777;
+        let dir = base.path().join("above/data");
+        make(&dir).unwrap();
+        assert_eq!(mode(&dir), 0o700);
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o750)).unwrap();
+        make(&dir).unwrap();
+        assert_eq!(mode(&dir), 0o750);
+        fs::write(base.path().join("file"), "").unwrap();
+        assert!(make(&base.path().join("file")).is_err());
+    }
+
+    #[test]
+    fn a_folder_without_a_store_is_none() {
+        let base = tempfile::tempdir().unwrap();
+        for dir in [base.path().to_owned(), base.path().join("nowhere")] {
+            let error = must_hold_store(&dir).unwrap_err();
+            assert!(matches!(&error, Error::NoStore { dir: named } if *named == dir), "{error}");
+        }
+        fs::create_dir(base.path().join("store")).unwrap();
+        fs::write(base.path().join("store/db"), "").unwrap();
+        must_hold_store(base.path()).unwrap();
+    }
+}

@@ -1,0 +1,189 @@
+//! The ledger: which killmail each revision changed and how far the log went, in a small file beside the engine.
+//!
+//! The engine's files still hold older values of what was revised. When damage takes the newest one, nothing in there need tell that it
+//! ever was; the ledger does, so no older value is taken for the newest. It also shows when the engine silently lost its end. Written
+//! after each commit and not synced: it is never ahead of the engine; behind after a loss of power, and filled up at the next start.
+//!
+//! ```text
+//! magic 4 | version u32 | epoch u64 | head u64 | rev u64 | horizon u64 (0: nothing was ever forgotten) | crc32 u32, zeros up to 64
+//! then 16 bytes for each revision, from the first one on: rev u64 | killmail id u32 | crc32 u32
+//! ```
+//!
+//! Must not know: what a revision changed.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use hashbrown::HashMap;
+
+use crate::domain::id::{Epoch, Seq};
+use crate::store::engine::meta::Numbers;
+use crate::store::engine::{Engine, chunked_values};
+use crate::store::error::Error;
+use crate::store::format::log_entry;
+use crate::store::format::varint::{Cursor, Malformed};
+use crate::store::keys::Tree;
+
+const NAME: &str = "ledger";
+const MAGIC: [u8; 4] = *b"KSLG";
+const VERSION: u32 = 1;
+const MARK_BYTES: usize = 64;
+const SLOT_BYTES: usize = 16;
+
+/// How far the store was at the last commit that was noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    pub epoch: Epoch,
+    pub head: Seq,
+    pub rev: u64,
+    /// What is numbered up to this was forgotten on purpose.
+    pub horizon: Seq,
+}
+
+/// What the file says, as far as it is whole.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    pub mark: Option<Mark>,
+    /// The killmail each revision changed, from revision 1 on; `None` where the file does not tell.
+    pub revised: Vec<Option<u32>>,
+}
+
+impl Contents {
+    /// The newest revision of each killmail that was ever revised.
+    pub fn newest(&self) -> HashMap<u32, u64> {
+        (1..).zip(&self.revised).filter_map(|(rev, id)| id.map(|id| (id, rev))).collect()
+    }
+}
+
+/// The file, open for notes.
+#[derive(Debug)]
+pub struct Ledger {
+    file: File,
+    mark: Mark,
+}
+
+/// Where the ledger of a data folder is.
+pub fn path(dir: &Path) -> PathBuf {
+    dir.join(NAME)
+}
+
+/// Reads what a ledger says; one that is not there says nothing.
+pub fn read(dir: &Path) -> io::Result<Contents> {
+    let bytes = match fs::read(path(dir)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Contents::default()),
+        Err(error) => return Err(error),
+    };
+    let mark = mark(&bytes).ok();
+    let (slots, _) = bytes.get(MARK_BYTES..).unwrap_or_default().as_chunks::<SLOT_BYTES>();
+    let mut revised: Vec<Option<u32>> = (1..).zip(slots).map(|(rev, bytes)| slot(bytes).filter(|s| s.0 == rev).map(|s| s.1)).collect();
+    while revised.last() == Some(&None) {
+        revised.pop();
+    }
+    Ok(Contents { mark, revised })
+}
+
+/// Makes a new ledger of all this; on disk when it returns.
+pub fn write(dir: &Path, mark: Mark, revised: &[Option<u32>]) -> io::Result<()> {
+    let file = File::create(path(dir))?;
+    let slots = (1..).zip(revised).map(|(rev, id)| id.map_or([0; SLOT_BYTES], |id| slot_bytes(rev, id)));
+    file.write_all_at(&slots.flatten().collect::<Vec<u8>>(), MARK_BYTES as u64)?;
+    file.write_all_at(&mark_bytes(&mark), 0)?;
+    file.sync_all()
+}
+
+impl Ledger {
+    /// Opens the ledger of a store that opened, fills in what it lacks, and gives the newest revision of each killmail ever revised.
+    ///
+    /// # Errors
+    /// `Damaged` if the store has less than the ledger knows of.
+    pub fn open(engine: &Engine, epoch: Epoch, numbers: &Numbers) -> Result<(Self, HashMap<u32, u64>), Error> {
+        let at = path(engine.dir());
+        let mut found = read(engine.dir()).map_err(Error::io("read", &at))?;
+        if found.mark.is_some_and(|mark| mark.epoch != epoch) {
+            // Of a store that stood here before.
+            found = Contents::default();
+        }
+        let lost = |what, from: u64, to: u64| engine.damaged(format!("{what} {from} to {to} were kept and are gone"));
+        if let Some(mark) = found.mark {
+            if mark.head.0 > numbers.head {
+                return Err(lost("log entries", numbers.head + 1, mark.head.0));
+            }
+            if mark.rev > numbers.rev {
+                return Err(lost("revisions", numbers.rev + 1, mark.rev));
+            }
+        }
+        let horizon = found.mark.map_or(Seq::ZERO, |mark| mark.horizon);
+        let mark = Mark { epoch, head: Seq(numbers.head), rev: numbers.rev, horizon };
+        let filled = fill(engine, &mut found.revised, numbers.rev)?;
+        if filled || found.mark != Some(mark) {
+            write(engine.dir(), mark, &found.revised).map_err(Error::io("write", &at))?;
+        }
+        let file = File::options().write(true).open(&at).map_err(Error::io("open", &at))?;
+        Ok((Self { file, mark }, found.newest()))
+    }
+
+    /// Notes what was just committed: the store's numbers, and revisions with their killmails. A note that cannot be written is only
+    /// logged: the next start fills it in.
+    pub fn note(&mut self, numbers: &Numbers, revised: impl Iterator<Item = (u64, u32)>) {
+        let written = revised.into_iter().try_for_each(|(rev, id)| self.file.write_all_at(&slot_bytes(rev, id), slot_at(rev)));
+        self.mark = Mark { head: Seq(numbers.head), rev: numbers.rev, ..self.mark };
+        let written = written.and_then(|()| self.file.write_all_at(&mark_bytes(&self.mark), 0));
+        if let Err(error) = written {
+            tracing::warn!("cannot note in the ledger what was written to the store: {error}");
+        }
+    }
+}
+
+/// Looks up revisions the ledger does not name, and forgets those the store does not have; whether anything was to do.
+fn fill(engine: &Engine, revised: &mut Vec<Option<u32>>, last: u64) -> Result<bool, Error> {
+    let mut changed = revised.len() as u64 != last;
+    revised.resize(usize::try_from(last).unwrap_or(usize::MAX), None);
+    for (rev, id) in (1u64..).zip(revised).filter(|(_, id)| id.is_none()) {
+        let Some(value) = chunked_values::get(engine, Tree::Revisions, &rev.to_be_bytes())? else { continue };
+        let old = value.get(8..).and_then(|line| log_entry::decode(line).ok());
+        *id = Some(old.ok_or_else(|| engine.damaged(format!("revision {rev}")))?.facts.killmail_id);
+        changed = true;
+    }
+    Ok(changed)
+}
+
+const fn slot_at(rev: u64) -> u64 {
+    MARK_BYTES as u64 + (rev - 1) * SLOT_BYTES as u64
+}
+
+fn mark_bytes(mark: &Mark) -> [u8; MARK_BYTES] {
+    let mut out = MAGIC.to_vec();
+    out.extend_from_slice(&VERSION.to_le_bytes());
+    [mark.epoch.0, mark.head.0, mark.rev, mark.horizon.0].iter().for_each(|n| out.extend_from_slice(&n.to_le_bytes()));
+    out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
+    let mut bytes = [0; MARK_BYTES];
+    bytes[..out.len()].copy_from_slice(&out);
+    bytes
+}
+
+fn mark(bytes: &[u8]) -> Result<Mark, Malformed> {
+    let mut cursor = Cursor::new(bytes);
+    if cursor.take(4)? != MAGIC || cursor.u32()? != VERSION {
+        return Err(Malformed);
+    }
+    let mark = Mark { epoch: Epoch(cursor.u64()?), head: Seq(cursor.u64()?), rev: cursor.u64()?, horizon: Seq(cursor.u64()?) };
+    if bytes.get(..MARK_BYTES) == Some(&mark_bytes(&mark)[..]) { Ok(mark) } else { Err(Malformed) }
+}
+
+fn slot_bytes(rev: u64, killmail_id: u32) -> [u8; SLOT_BYTES] {
+    let mut out = [0; SLOT_BYTES];
+    out[..8].copy_from_slice(&rev.to_le_bytes());
+    out[8..12].copy_from_slice(&killmail_id.to_le_bytes());
+    let crc = crc32fast::hash(&out[..12]).to_le_bytes();
+    out[12..].copy_from_slice(&crc);
+    out
+}
+
+fn slot(bytes: &[u8; SLOT_BYTES]) -> Option<(u64, u32)> {
+    let mut cursor = Cursor::new(bytes);
+    let (rev, killmail_id) = (cursor.u64().ok()?, cursor.u32().ok()?);
+    (slot_bytes(rev, killmail_id) == *bytes).then_some((rev, killmail_id))
+}

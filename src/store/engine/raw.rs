@@ -1,0 +1,183 @@
+//! The engine's files read without the engine: every whole frame there, whatever is broken around it, and what else tells of revisions.
+//!
+//! A frame stands in these files several times: as it was written, in later copies of its page, in pages long out of use. And what was
+//! being written when a process died may stand there although it never counted. So each version is kept with when it was last written.
+//!
+//! Must not know: which versions count.
+
+use std::fs::File;
+use std::io;
+use std::iter;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use hashbrown::HashMap;
+
+use crate::domain::id::Seq;
+use crate::store::engine::segments::{SEGMENT_BYTES, blobs_path, db_path, read_up_to, segments};
+use crate::store::engine::{copy, journal, spare};
+use crate::store::error::Error;
+use crate::store::format::frame::{self, FRAME_MAX, Frame, Header};
+use crate::store::format::log_entry;
+use crate::store::progress::{Phase, Progress};
+
+/// Later than anything the engine ever counts to.
+const JOURNALED: u64 = 1 << 62;
+/// Bytes looked at in one piece.
+const CHUNK_BYTES: usize = 8 << 20;
+
+/// One version of one killmail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Version {
+    pub killmail_id: u64,
+    pub rev: u64,
+    pub seq: Seq,
+    /// Two versions of the same revision, of which one never counted, mostly differ in this.
+    raw_bytes: u32,
+}
+
+impl Version {
+    const fn of(header: &Header) -> Self {
+        Self { killmail_id: header.killmail_id, rev: header.rev, seq: header.seq, raw_bytes: header.raw_bytes }
+    }
+}
+
+/// Where the frames of a version are.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    /// When the last of them was written: the engine's count of bytes; 0 if unknown.
+    pub written: u64,
+    parts: Vec<Option<Place>>,
+}
+
+impl Places {
+    /// Whether every part is there.
+    pub fn whole(&self) -> bool {
+        self.parts.iter().all(Option::is_some)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    file: u32,
+    length: u32,
+    at: u64,
+    written: u64,
+}
+
+/// What is in the files.
+#[derive(Debug, Default)]
+pub struct Raw {
+    files: Vec<File>,
+    /// Every version of which a part is whole.
+    pub versions: HashMap<Version, Places>,
+    /// Revisions (from 1) that lines of the log are of, with their killmails.
+    pub lines: HashMap<u64, Vec<u32>>,
+    /// Bytes looked at.
+    pub bytes: u64,
+}
+
+impl Raw {
+    /// Reads the files of a data folder; only reads.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn scan(data_dir: &Path, progress: &Progress<'_>) -> Result<Self, Error> {
+        let mut raw = Self::default();
+        let mut sources = Vec::new();
+        let spare = Some(spare::path(data_dir)).filter(|path| path.exists());
+        for path in iter::once(db_path(data_dir)).chain(spare) {
+            let begun = File::open(&path).and_then(|file| segments(&file)).map_err(Error::io("read", &path))?;
+            sources.push((path, Written::Segments(begun.into_iter().map(|segment| (segment.at, segment.written)).collect())));
+        }
+        for entry in copy::files(&blobs_path(data_dir))? {
+            let written = entry.file_name().to_str().and_then(|name| name.parse().ok()).unwrap_or(0);
+            sources.push((entry.path(), Written::From(written)));
+        }
+        // What is in the journal counted, so it comes after all the engine's files may hold.
+        let journal = (JOURNALED..).step_by(1 << 40).zip(journal::paths(data_dir)).filter(|(_, path)| path.exists());
+        sources.extend(journal.map(|(written, path)| (path, Written::From(written))));
+        let total = sources.iter().filter_map(|(path, _)| path.metadata().ok()).map(|meta| meta.len() >> 20).sum();
+        let mut phase = Phase::new(progress, "scan (MiB)", total);
+        for (path, written) in sources {
+            raw.scan_file(&path, &written, &mut phase).map_err(Error::io("read", &path))?;
+        }
+        Ok(raw)
+    }
+
+    /// The frames of a version, as they stand, and what is in them. `None` if they are not whole any more.
+    pub fn read(&self, places: &Places) -> Option<(Header, Vec<u8>, Vec<Vec<u8>>)> {
+        let frames: Vec<Vec<u8>> = places.parts.iter().map(|place| self.bytes(place.as_ref()?)).collect::<Option<_>>()?;
+        let mut payload = Vec::new();
+        let mut header = None;
+        for bytes in &frames {
+            let frame = frame::open(bytes).ok()?;
+            if *header.get_or_insert(frame.header) != frame.header {
+                return None;
+            }
+            payload.extend_from_slice(frame.payload);
+        }
+        header.map(|header| (header, payload, frames))
+    }
+
+    fn bytes(&self, place: &Place) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; place.length as usize];
+        self.files.get(place.file as usize)?.read_exact_at(&mut bytes, place.at).ok()?;
+        Some(bytes)
+    }
+
+    fn scan_file(&mut self, path: &Path, written: &Written, phase: &mut Phase<'_>) -> io::Result<()> {
+        let file = File::open(path)?;
+        let number = self.files.len() as u32;
+        let mut buffer = vec![0; CHUNK_BYTES + FRAME_MAX];
+        for start in (0..).step_by(CHUNK_BYTES) {
+            let length = read_up_to(&file, &mut buffer, start)?;
+            let bytes = &buffer[..length];
+            // What begins behind the chunk is found in the next one.
+            for (at, frame) in frame::find(bytes).take_while(|(at, _)| *at < CHUNK_BYTES) {
+                let at = start + at as u64;
+                self.note(&frame, Place { file: number, length: frame.bytes() as u32, at, written: written.at(at) });
+            }
+            for (killmail_id, rev) in log_entry::find(bytes) {
+                let killmails = self.lines.entry(rev).or_default();
+                if !killmails.contains(&killmail_id) {
+                    killmails.push(killmail_id);
+                }
+            }
+            self.bytes += length as u64;
+            phase.advance(length.min(CHUNK_BYTES) as u64 >> 20);
+            if length <= CHUNK_BYTES {
+                break;
+            }
+        }
+        self.files.push(file);
+        Ok(())
+    }
+
+    fn note(&mut self, frame: &Frame<'_>, place: Place) {
+        let places = self.versions.entry(Version::of(&frame.header)).or_default();
+        places.written = places.written.max(place.written);
+        places.parts.resize(places.parts.len().max(usize::from(frame.parts)), None);
+        let part = &mut places.parts[usize::from(frame.part)];
+        if part.is_none_or(|known| known.written < place.written) {
+            *part = Some(place);
+        }
+    }
+}
+
+/// When the bytes of a file were written.
+enum Written {
+    /// By segment: where it begins, and when.
+    Segments(HashMap<u64, u64>),
+    /// All of them one after the other, from then on.
+    From(u64),
+}
+
+impl Written {
+    fn at(&self, at: u64) -> u64 {
+        match self {
+            Self::Segments(begun) => begun.get(&(at / SEGMENT_BYTES * SEGMENT_BYTES)).map_or(0, |begun| begun + at % SEGMENT_BYTES),
+            Self::From(begun) => begun + at,
+        }
+    }
+}

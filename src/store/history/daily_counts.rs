@@ -1,0 +1,35 @@
+//! How many killmails there are of each day: counted from the rows, block by block, so that no lock is held for long.
+//!
+//! Must not know: what the counts are for.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use crate::domain::id::Seq;
+use crate::store::Store;
+use crate::store::index::rows::BLOCK;
+
+/// Seconds of a day; EVE's days are UTC's.
+pub const DAY_SECS: i64 = 86_400;
+
+impl Store {
+    /// Adds the killmails numbered after `after` up to `head` to the counts of their days (days since 1970, by killmail time). Undated ones have
+    /// no day.
+    pub fn count_days(&self, days: &mut BTreeMap<i64, u64>, after: Seq, head: Seq) {
+        let mut next = after.0 + 1;
+        while next <= head.0 {
+            let last = head.0.min(next + BLOCK - 1);
+            let memory = self.memory.read();
+            for row in (next..=last).filter_map(|seq| memory.index.rows.get(Seq(seq))).filter(|row| row.is_dated()) {
+                *days.entry(row.time.div_euclid(DAY_SECS)).or_default() += 1;
+            }
+            next = last + 1;
+        }
+    }
+
+    /// Revisions ever made: while it stays, no entry there is has changed.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revised.load(Ordering::Relaxed)
+    }
+}

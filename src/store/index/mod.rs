@@ -1,0 +1,295 @@
+//! Everything that is asked of killmails without reading them: postings of every term, and a row for each entry.
+//!
+//! Postings are by killmail id (time order), rows by number (log order). The terms stand in many small maps: growing one big one would
+//! hold up readers for tens of milliseconds, and a snapshot can copy one small map at a time.
+//!
+//! Must not know: disks; how filters combine.
+
+pub mod facts;
+pub(crate) mod ids;
+pub(crate) mod newest_entries;
+pub(crate) mod plan;
+pub(crate) mod postings;
+pub(crate) mod resident;
+pub(crate) mod rows;
+pub(crate) mod snapshot;
+pub(crate) mod time_bounds;
+pub(crate) mod value_bands;
+
+use hashbrown::HashMap;
+
+use crate::domain::facts::Facts;
+use crate::domain::id::Seq;
+use crate::domain::term::{Kind, Term};
+use crate::store::index::ids::Ids;
+use crate::store::index::postings::Postings;
+use crate::store::index::rows::{Row, Rows};
+use crate::store::index::time_bounds::Hours;
+use crate::store::index::value_bands::Bands;
+
+/// How many maps the terms are spread over.
+pub const SHARDS: usize = 256;
+/// Memory of a term's place in its map, bytes: the entry and its control byte, and the eighth a map keeps free.
+const TERM_BYTES: usize = (size_of::<(Term, Postings)>() + 1) * 8 / 7;
+
+/// One of zKillboard's flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flag {
+    /// Only NPCs attacked.
+    Npc,
+    /// One player attacked.
+    Solo,
+    /// Shot by their own.
+    Awox,
+}
+
+/// The index.
+#[derive(Debug)]
+pub struct Index {
+    /// By number.
+    pub rows: Rows,
+    /// Killmail id -> number.
+    pub ids: Ids,
+    /// Bounds of ids by time, of dated killmails.
+    pub hours: Hours,
+    shards: Box<[HashMap<Term, Postings>]>,
+    labels: HashMap<String, Postings>,
+    flags: [Postings; 3],
+    bands: Bands,
+    all: Postings,
+    undated: Postings,
+    count: u64,
+    systems: u64,
+    terms: u64,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self {
+            rows: Rows::default(),
+            ids: Ids::default(),
+            hours: Hours::default(),
+            shards: (0..SHARDS).map(|_| HashMap::new()).collect(),
+            labels: HashMap::new(),
+            flags: Default::default(),
+            bands: Bands::default(),
+            all: Postings::default(),
+            undated: Postings::default(),
+            count: 0,
+            systems: 0,
+            terms: 0,
+        }
+    }
+}
+
+impl Index {
+    /// The greatest number.
+    pub fn head(&self) -> Seq {
+        self.rows.head()
+    }
+
+    /// Killmails.
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Solar systems with a killmail.
+    pub const fn systems(&self) -> u64 {
+        self.systems
+    }
+
+    /// Terms with a killmail.
+    pub const fn terms(&self) -> u64 {
+        self.terms
+    }
+
+    /// Times of the dated killmails with the smallest and the greatest id, unix seconds.
+    pub fn ends(&self) -> (Option<i64>, Option<i64>) {
+        let time = |id: u32| self.row_of(id).map(|(_, row)| row.time);
+        let dated = |id: &u32| !self.undated.contains(*id);
+        let ids = || self.all.range(0, u32::MAX);
+        (ids().find(dated).and_then(time), ids().rev().find(dated).and_then(time))
+    }
+
+    /// The entry of a killmail.
+    pub fn row_of(&self, killmail_id: u32) -> Option<(Seq, &Row)> {
+        let seq = self.ids.get(killmail_id)?;
+        self.rows.get(seq).map(|row| (seq, row))
+    }
+
+    /// Killmails whose time cannot be: they are in no window of time, and come last where the newest come first.
+    pub const fn undated(&self) -> &Postings {
+        &self.undated
+    }
+
+    /// Every killmail.
+    pub const fn all(&self) -> &Postings {
+        &self.all
+    }
+
+    /// The killmails of a term.
+    pub fn postings(&self, term: Term) -> Option<&Postings> {
+        self.shards[shard(term)].get(&term)
+    }
+
+    /// The killmails with a label.
+    pub fn labelled(&self, label: &str) -> Option<&Postings> {
+        self.labels.get(label)
+    }
+
+    /// The killmails with a flag.
+    pub const fn flagged(&self, flag: Flag) -> &Postings {
+        &self.flags[flag as usize]
+    }
+
+    /// The killmails by value.
+    pub const fn bands(&self) -> &Bands {
+        &self.bands
+    }
+
+    /// Takes an entry in: the next number, or one beyond it; the same entry again changes nothing.
+    pub fn insert(&mut self, seq: Seq, row: Row, facts: &Facts) {
+        let id = row.killmail_id;
+        if self.ids.get(id).is_none() {
+            self.count += 1;
+            self.ids.set(id, seq);
+        }
+        self.rows.set(seq, row);
+        self.date(&row);
+        self.bands.insert(row.value, id);
+        self.all.insert(id);
+        self.link(facts);
+    }
+
+    /// Leaves room for numbers that are lost, up to this one.
+    pub fn skip_to(&mut self, seq: Seq) {
+        if self.head() < seq {
+            self.rows.set(seq, Row::HOLE);
+        }
+    }
+
+    /// Gives an entry other facts.
+    pub fn replace(&mut self, seq: Seq, row: Row, old: &Facts, new: &Facts) {
+        self.unlink(old);
+        if let Some(before) = self.rows.get(seq).copied() {
+            self.bands.remove(before.value, before.killmail_id);
+            self.undated.remove(before.killmail_id);
+        }
+        self.rows.set(seq, row);
+        self.date(&row);
+        self.bands.insert(row.value, row.killmail_id);
+        self.link(new);
+    }
+
+    /// Adds a killmail to the postings of its terms, labels and flags.
+    pub fn link(&mut self, facts: &Facts) {
+        for term in facts.terms() {
+            let postings = self.shards[shard(term)].entry(term).or_insert_with(|| {
+                self.terms += 1;
+                self.systems += u64::from(term.kind == Kind::System);
+                Postings::default()
+            });
+            postings.insert(facts.killmail_id);
+        }
+        for label in &facts.labels {
+            self.labels.entry_ref(label.as_str()).or_default().insert(facts.killmail_id);
+        }
+        for (is, flag) in flags(facts) {
+            if is {
+                self.flags[flag as usize].insert(facts.killmail_id);
+            }
+        }
+    }
+
+    /// Takes a killmail out of the postings of these facts; those that become empty go.
+    pub fn unlink(&mut self, facts: &Facts) {
+        for term in facts.terms() {
+            let shard = &mut self.shards[shard(term)];
+            let Some(postings) = shard.get_mut(&term) else { continue };
+            postings.remove(facts.killmail_id);
+            if postings.is_empty() {
+                shard.remove(&term);
+                self.terms -= 1;
+                self.systems -= u64::from(term.kind == Kind::System);
+            }
+        }
+        for label in &facts.labels {
+            if let Some(postings) = self.labels.get_mut(label) {
+                postings.remove(facts.killmail_id);
+            }
+        }
+        for (is, flag) in flags(facts) {
+            if is {
+                self.flags[flag as usize].remove(facts.killmail_id);
+            }
+        }
+    }
+
+    /// The terms of one of the `SHARDS` maps.
+    pub fn shard(&self, number: usize) -> impl Iterator<Item = (Term, &Postings)> {
+        self.shards.get(number).into_iter().flatten().map(|(term, postings)| (*term, postings))
+    }
+
+    /// Every label.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &Postings)> {
+        self.labels.iter().map(|(label, postings)| (label.as_str(), postings))
+    }
+
+    /// Puts back what `shard` gave.
+    pub fn restore_terms(&mut self, terms: Vec<(Term, Postings)>) {
+        for (term, postings) in terms {
+            self.terms += 1;
+            self.systems += u64::from(term.kind == Kind::System);
+            self.shards[shard(term)].insert(term, postings);
+        }
+    }
+
+    /// Puts back what `labels` and `flagged` gave.
+    pub fn restore_labels(&mut self, labels: Vec<(String, Postings)>, flags: [Postings; 3]) {
+        self.labels = labels.into_iter().collect();
+        self.flags = flags;
+    }
+
+    /// Puts a row back, without its terms.
+    pub fn restore_row(&mut self, seq: Seq, row: Row) {
+        if row.killmail_id == 0 {
+            self.skip_to(seq);
+            return;
+        }
+        self.count += 1;
+        self.ids.set(row.killmail_id, seq);
+        self.rows.set(seq, row);
+        self.date(&row);
+        self.bands.insert(row.value, row.killmail_id);
+        self.all.insert(row.killmail_id);
+    }
+
+    fn date(&mut self, row: &Row) {
+        if row.is_dated() {
+            self.hours.add(row.time, row.killmail_id);
+        } else {
+            self.undated.insert(row.killmail_id);
+        }
+    }
+
+    /// Memory of one of the `SHARDS` maps, bytes, estimated.
+    pub fn shard_bytes(&self, number: usize) -> u64 {
+        let map = self.shards.get(number);
+        map.map_or(0, |map| (map.capacity() * TERM_BYTES + map.values().map(Postings::heap_bytes).sum::<usize>()) as u64)
+    }
+
+    /// Memory of everything else, bytes, estimated.
+    pub fn other_bytes(&self) -> u64 {
+        let postings = self.labels.values().chain(&self.flags).chain([&self.all, &self.undated]).map(Postings::heap_bytes).sum::<usize>();
+        let rows = self.rows.blocks().iter().map(|block| block.rows.capacity() * size_of::<Row>()).sum::<usize>();
+        (postings + rows + self.ids.bytes() + self.bands.heap_bytes()) as u64
+    }
+}
+
+const fn flags(facts: &Facts) -> [(bool, Flag); 3] {
+    [(facts.npc, Flag::Npc), (facts.solo, Flag::Solo), (facts.awox, Flag::Awox)]
+}
+
+const fn shard(term: Term) -> usize {
+    (term.id.wrapping_mul(0x9E37_79B1) >> 24) as usize ^ term.kind as usize
+}

@@ -1,0 +1,236 @@
+//! The index as a file, so that a start need not read the whole log: `idx-<head>.snap`, the newest two.
+//!
+//! ```text
+//! magic 4 | version u32 | epoch u64 | head u64 | rev u64 | static facts u32 | crc32 u32, then sections: length u64 | bytes | crc32 u32
+//! sections: rows (32 bytes each), 256 shards of terms, labels, flags
+//! ```
+//! It is copied while the store works, a shard at a time, so it may already hold a little of what came after `head` and `rev`. That does no
+//! harm: start replays everything behind those two, and taking the same entry in twice changes nothing.
+//!
+//! Must not know: the log.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use parking_lot::RwLock;
+
+use crate::domain::id::{Epoch, Seq};
+use crate::domain::term::{Kind, Term};
+use crate::store::format::varint::{Cursor, Malformed, put_varint};
+use crate::store::index::postings::Postings;
+use crate::store::index::resident::Memory;
+use crate::store::index::rows::Row;
+use crate::store::index::{Flag, Index, SHARDS};
+use crate::universe;
+
+const MAGIC: [u8; 4] = *b"KSIX";
+/// 2: rows tell which killmails are undated.
+const VERSION: u32 = 2;
+const HEADER_BYTES: usize = 40;
+const ROW_BYTES: u64 = 32;
+/// Rows copied while the lock is held.
+const ROWS_STEP: u64 = 4096;
+/// No section is longer: what claims to be is damaged.
+const SECTION_MAX: u64 = 16 << 30;
+const KEPT: usize = 2;
+
+/// What a snapshot is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The store.
+    pub epoch: Epoch,
+    /// Every entry up to this number is in it.
+    pub head: Seq,
+    /// And every revision up to this one.
+    pub rev: u64,
+}
+
+/// Constellations, regions and ship groups in the postings come from static facts: other facts make other postings.
+static STATIC_FACTS: LazyLock<u32> = LazyLock::new(|| {
+    let mut crc = crc32fast::Hasher::new();
+    for system in universe::systems() {
+        [system.id, system.constellation_id, system.region_id].iter().for_each(|id| crc.update(&id.to_le_bytes()));
+    }
+    for (id, _) in universe::types() {
+        [id, universe::group_of(id).unwrap_or(0)].iter().for_each(|id| crc.update(&id.to_le_bytes()));
+    }
+    crc.finalize()
+});
+
+/// Writes the snapshot and removes all but the newest two.
+pub fn write(dir: &Path, memory: &RwLock<Memory>, mark: &Mark) -> io::Result<()> {
+    let path = dir.join(format!("idx-{:020}.snap", mark.head.0));
+    let temporary = path.with_extension("new");
+    let mut out = BufWriter::with_capacity(1 << 20, File::create(&temporary)?);
+    out.write_all(&header(mark))?;
+    write_rows(&mut out, memory, mark.head)?;
+    for shard in 0..SHARDS {
+        let mut bytes = Vec::new();
+        for (term, postings) in memory.read().index.shard(shard) {
+            bytes.push(term.kind as u8);
+            bytes.extend_from_slice(&term.id.to_le_bytes());
+            postings.encode(&mut bytes);
+        }
+        write_section(&mut out, &bytes)?;
+    }
+    let mut labels = Vec::new();
+    for (label, postings) in memory.read().index.labels() {
+        put_varint(&mut labels, label.len() as u32);
+        labels.extend_from_slice(label.as_bytes());
+        postings.encode(&mut labels);
+    }
+    write_section(&mut out, &labels)?;
+    let mut flags = Vec::new();
+    [Flag::Npc, Flag::Solo, Flag::Awox].into_iter().for_each(|flag| memory.read().index.flagged(flag).encode(&mut flags));
+    write_section(&mut out, &flags)?;
+    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    fs::rename(&temporary, &path)?;
+    File::open(dir)?.sync_all()?;
+    files(dir)?.into_iter().skip(KEPT).try_for_each(fs::remove_file)
+}
+
+/// The newest whole snapshot of this store not ahead of these; the index and what it is of.
+pub fn read(dir: &Path, newest: &Mark) -> Option<(Index, Mark)> {
+    let files = files(dir).ok()?;
+    files.into_iter().find_map(|path| match read_file(&path, newest) {
+        Ok(read) => Some(read),
+        Err(why) => {
+            tracing::warn!("the snapshot {} is of no use: {why}", path.display());
+            None
+        }
+    })
+}
+
+/// Whether a snapshot is whole; false if it is one of another store, or of what this one was not yet.
+///
+/// # Errors
+/// It is damaged, or cannot be read.
+pub fn whole(path: &Path, newest: &Mark) -> io::Result<bool> {
+    let mut bytes = [0; HEADER_BYTES];
+    File::open(path)?.read_exact(&mut bytes)?;
+    let mut cursor = Cursor::new(&bytes[MAGIC.len() + 4..]);
+    let mut number = || cursor.u64().map_err(malformed);
+    let mark = Mark { epoch: Epoch(number()?), head: Seq(number()?), rev: number()? };
+    if bytes[..] != header(&mark) {
+        return Err(malformed(Malformed));
+    }
+    Ok(mark_of(&bytes, newest).is_some() && read_file(path, newest).map(|_| true)?)
+}
+
+/// Snapshots, newest first; left-overs of interrupted ones are removed.
+pub fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with("idx-") && name.ends_with(".snap") {
+            found.push(path);
+        }
+    }
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(found)
+}
+
+fn header(mark: &Mark) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER_BYTES);
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&VERSION.to_le_bytes());
+    [mark.epoch.0, mark.head.0, mark.rev].iter().for_each(|n| out.extend_from_slice(&n.to_le_bytes()));
+    out.extend_from_slice(&STATIC_FACTS.to_le_bytes());
+    out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
+    out
+}
+
+fn write_rows(out: &mut impl Write, memory: &RwLock<Memory>, head: Seq) -> io::Result<()> {
+    let mut crc = crc32fast::Hasher::new();
+    out.write_all(&(head.0 * ROW_BYTES).to_le_bytes())?;
+    for first in (1..=head.0).step_by(ROWS_STEP as usize) {
+        let rows: Vec<Row> = {
+            let memory = memory.read();
+            let last = head.0.min(first + ROWS_STEP - 1);
+            (first..=last).map(|seq| memory.index.rows.get(Seq(seq)).copied().unwrap_or(Row::HOLE)).collect()
+        };
+        let bytes: Vec<u8> = rows.into_iter().flat_map(Row::to_bytes).collect();
+        crc.update(&bytes);
+        out.write_all(&bytes)?;
+    }
+    out.write_all(&crc.finalize().to_le_bytes())
+}
+
+fn write_section(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    out.write_all(&(bytes.len() as u64).to_le_bytes())?;
+    out.write_all(bytes)?;
+    out.write_all(&crc32fast::hash(bytes).to_le_bytes())
+}
+
+fn read_file(path: &Path, newest: &Mark) -> io::Result<(Index, Mark)> {
+    let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
+    let mut bytes = [0; HEADER_BYTES];
+    file.read_exact(&mut bytes)?;
+    let mark = mark_of(&bytes, newest).ok_or_else(|| io::Error::other("it is of another store, another version, or damaged"))?;
+    let mut index = Index::default();
+    let rows = section(&mut file)?;
+    let (rows, []) = rows.as_chunks::<{ ROW_BYTES as usize }>() else { return Err(malformed(Malformed)) };
+    for (seq, row) in (1..).zip(rows) {
+        index.restore_row(Seq(seq), Row::from_bytes(row));
+    }
+    if index.head() != mark.head {
+        return Err(malformed(Malformed));
+    }
+    for _ in 0..SHARDS {
+        index.restore_terms(terms(&section(&mut file)?).map_err(malformed)?);
+    }
+    let labels = labels(&section(&mut file)?).map_err(malformed)?;
+    let flags = section(&mut file)?;
+    let mut flags = Cursor::new(&flags);
+    let mut flag = || Postings::decode(&mut flags).map_err(malformed);
+    index.restore_labels(labels, [flag()?, flag()?, flag()?]);
+    Ok((index, mark))
+}
+
+fn mark_of(bytes: &[u8; HEADER_BYTES], newest: &Mark) -> Option<Mark> {
+    let mut cursor = Cursor::new(&bytes[MAGIC.len() + 4..]);
+    let mark = Mark { epoch: Epoch(cursor.u64().ok()?), head: Seq(cursor.u64().ok()?), rev: cursor.u64().ok()? };
+    let fits = mark.epoch == newest.epoch && mark.head <= newest.head && mark.rev <= newest.rev;
+    (fits && bytes[..] == header(&mark)).then_some(mark)
+}
+
+fn section(file: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut number = [0; 8];
+    file.read_exact(&mut number)?;
+    let length = u64::from_le_bytes(number);
+    let mut bytes = Vec::new();
+    if length > SECTION_MAX || file.take(length).read_to_end(&mut bytes)? as u64 != length {
+        return Err(malformed(Malformed));
+    }
+    let mut crc = [0; 4];
+    file.read_exact(&mut crc)?;
+    if crc32fast::hash(&bytes).to_le_bytes() == crc { Ok(bytes) } else { Err(malformed(Malformed)) }
+}
+
+fn terms(bytes: &[u8]) -> Result<Vec<(Term, Postings)>, Malformed> {
+    let mut cursor = Cursor::new(bytes);
+    let mut found = Vec::new();
+    while cursor.remaining() > 0 {
+        let kind = *Kind::ALL.get(usize::from(cursor.u8()?)).ok_or(Malformed)?;
+        found.push((Term { kind, id: cursor.u32()? }, Postings::decode(&mut cursor)?));
+    }
+    Ok(found)
+}
+
+fn labels(bytes: &[u8]) -> Result<Vec<(String, Postings)>, Malformed> {
+    let mut cursor = Cursor::new(bytes);
+    let mut found = Vec::new();
+    while cursor.remaining() > 0 {
+        let length = cursor.varint()? as usize;
+        let label = String::from_utf8(cursor.take(length)?.to_vec()).map_err(|_| Malformed)?;
+        found.push((label, Postings::decode(&mut cursor)?));
+    }
+    Ok(found)
+}
+
+fn malformed(_: Malformed) -> io::Error {
+    io::Error::other("it is damaged")
+}

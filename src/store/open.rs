@@ -1,0 +1,209 @@
+//! Opening: the engine, the store's own numbers, the index from a snapshot or the log, and the proof that they fit together.
+//!
+//! Law 3 (prefix) guards this file: after any cut what is found is a prefix of what was published, with all that was acknowledged.
+//!
+//! Must not know: what the store is opened for.
+
+use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::domain::id::{Epoch, Seq};
+use crate::store::Store;
+use crate::store::config::Config;
+use crate::store::engine::journal::{self, Journal};
+use crate::store::engine::ledger::{self, Ledger};
+use crate::store::engine::meta::{self, Numbers};
+use crate::store::engine::{Engine, Write, chunked_values, data_folder, spare, whole_file};
+use crate::store::error::Error;
+use crate::store::format::dictionary::{CURRENT, Dictionaries, EMBEDDED, file_name};
+use crate::store::format::log_entry;
+use crate::store::format::record::Codec;
+use crate::store::index::Index;
+use crate::store::index::newest_entries::Tail;
+use crate::store::index::resident::Memory;
+use crate::store::index::rows::Row;
+use crate::store::index::snapshot::{self, Mark};
+use crate::store::keys::{Key, Tree};
+use crate::store::mirror::file_numbers::FileNumbers;
+use crate::store::mirror::revision_notices::Notices;
+use crate::store::query::Hit;
+use crate::store::refused::list::Ring;
+use crate::store::repair::log_from_records;
+use crate::store::snapshots::Snapshots;
+use crate::store::writer::Writer;
+
+/// The newest entries whose records are read and checked at every start.
+const CHECKED: u64 = 10_000;
+
+impl Store {
+    /// Opens the store of a data folder, or makes one.
+    ///
+    /// # Errors
+    /// `InUse`, `TooNew`, `Damaged` with the command that mends it, or what the system says.
+    pub fn open(config: Config) -> Result<Arc<Self>, Error> {
+        let engine = Engine::open(&config.dir, config.cache_bytes)?;
+        data_folder::remove_unfinished_backup(&config.dir)?;
+        let epoch = identity(&engine)?;
+        let codec = Codec::new(dictionaries(&engine)?);
+        let numbers = meta::numbers(&engine)?;
+        let (ledger, revs) = Ledger::open(&engine, epoch, &numbers)?;
+        let (index, snapshot) = match build(&engine, epoch, &numbers) {
+            Err(error @ Error::Damaged { .. }) if log_from_records(&engine, &codec, config.encode, &numbers)? == 0 => return Err(error),
+            Err(Error::Damaged { .. }) => build(&engine, epoch, &numbers)?,
+            built => built?,
+        };
+        let memory = Memory { index, tail: Tail::new(config.tail_entries, config.tail_bytes), revs };
+        let refused = Mutex::new(Ring::load(&engine)?);
+        let spans = RwLock::new(meta::spans(&engine)?);
+        let journal = Journal::new(engine.dir());
+        let files = FileNumbers::read(&engine, numbers.head)?;
+        let notices = Notices::load(&engine, files.head())?;
+        let store = Self {
+            config,
+            epoch,
+            engine,
+            codec,
+            memory: Arc::new(RwLock::new(memory)),
+            writer: Mutex::new(Writer::new(numbers, ledger, journal, notices)),
+            refused,
+            spans,
+            files: RwLock::new(files),
+            snapshots: Mutex::new(Snapshots::new(snapshot)),
+            revised: AtomicU64::new(numbers.rev),
+            conflicts: AtomicU64::new(numbers.conflicts),
+            scrubbed: Mutex::default(),
+        };
+        store.check_newest()?;
+        if let Err(error) = store.engine.keep_second() {
+            tracing::warn!("small values are not kept a second time until the next start: {error}");
+        }
+        if let Err(error) = spare::remove(store.engine.dir()) {
+            tracing::warn!("cannot remove the spare copy of the end of the store: {error}");
+        }
+        Ok(Arc::new(store))
+    }
+
+    /// The newest entries must have whole records; they fill the tail on the way.
+    fn check_newest(&self) -> Result<(), Error> {
+        let head = self.head().0;
+        for seq in (head.saturating_sub(CHECKED) + 1..=head).map(Seq) {
+            let row = self.memory.read().index.rows.get(seq).copied();
+            let Some(row) = row else { continue };
+            let hit = Hit { seq, killmail_id: row.killmail_id };
+            // Decoding is for those that will stay in the tail.
+            if seq.0 + (self.config.tail_entries as u64) <= head {
+                self.check_frames(hit)?;
+                continue;
+            }
+            let entry = self.read(hit)?;
+            let mut gone = Vec::new();
+            self.memory.write().tail.push(entry, row.weight, &mut gone);
+        }
+        Ok(())
+    }
+}
+
+/// The epoch; a folder without one is a new store.
+fn identity(engine: &Engine) -> Result<Epoch, Error> {
+    if meta::is_founded(engine)? {
+        let epoch = meta::epoch(engine)?;
+        if engine.get(Tree::Meta, &Key::Restored.bytes())?.is_none() {
+            return Ok(epoch);
+        }
+        let epoch = meta::new_epoch()?;
+        engine.commit(vec![Write::new(Key::Epoch, epoch.0.to_le_bytes().to_vec()), Write::removal(Key::Restored)])?;
+        return Ok(epoch);
+    }
+    if engine.scan(Tree::Records, &[]).next().is_some() {
+        return Err(engine.damaged("there are records, but the store's own numbers are missing"));
+    }
+    let ledger = ledger::read(engine.dir()).map_err(Error::io("read", ledger::path(engine.dir())))?;
+    if let Some(mark) = ledger.mark.filter(|mark| mark.head > Seq::ZERO) {
+        return Err(engine.damaged(format!("it is empty, but the file `ledger` beside it tells of {} entries", mark.head)));
+    }
+    journal::remove(engine.dir()).map_err(Error::io("remove a former journal in", engine.dir()))?;
+    let epoch = meta::new_epoch()?;
+    engine.commit(meta::founding(epoch, &Numbers::default(), &[]))?;
+    Ok(epoch)
+}
+
+/// The dictionaries this store was written with; the embedded one joins them, in `meta` and as a file beside the store.
+fn dictionaries(engine: &Engine) -> Result<Dictionaries, Error> {
+    let mut known = meta::dictionaries(engine)?;
+    if let Entry::Vacant(current) = known.entry(CURRENT) {
+        let path = engine.dir().join(file_name(CURRENT, EMBEDDED));
+        whole_file::write(&path, EMBEDDED).map_err(Error::io("write", &path))?;
+        engine.commit(meta::dictionary_writes(CURRENT, EMBEDDED))?;
+        current.insert(EMBEDDED.to_vec());
+    }
+    Ok(Dictionaries::new(known))
+}
+
+/// The index: of the newest snapshot and what came after it, or of the whole log; and the head of the snapshot.
+fn build(engine: &Engine, epoch: Epoch, numbers: &Numbers) -> Result<(Index, Seq), Error> {
+    let newest = Mark { epoch, head: Seq(numbers.head), rev: numbers.rev };
+    let (mut index, mark) = snapshot::read(engine.dir(), &newest).unwrap_or((Index::default(), Mark { head: Seq::ZERO, rev: 0, ..newest }));
+    replay(engine, &mut index, numbers)?;
+    if mark.head > Seq::ZERO {
+        replay_revisions(engine, &mut index, mark.rev)?;
+    }
+    if index.count() != numbers.count {
+        return Err(engine.damaged(format!("{} killmails are in the log, {} were counted", index.count(), numbers.count)));
+    }
+    Ok((index, mark.head))
+}
+
+/// Takes in revisions behind this one: the terms of what they replaced go, those of what is in the log now come.
+fn replay_revisions(engine: &Engine, index: &mut Index, rev: u64) -> Result<(), Error> {
+    let mut revised = BTreeSet::new();
+    for pair in engine.scan(Tree::Revisions, &(rev + 1).to_be_bytes()) {
+        let (key, value) = pair?;
+        let Some(rev) = key.as_array::<8>().copied().map(u64::from_be_bytes) else { continue };
+        let damaged = || engine.damaged(format!("revision {rev}"));
+        let bytes = chunked_values::join(engine, Tree::Revisions, &key, &value)?;
+        let (seq, old) = bytes.split_first_chunk::<8>().ok_or_else(damaged)?;
+        index.unlink(&log_entry::decode(old).map_err(|_| damaged())?.facts);
+        revised.insert(u64::from_le_bytes(*seq));
+    }
+    for seq in revised {
+        let damaged = || engine.damaged(format!("log entry {seq}"));
+        let bytes = chunked_values::get(engine, Tree::Log, &seq.to_be_bytes())?.ok_or_else(damaged)?;
+        let line = log_entry::decode(&bytes).map_err(|_| damaged())?;
+        index.insert(Seq(seq), Row::new(&line), &line.facts);
+    }
+    Ok(())
+}
+
+/// Takes in what the log holds behind the index's head: every number up to the last, but for known holes and spans.
+fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> Result<(), Error> {
+    let holes = meta::unfilled(engine)?;
+    let in_hole = |first: u64, last: u64| holes.iter().any(|(from, to)| *from <= first && last <= *to);
+    let missing = |first: u64, last: u64| Err(engine.damaged(format!("log entries {first} to {last} are missing")));
+    for pair in engine.scan(Tree::Log, &(index.head().0 + 1).to_be_bytes()) {
+        let (key, value) = pair?;
+        // Keys of further pieces are longer.
+        let Some(seq) = key.as_array().copied().map(u64::from_be_bytes) else { continue };
+        let next = index.head().0 + 1;
+        if seq != next && !in_hole(next, seq - 1) {
+            return missing(next, seq - 1);
+        }
+        let bytes = chunked_values::join(engine, Tree::Log, &key, &value)?;
+        let line = log_entry::decode(&bytes).map_err(|_| engine.damaged(format!("log entry {seq}")))?;
+        index.insert(Seq(seq), Row::new(&line), &line.facts);
+    }
+    let next = index.head().0 + 1;
+    if next <= numbers.head {
+        if !in_hole(next, numbers.head) {
+            return missing(next, numbers.head);
+        }
+        index.skip_to(Seq(numbers.head));
+    }
+    if index.head().0 > numbers.head {
+        return Err(engine.damaged(format!("the log ends at {}, {} numbers were given out", index.head(), numbers.head)));
+    }
+    Ok(())
+}

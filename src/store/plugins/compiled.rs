@@ -1,0 +1,294 @@
+//! Compiled code, kept as files, so that nothing is compiled twice; and where uploads are kept until they are taken in.
+//!
+//! Machine code cannot be checked by looking at it. Each file has a seal: a keyed hash of its name, of what is known of it and of its
+//! content, with a key that stands in this data folder alone. A file without its seal is not given out, and made again.
+//!
+//! Must not know: what is in the files.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+use crate::domain::hex::hex;
+use crate::store::Store;
+use crate::store::engine::{data_folder, whole_file};
+use crate::store::error::Error;
+
+/// The folder of compiled code.
+const COMPILED: &str = "compiled";
+/// The folder of uploads on their way.
+const UPLOADS: &str = "uploads";
+/// Bytes of the key.
+const KEY_BYTES: usize = 32;
+/// Bytes of the seal, before what is known of the code.
+const SEAL_BYTES: usize = 32;
+
+/// Files are read in pieces of so many bytes.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Tells the names of uploads apart.
+static UPLOAD: AtomicU64 = AtomicU64::new(0);
+
+/// Compiled code whose seal is right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compiled {
+    /// The file.
+    pub code: PathBuf,
+    /// What was kept with it.
+    pub about: Vec<u8>,
+}
+
+impl Store {
+    /// The code compiled of a component (its SHA-256, hex) by this compiler, if it is there and its seal is right. Reads all of it.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn compiled(&self, digest: &str, compiler: &str) -> Result<Option<Compiled>, Error> {
+        let (code, seal) = self.compiled_paths(digest, compiler)?;
+        let about = match fs::read(&seal) {
+            Ok(kept) => kept,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(Error::Io { what: "read", path: seal, source }),
+        };
+        let Some((kept, about)) = about.split_at_checked(SEAL_BYTES) else { return Ok(None) };
+        let file = match File::open(&code) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(Error::Io { what: "read", path: code, source }),
+        };
+        let sealing = self.sealing(digest, compiler, about, file).map_err(Error::io("read", &code))?;
+        if sealing.verify_slice(kept).is_err() {
+            tracing::warn!("{} is not what was compiled here; it is made again", code.display());
+            return Ok(None);
+        }
+        Ok(Some(Compiled { code, about: about.to_vec() }))
+    }
+
+    /// Where the compiler may write code before it is kept.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn compiled_draft(&self, digest: &str, compiler: &str) -> Result<PathBuf, Error> {
+        let (code, _) = self.compiled_paths(digest, compiler)?;
+        let dir = self.engine.dir().join(COMPILED);
+        data_folder::make(&dir).map_err(Error::io("make", &dir))?;
+        Ok(code.with_extension(format!("draft-{}", UPLOAD.fetch_add(1, Ordering::Relaxed))))
+    }
+
+    /// Keeps a draft, with what is known of it; on disk when this returns. Where the code is then.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn keep_compiled(&self, digest: &str, compiler: &str, draft: &Path, about: &[u8]) -> Result<PathBuf, Error> {
+        let (code, seal) = self.compiled_paths(digest, compiler)?;
+        let sealing = File::open(draft).and_then(|file| self.sealing(digest, compiler, about, file)).map_err(Error::io("read", draft))?;
+        let sealed = [&sealing.finalize().into_bytes()[..], about].concat();
+        // A seal without its code is no seal: the other order would leave code without one for good.
+        whole_file::write(&seal, &sealed).map_err(Error::io("write", &seal))?;
+        fs::rename(draft, &code).map_err(Error::io("rename", draft))?;
+        Ok(code)
+    }
+
+    /// Forgets all code compiled of a component.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn remove_compiled(&self, digest: &str) -> Result<(), Error> {
+        let dir = self.engine.dir().join(COMPILED);
+        for name in names(&dir).map_err(Error::io("read", &dir))? {
+            if name.starts_with(digest) {
+                remove(&dir.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what belongs to no component any more or was made by another compiler, and what was on its way when the server ended.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn tidy_compiled(&self, compiler: &str, is_known: impl Fn(&str) -> bool) -> Result<(), Error> {
+        let dir = self.engine.dir().join(COMPILED);
+        for name in names(&dir).map_err(Error::io("read", &dir))? {
+            let Some((digest, rest)) = name.split_once('-') else { continue };
+            let kept = [format!("{compiler}.code"), format!("{compiler}.seal")];
+            if !is_known(digest) || !kept.iter().any(|kept| kept == rest) {
+                remove(&dir.join(&name))?;
+            }
+        }
+        let dir = self.engine.dir().join(UPLOADS);
+        for name in names(&dir).map_err(Error::io("read", &dir))? {
+            remove(&dir.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest code until so many bytes are left, but none of those that stay.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn prune_compiled(&self, max_bytes: u64, stays: impl Fn(&str) -> bool) -> Result<(), Error> {
+        let dir = self.engine.dir().join(COMPILED);
+        let mut codes = Vec::new();
+        for name in names(&dir).map_err(Error::io("read", &dir))? {
+            // Gone meanwhile, it takes no room.
+            let Ok(meta) = fs::metadata(dir.join(&name)) else { continue };
+            if name.ends_with(".code") {
+                codes.push((meta.modified().ok(), meta.len(), name));
+            }
+        }
+        let mut bytes: u64 = codes.iter().map(|(_, len, _)| len).sum();
+        codes.sort_unstable();
+        for (_, len, name) in codes {
+            if bytes > max_bytes && !name.split('-').next().is_some_and(&stays) {
+                remove(&dir.join(&name).with_extension("seal"))?;
+                remove(&dir.join(&name))?;
+                bytes = bytes.saturating_sub(len);
+            }
+        }
+        Ok(())
+    }
+
+    /// A file for an upload; gone when it is dropped.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn upload_file(&self) -> Result<UploadFile, Error> {
+        let dir = self.engine.dir().join(UPLOADS);
+        data_folder::make(&dir).map_err(Error::io("make", &dir))?;
+        Ok(UploadFile(dir.join(format!("{}.wasm", UPLOAD.fetch_add(1, Ordering::Relaxed)))))
+    }
+
+    fn sealing(&self, digest: &str, compiler: &str, about: &[u8], code: File) -> io::Result<Hmac<Sha256>> {
+        let key = self.seal_key()?;
+        let mut sealing = Hmac::<Sha256>::new_from_slice(&key).map_err(io::Error::other)?;
+        for part in [digest.as_bytes(), compiler.as_bytes(), about] {
+            // Lengths, so that no two lists of parts are one.
+            sealing.update(&(part.len() as u64).to_le_bytes());
+            sealing.update(part);
+        }
+        each_piece(code, |piece| sealing.update(piece))?;
+        Ok(sealing)
+    }
+
+    /// The key of this data folder; made when it is first needed.
+    fn seal_key(&self) -> io::Result<Vec<u8>> {
+        let path = self.engine.dir().join(COMPILED).join("key");
+        match fs::read(&path) {
+            Ok(key) if key.len() == KEY_BYTES => return Ok(key),
+            // Cut off by a crash, or somebody's: nothing is sealed with it.
+            Ok(_) => fs::remove_file(&path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let mut key = vec![0; KEY_BYTES];
+        getrandom::fill(&mut key).map_err(io::Error::other)?;
+        data_folder::make(&self.engine.dir().join(COMPILED))?;
+        let draft = path.with_extension(format!("draft-{}", UPLOAD.fetch_add(1, Ordering::Relaxed)));
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&draft)?;
+        file.write_all(&key)?;
+        file.sync_all()?;
+        // The first that is whole is the key: what was sealed with it must stay right.
+        let linked = fs::hard_link(&draft, &path);
+        fs::remove_file(&draft)?;
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => fs::read(&path),
+        }
+    }
+
+    /// Code and seal. Digests and compilers become file names: nothing but hex may.
+    fn compiled_paths(&self, digest: &str, compiler: &str) -> Result<(PathBuf, PathBuf), Error> {
+        let is_hex = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
+        if digest.len() != 64 || !is_hex(digest) || !is_hex(compiler) {
+            return Err(Error::Engine { what: "name compiled code", why: format!("{digest:?}, {compiler:?} are not hex") });
+        }
+        let dir = self.engine.dir().join(COMPILED);
+        Ok((dir.join(format!("{digest}-{compiler}.code")), dir.join(format!("{digest}-{compiler}.seal"))))
+    }
+}
+
+/// An upload on its way.
+#[derive(Debug)]
+pub struct UploadFile(PathBuf);
+
+impl UploadFile {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes all of it.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn write(&self, bytes: &[u8]) -> Result<(), Error> {
+        fs::write(&self.0, bytes).map_err(Error::io("write", &self.0))
+    }
+
+    /// Its bytes.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn read(&self) -> Result<Vec<u8>, Error> {
+        fs::read(&self.0).map_err(Error::io("read", &self.0))
+    }
+
+    /// Its size, bytes.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn size_bytes(&self) -> Result<usize, Error> {
+        let meta = fs::metadata(&self.0).map_err(Error::io("read", &self.0))?;
+        Ok(usize::try_from(meta.len()).unwrap_or(usize::MAX))
+    }
+
+    /// Its SHA-256, in hex.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn digest(&self) -> Result<String, Error> {
+        let mut hasher = Sha256::new();
+        let hashed = File::open(&self.0).and_then(|file| each_piece(file, |piece| hasher.update(piece)));
+        hashed.map_err(Error::io("read", &self.0))?;
+        Ok(hex(&hasher.finalize()))
+    }
+}
+
+impl Drop for UploadFile {
+    fn drop(&mut self) {
+        // What cannot be removed now is at the next start.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn each_piece(mut file: File, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(()),
+            read => take(&piece[..read]),
+        }
+    }
+}
+
+fn names(dir: &Path) -> io::Result<Vec<String>> {
+    match fs::read_dir(dir) {
+        Ok(files) => Ok(files.filter_map(|file| file.ok()?.file_name().into_string().ok()).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Io { what: "remove", path: path.to_owned(), source: error }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,114 @@
+//! Small things plugins need kept: their state under a name, their components as files.
+//!
+//! Must not know: what a plugin is; state and components are bytes here.
+
+pub mod compiled;
+
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+
+use crate::domain::hex::hex;
+use crate::store::Store;
+use crate::store::engine::chunked_values;
+use crate::store::error::Error;
+use crate::store::keys::{Key, Tree};
+use crate::store::plugins::compiled::UploadFile;
+
+impl Store {
+    /// Every plugin's state, by name.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn plugins(&self) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        let mut found = Vec::new();
+        for pair in self.engine.scan(Tree::Plugins, &[]) {
+            let (key, value) = pair?;
+            // Further pieces have a zero byte and a number behind the name, which no name has.
+            let Some(name) = key.strip_suffix(&[0]).and_then(|name| str::from_utf8(name).ok()) else { continue };
+            found.push((name.to_owned(), chunked_values::join(&self.engine, Tree::Plugins, &key, &value)?));
+        }
+        Ok(found)
+    }
+
+    /// Keeps a plugin's state; on disk when this returns.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn put_plugin(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        for write in chunked_values::put(Tree::Plugins, &Key::Plugin(name).bytes(), bytes) {
+            self.engine.put(Tree::Plugins, &write.key, &write.value.unwrap_or_default())?;
+        }
+        self.engine.sync()
+    }
+
+    /// Forgets a plugin's state; on disk when this returns.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn remove_plugin(&self, name: &str) -> Result<(), Error> {
+        self.engine.remove(Tree::Plugins, &Key::Plugin(name).bytes())?;
+        self.engine.sync()
+    }
+
+    /// Keeps an upload as the component of this digest (hex); on disk when this returns. The upload's file is gone then.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn keep_component(&self, sha256_hex: &str, upload: &UploadFile) -> Result<(), Error> {
+        let path = self.component_path(sha256_hex)?;
+        let dir = self.engine.dir().join("plugins");
+        fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
+        let kept = File::open(upload.path()).and_then(|file| file.sync_all()).and_then(|()| fs::rename(upload.path(), &path));
+        kept.and_then(|()| File::open(&dir)?.sync_all()).map_err(Error::io("write", &path))
+    }
+
+    /// Where a component is, if it is kept.
+    ///
+    /// # Errors
+    /// Not a digest.
+    pub fn component_file(&self, sha256_hex: &str) -> Result<Option<PathBuf>, Error> {
+        let path = self.component_path(sha256_hex)?;
+        Ok(path.exists().then_some(path))
+    }
+
+    /// A component; `None` if it is not kept.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn read_component(&self, sha256_hex: &str) -> Result<Option<Vec<u8>>, Error> {
+        let path = self.component_path(sha256_hex)?;
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Io { what: "read", path, source }),
+        }
+    }
+
+    /// Forgets a component; nothing if it is not kept.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn remove_component(&self, sha256_hex: &str) -> Result<(), Error> {
+        let path = self.component_path(sha256_hex)?;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Io { what: "remove", path, source: error }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Digests become file names: nothing but hex may.
+    fn component_path(&self, sha256_hex: &str) -> Result<PathBuf, Error> {
+        if sha256_hex.len() != 64 || !sha256_hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(Error::Engine { what: "name a component", why: format!("{sha256_hex:?} is no SHA-256 in hex") });
+        }
+        Ok(self.engine.dir().join("plugins").join(format!("{sha256_hex}.wasm")))
+    }
+}
+
+/// The digest a component is kept under: SHA-256 in hex.
+pub fn digest_of(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}

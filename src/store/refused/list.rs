@@ -1,0 +1,204 @@
+//! Documents nobody could read, kept as they came: the newest 10,000 of them, 64 MiB at most, counted by reason for ever. What could be a
+//! killmail is apart from what could not: it leaves only for others that could be one, however much else is refused.
+//!
+//! Must not know: why a document is refused; reasons are words here.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use memchr::memmem;
+use serde::{Deserialize, Serialize};
+
+use crate::store::engine::Engine;
+use crate::store::error::Error;
+use crate::store::keys::{Tree, prefix, refused_document};
+
+/// Documents kept.
+const KEPT_MAX: usize = 10_000;
+/// And their bytes together.
+const KEPT_BYTES_MAX: usize = 64 << 20;
+/// A document is cut here, bytes: it is kept to be looked at.
+const RAW_MAX: usize = 4 << 20;
+
+/// A document that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Why, one word of a closed set.
+    pub reason: String,
+    /// Its killmail id, as far as it could be read.
+    pub killmail_id: Option<u64>,
+    /// Who brought it.
+    pub source: String,
+    /// The document as it came.
+    pub raw: Bytes,
+    /// When, unix milliseconds.
+    pub at_ms: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RefusedV1 {
+    reason: String,
+    killmail_id: Option<u64>,
+    source: String,
+    at_ms: i64,
+    /// Whether it could be a killmail; of older entries that is not known, and they are treated as if.
+    #[serde(default)]
+    could_be_killmail: Option<bool>,
+}
+
+/// Whether a document could be a killmail that is only damaged, or of a form not known yet: it has an id and a hash, or an id, a time and a
+/// victim. Looked for in its bytes, since it may be no JSON.
+#[must_use]
+pub fn could_be_killmail(raw: &[u8], killmail_id: Option<u64>) -> bool {
+    let has = |names: &[&str]| names.iter().any(|name| memmem::find(raw, name.as_bytes()).is_some());
+    let has_id = killmail_id.is_some() || has(&["\"killmail_id\"", "\"killID\"", "\"kill_id\""]);
+    let has_hash = has(&["\"hash\"", "\"killmail_hash\""]);
+    let has_time = has(&["\"killmail_time\"", "\"killTime\"", "\"kill_time\""]);
+    has_id && (has_hash || (has_time && has(&["\"victim\""]))) || has(&["/killmails/"])
+}
+
+/// What is kept, by number.
+#[derive(Debug, Default)]
+pub(crate) struct Ring {
+    pub next: u64,
+    /// Numbers and sizes of what could be a killmail, ascending.
+    pub killmails: VecDeque<(u64, usize)>,
+    /// And of everything else.
+    pub others: VecDeque<(u64, usize)>,
+    pub bytes: usize,
+    pub counts: BTreeMap<String, u64>,
+}
+
+impl Ring {
+    /// Documents ever refused.
+    pub fn total(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    /// Reads what is kept.
+    pub fn load(engine: &Engine) -> Result<Self, Error> {
+        let mut ring = Self::default();
+        let mut is_killmail = true;
+        for pair in engine.scan(Tree::Refused, &[]) {
+            let (key, value) = pair?;
+            if let Some(reason) = key.strip_prefix(prefix::REFUSED_COUNT) {
+                let count = value.as_array().copied().map_or(0, u64::from_le_bytes);
+                ring.counts.insert(String::from_utf8_lossy(reason).into_owned(), count);
+            } else if let Some(number) = refused_document(&key) {
+                is_killmail = head_of(&value).ok().and_then(|(head, _)| head.could_be_killmail).unwrap_or(true);
+                ring.add(number, value.len(), is_killmail);
+            } else if let Some(last) = ring.list(is_killmail).back_mut() {
+                last.1 += value.len();
+                ring.bytes += value.len();
+            }
+        }
+        Ok(ring)
+    }
+
+    pub fn list(&mut self, is_killmail: bool) -> &mut VecDeque<(u64, usize)> {
+        if is_killmail { &mut self.killmails } else { &mut self.others }
+    }
+
+    pub fn add(&mut self, number: u64, bytes: usize, is_killmail: bool) {
+        self.list(is_killmail).push_back((number, bytes));
+        self.bytes += bytes;
+        self.next = number + 1;
+    }
+
+    /// Takes out what is over the limits, if anything is: the oldest of what could not be a killmail first.
+    pub fn evict(&mut self) -> Option<(u64, usize)> {
+        if self.killmails.len() + self.others.len() <= KEPT_MAX && self.bytes <= KEPT_BYTES_MAX {
+            return None;
+        }
+        let gone = self.others.pop_front().or_else(|| self.killmails.pop_front())?;
+        self.bytes -= gone.1;
+        Some(gone)
+    }
+}
+
+pub(crate) fn encode(refused: &Refused) -> Result<Vec<u8>, Error> {
+    let head = RefusedV1 {
+        reason: refused.reason.clone(),
+        killmail_id: refused.killmail_id,
+        source: refused.source.clone(),
+        at_ms: refused.at_ms,
+        could_be_killmail: Some(could_be_killmail(&refused.raw, refused.killmail_id)),
+    };
+    let head = rmp_serde::to_vec_named(&head).map_err(|e| Error::Engine { what: "encode a refused document", why: e.to_string() })?;
+    let raw = zstd::bulk::compress(&refused.raw[..refused.raw.len().min(RAW_MAX)], 3);
+    let raw = raw.map_err(|e| Error::Engine { what: "compress a refused document", why: e.to_string() })?;
+    Ok([&(head.len() as u32).to_le_bytes(), &head[..], &raw[..]].concat())
+}
+
+/// What is noted of a document, and the document, compressed; of its first piece only the former is sure to be whole.
+fn head_of(value: &[u8]) -> Result<(RefusedV1, &[u8]), Error> {
+    let bad = |why: &str| Error::Engine { what: "read a refused document", why: why.to_owned() };
+    let (length, rest) = value.split_first_chunk::<4>().ok_or_else(|| bad("it ends too early"))?;
+    let (head, raw) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(|| bad("it ends too early"))?;
+    Ok((rmp_serde::from_slice(head).map_err(|e| bad(&e.to_string()))?, raw))
+}
+
+/// A document, read back.
+pub(crate) fn decode(value: &[u8]) -> Result<Refused, Error> {
+    let (head, raw) = head_of(value)?;
+    let bad = |e: std::io::Error| Error::Engine { what: "read a refused document", why: e.to_string() };
+    let raw = zstd::bulk::decompress(raw, RAW_MAX).map_err(bad)?;
+    Ok(Refused { reason: head.reason, killmail_id: head.killmail_id, source: head.source, raw: raw.into(), at_ms: head.at_ms })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_be_a_killmail_is_told_from_what_could_not() {
+        for (raw, id) in [
+            (r#"{"killmail_id":1,"zkb":{"hash":"ab"}}"#, None),
+            (r#"{"killID": 5, "killTime": "x", "victim": {"cut"#, None),
+            (r#"{"killmail_time":"x","victim":5}"#, Some(7)),
+            (r#"{"url":"https://esi.evetech.net/killmails/1/ab"}"#, None),
+        ] {
+            assert!(could_be_killmail(raw.as_bytes(), id), "{raw}");
+        }
+        for (raw, id) in [("a line of text", None), (r#"{"killmail_id":3}"#, Some(3)), (r#"{"hash":"ab","victim":1}"#, None), ("", None)] {
+            assert!(!could_be_killmail(raw.as_bytes(), id), "{raw}");
+        }
+    }
+
+    #[test]
+    fn entries_without_the_mark_are_read() {
+        #[derive(Serialize)]
+        struct Before {
+            reason: String,
+            killmail_id: Option<u64>,
+            source: String,
+            at_ms: i64,
+        }
+        let before = Before { reason: "once".to_owned(), killmail_id: Some(5), source: "r2z2".to_owned(), at_ms: 7 };
+        let head = rmp_serde::to_vec_named(&before).unwrap();
+        let value = [&(head.len() as u32).to_le_bytes(), &head[..], &zstd::bulk::compress(b"{}", 3).unwrap()[..]].concat();
+        assert_eq!(head_of(&value).unwrap().0.could_be_killmail, None);
+        assert_eq!(decode(&value).unwrap().raw, Bytes::from_static(b"{}"));
+    }
+
+    #[test]
+    fn rubbish_pushes_no_killmail_out() {
+        let mut ring = Ring::default();
+        for number in 0..3 {
+            ring.add(number, 10, true);
+        }
+        for number in 3..20_000 {
+            ring.add(number, 10, false);
+            while ring.evict().is_some() {}
+        }
+        assert_eq!((ring.killmails.len(), ring.others.len()), (3, KEPT_MAX - 3));
+        for number in 20_000..40_000 {
+            ring.add(number, 10, true);
+            while ring.evict().is_some() {}
+        }
+        assert_eq!((ring.killmails.len(), ring.others.len(), ring.killmails[0].0), (KEPT_MAX, 0, 30_000));
+        ring.add(40_000, KEPT_BYTES_MAX - 10, true);
+        while ring.evict().is_some() {}
+        assert_eq!((ring.killmails.len(), ring.bytes), (2, KEPT_BYTES_MAX));
+    }
+}

@@ -1,0 +1,257 @@
+//! Records, log, revisions, ledger and counts: each is held against the others.
+//!
+//! Must not know: what stands beside the engine, but for the ledger.
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+
+use crate::store::engine::ledger::Contents;
+use crate::store::engine::meta::Numbers;
+use crate::store::engine::{Engine, Value, chunked_values};
+use crate::store::format::frame::{self, Header};
+use crate::store::format::log_entry::{self, Line};
+use crate::store::format::record::Codec;
+use crate::store::keys::Tree;
+use crate::store::progress::{Phase, Progress};
+use crate::store::repair::line_of;
+use crate::store::upkeep::verify::{Report, tell};
+
+/// What is checked, and with what.
+pub struct Check<'a> {
+    pub engine: &'a Engine,
+    pub numbers: Numbers,
+    pub holes: &'a [(u64, u64)],
+    pub codec: &'a Codec,
+    pub ledger: &'a Contents,
+    pub progress: &'a Progress<'a>,
+    pub report: &'a mut Report,
+    /// The engine could not read a tree to its end: what is missing then is no damage of its own.
+    pub cut: bool,
+}
+
+/// What the log says of a killmail.
+struct Logged {
+    seq: u64,
+    rev: u64,
+    /// Checksum of all the line says but the length of the JSON.
+    digest: u32,
+    met: bool,
+}
+
+impl Check<'_> {
+    /// Checks all of it.
+    pub fn all(mut self) {
+        let mut logged = self.log();
+        self.records(&mut logged);
+        if !self.cut {
+            let mut missing: Vec<(u64, u32)> =
+                logged.iter().filter(|(_, logged)| !logged.met).map(|(id, logged)| (logged.seq, *id)).collect();
+            missing.sort_unstable();
+            for (seq, id) in missing {
+                self.damage(format!("the record of killmail {id}, number {seq}, is missing"));
+            }
+        }
+        self.revisions(&logged);
+        self.ledger(&logged);
+    }
+
+    fn damage(&mut self, what: String) {
+        tell(self.engine, self.report, self.engine.damaged(what));
+    }
+
+    /// Calls with each pair of a tree, in order; what the engine cannot read ends it.
+    fn each(&mut self, tree: Tree, phase: &'static str, total: u64, mut visit: impl FnMut(&mut Self, &[u8], &Value)) {
+        let mut phase = Phase::new(self.progress, phase, total);
+        let mut last: Vec<u8> = Vec::new();
+        for pair in self.engine.scan(tree, &[]) {
+            match pair {
+                Ok((key, value)) => {
+                    if !last.is_empty() && *key <= last[..] {
+                        return self.damage(format!("keys of {} are out of order", tree.name()));
+                    }
+                    last = key.to_vec();
+                    visit(self, &key, &value);
+                }
+                Err(error) => {
+                    self.cut = true;
+                    return tell(self.engine, self.report, error);
+                }
+            }
+            phase.advance(1);
+        }
+    }
+
+    fn is_hole(&self, first: u64, last: u64) -> bool {
+        self.holes.iter().any(|(from, to)| *from <= first && last <= *to)
+    }
+
+    /// Every number up to the head has one line, but for known holes; every killmail has one number.
+    fn log(&mut self) -> HashMap<u32, Logged> {
+        let mut logged: HashMap<u32, Logged> = HashMap::new();
+        let mut next = 1;
+        self.each(Tree::Log, "log", self.numbers.count, |check, key, value| {
+            // Further pieces of long lines have longer keys.
+            let Some(seq) = key.as_array().copied().map(u64::from_be_bytes) else { return };
+            check.gap(next, seq);
+            next = seq + 1;
+            let line = chunked_values::join(check.engine, Tree::Log, key, value).ok().and_then(|bytes| log_entry::decode(&bytes).ok());
+            let Some(line) = line else { return check.damage(format!("log entry {seq}")) };
+            let (id, rev) = (line.facts.killmail_id, line.rev);
+            let new = Logged { seq, rev, digest: digest(line), met: false };
+            if let Some(old) = logged.insert(id, new) {
+                check.damage(format!("killmail {id} has two numbers, {} and {seq}", old.seq));
+            }
+        });
+        if self.cut {
+            return logged;
+        }
+        let Numbers { head, count, .. } = self.numbers;
+        self.gap(next, head + 1);
+        if next > head + 1 {
+            self.damage(format!("the log ends at {}, {head} numbers were given out", next - 1));
+        }
+        if logged.len() as u64 != count {
+            self.damage(format!("{} killmails are in the log, {count} were counted", logged.len()));
+        }
+        logged
+    }
+
+    fn gap(&mut self, next: u64, seq: u64) {
+        if next < seq && !self.is_hole(next, seq - 1) {
+            self.damage(format!("log entries {next} to {} are missing", seq - 1));
+        }
+    }
+
+    /// Every record is whole, decodes, and says what the log says.
+    fn records(&mut self, logged: &mut HashMap<u32, Logged>) {
+        let mut current: Option<Parts> = None;
+        self.each(Tree::Records, "records", self.numbers.count, |check, key, value| {
+            let Some((id, part)) = key.split_first_chunk::<8>() else { return check.damage(format!("a record under the key {key:?}")) };
+            let id = u64::from_be_bytes(*id);
+            match frame::open(value) {
+                Ok(frame) if part.is_empty() => {
+                    if let Some(parts) = current.take() {
+                        check.record(parts, logged);
+                    }
+                    current = Some(Parts {
+                        id,
+                        header: frame.header,
+                        next: 1,
+                        parts: frame.parts,
+                        payload: frame.payload.to_vec(),
+                        whole: frame.part == 0,
+                    });
+                }
+                Ok(frame) => {
+                    // Parts beyond those of the newest revision are left over from a longer one.
+                    let Some(parts) = current.as_mut().filter(|parts| parts.id == id) else { return };
+                    if parts.next < parts.parts {
+                        parts.whole &= frame.header == parts.header && frame.part == parts.next;
+                        parts.next += 1;
+                        parts.payload.extend_from_slice(frame.payload);
+                    }
+                }
+                Err(_) if part.is_empty() => check.damage(format!("the record of killmail {id}")),
+                Err(_) => {
+                    current.iter_mut().filter(|parts| parts.id == id && parts.next < parts.parts).for_each(|parts| parts.whole = false)
+                }
+            }
+        });
+        if let Some(parts) = current {
+            self.record(parts, logged);
+        }
+    }
+
+    fn record(&mut self, parts: Parts, logged: &mut HashMap<u32, Logged>) {
+        let Parts { id, header, .. } = parts;
+        if !parts.whole || parts.next != parts.parts {
+            return self.damage(format!("the record of killmail {id} lacks parts"));
+        }
+        let killmail = match self.codec.unpack(&header, &parts.payload) {
+            Ok(killmail) => killmail,
+            Err(why) => return self.damage(format!("the record of killmail {id}: {why}")),
+        };
+        if header.killmail_id != id || u64::from(killmail.killmail_id) != id {
+            return self.damage(format!("the record of killmail {id} is of killmail {}", killmail.killmail_id));
+        }
+        let Some(logged) = logged.get_mut(&killmail.killmail_id) else {
+            if self.cut {
+                return;
+            }
+            return self.damage(format!("killmail {id} has a record, number {}, but no log entry", header.seq));
+        };
+        logged.met = true;
+        if logged.seq != header.seq.0 || logged.rev != header.rev {
+            let what = format!("the record of killmail {id} is number {} revision {}", header.seq, header.rev);
+            let log = format!("the log says number {} revision {}", logged.seq, logged.rev);
+            return self.damage(format!("{what}, {log}"));
+        }
+        if logged.digest != digest(line_of(&header, &killmail, |_| Bytes::new())) {
+            return self.damage(format!("log entry {} says other things than the record of killmail {id}", logged.seq));
+        }
+        self.report.killmails += 1;
+    }
+
+    /// Revisions have no gaps (the first ones may be gone), and each is of a killmail that is at least that new.
+    fn revisions(&mut self, logged: &HashMap<u32, Logged>) {
+        let mut next = None;
+        self.each(Tree::Revisions, "revisions", self.numbers.rev, |check, key, value| {
+            let Some(rev) = key.as_array().copied().map(u64::from_be_bytes) else { return };
+            if next.is_some_and(|next| next != rev) {
+                check.damage(format!("revisions {} to {} are missing", next.unwrap_or_default(), rev - 1));
+            }
+            next = Some(rev + 1);
+            let bytes = chunked_values::join(check.engine, Tree::Revisions, key, value).unwrap_or_default();
+            let old = bytes.split_first_chunk::<8>().and_then(|(seq, old)| Some((u64::from_le_bytes(*seq), log_entry::decode(old).ok()?)));
+            let Some((seq, old)) = old else { return check.damage(format!("revision {rev}")) };
+            let newer = logged.get(&old.facts.killmail_id).is_some_and(|logged| logged.seq == seq && logged.rev >= rev && rev > old.rev);
+            if !newer && !check.cut && !check.is_hole(seq, seq) {
+                check.damage(format!("revision {rev} of killmail {} is not in the log", old.facts.killmail_id));
+            }
+        });
+        if self.cut {
+            return;
+        }
+        let last = next.map_or(self.numbers.rev, |next| next - 1);
+        if last != self.numbers.rev {
+            self.damage(format!("the newest revision is {last}, {} were counted", self.numbers.rev));
+        }
+    }
+
+    /// The store has all the ledger knows of.
+    fn ledger(&mut self, logged: &HashMap<u32, Logged>) {
+        if let Some(mark) = self.ledger.mark
+            && (mark.head.0 > self.numbers.head || mark.rev > self.numbers.rev)
+        {
+            let Numbers { head, rev, .. } = self.numbers;
+            self.damage(format!("number {} and revision {} were kept, the store ends at {head} and {rev}", mark.head, mark.rev));
+        }
+        let mut newest: Vec<(u32, u64)> = self.ledger.newest().into_iter().collect();
+        newest.sort_unstable();
+        for (id, rev) in newest {
+            match logged.get(&id) {
+                Some(logged) if logged.rev == rev => {}
+                Some(logged) => {
+                    let found = logged.rev;
+                    self.damage(format!("killmail {id} was revised ({rev}), the store has revision {found} of it"));
+                }
+                None if self.cut => {}
+                None => self.damage(format!("killmail {id} was revised ({rev}), the store does not have it")),
+            }
+        }
+    }
+}
+
+/// A record being put together.
+struct Parts {
+    id: u64,
+    header: Header,
+    next: u8,
+    parts: u8,
+    payload: Vec<u8>,
+    whole: bool,
+}
+
+fn digest(line: Line) -> u32 {
+    crc32fast::hash(&log_entry::encode(&Line { weight: 0, ..line }))
+}

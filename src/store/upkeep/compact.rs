@@ -1,0 +1,128 @@
+//! Compaction: the engine's files never shrink, so the store is copied into new ones, the copy is verified and takes the place of the
+//! original. Numbers, identity, checkpoints, plugins and everything beside the engine stay.
+//!
+//! Must not know: why it is wanted.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::store::config::Config;
+use crate::store::disk_space::free_bytes;
+use crate::store::engine::{self, Engine, copy, data_folder, folder_swap, spare};
+use crate::store::error::Error;
+use crate::store::progress::Progress;
+use crate::store::upkeep::verify::{Report, examine};
+
+/// What a compaction gained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Compacted {
+    /// Size of the engine's files before, bytes.
+    pub before_bytes: u64,
+    /// And after; the same where a copy would not be smaller, so that the store was left as it is.
+    pub after_bytes: u64,
+}
+
+/// A store up to this size is opened as a copy of itself, bytes: opening makes the files of a young one larger, and it is the young that
+/// have nothing to let go of.
+const YOUNG_BYTES: u64 = 64 << 20;
+
+/// Compacts the store of a data folder that nobody has open. Cut off at any moment, the store is as it was, or compacted.
+///
+/// # Errors
+/// `InUse`, `NoSpace`, `Damaged`; what the system says. The store is as it was then.
+pub fn run(config: &Config, progress: &Progress<'_>) -> Result<Compacted, Error> {
+    let dir = &config.dir;
+    folder_swap::finish(dir).map_err(Error::io("finish a compaction in", dir))?;
+    data_folder::must_hold_store(dir)?;
+    let before_bytes = engine::size_bytes(dir);
+    let is_young = before_bytes <= YOUNG_BYTES;
+    let needed = config.min_free_bytes.saturating_add(before_bytes.saturating_mul(if is_young { 2 } else { 1 }));
+    let free = free_bytes(dir).map_err(Error::io("ask for free space at", dir))?;
+    if free < needed {
+        return Err(Error::NoSpace { free, min: needed });
+    }
+    let twin = dir.join("compact.from");
+    remove(&twin)?;
+    let compacted = if is_young { young(config, &twin, before_bytes, progress) } else { grown(config, before_bytes, progress) };
+    remove(&twin)?;
+    remove(&folder_swap::copy_dir(dir))?;
+    compacted
+}
+
+/// A young store: its files are not touched but to be replaced by smaller ones.
+fn young(config: &Config, twin: &Path, before_bytes: u64, progress: &Progress<'_>) -> Result<Compacted, Error> {
+    let dir = &config.dir;
+    // Held to the end, so that nobody opens the original meanwhile.
+    let held = engine::hold(dir)?;
+    copy_files(&dir.join("store"), &twin.join("store")).map_err(Error::io("copy the store in", dir))?;
+    let ours = |error| if let Error::Damaged { what, .. } = error { engine::damaged(dir, what) } else { error };
+    let after_bytes = Engine::open(twin, config.cache_bytes).and_then(|from| copied(&from, config, progress)).map_err(ours)?;
+    if after_bytes < before_bytes {
+        exchange(dir, held)?;
+    }
+    Ok(Compacted { before_bytes, after_bytes: after_bytes.min(before_bytes) })
+}
+
+fn grown(config: &Config, before_bytes: u64, progress: &Progress<'_>) -> Result<Compacted, Error> {
+    let from = Engine::open(&config.dir, config.cache_bytes)?;
+    let after_bytes = copied(&from, config, progress)?;
+    if after_bytes < before_bytes {
+        exchange(&config.dir, from)?;
+    } else {
+        drop(from);
+        spare::remove(&config.dir).map_err(Error::io("remove the spare in", &config.dir))?;
+    }
+    Ok(Compacted { before_bytes, after_bytes: after_bytes.min(before_bytes) })
+}
+
+/// The copy takes the place of the original, which is held until then, so that nobody opens it on its way out.
+fn exchange<H>(dir: &Path, held: H) -> Result<(), Error> {
+    spare::remove(dir).map_err(Error::io("remove the spare in", dir))?;
+    folder_swap::aside(dir).map_err(Error::io("move aside the store in", dir))?;
+    folder_swap::take_place(dir).map_err(Error::io("move the new store to", dir))?;
+    drop(held);
+    folder_swap::finish(dir).map_err(Error::io("remove the former store in", dir))
+}
+
+fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_files(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the copy, opens it once more from the disk, and lets nothing pass that differs or does not fit together.
+fn copied(from: &Engine, config: &Config, progress: &Progress<'_>) -> Result<u64, Error> {
+    let dir = folder_swap::copy_dir(&config.dir);
+    remove(&dir)?;
+    copy::trees(from, &Engine::open(&dir, config.cache_bytes)?, progress)?;
+    let after_bytes = {
+        let to = Engine::open(&dir, config.cache_bytes)?;
+        copy::same(from, &to, progress)?;
+        let mut report = Report::default();
+        examine(&to, &config.dir, progress, &mut report);
+        if let Some(problem) = report.problems.first() {
+            return Err(from.damaged(problem.what.clone()));
+        }
+        to.size_bytes()
+    };
+    copy::sync_folder(&dir).map_err(Error::io("sync", &dir))?;
+    Ok(after_bytes)
+}
+
+fn remove(dir: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Io { what: "remove", path: dir.to_owned(), source: error }),
+        _ => Ok(()),
+    }
+}

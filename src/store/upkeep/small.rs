@@ -1,0 +1,111 @@
+//! The small things of a damaged store: plugins, refused documents, spans, how far sources were read. They stand in no frames, so the
+//! engine reads them, on a copy and only if it opens; all but refused documents are kept a second time beside it.
+//!
+//! Must not know: what the values mean.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::store::config::Config;
+use crate::store::engine::second::{self, Values};
+use crate::store::engine::{Engine, copy, meta};
+use crate::store::error::Error;
+use crate::store::keys::{Tree, is_kept_twice, number_after, prefix, refused_document};
+use crate::store::mirror::file_numbers::entry_of;
+
+/// Where the copy is made, in the new data folder.
+const SCRATCH: &str = "scratch";
+
+/// What was read.
+#[derive(Debug, Default)]
+pub struct Small {
+    values: Values,
+    /// Conflicts ever seen.
+    pub conflicts: u64,
+}
+
+/// Reads what the engine still gives; what it does not is said in the notes.
+pub fn read(from: &Path, config: &Config, notes: &mut Vec<String>) -> Small {
+    let scratch = config.dir.join(SCRATCH);
+    let mut small = Small::default();
+    let read = copy_engine(from, &scratch).and_then(|()| small.take(&Engine::open(&scratch, config.cache_bytes)?));
+    if let Err(error) = read {
+        notes.push(format!("refused documents could not be read, at least not all of them: {error}"));
+    }
+    match second::read(from) {
+        Ok(kept) => small.add(kept),
+        Err(error) => notes.push(format!("the second copy of plugins and of how far sources were read could not be read: {error}")),
+    }
+    if let Err(error) = fs::remove_dir_all(&scratch) {
+        notes.push(format!("cannot remove {}: {error}", scratch.display()));
+    }
+    small
+}
+
+impl Small {
+    fn take(&mut self, engine: &Engine) -> Result<(), Error> {
+        for tree in [Tree::Plugins, Tree::Meta, Tree::Refused] {
+            for pair in engine.scan(tree, &[]) {
+                let (key, value) = pair?;
+                if tree == Tree::Refused || is_kept_twice(tree, &key) {
+                    self.values.insert((tree, key.to_vec()), value.to_vec());
+                }
+            }
+        }
+        self.conflicts = meta::numbers(engine)?.conflicts;
+        Ok(())
+    }
+
+    /// Adds what was kept a second time: it is as new as anything, and damage may have set the engine back.
+    fn add(&mut self, kept: Values) {
+        self.values.extend(kept);
+    }
+
+    /// The numbers of spans, ascending.
+    pub fn spans(&self) -> impl Iterator<Item = u64> {
+        self.values.keys().filter(|(tree, _)| *tree == Tree::Meta).filter_map(|(_, key)| span_number(key))
+    }
+
+    /// Puts all into the new store, but for spans and files beyond its head; how many of each kind.
+    pub fn write(&self, engine: &Engine, head: u64) -> Result<BTreeMap<String, u64>, Error> {
+        let mut counts = BTreeMap::new();
+        for ((tree, key), value) in &self.values {
+            let span = if *tree == Tree::Meta { span_number(key) } else { None };
+            let file = if *tree == Tree::Meta { entry_of(key, value) } else { None };
+            if span.is_some_and(|number| number > head) || file.is_some_and(|entry| entry > head + 1) {
+                continue;
+            }
+            engine.put(*tree, key, value)?;
+            if *tree == Tree::Refused && refused_document(key).is_none() {
+                continue;
+            }
+            let name = match (tree, span) {
+                (Tree::Meta, Some(_)) => "spans",
+                (Tree::Meta, None) if key.starts_with(prefix::REVISION_NOTICE) => "notices",
+                (Tree::Meta, None) if file.is_some() => "file numbers",
+                (Tree::Meta, None) => "checkpoints",
+                (tree, _) => tree.name(),
+            };
+            *counts.entry(name.to_owned()).or_default() += 1;
+        }
+        engine.sync()?;
+        Ok(counts)
+    }
+}
+
+fn span_number(key: &[u8]) -> Option<u64> {
+    number_after(prefix::SPAN, key)
+}
+
+fn copy_engine(from: &Path, to: &Path) -> Result<(), Error> {
+    let (from, to) = (from.join("store"), to.join("store"));
+    for part in ["", "blobs"] {
+        let (from, to) = (from.join(part), to.join(part));
+        fs::create_dir_all(&to).map_err(Error::io("make", &to))?;
+        for file in copy::files(&from)? {
+            copy::file(&file.path(), &to.join(file.file_name()))?;
+        }
+    }
+    Ok(())
+}
