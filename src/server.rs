@@ -25,13 +25,13 @@ use tokio::task::JoinHandle;
 use crate::config::Config;
 use crate::feed::{Feed, plugins, scrub, silence, space};
 use crate::http::connections::Connections;
-use crate::ingest::fetcher::{self, Desk, Tries};
-use crate::ingest::source::{self, Runs};
-use crate::ingest::{self, open, standby};
+use crate::ingest::bodies::fetcher::{self, Desk, Tries};
+use crate::ingest::supervise::run::{self, Runs};
+use crate::ingest::supervise::{fallback, open};
 use crate::server::gate::Gate;
 use crate::server::house::House;
 use crate::server::watcher::Watcher;
-use crate::{plugin, store, tasks};
+use crate::{ingest, plugin, store, tasks};
 
 /// Connections the system holds until they are accepted.
 const BACKLOG: u32 = 1024;
@@ -147,8 +147,8 @@ async fn bring(config: &ingest::config::Config, feed: &Arc<Feed>) -> Vec<Stoppab
     let desk = Arc::new(Desk::new(Arc::clone(feed), wanted_max));
     let pulse = Arc::clone(feed.pulse());
     let runs = Runs { feed: Arc::clone(feed), pulse, desk: Arc::clone(&desk), place: None, space_check_ms: config.space_check_ms };
-    let mut all = vec![stoppable("source", |stop| source::run(source, runs, stop))];
-    all.push(stoppable("other sources", |stop| standby::run(config.clone(), Arc::clone(feed), Arc::clone(&desk), stop)));
+    let mut all = vec![stoppable("source", |stop| run::run(source, runs, stop))];
+    all.push(stoppable("other sources", |stop| fallback::run(config.clone(), Arc::clone(feed), Arc::clone(&desk), stop)));
     let tries = Tries { max: config.esi_tries_max, unmatched_ms: config.esi_unmatched_retry_ms.clone() };
     match esi {
         Ok(esi) => all.push(stoppable("fetcher", |stop| fetcher::run(desk, esi, tries, stop))),

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::Mistakes;
-use crate::ingest::import as import_files;
+use crate::ingest::files::import as import_files;
 use crate::plugin::build::child::{self, Trial};
 use crate::server::{self, house};
 use crate::wire::killmail;

@@ -8,8 +8,9 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 
 use crate::cli::block_on;
+use crate::ingest::record;
 use crate::ingest::source::Source;
-use crate::ingest::{open, record};
+use crate::ingest::supervise::open;
 use crate::server::Signals;
 use crate::{clock, config};
 

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ingest::holes::Healing;
-use crate::ingest::secondary::{self, Secondary};
-use crate::ingest::waits::Waits;
+use crate::ingest::fallback_config::{self, Secondary};
+use crate::ingest::r2z2::missing_numbers::Healing;
+use crate::ingest::r2z2::waits::Waits;
 
 /// The host whose rules of politeness are fixed.
 pub const REAL_HOST: &str = "https://r2z2.zkillboard.com";
@@ -203,7 +203,7 @@ impl Config {
     /// Takes the trailing `/` off origins, and gives names to sources that have none.
     pub fn tidy(&mut self) {
         let first = self.first();
-        secondary::name_all(&mut self.sources, first);
+        fallback_config::name_all(&mut self.sources, first);
         for origin in [&mut self.r2z2_base_url, &mut self.zkb_base_url, &mut self.esi_base_url] {
             origin.truncate(origin.trim_end_matches('/').len());
         }
@@ -246,7 +246,7 @@ impl Config {
         if self.source == Kind::Replay && self.replay.is_empty() {
             mistakes.push("ingest.replay: the source is replay, but no file or folder is named".to_owned());
         }
-        mistakes.extend(secondary::mistakes(&self.sources, Some(self.first()).filter(|_| self.source != Kind::None)));
+        mistakes.extend(fallback_config::mistakes(&self.sources, Some(self.first()).filter(|_| self.source != Kind::None)));
         if self.esi_spare_percent > 90 {
             mistakes.push(format!("ingest.esi_spare_percent: {} leaves nothing to spend; at most 90", self.esi_spare_percent));
         }

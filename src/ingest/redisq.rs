@@ -14,10 +14,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
+use crate::ingest::arrival::Arrival;
 use crate::ingest::backoff::Trouble;
 use crate::ingest::client;
-use crate::ingest::link::Link;
-use crate::ingest::source::Arrival;
+use crate::ingest::source_link::Link;
 use crate::wire::json::without_bom;
 use crate::wire::package::readable;
 

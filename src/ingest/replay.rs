@@ -10,11 +10,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::domain::entry::Origin;
-use crate::ingest::archive::{self, Found};
-use crate::ingest::file_list::{FileList, Unreadable};
+use crate::ingest::arrival::Arrival;
+use crate::ingest::files::archive::{self, Found};
+use crate::ingest::files::file_list::{FileList, Unreadable};
 use crate::ingest::package::{self, Rule};
 use crate::ingest::record;
-use crate::ingest::source::Arrival;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 use crate::store::refused::list::Refused;
 use crate::{clock, tasks};

@@ -22,9 +22,9 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
+use crate::ingest::arrival::Arrival;
 use crate::ingest::backoff::Trouble;
-use crate::ingest::link::Link;
-use crate::ingest::source::Arrival;
+use crate::ingest::source_link::Link;
 use crate::wire::json::{self, without_bom};
 use crate::wire::package::readable;
 

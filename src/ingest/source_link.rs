@@ -12,9 +12,9 @@ use crate::clock;
 use crate::domain::entry::Origin;
 use crate::domain::provenance::Provenance;
 use crate::feed::pulse::{Doing, Pulse};
+use crate::ingest::arrival::Arrival;
 use crate::ingest::backoff::{Backoff, Trouble, Waits};
 use crate::ingest::package::{self, Rule};
-use crate::ingest::source::Arrival;
 use crate::store::incoming::{AgeRule, ZkbRule};
 
 /// Failures in a row after which the other side counts as unreachable.

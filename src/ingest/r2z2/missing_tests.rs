@@ -6,9 +6,9 @@ use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 
-use crate::ingest::ask::{Answer, Ask, Note};
-use crate::ingest::pace::{Pace, Place};
-use crate::ingest::waits::Waits;
+use crate::ingest::r2z2::exchange::{Answer, Ask, Note};
+use crate::ingest::r2z2::follower_state::{Pace, Place};
+use crate::ingest::r2z2::waits::Waits;
 use crate::sample::chance::Dice;
 
 /// When the feeds of these tests begin, unix milliseconds.

@@ -17,9 +17,10 @@ use crate::domain::entry::Origin;
 use crate::domain::killmail::{Extra, Killmail};
 use crate::domain::provenance::{HASH, ZKB};
 use crate::feed::{Error as FeedError, Feed};
-use crate::ingest::esi::{self, Esi};
+use crate::ingest::bodies::esi::{self, Esi};
+use crate::ingest::bodies::unmatched;
 use crate::ingest::package::NO_BODY;
-use crate::ingest::{numbered, unmatched};
+use crate::ingest::r2z2::feed_document;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 use crate::store::refused::list::Refused;
 use crate::store::wanted::Wanted;
@@ -232,7 +233,7 @@ impl Work {
             // What we have needs no fetching; it may still learn what the document says beside the name.
             Some(killmail) => killmail,
             None => match self.esi.killmail(reference.killmail_id, &reference.hash, &self.desk.feed.others().esi).await {
-                Ok(bytes) if !numbered::is_document(&bytes) => {
+                Ok(bytes) if !feed_document::is_document(&bytes) => {
                     return Outcome::Later("ESI answers 200 with what is not a killmail".to_owned());
                 }
                 Ok(bytes) => match package::parse(&bytes).map(|package| package.killmail) {

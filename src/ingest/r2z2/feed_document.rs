@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 
 use crate::clock;
 use crate::domain::entry::{Origin, is_implausible};
-use crate::ingest::ask::Answer;
 use crate::ingest::package::{self, Rule};
+use crate::ingest::r2z2::exchange::Answer;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 use crate::store::refused::list::Refused;
 use crate::wire::json::without_bom;

@@ -8,7 +8,7 @@ use std::io::Write;
 use tempfile::TempDir;
 
 use super::*;
-use crate::ingest::decompress::tests::COMPRESS;
+use crate::ingest::files::decompress::tests::COMPRESS;
 
 const LINES: &str = "{\"a\":1}\n{\"a\":2}\n";
 const BOTH: [&str; 2] = ["{\"a\":1}", "{\"a\":2}"];

@@ -12,11 +12,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ingest::ahead::Ahead;
-use crate::ingest::ask::{Answer, Ask, Note};
-use crate::ingest::holes::{Cure, Holes};
-use crate::ingest::seek::{Seek, Step};
-use crate::ingest::waits::Waits;
+use crate::ingest::r2z2::exchange::{Answer, Ask, Note};
+use crate::ingest::r2z2::look_ahead::Ahead;
+use crate::ingest::r2z2::missing_numbers::{Cure, Holes};
+use crate::ingest::r2z2::oldest_file_search::{Seek, Step};
+use crate::ingest::r2z2::waits::Waits;
 
 /// Rewritten numbers remembered at once. Each is fetched before the next number, so there are hardly ever two; the checkpoint stays small.
 const REWRITTEN_MAX: usize = 256;
@@ -492,7 +492,7 @@ fn doubled(first_ms: u64, failures: u32, max_ms: u64) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "pace_tests.rs"]
+#[path = "follower_state_tests.rs"]
 mod tests;
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use std::path::Path;
 
 use rawzip::{CompressionMethod, RECOMMENDED_BUFFER_SIZE, ZipArchive};
 
-use crate::ingest::decompress::{Decompressed, Expansion, Peeked, Said};
-use crate::ingest::file_list::{Unreadable, not_a_file};
+use crate::ingest::files::decompress::{Decompressed, Expansion, Peeked, Said};
+use crate::ingest::files::file_list::{Unreadable, not_a_file};
 use crate::wire::split::Splitter;
 
 /// The longest document taken, bytes; the longest real killmail known has 668 kB.

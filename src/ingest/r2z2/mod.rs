@@ -4,6 +4,16 @@
 //!
 //! Must not know: who keeps the killmails; what happens to them.
 
+pub mod day_archive;
+pub mod exchange;
+pub mod feed_document;
+pub mod follower_state;
+pub mod look_ahead;
+pub mod missing_numbers;
+pub mod oldest_file_search;
+pub mod report;
+pub mod waits;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,14 +26,14 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::domain::span::Span;
 use crate::feed::pulse::{Gap, Pulse};
-use crate::ingest::ask::{Answer, Ask, Note};
-use crate::ingest::holes::Hole;
-use crate::ingest::numbered::{self, Got, retry_after_ms};
-use crate::ingest::pace::{Pace, Place};
-use crate::ingest::reading::{self, List, Reading, Wanted};
-use crate::ingest::source::Arrival;
-use crate::ingest::waits::Waits;
-use crate::ingest::{client, report};
+use crate::ingest::arrival::Arrival;
+use crate::ingest::client;
+use crate::ingest::r2z2::day_archive::{List, Reading, Wanted};
+use crate::ingest::r2z2::exchange::{Answer, Ask, Note};
+use crate::ingest::r2z2::feed_document::{Got, retry_after_ms};
+use crate::ingest::r2z2::follower_state::{Pace, Place};
+use crate::ingest::r2z2::missing_numbers::Hole;
+use crate::ingest::r2z2::waits::Waits;
 use crate::store::incoming::{Checkpoint, ZkbRule};
 use crate::store::refused::list::Refused;
 
@@ -218,7 +228,7 @@ impl R2z2 {
         let part = match reading.next().await {
             Ok(part) => part,
             Err(error) => {
-                tracing::debug!("the archive of {} broke off: {error}", reading::day_name(day));
+                tracing::debug!("the archive of {} broke off: {error}", day_archive::day_name(day));
                 self.reading = None;
                 return self.take(Ask::Bodies(day), Got::only(Answer::Failed { retry_after_ms: None }));
             }
@@ -226,7 +236,7 @@ impl R2z2 {
         if part.killmails.is_empty() && part.refused.is_empty() {
             let left = reading.left();
             if left > 0 {
-                tracing::info!("the archive of {} lists {left} killmails without their bodies", reading::day_name(day));
+                tracing::info!("the archive of {} lists {left} killmails without their bodies", day_archive::day_name(day));
             }
             self.reading = None;
             return self.take(Ask::Bodies(day), Got::only(Answer::Filled));
@@ -275,13 +285,13 @@ impl R2z2 {
         let failed = Answer::Failed { retry_after_ms: None };
         let misfit = Answer::Misfit { other_number: false };
         match ask {
-            Ask::Pointer => Got::only(numbered::pointer(body).map_or(misfit, Answer::Pointer)),
+            Ask::Pointer => Got::only(feed_document::pointer(body).map_or(misfit, Answer::Pointer)),
             Ask::Document(number) | Ask::Ahead(number) | Ask::Retry(number, false) => {
-                numbered::document(body, number, ZkbRule::IfNewer, &self.config.name)
+                feed_document::document(body, number, ZkbRule::IfNewer, &self.config.name)
             }
-            Ask::Rewritten(number) | Ask::Retry(number, true) => numbered::document(body, number, ZkbRule::Always, &self.config.name),
-            Ask::Probe(number) => Got::only(numbered::document(body, number, ZkbRule::IfNewer, &self.config.name).answer),
-            Ask::List(_) => Got::only(match reading::list(body, &self.known.0) {
+            Ask::Rewritten(number) | Ask::Retry(number, true) => feed_document::document(body, number, ZkbRule::Always, &self.config.name),
+            Ask::Probe(number) => Got::only(feed_document::document(body, number, ZkbRule::IfNewer, &self.config.name).answer),
+            Ask::List(_) => Got::only(match day_archive::list(body, &self.known.0) {
                 List::Wanted(wanted) => {
                     self.wanted = wanted;
                     Answer::Listed { wanted: !self.wanted.is_empty() }
@@ -331,8 +341,8 @@ fn path(ask: Ask) -> String {
         Ask::Document(number) | Ask::Rewritten(number) | Ask::Ahead(number) | Ask::Probe(number) | Ask::Retry(number, _) => {
             format!("/ephemeral/{number}.json")
         }
-        Ask::List(day) => format!("/history/{}.json", reading::day_name(day)),
-        Ask::Bodies(day) => format!("/history/raw/{}.json", reading::day_name(day)),
+        Ask::List(day) => format!("/history/{}.json", day_archive::day_name(day)),
+        Ask::Bodies(day) => format!("/history/raw/{}.json", day_archive::day_name(day)),
     }
 }
 

@@ -9,8 +9,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::entry::Origin;
-use crate::ingest::archive::{self, Found};
-use crate::ingest::file_list::Unreadable;
+use crate::ingest::files::archive::{self, Found};
+use crate::ingest::files::file_list::Unreadable;
 use crate::ingest::package::{self, Rule};
 use crate::store::incoming::{AgeRule, Appended, ZkbRule};
 use crate::store::refused::list::Refused;
@@ -217,7 +217,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::ingest::file_list::FileList;
+    use crate::ingest::files::file_list::FileList;
 
     #[test]
     fn files_come_in_batches_and_in_order() {

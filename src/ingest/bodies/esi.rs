@@ -14,8 +14,8 @@ use reqwest::{Client, StatusCode};
 use tokio::time::Instant;
 
 use crate::feed::others::Requests;
+use crate::ingest::bodies::esi_limiter::{Bucket, Limiter, Said};
 use crate::ingest::client;
-use crate::ingest::limiter::{Bucket, Limiter, Said};
 
 /// Hex digits of a hash.
 const HASH_LENGTH: usize = 40;

@@ -15,12 +15,12 @@ use tokio::time::Instant;
 use crate::feed::Feed;
 use crate::feed::others::Other;
 use crate::feed::pulse::{Doing, Pulse};
+use crate::ingest::bodies::fetcher::Desk;
 use crate::ingest::config::Config;
-use crate::ingest::fetcher::Desk;
-use crate::ingest::open;
-use crate::ingest::secondary::{Secondary, When};
-use crate::ingest::source::{self, Runs};
-use crate::ingest::watch::{Waits, Watch};
+use crate::ingest::fallback_config::{Secondary, When};
+use crate::ingest::supervise::open;
+use crate::ingest::supervise::outage_detector::{Waits, Watch};
+use crate::ingest::supervise::run::{self, Runs};
 use crate::{clock, tasks};
 
 /// The others are looked at this often.
@@ -129,7 +129,7 @@ impl Member {
             Ok(source) => {
                 let place = Some(open::place(&self.source));
                 let runs = Runs { feed: Arc::clone(feed), pulse, desk: Arc::clone(desk), place, space_check_ms: config.space_check_ms };
-                tasks::spawn("other source", source::run(source, runs, stopped))
+                tasks::spawn("other source", run::run(source, runs, stopped))
             }
             Err(why) => {
                 tracing::error!("the source {} stays off: {why}", self.source.name());

@@ -2,7 +2,7 @@
 //!
 //! Must not know: what it asks.
 
-use crate::ingest::holes::Healing;
+use crate::ingest::r2z2::missing_numbers::Healing;
 
 /// What the follower goes by; waits in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,16 +11,16 @@ use serde_json::json;
 use crate::feed::Feed;
 use crate::feed::pulse::Pulse;
 use crate::ingest::backoff::Waits;
+use crate::ingest::bodies::esi::{self, Esi};
+use crate::ingest::bodies::esi_limiter::Bucket;
+use crate::ingest::client;
 use crate::ingest::config::{self, Config};
-use crate::ingest::esi::{self, Esi};
-use crate::ingest::limiter::Bucket;
-use crate::ingest::link::Link;
-use crate::ingest::r2z2::{self, Known, R2z2};
+use crate::ingest::fallback_config::{Kind, Secondary, When};
+use crate::ingest::r2z2::{self, Known, R2z2, feed_document};
 use crate::ingest::redisq::{self, Redisq};
-use crate::ingest::secondary::{Kind, Secondary, When};
 use crate::ingest::source::Source;
+use crate::ingest::source_link::Link;
 use crate::ingest::websocket::{self, Websocket};
-use crate::ingest::{client, numbered};
 use crate::{clock, tasks};
 
 /// CCP's host wants a contact, too.
@@ -157,13 +157,13 @@ async fn begin(config: &Config, pulse: &Pulse) -> Option<u64> {
     let client = client::new(&user_agent, &config.r2z2_base_url, Duration::from_millis(config.timeout_ms)).ok()?;
     pulse.requests.fetch_add(1, Ordering::Relaxed);
     let response = client::get(&client, &format!("{}/ephemeral/sequence.json", config.r2z2_base_url)).await.ok()?;
-    let pointer = numbered::pointer(&client::body(response, config.document_max_bytes).await.ok()?)?;
+    let pointer = feed_document::pointer(&client::body(response, config.document_max_bytes).await.ok()?)?;
     for back in [config.fallback_overlap_numbers, config.fallback_overlap_numbers / 4] {
         let number = pointer.saturating_sub(back).max(1);
         tokio::time::sleep(Duration::from_millis(config.r2z2_pace_ms)).await;
         pulse.requests.fetch_add(1, Ordering::Relaxed);
         let response = client::get(&client, &format!("{}/ephemeral/{number}.json", config.r2z2_base_url)).await.ok()?;
-        if response.status().is_success() && numbered::is_document(&client::body(response, config.document_max_bytes).await.ok()?) {
+        if response.status().is_success() && feed_document::is_document(&client::body(response, config.document_max_bytes).await.ok()?) {
             return Some(number);
         }
     }

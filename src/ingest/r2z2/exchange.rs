@@ -2,7 +2,7 @@
 //!
 //! Must not know: what is asked when; how an answer is read.
 
-use crate::ingest::holes::Hole;
+use crate::ingest::r2z2::missing_numbers::Hole;
 
 /// What to ask the feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

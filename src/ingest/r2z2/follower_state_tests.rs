@@ -3,10 +3,10 @@
 //! Must not know: sockets.
 
 use crate::domain::span::Span;
-use crate::ingest::ask::{Answer, Ask, Note};
-use crate::ingest::holes::Cure;
-use crate::ingest::pace::{Pace, Place};
-use crate::ingest::waits::Waits;
+use crate::ingest::r2z2::exchange::{Answer, Ask, Note};
+use crate::ingest::r2z2::follower_state::{Pace, Place};
+use crate::ingest::r2z2::missing_numbers::Cure;
+use crate::ingest::r2z2::waits::Waits;
 
 const DAY_SECS: i64 = 86_400;
 /// When the documents of these tests are published, unix seconds, and the same in milliseconds.

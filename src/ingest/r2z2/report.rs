@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 
 use crate::feed::pulse::{Doing, Pulse};
 use crate::feed::rhythm;
-use crate::ingest::ask::{Answer, Ask, Note};
-use crate::ingest::holes::Hole;
-use crate::ingest::reading::day_name;
+use crate::ingest::r2z2::day_archive::day_name;
+use crate::ingest::r2z2::exchange::{Answer, Ask, Note};
+use crate::ingest::r2z2::missing_numbers::Hole;
 
 /// Failures in a row after which the feed counts as unreachable.
 const BREAKER_FAILURES: u64 = 10;
