@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use killstream::domain::entry::Entry;
 use killstream::domain::filter::Filter;
 use killstream::domain::killmail::{Attacker, Killmail};
-use killstream::domain::term::Kind;
+use killstream::domain::term::Dimension;
 use killstream::sample::generate::Recipe;
 use support::{Ledger, entry, of};
 
@@ -39,7 +39,7 @@ fn main() {
     let mut ledger = Ledger::new("accept");
     // Ids interleave and never meet: every list has to be looked through.
     let ids: Vec<u32> = (0..1_000).map(|n| 90_000_003 + n * 7).collect();
-    let filter = of(Kind::Character, &ids);
+    let filter = of(Dimension::Character, &ids);
     let wanted: HashSet<u32> = ids.iter().copied().collect();
     for attackers in [1, 10, 100, 1_000] {
         let entry = entry(1, crowd(attackers, 90_000_000));
@@ -63,7 +63,7 @@ fn ordinary(ledger: &mut Ledger) {
     let entries: Vec<_> =
         Recipe { killmails: 5_000, ..Recipe::default() }.generate().zip(1..).map(|(made, seq)| entry(seq, made.killmail)).collect();
     let ids: Vec<u32> = (0..50_000).map(|n| 90_000_003 + n * 41).collect();
-    let filter: Filter = of(Kind::Character, &ids);
+    let filter: Filter = of(Dimension::Character, &ids);
     let wanted: HashSet<u32> = ids.iter().copied().collect();
     let mut at = 0;
     let mut next = || {

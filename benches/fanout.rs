@@ -14,7 +14,7 @@ use killstream::domain::entry::{Origin, SharedEntry};
 use killstream::domain::filter::Filter;
 use killstream::domain::id::Seq;
 use killstream::domain::subscription::Subscription;
-use killstream::domain::term::Kind;
+use killstream::domain::term::Dimension;
 use killstream::feed::bell::{Bell, Rope};
 use killstream::feed::event::Event;
 use killstream::feed::plugins::Plugins;
@@ -23,8 +23,8 @@ use killstream::feed::{Config, Feed};
 use killstream::plugin::engine::Engine;
 use killstream::plugin::history::NoHistory;
 use killstream::plugin::limits;
-use killstream::sample::chance::Dice;
 use killstream::sample::generate::Recipe;
+use killstream::sample::rng::Dice;
 use killstream::store::Store;
 use killstream::store::incoming::Incoming;
 use killstream::store::index::facts::facts;
@@ -49,11 +49,11 @@ fn filters(count: usize) -> Vec<Filter> {
         .map(|_| {
             if dice.chance(0.33) {
                 let ids: Vec<u32> = (0..1 + dice.below(10)).map(|_| dice.pick(&systems)).collect();
-                return of(Kind::System, &ids);
+                return of(Dimension::System, &ids);
             }
             let most = 10_f64.powf(3.0 * dice.fraction().powi(2)) as u32;
             let ids: Vec<u32> = (0..1 + dice.below(most)).map(|_| dice.pick(&characters)).collect();
-            of(Kind::Character, &ids)
+            of(Dimension::Character, &ids)
         })
         .collect()
 }

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use killstream::domain::entry::Origin;
 use killstream::domain::filter::{Filter, Match};
 use killstream::domain::id::Seq;
-use killstream::domain::term::{Kind, Term};
+use killstream::domain::term::{Dimension, Term};
 use killstream::store::Store;
 use killstream::store::query::{Order, Query};
 use killstream::wire::killmail::json;
@@ -27,7 +27,7 @@ struct Plain {
 }
 
 impl Plain {
-    fn ids(&self, kind: Kind, ids: &[u32]) -> impl Iterator<Item = u64> {
+    fn ids(&self, kind: Dimension, ids: &[u32]) -> impl Iterator<Item = u64> {
         ids.iter().filter_map(move |id| self.by_term.get(&Term { kind, id: *id })).flatten().copied()
     }
 
@@ -42,7 +42,7 @@ impl Plain {
         found
     }
 
-    fn any(&self, kind: Kind, ids: &[u32], since: i64) -> Vec<u64> {
+    fn any(&self, kind: Dimension, ids: &[u32], since: i64) -> Vec<u64> {
         Self::newest(self.ids(kind, ids).filter(|id| self.since(*id, since)).collect())
     }
 
@@ -91,7 +91,7 @@ fn main() {
     let mut seen: HashMap<Term, u32> = HashMap::new();
     let before = rss_bytes();
     let (_dir, store) = filled_store(recipe, Origin::Backfill, |made| {
-        *seen.entry(Term { kind: Kind::System, id: made.killmail.solar_system_id }).or_default() += 1;
+        *seen.entry(Term { kind: Dimension::System, id: made.killmail.solar_system_id }).or_default() += 1;
     });
     let stats = store.stats();
     println!(
@@ -125,7 +125,7 @@ fn fill(plain: &mut Plain, store: &Store) {
         let entry = store.entry(Seq(seq)).expect("the disk answers").expect("no holes");
         let id = u64::from(entry.facts.killmail_id);
         plain.times.insert(id, entry.facts.time);
-        for term in entry.facts.terms().filter(|t| matches!(t.kind, Kind::System | Kind::Character)) {
+        for term in entry.facts.terms().filter(|t| matches!(t.kind, Dimension::System | Dimension::Character)) {
             plain.by_term.entry(term).or_default().insert(id);
         }
     }
@@ -138,35 +138,35 @@ fn compare(ledger: &mut Ledger, store: &Store, asked: &Asked, baseline: impl Fn(
 }
 
 fn index(ledger: &mut Ledger, store: &Store, plain: &Plain, system: u32, character: u32, since: i64) {
-    let of_system = of(Kind::System, &[system]);
-    compare(ledger, store, &Asked { name: "system", filter: of_system.clone() }, || plain.any(Kind::System, &[system], i64::MIN));
-    let asked = Asked { name: "character", filter: of(Kind::Character, &[character]) };
-    compare(ledger, store, &asked, || plain.any(Kind::Character, &[character], i64::MIN));
+    let of_system = of(Dimension::System, &[system]);
+    compare(ledger, store, &Asked { name: "system", filter: of_system.clone() }, || plain.any(Dimension::System, &[system], i64::MIN));
+    let asked = Asked { name: "character", filter: of(Dimension::Character, &[character]) };
+    compare(ledger, store, &asked, || plain.any(Dimension::Character, &[character], i64::MIN));
     let today = Filter { since: Some(since), ..of_system.clone() };
-    compare(ledger, store, &Asked { name: "system, 24 h", filter: today.clone() }, || plain.any(Kind::System, &[system], since));
-    let counted = || plain.ids(Kind::System, &[system]).filter(|id| plain.since(*id, since)).count() as u64;
+    compare(ledger, store, &Asked { name: "system, 24 h", filter: today.clone() }, || plain.any(Dimension::System, &[system], since));
+    let counted = || plain.ids(Dimension::System, &[system]).filter(|id| plain.since(*id, since)).count() as u64;
     assert_eq!(count(store, &today), counted());
     ledger.measure("count, 24 h", || count(store, &today));
     ledger.measure("plain count, 24 h", counted);
     let mut both = of_system;
-    both.set_ids(Kind::Character, vec![character]);
+    both.set_ids(Dimension::Character, vec![character]);
     both.matching = Match::All;
-    let terms = [Term { kind: Kind::System, id: system }, Term { kind: Kind::Character, id: character }];
+    let terms = [Term { kind: Dimension::System, id: system }, Term { kind: Dimension::Character, id: character }];
     compare(ledger, store, &Asked { name: "system AND character", filter: both }, || plain.both(terms[0], terms[1]));
 }
 
 fn many(ledger: &mut Ledger, store: &Store, plain: &Plain, ten: &[u32], thousand: &[u32], since: i64) {
-    let asked = Asked { name: "10 characters", filter: of(Kind::Character, ten) };
-    compare(ledger, store, &asked, || plain.any(Kind::Character, ten, i64::MIN));
-    let filter = Filter { since: Some(since), ..of(Kind::Character, thousand) };
-    compare(ledger, store, &Asked { name: "1,000 characters, 24 h", filter }, || plain.any(Kind::Character, thousand, since));
+    let asked = Asked { name: "10 characters", filter: of(Dimension::Character, ten) };
+    compare(ledger, store, &asked, || plain.any(Dimension::Character, ten, i64::MIN));
+    let filter = Filter { since: Some(since), ..of(Dimension::Character, thousand) };
+    compare(ledger, store, &Asked { name: "1,000 characters, 24 h", filter }, || plain.any(Dimension::Character, thousand, since));
 }
 
 fn whole(ledger: &mut Ledger, store: &Store, system: u32, character: u32, until: i64) {
-    let recent = of(Kind::System, &[system]);
+    let recent = of(Dimension::System, &[system]);
     ledger.measure("end to end, recent", || answer(store, &recent));
-    let old = Filter { until: Some(until - 30 * DAY), ..of(Kind::System, &[system]) };
+    let old = Filter { until: Some(until - 30 * DAY), ..of(Dimension::System, &[system]) };
     ledger.measure("end to end, a month ago", || answer(store, &old));
-    let old = Filter { until: Some(until - 30 * DAY), ..of(Kind::Character, &[character]) };
+    let old = Filter { until: Some(until - 30 * DAY), ..of(Dimension::Character, &[character]) };
     ledger.measure("end to end, a character a month ago", || answer(store, &old));
 }

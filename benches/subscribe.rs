@@ -9,10 +9,10 @@ use std::collections::{HashMap, HashSet};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use killstream::domain::filter::{Dimension, IdSet};
-use killstream::domain::term::{Kind, Term};
+use killstream::domain::filter::{IdSet, IdsIn};
+use killstream::domain::term::{Dimension, Term};
 use killstream::feed::bell::{Bell, Rope};
-use killstream::sample::chance::Dice;
+use killstream::sample::rng::Dice;
 use support::Ledger;
 
 const BY_SYSTEM: u32 = 2_000;
@@ -29,11 +29,11 @@ const ADD_NANOS: f64 = 13_150.0;
 const INDEX_BYTES: f64 = 0.13 * 1024.0 * 1024.0;
 
 fn system(n: u32) -> Term {
-    Term { kind: Kind::System, id: 30_000_000 + n }
+    Term { kind: Dimension::System, id: 30_000_000 + n }
 }
 
 fn character(n: u32) -> Term {
-    Term { kind: Kind::Character, id: 90_000_000 + n * 13 }
+    Term { kind: Dimension::Character, id: 90_000_000 + n * 13 }
 }
 
 fn some(dice: &mut Dice, most: u32, of: u32, term: fn(u32) -> Term) -> Vec<Term> {
@@ -47,14 +47,14 @@ fn some(dice: &mut Dice, most: u32, of: u32, term: fn(u32) -> Term) -> Vec<Term>
 #[derive(Clone)]
 struct Wanted {
     terms: Vec<Term>,
-    ids: [Dimension; 1],
+    ids: [IdsIn; 1],
 }
 
 impl Wanted {
     /// Terms of one dimension.
     fn new(terms: Vec<Term>) -> Self {
         let ids = IdSet::new(terms.iter().map(|term| term.id).collect());
-        Self { ids: [Dimension { kind: terms[0].kind, ids }], terms }
+        Self { ids: [IdsIn { kind: terms[0].kind, ids }], terms }
     }
 }
 

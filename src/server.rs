@@ -1,10 +1,10 @@
 //! The composition root: opens the house, listens, follows the source, and stops all of it in order.
 
+pub mod app;
 pub mod connection;
 pub mod files;
 pub mod gate;
 pub mod head;
-pub mod house;
 pub mod listen;
 pub mod memory;
 pub mod progress;
@@ -25,11 +25,11 @@ use tokio::task::JoinHandle;
 use crate::config::Config;
 use crate::feed::{Feed, plugins, scrub, silence, space};
 use crate::http::connections::Connections;
-use crate::ingest::bodies::fetcher::{self, Desk, Tries};
-use crate::ingest::supervise::run::{self, Runs};
+use crate::ingest::bodies::fetcher::{self, BodyRequests, FetchRetries};
+use crate::ingest::supervise::run::{self, RunContext};
 use crate::ingest::supervise::{fallback, open};
+use crate::server::app::App;
 use crate::server::gate::Gate;
-use crate::server::house::House;
 use crate::server::watcher::Watcher;
 use crate::{ingest, plugin, store, tasks};
 
@@ -77,7 +77,7 @@ pub struct Running {
     addr: SocketAddr,
     token: String,
     grace: Duration,
-    house: House,
+    house: App,
     doors: Stoppable,
     /// What brings killmails, in the order in which it is stopped.
     ingest: Vec<Stoppable>,
@@ -104,7 +104,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let cannot = |why| Error::Listen { addr, why };
     // A taken port is told before anything is made; nobody gets in before everything is.
     let socket = bound(addr).map_err(cannot)?;
-    let house = House::open(config, Arc::clone(&connections)).await?;
+    let house = App::open(config, Arc::clone(&connections)).await?;
     let listener: TcpListener = socket.listen(BACKLOG).map_err(cannot)?;
     let addr = listener.local_addr()?;
     let watch = Arc::new(Watcher::new(times, connections, Arc::clone(house.in_flight())));
@@ -141,15 +141,15 @@ fn why_not(error: &io::Error) -> String {
 
 /// Starts what brings killmails: the first source, the others, and what fetches bodies.
 async fn bring(config: &ingest::config::Config, feed: &Arc<Feed>) -> Vec<Stoppable> {
-    let source = house::source(config, feed).await;
+    let source = app::source(config, feed).await;
     let esi = open::esi(config).map(Arc::new);
     let wanted_max = if esi.is_ok() { config.esi_wanted_max } else { 0 };
-    let desk = Arc::new(Desk::new(Arc::clone(feed), wanted_max));
+    let desk = Arc::new(BodyRequests::new(Arc::clone(feed), wanted_max));
     let pulse = Arc::clone(feed.pulse());
-    let runs = Runs { feed: Arc::clone(feed), pulse, desk: Arc::clone(&desk), place: None, space_check_ms: config.space_check_ms };
+    let runs = RunContext { feed: Arc::clone(feed), pulse, desk: Arc::clone(&desk), place: None, space_check_ms: config.space_check_ms };
     let mut all = vec![stoppable("source", |stop| run::run(source, runs, stop))];
     all.push(stoppable("other sources", |stop| fallback::run(config.clone(), Arc::clone(feed), Arc::clone(&desk), stop)));
-    let tries = Tries { max: config.esi_tries_max, unmatched_ms: config.esi_unmatched_retry_ms.clone() };
+    let tries = FetchRetries { max: config.esi_tries_max, unmatched_ms: config.esi_unmatched_retry_ms.clone() };
     match esi {
         Ok(esi) => all.push(stoppable("fetcher", |stop| fetcher::run(desk, esi, tries, stop))),
         Err(why) if !config.sources.is_empty() => tracing::warn!("bodies that sources do not bring are not fetched: {why}"),
@@ -218,7 +218,7 @@ impl Running {
 
     /// The house behind the doors.
     #[must_use]
-    pub const fn house(&self) -> &House {
+    pub const fn house(&self) -> &App {
         &self.house
     }
 

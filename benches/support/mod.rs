@@ -13,7 +13,7 @@ use killstream::domain::entry::{Entry, Origin};
 use killstream::domain::filter::Filter;
 use killstream::domain::id::Seq;
 use killstream::domain::killmail::Killmail;
-use killstream::domain::term::Kind;
+use killstream::domain::term::Dimension;
 use killstream::sample::generate::{Made, Recipe};
 use killstream::store::Store;
 use killstream::store::config::Config;
@@ -191,7 +191,7 @@ pub fn entry(seq: u64, killmail: Killmail) -> Arc<Entry> {
 }
 
 /// Any of these ids.
-pub fn of(kind: Kind, ids: &[u32]) -> Filter {
+pub fn of(kind: Dimension, ids: &[u32]) -> Filter {
     let mut filter = Filter::default();
     filter.set_ids(kind, ids.to_vec());
     filter

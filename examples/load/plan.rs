@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use killstream::domain::killmail::Killmail;
-use killstream::sample::chance::Dice;
+use killstream::sample::rng::Dice;
 use killstream::universe;
 
 use crate::Door;

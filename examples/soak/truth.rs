@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use killstream::domain::killmail::Killmail;
-use killstream::sample::chance::Dice;
 use killstream::sample::document;
 use killstream::sample::generate::{Generator, Recipe};
+use killstream::sample::rng::Dice;
 use killstream::wire::killmail::encode;
 use killstream::wire::package;
 use sha2::{Digest, Sha256};

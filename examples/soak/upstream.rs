@@ -12,7 +12,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, StatusCode, Uri};
-use killstream::sample::chance::Dice;
+use killstream::sample::rng::Dice;
 use killstream::tasks;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;

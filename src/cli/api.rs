@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::cli::target::Target;
 use crate::config::Config;
 use crate::ingest::client;
-use crate::server::house::{Answer, House};
+use crate::server::app::{Answer, App};
 use crate::server::token;
 
 /// Uploads and imports may take long on a busy server.
@@ -25,7 +25,7 @@ const JSON: &str = "application/json";
 /// Someone who answers the API.
 pub enum Api {
     Remote { client: reqwest::Client, base: String, token: Option<String> },
-    Local { house: Box<House>, grace: Duration },
+    Local { house: Box<App>, grace: Duration },
 }
 
 impl Api {
@@ -50,7 +50,7 @@ impl Api {
         // The command answers itself: the folder's own token is made when a server is first started on it.
         config.server.api_token = Some(token::random()?);
         let grace = Duration::from_millis(config.server.grace_ms);
-        Ok(Self::Local { house: Box::new(House::open(config, Arc::default()).await?), grace })
+        Ok(Self::Local { house: Box::new(App::open(config, Arc::default()).await?), grace })
     }
 
     /// Asks; an answer that is no success is an error with the server's own words.

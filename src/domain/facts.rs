@@ -2,7 +2,7 @@
 //!
 //! Must not know: where the derived ids (constellation, region, ship group) come from.
 
-use crate::domain::term::{Kind, Role, Term};
+use crate::domain::term::{Dimension, Role, Term};
 
 /// Ids of one or more parties, a column for each dimension with roles; every column sorted and distinct, 0 never in it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,16 +26,16 @@ pub struct Columns {
 impl Columns {
     /// The column of a dimension; empty for places.
     #[must_use]
-    pub fn of(&self, kind: Kind) -> &[u32] {
+    pub fn of(&self, kind: Dimension) -> &[u32] {
         match kind {
-            Kind::Character => &self.characters,
-            Kind::Corporation => &self.corporations,
-            Kind::Alliance => &self.alliances,
-            Kind::Faction => &self.factions,
-            Kind::ShipType => &self.ship_types,
-            Kind::ShipGroup => &self.ship_groups,
-            Kind::WeaponType => &self.weapon_types,
-            Kind::System | Kind::Constellation | Kind::Region => &[],
+            Dimension::Character => &self.characters,
+            Dimension::Corporation => &self.corporations,
+            Dimension::Alliance => &self.alliances,
+            Dimension::Faction => &self.factions,
+            Dimension::ShipType => &self.ship_types,
+            Dimension::ShipGroup => &self.ship_groups,
+            Dimension::WeaponType => &self.weapon_types,
+            Dimension::System | Dimension::Constellation | Dimension::Region => &[],
         }
     }
 
@@ -96,11 +96,11 @@ pub struct Facts {
 impl Facts {
     /// The place id of a dimension (0: unknown); `None` for dimensions of parties.
     #[must_use]
-    pub const fn place(&self, kind: Kind) -> Option<u32> {
+    pub const fn place(&self, kind: Dimension) -> Option<u32> {
         match kind {
-            Kind::System => Some(self.system),
-            Kind::Constellation => Some(self.constellation),
-            Kind::Region => Some(self.region),
+            Dimension::System => Some(self.system),
+            Dimension::Constellation => Some(self.constellation),
+            Dimension::Region => Some(self.region),
             _ => None,
         }
     }
@@ -117,7 +117,7 @@ impl Facts {
     }
 
     /// The ids of a dimension in a role; may repeat an id that is both victim and attacker.
-    pub fn ids(&self, kind: Kind, role: Role) -> impl Iterator<Item = u32> {
+    pub fn ids(&self, kind: Dimension, role: Role) -> impl Iterator<Item = u32> {
         let place = self.place(kind).filter(|id| *id != 0);
         let parties = self.columns(role).into_iter().flatten().flat_map(move |c| c.of(kind).iter().copied());
         place.into_iter().chain(parties)
@@ -125,6 +125,6 @@ impl Facts {
 
     /// Every term the killmail is found by; a term may come twice.
     pub fn terms(&self) -> impl Iterator<Item = Term> {
-        Kind::ALL.into_iter().flat_map(move |kind| self.ids(kind, Role::Any).map(move |id| Term { kind, id }))
+        Dimension::ALL.into_iter().flat_map(move |kind| self.ids(kind, Role::Any).map(move |id| Term { kind, id }))
     }
 }

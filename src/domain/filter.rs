@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::domain::facts::Facts;
-use crate::domain::term::{Kind, Role};
+use crate::domain::term::{Dimension, Role};
 
 /// A sorted, distinct list of ids. Clones share it: the same 50,000 ids stand in a subscription, its preload and its place on the bell.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -65,9 +65,9 @@ pub enum Match {
 
 /// One dimension of a filter: any of these ids. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dimension {
+pub struct IdsIn {
     /// The dimension.
-    pub kind: Kind,
+    pub kind: Dimension,
     /// The ids.
     pub ids: IdSet,
 }
@@ -76,7 +76,7 @@ pub struct Dimension {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Interest {
     /// Any of these parties or places; empty restricts nothing.
-    pub any_of: Vec<Wanted>,
+    pub any_of: Vec<RoleClause>,
     /// Total value at least this, ISK; a killmail without a value fails.
     pub min_value: Option<f64>,
     /// At least so many attackers.
@@ -87,9 +87,9 @@ pub struct Interest {
 
 /// Ids of one dimension in one role.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct RoleClause {
     /// The dimension.
-    pub kind: Kind,
+    pub kind: Dimension,
     /// The part they must have had; meaningless for places.
     pub role: Role,
     /// The ids.
@@ -108,13 +108,13 @@ impl Interest {
 
     /// The ids of which a needed killmail has at least one; `None` when any killmail may be needed.
     #[must_use]
-    pub fn bell_ids(&self) -> Option<Vec<Dimension>> {
-        let ids = |wanted: &Wanted| Dimension { kind: wanted.kind, ids: wanted.ids.clone() };
+    pub fn bell_ids(&self) -> Option<Vec<IdsIn>> {
+        let ids = |wanted: &RoleClause| IdsIn { kind: wanted.kind, ids: wanted.ids.clone() };
         (!self.any_of.is_empty()).then(|| self.any_of.iter().map(ids).collect())
     }
 }
 
-fn meets(kind: Kind, role: Role, ids: &IdSet, facts: &Facts) -> bool {
+fn meets(kind: Dimension, role: Role, ids: &IdSet, facts: &Facts) -> bool {
     match facts.place(kind) {
         Some(id) => ids.contains(id),
         None => facts.columns(role).into_iter().flatten().any(|c| ids.meets(c.of(kind))),
@@ -125,13 +125,13 @@ fn meets(kind: Kind, role: Role, ids: &IdSet, facts: &Facts) -> bool {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Filter {
     /// Dimensions of ids, each kind at most once.
-    pub dimensions: Vec<Dimension>,
+    pub dimensions: Vec<IdsIn>,
     /// How they combine.
     pub matching: Match,
     /// The part the named parties must have had.
     pub role: Role,
     /// Each of these must fit as well, whatever `matching` says.
-    pub each: Vec<Wanted>,
+    pub each: Vec<RoleClause>,
     /// Any of these labels; empty: all.
     pub labels: Vec<String>,
     /// zKillboard's flag must be this.
@@ -154,7 +154,7 @@ impl Filter {
     /// Takes no killmail at all: what a subscription without any id wants where that is not everything.
     #[must_use]
     pub fn nothing() -> Self {
-        let none = Wanted { kind: Kind::System, role: Role::Any, ids: IdSet::default() };
+        let none = RoleClause { kind: Dimension::System, role: Role::Any, ids: IdSet::default() };
         Self { each: vec![none], ..Self::default() }
     }
 
@@ -178,21 +178,21 @@ impl Filter {
 
     /// The ids of a dimension, if the filter names it.
     #[must_use]
-    pub fn ids(&self, kind: Kind) -> Option<&IdSet> {
+    pub fn ids(&self, kind: Dimension) -> Option<&IdSet> {
         self.dimensions.iter().find(|d| d.kind == kind).map(|d| &d.ids)
     }
 
     /// Sets the ids of a dimension; an empty list takes it out.
-    pub fn set_ids(&mut self, kind: Kind, ids: Vec<u32>) {
+    pub fn set_ids(&mut self, kind: Dimension, ids: Vec<u32>) {
         self.dimensions.retain(|d| d.kind != kind);
         if !ids.is_empty() {
-            self.dimensions.push(Dimension { kind, ids: IdSet::new(ids) });
+            self.dimensions.push(IdsIn { kind, ids: IdSet::new(ids) });
         }
     }
 
     /// The ids of which a wanted killmail has at least one; `None` when any killmail may be wanted.
     #[must_use]
-    pub fn bell_ids(&self) -> Option<Vec<Dimension>> {
+    pub fn bell_ids(&self) -> Option<Vec<IdsIn>> {
         let nothing = self.each.iter().any(|wanted| wanted.ids.as_slice().is_empty());
         let picked = match self.matching {
             _ if nothing => &[][..],
@@ -227,7 +227,7 @@ impl Filter {
         }
     }
 
-    fn fits(&self, dimension: &Dimension, facts: &Facts) -> bool {
+    fn fits(&self, dimension: &IdsIn, facts: &Facts) -> bool {
         meets(dimension.kind, self.role, &dimension.ids, facts)
     }
 }

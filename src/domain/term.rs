@@ -7,7 +7,7 @@ use std::fmt;
 /// A dimension of ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
-pub enum Kind {
+pub enum Dimension {
     /// Solar system.
     System,
     /// Constellation.
@@ -30,7 +30,7 @@ pub enum Kind {
     WeaponType,
 }
 
-impl Kind {
+impl Dimension {
     /// Every dimension, in the order filters name them.
     pub const ALL: [Self; 10] = [
         Self::System,
@@ -69,7 +69,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for Dimension {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())
     }
@@ -79,7 +79,7 @@ impl fmt::Display for Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Term {
     /// The dimension.
-    pub kind: Kind,
+    pub kind: Dimension,
     /// The id in it.
     pub id: u32,
 }

@@ -13,8 +13,8 @@ use parking_lot::RwLock;
 use tokio::sync::Notify;
 
 use crate::domain::facts::Facts;
-use crate::domain::filter::Dimension;
-use crate::domain::term::{Kind, Term};
+use crate::domain::filter::IdsIn;
+use crate::domain::term::{Dimension, Term};
 use crate::store::index::postings::Postings;
 
 const SHARDS: usize = 64;
@@ -27,7 +27,7 @@ pub type Rope = u32;
 /// A part of the reverse index. Most characters are wanted by one reader: nine bytes then, the rope beside the id. Others have a list.
 #[derive(Default)]
 struct Shard {
-    by_kind: [HashMap<u32, u32, RandomState>; Kind::ALL.len()],
+    by_kind: [HashMap<u32, u32, RandomState>; Dimension::ALL.len()],
     lists: Vec<Postings>,
     free: Vec<u32>,
 }
@@ -89,7 +89,7 @@ impl Bell {
     }
 
     /// Rings this rope for killmails with any of these ids; `None`: for every killmail.
-    pub fn tie(&self, rope: Rope, ids: Option<&[Dimension]>) {
+    pub fn tie(&self, rope: Rope, ids: Option<&[IdsIn]>) {
         match ids {
             None => self.ropes.write().everything.insert(rope),
             Some(ids) => self.each(ids, |shard, kind, id| shard.insert(kind, id, rope)),
@@ -97,7 +97,7 @@ impl Bell {
     }
 
     /// Stops ringing this rope for these ids (`None`: for every killmail).
-    pub fn untie(&self, rope: Rope, ids: Option<&[Dimension]>) {
+    pub fn untie(&self, rope: Rope, ids: Option<&[IdsIn]>) {
         match ids {
             None => self.ropes.write().everything.remove(rope),
             Some(ids) => self.each(ids, |shard, kind, id| shard.remove(kind, id, rope)),
@@ -159,8 +159,8 @@ impl Bell {
     }
 
     /// Goes through ids shard by shard, so that each lock is taken once and held for a part of them only.
-    fn each(&self, ids: &[Dimension], mut change: impl FnMut(&mut Shard, Kind, u32)) {
-        for Dimension { kind, ids } in ids {
+    fn each(&self, ids: &[IdsIn], mut change: impl FnMut(&mut Shard, Dimension, u32)) {
+        for IdsIn { kind, ids } in ids {
             let mut sorted = ids.as_slice().to_vec();
             sorted.sort_unstable_by_key(|id| shard_of(*id));
             for run in sorted.chunk_by(|a, b| shard_of(*a) == shard_of(*b)) {
@@ -174,7 +174,7 @@ impl Bell {
 }
 
 impl Shard {
-    fn insert(&mut self, kind: Kind, id: u32, rope: Rope) {
+    fn insert(&mut self, kind: Dimension, id: u32, rope: Rope) {
         let slot = self.by_kind[kind as usize].entry(id).or_insert(rope);
         if *slot & LIST != 0 {
             self.lists[(*slot & !LIST) as usize].insert(rope);
@@ -190,7 +190,7 @@ impl Shard {
         }
     }
 
-    fn remove(&mut self, kind: Kind, id: u32, rope: Rope) {
+    fn remove(&mut self, kind: Dimension, id: u32, rope: Rope) {
         let ids = &mut self.by_kind[kind as usize];
         let Some(slot) = ids.get_mut(&id) else { return };
         if *slot == rope {
@@ -209,7 +209,7 @@ impl Shard {
         }
     }
 
-    fn gather(&self, kind: Kind, id: u32, found: &mut Vec<Rope>) {
+    fn gather(&self, kind: Dimension, id: u32, found: &mut Vec<Rope>) {
         match self.by_kind[kind as usize].get(&id) {
             None => {}
             Some(slot) if slot & LIST != 0 => self.lists[(slot & !LIST) as usize].gather(0, Rope::MAX, found),
@@ -238,8 +238,8 @@ mod tests {
     use super::*;
     use crate::domain::filter::IdSet;
 
-    fn systems(ids: &[u32]) -> Vec<Dimension> {
-        vec![Dimension { kind: Kind::System, ids: IdSet::new(ids.to_vec()) }]
+    fn systems(ids: &[u32]) -> Vec<IdsIn> {
+        vec![IdsIn { kind: Dimension::System, ids: IdSet::new(ids.to_vec()) }]
     }
 
     fn killmail_in(id: u32) -> Facts {
@@ -283,10 +283,10 @@ mod tests {
         ) {
             let bell = Bell::default();
             let ropes: Vec<Rope> = (0..6).map(|_| bell.hang().0).collect();
-            let mut known: BTreeMap<(Kind, u32), BTreeSet<Rope>> = BTreeMap::new();
+            let mut known: BTreeMap<(Dimension, u32), BTreeSet<Rope>> = BTreeMap::new();
             for (tie, rope, kind, ids) in steps {
-                let (rope, kind) = (ropes[rope as usize], Kind::ALL[kind as usize]);
-                let dimension = [Dimension { kind, ids: IdSet::new(ids.clone()) }];
+                let (rope, kind) = (ropes[rope as usize], Dimension::ALL[kind as usize]);
+                let dimension = [IdsIn { kind, ids: IdSet::new(ids.clone()) }];
                 if tie { bell.tie(rope, Some(&dimension)) } else { bell.untie(rope, Some(&dimension)) }
                 for id in ids {
                     let at = known.entry((kind, id)).or_default();
@@ -299,7 +299,7 @@ mod tests {
                 prop_assert!(found.iter().eq(ropes), "{kind:?} {id}: {found:?}, not {ropes:?}");
             }
             for rope in ropes {
-                bell.untie(rope, Some(&Kind::ALL.map(|kind| Dimension { kind, ids: IdSet::new((0..150).collect()) })));
+                bell.untie(rope, Some(&Dimension::ALL.map(|kind| IdsIn { kind, ids: IdSet::new((0..150).collect()) })));
             }
             let is_empty = |shard: &Shard| shard.by_kind.iter().all(HashMap::is_empty) && shard.free.len() == shard.lists.len();
             prop_assert!(bell.shards.iter().all(|shard| is_empty(&shard.read())));

@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::domain::filter::Dimension;
+use crate::domain::filter::IdsIn;
 use crate::domain::subscription::Subscription;
 use crate::feed::bell::{Bell, Rope};
 use crate::tasks;
@@ -50,7 +50,7 @@ pub struct Filters {
 struct Lists {
     home: Weak<Filters>,
     hash: u64,
-    dimensions: Vec<Dimension>,
+    dimensions: Vec<IdsIn>,
     /// Whether somebody has to be woken for them.
     indexed: bool,
     bytes: u64,
@@ -92,7 +92,7 @@ impl Drop for Echo {
 
 /// What somebody is to be woken for.
 enum Wake {
-    Lists(Vec<Dimension>),
+    Lists(Vec<IdsIn>),
     Everything,
     Never,
 }
@@ -154,7 +154,7 @@ impl Filters {
     ///
     /// # Errors
     /// There is no room.
-    pub fn hold(self: &Arc<Self>, subscription: &mut Subscription, woken: Option<Vec<Dimension>>) -> Result<Held, Full> {
+    pub fn hold(self: &Arc<Self>, subscription: &mut Subscription, woken: Option<Vec<IdsIn>>) -> Result<Held, Full> {
         self.enter(subscription, woken.map_or(Wake::Everything, Wake::Lists), Arc::default(), true)
     }
 
@@ -206,7 +206,7 @@ impl Filters {
         Ok(held)
     }
 
-    fn share(self: &Arc<Self>, dimensions: &[Dimension], indexed: bool, limited: bool) -> Result<Arc<Lists>, Full> {
+    fn share(self: &Arc<Self>, dimensions: &[IdsIn], indexed: bool, limited: bool) -> Result<Arc<Lists>, Full> {
         let hash = self.hash(dimensions, indexed);
         // Declared first, so that it is dropped without the lock: dropping the last of some lists takes it.
         let mut others = Vec::new();
@@ -233,7 +233,7 @@ impl Filters {
         Ok(lists)
     }
 
-    fn hash(&self, dimensions: &[Dimension], indexed: bool) -> u64 {
+    fn hash(&self, dimensions: &[IdsIn], indexed: bool) -> u64 {
         let mut hasher = self.hashing.build_hasher();
         indexed.hash(&mut hasher);
         for dimension in dimensions {
@@ -253,7 +253,7 @@ fn beside_ids(subscription: &Subscription) -> u64 {
 
 impl Held {
     /// Another subscription in the place of this one, for the same reader. It is never refused: whoever lets a filter grow asks for room.
-    pub fn replace(&mut self, subscription: &mut Subscription, woken: Option<Vec<Dimension>>) {
+    pub fn replace(&mut self, subscription: &mut Subscription, woken: Option<Vec<IdsIn>>) {
         let wake = woken.map_or(Wake::Everything, Wake::Lists);
         if let Ok(held) = self.filters.enter(subscription, wake, Arc::clone(&self.ring), false) {
             *self = held;
@@ -318,7 +318,7 @@ mod tests {
     use super::*;
     use crate::domain::facts::Facts;
     use crate::domain::filter::{Filter, Match};
-    use crate::domain::term::Kind;
+    use crate::domain::term::Dimension;
 
     #[test]
     fn a_text_counts_until_it_is_taken() {
@@ -329,7 +329,7 @@ mod tests {
         assert_eq!(filters.bytes(), 0);
     }
 
-    fn wanting(kind: Kind, ids: impl IntoIterator<Item = u32>) -> Subscription {
+    fn wanting(kind: Dimension, ids: impl IntoIterator<Item = u32>) -> Subscription {
         let mut filter = Filter::default();
         filter.set_ids(kind, ids.into_iter().collect());
         Subscription { filter, ..Subscription::default() }
@@ -343,13 +343,13 @@ mod tests {
     #[test]
     fn equal_lists_are_kept_once_whoever_names_them() {
         let filters = Filters::new(Arc::default(), 1 << 20);
-        let (mut one, mut other) = (wanting(Kind::System, 1..1000), wanting(Kind::System, (1..1000).rev()));
+        let (mut one, mut other) = (wanting(Dimension::System, 1..1000), wanting(Dimension::System, (1..1000).rev()));
         other.filter.min_value = Some(1e9);
         let first = held(&filters, &mut one).unwrap();
         let (bytes, indexed) = (filters.bytes(), filters.bell.bytes());
         let second = held(&filters, &mut other).unwrap();
         assert_eq!((filters.bytes(), filters.bell.bytes(), filters.bell.len()), (bytes, indexed, 1));
-        let ids = |subscription: &Subscription| subscription.filter.ids(Kind::System).unwrap().as_slice().as_ptr();
+        let ids = |subscription: &Subscription| subscription.filter.ids(Dimension::System).unwrap().as_slice().as_ptr();
         assert_eq!(ids(&one), ids(&other));
         let mut found = Vec::new();
         let facts = Facts { system: 500, ..Facts::default() };
@@ -364,14 +364,14 @@ mod tests {
     #[test]
     fn the_limit_is_for_all_together_and_given_back() {
         let filters = Filters::new(Arc::default(), 100_000);
-        let first = held(&filters, &mut wanting(Kind::System, 1..2000)).unwrap();
+        let first = held(&filters, &mut wanting(Dimension::System, 1..2000)).unwrap();
         let full = Full { max_bytes: 100_000 };
-        assert_eq!(held(&filters, &mut wanting(Kind::System, 2..2000)).map(drop), Err(full));
+        assert_eq!(held(&filters, &mut wanting(Dimension::System, 2..2000)).map(drop), Err(full));
         assert_eq!((filters.room_for(2000), filters.room_for(100), filters.refused()), (Err(full), Ok(()), 2));
-        assert!(held(&filters, &mut wanting(Kind::System, 1..2000)).is_ok(), "an equal one takes nothing more");
+        assert!(held(&filters, &mut wanting(Dimension::System, 1..2000)).is_ok(), "an equal one takes nothing more");
         assert!(held(&filters, &mut Subscription::default()).is_ok(), "everything is no list");
-        assert_eq!(filters.hold_for_answer(&mut wanting(Kind::System, 1..30_000)).map(drop), Err(full));
-        assert!(filters.hold_for_answer(&mut wanting(Kind::System, 1..5_000)).is_ok(), "what is not indexed takes less");
+        assert_eq!(filters.hold_for_answer(&mut wanting(Dimension::System, 1..30_000)).map(drop), Err(full));
+        assert!(filters.hold_for_answer(&mut wanting(Dimension::System, 1..5_000)).is_ok(), "what is not indexed takes less");
         let labelled = |count: usize| {
             let mut subscription = Subscription::default();
             subscription.filter.labels = vec!["x".repeat(1000); count];
@@ -379,18 +379,18 @@ mod tests {
         };
         assert_eq!(held(&filters, &mut labelled(100)).map(drop), Err(full));
         drop(first);
-        assert!(held(&filters, &mut wanting(Kind::System, 2..2000)).is_ok());
+        assert!(held(&filters, &mut wanting(Dimension::System, 2..2000)).is_ok());
         assert!(filters.bytes() == 0 && filters.bell.is_empty() && filters.table.lock().is_empty());
     }
 
     #[test]
     fn a_changed_filter_takes_the_place_of_the_old_one() {
         let filters = Filters::new(Arc::default(), 1 << 20);
-        let mut subscription = wanting(Kind::System, [1, 2]);
+        let mut subscription = wanting(Dimension::System, [1, 2]);
         let mut held = held(&filters, &mut subscription).unwrap();
         let ring = Arc::clone(&held.ring);
-        subscription.filter.set_ids(Kind::System, vec![2, 3]);
-        subscription.filter.set_ids(Kind::Region, vec![10]);
+        subscription.filter.set_ids(Dimension::System, vec![2, 3]);
+        subscription.filter.set_ids(Dimension::Region, vec![10]);
         subscription.filter.matching = Match::All;
         let woken = subscription.filter.bell_ids();
         held.replace(&mut subscription, woken);
@@ -412,7 +412,7 @@ mod tests {
         for overlap in [0, 500, 999] {
             let filters = Filters::new(Arc::default(), 1 << 30);
             let all: Vec<Held> = (0..40)
-                .map(|n| held(&filters, &mut wanting(Kind::Character, (0..1000).map(|id| 1 + n * (1000 - overlap) + id))).unwrap())
+                .map(|n| held(&filters, &mut wanting(Dimension::Character, (0..1000).map(|id| 1 + n * (1000 - overlap) + id))).unwrap())
                 .collect();
             let taken = filters.bell.bytes() as u64 + 40 * 1000 * ID_BYTES;
             assert!(filters.bytes() >= taken, "overlap {overlap}: {taken} bytes taken, {} counted", filters.bytes());

@@ -8,7 +8,7 @@
 
 use std::sync::{Arc, Weak};
 
-use crate::domain::filter::{Filter, Wanted};
+use crate::domain::filter::{Filter, RoleClause};
 use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery, Totals};
 use crate::store::Store;
 use crate::store::error::Error;
@@ -107,7 +107,7 @@ impl History for StoreHistory {
         Ok(Totals { killmails: sums.killmails, value: sums.value, first: sums.first, last: sums.last })
     }
 
-    fn last_seen(&self, term: &Wanted, bound: Bound, allowance: &mut Allowance) -> Result<Option<i64>, Exhausted> {
+    fn last_seen(&self, term: &RoleClause, bound: Bound, allowance: &mut Allowance) -> Result<Option<i64>, Exhausted> {
         // Any time, but one that can be.
         let filter = Filter { each: vec![term.clone()], since: Some(i64::MIN), ..Filter::default() };
         let query = bounded(&filter, bound, 1);

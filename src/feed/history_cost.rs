@@ -12,9 +12,9 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 use crate::domain::entry::Origin;
-use crate::domain::filter::{IdSet, Wanted};
+use crate::domain::filter::{IdSet, RoleClause};
 use crate::domain::id::Seq;
-use crate::domain::term::{Kind, Role};
+use crate::domain::term::{Dimension, Role};
 use crate::feed::history::StoreHistory;
 use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery};
 use crate::sample::generate::Recipe;
@@ -23,21 +23,21 @@ use crate::store::config::Config;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 use crate::store::index::facts;
 
-const KINDS: [Kind; 5] = [Kind::Region, Kind::System, Kind::ShipType, Kind::Alliance, Kind::Character];
+const KINDS: [Dimension; 5] = [Dimension::Region, Dimension::System, Dimension::ShipType, Dimension::Alliance, Dimension::Character];
 
 struct Past {
     _dir: TempDir,
     _store: Arc<Store>,
     history: StoreHistory,
     /// Ids of each kind, the commonest first.
-    ids: BTreeMap<Kind, Vec<u32>>,
+    ids: BTreeMap<Dimension, Vec<u32>>,
 }
 
 fn past(killmails: u64) -> Past {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(Config { dir: dir.path().to_owned(), ..Config::default() }).unwrap();
     let recipe = Recipe { killmails, days: killmails as f64 / 14_400.0, late: 0.0, revised: 0.0, ..Recipe::default() };
-    let mut counts: BTreeMap<Kind, BTreeMap<u32, u64>> = BTreeMap::new();
+    let mut counts: BTreeMap<Dimension, BTreeMap<u32, u64>> = BTreeMap::new();
     let mut batch = Vec::new();
     for made in recipe.generate() {
         let found = facts::facts(&made.killmail);
@@ -65,8 +65,8 @@ fn past(killmails: u64) -> Past {
 
 const BOUND: Bound = Bound { below: u32::MAX, head: Seq(u64::MAX) };
 
-fn term(kind: Kind, role: Role, ids: &[u32]) -> Wanted {
-    Wanted { kind, role, ids: IdSet::new(ids.to_vec()) }
+fn term(kind: Dimension, role: Role, ids: &[u32]) -> RoleClause {
+    RoleClause { kind, role, ids: IdSet::new(ids.to_vec()) }
 }
 
 /// Milliseconds of the second of two runs, and what was charged for it.
@@ -88,22 +88,22 @@ fn what_questions_cost() {
     const KILLMAILS: u64 = 40_000;
     let past = past(KILLMAILS);
     let history = &past.history;
-    let count = |what: &str, terms: Vec<Wanted>| {
+    let count = |what: &str, terms: Vec<RoleClause>| {
         let query = HistoryQuery { terms, ..HistoryQuery::default() };
         told(what, |allowance| history.count(&query, BOUND, allowance));
     };
-    let totals = |what: &str, terms: Vec<Wanted>| {
+    let totals = |what: &str, terms: Vec<RoleClause>| {
         let query = HistoryQuery { terms, ..HistoryQuery::default() };
         told(what, |allowance| history.totals(&query, BOUND, allowance).map(|totals| totals.killmails));
     };
     for n in [1_000, 100_000, 1_000_000_u32] {
         let absent: Vec<u32> = (0..n).map(|id| 4_000_000_000 - id.wrapping_mul(7919) % 1_000_000_000).collect();
         told(&format!("sorting {n} ids"), |_| Ok(IdSet::new(absent.clone()).as_slice().len() as u64));
-        count(&format!("one term of {n} ids that are not there"), vec![term(Kind::Character, Role::Any, &absent)]);
+        count(&format!("one term of {n} ids that are not there"), vec![term(Dimension::Character, Role::Any, &absent)]);
     }
     for (terms, ids) in [(10_000, 1), (1_000, 70), (11_000, 70)] {
         let absent: Vec<u32> = (0..ids).map(|id| 4_000_000_000 - id).collect();
-        let terms = vec![term(Kind::Character, Role::Any, &absent); terms];
+        let terms = vec![term(Dimension::Character, Role::Any, &absent); terms];
         count(&format!("{} terms of {ids} ids that are not there", terms.len()), terms);
     }
     for kind in KINDS {
@@ -117,14 +117,14 @@ fn what_questions_cost() {
             count(&format!("all {kind} ids as {role:?}"), vec![term(kind, role, ids)]);
         }
     }
-    let ships = &past.ids[&Kind::ShipType];
+    let ships = &past.ids[&Dimension::ShipType];
     for terms in [10, 100] {
-        count(&format!("{terms} terms of all ships as attackers"), vec![term(Kind::ShipType, Role::Attacker, ships); terms]);
+        count(&format!("{terms} terms of all ships as attackers"), vec![term(Dimension::ShipType, Role::Attacker, ships); terms]);
     }
     totals("totals of all killmails", vec![]);
-    totals("totals of 70 regions", vec![term(Kind::Region, Role::Any, &past.ids[&Kind::Region][..70])]);
+    totals("totals of 70 regions", vec![term(Dimension::Region, Role::Any, &past.ids[&Dimension::Region][..70])]);
     let half = Bound { below: u32::MAX, head: Seq(KILLMAILS / 2) };
-    let last = term(Kind::ShipType, Role::FinalBlow, &ships[..1]);
+    let last = term(Dimension::ShipType, Role::FinalBlow, &ships[..1]);
     for bound in [BOUND, half] {
         let seen = |allowance: &mut Allowance| history.last_seen(&last, bound, allowance).map(|time| u64::from(time.is_some()));
         told(&format!("the commonest ship as final blow was last seen up to {}", bound.head), seen);
@@ -135,18 +135,19 @@ fn what_questions_cost() {
 fn what_takes_too_long_is_refused_before_it_is_done() {
     let past = past(3_000);
     let history = &past.history;
-    let ask =
-        |terms: Vec<Wanted>, allowance: &mut Allowance| history.count(&HistoryQuery { terms, since: None, until: None }, BOUND, allowance);
-    let ships = &past.ids[&Kind::ShipType];
+    let ask = |terms: Vec<RoleClause>, allowance: &mut Allowance| {
+        history.count(&HistoryQuery { terms, since: None, until: None }, BOUND, allowance)
+    };
+    let ships = &past.ids[&Dimension::ShipType];
     let mut allowance = Allowance::new(50_000_000);
-    let one = term(Kind::ShipType, Role::Any, &ships[..1]);
+    let one = term(Dimension::ShipType, Role::Any, &ships[..1]);
     assert!(ask(vec![one.clone()], &mut allowance).unwrap() > 100);
     assert!(allowance.left() > 49_900_000, "the cheap question is cheap");
     // Some 10,000 killmails in each term: the lists alone would be read for a second.
-    let refused = ask(vec![term(Kind::ShipType, Role::Any, &ships[..70]); 500], &mut allowance).unwrap_err();
+    let refused = ask(vec![term(Dimension::ShipType, Role::Any, &ships[..70]); 500], &mut allowance).unwrap_err();
     assert!(refused.needed > 50_000_000 && allowance.left() == refused.left, "{refused}");
     // A role has to be looked up on the disk for each killmail: as many as there is allowance for.
-    let victims = vec![term(Kind::ShipType, Role::Victim, ships)];
+    let victims = vec![term(Dimension::ShipType, Role::Victim, ships)];
     let found = ask(victims.clone(), &mut Allowance::new(u64::MAX)).unwrap();
     assert_eq!(found, 3_000);
     let mut little = Allowance::new(10_000_000);

@@ -4,9 +4,9 @@
 //! Must not know: how an answer is found, or what it is charged for.
 
 use crate::domain::entry::Origin;
-use crate::domain::filter::{IdSet, Wanted};
+use crate::domain::filter::{IdSet, RoleClause};
 use crate::domain::killmail::Killmail;
-use crate::domain::term::{Kind, Role};
+use crate::domain::term::{Dimension, Role};
 use crate::feed::history::StoreHistory;
 use crate::plugin::history::{Allowance, Bound, History, HistoryQuery};
 use crate::sample::generate::Recipe;
@@ -17,8 +17,8 @@ use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 /// What one call may have, nanoseconds: enough, and too little for some questions and for most.
 const ALLOWANCES: [u64; 4] = [50_000_000, 2_000_000, 100_000, 15_000];
 
-fn term(kind: Kind, role: Role, ids: &[u32]) -> Wanted {
-    Wanted { kind, role, ids: IdSet::new(ids.to_vec()) }
+fn term(kind: Dimension, role: Role, ids: &[u32]) -> RoleClause {
+    RoleClause { kind, role, ids: IdSet::new(ids.to_vec()) }
 }
 
 /// Questions that a plugin may ask about this killmail: of few and many ids, of such as come later only, with roles and within times.
@@ -29,19 +29,19 @@ fn questions(about: &Killmail, later: &Killmail) -> Vec<HistoryQuery> {
     let (system, ship) = (about.solar_system_id, about.victim.ship_type_id.unwrap_or(670));
     let terms = [
         vec![],
-        vec![term(Kind::System, Role::Any, &[system])],
-        vec![term(Kind::System, Role::Any, &[later.solar_system_id])],
-        vec![term(Kind::System, Role::Any, &systems)],
-        vec![term(Kind::ShipType, Role::Any, &[670])],
-        vec![term(Kind::ShipType, Role::Any, &[ship]), term(Kind::System, Role::Any, &systems)],
-        vec![term(Kind::ShipType, Role::Any, &[670]), term(Kind::System, Role::Any, &[system])],
-        vec![term(Kind::Character, Role::Any, &characters), term(Kind::ShipType, Role::Any, &ships)],
-        vec![term(Kind::ShipType, Role::Victim, &[ship])],
-        vec![term(Kind::ShipType, Role::Any, &[])],
+        vec![term(Dimension::System, Role::Any, &[system])],
+        vec![term(Dimension::System, Role::Any, &[later.solar_system_id])],
+        vec![term(Dimension::System, Role::Any, &systems)],
+        vec![term(Dimension::ShipType, Role::Any, &[670])],
+        vec![term(Dimension::ShipType, Role::Any, &[ship]), term(Dimension::System, Role::Any, &systems)],
+        vec![term(Dimension::ShipType, Role::Any, &[670]), term(Dimension::System, Role::Any, &[system])],
+        vec![term(Dimension::Character, Role::Any, &characters), term(Dimension::ShipType, Role::Any, &ships)],
+        vec![term(Dimension::ShipType, Role::Victim, &[ship])],
+        vec![term(Dimension::ShipType, Role::Any, &[])],
     ];
     let day = Some(about.time - 86_400);
     let times = [(None, None), (day, None), (day, Some(about.time)), (Some(about.time - 7_200), Some(about.time - 1_800))];
-    let within = |terms: &Vec<Wanted>| times.map(|(since, until)| HistoryQuery { terms: terms.clone(), since, until });
+    let within = |terms: &Vec<RoleClause>| times.map(|(since, until)| HistoryQuery { terms: terms.clone(), since, until });
     terms.iter().flat_map(within).collect()
 }
 

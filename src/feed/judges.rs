@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
+use crate::domain::key_counts::KeyCounts;
 use crate::domain::subscription::PluginUse;
-use crate::domain::tally::Tally;
 
 /// Whom a request counts for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,7 +73,7 @@ impl Limits {
 /// Who has which judges at work, and how often; who asks for judged history.
 #[derive(Debug, Default)]
 pub struct Judges {
-    at_work: Mutex<HashMap<IpAddr, Tally<PluginUse>>>,
+    at_work: Mutex<HashMap<IpAddr, KeyCounts<PluginUse>>>,
     asking: Mutex<Asking>,
     /// Whether it was said that many may come from one address.
     said: AtomicBool,
@@ -127,7 +127,7 @@ impl Judges {
         let (Some(from), Some(using)) = (from.map(Caller::whole), using) else { return Ok(None) };
         let (max, setting) = limits.judges_of(from);
         let mut at_work = self.at_work.lock();
-        let theirs = at_work.get(&from.address).map_or(0, Tally::different);
+        let theirs = at_work.get(&from.address).map_or(0, KeyCounts::different);
         let is_one_more = at_work.get(&from.address).is_none_or(|theirs| theirs.of(using) == 0);
         if is_one_more && theirs >= max {
             return Err(TooMany::Judges { max, setting });

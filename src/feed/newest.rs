@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::domain::filter::{Filter, IdSet, Interest, Match, Wanted};
+use crate::domain::filter::{Filter, IdSet, Interest, Match, RoleClause};
 use crate::domain::id::Seq;
-use crate::domain::term::{Kind, Role, Term};
+use crate::domain::term::{Dimension, Role, Term};
 use crate::feed::Error;
 use crate::store::Store;
 use crate::store::query::{Hit, Order, Query};
@@ -40,7 +40,7 @@ impl Newest {
     #[must_use]
     pub fn filter(&self, role: Role) -> Filter {
         let mut filter = Filter { role, ..if self.terms.is_empty() { Filter::nothing() } else { Filter::default() } };
-        for kind in Kind::ALL {
+        for kind in Dimension::ALL {
             filter.set_ids(kind, self.terms.iter().filter(|term| term.kind == kind).map(|term| term.id).collect());
         }
         filter
@@ -78,7 +78,7 @@ impl Choice {
 
     /// Leaves out what none of the terms that still stand can want. Where others than systems are among them, only reading can tell.
     pub fn keep(&mut self, standing: &Newest) {
-        if standing.terms.iter().any(|term| term.kind != Kind::System) {
+        if standing.terms.iter().any(|term| term.kind != Dimension::System) {
             return;
         }
         let systems: HashSet<u32> = standing.terms.iter().map(|term| term.id).collect();
@@ -130,12 +130,12 @@ impl Search<'_> {
                 hits.truncate(room);
                 left_out += 1;
             }
-            if term.kind == Kind::System {
+            if term.kind == Dimension::System {
                 groups.open(term.id);
             }
             for hit in hits {
                 seen.insert(hit.killmail_id);
-                let system = if term.kind == Kind::System { Some(term.id) } else { self.system_of(hit)? };
+                let system = if term.kind == Dimension::System { Some(term.id) } else { self.system_of(hit)? };
                 groups.put(system.unwrap_or_default(), hit);
             }
         }
@@ -190,7 +190,7 @@ impl Search<'_> {
 fn aim(filter: &mut Filter, term: Term) {
     match filter.matching {
         Match::Any => filter.set_ids(term.kind, vec![term.id]),
-        Match::All => filter.each = vec![Wanted { kind: term.kind, role: filter.role, ids: IdSet::new(vec![term.id]) }],
+        Match::All => filter.each = vec![RoleClause { kind: term.kind, role: filter.role, ids: IdSet::new(vec![term.id]) }],
     }
     if filter.matching == Match::Any {
         filter.dimensions.retain(|dimension| dimension.kind == term.kind);
@@ -222,7 +222,7 @@ impl Groups {
 mod tests {
     use super::*;
 
-    fn newest(terms: &[(Kind, u32)]) -> Newest {
+    fn newest(terms: &[(Dimension, u32)]) -> Newest {
         let terms = terms.iter().map(|(kind, id)| Term { kind: *kind, id: *id }).collect();
         let (pause, portion_bytes) = (Duration::ZERO, 1 << 20);
         Newest { terms, limit: 5, since: 0, max: 100, batch: 50, portion_bytes, pause, counted_since: 0 }
@@ -240,11 +240,11 @@ mod tests {
     #[test]
     fn what_no_term_wants_any_more_is_left_out() {
         let mut chosen = choice(&[1, 2, 2, 3]);
-        chosen.keep(&newest(&[(Kind::System, 3)]));
+        chosen.keep(&newest(&[(Dimension::System, 3)]));
         // System 1 had a portion before.
         assert_eq!((systems(&chosen), chosen.systems, chosen.left()), (vec![3], 4, 1));
         let mut chosen = choice(&[1, 2]);
-        chosen.keep(&newest(&[(Kind::System, 1), (Kind::Character, 9)]));
+        chosen.keep(&newest(&[(Dimension::System, 1), (Dimension::Character, 9)]));
         assert_eq!(systems(&chosen), [1, 2], "the character may have been in any of them");
         chosen.keep(&newest(&[]));
         assert_eq!(chosen.left(), 0);
@@ -253,8 +253,8 @@ mod tests {
     #[test]
     fn terms_that_stand_make_a_filter() {
         assert_eq!(newest(&[]).filter(Role::Any), Filter::nothing());
-        let filter = newest(&[(Kind::System, 3), (Kind::Alliance, 9), (Kind::System, 1)]).filter(Role::Victim);
-        assert_eq!(filter.ids(Kind::System).map(IdSet::as_slice), Some(&[1, 3][..]));
-        assert!(filter.ids(Kind::Alliance).is_some() && filter.matching == Match::Any && filter.role == Role::Victim);
+        let filter = newest(&[(Dimension::System, 3), (Dimension::Alliance, 9), (Dimension::System, 1)]).filter(Role::Victim);
+        assert_eq!(filter.ids(Dimension::System).map(IdSet::as_slice), Some(&[1, 3][..]));
+        assert!(filter.ids(Dimension::Alliance).is_some() && filter.matching == Match::Any && filter.role == Role::Victim);
     }
 }

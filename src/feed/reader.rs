@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::domain::entry::SharedEntry;
-use crate::domain::filter::{Dimension, Filter, Interest};
+use crate::domain::filter::{Filter, IdsIn, Interest};
 use crate::domain::id::{Epoch, EventId, Place, Seq};
 use crate::domain::subscription::Subscription;
 use crate::domain::verdict::Fault;
@@ -472,8 +472,8 @@ impl Reader {
 }
 
 /// What the bell has to ring for: what the filter or what the plugin needs, whichever is the shorter list; `None`: every killmail.
-fn bell_ids(filter: &Filter, judge: Option<&Judge>) -> Option<Vec<Dimension>> {
-    let length = |ids: &[Dimension]| ids.iter().map(|d| d.ids.as_slice().len()).sum::<usize>();
+fn bell_ids(filter: &Filter, judge: Option<&Judge>) -> Option<Vec<IdsIn>> {
+    let length = |ids: &[IdsIn]| ids.iter().map(|d| d.ids.as_slice().len()).sum::<usize>();
     match (filter.bell_ids(), judge.and_then(Judge::interest).and_then(Interest::bell_ids)) {
         (Some(wanted), Some(needed)) if length(&needed) < length(&wanted) => Some(needed),
         (wanted @ Some(_), _) => wanted,
@@ -484,7 +484,7 @@ fn bell_ids(filter: &Filter, judge: Option<&Judge>) -> Option<Vec<Dimension>> {
 /// Takes a subscription into use; one with many ids off the event loop.
 async fn hold(feed: &Arc<Feed>, mut subscription: Subscription, judge: Option<&Judge>) -> Result<(Subscription, Held), Error> {
     let (filters, woken) = (Arc::clone(feed.filters()), bell_ids(&subscription.filter, judge));
-    let length = |ids: &[Dimension]| ids.iter().map(|d| d.ids.as_slice().len()).sum::<usize>();
+    let length = |ids: &[IdsIn]| ids.iter().map(|d| d.ids.as_slice().len()).sum::<usize>();
     let many = length(&subscription.filter.dimensions).max(woken.as_deref().map_or(0, length)) > MANY_IDS;
     let work = move || filters.hold(&mut subscription, woken).map(|held| (subscription, held));
     let held = if many { tasks::blocking("filter", work).await? } else { work() };

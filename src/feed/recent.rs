@@ -14,7 +14,7 @@ use crate::domain::entry::SharedEntry;
 use crate::domain::filter::Filter;
 use crate::domain::id::Seq;
 use crate::domain::subscription::Subscription;
-use crate::domain::term::Kind;
+use crate::domain::term::Dimension;
 use crate::feed::event::Kept;
 use crate::feed::judge::{Judge, Outcome, judged};
 use crate::feed::newest::{Choice, Newest, Portion, Search};
@@ -103,7 +103,7 @@ impl Recent {
         }
         let mut newest = Newest::clone(&self.newest);
         let gone = newest.terms.extract_if(.., |term| !stays(term.kind, term.id));
-        self.given_up.extend(gone.filter(|term| term.kind == Kind::System).map(|term| term.id));
+        self.given_up.extend(gone.filter(|term| term.kind == Dimension::System).map(|term| term.id));
         self.standing = Some(newest.filter(self.subscription.filter.role));
         self.newest = Arc::new(newest);
         match &mut self.stage {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::clock::now_secs;
-use crate::domain::term::Kind;
+use crate::domain::term::Dimension;
 use crate::feed::others::Other;
 use crate::feed::pulse::{Doing, Pulse};
 use crate::feed::rhythm;
@@ -230,8 +230,8 @@ fn details(door: &Door, (doing, since_ms): &Now, Storage { failure, lack }: Stor
     let pulse = door.feed.pulse();
     let stats = door.feed.store().stats();
     let process = Process::now();
-    let characters = dimension(door, Kind::Character, "character_count");
-    let systems = dimension(door, Kind::System, "system_count");
+    let characters = dimension(door, Dimension::Character, "character_count");
+    let systems = dimension(door, Dimension::System, "system_count");
     json!({
         "cache": { "size": stats.killmails, "memory_bytes": stats.index_bytes, "hit_rate": door.hit_rate(), "namespace_stats": {} },
         "application": {
@@ -288,7 +288,7 @@ fn of_other(other: &Other) -> Value {
 }
 
 /// Readers that name ids of this dimension. `last_update` is when the newest of them opened.
-fn dimension(door: &Door, kind: Kind, count: &str) -> Value {
+fn dimension(door: &Door, kind: Dimension, count: &str) -> Value {
     let (mut subscriptions, mut ids, mut newest) = (0_u64, 0, None);
     for line in door.feed.registry().lines() {
         if let Some(set) = line.subscription().filter.ids(kind) {

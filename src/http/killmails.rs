@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 
-use crate::domain::filter::Dimension;
+use crate::domain::filter::IdsIn;
 use crate::domain::id::{EventId, Place, Seq};
 use crate::domain::subscription::Subscription;
 use crate::feed::event::Kept;
@@ -23,8 +23,8 @@ use crate::http::kills::check_format;
 use crate::http::listing::Listing;
 use crate::http::request::{Pairs, Question, Segment, positive};
 use crate::tasks;
+use crate::wire::filter_echo::FilterEcho;
 use crate::wire::query::{self, Asked};
-use crate::wire::told::Told;
 use crate::wire::{text, time};
 
 /// A filter of more ids counts against the limit of all filters while its answer is on its way.
@@ -122,10 +122,10 @@ async fn page(door: &Door, head: Seq, (held, asked): (Option<Held>, &Subscriptio
 fn tell(listing: &mut Listing, asked: &Subscription) {
     let mut rest = asked.clone();
     listing.text("{");
-    for Dimension { kind, ids } in std::mem::take(&mut rest.filter.dimensions) {
+    for IdsIn { kind, ids } in std::mem::take(&mut rest.filter.dimensions) {
         listing.text(format!(r#""{kind}_ids":["#)).ids(&ids).text("],");
     }
-    listing.text(text::json(&Told::of(&rest)).split_off(1));
+    listing.text(text::json(&FilterEcho::of(&rest)).split_off(1));
 }
 
 /// A cursor names the head of the first page and the killmail id last sent. It is spelled like an event id and as opaque.

@@ -10,14 +10,14 @@ use hashbrown::HashSet;
 use serde_json::{Value, json};
 
 use crate::clock::now_secs;
-use crate::domain::term::{Kind, Term};
+use crate::domain::term::{Dimension, Term};
 use crate::feed::lookup::{Chosen, Latest};
 use crate::http::Door;
 use crate::http::answer::Json;
 use crate::http::error::{Error, OutOfRange};
 use crate::http::listing::Listing;
 use crate::http::request::{Object, Pairs, Segment, integer, positive, positive_json};
-use crate::wire::given::{Given, Known};
+use crate::wire::parameters::{Known, Parameters};
 use crate::wire::{query, time};
 
 /// Killmails answered where nobody says how many.
@@ -34,7 +34,7 @@ pub async fn system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: 
     check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = positive(&id).ok_or(Error::SystemId)?;
     let (hours, limit) = window(&pairs, "since_hours").map_err(Error::SystemWindow)?;
-    let (chosen, _) = newest(&door, Kind::System, id, Some(hours), limit).await?;
+    let (chosen, _) = newest(&door, Dimension::System, id, Some(hours), limit).await?;
     enveloped(&door, chosen, &json!({ "cached": true })).await
 }
 
@@ -42,7 +42,7 @@ pub async fn system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: 
 pub async fn cached(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
     check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = positive(&id).ok_or(Error::SystemId)?;
-    let (chosen, truncated) = newest(&door, Kind::System, id, None, door.config.cached_max).await?;
+    let (chosen, truncated) = newest(&door, Dimension::System, id, None, door.config.cached_max).await?;
     enveloped(&door, chosen, &json!({ "cached": true, "truncated": truncated })).await
 }
 
@@ -79,7 +79,7 @@ pub async fn of_system(State(door): State<Arc<Door>>, Segment(id): Segment, pair
     check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = positive(&id).ok_or(Error::SystemId)?;
     let (hours, limit) = window(&pairs, "hours").map_err(Error::SystemWindow)?;
-    let (chosen, _) = newest(&door, Kind::System, id, Some(hours), limit).await?;
+    let (chosen, _) = newest(&door, Dimension::System, id, Some(hours), limit).await?;
     Listing::new(&door.feed).text(r#"{"kills":"#).killmails(chosen).text("}").answer().await
 }
 
@@ -88,7 +88,7 @@ pub async fn of_character(State(door): State<Arc<Door>>, Segment(id): Segment, p
     check_format(&pairs).map_err(|message| Error::parameter("format", message))?;
     let id = positive(&id).ok_or_else(|| Error::parameter("id", "not a character id"))?;
     let (hours, limit) = window(&pairs, "hours").map_err(Error::Window)?;
-    let (chosen, _) = newest(&door, Kind::Character, id, Some(hours), limit).await?;
+    let (chosen, _) = newest(&door, Dimension::Character, id, Some(hours), limit).await?;
     Listing::new(&door.feed).text(r#"{"kills":"#).killmails(chosen).text("}").answer().await
 }
 
@@ -97,7 +97,7 @@ pub async fn list_of_system(State(door): State<Arc<Door>>, Segment(id): Segment,
     check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = positive(&id).ok_or(Error::SystemId)?;
     let (hours, limit) = window(&pairs, "since_hours").map_err(Error::SystemWindow)?;
-    let (chosen, _) = newest(&door, Kind::System, id, Some(hours), limit).await?;
+    let (chosen, _) = newest(&door, Dimension::System, id, Some(hours), limit).await?;
     Listing::new(&door.feed).killmails(chosen).answer().await
 }
 
@@ -114,7 +114,7 @@ async fn enveloped(door: &Door, chosen: Vec<Chosen>, more: &Value) -> Result<Res
 }
 
 /// The newest killmails of an id, and whether there are more. Ids beyond what EVE has are valid and have none.
-async fn newest(door: &Door, kind: Kind, id: u64, hours: Option<u64>, limit: usize) -> Result<(Vec<Chosen>, bool), Error> {
+async fn newest(door: &Door, kind: Dimension, id: u64, hours: Option<u64>, limit: usize) -> Result<(Vec<Chosen>, bool), Error> {
     let Ok(id) = u32::try_from(id) else { return Ok((Vec::new(), false)) };
     let latest = Latest { term: Term { kind, id }, since: hours.map(since), limit };
     door.feed.latest(latest).await.map_err(Error::history)
@@ -144,7 +144,7 @@ fn by_system(listing: &mut Listing, (ids, hours, limit): Several) {
     for (at, id) in ids.into_iter().enumerate() {
         listing.text(format!("{}\"{id}\":", if at == 0 { "{" } else { "," }));
         match u32::try_from(id) {
-            Ok(id) if id > 0 => listing.sought(Latest { term: Term { kind: Kind::System, id }, since, limit }),
+            Ok(id) if id > 0 => listing.sought(Latest { term: Term { kind: Dimension::System, id }, since, limit }),
             _ => listing.text("[]"),
         };
     }
@@ -152,7 +152,7 @@ fn by_system(listing: &mut Listing, (ids, hours, limit): Several) {
 }
 
 /// The distinct systems asked for, in the order asked: integers of any size, not checked to be systems.
-fn system_ids(given: &Given<'_>, most: usize) -> Result<Vec<i128>, Error> {
+fn system_ids(given: &Parameters<'_>, most: usize) -> Result<Vec<i128>, Error> {
     let (mut seen, mut ids, mut usable) = (HashSet::new(), Vec::new(), true);
     let is_list = given.elements("system_ids", |value| match integer(value) {
         _ if !usable || ids.len() > most => {}
@@ -170,7 +170,7 @@ fn system_ids(given: &Given<'_>, most: usize) -> Result<Vec<i128>, Error> {
     Ok(ids)
 }
 
-fn number(given: &Given<'_>, name: &'static str, default: u64, most: u64) -> Result<u64, Error> {
+fn number(given: &Parameters<'_>, name: &'static str, default: u64, most: u64) -> Result<u64, Error> {
     let said = match (given.plain(name), given.raw(name)) {
         (Some(digits), _) => positive(digits),
         (None, Some(value)) => positive_json(value),
@@ -226,7 +226,7 @@ mod tests {
     fn lists_of_systems_are_checked() {
         let read = |list: &str| {
             let body = format!("{{\"system_ids\":{list}}}");
-            system_ids(&Given::object(body.as_bytes(), KNOWN).unwrap(), 3)
+            system_ids(&Parameters::object(body.as_bytes(), KNOWN).unwrap(), 3)
         };
         let ids = |value: Value| read(&value.to_string());
         assert_eq!(ids(json!([5, 5, -1, 7])), Ok(vec![5, -1, 7]));

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::clock::now_secs;
-use crate::domain::term::Kind;
+use crate::domain::term::Dimension;
 use crate::feed::others::Other;
 use crate::feed::pulse::Doing;
 use crate::http::Door;
@@ -76,8 +76,8 @@ fn body(door: &Door) -> Value {
                 "unreadable_fields": door.feed.unreadable().counts(),
             },
             "subscriptions": {
-                "character_subscriptions": dimension(door, Kind::Character, "characters"),
-                "system_subscriptions": dimension(door, Kind::System, "systems"),
+                "character_subscriptions": dimension(door, Dimension::Character, "characters"),
+                "system_subscriptions": dimension(door, Dimension::System, "systems"),
             },
         },
     })
@@ -99,7 +99,7 @@ fn limiter(door: &Door) -> Value {
     })
 }
 
-fn dimension(door: &Door, kind: Kind, ids: &str) -> Value {
+fn dimension(door: &Door, kind: Dimension, ids: &str) -> Value {
     let lines = door.feed.registry().lines();
     let sizes: Vec<usize> = lines.iter().filter_map(|line| line.subscription().filter.ids(kind).map(|set| set.as_slice().len())).collect();
     json!({ "count": sizes.len(), ids: sizes.iter().sum::<usize>() })

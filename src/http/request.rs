@@ -12,9 +12,9 @@ use serde_json::value::RawValue;
 use crate::http::error::Error;
 use crate::http::intake::{self, Intake};
 use crate::tasks;
-use crate::wire::given::{Given, Known, json_number};
 use crate::wire::json::Broken;
 use crate::wire::number::{INTEGERS_MIN, integral};
+use crate::wire::parameters::{Known, Parameters, json_number};
 use crate::wire::query::{self, Asked};
 
 /// The decoded pairs of the query string, in order.
@@ -98,7 +98,7 @@ impl Object {
     pub async fn read<T, F>(self, known: Known, read: F) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: FnOnce(&Given<'_>) -> Result<T, Error> + Send + 'static,
+        F: FnOnce(&Parameters<'_>) -> Result<T, Error> + Send + 'static,
     {
         let Self { body, said_json } = self;
         tasks::read("body", body.len(), move || read(&object(&body, said_json, known)?)).await.map_err(Error::failed)?
@@ -134,14 +134,14 @@ impl Question {
 }
 
 /// Bodies that claim to be JSON, or begin like it, must be JSON; others pass as empty objects.
-fn object(bytes: &[u8], said_json: bool, known: Known) -> Result<Given<'_>, Error> {
+fn object(bytes: &[u8], said_json: bool, known: Known) -> Result<Parameters<'_>, Error> {
     let text = bytes.trim_ascii();
     if text.is_empty() || !(said_json || matches!(text[0], b'{' | b'[')) {
-        return Ok(Given::none(known));
+        return Ok(Parameters::none(known));
     }
-    match Given::object(text, known) {
+    match Parameters::object(text, known) {
         Ok(given) => Ok(given),
-        Err(Broken::NotAnObject(_)) => Ok(Given::none(known)),
+        Err(Broken::NotAnObject(_)) => Ok(Parameters::none(known)),
         Err(Broken::NotJson(_)) => Err(Error::BadRequest),
         Err(deep @ Broken::TooDeep) => Err(Error::parameter("body", deep.to_string())),
     }

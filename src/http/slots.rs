@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::tally::Tally;
+use crate::domain::key_counts::KeyCounts;
 use crate::http::error::Error;
 
 /// Streams.
@@ -74,7 +74,7 @@ pub struct Taken {
     pub opened: u64,
     /// Streams refused for want of a slot since the start.
     pub refused: u64,
-    by_address: Tally<IpAddr>,
+    by_address: KeyCounts<IpAddr>,
 }
 
 impl Slots {

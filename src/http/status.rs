@@ -9,7 +9,7 @@ use axum::extract::State;
 use serde_json::{Value, json};
 
 use crate::clock::now_secs;
-use crate::domain::term::Kind;
+use crate::domain::term::Dimension;
 use crate::feed::pulse::Pulse;
 use crate::feed::registry::Through;
 use crate::http::answer::Json;
@@ -105,8 +105,9 @@ fn websocket(door: &Door) -> Value {
     let (realtime, preload, opened) = (get(&traffic.pushed), get(&traffic.preloaded), get(&traffic.opened));
     let lines = door.feed.registry().lines();
     let now = lines.iter().map(|line| line.now()).filter(|now| now.through == Through::Websocket);
-    let sizes =
-        now.map(|now| [Kind::System, Kind::Character].map(|kind| now.subscription.filter.ids(kind).map_or(0, |ids| ids.as_slice().len())));
+    let sizes = now.map(|now| {
+        [Dimension::System, Dimension::Character].map(|kind| now.subscription.filter.ids(kind).map_or(0, |ids| ids.as_slice().len()))
+    });
     let (active, systems, characters) =
         sizes.fold((0_u32, 0, 0), |(n, s, c), [systems, characters]| (n + 1_u32, s + systems, c + characters));
     let two_digits = |number: f64| (number * 100.0).round() / 100.0;
@@ -249,6 +250,6 @@ fn summary(door: &Door, pulse: &Pulse, stats: &Stats, process: &Process) -> Valu
         "uptime_hours": (door.uptime_secs() as f64 / 36.0).round() / 100.0,
         "processing_lag_seconds": lag_secs(pulse),
         "active_preload_tasks": 0,
-        "systems_watched": lines.iter().filter_map(|line| line.subscription().filter.ids(Kind::System).map(|ids| ids.as_slice().len())).sum::<usize>(),
+        "systems_watched": lines.iter().filter_map(|line| line.subscription().filter.ids(Dimension::System).map(|ids| ids.as_slice().len())).sum::<usize>(),
     })
 }

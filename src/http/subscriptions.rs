@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::domain::id::{Epoch, EventId, Seq};
-use crate::domain::term::Kind;
+use crate::domain::term::Dimension;
 use crate::feed::registry::{Line, Now, Progress, Through};
 use crate::http::Door;
 use crate::http::answer::Json;
@@ -61,7 +61,7 @@ fn told(is_first: bool, line: &Line, (epoch, head): (Epoch, Seq), trusted: bool)
     // The end of the object comes behind its lists.
     members.pop();
     let mut parts = vec![Part::Text(Bytes::from_static(if is_first { b"" } else { b"," })), Part::Text(members.into())];
-    for (at, kind) in Kind::ALL.into_iter().enumerate() {
+    for (at, kind) in Dimension::ALL.into_iter().enumerate() {
         let before = if at == 0 { "" } else { "]" };
         parts.push(Part::Text(format!(r#"{before},"{}_ids":["#, kind.word()).into()));
         parts.extend(subscription.filter.ids(kind).map(|ids| Part::Ids(ids.clone(), 0)));
@@ -87,8 +87,8 @@ pub async fn stats(State(door): State<Arc<Door>>) -> Result<Json, Error> {
                 let ids = dimension.ids.as_slice();
                 bytes += size_of_val(ids);
                 match dimension.kind {
-                    Kind::System => systems.extend(ids.iter().copied()),
-                    Kind::Character => characters.extend(ids.iter().copied()),
+                    Dimension::System => systems.extend(ids.iter().copied()),
+                    Dimension::Character => characters.extend(ids.iter().copied()),
                     _ => {}
                 }
             }

@@ -18,7 +18,7 @@ use crate::http::error::Error;
 use crate::http::request::Object;
 use crate::store::Store;
 use crate::tasks;
-use crate::wire::given::{self, Known};
+use crate::wire::parameters::{self, Known};
 use crate::wire::{json, time};
 
 /// Tokens given out at a time: each is compared with what a caller sends.
@@ -128,7 +128,7 @@ fn shown(given: &Given) -> Value {
     json!({ "name": given.name, "scopes": given.scopes, "created_at": time::iso_seconds(given.created_at) })
 }
 
-fn name(given: &given::Given<'_>) -> Result<String, Error> {
+fn name(given: &parameters::Parameters<'_>) -> Result<String, Error> {
     let name = given.plain("name").unwrap_or_default();
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if (1..=NAME_LEN_MAX).contains(&name.len()) && name.bytes().all(good) {
@@ -137,7 +137,7 @@ fn name(given: &given::Given<'_>) -> Result<String, Error> {
     Err(Error::parameter("name", format!("name must be 1 to {NAME_LEN_MAX} letters, digits, dashes, dots and underscores")))
 }
 
-fn scopes(given: &given::Given<'_>) -> Result<Vec<Scope>, Error> {
+fn scopes(given: &parameters::Parameters<'_>) -> Result<Vec<Scope>, Error> {
     let (mut scopes, mut usable) = (Vec::new(), true);
     let is_list = given.elements("scopes", |word| match json::text(word).as_deref().and_then(Scope::of) {
         Some(scope) if !scopes.contains(&scope) => scopes.push(scope),

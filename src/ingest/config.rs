@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ingest::fallback_config::{self, Secondary};
+use crate::ingest::fallback_config::{self, FallbackConfig};
 use crate::ingest::r2z2::missing_numbers::Healing;
 use crate::ingest::r2z2::waits::Waits;
 
@@ -82,7 +82,7 @@ pub struct Config {
     /// Whether one constant is added to all times so that the first killmail happens now.
     pub replay_rebase: bool,
     /// Other sources, each a table `[[sources]]`: beside the first, or in its stead while it is away.
-    pub sources: Vec<Secondary>,
+    pub sources: Vec<FallbackConfig>,
     /// A source that is refused or finds nobody for so long is away: the next one stands in, milliseconds.
     pub fallback_after_ms: u64,
     /// One that was away and is well for so long is back: the other one steps back, milliseconds.

@@ -42,7 +42,7 @@ pub enum When {
 /// One source beside the first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Secondary {
+pub struct FallbackConfig {
     /// What it is.
     pub kind: Kind,
     /// Where it is: an origin for `r2z2`, `ws://` or `wss://` for `websocket`, the queue for `redisq`.
@@ -68,7 +68,7 @@ fn everything() -> Vec<String> {
     vec!["all".to_owned()]
 }
 
-impl Secondary {
+impl FallbackConfig {
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -95,7 +95,7 @@ impl Secondary {
 }
 
 /// Gives a name to those that have none: the kind, where no other source is of it (`first` is that of the first source), else the host.
-pub fn name_all(sources: &mut [Secondary], first: &str) {
+pub fn name_all(sources: &mut [FallbackConfig], first: &str) {
     let kinds: Vec<Kind> = sources.iter().map(|source| source.kind).collect();
     let hosts: Vec<String> = sources.iter().map(|source| host(&source.url, false).to_owned()).collect();
     for source in sources.iter_mut().filter(|source| source.name.is_none()) {
@@ -121,7 +121,7 @@ fn host(url: &str, with_port: bool) -> &str {
 
 /// Everything that cannot be as it is. `first` is the first source, which others can stand in for, if there is one.
 #[must_use]
-pub fn mistakes(sources: &[Secondary], first: Option<&str>) -> Vec<String> {
+pub fn mistakes(sources: &[FallbackConfig], first: Option<&str>) -> Vec<String> {
     let mut mistakes = vec![];
     for (at, source) in sources.iter().enumerate() {
         let name = source.name();
@@ -140,8 +140,8 @@ pub fn mistakes(sources: &[Secondary], first: Option<&str>) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn source(kind: Kind, url: &str) -> Secondary {
-        Secondary { kind, url: url.to_owned(), name: None, when: When::Fallback, topics: everything(), wait_secs: 0, queue_id: None }
+    fn source(kind: Kind, url: &str) -> FallbackConfig {
+        FallbackConfig { kind, url: url.to_owned(), name: None, when: When::Fallback, topics: everything(), wait_secs: 0, queue_id: None }
     }
 
     #[test]

@@ -18,7 +18,7 @@ const BEGIN: &[u8] = b"{\"received_at_ms\":";
 
 /// One line.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Line<'a> {
+pub struct RecordedDocument<'a> {
     /// When it came, unix milliseconds.
     pub received_at_ms: i64,
     /// Who sent it.
@@ -29,7 +29,7 @@ pub struct Line<'a> {
     text: Option<Cow<'a, str>>,
 }
 
-impl Line<'_> {
+impl RecordedDocument<'_> {
     /// The document as it came.
     #[must_use]
     pub fn document(&self) -> &[u8] {
@@ -44,14 +44,14 @@ impl Line<'_> {
 pub fn write(out: &mut impl Write, received_at_ms: i64, source: &str, document: &[u8]) -> io::Result<()> {
     let raw = serde_json::from_slice::<&RawValue>(document).ok().filter(|raw| raw.get() != "null" && !raw.get().contains('\n'));
     let text = if raw.is_none() { Some(String::from_utf8_lossy(document)) } else { None };
-    let line = Line { received_at_ms, source: source.into(), document: raw, text };
+    let line = RecordedDocument { received_at_ms, source: source.into(), document: raw, text };
     serde_json::to_writer(&mut *out, &line)?;
     out.write_all(b"\n")
 }
 
 /// Reads a line; `None` for what is no line of a recording.
 #[must_use]
-pub fn read(line: &[u8]) -> Option<Line<'_>> {
+pub fn read(line: &[u8]) -> Option<RecordedDocument<'_>> {
     if line.starts_with(BEGIN) { serde_json::from_slice(line).ok() } else { None }
 }
 

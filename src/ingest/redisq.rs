@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::ingest::arrival::Arrival;
 use crate::ingest::backoff::Trouble;
 use crate::ingest::client;
-use crate::ingest::source_link::Link;
+use crate::ingest::source_link::SourceLink;
 use crate::wire::json::without_bom;
 use crate::wire::package::readable;
 
@@ -46,7 +46,7 @@ pub struct Redisq {
     config: Config,
     url: Url,
     client: Client,
-    link: Link,
+    link: SourceLink,
     next_at: Instant,
 }
 
@@ -86,7 +86,7 @@ impl Redisq {
     ///
     /// # Errors
     /// The address is none, or no HTTP client can be made.
-    pub fn new(config: Config, link: Link) -> Result<Self, Error> {
+    pub fn new(config: Config, link: SourceLink) -> Result<Self, Error> {
         let mut url = Url::parse(&config.url).map_err(|_| Error::Address(config.url.clone()))?;
         if url.path() == "/" {
             url.set_path("/listen.php");

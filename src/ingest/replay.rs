@@ -162,7 +162,7 @@ fn read(files: &[PathBuf], rule: Rule, sender: &mpsc::Sender<Taken>) {
                 }
             };
             let recorded = record::read(document);
-            let bytes = recorded.as_ref().map_or(document, record::Line::document);
+            let bytes = recorded.as_ref().map_or(document, record::RecordedDocument::document);
             let what = package::take(bytes, rule, NAME, clock::now_ms());
             sender.blocking_send(Taken { came_ms: recorded.map(|line| line.received_at_ms), what }).map_err(|_| ())
         });

@@ -22,7 +22,7 @@ const BREAKER_FAILURES: u32 = 10;
 
 /// A link to a source, as it stands.
 #[derive(Debug)]
-pub struct Link {
+pub struct SourceLink {
     /// Who this is, for logs and refused documents.
     name: String,
     /// The kind of source, under which it is noted that what it brings is of the lower rank.
@@ -31,7 +31,7 @@ pub struct Link {
     pulse: Arc<Pulse>,
 }
 
-impl Link {
+impl SourceLink {
     /// Nothing happened yet.
     #[must_use]
     pub const fn new(name: String, kind: &'static str, waits: Waits, pulse: Arc<Pulse>) -> Self {

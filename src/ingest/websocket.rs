@@ -24,7 +24,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 
 use crate::ingest::arrival::Arrival;
 use crate::ingest::backoff::Trouble;
-use crate::ingest::source_link::Link;
+use crate::ingest::source_link::SourceLink;
 use crate::wire::json::{self, without_bom};
 use crate::wire::package::readable;
 
@@ -51,7 +51,7 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 #[derive(Debug)]
 pub struct Websocket {
     config: Config,
-    link: Link,
+    link: SourceLink,
     socket: Option<Socket>,
     next_at: Instant,
     ping_at: Instant,
@@ -102,7 +102,7 @@ struct VictimForm {
 impl Websocket {
     /// Connects to nobody yet.
     #[must_use]
-    pub fn new(config: Config, link: Link) -> Self {
+    pub fn new(config: Config, link: SourceLink) -> Self {
         // Refused only when another one is installed already, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let now = Instant::now();
@@ -268,7 +268,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("wss://{}/", listener.local_addr().unwrap());
         let waits = Waits { limited: Duration::ZERO, forbidden: Duration::ZERO, failed: Duration::ZERO };
-        let link = Link::new("test".to_owned(), "websocket", waits, Arc::new(Pulse::default()));
+        let link = SourceLink::new("test".to_owned(), "websocket", waits, Arc::new(Pulse::default()));
         let second = Duration::from_secs(10);
         let config =
             Config { url, user_agent: "tests".to_owned(), topics: vec![], timeout: second, ping: second, document_max_bytes: 1_000 };

@@ -11,18 +11,18 @@ use crate::domain::filter::IdSet;
 use crate::domain::id::EventId;
 use crate::domain::spelling::nearest;
 use crate::domain::subscription::Subscription;
-use crate::domain::term::{Kind, Term};
+use crate::domain::term::{Dimension, Term};
 use crate::feed::event::Kept;
 use crate::feed::filters::Filters;
-use crate::phoenix::body;
 use crate::phoenix::config::Config;
+use crate::phoenix::delivered_ids::DeliveredIds;
 use crate::phoenix::effect::Effect;
 use crate::phoenix::frame::{Form, Message, Ref, Status, To};
 use crate::phoenix::ids::{self, Ids};
-use crate::phoenix::join::{self, CHARACTERS, SYSTEMS, Wish, wanted};
-use crate::phoenix::sent::Sent;
-use crate::wire::given::{Given, Known};
+use crate::phoenix::join::{self, CHARACTERS, PreloadRequest, SYSTEMS, wanted};
+use crate::phoenix::payloads;
 use crate::wire::killmail;
+use crate::wire::parameters::{Known, Parameters};
 
 /// A killmail of so many bytes is not copied into each client's frame; ordinary ones go out in one piece.
 const SHARED_BYTES_MIN: usize = 32 << 10;
@@ -53,7 +53,7 @@ pub struct Channel {
     /// What it gets.
     pub subscription: Arc<Subscription>,
     /// What it got.
-    pub sent: Sent,
+    pub sent: DeliveredIds,
     /// Killmails pushed by the preload under way.
     pub preloaded: u64,
     /// Systems that had something of a preload and are still to be counted.
@@ -66,7 +66,7 @@ pub struct Channel {
 
 /// Who and when: what answers need beyond the channel.
 #[derive(Clone, Copy)]
-pub struct Around<'a> {
+pub struct ChannelContext<'a> {
     /// The limits.
     pub config: &'a Config,
     /// The connection's name.
@@ -101,21 +101,21 @@ struct Change {
     systems: Vec<u32>,
     characters: Vec<u32>,
     /// What goes out.
-    removed: Vec<(Kind, Vec<u32>)>,
+    removed: Vec<(Dimension, Vec<u32>)>,
 }
 
 /// What came with an event.
 struct Payload<'a> {
     event: &'a str,
-    members: &'a Given<'a>,
+    members: &'a Parameters<'a>,
     config: &'a Config,
     filters: Option<&'a Filters>,
 }
 
 impl Payload<'_> {
     /// The ids under the first of these names that is there; `None` where none is.
-    fn ids(&self, kind: Kind, names: &[&str]) -> Result<Option<Vec<u32>>, String> {
-        let max = if kind == Kind::System { self.config.systems_max } else { self.config.characters_max };
+    fn ids(&self, kind: Dimension, names: &[&str]) -> Result<Option<Vec<u32>>, String> {
+        let max = if kind == Dimension::System { self.config.systems_max } else { self.config.characters_max };
         let Some(name) = names.iter().find(|name| self.members.is_named(name)) else { return Ok(None) };
         let mut ids = Ids::new(kind, max);
         if self.members.elements(name, |value| ids.push(value)) {
@@ -126,14 +126,14 @@ impl Payload<'_> {
     }
 
     /// The ids the event is about.
-    fn needed(&self, kind: Kind) -> Result<Vec<u32>, String> {
-        let names = if kind == Kind::System { SYSTEMS } else { CHARACTERS };
+    fn needed(&self, kind: Dimension) -> Result<Vec<u32>, String> {
+        let names = if kind == Dimension::System { SYSTEMS } else { CHARACTERS };
         self.ids(kind, names)?.ok_or_else(|| wrong(self.event, &format!("{} must be a list", names[0])))
     }
 
     /// What of the past of the new ids is wanted: what upstream always sent, if nobody says.
-    fn preload(&self) -> Result<Option<Wish>, String> {
-        Ok(join::wish(self.members)?.or(Some(Wish::UNASKED)))
+    fn preload(&self) -> Result<Option<PreloadRequest>, String> {
+        Ok(join::wish(self.members)?.or(Some(PreloadRequest::UNASKED)))
     }
 }
 
@@ -142,8 +142,8 @@ fn wrong(event: &str, why: &str) -> String {
     format!("unknown event: {event}: {why}")
 }
 
-const fn plural(kind: Kind) -> &'static str {
-    if matches!(kind, Kind::System) { "systems" } else { "characters" }
+const fn plural(kind: Dimension) -> &'static str {
+    if matches!(kind, Dimension::System) { "systems" } else { "characters" }
 }
 
 impl Channel {
@@ -151,7 +151,7 @@ impl Channel {
     #[must_use]
     pub fn new(key: u64, join: Message, subscription: Arc<Subscription>) -> Self {
         let Message { form, join_ref, reference, topic, .. } = join;
-        let (subscription_id, sent, lately, uncounted) = (String::new(), Sent::default(), Vec::new(), HashSet::new());
+        let (subscription_id, sent, lately, uncounted) = (String::new(), DeliveredIds::default(), Vec::new(), HashSet::new());
         let join_ref = join_ref.or(reference);
         Self { key, form, topic, join_ref, subscription_id, subscription, sent, preloaded: 0, uncounted, counted: 0, lately }
     }
@@ -171,11 +171,11 @@ impl Channel {
     /// The frame that says it is closed.
     #[must_use]
     pub fn closed(&self) -> Bytes {
-        self.to().push(&self.join_ref, "phx_close", &[body::EMPTY])
+        self.to().push(&self.join_ref, "phx_close", &[payloads::EMPTY])
     }
 
     /// Answers an event of the client.
-    pub fn event(&mut self, message: &Message, around: Around<'_>, out: &mut Vec<Effect>) {
+    pub fn event(&mut self, message: &Message, around: ChannelContext<'_>, out: &mut Vec<Effect>) {
         let done = self.handle(message, around);
         let to = To { form: message.form, ..self.to() };
         match done {
@@ -183,44 +183,44 @@ impl Channel {
                 out.push(Effect::Send(to.reply(&message.reference, Status::Ok, &response)));
                 out.extend(then);
             }
-            Err(reason) => out.push(Effect::Send(to.reply(&message.reference, Status::Error, &body::reason(&reason)))),
+            Err(reason) => out.push(Effect::Send(to.reply(&message.reference, Status::Error, &payloads::reason(&reason)))),
         }
     }
 
-    fn handle(&mut self, message: &Message, around: Around<'_>) -> Result<Done, String> {
+    fn handle(&mut self, message: &Message, around: ChannelContext<'_>) -> Result<Done, String> {
         let event = message.event.as_str();
         let payload = message.members(KNOWN).ok_or_else(|| wrong(event, "the payload must be an object"))?;
         let payload = Payload { event, members: &payload, config: around.config, filters: around.filters };
         match event {
-            "subscribe_systems" => self.subscribe(Kind::System, &payload),
-            "subscribe_characters" => self.subscribe(Kind::Character, &payload),
-            "unsubscribe_systems" => self.unsubscribe(Kind::System, &payload),
-            "unsubscribe_characters" => self.unsubscribe(Kind::Character, &payload),
+            "subscribe_systems" => self.subscribe(Dimension::System, &payload),
+            "subscribe_characters" => self.subscribe(Dimension::Character, &payload),
+            "unsubscribe_systems" => self.unsubscribe(Dimension::System, &payload),
+            "unsubscribe_characters" => self.unsubscribe(Dimension::Character, &payload),
             "update_subscriptions" => self.update(&payload),
             "get_status" => {
                 let who = (around.user_id, around.connected_at_ms);
-                let (systems, characters) = (self.ids(Kind::System), self.ids(Kind::Character));
-                Ok(Done { response: body::status(&self.subscription_id, systems, characters, who), then: Vec::new() })
+                let (systems, characters) = (self.ids(Dimension::System), self.ids(Dimension::Character));
+                Ok(Done { response: payloads::status(&self.subscription_id, systems, characters, who), then: Vec::new() })
             }
             _ => Err(format!("unknown event: {event}")),
         }
     }
 
-    fn subscribe(&mut self, kind: Kind, payload: &Payload<'_>) -> Result<Done, String> {
+    fn subscribe(&mut self, kind: Dimension, payload: &Payload<'_>) -> Result<Done, String> {
         let asked = payload.needed(kind)?;
         let added = self.added(kind, asked);
         if added.is_empty() {
-            return Ok(Done::plain(body::message(&format!("Already subscribed to all requested {}", plural(kind)))));
+            return Ok(Done::plain(payloads::message(&format!("Already subscribed to all requested {}", plural(kind)))));
         }
-        let (systems, characters) = if kind == Kind::System { (added, Vec::new()) } else { (Vec::new(), added) };
+        let (systems, characters) = if kind == Dimension::System { (added, Vec::new()) } else { (Vec::new(), added) };
         let then = self.change(Change { systems, characters, ..Change::default() }, payload)?;
         Ok(Done { response: self.listed(kind), then })
     }
 
-    fn unsubscribe(&mut self, kind: Kind, payload: &Payload<'_>) -> Result<Done, String> {
+    fn unsubscribe(&mut self, kind: Dimension, payload: &Payload<'_>) -> Result<Done, String> {
         let removed: Vec<u32> = payload.needed(kind)?.into_iter().filter(|id| self.has(kind, *id)).collect();
         if removed.is_empty() {
-            return Ok(Done::plain(body::message(&format!("Not subscribed to any of the requested {}", plural(kind)))));
+            return Ok(Done::plain(payloads::message(&format!("Not subscribed to any of the requested {}", plural(kind)))));
         }
         let then = self.change(Change { removed: vec![(kind, removed)], ..Change::default() }, payload)?;
         Ok(Done { response: self.listed(kind), then })
@@ -234,16 +234,16 @@ impl Channel {
             return Err(format!("{} has no member {name}; did you mean {meant}?", payload.event));
         }
         let asked = |kind, name| payload.ids(kind, &[name]).map(Option::unwrap_or_default);
-        let (systems, characters) = (asked(Kind::System, "add_systems")?, asked(Kind::Character, "add_characters")?);
+        let (systems, characters) = (asked(Dimension::System, "add_systems")?, asked(Dimension::Character, "add_characters")?);
         let (mut less_systems, mut less_characters) =
-            (asked(Kind::System, "remove_systems")?, asked(Kind::Character, "remove_characters")?);
+            (asked(Dimension::System, "remove_systems")?, asked(Dimension::Character, "remove_characters")?);
         let (more_systems, more_characters) = (IdSet::new(systems.clone()), IdSet::new(characters.clone()));
         less_systems.retain(|id| !more_systems.contains(*id));
         less_characters.retain(|id| !more_characters.contains(*id));
-        let removed = vec![(Kind::System, less_systems), (Kind::Character, less_characters)];
-        let (systems, characters) = (self.added(Kind::System, systems), self.added(Kind::Character, characters));
+        let removed = vec![(Dimension::System, less_systems), (Dimension::Character, less_characters)];
+        let (systems, characters) = (self.added(Dimension::System, systems), self.added(Dimension::Character, characters));
         let mut then = self.change(Change { systems, characters, removed }, payload)?;
-        let response = body::subscribed(Some(self.ids(Kind::System)), Some(self.ids(Kind::Character)));
+        let response = payloads::subscribed(Some(self.ids(Dimension::System)), Some(self.ids(Dimension::Character)));
         then.insert(0, Effect::Send(self.to().push(&None, "subscription_updated", &[&response])));
         Ok(Done { response, then })
     }
@@ -255,7 +255,7 @@ impl Channel {
         }
         let wish = payload.preload()?;
         let mut filter = self.subscription.filter.clone();
-        for (kind, added) in [(Kind::System, &change.systems), (Kind::Character, &change.characters)] {
+        for (kind, added) in [(Dimension::System, &change.systems), (Dimension::Character, &change.characters)] {
             let gone = IdSet::new(change.removed.iter().filter(|(of, _)| *of == kind).flat_map(|(_, ids)| ids.iter().copied()).collect());
             let mut ids: Vec<u32> = self.ids(kind).iter().copied().filter(|id| !gone.contains(*id)).collect();
             ids.extend(added);
@@ -269,7 +269,7 @@ impl Channel {
         if let Some(filters) = payload.filters.filter(|_| ids >= SHORT_IDS) {
             filters.room_for(ids).map_err(|full| full.to_string())?;
         }
-        for (_, systems) in change.removed.iter().filter(|(kind, _)| *kind == Kind::System) {
+        for (_, systems) in change.removed.iter().filter(|(kind, _)| *kind == Dimension::System) {
             self.uncounted.retain(|system| !systems.contains(system));
         }
         let Subscription { plugin, max_age_secs, .. } = &*self.subscription;
@@ -281,18 +281,18 @@ impl Channel {
     }
 
     /// The preload of what came in, if there is anything to look for.
-    fn preload_of(&self, wish: Option<Wish>, systems: &[u32], characters: &[u32]) -> Option<Effect> {
+    fn preload_of(&self, wish: Option<PreloadRequest>, systems: &[u32], characters: &[u32]) -> Option<Effect> {
         let wish = wish?;
         let of = |kind, ids: &[u32]| ids.iter().map(|id| Term { kind, id: *id }).collect::<Vec<_>>();
-        let mut terms = of(Kind::System, systems);
+        let mut terms = of(Dimension::System, systems);
         if wish.every_kind {
-            terms.extend(of(Kind::Character, characters));
+            terms.extend(of(Dimension::Character, characters));
         }
         (!terms.is_empty()).then_some(Effect::Preload { key: self.key, wish, terms })
     }
 
     /// What of these it does not have yet.
-    fn added(&self, kind: Kind, mut ids: Vec<u32>) -> Vec<u32> {
+    fn added(&self, kind: Dimension, mut ids: Vec<u32>) -> Vec<u32> {
         if self.is_everything() {
             return Vec::new();
         }
@@ -300,17 +300,17 @@ impl Channel {
         ids
     }
 
-    fn has(&self, kind: Kind, id: u32) -> bool {
+    fn has(&self, kind: Dimension, id: u32) -> bool {
         self.subscription.filter.ids(kind).is_some_and(|ids| ids.contains(id))
     }
 
-    fn listed(&self, kind: Kind) -> Bytes {
+    fn listed(&self, kind: Dimension) -> Bytes {
         let ids = Some(self.ids(kind));
-        if kind == Kind::System { body::subscribed(ids, None) } else { body::subscribed(None, ids) }
+        if kind == Dimension::System { payloads::subscribed(ids, None) } else { payloads::subscribed(None, ids) }
     }
 
     /// The ids of a dimension, ascending.
-    fn ids(&self, kind: Kind) -> &[u32] {
+    fn ids(&self, kind: Dimension) -> &[u32] {
         self.subscription.filter.ids(kind).map_or(&[], |ids| ids.as_slice())
     }
 
@@ -351,7 +351,7 @@ impl Channel {
     }
 
     fn update_of(&self, system: u32, texts: &[Bytes], id: Option<&EventId>, now_ms: i64) -> Bytes {
-        let (head, tail) = (body::update_head(system), body::update_tail(now_ms, id));
+        let (head, tail) = (payloads::update_head(system), payloads::update_tail(now_ms, id));
         let mut parts: Vec<&[u8]> = Vec::with_capacity(2 * texts.len() + 1);
         for text in texts {
             parts.push(if parts.is_empty() { &head } else { b"," });
@@ -370,13 +370,13 @@ impl Channel {
     /// Tells what a preload came to.
     pub fn preload_complete(&mut self, systems: u64, errors: &[String]) -> Effect {
         let total = std::mem::take(&mut self.preloaded);
-        Effect::Send(self.to().push(&None, "preload_complete", &[&body::preload_complete(total, systems, errors)]))
+        Effect::Send(self.to().push(&None, "preload_complete", &[&payloads::preload_complete(total, systems, errors)]))
     }
 
     /// Tells that a preload does not begin, and why.
     #[must_use]
     pub fn preload_refused(&self, error: String) -> Effect {
-        Effect::Send(self.to().push(&None, "preload_complete", &[&body::preload_complete(0, 0, &[error])]))
+        Effect::Send(self.to().push(&None, "preload_complete", &[&payloads::preload_complete(0, 0, &[error])]))
     }
 
     /// Tells the count of a system that had something of a preload, once and while it is still of interest.
@@ -391,7 +391,7 @@ impl Channel {
     /// Tells a count.
     #[must_use]
     pub fn count(&self, system: u32, count: u64, now_ms: i64) -> Effect {
-        Effect::Send(self.to().push(&None, "kill_count_update", &[&body::count(system, count, now_ms)]))
+        Effect::Send(self.to().push(&None, "kill_count_update", &[&payloads::count(system, count, now_ms)]))
     }
 
     /// The system whose turn it is to be counted: none where something was pushed just now.
@@ -399,7 +399,7 @@ impl Channel {
         let quiet_ms = i64::try_from(config.count_quiet_ms).unwrap_or(i64::MAX);
         self.lately.retain(|(_, at)| now_ms - at < quiet_ms);
         self.lately.shrink_to(LATELY_KEPT);
-        let systems = self.subscription.filter.ids(Kind::System).map_or(&[][..], |ids| ids.as_slice());
+        let systems = self.subscription.filter.ids(Dimension::System).map_or(&[][..], |ids| ids.as_slice());
         let next = systems.partition_point(|system| *system <= self.counted);
         let in_turn = systems[next..].iter().chain(&systems[..next]);
         let found = in_turn.copied().find(|system| !self.lately.iter().any(|(other, _)| other == system))?;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::domain::subscription::Subscription;
 use crate::domain::term::Term;
-use crate::phoenix::join::Wish;
+use crate::phoenix::join::PreloadRequest;
 
 /// One thing to do. They are done in order.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ pub enum Effect {
         /// The channel.
         key: u64,
         /// How many, how old, how fast.
-        wish: Wish,
+        wish: PreloadRequest,
         /// Of what.
         terms: Vec<Term>,
     },

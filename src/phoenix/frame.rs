@@ -11,8 +11,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::wire::given::{Given, Known};
 use crate::wire::json::{Broken, LEVELS_MAX, Shape, elements};
+use crate::wire::parameters::{Known, Parameters};
 use crate::wire::text;
 
 /// The form of a frame.
@@ -58,10 +58,10 @@ pub struct Message {
 impl Message {
     /// The members of the payload, where it is an object or null.
     #[must_use]
-    pub fn members(&self, known: Known) -> Option<Given<'_>> {
+    pub fn members(&self, known: Known) -> Option<Parameters<'_>> {
         match self.payload.get() {
-            "null" => Some(Given::none(known)),
-            payload => Given::object(payload.as_bytes(), known).ok(),
+            "null" => Some(Parameters::none(known)),
+            payload => Parameters::object(payload.as_bytes(), known).ok(),
         }
     }
 }

@@ -7,9 +7,9 @@ use hashbrown::HashSet;
 use serde_json::Number;
 use serde_json::value::RawValue;
 
-use crate::domain::term::Kind;
-use crate::wire::given::json_number;
+use crate::domain::term::Dimension;
 use crate::wire::number::integral;
+use crate::wire::parameters::json_number;
 
 /// EVE's solar systems are well below it.
 const SYSTEM_MAX: u32 = 50_000_000;
@@ -21,7 +21,7 @@ const CHARACTER_MAX: u32 = 3_000_000_000;
 /// Ids as they come in, from one list or several: looked at one by one, no more of them kept than may be.
 #[derive(Debug)]
 pub struct Ids {
-    kind: Kind,
+    kind: Dimension,
     max: usize,
     given: usize,
     ids: Vec<u32>,
@@ -33,7 +33,7 @@ pub struct Ids {
 impl Ids {
     /// None yet.
     #[must_use]
-    pub fn new(kind: Kind, max: usize) -> Self {
+    pub fn new(kind: Dimension, max: usize) -> Self {
         Self { kind, max, given: 0, ids: Vec::new(), seen: HashSet::new(), all_integers: true, all_in_range: true }
     }
 
@@ -48,7 +48,7 @@ impl Ids {
     }
 
     fn push_number(&mut self, number: &Number) {
-        let range = if self.kind == Kind::System { 1..=SYSTEM_MAX } else { CHARACTER_MIN..=CHARACTER_MAX };
+        let range = if self.kind == Dimension::System { 1..=SYSTEM_MAX } else { CHARACTER_MIN..=CHARACTER_MAX };
         match integral(number).and_then(|id| u32::try_from(id).ok()).filter(|id| range.contains(id)) {
             None => self.all_in_range = false,
             Some(id) if self.given <= self.max && self.seen.insert(id) => self.ids.push(id),
@@ -61,7 +61,7 @@ impl Ids {
     /// # Errors
     /// Upstream's text.
     pub fn done(self) -> Result<Vec<u32>, String> {
-        let (word, words) = if self.kind == Kind::System { ("system", "System") } else { ("character", "Character") };
+        let (word, words) = if self.kind == Dimension::System { ("system", "System") } else { ("character", "Character") };
         if self.given > self.max {
             return Err(too_many(self.kind, self.max));
         }
@@ -79,7 +79,7 @@ impl Ids {
 ///
 /// # Errors
 /// Upstream's text.
-pub fn of_topic(kind: Kind, text: &str) -> Result<u32, String> {
+pub fn of_topic(kind: Dimension, text: &str) -> Result<u32, String> {
     let mut one = Ids::new(kind, 1);
     one.given = 1;
     match text.parse::<u64>() {
@@ -91,9 +91,9 @@ pub fn of_topic(kind: Kind, text: &str) -> Result<u32, String> {
 
 /// The text for more ids than there may be.
 #[must_use]
-pub fn too_many(kind: Kind, max: usize) -> String {
+pub fn too_many(kind: Dimension, max: usize) -> String {
     match kind {
-        Kind::System => format!("[validation:too_many_systems] Too many systems (max: {max})"),
+        Dimension::System => format!("[validation:too_many_systems] Too many systems (max: {max})"),
         _ => format!("[validation:too_many_characters] Too many characters (max: {max})"),
     }
 }
@@ -110,14 +110,14 @@ mod tests {
 
     use super::*;
 
-    fn read(kind: Kind, list: &Value, max: usize) -> Result<Vec<u32>, String> {
+    fn read(kind: Dimension, list: &Value, max: usize) -> Result<Vec<u32>, String> {
         let mut ids = Ids::new(kind, max);
         list.as_array().unwrap().iter().for_each(|value| ids.push(&to_raw_value(value).unwrap()));
         ids.done()
     }
 
     fn systems(list: Value) -> Result<Vec<u32>, String> {
-        read(Kind::System, &list, 3)
+        read(Dimension::System, &list, 3)
     }
 
     #[test]
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn characters_are_those_of_players() {
-        let characters = |list: Value| read(Kind::Character, &list, 2);
+        let characters = |list: Value| read(Dimension::Character, &list, 2);
         assert_eq!(characters(json!([90_000_000, 3_000_000_000_u32])), Ok(vec![90_000_000, 3_000_000_000]));
         for list in [json!([5]), json!([89_999_999]), json!([3_000_000_001_u32])] {
             assert_eq!(characters(list).unwrap_err(), "[validation:invalid_character_ids] Invalid character IDs");

@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 
 use crate::domain::filter::Filter;
 use crate::domain::subscription::Subscription;
-use crate::domain::term::Kind;
+use crate::domain::term::Dimension;
 use crate::phoenix::config::Config;
 use crate::phoenix::ids::{self, Ids};
-use crate::wire::given::Given;
+use crate::wire::parameters::Parameters;
 use crate::wire::query;
 
 /// The names of systems in a payload.
@@ -36,7 +36,7 @@ pub enum Topic {
     /// What the payload asks for.
     Lobby,
     /// The same, and every killmail with this.
-    Of(Kind, u32),
+    Of(Dimension, u32),
     /// Every killmail.
     All,
 }
@@ -52,8 +52,8 @@ impl Topic {
         match what.split_once(':') {
             None if what == "lobby" => Ok(Self::Lobby),
             None if what == "all" => Ok(Self::All),
-            Some(("system", id)) => of(Kind::System, id),
-            Some(("character", id)) => of(Kind::Character, id),
+            Some(("system", id)) => of(Dimension::System, id),
+            Some(("character", id)) => of(Dimension::Character, id),
             _ => Err(CRASHED.to_owned()),
         }
     }
@@ -61,7 +61,7 @@ impl Topic {
 
 /// What of the past a client wants to see, for each system or character: upstream's names and bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wish {
+pub struct PreloadRequest {
     /// Newest killmails of each, 1 to 200.
     pub limit: usize,
     /// Not older than so many hours, 1 to 168.
@@ -74,7 +74,7 @@ pub struct Wish {
     pub every_kind: bool,
 }
 
-impl Wish {
+impl PreloadRequest {
     /// What upstream always did.
     pub const UNASKED: Self = Self { limit: 5, since_hours: 24, batch: None, interval_ms: None, every_kind: false };
 
@@ -136,13 +136,13 @@ pub enum Asked {
     /// No.
     No,
     /// Yes, like this.
-    Yes(Wish),
+    Yes(PreloadRequest),
 }
 
 impl Asked {
     /// The wish, where `unasked` is what an absent one means.
     #[must_use]
-    pub const fn or(self, unasked: Option<Wish>) -> Option<Wish> {
+    pub const fn or(self, unasked: Option<PreloadRequest>) -> Option<PreloadRequest> {
         match self {
             Self::Nothing => unasked,
             Self::No => None,
@@ -161,7 +161,7 @@ pub struct Join {
     /// The characters, in the order given.
     pub characters: Vec<u32>,
     /// What of the past.
-    pub preload: Option<Wish>,
+    pub preload: Option<PreloadRequest>,
     /// The event id to go on after.
     pub resume_from: Option<String>,
     /// Names of the payload that have no effect.
@@ -173,18 +173,18 @@ impl Join {
     ///
     /// # Errors
     /// Why it is refused, in upstream's words where it has some.
-    pub fn read(topic: Topic, payload: &Given<'_>, limits: &Config) -> Result<Self, String> {
-        let mut systems = list(Kind::System, payload, SYSTEMS, limits.systems_max)?;
-        let mut characters = list(Kind::Character, payload, CHARACTERS, limits.characters_max)?;
+    pub fn read(topic: Topic, payload: &Parameters<'_>, limits: &Config) -> Result<Self, String> {
+        let mut systems = list(Dimension::System, payload, SYSTEMS, limits.systems_max)?;
+        let mut characters = list(Dimension::Character, payload, CHARACTERS, limits.characters_max)?;
         match topic {
-            Topic::Of(Kind::System, id) if !systems.contains(&id) => systems.push(id),
-            Topic::Of(Kind::Character, id) if !characters.contains(&id) => characters.push(id),
+            Topic::Of(Dimension::System, id) if !systems.contains(&id) => systems.push(id),
+            Topic::Of(Dimension::Character, id) if !characters.contains(&id) => characters.push(id),
             _ => {}
         }
         let resume_from = payload.plain("resume_from").map(str::to_owned);
-        let unasked = Some(Wish::UNASKED).filter(|_| resume_from.is_none());
+        let unasked = Some(PreloadRequest::UNASKED).filter(|_| resume_from.is_none());
         let given = preload_of(payload)?;
-        let preload = Wish::read(given.as_ref()).or(unasked);
+        let preload = PreloadRequest::read(given.as_ref()).or(unasked);
         let mut asked = query::join(payload).map_err(|error| invalid(&error))?;
         asked.ignored.extend(without_effect(given.as_ref()));
         let mut subscription = asked.subscription;
@@ -192,8 +192,8 @@ impl Join {
             subscription.filter.dimensions.clear();
             (systems, characters) = (Vec::new(), Vec::new());
         } else {
-            subscription.filter.set_ids(Kind::System, systems.clone());
-            subscription.filter.set_ids(Kind::Character, characters.clone());
+            subscription.filter.set_ids(Dimension::System, systems.clone());
+            subscription.filter.set_ids(Dimension::Character, characters.clone());
             subscription.filter = wanted(subscription.filter);
         }
         Ok(Self { subscription, systems, characters, preload, resume_from, ignored: asked.ignored })
@@ -208,7 +208,7 @@ pub fn wanted(mut filter: Filter) -> Filter {
 }
 
 /// The ids of the lists of these names together; what is no list counts as an empty one.
-fn list(kind: Kind, payload: &Given<'_>, names: &[&str], max: usize) -> Result<Vec<u32>, String> {
+fn list(kind: Dimension, payload: &Parameters<'_>, names: &[&str], max: usize) -> Result<Vec<u32>, String> {
     let mut ids = Ids::new(kind, max);
     for name in names {
         payload.elements(name, |value| ids.push(value));
@@ -220,11 +220,11 @@ fn list(kind: Kind, payload: &Given<'_>, names: &[&str], max: usize) -> Result<V
 ///
 /// # Errors
 /// It is too long to be one.
-pub fn wish(payload: &Given<'_>) -> Result<Asked, String> {
-    preload_of(payload).map(|preload| Wish::read(preload.as_ref()))
+pub fn wish(payload: &Parameters<'_>) -> Result<Asked, String> {
+    preload_of(payload).map(|preload| PreloadRequest::read(preload.as_ref()))
 }
 
-fn preload_of(payload: &Given<'_>) -> Result<Option<Value>, String> {
+fn preload_of(payload: &Parameters<'_>) -> Result<Option<Value>, String> {
     match (payload.raw("preload"), payload.plain("preload")) {
         (Some(_), _) => payload.json("preload", PRELOAD_MAX_BYTES).map_err(|error| invalid(&error)),
         (None, text) => Ok(text.map(Value::from)),
@@ -243,12 +243,12 @@ mod tests {
 
     fn join(topic: &str, payload: Value) -> Result<Join, String> {
         let payload = payload.to_string();
-        Join::read(Topic::read(topic)?, &Given::object(payload.as_bytes(), query::KNOWN_IN_JOINS).unwrap(), &Config::default())
+        Join::read(Topic::read(topic)?, &Parameters::object(payload.as_bytes(), query::KNOWN_IN_JOINS).unwrap(), &Config::default())
     }
 
     #[test]
     fn topics_are_told_apart() {
-        assert_eq!(Topic::read("killmails:system:30000142"), Ok(Topic::Of(Kind::System, 30_000_142)));
+        assert_eq!(Topic::read("killmails:system:30000142"), Ok(Topic::Of(Dimension::System, 30_000_142)));
         assert_eq!(Topic::read("killmails:all"), Ok(Topic::All));
         for (topic, text) in [
             ("killmails:other", CRASHED),
@@ -279,7 +279,7 @@ mod tests {
             json!({ "systems": [2, 1], "system_ids": [3], "characters": [90_000_001], "region_ids": [10], "client_identifier": 1 });
         let join = join("killmails:system:9", payload).unwrap();
         assert_eq!((&join.systems[..], &join.characters[..]), (&[2, 1, 3, 9][..], &[90_000_001][..]));
-        assert!(join.subscription.filter.ids(Kind::Region).is_some() && join.subscription.filter.each.is_empty());
+        assert!(join.subscription.filter.ids(Dimension::Region).is_some() && join.subscription.filter.each.is_empty());
     }
 
     #[test]
@@ -324,26 +324,26 @@ mod tests {
 
     #[test]
     fn preloads_are_clamped() {
-        let wish = |value: Value| Wish::read(Some(&value));
-        let missing = Wish { every_kind: true, ..Wish::UNASKED };
+        let wish = |value: Value| PreloadRequest::read(Some(&value));
+        let missing = PreloadRequest { every_kind: true, ..PreloadRequest::UNASKED };
         for value in [json!(true), json!({}), json!({ "enabled": true, "limit_per_system": "x", "more": 1 })] {
             assert_eq!(wish(value), Asked::Yes(missing));
         }
         assert_eq!((wish(json!(false)), wish(json!({ "enabled": false, "since_hours": 3 }))), (Asked::No, Asked::No));
         assert_eq!((wish(json!(null)), wish(json!(5))), (Asked::Nothing, Asked::Nothing));
         let most = json!({ "limit_per_system": 1e9, "since_hours": 999, "delivery_batch_size": 101, "delivery_interval_ms": 10_001 });
-        let clamped = Wish { limit: 200, since_hours: 168, batch: Some(100), interval_ms: Some(10_000), every_kind: true };
+        let clamped = PreloadRequest { limit: 200, since_hours: 168, batch: Some(100), interval_ms: Some(10_000), every_kind: true };
         assert_eq!(wish(most), Asked::Yes(clamped));
         let least = json!({ "limit_per_system": 0, "since_hours": -3, "delivery_batch_size": 0, "delivery_interval_ms": -1 });
-        let clamped = Wish { limit: 1, since_hours: 1, batch: Some(1), interval_ms: Some(0), every_kind: true };
+        let clamped = PreloadRequest { limit: 1, since_hours: 1, batch: Some(1), interval_ms: Some(0), every_kind: true };
         assert_eq!(wish(least), Asked::Yes(clamped));
     }
 
     #[test]
     fn a_resumed_join_preloads_only_when_told() {
         let preload = |payload: Value| join(LOBBY, payload).unwrap().preload;
-        assert_eq!(preload(json!({ "systems": [1] })), Some(Wish::UNASKED));
-        assert_eq!(preload(json!({ "systems": [1], "resume_from": null })), Some(Wish::UNASKED));
+        assert_eq!(preload(json!({ "systems": [1] })), Some(PreloadRequest::UNASKED));
+        assert_eq!(preload(json!({ "systems": [1], "resume_from": null })), Some(PreloadRequest::UNASKED));
         assert_eq!(preload(json!({ "systems": [1], "resume_from": "x" })), None);
         assert!(preload(json!({ "systems": [1], "resume_from": "x", "preload": { "enabled": true } })).is_some());
         assert_eq!(preload(json!({ "systems": [1], "preload": { "enabled": false } })), None);

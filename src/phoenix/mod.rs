@@ -2,21 +2,21 @@
 //!
 //! Must not know: which killmail goes to whom, how anything is stored, the other doors.
 
-pub mod body;
 pub mod channel;
 pub mod config;
+pub mod connection;
 pub mod deflate;
+pub mod delivered_ids;
 pub mod effect;
 pub mod frame;
 pub mod ids;
 pub mod info;
 pub mod join;
-pub mod line;
-pub mod running;
-pub mod sent;
+pub mod open_channel;
+pub mod payloads;
 pub mod session;
 pub mod slots;
-pub mod talk;
+pub mod socket;
 pub mod upgrade;
 
 use std::net::IpAddr;
@@ -41,10 +41,10 @@ use yawc::{CompressionLevel, DeflatePool, IncomingUpgrade, Options, UpgradeFut};
 use crate::clock::now_ms;
 use crate::feed::{Feed, judges};
 use crate::phoenix::config::Config;
-use crate::phoenix::line::Line;
+use crate::phoenix::connection::Connection;
 use crate::phoenix::session::Session;
 use crate::phoenix::slots::{Slot, Slots};
-use crate::phoenix::talk::Talk;
+use crate::phoenix::socket::Socket;
 use crate::tasks;
 use crate::wire::{origin, text};
 
@@ -68,7 +68,7 @@ pub struct Caller {
 }
 
 /// Finds where a caller is.
-pub type Whence = Box<dyn Fn(&Parts) -> Caller + Send + Sync>;
+pub type CallerLookup = Box<dyn Fn(&Parts) -> Caller + Send + Sync>;
 
 /// The door.
 pub struct Door {
@@ -78,7 +78,7 @@ pub struct Door {
     pub config: Arc<Config>,
     /// When the server started.
     pub started: SystemTime,
-    whence: Whence,
+    whence: CallerLookup,
     slots: Arc<Slots>,
     options: Options,
 }
@@ -86,7 +86,7 @@ pub struct Door {
 impl Door {
     /// A door to this feed. `whence` finds where a caller is, for the limits of each.
     #[must_use]
-    pub fn new(feed: Arc<Feed>, config: Config, whence: Whence) -> Arc<Self> {
+    pub fn new(feed: Arc<Feed>, config: Config, whence: CallerLookup) -> Arc<Self> {
         let options = options(&config);
         Arc::new(Self { feed, config: Arc::new(config), started: SystemTime::now(), whence, slots: Arc::default(), options })
     }
@@ -209,7 +209,7 @@ async fn connect(door: Arc<Door>, socket: UpgradeFut, session: Session, held: (S
         Ok(Ok(socket)) => {
             door.feed.traffic().opened.fetch_add(1, Ordering::Relaxed);
             let counted = Counted(Arc::clone(&door));
-            Some(Talk::new(door, Line::new(socket), session, held).run().map(move |()| drop(counted)).boxed())
+            Some(Connection::new(door, Socket::new(socket), session, held).run().map(move |()| drop(counted)).boxed())
         }
         Ok(Err(error)) => {
             tracing::debug!(%error, "a client went before it was connected");

@@ -12,16 +12,16 @@ use bytes::Bytes;
 
 use crate::domain::id::EventId;
 use crate::domain::subscription::Subscription;
-use crate::domain::term::{Kind, Term};
+use crate::domain::term::{Dimension, Term};
 use crate::feed::event::{Gap, Kept};
 use crate::feed::filters::Filters;
-use crate::phoenix::body::{self, Joined, Resumed};
-use crate::phoenix::channel::{Around, Channel};
+use crate::phoenix::channel::{Channel, ChannelContext};
 use crate::phoenix::config::Config;
+use crate::phoenix::delivered_ids::DeliveredIds;
 use crate::phoenix::effect::{Effect, Open};
 use crate::phoenix::frame::{Form, Malformed, Message, Ref, Status, To};
-use crate::phoenix::join::{Join, Topic, UNMATCHED, Wish};
-use crate::phoenix::sent::Sent;
+use crate::phoenix::join::{Join, PreloadRequest, Topic, UNMATCHED};
+use crate::phoenix::payloads::{self, Joined, Resumed};
 use crate::wire::query;
 
 /// Messages to a topic whose join is not answered yet.
@@ -39,7 +39,7 @@ pub struct Session {
     joining: Vec<Joining>,
     channels: Vec<Channel>,
     /// What clients got on topics they left.
-    left: VecDeque<(String, Sent)>,
+    left: VecDeque<(String, DeliveredIds)>,
     count_at_ms: i64,
     /// Whose limit the lists of channels count against.
     filters: Option<Arc<Filters>>,
@@ -115,19 +115,19 @@ impl Session {
     /// Says to the client that what it sent is no frame.
     pub fn malformed(&self, why: &Malformed, out: &mut Vec<Effect>) {
         let to = To { form: self.form, join_ref: &None, topic: "phoenix" };
-        out.push(Effect::Send(to.push(&None, "phx_error", &[&body::reason(&why.to_string())])));
+        out.push(Effect::Send(to.push(&None, "phx_error", &[&payloads::reason(&why.to_string())])));
     }
 
     /// What the client says.
     pub fn message(&mut self, message: Message, out: &mut Vec<Effect>) {
         if message.topic == "phoenix" && message.event == "heartbeat" {
             let to = To { form: message.form, join_ref: &None, topic: &message.topic };
-            return out.push(Effect::Send(to.reply(&message.reference, Status::Ok, body::EMPTY)));
+            return out.push(Effect::Send(to.reply(&message.reference, Status::Ok, payloads::EMPTY)));
         }
         let is_join = message.event == "phx_join";
         if let Some(joining) = self.joining.iter_mut().find(|joining| joining.channel.topic == message.topic) {
             if joining.waiting.len() >= WAITING_MAX {
-                let reason = body::reason(&format!("too many messages before the join is answered (max: {WAITING_MAX})"));
+                let reason = payloads::reason(&format!("too many messages before the join is answered (max: {WAITING_MAX})"));
                 let to = To { form: message.form, ..joining.channel.to() };
                 return out.push(Effect::Send(to.reply(&message.reference, Status::Error, &reason)));
             }
@@ -141,7 +141,7 @@ impl Session {
             Some(at) if message.event == "phx_leave" => self.leave(at, &message, out),
             Some(at) => {
                 let Self { config, user_id, connected_at_ms, channels, filters, .. } = self;
-                let around = Around { config, user_id, connected_at_ms: *connected_at_ms, filters: filters.as_deref() };
+                let around = ChannelContext { config, user_id, connected_at_ms: *connected_at_ms, filters: filters.as_deref() };
                 channels[at].event(&message, around, out);
             }
         }
@@ -172,7 +172,7 @@ impl Session {
             Err(reason) => {
                 let join_ref = if reason == UNMATCHED { &None } else { &message.join_ref };
                 let to = To { form: message.form, join_ref, topic: &message.topic };
-                out.push(Effect::Send(to.reply(&message.reference, Status::Error, &body::reason(&reason))));
+                out.push(Effect::Send(to.reply(&message.reference, Status::Error, &payloads::reason(&reason))));
                 out.extend(then.map(Effect::Send));
                 out.extend(replaces.map(|key| Effect::Close { key }));
                 out.push(Effect::Refused);
@@ -201,7 +201,7 @@ impl Session {
             (_, None) => Resumed::No,
         };
         channel.subscription_id = opened.subscription_id;
-        let response = body::joined(
+        let response = payloads::joined(
             &Joined {
                 subscription_id: &channel.subscription_id,
                 systems: &join.systems,
@@ -234,7 +234,7 @@ impl Session {
         let Some(joining) = self.take_joining(key) else { return };
         let Joining { channel, refs, then, waiting, .. } = joining;
         let to = To { join_ref: &refs.0, ..channel.to() };
-        out.push(Effect::Send(to.reply(&refs.1, Status::Error, &body::reason(reason))));
+        out.push(Effect::Send(to.reply(&refs.1, Status::Error, &payloads::reason(reason))));
         out.extend(then.map(Effect::Send));
         out.push(Effect::Refused);
         self.remember(channel.topic, channel.sent);
@@ -258,7 +258,7 @@ impl Session {
     fn leave(&mut self, at: usize, message: &Message, out: &mut Vec<Effect>) {
         let channel = self.channels.swap_remove(at);
         let to = To { form: message.form, ..channel.to() };
-        out.push(Effect::Send(to.reply(&message.reference, Status::Ok, body::EMPTY)));
+        out.push(Effect::Send(to.reply(&message.reference, Status::Ok, payloads::EMPTY)));
         out.push(Effect::Send(channel.closed()));
         out.push(Effect::Close { key: channel.key });
         self.remember(channel.topic, channel.sent);
@@ -268,7 +268,7 @@ impl Session {
     pub fn ended(&mut self, key: u64, word: &str, text: &str, out: &mut Vec<Effect>) {
         let Some(at) = self.channels.iter().position(|channel| channel.key == key) else { return };
         let channel = self.channels.swap_remove(at);
-        out.push(Effect::Send(channel.to().push(&channel.join_ref, "phx_error", &[&body::ended(word, text)])));
+        out.push(Effect::Send(channel.to().push(&channel.join_ref, "phx_error", &[&payloads::ended(word, text)])));
         out.push(Effect::Close { key });
         self.remember(channel.topic, channel.sent);
     }
@@ -328,7 +328,7 @@ impl Session {
         }
         let Self { config, channels, .. } = self;
         let found = channels.iter_mut().find_map(|channel| Some((channel.key, channel.next_counted(config, now_ms)?)));
-        let named = channels.iter().any(|channel| channel.subscription.filter.ids(Kind::System).is_some());
+        let named = channels.iter().any(|channel| channel.subscription.filter.ids(Dimension::System).is_some());
         let wait_ms = if named && found.is_none() { config.count_quiet_ms } else { config.count_ms };
         self.count_at_ms = now_ms.saturating_add(i64::try_from(wait_ms.max(1)).unwrap_or(i64::MAX));
         // The next channel has the next turn.
@@ -349,7 +349,7 @@ impl Session {
         self.channels.iter().map(|channel| (channel.topic.as_str(), channel.key))
     }
 
-    fn remember(&mut self, topic: String, sent: Sent) {
+    fn remember(&mut self, topic: String, sent: DeliveredIds) {
         if sent.is_empty() || self.config.topics_max == 0 {
             return;
         }
@@ -359,7 +359,7 @@ impl Session {
         self.left.push_back((topic, sent));
     }
 
-    fn remembered(&mut self, topic: &str) -> Sent {
+    fn remembered(&mut self, topic: &str) -> DeliveredIds {
         let at = self.left.iter().position(|(left, _)| left == topic);
         at.and_then(|at| self.left.remove(at)).map(|(_, sent)| sent).unwrap_or_default()
     }
@@ -375,18 +375,18 @@ fn nowhere(message: &Message, out: &mut Vec<Effect>) {
     let Message { form, join_ref, reference, topic, .. } = message;
     let to = |join_ref| To { form: *form, join_ref, topic };
     out.push(Effect::Send(match message.event.as_str() {
-        "phx_leave" => to(join_ref).reply(reference, Status::Ok, body::EMPTY),
-        _ => to(&None).reply(reference, Status::Error, &body::reason(UNMATCHED)),
+        "phx_leave" => to(join_ref).reply(reference, Status::Ok, payloads::EMPTY),
+        _ => to(&None).reply(reference, Status::Error, &payloads::reason(UNMATCHED)),
     }));
 }
 
 /// What a join's preload looks for: systems first, in the order asked for.
-fn terms(join: &Join, wish: Wish) -> Vec<Term> {
+fn terms(join: &Join, wish: PreloadRequest) -> Vec<Term> {
     let of = |kind, ids: &[u32]| ids.iter().map(|id| Term { kind, id: *id }).collect::<Vec<_>>();
-    let mut terms = of(Kind::System, &join.systems);
+    let mut terms = of(Dimension::System, &join.systems);
     if wish.every_kind {
-        terms.extend(of(Kind::Character, &join.characters));
-        let others = join.subscription.filter.dimensions.iter().filter(|d| !matches!(d.kind, Kind::System | Kind::Character));
+        terms.extend(of(Dimension::Character, &join.characters));
+        let others = join.subscription.filter.dimensions.iter().filter(|d| !matches!(d.kind, Dimension::System | Dimension::Character));
         others.for_each(|dimension| terms.extend(of(dimension.kind, dimension.ids.as_slice())));
     }
     terms

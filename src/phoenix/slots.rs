@@ -8,14 +8,14 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::domain::tally::Tally;
+use crate::domain::key_counts::KeyCounts;
 use crate::phoenix::config::Config;
 
 /// Who has a slot.
 #[derive(Debug, Default)]
 pub struct Slots {
     open: watch::Sender<usize>,
-    by_address: Mutex<Tally<IpAddr>>,
+    by_address: Mutex<KeyCounts<IpAddr>>,
 }
 
 /// Why there is no slot.

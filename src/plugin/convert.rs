@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use crate::domain::entry::Entry;
 use crate::domain::facts::Facts;
-use crate::domain::filter::{IdSet, Interest, Wanted};
+use crate::domain::filter::{IdSet, Interest, RoleClause};
 use crate::domain::killmail::{Attacker, Item, Killmail};
-use crate::domain::term::{Kind, Role};
+use crate::domain::term::{Dimension, Role};
 use crate::domain::verdict::{Fault, Verdict};
 use crate::plugin::bindings::exports::killstream::plugin::guest;
 use crate::plugin::bindings::killstream::plugin::{history as wit_history, types};
@@ -126,7 +126,7 @@ pub fn values(killmail: &Killmail) -> types::IskValues {
 
 /// One property of those in a role, a row each, 0 where absent.
 #[must_use]
-pub fn column(entry: &Entry, kind: Kind, role: Role) -> Vec<u32> {
+pub fn column(entry: &Entry, kind: Dimension, role: Role) -> Vec<u32> {
     if let Some(place) = entry.facts.place(kind) {
         return vec![place];
     }
@@ -143,37 +143,37 @@ pub fn column(entry: &Entry, kind: Kind, role: Role) -> Vec<u32> {
     rows
 }
 
-fn of_victim(killmail: &Killmail, kind: Kind) -> u32 {
+fn of_victim(killmail: &Killmail, kind: Dimension) -> u32 {
     let victim = &killmail.victim;
     let id = match kind {
-        Kind::Character => victim.character_id,
-        Kind::Corporation => victim.corporation_id,
-        Kind::Alliance => victim.alliance_id,
-        Kind::Faction => victim.faction_id,
-        Kind::ShipType => victim.ship_type_id,
-        Kind::ShipGroup => victim.ship_type_id.and_then(universe::group_of),
-        Kind::WeaponType | Kind::System | Kind::Constellation | Kind::Region => None,
+        Dimension::Character => victim.character_id,
+        Dimension::Corporation => victim.corporation_id,
+        Dimension::Alliance => victim.alliance_id,
+        Dimension::Faction => victim.faction_id,
+        Dimension::ShipType => victim.ship_type_id,
+        Dimension::ShipGroup => victim.ship_type_id.and_then(universe::group_of),
+        Dimension::WeaponType | Dimension::System | Dimension::Constellation | Dimension::Region => None,
     };
     id.unwrap_or(0)
 }
 
-fn of_attacker(attacker: &Attacker, kind: Kind) -> u32 {
+fn of_attacker(attacker: &Attacker, kind: Dimension) -> u32 {
     let id = match kind {
-        Kind::Character => attacker.character_id,
-        Kind::Corporation => attacker.corporation_id,
-        Kind::Alliance => attacker.alliance_id,
-        Kind::Faction => attacker.faction_id,
-        Kind::ShipType => attacker.ship_type_id,
-        Kind::ShipGroup => attacker.ship_type_id.and_then(universe::group_of),
-        Kind::WeaponType => attacker.weapon_type_id,
-        Kind::System | Kind::Constellation | Kind::Region => None,
+        Dimension::Character => attacker.character_id,
+        Dimension::Corporation => attacker.corporation_id,
+        Dimension::Alliance => attacker.alliance_id,
+        Dimension::Faction => attacker.faction_id,
+        Dimension::ShipType => attacker.ship_type_id,
+        Dimension::ShipGroup => attacker.ship_type_id.and_then(universe::group_of),
+        Dimension::WeaponType => attacker.weapon_type_id,
+        Dimension::System | Dimension::Constellation | Dimension::Region => None,
     };
     id.unwrap_or(0)
 }
 
 /// Whether anyone in the role, or the place, has one of the ids.
 #[must_use]
-pub fn involves(facts: &Facts, kind: Kind, role: Role, ids: &[u32]) -> bool {
+pub fn involves(facts: &Facts, kind: Dimension, role: Role, ids: &[u32]) -> bool {
     if let Some(place) = facts.place(kind) {
         return place != 0 && ids.contains(&place);
     }
@@ -185,18 +185,18 @@ pub fn involves(facts: &Facts, kind: Kind, role: Role, ids: &[u32]) -> bool {
 
 /// The dimension.
 #[must_use]
-pub const fn kind(of: types::Kind) -> Kind {
+pub const fn kind(of: types::Kind) -> Dimension {
     match of {
-        types::Kind::Character => Kind::Character,
-        types::Kind::Corporation => Kind::Corporation,
-        types::Kind::Alliance => Kind::Alliance,
-        types::Kind::Faction => Kind::Faction,
-        types::Kind::Ship => Kind::ShipType,
-        types::Kind::ShipGroup => Kind::ShipGroup,
-        types::Kind::Weapon => Kind::WeaponType,
-        types::Kind::System => Kind::System,
-        types::Kind::Constellation => Kind::Constellation,
-        types::Kind::Region => Kind::Region,
+        types::Kind::Character => Dimension::Character,
+        types::Kind::Corporation => Dimension::Corporation,
+        types::Kind::Alliance => Dimension::Alliance,
+        types::Kind::Faction => Dimension::Faction,
+        types::Kind::Ship => Dimension::ShipType,
+        types::Kind::ShipGroup => Dimension::ShipGroup,
+        types::Kind::Weapon => Dimension::WeaponType,
+        types::Kind::System => Dimension::System,
+        types::Kind::Constellation => Dimension::Constellation,
+        types::Kind::Region => Dimension::Region,
     }
 }
 
@@ -213,9 +213,9 @@ pub const fn role(role: types::Role) -> Role {
 
 /// One term; ids that name nothing are left out.
 #[must_use]
-pub fn wanted(of: types::Kind, in_role: types::Role, mut ids: Vec<u32>) -> Wanted {
+pub fn wanted(of: types::Kind, in_role: types::Role, mut ids: Vec<u32>) -> RoleClause {
     ids.retain(|id| *id != 0);
-    Wanted { kind: kind(of), role: role(in_role), ids: IdSet::new(ids) }
+    RoleClause { kind: kind(of), role: role(in_role), ids: IdSet::new(ids) }
 }
 
 /// Terms with a time; 0 is no bound.

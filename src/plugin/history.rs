@@ -4,7 +4,7 @@
 //!
 //! Must not know: how killmails are kept.
 
-use crate::domain::filter::Wanted;
+use crate::domain::filter::RoleClause;
 use crate::domain::id::Seq;
 
 /// Which killmails may be seen at all.
@@ -20,7 +20,7 @@ pub struct Bound {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HistoryQuery {
     /// The terms.
-    pub terms: Vec<Wanted>,
+    pub terms: Vec<RoleClause>,
     /// Killmail time at least this, unix seconds.
     pub since: Option<i64>,
     /// Killmail time before this, unix seconds.
@@ -106,7 +106,7 @@ pub trait History: Send + Sync {
     ///
     /// # Errors
     /// The answer takes more than the allowance.
-    fn last_seen(&self, term: &Wanted, bound: Bound, allowance: &mut Allowance) -> Result<Option<i64>, Exhausted>;
+    fn last_seen(&self, term: &RoleClause, bound: Bound, allowance: &mut Allowance) -> Result<Option<i64>, Exhausted>;
 }
 
 /// No history at all: for trials of plugins.
@@ -122,7 +122,7 @@ impl History for NoHistory {
         Ok(Totals::default())
     }
 
-    fn last_seen(&self, _: &Wanted, _: Bound, _: &mut Allowance) -> Result<Option<i64>, Exhausted> {
+    fn last_seen(&self, _: &RoleClause, _: Bound, _: &mut Allowance) -> Result<Option<i64>, Exhausted> {
         Ok(None)
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use wasmtime::{Result, bail};
 
 use crate::domain::entry::SharedEntry;
-use crate::domain::term::Kind;
+use crate::domain::term::Dimension;
 use crate::domain::verdict::Fault;
 use crate::plugin::bindings::killstream::plugin::types::{
     self, AttackerColumns, EveId, IskValues, ItemColumns, Kind as WitKind, Point, Role as WitRole, Term,
@@ -177,13 +177,13 @@ fn one_term(query: &history::Query) -> HistoryQuery {
 impl wit_universe::Host for State {
     fn name(&mut self, of: WitKind, id: EveId) -> Result<Option<String>> {
         let name = match convert::kind(of) {
-            Kind::ShipType | Kind::WeaponType => universe::type_name(id),
-            Kind::ShipGroup => universe::group_name(id),
-            Kind::System => universe::system(id).map(|s| s.name),
-            Kind::Constellation => universe::constellation_name(id),
-            Kind::Region => universe::region_name(id),
+            Dimension::ShipType | Dimension::WeaponType => universe::type_name(id),
+            Dimension::ShipGroup => universe::group_name(id),
+            Dimension::System => universe::system(id).map(|s| s.name),
+            Dimension::Constellation => universe::constellation_name(id),
+            Dimension::Region => universe::region_name(id),
             // Killmails carry no names of parties yet, and a guest hears no others: names change.
-            Kind::Character | Kind::Corporation | Kind::Alliance | Kind::Faction => None,
+            Dimension::Character | Dimension::Corporation | Dimension::Alliance | Dimension::Faction => None,
         };
         Ok(name.map(str::to_owned))
     }

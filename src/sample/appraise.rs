@@ -4,9 +4,9 @@
 
 use crate::domain::killmail::{Attacker, Extra, Killmail};
 use crate::domain::zkb::Zkb;
-use crate::sample::chance::Dice;
 use crate::sample::loot::CAPSULE;
 use crate::sample::prices;
+use crate::sample::rng::Dice;
 use crate::universe::{self, Space};
 
 /// Units of a stack that count: fuel and ore come by the hundred thousand and cost next to nothing.

@@ -2,7 +2,7 @@
 //!
 //! Must not know: what a killmail is, or what time it is now.
 
-use crate::sample::chance::Dice;
+use crate::sample::rng::Dice;
 
 /// Killmails of one week by hour of day, UTC: quiet at downtime (11), busiest at 19.
 const HOURS: [f64; 24] = [

@@ -3,8 +3,8 @@
 //! Must not know: what was lost.
 
 use crate::domain::killmail::Attacker;
-use crate::sample::cast::{Cast, Character};
-use crate::sample::chance::{Counts, Dice};
+use crate::sample::participants::{Character, Participants};
+use crate::sample::rng::{Counts, Dice};
 
 /// Attackers where players are among them. With the NPC-only killmails this gives 45 % with one, 1.3 % above 50, up to 603.
 const PLAYERS: Counts = Counts(&[
@@ -35,7 +35,7 @@ pub struct Gang {
 
 impl Gang {
     /// Attackers sorted by damage, and the damage they did together. No character comes twice, and `victim` not at all.
-    pub fn attack(&mut self, cast: &Cast, victim: u32, in_battle: bool, dice: &mut Dice) -> (Vec<Attacker>, i64) {
+    pub fn attack(&mut self, cast: &Participants, victim: u32, in_battle: bool, dice: &mut Dice) -> (Vec<Attacker>, i64) {
         let npc_only = !in_battle && dice.chance(NPC_ONLY);
         let (count, npcs) = if npc_only {
             let npcs = NPCS.draw(dice);
@@ -59,7 +59,7 @@ impl Gang {
         (attackers, total)
     }
 
-    fn gather(&mut self, cast: &Cast, victim: u32, players: u32, dice: &mut Dice) {
+    fn gather(&mut self, cast: &Participants, victim: u32, players: u32, dice: &mut Dice) {
         self.places.clear();
         let mut tries = 0;
         while self.places.len() < players as usize && tries < players * 8 + 20 {
@@ -98,7 +98,7 @@ const fn some(id: u32) -> Option<u32> {
     if id == 0 { None } else { Some(id) }
 }
 
-fn player(cast: &Cast, who: &Character, damage_done: i64, dice: &mut Dice) -> Attacker {
+fn player(cast: &Participants, who: &Character, damage_done: i64, dice: &mut Dice) -> Attacker {
     let ship = dice.chance(0.99).then(|| cast.flown.draw(dice));
     let weapon = match dice.throw() % 1000 {
         0..336 => ship,
@@ -119,7 +119,7 @@ fn player(cast: &Cast, who: &Character, damage_done: i64, dice: &mut Dice) -> At
     }
 }
 
-fn npc(cast: &Cast, damage_done: i64, dice: &mut Dice) -> Attacker {
+fn npc(cast: &Participants, damage_done: i64, dice: &mut Dice) -> Attacker {
     Attacker {
         corporation_id: dice.chance(0.53).then(|| 1_000_002 + dice.below(280)),
         faction_id: dice.chance(0.3).then(|| 500_001 + dice.below(24)),

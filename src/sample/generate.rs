@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 
 use crate::domain::killmail::{Killmail, Position, Victim};
 use crate::sample::appraise::{appraise, appraise_again};
-use crate::sample::cast::{Cast, Character};
-use crate::sample::chance::Dice;
 use crate::sample::clock::{Moment, Moments};
 use crate::sample::fight::Gang;
 use crate::sample::loot;
+use crate::sample::participants::{Character, Participants};
+use crate::sample::rng::Dice;
 
 /// Victims without a character: structures, deployables.
 const UNMANNED: f64 = 0.018;
@@ -76,7 +76,7 @@ impl Recipe {
     pub fn generate(self) -> Generator {
         let until = self.from + (self.days * 86_400.0) as i64;
         Generator {
-            cast: Cast::new(self.seed, self.characters),
+            cast: Participants::new(self.seed, self.characters),
             dice: Dice::new(self.seed),
             moments: Moments::new(self.seed, self.from, self.days, self.killmails),
             gang: Gang::default(),
@@ -94,7 +94,7 @@ impl Recipe {
 #[derive(Debug)]
 pub struct Generator {
     recipe: Recipe,
-    cast: Cast,
+    cast: Participants,
     dice: Dice,
     moments: Moments,
     gang: Gang,
@@ -184,7 +184,7 @@ impl Generator {
 }
 
 /// Whose ship it is: a place in the cast, or nobody's.
-fn victim(cast: &Cast, dice: &mut Dice) -> Option<u32> {
+fn victim(cast: &Participants, dice: &mut Dice) -> Option<u32> {
     if dice.chance(UNMANNED) {
         return None;
     }
@@ -195,7 +195,7 @@ fn victim(cast: &Cast, dice: &mut Dice) -> Option<u32> {
     (0..40).map(|_| cast.anyone(dice)).find(|place| cast.character(*place).alliance == 0).or(Some(place))
 }
 
-fn wreck(cast: &Cast, lost: Option<u32>, damage_taken: i64, dice: &mut Dice) -> Victim {
+fn wreck(cast: &Participants, lost: Option<u32>, damage_taken: i64, dice: &mut Dice) -> Victim {
     let some = |id: u32| (id != 0).then_some(id);
     let ship = match lost {
         Some(_) => loot::hull(cast, dice),

@@ -3,8 +3,8 @@
 //! Must not know: who did it.
 
 use crate::domain::killmail::Item;
-use crate::sample::cast::Cast;
-use crate::sample::chance::{Counts, Dice};
+use crate::sample::participants::Participants;
+use crate::sample::rng::{Counts, Dice};
 
 /// The capsule.
 pub const CAPSULE: u32 = 670;
@@ -31,12 +31,12 @@ const ITEMS: Counts = Counts(&[
 ]);
 
 /// The ship lost.
-pub fn hull(cast: &Cast, dice: &mut Dice) -> u32 {
+pub fn hull(cast: &Participants, dice: &mut Dice) -> u32 {
     if dice.chance(0.274) { CAPSULE } else { cast.lost.draw(dice) }
 }
 
 /// What was in it.
-pub fn items(cast: &Cast, hull: u32, dice: &mut Dice) -> Vec<Item> {
+pub fn items(cast: &Participants, hull: u32, dice: &mut Dice) -> Vec<Item> {
     if hull == CAPSULE {
         let count = IMPLANTS.draw(dice);
         return (0..count).map(|_| item(u64::from(dice.pick(&cast.implants)), IMPLANT_FLAG, false, 1)).collect();
@@ -55,7 +55,7 @@ pub fn items(cast: &Cast, hull: u32, dice: &mut Dice) -> Vec<Item> {
 }
 
 /// Blueprint copies and full containers, as rare as they are.
-fn rare(cast: &Cast, items: &mut [Item], dice: &mut Dice) {
+fn rare(cast: &Participants, items: &mut [Item], dice: &mut Dice) {
     let count = items.len() as u32;
     if count > 0 && dice.chance(0.05) {
         items[dice.below(count) as usize].singleton = 2;

@@ -6,14 +6,14 @@
 //! `cargo run --release --example sample_pack -- DIR` refreshes them.
 
 pub mod appraise;
-pub mod cast;
-pub mod chance;
 mod clock;
 pub mod document;
 mod fight;
 pub mod generate;
 mod loot;
+pub mod participants;
 mod prices;
+pub mod rng;
 
 use std::io::{BufRead, BufReader};
 

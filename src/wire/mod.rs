@@ -4,7 +4,7 @@
 
 pub mod body;
 pub mod event;
-pub mod given;
+pub mod filter_echo;
 pub mod json;
 pub mod keys;
 pub mod killmail;
@@ -14,6 +14,7 @@ pub mod node;
 pub mod number;
 pub mod origin;
 pub mod package;
+pub mod parameters;
 pub mod query;
 pub mod reason;
 pub mod reference;
@@ -21,7 +22,6 @@ pub mod spelling;
 pub mod split;
 pub mod text;
 pub mod time;
-pub mod told;
 pub mod unknown;
 pub mod upstream;
 pub mod zkb;

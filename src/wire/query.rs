@@ -9,11 +9,11 @@ use serde_json::{Map, Number, Value};
 
 use crate::domain::filter::{Filter, Match};
 use crate::domain::subscription::{MAX_AGE_SECS, PluginUse, Subscription};
-use crate::domain::term::{Kind, Role};
+use crate::domain::term::{Dimension, Role};
 use crate::store::query::Order;
 use crate::wire::event::BatchKey;
-use crate::wire::given::{AskedId, AskedIds, Error as Unusable, Given, Known};
 use crate::wire::number::shown;
+use crate::wire::parameters::{AskedId, AskedIds, Error as Unusable, Known, Parameters};
 use crate::wire::text::Text;
 use crate::wire::unknown;
 
@@ -147,7 +147,7 @@ pub type Pairs = [(String, String)];
 /// # Errors
 /// The first parameter that cannot be used, in WandererKills' order.
 pub fn stream_pairs(pairs: &Pairs) -> Result<Asked, Error> {
-    read(Door::StreamGet, &Given::pairs(pairs, Door::StreamGet.known()), (GET_IDS_MAX, GET_IDS_MAX))
+    read(Door::StreamGet, &Parameters::pairs(pairs, Door::StreamGet.known()), (GET_IDS_MAX, GET_IDS_MAX))
 }
 
 /// A stream, by the text of a JSON object, or none, and what the address says beside it.
@@ -162,7 +162,7 @@ pub fn stream_body(body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
 ///
 /// # Errors
 /// As [`stream_pairs`].
-pub fn join(given: &Given<'_>) -> Result<Asked, Error> {
+pub fn join(given: &Parameters<'_>) -> Result<Asked, Error> {
     read(Door::Channel, given, (POST_SYSTEMS_MAX, POST_IDS_MAX))
 }
 
@@ -171,7 +171,7 @@ pub fn join(given: &Given<'_>) -> Result<Asked, Error> {
 /// # Errors
 /// The first parameter that cannot be used; unknown ones are among them.
 pub fn history_pairs(pairs: &Pairs) -> Result<Asked, Error> {
-    read(Door::History, &Given::pairs(pairs, Door::History.known()), (usize::MAX, usize::MAX))
+    read(Door::History, &Parameters::pairs(pairs, Door::History.known()), (usize::MAX, usize::MAX))
 }
 
 /// A page of history, by the text of a JSON object, or none, and what the address says beside it.
@@ -187,7 +187,7 @@ pub fn history_body(body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
 /// # Errors
 /// As [`history_pairs`]; plugins and pages are unknown here.
 pub fn count_pairs(pairs: &Pairs) -> Result<Asked, Error> {
-    read(Door::Count, &Given::pairs(pairs, Door::Count.known()), (usize::MAX, usize::MAX))
+    read(Door::Count, &Parameters::pairs(pairs, Door::Count.known()), (usize::MAX, usize::MAX))
 }
 
 /// A count, by the text of a JSON object, or none, and what the address says beside it.
@@ -201,16 +201,16 @@ pub fn count_body(body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
 fn read_body(door: Door, body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
     let (body, known) = (body.trim_ascii(), door.known());
     let no_object = |why| Error::new("body", format!("the body must be a JSON object: {why}"));
-    let given = if body.is_empty() { Given::none(known) } else { Given::object(body, known).map_err(no_object)? };
+    let given = if body.is_empty() { Parameters::none(known) } else { Parameters::object(body, known).map_err(no_object)? };
     read(door, &given.or_pairs(pairs), (POST_SYSTEMS_MAX, POST_IDS_MAX))
 }
 
 /// The parameter of a dimension.
-fn parameter(kind: Kind) -> String {
+fn parameter(kind: Dimension) -> String {
     format!("{}_ids", kind.word())
 }
 
-fn read(door: Door, given: &Given<'_>, (systems_max, ids_max): (usize, usize)) -> Result<Asked, Error> {
+fn read(door: Door, given: &Parameters<'_>, (systems_max, ids_max): (usize, usize)) -> Result<Asked, Error> {
     let is_stream = matches!(door, Door::StreamGet | Door::StreamPost);
     let is_live = is_stream || door == Door::Channel;
     if !is_live {
@@ -259,10 +259,10 @@ fn read(door: Door, given: &Given<'_>, (systems_max, ids_max): (usize, usize)) -
 /// There is none of this name.
 pub fn format(asked: &str) -> Result<(), Error> {
     let pairs = [("format".to_owned(), asked.to_owned())];
-    Given::pairs(&pairs, &[FORMAT]).word("format", FORMATS).map(|_| ())
+    Parameters::pairs(&pairs, &[FORMAT]).word("format", FORMATS).map(|_| ())
 }
 
-fn refuse_unknown(given: &Given<'_>) -> Result<(), Error> {
+fn refuse_unknown(given: &Parameters<'_>) -> Result<(), Error> {
     given.unknown().iter().min().map_or(Ok(()), |name| Err(not_known(name, unknown::meant(name))))
 }
 
@@ -272,7 +272,7 @@ fn not_known(name: &str, meant: Option<&str>) -> Error {
 }
 
 /// What has no effect. A misspelt filter is not among it: without it everything would come.
-fn ignored(door: Door, given: &Given<'_>) -> Result<Vec<String>, Error> {
+fn ignored(door: Door, given: &Parameters<'_>) -> Result<Vec<String>, Error> {
     let meant = if door == Door::Channel { unknown::slip } else { unknown::meant };
     match given.unknown().iter().find_map(|name| Some((name, meant(name)?))) {
         Some((name, meant)) => Err(not_known(name, Some(meant))),
@@ -281,23 +281,23 @@ fn ignored(door: Door, given: &Given<'_>) -> Result<Vec<String>, Error> {
 }
 
 /// Whatever it is, it is no reason to refuse: a place that is none is told as a gap.
-fn last_event_id(given: &Given<'_>) -> Option<String> {
+fn last_event_id(given: &Parameters<'_>) -> Option<String> {
     let id = |name: &&str| given.plain(name).or_else(|| given.raw(name).map(RawValue::get)).filter(|id| !id.is_empty());
     LAST_IDS.iter().find_map(id).map(str::to_owned)
 }
 
 /// The dimensions in the order WandererKills reads the two it has.
-fn dimensions() -> impl Iterator<Item = Kind> {
-    let first = [Kind::System, Kind::Character];
-    first.into_iter().chain(Kind::ALL.into_iter().filter(move |kind| !first.contains(kind)))
+fn dimensions() -> impl Iterator<Item = Dimension> {
+    let first = [Dimension::System, Dimension::Character];
+    first.into_iter().chain(Dimension::ALL.into_iter().filter(move |kind| !first.contains(kind)))
 }
 
-fn lists(door: Door, given: &Given<'_>, (systems_max, ids_max): (usize, usize)) -> Result<Vec<(Kind, AskedIds)>, Error> {
+fn lists(door: Door, given: &Parameters<'_>, (systems_max, ids_max): (usize, usize)) -> Result<Vec<(Dimension, AskedIds)>, Error> {
     let lenient = !matches!(door, Door::History | Door::Count);
     let mut lists = Vec::new();
-    for kind in dimensions().filter(|kind| door != Door::Channel || !matches!(kind, Kind::System | Kind::Character)) {
+    for kind in dimensions().filter(|kind| door != Door::Channel || !matches!(kind, Dimension::System | Dimension::Character)) {
         let field = parameter(kind);
-        let ids = given.ids(&field, if kind == Kind::System { systems_max } else { ids_max })?;
+        let ids = given.ids(&field, if kind == Dimension::System { systems_max } else { ids_max })?;
         if !lenient && ids.has_impossible() {
             return Err(Error::new(&field, format!("{field} must be positive and fit 32 bits")));
         }
@@ -315,9 +315,9 @@ fn wanted(id: AskedId) -> u32 {
     }
 }
 
-fn limit_counts(lists: &[(Kind, AskedIds)], systems_max: usize, ids_max: usize) -> Result<(), Error> {
+fn limit_counts(lists: &[(Dimension, AskedIds)], systems_max: usize, ids_max: usize) -> Result<(), Error> {
     for (kind, ids) in lists {
-        let most = if *kind == Kind::System { systems_max } else { ids_max };
+        let most = if *kind == Dimension::System { systems_max } else { ids_max };
         if ids.len() > most {
             return Err(too_many(&parameter(*kind), most));
         }
@@ -329,7 +329,7 @@ fn too_many(field: &str, most: usize) -> Error {
     Error::over(field, format!("Too many {field} specified (max {most})"), most as u64)
 }
 
-fn restrictions(given: &Given<'_>) -> Result<Filter, Error> {
+fn restrictions(given: &Parameters<'_>) -> Result<Filter, Error> {
     let labels = given.texts("labels", LABELS_MAX)?;
     if labels.len() > LABELS_MAX {
         return Err(too_many("labels", LABELS_MAX));
@@ -348,7 +348,7 @@ fn restrictions(given: &Given<'_>) -> Result<Filter, Error> {
     })
 }
 
-fn plugin(given: &Given<'_>) -> Result<Option<PluginUse>, Error> {
+fn plugin(given: &Parameters<'_>) -> Result<Option<PluginUse>, Error> {
     let name = given.text("plugin")?;
     let config = given.json("plugin_config", BUILT_MAX_BYTES)?.map(|value| config("plugin_config", value)).transpose()?;
     let list = plugins(given)?;
@@ -362,7 +362,7 @@ fn plugin(given: &Given<'_>) -> Result<Option<PluginUse>, Error> {
     }
 }
 
-fn plugins(given: &Given<'_>) -> Result<Option<PluginUse>, Error> {
+fn plugins(given: &Parameters<'_>) -> Result<Option<PluginUse>, Error> {
     const FIELD: &str = "plugins";
     let mut list = match given.json(FIELD, BUILT_MAX_BYTES)? {
         None => return Ok(None),
@@ -413,16 +413,16 @@ fn config(field: &str, value: Value) -> Result<String, Error> {
 }
 
 /// WandererKills' four members always; of the others those that restrict.
-fn understood(lists: &[(Kind, AskedIds)], filter: &Filter, preload_days: u32, plugin: Option<&PluginUse>) -> Bytes {
+fn understood(lists: &[(Dimension, AskedIds)], filter: &Filter, preload_days: u32, plugin: Option<&PluginUse>) -> Bytes {
     let mut out = Text::with_capacity(256);
     out.open(b'{');
-    for kind in [Kind::System, Kind::Character] {
+    for kind in [Dimension::System, Dimension::Character] {
         let ids = lists.iter().find(|(of, _)| *of == kind).map(|(_, ids)| ids);
         out.field(&parameter(kind), &Said(ids.unwrap_or(&AskedIds::default())));
     }
     out.field("min_value", &filter.min_value);
     out.field("preload_days", &preload_days);
-    for (kind, ids) in lists.iter().filter(|(kind, _)| !matches!(kind, Kind::System | Kind::Character)) {
+    for (kind, ids) in lists.iter().filter(|(kind, _)| !matches!(kind, Dimension::System | Dimension::Character)) {
         out.field(&parameter(*kind), &Said(ids));
     }
     let matching = MATCHES.iter().find(|(_, matching)| *matching == filter.matching).filter(|_| filter.matching != Match::default());

@@ -52,7 +52,7 @@ fn what_looks_like_a_filter_is_refused_and_the_rest_told_as_ignored() {
     assert_eq!(stream("systems=1&character_ids=x").unwrap_err(), "Invalid character_ids: 'x' is not a valid integer", "known ones first");
     let joined = |value: Value| {
         let text = value.to_string();
-        join(&Given::object(text.as_bytes(), KNOWN_IN_JOINS).unwrap()).map(|asked| asked.ignored).map_err(|error| error.message)
+        join(&Parameters::object(text.as_bytes(), KNOWN_IN_JOINS).unwrap()).map(|asked| asked.ignored).map_err(|error| error.message)
     };
     assert_eq!(joined(json!({"systems": [1], "characters": [], "system_ids": [2], "resume_from": null, "preload": true})), Ok(vec![]));
     assert_eq!(joined(json!({"alliances": [1], "preload_days": 3})), Ok(vec!["alliances".to_owned(), "preload_days".to_owned()]));
@@ -64,19 +64,19 @@ fn what_looks_like_a_filter_is_refused_and_the_rest_told_as_ignored() {
 #[test]
 fn repeated_lists_are_one_list() {
     let asked = stream("system_ids=5&min_value=1&system_ids=7,6&labels=a&system_ids=&min_value=2&labels=b,c").unwrap();
-    assert_eq!(asked.subscription.filter.ids(Kind::System).unwrap().as_slice(), [5, 6, 7]);
+    assert_eq!(asked.subscription.filter.ids(Dimension::System).unwrap().as_slice(), [5, 6, 7]);
     assert_eq!(
         (asked.subscription.filter.labels, asked.subscription.filter.min_value),
         (vec!["a".into(), "b".into(), "c".into()], Some(2.0))
     );
-    assert_eq!(history("region_ids=1&region_ids=2").unwrap().subscription.filter.ids(Kind::Region).unwrap().as_slice(), [1, 2]);
+    assert_eq!(history("region_ids=1&region_ids=2").unwrap().subscription.filter.ids(Dimension::Region).unwrap().as_slice(), [1, 2]);
     assert_eq!(stream("system_ids=x&system_ids=y").unwrap_err(), "Invalid system_ids: 'x' is not a valid integer");
     let repeated = vec!["system_ids=5"; 101].join("&");
     assert_eq!(stream(&repeated).unwrap_err(), "Too many system_ids specified (max 100)");
     let beside = |body: &str| stream_body(body.as_bytes(), &pairs("system_ids=5&system_ids=7")).unwrap().subscription.filter;
-    assert_eq!(beside("").ids(Kind::System).unwrap().as_slice(), [5, 7]);
-    assert_eq!(beside("{\"system_ids\":[9]}").ids(Kind::System).unwrap().as_slice(), [9], "the body counts more");
-    assert_eq!(beside("{\"system_ids\":\"8\",\"system_ids\":\"9\"}").ids(Kind::System).unwrap().as_slice(), [9], "JSON says it once");
+    assert_eq!(beside("").ids(Dimension::System).unwrap().as_slice(), [5, 7]);
+    assert_eq!(beside("{\"system_ids\":[9]}").ids(Dimension::System).unwrap().as_slice(), [9], "the body counts more");
+    assert_eq!(beside("{\"system_ids\":\"8\",\"system_ids\":\"9\"}").ids(Dimension::System).unwrap().as_slice(), [9], "JSON says it once");
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn only_the_formats_there_are_are_taken() {
     assert_eq!(posted(json!({"format": "nonsense"})).unwrap_err(), refusal);
     assert_eq!(history_pairs(&pairs("format=nonsense")).unwrap_err().message, refusal);
     assert_eq!(count_pairs(&pairs("format=nonsense")).unwrap_err().message, refusal);
-    let joined = join(&Given::object(b"{\"format\":\"nonsense\"}", KNOWN_IN_JOINS).unwrap());
+    let joined = join(&Parameters::object(b"{\"format\":\"nonsense\"}", KNOWN_IN_JOINS).unwrap());
     assert_eq!(joined.unwrap_err().message, refusal);
     assert!(stream("format=canonical").is_ok() && count_pairs(&pairs("format=canonical")).is_ok());
 }
@@ -165,7 +165,7 @@ fn counts_are_limited_after_everything_was_read() {
 fn lists_are_trimmed_and_days_are_capped() {
     let asked = stream("system_ids= 30000142 , 30000144 ,&preload_days=120&character_ids=+5").unwrap();
     assert_eq!(asked.preload_days, 90);
-    assert_eq!(asked.subscription.filter.ids(Kind::System).unwrap().as_slice(), [30_000_142, 30_000_144]);
+    assert_eq!(asked.subscription.filter.ids(Dimension::System).unwrap().as_slice(), [30_000_142, 30_000_144]);
     assert_eq!(told(&asked)["system_ids"], json!([30_000_142, 30_000_144]));
     assert_eq!(stream(&format!("preload_days={}", "9".repeat(60))).unwrap().preload_days, 90);
 }
@@ -236,18 +236,18 @@ fn a_body_is_an_object_or_nothing_and_the_address_speaks_where_it_is_silent() {
 fn what_has_no_meaning_is_skipped_and_told_by_name() {
     let names: Vec<String> = (0..100).map(|n| format!("\"n{n}\":[{{\"a\":{{}}}}]")).collect();
     let body = format!("{{{},\"{}\":1,\"null\":null,\"empty\":\"\",\"system_ids\":[5]}}", names.join(","), "x".repeat(100));
-    let given = Given::object(body.as_bytes(), KNOWN_IN_STREAMS).unwrap();
+    let given = Parameters::object(body.as_bytes(), KNOWN_IN_STREAMS).unwrap();
     assert_eq!((given.unknown().len(), given.unknown()[0].as_str()), (32, "n0"));
     assert_eq!(given.ids("system_ids", 1).unwrap().len(), 1);
     let long = format!("{{\"{}\":1}}", "x".repeat(100));
-    let given = Given::object(long.as_bytes(), KNOWN_IN_STREAMS).unwrap();
+    let given = Parameters::object(long.as_bytes(), KNOWN_IN_STREAMS).unwrap();
     assert_eq!(given.unknown(), [format!("{}...", "x".repeat(60))]);
 }
 
 #[test]
 fn no_more_ids_are_kept_than_may_be_and_all_are_checked() {
     let body = format!("{{\"character_ids\":[{}0]}}", "1,".repeat(200_000));
-    let given = Given::object(body.as_bytes(), KNOWN_IN_STREAMS).unwrap();
+    let given = Parameters::object(body.as_bytes(), KNOWN_IN_STREAMS).unwrap();
     assert_eq!(given.ids("character_ids", 50_000).unwrap().len(), 50_001);
     let body = body.replace("0]", "{}]");
     assert_eq!(stream_body(body.as_bytes(), &[]).unwrap_err().message, "Invalid character_ids: 'an object' is not a valid integer");
@@ -267,7 +267,7 @@ fn anything() -> impl Strategy<Value = Value> {
 }
 
 fn names() -> impl Strategy<Value = String> {
-    let dims = Kind::ALL.into_iter().map(parameter);
+    let dims = Dimension::ALL.into_iter().map(parameter);
     let all: Vec<String> = dims
         .chain(FILTERS.iter().chain(PLUGIN).chain(PAGING).map(|n| (*n).to_owned()))
         .chain(["preload_days".into(), "max_age_secs".into()])

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use killstream::domain::filter::Filter;
 use killstream::domain::id::Seq;
-use killstream::domain::term::Kind;
+use killstream::domain::term::Dimension;
 use killstream::store::Store;
 use killstream::store::query::{Hit, Order, Query};
 use tempfile::TempDir;
@@ -216,12 +216,12 @@ fn power_loss_keeps_everything_acknowledged() {
 
 /// Everything the index finds, for some terms of each kind.
 pub fn found(store: &Store) -> Vec<Vec<Hit>> {
-    let mut terms: Vec<(Kind, u32)> = Vec::new();
-    terms.extend(SYSTEMS.map(|id| (Kind::System, id)));
-    terms.extend(SHIPS.map(|id| (Kind::ShipType, id)));
-    terms.extend((0..50).map(|n| (Kind::Character, 90_000_000 + n)));
-    terms.extend((0..50).map(|n| (Kind::Alliance, 99_000_000 + n)));
-    terms.push((Kind::Region, 10_000_002));
+    let mut terms: Vec<(Dimension, u32)> = Vec::new();
+    terms.extend(SYSTEMS.map(|id| (Dimension::System, id)));
+    terms.extend(SHIPS.map(|id| (Dimension::ShipType, id)));
+    terms.extend((0..50).map(|n| (Dimension::Character, 90_000_000 + n)));
+    terms.extend((0..50).map(|n| (Dimension::Alliance, 99_000_000 + n)));
+    terms.push((Dimension::Region, 10_000_002));
     let ask = |filter: &Filter| {
         let head = store.head();
         let query = Query { filter, interest: None, order: Order::Oldest, after: None, below: None, head, limit: usize::MAX };

@@ -10,7 +10,7 @@ use killstream::domain::entry::Origin;
 use killstream::domain::filter::Filter;
 use killstream::domain::killmail::Killmail;
 use killstream::domain::subscription::{PluginUse, Subscription};
-use killstream::domain::term::Kind;
+use killstream::domain::term::Dimension;
 use killstream::feed::event::{Event, Kept};
 use killstream::feed::history::StoreHistory;
 use killstream::feed::plugins::{Plugins, Upload};
@@ -79,7 +79,7 @@ async fn kept(reader: &mut Reader) -> Kept {
 
 fn in_system(system: u32) -> Subscription {
     let mut filter = Filter::default();
-    filter.set_ids(Kind::System, vec![system]);
+    filter.set_ids(Dimension::System, vec![system]);
     Subscription { filter, ..Subscription::default() }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use killstream::domain::entry::{Entry, Origin, SharedEntry};
 use killstream::domain::facts::Facts;
-use killstream::domain::filter::{Filter, Wanted};
+use killstream::domain::filter::{Filter, RoleClause};
 use killstream::domain::id::Seq;
 use killstream::domain::verdict::Verdict;
 use killstream::plugin::component::Component;
@@ -49,7 +49,7 @@ impl History for Past {
         })
     }
 
-    fn last_seen(&self, term: &Wanted, bound: Bound, allowance: &mut Allowance) -> Result<Option<i64>, Exhausted> {
+    fn last_seen(&self, term: &RoleClause, bound: Bound, allowance: &mut Allowance) -> Result<Option<i64>, Exhausted> {
         let query = HistoryQuery { terms: vec![term.clone()], ..HistoryQuery::default() };
         self.totals(&query, bound, allowance).map(|totals| totals.last)
     }

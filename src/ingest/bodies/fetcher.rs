@@ -34,11 +34,11 @@ const AGAIN_FIRST: Duration = Duration::from_secs(2);
 const AGAIN_MAX: Duration = Duration::from_secs(600);
 
 /// The way to the fetcher.
-pub struct Desk {
+pub struct BodyRequests {
     feed: Arc<Feed>,
 }
 
-impl Desk {
+impl BodyRequests {
     /// Nobody works at it yet; at most `wanted_max` bodies are wanted at a time, none with 0.
     #[must_use]
     pub fn new(feed: Arc<Feed>, wanted_max: usize) -> Self {
@@ -93,7 +93,7 @@ struct Again {
 
 /// When a body is given up.
 #[derive(Debug, Clone)]
-pub struct Tries {
+pub struct FetchRetries {
     /// After so many failures.
     pub max: u32,
     /// After one answer more than these that id and hash do not belong together; the waits after each, milliseconds.
@@ -101,7 +101,7 @@ pub struct Tries {
 }
 
 /// Fetches until `stop` says so.
-pub async fn run(desk: Arc<Desk>, esi: Arc<Esi>, tries: Tries, mut stop: watch::Receiver<bool>) {
+pub async fn run(desk: Arc<BodyRequests>, esi: Arc<Esi>, tries: FetchRetries, mut stop: watch::Receiver<bool>) {
     let work = Work { desk: Arc::clone(&desk), esi, tries, again: HashMap::new() };
     tokio::select! {
         () = work.forever() => {}
@@ -110,9 +110,9 @@ pub async fn run(desk: Arc<Desk>, esi: Arc<Esi>, tries: Tries, mut stop: watch::
 }
 
 struct Work {
-    desk: Arc<Desk>,
+    desk: Arc<BodyRequests>,
     esi: Arc<Esi>,
-    tries: Tries,
+    tries: FetchRetries,
     again: HashMap<u32, Again>,
 }
 

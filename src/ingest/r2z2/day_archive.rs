@@ -103,7 +103,7 @@ impl Shape {
 
 /// The bodies of a day on their way.
 #[derive(Debug)]
-pub struct Reading {
+pub struct ArchiveReader {
     /// The day, days since 1970.
     pub day: i64,
     response: Response,
@@ -128,7 +128,7 @@ pub struct Part {
     pub refused: Vec<Refused>,
 }
 
-impl Reading {
+impl ArchiveReader {
     /// Begins to read. What happened before `begun` (unix seconds) is left out; a longer document is cut and refused.
     #[must_use]
     pub fn new(day: i64, response: Response, wanted: Wanted, begun: i64, document_max_bytes: usize) -> Self {

@@ -2,11 +2,11 @@
 //!
 //! Must not know: what is asked when; how an answer is read.
 
-use crate::ingest::r2z2::missing_numbers::Hole;
+use crate::ingest::r2z2::missing_numbers::MissingNumber;
 
 /// What to ask the feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
+pub enum Request {
     /// `sequence.json`: how far the feed is at least.
     Pointer,
     /// The document of this number, the next one in line.
@@ -27,7 +27,7 @@ pub enum Ask {
 
 /// What the feed answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum Reply {
     /// `sequence.json` names this number.
     Pointer(u64),
     /// A document (one that was refused is one too: it was kept raw); it may name an older number whose file was rewritten.
@@ -72,7 +72,7 @@ pub enum Answer {
 
 /// What happened besides going on, for logs and counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Note {
+pub enum Notice {
     /// These numbers are missing, first and last: each is remembered and tried again beside the feed.
     Missing(u64, u64),
     /// The files of these numbers are gone, first and last; they are looked for in the archives.
@@ -80,7 +80,7 @@ pub enum Note {
     /// The feed was set back: numbers are asked for again from the second one on, no more from the first.
     RolledBack(u64, u64),
     /// Holes are closed: their numbers came, or archives filled in what there was.
-    Healed(Vec<Hole>),
+    Healed(Vec<MissingNumber>),
     /// Requests are refused or fail; the wait until the next one, milliseconds.
     Waiting(u64),
     /// The answer says nothing of whether the feed can be read: the failures before it still stand.

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::clock;
 use crate::domain::entry::{Origin, is_implausible};
 use crate::ingest::package::{self, Rule};
-use crate::ingest::r2z2::exchange::Answer;
+use crate::ingest::r2z2::exchange::Reply;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 use crate::store::refused::list::Refused;
 use crate::wire::json::without_bom;
@@ -31,7 +31,7 @@ const DAY_SECS: i64 = 86_400;
 #[derive(Debug)]
 pub struct Got {
     /// For the follower.
-    pub answer: Answer,
+    pub answer: Reply,
     /// For the store.
     pub killmail: Option<Incoming>,
     /// For the pile of the refused.
@@ -41,7 +41,7 @@ pub struct Got {
 impl Got {
     /// Nothing but an answer.
     #[must_use]
-    pub const fn only(answer: Answer) -> Self {
+    pub const fn only(answer: Reply) -> Self {
         Self { answer, killmail: None, refused: None }
     }
 }
@@ -113,7 +113,7 @@ pub fn document(body: &[u8], asked: u64, zkb: ZkbRule, source: &str) -> Got {
         let raw = Bytes::copy_from_slice(body);
         Refused { reason: reason.to_owned(), killmail_id: None, source: source.to_owned(), raw, at_ms: now_ms }
     };
-    let misfit = |other_number, reason| Got { answer: Answer::Misfit { other_number }, killmail: None, refused: Some(refused(reason)) };
+    let misfit = |other_number, reason| Got { answer: Reply::Misfit { other_number }, killmail: None, refused: Some(refused(reason)) };
     let shown = readable(body).unwrap_or_default();
     let members = members(&shown).filter(|members| members.sequence_id.is_some() || members.killmail_id.is_some());
     let Some(members) = members else { return misfit(false, NOT_OF_THE_FEED) };
@@ -123,13 +123,13 @@ pub fn document(body: &[u8], asked: u64, zkb: ZkbRule, source: &str) -> Got {
     if is_null(members.killmail_id) && is_null(members.esi) {
         // A killstream says so where its log holds no killmail: nothing is missing.
         if members.sequence_empty.is_some_and(|raw| raw.get() == "true") {
-            return Got::only(Answer::Document { updated: members.sequence_updated.and_then(number), at: None });
+            return Got::only(Reply::Document { updated: members.sequence_updated.and_then(number), at: None });
         }
-        return Got { answer: Answer::Hole, killmail: None, refused: Some(refused(PLACEHOLDER)) };
+        return Got { answer: Reply::Hole, killmail: None, refused: Some(refused(PLACEHOLDER)) };
     }
     let taken = package::take(body, Rule { origin: Origin::Live, age: AgeRule::ByUpload, zkb }, source, now_ms);
     let time = taken.as_ref().ok().map(|incoming| incoming.killmail.time);
-    let answer = Answer::Document { updated: members.sequence_updated.and_then(number), at: published(&members, time, now_ms) };
+    let answer = Reply::Document { updated: members.sequence_updated.and_then(number), at: published(&members, time, now_ms) };
     match taken {
         Ok(killmail) => Got { answer, killmail: Some(killmail), refused: None },
         Err(refused) => Got { answer, killmail: None, refused: Some(*refused) },
@@ -166,14 +166,14 @@ mod tests {
         document(text.as_bytes(), 7, ZkbRule::IfNewer, "r2z2")
     }
 
-    const MISFIT: Answer = Answer::Misfit { other_number: false };
+    const MISFIT: Reply = Reply::Misfit { other_number: false };
 
     #[test]
     fn a_number_that_never_held_anything_is_no_hole() {
         let got = read(r#"{"killmail_id":null,"hash":null,"esi":null,"sequence_id":7,"sequence_empty":true}"#);
-        assert_eq!(got.answer, Answer::Document { updated: None, at: None });
+        assert_eq!(got.answer, Reply::Document { updated: None, at: None });
         assert!(got.killmail.is_none() && got.refused.is_none());
-        assert_eq!(read(r#"{"killmail_id":null,"hash":null,"esi":null,"sequence_id":7}"#).answer, Answer::Hole);
+        assert_eq!(read(r#"{"killmail_id":null,"hash":null,"esi":null,"sequence_id":7}"#).answer, Reply::Hole);
     }
 
     #[test]
@@ -220,7 +220,7 @@ mod tests {
     fn another_number_in_the_body_is_not_the_document() {
         for text in [r#"{"killmail_id":1,"sequence_id":8}"#, r#"{"killmail_id":1,"sequence_id":"8"}"#] {
             let got = read(text);
-            assert_eq!(got.answer, Answer::Misfit { other_number: true });
+            assert_eq!(got.answer, Reply::Misfit { other_number: true });
             assert_eq!(got.refused.map(|r| r.reason).as_deref(), Some(MISMATCH));
         }
     }
@@ -256,7 +256,7 @@ mod tests {
             r#"{"killmail_id":null,"sequence_id":null}"#,
             r#"{"sequence_id":7}"#,
         ] {
-            assert_eq!(read(text).answer, Answer::Hole, "{text}");
+            assert_eq!(read(text).answer, Reply::Hole, "{text}");
         }
     }
 
@@ -268,7 +268,7 @@ mod tests {
                 "killmail_time":"{time}","victim":{{"ship_type_id":587}},"attackers":[]}}}}"#
             );
             match read(&text) {
-                Got { answer: Answer::Document { at, .. }, killmail: Some(_), .. } => at,
+                Got { answer: Reply::Document { at, .. }, killmail: Some(_), .. } => at,
                 other => panic!("{other:?}"),
             }
         };
@@ -290,7 +290,7 @@ mod tests {
             (r#","zkb":"x","uploaded_at":{}"#.to_owned(), None, None),
         ] {
             let got = broken(&rest);
-            assert_eq!(got.answer, Answer::Document { updated, at }, "{rest}");
+            assert_eq!(got.answer, Reply::Document { updated, at }, "{rest}");
             assert!(got.killmail.is_none() && got.refused.is_some(), "{rest}");
         }
     }

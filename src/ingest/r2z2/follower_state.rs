@@ -12,10 +12,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ingest::r2z2::exchange::{Answer, Ask, Note};
-use crate::ingest::r2z2::look_ahead::Ahead;
-use crate::ingest::r2z2::missing_numbers::{Cure, Holes};
-use crate::ingest::r2z2::oldest_file_search::{Seek, Step};
+use crate::ingest::r2z2::exchange::{Notice, Reply, Request};
+use crate::ingest::r2z2::look_ahead::LookAhead;
+use crate::ingest::r2z2::missing_numbers::{Cure, MissingNumbers};
+use crate::ingest::r2z2::oldest_file_search::{OldestFileSearch, SearchStep};
 use crate::ingest::r2z2::waits::Waits;
 
 /// Rewritten numbers remembered at once. Each is fetched before the next number, so there are hardly ever two; the checkpoint stays small.
@@ -42,7 +42,7 @@ pub struct Place {
     /// Older numbers still to be fetched again.
     pub rewritten: Vec<u64>,
     /// Numbers given up.
-    pub holes: Holes,
+    pub holes: MissingNumbers,
     /// An hour before the first document ever was published, or earlier where numbers were given up before it, unix seconds: nothing
     /// older is looked for.
     pub begun: Option<i64>,
@@ -52,7 +52,7 @@ pub struct Place {
 
 /// Where the follower stands. Times are unix milliseconds.
 #[derive(Debug, Clone)]
-pub struct Pace {
+pub struct FollowerState {
     waits: Waits,
     place: Place,
     /// What `sequence.json` said last.
@@ -65,7 +65,7 @@ pub struct Pace {
     rewritten_tries: u32,
     /// Where the next number is unreadable: when it may be asked for again.
     held_ms: u64,
-    ahead: Ahead,
+    ahead: LookAhead,
     /// A later number is to be asked for now.
     look: Option<u64>,
     ghosts: u32,
@@ -76,7 +76,7 @@ pub struct Pace {
     look_at_pointer: bool,
     /// The number behind the next one is looked at.
     peek: bool,
-    seek: Option<Seek>,
+    seek: Option<OldestFileSearch>,
     /// The day whose killmails are to be taken, as its archive has some we lack.
     bodies: Option<i64>,
     failures: u32,
@@ -86,7 +86,7 @@ pub struct Pace {
     live_ms: u64,
 }
 
-impl Pace {
+impl FollowerState {
     /// Begins at a place known from before, or (`next` is `None`) where `sequence.json` points.
     #[must_use]
     pub const fn new(waits: Waits, place: Place) -> Self {
@@ -98,7 +98,7 @@ impl Pace {
             misfits: 0,
             rewritten_tries: 0,
             held_ms: 0,
-            ahead: Ahead::new(),
+            ahead: LookAhead::new(),
             look: None,
             ghosts: 0,
             missing_since_ms: None,
@@ -115,65 +115,65 @@ impl Pace {
 
     /// The next question and the time before which it must not be asked.
     #[must_use]
-    pub fn ask(&self) -> (Ask, u64) {
+    pub fn ask(&self) -> (Request, u64) {
         let live_ms = self.at_ms.max(self.live_ms);
-        let Some(next) = self.place.next else { return (Ask::Pointer, live_ms) };
+        let Some(next) = self.place.next else { return (Request::Pointer, live_ms) };
         if let Some(day) = self.bodies {
-            return (Ask::Bodies(day), self.at_ms);
+            return (Request::Bodies(day), self.at_ms);
         }
         // What is to be healed is asked for only where the feed leaves time.
         if let Some((cure, at_ms)) = self.place.holes.next(self.begun(), &self.waits.healing)
             && at_ms.max(self.at_ms) < live_ms
         {
             let ask = match cure {
-                Cure::Number(number) => Ask::Retry(number, self.place.holes.is_rewritten(number)),
-                Cure::Day(day) => Ask::List(day),
+                Cure::Number(number) => Request::Retry(number, self.place.holes.is_rewritten(number)),
+                Cure::Day(day) => Request::List(day),
             };
             return (ask, at_ms.max(self.at_ms));
         }
         let ask = match (&self.seek, self.look, self.place.rewritten.first()) {
-            (Some(seek), ..) => Ask::Probe(seek.number()),
-            (None, Some(number), _) => Ask::Ahead(number),
-            (None, None, Some(rewritten)) => Ask::Rewritten(*rewritten),
-            (None, None, None) if self.look_at_pointer => Ask::Pointer,
-            (None, None, None) if self.peek => Ask::Probe(next + 1),
-            (None, None, None) => Ask::Document(next),
+            (Some(seek), ..) => Request::Probe(seek.number()),
+            (None, Some(number), _) => Request::Ahead(number),
+            (None, None, Some(rewritten)) => Request::Rewritten(*rewritten),
+            (None, None, None) if self.look_at_pointer => Request::Pointer,
+            (None, None, None) if self.peek => Request::Probe(next + 1),
+            (None, None, None) => Request::Document(next),
         };
         (ask, live_ms)
     }
 
     /// Takes the answer to the question last given out, at `now_ms`.
-    pub fn answered(&mut self, ask: Ask, answer: Answer, now_ms: u64) -> Option<Note> {
+    pub fn answered(&mut self, ask: Request, answer: Reply, now_ms: u64) -> Option<Notice> {
         let (own_ms, asked_ms) = match answer {
-            Answer::Limited { retry_after_ms } => (self.waits.limited_ms, retry_after_ms.or(Some(self.waits.limited_ms))),
-            Answer::Forbidden { retry_after_ms } => {
+            Reply::Limited { retry_after_ms } => (self.waits.limited_ms, retry_after_ms.or(Some(self.waits.limited_ms))),
+            Reply::Forbidden { retry_after_ms } => {
                 (doubled(self.waits.forbidden_ms, self.failures, self.waits.forbidden_max_ms), retry_after_ms)
             }
-            Answer::Failed { retry_after_ms } => (self.failed_ms(), retry_after_ms),
-            Answer::Misfit { .. } => match ask {
+            Reply::Failed { retry_after_ms } => (self.failed_ms(), retry_after_ms),
+            Reply::Misfit { .. } => match ask {
                 // The number was passed over before: it is one more try without it.
-                Ask::Retry(number, _) => {
+                Request::Retry(number, _) => {
                     self.at_ms = now_ms + self.waits.pace_ms;
                     let closed = self.place.holes.missed(number, &self.waits.healing, now_ms);
-                    return Some(closed.map_or(Note::Unproven, |hole| Note::Healed(vec![hole])));
+                    return Some(closed.map_or(Notice::Unproven, |hole| Notice::Healed(vec![hole])));
                 }
-                Ask::Ahead(number) if self.misfits > 0 => return Some(self.unproven(number, now_ms)),
+                Request::Ahead(number) if self.misfits > 0 => return Some(self.unproven(number, now_ms)),
                 _ => (self.failed_ms(), None),
             },
             _ => match (ask, answer) {
-                (Ask::Ahead(number), Answer::Missing) if self.misfits > 0 => return Some(self.unproven(number, now_ms)),
+                (Request::Ahead(number), Reply::Missing) if self.misfits > 0 => return Some(self.unproven(number, now_ms)),
                 _ => return self.heard(ask, answer, now_ms),
             },
         };
         // A 429 says itself how long; what else is said can only make the wait longer.
         let wait_ms = match answer {
-            Answer::Limited { .. } => asked_ms.unwrap_or(own_ms),
+            Reply::Limited { .. } => asked_ms.unwrap_or(own_ms),
             _ => own_ms.max(asked_ms.unwrap_or(0)),
         };
         self.failures = self.failures.saturating_add(1);
         self.at_ms = now_ms + wait_ms;
-        self.failed(ask, matches!(answer, Answer::Misfit { .. }), now_ms);
-        Some(Note::Waiting(wait_ms))
+        self.failed(ask, matches!(answer, Reply::Misfit { .. }), now_ms);
+        Some(Notice::Waiting(wait_ms))
     }
 
     fn failed_ms(&self) -> u64 {
@@ -181,28 +181,28 @@ impl Pace {
     }
 
     /// What a failure changes besides the wait: whatever is not the next number itself must not be insisted on.
-    fn failed(&mut self, ask: Ask, misfit: bool, now_ms: u64) {
+    fn failed(&mut self, ask: Request, misfit: bool, now_ms: u64) {
         match ask {
-            Ask::Document(_) | Ask::Rewritten(_) if misfit => {
+            Request::Document(_) | Request::Rewritten(_) if misfit => {
                 self.misfits += 1;
                 if self.misfits >= UNREADABLE_MIN {
                     self.look = self.after_unreadable();
                     (self.held_ms, self.at_ms) = (self.at_ms, now_ms + self.waits.pace_ms);
                 }
             }
-            Ask::Ahead(number) => {
+            Request::Ahead(number) => {
                 self.look = None;
                 if self.misfits == 0 {
                     self.ahead.missed(number, now_ms);
                     self.idle(now_ms);
                 }
             }
-            Ask::Pointer if self.place.next.is_some() => {
+            Request::Pointer if self.place.next.is_some() => {
                 self.look_at_pointer = false;
                 self.missing_since_ms = self.missing_since_ms.map(|_| now_ms);
                 self.idle(now_ms);
             }
-            Ask::Probe(_) if misfit => {
+            Request::Probe(_) if misfit => {
                 self.misfits += 1;
                 if self.misfits >= UNREADABLE_MIN {
                     (self.seek, self.peek, self.misfits) = (None, false, 0);
@@ -210,7 +210,7 @@ impl Pace {
                 }
             }
             // What is still wanted of a day is found out anew.
-            Ask::List(day) | Ask::Bodies(day) => {
+            Request::List(day) | Request::Bodies(day) => {
                 self.bodies = None;
                 let begun = self.begun();
                 self.place.holes.put_off(day, begun, &self.waits.healing, now_ms);
@@ -226,13 +226,13 @@ impl Pace {
 
     /// A number after an unreadable one is missing or cannot be read either: nothing is known. A further one is looked at in each round,
     /// in turn, for those may be in a row.
-    fn unproven(&mut self, number: u64, now_ms: u64) -> Note {
+    fn unproven(&mut self, number: u64, now_ms: u64) -> Notice {
         let further = self.waits.ahead_numbers.saturating_sub(1);
         let turn = u64::from(self.misfits.saturating_sub(UNREADABLE_MIN)).checked_rem(further);
         self.look = turn.filter(|_| Some(number) == self.after_unreadable()).map(|turn| number + 1 + turn);
         self.held_ms = self.held_ms.max(now_ms + self.waits.idle_ms);
         self.at_ms = if self.look.is_some() { now_ms + self.waits.pace_ms } else { self.held_ms };
-        Note::Unproven
+        Notice::Unproven
     }
 
     /// What a checkpoint must remember.
@@ -259,18 +259,18 @@ impl Pace {
         self.place.begun.unwrap_or(i64::MAX)
     }
 
-    fn heard(&mut self, ask: Ask, answer: Answer, now_ms: u64) -> Option<Note> {
+    fn heard(&mut self, ask: Request, answer: Reply, now_ms: u64) -> Option<Notice> {
         self.failures = 0;
         self.at_ms = now_ms + self.waits.pace_ms;
         match ask {
-            Ask::Pointer => self.pointed(answer, now_ms),
-            Ask::Document(number) => self.document(number, answer, now_ms),
-            Ask::Rewritten(number) => self.rewritten(number, answer, now_ms),
-            Ask::Ahead(number) => self.looked(number, answer, now_ms),
-            Ask::Probe(number) => self.probed(number, answer, now_ms),
-            Ask::Retry(number, _) => self.retried(number, answer, now_ms),
-            Ask::List(day) => self.listed(day, answer, now_ms),
-            Ask::Bodies(day) => {
+            Request::Pointer => self.pointed(answer, now_ms),
+            Request::Document(number) => self.document(number, answer, now_ms),
+            Request::Rewritten(number) => self.rewritten(number, answer, now_ms),
+            Request::Ahead(number) => self.looked(number, answer, now_ms),
+            Request::Probe(number) => self.probed(number, answer, now_ms),
+            Request::Retry(number, _) => self.retried(number, answer, now_ms),
+            Request::List(day) => self.listed(day, answer, now_ms),
+            Request::Bodies(day) => {
                 self.bodies = None;
                 self.listed(day, answer, now_ms)
             }
@@ -281,9 +281,9 @@ impl Pace {
         self.live_ms = now_ms + self.waits.idle_ms;
     }
 
-    fn pointed(&mut self, answer: Answer, now_ms: u64) -> Option<Note> {
+    fn pointed(&mut self, answer: Reply, now_ms: u64) -> Option<Notice> {
         self.look_at_pointer = false;
-        let Answer::Pointer(pointer) = answer else {
+        let Reply::Pointer(pointer) = answer else {
             // sequence.json itself is missing: ask again after the idle wait, as for a document; the next number meanwhile.
             self.missing_since_ms = self.missing_since_ms.map(|_| now_ms);
             self.idle(now_ms);
@@ -298,7 +298,7 @@ impl Pace {
             // More are missing than were looked at: one by one it would take as long again for each.
             let reach = Some(self.waits.ahead_numbers).filter(|numbers| *numbers > 0).unwrap_or(u64::MAX);
             if pointer - next > reach.min(self.waits.far_numbers) || self.ghosts >= GHOSTS_MAX {
-                self.seek = Some(Seek::new(next + 1, pointer));
+                self.seek = Some(OldestFileSearch::new(next + 1, pointer));
                 return None;
             }
             self.ghosts += 1;
@@ -315,10 +315,10 @@ impl Pace {
         None
     }
 
-    fn document(&mut self, number: u64, answer: Answer, now_ms: u64) -> Option<Note> {
+    fn document(&mut self, number: u64, answer: Reply, now_ms: u64) -> Option<Notice> {
         match answer {
-            Answer::Document { updated, at } => self.arrived(number, updated, at, now_ms),
-            Answer::Hole => Some(self.skip_to(number + 1, now_ms)),
+            Reply::Document { updated, at } => self.arrived(number, updated, at, now_ms),
+            Reply::Hole => Some(self.skip_to(number + 1, now_ms)),
             _ => {
                 self.misfits = 0;
                 let since = *self.missing_since_ms.get_or_insert(now_ms);
@@ -336,7 +336,7 @@ impl Pace {
     }
 
     /// The next document came, or a later one while the next is missing or unreadable.
-    fn arrived(&mut self, number: u64, updated: Option<u64>, at: Option<i64>, now_ms: u64) -> Option<Note> {
+    fn arrived(&mut self, number: u64, updated: Option<u64>, at: Option<i64>, now_ms: u64) -> Option<Notice> {
         let healed = self.place.holes.came(number);
         if let Some(at) = at {
             self.dated(at);
@@ -345,13 +345,13 @@ impl Pace {
         self.go_to(number + 1);
         self.ghosts = 0;
         self.tell_rewritten(number, updated, now_ms);
-        healed.map(|hole| Note::Healed(vec![hole]))
+        healed.map(|hole| Notice::Healed(vec![hole]))
     }
 
     /// The answer for a number behind the next one, which is missing or (`misfits`) unreadable.
-    fn looked(&mut self, number: u64, answer: Answer, now_ms: u64) -> Option<Note> {
+    fn looked(&mut self, number: u64, answer: Reply, now_ms: u64) -> Option<Notice> {
         self.look = None;
-        if answer == Answer::Missing || (answer == Answer::Hole && self.misfits > 0) {
+        if answer == Reply::Missing || (answer == Reply::Hole && self.misfits > 0) {
             self.ahead.missed(number, now_ms);
             self.idle(now_ms);
             return None;
@@ -361,7 +361,7 @@ impl Pace {
             let rewritten = self.place.rewritten.remove(0);
             self.remember((rewritten, rewritten), true, now_ms);
         }
-        let Answer::Document { updated, at } = answer else { return Some(self.skip_to(number + 1, now_ms)) };
+        let Reply::Document { updated, at } = answer else { return Some(self.skip_to(number + 1, now_ms)) };
         let missing = self.place.next.filter(|next| *next < number).map(|_| self.skip_to(number, now_ms));
         let healed = self.arrived(number, updated, at, now_ms);
         missing.or(healed)
@@ -388,10 +388,10 @@ impl Pace {
         }
     }
 
-    fn rewritten(&mut self, number: u64, answer: Answer, now_ms: u64) -> Option<Note> {
+    fn rewritten(&mut self, number: u64, answer: Reply, now_ms: u64) -> Option<Notice> {
         self.misfits = 0;
         self.rewritten_tries += 1;
-        let done = matches!(answer, Answer::Document { .. } | Answer::Hole);
+        let done = matches!(answer, Reply::Document { .. } | Reply::Hole);
         if !done && self.rewritten_tries < REWRITTEN_TRIES {
             self.idle(now_ms);
             return None;
@@ -404,11 +404,11 @@ impl Pace {
         None
     }
 
-    fn probed(&mut self, number: u64, answer: Answer, now_ms: u64) -> Option<Note> {
+    fn probed(&mut self, number: u64, answer: Reply, now_ms: u64) -> Option<Notice> {
         self.misfits = 0;
-        let is_there = answer != Answer::Missing;
+        let is_there = answer != Reply::Missing;
         if let Some(seek) = &mut self.seek {
-            let Step::Found(first) = seek.answered(is_there) else { return None };
+            let SearchStep::Found(first) = seek.answered(is_there) else { return None };
             self.seek = None;
             return Some(self.skip_to(first, now_ms));
         }
@@ -423,38 +423,38 @@ impl Pace {
             self.go_to(self.pointer);
             // The way back to the number that was just asked for may be short.
             self.idle(now_ms);
-            return Some(Note::RolledBack(next, self.pointer));
+            return Some(Notice::RolledBack(next, self.pointer));
         }
         self.idle(now_ms);
         None
     }
 
-    fn retried(&mut self, number: u64, answer: Answer, now_ms: u64) -> Option<Note> {
+    fn retried(&mut self, number: u64, answer: Reply, now_ms: u64) -> Option<Notice> {
         let closed = match answer {
-            Answer::Document { updated, .. } => {
+            Reply::Document { updated, .. } => {
                 self.tell_rewritten(number, updated, now_ms);
                 self.place.holes.came(number)
             }
             _ => self.place.holes.missed(number, &self.waits.healing, now_ms),
         };
-        closed.map(|hole| Note::Healed(vec![hole]))
+        closed.map(|hole| Notice::Healed(vec![hole]))
     }
 
-    fn listed(&mut self, day: i64, answer: Answer, now_ms: u64) -> Option<Note> {
+    fn listed(&mut self, day: i64, answer: Reply, now_ms: u64) -> Option<Notice> {
         let begun = self.begun();
         let closed = match answer {
-            Answer::Listed { wanted: true } => {
+            Reply::Listed { wanted: true } => {
                 self.bodies = Some(day);
                 return None;
             }
-            Answer::Listed { wanted: false } | Answer::Filled => self.place.holes.read(day, begun),
+            Reply::Listed { wanted: false } | Reply::Filled => self.place.holes.read(day, begun),
             _ => self.place.holes.unread(day, begun, &self.waits.healing, now_ms),
         };
-        (!closed.is_empty()).then_some(Note::Healed(closed))
+        (!closed.is_empty()).then_some(Notice::Healed(closed))
     }
 
     /// Passes over everything before this number, for now.
-    fn skip_to(&mut self, number: u64, now_ms: u64) -> Note {
+    fn skip_to(&mut self, number: u64, now_ms: u64) -> Notice {
         let first = self.place.next.unwrap_or(number);
         let last = number.saturating_sub(1).max(first);
         let apart = last - first < APART_MAX;
@@ -464,7 +464,7 @@ impl Pace {
             self.remember((first, last), false, now_ms);
         }
         self.go_to(number);
-        if apart { Note::Missing(first, last) } else { Note::Skipped(first, last) }
+        if apart { Notice::Missing(first, last) } else { Notice::Skipped(first, last) }
     }
 
     fn remember(&mut self, numbers: (u64, u64), rewritten: bool, now_ms: u64) {
@@ -478,7 +478,7 @@ impl Pace {
     fn go_to(&mut self, number: u64) {
         self.place.next = Some(number);
         (self.misfits, self.rewritten_tries, self.held_ms) = (0, 0, 0);
-        self.ahead = Ahead::new();
+        self.ahead = LookAhead::new();
         self.look = None;
         self.missing_since_ms = None;
         self.stuck_since_ms = None;

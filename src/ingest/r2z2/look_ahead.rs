@@ -7,14 +7,14 @@ const MISSES_MIN: u64 = 2;
 
 /// 404s since the feed last went on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ahead {
+pub struct LookAhead {
     /// 404s on the next number.
     misses: u64,
     /// When each number was last asked for in vain, unix milliseconds: the next one, and those looked at behind it.
     asked: Vec<(u64, u64)>,
 }
 
-impl Ahead {
+impl LookAhead {
     /// Nothing is missing.
     #[must_use]
     pub const fn new() -> Self {
@@ -44,7 +44,7 @@ impl Ahead {
     }
 }
 
-impl Default for Ahead {
+impl Default for LookAhead {
     fn default() -> Self {
         Self::new()
     }
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn from_the_second_404_on_eight_later_numbers_have_their_turn() {
-        let mut ahead = Ahead::new();
+        let mut ahead = LookAhead::new();
         let mut looked = vec![];
         for at_ms in 0..11 {
             ahead.missed(7, at_ms);

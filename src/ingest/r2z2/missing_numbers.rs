@@ -49,7 +49,7 @@ impl Healing {
 
 /// Numbers that did not come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hole {
+pub struct MissingNumber {
     /// The first of them.
     pub first: u64,
     /// And the last.
@@ -77,7 +77,7 @@ pub struct Hole {
     filled: Option<(i64, i64, u64)>,
 }
 
-impl Hole {
+impl MissingNumber {
     /// What archives filled in.
     #[must_use]
     pub fn filled(&self) -> Option<Span> {
@@ -111,12 +111,12 @@ pub enum Cure {
 /// All holes, by number.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Holes(Vec<Hole>);
+pub struct MissingNumbers(Vec<MissingNumber>);
 
-impl Holes {
+impl MissingNumbers {
     /// All of them, ascending.
     #[must_use]
-    pub fn list(&self) -> &[Hole] {
+    pub fn list(&self) -> &[MissingNumber] {
         &self.0
     }
 
@@ -128,7 +128,7 @@ impl Holes {
         self.0.retain(|hole| hole.first < first || last < hole.last);
         let numbers = last - first + 1;
         let due_ms = asked_ms + healing.wait_ms(0);
-        let hole = Hole {
+        let hole = MissingNumber {
             first,
             last,
             numbers,
@@ -160,13 +160,13 @@ impl Holes {
     }
 
     /// The number came after all; the hole it was, if it was one of its own.
-    pub fn came(&mut self, number: u64) -> Option<Hole> {
+    pub fn came(&mut self, number: u64) -> Option<MissingNumber> {
         let at = self.0.iter().position(|hole| hole.is_one() && hole.first == number)?;
         Some(self.0.remove(at))
     }
 
     /// The number did not come this time; the hole, if that was its last try and archives cannot help.
-    pub fn missed(&mut self, number: u64, healing: &Healing, now_ms: u64) -> Option<Hole> {
+    pub fn missed(&mut self, number: u64, healing: &Healing, now_ms: u64) -> Option<MissingNumber> {
         let at = self.0.iter().position(|hole| hole.is_one() && hole.first == number)?;
         self.0[at].waits_longer(healing, now_ms);
         (self.0[at].rewritten && self.0[at].tries > NUMBER_TRIES).then(|| self.0.remove(at))
@@ -193,14 +193,14 @@ impl Holes {
     }
 
     /// The archive of this day was read at `now_ms`, all of it; the holes that are healed by that.
-    pub fn read(&mut self, day: i64, begun: i64) -> Vec<Hole> {
+    pub fn read(&mut self, day: i64, begun: i64) -> Vec<MissingNumber> {
         for hole in self.0.iter_mut().filter(|hole| wants(hole, day, begun)) {
             hole.day = Some(day + 1);
             // The tries of the next day begin anew; those of the number are over.
             (hole.tries, hole.unread) = (NUMBER_TRIES, 0);
             hole.due_ms = 0;
         }
-        let (healed, open) = std::mem::take(&mut self.0).into_iter().partition(|hole: &Hole| is_over(hole, begun));
+        let (healed, open) = std::mem::take(&mut self.0).into_iter().partition(|hole: &MissingNumber| is_over(hole, begun));
         self.0 = open;
         healed
     }
@@ -215,7 +215,7 @@ impl Holes {
     }
 
     /// The archive of this day is not there, at `now_ms`; the holes that are given up by that.
-    pub fn unread(&mut self, day: i64, begun: i64, healing: &Healing, now_ms: u64) -> Vec<Hole> {
+    pub fn unread(&mut self, day: i64, begun: i64, healing: &Healing, now_ms: u64) -> Vec<MissingNumber> {
         let mut over = false;
         for hole in self.0.iter_mut().filter(|hole| wants(hole, day, begun)) {
             hole.waits_longer(healing, now_ms);
@@ -226,7 +226,7 @@ impl Holes {
 
     fn join_nearest(&mut self) {
         // A number that may still come is not made part of a stretch while others are left to archives.
-        let apart = |pair: &[Hole]| (pair.iter().any(Hole::is_young), pair[1].first.saturating_sub(pair[0].last));
+        let apart = |pair: &[MissingNumber]| (pair.iter().any(MissingNumber::is_young), pair[1].first.saturating_sub(pair[0].last));
         let nearest = (1..self.0.len()).min_by_key(|at| apart(&self.0[at - 1..=*at]));
         let Some(at) = nearest else { return };
         let other = self.0.remove(at);
@@ -252,7 +252,7 @@ const fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-fn cure(hole: &Hole, begun: i64, healing: &Healing) -> Option<(Cure, u64)> {
+fn cure(hole: &MissingNumber, begun: i64, healing: &Healing) -> Option<(Cure, u64)> {
     let number = hole.is_one().then_some((Cure::Number(hole.first), hole.due_ms));
     // Where an archive is not there in its time, the number has every other try: it may still come.
     if hole.rewritten || (hole.is_one() && (hole.tries < NUMBER_TRIES || hole.tries % 2 == 1)) {
@@ -264,17 +264,17 @@ fn cure(hole: &Hole, begun: i64, healing: &Healing) -> Option<(Cure, u64)> {
 }
 
 /// The day to read next, unless all are read; `None` also while it is not known how far the hole goes.
-fn next_day(hole: &Hole, begun: i64) -> Option<i64> {
+fn next_day(hole: &MissingNumber, begun: i64) -> Option<i64> {
     let first = hole.from.saturating_sub(LATE_SECS).max(begun).div_euclid(DAY_SECS);
     let last = hole.to?.max(hole.from).div_euclid(DAY_SECS);
     Some(hole.day.unwrap_or(first).max(first)).filter(|day| *day <= last.max(first))
 }
 
-fn wants(hole: &Hole, day: i64, begun: i64) -> bool {
+fn wants(hole: &MissingNumber, day: i64, begun: i64) -> bool {
     !hole.rewritten && next_day(hole, begun) == Some(day)
 }
 
-fn is_over(hole: &Hole, begun: i64) -> bool {
+fn is_over(hole: &MissingNumber, begun: i64) -> bool {
     hole.to.is_some() && hole.day.is_some() && next_day(hole, begun).is_none()
 }
 
@@ -292,14 +292,14 @@ mod tests {
     const NOON: i64 = 20_000 * DAY_SECS + DAY_SECS / 2;
     const NOON_MS: u64 = NOON as u64 * 1000;
 
-    fn with(first: u64, last: u64) -> Holes {
-        let mut holes = Holes::default();
+    fn with(first: u64, last: u64) -> MissingNumbers {
+        let mut holes = MissingNumbers::default();
         holes.open((first, last), false, NOON - 10, &HEALING, (NOON_MS, NOON_MS));
         holes
     }
 
     /// Lets a number miss until the archives come next; says after which waits, seconds.
-    fn tried_out(holes: &mut Holes, begun: i64) -> Vec<u64> {
+    fn tried_out(holes: &mut MissingNumbers, begun: i64) -> Vec<u64> {
         let (mut waits, mut now_ms) = (vec![], NOON_MS);
         while let Some((Cure::Number(number), at_ms)) = holes.next(begun, &HEALING) {
             waits.push((at_ms - now_ms) / 1000);
@@ -367,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_rewritten_file_is_never_looked_for_in_archives() {
-        let mut holes = Holes::default();
+        let mut holes = MissingNumbers::default();
         holes.open((3, 3), true, NOON, &HEALING, (NOON_MS, NOON_MS));
         holes.followed_by(NOON);
         for n in 0..6 {
@@ -416,7 +416,7 @@ mod tests {
 
     #[test]
     fn what_may_still_come_is_not_joined_while_others_are_left_to_archives() {
-        let mut holes = Holes::default();
+        let mut holes = MissingNumbers::default();
         for n in 0..70 {
             holes.open((n * 1000, n * 1000), false, NOON, &HEALING, (NOON_MS, NOON_MS));
             while let Some(hole) = holes.0.iter().find(|hole| hole.is_young()) {
@@ -444,7 +444,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded_and_nothing_is_forgotten() {
-        let mut holes = Holes::default();
+        let mut holes = MissingNumbers::default();
         for n in 0..500 {
             holes.open((n * 10, n * 10), false, NOON, &HEALING, (NOON_MS, NOON_MS));
         }

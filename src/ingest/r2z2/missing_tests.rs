@@ -6,24 +6,24 @@ use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 
-use crate::ingest::r2z2::exchange::{Answer, Ask, Note};
-use crate::ingest::r2z2::follower_state::{Pace, Place};
+use crate::ingest::r2z2::exchange::{Notice, Reply, Request};
+use crate::ingest::r2z2::follower_state::{FollowerState, Place};
 use crate::ingest::r2z2::waits::Waits;
-use crate::sample::chance::Dice;
+use crate::sample::rng::Dice;
 
 /// When the feeds of these tests begin, unix milliseconds.
 const AT_MS: u64 = 1_728_000_040_000;
-const PLAIN: Answer = Answer::Document { updated: None, at: Some(AT_MS as i64 / 1000) };
-const PAGE: Answer = Answer::Misfit { other_number: false };
-const OTHER: Answer = Answer::Misfit { other_number: true };
-const FAILED: Answer = Answer::Failed { retry_after_ms: None };
+const PLAIN: Reply = Reply::Document { updated: None, at: Some(AT_MS as i64 / 1000) };
+const PAGE: Reply = Reply::Misfit { other_number: false };
+const OTHER: Reply = Reply::Misfit { other_number: true };
+const FAILED: Reply = Reply::Failed { retry_after_ms: None };
 
-fn following(next: u64) -> Pace {
-    Pace::new(Waits::default(), Place { next: Some(next), ..Place::default() })
+fn following(next: u64) -> FollowerState {
+    FollowerState::new(Waits::default(), Place { next: Some(next), ..Place::default() })
 }
 
 /// Asks and answers until a time: what was asked and answered, when (milliseconds since the beginning), and the notes.
-fn run(pace: &mut Pace, until_ms: u64, mut feed: impl FnMut(Ask, u64) -> Answer) -> (Vec<(Ask, Answer, u64)>, Vec<Note>) {
+fn run(pace: &mut FollowerState, until_ms: u64, mut feed: impl FnMut(Request, u64) -> Reply) -> (Vec<(Request, Reply, u64)>, Vec<Notice>) {
     let (mut asked, mut notes, mut now_ms) = (vec![], vec![], AT_MS);
     loop {
         let (ask, at_ms) = pace.ask();
@@ -38,20 +38,20 @@ fn run(pace: &mut Pace, until_ms: u64, mut feed: impl FnMut(Ask, u64) -> Answer)
     }
 }
 
-fn number(ask: Ask) -> Option<u64> {
+fn number(ask: Request) -> Option<u64> {
     match ask {
-        Ask::Document(n) | Ask::Rewritten(n) | Ask::Ahead(n) | Ask::Probe(n) | Ask::Retry(n, _) => Some(n),
-        Ask::Pointer | Ask::List(_) | Ask::Bodies(_) => None,
+        Request::Document(n) | Request::Rewritten(n) | Request::Ahead(n) | Request::Probe(n) | Request::Retry(n, _) => Some(n),
+        Request::Pointer | Request::List(_) | Request::Bodies(_) => None,
     }
 }
 
 /// Every file but for these is there at once, up to the end.
-fn files(end: u64, missing: &'static [u64]) -> impl FnMut(Ask, u64) -> Answer {
+fn files(end: u64, missing: &'static [u64]) -> impl FnMut(Request, u64) -> Reply {
     move |ask, _| match number(ask) {
         Some(n) if n < end && !missing.contains(&n) => PLAIN,
-        Some(_) => Answer::Missing,
-        None if ask == Ask::Pointer => Answer::Pointer(end),
-        None => Answer::Missing,
+        Some(_) => Reply::Missing,
+        None if ask == Request::Pointer => Reply::Pointer(end),
+        None => Reply::Missing,
     }
 }
 
@@ -68,7 +68,7 @@ fn the_second_404_is_followed_at_once_by_one_later_number() {
     // After a minute a round asks sequence.json in the place of a later number.
     expected.retain(|(number, at)| *at <= 60_000 || *number == 7);
     assert_eq!(rounds[..expected.len()], expected);
-    assert_eq!(asked.iter().filter(|(ask, ..)| *ask == Ask::Pointer).count(), 1);
+    assert_eq!(asked.iter().filter(|(ask, ..)| *ask == Request::Pointer).count(), 1);
     assert_eq!((notes, pace.place().next), (vec![], Some(7)));
 }
 
@@ -76,12 +76,12 @@ fn the_second_404_is_followed_at_once_by_one_later_number() {
 fn what_lies_before_a_later_number_is_missing_and_tried_again_beside_the_feed() {
     let mut pace = following(7);
     let (asked, notes) = run(&mut pace, 2_000_000, files(40, &[7, 8, 20]));
-    assert_eq!(notes, [Note::Missing(7, 8), Note::Missing(20, 20)]);
+    assert_eq!(notes, [Notice::Missing(7, 8), Notice::Missing(20, 20)]);
     assert_eq!(pace.place().next, Some(40));
-    let ahead = asked.iter().filter(|(ask, answer, _)| matches!(ask, Ask::Ahead(_)) && *answer == PLAIN);
+    let ahead = asked.iter().filter(|(ask, answer, _)| matches!(ask, Request::Ahead(_)) && *answer == PLAIN);
     assert_eq!(ahead.map(|(ask, _, at)| (number(*ask), *at)).collect::<Vec<_>>(), [(Some(9), 12_200), (Some(21), 19_400)]);
-    assert!(!asked.iter().any(|(ask, ..)| matches!(ask, Ask::Document(9 | 21))), "what was looked at is not asked for twice");
-    let tries = |number: u64| asked.iter().filter(move |(ask, ..)| *ask == Ask::Retry(number, false)).map(|(.., at)| *at);
+    assert!(!asked.iter().any(|(ask, ..)| matches!(ask, Request::Document(9 | 21))), "what was looked at is not asked for twice");
+    let tries = |number: u64| asked.iter().filter(move |(ask, ..)| *ask == Request::Retry(number, false)).map(|(.., at)| *at);
     // 15 s after it was last asked for, a minute, five, and as before.
     let waits: Vec<u64> = std::iter::once(12_100).chain(tries(7)).collect::<Vec<_>>().windows(2).map(|w| (w[1] - w[0]) / 1_000).collect();
     assert_eq!(waits, [15, 60, 300, 480, 960]);
@@ -92,14 +92,14 @@ fn what_lies_before_a_later_number_is_missing_and_tried_again_beside_the_feed() 
 fn missing_ones_that_come_late_are_had_in_the_order_they_come() {
     let mut pace = following(7);
     let (asked, notes) = run(&mut pace, 500_000, |ask, at| match number(ask) {
-        Some(7) if at < 100_000 => Answer::Missing,
-        Some(8) if at < 60_000 => Answer::Missing,
+        Some(7) if at < 100_000 => Reply::Missing,
+        Some(8) if at < 60_000 => Reply::Missing,
         Some(n) if n < 12 => PLAIN,
-        _ => Answer::Missing,
+        _ => Reply::Missing,
     });
     let had: Vec<u64> = asked.iter().filter(|(_, answer, _)| *answer == PLAIN).filter_map(|(ask, ..)| number(*ask)).collect();
     assert_eq!(had, [9, 10, 11, 8, 7]);
-    assert_eq!(notes.iter().filter(|note| matches!(note, Note::Healed(_))).count(), 2);
+    assert_eq!(notes.iter().filter(|note| matches!(note, Notice::Healed(_))).count(), 2);
     assert_eq!(pace.place().holes.list(), []);
 }
 
@@ -133,12 +133,12 @@ fn with_one_in_a_hundred_missing_the_live_feed_is_seconds_behind_and_loses_nothi
             let there = |n: u64| numbers.get(n as usize).is_some_and(|(published, _)| published.is_some_and(|then| then <= at));
             match (ask, number(ask)) {
                 // It lags behind by up to fifty numbers.
-                (Ask::Pointer, _) => Answer::Pointer((0..numbers.len() as u64).take_while(|n| there(*n)).last().unwrap_or(0) / 51 * 51),
+                (Request::Pointer, _) => Reply::Pointer((0..numbers.len() as u64).take_while(|n| there(*n)).last().unwrap_or(0) / 51 * 51),
                 (_, Some(n)) if there(n) => {
                     stored.entry(n).or_insert(at);
                     PLAIN
                 }
-                _ => Answer::Missing,
+                _ => Reply::Missing,
             }
         });
         for (n, (published, is_missing)) in numbers.iter().enumerate() {
@@ -158,7 +158,7 @@ fn with_one_in_a_hundred_missing_the_live_feed_is_seconds_behind_and_loses_nothi
 }
 
 /// The rules of R2Z2: ten requests a second at most, a number not again within six seconds of a 404.
-fn polite(asked: &[(Ask, Answer, u64)]) {
+fn polite(asked: &[(Request, Reply, u64)]) {
     assert!(asked.windows(2).all(|pair| pair[1].2 - pair[0].2 >= 100));
     let mut missed: HashMap<u64, u64> = HashMap::new();
     for (ask, answer, at) in asked {
@@ -166,7 +166,7 @@ fn polite(asked: &[(Ask, Answer, u64)]) {
         if let Some(before) = missed.get(&number) {
             assert!(at - before >= 6_000, "number {number} is asked for {} ms after a 404", at - before);
         }
-        if *answer == Answer::Missing {
+        if *answer == Reply::Missing {
             missed.insert(number, *at);
         }
     }
@@ -179,13 +179,13 @@ fn a_page_is_asked_again_with_growing_waits_and_no_number_is_passed_over() {
         let (asked, notes) = run(&mut pace, 900_000, |_, _| page);
         assert_eq!(pace.place().next, Some(7));
         assert_eq!(pace.place().holes.list(), []);
-        let waits: Vec<_> = notes.iter().filter_map(|note| if let Note::Waiting(ms) = note { Some(ms / 1000) } else { None }).collect();
+        let waits: Vec<_> = notes.iter().filter_map(|note| if let Notice::Waiting(ms) = note { Some(ms / 1000) } else { None }).collect();
         assert_eq!(waits[..9], [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        let tries: Vec<u64> = asked.iter().filter(|(ask, ..)| *ask == Ask::Document(7)).map(|(.., at)| at / 1000).collect();
+        let tries: Vec<u64> = asked.iter().filter(|(ask, ..)| *ask == Request::Document(7)).map(|(.., at)| at / 1000).collect();
         assert_eq!(tries[..7], [0, 1, 3, 9, 17, 33, 65], "six seconds for the number after at least");
-        let first = asked.iter().position(|(ask, ..)| *ask == Ask::Ahead(8)).unwrap();
-        assert_eq!(asked[..first].iter().filter(|(ask, ..)| *ask == Ask::Document(7)).count(), 3, "from the third failure on");
-        let looked: Vec<u64> = asked.iter().filter_map(|(ask, ..)| if let Ask::Ahead(n) = ask { Some(*n) } else { None }).collect();
+        let first = asked.iter().position(|(ask, ..)| *ask == Request::Ahead(8)).unwrap();
+        assert_eq!(asked[..first].iter().filter(|(ask, ..)| *ask == Request::Document(7)).count(), 3, "from the third failure on");
+        let looked: Vec<u64> = asked.iter().filter_map(|(ask, ..)| if let Request::Ahead(n) = ask { Some(*n) } else { None }).collect();
         assert_eq!(looked[..10], [8, 9, 8, 10, 8, 11, 8, 12, 8, 13], "those after it may be unreadable, too");
     }
 }
@@ -197,13 +197,13 @@ fn an_unreadable_number_is_passed_over_once_the_one_after_it_can_be_read() {
         Some(7) if at < 100_000 => PAGE,
         Some(7) => PLAIN,
         Some(n) if n < 12 && at > 20_000 => PLAIN,
-        _ => Answer::Missing,
+        _ => Reply::Missing,
     });
-    let skipped = notes.iter().position(|note| *note == Note::Missing(7, 7)).unwrap();
-    assert_eq!(notes[..skipped].iter().filter(|note| matches!(note, Note::Waiting(_))).count(), 6, "{notes:?}");
-    assert!(notes[..skipped].contains(&Note::Unproven));
-    assert!(matches!(notes.last(), Some(Note::Healed(_))), "it is tried again beside the feed: {notes:?}");
-    assert!(asked.iter().any(|(ask, answer, _)| *ask == Ask::Retry(7, false) && *answer == PAGE));
+    let skipped = notes.iter().position(|note| *note == Notice::Missing(7, 7)).unwrap();
+    assert_eq!(notes[..skipped].iter().filter(|note| matches!(note, Notice::Waiting(_))).count(), 6, "{notes:?}");
+    assert!(notes[..skipped].contains(&Notice::Unproven));
+    assert!(matches!(notes.last(), Some(Notice::Healed(_))), "it is tried again beside the feed: {notes:?}");
+    assert!(asked.iter().any(|(ask, answer, _)| *ask == Request::Retry(7, false) && *answer == PAGE));
     assert_eq!(pace.place().next, Some(12));
     assert_eq!(pace.place().holes.list(), []);
 }
@@ -214,9 +214,9 @@ fn unreadable_and_missing_numbers_in_a_row_are_passed_over_together() {
     let (_, notes) = run(&mut pace, 60_000, |ask, _| match number(ask) {
         Some(7 | 9) => PAGE,
         Some(n) if n < 12 && n != 8 => PLAIN,
-        _ => Answer::Missing,
+        _ => Reply::Missing,
     });
-    assert!(notes.contains(&Note::Missing(7, 9)), "{notes:?}");
+    assert!(notes.contains(&Notice::Missing(7, 9)), "{notes:?}");
     assert_eq!((pace.place().next, pace.place().holes.list().len()), (Some(12), 3));
 }
 
@@ -224,40 +224,40 @@ fn unreadable_and_missing_numbers_in_a_row_are_passed_over_together() {
 fn a_page_for_a_later_number_holds_up_nothing() {
     let mut pace = following(7);
     let (_, notes) = run(&mut pace, 100_000, |ask, at| match number(ask) {
-        Some(7) if at < 60_000 => Answer::Missing,
+        Some(7) if at < 60_000 => Reply::Missing,
         Some(8) => PAGE,
         Some(n) if n < 10 => PLAIN,
-        _ => Answer::Missing,
+        _ => Reply::Missing,
     });
-    assert!(notes.iter().any(|note| matches!(note, Note::Waiting(_))));
+    assert!(notes.iter().any(|note| matches!(note, Notice::Waiting(_))));
     assert_eq!(pace.place().next, Some(10), "the unreadable one is passed over, too: {notes:?}");
 }
 
 #[test]
 fn a_rewritten_file_that_is_unreadable_holds_up_the_feed_only_while_that_is_unreadable_too() {
-    let mut pace = Pace::new(Waits::default(), Place { next: Some(8), rewritten: vec![3], ..Place::default() });
+    let mut pace = FollowerState::new(Waits::default(), Place { next: Some(8), rewritten: vec![3], ..Place::default() });
     let (asked, _) = run(&mut pace, 100_000, |ask, at| match number(ask) {
         Some(3) if at < 60_000 => PAGE,
         Some(3) => PLAIN,
         Some(n) if n < 10 && at > 10_000 => PLAIN,
         Some(n) if n < 10 => PAGE,
-        _ => Answer::Missing,
+        _ => Reply::Missing,
     });
     let first = asked.iter().find(|(_, answer, _)| *answer == PLAIN).unwrap();
-    assert_eq!(first.0, Ask::Ahead(8));
+    assert_eq!(first.0, Request::Ahead(8));
     assert_eq!(pace.place().rewritten, [] as [u64; 0]);
-    assert!(asked.iter().any(|(ask, answer, _)| *ask == Ask::Retry(3, true) && *answer == PLAIN), "it is read later");
+    assert!(asked.iter().any(|(ask, answer, _)| *ask == Request::Retry(3, true) && *answer == PLAIN), "it is read later");
     assert_eq!(pace.place().holes.list(), []);
 }
 
 #[test]
 fn a_broken_pointer_stops_neither_the_next_number_nor_the_later_ones() {
-    for broken in [FAILED, Answer::Missing] {
+    for broken in [FAILED, Reply::Missing] {
         let mut pace = following(7);
-        let (asked, _) = run(&mut pace, 600_000, |ask, _| if ask == Ask::Pointer { broken } else { Answer::Missing });
-        let count = |is: fn(Ask) -> bool| asked.iter().filter(|(ask, ..)| is(*ask)).count();
-        assert!(count(|ask| ask == Ask::Pointer) <= 10);
-        assert!(count(|ask| ask == Ask::Document(7)) > 80 && count(|ask| matches!(ask, Ask::Ahead(_))) > 70);
+        let (asked, _) = run(&mut pace, 600_000, |ask, _| if ask == Request::Pointer { broken } else { Reply::Missing });
+        let count = |is: fn(Request) -> bool| asked.iter().filter(|(ask, ..)| is(*ask)).count();
+        assert!(count(|ask| ask == Request::Pointer) <= 10);
+        assert!(count(|ask| ask == Request::Document(7)) > 80 && count(|ask| matches!(ask, Request::Ahead(_))) > 70);
     }
 }
 
@@ -266,15 +266,15 @@ fn a_search_that_meets_a_page_begins_anew_later() {
     let mut pace = following(1_000);
     let mut pages = 0;
     let (_, notes) = run(&mut pace, 400_000, |ask, _| match (ask, number(ask)) {
-        (Ask::Pointer, _) => Answer::Pointer(61_999),
-        (Ask::Probe(_), _) if pages < 4 => {
+        (Request::Pointer, _) => Reply::Pointer(61_999),
+        (Request::Probe(_), _) if pages < 4 => {
             pages += 1;
             PAGE
         }
         (_, Some(n)) if (61_234..62_000).contains(&n) => PLAIN,
-        _ => Answer::Missing,
+        _ => Reply::Missing,
     });
-    assert!(notes.contains(&Note::Skipped(1_000, 61_233)), "{notes:?}");
+    assert!(notes.contains(&Notice::Skipped(1_000, 61_233)), "{notes:?}");
 }
 
 #[test]
@@ -282,13 +282,13 @@ fn an_archive_that_cannot_be_read_holds_up_nothing_and_closes_nothing() {
     let mut pace = following(7);
     let day_ms = 86_400_000;
     let (asked, _) = run(&mut pace, 2 * day_ms, |ask, _| match ask {
-        Ask::Document(7) => Answer::Hole,
-        Ask::Document(8) => PLAIN,
-        Ask::List(_) => FAILED,
-        Ask::Pointer => Answer::Pointer(7),
-        _ => Answer::Missing,
+        Request::Document(7) => Reply::Hole,
+        Request::Document(8) => PLAIN,
+        Request::List(_) => FAILED,
+        Request::Pointer => Reply::Pointer(7),
+        _ => Reply::Missing,
     });
-    let lists = asked.iter().filter(|(ask, ..)| matches!(ask, Ask::List(_))).count();
+    let lists = asked.iter().filter(|(ask, ..)| matches!(ask, Request::List(_))).count();
     assert!((5..60).contains(&lists), "{lists}");
     assert_eq!(pace.place().holes.list().len(), 1);
 }
@@ -302,13 +302,13 @@ proptest! {
         let (asked, _) = run(&mut pace, 3_000_000, |ask, _| match number(ask) {
             Some(n) if pages.contains(&n) => PAGE,
             Some(n) if n <= 60 && !missing.contains(&n) => {
-                if !matches!(ask, Ask::Probe(_)) {
+                if !matches!(ask, Request::Probe(_)) {
                     had.insert(n);
                 }
                 PLAIN
             }
-            None if ask == Ask::Pointer => Answer::Pointer(60),
-            _ => Answer::Missing,
+            None if ask == Request::Pointer => Reply::Pointer(60),
+            _ => Reply::Missing,
         });
         polite(&asked);
         for n in 0..=60 {

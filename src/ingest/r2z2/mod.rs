@@ -28,11 +28,11 @@ use crate::domain::span::Span;
 use crate::feed::pulse::{Gap, Pulse};
 use crate::ingest::arrival::Arrival;
 use crate::ingest::client;
-use crate::ingest::r2z2::day_archive::{List, Reading, Wanted};
-use crate::ingest::r2z2::exchange::{Answer, Ask, Note};
+use crate::ingest::r2z2::day_archive::{ArchiveReader, List, Wanted};
+use crate::ingest::r2z2::exchange::{Notice, Reply, Request};
 use crate::ingest::r2z2::feed_document::{Got, retry_after_ms};
-use crate::ingest::r2z2::follower_state::{Pace, Place};
-use crate::ingest::r2z2::missing_numbers::Hole;
+use crate::ingest::r2z2::follower_state::{FollowerState, Place};
+use crate::ingest::r2z2::missing_numbers::MissingNumber;
 use crate::ingest::r2z2::waits::Waits;
 use crate::store::incoming::{Checkpoint, ZkbRule};
 use crate::store::refused::list::Refused;
@@ -75,12 +75,12 @@ impl fmt::Debug for Known {
 pub struct R2z2 {
     config: Config,
     client: Client,
-    pace: Pace,
+    pace: FollowerState,
     pulse: Arc<Pulse>,
     known: Known,
     /// What the archive listed last has that we lack.
     wanted: Wanted,
-    reading: Option<Reading>,
+    reading: Option<ArchiveReader>,
     /// The document that came last, as it came.
     heard: Option<Bytes>,
     /// What came last in the place of the document asked for; kept if it is passed over.
@@ -108,7 +108,7 @@ impl R2z2 {
             Some(next) => tracing::info!("following {} from number {next}", config.base_url),
             None => tracing::info!("following {} from where it is", config.base_url),
         }
-        let pace = Pace::new(config.waits.clone(), place);
+        let pace = FollowerState::new(config.waits.clone(), place);
         let (started, started_ms) = (Instant::now(), u64::try_from(clock::now_ms()).unwrap_or(0));
         let r2z2 = Self {
             config,
@@ -161,7 +161,7 @@ impl R2z2 {
         self.started_ms.saturating_add(self.elapsed_ms())
     }
 
-    fn take(&mut self, ask: Ask, mut got: Got) -> Option<Arrival> {
+    fn take(&mut self, ask: Request, mut got: Got) -> Option<Arrival> {
         let before = self.pace.place().clone();
         let raw = self.heard.take().into_iter().collect();
         let note = self.pace.answered(ask, got.answer, self.now_ms());
@@ -170,13 +170,13 @@ impl R2z2 {
         if before == *self.pace.place() && got.killmail.is_none() {
             return (!refused.is_empty()).then(|| Arrival { refused, raw, ..Arrival::default() });
         }
-        if let Ask::Ahead(_) = ask {
+        if let Request::Ahead(_) = ask {
             // The number before, or the rewritten file, is passed over.
             refused.extend(self.misfit.take());
         }
         self.tell_gaps();
         let span = match note {
-            Some(Note::Healed(holes)) => joined(holes.iter().filter_map(|hole| hole.filled())),
+            Some(Notice::Healed(holes)) => joined(holes.iter().filter_map(|hole| hole.filled())),
             _ => None,
         };
         Some(Arrival {
@@ -191,13 +191,13 @@ impl R2z2 {
 
     /// What of an answer goes to the refused documents. What is in the place of a document is asked for again and does so only when
     /// that is given up; a number that is tried again has been kept before.
-    fn refused_of(&mut self, ask: Ask, got: &mut Got) -> Option<Refused> {
+    fn refused_of(&mut self, ask: Request, got: &mut Got) -> Option<Refused> {
         let refused = got.refused.take();
         match (ask, got.answer) {
-            (Ask::Document(_) | Ask::Rewritten(_), Answer::Misfit { .. }) => self.misfit = refused,
-            (Ask::Document(_) | Ask::Rewritten(_), Answer::Limited { .. } | Answer::Forbidden { .. } | Answer::Failed { .. }) => {}
-            (Ask::Retry(..), Answer::Hole) | (_, Answer::Misfit { .. }) => {}
-            (Ask::Document(_) | Ask::Rewritten(_), _) => {
+            (Request::Document(_) | Request::Rewritten(_), Reply::Misfit { .. }) => self.misfit = refused,
+            (Request::Document(_) | Request::Rewritten(_), Reply::Limited { .. } | Reply::Forbidden { .. } | Reply::Failed { .. }) => {}
+            (Request::Retry(..), Reply::Hole) | (_, Reply::Misfit { .. }) => {}
+            (Request::Document(_) | Request::Rewritten(_), _) => {
                 self.misfit = None;
                 return refused;
             }
@@ -212,7 +212,7 @@ impl R2z2 {
 
     /// What is to be healed, for whoever reports.
     fn tell_gaps(&self) {
-        let gap = |hole: &Hole| Gap {
+        let gap = |hole: &MissingNumber| Gap {
             first: hole.first,
             last: hole.last,
             numbers: hole.numbers,
@@ -230,7 +230,7 @@ impl R2z2 {
             Err(error) => {
                 tracing::debug!("the archive of {} broke off: {error}", day_archive::day_name(day));
                 self.reading = None;
-                return self.take(Ask::Bodies(day), Got::only(Answer::Failed { retry_after_ms: None }));
+                return self.take(Request::Bodies(day), Got::only(Reply::Failed { retry_after_ms: None }));
             }
         };
         if part.killmails.is_empty() && part.refused.is_empty() {
@@ -239,7 +239,7 @@ impl R2z2 {
                 tracing::info!("the archive of {} lists {left} killmails without their bodies", day_archive::day_name(day));
             }
             self.reading = None;
-            return self.take(Ask::Bodies(day), Got::only(Answer::Filled));
+            return self.take(Request::Bodies(day), Got::only(Reply::Filled));
         }
         for killmail in &part.killmails {
             self.pace.filled(day, killmail.killmail.time);
@@ -250,9 +250,9 @@ impl R2z2 {
     }
 
     /// One request, understood; `None` where the answer comes in parts.
-    async fn get(&mut self, ask: Ask) -> Option<Got> {
+    async fn get(&mut self, ask: Request) -> Option<Got> {
         let wait = match (ask, self.config.wait_secs) {
-            (Ask::Document(_), secs @ 1..) => format!("?wait={secs}"),
+            (Request::Document(_), secs @ 1..) => format!("?wait={secs}"),
             _ => String::new(),
         };
         let url = format!("{}{}{wait}", self.config.base_url, path(ask));
@@ -261,9 +261,9 @@ impl R2z2 {
         let response = self.response(ask, &url).await;
         let got = match (ask, response) {
             (_, Err(answer)) => Some(Got::only(answer)),
-            (Ask::Bodies(day), Ok(response)) => {
+            (Request::Bodies(day), Ok(response)) => {
                 let wanted = std::mem::take(&mut self.wanted);
-                self.reading = Some(Reading::new(day, response, wanted, self.pace.begun(), self.config.document_max_bytes));
+                self.reading = Some(ArchiveReader::new(day, response, wanted, self.pace.begun(), self.config.document_max_bytes));
                 None
             }
             (_, Ok(response)) => Some(match self.body(&url, response).await {
@@ -281,32 +281,34 @@ impl R2z2 {
         got
     }
 
-    fn understood(&mut self, ask: Ask, body: &Bytes) -> Got {
-        let failed = Answer::Failed { retry_after_ms: None };
-        let misfit = Answer::Misfit { other_number: false };
+    fn understood(&mut self, ask: Request, body: &Bytes) -> Got {
+        let failed = Reply::Failed { retry_after_ms: None };
+        let misfit = Reply::Misfit { other_number: false };
         match ask {
-            Ask::Pointer => Got::only(feed_document::pointer(body).map_or(misfit, Answer::Pointer)),
-            Ask::Document(number) | Ask::Ahead(number) | Ask::Retry(number, false) => {
+            Request::Pointer => Got::only(feed_document::pointer(body).map_or(misfit, Reply::Pointer)),
+            Request::Document(number) | Request::Ahead(number) | Request::Retry(number, false) => {
                 feed_document::document(body, number, ZkbRule::IfNewer, &self.config.name)
             }
-            Ask::Rewritten(number) | Ask::Retry(number, true) => feed_document::document(body, number, ZkbRule::Always, &self.config.name),
-            Ask::Probe(number) => Got::only(feed_document::document(body, number, ZkbRule::IfNewer, &self.config.name).answer),
-            Ask::List(_) => Got::only(match day_archive::list(body, &self.known.0) {
+            Request::Rewritten(number) | Request::Retry(number, true) => {
+                feed_document::document(body, number, ZkbRule::Always, &self.config.name)
+            }
+            Request::Probe(number) => Got::only(feed_document::document(body, number, ZkbRule::IfNewer, &self.config.name).answer),
+            Request::List(_) => Got::only(match day_archive::list(body, &self.known.0) {
                 List::Wanted(wanted) => {
                     self.wanted = wanted;
-                    Answer::Listed { wanted: !self.wanted.is_empty() }
+                    Reply::Listed { wanted: !self.wanted.is_empty() }
                 }
-                List::Empty => Answer::Missing,
+                List::Empty => Reply::Missing,
                 List::Unreadable => misfit,
             }),
-            Ask::Bodies(_) => Got::only(failed),
+            Request::Bodies(_) => Got::only(failed),
         }
     }
 
     /// A 200, or what anything else means.
-    async fn response(&self, ask: Ask, url: &str) -> Result<Response, Answer> {
+    async fn response(&self, ask: Request, url: &str) -> Result<Response, Reply> {
         let asked = match ask {
-            Ask::List(_) | Ask::Bodies(_) => {
+            Request::List(_) | Request::Bodies(_) => {
                 client::get_large(&self.client, url, Duration::from_millis(self.config.archive_timeout_ms)).await
             }
             _ => client::get(&self.client, url).await,
@@ -315,34 +317,38 @@ impl R2z2 {
         let retry_after_ms = retry_after_ms(&response);
         match response.status() {
             StatusCode::OK => Ok(response),
-            StatusCode::NOT_FOUND => Err(Answer::Missing),
-            StatusCode::TOO_MANY_REQUESTS => Err(Answer::Limited { retry_after_ms }),
-            StatusCode::FORBIDDEN => Err(Answer::Forbidden { retry_after_ms }),
-            _ => Err(Answer::Failed { retry_after_ms }),
+            StatusCode::NOT_FOUND => Err(Reply::Missing),
+            StatusCode::TOO_MANY_REQUESTS => Err(Reply::Limited { retry_after_ms }),
+            StatusCode::FORBIDDEN => Err(Reply::Forbidden { retry_after_ms }),
+            _ => Err(Reply::Failed { retry_after_ms }),
         }
     }
 
-    async fn body(&self, url: &str, response: Response) -> Result<Bytes, Answer> {
+    async fn body(&self, url: &str, response: Response) -> Result<Bytes, Reply> {
         client::body(response, self.config.document_max_bytes).await.map_err(|error| self.failed(url, &error))
     }
 
-    fn failed(&self, url: &str, error: &client::Error) -> Answer {
+    fn failed(&self, url: &str, error: &client::Error) -> Reply {
         if error.is_timeout() {
             self.pulse.timeouts.fetch_add(1, Ordering::Relaxed);
         }
         tracing::debug!("{url}: {error}");
-        Answer::Failed { retry_after_ms: None }
+        Reply::Failed { retry_after_ms: None }
     }
 }
 
-fn path(ask: Ask) -> String {
+fn path(ask: Request) -> String {
     match ask {
-        Ask::Pointer => "/ephemeral/sequence.json".to_owned(),
-        Ask::Document(number) | Ask::Rewritten(number) | Ask::Ahead(number) | Ask::Probe(number) | Ask::Retry(number, _) => {
+        Request::Pointer => "/ephemeral/sequence.json".to_owned(),
+        Request::Document(number)
+        | Request::Rewritten(number)
+        | Request::Ahead(number)
+        | Request::Probe(number)
+        | Request::Retry(number, _) => {
             format!("/ephemeral/{number}.json")
         }
-        Ask::List(day) => format!("/history/{}.json", day_archive::day_name(day)),
-        Ask::Bodies(day) => format!("/history/raw/{}.json", day_archive::day_name(day)),
+        Request::List(day) => format!("/history/{}.json", day_archive::day_name(day)),
+        Request::Bodies(day) => format!("/history/raw/{}.json", day_archive::day_name(day)),
     }
 }
 

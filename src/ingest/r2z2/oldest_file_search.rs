@@ -7,7 +7,7 @@ const MISSING_MAX: u64 = 3;
 
 /// A search between two numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seek {
+pub struct OldestFileSearch {
     /// Everything before is gone.
     low: u64,
     /// From here on there is nothing to look at.
@@ -20,14 +20,14 @@ pub struct Seek {
 
 /// Where an answer leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum SearchStep {
     /// On with the search.
     On,
     /// Everything before this number is gone.
     Found(u64),
 }
 
-impl Seek {
+impl OldestFileSearch {
     /// Looks for the first file from `low` on; at `high` the feed is.
     #[must_use]
     pub const fn new(low: u64, high: u64) -> Self {
@@ -41,7 +41,7 @@ impl Seek {
     }
 
     /// Whether the file of that number is there.
-    pub fn answered(&mut self, is_there: bool) -> Step {
+    pub fn answered(&mut self, is_there: bool) -> SearchStep {
         let number = self.number();
         if is_there {
             (self.high, self.best, self.missing) = (number, number, 0);
@@ -54,7 +54,7 @@ impl Seek {
                 (self.high, self.missing) = (number + 1 - self.missing, 0);
             }
         }
-        if self.low >= self.high { Step::Found(self.best) } else { Step::On }
+        if self.low >= self.high { SearchStep::Found(self.best) } else { SearchStep::On }
     }
 }
 
@@ -65,9 +65,9 @@ mod tests {
     use super::*;
 
     fn search(low: u64, high: u64, is_there: impl Fn(u64) -> bool) -> (u64, u32) {
-        let mut seek = Seek::new(low, high);
+        let mut seek = OldestFileSearch::new(low, high);
         for asked in 1..1000 {
-            if let Step::Found(first) = seek.answered(is_there(seek.number())) {
+            if let SearchStep::Found(first) = seek.answered(is_there(seek.number())) {
                 return (first, asked);
             }
         }

@@ -7,31 +7,31 @@ use std::sync::atomic::Ordering;
 use crate::feed::pulse::{Doing, Pulse};
 use crate::feed::rhythm;
 use crate::ingest::r2z2::day_archive::day_name;
-use crate::ingest::r2z2::exchange::{Answer, Ask, Note};
-use crate::ingest::r2z2::missing_numbers::Hole;
+use crate::ingest::r2z2::exchange::{Notice, Reply, Request};
+use crate::ingest::r2z2::missing_numbers::MissingNumber;
 
 /// Failures in a row after which the feed counts as unreachable.
 const BREAKER_FAILURES: u64 = 10;
 
 /// Notes an answer to the source of this name at this time (unix milliseconds), and what came of it.
-pub fn tell(pulse: &Pulse, name: &str, ask: Ask, answer: Answer, note: Option<&Note>, now_ms: i64) {
+pub fn tell(pulse: &Pulse, name: &str, ask: Request, answer: Reply, note: Option<&Notice>, now_ms: i64) {
     match note {
-        Some(Note::Waiting(wait_ms)) => return tell_wait(pulse, name, ask, answer, *wait_ms, now_ms),
-        Some(Note::Unproven) => {
+        Some(Notice::Waiting(wait_ms)) => return tell_wait(pulse, name, ask, answer, *wait_ms, now_ms),
+        Some(Notice::Unproven) => {
             // A page for another number is a failed request all the same.
-            pulse.errors.fetch_add(u64::from(matches!(answer, Answer::Misfit { .. })), Ordering::Relaxed);
+            pulse.errors.fetch_add(u64::from(matches!(answer, Reply::Misfit { .. })), Ordering::Relaxed);
             return;
         }
-        Some(Note::Missing(first, last)) => tell_missing(pulse, name, *first, *last),
-        Some(Note::Skipped(first, last)) => tell_skipped(pulse, name, *first, *last),
-        Some(Note::RolledBack(from, to)) => {
+        Some(Notice::Missing(first, last)) => tell_missing(pulse, name, *first, *last),
+        Some(Notice::Skipped(first, last)) => tell_skipped(pulse, name, *first, *last),
+        Some(Notice::RolledBack(from, to)) => {
             tracing::warn!("{name} has been set back: number {from} did not come, sequence.json says {to}; going on from there");
         }
-        Some(Note::Healed(holes)) => holes.iter().for_each(|hole| tell_healed(pulse, name, hole)),
+        Some(Notice::Healed(holes)) => holes.iter().for_each(|hole| tell_healed(pulse, name, hole)),
         None => {}
     }
-    if let Ask::Document(number) | Ask::Ahead(number) = ask
-        && answer != Answer::Missing
+    if let Request::Document(number) | Request::Ahead(number) = ask
+        && answer != Reply::Missing
     {
         pulse.sequence.store(number, Ordering::Relaxed);
     }
@@ -54,9 +54,9 @@ fn tell_skipped(pulse: &Pulse, name: &str, first: u64, last: u64) {
     tracing::warn!("{name} numbers {first} to {last} are no longer there and were passed over; they are looked for in the archives");
 }
 
-fn tell_healed(pulse: &Pulse, name: &str, hole: &Hole) {
+fn tell_healed(pulse: &Pulse, name: &str, hole: &MissingNumber) {
     pulse.healed.fetch_add(hole.numbers, Ordering::Relaxed);
-    let Hole { first, last, .. } = hole;
+    let MissingNumber { first, last, .. } = hole;
     match hole.filled() {
         Some(span) => {
             tracing::info!("the gap at {name} numbers {first} to {last} is closed: {} killmails came from archives", span.killmails)
@@ -65,15 +65,15 @@ fn tell_healed(pulse: &Pulse, name: &str, hole: &Hole) {
     }
 }
 
-fn tell_wait(pulse: &Pulse, name: &str, ask: Ask, answer: Answer, wait_ms: u64, now_ms: i64) {
+fn tell_wait(pulse: &Pulse, name: &str, ask: Request, answer: Reply, wait_ms: u64, now_ms: i64) {
     pulse.errors.fetch_add(1, Ordering::Relaxed);
     let failures = pulse.consecutive_errors.fetch_add(1, Ordering::Relaxed) + 1;
-    let forbidden = matches!(answer, Answer::Forbidden { .. });
+    let forbidden = matches!(answer, Reply::Forbidden { .. });
     let why = match answer {
-        Answer::Limited { .. } => "says too many requests (429)",
-        Answer::Forbidden { .. } => "refuses us (403)",
-        Answer::Misfit { other_number: true } => "answers with a document that carries another number",
-        Answer::Misfit { other_number: false } => "answers 200 with what is not a document of the feed",
+        Reply::Limited { .. } => "says too many requests (429)",
+        Reply::Forbidden { .. } => "refuses us (403)",
+        Reply::Misfit { other_number: true } => "answers with a document that carries another number",
+        Reply::Misfit { other_number: false } => "answers 200 with what is not a document of the feed",
         _ => "does not answer",
     };
     let why = format!("{name} {why}");
@@ -88,13 +88,17 @@ fn tell_wait(pulse: &Pulse, name: &str, ask: Ask, answer: Answer, wait_ms: u64, 
     pulse.note(if open { Doing::BreakerOpen(why) } else { Doing::BackingOff(why) }, now_ms);
 }
 
-fn what(ask: Ask) -> String {
+fn what(ask: Request) -> String {
     match ask {
-        Ask::Pointer => "sequence.json".to_owned(),
-        Ask::Document(number) | Ask::Rewritten(number) | Ask::Ahead(number) | Ask::Probe(number) | Ask::Retry(number, _) => {
+        Request::Pointer => "sequence.json".to_owned(),
+        Request::Document(number)
+        | Request::Rewritten(number)
+        | Request::Ahead(number)
+        | Request::Probe(number)
+        | Request::Retry(number, _) => {
             format!("number {number}")
         }
-        Ask::List(day) | Ask::Bodies(day) => format!("the archive of {}", day_name(day)),
+        Request::List(day) | Request::Bodies(day) => format!("the archive of {}", day_name(day)),
     }
 }
 
@@ -102,14 +106,14 @@ fn what(ask: Ask) -> String {
 mod tests {
     use super::*;
 
-    const FAILED: Answer = Answer::Failed { retry_after_ms: None };
+    const FAILED: Reply = Reply::Failed { retry_after_ms: None };
     const DAY_MS: i64 = 86_400_000;
     const ELEVEN_MS: i64 = 20_000 * DAY_MS + 11 * 3_600_000;
 
-    fn after(failures: u32, answer: Answer, at_ms: i64) -> &'static str {
+    fn after(failures: u32, answer: Reply, at_ms: i64) -> &'static str {
         let pulse = Pulse::default();
         for _ in 0..failures {
-            tell(&pulse, "r2z2", Ask::Document(7), answer, Some(&Note::Waiting(1_000)), at_ms);
+            tell(&pulse, "r2z2", Request::Document(7), answer, Some(&Notice::Waiting(1_000)), at_ms);
         }
         pulse.doing().0.word()
     }
@@ -125,31 +129,31 @@ mod tests {
 
     #[test]
     fn pages_turn_health_as_failures_do_and_what_proves_nothing_does_not_turn_it_back() {
-        let page = Answer::Misfit { other_number: false };
+        let page = Reply::Misfit { other_number: false };
         assert_eq!((after(1, page, 0), after(9, page, 0), after(10, page, 0)), ("backing_off", "backing_off", "breaker_open"));
         let pulse = Pulse::default();
         for _ in 0..10 {
-            tell(&pulse, "r2z2", Ask::Document(7), page, Some(&Note::Waiting(1_000)), 5);
-            tell(&pulse, "r2z2", Ask::Ahead(8), Answer::Missing, Some(&Note::Unproven), 5);
+            tell(&pulse, "r2z2", Request::Document(7), page, Some(&Notice::Waiting(1_000)), 5);
+            tell(&pulse, "r2z2", Request::Ahead(8), Reply::Missing, Some(&Notice::Unproven), 5);
         }
         assert_eq!((pulse.doing().0.word(), pulse.errors.load(Ordering::Relaxed)), ("breaker_open", 10));
-        tell(&pulse, "r2z2", Ask::Ahead(8), Answer::Document { updated: None, at: None }, Some(&Note::Missing(7, 7)), 6);
+        tell(&pulse, "r2z2", Request::Ahead(8), Reply::Document { updated: None, at: None }, Some(&Notice::Missing(7, 7)), 6);
         assert_eq!(pulse.doing(), (Doing::Following, 6));
-        tell(&pulse, "r2z2", Ask::Pointer, page, Some(&Note::Waiting(1_000)), 7);
+        tell(&pulse, "r2z2", Request::Pointer, page, Some(&Notice::Waiting(1_000)), 7);
         assert_eq!(pulse.doing().0.reason(), Some("r2z2 answers 200 with what is not a document of the feed"));
     }
 
     #[test]
     fn a_403_opens_the_breaker_at_once_and_at_any_time() {
-        let forbidden = Answer::Forbidden { retry_after_ms: None };
+        let forbidden = Reply::Forbidden { retry_after_ms: None };
         assert_eq!((after(1, forbidden, 0), after(1, forbidden, ELEVEN_MS)), ("breaker_open", "breaker_open"));
     }
 
     #[test]
     fn gaps_are_counted_and_an_answer_closes_the_breaker() {
         let pulse = Pulse::default();
-        tell(&pulse, "r2z2", Ask::Document(7), Answer::Forbidden { retry_after_ms: None }, Some(&Note::Waiting(1)), 5);
-        tell(&pulse, "r2z2", Ask::Pointer, Answer::Pointer(20), Some(&Note::Missing(7, 11)), 9);
+        tell(&pulse, "r2z2", Request::Document(7), Reply::Forbidden { retry_after_ms: None }, Some(&Notice::Waiting(1)), 5);
+        tell(&pulse, "r2z2", Request::Pointer, Reply::Pointer(20), Some(&Notice::Missing(7, 11)), 9);
         assert_eq!((pulse.doing(), pulse.gaps.load(Ordering::Relaxed)), ((Doing::Following, 9), 5));
     }
 }

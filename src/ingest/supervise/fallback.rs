@@ -15,19 +15,19 @@ use tokio::time::Instant;
 use crate::feed::Feed;
 use crate::feed::others::Other;
 use crate::feed::pulse::{Doing, Pulse};
-use crate::ingest::bodies::fetcher::Desk;
+use crate::ingest::bodies::fetcher::BodyRequests;
 use crate::ingest::config::Config;
-use crate::ingest::fallback_config::{Secondary, When};
+use crate::ingest::fallback_config::{FallbackConfig, When};
 use crate::ingest::supervise::open;
-use crate::ingest::supervise::outage_detector::{Waits, Watch};
-use crate::ingest::supervise::run::{self, Runs};
+use crate::ingest::supervise::outage_detector::{OutageDetector, Waits};
+use crate::ingest::supervise::run::{self, RunContext};
 use crate::{clock, tasks};
 
 /// The others are looked at this often.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Runs the other sources as they are needed, until `stop` says so.
-pub async fn run(config: Config, feed: Arc<Feed>, desk: Arc<Desk>, mut stop: watch::Receiver<bool>) {
+pub async fn run(config: Config, feed: Arc<Feed>, desk: Arc<BodyRequests>, mut stop: watch::Receiver<bool>) {
     let mut standby = Standby::new(config, feed, desk);
     while !standby.members.is_empty() {
         standby.look().await;
@@ -44,17 +44,17 @@ pub async fn run(config: Config, feed: Arc<Feed>, desk: Arc<Desk>, mut stop: wat
 struct Standby {
     config: Config,
     feed: Arc<Feed>,
-    desk: Arc<Desk>,
+    desk: Arc<BodyRequests>,
     began: Instant,
     /// Over the first source.
-    watch: Watch,
+    watch: OutageDetector,
     members: Vec<Member>,
 }
 
 struct Member {
-    source: Secondary,
+    source: FallbackConfig,
     other: Arc<Other>,
-    watch: Watch,
+    watch: OutageDetector,
     running: Option<Running>,
 }
 
@@ -64,9 +64,9 @@ struct Running {
 }
 
 impl Standby {
-    fn new(config: Config, feed: Arc<Feed>, desk: Arc<Desk>) -> Self {
-        let watch = Watch::new(Waits { after_ms: config.fallback_after_ms, back_ms: config.fallback_back_ms });
-        let member = |source: &Secondary| {
+    fn new(config: Config, feed: Arc<Feed>, desk: Arc<BodyRequests>) -> Self {
+        let watch = OutageDetector::new(Waits { after_ms: config.fallback_after_ms, back_ms: config.fallback_back_ms });
+        let member = |source: &FallbackConfig| {
             let other = Arc::new(Other {
                 name: source.name().to_owned(),
                 kind: source.kind.word(),
@@ -118,7 +118,7 @@ impl Standby {
 
 impl Member {
     /// Runs it, unless it runs.
-    async fn begin(&mut self, config: &Config, feed: &Arc<Feed>, desk: &Arc<Desk>) {
+    async fn begin(&mut self, config: &Config, feed: &Arc<Feed>, desk: &Arc<BodyRequests>) {
         if self.running.is_some() {
             return;
         }
@@ -128,7 +128,8 @@ impl Member {
         let task = match open::secondary(&self.source, config, feed, Arc::clone(&pulse)).await {
             Ok(source) => {
                 let place = Some(open::place(&self.source));
-                let runs = Runs { feed: Arc::clone(feed), pulse, desk: Arc::clone(desk), place, space_check_ms: config.space_check_ms };
+                let runs =
+                    RunContext { feed: Arc::clone(feed), pulse, desk: Arc::clone(desk), place, space_check_ms: config.space_check_ms };
                 tasks::spawn("other source", run::run(source, runs, stopped))
             }
             Err(why) => {

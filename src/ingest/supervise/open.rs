@@ -15,11 +15,11 @@ use crate::ingest::bodies::esi::{self, Esi};
 use crate::ingest::bodies::esi_limiter::Bucket;
 use crate::ingest::client;
 use crate::ingest::config::{self, Config};
-use crate::ingest::fallback_config::{Kind, Secondary, When};
+use crate::ingest::fallback_config::{FallbackConfig, Kind, When};
 use crate::ingest::r2z2::{self, Known, R2z2, feed_document};
 use crate::ingest::redisq::{self, Redisq};
 use crate::ingest::source::Source;
-use crate::ingest::source_link::Link;
+use crate::ingest::source_link::SourceLink;
 use crate::ingest::websocket::{self, Websocket};
 use crate::{clock, tasks};
 
@@ -65,7 +65,7 @@ fn follow(config: &Config, name: &str, known: Known, pulse: Arc<Pulse>, checkpoi
 
 /// The name the place of a source beside the first is kept under.
 #[must_use]
-pub fn place(source: &Secondary) -> String {
+pub fn place(source: &FallbackConfig) -> String {
     format!("{}/{}", source.kind.word(), source.name())
 }
 
@@ -73,7 +73,7 @@ pub fn place(source: &Secondary) -> String {
 ///
 /// # Errors
 /// Why it may not run or cannot begin, in words for people.
-pub async fn secondary(source: &Secondary, config: &Config, feed: &Arc<Feed>, pulse: Arc<Pulse>) -> Result<Source, String> {
+pub async fn secondary(source: &FallbackConfig, config: &Config, feed: &Arc<Feed>, pulse: Arc<Pulse>) -> Result<Source, String> {
     let Kind::R2z2 = source.kind else { return other(source, config, &feed.epoch().to_string(), pulse) };
     let config = mirror(source, config)?;
     match source.when {
@@ -111,7 +111,7 @@ pub fn alone(name: &str, config: &Config) -> Result<Source, String> {
 }
 
 /// The configuration with a mirror in the place of the first source; it must be as polite.
-fn mirror(source: &Secondary, config: &Config) -> Result<Config, String> {
+fn mirror(source: &FallbackConfig, config: &Config) -> Result<Config, String> {
     let r2z2_base_url = source.url.trim_end_matches('/').to_owned();
     let r2z2_wait_secs = source.wait_secs;
     let config = Config { source: config::Kind::R2z2, sources: vec![], r2z2_base_url, r2z2_wait_secs, ..config.clone() };
@@ -119,10 +119,10 @@ fn mirror(source: &Secondary, config: &Config) -> Result<Config, String> {
     if mistakes.is_empty() { Ok(config) } else { Err(mistakes.join("; ")) }
 }
 
-fn other(source: &Secondary, config: &Config, store: &str, pulse: Arc<Pulse>) -> Result<Source, String> {
+fn other(source: &FallbackConfig, config: &Config, store: &str, pulse: Arc<Pulse>) -> Result<Source, String> {
     let user_agent = client::user_agent(config.user_agent_contact.as_deref());
     let (url, timeout) = (source.url.trim_end_matches('/').to_owned(), Duration::from_millis(config.timeout_ms));
-    let link = Link::new(source.name().to_owned(), source.kind.word(), waits(config), pulse);
+    let link = SourceLink::new(source.name().to_owned(), source.kind.word(), waits(config), pulse);
     let document_max_bytes = config.document_max_bytes;
     if source.kind == Kind::Websocket {
         let (topics, ping) = (source.topics.clone(), Duration::from_millis(config.websocket_ping_ms));

@@ -13,14 +13,14 @@ pub struct Waits {
 
 /// A watch over one source.
 #[derive(Debug, Clone)]
-pub struct Watch {
+pub struct OutageDetector {
     waits: Waits,
     /// Since when it is not what it counts as.
     changed_ms: Option<u64>,
     away: bool,
 }
 
-impl Watch {
+impl OutageDetector {
     /// It counts as being there.
     #[must_use]
     pub const fn new(waits: Waits) -> Self {
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn a_minute_of_trouble_and_no_less() {
-        let mut watch = Watch::new(Waits { after_ms: 60_000, back_ms: 10_000 });
+        let mut watch = OutageDetector::new(Waits { after_ms: 60_000, back_ms: 10_000 });
         assert!(!watch.look(true, 0));
         assert!(!watch.look(true, 59_999));
         assert!(!watch.look(false, 60_000), "it came back in time");
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn it_is_back_when_it_stays() {
-        let mut watch = Watch::new(Waits { after_ms: 0, back_ms: 10_000 });
+        let mut watch = OutageDetector::new(Waits { after_ms: 0, back_ms: 10_000 });
         assert!(watch.look(true, 0));
         assert!(watch.look(false, 5_000));
         assert!(watch.look(true, 9_000), "gone again");

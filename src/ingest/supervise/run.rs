@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::domain::entry::{Origin, is_implausible};
 use crate::feed::pulse::{Doing, Pulse};
 use crate::feed::{Error, Feed};
-use crate::ingest::bodies::fetcher::Desk;
+use crate::ingest::bodies::fetcher::BodyRequests;
 use crate::ingest::package::NO_BODY;
 use crate::ingest::r2z2::feed_document::PLACEHOLDER;
 use crate::store::error;
@@ -28,13 +28,13 @@ const RETRY_FIRST_MS: u64 = 1_000;
 const RETRY_MAX_MS: u64 = 60_000;
 
 /// Around a running source.
-pub struct Runs {
+pub struct RunContext {
     /// Where killmails go.
     pub feed: Arc<Feed>,
     /// How the source is doing.
     pub pulse: Arc<Pulse>,
     /// Where bodies are ordered that the source did not bring.
-    pub desk: Arc<Desk>,
+    pub desk: Arc<BodyRequests>,
     /// The name its place is kept under, if not its own.
     pub place: Option<String>,
     /// While there is too little disk space, it is looked at this often, milliseconds.
@@ -42,7 +42,7 @@ pub struct Runs {
 }
 
 /// Follows the source until it ends or `stop` says so; the killmail in hand is finished first.
-pub async fn run(mut source: Source, runs: Runs, mut stop: watch::Receiver<bool>) {
+pub async fn run(mut source: Source, runs: RunContext, mut stop: watch::Receiver<bool>) {
     let pulse = &runs.pulse;
     pulse.started_ms.store(clock::now_ms(), Ordering::Relaxed);
     pulse.running.store(true, Ordering::Relaxed);
@@ -70,8 +70,8 @@ pub async fn run(mut source: Source, runs: Runs, mut stop: watch::Receiver<bool>
 }
 
 /// Keeps an arrival; `false` when the server stops before it could be kept.
-async fn keep(runs: &Runs, arrival: Arrival, mut stop: watch::Receiver<bool>) -> bool {
-    let Runs { feed, pulse, space_check_ms, .. } = runs;
+async fn keep(runs: &RunContext, arrival: Arrival, mut stop: watch::Receiver<bool>) -> bool {
+    let RunContext { feed, pulse, space_check_ms, .. } = runs;
     let Arrival { mut killmails, refused, span, checkpoint, lower_rank, .. } = arrival;
     for document in refused {
         if !refuse(runs, document, lower_rank, stop.clone()).await {
@@ -134,7 +134,7 @@ fn no_space(pulse: &Pulse, error: &error::Error) {
 }
 
 /// Orders the body a document lacks, once there is room: `false` when the server stops first. `None`: there is nothing to order.
-async fn order(runs: &Runs, document: &Refused, lower_rank: Option<&str>, mut stop: watch::Receiver<bool>) -> Option<bool> {
+async fn order(runs: &RunContext, document: &Refused, lower_rank: Option<&str>, mut stop: watch::Receiver<bool>) -> Option<bool> {
     loop {
         match runs.desk.want(document, lower_rank).await {
             Ok(true) => {
@@ -158,8 +158,8 @@ async fn order(runs: &Runs, document: &Refused, lower_rank: Option<&str>, mut st
 
 /// Orders the body a document lacks, else keeps it raw, once there is room; any other failure costs only the evidence. `false` when the
 /// server stops first.
-async fn refuse(runs: &Runs, document: Refused, lower_rank: Option<&str>, mut stop: watch::Receiver<bool>) -> bool {
-    let Runs { feed, pulse, space_check_ms, .. } = runs;
+async fn refuse(runs: &RunContext, document: Refused, lower_rank: Option<&str>, mut stop: watch::Receiver<bool>) -> bool {
+    let RunContext { feed, pulse, space_check_ms, .. } = runs;
     if document.reason == NO_BODY
         && let Some(ordered) = order(runs, &document, lower_rank, stop.clone()).await
     {

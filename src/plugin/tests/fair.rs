@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 
-use crate::domain::filter::Wanted;
+use crate::domain::filter::RoleClause;
 use crate::domain::verdict::{Fault, Verdict};
 use crate::plugin::class::Class;
 use crate::plugin::component::Component;
@@ -46,7 +46,7 @@ impl History for Watch {
         Ok(Totals::default())
     }
 
-    fn last_seen(&self, _: &Wanted, _: Bound, _: &mut Allowance) -> Result<Option<i64>, Exhausted> {
+    fn last_seen(&self, _: &RoleClause, _: Bound, _: &mut Allowance) -> Result<Option<i64>, Exhausted> {
         Ok(None)
     }
 }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::domain::term::{Kind, Role};
+use crate::domain::term::{Dimension, Role};
 use crate::domain::verdict::Verdict;
 use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::{Instance, Run};
@@ -121,7 +121,7 @@ async fn an_interest_keeps_the_rest_away() {
     let said = fits.interest().unwrap();
     assert_eq!((said.min_value, said.min_attackers, said.max_attackers), (None, Some(2), Some(5)));
     let wanted = &said.any_of[0];
-    assert_eq!((wanted.kind, wanted.role, wanted.ids.as_slice()), (Kind::Alliance, Role::FinalBlow, &[2][..]));
+    assert_eq!((wanted.kind, wanted.role, wanted.ids.as_slice()), (Dimension::Alliance, Role::FinalBlow, &[2][..]));
     assert_eq!(judge(&engine, &fits, 1).await, Ok(Verdict::Keep));
     assert_eq!(judge(&engine, &misses, 1).await, Ok(Verdict::Drop), "alliance 1 took part but not as the final blow");
     assert_eq!((fits.component().counts().calls, misses.component().counts().calls), (1, 0));

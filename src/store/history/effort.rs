@@ -6,7 +6,7 @@
 //!
 //! Must not know: who asks, or how much of it he may have.
 
-use crate::domain::filter::Wanted;
+use crate::domain::filter::RoleClause;
 use crate::domain::id::Seq;
 use crate::domain::term::Term;
 use crate::store::Store;
@@ -90,7 +90,7 @@ struct Counted<'a> {
 
 impl Asked<'_> {
     fn effort(&self, counted: Option<&Counted<'_>>) -> Effort {
-        let mut groups: Vec<(&Wanted, u64)> = self.query.filter.each.iter().map(|w| (w, w.ids.as_slice().len() as u64)).collect();
+        let mut groups: Vec<(&RoleClause, u64)> = self.query.filter.each.iter().map(|w| (w, w.ids.as_slice().len() as u64)).collect();
         // Nothing but how long this takes depends on the order.
         groups.sort_by_cached_key(|(wanted, _)| self.at_most(wanted, counted));
         let widths: u64 = groups.iter().map(|(_, width)| width).sum();
@@ -125,14 +125,14 @@ impl Asked<'_> {
     }
 
     /// An upper bound of the ids in the lists of a term.
-    fn at_most(&self, wanted: &Wanted, counted: Option<&Counted<'_>>) -> u64 {
+    fn at_most(&self, wanted: &RoleClause, counted: Option<&Counted<'_>>) -> u64 {
         let count =
             |index: &Index| lists(wanted).filter_map(|list| list.find(index)).map(|ids| ids.count(self.range.0, self.range.1)).sum::<u64>();
         counted.map_or_else(|| count(&self.store.memory.read().index), |counted| count(counted.index))
     }
 
     /// How many ids of a term's lists the question is about, up to so many; those in several as often.
-    fn held_by(&self, wanted: &Wanted, most: u64, counted: Option<&Counted<'_>>) -> u64 {
+    fn held_by(&self, wanted: &RoleClause, most: u64, counted: Option<&Counted<'_>>) -> u64 {
         let mut held = 0;
         for list in lists(wanted) {
             if held >= most {
@@ -178,7 +178,7 @@ impl Asked<'_> {
     }
 }
 
-fn lists(wanted: &Wanted) -> impl Iterator<Item = List> {
+fn lists(wanted: &RoleClause) -> impl Iterator<Item = List> {
     wanted.ids.as_slice().iter().map(|id| List::Of(Term { kind: wanted.kind, id: *id }))
 }
 

@@ -8,7 +8,7 @@
 use std::ops::RangeInclusive;
 
 use crate::domain::filter::Filter;
-use crate::domain::term::{Kind, Term};
+use crate::domain::term::{Dimension, Term};
 use crate::store::Store;
 use crate::store::error::Error;
 use crate::store::index::Index;
@@ -152,9 +152,9 @@ impl Store {
     #[must_use]
     pub fn system_count(&self, system: u32, since: i64) -> u64 {
         let mut filter = Filter { since: Some(since), ..Filter::default() };
-        filter.set_ids(Kind::System, vec![system]);
+        filter.set_ids(Dimension::System, vec![system]);
         let memory = self.memory.read();
-        let Some(postings) = memory.index.postings(Term { kind: Kind::System, id: system }) else { return 0 };
+        let Some(postings) = memory.index.postings(Term { kind: Dimension::System, id: system }) else { return 0 };
         let plan = Plan::new(&memory.index, &filter, None);
         count_times(&memory.index, &plan, postings, plan.bounds)
     }

@@ -20,7 +20,7 @@ use hashbrown::HashMap;
 
 use crate::domain::facts::Facts;
 use crate::domain::id::Seq;
-use crate::domain::term::{Kind, Term};
+use crate::domain::term::{Dimension, Term};
 use crate::store::index::ids::Ids;
 use crate::store::index::postings::Postings;
 use crate::store::index::rows::{Row, Rows};
@@ -186,7 +186,7 @@ impl Index {
         for term in facts.terms() {
             let postings = self.shards[shard(term)].entry(term).or_insert_with(|| {
                 self.terms += 1;
-                self.systems += u64::from(term.kind == Kind::System);
+                self.systems += u64::from(term.kind == Dimension::System);
                 Postings::default()
             });
             postings.insert(facts.killmail_id);
@@ -210,7 +210,7 @@ impl Index {
             if postings.is_empty() {
                 shard.remove(&term);
                 self.terms -= 1;
-                self.systems -= u64::from(term.kind == Kind::System);
+                self.systems -= u64::from(term.kind == Dimension::System);
             }
         }
         for label in &facts.labels {
@@ -239,7 +239,7 @@ impl Index {
     pub fn restore_terms(&mut self, terms: Vec<(Term, Postings)>) {
         for (term, postings) in terms {
             self.terms += 1;
-            self.systems += u64::from(term.kind == Kind::System);
+            self.systems += u64::from(term.kind == Dimension::System);
             self.shards[shard(term)].insert(term, postings);
         }
     }

@@ -5,9 +5,9 @@
 //! Must not know: disks, places of readers.
 
 use crate::domain::facts::Facts;
-use crate::domain::filter::{Filter, Interest, Match, Wanted};
+use crate::domain::filter::{Filter, Interest, Match, RoleClause};
 use crate::domain::id::Seq;
-use crate::domain::term::{Kind, Role, Term};
+use crate::domain::term::{Dimension, Role, Term};
 use crate::store::index::postings::Postings;
 use crate::store::index::rows::{ATTACKERS_MAX, Row};
 use crate::store::index::{Flag, Index};
@@ -166,7 +166,7 @@ impl<'a> Plan<'a> {
     /// Of a filter and what a plugin narrows it to.
     pub fn new(index: &'a Index, filter: &Filter, interest: Option<&Interest>) -> Self {
         let mut groups = Vec::new();
-        let lists = |kind: Kind, ids: &[u32]| ids.iter().filter_map(|id| index.postings(Term { kind, id: *id })).collect::<Vec<_>>();
+        let lists = |kind: Dimension, ids: &[u32]| ids.iter().filter_map(|id| index.postings(Term { kind, id: *id })).collect::<Vec<_>>();
         let dimensions = filter.dimensions.iter().map(|d| lists(d.kind, d.ids.as_slice()));
         match filter.matching {
             _ if filter.dimensions.is_empty() => {}
@@ -285,7 +285,7 @@ impl<'a> Plan<'a> {
 /// Whether the answer needs the facts of each candidate: for roles, and for attacker counts a row cannot hold.
 pub fn needs_facts(filter: &Filter, interest: Option<&Interest>) -> bool {
     let by_role = filter.role != Role::Any && filter.dimensions.iter().any(|d| d.kind.is_party());
-    let wanted_by_role = |w: &Wanted| w.role != Role::Any && w.kind.is_party();
+    let wanted_by_role = |w: &RoleClause| w.role != Role::Any && w.kind.is_party();
     let narrowed_by_role = interest.is_some_and(|i| i.any_of.iter().any(wanted_by_role));
     by_role || narrowed_by_role || filter.each.iter().any(wanted_by_role) || Test::new(filter, interest).needs_count()
 }

@@ -17,7 +17,7 @@ use std::sync::LazyLock;
 use parking_lot::RwLock;
 
 use crate::domain::id::{Epoch, Seq};
-use crate::domain::term::{Kind, Term};
+use crate::domain::term::{Dimension, Term};
 use crate::store::format::varint::{Cursor, Malformed, put_varint};
 use crate::store::index::postings::Postings;
 use crate::store::index::resident::Memory;
@@ -214,7 +214,7 @@ fn terms(bytes: &[u8]) -> Result<Vec<(Term, Postings)>, Malformed> {
     let mut cursor = Cursor::new(bytes);
     let mut found = Vec::new();
     while cursor.remaining() > 0 {
-        let kind = *Kind::ALL.get(usize::from(cursor.u8()?)).ok_or(Malformed)?;
+        let kind = *Dimension::ALL.get(usize::from(cursor.u8()?)).ok_or(Malformed)?;
         found.push((Term { kind, id: cursor.u32()? }, Postings::decode(&mut cursor)?));
     }
     Ok(found)

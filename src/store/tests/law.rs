@@ -14,10 +14,10 @@ use tempfile::TempDir;
 
 use crate::domain::entry::Origin;
 use crate::domain::facts::Facts;
-use crate::domain::filter::{Filter, IdSet, Interest, Match, Wanted};
+use crate::domain::filter::{Filter, IdSet, Interest, Match, RoleClause};
 use crate::domain::id::Seq;
 use crate::domain::killmail::{Attacker, Killmail, Victim};
-use crate::domain::term::{Kind, Role};
+use crate::domain::term::{Dimension, Role};
 use crate::domain::zkb::Zkb;
 use crate::store::Store;
 use crate::store::config::Config;
@@ -88,22 +88,22 @@ fn role() -> impl Strategy<Value = Role> {
     select(&[Role::Any, Role::Victim, Role::Attacker, Role::FinalBlow][..])
 }
 
-fn dimension() -> impl Strategy<Value = (Kind, Vec<u32>)> {
-    select(&Kind::ALL[..]).prop_flat_map(|kind| {
+fn dimension() -> impl Strategy<Value = (Dimension, Vec<u32>)> {
+    select(&Dimension::ALL[..]).prop_flat_map(|kind| {
         let pool: Vec<u32> = match kind {
-            Kind::System => SYSTEMS.to_vec(),
-            Kind::Constellation => vec![20_000_020, 20_000_322],
-            Kind::Region => vec![10_000_002, 10_000_043, 10_000_030],
-            Kind::ShipType | Kind::WeaponType => SHIPS.to_vec(),
-            Kind::ShipGroup => vec![25, 29, 27, 30],
+            Dimension::System => SYSTEMS.to_vec(),
+            Dimension::Constellation => vec![20_000_020, 20_000_322],
+            Dimension::Region => vec![10_000_002, 10_000_043, 10_000_030],
+            Dimension::ShipType | Dimension::WeaponType => SHIPS.to_vec(),
+            Dimension::ShipGroup => vec![25, 29, 27, 30],
             _ => (1..9).collect(),
         };
         (Just(kind), vec(select(pool), 1..4))
     })
 }
 
-fn wanted() -> impl Strategy<Value = Wanted> {
-    (dimension(), role()).prop_map(|((kind, ids), role)| Wanted { kind, role, ids: IdSet::new(ids) })
+fn wanted() -> impl Strategy<Value = RoleClause> {
+    (dimension(), role()).prop_map(|((kind, ids), role)| RoleClause { kind, role, ids: IdSet::new(ids) })
 }
 
 fn filter() -> impl Strategy<Value = Filter> {
@@ -313,7 +313,7 @@ fn select_is_accept_over_many_blocks() {
     let dir = folder();
     let store = store_of(&dir, &killmails, 100);
     let all: Vec<(u64, Facts)> = (1..).zip(killmails.iter().map(facts)).collect();
-    let with = |kind: Kind, ids: Vec<u32>, rest: Filter| {
+    let with = |kind: Dimension, ids: Vec<u32>, rest: Filter| {
         let mut filter = rest;
         filter.set_ids(kind, ids);
         filter
@@ -322,12 +322,16 @@ fn select_is_accept_over_many_blocks() {
     let filters = [
         Filter::default(),
         day.clone(),
-        with(Kind::System, vec![SYSTEMS[0]], Filter::default()),
-        with(Kind::System, vec![SYSTEMS[0]], day.clone()),
-        with(Kind::System, SYSTEMS.to_vec(), Filter { min_value: Some(11_000.0), ..Filter::default() }),
-        with(Kind::Character, (1..400).collect(), day.clone()),
-        with(Kind::Character, vec![5_003], with(Kind::System, vec![SYSTEMS[2]], Filter { matching: Match::All, ..Filter::default() })),
-        with(Kind::Character, vec![5_003, 77], Filter { role: Role::Victim, ..Filter::default() }),
+        with(Dimension::System, vec![SYSTEMS[0]], Filter::default()),
+        with(Dimension::System, vec![SYSTEMS[0]], day.clone()),
+        with(Dimension::System, SYSTEMS.to_vec(), Filter { min_value: Some(11_000.0), ..Filter::default() }),
+        with(Dimension::Character, (1..400).collect(), day.clone()),
+        with(
+            Dimension::Character,
+            vec![5_003],
+            with(Dimension::System, vec![SYSTEMS[2]], Filter { matching: Match::All, ..Filter::default() }),
+        ),
+        with(Dimension::Character, vec![5_003, 77], Filter { role: Role::Victim, ..Filter::default() }),
         Filter { awox: Some(true), ..Filter::default() },
         Filter { awox: Some(false), ..Filter::default() },
         Filter { awox: Some(false), npc: Some(false), min_value: Some(5_000.0), ..Filter::default() },
@@ -335,8 +339,8 @@ fn select_is_accept_over_many_blocks() {
         Filter { min_value: Some(700.0), max_value: Some(800.0), ..Filter::default() },
         Filter { max_value: Some(50.0), ..day },
         Filter { min_value: Some(1e12), ..Filter::default() },
-        with(Kind::System, SYSTEMS[..3].to_vec(), Filter { max_value: Some(90.0), ..Filter::default() }),
-        with(Kind::Character, vec![12_345], Filter::default()),
+        with(Dimension::System, SYSTEMS[..3].to_vec(), Filter { max_value: Some(90.0), ..Filter::default() }),
+        with(Dimension::Character, vec![12_345], Filter::default()),
     ];
     for filter in &filters {
         check_history(&store, &all, filter, None, (250, 9_000)).expect("history");
@@ -347,7 +351,7 @@ fn select_is_accept_over_many_blocks() {
         }
     }
     let mut filter = Filter { since: Some(START + 5_000), ..Filter::default() };
-    filter.set_ids(Kind::System, vec![SYSTEMS[1]]);
+    filter.set_ids(Dimension::System, vec![SYSTEMS[1]]);
     let expected = accepted(&all, &filter, None).count() as u64;
     assert_eq!(store.system_count(SYSTEMS[1], START + 5_000), expected);
     assert_eq!(store.stats().systems, 5);

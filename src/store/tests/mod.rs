@@ -21,7 +21,7 @@ use crate::domain::entry::{Origin, SharedEntry};
 use crate::domain::filter::Filter;
 use crate::domain::id::{Epoch, Seq};
 use crate::domain::killmail::{Attacker, Killmail, Victim};
-use crate::domain::term::Kind;
+use crate::domain::term::Dimension;
 use crate::domain::zkb::Zkb;
 use crate::store::Store;
 use crate::store::config::Config;
@@ -201,7 +201,7 @@ fn a_killmail_of_thousands_of_attackers_comes_back() {
     let store = Store::open(Config { tail_entries: 1, ..config(&dir) }).expect("opens");
     assert_eq!(store.killmail(4).expect("read").expect("kept").killmail, revised);
     let mut filter = Filter::default();
-    filter.set_ids(Kind::Character, vec![2_000_000_000]);
+    filter.set_ids(Dimension::Character, vec![2_000_000_000]);
     assert_eq!(ids(&store.select(&history(&filter)).expect("selected")), [4]);
 }
 

@@ -14,7 +14,7 @@ use killstream::domain::id::Seq;
 use killstream::domain::killmail::Killmail;
 use killstream::domain::span::Span;
 use killstream::domain::subscription::Subscription;
-use killstream::domain::term::Kind;
+use killstream::domain::term::Dimension;
 use killstream::feed::plugins::Plugins;
 use killstream::feed::start::Start;
 use killstream::feed::{self, Feed};
@@ -65,7 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
     let filter = move || strategy::filter(EPOCH + i64::from(IDS)..EPOCH + i64::from(IDS) + 60);
     let window = || prop::option::of(EPOCH + i64::from(IDS) - 20..EPOCH + i64::from(IDS) + 60);
     // Most filters take little; these take most, so that preloads have batches to be cut.
-    let broad = || (90_000_002..90_000_008_u32).prop_map(|end| with_ids(Kind::Character, (90_000_000..end).collect()));
+    let broad = || (90_000_002..90_000_008_u32).prop_map(|end| with_ids(Dimension::Character, (90_000_000..end).collect()));
     let wanted = move || prop_oneof![filter(), broad()];
     let kind = || (prop::bool::weighted(0.2), prop::bool::weighted(0.2));
     prop_oneof![
@@ -80,7 +80,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn with_ids(kind: Kind, ids: Vec<u32>) -> Filter {
+fn with_ids(kind: Dimension, ids: Vec<u32>) -> Filter {
     let mut filter = Filter::default();
     filter.set_ids(kind, ids);
     filter

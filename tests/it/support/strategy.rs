@@ -4,7 +4,7 @@
 
 use killstream::domain::filter::{Filter, Match};
 use killstream::domain::killmail::{Attacker, Killmail, Victim};
-use killstream::domain::term::{Kind, Role};
+use killstream::domain::term::{Dimension, Role};
 use killstream::domain::zkb::Zkb;
 use proptest::collection::vec;
 use proptest::option;
@@ -84,27 +84,27 @@ pub fn killmail(ids: std::ops::Range<u32>, epoch: i64) -> impl Strategy<Value = 
     })
 }
 
-fn ids_of(kind: Kind) -> BoxedStrategy<Vec<u32>> {
+fn ids_of(kind: Dimension) -> BoxedStrategy<Vec<u32>> {
     let parties = |first: u32| vec(first..first + 8, 1..4).boxed();
     match kind {
-        Kind::System => vec(select(&SYSTEMS[..]), 1..3).boxed(),
+        Dimension::System => vec(select(&SYSTEMS[..]), 1..3).boxed(),
         // The Forge's constellation and region, Domain, and ones where nothing of ours happens.
-        Kind::Constellation => vec(select(vec![20_000_020, 20_000_322, 20_000_001]), 1..3).boxed(),
-        Kind::Region => vec(select(vec![10_000_002, 10_000_043, 10_000_001]), 1..3).boxed(),
-        Kind::Character => parties(90_000_000),
-        Kind::Corporation => parties(98_000_000),
-        Kind::Alliance => parties(99_000_000),
-        Kind::Faction => vec(select(vec![500_010, 500_001]), 1..3).boxed(),
-        Kind::ShipType => vec(select(&SHIPS[..]), 1..3).boxed(),
+        Dimension::Constellation => vec(select(vec![20_000_020, 20_000_322, 20_000_001]), 1..3).boxed(),
+        Dimension::Region => vec(select(vec![10_000_002, 10_000_043, 10_000_001]), 1..3).boxed(),
+        Dimension::Character => parties(90_000_000),
+        Dimension::Corporation => parties(98_000_000),
+        Dimension::Alliance => parties(99_000_000),
+        Dimension::Faction => vec(select(vec![500_010, 500_001]), 1..3).boxed(),
+        Dimension::ShipType => vec(select(&SHIPS[..]), 1..3).boxed(),
         // Frigates, cruisers, capsules, interdictors.
-        Kind::ShipGroup => vec(select(vec![25, 26, 29, 541]), 1..3).boxed(),
-        Kind::WeaponType => vec(select(&WEAPONS[..]), 1..3).boxed(),
+        Dimension::ShipGroup => vec(select(vec![25, 26, 29, 541]), 1..3).boxed(),
+        Dimension::WeaponType => vec(select(&WEAPONS[..]), 1..3).boxed(),
     }
 }
 
 /// A filter over what [`killmail`] makes: up to three dimensions, any role, restrictions now and then.
 pub fn filter(times: std::ops::Range<i64>) -> impl Strategy<Value = Filter> {
-    let dimension = select(Kind::ALL.to_vec()).prop_flat_map(|kind| ids_of(kind).prop_map(move |ids| (kind, ids)));
+    let dimension = select(Dimension::ALL.to_vec()).prop_flat_map(|kind| ids_of(kind).prop_map(move |ids| (kind, ids)));
     let roles = select(vec![Role::Any, Role::Any, Role::Victim, Role::Attacker, Role::FinalBlow]);
     let flag = || option::weighted(0.1, any::<bool>());
     let bound = || option::weighted(0.15, select(&VALUES[..]));

@@ -50,7 +50,7 @@ pub type Known = &'static [&'static [&'static str]];
 
 /// Parameters by name. Empty texts and nulls are not given.
 #[derive(Debug)]
-pub struct Given<'a> {
+pub struct Parameters<'a> {
     known: Known,
     named: BTreeMap<&'static str, One<'a>>,
     /// What a query string says of a name before it says it again.
@@ -131,7 +131,7 @@ impl AskedIds {
     }
 }
 
-impl<'a> Given<'a> {
+impl<'a> Parameters<'a> {
     /// Of a decoded query string; a list that comes twice is one list, of another name that comes twice the last counts.
     #[must_use]
     pub fn pairs(pairs: &'a [(String, String)], known: Known) -> Self {

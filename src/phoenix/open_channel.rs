@@ -17,7 +17,7 @@ use crate::feed::recent::{self, Recent};
 use crate::feed::{self, Feed};
 
 /// A channel at work.
-pub struct Running {
+pub struct OpenChannel {
     /// The channel.
     pub key: u64,
     /// What it gets.
@@ -39,14 +39,14 @@ impl Drop for Counted {
 }
 
 /// What a channel has to tell.
-pub enum Told {
+pub enum ChannelEvent {
     /// What its reader handed over; `None` when it is closed.
     Live(Option<Event>),
     /// What its preload handed over.
     Recent(Result<recent::Told, feed::Error>),
 }
 
-impl Running {
+impl OpenChannel {
     /// A reader without preloads.
     #[must_use]
     pub fn new(feed: Arc<Feed>, key: u64, reader: Reader, hold: Option<Hold>) -> Self {
@@ -79,11 +79,11 @@ impl Running {
     }
 
     /// Waits for what comes first. Dropping the future loses nothing.
-    async fn next(&mut self) -> Told {
+    async fn next(&mut self) -> ChannelEvent {
         let Self { reader, preloads, .. } = self;
         tokio::select! {
-            event = reader.next() => Told::Live(event),
-            told = next_recent(preloads) => Told::Recent(told),
+            event = reader.next() => ChannelEvent::Live(event),
+            told = next_recent(preloads) => ChannelEvent::Recent(told),
         }
     }
 }
@@ -109,7 +109,7 @@ fn over(preloads: &mut VecDeque<Recent>) {
 }
 
 /// Waits for what the first of several channels has to tell. Dropping the future loses nothing.
-pub async fn told(running: &mut [Running]) -> (u64, Told) {
+pub async fn told(running: &mut [OpenChannel]) -> (u64, ChannelEvent) {
     let mut waits: Vec<_> = running.iter_mut().map(|running| (running.key, Box::pin(running.next()))).collect();
     poll_fn(|context| {
         for (key, wait) in &mut waits {

@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use crate::domain::id::EventId;
 use crate::domain::subscription::Subscription;
-use crate::domain::term::Kind;
+use crate::domain::term::Dimension;
 use crate::feed::event::Gap;
+use crate::wire::filter_echo::FilterEcho;
 use crate::wire::text::Text;
 use crate::wire::time::iso_micros;
-use crate::wire::told::Told;
 
 /// `{}`.
 pub const EMPTY: &[u8] = b"{}";
@@ -94,10 +94,10 @@ pub fn joined(joined: &Joined<'_>, bytes_max: u64) -> Bytes {
     }
     if 2 * lists as u64 > bytes_max {
         let mut filter = subscription.filter.clone();
-        filter.dimensions.retain(|dimension| !matches!(dimension.kind, Kind::System | Kind::Character));
-        out.field("filter", &Told { filter: &filter, ..Told::of(subscription) });
+        filter.dimensions.retain(|dimension| !matches!(dimension.kind, Dimension::System | Dimension::Character));
+        out.field("filter", &FilterEcho { filter: &filter, ..FilterEcho::of(subscription) });
     } else {
-        out.field("filter", &Told::of(subscription));
+        out.field("filter", &FilterEcho::of(subscription));
     }
     if !ignored.is_empty() {
         out.field("ignored", ignored);
@@ -196,8 +196,8 @@ mod tests {
     fn a_long_answer_leaves_what_stands_twice_out_of_its_filter() {
         let systems: Vec<u32> = (30_000_001..30_000_101).collect();
         let mut subscription = Subscription::default();
-        subscription.filter.set_ids(Kind::System, systems.clone());
-        subscription.filter.set_ids(Kind::Alliance, vec![99_000_001]);
+        subscription.filter.set_ids(Dimension::System, systems.clone());
+        subscription.filter.set_ids(Dimension::Alliance, vec![99_000_001]);
         let event_id = EventId { epoch: Epoch(7), place: Place::Live(Seq(5)) };
         let (subscription_id, resumed, ignored) = ("x", &Resumed::No, &["nosuch".to_owned()][..]);
         let whole = Joined {

@@ -4,7 +4,7 @@
 //!
 //! Must not know: how a killmail is put together from them.
 
-use crate::sample::chance::{Dice, Skew, bent};
+use crate::sample::rng::{Dice, Skew, bent};
 use crate::universe;
 
 const CHARACTERS: &[(f64, f64)] = &[
@@ -97,7 +97,7 @@ impl Ranked {
 
 /// Everyone and everything that can appear.
 #[derive(Debug)]
-pub struct Cast {
+pub struct Participants {
     characters: Vec<Character>,
     activity: Skew,
     fleets: Vec<Fleet>,
@@ -121,7 +121,7 @@ pub struct Cast {
     pub entities: Vec<u32>,
 }
 
-impl Cast {
+impl Participants {
     /// A cast of so many characters.
     #[must_use]
     pub fn new(seed: u64, characters: usize) -> Self {

@@ -39,7 +39,7 @@ use crate::{clock, phoenix, sample, tasks};
 const TRIAL_STEP: usize = 31;
 
 /// Everything but sockets.
-pub struct House {
+pub struct App {
     feed: Arc<Feed>,
     router: Router,
     channels: Arc<phoenix::Door>,
@@ -56,7 +56,7 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-impl House {
+impl App {
     /// Opens the store and puts everything on top of it. Whoever listens counts connections there.
     ///
     /// # Errors

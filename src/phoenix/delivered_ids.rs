@@ -12,7 +12,7 @@ const WEEK_MS: i64 = 168 * 3_600_000;
 
 /// The killmails sent.
 #[derive(Debug, Clone, Default)]
-pub struct Sent {
+pub struct DeliveredIds {
     /// Since `begun_ms`.
     new: Postings,
     /// In the week before that.
@@ -20,7 +20,7 @@ pub struct Sent {
     begun_ms: i64,
 }
 
-impl Sent {
+impl DeliveredIds {
     /// Whether nothing is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn a_killmail_is_sent_once_within_a_week() {
-        let mut sent = Sent::default();
+        let mut sent = DeliveredIds::default();
         assert!(sent.first(5, WEEK_MS + 1));
         assert!(!sent.first(5, WEEK_MS + 2));
         assert!(!sent.first(5, 2 * WEEK_MS + 2), "the week of its own is remembered whole");

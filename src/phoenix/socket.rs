@@ -21,7 +21,7 @@ const FRAGMENT_BYTES: usize = 16 << 10;
 const PONGS_MAX: usize = 16;
 
 /// One end of a conversation.
-pub struct Line {
+pub struct Socket {
     socket: HttpWebSocket,
     waiting: VecDeque<Frame>,
     unflushed: bool,
@@ -47,7 +47,7 @@ pub enum Turn {
     Broken(CloseCode),
 }
 
-impl Line {
+impl Socket {
     /// Of a socket just opened.
     #[must_use]
     pub const fn new(socket: HttpWebSocket) -> Self {

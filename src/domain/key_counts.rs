@@ -8,15 +8,15 @@ use hashbrown::HashMap;
 
 /// Counts by key; what is there no more takes no room.
 #[derive(Debug, Clone)]
-pub struct Tally<K>(HashMap<K, usize>);
+pub struct KeyCounts<K>(HashMap<K, usize>);
 
-impl<K> Default for Tally<K> {
+impl<K> Default for KeyCounts<K> {
     fn default() -> Self {
         Self(HashMap::new())
     }
 }
 
-impl<K: Eq + Hash> Tally<K> {
+impl<K: Eq + Hash> KeyCounts<K> {
     /// How often this one is there.
     pub fn of(&self, key: &K) -> usize {
         self.0.get(key).copied().unwrap_or_default()
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn what_is_gone_takes_no_room() {
-        let mut tally = Tally::default();
+        let mut tally = KeyCounts::default();
         tally.add("a");
         tally.add("a");
         tally.add("b");

@@ -12,14 +12,14 @@ use crate::wire::time::iso_seconds;
 
 /// The filter as it was read. `match` is always there, for it is what people guess wrong; of everything else only what restricts.
 #[derive(Debug, Clone, Copy)]
-pub struct Told<'a> {
+pub struct FilterEcho<'a> {
     /// Which killmails.
     pub filter: &'a Filter,
     /// Who judges them further.
     pub plugin: Option<&'a PluginUse>,
 }
 
-impl<'a> Told<'a> {
+impl<'a> FilterEcho<'a> {
     /// Of a subscription.
     #[must_use]
     pub const fn of(subscription: &'a Subscription) -> Self {
@@ -48,7 +48,7 @@ const fn role_word(role: Role) -> &'static str {
     }
 }
 
-impl Serialize for Told<'_> {
+impl Serialize for FilterEcho<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { filter, plugin } = self;
         let mut map = serializer.serialize_map(None)?;
@@ -84,14 +84,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::term::Kind;
+    use crate::domain::term::Dimension;
 
     #[test]
     fn a_filter_is_told_as_it_was_read() {
         let mut subscription = Subscription::default();
-        assert_eq!(json!(Told::of(&subscription)), json!({ "match": "any" }));
+        assert_eq!(json!(FilterEcho::of(&subscription)), json!({ "match": "any" }));
         let filter = &mut subscription.filter;
-        filter.set_ids(Kind::ShipType, vec![17_738, 587, 587]);
+        filter.set_ids(Dimension::ShipType, vec![17_738, 587, 587]);
         (filter.matching, filter.role) = (Match::All, Role::FinalBlow);
         (filter.labels, filter.npc) = (vec!["pvp".to_owned()], Some(false));
         (filter.min_value, filter.max_value) = (Some(1e9), Some(2.5e9));
@@ -101,8 +101,8 @@ mod tests {
             "ship_type_ids": [587, 17_738], "match": "all", "role": "final_blow", "labels": ["pvp"], "npc": false,
             "min_value": 1e9, "max_value": 2.5e9, "since": "2021-11-27T00:00:00Z", "until": "1970-01-01T00:00:00Z", "plugin": "gatecamp",
         });
-        assert_eq!(json!(Told::of(&subscription)), told);
+        assert_eq!(json!(FilterEcho::of(&subscription)), told);
         subscription.plugin = Some(PluginUse { name: "gatecamp".to_owned(), version: None, config: r#"{"kills":3}"#.to_owned() });
-        assert_eq!(json!(Told::of(&subscription))["plugin_config"], r#"{"kills":3}"#);
+        assert_eq!(json!(FilterEcho::of(&subscription))["plugin_config"], r#"{"kills":3}"#);
     }
 }

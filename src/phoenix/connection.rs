@@ -25,11 +25,11 @@ use crate::feed::start::Start;
 use crate::feed::{self, recent};
 use crate::phoenix::effect::{Effect, Open};
 use crate::phoenix::frame::{Malformed, Message, decode, decode_binary};
-use crate::phoenix::join::Wish;
-use crate::phoenix::line::{Line, Turn};
-use crate::phoenix::running::{self, Running, Told};
+use crate::phoenix::join::PreloadRequest;
+use crate::phoenix::open_channel::{self, ChannelEvent, OpenChannel};
 use crate::phoenix::session::{Opened, Session};
 use crate::phoenix::slots::Slot;
+use crate::phoenix::socket::{Socket, Turn};
 use crate::phoenix::{Caller, Door};
 use crate::tasks;
 use crate::wire::event;
@@ -37,16 +37,16 @@ use crate::wire::event;
 /// The window of counts, seconds.
 const DAY_SECS: i64 = 86_400;
 
-type Opening = BoxFuture<'static, Result<Box<Running>, feed::Error>>;
+type Opening = BoxFuture<'static, Result<Box<OpenChannel>, feed::Error>>;
 
 /// A connection.
-pub struct Talk {
+pub struct Connection {
     door: Arc<Door>,
-    line: Line,
+    line: Socket,
     session: Session,
     effects: Vec<Effect>,
     opening: Vec<(u64, Opening)>,
-    running: Vec<Running>,
+    running: Vec<OpenChannel>,
     closing: watch::Receiver<bool>,
     heard: Instant,
     /// When the first message must be there, until it is.
@@ -59,9 +59,9 @@ pub struct Talk {
 /// What came first.
 enum Happened {
     Turn(Turn),
-    Opened(u64, Result<Box<Running>, feed::Error>),
+    Opened(u64, Result<Box<OpenChannel>, feed::Error>),
     Due,
-    Told(u64, Told),
+    Told(u64, ChannelEvent),
 }
 
 /// How a connection ends.
@@ -74,10 +74,10 @@ enum End {
     Cut(CloseCode),
 }
 
-impl Talk {
+impl Connection {
     /// Of a line just opened.
     #[must_use]
-    pub fn new(door: Arc<Door>, line: Line, session: Session, (slot, caller): (Slot, Caller)) -> Self {
+    pub fn new(door: Arc<Door>, line: Socket, session: Session, (slot, caller): (Slot, Caller)) -> Self {
         let now = Instant::now();
         let ping_at = now + door.config.ping();
         let first_by = Some(now + door.config.first_message());
@@ -114,7 +114,7 @@ impl Talk {
                 turn = self.line.turn() => Happened::Turn(turn),
                 (key, opened) = opened(&mut self.opening) => Happened::Opened(key, opened),
                 () = sleep_until(due) => Happened::Due,
-                (key, told) = running::told(&mut self.running), if free => Happened::Told(key, told),
+                (key, told) = open_channel::told(&mut self.running), if free => Happened::Told(key, told),
             };
             let end = match happened {
                 Happened::Turn(turn) => self.turned(turn).await,
@@ -245,12 +245,12 @@ impl Talk {
         let start = Start { last_event_id, ..Start::default() };
         let opening = async move {
             let reader = feed.open((*subscription).clone(), start).await?;
-            Ok(Box::new(Running::new(feed, key, reader, hold)))
+            Ok(Box::new(OpenChannel::new(feed, key, reader, hold)))
         };
         self.opening.push((key, Box::pin(opening)));
     }
 
-    fn at_work(&mut self, key: u64) -> Option<&mut Running> {
+    fn at_work(&mut self, key: u64) -> Option<&mut OpenChannel> {
         self.running.iter_mut().find(|running| running.key == key)
     }
 
@@ -258,7 +258,7 @@ impl Talk {
         self.running.retain(|running| running.key != key);
     }
 
-    fn opened(&mut self, key: u64, opened: Result<Box<Running>, feed::Error>) {
+    fn opened(&mut self, key: u64, opened: Result<Box<OpenChannel>, feed::Error>) {
         match opened {
             Ok(mut running) => {
                 let reader = &mut running.reader;
@@ -280,7 +280,7 @@ impl Talk {
         }
     }
 
-    fn preload(&mut self, key: u64, wish: Wish, terms: Vec<Term>) {
+    fn preload(&mut self, key: u64, wish: PreloadRequest, terms: Vec<Term>) {
         let (config, pace) = (&self.door.config, self.door.feed.config());
         let now = now_secs();
         let newest = Newest {
@@ -301,19 +301,21 @@ impl Talk {
         }
     }
 
-    fn told(&mut self, key: u64, told: Told) {
+    fn told(&mut self, key: u64, told: ChannelEvent) {
         match told {
-            Told::Live(Some(Event::Killmail { kept, id })) => {
+            ChannelEvent::Live(Some(Event::Killmail { kept, id })) => {
                 let pushed = self.session.killmail(key, &kept, &id, now_ms(), &mut self.effects);
                 self.count(|door| &door.feed.traffic().pushed, u64::from(pushed));
             }
-            Told::Live(Some(Event::Backfilled { span, id })) => self.session.gap(key, &event::backfilled(&span, &id), &mut self.effects),
-            Told::Live(Some(Event::Ended { reason, message })) => self.session.ended(key, reason, &message, &mut self.effects),
+            ChannelEvent::Live(Some(Event::Backfilled { span, id })) => {
+                self.session.gap(key, &event::backfilled(&span, &id), &mut self.effects)
+            }
+            ChannelEvent::Live(Some(Event::Ended { reason, message })) => self.session.ended(key, reason, &message, &mut self.effects),
             // That the server stops is heard by everyone at once; a fault is counted, and the killmail skipped.
-            Told::Live(Some(_)) => {}
-            Told::Live(None) => self.session.ended(key, "closed", "the reader is closed", &mut self.effects),
-            Told::Recent(Ok(recent)) => self.told_recent(key, recent),
-            Told::Recent(Err(error)) => {
+            ChannelEvent::Live(Some(_)) => {}
+            ChannelEvent::Live(None) => self.session.ended(key, "closed", "the reader is closed", &mut self.effects),
+            ChannelEvent::Recent(Ok(recent)) => self.told_recent(key, recent),
+            ChannelEvent::Recent(Err(error)) => {
                 tracing::error!(%error, "a preload ends early: {error}");
                 self.session.preload_complete(key, 0, &[error.to_string()], &mut self.effects);
             }
@@ -358,7 +360,7 @@ async fn stopped(closing: &mut watch::Receiver<bool>) {
 }
 
 /// Waits for a reader that is being opened.
-async fn opened(opening: &mut Vec<(u64, Opening)>) -> (u64, Result<Box<Running>, feed::Error>) {
+async fn opened(opening: &mut Vec<(u64, Opening)>) -> (u64, Result<Box<OpenChannel>, feed::Error>) {
     poll_fn(|context| {
         for at in 0..opening.len() {
             if let Poll::Ready(opened) = opening[at].1.as_mut().poll(context) {
