@@ -20,11 +20,11 @@ use crate::domain::subscription::PluginUse;
 use crate::feed::manifest::{Manifest, Standing, Unnamed, Version};
 use crate::feed::plugins::components::{Components, Missing, State};
 use crate::plugin::component::Component;
-use crate::plugin::conduct::Resting;
 use crate::plugin::counters::Counts;
 use crate::plugin::engine::Engine;
 use crate::plugin::evaluator::{Evaluator, Instance};
 use crate::plugin::probe::NO_CONFIG;
+use crate::plugin::records::AtRest;
 use crate::store::Store;
 use crate::store::compiled::UploadFile;
 use crate::tasks;
@@ -312,9 +312,9 @@ impl Plugins {
     ///
     /// # Errors
     /// No such name.
-    pub fn resting(&self, name: &str) -> Result<Vec<Resting>, Error> {
+    pub fn resting(&self, name: &str) -> Result<AtRest, Error> {
         let manifest = self.manifest(name)?;
-        Ok(manifest.versions.iter().flat_map(|version| self.engine.resting(&version.digest)).collect())
+        Ok(manifest.versions.iter().map(|version| self.engine.resting(&version.digest)).fold(AtRest::default(), AtRest::and))
     }
 
     fn counts_of(&self, manifest: &Manifest) -> Counts {

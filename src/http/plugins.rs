@@ -23,9 +23,9 @@ use crate::http::error::Error;
 use crate::http::intake::{self, Intake};
 use crate::http::request::Object;
 use crate::plugin::build::order::Stage;
-use crate::plugin::conduct::Resting;
 use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::Instance;
+use crate::plugin::records::Resting;
 use crate::store;
 use crate::tasks;
 use crate::wire::time;
@@ -60,7 +60,8 @@ pub async fn one(extract::State(door): extract::State<Arc<Door>>, Path(name): Pa
     value["log_lines_cut"] = counts.log_lines_cut.into();
     value["faults_at_rest"] = counts.at_rest.into();
     let resting = door.feed.plugins().resting(&name).map_err(|error| refused(&error))?;
-    value["resting"] = resting.into_iter().map(rest_shown).collect();
+    value["resting_count"] = resting.count.into();
+    value["resting"] = resting.some.into_iter().map(rest_shown).collect();
     Ok(Json::data(&value))
 }
 

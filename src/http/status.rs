@@ -18,7 +18,9 @@ use crate::http::error::Error;
 use crate::http::health;
 use crate::http::process::Process;
 use crate::http::request::Pairs;
+use crate::plugin::build::lanes::Load;
 use crate::plugin::class::Class;
+use crate::plugin::engine::Engine;
 use crate::store::Stats;
 use crate::tasks;
 use crate::wire::time;
@@ -222,6 +224,19 @@ fn plugins(door: &Door) -> Value {
         "evaluators": Value::Object(evaluators.into_iter().collect()),
         "resting": engine.resting_count(),
         "compile_large_memory_bytes": engine.builder().large_memory_bytes(),
+        "waiting": plugins_waiting(engine),
+    })
+}
+
+/// What of plugins waits for its turn.
+fn plugins_waiting(engine: &Engine) -> Value {
+    let load = |load: Load| json!({ "waiting": load.waiting, "under_way": load.under_way });
+    let loads = engine.builder().loads().map(|of| (of.size.to_owned(), json!({ "scan": load(of.scan), "compile": load(of.compile) })));
+    let pages = engine.pages_waiting();
+    json!({
+        "uploads": Value::Object(loads.into_iter().collect()),
+        "configurations": engine.trials_waiting(),
+        "pages": { "live": pages.live, "history": pages.past, "held": pages.held },
     })
 }
 

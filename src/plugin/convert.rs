@@ -100,6 +100,15 @@ pub fn items(killmail: &Killmail) -> types::ItemColumns {
     columns
 }
 
+/// How many items there are, those within others too.
+#[must_use]
+pub fn item_count(killmail: &Killmail) -> u64 {
+    fn count(items: &[Item]) -> u64 {
+        items.iter().map(|item| 1 + count(item.items.as_deref().unwrap_or_default())).sum()
+    }
+    count(killmail.victim.items.as_deref().unwrap_or_default())
+}
+
 fn add_items(columns: &mut types::ItemColumns, items: &[Item], depth: u8) {
     for item in items {
         columns.type_ids.push(u32::try_from(item.item_type_id).unwrap_or(0));

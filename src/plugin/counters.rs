@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 
 use crate::domain::verdict::{Fault, Verdict};
 
-/// What a line of log counts as at least, bytes: about what our log puts around it.
-const LOG_LINE_BYTES_MIN: usize = 128;
+/// What our log puts around the text of a line, bytes, about: the time, the plugin's name and digest, the killmail.
+const AROUND_LOG_LINE_BYTES: usize = 400;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Counts of one component, or of all.
@@ -92,7 +92,7 @@ impl Counters {
         if logged.since.elapsed() >= MINUTE {
             *logged = Logged::default();
         }
-        let sum = logged.bytes.saturating_add(bytes.max(LOG_LINE_BYTES_MIN));
+        let sum = logged.bytes.saturating_add(bytes).saturating_add(AROUND_LOG_LINE_BYTES);
         let fits = sum <= bytes_max;
         if fits {
             logged.bytes = sum;
@@ -159,9 +159,9 @@ mod tests {
     #[test]
     fn a_minute_holds_so_much_log_in_however_many_lines() {
         let counters = Counters::default();
-        assert_eq!((0..1_000).filter(|_| counters.may_log(1, 64 << 10)).count(), 512);
+        assert_eq!((0..1_000).filter(|_| counters.may_log(1, 64 << 10)).count(), 163);
         let counters = Counters::default();
-        assert_eq!((0..1_000).filter(|_| counters.may_log(1_024, 64 << 10)).count(), 64);
+        assert_eq!((0..1_000).filter(|_| counters.may_log(1_024, 64 << 10)).count(), 46);
         assert!(!counters.may_log(usize::MAX, 64 << 10));
     }
 }

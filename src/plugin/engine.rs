@@ -16,7 +16,6 @@ use crate::plugin::capacity::Capacity;
 use crate::plugin::clock::Ticker;
 use crate::plugin::compile::{self, Upload};
 use crate::plugin::component::{About, Component};
-use crate::plugin::conduct::Resting;
 use crate::plugin::counters::{Counters, Counts};
 use crate::plugin::error::{Error, Refusal};
 use crate::plugin::evaluator::{Answer, Evaluator, Instance, Key, Run};
@@ -24,9 +23,11 @@ use crate::plugin::guest::Guest;
 use crate::plugin::history::History;
 use crate::plugin::kept::{self, Kept, Told};
 use crate::plugin::limits::Config;
+use crate::plugin::line::PagesWaiting;
 use crate::plugin::making::Making;
 use crate::plugin::pool::Pool;
 use crate::plugin::probe;
+use crate::plugin::records::AtRest;
 use crate::plugin::setup::{Memory, Setup};
 use crate::plugin::state::Outside;
 
@@ -244,7 +245,7 @@ impl Engine {
 
     /// The pairs of one component that rest because of what they did; its SHA-256 in hex.
     #[must_use]
-    pub fn resting(&self, digest: &str) -> Vec<Resting> {
+    pub fn resting(&self, digest: &str) -> AtRest {
         self.kept.records().resting(digest)
     }
 
@@ -252,6 +253,12 @@ impl Engine {
     #[must_use]
     pub fn resting_count(&self) -> usize {
         self.kept.records().count()
+    }
+
+    /// The pages that wait to be judged.
+    #[must_use]
+    pub fn pages_waiting(&self) -> PagesWaiting {
+        self.pool.pages_waiting()
     }
 
     /// How many judging threads there are.

@@ -21,12 +21,12 @@ use crate::plugin::class::Class;
 use crate::plugin::clock::thread_cpu;
 use crate::plugin::compile::sha256_hex;
 use crate::plugin::component::Component;
-use crate::plugin::conduct::PairRecord;
 use crate::plugin::convert::Needs;
 use crate::plugin::guest::{Guest, Unready};
 use crate::plugin::history::Bound;
 use crate::plugin::limits::Config;
 use crate::plugin::memo::Memo;
+use crate::plugin::records::PairRecord;
 use crate::plugin::setup::Setup;
 
 /// What a guest says of a killmail, or what it did wrong.
@@ -73,26 +73,32 @@ impl Key {
     }
 }
 
-/// The places in the queues for pages of one component.
+/// The places in the queues for pages of one component. Pairs without proof have as many of their own: they may have to wait.
 #[derive(Debug)]
 pub struct Places {
     live: Arc<Semaphore>,
     past: Arc<Semaphore>,
+    unproven_live: Arc<Semaphore>,
+    unproven_past: Arc<Semaphore>,
 }
 
 impl Places {
     /// All of them free.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self { live: Arc::new(Semaphore::new(config.queue_live_max)), past: Arc::new(Semaphore::new(config.queue_history_max)) }
+        let [live, past] = [config.queue_live_max, config.queue_history_max].map(|max| [(); 2].map(|()| Arc::new(Semaphore::new(max))));
+        let ([live, unproven_live], [past, unproven_past]) = (live, past);
+        Self { live, past, unproven_live, unproven_past }
     }
 
     /// Those for this kind of page.
     #[must_use]
-    pub const fn of(&self, run: Run) -> &Arc<Semaphore> {
-        match run {
-            Run::Live => &self.live,
-            Run::History { .. } => &self.past,
+    pub const fn of(&self, run: Run, is_proven: bool) -> &Arc<Semaphore> {
+        match (run, is_proven) {
+            (Run::Live, true) => &self.live,
+            (Run::Live, false) => &self.unproven_live,
+            (Run::History { .. }, true) => &self.past,
+            (Run::History { .. }, false) => &self.unproven_past,
         }
     }
 }
@@ -238,10 +244,10 @@ impl Evaluator {
         &self.shared.record
     }
 
-    /// The component's places in the queues.
+    /// The places in the queue for its pages of this kind.
     #[must_use]
-    pub fn places(&self) -> &Places {
-        &self.shared.places
+    pub fn places_of(&self, run: Run) -> &Arc<Semaphore> {
+        self.shared.places.of(run, self.shared.record.of(run).is_proven())
     }
 
     /// Takes out the instances that were not used for so long. That of live killmails stays, unless it is of the class that takes tens of
@@ -329,7 +335,7 @@ impl Evaluator {
     #[must_use]
     pub fn turn<'a>(&'a self, setup: &'a Setup, run: Run) -> Turn<'a> {
         let guest = self.seat(run).lock().guest.take().or_else(|| self.shared.first.lock().take());
-        Turn { evaluator: self, setup, run, guest, crowded: false }
+        Turn { evaluator: self, setup, run, guest, crowded: false, failed: None }
     }
 
     fn seat(&self, run: Run) -> &Mutex<Seat> {
@@ -363,9 +369,17 @@ pub struct Turn<'a> {
     guest: Option<Box<Guest>>,
     /// The last call ended because of what all guests hold together, by no doing of this one.
     crowded: bool,
+    /// The last fault that a call of this turn ended in.
+    failed: Option<Fault>,
 }
 
 impl Turn<'_> {
+    /// The fault that a call ended in, if one did.
+    #[must_use]
+    pub const fn failed(&self) -> Option<Fault> {
+        self.failed
+    }
+
     /// Judges the killmail at this place of the page.
     pub fn judge(&mut self, page: &Page, at: usize) -> Answer {
         let entry = &page[at];
@@ -397,6 +411,7 @@ impl Turn<'_> {
             // The next one may find room: equal pairs must not hear of this one's want of it.
             return answer;
         }
+        self.failed = answer.as_ref().err().copied().or(self.failed);
         record.called(answer.as_ref().err().copied());
         if self.run == Run::Live {
             shared.memo.lock().put(entry, &answer);

@@ -11,10 +11,10 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::plugin::component::{Component, Loaded};
-use crate::plugin::conduct::PairRecords;
 use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::{Evaluator, Key, Places};
 use crate::plugin::limits::Config;
+use crate::plugin::records::PairRecords;
 use crate::tasks;
 
 /// Tells those waiting for a pair when it is ready, or why it will not be. It does not carry the pair itself: that would be in use.
@@ -57,6 +57,13 @@ impl Order {
     #[must_use]
     pub const fn tried(&self) -> bool {
         self.tried
+    }
+
+    /// Whether somebody still waits.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        let inner = self.kept.inner.lock();
+        inner.under_way.get(&(self.key.clone(), self.tried)).is_some_and(|waiting| waiting.receiver_count() > 0)
     }
 
     /// Whether somebody still waits. Where nobody does, it is given up: who asks from now on asks anew.

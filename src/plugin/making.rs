@@ -70,6 +70,18 @@ impl Making {
         self.shard
     }
 
+    /// Whether it holds what its evaluator may come to hold.
+    #[must_use]
+    pub const fn is_begun(&self) -> bool {
+        self.reserved.is_some()
+    }
+
+    /// Whether somebody still waits for it.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.order.is_awaited()
+    }
+
     /// Tells all who wait that it could not be done now.
     pub fn fail(self, refusal: Refusal) {
         self.order.fail(refusal);

@@ -29,12 +29,14 @@ mod making;
 mod memo;
 mod pool;
 pub mod probe;
+pub mod records;
 mod rounds;
 mod scan;
 mod setup;
+mod share;
 mod start;
 mod state;
-mod trial_budget;
+mod steady;
 mod wasi;
 
 #[cfg(test)]

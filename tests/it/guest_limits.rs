@@ -2,6 +2,8 @@
 //!
 //! Must not know: how any of it is counted.
 
+use serde_json::json;
+
 use crate::guests::{self, Text};
 use crate::support::server::Setup;
 
@@ -21,6 +23,8 @@ async fn who_comes_when_guests_have_all_their_memory_is_told_to_come_later() {
     assert_eq!((one.status, two.status), (200, 200));
     let told = server.get("/status").await.expect(200)["metrics"]["plugins"].clone();
     assert!(told["bytes"].as_u64().is_some_and(|bytes| (48 << 20..64 << 20).contains(&bytes)), "{told}");
+    assert_eq!(told["waiting"]["pages"], json!({ "live": 0, "history": 0, "held": 0 }), "{told}");
+    assert_eq!(told["waiting"]["configurations"], 0, "{told}");
     assert!(told["resting"] == 0 && told["compile_large_memory_bytes"].is_u64(), "{told}");
     assert_eq!((&told["max_bytes"], &told["evaluators"]["small"]["kept"]), (&(64 << 20).into(), &2.into()), "{told}");
 
@@ -36,6 +40,8 @@ async fn who_comes_when_guests_have_all_their_memory_is_told_to_come_later() {
     assert_eq!(server.stream(&path(2)).await.status, 200, "the pair that is there is shared");
     let metrics = server.get("/metrics/prometheus").await.text();
     assert!(metrics.contains("killstream_plugin_memory_max_bytes 67108864"), "{metrics}");
+    assert!(metrics.contains("killstream_plugin_uploads_waiting{lane=\"small scan\"} 0"), "{metrics}");
+    assert!(metrics.contains("killstream_plugin_pages_waiting{of=\"live\"} 0"), "{metrics}");
 }
 
 #[tokio::test]

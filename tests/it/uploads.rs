@@ -60,8 +60,12 @@ async fn who_does_not_wait_is_told_where_to_ask() {
     assert_eq!(first.status.as_u16(), 202, "{}", first.json());
     let told = first.json()["data"].clone();
     assert!(told["state"].is_string() && told["position"].is_u64(), "{told}");
-    // The second comes after the first.
+    // The second comes after the first, and is told so at once.
     let second = put(&server, "two?wait=0", &guests::evaluating(guests::DROP)).await.json()["data"].clone();
+    assert_eq!((&second["state"], &second["position"]), (&json!("queued"), &json!(1)), "{second}");
+    let waiting = server.get("/status").await.expect(200)["metrics"]["plugins"]["waiting"]["uploads"]["small"].clone();
+    let lanes = |what: &str| ["scan", "compile"].iter().filter_map(|lane| waiting[lane][what].as_u64()).sum::<u64>();
+    assert_eq!(lanes("waiting") + lanes("under_way"), 2, "{waiting}");
     let upload = settled(&server, told["upload_id"].as_str().unwrap()).await;
     assert_eq!((&upload["state"], &upload["plugin"]["name"]), (&json!("accepted"), &json!("one")), "{upload}");
     assert_eq!((&upload["plugin"]["state"], &upload["plugin"]["class"]), (&json!("active"), &json!("small")), "{upload}");

@@ -58,9 +58,9 @@ impl Order {
 /// What an upload is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
-    /// It waits for the compiler.
+    /// It waits to be looked through, is, or waits for the compiler.
     Queued {
-        /// How many are before it, the one being compiled included.
+        /// How many of its size are before it, the one being compiled included.
         position: usize,
     },
     /// It is being compiled.

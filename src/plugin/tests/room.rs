@@ -148,7 +148,7 @@ async fn a_trap_gives_no_new_lines_of_log() {
         let answers = engine.evaluate(&guest, page, Run::Live).await;
         assert!(answers.iter().all(|answer| *answer == Err(Fault::Trap)));
     }
-    // 2,000 lines, of which 512 fit into 64 KiB; each line that is cut counts, and all of these hold control characters.
+    // 2,000 lines, of which 160 fit into 64 KiB; each line that is cut counts, and all of these hold control characters.
     assert_eq!(component.counts().log_lines_cut, 2_000);
     assert!(!component.counters().may_log(1, 64 << 10), "the minute is full");
 }

@@ -1,0 +1,153 @@
+//! What streams of an innocent plugin wait while two hundred configurations of a guest that loops are in use, compared with the same
+//! streams just before: quiet, then the first seconds, then later, and all of it again with configurations that were never seen.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use futures_util::future::join_all;
+use killstream::domain::killmail::Killmail;
+use killstream::sample::document;
+use killstream::sample::generate::Recipe;
+use killstream::tasks;
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::guests;
+use crate::plugins::{client, looping, put};
+use crate::stream::{Stream, killmail_ids};
+use crate::target::{TOKEN, Target};
+
+const JITA: u32 = 30_000_142;
+const LOOPING: usize = 200;
+/// Killmails of each part, and how far apart they come.
+const KILLMAILS: usize = 200;
+const APART: Duration = Duration::from_millis(25);
+
+/// When each killmail came, by the stream it came on.
+type Seen = Arc<Mutex<Vec<(u32, Instant)>>>;
+
+struct Watched {
+    seen: Seen,
+    reading: JoinHandle<()>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.reading.abort();
+    }
+}
+
+/// Prints a row for each part of each round.
+pub async fn run(program: &Path, rounds: usize) -> anyhow::Result<()> {
+    let target = Target::start(program, None).await?;
+    let to = target.address();
+    for (name, component) in [("good", guests::evaluating(guests::KEEP)), ("bad", looping())] {
+        let (status, body, _) = put(to, name, component).await;
+        ensure!(status == 201, "upload of {name}: {status} {body}");
+    }
+    let mut made = Recipe { killmails: 1_000_000, revised: 0.0, late: 0.0, ..Recipe::default() }.generate().map(|made| made.killmail);
+    let plain = [watch(to, String::new()).await?];
+    let mut judged = Vec::new();
+    // Equal numbers on each judging thread.
+    for n in 0..4 {
+        judged.push(watch(to, format!("&plugin=good&plugin_config=%7B%22n%22:{n}%7D")).await?);
+    }
+    println!("| part | without a plugin: p50, p99, max | a good plugin: p50, p99, max | p99 to quiet |");
+    println!("|---|---|---|---|");
+    // A page of code that was never run is slow.
+    part(to, &mut made, &plain).await?;
+    for round in 0..rounds {
+        let mut quiet = None;
+        let mut row = async |what: &str, made: &mut dyn Iterator<Item = Killmail>| -> anyhow::Result<()> {
+            let sent = part(to, made, &judged).await?;
+            let (plain, judged) = (Took::of(&sent, &plain), Took::of(&sent, &judged));
+            let quiet = *quiet.get_or_insert(judged.p99);
+            println!("| {round}: {what} | {plain} | {judged} | {:.2} |", judged.p99 / quiet);
+            Ok(())
+        };
+        row("quiet", &mut made).await?;
+        let hostile: Vec<_> =
+            join_all((0..LOOPING).map(|n| watch(to, format!("&plugin=bad&plugin_config=%7B%22n%22:%22{round}-{n}%22%7D")))).await;
+        let open = hostile.iter().filter(|stream| stream.is_ok()).count();
+        row(&format!("{open} streams that loop, first seconds"), &mut made).await?;
+        for _ in 0..3 {
+            row("later", &mut made).await?;
+        }
+        let told = client().get(format!("http://{to}/status")).send().await?.text().await?;
+        let told: serde_json::Value = serde_json::from_str(&told)?;
+        let told = &told["metrics"]["plugins"];
+        eprintln!("resting {}, waiting {}", told["resting"], told["waiting"]);
+        drop(hostile);
+        sleep(Duration::from_secs(2)).await;
+    }
+    Ok(())
+}
+
+async fn watch(to: SocketAddr, plugin: String) -> anyhow::Result<Watched> {
+    let mut stream = Stream::open(to, &format!("/api/v1/kills/stream?system_ids={JITA}{plugin}"), None, None).await?;
+    let seen = Seen::default();
+    let noted = Arc::clone(&seen);
+    let reading = tasks::spawn("watch", async move {
+        while let Ok(block) = stream.next().await {
+            let now = Instant::now();
+            noted.lock().extend(killmail_ids(&block).into_iter().map(|id| (id, now)));
+        }
+    });
+    Ok(Watched { seen, reading })
+}
+
+/// Hands killmails in, one after another, and waits until all the good have seen the last. When each was sent.
+async fn part(to: SocketAddr, made: &mut dyn Iterator<Item = Killmail>, good: &[Watched]) -> anyhow::Result<Vec<(u32, Instant)>> {
+    let client = client();
+    let mut sent = Vec::new();
+    for _ in 0..KILLMAILS {
+        let mut killmail = made.next().context("no more killmails")?;
+        let now = jiff::Timestamp::now().as_second();
+        (killmail.solar_system_id, killmail.time) = (JITA, now);
+        let request = client.post(format!("http://{to}/api/v1/killmails")).bearer_auth(TOKEN).body(document::r2z2(&killmail, now, 1));
+        sent.push((killmail.killmail_id, Instant::now()));
+        let answer = request.send().await?;
+        ensure!(answer.status().is_success(), "a killmail was refused: {}", answer.text().await?);
+        sleep(APART).await;
+    }
+    let last = sent.last().map(|(id, _)| *id).unwrap_or_default();
+    let begun = Instant::now();
+    while !good.iter().all(|stream| stream.seen.lock().iter().rev().any(|(id, _)| *id == last)) {
+        ensure!(begun.elapsed() < Duration::from_secs(60), "a good stream misses killmails");
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(sent)
+}
+
+/// Milliseconds.
+struct Took {
+    p50: f64,
+    p99: f64,
+    most: f64,
+}
+
+impl Took {
+    fn of(sent: &[(u32, Instant)], streams: &[Watched]) -> Self {
+        let mut took = Vec::new();
+        for stream in streams {
+            let seen = stream.seen.lock();
+            let came =
+                |(id, at): &(u32, Instant)| seen.iter().find(|(seen, _)| seen == id).map(|(_, came)| came.saturating_duration_since(*at));
+            took.extend(sent.iter().filter_map(came));
+        }
+        took.sort_unstable();
+        let at =
+            |share: f64| took.get((took.len() as f64 * share) as usize).or(took.last()).copied().unwrap_or_default().as_secs_f64() * 1e3;
+        Self { p50: at(0.5), p99: at(0.99), most: at(1.0) }
+    }
+}
+
+impl std::fmt::Display for Took {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.1}, {:.1}, {:.1} ms", self.p50, self.p99, self.most)
+    }
+}
