@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use futures_util::future::join_all;
 use killstream::domain::killmail::Killmail;
-use killstream::sample::document;
 use killstream::sample::generate::Recipe;
 use killstream::tasks;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::feed::FakeFeed;
 use crate::guests;
 use crate::plugins::{client, looping, put};
 use crate::stream::{Stream, killmail_ids};
-use crate::target::{TOKEN, Target};
+use crate::target::Target;
 
 const JITA: u32 = 30_000_142;
 const LOOPING: usize = 200;
@@ -43,7 +43,8 @@ impl Drop for Watched {
 
 /// Prints a row for each part of each round.
 pub async fn run(program: &Path, rounds: usize) -> anyhow::Result<()> {
-    let target = Target::start(program, None).await?;
+    let feed = FakeFeed::default();
+    let target = Target::following(program, feed.start().await?).await?;
     let to = target.address();
     for (name, component) in [("good", guests::evaluating(guests::KEEP)), ("bad", looping())] {
         let (status, body, _) = put(to, name, component).await;
@@ -59,11 +60,11 @@ pub async fn run(program: &Path, rounds: usize) -> anyhow::Result<()> {
     println!("| part | without a plugin: p50, p99, max | a good plugin: p50, p99, max | p99 to quiet |");
     println!("|---|---|---|---|");
     // A page of code that was never run is slow.
-    part(to, &mut made, &plain).await?;
+    part(&feed, &mut made, &plain).await?;
     for round in 0..rounds {
         let mut quiet = None;
         let mut row = async |what: &str, made: &mut dyn Iterator<Item = Killmail>| -> anyhow::Result<()> {
-            let sent = part(to, made, &judged).await?;
+            let sent = part(&feed, made, &judged).await?;
             let (plain, judged) = (Took::of(&sent, &plain), Took::of(&sent, &judged));
             let quiet = *quiet.get_or_insert(judged.p99);
             println!("| {round}: {what} | {plain} | {judged} | {:.2} |", judged.p99 / quiet);
@@ -100,27 +101,22 @@ async fn watch(to: SocketAddr, plugin: String) -> anyhow::Result<Watched> {
     Ok(Watched { seen, reading })
 }
 
-/// Hands killmails in, one after another, and waits until all the good have seen the last. When each was sent.
-async fn part(to: SocketAddr, made: &mut dyn Iterator<Item = Killmail>, good: &[Watched]) -> anyhow::Result<Vec<(u32, Instant)>> {
-    let client = client();
-    let mut sent = Vec::new();
+/// Publishes killmails, one after another, and waits until all the good have seen the last. When the server came for each.
+async fn part(feed: &FakeFeed, made: &mut dyn Iterator<Item = Killmail>, good: &[Watched]) -> anyhow::Result<Vec<(u32, Instant)>> {
+    let mut ids = Vec::new();
     for _ in 0..KILLMAILS {
         let mut killmail = made.next().context("no more killmails")?;
-        let now = jiff::Timestamp::now().as_second();
-        (killmail.solar_system_id, killmail.time) = (JITA, now);
-        let request = client.post(format!("http://{to}/api/v1/killmails")).bearer_auth(TOKEN).body(document::r2z2(&killmail, now, 1));
-        sent.push((killmail.killmail_id, Instant::now()));
-        let answer = request.send().await?;
-        ensure!(answer.status().is_success(), "a killmail was refused: {}", answer.text().await?);
+        (killmail.solar_system_id, killmail.time) = (JITA, jiff::Timestamp::now().as_second());
+        ids.push(killmail.killmail_id);
+        feed.publish(&killmail);
         sleep(APART).await;
     }
-    let last = sent.last().map(|(id, _)| *id).unwrap_or_default();
     let begun = Instant::now();
-    while !good.iter().all(|stream| stream.seen.lock().iter().rev().any(|(id, _)| *id == last)) {
+    while !good.iter().all(|stream| stream.seen.lock().iter().rev().any(|(id, _)| ids.last() == Some(id))) {
         ensure!(begun.elapsed() < Duration::from_secs(60), "a good stream misses killmails");
         sleep(Duration::from_millis(20)).await;
     }
-    Ok(sent)
+    Ok(ids.into_iter().filter_map(|id| Some((id, feed.served(id)?))).collect())
 }
 
 /// Milliseconds.

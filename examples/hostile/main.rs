@@ -12,6 +12,8 @@ mod attacks;
 mod crowd;
 #[path = "fair.rs"]
 mod fair;
+#[path = "../support/feed.rs"]
+mod feed;
 #[allow(dead_code, reason = "the engine's own tests use the rest")]
 #[path = "../../tests/guests/mod.rs"]
 mod guests;
