@@ -102,7 +102,8 @@ impl Record {
     /// Whether it has to wait while pairs of its component that have proved nothing yet are held.
     #[must_use]
     pub fn is_held(&self, now: Instant) -> bool {
-        !self.is_proven() && !(self.rests.load(Ordering::Relaxed) && self.conduct.lock().is_at_rest(now))
+        let is_at_rest = || self.rests.load(Ordering::Relaxed) && self.conduct.lock().is_at_rest(now);
+        !self.is_proven() && !is_at_rest()
     }
 
     /// A call was made.
