@@ -1,6 +1,7 @@
 //! What streams of an innocent plugin wait while two hundred configurations of a guest that loops are in use, compared with the same
-//! streams just before: quiet, then the first seconds, then later, and all of it again with configurations that were never seen.
+//! streams just before.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -41,8 +42,36 @@ impl Drop for Watched {
     }
 }
 
-/// Prints a row for each part of each round.
+const PARTS: [&str; 3] = ["quiet", "the first seconds of 200 that loop", "later"];
+
+/// Latencies of a part: without a plugin, and judged by a good one.
+type Both = [Vec<Duration>; 2];
+
+/// Prints a row for each part of each round, each round on a server of its own, then one for each part of all.
 pub async fn run(program: &Path, rounds: usize) -> anyhow::Result<()> {
+    println!("| part | without a plugin: p50, p99, max | a good plugin: p50, p99, max | its p99 to that of quiet |");
+    println!("|---|---|---|---|");
+    let mut all: [Both; 3] = Default::default();
+    for number in 0..rounds {
+        let parts = round(program).await?;
+        show(&format!("round {number}: "), &parts);
+        for (sum, part) in all.iter_mut().flatten().zip(parts.into_iter().flatten()) {
+            sum.extend(part);
+        }
+    }
+    show("all: ", &all);
+    Ok(())
+}
+
+fn show(of: &str, parts: &[Both; 3]) {
+    let quiet = Took::of(&parts[0][1]).p99;
+    for (name, [plain, judged]) in PARTS.iter().zip(parts) {
+        let (plain, judged) = (Took::of(plain), Took::of(judged));
+        println!("| {of}{name} | {plain} | {judged} | {:.2} |", judged.p99 / quiet);
+    }
+}
+
+async fn round(program: &Path) -> anyhow::Result<[Both; 3]> {
     let feed = FakeFeed::default();
     let target = Target::following(program, feed.start().await?).await?;
     let to = target.address();
@@ -57,35 +86,21 @@ pub async fn run(program: &Path, rounds: usize) -> anyhow::Result<()> {
     for n in 0..4 {
         judged.push(watch(to, format!("&plugin=good&plugin_config=%7B%22n%22:{n}%7D")).await?);
     }
-    println!("| part | without a plugin: p50, p99, max | a good plugin: p50, p99, max | p99 to quiet |");
-    println!("|---|---|---|---|");
     // A page of code that was never run is slow.
-    part(&feed, &mut made, &plain).await?;
-    for round in 0..rounds {
-        let mut quiet = None;
-        let mut row = async |what: &str, made: &mut dyn Iterator<Item = Killmail>| -> anyhow::Result<()> {
-            let sent = part(&feed, made, &judged).await?;
-            let (plain, judged) = (Took::of(&sent, &plain), Took::of(&sent, &judged));
-            let quiet = *quiet.get_or_insert(judged.p99);
-            println!("| {round}: {what} | {plain} | {judged} | {:.2} |", judged.p99 / quiet);
-            Ok(())
-        };
-        row("quiet", &mut made).await?;
-        let hostile: Vec<_> =
-            join_all((0..LOOPING).map(|n| watch(to, format!("&plugin=bad&plugin_config=%7B%22n%22:%22{round}-{n}%22%7D")))).await;
-        let open = hostile.iter().filter(|stream| stream.is_ok()).count();
-        row(&format!("{open} streams that loop, first seconds"), &mut made).await?;
-        for _ in 0..3 {
-            row("later", &mut made).await?;
-        }
-        let told = client().get(format!("http://{to}/status")).send().await?.text().await?;
-        let told: serde_json::Value = serde_json::from_str(&told)?;
-        let told = &told["metrics"]["plugins"];
-        eprintln!("resting {}, waiting {}", told["resting"], told["waiting"]);
-        drop(hostile);
-        sleep(Duration::from_secs(2)).await;
-    }
-    Ok(())
+    part(&feed, &mut made, &judged).await?;
+    let sent = part(&feed, &mut made, &judged).await?;
+    let quiet = [came(&sent, &plain), came(&sent, &judged)];
+    let open = join_all((0..LOOPING).map(|n| watch(to, format!("&plugin=bad&plugin_config=%7B%22n%22:%22{n}%22%7D")))).await;
+    let hostile: Vec<Watched> = open.into_iter().collect::<anyhow::Result<_>>()?;
+    let sent = part(&feed, &mut made, &judged).await?;
+    let first = [came(&sent, &plain), came(&sent, &judged)];
+    let sent = part(&feed, &mut made, &judged).await?;
+    let later = [came(&sent, &plain), came(&sent, &judged)];
+    let told: serde_json::Value = serde_json::from_slice(&client().get(format!("http://{to}/status")).send().await?.bytes().await?)?;
+    let told = &told["metrics"]["plugins"];
+    eprintln!("resting {}, pages waiting {}", told["resting"], told["waiting"]["pages"]);
+    drop(hostile);
+    Ok([quiet, first, later])
 }
 
 async fn watch(to: SocketAddr, plugin: String) -> anyhow::Result<Watched> {
@@ -119,6 +134,15 @@ async fn part(feed: &FakeFeed, made: &mut dyn Iterator<Item = Killmail>, good: &
     Ok(ids.into_iter().filter_map(|id| Some((id, feed.served(id)?))).collect())
 }
 
+/// How long killmails took to these streams.
+fn came(sent: &[(u32, Instant)], streams: &[Watched]) -> Vec<Duration> {
+    let on = |stream: &Watched| {
+        let seen: HashMap<u32, Instant> = stream.seen.lock().iter().copied().collect();
+        sent.iter().filter_map(|(id, at)| Some(seen.get(id)?.saturating_duration_since(*at))).collect::<Vec<_>>()
+    };
+    streams.iter().flat_map(on).collect()
+}
+
 /// Milliseconds.
 struct Took {
     p50: f64,
@@ -127,14 +151,8 @@ struct Took {
 }
 
 impl Took {
-    fn of(sent: &[(u32, Instant)], streams: &[Watched]) -> Self {
-        let mut took = Vec::new();
-        for stream in streams {
-            let seen = stream.seen.lock();
-            let came =
-                |(id, at): &(u32, Instant)| seen.iter().find(|(seen, _)| seen == id).map(|(_, came)| came.saturating_duration_since(*at));
-            took.extend(sent.iter().filter_map(came));
-        }
+    fn of(took: &[Duration]) -> Self {
+        let mut took = took.to_vec();
         took.sort_unstable();
         let at =
             |share: f64| took.get((took.len() as f64 * share) as usize).or(took.last()).copied().unwrap_or_default().as_secs_f64() * 1e3;
