@@ -121,8 +121,8 @@ impl Capacity {
 }
 
 fn full(budget: &Budget, what: &str, setting: &str) -> Refusal {
-    let limit = budget.max();
-    Refusal::Full { message: format!("{limit} {what}, the most there may be ({setting})"), limit }
+    let (used, limit) = (budget.used(), budget.max());
+    Refusal::Full { message: format!("{used} of {limit} {what}, and another does not fit ({setting})"), limit }
 }
 
 /// What one evaluator may hold; given back on drop.

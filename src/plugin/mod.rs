@@ -34,8 +34,10 @@ mod scan;
 mod setup;
 mod start;
 mod state;
+mod stdio;
 mod trial_budget;
 mod wasi;
+mod words;
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::guests::{self, Text};
 use crate::support::killmail::killmail;
 use crate::support::server::{Server, Setup};
 use crate::support::until;
@@ -115,4 +116,33 @@ async fn a_server_starts_without_room_and_answers() {
     let server = server.setup().clone().start();
     stored(&server, 2).await;
     assert_eq!(server.get("/api/v1/killmails/count").await.expect(200)["data"]["count"], 2);
+}
+
+#[tokio::test]
+async fn an_upload_on_a_full_disk_is_told_so() {
+    let plugin = guests::guest(&Text { head: &"(func (drop (i32.const 7)))".repeat(3_000), ..Text::default() });
+    let put = async |server: &Server| server.send(Method::PUT, "/api/v1/plugins/mine", plugin.clone()).await;
+    let server = Setup::quiet().config(&format!("min_free_bytes = {MIN_FREE}")).start();
+    fill(&server);
+    let refused = put(&server).await;
+    assert!(refused.header("retry-after").is_some());
+    let body = refused.expect(503);
+    assert_eq!((&body["code"], &body["details"]["limit"]), (&json!("LIMIT_REACHED"), &json!(MIN_FREE)), "{body}");
+    // It is full amid it: whatever the limit says, no file may have its length.
+    let server = Setup::quiet().config("min_free_bytes = 0").start();
+    limit(&server, Some(4_096));
+    let refused = put(&server).await;
+    assert!(refused.header("retry-after").is_some());
+    let body = refused.expect(503);
+    let folder = server.setup().data_dir().join("uploads");
+    let message = body["error"].as_str().unwrap();
+    assert_eq!((&body["code"], &body["details"]["reason"]), (&json!("LIMIT_REACHED"), &json!("disk_full")), "{body}");
+    assert!(message.contains("full") && message.contains(&folder.display().to_string()), "{body}");
+    // The code is larger than the component.
+    limit(&server, Some(plugin.len() as u64 + 1));
+    let body = put(&server).await.expect(503);
+    let message = body["error"].as_str().unwrap();
+    assert!(message.contains("compiled code") && message.contains("/compiled"), "{body}");
+    limit(&server, None);
+    assert_eq!(put(&server).await.status, 201, "{}", server.log());
 }
