@@ -302,6 +302,15 @@ mod tests {
         assert!(read(Body::from("abcde"), &intake).await.is_ok());
     }
 
+    #[tokio::test]
+    async fn a_body_that_finds_no_room_on_the_disk_is_told_so() {
+        let full = save(Body::from("abc"), &intake(&Config::default()), Path::new("/dev/full")).await.unwrap_err();
+        let Error::DiskFull { message } = full else { panic!("{full}") };
+        assert!(message.starts_with("the disk of the folder /dev is full"), "{message}");
+        let missing = save(Body::from("abc"), &intake(&Config::default()), Path::new("/nowhere/at/all")).await.unwrap_err();
+        assert!(matches!(missing, Error::Failed { .. }), "{missing}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_body_that_stops_is_given_up() {
         let body = Body::from_stream(pieces(vec!["abc"]).into_data_stream().chain(stream::pending()));

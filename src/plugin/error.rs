@@ -228,3 +228,16 @@ pub enum Error {
     #[error("a thread for plugins could not be started: {0}")]
     Thread(#[from] io::Error),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_names_its_folder() {
+        let failed = |kind: io::ErrorKind| Failed::unwritten("keep compiled code", Path::new("/data/compiled/x.draft"), &kind.into());
+        let Failed::DiskFull(message) = failed(io::ErrorKind::StorageFull) else { panic!("another failure") };
+        assert!(message.starts_with("the disk of the folder /data/compiled is full, cannot keep compiled code: "), "{message}");
+        assert!(matches!(failed(io::ErrorKind::PermissionDenied), Failed::Failed(_)));
+    }
+}

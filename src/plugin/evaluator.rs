@@ -449,8 +449,6 @@ impl Turn<'_> {
         if counters.may_log(failure.message.len(), self.setup.config.log_bytes_per_minute) {
             let (name, digest, id) = (shared.component.label(), self.evaluator.digest(), entry.killmail.killmail_id);
             tracing::warn!(plugin.id = name, plugin.digest = digest, killmail.id = id, "plugin {name} failed on killmail {id}: {failure}");
-        } else {
-            counters.log_lines_cut(1);
         }
         *shared.failed.lock() = Some(Failure::new(failure.fault, format!("it rests; its last fault: {}", failure.message)));
     }

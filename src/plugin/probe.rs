@@ -45,7 +45,7 @@ pub struct Tried {
 pub fn by_default(setup: &Setup, component: &Component, sample: &[SharedEntry]) -> Result<Tried, Refusal> {
     let mut trial = Trial::new(Arc::new(sample.to_vec()));
     match trial.run(setup, component, component.default_config().unwrap_or(NO_CONFIG)) {
-        Ok(()) => Ok(Tried { probed: true, warnings: trial.faults.warning(setup.config.text_bytes).into_iter().collect() }),
+        Ok(()) => Ok(Tried { probed: true, warnings: trial.warning(setup.config.text_bytes).into_iter().collect() }),
         Err(_) if trial.start.is_unwilling() => Ok(Tried::default()),
         Err(refusal) => Err(refusal),
     }
@@ -187,6 +187,12 @@ impl Trial {
     #[must_use]
     pub fn failed_to_configure(&self) -> bool {
         self.start.is_faulty()
+    }
+
+    /// What is to be said of it where most of its calls ended in a fault.
+    #[must_use]
+    pub fn warning(&self, bytes_max: usize) -> Option<String> {
+        self.faults.warning(bytes_max)
     }
 
     /// What it needs to see of killmails, as it said when it was configured first.

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::runtime::Builder;
 
 use crate::domain::entry::{Entry, SharedEntry};
 use crate::plugin::build::confine::{self, Limits};
@@ -108,6 +109,9 @@ fn build(order: &Order, bytes: &[u8], trial: Option<Trial>, out: &mut impl Write
     let upload = Upload { digest: "", size_bytes: bytes.len() };
     let component = compile::component(&setup, &compiled, upload, Arc::<Counters>::default())?;
     let _awake = ticker.awake();
+    // WASI's streams want a tokio handle at hand; without one they start a runtime of their own, with threads that are denied here.
+    let runtime = Builder::new_current_thread().build().map_err(|error| Refusal::Crashed(error.to_string()))?;
+    let _entered = runtime.enter();
     Guest::new(&setup, &component)?;
     let mut tried = Tried::default();
     if let Some(sample) = sample {

@@ -175,12 +175,18 @@ impl Run<'_> {
                 Refusal::TooSlowToCompile { message, limit: cpu_secs }
             }
             signal => {
-                let line = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it said nothing");
                 let advice = advice(signal);
-                Refusal::Crashed(format!("the process that compiles it ended before it was done ({status}; {line}); {advice}"))
+                let said = last_words(said);
+                Refusal::Crashed(format!("the process that compiles it ended before it was done ({status}; {said}); {advice}"))
             }
         }
     }
+}
+
+/// What it wrote of its end: where it was, and what.
+fn last_words(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains(NO_FILTER)).take(2).collect();
+    if lines.is_empty() { "it said nothing".to_owned() } else { lines.join(" ") }
 }
 
 /// What can be done after an end by this signal, or by none.

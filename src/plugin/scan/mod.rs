@@ -125,7 +125,7 @@ pub fn check_types<T>(section: &SectionLimited<'_, T>) -> Result<(), Refusal> {
     let bytes = range.end.saturating_sub(range.start);
     if bytes > TYPES_MAX_BYTES {
         let message = format!("types of {bytes} bytes in one section; at most {TYPES_MAX_BYTES}");
-        return Err(Refusal::TooComplex { message, limit: Some(TYPES_MAX_BYTES as u64) });
+        return Err(Refusal::TooComplex { message, limit: Some(TYPES_MAX_BYTES) });
     }
     Ok(())
 }
