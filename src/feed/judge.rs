@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::domain::entry::SharedEntry;
 use crate::domain::filter::Interest;
 use crate::domain::subscription::PluginUse;
-use crate::domain::verdict::{Fault, Verdict};
+use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::feed::event::Kept;
 use crate::feed::plugins::{self, Plugins};
 use crate::feed::{Error, Feed};
@@ -24,7 +24,7 @@ pub enum Outcome {
     /// Not wanted.
     Dropped,
     /// Could not be judged.
-    Fault(Fault, SharedEntry),
+    Fault(Failure, SharedEntry),
 }
 
 /// A plugin judging for one subscription.
@@ -153,19 +153,20 @@ impl Judge {
     /// spent ([`Judge::within`]).
     pub async fn judge(&self, page: Vec<SharedEntry>, run: Run) -> Vec<Outcome> {
         let Some(evaluator) = &self.evaluator else {
-            return page.into_iter().map(|entry| Outcome::Fault(Fault::Instantiate, entry)).collect();
+            let unready = Failure::new(Fault::Instantiate, "it is being prepared");
+            return page.into_iter().map(|entry| Outcome::Fault(unready.clone(), entry)).collect();
         };
         let page = Arc::new(page);
-        let verdicts = self.plugins.engine().evaluate(evaluator, Arc::clone(&page), run).await;
+        let verdicts = self.plugins.engine().judge(evaluator, Arc::clone(&page), run).await;
         Arc::unwrap_or_clone(page).into_iter().zip(verdicts).map(|(entry, verdict)| self.outcome(entry, verdict)).collect()
     }
 
-    fn outcome(&self, entry: SharedEntry, verdict: Result<Verdict, Fault>) -> Outcome {
+    fn outcome(&self, entry: SharedEntry, verdict: Result<Verdict, Failure>) -> Outcome {
         match verdict {
             Ok(Verdict::Drop) => Outcome::Dropped,
             Ok(Verdict::Keep) => Outcome::Kept(Kept { entry, annotations: Vec::new() }),
             Ok(Verdict::KeepWith(json)) => Outcome::Kept(Kept { entry, annotations: vec![(self.using.name.clone(), json)] }),
-            Err(fault) => Outcome::Fault(fault, entry),
+            Err(failure) => Outcome::Fault(failure, entry),
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::plugin::component::Component;
 use crate::plugin::counters::Counts;
 use crate::plugin::engine::Engine;
 use crate::plugin::evaluator::{Evaluator, Instance};
-use crate::plugin::probe::NO_CONFIG;
+use crate::plugin::probe::{NO_CONFIG, Tried};
 use crate::plugin::records::AtRest;
 use crate::store::Store;
 use crate::store::compiled::UploadFile;
@@ -66,8 +66,8 @@ pub struct Accepted<'a> {
     pub file: &'a UploadFile,
     /// What was made of them.
     pub component: Component,
-    /// Whether its verdicts were tried for repeatability.
-    pub probed: bool,
+    /// What came of its trial.
+    pub tried: Tried,
     /// How it is to be taken.
     pub how: Upload,
 }
@@ -223,19 +223,19 @@ impl Plugins {
         let digest = file.digest()?;
         let known = self.manifest(name).ok().and_then(|manifest| manifest.version(&digest).cloned());
         let probe = self.is_tried(name, &digest, how) && !known.is_some_and(|version| version.probed);
-        let (component, probed) = self.compile_here(&file, probe)?;
-        self.accept(name, Accepted { file: &file, component, probed, how }, || true)
+        let (component, tried) = self.compile_here(&file, probe)?;
+        self.accept(name, Accepted { file: &file, component, tried, how }, || true)
     }
 
-    /// Compiles and tries an upload in this process: the component, and whether its verdicts were tried.
+    /// Compiles and tries an upload in this process: the component, and what came of its trial.
     ///
     /// # Errors
     /// A refusal, or the file cannot be read.
-    pub fn compile_here(&self, file: &UploadFile, probe: bool) -> Result<(Component, bool), Error> {
+    pub fn compile_here(&self, file: &UploadFile, probe: bool) -> Result<(Component, Tried), Error> {
         let bytes = file.read()?;
         let component = self.engine.compile(&bytes)?;
-        let probed = probe && self.engine.probe_by_default(&component, &self.sample)?;
-        Ok((component, probed))
+        let tried = if probe { self.engine.probe_by_default(&component, &self.sample)? } else { Tried::default() };
+        Ok((component, tried))
     }
 
     /// Keeps an upload that may run, under a name. `still_wanted` is asked when it is one's turn. Blocks.
@@ -243,7 +243,7 @@ impl Plugins {
     /// # Errors
     /// Not a name, too many of them, given up, or the store.
     pub fn accept(&self, name: &str, accepted: Accepted<'_>, still_wanted: impl Fn() -> bool) -> Result<Uploaded, Error> {
-        let Accepted { file, component, probed, how } = accepted;
+        let Accepted { file, component, tried, how } = accepted;
         let digest = component.digest().to_owned();
         let _writing = self.writing.lock();
         if !still_wanted() {
@@ -258,8 +258,9 @@ impl Plugins {
             size_bytes: component.size_bytes(),
             uploaded_at: known.as_ref().map_or_else(now_secs, |v| v.uploaded_at),
             fresh: how.instance.map_or_else(|| known.as_ref().is_some_and(|v| v.fresh), |i| i == Instance::Fresh),
-            probed: probed || known.as_ref().is_some_and(|v| v.probed),
+            probed: tried.probed || known.as_ref().is_some_and(|v| v.probed),
             class: Some(component.class()),
+            warnings: if tried.probed { tried.warnings } else { known.as_ref().map(|v| v.warnings.clone()).unwrap_or_default() },
         };
         match manifest.version_mut(&digest) {
             Some(place) => *place = version.clone(),

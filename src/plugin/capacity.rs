@@ -121,8 +121,8 @@ impl Capacity {
 }
 
 fn full(budget: &Budget, what: &str, setting: &str) -> Refusal {
-    let limit = budget.max();
-    Refusal::Full { message: format!("{limit} {what}, the most there may be ({setting})"), limit }
+    let (used, limit) = (budget.used(), budget.max());
+    Refusal::Full { message: format!("{used} of {limit} {what}, and another does not fit ({setting})"), limit }
 }
 
 /// What one evaluator may hold; given back on drop.
@@ -153,7 +153,7 @@ mod tests {
             }
         };
         assert_eq!(held.len(), 62, "8,000 tables, 128 each");
-        assert_eq!(refusal.to_string(), "8000 tables of guests are in use, the most there may be (plugin.pool_tables)");
+        assert_eq!(refusal.to_string(), "7936 of 8000 tables of guests are in use, and another does not fit (plugin.pool_tables)");
         assert!(refusal.is_busy());
         assert_eq!(capacity.evaluators(Class::Small), (62, 1_000), "what was taken before the refusal is given back");
         assert!(capacity.reserve(&about(Class::Small, 1)).is_ok(), "there is room for ordinary ones");

@@ -305,7 +305,7 @@ pub fn verdict(said: Result<guest::Verdict, String>, bytes_max: usize) -> Result
 
 fn annotations(json: &str, bytes_max: usize) -> Result<Verdict, (Fault, String)> {
     if json.len() > bytes_max {
-        return Err((Fault::Output, format!("annotations of {} bytes; at most {bytes_max}", json.len())));
+        return Err((Fault::Output, format!("annotations of {} bytes; at most {bytes_max} (plugin.verdict_bytes)", json.len())));
     }
     // Parsed as a whole: numbers out of range and nesting beyond what clients can read must not reach them.
     let value = match serde_json::from_str::<Value>(json) {

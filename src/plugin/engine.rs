@@ -18,7 +18,7 @@ use crate::plugin::compile::{self, Upload};
 use crate::plugin::component::{About, Component};
 use crate::plugin::counters::{Counters, Counts};
 use crate::plugin::error::{Error, Refusal};
-use crate::plugin::evaluator::{Answer, Evaluator, Instance, Key, Run};
+use crate::plugin::evaluator::{Answer, Evaluator, Instance, Judged, Key, Run};
 use crate::plugin::guest::Guest;
 use crate::plugin::history::History;
 use crate::plugin::kept::{self, Kept, Told};
@@ -26,7 +26,7 @@ use crate::plugin::limits::Config;
 use crate::plugin::line::PagesWaiting;
 use crate::plugin::making::Making;
 use crate::plugin::pool::Pool;
-use crate::plugin::probe;
+use crate::plugin::probe::{self, Tried};
 use crate::plugin::records::AtRest;
 use crate::plugin::setup::{Memory, Setup};
 use crate::plugin::state::Outside;
@@ -137,7 +137,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::probe`].
-    pub fn probe_by_default(&self, component: &Component, sample: &[SharedEntry]) -> Result<bool, Refusal> {
+    pub fn probe_by_default(&self, component: &Component, sample: &[SharedEntry]) -> Result<Tried, Refusal> {
         let _place = self.setup.capacity.reserve(component.about())?;
         let _awake = self.ticker.awake();
         probe::by_default(&self.setup, component, sample).map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
@@ -204,7 +204,7 @@ impl Engine {
 
     /// Has a page judged: an answer for each killmail, in order. Waits while the queue is full. An evaluator that may cost only so much
     /// ([`Evaluator::within`]) leaves out the last of them once it did.
-    pub async fn evaluate(&self, evaluator: &Evaluator, page: impl Into<Page>, run: Run) -> Vec<Answer> {
+    pub async fn judge(&self, evaluator: &Evaluator, page: impl Into<Page>, run: Run) -> Vec<Judged> {
         let page = page.into();
         evaluator.touch();
         if run == Run::Live
@@ -213,6 +213,12 @@ impl Engine {
             return answers;
         }
         self.pool.judge(evaluator, page, run).await
+    }
+
+    /// The same without what is told of faults.
+    pub async fn evaluate(&self, evaluator: &Evaluator, page: impl Into<Page>, run: Run) -> Vec<Answer> {
+        let judged = self.judge(evaluator, page, run).await;
+        judged.into_iter().map(|answer| answer.map_err(|failure| failure.fault)).collect()
     }
 
     /// What all guests did so far.

@@ -15,13 +15,14 @@ use tokio::sync::Semaphore;
 use crate::domain::entry::{Origin, Page, SharedEntry};
 use crate::domain::filter::Interest;
 use crate::domain::id::Seq;
-use crate::domain::verdict::{Fault, Verdict};
+use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::plugin::capacity::Reservation;
 use crate::plugin::class::Class;
 use crate::plugin::clock::thread_cpu;
 use crate::plugin::compile::sha256_hex;
 use crate::plugin::component::Component;
 use crate::plugin::convert::Needs;
+use crate::plugin::error::Refusal;
 use crate::plugin::guest::{Guest, Unready};
 use crate::plugin::history::Bound;
 use crate::plugin::limits::Config;
@@ -30,6 +31,8 @@ use crate::plugin::records::PairRecord;
 use crate::plugin::setup::Setup;
 
 /// What a guest says of a killmail, or what it did wrong.
+pub type Judged = Result<Verdict, Failure>;
+/// The same without what is told of a fault.
 pub type Answer = Result<Verdict, Fault>;
 
 /// How long instances live.
@@ -132,6 +135,8 @@ pub struct Shared {
     memo: Mutex<Memo>,
     used: Mutex<Instant>,
     record: Arc<PairRecord>,
+    /// What its last fault was, for killmails that come while it rests.
+    failed: Mutex<Option<Failure>>,
     places: Arc<Places>,
     // Given back after the instances have ended.
     _reserved: Reservation,
@@ -191,6 +196,7 @@ impl Evaluator {
             memo: Mutex::new(Memo::new(config.memo_entries, config.memo_bytes)),
             used: Mutex::new(Instant::now()),
             record,
+            failed: Mutex::new(None),
             places,
             _reserved: reserved,
         });
@@ -317,9 +323,9 @@ impl Evaluator {
 
     /// The whole page from memory, if every verdict on it is there.
     #[must_use]
-    pub fn recall(&self, page: &[SharedEntry]) -> Option<Vec<Answer>> {
+    pub fn recall(&self, page: &[SharedEntry]) -> Option<Vec<Judged>> {
         let memo = self.shared.memo.lock();
-        let answers: Option<Vec<Answer>> =
+        let answers: Option<Vec<Judged>> =
             page.iter().map(|entry| if self.shared.needs.accepts(entry) { memo.get(entry) } else { Some(Ok(Verdict::Drop)) }).collect();
         drop(memo);
         if answers.is_some() {
@@ -346,17 +352,27 @@ impl Evaluator {
     }
 
     /// An instance, or the fault, and whether that is what others hold that is to blame.
-    fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, (Fault, bool)> {
-        let mut guest = Guest::new(setup, &self.shared.component).map_err(|refusal| {
-            tracing::debug!(plugin.digest = self.digest(), "plugin {}: {refusal}", self.digest());
-            if refusal.is_busy() { (Fault::Memory, true) } else { (Fault::Instantiate, false) }
-        })?;
+    fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, (Failure, bool)> {
+        let failure = |fault, refusal: Refusal| {
+            let is_busy = refusal.is_busy();
+            let message = refusal.legible(setup.config.text_bytes).to_string();
+            (Failure::new(if is_busy { Fault::Memory } else { fault }, message), is_busy)
+        };
+        let mut guest = Guest::new(setup, &self.shared.component).map_err(|refusal| failure(Fault::Instantiate, refusal))?;
         match guest.configure(setup, &self.shared.key.config) {
             Ok(_) => Ok(Box::new(guest)),
             Err(Unready::Unwilling(refusal) | Unready::Refused(refusal) | Unready::Faulted(refusal)) => {
-                tracing::debug!(plugin.digest = self.digest(), "plugin {} refuses what it accepted before: {refusal}", self.digest());
-                Err(if refusal.is_busy() { (Fault::Memory, true) } else { (Fault::Configure, false) })
+                Err(failure(Fault::Configure, refusal))
             }
+        }
+    }
+
+    /// What a killmail is answered with while the pair rests.
+    fn at_rest(&self, fault: Fault) -> Failure {
+        let last = self.shared.failed.lock();
+        match &*last {
+            Some(failure) if failure.fault == fault => failure.clone(),
+            _ => Failure::new(fault, "it was not called: it rests because of what it did before"),
         }
     }
 }
@@ -381,7 +397,7 @@ impl Turn<'_> {
     }
 
     /// Judges the killmail at this place of the page.
-    pub fn judge(&mut self, page: &Page, at: usize) -> Answer {
+    pub fn judge(&mut self, page: &Page, at: usize) -> Judged {
         let entry = &page[at];
         let shared = &self.evaluator.shared;
         let counters = shared.component.counters();
@@ -398,58 +414,59 @@ impl Turn<'_> {
         let record = shared.record.of(self.run);
         if let Some(fault) = record.rests() {
             counters.at_rest();
-            return Err(fault);
+            return Err(self.evaluator.at_rest(fault));
         }
         let answer = catch_unwind(AssertUnwindSafe(|| self.call(page, at))).unwrap_or_else(|_| {
             let id = entry.killmail.killmail_id;
             tracing::error!(plugin.digest = self.evaluator.digest(), "judging killmail {id} panicked");
-            Err(Fault::Trap)
+            Err(Failure::new(Fault::Trap, "the server failed while it was called"))
         });
-        counters.judged(&answer);
+        counters.judged(&answer, entry.killmail.killmail_id);
+        if let Err(failure) = &answer {
+            self.tell(failure, entry);
+        }
         if std::mem::take(&mut self.crowded) {
             record.undecided();
             // The next one may find room: equal pairs must not hear of this one's want of it.
             return answer;
         }
-        self.failed = answer.as_ref().err().copied().or(self.failed);
-        record.called(answer.as_ref().err().copied());
+        let fault = answer.as_ref().err().map(|failure| failure.fault);
+        self.failed = fault.or(self.failed);
+        record.called(fault);
         if self.run == Run::Live {
             shared.memo.lock().put(entry, &answer);
         }
         answer
     }
 
-    fn call(&mut self, page: &Page, at: usize) -> Answer {
+    fn call(&mut self, page: &Page, at: usize) -> Judged {
         let entry = &page[at];
         // Taken out for the call: should the call panic, no broken instance is left behind.
         let mut guest = match self.guest.take() {
             Some(guest) => guest,
-            None => self.evaluator.instantiate(self.setup).map_err(|(fault, crowded)| {
+            None => self.evaluator.instantiate(self.setup).map_err(|(failure, crowded)| {
                 self.crowded = crowded;
-                fault
+                failure
             })?,
         };
         let answer = guest.evaluate(page, at, bound(entry, self.run));
-        let alive = matches!(answer, Ok(_) | Err((Fault::BadOutput, _)));
+        let alive = answer.as_ref().err().is_none_or(|failure| failure.fault == Fault::BadOutput);
         self.crowded = answer.is_err() && guest.is_out_of_budget();
         if alive && self.evaluator.shared.key.instance == Instance::Warm {
             self.guest = Some(guest);
         }
-        answer.map_err(|(fault, text)| {
-            let component = &self.evaluator.shared.component;
-            // As much as the guest itself may say: what went wrong is for its author, and nobody else is told.
-            if component.counters().may_log(text.len(), self.setup.config.log_bytes_per_minute) {
-                let (name, id) = (component.label(), entry.killmail.killmail_id);
-                let digest = self.evaluator.digest();
-                tracing::warn!(
-                    plugin.id = name,
-                    plugin.digest = digest,
-                    killmail.id = id,
-                    "plugin {name} failed on killmail {id}: {fault}: {text}"
-                );
-            }
-            fault
-        })
+        answer
+    }
+
+    /// Tells the operator of a fault, as far as the plugin's log may grow, and keeps it for the time the pair rests.
+    fn tell(&self, failure: &Failure, entry: &SharedEntry) {
+        let Evaluator { shared, .. } = self.evaluator;
+        let counters = shared.component.counters();
+        if counters.may_log(failure.message.len(), self.setup.config.log_bytes_per_minute) {
+            let (name, digest, id) = (shared.component.label(), self.evaluator.digest(), entry.killmail.killmail_id);
+            tracing::warn!(plugin.id = name, plugin.digest = digest, killmail.id = id, "plugin {name} failed on killmail {id}: {failure}");
+        }
+        *shared.failed.lock() = Some(Failure::new(failure.fault, format!("it rests; its last fault: {}", failure.message)));
     }
 }
 

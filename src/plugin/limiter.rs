@@ -67,9 +67,11 @@ impl Limiter {
         }
         self.exceeded = Some(Fault::Memory);
         self.is_out_of_budget = true;
+        let memory = self.capacity.memory();
         bail!(
-            "asks for {bytes} bytes of memory; all guests together may have {} (plugin.guests_memory_bytes)",
-            self.capacity.memory().max()
+            "asks for {bytes} bytes of memory; all guests together hold {} of the {} they may have (plugin.guests_memory_bytes)",
+            memory.used(),
+            memory.max()
         );
     }
 }

@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::domain::entry::Page;
-use crate::plugin::evaluator::{Answer, Evaluator, Run};
+use crate::plugin::evaluator::{Evaluator, Judged, Run};
 use crate::plugin::making::Making;
 use crate::plugin::records::Record;
 use crate::plugin::rounds::Rounds;
@@ -31,9 +31,9 @@ pub struct Job {
     /// What for.
     pub run: Run,
     /// What was said so far.
-    pub answers: Vec<Answer>,
+    pub answers: Vec<Judged>,
     /// Where the answers go.
-    pub reply: oneshot::Sender<Vec<Answer>>,
+    pub reply: oneshot::Sender<Vec<Judged>>,
     /// Its place in the bounded queue, given back when the job is done.
     pub place: OwnedSemaphorePermit,
 }

@@ -32,7 +32,7 @@ pub struct Making {
 /// What is to be done.
 enum Work {
     /// It is tried, which configures it.
-    Try(Trial),
+    Try(Box<Trial>),
     /// It is only configured.
     Start(Start),
 }
@@ -54,7 +54,7 @@ impl Making {
     /// Nothing is done yet. Where the order asks for it, it is tried on the sample.
     #[must_use]
     pub fn new(order: Order, component: Component, sample: &[SharedEntry], shard: usize, evicted: Option<Evaluator>) -> Self {
-        let work = if order.tried() { Work::Try(Trial::new(Arc::new(sample.to_vec()))) } else { Work::Start(Start::default()) };
+        let work = if order.tried() { Work::Try(Box::new(Trial::new(Arc::new(sample.to_vec())))) } else { Work::Start(Start::default()) };
         Self { order, digest: component.digest().into(), component, evicted, shard, work, reserved: None }
     }
 
@@ -125,8 +125,14 @@ impl Making {
             },
             Work::Try(trial) => match trial.step(setup, &self.component, config) {
                 Ok(false) => None,
-                // Its instances were called; the evaluator begins with none.
-                Ok(true) => Some(Ok((trial.take_needs().unwrap_or_default(), None))),
+                Ok(true) => {
+                    if let Some(warning) = trial.warning(setup.config.text_bytes) {
+                        let (name, digest) = (self.component.label(), self.component.digest());
+                        tracing::warn!(plugin.id = name, plugin.digest = digest, "plugin {name}: {warning}");
+                    }
+                    // Its instances were called; the evaluator begins with none.
+                    Some(Ok((trial.take_needs().unwrap_or_default(), None)))
+                }
                 Err(refusal) => Some(Err(refusal)),
             },
         }

@@ -37,7 +37,9 @@ mod share;
 mod start;
 mod state;
 mod steady;
+mod stdio;
 mod wasi;
+mod words;
 
 #[cfg(test)]
 mod tests;

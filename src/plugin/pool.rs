@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::domain::entry::Page;
-use crate::domain::verdict::Fault;
+use crate::domain::verdict::{Failure, Fault};
 use crate::plugin::clock::{Awake, TickerHandle, thread_cpu};
 use crate::plugin::error::{Error, Refusal};
-use crate::plugin::evaluator::{Answer, Evaluator, Run};
+use crate::plugin::evaluator::{Evaluator, Judged, Run};
 use crate::plugin::kept::Kept;
 use crate::plugin::line::{Job, Line, PagesWaiting, Trying, Work};
 use crate::plugin::making::Making;
@@ -67,9 +67,9 @@ impl Pool {
 
     /// Has a page judged by the evaluator's thread; waits for a place in its queue first. There are fewer answers than killmails where the
     /// evaluator has had what it may cost.
-    pub async fn judge(&self, evaluator: &Evaluator, page: Page, run: Run) -> Vec<Answer> {
+    pub async fn judge(&self, evaluator: &Evaluator, page: Page, run: Run) -> Vec<Judged> {
         let count = page.len();
-        let failed = || vec![Err(Fault::Trap); count];
+        let failed = || vec![Err(Failure::new(Fault::Trap, "the work was lost")); count];
         let Ok(place) = Arc::clone(evaluator.places_of(run)).acquire_owned().await else { return failed() };
         let (reply, answer) = oneshot::channel();
         let answers = Vec::with_capacity(count);

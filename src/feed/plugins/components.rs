@@ -21,6 +21,7 @@ use crate::plugin::compile::{Upload, sha256_hex};
 use crate::plugin::component::{About, Component};
 use crate::plugin::engine::Engine;
 use crate::plugin::error::{Failed, Refusal};
+use crate::plugin::probe::Tried;
 use crate::store::{self, Store};
 use crate::tasks;
 
@@ -224,13 +225,13 @@ impl Components {
     ///
     /// # Errors
     /// It is refused, or could not be compiled.
-    pub async fn build(self: &Arc<Self>, order: Order<'_>) -> Result<(Component, bool), Failed> {
+    pub async fn build(self: &Arc<Self>, order: Order<'_>) -> Result<(Component, Tried), Failed> {
         let Order { file, digest, size_bytes, probe, urgent, progress } = order;
         self.store.check_space().map_err(failed)?;
         let draft = self.store.compiled_draft(digest, &self.compiler).map_err(failed)?;
         let draft = Draft(draft);
         let component = Build { file, code: &draft.0, probe, urgent };
-        let Built { about, probed } = self.engine.builder().build(component, progress).await?;
+        let Built { about, tried } = self.engine.builder().build(component, progress).await?;
         let (components, digest) = (Arc::clone(self), digest.to_owned());
         let loaded = tasks::blocking("plugin-load", move || {
             let kept = serde_json::to_vec(&about).map_err(|error| Failed::Failed(error.to_string()))?;
@@ -240,7 +241,7 @@ impl Components {
             components.engine.load(Upload { digest: &digest, size_bytes }, about, &code).map_err(Failed::from)
         });
         let component = loaded.await.map_err(|lost| Failed::Failed(lost.to_string()))??;
-        Ok((component, probed))
+        Ok((component, tried))
     }
 
     /// Compiles what is not kept of these, and what is asked for later, until the server stops.
@@ -412,7 +413,11 @@ impl Drop for Draft {
 }
 
 fn failed(error: store::Error) -> Failed {
-    Failed::Failed(error.to_string())
+    match error {
+        store::Error::Io { what, path, source } => Failed::unwritten(&format!("{what} {}", path.display()), &path, &source),
+        store::Error::NoSpace { .. } => Failed::DiskFull(error.to_string()),
+        other => Failed::Failed(other.to_string()),
+    }
 }
 
 fn changed(digest: &str) -> Refusal {

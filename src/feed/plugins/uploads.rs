@@ -19,6 +19,7 @@ use crate::feed::plugins::{Accepted, Error, Plugins, Upload, Uploaded};
 use crate::plugin::build::Entered;
 use crate::plugin::build::order::Stage;
 use crate::plugin::component::Component;
+use crate::plugin::probe::Tried;
 use crate::store::compiled::UploadFile;
 use crate::tasks;
 
@@ -193,14 +194,14 @@ async fn take_in(plugins: &Arc<Plugins>, job: &Arc<Job>, (file, entered): (Uploa
     let made = match known {
         Some((component, version)) if version.probed || !plugins.is_tried(&job.name, &digest, how) => {
             drop(entered);
-            (component, version.probed)
+            (component, Tried { probed: version.probed, warnings: version.warnings })
         }
         _ => make(plugins, job, (&file, entered), (&digest, size_bytes), how).await?,
     };
     let (plugins, job) = (Arc::clone(plugins), Arc::clone(job));
     tasks::blocking("plugin-accept", move || {
-        let (component, probed) = made;
-        let accepted = Accepted { file: &file, component, probed, how };
+        let (component, tried) = made;
+        let accepted = Accepted { file: &file, component, tried, how };
         let kept = plugins.accept(&job.name, accepted, || !*job.given_up.borrow());
         if kept.is_err() {
             // What was compiled of it is of no use to anybody, unless it is known under another name.
@@ -211,14 +212,14 @@ async fn take_in(plugins: &Arc<Plugins>, job: &Arc<Job>, (file, entered): (Uploa
     .await?
 }
 
-/// Compiles and tries an upload: the component, and whether its verdicts were tried.
+/// Compiles and tries an upload: the component, and what came of its trial.
 async fn make(
     plugins: &Arc<Plugins>,
     job: &Job,
     (file, entered): (&Arc<UploadFile>, Entered),
     (digest, size_bytes): (&str, usize),
     how: Upload,
-) -> Result<(Component, bool), Error> {
+) -> Result<(Component, Tried), Error> {
     let probe = plugins.is_tried(&job.name, digest, how);
     let engine = plugins.engine();
     if engine.config().compile_here {

@@ -20,14 +20,15 @@ use crate::plugin::component::About;
 use crate::plugin::error::Failed;
 use crate::plugin::limits::Config;
 use crate::plugin::machine;
+use crate::plugin::probe::Tried;
 
 /// What came of a component that may run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Built {
     /// What is to be kept beside its code.
     pub about: About,
-    /// Whether its verdicts were tried for repeatability; not where it refused the configuration it was to be tried with.
-    pub probed: bool,
+    /// What came of its trial; it was not tried where it refused the configuration it was to be tried with.
+    pub tried: Tried,
 }
 
 /// A component to be compiled.
@@ -152,7 +153,7 @@ impl Builder {
         let report = run.report().await;
         drop(turn);
         match report? {
-            Report::Built { about, probed, .. } => Ok(Built { about, probed }),
+            Report::Built { about, tried, .. } => Ok(Built { about, tried }),
             Report::Refused(refusal) => Err(refusal.legible(self.config.text_bytes).into()),
             other => Err(Failed::Failed(format!("the compiling process answered something else: {other:?}"))),
         }

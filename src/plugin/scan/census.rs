@@ -117,7 +117,8 @@ impl<'a> Census<'a> {
         self.items(1)?;
         let depth = self.frames.len();
         if depth > DEPTH_MAX {
-            return Err(Refusal::TooComplex(format!("components within one another, {depth} deep; at most {DEPTH_MAX}")));
+            let message = format!("components within one another, {depth} deep; at most {DEPTH_MAX}");
+            return Err(Refusal::TooComplex { message, limit: Some(DEPTH_MAX as u64) });
         }
         Ok(())
     }
@@ -414,7 +415,8 @@ fn type_work(ty: &SubType) -> u64 {
 /// The types within a component type.
 fn within(ty: &ComponentType<'_>, depth: u64) -> Result<u64, Refusal> {
     if depth > TYPE_DEPTH_MAX {
-        return Err(Refusal::TooComplex(format!("component types within one another, more than {TYPE_DEPTH_MAX} deep")));
+        let message = format!("component types within one another, more than {TYPE_DEPTH_MAX} deep");
+        return Err(Refusal::TooComplex { message, limit: Some(TYPE_DEPTH_MAX) });
     }
     let mut count = 0_u64;
     match ty {

@@ -130,7 +130,7 @@ impl Measure {
         let setting = format!("{}{setting}", bounds.prefix);
         match word {
             Word::Large => Refusal::TooLarge { bytes: bytes(*value), max: bytes(*max), setting },
-            Word::Complex => Refusal::TooComplex(format!("{value} {what}; at most {max} ({setting})")),
+            Word::Complex => Refusal::TooComplex { message: format!("{value} {what}; at most {max} ({setting})"), limit: Some(*max) },
             Word::Start => Refusal::Instantiate(format!("it begins with {value} {what}; at most {max} ({setting})")),
         }
     }

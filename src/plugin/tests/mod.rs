@@ -13,5 +13,6 @@ mod refused;
 mod room;
 mod shared;
 mod stopping;
+mod told;
 mod trial;
 mod tried;

@@ -234,13 +234,13 @@ fn an_upload_that_fails_to_configure_is_not_untried() {
     let engine = trial::engine(Config::default());
     let by_default = |configure: &str| {
         let guest = engine.compile(&guests::guest(&Text { configure, ..Text::default() })).unwrap();
-        engine.probe_by_default(&guest, &sample(3)).map_err(|refusal| refusal.reason())
+        engine.probe_by_default(&guest, &sample(3)).map(|tried| tried.probed).map_err(|refusal| refusal.reason())
     };
     assert_eq!(by_default("(i32.const 0)"), Ok(true));
     assert_eq!(by_default("(loop $again (br $again)) unreachable"), Err("deadline"));
     assert_eq!(by_default("unreachable"), Err("configure"));
     let refusing = engine.compile(&refusing()).unwrap();
-    assert_eq!(engine.probe_by_default(&refusing, &sample(3)), Ok(false), "it wants another configuration");
+    assert_eq!(engine.probe_by_default(&refusing, &sample(3)).map(|tried| tried.probed), Ok(false), "it wants another configuration");
 }
 
 #[tokio::test(flavor = "multi_thread")]
