@@ -231,7 +231,7 @@ fn version_shown(door: &Door, version: &Version, standing: Standing) -> Value {
         "instance": if version.fresh { "fresh" } else { "warm" },
         "state": standing.word(),
     });
-    if let Some(class) = version.class {
+    if let Some(class) = door.feed.plugins().class(version) {
         value["class"] = class.word().into();
     }
     match door.feed.plugins().state(version) {

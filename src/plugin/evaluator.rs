@@ -16,7 +16,7 @@ use crate::domain::entry::{Origin, Page, SharedEntry};
 use crate::domain::filter::Interest;
 use crate::domain::id::Seq;
 use crate::domain::verdict::{Fault, Verdict};
-use crate::plugin::capacity::Reservation;
+use crate::plugin::capacity::{Reservation, Whose};
 use crate::plugin::class::Class;
 use crate::plugin::clock::thread_cpu;
 use crate::plugin::compile::sha256_hex;
@@ -27,6 +27,7 @@ use crate::plugin::guest::{Guest, Unready};
 use crate::plugin::history::Bound;
 use crate::plugin::limits::Config;
 use crate::plugin::memo::Memo;
+use crate::plugin::purse::Purse;
 use crate::plugin::setup::Setup;
 
 /// What a guest says of a killmail, or what it did wrong.
@@ -127,6 +128,7 @@ pub struct Shared {
     used: Mutex<Instant>,
     record: Arc<PairRecord>,
     places: Arc<Places>,
+    purse: Arc<Purse>,
     // Given back after the instances have ended.
     _reserved: Reservation,
 }
@@ -157,6 +159,8 @@ pub struct Grounds {
     pub record: Arc<PairRecord>,
     /// The component's places in the queues.
     pub places: Arc<Places>,
+    /// What its instances' memory is charged to.
+    pub purse: Arc<Purse>,
     /// The right to the instances it may come to hold.
     pub reserved: Reservation,
 }
@@ -171,7 +175,7 @@ impl Evaluator {
     /// An evaluator ready to judge. Instances are made when they are needed.
     #[must_use]
     pub fn new(config: &Config, component: Component, key: Key, grounds: Grounds) -> Self {
-        let Grounds { needs, first, shard, digest, record, places, reserved } = grounds;
+        let Grounds { needs, first, shard, digest, record, places, purse, reserved } = grounds;
         let first = first.filter(|_| key.instance == Instance::Warm).map(Box::new);
         let shared = Arc::new(Shared {
             component,
@@ -186,6 +190,7 @@ impl Evaluator {
             used: Mutex::new(Instant::now()),
             record,
             places,
+            purse,
             _reserved: reserved,
         });
         Self { shared, spent: None }
@@ -236,6 +241,12 @@ impl Evaluator {
     #[must_use]
     pub fn record(&self) -> &PairRecord {
         &self.shared.record
+    }
+
+    /// What its instances' memory is charged to.
+    #[must_use]
+    pub fn purse(&self) -> &Purse {
+        &self.shared.purse
     }
 
     /// The component's places in the queues.
@@ -298,6 +309,15 @@ impl Evaluator {
         Arc::strong_count(&self.shared) == 1
     }
 
+    /// Whether it is one of these.
+    #[must_use]
+    pub fn is_of(&self, whose: Whose<'_>) -> bool {
+        match whose {
+            Whose::Payer(payer) => self.shared.purse.is_of(payer),
+            Whose::Anyones | Whose::Class(_) => self.shared.component.is_of(whose),
+        }
+    }
+
     /// How long it was not used.
     #[must_use]
     pub fn idle_for(&self) -> Duration {
@@ -341,7 +361,7 @@ impl Evaluator {
 
     /// An instance, or the fault, and whether that is what others hold that is to blame.
     fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, (Fault, bool)> {
-        let mut guest = Guest::new(setup, &self.shared.component).map_err(|refusal| {
+        let mut guest = Guest::paid(setup, &self.shared.component, &self.shared.purse).map_err(|refusal| {
             tracing::debug!(plugin.digest = self.digest(), "plugin {}: {refusal}", self.digest());
             if refusal.is_busy() { (Fault::Memory, true) } else { (Fault::Instantiate, false) }
         })?;
@@ -416,7 +436,7 @@ impl Turn<'_> {
         };
         let answer = guest.evaluate(page, at, bound(entry, self.run));
         let alive = matches!(answer, Ok(_) | Err((Fault::BadOutput, _)));
-        self.crowded = answer.is_err() && guest.is_out_of_budget();
+        self.crowded = answer.is_err() && guest.out_of_budget().is_some();
         if alive && self.evaluator.shared.key.instance == Instance::Warm {
             self.guest = Some(guest);
         }

@@ -5,6 +5,7 @@
 mod bindings;
 pub mod build;
 pub mod capacity;
+mod charge;
 pub mod class;
 mod clock;
 pub mod compile;
@@ -29,6 +30,7 @@ mod making;
 mod memo;
 mod pool;
 pub mod probe;
+pub mod purse;
 mod rounds;
 mod scan;
 mod setup;

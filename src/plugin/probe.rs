@@ -19,6 +19,7 @@ use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::Answer;
 use crate::plugin::guest::Guest;
 use crate::plugin::history::Bound;
+use crate::plugin::purse::Purse;
 use crate::plugin::setup::Setup;
 use crate::plugin::start::Start;
 
@@ -31,7 +32,7 @@ pub const NO_CONFIG: &str = "{}";
 /// # Errors
 /// As [`probe`].
 pub fn by_default(setup: &Setup, component: &Component, sample: &[SharedEntry]) -> Result<bool, Refusal> {
-    let mut trial = Trial::new(Arc::new(sample.to_vec()));
+    let mut trial = Trial::new(Arc::new(sample.to_vec()), Purse::new(None));
     match trial.run(setup, component, component.default_config().unwrap_or(NO_CONFIG)) {
         Ok(()) => Ok(true),
         Err(_) if trial.start.is_unwilling() => Ok(false),
@@ -44,7 +45,7 @@ pub fn by_default(setup: &Setup, component: &Component, sample: &[SharedEntry]) 
 /// # Errors
 /// As [`Trial::step`].
 pub fn probe(setup: &Setup, component: &Component, config: &str, sample: &[SharedEntry]) -> Result<(), Refusal> {
-    Trial::new(Arc::new(sample.to_vec())).run(setup, component, config)
+    Trial::new(Arc::new(sample.to_vec()), Purse::new(None)).run(setup, component, config)
 }
 
 /// An order in which the sample is judged.
@@ -99,14 +100,14 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// A trial on this sample.
+    /// A trial on this sample; the memory it takes is charged to this purse.
     #[must_use]
-    pub fn new(sample: Page) -> Self {
+    pub fn new(sample: Page, purse: Arc<Purse>) -> Self {
         Self {
             sample,
             order: 0,
             call: 0,
-            start: Start::default(),
+            start: Start::new(purse),
             guest: None,
             repeats: false,
             answers: Vec::new(),
@@ -163,7 +164,7 @@ impl Trial {
             (self.order, self.call) = (self.order + 1, 0);
             return Ok(self.order == Order::ALL.len());
         };
-        let answer = judge(setup, &mut guest, &self.sample, at)?;
+        let answer = judge(&mut guest, &self.sample, at)?;
         let repeated = std::mem::take(&mut self.repeats);
         match answer {
             Err(Fault::Deadline | Fault::HostBudget) if !repeated => {
@@ -226,11 +227,14 @@ fn refuse_overrun(setup: &Setup, class: Class, fault: Fault, id: u32) -> Result<
 }
 
 /// One call. Where all guests together have no memory left it says nothing about this one.
-fn judge(setup: &Setup, guest: &mut Guest, sample: &Page, at: usize) -> Result<Answer, Refusal> {
+fn judge(guest: &mut Guest, sample: &Page, at: usize) -> Result<Answer, Refusal> {
     let entry = &sample[at];
     let bound = Bound { below: entry.killmail.killmail_id, head: entry.seq };
     let answer = guest.evaluate(sample, at, bound).map_err(|(fault, _)| fault);
-    if answer.is_err() && guest.is_out_of_budget() { Err(setup.capacity.memory_full()) } else { Ok(answer) }
+    match guest.out_of_budget() {
+        Some(full) if answer.is_err() => Err(full.clone()),
+        _ => Ok(answer),
+    }
 }
 
 #[cfg(test)]

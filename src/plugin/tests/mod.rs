@@ -8,6 +8,7 @@ mod fair;
 mod guests;
 mod hostile;
 mod law;
+mod loaded;
 mod multiplied;
 mod refused;
 mod room;
