@@ -375,7 +375,8 @@ impl Config {
     }
 }
 
-/// What a component of one class may have; the fields are those of [`Config`].
+/// What a component of one class may have; the fields are those of [`Config`]. They are written out there once for each class, since serde
+/// cannot both flatten a struct and refuse settings it does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Bounds {
     /// What stands before the names of these settings.

@@ -188,7 +188,15 @@ async fn take_in(plugins: &Arc<Plugins>, job: &Arc<Job>, file: UploadFile, how: 
     let known = tasks::blocking("plugin-known", move || asked.known(&name, &wanted)).await?;
     let made = match known {
         Some((component, version)) if version.probed || !plugins.is_tried(&job.name, &digest, how) => (component, version.probed),
-        _ => make(plugins, job, &file, (&digest, size_bytes), how).await?,
+        _ => {
+            let made = make(plugins, job, &file, (&digest, size_bytes), how).await;
+            if made.is_err() {
+                // It may have been compiled, though it could not be loaded.
+                let (plugins, digest) = (Arc::clone(plugins), digest.clone());
+                tasks::blocking("plugin-discard", move || plugins.discard(&digest)).await?;
+            }
+            made?
+        }
     };
     let (plugins, job) = (Arc::clone(plugins), Arc::clone(job));
     tasks::blocking("plugin-accept", move || {
