@@ -6,6 +6,7 @@
 
 pub mod components;
 pub mod error;
+mod names;
 pub mod uploads;
 
 use std::collections::{BTreeMap, HashSet};
@@ -17,13 +18,16 @@ use tokio::sync::watch;
 use crate::clock::now_secs;
 use crate::domain::entry::SharedEntry;
 use crate::domain::subscription::PluginUse;
-use crate::feed::manifest::{Manifest, Standing, Unnamed, Version};
+use crate::feed::manifest::{Manifest, Standing, Version};
 use crate::feed::plugins::components::{Components, Missing, State};
+use crate::feed::plugins::names::{check_name, named};
+use crate::plugin::class::Class;
 use crate::plugin::component::Component;
 use crate::plugin::counters::Counts;
 use crate::plugin::engine::Engine;
 use crate::plugin::evaluator::{Evaluator, Instance};
 use crate::plugin::probe::{NO_CONFIG, Tried};
+use crate::plugin::purse::Payer;
 use crate::plugin::records::AtRest;
 use crate::store::Store;
 use crate::store::compiled::UploadFile;
@@ -34,8 +38,6 @@ pub type Error = error::Error;
 
 /// Plugins there may be (1,000): each name is a record and a line of every list.
 const NAMES_MAX: u64 = 1_000;
-/// The longest name, letters.
-const NAME_LEN_MAX: usize = 63;
 
 /// What can be told of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +115,7 @@ impl Plugins {
             names.insert(name, manifest);
         }
         let changes = Arc::new(watch::Sender::new(0));
-        let components = Arc::new(Components::new(Arc::clone(&store), Arc::clone(&engine), Arc::clone(&changes)));
+        let components = Components::new(Arc::clone(&store), Arc::clone(&engine), Arc::clone(&changes));
         components.tidy(|digest| names.values().any(|manifest| manifest.version(digest).is_some()));
         Ok(Arc::new(Self { store, engine, components, sample, names: Mutex::new(names), writing: Mutex::new(()), changes }))
     }
@@ -147,6 +149,14 @@ impl Plugins {
     /// # Errors
     /// No such plugin or version, or it refuses the configuration; see [`Error::parameter`].
     pub async fn resolve(self: &Arc<Self>, using: &PluginUse) -> Result<Evaluator, Error> {
+        self.resolve_for(using, None).await
+    }
+
+    /// The same, with its memory charged to the address that alone uses it.
+    ///
+    /// # Errors
+    /// As [`Plugins::resolve`].
+    pub async fn resolve_for(self: &Arc<Self>, using: &PluginUse, payer: Option<&Payer>) -> Result<Evaluator, Error> {
         let version = self.picked(using)?;
         let (name, asked) = (using.name.clone(), version.clone());
         let component = match self.components.at_hand(&version.digest) {
@@ -155,9 +165,9 @@ impl Plugins {
         };
         let config = if using.config.trim().is_empty() { NO_CONFIG } else { &using.config };
         if version.probed || version.fresh {
-            return Ok(self.engine.evaluator(&component, config, version.instance()).await?);
+            return Ok(self.engine.paid(&component, config, version.instance(), None, payer).await?);
         }
-        let evaluator = self.engine.tried(&component, config, version.instance(), &self.sample).await?;
+        let evaluator = self.engine.paid(&component, config, version.instance(), Some(&self.sample), payer).await?;
         let (name, digest) = (using.name.clone(), version.digest.clone());
         self.aside("plugin-tried", move |plugins| plugins.mark_probed(&name, &digest)).await?;
         Ok(evaluator)
@@ -285,6 +295,15 @@ impl Plugins {
     #[must_use]
     pub fn state(&self, version: &Version) -> State {
         self.components.state(&version.digest)
+    }
+
+    /// The class of a version: what today's limits hold it to, as far as that is known; `None` where they refuse it.
+    #[must_use]
+    pub fn class(&self, version: &Version) -> Option<Class> {
+        match self.state(version) {
+            State::Unusable(_) => None,
+            State::Usable | State::Preparing => self.components.class(&version.digest).or(version.class),
+        }
     }
 
     /// Every plugin, by name.
@@ -431,6 +450,7 @@ impl Plugins {
             Missing::Preparing => Error::Preparing { name: name() },
             Missing::Unusable(why) => Error::Unusable { name: name(), why },
             Missing::Unknown => Error::UnknownVersion { name: name(), digest: version.digest.clone() },
+            Missing::Full(refusal) => Error::Refused(refusal),
             Missing::Store(error) => error.into(),
         })
     }
@@ -464,26 +484,6 @@ fn active_mode(manifest: &Manifest) -> Option<Instance> {
 
 fn unknown(name: &str) -> Error {
     Error::Unknown { name: name.to_owned() }
-}
-
-/// The version of a plugin that a digest, or its beginning, names.
-fn named(manifest: &Manifest, name: &str, digest: &str) -> Result<Version, Error> {
-    let (name, asked) = (|| name.to_owned(), digest.to_owned());
-    match manifest.named(digest) {
-        Ok(version) => Ok(version.clone()),
-        Err(Unnamed::Unknown) => Err(Error::UnknownVersion { name: name(), digest: asked }),
-        Err(Unnamed::Malformed) => Err(Error::MalformedDigest { digest: asked }),
-        Err(Unnamed::Ambiguous(count)) => Err(Error::AmbiguousDigest { name: name(), digest: asked, count }),
-    }
-}
-
-fn check_name(name: &str) -> Result<(), Error> {
-    let good = name.len() <= NAME_LEN_MAX
-        && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        // Its routes are those of uploads on their way.
-        && name != "uploads";
-    if good { Ok(()) } else { Err(Error::BadName { max: NAME_LEN_MAX }) }
 }
 
 #[cfg(test)]

@@ -194,7 +194,16 @@ fn judgment(door: &Door, text: &mut Exposition) {
     let capacity = plugins.engine().capacity();
     let evaluators = Class::ALL.map(|class| (class.word(), capacity.evaluators(class).0));
     text.gauges("plugin_evaluators_by_class", "The same by the class of the component.", "class", evaluators);
-    text.gauge("plugin_memory_bytes", "Memory of all guests.", capacity.memory().used());
+    text.gauge("plugin_memory_bytes", "Memory of all guests and loaded components.", capacity.memory().used());
+    text.gauge("plugin_memory_components_bytes", "The part of it that loaded components take.", capacity.component_memory().used());
+    let scripting = capacity.scripting_memory();
+    text.gauge("plugin_memory_scripting_bytes", "The part of it that the class scripting takes.", scripting.used());
+    text.gauge("plugin_memory_scripting_max_bytes", "What the class scripting may have of it.", scripting.max());
+    text.counter(
+        "plugin_memory_scripting_refused_total",
+        "Requests refused because the class scripting had all of it.",
+        scripting.refused(),
+    );
     text.gauge("plugin_memory_max_bytes", "What guests may have together.", capacity.memory().max());
     text.counter("plugin_memory_refused_total", "Requests for memory refused because guests had all of it.", capacity.memory().refused());
 }

@@ -241,7 +241,7 @@ fn version_shown(door: &Door, version: &Version, standing: Standing) -> Value {
     if !version.warnings.is_empty() {
         value["warnings"] = json!(version.warnings);
     }
-    if let Some(class) = version.class {
+    if let Some(class) = door.feed.plugins().class(version) {
         value["class"] = class.word().into();
     }
     match door.feed.plugins().state(version) {

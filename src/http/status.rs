@@ -221,6 +221,12 @@ fn plugins(door: &Door) -> Value {
         "bytes": capacity.memory().used(),
         "max_bytes": capacity.memory().max(),
         "refused_total": capacity.memory().refused(),
+        "component_bytes": capacity.component_memory().used(),
+        "scripting": {
+            "bytes": capacity.scripting_memory().used(),
+            "max_bytes": capacity.scripting_memory().max(),
+            "refused_total": capacity.scripting_memory().refused(),
+        },
         "evaluators": Value::Object(evaluators.into_iter().collect()),
         "resting": engine.resting_count(),
         "compile_large_memory_bytes": engine.builder().large_memory_bytes(),

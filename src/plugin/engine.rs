@@ -27,6 +27,7 @@ use crate::plugin::line::PagesWaiting;
 use crate::plugin::making::Making;
 use crate::plugin::pool::Pool;
 use crate::plugin::probe::{self, Tried};
+use crate::plugin::purse::Payer;
 use crate::plugin::records::AtRest;
 use crate::plugin::setup::{Memory, Setup};
 use crate::plugin::state::Outside;
@@ -59,7 +60,7 @@ impl Engine {
         let ticker = Ticker::start(setup.weak())?;
         let kept = Kept::new(&setup.config);
         let unused = Arc::downgrade(&kept);
-        setup.capacity.let_go_with(move || unused.upgrade().is_some_and(|kept| kept.let_go()));
+        setup.capacity.let_go_of_evaluators_with(move |whose| unused.upgrade().is_some_and(|kept| kept.let_go(whose)));
         let pool = Pool::start(&setup, &ticker.handle(), &kept)?;
         Ok(Arc::new(Self {
             builder: Builder::new(Arc::clone(&setup.config)),
@@ -93,7 +94,7 @@ impl Engine {
     /// Maps the code that the builder made of a component, from a file that only it wrote.
     ///
     /// # Errors
-    /// It was made by another compiler, or needs what is not provided.
+    /// It was made by another compiler, or needs what is not provided; `Full` or `TooMuchMemory` where there is no memory for it.
     pub fn load(&self, upload: Upload<'_>, about: About, code: &Path) -> Result<Component, Refusal> {
         let compiled = compile::load(&self.setup, about, code)?;
         let component = compile::component(&self.setup, &compiled, upload, self.counters(upload.digest));
@@ -151,7 +152,7 @@ impl Engine {
     /// `Configure` with the guest's text; that, `Deadline` or `HostBudget` where configuring ended in a fault twice; `Instantiate`, or what
     /// [`Refusal::is_busy`] tells of.
     pub async fn evaluator(&self, component: &Component, config: &str, instance: Instance) -> Result<Evaluator, Refusal> {
-        self.made(component, config, instance, None).await
+        self.paid(component, config, instance, None, None).await
     }
 
     /// The same for a component that was not tried yet: it is tried on the sample before it is configured for use.
@@ -165,15 +166,20 @@ impl Engine {
         instance: Instance,
         sample: &[SharedEntry],
     ) -> Result<Evaluator, Refusal> {
-        self.made(component, config, instance, Some(sample)).await
+        self.paid(component, config, instance, Some(sample), None).await
     }
 
-    async fn made(
+    /// The same as either, with its memory charged to the address that alone asks for it.
+    ///
+    /// # Errors
+    /// As [`Engine::evaluator`] and [`Engine::probe`].
+    pub async fn paid(
         &self,
         component: &Component,
         config: &str,
         instance: Instance,
         sample: Option<&[SharedEntry]>,
+        payer: Option<&Payer>,
     ) -> Result<Evaluator, Refusal> {
         let max = self.setup.config.config_bytes;
         if config.len() > max {
@@ -181,18 +187,13 @@ impl Engine {
         }
         let key = Key { digest: component.digest().to_owned(), config: config.to_owned(), instance };
         loop {
-            let mut news = match self.kept.ask(&key, sample.is_some()) {
+            let mut news = match self.kept.ask(&key, sample.is_some(), payer) {
                 Told::Ready(evaluator) => return Ok(evaluator),
                 Told::Refused(refusal) => return Err(refusal),
                 Told::UnderWay(news) => news,
                 Told::New(news, order) => {
-                    match self.kept.make_room() {
-                        Ok(evicted) => {
-                            let shard = self.next_shard.fetch_add(1, Ordering::Relaxed);
-                            self.pool.make(Making::new(order, component.clone(), sample.unwrap_or_default(), shard, evicted));
-                        }
-                        Err(refusal) => order.fail(refusal),
-                    }
+                    let shard = self.next_shard.fetch_add(1, Ordering::Relaxed);
+                    self.pool.make(Making::new(order, component.clone(), sample.unwrap_or_default(), shard, payer));
                     news
                 }
             };

@@ -16,7 +16,7 @@ use crate::domain::entry::{Origin, Page, SharedEntry};
 use crate::domain::filter::Interest;
 use crate::domain::id::Seq;
 use crate::domain::verdict::{Failure, Fault, Verdict};
-use crate::plugin::capacity::Reservation;
+use crate::plugin::capacity::{Reservation, Whose};
 use crate::plugin::class::Class;
 use crate::plugin::clock::thread_cpu;
 use crate::plugin::compile::sha256_hex;
@@ -27,6 +27,7 @@ use crate::plugin::guest::{Guest, Unready};
 use crate::plugin::history::Bound;
 use crate::plugin::limits::Config;
 use crate::plugin::memo::Memo;
+use crate::plugin::purse::Purse;
 use crate::plugin::records::PairRecord;
 use crate::plugin::setup::Setup;
 
@@ -138,6 +139,7 @@ pub struct Shared {
     /// What its last fault was, for killmails that come while it rests.
     failed: Mutex<Option<Failure>>,
     places: Arc<Places>,
+    purse: Arc<Purse>,
     // Given back after the instances have ended.
     _reserved: Reservation,
 }
@@ -168,6 +170,8 @@ pub struct Grounds {
     pub record: Arc<PairRecord>,
     /// The component's places in the queues.
     pub places: Arc<Places>,
+    /// What its instances' memory is charged to.
+    pub purse: Arc<Purse>,
     /// The right to the instances it may come to hold.
     pub reserved: Reservation,
 }
@@ -182,7 +186,7 @@ impl Evaluator {
     /// An evaluator ready to judge. Instances are made when they are needed.
     #[must_use]
     pub fn new(config: &Config, component: Component, key: Key, grounds: Grounds) -> Self {
-        let Grounds { needs, first, shard, digest, record, places, reserved } = grounds;
+        let Grounds { needs, first, shard, digest, record, places, purse, reserved } = grounds;
         let first = first.filter(|_| key.instance == Instance::Warm).map(Box::new);
         let shared = Arc::new(Shared {
             component,
@@ -198,6 +202,7 @@ impl Evaluator {
             record,
             failed: Mutex::new(None),
             places,
+            purse,
             _reserved: reserved,
         });
         Self { shared, spent: None }
@@ -248,6 +253,12 @@ impl Evaluator {
     #[must_use]
     pub fn record(&self) -> &PairRecord {
         &self.shared.record
+    }
+
+    /// What its instances' memory is charged to.
+    #[must_use]
+    pub fn purse(&self) -> &Purse {
+        &self.shared.purse
     }
 
     /// The places in the queue for its pages of this kind.
@@ -310,6 +321,15 @@ impl Evaluator {
         Arc::strong_count(&self.shared) == 1
     }
 
+    /// Whether it is one of these.
+    #[must_use]
+    pub fn is_of(&self, whose: Whose<'_>) -> bool {
+        match whose {
+            Whose::Payer(payer) => self.shared.purse.is_of(payer),
+            Whose::Anyones | Whose::Class(_) => self.shared.component.is_of(whose),
+        }
+    }
+
     /// How long it was not used.
     #[must_use]
     pub fn idle_for(&self) -> Duration {
@@ -358,7 +378,8 @@ impl Evaluator {
             let message = refusal.legible(setup.config.text_bytes).to_string();
             (Failure::new(if is_busy { Fault::Memory } else { fault }, message), is_busy)
         };
-        let mut guest = Guest::new(setup, &self.shared.component).map_err(|refusal| failure(Fault::Instantiate, refusal))?;
+        let mut guest =
+            Guest::paid(setup, &self.shared.component, &self.shared.purse).map_err(|refusal| failure(Fault::Instantiate, refusal))?;
         match guest.configure(setup, &self.shared.key.config) {
             Ok(_) => Ok(Box::new(guest)),
             Err(Unready::Unwilling(refusal) | Unready::Refused(refusal) | Unready::Faulted(refusal)) => {
@@ -451,7 +472,7 @@ impl Turn<'_> {
         };
         let answer = guest.evaluate(page, at, bound(entry, self.run));
         let alive = answer.as_ref().err().is_none_or(|failure| failure.fault == Fault::BadOutput);
-        self.crowded = answer.is_err() && guest.is_out_of_budget();
+        self.crowded = answer.is_err() && guest.out_of_budget().is_some();
         if alive && self.evaluator.shared.key.instance == Instance::Warm {
             self.guest = Some(guest);
         }

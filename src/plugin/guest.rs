@@ -3,6 +3,7 @@
 //! Must not know: who shares it, or on which thread it runs.
 
 use std::mem;
+use std::sync::Arc;
 
 use wasmtime::{Error, Store, StoreContextMut, Trap, UpdateDeadline};
 
@@ -13,6 +14,7 @@ use crate::plugin::component::Component;
 use crate::plugin::convert::{self, Needs};
 use crate::plugin::error::Refusal;
 use crate::plugin::history::Bound;
+use crate::plugin::purse::Purse;
 use crate::plugin::setup::Setup;
 use crate::plugin::state::State;
 use crate::plugin::words::{self, Doing};
@@ -44,7 +46,15 @@ impl Guest {
     /// # Errors
     /// `Instantiate` with what it did wrong, `Deadline` or `HostBudget` with the limit; `Full` where guests have no memory left.
     pub fn new(setup: &Setup, component: &Component) -> Result<Self, Refusal> {
-        let mut store = Store::new(&setup.world(component.class()).wasm, State::new(setup, component));
+        Self::paid(setup, component, &Purse::new(None))
+    }
+
+    /// The same, with its memory charged to this purse as well.
+    ///
+    /// # Errors
+    /// As [`Guest::new`].
+    pub fn paid(setup: &Setup, component: &Component, purse: &Arc<Purse>) -> Result<Self, Refusal> {
+        let mut store = Store::new(&setup.world(component.class()).wasm, State::new(setup, component, purse));
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(setup.config.hostcall_bytes);
         store.epoch_deadline_callback(look);
@@ -109,18 +119,18 @@ impl Guest {
         }
     }
 
-    /// What ended the last call was no doing of this guest's: all guests together have no memory left.
+    /// What ended the last call, where that was no doing of this guest's: guests have no memory left that it could have.
     #[must_use]
-    pub fn is_out_of_budget(&self) -> bool {
-        self.store.data().limiter.is_out_of_budget
+    pub fn out_of_budget(&self) -> Option<&Refusal> {
+        self.store.data().limiter.out_of_budget.as_ref()
     }
 }
 
 /// What a call that ended before its time is refused with.
 fn refused(store: &Store<State>, setup: &Setup, doing: Doing, error: &Error) -> Refusal {
     let state = store.data();
-    if state.limiter.is_out_of_budget {
-        return setup.capacity.memory_full();
+    if let Some(full) = &state.limiter.out_of_budget {
+        return full.clone();
     }
     let fault = fault_of(state, error);
     let told = words::of_failure(state, doing, fault, error);

@@ -145,8 +145,10 @@ pub struct Config {
     #[serde(skip)]
     pub compile_here: bool,
     /// Memory of all guests together, bytes (0: a quarter of what the machine, or the control group the server runs in, has). Memories
-    /// count as large as they are, tables with 8 bytes an element.
+    /// count as large as they are, tables with 8 bytes an element, a loaded component with what it takes.
     pub guests_memory_bytes: u64,
+    /// What those of the class `scripting` may have of it, bytes (0: three quarters), so that they never push out all others.
+    pub scripting_guests_memory_bytes: u64,
     /// Places for core instances of small components (16,000). An evaluator holds as many as two instances of its component have, from
     /// its beginning.
     pub pool_core_instances: u32,
@@ -269,6 +271,7 @@ const DEFAULT: Config = Config {
     uploads_max: 16,
     compile_here: false,
     guests_memory_bytes: 0,
+    scripting_guests_memory_bytes: 0,
     pool_core_instances: 16_000,
     pool_memories: 4_000,
     pool_tables: 8_000,
@@ -380,7 +383,8 @@ impl Config {
     }
 }
 
-/// What a component of one class may have; the fields are those of [`Config`].
+/// What a component of one class may have; the fields are those of [`Config`]. They are written out there once for each class, since serde
+/// cannot both flatten a struct and refuse settings it does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Bounds {
     /// What stands before the names of these settings.

@@ -5,6 +5,7 @@
 mod bindings;
 pub mod build;
 pub mod capacity;
+mod charge;
 pub mod class;
 mod clock;
 pub mod compile;
@@ -29,6 +30,7 @@ mod making;
 mod memo;
 mod pool;
 pub mod probe;
+pub mod purse;
 pub mod records;
 mod rounds;
 mod scan;
@@ -36,8 +38,8 @@ mod setup;
 mod share;
 mod start;
 mod state;
-mod steady;
 mod stdio;
+mod steady;
 mod wasi;
 mod words;
 

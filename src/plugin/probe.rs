@@ -23,6 +23,7 @@ use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::{Answer, Judged};
 use crate::plugin::guest::Guest;
 use crate::plugin::history::Bound;
+use crate::plugin::purse::Purse;
 use crate::plugin::setup::Setup;
 use crate::plugin::start::Start;
 
@@ -43,7 +44,7 @@ pub struct Tried {
 /// # Errors
 /// As [`probe`].
 pub fn by_default(setup: &Setup, component: &Component, sample: &[SharedEntry]) -> Result<Tried, Refusal> {
-    let mut trial = Trial::new(Arc::new(sample.to_vec()));
+    let mut trial = Trial::new(Arc::new(sample.to_vec()), Purse::new(None));
     match trial.run(setup, component, component.default_config().unwrap_or(NO_CONFIG)) {
         Ok(()) => Ok(Tried { probed: true, warnings: trial.warning(setup.config.text_bytes).into_iter().collect() }),
         Err(_) if trial.start.is_unwilling() => Ok(Tried::default()),
@@ -87,7 +88,7 @@ impl Faults {
 /// # Errors
 /// As [`Trial::step`].
 pub fn probe(setup: &Setup, component: &Component, config: &str, sample: &[SharedEntry]) -> Result<(), Refusal> {
-    Trial::new(Arc::new(sample.to_vec())).run(setup, component, config)
+    Trial::new(Arc::new(sample.to_vec()), Purse::new(None)).run(setup, component, config)
 }
 
 /// An order in which the sample is judged.
@@ -143,14 +144,14 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// A trial on this sample.
+    /// A trial on this sample; the memory it takes is charged to this purse.
     #[must_use]
-    pub fn new(sample: Page) -> Self {
+    pub fn new(sample: Page, purse: Arc<Purse>) -> Self {
         Self {
             sample,
             order: 0,
             call: 0,
-            start: Start::default(),
+            start: Start::new(purse),
             guest: None,
             repeats: false,
             answers: Vec::new(),
@@ -214,7 +215,7 @@ impl Trial {
             (self.order, self.call) = (self.order + 1, 0);
             return Ok(self.order == Order::ALL.len());
         };
-        let judged = judge(setup, &mut guest, &self.sample, at)?;
+        let judged = judge(&mut guest, &self.sample, at)?;
         let repeated = std::mem::take(&mut self.repeats);
         let answer = judged.clone().map_err(|failure| failure.fault);
         match answer {
@@ -279,11 +280,14 @@ fn refuse_overrun(setup: &Setup, class: Class, fault: Fault, id: u32) -> Result<
 }
 
 /// One call. Where all guests together have no memory left it says nothing about this one.
-fn judge(setup: &Setup, guest: &mut Guest, sample: &Page, at: usize) -> Result<Judged, Refusal> {
+fn judge(guest: &mut Guest, sample: &Page, at: usize) -> Result<Judged, Refusal> {
     let entry = &sample[at];
     let bound = Bound { below: entry.killmail.killmail_id, head: entry.seq };
     let answer = guest.evaluate(sample, at, bound);
-    if answer.is_err() && guest.is_out_of_budget() { Err(setup.capacity.memory_full()) } else { Ok(answer) }
+    match guest.out_of_budget() {
+        Some(full) if answer.is_err() => Err(full.clone()),
+        _ => Ok(answer),
+    }
 }
 
 #[cfg(test)]

@@ -13,11 +13,13 @@ use crate::domain::entry::{Entry, Page, SharedEntry};
 use crate::domain::legible::legible;
 use crate::domain::verdict::Fault;
 use crate::plugin::bindings::killstream::plugin::log::Level;
+use crate::plugin::charge::Charge;
 use crate::plugin::clock::Stopwatch;
 use crate::plugin::component::Component;
 use crate::plugin::history::{Allowance, Bound, History};
 use crate::plugin::limiter::Limiter;
 use crate::plugin::limits::{self, Config};
+use crate::plugin::purse::Purse;
 use crate::plugin::setup::Setup;
 use crate::plugin::stdio::{self, Stdio, Stream};
 
@@ -88,7 +90,7 @@ pub struct State {
 impl State {
     /// The state of a new instance of this component.
     #[must_use]
-    pub fn new(setup: &Setup, component: &Component) -> Self {
+    pub fn new(setup: &Setup, component: &Component, purse: &Arc<Purse>) -> Self {
         let config = &setup.config;
         let bounds = config.bounds(component.class());
         let configuring = Stopwatch::new(bounds.configure_cpu_ms, config.call_wall_ms);
@@ -110,7 +112,7 @@ impl State {
             host_cpu_max: Duration::from_millis(config.host_cpu_ms),
             history_calls: 0,
             fault: None,
-            limiter: Limiter::new(bounds, &setup.capacity),
+            limiter: Limiter::new(bounds, Charge::new(&setup.capacity, component.class(), purse)),
             config: Arc::clone(config),
             outside: Arc::clone(&setup.outside),
             random: 0,

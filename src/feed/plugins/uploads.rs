@@ -196,7 +196,15 @@ async fn take_in(plugins: &Arc<Plugins>, job: &Arc<Job>, (file, entered): (Uploa
             drop(entered);
             (component, Tried { probed: version.probed, warnings: version.warnings })
         }
-        _ => make(plugins, job, (&file, entered), (&digest, size_bytes), how).await?,
+        _ => {
+            let made = make(plugins, job, (&file, entered), (&digest, size_bytes), how).await;
+            if made.is_err() {
+                // It may have been compiled, though it could not be loaded.
+                let (plugins, digest) = (Arc::clone(plugins), digest.clone());
+                tasks::blocking("plugin-discard", move || plugins.discard(&digest)).await?;
+            }
+            made?
+        }
     };
     let (plugins, job) = (Arc::clone(plugins), Arc::clone(job));
     tasks::blocking("plugin-accept", move || {

@@ -66,6 +66,8 @@ pub fn scan(bytes: &[u8], limits: &Config) -> Result<Seen, Refusal> {
     about.core_instances = few(figures.core_instances);
     about.memories = few(figures.memories);
     about.tables = few(figures.tables);
+    about.heap_bytes = figures.heap_bytes();
+    about.image_bytes = figures.image_bytes;
     Ok(Seen { is_component: Parser::is_component(bytes), about, work: figures.work })
 }
 

@@ -8,6 +8,8 @@ mod fair;
 mod guests;
 mod hostile;
 mod law;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod loaded;
 mod multiplied;
 mod refused;
 mod room;
