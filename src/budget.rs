@@ -75,14 +75,23 @@ impl Share {
     #[must_use]
     pub fn reach_with(&mut self, bytes: u64, mut make_room: impl FnMut() -> bool) -> bool {
         let more = bytes.saturating_sub(self.bytes);
+        // What never fits is nobody's loss.
+        let fits = bytes <= self.budget.max;
         while more > 0 && !self.budget.take(more) {
-            if !make_room() {
+            if !fits || !make_room() {
                 self.budget.refused.fetch_add(1, Ordering::Relaxed);
                 return false;
             }
         }
         self.bytes += more;
         true
+    }
+
+    /// Gives so much of it back.
+    pub fn give_back(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// How large it is, bytes.
@@ -131,6 +140,17 @@ mod tests {
         assert!(one.reach_with(60, || others.pop().is_some()));
         assert_eq!((budget.used(), budget.refused()), (60, 0));
         assert!(!one.reach_with(101, || others.pop().is_some()));
-        assert_eq!((one.bytes(), budget.refused()), (60, 1));
+        assert_eq!((one.bytes(), budget.refused(), others.len()), (60, 1, 0));
+    }
+
+    #[test]
+    fn nobody_makes_room_for_what_never_fits() {
+        let budget = Arc::new(Budget::new(100));
+        let mut others = vec![budget.share()];
+        assert!(others[0].reach(10));
+        assert!(!budget.share().reach_with(101, || others.pop().is_some()));
+        assert_eq!((budget.used(), budget.refused(), others.len()), (10, 1, 1));
+        others[0].give_back(4);
+        assert_eq!((budget.used(), others[0].bytes()), (6, 6));
     }
 }

@@ -1,14 +1,19 @@
 //! Hostile clients against a server of its own: what it costs, whether it goes on answering, what it looks like a minute later.
 //!
-//!     cargo build --release && cargo run --release --example hostile -- [connections|plugins] [--program PATH] [--only NAME] [--after-secs 60]
+//!     cargo build --release && cargo run --release --example hostile -- [connections|plugins|fair] [--program PATH] [--only NAME] [--after-secs 60]
 //!
 //! Everything happens on this machine: the server is a child process (`--program`, else the `killstream` beside this program), a fresh
-//! one for each attack, on a port of the loopback interface. Each attack is bounded. Prints one row of a table for each.
+//! one for each attack, on a port of the loopback interface. Each attack is bounded. Prints one row of a table for each. `fair` says what
+//! streams of a good plugin wait beside two hundred that loop, in `--rounds 2`.
 
 #[path = "attacks.rs"]
 mod attacks;
 #[path = "crowd.rs"]
 mod crowd;
+#[path = "fair.rs"]
+mod fair;
+#[path = "../support/feed.rs"]
+mod feed;
 #[allow(dead_code, reason = "the engine's own tests use the rest")]
 #[path = "../../tests/guests/mod.rs"]
 mod guests;
@@ -16,6 +21,9 @@ mod guests;
 mod ping;
 #[path = "plugins.rs"]
 mod plugins;
+#[allow(dead_code, reason = "the other examples use the rest")]
+#[path = "../support/stream.rs"]
+mod stream;
 #[path = "target.rs"]
 mod target;
 
@@ -38,9 +46,10 @@ async fn main() -> anyhow::Result<()> {
     let only = argument("--only");
     let group = std::env::args().nth(1).filter(|first| !first.starts_with("--")).unwrap_or_else(|| "connections".to_owned());
     let attacks: Vec<Attack> = match group.as_str() {
+        "fair" => return fair::run(&program, argument("--rounds").map_or(Ok(2), |text| text.parse())?).await,
         "connections" => attacks::connections(),
         "plugins" => plugins::plugins(),
-        other => bail!("unknown group of attacks `{other}`: connections, plugins"),
+        other => bail!("unknown group of attacks `{other}`: connections, plugins, fair"),
     };
     println!("| attack | what became of it | RSS before | most | after {} s | `/ping` p50 | p99 | most |", after.as_secs());
     println!("|---|---|---|---|---|---|---|---|");

@@ -33,12 +33,14 @@ pub fn plugins() -> Vec<Attack> {
     ]
 }
 
-fn client() -> Client {
+/// A client that waits for minutes.
+pub fn client() -> Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder().no_proxy().timeout(Duration::from_secs(300)).build().unwrap_or_default()
 }
 
-async fn put(to: SocketAddr, name: &str, component: Vec<u8>) -> (u16, Value, Duration) {
+/// Uploads a component: the status, the answer, how long it took.
+pub async fn put(to: SocketAddr, name: &str, component: Vec<u8>) -> (u16, Value, Duration) {
     let began = Instant::now();
     let request = client().put(format!("http://{to}/api/v1/plugins/{name}?wait=300")).bearer_auth(TOKEN).body(component);
     match request.send().await {
@@ -199,12 +201,16 @@ async fn long_refusal(to: SocketAddr) -> String {
     format!("{upload}; the longest answer: {most} bytes")
 }
 
-async fn loops(to: SocketAddr) -> String {
-    // With `{}` it keeps, with anything longer it runs for ever.
+/// With `{}` it keeps, with anything longer it runs for ever.
+pub fn looping() -> Vec<u8> {
     let head = "(global $loops (mut i32) (i32.const 0))";
     let configure = "(global.set $loops (i32.gt_u (local.get $config_len) (i32.const 2))) (i32.const 0)";
     let evaluate = "(if (global.get $loops) (then (loop $again (br $again)))) (i32.const 64)";
-    let upload = taken(to, guests::guest(&Text { head, configure, evaluate })).await;
+    guests::guest(&Text { head, configure, evaluate })
+}
+
+async fn loops(to: SocketAddr) -> String {
+    let upload = taken(to, looping()).await;
     let (good, ..) = put(to, "good", guests::evaluating(guests::KEEP)).await;
     let opened = (0..200).map(|n| async move {
         let request = client()

@@ -34,13 +34,27 @@ pub struct Target {
 impl Target {
     /// Starts the program on a fresh folder, with this limit of open files where one is wanted.
     pub async fn start(program: &Path, files: Option<u32>) -> anyhow::Result<Self> {
+        Self::configured(program, files, "[ingest]\nsource = \"none\"\n").await
+    }
+
+    /// Starts it to follow a feed on this machine, as fast as that goes.
+    pub async fn following(program: &Path, feed: SocketAddr) -> anyhow::Result<Self> {
+        let paces = "r2z2_idle_ms = 20\nr2z2_pace_ms = 1\nuser_agent_contact = \"hostile@localhost\"\n";
+        Self::configured(program, None, &format!("[ingest]\nsource = \"r2z2\"\nr2z2_base_url = \"http://{feed}\"\n{paces}")).await
+    }
+
+    async fn configured(program: &Path, files: Option<u32>, config: &str) -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix("killstream-hostile-")?;
+        let settings = folder.path().join("killstream.toml");
+        std::fs::write(&settings, config)?;
         let limit = files.map(|files| format!("ulimit -n {files} && ")).unwrap_or_default();
         let mut child = Command::new("sh")
             .args(["-c", &format!("{limit}exec \"$0\" \"$@\"")])
             .arg(program)
-            .args(["serve", "--source", "none", "--listen", "127.0.0.1:0", "--data-dir"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(folder.path().join("data"))
+            .arg("--config")
+            .arg(settings)
             .env("API_TOKEN", TOKEN)
             .env("KILLSTREAM_LOG", "error")
             .stdout(Stdio::piped())

@@ -97,6 +97,9 @@ async fn ask(api: &Api, command: Command) -> anyhow::Result<()> {
             let bytes = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
             let plugin = upload(api, &name, bytes, promote).await?;
             println!("{}", line(&name, &plugin));
+            for warning in plugin["warnings"].as_array().into_iter().flatten() {
+                eprintln!("killstream: warning: {}", text(warning));
+            }
             if let Some(message) = plugin["message"].as_str() {
                 eprintln!("killstream: {message}");
             }

@@ -7,15 +7,39 @@ const CUT: char = '…';
 /// Of a text only so many times its limit is looked at: it may consist of nothing but what is taken out.
 const LOOKED_AT: usize = 4;
 
-/// Whether a character makes text look like another text: line breaks of every kind, control characters, and marks that turn the
-/// direction of writing.
+/// Whether a character makes text look like another text: line breaks of every kind, control characters, marks that turn the direction of
+/// writing, and characters that are not seen at all. Variation selectors may stay: what they follow is seen.
 #[must_use]
 pub fn misleads(c: char) -> bool {
     match c {
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
         '\u{2028}' | '\u{2029}' => true,
-        _ => c.is_control(),
+        c if c.is_ascii() => c.is_ascii_control(),
+        c => c.is_control() || is_invisible(c),
     }
+}
+
+/// Unicode's characters of format that show nothing, and those that show nothing by default.
+const fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 /// The text as one line of at most so many bytes. Line breaks and tabs become a space; all else that misleads is taken out.
@@ -35,6 +59,19 @@ pub fn legible(text: &str, bytes_max: usize) -> String {
         line.push(shown);
     }
     line
+}
+
+/// The end of the text, as [`legible`] shows it: what was said last counts most.
+#[must_use]
+pub fn legible_end(text: &str, bytes_max: usize) -> String {
+    let from = text.floor_char_boundary(text.len().saturating_sub(bytes_max.saturating_mul(LOOKED_AT)));
+    let line = legible(&text[from..], usize::MAX);
+    let line = line.trim();
+    if from == 0 && line.len() <= bytes_max {
+        return line.to_owned();
+    }
+    let Some(room) = bytes_max.checked_sub(CUT.len_utf8()) else { return String::new() };
+    format!("{CUT}{}", &line[line.ceil_char_boundary(line.len().saturating_sub(room))..])
 }
 
 fn cut(mut line: String, bytes_max: usize) -> String {
@@ -63,6 +100,50 @@ mod tests {
         assert_eq!(legible("éééé", 7), "éé…");
         assert_eq!(legible("éé", 3), "…");
         assert_eq!(legible("ab", 1), "");
+    }
+
+    #[test]
+    fn what_is_not_seen_is_taken_out() {
+        let classes = [
+            0xad..=0xad,
+            0x34f..=0x34f,
+            0x61c..=0x61c,
+            0x115f..=0x1160,
+            0x17b4..=0x17b5,
+            0x180b..=0x180f,
+            0x200b..=0x200f,
+            0x2028..=0x202e,
+            0x2060..=0x206f,
+            0x3164..=0x3164,
+            0xfeff..=0xfeff,
+            0xffa0..=0xffa0,
+            0xfff0..=0xfffb,
+            0x13430..=0x1343f,
+            0x1bca0..=0x1bca3,
+            0x1d173..=0x1d17a,
+            0xe0000..=0xe0fff,
+        ];
+        for c in classes.into_iter().flatten().filter_map(char::from_u32) {
+            let shown = legible(&format!("a{c}b"), 100);
+            assert_eq!(shown.replace(' ', ""), "ab", "{:x}", u32::from(c));
+            assert!(misleads(c), "{:x}", u32::from(c));
+        }
+        // What is seen stays, and so do the selectors of how it is drawn.
+        for text in ["\u{2764}\u{fe0f}", "\u{e9}\u{301}", "\u{645}\u{62f}", "\u{ac00}", "\u{fffd}", "\u{2010}\u{2027}\u{2030}\u{205f}"] {
+            assert_eq!(legible(text, 100), text);
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_text_is_what_was_said_last() {
+        assert_eq!(legible_end("one\ntwo\n", 100), "one two");
+        assert_eq!(legible_end("abcdefgh", 8), "abcdefgh");
+        assert_eq!(legible_end("abcdefghi", 8), "\u{2026}efghi");
+        assert_eq!(legible_end("\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}", 8), "\u{2026}\u{e9}\u{e9}");
+        assert_eq!((legible_end("abc", 2), legible_end("", 2)), (String::new(), String::new()));
+        let long = format!("{}\nlast", "x".repeat(4 << 20));
+        assert!(legible_end(&long, 1024).ends_with("x last"));
+        assert_eq!(legible_end(&"\0".repeat(4 << 20), 1024), "\u{2026}");
     }
 
     #[test]

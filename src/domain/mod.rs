@@ -5,6 +5,7 @@
 pub mod accounts;
 pub mod entry;
 pub mod facts;
+pub mod files;
 pub mod filter;
 pub mod hash;
 pub mod hex;

@@ -79,3 +79,29 @@ impl fmt::Display for Fault {
         f.write_str(self.word())
     }
 }
+
+/// A call that ended in a fault, and what is told of it to people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The word for it.
+    pub fault: Fault,
+    /// What happened, in one legible line; empty where nothing more is known.
+    pub message: Arc<str>,
+}
+
+impl Failure {
+    /// With these words.
+    #[must_use]
+    pub fn new(fault: Fault, message: impl Into<Arc<str>>) -> Self {
+        Self { fault, message: message.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.message {
+            "" => self.fault.fmt(f),
+            message => write!(f, "{}: {message}", self.fault),
+        }
+    }
+}

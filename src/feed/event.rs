@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::domain::entry::SharedEntry;
 use crate::domain::id::{EventId, Seq};
 use crate::domain::span::Span;
-use crate::domain::verdict::Fault;
+use crate::domain::verdict::Failure;
 
 /// A killmail the subscription wants, with what plugins said of it.
 #[derive(Debug, Clone)]
@@ -93,7 +93,7 @@ pub enum Event {
         /// The plugin.
         plugin: String,
         /// What it did wrong.
-        fault: Fault,
+        failure: Failure,
         /// The killmail it could not judge.
         killmail_id: u32,
     },

@@ -10,8 +10,9 @@ use tokio::sync::watch;
 use crate::domain::entry::SharedEntry;
 use crate::domain::filter::Interest;
 use crate::domain::subscription::PluginUse;
-use crate::domain::verdict::{Fault, Verdict};
+use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::feed::event::Kept;
+use crate::feed::judges::Judges;
 use crate::feed::plugins::{self, Plugins};
 use crate::feed::{Error, Feed};
 use crate::plugin::evaluator::{Evaluator, Run};
@@ -24,13 +25,14 @@ pub enum Outcome {
     /// Not wanted.
     Dropped,
     /// Could not be judged.
-    Fault(Fault, SharedEntry),
+    Fault(Failure, SharedEntry),
 }
 
 /// A plugin judging for one subscription.
 #[derive(Clone)]
 pub struct Judge {
     plugins: Arc<Plugins>,
+    judges: Arc<Judges>,
     using: PluginUse,
     /// `None` while the plugin is being prepared.
     evaluator: Option<Evaluator>,
@@ -43,7 +45,7 @@ impl Judge {
     /// # Errors
     /// There is no such plugin, or it refuses.
     pub async fn open(feed: &Feed, using: &PluginUse) -> Result<Self, Error> {
-        Self::resolve(feed.plugins().clone(), using.clone()).await
+        Self::resolve(feed.plugins().clone(), feed.judges().clone(), using.clone()).await
     }
 
     /// The same for readers, which can wait: a plugin that is being prepared is taken too, see [`Judge::ready`].
@@ -51,9 +53,9 @@ impl Judge {
     /// # Errors
     /// As [`Judge::open`].
     pub async fn open_unready(feed: &Feed, using: &PluginUse) -> Result<Self, Error> {
-        let (plugins, changes) = (feed.plugins().clone(), feed.plugins().watch());
-        match Self::resolve(plugins.clone(), using.clone()).await {
-            Err(error) if is_preparing(&error) => Ok(Self { plugins, using: using.clone(), evaluator: None, changes }),
+        let (plugins, judges, changes) = (feed.plugins().clone(), feed.judges().clone(), feed.plugins().watch());
+        match Self::resolve(plugins.clone(), judges.clone(), using.clone()).await {
+            Err(error) if is_preparing(&error) => Ok(Self { plugins, judges, using: using.clone(), evaluator: None, changes }),
             resolved => resolved,
         }
     }
@@ -72,7 +74,7 @@ impl Judge {
         while self.evaluator.is_none() {
             // What changes from here on is heard, also while it is being resolved.
             self.changes.mark_unchanged();
-            match Self::resolve(self.plugins.clone(), self.using.clone()).await {
+            match Self::resolve(self.plugins.clone(), self.judges.clone(), self.using.clone()).await {
                 Ok(ready) => *self = ready,
                 Err(error) if is_preparing(&error) => self.changed().await,
                 Err(error) => return Err(error),
@@ -81,10 +83,10 @@ impl Judge {
         Ok(())
     }
 
-    async fn resolve(plugins: Arc<Plugins>, using: PluginUse) -> Result<Self, Error> {
+    async fn resolve(plugins: Arc<Plugins>, judges: Arc<Judges>, using: PluginUse) -> Result<Self, Error> {
         let changes = plugins.watch();
-        let evaluator = plugins.resolve(&using).await?;
-        Ok(Self { plugins, using, evaluator: Some(evaluator), changes })
+        let evaluator = plugins.resolve_for(&using, judges.payer(&using).as_ref()).await?;
+        Ok(Self { plugins, judges, using, evaluator: Some(evaluator), changes })
     }
 
     /// Name of the plugin.
@@ -127,7 +129,7 @@ impl Judge {
     pub async fn follow(&self) -> Result<(Self, bool), Error> {
         let mut next = self.clone();
         next.changes.mark_unchanged();
-        match Self::resolve(self.plugins.clone(), self.using.clone()).await {
+        match Self::resolve(self.plugins.clone(), self.judges.clone(), self.using.clone()).await {
             Ok(resolved) => {
                 let digest = |judge: &Self| judge.evaluator.as_ref().map(|evaluator| evaluator.digest().to_owned());
                 let moved = digest(&resolved) != digest(self);
@@ -153,19 +155,20 @@ impl Judge {
     /// spent ([`Judge::within`]).
     pub async fn judge(&self, page: Vec<SharedEntry>, run: Run) -> Vec<Outcome> {
         let Some(evaluator) = &self.evaluator else {
-            return page.into_iter().map(|entry| Outcome::Fault(Fault::Instantiate, entry)).collect();
+            let unready = Failure::new(Fault::Instantiate, "it is being prepared");
+            return page.into_iter().map(|entry| Outcome::Fault(unready.clone(), entry)).collect();
         };
         let page = Arc::new(page);
-        let verdicts = self.plugins.engine().evaluate(evaluator, Arc::clone(&page), run).await;
+        let verdicts = self.plugins.engine().judge(evaluator, Arc::clone(&page), run).await;
         Arc::unwrap_or_clone(page).into_iter().zip(verdicts).map(|(entry, verdict)| self.outcome(entry, verdict)).collect()
     }
 
-    fn outcome(&self, entry: SharedEntry, verdict: Result<Verdict, Fault>) -> Outcome {
+    fn outcome(&self, entry: SharedEntry, verdict: Result<Verdict, Failure>) -> Outcome {
         match verdict {
             Ok(Verdict::Drop) => Outcome::Dropped,
             Ok(Verdict::Keep) => Outcome::Kept(Kept { entry, annotations: Vec::new() }),
             Ok(Verdict::KeepWith(json)) => Outcome::Kept(Kept { entry, annotations: vec![(self.using.name.clone(), json)] }),
-            Err(fault) => Outcome::Fault(fault, entry),
+            Err(failure) => Outcome::Fault(failure, entry),
         }
     }
 }

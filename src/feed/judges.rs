@@ -1,19 +1,21 @@
-//! What one caller's address has at work: different judges (pairs of plugin and configuration), and requests for judged history. What was
-//! taken is given back when its hold is dropped.
+//! What one caller's address has at work: different judges (pairs of plugin and configuration), the memory of those that only it uses, and
+//! requests for judged history. What was taken is given back when its hold is dropped.
 //!
 //! One subscriber with many configurations must not take the places of all others: each may keep two warm instances.
 //!
 //! Must not know: what a judge does, how addresses are found.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
+use crate::budget::Budget;
 use crate::domain::key_counts::KeyCounts;
 use crate::domain::subscription::PluginUse;
+use crate::plugin::purse::Payer;
 
 /// Whom a request counts for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,6 +47,8 @@ pub struct Limits {
     pub judges: usize,
     /// All judges there may be. No address has more than half of them.
     pub judges_in_all: usize,
+    /// Memory of the judges that one address alone uses, bytes.
+    pub memory_bytes: u64,
     /// Requests for judged history of one address that is known.
     pub requests: usize,
     /// All of them. Those of one address that may speak for many are at most half.
@@ -74,6 +78,8 @@ impl Limits {
 #[derive(Debug, Default)]
 pub struct Judges {
     at_work: Mutex<HashMap<IpAddr, KeyCounts<PluginUse>>>,
+    /// What each address may have, for as long as it or what is kept of its judges has any of it.
+    memory: Mutex<HashMap<IpAddr, Weak<Budget>>>,
     asking: Mutex<Asking>,
     /// Whether it was said that many may come from one address.
     said: AtomicBool,
@@ -137,7 +143,29 @@ impl Judges {
         if from.is_shared && is_one_more && theirs >= limits.judges {
             self.say(from.address, max);
         }
-        Ok(Some(Hold { judges: Arc::clone(self), from: from.address, using: using.clone() }))
+        let memory = self.memory_of(from.address, limits.memory_bytes);
+        Ok(Some(Hold { judges: Arc::clone(self), from: from.address, using: using.clone(), _memory: memory }))
+    }
+
+    fn memory_of(&self, address: IpAddr, max: u64) -> Payer {
+        let mut memory = self.memory.lock();
+        if let Some(theirs) = memory.get(&address).and_then(Weak::upgrade) {
+            return theirs;
+        }
+        memory.retain(|_, theirs| theirs.strong_count() > 0);
+        let theirs = Arc::new(Budget::new(max));
+        memory.insert(address, Arc::downgrade(&theirs));
+        theirs
+    }
+
+    /// What the memory of a judge is to be charged to: that of the address which alone has it at work, as it says itself.
+    #[must_use]
+    pub fn payer(&self, using: &PluginUse) -> Option<Payer> {
+        let at_work = self.at_work.lock();
+        let mut users = at_work.iter().filter(|(_, theirs)| theirs.of(using) > 0).map(|(address, _)| *address);
+        let (address, None) = (users.next()?, users.next()) else { return None };
+        drop(at_work);
+        self.memory.lock().get(&address).and_then(Weak::upgrade)
     }
 
     /// Takes a place among those who ask for judged history; nothing is held where nobody called.
@@ -177,6 +205,7 @@ pub struct Hold {
     judges: Arc<Judges>,
     from: IpAddr,
     using: PluginUse,
+    _memory: Payer,
 }
 
 impl Drop for Hold {
@@ -213,7 +242,7 @@ impl Drop for Asker {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { judges: 2, judges_in_all: 10, requests: 2, requests_in_all: 5 };
+    const LIMITS: Limits = Limits { judges: 2, judges_in_all: 10, memory_bytes: 100, requests: 2, requests_in_all: 5 };
 
     fn plugin(config: &str) -> PluginUse {
         PluginUse { name: "watchlist".to_owned(), version: None, config: config.to_owned() }
@@ -261,6 +290,25 @@ mod tests {
         let held: Vec<_> = (0..2).map(|n| judges.take(&few, from, Some(&plugin(&n.to_string()))).unwrap()).collect();
         assert_eq!(judges.take(&few, from, Some(&plugin("2"))).unwrap_err().max(), 2, "nor has any other");
         drop(held);
+    }
+
+    #[test]
+    fn an_address_pays_for_the_judges_that_only_it_uses() {
+        let judges = Arc::new(Judges::default());
+        let take = |address, config| judges.take(&LIMITS, caller(address, false), Some(&plugin(config))).unwrap();
+        let own = take("1.1.1.1", "1");
+        let payer = judges.payer(&plugin("1")).unwrap();
+        assert_eq!(payer.max(), 100);
+        let theirs = take("2.2.2.2", "2");
+        assert!(judges.payer(&plugin("2")).is_some_and(|other| !Arc::ptr_eq(&other, &payer)));
+        let shared = take("2.2.2.2", "1");
+        assert!(judges.payer(&plugin("1")).is_none(), "two use it");
+        drop((shared, theirs, own));
+        assert!(judges.payer(&plugin("1")).is_none(), "nobody uses it");
+        let _again = take("1.1.1.1", "1");
+        assert!(judges.payer(&plugin("1")).is_some_and(|again| Arc::ptr_eq(&again, &payer)), "what is kept of its judges counts on");
+        let _third = take("3.3.3.3", "1");
+        assert_eq!(judges.memory.lock().len(), 2, "addresses that have nothing are forgotten");
     }
 
     #[test]

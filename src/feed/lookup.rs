@@ -12,7 +12,7 @@ use crate::domain::filter::{Filter, Interest};
 use crate::domain::id::Seq;
 use crate::domain::subscription::Subscription;
 use crate::domain::term::Term;
-use crate::domain::verdict::Fault;
+use crate::domain::verdict::Failure;
 use crate::feed::event::Kept;
 use crate::feed::judge::{Judge, Outcome, judged};
 use crate::feed::{Error, Feed};
@@ -98,9 +98,9 @@ pub struct Faults {
 }
 
 impl Faults {
-    fn note(&mut self, plugin: &str, fault: Fault, killmail_id: u32) {
-        *self.counts.entry(fault.word()).or_default() += 1;
-        self.example.get_or_insert_with(|| format!("plugin {plugin} failed on killmail {killmail_id}: {fault}"));
+    fn note(&mut self, plugin: &str, failure: &Failure, killmail_id: u32) {
+        *self.counts.entry(failure.fault.word()).or_default() += 1;
+        self.example.get_or_insert_with(|| format!("plugin {plugin} failed on killmail {killmail_id}: {failure}"));
     }
 }
 
@@ -254,7 +254,7 @@ impl Search<'_> {
                     }
                 }
                 Outcome::Dropped => {}
-                Outcome::Fault(fault, entry) => faults.note(judge.name(), fault, entry.facts.killmail_id),
+                Outcome::Fault(failure, entry) => faults.note(judge.name(), &failure, entry.facts.killmail_id),
             }
         }
         None
@@ -292,14 +292,15 @@ fn select(feed: &Feed, lookup: &Lookup, interest: Option<&Interest>, limit: usiz
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::verdict::Fault;
 
     #[test]
     fn faults_are_counted_and_the_first_is_told() {
         let mut faults = Faults::default();
-        faults.note("gatecamp", Fault::Trap, 7);
-        faults.note("gatecamp", Fault::Memory, 8);
-        faults.note("gatecamp", Fault::Trap, 9);
+        faults.note("gatecamp", &Failure::new(Fault::Trap, "it said last: ValueError"), 7);
+        faults.note("gatecamp", &Failure::new(Fault::Memory, ""), 8);
+        faults.note("gatecamp", &Failure::new(Fault::Trap, ""), 9);
         assert_eq!(faults.counts, BTreeMap::from([("trap", 2), ("memory", 1)]));
-        assert_eq!(faults.example.as_deref(), Some("plugin gatecamp failed on killmail 7: trap"));
+        assert_eq!(faults.example.as_deref(), Some("plugin gatecamp failed on killmail 7: trap: it said last: ValueError"));
     }
 }

@@ -56,6 +56,9 @@ pub struct Version {
     /// What it is held to; unknown of versions that came before there were classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<Class>,
+    /// What its trial showed that did not refuse it, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Where a version stands.
@@ -169,7 +172,7 @@ mod tests {
     use super::*;
 
     fn version(n: usize) -> Version {
-        Version { digest: format!("{n:064}"), size_bytes: n, uploaded_at: 0, fresh: false, probed: true, class: None }
+        Version { digest: format!("{n:064}"), size_bytes: n, uploaded_at: 0, fresh: false, probed: true, class: None, warnings: Vec::new() }
     }
 
     #[test]

@@ -282,6 +282,7 @@ impl Feed {
         Limits {
             judges: plugin.evaluators_per_address_max,
             judges_in_all: plugin.evaluators_max,
+            memory_bytes: self.plugins.engine().capacity().memory().max() / 2,
             requests: self.config.judged_requests_per_address_max,
             requests_in_all: self.config.judged_requests_max,
         }

@@ -6,6 +6,7 @@
 
 pub mod components;
 pub mod error;
+mod names;
 pub mod uploads;
 
 use std::collections::{BTreeMap, HashSet};
@@ -17,14 +18,17 @@ use tokio::sync::watch;
 use crate::clock::now_secs;
 use crate::domain::entry::SharedEntry;
 use crate::domain::subscription::PluginUse;
-use crate::feed::manifest::{Manifest, Standing, Unnamed, Version};
+use crate::feed::manifest::{Manifest, Standing, Version};
 use crate::feed::plugins::components::{Components, Missing, State};
+use crate::feed::plugins::names::{check_name, named};
+use crate::plugin::class::Class;
 use crate::plugin::component::Component;
-use crate::plugin::conduct::Resting;
 use crate::plugin::counters::Counts;
 use crate::plugin::engine::Engine;
 use crate::plugin::evaluator::{Evaluator, Instance};
-use crate::plugin::probe::NO_CONFIG;
+use crate::plugin::probe::{NO_CONFIG, Tried};
+use crate::plugin::purse::Payer;
+use crate::plugin::records::AtRest;
 use crate::store::Store;
 use crate::store::plugins::compiled::UploadFile;
 use crate::tasks;
@@ -34,8 +38,6 @@ pub type Error = error::Error;
 
 /// Plugins there may be (1,000): each name is a record and a line of every list.
 const NAMES_MAX: u64 = 1_000;
-/// The longest name, letters.
-const NAME_LEN_MAX: usize = 63;
 
 /// What can be told of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,8 +68,8 @@ pub struct Accepted<'a> {
     pub file: &'a UploadFile,
     /// What was made of them.
     pub component: Component,
-    /// Whether its verdicts were tried for repeatability.
-    pub probed: bool,
+    /// What came of its trial.
+    pub tried: Tried,
     /// How it is to be taken.
     pub how: Upload,
 }
@@ -113,7 +115,7 @@ impl Plugins {
             names.insert(name, manifest);
         }
         let changes = Arc::new(watch::Sender::new(0));
-        let components = Arc::new(Components::new(Arc::clone(&store), Arc::clone(&engine), Arc::clone(&changes)));
+        let components = Components::new(Arc::clone(&store), Arc::clone(&engine), Arc::clone(&changes));
         components.tidy(|digest| names.values().any(|manifest| manifest.version(digest).is_some()));
         Ok(Arc::new(Self { store, engine, components, sample, names: Mutex::new(names), writing: Mutex::new(()), changes }))
     }
@@ -147,6 +149,14 @@ impl Plugins {
     /// # Errors
     /// No such plugin or version, or it refuses the configuration; see [`Error::parameter`].
     pub async fn resolve(self: &Arc<Self>, using: &PluginUse) -> Result<Evaluator, Error> {
+        self.resolve_for(using, None).await
+    }
+
+    /// The same, with its memory charged to the address that alone uses it.
+    ///
+    /// # Errors
+    /// As [`Plugins::resolve`].
+    pub async fn resolve_for(self: &Arc<Self>, using: &PluginUse, payer: Option<&Payer>) -> Result<Evaluator, Error> {
         let version = self.picked(using)?;
         let (name, asked) = (using.name.clone(), version.clone());
         let component = match self.components.at_hand(&version.digest) {
@@ -155,9 +165,9 @@ impl Plugins {
         };
         let config = if using.config.trim().is_empty() { NO_CONFIG } else { &using.config };
         if version.probed || version.fresh {
-            return Ok(self.engine.evaluator(&component, config, version.instance()).await?);
+            return Ok(self.engine.paid(&component, config, version.instance(), None, payer).await?);
         }
-        let evaluator = self.engine.tried(&component, config, version.instance(), &self.sample).await?;
+        let evaluator = self.engine.paid(&component, config, version.instance(), Some(&self.sample), payer).await?;
         let (name, digest) = (using.name.clone(), version.digest.clone());
         self.aside("plugin-tried", move |plugins| plugins.mark_probed(&name, &digest)).await?;
         Ok(evaluator)
@@ -223,19 +233,19 @@ impl Plugins {
         let digest = file.digest()?;
         let known = self.manifest(name).ok().and_then(|manifest| manifest.version(&digest).cloned());
         let probe = self.is_tried(name, &digest, how) && !known.is_some_and(|version| version.probed);
-        let (component, probed) = self.compile_here(&file, probe)?;
-        self.accept(name, Accepted { file: &file, component, probed, how }, || true)
+        let (component, tried) = self.compile_here(&file, probe)?;
+        self.accept(name, Accepted { file: &file, component, tried, how }, || true)
     }
 
-    /// Compiles and tries an upload in this process: the component, and whether its verdicts were tried.
+    /// Compiles and tries an upload in this process: the component, and what came of its trial.
     ///
     /// # Errors
     /// A refusal, or the file cannot be read.
-    pub fn compile_here(&self, file: &UploadFile, probe: bool) -> Result<(Component, bool), Error> {
+    pub fn compile_here(&self, file: &UploadFile, probe: bool) -> Result<(Component, Tried), Error> {
         let bytes = file.read()?;
         let component = self.engine.compile(&bytes)?;
-        let probed = probe && self.engine.probe_by_default(&component, &self.sample)?;
-        Ok((component, probed))
+        let tried = if probe { self.engine.probe_by_default(&component, &self.sample)? } else { Tried::default() };
+        Ok((component, tried))
     }
 
     /// Keeps an upload that may run, under a name. `still_wanted` is asked when it is one's turn. Blocks.
@@ -243,7 +253,7 @@ impl Plugins {
     /// # Errors
     /// Not a name, too many of them, given up, or the store.
     pub fn accept(&self, name: &str, accepted: Accepted<'_>, still_wanted: impl Fn() -> bool) -> Result<Uploaded, Error> {
-        let Accepted { file, component, probed, how } = accepted;
+        let Accepted { file, component, tried, how } = accepted;
         let digest = component.digest().to_owned();
         let _writing = self.writing.lock();
         if !still_wanted() {
@@ -258,8 +268,9 @@ impl Plugins {
             size_bytes: component.size_bytes(),
             uploaded_at: known.as_ref().map_or_else(now_secs, |v| v.uploaded_at),
             fresh: how.instance.map_or_else(|| known.as_ref().is_some_and(|v| v.fresh), |i| i == Instance::Fresh),
-            probed: probed || known.as_ref().is_some_and(|v| v.probed),
+            probed: tried.probed || known.as_ref().is_some_and(|v| v.probed),
             class: Some(component.class()),
+            warnings: if tried.probed { tried.warnings } else { known.as_ref().map(|v| v.warnings.clone()).unwrap_or_default() },
         };
         match manifest.version_mut(&digest) {
             Some(place) => *place = version.clone(),
@@ -284,6 +295,15 @@ impl Plugins {
     #[must_use]
     pub fn state(&self, version: &Version) -> State {
         self.components.state(&version.digest)
+    }
+
+    /// The class of a version: what today's limits hold it to, as far as that is known; `None` where they refuse it.
+    #[must_use]
+    pub fn class(&self, version: &Version) -> Option<Class> {
+        match self.state(version) {
+            State::Unusable(_) => None,
+            State::Usable | State::Preparing => self.components.class(&version.digest).or(version.class),
+        }
     }
 
     /// Every plugin, by name.
@@ -312,9 +332,9 @@ impl Plugins {
     ///
     /// # Errors
     /// No such name.
-    pub fn resting(&self, name: &str) -> Result<Vec<Resting>, Error> {
+    pub fn resting(&self, name: &str) -> Result<AtRest, Error> {
         let manifest = self.manifest(name)?;
-        Ok(manifest.versions.iter().flat_map(|version| self.engine.resting(&version.digest)).collect())
+        Ok(manifest.versions.iter().map(|version| self.engine.resting(&version.digest)).fold(AtRest::default(), AtRest::and))
     }
 
     fn counts_of(&self, manifest: &Manifest) -> Counts {
@@ -430,6 +450,7 @@ impl Plugins {
             Missing::Preparing => Error::Preparing { name: name() },
             Missing::Unusable(why) => Error::Unusable { name: name(), why },
             Missing::Unknown => Error::UnknownVersion { name: name(), digest: version.digest.clone() },
+            Missing::Full(refusal) => Error::Refused(refusal),
             Missing::Store(error) => error.into(),
         })
     }
@@ -463,26 +484,6 @@ fn active_mode(manifest: &Manifest) -> Option<Instance> {
 
 fn unknown(name: &str) -> Error {
     Error::Unknown { name: name.to_owned() }
-}
-
-/// The version of a plugin that a digest, or its beginning, names.
-fn named(manifest: &Manifest, name: &str, digest: &str) -> Result<Version, Error> {
-    let (name, asked) = (|| name.to_owned(), digest.to_owned());
-    match manifest.named(digest) {
-        Ok(version) => Ok(version.clone()),
-        Err(Unnamed::Unknown) => Err(Error::UnknownVersion { name: name(), digest: asked }),
-        Err(Unnamed::Malformed) => Err(Error::MalformedDigest { digest: asked }),
-        Err(Unnamed::Ambiguous(count)) => Err(Error::AmbiguousDigest { name: name(), digest: asked, count }),
-    }
-}
-
-fn check_name(name: &str) -> Result<(), Error> {
-    let good = name.len() <= NAME_LEN_MAX
-        && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        // Its routes are those of uploads on their way.
-        && name != "uploads";
-    if good { Ok(()) } else { Err(Error::BadName { max: NAME_LEN_MAX }) }
 }
 
 #[cfg(test)]

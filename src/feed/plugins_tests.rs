@@ -16,9 +16,12 @@ const WATCHLIST: &[u8] = include_bytes!("../../plugins/prebuilt/watchlist.wasm")
 const GATECAMP: &[u8] = include_bytes!("../../plugins/prebuilt/gatecamp.wasm");
 
 fn open(dir: &Path) -> Arc<Plugins> {
+    open_within(dir, limits::Config::default())
+}
+
+fn open_within(dir: &Path, limits: limits::Config) -> Arc<Plugins> {
     let store = Store::open(store::config::Config { dir: dir.to_owned(), min_free_bytes: 0, ..store::config::Config::default() }).unwrap();
-    let engine =
-        Engine::new(limits::Config { compile_here: true, ..limits::Config::default() }, Arc::new(NoHistory), |_| Bytes::new()).unwrap();
+    let engine = Engine::new(limits::Config { compile_here: true, ..limits }, Arc::new(NoHistory), |_| Bytes::new()).unwrap();
     Plugins::open(store, engine, Vec::new()).unwrap()
 }
 
@@ -130,4 +133,47 @@ async fn a_changed_file_is_not_run() {
     let plugins = open(dir.path());
     let error = plugins.resolve(&used("one", "{}")).await.unwrap_err();
     assert!(error.to_string().contains(&digest), "{error}");
+}
+
+#[tokio::test]
+async fn components_that_nobody_uses_give_way_to_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (loaded, instance) = {
+        let plugins = open(dir.path());
+        for (name, bytes) in [("one", HIGH_VALUE), ("two", GATECAMP)] {
+            plugins.upload(name, bytes, Upload::default()).unwrap();
+        }
+        let loaded = plugins.engine.capacity().memory().used();
+        let _judge = plugins.resolve(&used("one", "{}")).await.unwrap();
+        (loaded, plugins.engine.capacity().memory().used() - loaded)
+    };
+    // Both are loaded at once, or one of them at work.
+    let plugins = open_within(dir.path(), limits::Config { guests_memory_bytes: loaded + instance - 1, ..limits::Config::default() });
+    let digest = |name: &str| plugins.manifest(name).unwrap().active.unwrap();
+    let is_loaded = |name: &str| plugins.components.at_hand(&digest(name)).is_some();
+    plugins.component("two", plugins.manifest("two").unwrap().versions.last().unwrap()).unwrap();
+    assert!(is_loaded("two"));
+    let judge = plugins.resolve(&used("one", "{}")).await.unwrap();
+    assert_eq!((is_loaded("one"), is_loaded("two")), (true, false), "what nobody uses is unloaded for what is used");
+    let refused = plugins.resolve(&used("two", "{}")).await.unwrap_err();
+    assert!(refused.is_passing() && refused.to_string().ends_with("(plugin.guests_memory_bytes)"), "{refused}");
+    assert_eq!(plugins.state(plugins.manifest("two").unwrap().versions.last().unwrap()), State::Usable, "it is no worse for it");
+    // Once nobody uses it its evaluator goes, then the component itself.
+    drop(judge);
+    let _other = plugins.resolve(&used("two", "{}")).await.unwrap();
+    assert!(is_loaded("two"));
+}
+
+#[tokio::test]
+async fn a_class_is_told_only_of_what_todays_limits_let_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let version = open(dir.path()).upload("one", HIGH_VALUE, Upload::default()).unwrap().version;
+    let small = limits::Config { functions_max: 0, ..limits::Config::default() };
+    let plugins = open_within(dir.path(), small.clone());
+    plugins.resolve(&used("one", "{}")).await.unwrap();
+    assert_eq!((version.class, plugins.class(&version)), (Some(Class::Small), Some(Class::Scripting)));
+    drop(plugins);
+    let plugins = open_within(dir.path(), limits::Config { scripting_functions_max: 0, ..small });
+    assert!(plugins.resolve(&used("one", "{}")).await.is_err());
+    assert_eq!(plugins.class(&version), None);
 }

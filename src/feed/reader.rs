@@ -17,7 +17,7 @@ use crate::domain::entry::SharedEntry;
 use crate::domain::filter::{Filter, IdsIn, Interest};
 use crate::domain::id::{Epoch, EventId, Place, Seq};
 use crate::domain::subscription::Subscription;
-use crate::domain::verdict::Fault;
+use crate::domain::verdict::Failure;
 use crate::feed::event::{Batch, Event, Gap, Kept};
 use crate::feed::filters::{Held, MANY_IDS};
 use crate::feed::judge::{Judge, Outcome, judged};
@@ -256,7 +256,8 @@ impl Reader {
                 counters.preloaded.fetch_add(batch.kept.len() as u64, Ordering::Relaxed);
             }
             Event::Preloaded { id, .. } | Event::Backfilled { id, .. } => self.at = id.place,
-            Event::Fault { .. } => {
+            Event::Fault { plugin, failure, killmail_id } => {
+                self.entered.failed(plugin, failure, *killmail_id);
                 counters.faults.fetch_add(1, Ordering::Relaxed);
             }
             Event::Opened { .. } | Event::Gap(_) | Event::Ended { .. } | Event::Closing => {}
@@ -289,7 +290,7 @@ impl Reader {
             match outcome {
                 Outcome::Kept(one) => kept.push(one),
                 Outcome::Dropped => {}
-                Outcome::Fault(fault, entry) => self.pending.push_back(self.fault(fault, entry.facts.killmail_id)),
+                Outcome::Fault(failure, entry) => self.pending.push_back(self.fault(failure, entry.facts.killmail_id)),
             }
         }
         preload.taken += 1;
@@ -334,7 +335,7 @@ impl Reader {
             let (seq, event) = match outcome {
                 Outcome::Kept(kept) => (kept.entry.seq, Event::Killmail { id: live(kept.entry.seq), kept }),
                 Outcome::Dropped => continue,
-                Outcome::Fault(fault, entry) => (entry.seq, self.fault(fault, entry.facts.killmail_id)),
+                Outcome::Fault(failure, entry) => (entry.seq, self.fault(failure, entry.facts.killmail_id)),
             };
             while let Some((at, span)) = spans.next_if(|(at, _)| *at < seq) {
                 events.push(Event::Backfilled { span, id: live(at) });
@@ -465,9 +466,9 @@ impl Reader {
         Ok(())
     }
 
-    fn fault(&self, fault: Fault, killmail_id: u32) -> Event {
+    fn fault(&self, failure: Failure, killmail_id: u32) -> Event {
         let plugin = self.judge.as_ref().map(|judge| judge.name().to_owned()).unwrap_or_default();
-        Event::Fault { plugin, fault, killmail_id }
+        Event::Fault { plugin, failure, killmail_id }
     }
 }
 

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::clock::{now_micros, now_ms};
+use crate::clock::{now_micros, now_ms, now_secs};
 use crate::domain::id::Place;
 use crate::domain::subscription::Subscription;
+use crate::domain::verdict::Failure;
 
 /// The door a reader was opened at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,6 +42,20 @@ pub struct Line {
     pub opened_at_ms: i64,
     now: Mutex<Now>,
     progress: Mutex<Progress>,
+    last_fault: Mutex<Option<LastFault>>,
+}
+
+/// What the plugin did wrong last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastFault {
+    /// The plugin.
+    pub plugin: String,
+    /// What it was.
+    pub failure: Failure,
+    /// The killmail this subscription did not get for it.
+    pub killmail_id: u32,
+    /// When the subscription passed it, unix seconds.
+    pub at: i64,
 }
 
 /// What of a line may change.
@@ -93,6 +108,11 @@ impl Line {
         *self.progress.lock()
     }
 
+    /// What its plugin did wrong last.
+    pub fn last_fault(&self) -> Option<LastFault> {
+        self.last_fault.lock().clone()
+    }
+
     /// What it reads.
     pub fn subscription(&self) -> Arc<Subscription> {
         self.now.lock().subscription.clone()
@@ -118,7 +138,8 @@ impl Registry {
             connected_at_ms: opened_at_ms,
         };
         let progress = Mutex::new(Progress { place, delivered: 0 });
-        let line = Arc::new(Line { subscription_id: random_name(), opened_at_ms, now: Mutex::new(now), progress });
+        let (now, last_fault) = (Mutex::new(now), Mutex::new(None));
+        let line = Arc::new(Line { subscription_id: random_name(), opened_at_ms, now, progress, last_fault });
         self.lines.lock().insert(line.subscription_id.clone(), line.clone());
         Entered { line, lines: self.lines.clone() }
     }
@@ -165,6 +186,12 @@ impl Entered {
     /// So many more killmails were handed over.
     pub fn delivered(&self, killmails: u64) {
         self.line.progress.lock().delivered += killmails;
+    }
+
+    /// The plugin failed on a killmail.
+    pub fn failed(&self, plugin: &str, failure: &Failure, killmail_id: u32) {
+        let last = LastFault { plugin: plugin.to_owned(), failure: failure.clone(), killmail_id, at: now_secs() };
+        *self.line.last_fault.lock() = Some(last);
     }
 
     /// The client stands here now.

@@ -19,6 +19,9 @@ pub struct OutOfRange {
     pub limit: Option<u64>,
 }
 
+/// The word for a stream whose plugin can no longer run.
+pub const PLUGIN_UNUSABLE: &str = "plugin_unusable";
+
 /// What a caller is told.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -75,10 +78,12 @@ pub enum Error {
         scope: &'static str,
     },
     /// An uploaded component is over the limit.
-    #[error("the component is larger than {max_bytes} bytes")]
+    #[error("the component is larger than {max_bytes} bytes ({setting})")]
     PluginTooLarge {
         /// The limit.
         max_bytes: u64,
+        /// The setting that says so.
+        setting: String,
     },
     /// An uploaded component was refused.
     #[error("the component was refused: {reason}")]
@@ -109,6 +114,12 @@ pub enum Error {
         message: String,
         /// The limit.
         limit: u64,
+    },
+    /// The disk is full; once there is room, trying again helps.
+    #[error("{message}")]
+    DiskFull {
+        /// Which folder's.
+        message: String,
     },
     /// We could not answer: disk, or work that was lost.
     #[error("{message}")]
@@ -224,7 +235,7 @@ impl Error {
             Self::InvalidPlugin { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Failed { .. } | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Busy { .. } | Self::Closing | Self::ConnectionLimit | Self::HealthCheck { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::PluginPreparing { .. } | Self::PluginUnusable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::PluginPreparing { .. } | Self::PluginUnusable { .. } | Self::DiskFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::StreamFailed { status, .. } => *status,
         }
     }
@@ -243,7 +254,7 @@ impl Error {
             Self::InvalidPlugin { .. } => "INVALID_PLUGIN",
             Self::PluginPreparing { .. } => "PLUGIN_PREPARING",
             Self::PluginUnusable { .. } => "PLUGIN_UNUSABLE",
-            Self::Busy { .. } => "LIMIT_REACHED",
+            Self::Busy { .. } | Self::DiskFull { .. } => "LIMIT_REACHED",
             Self::Closing => "CLOSING",
             Self::Failed { .. } => "FETCH_ERROR",
             _ => return None,
@@ -264,12 +275,13 @@ impl Error {
             },
             Self::SystemFormat { message } => json!({ "field": "format", "message": message }),
             Self::Forbidden { scope } => json!({ "scope": scope }),
-            Self::PluginTooLarge { max_bytes } => json!({ "limit": max_bytes }),
+            Self::PluginTooLarge { max_bytes, setting } => json!({ "limit": max_bytes, "setting": setting }),
             Self::InvalidPlugin { reason, message, limit } => match limit {
                 Some(limit) => json!({ "reason": reason, "message": message, "limit": limit }),
                 None => json!({ "reason": reason, "message": message }),
             },
             Self::Busy { limit, .. } => json!({ "limit": limit }),
+            Self::DiskFull { .. } => json!({ "reason": "disk_full" }),
             Self::Failed { message } => json!({ "reason": message }),
             _ => Value::Null,
         }
@@ -288,7 +300,8 @@ impl Error {
         }
         match self {
             Self::Stream { .. } => structured("validation", "invalid_format", &text, &Value::Null, false),
-            Self::StreamFailed { kind, .. } => structured("sse", kind, &text, &Value::Null, true),
+            // A plugin that cannot run stays so until somebody uploads another version or moves a limit.
+            Self::StreamFailed { kind, .. } => structured("sse", kind, &text, &Value::Null, *kind != PLUGIN_UNUSABLE),
             Self::HealthCheck { reason } => {
                 let details = json!({ "reason": reason, "timestamp": time::iso_micros_now() });
                 structured("system", "health_check_failed", &text, &details, false)
@@ -325,11 +338,12 @@ impl IntoResponse for Error {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Self::Busy { .. }
+            | Self::DiskFull { .. }
             | Self::PluginPreparing { .. }
             | Self::Closing
             | Self::ConnectionLimit
             | Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, .. }
-                if !matches!(self, Self::StreamFailed { kind: "plugin_unusable", .. }) =>
+                if !matches!(self, Self::StreamFailed { kind: PLUGIN_UNUSABLE, .. }) =>
             {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
             }
@@ -362,7 +376,7 @@ mod tests {
             Error::InvalidPlugin { .. } => (422, "kills", "INVALID_PLUGIN"),
             Error::PluginPreparing { .. } => (503, "kills", "PLUGIN_PREPARING"),
             Error::PluginUnusable { .. } => (503, "kills", "PLUGIN_UNUSABLE"),
-            Error::Busy { .. } => (503, "kills", "LIMIT_REACHED"),
+            Error::Busy { .. } | Error::DiskFull { .. } => (503, "kills", "LIMIT_REACHED"),
             Error::Closing => (503, "kills", "CLOSING"),
             Error::Failed { .. } => (500, "kills", "FETCH_ERROR"),
             Error::Stream { .. } => (400, "stream", "invalid_format"),
@@ -396,11 +410,12 @@ mod tests {
             Error::ApiPath,
             Error::Unauthorized,
             Error::Forbidden { scope: "admin" },
-            Error::PluginTooLarge { max_bytes: 5 },
+            Error::PluginTooLarge { max_bytes: 5, setting: text() },
             Error::InvalidPlugin { reason: text(), message: text(), limit: None },
             Error::PluginPreparing { message: text() },
             Error::PluginUnusable { message: text() },
             Error::Busy { message: text(), limit: 3 },
+            Error::DiskFull { message: text() },
             Error::Failed { message: text() },
             Error::Closing,
             Error::Stream { message: text() },
@@ -449,9 +464,18 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_stream_whose_plugin_cannot_run_is_not_worth_a_second_try() {
+        for (kind, retryable) in [(PLUGIN_UNUSABLE, false), ("plugin_preparing", true), ("limit_reached", true)] {
+            let error = Error::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind, message: "text".to_owned() };
+            assert_eq!(error.body()["error"]["retryable"], retryable, "{kind}");
+            assert_eq!(error.into_response().headers().contains_key(RETRY_AFTER), retryable, "{kind}");
+        }
+    }
+
     #[test]
     fn every_variant_is_walked() {
         let met: std::collections::HashSet<_> = all().iter().map(std::mem::discriminant).collect();
-        assert_eq!(met.len(), 31);
+        assert_eq!(met.len(), 32);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Must not know: what is in a body.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
 use crate::budget::{Budget, Share};
+use crate::domain::files::is_disk_full;
 use crate::http::error::Error;
 use crate::http::{Config, Door};
 
@@ -114,11 +116,23 @@ pub async fn read(body: Body, intake: &Intake) -> Result<Bytes, Error> {
 /// It is too large (at once, where it says so), too slow, broken off, or cannot be written.
 pub async fn save(body: Body, intake: &Intake, file: &Path) -> Result<(), Error> {
     let mut coming = Coming::new(body, intake)?;
-    let mut out = File::create(file).await.map_err(Error::failed)?;
+    let unwritten = |error: io::Error| unwritten(file, &error);
+    let mut out = File::create(file).await.map_err(unwritten)?;
     while let Some(piece) = coming.next().await? {
-        out.write_all(&piece).await.map_err(Error::failed)?;
+        out.write_all(&piece).await.map_err(unwritten)?;
     }
-    out.flush().await.map_err(Error::failed)
+    out.flush().await.map_err(unwritten)
+}
+
+/// A body that could not be written to this file.
+fn unwritten(file: &Path, error: &io::Error) -> Error {
+    if !is_disk_full(error) {
+        return Error::failed(error);
+    }
+    let folder = file.parent().unwrap_or(file).display();
+    let message = format!("the disk of the folder {folder} is full, the body could not be kept there: {error}; make room and try again");
+    tracing::error!("a request failed: {message}");
+    Error::DiskFull { message }
 }
 
 /// A body on its way.
@@ -242,7 +256,7 @@ mod tests {
     }
 
     fn pieces(pieces: Vec<&'static str>) -> Body {
-        Body::from_stream(stream::iter(pieces).map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece.as_bytes()))))
+        Body::from_stream(stream::iter(pieces).map(|piece| Ok::<_, io::Error>(Bytes::from_static(piece.as_bytes()))))
     }
 
     #[test]
@@ -286,6 +300,15 @@ mod tests {
         drop(part);
         assert_eq!(intake.budget.used(), 0);
         assert!(read(Body::from("abcde"), &intake).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_finds_no_room_on_the_disk_is_told_so() {
+        let full = save(Body::from("abc"), &intake(&Config::default()), Path::new("/dev/full")).await.unwrap_err();
+        let Error::DiskFull { message } = full else { panic!("{full}") };
+        assert!(message.starts_with("the disk of the folder /dev is full"), "{message}");
+        let missing = save(Body::from("abc"), &intake(&Config::default()), Path::new("/nowhere/at/all")).await.unwrap_err();
+        assert!(matches!(missing, Error::Failed { .. }), "{missing}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,8 +22,10 @@ use crate::http::error::Error;
 use crate::http::exposition::{Dialect, Exposition};
 use crate::http::process::Process;
 use crate::http::request::Pairs;
+use crate::plugin::build::lanes::Load;
 use crate::plugin::class::Class;
 use crate::plugin::counters::Counts;
+use crate::plugin::engine::Engine;
 use crate::tasks;
 use crate::wire::killmail::encodings;
 use crate::wire::time;
@@ -186,14 +188,38 @@ fn judgment(door: &Door, text: &mut Exposition) {
     text.counter("plugin_faults_at_rest_total", "Killmails answered with a fault because the plugin's pair rests.", all.at_rest);
     text.gauge("plugin_resting", "Pairs of plugin and configuration that rest.", plugins.engine().resting_count());
     text.gauge("plugin_trials_waiting", "Configurations waiting to be made ready.", plugins.engine().trials_waiting());
+    waiting(plugins.engine(), text);
     text.counter("plugin_log_lines_cut_total", "Lines of plugins' log cut or left out.", all.log_lines_cut);
     text.gauge("plugin_evaluators", "Pairs of plugin and configuration kept ready.", plugins.engine().evaluators_kept());
     let capacity = plugins.engine().capacity();
     let evaluators = Class::ALL.map(|class| (class.word(), capacity.evaluators(class).0));
     text.gauges("plugin_evaluators_by_class", "The same by the class of the component.", "class", evaluators);
-    text.gauge("plugin_memory_bytes", "Memory of all guests.", capacity.memory().used());
+    text.gauge("plugin_memory_bytes", "Memory of all guests and loaded components.", capacity.memory().used());
+    text.gauge("plugin_memory_components_bytes", "The part of it that loaded components take.", capacity.component_memory().used());
+    let scripting = capacity.scripting_memory();
+    text.gauge("plugin_memory_scripting_bytes", "The part of it that the class scripting takes.", scripting.used());
+    text.gauge("plugin_memory_scripting_max_bytes", "What the class scripting may have of it.", scripting.max());
+    text.counter(
+        "plugin_memory_scripting_refused_total",
+        "Requests refused because the class scripting had all of it.",
+        scripting.refused(),
+    );
     text.gauge("plugin_memory_max_bytes", "What guests may have together.", capacity.memory().max());
     text.counter("plugin_memory_refused_total", "Requests for memory refused because guests had all of it.", capacity.memory().refused());
+}
+
+fn waiting(engine: &Engine, text: &mut Exposition) {
+    let loads = engine.builder().loads();
+    let each = |count: fn(Load) -> usize| {
+        loads
+            .iter()
+            .flat_map(move |of| [(format!("{} scan", of.size), count(of.scan)), (format!("{} compile", of.size), count(of.compile))])
+    };
+    text.gauges("plugin_uploads_waiting", "Uploads waiting, by their size and for what.", "lane", each(|load| load.waiting));
+    text.gauges("plugin_uploads_under_way", "Uploads being worked on, the same.", "lane", each(|load| load.under_way));
+    let pages = engine.pages_waiting();
+    text.gauges("plugin_pages_waiting", "Pages waiting to be judged.", "of", [("live", pages.live), ("history", pages.past)]);
+    text.gauge("plugin_pages_held", "Those among them held back because pairs of their component keep failing.", pages.held);
 }
 
 fn source(door: &Door, text: &mut Exposition) {

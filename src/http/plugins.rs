@@ -22,9 +22,10 @@ use crate::http::error::Error;
 use crate::http::intake::{self, Intake};
 use crate::http::request::Object;
 use crate::plugin::build::order::Stage;
-use crate::plugin::conduct::Resting;
+use crate::plugin::counters::LastFault;
 use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::Instance;
+use crate::plugin::records::Resting;
 use crate::wire::time;
 use crate::{store, tasks};
 
@@ -56,9 +57,13 @@ pub async fn one(extract::State(door): extract::State<Arc<Door>>, Path(name): Pa
     value["remembered"] = counts.remembered.into();
     value["passed_over"] = counts.passed_over.into();
     value["log_lines_cut"] = counts.log_lines_cut.into();
+    if let Some(last) = counts.last_fault {
+        value["last_fault"] = fault_shown(&last);
+    }
     value["faults_at_rest"] = counts.at_rest.into();
     let resting = door.feed.plugins().resting(&name).map_err(|error| refused(&error))?;
-    value["resting"] = resting.into_iter().map(rest_shown).collect();
+    value["resting_count"] = resting.count.into();
+    value["resting"] = resting.some.into_iter().map(rest_shown).collect();
     Ok(Json::data(&value))
 }
 
@@ -87,10 +92,12 @@ pub async fn upload(
     let (how, wait) = wanted(&asked)?;
     let (max_bytes, setting) = door.feed.plugins().engine().config().upload_max();
     let intake = Intake::new(&door.config, Arc::clone(&door.in_flight)).with_max(max_bytes as u64, setting);
+    // A full disk is better told before the body is sent.
+    door.feed.store().check_space().map_err(|error| refused(&error.into()))?;
     let room = door.uploads.enter(&name, body.size_hint().exact()).map_err(|error| refused(&error))?;
     let file = door.feed.store().upload_file().map_err(|error| refused(&error.into()))?;
     intake::save(body, &intake, file.path()).await.map_err(|error| match error {
-        Error::TooLarge { limit, .. } => Error::PluginTooLarge { max_bytes: limit },
+        Error::TooLarge { limit, setting } => Error::PluginTooLarge { max_bytes: limit, setting: setting.to_owned() },
         other => other,
     })?;
     let mut waiting = door.uploads.start(room, file, how);
@@ -229,7 +236,10 @@ fn version_shown(door: &Door, version: &Version, standing: Standing) -> Value {
         "instance": if version.fresh { "fresh" } else { "warm" },
         "state": standing.word(),
     });
-    if let Some(class) = version.class {
+    if !version.warnings.is_empty() {
+        value["warnings"] = json!(version.warnings);
+    }
+    if let Some(class) = door.feed.plugins().class(version) {
         value["class"] = class.word().into();
     }
     match door.feed.plugins().state(version) {
@@ -241,6 +251,11 @@ fn version_shown(door: &Door, version: &Version, standing: Standing) -> Value {
         }
     }
     value
+}
+
+fn fault_shown(last: &LastFault) -> Value {
+    let LastFault { failure, killmail_id, at } = last;
+    json!({ "fault": failure.fault.word(), "message": &*failure.message, "killmail_id": killmail_id, "at": time::iso_seconds(*at) })
 }
 
 fn rest_shown(rest: Resting) -> Value {
@@ -264,12 +279,16 @@ fn refused(error: &plugins::Error) -> Error {
         plugins::Error::TooManyUploads { max } => Error::Busy { message, limit: *max as u64 },
         plugins::Error::Preparing { .. } => Error::PluginPreparing { message },
         plugins::Error::Unusable { .. } => Error::PluginUnusable { message },
-        plugins::Error::Refused(Refusal::TooLarge { max, .. }) => Error::PluginTooLarge { max_bytes: *max as u64 },
+        plugins::Error::Refused(Refusal::TooLarge { max, setting, .. }) => {
+            Error::PluginTooLarge { max_bytes: *max as u64, setting: setting.clone() }
+        }
         plugins::Error::Refused(refusal) if refusal.is_busy() => Error::Busy { message, limit: refusal.limit().unwrap_or_default() },
         plugins::Error::Refused(refusal) => {
             Error::InvalidPlugin { reason: refusal.reason().to_owned(), message: refusal.to_string(), limit: refusal.limit() }
         }
         plugins::Error::Store(store::error::Error::NoSpace { min, .. }) => Error::Busy { message, limit: *min },
+        plugins::Error::Store(error) if error.is_disk_full() => Error::DiskFull { message: format!("the disk is full: {message}") },
+        plugins::Error::DiskFull(_) => Error::DiskFull { message },
         plugins::Error::Store(_) | plugins::Error::Record { .. } | plugins::Error::GivenUp => Error::failed(message),
         plugins::Error::Failed(_) | plugins::Error::Lost(_) => Error::failed(message),
     }

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 
 use crate::feed::judges::TooMany;
 use crate::feed::{self, plugins};
-use crate::http::error::Error;
+use crate::http::error::{Error, PLUGIN_UNUSABLE};
 use crate::store;
 use crate::wire::query;
 
@@ -67,7 +67,7 @@ impl Error {
             Blame::Parameter { field, .. } => Self::Stream { message: format!("Invalid {field}: {message}") },
             Blame::Limit(_) => Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "limit_reached", message },
             Blame::Preparing => Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "plugin_preparing", message },
-            Blame::Unusable => Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "plugin_unusable", message },
+            Blame::Unusable => Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: PLUGIN_UNUSABLE, message },
             Blame::Closing => Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "closing", message },
             Blame::Us => {
                 tracing::error!(%error, "a stream cannot be opened: {error}");

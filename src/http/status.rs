@@ -17,7 +17,9 @@ use crate::http::error::Error;
 use crate::http::process::Process;
 use crate::http::request::Pairs;
 use crate::http::{Door, health};
+use crate::plugin::build::lanes::Load;
 use crate::plugin::class::Class;
+use crate::plugin::engine::Engine;
 use crate::store::Stats;
 use crate::tasks;
 use crate::wire::time;
@@ -219,9 +221,28 @@ fn plugins(door: &Door) -> Value {
         "bytes": capacity.memory().used(),
         "max_bytes": capacity.memory().max(),
         "refused_total": capacity.memory().refused(),
+        "component_bytes": capacity.component_memory().used(),
+        "scripting": {
+            "bytes": capacity.scripting_memory().used(),
+            "max_bytes": capacity.scripting_memory().max(),
+            "refused_total": capacity.scripting_memory().refused(),
+        },
         "evaluators": Value::Object(evaluators.into_iter().collect()),
         "resting": engine.resting_count(),
         "compile_large_memory_bytes": engine.builder().large_memory_bytes(),
+        "waiting": plugins_waiting(engine),
+    })
+}
+
+/// What of plugins waits for its turn.
+fn plugins_waiting(engine: &Engine) -> Value {
+    let load = |load: Load| json!({ "waiting": load.waiting, "under_way": load.under_way });
+    let loads = engine.builder().loads().map(|of| (of.size.to_owned(), json!({ "scan": load(of.scan), "compile": load(of.compile) })));
+    let pages = engine.pages_waiting();
+    json!({
+        "uploads": Value::Object(loads.into_iter().collect()),
+        "configurations": engine.trials_waiting(),
+        "pages": { "live": pages.live, "history": pages.past, "held": pages.held },
     })
 }
 

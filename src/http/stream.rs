@@ -18,7 +18,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::now_secs;
-use crate::domain::verdict::Fault;
+use crate::domain::verdict::{Failure, Fault};
 use crate::feed::event::Event;
 use crate::feed::filters::Echo;
 use crate::feed::judges::Hold;
@@ -232,7 +232,7 @@ impl Talk {
                 self.sent = true;
             }
             Event::Backfilled { span, id } => out.event(Some("gap"), Some(&id), &event::backfilled(&span, &id)),
-            Event::Fault { plugin, fault, killmail_id } => self.tell_fault(&plugin, fault, killmail_id, out),
+            Event::Fault { plugin, failure, killmail_id } => self.tell_fault(&plugin, &failure, killmail_id, out),
             Event::Ended { reason, message } => out.event(Some("error"), None, &event::error(reason, &message)),
             Event::Closing if basic => out.comment("closing", &self.reader.id()),
             Event::Closing => out.event(Some("error"), None, &event::error("closing", "the server is stopping")),
@@ -243,17 +243,17 @@ impl Talk {
         }
     }
 
-    fn tell_fault(&mut self, plugin: &str, fault: Fault, killmail_id: u32, out: &mut Out) {
+    fn tell_fault(&mut self, plugin: &str, failure: &Failure, killmail_id: u32, out: &mut Out) {
         let now = Instant::now();
         let pause = Duration::from_millis(self.door.config.sse.fault_pause_ms);
-        let told = self.faults.iter_mut().find(|(word, _)| *word == fault);
+        let told = self.faults.iter_mut().find(|(word, _)| *word == failure.fault);
         if self.form.kind == Kind::Basic || told.as_ref().is_some_and(|(_, at)| now < *at + pause) {
             return;
         }
         match told {
             Some((_, at)) => *at = now,
-            None => self.faults.push((fault, now)),
+            None => self.faults.push((failure.fault, now)),
         }
-        out.event(Some("error"), None, &event::plugin_fault(plugin, fault, killmail_id));
+        out.event(Some("error"), None, &event::plugin_fault(plugin, failure, killmail_id));
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::domain::id::{Epoch, EventId, Seq};
 use crate::domain::term::Dimension;
-use crate::feed::registry::{Line, Now, Progress, Through};
+use crate::feed::registry::{LastFault, Line, Now, Progress, Through};
 use crate::http::Door;
 use crate::http::answer::Json;
 use crate::http::auth::Scope;
@@ -22,7 +22,7 @@ use crate::http::error::Error;
 use crate::http::listing::{Listing, Part};
 use crate::tasks;
 use crate::wire::text;
-use crate::wire::time::iso_micros;
+use crate::wire::time::{iso_micros, iso_seconds};
 
 /// `GET /api/v1/subscriptions`: oldest first. Where from is told only to those with the right token.
 pub async fn list(State(door): State<Arc<Door>>, parts: Parts) -> Result<Response, Error> {
@@ -44,7 +44,7 @@ pub async fn list(State(door): State<Arc<Door>>, parts: Parts) -> Result<Respons
 fn told(is_first: bool, line: &Line, (epoch, head): (Epoch, Seq), trusted: bool) -> Vec<Part> {
     let Now { subscription, updated_at_ms, through, subscriber, address, connected_at_ms } = line.now();
     let Progress { place, delivered } = line.progress();
-    let told = json!({
+    let mut told = json!({
         "id": line.subscription_id,
         "subscriber_id": subscriber.as_deref().unwrap_or(&line.subscription_id),
         "type": through.word(),
@@ -57,6 +57,10 @@ fn told(is_first: bool, line: &Line, (epoch, head): (Epoch, Seq), trusted: bool)
         "behind": head.0.saturating_sub(place.head().0),
         "delivered": delivered,
     });
+    if let Some(LastFault { plugin, failure, killmail_id, at }) = line.last_fault() {
+        let (fault, message, at) = (failure.fault.word(), &*failure.message, iso_seconds(at));
+        told["last_fault"] = json!({ "plugin": plugin, "fault": fault, "message": message, "killmail_id": killmail_id, "at": at });
+    }
     let mut members = text::json(&told);
     // The end of the object comes behind its lists.
     members.pop();

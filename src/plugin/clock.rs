@@ -37,6 +37,7 @@ pub struct Stopwatch {
     cpu_max: Duration,
     wall_max: Duration,
     begun: Option<(Duration, Instant)>,
+    by_the_clock: bool,
     /// CPU time the host used on the guest's behalf, not counted as the guest's.
     pub host_cpu: Duration,
 }
@@ -49,6 +50,7 @@ impl Stopwatch {
             cpu_max: Duration::from_millis(cpu_max_ms),
             wall_max: Duration::from_millis(wall_max_ms),
             begun: None,
+            by_the_clock: false,
             host_cpu: Duration::ZERO,
         }
     }
@@ -61,7 +63,14 @@ impl Stopwatch {
             return false;
         };
         let used = thread_cpu().saturating_sub(cpu).saturating_sub(self.host_cpu);
-        used >= self.cpu_max || wall.elapsed() >= self.wall_max
+        self.by_the_clock = used < self.cpu_max && wall.elapsed() >= self.wall_max;
+        used >= self.cpu_max || self.by_the_clock
+    }
+
+    /// It is over because of the wall clock: the thread got too little CPU time.
+    #[must_use]
+    pub const fn is_over_by_the_clock(&self) -> bool {
+        self.by_the_clock
     }
 }
 

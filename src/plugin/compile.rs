@@ -6,6 +6,7 @@
 //! Must not know: who uploads, or under which name.
 
 use std::borrow::Cow;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use wit_component::ComponentEncoder;
 
 use crate::domain::hex::hex;
 use crate::plugin::bindings::PluginPre;
+use crate::plugin::charge::Charge;
 use crate::plugin::component::{About, Component};
 use crate::plugin::counters::Counters;
 use crate::plugin::error::Refusal;
@@ -28,6 +30,7 @@ use crate::tasks;
 pub struct Compiled {
     wasm: wasmtime::component::Component,
     about: About,
+    charge: Arc<Charge>,
 }
 
 /// Checks and compiles a component. Blocks for the time of the compiler.
@@ -45,7 +48,13 @@ pub fn compile(setup: &Setup, bytes: &[u8]) -> Result<Compiled, Refusal> {
     let world = setup.world(seen.about.class);
     let compiled = tasks::caught(|| wasmtime::component::Component::new(&world.wasm, &wrapped));
     let compiled = compiled.map_err(|_| Refusal::Compile("the compiler panicked on it".to_owned()))?;
-    Ok(Compiled { wasm: compiled.map_err(|error| uncompiled(setup, &error))?, about: seen.about })
+    let (wasm, about) = (compiled.map_err(|error| uncompiled(setup, &error))?, seen.about);
+    // No file stands behind it: all of it is memory, and its images are once more.
+    let code = wasm.image_range();
+    let code_bytes = code.end.addr().saturating_sub(code.start.addr()) as u64;
+    let bytes = about.heap_bytes.saturating_add(about.image_bytes).saturating_add(code_bytes);
+    let charge = Arc::new(Charge::component(&setup.capacity, about.class, bytes)?);
+    Ok(Compiled { wasm, about, charge })
 }
 
 /// The machine code, for [`load`].
@@ -59,13 +68,15 @@ pub fn code(compiled: &Compiled) -> Result<Vec<u8>, Refusal> {
 /// Maps machine code that [`code`] gave, from a file that nobody else wrote and nobody changes.
 ///
 /// # Errors
-/// Another version or other settings of the compiler made it.
+/// Another version or other settings of the compiler made it; `Full` or `TooMuchMemory` where there is no memory for it.
 #[expect(unsafe_code, reason = "machine code cannot be checked; the caller knows who wrote it")]
 pub fn load(setup: &Setup, about: About, file: &Path) -> Result<Compiled, Refusal> {
     let world = setup.world(about.class);
+    let file_bytes = fs::metadata(file).map_err(|error| Refusal::Compile(format!("cannot look at its code: {error}")))?.len();
+    let charge = Arc::new(Charge::component(&setup.capacity, about.class, about.loaded_bytes(file_bytes))?);
     // SAFETY: `feed` gives only files whose content the store has just found to be what our own compiler wrote.
     let wasm = unsafe { wasmtime::component::Component::deserialize_file(&world.wasm, file) };
-    Ok(Compiled { wasm: wasm.map_err(|error| Refusal::Compile(told(&error)))?, about })
+    Ok(Compiled { wasm: wasm.map_err(|error| Refusal::Compile(told(&error)))?, about, charge })
 }
 
 /// Checks exports and imports: what comes of it can be instantiated.
@@ -76,7 +87,7 @@ pub fn component(setup: &Setup, compiled: &Compiled, upload: Upload<'_>, counter
     let world = setup.world(compiled.about.class);
     let pre = check_imports(world, &compiled.wasm)?;
     let pre = PluginPre::new(pre).map_err(|error| Refusal::MissingExport(told(&error)))?;
-    Ok(Component::new(upload.digest, upload.size_bytes, compiled.about.clone(), pre, counters))
+    Ok(Component::new(upload.digest, upload.size_bytes, compiled.about.clone(), pre, counters, Arc::clone(&compiled.charge)))
 }
 
 /// What was uploaded.

@@ -7,6 +7,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use serde::{Deserialize, Serialize};
 
 use crate::plugin::bindings::PluginPre;
+use crate::plugin::capacity::Whose;
+use crate::plugin::charge::Charge;
 use crate::plugin::class::Class;
 use crate::plugin::counters::{Counters, Counts};
 use crate::plugin::state::State;
@@ -22,6 +24,8 @@ struct Inner {
     about: About,
     pre: PluginPre<State>,
     counters: Arc<Counters>,
+    // Given back after what it was charged for is gone.
+    charge: Arc<Charge>,
 }
 
 /// Tells whether anybody still has a component, without keeping it.
@@ -55,19 +59,54 @@ pub struct About {
     pub memories: u32,
     /// Tables that one instance of it takes.
     pub tables: u32,
+    /// Memory it takes beside its code when it is loaded (types, functions, exports), estimated from above, bytes.
+    pub heap_bytes: u64,
+    /// Of its code, the images that memories begin with, bytes.
+    pub image_bytes: u64,
+}
+
+/// Of the code that is not image, memory is charged with this part.
+const CODE_PART: u64 = 4;
+
+impl About {
+    /// What memory is charged with while it is loaded from a file of so many bytes. The file is mapped and never written to, so that the
+    /// system may take its pages back and read them again. Images are charged all the same, since every instance begins with them; of the
+    /// code, of which guests run a part, a fraction is.
+    #[must_use]
+    pub const fn loaded_bytes(&self, file_bytes: u64) -> u64 {
+        let code = file_bytes.saturating_sub(self.image_bytes);
+        self.heap_bytes.saturating_add(self.image_bytes).saturating_add(code / CODE_PART)
+    }
 }
 
 impl Component {
     /// Puts together what `compile` made.
     #[must_use]
-    pub fn new(digest: &str, size_bytes: usize, about: About, pre: PluginPre<State>, counters: Arc<Counters>) -> Self {
-        Self(Arc::new(Inner { digest: digest.to_owned(), label: OnceLock::new(), size_bytes, about, pre, counters }))
+    pub fn new(digest: &str, size_bytes: usize, about: About, pre: PluginPre<State>, counters: Arc<Counters>, charge: Arc<Charge>) -> Self {
+        Self(Arc::new(Inner { digest: digest.to_owned(), label: OnceLock::new(), size_bytes, about, pre, counters, charge }))
+    }
+
+    /// What memory is charged with for it, bytes.
+    #[must_use]
+    pub fn charged_bytes(&self) -> u64 {
+        self.0.charge.bytes()
     }
 
     /// Whether anybody holds it beside this one.
     #[must_use]
     pub fn is_in_use(&self) -> bool {
         Arc::strong_count(&self.0) > 1
+    }
+
+    /// Whether it is one of these.
+    #[must_use]
+    pub fn is_of(&self, whose: Whose<'_>) -> bool {
+        match whose {
+            Whose::Anyones => true,
+            Whose::Class(class) => self.class() == class,
+            // They are everybody's.
+            Whose::Payer(_) => false,
+        }
     }
 
     /// What tells whether anybody still has it.

@@ -99,6 +99,15 @@ pub fn items(killmail: &Killmail) -> types::ItemColumns {
     columns
 }
 
+/// How many items there are, those within others too.
+#[must_use]
+pub fn item_count(killmail: &Killmail) -> u64 {
+    fn count(items: &[Item]) -> u64 {
+        items.iter().map(|item| 1 + count(item.items.as_deref().unwrap_or_default())).sum()
+    }
+    count(killmail.victim.items.as_deref().unwrap_or_default())
+}
+
 fn add_items(columns: &mut types::ItemColumns, items: &[Item], depth: u8) {
     for item in items {
         columns.type_ids.push(u32::try_from(item.item_type_id).unwrap_or(0));
@@ -295,7 +304,7 @@ pub fn verdict(said: Result<guest::Verdict, String>, bytes_max: usize) -> Result
 
 fn annotations(json: &str, bytes_max: usize) -> Result<Verdict, (Fault, String)> {
     if json.len() > bytes_max {
-        return Err((Fault::Output, format!("annotations of {} bytes; at most {bytes_max}", json.len())));
+        return Err((Fault::Output, format!("annotations of {} bytes; at most {bytes_max} (plugin.verdict_bytes)", json.len())));
     }
     // Parsed as a whole: numbers out of range and nesting beyond what clients can read must not reach them.
     let value = match serde_json::from_str::<Value>(json) {

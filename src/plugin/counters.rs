@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::domain::verdict::{Fault, Verdict};
+use crate::clock::now_secs;
+use crate::domain::verdict::{Failure, Fault, Verdict};
 
-/// What a line of log counts as at least, bytes: about what our log puts around it.
-const LOG_LINE_BYTES_MIN: usize = 128;
+/// What our log puts around the text of a line, bytes, about: the time, the plugin's name and digest, the killmail.
+const AROUND_LOG_LINE_BYTES: usize = 400;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Counts of one component, or of all.
@@ -26,6 +27,18 @@ pub struct Counters {
     log_lines_cut: AtomicU64,
     instances: AtomicU64,
     logged: Mutex<Logged>,
+    last: Mutex<Option<LastFault>>,
+}
+
+/// The last call that ended in a fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastFault {
+    /// What it was.
+    pub failure: Failure,
+    /// The killmail it hid.
+    pub killmail_id: u32,
+    /// When, unix seconds.
+    pub at: i64,
 }
 
 /// What was written into the log since when.
@@ -62,15 +75,20 @@ pub struct Counts {
     pub log_lines_cut: u64,
     /// Instances made.
     pub instances: u64,
+    /// The last of the faults.
+    pub last_fault: Option<LastFault>,
 }
 
 impl Counters {
-    /// Counts one call.
-    pub fn judged(&self, answer: &Result<Verdict, Fault>) {
+    /// Counts one call, on this killmail.
+    pub fn judged(&self, answer: &Result<Verdict, Failure>, killmail_id: u32) {
         let place = match answer {
             Ok(Verdict::Drop) => &self.drops,
             Ok(Verdict::Keep | Verdict::KeepWith(_)) => &self.keeps,
-            Err(fault) => &self.faults[*fault as usize],
+            Err(failure) => {
+                *self.last.lock() = Some(LastFault { failure: failure.clone(), killmail_id, at: now_secs() });
+                &self.faults[failure.fault as usize]
+            }
         };
         place.fetch_add(1, Ordering::Relaxed);
     }
@@ -92,7 +110,7 @@ impl Counters {
         if logged.since.elapsed() >= MINUTE {
             *logged = Logged::default();
         }
-        let sum = logged.bytes.saturating_add(bytes.max(LOG_LINE_BYTES_MIN));
+        let sum = logged.bytes.saturating_add(bytes).saturating_add(AROUND_LOG_LINE_BYTES);
         let fits = sum <= bytes_max;
         if fits {
             logged.bytes = sum;
@@ -105,9 +123,9 @@ impl Counters {
         self.at_rest.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a line of log cut or left out.
-    pub fn log_line_cut(&self) {
-        self.log_lines_cut.fetch_add(1, Ordering::Relaxed);
+    /// Counts lines of log cut or left out.
+    pub fn log_lines_cut(&self, lines: u64) {
+        self.log_lines_cut.fetch_add(lines, Ordering::Relaxed);
     }
 
     /// Counts an instance made.
@@ -131,6 +149,7 @@ impl Counters {
             faults,
             log_lines_cut: get(&self.log_lines_cut),
             instances: get(&self.instances),
+            last_fault: self.last.lock().clone(),
         }
     }
 }
@@ -149,6 +168,10 @@ impl Counts {
         }
         self.log_lines_cut += other.log_lines_cut;
         self.instances += other.instances;
+        let at = |last: &Option<LastFault>| last.as_ref().map(|last| last.at);
+        if at(&other.last_fault) > at(&self.last_fault) {
+            self.last_fault.clone_from(&other.last_fault);
+        }
     }
 }
 
@@ -159,9 +182,9 @@ mod tests {
     #[test]
     fn a_minute_holds_so_much_log_in_however_many_lines() {
         let counters = Counters::default();
-        assert_eq!((0..1_000).filter(|_| counters.may_log(1, 64 << 10)).count(), 512);
+        assert_eq!((0..1_000).filter(|_| counters.may_log(1, 64 << 10)).count(), 163);
         let counters = Counters::default();
-        assert_eq!((0..1_000).filter(|_| counters.may_log(1_024, 64 << 10)).count(), 64);
+        assert_eq!((0..1_000).filter(|_| counters.may_log(1_024, 64 << 10)).count(), 46);
         assert!(!counters.may_log(usize::MAX, 64 << 10));
     }
 }

@@ -16,17 +16,19 @@ use crate::plugin::capacity::Capacity;
 use crate::plugin::clock::Ticker;
 use crate::plugin::compile::{self, Upload};
 use crate::plugin::component::{About, Component};
-use crate::plugin::conduct::Resting;
 use crate::plugin::counters::{Counters, Counts};
 use crate::plugin::error::{Error, Refusal};
-use crate::plugin::evaluator::{Answer, Evaluator, Instance, Key, Run};
+use crate::plugin::evaluator::{Answer, Evaluator, Instance, Judged, Key, Run};
 use crate::plugin::guest::Guest;
 use crate::plugin::history::History;
 use crate::plugin::kept::{self, Kept, Told};
 use crate::plugin::limits::Config;
+use crate::plugin::line::PagesWaiting;
 use crate::plugin::making::Making;
 use crate::plugin::pool::Pool;
-use crate::plugin::probe;
+use crate::plugin::probe::{self, Tried};
+use crate::plugin::purse::Payer;
+use crate::plugin::records::AtRest;
 use crate::plugin::setup::{Memory, Setup};
 use crate::plugin::state::Outside;
 
@@ -58,7 +60,7 @@ impl Engine {
         let ticker = Ticker::start(setup.weak())?;
         let kept = Kept::new(&setup.config);
         let unused = Arc::downgrade(&kept);
-        setup.capacity.let_go_with(move || unused.upgrade().is_some_and(|kept| kept.let_go()));
+        setup.capacity.let_go_of_evaluators_with(move |whose| unused.upgrade().is_some_and(|kept| kept.let_go(whose)));
         let pool = Pool::start(&setup, &ticker.handle(), &kept)?;
         Ok(Arc::new(Self {
             builder: Builder::new(Arc::clone(&setup.config)),
@@ -92,7 +94,7 @@ impl Engine {
     /// Maps the code that the builder made of a component, from a file that only it wrote.
     ///
     /// # Errors
-    /// It was made by another compiler, or needs what is not provided.
+    /// It was made by another compiler, or needs what is not provided; `Full` or `TooMuchMemory` where there is no memory for it.
     pub fn load(&self, upload: Upload<'_>, about: About, code: &Path) -> Result<Component, Refusal> {
         let compiled = compile::load(&self.setup, about, code)?;
         let component = compile::component(&self.setup, &compiled, upload, self.counters(upload.digest));
@@ -136,7 +138,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::probe`].
-    pub fn probe_by_default(&self, component: &Component, sample: &[SharedEntry]) -> Result<bool, Refusal> {
+    pub fn probe_by_default(&self, component: &Component, sample: &[SharedEntry]) -> Result<Tried, Refusal> {
         let _place = self.setup.capacity.reserve(component.about())?;
         let _awake = self.ticker.awake();
         probe::by_default(&self.setup, component, sample).map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
@@ -150,7 +152,7 @@ impl Engine {
     /// `Configure` with the guest's text; that, `Deadline` or `HostBudget` where configuring ended in a fault twice; `Instantiate`, or what
     /// [`Refusal::is_busy`] tells of.
     pub async fn evaluator(&self, component: &Component, config: &str, instance: Instance) -> Result<Evaluator, Refusal> {
-        self.made(component, config, instance, None).await
+        self.paid(component, config, instance, None, None).await
     }
 
     /// The same for a component that was not tried yet: it is tried on the sample before it is configured for use.
@@ -164,15 +166,20 @@ impl Engine {
         instance: Instance,
         sample: &[SharedEntry],
     ) -> Result<Evaluator, Refusal> {
-        self.made(component, config, instance, Some(sample)).await
+        self.paid(component, config, instance, Some(sample), None).await
     }
 
-    async fn made(
+    /// The same as either, with its memory charged to the address that alone asks for it.
+    ///
+    /// # Errors
+    /// As [`Engine::evaluator`] and [`Engine::probe`].
+    pub async fn paid(
         &self,
         component: &Component,
         config: &str,
         instance: Instance,
         sample: Option<&[SharedEntry]>,
+        payer: Option<&Payer>,
     ) -> Result<Evaluator, Refusal> {
         let max = self.setup.config.config_bytes;
         if config.len() > max {
@@ -180,18 +187,13 @@ impl Engine {
         }
         let key = Key { digest: component.digest().to_owned(), config: config.to_owned(), instance };
         loop {
-            let mut news = match self.kept.ask(&key, sample.is_some()) {
+            let mut news = match self.kept.ask(&key, sample.is_some(), payer) {
                 Told::Ready(evaluator) => return Ok(evaluator),
                 Told::Refused(refusal) => return Err(refusal),
                 Told::UnderWay(news) => news,
                 Told::New(news, order) => {
-                    match self.kept.make_room() {
-                        Ok(evicted) => {
-                            let shard = self.next_shard.fetch_add(1, Ordering::Relaxed);
-                            self.pool.make(Making::new(order, component.clone(), sample.unwrap_or_default(), shard, evicted));
-                        }
-                        Err(refusal) => order.fail(refusal),
-                    }
+                    let shard = self.next_shard.fetch_add(1, Ordering::Relaxed);
+                    self.pool.make(Making::new(order, component.clone(), sample.unwrap_or_default(), shard, payer));
                     news
                 }
             };
@@ -203,7 +205,7 @@ impl Engine {
 
     /// Has a page judged: an answer for each killmail, in order. Waits while the queue is full. An evaluator that may cost only so much
     /// ([`Evaluator::within`]) leaves out the last of them once it did.
-    pub async fn evaluate(&self, evaluator: &Evaluator, page: impl Into<Page>, run: Run) -> Vec<Answer> {
+    pub async fn judge(&self, evaluator: &Evaluator, page: impl Into<Page>, run: Run) -> Vec<Judged> {
         let page = page.into();
         evaluator.touch();
         if run == Run::Live
@@ -212,6 +214,12 @@ impl Engine {
             return answers;
         }
         self.pool.judge(evaluator, page, run).await
+    }
+
+    /// The same without what is told of faults.
+    pub async fn evaluate(&self, evaluator: &Evaluator, page: impl Into<Page>, run: Run) -> Vec<Answer> {
+        let judged = self.judge(evaluator, page, run).await;
+        judged.into_iter().map(|answer| answer.map_err(|failure| failure.fault)).collect()
     }
 
     /// What all guests did so far.
@@ -244,7 +252,7 @@ impl Engine {
 
     /// The pairs of one component that rest because of what they did; its SHA-256 in hex.
     #[must_use]
-    pub fn resting(&self, digest: &str) -> Vec<Resting> {
+    pub fn resting(&self, digest: &str) -> AtRest {
         self.kept.records().resting(digest)
     }
 
@@ -252,6 +260,12 @@ impl Engine {
     #[must_use]
     pub fn resting_count(&self) -> usize {
         self.kept.records().count()
+    }
+
+    /// The pages that wait to be judged.
+    #[must_use]
+    pub fn pages_waiting(&self) -> PagesWaiting {
+        self.pool.pages_waiting()
     }
 
     /// How many judging threads there are.

@@ -2,8 +2,12 @@
 //!
 //! Must not know: status codes or envelopes of doors.
 
+use std::io;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
+use crate::domain::files::is_disk_full;
 use crate::domain::legible::legible;
 
 /// What was handed in cannot be used; the text says what is wrong with it. It crosses from the process that compiles as JSON.
@@ -29,8 +33,13 @@ pub enum Refusal {
     #[error("{0}")]
     UnknownImport(String),
     /// It would take too long to compile.
-    #[error("{0}")]
-    TooComplex(String),
+    #[error("{message}")]
+    TooComplex {
+        /// What there is too much of.
+        message: String,
+        /// The limit; `None`: it is no number.
+        limit: Option<u64>,
+    },
     /// The compiler refused it.
     #[error("does not compile: {0}")]
     Compile(String),
@@ -120,7 +129,7 @@ impl Refusal {
             Self::NotWasm(text)
             | Self::MissingExport(text)
             | Self::UnknownImport(text)
-            | Self::TooComplex(text)
+            | Self::TooComplex { message: text, .. }
             | Self::Compile(text)
             | Self::Instantiate(text)
             | Self::Configure(text)
@@ -146,7 +155,7 @@ impl Refusal {
             Self::NotWasm(_) => "not_wasm",
             Self::MissingExport(_) => "missing_export",
             Self::UnknownImport(_) => "unknown_import",
-            Self::TooComplex(_) => "too_complex",
+            Self::TooComplex { .. } => "too_complex",
             Self::Compile(_) => "compile",
             Self::Instantiate(_) => "instantiate",
             Self::Configure(_) => "configure",
@@ -171,6 +180,7 @@ impl Refusal {
             | Self::Deadline { limit, .. }
             | Self::HostBudget { limit, .. }
             | Self::Full { limit, .. } => Some(*limit),
+            Self::TooComplex { limit, .. } => *limit,
             _ => None,
         }
     }
@@ -185,13 +195,26 @@ pub enum Failed {
     /// It may be as good as any: we could not.
     #[error("{0}")]
     Failed(String),
+    /// The disk is full, in words for the operator.
+    #[error("{0}")]
+    DiskFull(String),
 }
 
 impl Failed {
     /// The system did not do what it takes.
     #[must_use]
-    pub fn system(what: &str, error: &std::io::Error) -> Self {
+    pub fn system(what: &str, error: &io::Error) -> Self {
         Self::Failed(format!("cannot {what}: {error}"))
+    }
+
+    /// A file could not be written.
+    #[must_use]
+    pub fn unwritten(what: &str, file: &Path, error: &io::Error) -> Self {
+        if !is_disk_full(error) {
+            return Self::system(what, error);
+        }
+        let folder = file.parent().unwrap_or(file).display();
+        Self::DiskFull(format!("the disk of the folder {folder} is full, cannot {what}: {error}; make room there and try again"))
     }
 }
 
@@ -203,5 +226,18 @@ pub enum Error {
     Engine(String),
     /// A thread could not be started.
     #[error("a thread for plugins could not be started: {0}")]
-    Thread(#[from] std::io::Error),
+    Thread(#[from] io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_names_its_folder() {
+        let failed = |kind: io::ErrorKind| Failed::unwritten("keep compiled code", Path::new("/data/compiled/x.draft"), &kind.into());
+        let Failed::DiskFull(message) = failed(io::ErrorKind::StorageFull) else { panic!("another failure") };
+        assert!(message.starts_with("the disk of the folder /data/compiled is full, cannot keep compiled code: "), "{message}");
+        assert!(matches!(failed(io::ErrorKind::PermissionDenied), Failed::Failed(_)));
+    }
 }

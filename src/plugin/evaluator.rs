@@ -15,21 +15,25 @@ use tokio::sync::Semaphore;
 use crate::domain::entry::{Origin, Page, SharedEntry};
 use crate::domain::filter::Interest;
 use crate::domain::id::Seq;
-use crate::domain::verdict::{Fault, Verdict};
-use crate::plugin::capacity::Reservation;
+use crate::domain::verdict::{Failure, Fault, Verdict};
+use crate::plugin::capacity::{Reservation, Whose};
 use crate::plugin::class::Class;
 use crate::plugin::clock::thread_cpu;
 use crate::plugin::compile::sha256_hex;
 use crate::plugin::component::Component;
-use crate::plugin::conduct::PairRecord;
 use crate::plugin::convert::Needs;
+use crate::plugin::error::Refusal;
 use crate::plugin::guest::{Guest, Unready};
 use crate::plugin::history::Bound;
 use crate::plugin::limits::Config;
 use crate::plugin::memo::Memo;
+use crate::plugin::purse::Purse;
+use crate::plugin::records::PairRecord;
 use crate::plugin::setup::Setup;
 
 /// What a guest says of a killmail, or what it did wrong.
+pub type Judged = Result<Verdict, Failure>;
+/// The same without what is told of a fault.
 pub type Answer = Result<Verdict, Fault>;
 
 /// How long instances live.
@@ -73,26 +77,32 @@ impl Key {
     }
 }
 
-/// The places in the queues for pages of one component.
+/// The places in the queues for pages of one component. Pairs without proof have as many of their own: they may have to wait.
 #[derive(Debug)]
 pub struct Places {
     live: Arc<Semaphore>,
     past: Arc<Semaphore>,
+    unproven_live: Arc<Semaphore>,
+    unproven_past: Arc<Semaphore>,
 }
 
 impl Places {
     /// All of them free.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self { live: Arc::new(Semaphore::new(config.queue_live_max)), past: Arc::new(Semaphore::new(config.queue_history_max)) }
+        let [live, past] = [config.queue_live_max, config.queue_history_max].map(|max| [(); 2].map(|()| Arc::new(Semaphore::new(max))));
+        let ([live, unproven_live], [past, unproven_past]) = (live, past);
+        Self { live, past, unproven_live, unproven_past }
     }
 
     /// Those for this kind of page.
     #[must_use]
-    pub const fn of(&self, run: Run) -> &Arc<Semaphore> {
-        match run {
-            Run::Live => &self.live,
-            Run::History { .. } => &self.past,
+    pub const fn of(&self, run: Run, is_proven: bool) -> &Arc<Semaphore> {
+        match (run, is_proven) {
+            (Run::Live, true) => &self.live,
+            (Run::Live, false) => &self.unproven_live,
+            (Run::History { .. }, true) => &self.past,
+            (Run::History { .. }, false) => &self.unproven_past,
         }
     }
 }
@@ -126,7 +136,10 @@ pub struct Shared {
     memo: Mutex<Memo>,
     used: Mutex<Instant>,
     record: Arc<PairRecord>,
+    /// What its last fault was, for killmails that come while it rests.
+    failed: Mutex<Option<Failure>>,
     places: Arc<Places>,
+    purse: Arc<Purse>,
     // Given back after the instances have ended.
     _reserved: Reservation,
 }
@@ -157,6 +170,8 @@ pub struct Grounds {
     pub record: Arc<PairRecord>,
     /// The component's places in the queues.
     pub places: Arc<Places>,
+    /// What its instances' memory is charged to.
+    pub purse: Arc<Purse>,
     /// The right to the instances it may come to hold.
     pub reserved: Reservation,
 }
@@ -171,7 +186,7 @@ impl Evaluator {
     /// An evaluator ready to judge. Instances are made when they are needed.
     #[must_use]
     pub fn new(config: &Config, component: Component, key: Key, grounds: Grounds) -> Self {
-        let Grounds { needs, first, shard, digest, record, places, reserved } = grounds;
+        let Grounds { needs, first, shard, digest, record, places, purse, reserved } = grounds;
         let first = first.filter(|_| key.instance == Instance::Warm).map(Box::new);
         let shared = Arc::new(Shared {
             component,
@@ -185,7 +200,9 @@ impl Evaluator {
             memo: Mutex::new(Memo::new(config.memo_entries, config.memo_bytes)),
             used: Mutex::new(Instant::now()),
             record,
+            failed: Mutex::new(None),
             places,
+            purse,
             _reserved: reserved,
         });
         Self { shared, spent: None }
@@ -238,10 +255,16 @@ impl Evaluator {
         &self.shared.record
     }
 
-    /// The component's places in the queues.
+    /// What its instances' memory is charged to.
     #[must_use]
-    pub fn places(&self) -> &Places {
-        &self.shared.places
+    pub fn purse(&self) -> &Purse {
+        &self.shared.purse
+    }
+
+    /// The places in the queue for its pages of this kind.
+    #[must_use]
+    pub fn places_of(&self, run: Run) -> &Arc<Semaphore> {
+        self.shared.places.of(run, self.shared.record.of(run).is_proven())
     }
 
     /// Takes out the instances that were not used for so long. That of live killmails stays, unless it is of the class that takes tens of
@@ -298,6 +321,15 @@ impl Evaluator {
         Arc::strong_count(&self.shared) == 1
     }
 
+    /// Whether it is one of these.
+    #[must_use]
+    pub fn is_of(&self, whose: Whose<'_>) -> bool {
+        match whose {
+            Whose::Payer(payer) => self.shared.purse.is_of(payer),
+            Whose::Anyones | Whose::Class(_) => self.shared.component.is_of(whose),
+        }
+    }
+
     /// How long it was not used.
     #[must_use]
     pub fn idle_for(&self) -> Duration {
@@ -311,9 +343,9 @@ impl Evaluator {
 
     /// The whole page from memory, if every verdict on it is there.
     #[must_use]
-    pub fn recall(&self, page: &[SharedEntry]) -> Option<Vec<Answer>> {
+    pub fn recall(&self, page: &[SharedEntry]) -> Option<Vec<Judged>> {
         let memo = self.shared.memo.lock();
-        let answers: Option<Vec<Answer>> =
+        let answers: Option<Vec<Judged>> =
             page.iter().map(|entry| if self.shared.needs.accepts(entry) { memo.get(entry) } else { Some(Ok(Verdict::Drop)) }).collect();
         drop(memo);
         if answers.is_some() {
@@ -329,7 +361,7 @@ impl Evaluator {
     #[must_use]
     pub fn turn<'a>(&'a self, setup: &'a Setup, run: Run) -> Turn<'a> {
         let guest = self.seat(run).lock().guest.take().or_else(|| self.shared.first.lock().take());
-        Turn { evaluator: self, setup, run, guest, crowded: false }
+        Turn { evaluator: self, setup, run, guest, crowded: false, failed: None }
     }
 
     fn seat(&self, run: Run) -> &Mutex<Seat> {
@@ -340,17 +372,28 @@ impl Evaluator {
     }
 
     /// An instance, or the fault, and whether that is what others hold that is to blame.
-    fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, (Fault, bool)> {
-        let mut guest = Guest::new(setup, &self.shared.component).map_err(|refusal| {
-            tracing::debug!(plugin.digest = self.digest(), "plugin {}: {refusal}", self.digest());
-            if refusal.is_busy() { (Fault::Memory, true) } else { (Fault::Instantiate, false) }
-        })?;
+    fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, (Failure, bool)> {
+        let failure = |fault, refusal: Refusal| {
+            let is_busy = refusal.is_busy();
+            let message = refusal.legible(setup.config.text_bytes).to_string();
+            (Failure::new(if is_busy { Fault::Memory } else { fault }, message), is_busy)
+        };
+        let mut guest =
+            Guest::paid(setup, &self.shared.component, &self.shared.purse).map_err(|refusal| failure(Fault::Instantiate, refusal))?;
         match guest.configure(setup, &self.shared.key.config) {
             Ok(_) => Ok(Box::new(guest)),
             Err(Unready::Unwilling(refusal) | Unready::Refused(refusal) | Unready::Faulted(refusal)) => {
-                tracing::debug!(plugin.digest = self.digest(), "plugin {} refuses what it accepted before: {refusal}", self.digest());
-                Err(if refusal.is_busy() { (Fault::Memory, true) } else { (Fault::Configure, false) })
+                Err(failure(Fault::Configure, refusal))
             }
+        }
+    }
+
+    /// What a killmail is answered with while the pair rests.
+    fn at_rest(&self, fault: Fault) -> Failure {
+        let last = self.shared.failed.lock();
+        match &*last {
+            Some(failure) if failure.fault == fault => failure.clone(),
+            _ => Failure::new(fault, "it was not called: it rests because of what it did before"),
         }
     }
 }
@@ -363,11 +406,19 @@ pub struct Turn<'a> {
     guest: Option<Box<Guest>>,
     /// The last call ended because of what all guests hold together, by no doing of this one.
     crowded: bool,
+    /// The last fault that a call of this turn ended in.
+    failed: Option<Fault>,
 }
 
 impl Turn<'_> {
+    /// The fault that a call ended in, if one did.
+    #[must_use]
+    pub const fn failed(&self) -> Option<Fault> {
+        self.failed
+    }
+
     /// Judges the killmail at this place of the page.
-    pub fn judge(&mut self, page: &Page, at: usize) -> Answer {
+    pub fn judge(&mut self, page: &Page, at: usize) -> Judged {
         let entry = &page[at];
         let shared = &self.evaluator.shared;
         let counters = shared.component.counters();
@@ -384,57 +435,59 @@ impl Turn<'_> {
         let record = shared.record.of(self.run);
         if let Some(fault) = record.rests() {
             counters.at_rest();
-            return Err(fault);
+            return Err(self.evaluator.at_rest(fault));
         }
         let answer = catch_unwind(AssertUnwindSafe(|| self.call(page, at))).unwrap_or_else(|_| {
             let id = entry.killmail.killmail_id;
             tracing::error!(plugin.digest = self.evaluator.digest(), "judging killmail {id} panicked");
-            Err(Fault::Trap)
+            Err(Failure::new(Fault::Trap, "the server failed while it was called"))
         });
-        counters.judged(&answer);
+        counters.judged(&answer, entry.killmail.killmail_id);
+        if let Err(failure) = &answer {
+            self.tell(failure, entry);
+        }
         if std::mem::take(&mut self.crowded) {
             record.undecided();
             // The next one may find room: equal pairs must not hear of this one's want of it.
             return answer;
         }
-        record.called(answer.as_ref().err().copied());
+        let fault = answer.as_ref().err().map(|failure| failure.fault);
+        self.failed = fault.or(self.failed);
+        record.called(fault);
         if self.run == Run::Live {
             shared.memo.lock().put(entry, &answer);
         }
         answer
     }
 
-    fn call(&mut self, page: &Page, at: usize) -> Answer {
+    fn call(&mut self, page: &Page, at: usize) -> Judged {
         let entry = &page[at];
         // Taken out for the call: should the call panic, no broken instance is left behind.
         let mut guest = match self.guest.take() {
             Some(guest) => guest,
-            None => self.evaluator.instantiate(self.setup).map_err(|(fault, crowded)| {
+            None => self.evaluator.instantiate(self.setup).map_err(|(failure, crowded)| {
                 self.crowded = crowded;
-                fault
+                failure
             })?,
         };
         let answer = guest.evaluate(page, at, bound(entry, self.run));
-        let alive = matches!(answer, Ok(_) | Err((Fault::BadOutput, _)));
-        self.crowded = answer.is_err() && guest.is_out_of_budget();
+        let alive = answer.as_ref().err().is_none_or(|failure| failure.fault == Fault::BadOutput);
+        self.crowded = answer.is_err() && guest.out_of_budget().is_some();
         if alive && self.evaluator.shared.key.instance == Instance::Warm {
             self.guest = Some(guest);
         }
-        answer.map_err(|(fault, text)| {
-            let component = &self.evaluator.shared.component;
-            // As much as the guest itself may say: what went wrong is for its author, and nobody else is told.
-            if component.counters().may_log(text.len(), self.setup.config.log_bytes_per_minute) {
-                let (name, id) = (component.label(), entry.killmail.killmail_id);
-                let digest = self.evaluator.digest();
-                tracing::warn!(
-                    plugin.id = name,
-                    plugin.digest = digest,
-                    killmail.id = id,
-                    "plugin {name} failed on killmail {id}: {fault}: {text}"
-                );
-            }
-            fault
-        })
+        answer
+    }
+
+    /// Tells the operator of a fault, as far as the plugin's log may grow, and keeps it for the time the pair rests.
+    fn tell(&self, failure: &Failure, entry: &SharedEntry) {
+        let Evaluator { shared, .. } = self.evaluator;
+        let counters = shared.component.counters();
+        if counters.may_log(failure.message.len(), self.setup.config.log_bytes_per_minute) {
+            let (name, digest, id) = (shared.component.label(), self.evaluator.digest(), entry.killmail.killmail_id);
+            tracing::warn!(plugin.id = name, plugin.digest = digest, killmail.id = id, "plugin {name} failed on killmail {id}: {failure}");
+        }
+        *shared.failed.lock() = Some(Failure::new(failure.fault, format!("it rests; its last fault: {}", failure.message)));
     }
 }
 

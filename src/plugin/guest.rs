@@ -3,20 +3,21 @@
 //! Must not know: who shares it, or on which thread it runs.
 
 use std::mem;
+use std::sync::Arc;
 
 use wasmtime::{Error, Store, StoreContextMut, Trap, UpdateDeadline};
 
 use crate::domain::entry::Page;
-use crate::domain::legible::legible;
-use crate::domain::verdict::{Fault, Verdict};
+use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::plugin::bindings::Plugin;
-use crate::plugin::class::Class;
 use crate::plugin::component::Component;
 use crate::plugin::convert::{self, Needs};
 use crate::plugin::error::Refusal;
 use crate::plugin::history::Bound;
+use crate::plugin::purse::Purse;
 use crate::plugin::setup::Setup;
 use crate::plugin::state::State;
+use crate::plugin::words::{self, Doing};
 
 /// Why an instance did not take its configuration. It is of no use then.
 pub enum Unready {
@@ -32,25 +33,39 @@ pub enum Unready {
 pub struct Guest {
     store: Store<State>,
     plugin: Plugin,
-    class: Class,
 }
+
+/// What is told where a guest refuses a configuration and does not say why.
+const REFUSED_IN_SILENCE: &str = "the plugin refused the configuration without a text";
+/// What is told where a guest cannot judge a killmail and does not say why.
+const FAILED_IN_SILENCE: &str = "the plugin could not judge it and gave no text";
 
 impl Guest {
     /// Instantiates the component, without configuring it.
     ///
     /// # Errors
-    /// `Instantiate`, with what it did wrong; `Full` where guests have no memory left.
+    /// `Instantiate` with what it did wrong, `Deadline` or `HostBudget` with the limit; `Full` where guests have no memory left.
     pub fn new(setup: &Setup, component: &Component) -> Result<Self, Refusal> {
-        let mut store = Store::new(&setup.world(component.class()).wasm, State::new(setup, component));
+        Self::paid(setup, component, &Purse::new(None))
+    }
+
+    /// The same, with its memory charged to this purse as well.
+    ///
+    /// # Errors
+    /// As [`Guest::new`].
+    pub fn paid(setup: &Setup, component: &Component, purse: &Arc<Purse>) -> Result<Self, Refusal> {
+        let mut store = Store::new(&setup.world(component.class()).wasm, State::new(setup, component, purse));
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(setup.config.hostcall_bytes);
         store.epoch_deadline_callback(look);
         store.set_epoch_deadline(1);
         store.data_mut().configure();
         component.counters().instance();
-        match component.pre().instantiate(&mut store) {
-            Ok(plugin) => Ok(Self { store, plugin, class: component.class() }),
-            Err(error) => Err(refused(&store, setup, &error, |fault, told| Refusal::Instantiate(format!("{fault}: {told}")))),
+        let made = component.pre().instantiate(&mut store);
+        store.data_mut().end_call();
+        match made {
+            Ok(plugin) => Ok(Self { store, plugin }),
+            Err(error) => Err(refused(&store, setup, Doing::Start, &error)),
         }
     }
 
@@ -61,10 +76,13 @@ impl Guest {
     pub fn configure(&mut self, setup: &Setup, config: &str) -> Result<Needs, Unready> {
         self.store.data_mut().configure();
         self.store.set_epoch_deadline(1);
-        let said = match self.plugin.killstream_plugin_guest().call_configure(&mut self.store, config) {
-            Ok(said) => said.map_err(|why| Unready::Unwilling(Refusal::Configure(legible(&why, setup.config.text_bytes))))?,
+        let said = self.plugin.killstream_plugin_guest().call_configure(&mut self.store, config);
+        self.store.data_mut().end_call();
+        let own = |why: &str| words::own(why, setup.config.text_bytes, REFUSED_IN_SILENCE);
+        let said = match said {
+            Ok(said) => said.map_err(|why| Unready::Unwilling(Refusal::Configure(own(&why))))?,
             Err(error) => {
-                let refusal = refused(&self.store, setup, &error, |fault, told| failed(setup, self.class, fault, &told));
+                let refusal = refused(&self.store, setup, Doing::Configure, &error);
                 return Err(if refusal.is_busy() { Unready::Refused(refusal) } else { Unready::Faulted(refusal) });
             }
         };
@@ -80,55 +98,51 @@ impl Guest {
     /// Judges the killmail at this place of the page.
     ///
     /// # Errors
-    /// What the guest did wrong, with words for the operator. After anything but `BadOutput` the instance is dead.
-    pub fn evaluate(&mut self, page: &Page, at: usize, bound: Bound) -> Result<Verdict, (Fault, String)> {
+    /// What the guest did wrong. After anything but `BadOutput` the instance is dead.
+    pub fn evaluate(&mut self, page: &Page, at: usize, bound: Bound) -> Result<Verdict, Failure> {
         self.store.data_mut().judge(page, at, bound);
         self.store.set_epoch_deadline(1);
         let summary = convert::summary(&page[at]);
         let said = self.plugin.killstream_plugin_guest().call_evaluate(&mut self.store, summary);
         let state = self.store.data_mut();
-        state.now = None;
-        let text_bytes = state.config.text_bytes;
-        let said = match said {
-            Ok(said) => said.map_err(|why| legible(&why, text_bytes)),
-            Err(error) => return Err((fault_of(&self.store, &error), legible(&told(&error), text_bytes))),
-        };
-        if let Err(why) = &said {
-            state.regret(page[at].killmail.killmail_id, why);
+        state.end_call();
+        let config = &state.config;
+        match said {
+            Ok(said) => {
+                let said = said.map_err(|why| words::own(&why, config.text_bytes, FAILED_IN_SILENCE));
+                convert::verdict(said, config.verdict_bytes).map_err(|(fault, why)| Failure::new(fault, why))
+            }
+            Err(error) => {
+                let fault = fault_of(state, &error);
+                Err(Failure::new(fault, words::of_failure(state, Doing::Evaluate, fault, &error)))
+            }
         }
-        convert::verdict(said, state.config.verdict_bytes)
     }
 
-    /// What ended the last call was no doing of this guest's: all guests together have no memory left.
+    /// What ended the last call, where that was no doing of this guest's: guests have no memory left that it could have.
     #[must_use]
-    pub fn is_out_of_budget(&self) -> bool {
-        self.store.data().limiter.is_out_of_budget
+    pub fn out_of_budget(&self) -> Option<&Refusal> {
+        self.store.data().limiter.out_of_budget.as_ref()
     }
 }
 
 /// What a call that ended before its time is refused with.
-fn refused(store: &Store<State>, setup: &Setup, error: &Error, refusal: impl FnOnce(Fault, String) -> Refusal) -> Refusal {
-    if store.data().limiter.is_out_of_budget {
-        return setup.capacity.memory_full();
+fn refused(store: &Store<State>, setup: &Setup, doing: Doing, error: &Error) -> Refusal {
+    let state = store.data();
+    if let Some(full) = &state.limiter.out_of_budget {
+        return full.clone();
     }
-    refusal(fault_of(store, error), legible(&told(error), setup.config.text_bytes))
-}
-
-/// What a configuration is refused with whose call ended in this fault.
-fn failed(setup: &Setup, class: Class, fault: Fault, told: &str) -> Refusal {
-    let config = &setup.config;
+    let fault = fault_of(state, error);
+    let told = words::of_failure(state, doing, fault, error);
+    let message = match doing {
+        Doing::Start => format!("making an instance of the plugin ended in the fault {fault}: {told}"),
+        _ => format!("configuring the plugin ended in the fault {fault}: {told}"),
+    };
     match fault {
-        Fault::Deadline => {
-            let bounds = config.bounds(class);
-            let (limit, prefix) = (bounds.configure_cpu_ms, bounds.prefix);
-            let message = format!("configuring the plugin ended in the fault deadline: {limit} ms of CPU time ({prefix}configure_cpu_ms)");
-            Refusal::Deadline { message, limit }
-        }
-        Fault::HostBudget => {
-            let message = format!("configuring the plugin ended in the fault host_budget: {told}");
-            Refusal::HostBudget { message, limit: config.host_cpu_ms }
-        }
-        _ => Refusal::Configure(format!("configuring the plugin ended in the fault {fault}: {told}")),
+        Fault::Deadline => Refusal::Deadline { message, limit: words::deadline(state, doing).1 },
+        Fault::HostBudget => Refusal::HostBudget { message, limit: setup.config.host_cpu_ms },
+        _ if doing == Doing::Start => Refusal::Instantiate(format!("{fault}: {told}")),
+        _ => Refusal::Configure(message),
     }
 }
 
@@ -144,8 +158,7 @@ fn look(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadlin
 }
 
 /// The word for what ended a call: what the host saw first, else what WebAssembly says.
-fn fault_of(store: &Store<State>, error: &Error) -> Fault {
-    let state = store.data();
+fn fault_of(state: &State, error: &Error) -> Fault {
     if let Some(fault) = state.fault.or(state.limiter.exceeded) {
         return fault;
     }

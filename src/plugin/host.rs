@@ -22,7 +22,7 @@ use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery}
 use crate::plugin::state::{Now, State};
 use crate::universe;
 
-/// Lists longer than this are the host's work, charged to the host's budget.
+/// Lists longer than this are the host's work: its time is not the guest's.
 const LONG_LIST: usize = 1_000;
 
 // Charges, nanoseconds of CPU time, taken before the work is done. Those of history were measured (`feed/history_cost`); what an answer
@@ -35,6 +35,16 @@ const TERM: u64 = 500;
 const ID: u64 = 250;
 /// An id of a list that the killmail's parties are held against.
 const INVOLVED_ID: u64 = 40;
+/// An attacker's row in all columns, written and handed over; an item's.
+const ATTACKER: u64 = 100;
+const ITEM: u64 = 60;
+/// A row of one column, a label.
+const CELL: u64 = 20;
+const LABEL: u64 = 100;
+/// The JSON of a killmail: whatever is in it, an attacker, an item.
+const JSON: u64 = 10_000;
+const JSON_ATTACKER: u64 = 2_000;
+const JSON_ITEM: u64 = 500;
 /// A jump that the search for a way may have to go; beyond so many the whole map has been seen.
 const JUMP: u64 = 3_000;
 const JUMPS_SEEN: u32 = 30;
@@ -46,6 +56,12 @@ impl State {
 
     fn bound(&self) -> Result<Bound> {
         self.now.as_ref().map(|now| now.bound).ok_or_else(|| wasmtime::Error::msg("history may be asked in `evaluate` only"))
+    }
+
+    /// Attackers and items of the killmail now judged.
+    fn size(&self) -> Result<(u64, u64)> {
+        let killmail = &self.judged()?.killmail;
+        Ok((killmail.attackers.len() as u64, convert::item_count(killmail)))
     }
 
     /// Takes off what is about to be done for the guest; `what` it asks for, where that is too much.
@@ -110,10 +126,14 @@ impl types::Host for State {}
 
 impl killmail::Host for State {
     fn attackers(&mut self) -> Result<AttackerColumns> {
+        let (attackers, _) = self.size()?;
+        self.charge(attackers.saturating_mul(ATTACKER), || format!("columns of {attackers} attackers"))?;
         Ok(convert::attackers(&self.judged()?.killmail))
     }
 
     fn items(&mut self) -> Result<ItemColumns> {
+        let (_, items) = self.size()?;
+        self.charge(items.saturating_mul(ITEM), || format!("columns of {items} items"))?;
         Ok(convert::items(&self.judged()?.killmail))
     }
 
@@ -126,23 +146,30 @@ impl killmail::Host for State {
     }
 
     fn labels(&mut self) -> Result<Vec<String>> {
+        let labels = self.judged()?.facts.labels.len() as u64;
+        self.charge(labels.saturating_mul(LABEL), || format!("a list of {labels} labels"))?;
         Ok(self.judged()?.facts.labels.clone())
     }
 
     fn column(&mut self, of: WitKind, role: WitRole) -> Result<Vec<EveId>> {
+        let (attackers, _) = self.size()?;
+        self.charge(attackers.saturating_mul(CELL), || format!("a column of {attackers} attackers"))?;
         Ok(convert::column(self.judged()?, convert::kind(of), convert::role(role)))
     }
 
     fn involves(&mut self, of: WitKind, role: WitRole, ids: Vec<EveId>) -> Result<bool> {
         let (kind, role) = (convert::kind(of), convert::role(role));
+        self.charge((ids.len() as u64).saturating_mul(INVOLVED_ID), || format!("a list of {} ids", ids.len()))?;
         if ids.len() <= LONG_LIST {
             return Ok(convert::involves(&self.judged()?.facts, kind, role, &ids));
         }
-        self.charge((ids.len() as u64).saturating_mul(INVOLVED_ID), || format!("a list of {} ids", ids.len()))?;
         self.work(|state| Ok(convert::involves(&state.judged()?.facts, kind, role, &ids)))
     }
 
     fn json(&mut self) -> Result<String> {
+        let (attackers, items) = self.size()?;
+        let nanos = attackers.saturating_mul(JSON_ATTACKER).saturating_add(items.saturating_mul(JSON_ITEM)).saturating_add(JSON);
+        self.charge(nanos, || format!("the JSON of {attackers} attackers and {items} items"))?;
         self.work(|state| {
             let json = (state.outside.json)(state.judged()?);
             Ok(String::from_utf8_lossy(&json).into_owned())

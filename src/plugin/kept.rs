@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::plugin::capacity::Whose;
 use crate::plugin::component::{Component, Loaded};
-use crate::plugin::conduct::PairRecords;
 use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::{Evaluator, Key, Places};
 use crate::plugin::limits::Config;
+use crate::plugin::purse::Payer;
+use crate::plugin::records::PairRecords;
 use crate::tasks;
 
 /// Tells those waiting for a pair when it is ready, or why it will not be. It does not carry the pair itself: that would be in use.
@@ -57,6 +59,13 @@ impl Order {
     #[must_use]
     pub const fn tried(&self) -> bool {
         self.tried
+    }
+
+    /// Whether somebody still waits.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        let inner = self.kept.inner.lock();
+        inner.under_way.get(&(self.key.clone(), self.tried)).is_some_and(|waiting| waiting.receiver_count() > 0)
     }
 
     /// Whether somebody still waits. Where nobody does, it is given up: who asks from now on asks anew.
@@ -158,9 +167,9 @@ impl Kept {
         &self.records
     }
 
-    /// Asks for a pair; `tried`: only if it has passed, or passes, a trial.
+    /// Asks for a pair, for the address that pays for its memory; `tried`: only if it has passed, or passes, a trial.
     #[must_use]
-    pub fn ask(self: &Arc<Self>, key: &Key, tried: bool) -> Told {
+    pub fn ask(self: &Arc<Self>, key: &Key, tried: bool, payer: Option<&Payer>) -> Told {
         let pair = (key.digest.clone(), key.config_digest());
         let mut inner = self.inner.lock();
         let after = Duration::from_secs(self.config.outcome_secs);
@@ -173,6 +182,7 @@ impl Kept {
         let tried = tried && known.is_none_or(|outcome| outcome.refusal.is_some());
         if let Some(evaluator) = inner.evaluators.get(key).filter(|_| !tried) {
             evaluator.touch();
+            evaluator.purse().asked_for_by(payer);
             return Told::Ready(evaluator.clone());
         }
         let flight = (key.clone(), tried);
@@ -204,23 +214,10 @@ impl Kept {
         self.inner.lock().evaluators.len()
     }
 
-    /// Makes room for those being made: gives up the pair that was not used for longest, if all places are taken.
-    ///
-    /// # Errors
-    /// All are in use.
-    pub fn make_room(&self) -> Result<Option<Evaluator>, Refusal> {
-        let max = self.config.evaluators_max;
-        let mut inner = self.inner.lock();
-        if inner.evaluators.len() + inner.under_way.len() <= max {
-            return Ok(None);
-        }
-        inner.evict_one().map(Some).ok_or(Refusal::TooMany { max })
-    }
-
-    /// Gives up the pair that was not used for longest; `false`: all are in use. Its instances end here.
+    /// Gives up the pair that was not used for longest, of these; `false`: all are in use. Its instances end here.
     #[must_use]
-    pub fn let_go(&self) -> bool {
-        let evicted = self.inner.lock().evict_one();
+    pub fn let_go(&self, whose: Whose<'_>) -> bool {
+        let evicted = self.inner.lock().evict_one(whose);
         evicted.is_some()
     }
 
@@ -272,8 +269,8 @@ impl Kept {
 
 impl Inner {
     /// Gives up the pair that was not used for longest, of those nobody uses. It ends when the answer is dropped.
-    fn evict_one(&mut self) -> Option<Evaluator> {
-        let idle = self.evaluators.iter().filter(|(_, e)| e.is_idle());
+    fn evict_one(&mut self, whose: Whose<'_>) -> Option<Evaluator> {
+        let idle = self.evaluators.iter().filter(|(_, e)| e.is_idle() && e.is_of(whose));
         let idlest = idle.max_by_key(|(_, e)| e.idle_for()).map(|(key, _)| key.clone())?;
         self.evaluators.remove(&idlest)
     }

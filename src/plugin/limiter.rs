@@ -1,16 +1,15 @@
-//! Watches the memory and the tables of one instance, and charges them to the budget that all guests share.
+//! Watches the memory and the tables of one instance, and has them charged to what all guests share.
 //!
 //! Must not know: what a guest does with what it may have.
 
-use std::sync::Arc;
+use std::mem;
 use std::time::Duration;
 
 use wasmtime::{Error, ResourceLimiter, Result, bail};
 
-use crate::budget::Share;
 use crate::domain::verdict::Fault;
-use crate::plugin::capacity::Capacity;
-use crate::plugin::clock::thread_cpu;
+use crate::plugin::charge::Charge;
+use crate::plugin::error::Refusal;
 use crate::plugin::limits::Bounds;
 
 /// An element of a table takes so much memory, bytes: a pointer.
@@ -21,12 +20,11 @@ pub struct Limiter {
     memory_bytes: usize,
     table_elements: usize,
     bounds: Bounds,
-    capacity: Arc<Capacity>,
-    share: Share,
+    charge: Charge,
     /// What was exceeded, if anything was.
     pub exceeded: Option<Fault>,
-    /// It was not this instance that took too much: all of them together have no memory left.
-    pub is_out_of_budget: bool,
+    /// It was not this instance that took too much: what it shares with others is used up.
+    pub out_of_budget: Option<Refusal>,
     /// CPU time spent on letting go of others to make room, not yet counted as the host's.
     pub host_cpu: Duration,
 }
@@ -34,17 +32,8 @@ pub struct Limiter {
 impl Limiter {
     /// A limiter for a new instance.
     #[must_use]
-    pub fn new(bounds: Bounds, capacity: &Arc<Capacity>) -> Self {
-        Self {
-            memory_bytes: 0,
-            table_elements: 0,
-            bounds,
-            share: capacity.memory().share(),
-            capacity: Arc::clone(capacity),
-            exceeded: None,
-            is_out_of_budget: false,
-            host_cpu: Duration::ZERO,
-        }
+    pub const fn new(bounds: Bounds, charge: Charge) -> Self {
+        Self { memory_bytes: 0, table_elements: 0, bounds, charge, exceeded: None, out_of_budget: None, host_cpu: Duration::ZERO }
     }
 
     /// Bytes of all memories and tables together.
@@ -55,22 +44,14 @@ impl Limiter {
 
     /// Charges what memories and tables take now.
     fn charge(&mut self) -> Result<()> {
-        let (bytes, capacity, host_cpu) = (self.bytes(), &self.capacity, &mut self.host_cpu);
-        let make_room = || {
-            let before = thread_cpu();
-            let made = capacity.make_room();
-            *host_cpu += thread_cpu().saturating_sub(before);
-            made
-        };
-        if self.share.reach_with(bytes, make_room) {
-            return Ok(());
-        }
+        let bytes = self.bytes();
+        let reached = self.charge.reach(bytes);
+        self.host_cpu += mem::take(&mut self.charge.host_cpu);
+        let Err(refusal) = reached else { return Ok(()) };
         self.exceeded = Some(Fault::Memory);
-        self.is_out_of_budget = true;
-        bail!(
-            "asks for {bytes} bytes of memory; all guests together may have {} (plugin.guests_memory_bytes)",
-            self.capacity.memory().max()
-        );
+        let told = format!("asks for {bytes} bytes of memory; {refusal}");
+        self.out_of_budget = Some(refusal);
+        bail!("{told}");
     }
 }
 

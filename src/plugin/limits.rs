@@ -46,8 +46,8 @@ pub struct Config {
     pub log_line_bytes: usize,
     /// Lines of log in one call (20); more are left out and counted.
     pub log_lines_per_call: u32,
-    /// Log of one plugin in a minute, whatever its configurations, bytes (64 KiB); a line counts as 128 bytes at least. More is left out
-    /// and counted.
+    /// Log of one plugin in a minute, whatever its configurations, bytes (64 KiB); a line counts with 400 bytes for what stands
+    /// around its text. More is left out and counted.
     pub log_bytes_per_minute: usize,
     /// A component of the class `small`, bytes (4 MiB).
     pub upload_bytes: usize,
@@ -145,8 +145,10 @@ pub struct Config {
     #[serde(skip)]
     pub compile_here: bool,
     /// Memory of all guests together, bytes (0: a quarter of what the machine, or the control group the server runs in, has). Memories
-    /// count as large as they are, tables with 8 bytes an element.
+    /// count as large as they are, tables with 8 bytes an element, a loaded component with what it takes.
     pub guests_memory_bytes: u64,
+    /// What those of the class `scripting` may have of it, bytes (0: three quarters), so that they never push out all others.
+    pub scripting_guests_memory_bytes: u64,
     /// Places for core instances of small components (16,000). An evaluator holds as many as two instances of its component have, from
     /// its beginning.
     pub pool_core_instances: u32,
@@ -183,11 +185,17 @@ pub struct Config {
     pub rest_secs: u64,
     /// The longest rest, seconds (3,600).
     pub rest_max_secs: u64,
+    /// Calls that have to go well until a pair counts as one that works (20); twice as many after each fault beyond its turn of 2 ms, up
+    /// to 32 times.
+    pub proof_calls: u32,
+    /// CPU time beyond their turns that calls ending in a fault may take of a second for all pairs of one component together, milliseconds
+    /// (10; 0: any). Beyond it the pairs that do not count as working wait, and once it was `rest_faults` calls each rests after its first.
+    pub faults_cpu_ms_per_sec: u64,
     /// Threads that judge (0: one for each core, at least two so that one busy guest does not hold up all).
     pub workers: usize,
-    /// Pages of live killmails waiting for one plugin (1,024); readers wait beyond it.
+    /// Pages of live killmails waiting for one plugin (1,024), and as many of pairs that do not count as working; readers wait beyond it.
     pub queue_live_max: usize,
-    /// Pages of history waiting for one plugin (64); readers wait beyond it.
+    /// Pages of history waiting for one plugin (64), and as many of pairs that do not count as working; readers wait beyond it.
     pub queue_history_max: usize,
     /// Verdicts remembered for one pair (2,048): equal pairs judge a live killmail once.
     pub memo_entries: usize,
@@ -263,6 +271,7 @@ const DEFAULT: Config = Config {
     uploads_max: 16,
     compile_here: false,
     guests_memory_bytes: 0,
+    scripting_guests_memory_bytes: 0,
     pool_core_instances: 16_000,
     pool_memories: 4_000,
     pool_tables: 8_000,
@@ -280,6 +289,8 @@ const DEFAULT: Config = Config {
     rest_excess_ms: 5_000,
     rest_secs: 30,
     rest_max_secs: 3_600,
+    proof_calls: 20,
+    faults_cpu_ms_per_sec: 10,
     workers: 0,
     queue_live_max: 1_024,
     queue_history_max: 64,
@@ -372,7 +383,8 @@ impl Config {
     }
 }
 
-/// What a component of one class may have; the fields are those of [`Config`].
+/// What a component of one class may have; the fields are those of [`Config`]. They are written out there once for each class, since serde
+/// cannot both flatten a struct and refuse settings it does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Bounds {
     /// What stands before the names of these settings.

@@ -1,18 +1,26 @@
 //! What one judging thread has to do, in the order in which it does it: live pages, then pages of history and configurations to be made
-//! ready, by turns. Among each kind components go round.
+//! ready, by turns. Among each kind components go round. Pages of pairs that have proved nothing yet wait while their component keeps
+//! failing (`share`), and of one component only a few configurations are begun at a time.
 //!
 //! Must not know: how a page is judged or a configuration tried.
 
+use std::collections::VecDeque;
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::domain::entry::Page;
-use crate::plugin::evaluator::{Answer, Evaluator, Run};
+use crate::plugin::evaluator::{Evaluator, Judged, Run};
 use crate::plugin::making::Making;
+use crate::plugin::records::Record;
 use crate::plugin::rounds::Rounds;
+
+/// Configurations of one component that one thread has begun to make ready: each holds what its evaluator will. One that is slow leaves
+/// room for others.
+const BEGUN_MAX: usize = 4;
 
 /// A page to judge.
 pub struct Job {
@@ -23,11 +31,17 @@ pub struct Job {
     /// What for.
     pub run: Run,
     /// What was said so far.
-    pub answers: Vec<Answer>,
+    pub answers: Vec<Judged>,
     /// Where the answers go.
-    pub reply: oneshot::Sender<Vec<Answer>>,
+    pub reply: oneshot::Sender<Vec<Judged>>,
     /// Its place in the bounded queue, given back when the job is done.
     pub place: OwnedSemaphorePermit,
+}
+
+impl Job {
+    fn record(&self) -> &Record {
+        self.evaluator.record().of(self.run)
+    }
 }
 
 /// A configuration to be made ready, and its place in the bounded queue.
@@ -41,6 +55,32 @@ pub enum Work {
     Make(Box<Trying>),
 }
 
+/// There is nothing to do yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Idle {
+    /// How much had come.
+    seen: u64,
+    /// When something that waits may go on.
+    held: Option<Duration>,
+}
+
+/// Pages that wait to be judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PagesWaiting {
+    /// With live killmails.
+    pub live: usize,
+    /// With killmails of the past.
+    pub past: usize,
+    /// Those among them that wait until their component may fail again.
+    pub held: usize,
+}
+
+impl AddAssign for PagesWaiting {
+    fn add_assign(&mut self, other: Self) {
+        *self = Self { live: self.live + other.live, past: self.past + other.past, held: self.held + other.held };
+    }
+}
+
 #[derive(Default)]
 struct Queues {
     live: Rounds<Job>,
@@ -49,6 +89,8 @@ struct Queues {
     /// Trials come before history the next time.
     trials_next: bool,
     is_over: bool,
+    /// How much came so far.
+    came: u64,
 }
 
 /// The line before one thread. Its length is bounded by the places that jobs need to get in.
@@ -67,10 +109,12 @@ impl Line {
         match job.run {
             Run::Live => {
                 queues.live.push(&digest, job);
-                self.live_waits.store(true, Ordering::Relaxed);
+                let now = Instant::now();
+                self.live_waits.store(queues.live.has(|jobs| choose(jobs, now)), Ordering::Relaxed);
             }
             Run::History { .. } => queues.past.push(&digest, job),
         }
+        queues.came += 1;
         drop(queues);
         self.changed.notify_one();
     }
@@ -78,7 +122,10 @@ impl Line {
     /// A configuration stands in line.
     pub fn make(&self, trying: Trying) {
         let digest = trying.0.digest().clone();
-        self.queues.lock().trials.push(&digest, trying);
+        let mut queues = self.queues.lock();
+        queues.trials.push(&digest, trying);
+        queues.came += 1;
+        drop(queues);
         self.changed.notify_one();
     }
 
@@ -99,42 +146,54 @@ impl Line {
     }
 
     /// What comes next; trials only if they may. [`Line::judged`] or [`Line::tried`] must be told when its turn is over.
-    #[must_use]
-    pub fn next(&self, may_try: bool) -> Option<Work> {
+    ///
+    /// # Errors
+    /// There is nothing to do yet.
+    pub fn next(&self, may_try: bool, now: Instant) -> Result<Work, Idle> {
         let mut queues = self.queues.lock();
-        if let Some(job) = queues.live.next() {
-            self.live_waits.store(!queues.live.is_empty(), Ordering::Relaxed);
-            return Some(Work::Judge(job));
+        if let Some(job) = queues.live.next(|jobs| choose(jobs, now)) {
+            self.live_waits.store(queues.live.has(|jobs| choose(jobs, now)), Ordering::Relaxed);
+            return Ok(Work::Judge(job));
         }
+        self.live_waits.store(false, Ordering::Relaxed);
         let trials_first = may_try && std::mem::take(&mut queues.trials_next);
-        if trials_first && let Some(trying) = queues.trials.next() {
-            return Some(Work::Make(Box::new(trying)));
+        if trials_first && let Some(trying) = queues.trials.next(begun_or_few) {
+            return Ok(Work::Make(Box::new(trying)));
         }
-        if let Some(job) = queues.past.next() {
+        if let Some(job) = queues.past.next(|jobs| choose(jobs, now)) {
             queues.trials_next = true;
-            return Some(Work::Judge(job));
+            return Ok(Work::Judge(job));
         }
-        if may_try { queues.trials.next().map(|trying| Work::Make(Box::new(trying))) } else { None }
+        if may_try && let Some(trying) = queues.trials.next(begun_or_few) {
+            return Ok(Work::Make(Box::new(trying)));
+        }
+        let waiting = queues.live.waiting().chain(queues.past.waiting());
+        let held = waiting.filter_map(|jobs| jobs.front()).map(|job| job.record().share().held(now)).min();
+        Err(Idle { seen: queues.came, held })
     }
 
-    /// Waits until something comes that may be done, or so long.
-    pub fn wait(&self, may_try: bool, most: Duration) {
+    /// Waits until something comes, or something that waits may go on, or so long.
+    pub fn wait(&self, idle: Idle, most: Duration) {
         let mut queues = self.queues.lock();
-        let trials = may_try && !queues.trials.is_empty();
-        if queues.live.is_empty() && queues.past.is_empty() && !trials && !queues.is_over {
-            self.changed.wait_for(&mut queues, most);
+        if queues.came == idle.seen && !queues.is_over {
+            self.changed.wait_for(&mut queues, idle.held.map_or(most, |held| held.min(most)));
         }
     }
 
-    /// The turn of a page is over; whether others of its kind waited meanwhile.
-    pub fn judged(&self, run: Run, unfinished: Option<Job>) -> bool {
+    /// The turn of a page is over.
+    pub fn judged(&self, run: Run, unfinished: Option<Job>) {
         let mut queues = self.queues.lock();
         if !queues.is_over {
-            return queues.of(run).end_turn(unfinished);
+            queues.of(run).end_turn(unfinished);
         }
         // What is dropped here is dropped behind the lock.
         drop(queues);
-        false
+    }
+
+    /// Whether pages of this kind for other components than the one at work wait and may come next.
+    #[must_use]
+    pub fn others_wait(&self, run: Run, now: Instant) -> bool {
+        self.queues.lock().of(run).has(|jobs| choose(jobs, now))
     }
 
     /// The turn of a trial is over.
@@ -143,6 +202,24 @@ impl Line {
         if !queues.is_over {
             queues.trials.end_turn(unfinished);
         }
+    }
+
+    /// Lets go of configurations that nobody waits for any more.
+    pub fn tidy(&self) {
+        let gone = self.queues.lock().trials.prune(|(making, _)| making.is_begun() || making.is_awaited());
+        drop(gone);
+    }
+
+    /// The pages that wait.
+    #[must_use]
+    pub fn waiting(&self) -> PagesWaiting {
+        let (queues, now) = (self.queues.lock(), Instant::now());
+        let count = |rounds: &Rounds<Job>| rounds.waiting().map(VecDeque::len).sum();
+        let held = |rounds: &Rounds<Job>| {
+            let stopped = rounds.waiting().filter(|jobs| jobs.front().is_some_and(|job| !job.record().share().held(now).is_zero()));
+            stopped.flatten().filter(|job| job.record().is_held(now)).count()
+        };
+        PagesWaiting { live: count(&queues.live), past: count(&queues.past), held: held(&queues.live) + held(&queues.past) }
     }
 
     /// Whether live pages wait; without asking for a lock.
@@ -159,4 +236,23 @@ impl Queues {
             Run::History { .. } => &mut self.past,
         }
     }
+}
+
+/// The job of one component that may come next, the first of those with the fewest costly faults; those of pairs without proof only while
+/// their component may fail.
+fn choose(jobs: &VecDeque<Job>, now: Instant) -> Option<usize> {
+    let share = jobs.front()?.record().share();
+    if !share.is_suspected(now) {
+        return Some(0);
+    }
+    let is_open = share.held(now).is_zero();
+    // A page that nobody waits for any more is gone without a call.
+    let may = jobs.iter().enumerate().filter(|(_, job)| is_open || job.reply.is_closed() || !job.record().is_held(now));
+    may.min_by_key(|(_, job)| job.record().strikes()).map(|(at, _)| at)
+}
+
+/// The configuration that may be worked on next: once enough of them are begun, one of these.
+fn begun_or_few(jobs: &VecDeque<Trying>) -> Option<usize> {
+    let is_begun = |(making, _): &Trying| making.is_begun();
+    if jobs.iter().filter(|trying| is_begun(trying)).count() < BEGUN_MAX { Some(0) } else { jobs.iter().position(is_begun) }
 }

@@ -13,6 +13,7 @@ use crate::plugin::evaluator::{Evaluator, Grounds};
 use crate::plugin::guest::Guest;
 use crate::plugin::kept::{Kept, Order};
 use crate::plugin::probe::Trial;
+use crate::plugin::purse::{Payer, Purse};
 use crate::plugin::setup::Setup;
 use crate::plugin::start::Start;
 
@@ -21,10 +22,10 @@ pub struct Making {
     order: Order,
     component: Component,
     digest: Arc<str>,
-    /// Given up to make room: it ends where guests end, not where they are asked for.
-    evicted: Option<Evaluator>,
     shard: usize,
     work: Work,
+    /// What the memory of its instances is charged to.
+    purse: Arc<Purse>,
     /// The right to the instances it may come to hold.
     reserved: Option<Reservation>,
 }
@@ -32,7 +33,7 @@ pub struct Making {
 /// What is to be done.
 enum Work {
     /// It is tried, which configures it.
-    Try(Trial),
+    Try(Box<Trial>),
     /// It is only configured.
     Start(Start),
 }
@@ -51,11 +52,16 @@ impl Work {
 type Step = Option<Result<(Needs, Option<Guest>), Refusal>>;
 
 impl Making {
-    /// Nothing is done yet. Where the order asks for it, it is tried on the sample.
+    /// Nothing is done yet. Where the order asks for it, it is tried on the sample. Its memory is charged to the payer, too.
     #[must_use]
-    pub fn new(order: Order, component: Component, sample: &[SharedEntry], shard: usize, evicted: Option<Evaluator>) -> Self {
-        let work = if order.tried() { Work::Try(Trial::new(Arc::new(sample.to_vec()))) } else { Work::Start(Start::default()) };
-        Self { order, digest: component.digest().into(), component, evicted, shard, work, reserved: None }
+    pub fn new(order: Order, component: Component, sample: &[SharedEntry], shard: usize, payer: Option<&Payer>) -> Self {
+        let purse = Purse::new(payer);
+        let work = if order.tried() {
+            Work::Try(Box::new(Trial::new(Arc::new(sample.to_vec()), Arc::clone(&purse))))
+        } else {
+            Work::Start(Start::new(Arc::clone(&purse)))
+        };
+        Self { order, digest: component.digest().into(), component, shard, work, purse, reserved: None }
     }
 
     /// The component's digest.
@@ -70,6 +76,18 @@ impl Making {
         self.shard
     }
 
+    /// Whether it holds what its evaluator may come to hold.
+    #[must_use]
+    pub const fn is_begun(&self) -> bool {
+        self.reserved.is_some()
+    }
+
+    /// Whether somebody still waits for it.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.order.is_awaited()
+    }
+
     /// Tells all who wait that it could not be done now.
     pub fn fail(self, refusal: Refusal) {
         self.order.fail(refusal);
@@ -78,7 +96,6 @@ impl Making {
     /// Does the next bit; gives itself back while there is more to do and somebody waits for it.
     #[must_use]
     pub fn step(mut self, setup: &Setup, kept: &Kept) -> Option<Self> {
-        self.evicted = None;
         if !self.order.is_wanted() {
             return None;
         }
@@ -92,12 +109,12 @@ impl Making {
             }
         }
         let Some(made) = self.advance(setup) else { return Some(self) };
-        let Self { order, component, digest, shard, work, reserved: Some(reserved), .. } = self else { return None };
+        let Self { order, component, digest, shard, work, purse, reserved: Some(reserved) } = self else { return None };
         let for_all = work.failed_to_configure() || matches!(made, Err(Refusal::Configure(_)));
         let made = made.map_err(|refusal| refusal.legible(setup.config.text_bytes)).map(|(needs, first)| {
             let record = kept.records().of(&digest, &order.key().config_digest());
             let places = kept.places(component.digest());
-            let grounds = Grounds { needs, first, shard, digest, record, places, reserved };
+            let grounds = Grounds { needs, first, shard, digest, record, places, purse, reserved };
             Evaluator::new(&setup.config, component.clone(), order.key().clone(), grounds)
         });
         order.fulfil(&component, made, for_all);
@@ -113,8 +130,14 @@ impl Making {
             },
             Work::Try(trial) => match trial.step(setup, &self.component, config) {
                 Ok(false) => None,
-                // Its instances were called; the evaluator begins with none.
-                Ok(true) => Some(Ok((trial.take_needs().unwrap_or_default(), None))),
+                Ok(true) => {
+                    if let Some(warning) = trial.warning(setup.config.text_bytes) {
+                        let (name, digest) = (self.component.label(), self.component.digest());
+                        tracing::warn!(plugin.id = name, plugin.digest = digest, "plugin {name}: {warning}");
+                    }
+                    // Its instances were called; the evaluator begins with none.
+                    Some(Ok((trial.take_needs().unwrap_or_default(), None)))
+                }
                 Err(refusal) => Some(Err(refusal)),
             },
         }

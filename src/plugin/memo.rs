@@ -5,14 +5,15 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::domain::entry::Entry;
-use crate::domain::verdict::{Fault, Verdict};
+use crate::domain::verdict::Verdict;
+use crate::plugin::evaluator::Judged;
 
 type Key = (u64, u64);
 
 /// Verdicts by killmail and revision; the oldest leave first.
 #[derive(Debug)]
 pub struct Memo {
-    verdicts: HashMap<Key, Result<Verdict, Fault>>,
+    verdicts: HashMap<Key, Judged>,
     order: VecDeque<Key>,
     bytes: usize,
     entries_max: usize,
@@ -20,7 +21,7 @@ pub struct Memo {
 }
 
 impl Memo {
-    /// An empty one for at most so many verdicts and bytes of annotations.
+    /// An empty one for at most so many verdicts and bytes of annotations and messages.
     #[must_use]
     pub fn new(entries_max: usize, bytes_max: usize) -> Self {
         Self { verdicts: HashMap::new(), order: VecDeque::new(), bytes: 0, entries_max, bytes_max }
@@ -28,12 +29,12 @@ impl Memo {
 
     /// The verdict on this killmail at this revision.
     #[must_use]
-    pub fn get(&self, entry: &Entry) -> Option<Result<Verdict, Fault>> {
+    pub fn get(&self, entry: &Entry) -> Option<Judged> {
         self.verdicts.get(&key(entry)).cloned()
     }
 
     /// Remembers a verdict.
-    pub fn put(&mut self, entry: &Entry, answer: &Result<Verdict, Fault>) {
+    pub fn put(&mut self, entry: &Entry, answer: &Judged) {
         let key = key(entry);
         self.bytes += weight(answer);
         match self.verdicts.insert(key, answer.clone()) {
@@ -53,9 +54,10 @@ const fn key(entry: &Entry) -> Key {
     (entry.seq.0, entry.rev)
 }
 
-fn weight(answer: &Result<Verdict, Fault>) -> usize {
+fn weight(answer: &Judged) -> usize {
     match answer {
         Ok(Verdict::KeepWith(json)) => json.len(),
-        _ => 0,
+        Ok(_) => 0,
+        Err(failure) => failure.message.len(),
     }
 }

@@ -5,6 +5,7 @@
 mod bindings;
 pub mod build;
 pub mod capacity;
+mod charge;
 pub mod class;
 mod clock;
 pub mod compile;
@@ -29,13 +30,18 @@ mod making;
 mod memo;
 mod pool;
 pub mod probe;
+pub mod purse;
+pub mod records;
 mod rounds;
 mod scan;
 mod setup;
+mod share;
 mod start;
 mod state;
-mod trial_budget;
+mod stdio;
+mod steady;
 mod wasi;
+mod words;
 
 #[cfg(test)]
 mod tests;

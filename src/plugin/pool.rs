@@ -14,15 +14,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::domain::entry::Page;
-use crate::domain::verdict::Fault;
+use crate::domain::verdict::{Failure, Fault};
 use crate::plugin::clock::{Awake, TickerHandle, thread_cpu};
 use crate::plugin::error::{Error, Refusal};
-use crate::plugin::evaluator::{Answer, Evaluator, Run};
+use crate::plugin::evaluator::{Evaluator, Judged, Run};
 use crate::plugin::kept::Kept;
-use crate::plugin::line::{Job, Line, Trying, Work};
+use crate::plugin::line::{Job, Line, PagesWaiting, Trying, Work};
 use crate::plugin::making::Making;
 use crate::plugin::setup::Setup;
-use crate::plugin::trial_budget::TrialBudget;
+use crate::plugin::steady::Steady;
 use crate::tasks;
 
 /// A job gives way to the next at the second tick: after one to two milliseconds, without asking a clock after each killmail.
@@ -67,10 +67,10 @@ impl Pool {
 
     /// Has a page judged by the evaluator's thread; waits for a place in its queue first. There are fewer answers than killmails where the
     /// evaluator has had what it may cost.
-    pub async fn judge(&self, evaluator: &Evaluator, page: Page, run: Run) -> Vec<Answer> {
+    pub async fn judge(&self, evaluator: &Evaluator, page: Page, run: Run) -> Vec<Judged> {
         let count = page.len();
-        let failed = || vec![Err(Fault::Trap); count];
-        let Ok(place) = Arc::clone(evaluator.places().of(run)).acquire_owned().await else { return failed() };
+        let failed = || vec![Err(Failure::new(Fault::Trap, "the work was lost")); count];
+        let Ok(place) = Arc::clone(evaluator.places_of(run)).acquire_owned().await else { return failed() };
         let (reply, answer) = oneshot::channel();
         let answers = Vec::with_capacity(count);
         self.line(evaluator.shard()).judge(Job { evaluator: evaluator.clone(), page, run, answers, reply, place });
@@ -89,6 +89,14 @@ impl Pool {
     #[must_use]
     pub fn trials_waiting(&self) -> usize {
         self.trials_max - self.trials.available_permits().min(self.trials_max)
+    }
+
+    /// The pages that wait to be judged.
+    #[must_use]
+    pub fn pages_waiting(&self) -> PagesWaiting {
+        let mut all = PagesWaiting::default();
+        self.lines.iter().for_each(|line| all += line.waiting());
+        all
     }
 
     fn line(&self, shard: usize) -> &Line {
@@ -113,7 +121,7 @@ struct Worker {
     line: Arc<Line>,
     ticker: TickerHandle,
     kept: Arc<Kept>,
-    budget: TrialBudget,
+    budget: Steady,
     tidied: Instant,
 }
 
@@ -121,7 +129,7 @@ impl Worker {
     fn new(setup: &Arc<Setup>, line: &Arc<Line>, ticker: &TickerHandle, kept: &Arc<Kept>) -> Self {
         let (setup, line, ticker, kept) = (Arc::clone(setup), Arc::clone(line), ticker.clone(), Arc::clone(kept));
         let now = Instant::now();
-        let budget = TrialBudget::new(Duration::from_millis(setup.config.trials_cpu_ms_per_sec), now);
+        let budget = Steady::new(Duration::from_millis(setup.config.trials_cpu_ms_per_sec), now);
         Self { setup, line, ticker, kept, budget, tidied: now }
     }
 
@@ -134,13 +142,17 @@ impl Worker {
             let now = Instant::now();
             if now.saturating_duration_since(self.tidied) >= TIDY {
                 self.tidied = now;
+                self.line.tidy();
                 self.kept.tidy();
             }
             let pause = self.budget.wait(now);
-            let Some(work) = self.line.next(pause.is_zero()) else {
-                awake = None;
-                self.line.wait(pause.is_zero(), if pause.is_zero() { TIDY } else { pause.min(TIDY) });
-                continue;
+            let work = match self.line.next(pause.is_zero(), now) {
+                Ok(work) => work,
+                Err(idle) => {
+                    awake = None;
+                    self.line.wait(idle, if pause.is_zero() { TIDY } else { pause.min(TIDY) });
+                    continue;
+                }
             };
             let awake = awake.get_or_insert_with(|| self.ticker.awake());
             match work {
@@ -152,25 +164,36 @@ impl Worker {
 
     /// One turn of a page. The caller is answered when the page is done or its budget is spent.
     fn judge(&self, mut job: Job, awake: &Awake) {
-        let cpu = thread_cpu();
+        let (run, cpu) = (job.run, thread_cpu());
+        let mut failed = None;
         // Readers that stopped leave pages behind that nobody waits for.
         if !job.evaluator.is_spent() && !job.reply.is_closed() {
             let evaluator = job.evaluator.clone();
-            evaluator.spend(|| turn(&self.setup, &mut job, &self.line, awake));
+            failed = evaluator.spend(|| turn(&self.setup, &mut job, &self.line, awake));
         }
-        let (run, excess) = (job.run, thread_cpu().saturating_sub(cpu).saturating_sub(TURN));
+        let excess = thread_cpu().saturating_sub(cpu).saturating_sub(TURN);
+        if !excess.is_zero() {
+            self.exceeded(&job, excess, failed);
+        }
         let goes_on = job.answers.len() < job.page.len() && !job.evaluator.is_spent() && !job.reply.is_closed();
-        let overran = (!excess.is_zero()).then(|| job.evaluator.clone());
         let (finished, unfinished) = if goes_on { (None, Some(job)) } else { (Some(job), None) };
-        let others_waited = self.line.judged(run, unfinished);
-        if let Some(evaluator) = overran.filter(|_| others_waited) {
-            evaluator.record().of(run).overran(excess);
-        }
+        self.line.judged(run, unfinished);
         if let Some(Job { evaluator, page, answers, reply, place, .. }) = finished {
             // The caller then owns the page again, and this job no longer keeps the evaluator in use.
             drop((evaluator, page, place));
             // An asker who went away is no failure.
             let _ = reply.send(answers);
+        }
+    }
+
+    /// A job took so much more than its turn, perhaps for a call that failed.
+    fn exceeded(&self, job: &Job, excess: Duration, failed: Option<Fault>) {
+        let record = job.evaluator.record().of(job.run);
+        if let Some(fault) = failed {
+            record.wasted(fault, excess);
+        }
+        if self.line.others_wait(job.run, Instant::now()) {
+            record.overran(excess);
         }
     }
 
@@ -190,8 +213,8 @@ impl Worker {
     }
 }
 
-/// Judges as many of a job's killmails as fit its turn, at least one.
-fn turn(setup: &Setup, job: &mut Job, line: &Line, awake: &Awake) {
+/// Judges as many of a job's killmails as fit its turn, at least one. The fault that a call ended in, if one did.
+fn turn(setup: &Setup, job: &mut Job, line: &Line, awake: &Awake) -> Option<Fault> {
     let begun = awake.ticks();
     let mut turn = job.evaluator.turn(setup, job.run);
     while job.answers.len() < job.page.len() {
@@ -199,7 +222,8 @@ fn turn(setup: &Setup, job: &mut Job, line: &Line, awake: &Awake) {
         job.answers.push(answer);
         let gives_way = job.run != Run::Live && line.live_waits();
         if gives_way || awake.ticks().wrapping_sub(begun) >= TURN_TICKS {
-            return;
+            break;
         }
     }
+    turn.failed()
 }

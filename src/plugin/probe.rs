@@ -6,36 +6,80 @@
 //!
 //! Must not know: where the sample comes from, or on which thread it runs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::domain::entry::{Page, SharedEntry};
-use crate::domain::verdict::Fault;
+use crate::domain::legible::legible;
+use crate::domain::verdict::{Failure, Fault};
 use crate::plugin::class::Class;
 use crate::plugin::clock::thread_cpu;
 use crate::plugin::component::Component;
 use crate::plugin::convert::Needs;
 use crate::plugin::error::Refusal;
-use crate::plugin::evaluator::Answer;
+use crate::plugin::evaluator::{Answer, Judged};
 use crate::plugin::guest::Guest;
 use crate::plugin::history::Bound;
+use crate::plugin::purse::Purse;
 use crate::plugin::setup::Setup;
 use crate::plugin::start::Start;
 
 /// What a configuration is where none was given.
 pub const NO_CONFIG: &str = "{}";
 
-/// Tries an upload with its manifest's default configuration, `{}` without one: whether it was tried at all, which it is not where it
-/// refuses that in its own words.
+/// What came of an upload's trial that did not refuse it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Tried {
+    /// Whether it was tried at all.
+    pub probed: bool,
+    /// What its uploader should know, in sentences.
+    pub warnings: Vec<String>,
+}
+
+/// Tries an upload with its manifest's default configuration, `{}` without one. It is not tried where it refuses that in its own words.
 ///
 /// # Errors
 /// As [`probe`].
-pub fn by_default(setup: &Setup, component: &Component, sample: &[SharedEntry]) -> Result<bool, Refusal> {
-    let mut trial = Trial::new(Arc::new(sample.to_vec()));
+pub fn by_default(setup: &Setup, component: &Component, sample: &[SharedEntry]) -> Result<Tried, Refusal> {
+    let mut trial = Trial::new(Arc::new(sample.to_vec()), Purse::new(None));
     match trial.run(setup, component, component.default_config().unwrap_or(NO_CONFIG)) {
-        Ok(()) => Ok(true),
-        Err(_) if trial.start.is_unwilling() => Ok(false),
+        Ok(()) => Ok(Tried { probed: true, warnings: trial.warning(setup.config.text_bytes).into_iter().collect() }),
+        Err(_) if trial.start.is_unwilling() => Ok(Tried::default()),
         Err(refusal) => Err(refusal),
+    }
+}
+
+/// The calls of a trial that ended in a fault.
+#[derive(Debug, Default)]
+struct Faults {
+    calls: u64,
+    counts: BTreeMap<&'static str, u64>,
+    first: Option<Failure>,
+}
+
+impl Faults {
+    fn count(&mut self, answer: &Judged) {
+        self.calls += 1;
+        if let Err(failure) = answer {
+            *self.counts.entry(failure.fault.word()).or_default() += 1;
+            self.first.get_or_insert_with(|| failure.clone());
+        }
+    }
+
+    /// What is to be said where most calls ended so: such a plugin is repeatable, but hardly what was meant.
+    fn warning(&self, bytes_max: usize) -> Option<String> {
+        let (faults, calls) = (self.counts.values().sum::<u64>(), self.calls);
+        let first = self.first.as_ref().filter(|_| faults * 2 > calls)?;
+        let how_many = if faults == calls { format!("all {calls}") } else { format!("{faults} of {calls}") };
+        let counted: Vec<String> = self.counts.iter().map(|(word, count)| format!("{count} `{word}`")).collect();
+        let what = match self.counts.len() {
+            1 => format!("`{}`", first.fault),
+            _ => format!("a fault ({}), the first `{}`", counted.join(", "), first.fault),
+        };
+        Some(legible(&format!("{how_many} calls of the trial ended in {what}: {}", first.message), bytes_max))
     }
 }
 
@@ -44,7 +88,7 @@ pub fn by_default(setup: &Setup, component: &Component, sample: &[SharedEntry]) 
 /// # Errors
 /// As [`Trial::step`].
 pub fn probe(setup: &Setup, component: &Component, config: &str, sample: &[SharedEntry]) -> Result<(), Refusal> {
-    Trial::new(Arc::new(sample.to_vec())).run(setup, component, config)
+    Trial::new(Arc::new(sample.to_vec()), Purse::new(None)).run(setup, component, config)
 }
 
 /// An order in which the sample is judged.
@@ -94,22 +138,24 @@ pub struct Trial {
     repeats: bool,
     /// What the first order gave.
     answers: Vec<Answer>,
+    faults: Faults,
     needs: Option<Needs>,
     spent: Duration,
 }
 
 impl Trial {
-    /// A trial on this sample.
+    /// A trial on this sample; the memory it takes is charged to this purse.
     #[must_use]
-    pub fn new(sample: Page) -> Self {
+    pub fn new(sample: Page, purse: Arc<Purse>) -> Self {
         Self {
             sample,
             order: 0,
             call: 0,
-            start: Start::default(),
+            start: Start::new(purse),
             guest: None,
             repeats: false,
             answers: Vec::new(),
+            faults: Faults::default(),
             needs: None,
             spent: Duration::ZERO,
         }
@@ -144,6 +190,12 @@ impl Trial {
         self.start.is_faulty()
     }
 
+    /// What is to be said of it where most of its calls ended in a fault.
+    #[must_use]
+    pub fn warning(&self, bytes_max: usize) -> Option<String> {
+        self.faults.warning(bytes_max)
+    }
+
     /// What it needs to see of killmails, as it said when it was configured first.
     pub fn take_needs(&mut self) -> Option<Needs> {
         self.needs.take()
@@ -163,8 +215,9 @@ impl Trial {
             (self.order, self.call) = (self.order + 1, 0);
             return Ok(self.order == Order::ALL.len());
         };
-        let answer = judge(setup, &mut guest, &self.sample, at)?;
+        let judged = judge(&mut guest, &self.sample, at)?;
         let repeated = std::mem::take(&mut self.repeats);
+        let answer = judged.clone().map_err(|failure| failure.fault);
         match answer {
             Err(Fault::Deadline | Fault::HostBudget) if !repeated => {
                 self.repeats = true;
@@ -173,6 +226,7 @@ impl Trial {
             Err(fault) if repeated => refuse_overrun(setup, component.class(), fault, self.id(at))?,
             _ => {}
         }
+        self.faults.count(&judged);
         let alive = !repeated && matches!(answer, Ok(_) | Err(Fault::BadOutput));
         self.compare(order, at, answer)?;
         self.guest = alive.then_some(guest);
@@ -226,19 +280,40 @@ fn refuse_overrun(setup: &Setup, class: Class, fault: Fault, id: u32) -> Result<
 }
 
 /// One call. Where all guests together have no memory left it says nothing about this one.
-fn judge(setup: &Setup, guest: &mut Guest, sample: &Page, at: usize) -> Result<Answer, Refusal> {
+fn judge(guest: &mut Guest, sample: &Page, at: usize) -> Result<Judged, Refusal> {
     let entry = &sample[at];
     let bound = Bound { below: entry.killmail.killmail_id, head: entry.seq };
-    let answer = guest.evaluate(sample, at, bound).map_err(|(fault, _)| fault);
-    if answer.is_err() && guest.is_out_of_budget() { Err(setup.capacity.memory_full()) } else { Ok(answer) }
+    let answer = guest.evaluate(sample, at, bound);
+    match guest.out_of_budget() {
+        Some(full) if answer.is_err() => Err(full.clone()),
+        _ => Ok(answer),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::verdict::Verdict;
 
     fn walked(order: Order, sample: usize) -> Vec<usize> {
         (0..).map_while(|call| order.at(call, sample)).collect()
+    }
+
+    #[test]
+    fn a_trial_that_mostly_fails_is_warned_of() {
+        let failed = |fault, message: &str| Err(Failure::new(fault, message));
+        let warning = |answers: &[Judged]| {
+            let mut faults = Faults::default();
+            answers.iter().for_each(|answer| faults.count(answer));
+            faults.warning(100)
+        };
+        let kept = || Ok(Verdict::Keep);
+        assert_eq!((warning(&[]), warning(&[kept()]), warning(&[kept(), failed(Fault::Trap, "x")])), (None, None, None));
+        let all = [failed(Fault::Trap, "no file\n\u{feff}"), failed(Fault::Trap, "y")];
+        assert_eq!(warning(&all).as_deref(), Some("all 2 calls of the trial ended in `trap`: no file "));
+        let most = [failed(Fault::Trap, "x"), kept(), failed(Fault::BadOutput, "y")];
+        let text = "2 of 3 calls of the trial ended in a fault (1 `bad_output`, 1 `trap`), the first `trap`: x";
+        assert_eq!(warning(&most).as_deref(), Some(text));
     }
 
     #[test]

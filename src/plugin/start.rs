@@ -4,15 +4,19 @@
 //!
 //! Must not know: what the instance is for.
 
+use std::sync::Arc;
+
 use crate::plugin::component::Component;
 use crate::plugin::convert::Needs;
 use crate::plugin::error::Refusal;
 use crate::plugin::guest::{Guest, Unready};
+use crate::plugin::purse::Purse;
 use crate::plugin::setup::Setup;
 
 /// An instance being started.
-#[derive(Default)]
 pub struct Start {
+    /// What the memory of its instances is charged to.
+    purse: Arc<Purse>,
     guest: Option<Guest>,
     /// The first call ended in a fault.
     faulted: bool,
@@ -27,6 +31,12 @@ enum By {
 }
 
 impl Start {
+    /// Nothing is done yet.
+    #[must_use]
+    pub const fn new(purse: Arc<Purse>) -> Self {
+        Self { purse, guest: None, faulted: false, refused: None }
+    }
+
     /// Makes the instance or calls it; gives it away once it is configured, and is ready to start the next.
     ///
     /// # Errors
@@ -34,7 +44,7 @@ impl Start {
     /// `Full` where guests have no memory left.
     pub fn step(&mut self, setup: &Setup, component: &Component, config: &str) -> Result<Option<(Guest, Needs)>, Refusal> {
         let Some(mut guest) = self.guest.take() else {
-            self.guest = Some(Guest::new(setup, component)?);
+            self.guest = Some(Guest::paid(setup, component, &self.purse)?);
             return Ok(None);
         };
         match guest.configure(setup, config) {

@@ -13,12 +13,15 @@ use crate::domain::entry::{Entry, Page, SharedEntry};
 use crate::domain::legible::legible;
 use crate::domain::verdict::Fault;
 use crate::plugin::bindings::killstream::plugin::log::Level;
+use crate::plugin::charge::Charge;
 use crate::plugin::clock::Stopwatch;
 use crate::plugin::component::Component;
 use crate::plugin::history::{Allowance, Bound, History};
 use crate::plugin::limiter::Limiter;
-use crate::plugin::limits::Config;
+use crate::plugin::limits::{self, Config};
+use crate::plugin::purse::Purse;
 use crate::plugin::setup::Setup;
+use crate::plugin::stdio::{self, Stdio, Stream};
 
 /// What guests may ask of the rest of the house.
 pub struct Outside {
@@ -74,6 +77,8 @@ pub struct State {
     pub config: Arc<Config>,
     /// The rest of the house.
     pub outside: Arc<Outside>,
+    /// What it writes to stdout and stderr.
+    pub stdio: Stdio,
     /// The state of the seeded random numbers.
     pub random: u64,
     component: Component,
@@ -85,12 +90,19 @@ pub struct State {
 impl State {
     /// The state of a new instance of this component.
     #[must_use]
-    pub fn new(setup: &Setup, component: &Component) -> Self {
+    pub fn new(setup: &Setup, component: &Component, purse: &Arc<Purse>) -> Self {
         let config = &setup.config;
         let bounds = config.bounds(component.class());
         let configuring = Stopwatch::new(bounds.configure_cpu_ms, config.call_wall_ms);
         let mut table = ResourceTable::new();
         table.set_max_capacity(config.handles_max);
+        let stdio = Stdio::new(stdio::Bounds {
+            lines: config.log_lines_per_call as usize,
+            // One more, so that a longer line is seen to be cut.
+            line_bytes: config.log_line_bytes.saturating_add(1),
+            end_bytes: config.text_bytes,
+        });
+        let wasi = WasiCtx::builder().stdout(stdio.stream(Stream::Out)).stderr(stdio.stream(Stream::Err)).build();
         Self {
             now: None,
             watch: configuring,
@@ -100,12 +112,13 @@ impl State {
             host_cpu_max: Duration::from_millis(config.host_cpu_ms),
             history_calls: 0,
             fault: None,
-            limiter: Limiter::new(bounds, &setup.capacity),
+            limiter: Limiter::new(bounds, Charge::new(&setup.capacity, component.class(), purse)),
             config: Arc::clone(config),
             outside: Arc::clone(&setup.outside),
             random: 0,
             component: component.clone(),
-            wasi: WasiCtx::builder().build(),
+            stdio,
+            wasi,
             table,
             log_lines: 0,
         }
@@ -117,6 +130,7 @@ impl State {
         self.allowance = allowance(&self.config);
         self.history_calls = 0;
         self.log_lines = 0;
+        self.stdio.begin();
         self.random = u64::from(page[at].killmail.killmail_id);
         self.now = Some(Now { page: Arc::clone(page), at, bound });
     }
@@ -126,17 +140,42 @@ impl State {
         self.watch = self.configuring;
         self.allowance = allowance(&self.config);
         self.log_lines = 0;
+        self.stdio.begin();
         self.random = 0;
         self.now = None;
     }
 
-    /// Writes a line of the guest's into our log, as far as it may.
+    /// The limits of its class.
+    #[must_use]
+    pub fn bounds(&self) -> limits::Bounds {
+        self.config.bounds(self.component.class())
+    }
+
+    /// The call is over: what it wrote to stdout and stderr goes into our log, as far as it may.
+    pub fn end_call(&mut self) {
+        self.now = None;
+        let Some(written) = self.stdio.take() else { return };
+        for (stream, line) in written.lines {
+            let level = if stream == Stream::Err { Level::Warn } else { Level::Info };
+            self.write(level, &String::from_utf8_lossy(&line));
+        }
+        self.component.counters().log_lines_cut(written.left_out);
+    }
+
+    /// Writes a line of the guest's into our log, as far as it may. What it says of an error counts as written to stderr, too.
     pub fn say(&mut self, level: Level, message: &str) {
+        if level == Level::Error {
+            self.stdio.note(message);
+        }
+        self.write(level, message);
+    }
+
+    fn write(&mut self, level: Level, message: &str) {
         self.log_lines = self.log_lines.saturating_add(1);
         let line = legible(message, self.config.log_line_bytes);
         let fits = self.log_lines <= self.config.log_lines_per_call && self.may_log(&line);
         if !fits || line.len() < message.len() {
-            self.component.counters().log_line_cut();
+            self.component.counters().log_lines_cut(1);
         }
         if !fits {
             return;
@@ -149,16 +188,6 @@ impl State {
             Level::Warn => tracing::warn!(plugin.id = id, plugin.digest = digest, "plugin {id} says: {line}"),
             Level::Error => tracing::error!(plugin.id = id, plugin.digest = digest, "plugin {id} says: {line}"),
         }
-    }
-
-    /// Tells the operator why the guest could not judge a killmail, in its words, as far as its log may grow.
-    pub fn regret(&self, killmail_id: u32, why: &str) {
-        if !self.may_log(why) {
-            self.component.counters().log_line_cut();
-            return;
-        }
-        let (id, digest) = (self.component.label(), self.component.digest());
-        tracing::warn!(plugin.id = id, plugin.digest = digest, killmail.id = killmail_id, "plugin {id} cannot judge {killmail_id}: {why}");
     }
 
     fn may_log(&self, line: &str) -> bool {

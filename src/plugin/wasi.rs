@@ -1,5 +1,5 @@
-//! WASI 0.2 with everything denied, so that guests of ordinary toolchains start: no files, network, environment or arguments;
-//! stdio is closed, the clock stands at the killmail's time, random numbers are seeded by the killmail.
+//! WASI 0.2 with everything denied, so that guests of ordinary toolchains start: no files, network, environment or arguments; stdin is
+//! closed, stdout and stderr go to the log (`stdio`), the clock stands at the killmail's time, random numbers are seeded by the killmail.
 //!
 //! Law 7 (same in, same out) rests on it. Sockets and HTTP are not here: `denied` answers for them.
 //!

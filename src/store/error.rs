@@ -5,6 +5,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::domain::files::is_disk_full;
+
 /// What went wrong, with which thing, because of what.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -88,6 +90,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is for want of room on the disk.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            Self::NoSpace { .. } => true,
+            Self::Io { source, .. } => is_disk_full(source),
+            _ => false,
+        }
+    }
+
     /// For `map_err` on calls of the file system.
     pub(crate) fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use bytes::Bytes;
 
 use crate::domain::span::Span;
-use crate::domain::verdict::Fault;
+use crate::domain::verdict::Failure;
 use crate::wire::query::Asked;
 use crate::wire::text::{self, Text};
 use crate::wire::time::{iso_micros_now, iso_seconds};
@@ -126,13 +126,13 @@ pub fn error(word: &str, message: &str) -> Bytes {
 
 /// `error` of a plugin: it failed on a killmail, which this stream does not get.
 #[must_use]
-pub fn plugin_fault(plugin: &str, fault: Fault, killmail_id: u32) -> Bytes {
+pub fn plugin_fault(plugin: &str, failure: &Failure, killmail_id: u32) -> Bytes {
     let mut out = Text::default();
     out.open(b'{');
     out.field("type", "plugin_fault");
-    out.field("message", &format!("plugin {plugin} failed on killmail {killmail_id}: {fault}"));
+    out.field("message", &format!("plugin {plugin} failed on killmail {killmail_id}: {failure}"));
     out.field("plugin", plugin);
-    out.field("fault", fault.word());
+    out.field("fault", failure.fault.word());
     out.field("killmail_id", &killmail_id);
     stamp(out)
 }
@@ -174,6 +174,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::domain::verdict::Fault;
     use crate::wire::query;
 
     fn read(body: &[u8]) -> Value {
@@ -207,7 +208,7 @@ mod tests {
             heartbeat(true),
             heartbeat(false),
             error("closing", "the server is \"stopping\""),
-            plugin_fault("gatecamp", Fault::Deadline, 7),
+            plugin_fault("gatecamp", &Failure::new(Fault::Trap, "it said last: ValueError"), 7),
             gap("ahead", "x\ny", &"00-1"),
             backfilled(&Span { from: 3, to: 9, killmails: 2 }, &"00-1"),
         ];

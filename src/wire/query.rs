@@ -401,7 +401,10 @@ fn config(field: &str, value: Value) -> Result<String, Error> {
     let text = match value {
         Value::String(text) => match serde_json::from_str::<Value>(&text) {
             Ok(_) => text,
-            Err(error) => return Err(Error::new(field, format!("Invalid {field}: not JSON: {error}"))),
+            Err(error) => {
+                let what = "a configuration in a text must be JSON itself, and this text is not";
+                return Err(Error::new(field, format!("Invalid {field}: {what}: {error}; give an object, or its JSON as a text")));
+            }
         },
         other => other.to_string(),
     };

@@ -140,6 +140,12 @@ fn flaws_of_a_stream_have_the_older_services_words() {
         ("npc=yes", "Invalid npc: 'yes' is neither true nor false"),
         ("since=soon", "Invalid since: 'soon' is neither an RFC 3339 time nor unix seconds"),
         ("plugin_config={}", "plugin_config is given without plugin"),
+        ("plugin=a&plugin_config=hello", "Invalid plugin_config: not JSON: expected value at line 1 column 1"),
+        (
+            "plugin=a&plugin_config=\"hello\"",
+            "Invalid plugin_config: a configuration in a text must be JSON itself, and this text is not: expected value at line 1 column \
+             1; give an object, or its JSON as a text",
+        ),
         ("plugins=[{\"name\":\"a\"},{\"name\":\"b\"}]", "Too many plugins specified (max 1)"),
     ] {
         assert_eq!(stream(text).unwrap_err(), message, "{text}");

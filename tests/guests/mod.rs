@@ -116,3 +116,55 @@ pub fn with_manifest(mut module: Vec<u8>, manifest: &str) -> Vec<u8> {
 pub fn bytes(number: u32) -> String {
     number.to_le_bytes().iter().map(|b| format!("\\{b:02x}")).collect()
 }
+
+/// A world with what runtimes of languages write their words with.
+const WITH_STDIO: &str = "
+    package test:stdio;
+    world guest {
+        include killstream:plugin/plugin@1.0.0-rc.1;
+        import wasi:cli/stdout@0.2.3;
+        import wasi:cli/stderr@0.2.3;
+        import wasi:io/streams@0.2.3;
+    }
+    package wasi:io@0.2.3 {
+        interface error { resource error; }
+        interface streams {
+            use error.{error};
+            variant stream-error { last-operation-failed(error), closed }
+            resource output-stream { blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>; }
+        }
+    }
+    package wasi:cli@0.2.3 {
+        interface stdout { use wasi:io/streams@0.2.3.{output-stream}; get-stdout: func() -> output-stream; }
+        interface stderr { use wasi:io/streams@0.2.3.{output-stream}; get-stderr: func() -> output-stream; }
+    }";
+const STDIO: &str = r#"(import "wasi:cli/stdout@0.2.3" "get-stdout" (func $stdout (result i32)))
+    (import "wasi:cli/stderr@0.2.3" "get-stderr" (func $stderr (result i32)))
+    (import "wasi:io/streams@0.2.3" "[method]output-stream.blocking-write-and-flush" (func $write (param i32 i32 i32 i32)))
+    (import "wasi:io/streams@0.2.3" "[resource-drop]output-stream" (func $close (param i32)))"#;
+
+/// A guest with functions `$out` and `$err` that write a text of at most 2,000 bytes to stdout and one of at most 4,000 to stderr.
+pub fn writing(out: &str, err: &str, text: &Text<'_>) -> Vec<u8> {
+    let data = |text: &str| text.bytes().map(|b| format!("\\{b:02x}")).collect::<String>();
+    let function = |name: &str, stream: &str, at: u32, length: usize| {
+        format!(
+            "(func ${name} (local $stream i32) (local.set $stream (call ${stream}))
+                (call $write (local.get $stream) (i32.const {at}) (i32.const {length}) (i32.const 256))
+                (call $close (local.get $stream)))"
+        )
+    };
+    let (say_out, say_err) = (function("out", "stdout", 1024, out.len()), function("err", "stderr", 4096, err.len()));
+    let (out, err, head) = (data(out), data(err), text.head);
+    let head = format!(
+        r#"{STDIO}
+        (data (i32.const 1024) "{out}") (data (i32.const 4096) "{err}")
+        {say_out} {say_err} {head}"#
+    );
+    let mut bytes = wat::parse_str(module(&Text { head: &head, ..*text })).expect("the text is a module");
+    let mut resolve = Resolve::default();
+    resolve.push_str("plugin.wit", CONTRACT).expect("the contract is WIT");
+    let package = resolve.push_str("guest.wit", WITH_STDIO).expect("it is WIT");
+    let world = resolve.select_world(&[package], Some("guest")).expect("there is the world");
+    wit_component::embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8, false).expect("the world fits");
+    bytes
+}

@@ -1,4 +1,4 @@
-//! The numbered acceptance cases of channels: versions, refs, joins, leaves, liveness, ends.
+//! The numbered acceptance cases of channels (docs/cases.md): versions, refs, joins, leaves, liveness, ends.
 //!
 //! Must not know: how a conversation is kept.
 

@@ -1,4 +1,4 @@
-//! The numbered acceptance cases of channels: the door itself, life signs, limits, ends.
+//! The numbered acceptance cases of channels (docs/cases.md): the door itself, life signs, limits, ends.
 //!
 //! Must not know: what is said on a channel.
 

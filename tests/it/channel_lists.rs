@@ -1,4 +1,4 @@
-//! The numbered acceptance cases of channels: lists that grow and shrink, ids that are refused, who is in.
+//! The numbered acceptance cases of channels (docs/cases.md): lists that grow and shrink, ids that are refused, who is in.
 //!
 //! Must not know: how killmails find their channels.
 

@@ -1,4 +1,4 @@
-//! Case 81: many sockets of many systems get each killmail of theirs once, in order, and the server grows no larger.
+//! Case 81 of docs/cases.md: many sockets of many systems get each killmail of theirs once, in order, and the server grows no larger.
 //!
 //! How long a killmail takes to them is measured by `examples/load`.
 //!

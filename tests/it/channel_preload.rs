@@ -1,4 +1,4 @@
-//! The numbered acceptance cases of channels: preloads, counts, and going on where one was.
+//! The numbered acceptance cases of channels (docs/cases.md): preloads, counts, and going on where one was.
 //!
 //! Must not know: how the newest are found.
 

@@ -1,4 +1,4 @@
-//! The cases of the feed, by number: the server against a fake R2Z2 on loopback.
+//! The acceptance cases of the feed (docs/cases.md, 33 to 40): the server against a fake R2Z2 on loopback.
 //!
 //! Must not know: how the follower is built; only what it asks and what comes of it.
 

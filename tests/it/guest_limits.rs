@@ -2,7 +2,10 @@
 //!
 //! Must not know: how any of it is counted.
 
+use serde_json::json;
+
 use crate::guests::{self, Text};
+use crate::limits;
 use crate::support::server::Setup;
 
 /// With the four pages it begins with, a guest has 24 MiB.
@@ -14,28 +17,50 @@ const WHY: &str =
 
 #[tokio::test]
 async fn who_comes_when_guests_have_all_their_memory_is_told_to_come_later() {
-    let server = Setup::quiet().config("[plugin]\nguests_memory_bytes = 67108864").start();
+    let server = Setup::quiet().config("trusted_proxies = [\"127.0.0.0/8\"]\n[plugin]\nguests_memory_bytes = 67108864").start();
     server.upload("grows", &guests::guest(&Text { configure: GROWS, ..Text::default() })).await;
-    let path = |n: u32| format!("/api/v1/kills/stream?system_ids=30000142&plugin=grows&plugin_config=%7B%22n%22:{n}%7D");
-    let (one, two) = (server.stream(&path(1)).await, server.stream(&path(2)).await);
-    assert_eq!((one.status, two.status), (200, 200));
-    let told = server.get("/status").await.expect(200)["metrics"]["plugins"].clone();
-    assert!(told["bytes"].as_u64().is_some_and(|bytes| (48 << 20..64 << 20).contains(&bytes)), "{told}");
-    assert!(told["resting"] == 0 && told["compile_large_memory_bytes"].is_u64(), "{told}");
-    assert_eq!((&told["max_bytes"], &told["evaluators"]["small"]["kept"]), (&(64 << 20).into(), &2.into()), "{told}");
+    let asked = |n: u32| format!("plugin=grows&plugin_config=%7B%22n%22:{n}%7D");
+    let path = |n: u32| format!("/api/v1/kills/stream?system_ids=30000142&{}", asked(n));
+    let from = |n: u32| format!("198.51.100.{n}");
+    let one = limits::open(&server, &path(1), &from(1)).await;
+    assert_eq!(one.status, 200);
 
-    let refused = server.get(&path(3)).await;
+    let refused = limits::get(&server, &path(2), &from(1)).await;
     assert!(refused.header("retry-after").is_some());
     let message = refused.expect(503)["error"]["message"].as_str().unwrap().to_owned();
-    assert!(message.contains("plugin.guests_memory_bytes") && message.contains("67108864"), "{message}");
-    let history = server.get("/api/v1/killmails?plugin=grows&plugin_config=%7B%22n%22:3%7D").await;
+    assert!(message.contains("33554432") && message.contains("from this address") && message.contains("half of plugin."), "{message}");
+    let two = limits::open(&server, &path(2), &from(2)).await;
+    assert_eq!(two.status, 200, "another address has its own half");
+
+    let told = server.get("/status").await.expect(200)["metrics"]["plugins"].clone();
+    assert!(told["bytes"].as_u64().is_some_and(|bytes| (48 << 20..64 << 20).contains(&bytes)), "{told}");
+    assert_eq!(told["waiting"]["pages"], json!({ "live": 0, "history": 0, "held": 0 }), "{told}");
+    assert_eq!(told["waiting"]["configurations"], 0, "{told}");
+    assert!(told["resting"] == 0 && told["compile_large_memory_bytes"].is_u64(), "{told}");
+    assert_eq!((&told["max_bytes"], &told["evaluators"]["small"]["kept"]), (&(64 << 20).into(), &2.into()), "{told}");
+    assert!(told["component_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{told}");
+    assert_eq!(told["scripting"], json!({ "bytes": 0, "max_bytes": 48 << 20, "refused_total": 0 }));
+
+    let refused = limits::get(&server, &path(3), &from(3)).await;
+    assert!(refused.header("retry-after").is_some());
+    let message = refused.expect(503)["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("(plugin.guests_memory_bytes)") && message.contains("67108864"), "{message}");
+    let history = limits::get(&server, &format!("/api/v1/killmails?{}", asked(3)), &from(3)).await;
     assert!(history.header("retry-after").is_some());
     assert_eq!(history.expect(503)["details"]["limit"], 64 << 20);
 
     drop(one);
-    assert_eq!(server.stream(&path(2)).await.status, 200, "the pair that is there is shared");
+    let shared = limits::open(&server, &path(2), &from(3)).await;
+    assert_eq!(shared.status, 200, "the pair that is there is shared");
     let metrics = server.get("/metrics/prometheus").await.text();
-    assert!(metrics.contains("killstream_plugin_memory_max_bytes 67108864"), "{metrics}");
+    for line in [
+        "killstream_plugin_memory_max_bytes 67108864",
+        "killstream_plugin_memory_scripting_max_bytes 50331648",
+        "killstream_plugin_uploads_waiting{lane=\"small scan\"} 0",
+        "killstream_plugin_pages_waiting{of=\"live\"} 0",
+    ] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
 }
 
 #[tokio::test]

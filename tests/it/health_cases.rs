@@ -1,4 +1,4 @@
-//! Health: when the server calls itself unwell, when it is not ready, and what it says of a silent feed.
+//! Health (docs/cases.md, case 3, among it): when the server calls itself unwell, when it is not ready, and what it says of a silent feed.
 //!
 //! Must not know: how silence is measured.
 

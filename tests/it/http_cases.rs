@@ -1,4 +1,4 @@
-//! The numbered acceptance cases of the HTTP interface: basics, kills API, the killmail object.
+//! The numbered acceptance cases of the HTTP interface (docs/cases.md): basics, kills API, the killmail.
 //!
 //! Must not know: how the server finds what it answers.
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::guests;
+use crate::guests::{self, Text};
 use crate::support::killmail::killmail;
 use crate::support::server::{Server, Setup};
 use crate::support::sse::Sse;
@@ -83,10 +83,47 @@ async fn a_fault_is_told_again_after_its_pause_and_never_on_the_basic_stream() {
         upstream.publish(killmail(id));
         let told = enhanced.event_named("error").await.json();
         assert_eq!((&told["fault"], &told["killmail_id"]), (&json!("trap"), &json!(id)));
+        let begin = format!("plugin hostile failed on killmail {id}: trap: wasm trap: wasm `unreachable`");
+        assert!(told["message"].as_str().unwrap().starts_with(&begin), "{told}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     upstream.publish(killmail(1011));
     assert_eq!(basic.event().await.killmail_id(), Some(1011));
+}
+
+#[tokio::test]
+async fn what_a_guest_writes_and_why_it_fails_is_told_where_faults_are_shown() {
+    let upstream = Upstream::start();
+    let server = Setup::following(&upstream).start();
+    let evaluate = "(call $out) (call $err) (if (i64.ge_u (local.get $id) (i64.const 1000)) (then unreachable)) (i32.const 64)";
+    let bytes = guests::writing("looking\u{feff} at it", "KeyError: \x1b[1m'ship'\n", &Text { evaluate, ..Text::default() });
+    server.upload("writes", &bytes).await;
+    let mut enhanced = server.enhanced("plugin=writes").await;
+    assert_eq!(enhanced.event().await.name(), "connected");
+    upstream.publish(killmail(1000));
+    let told = enhanced.event_named("error").await.json();
+    let message = told["message"].as_str().unwrap();
+    assert!(
+        message.contains("failed on killmail 1000: trap: wasm trap: ") && message.contains("it said last: KeyError: [1m'ship'"),
+        "{told}"
+    );
+    let last = calls(&server, "writes").await["last_fault"].clone();
+    assert_eq!((&last["fault"], &last["killmail_id"]), (&json!("trap"), &json!(1000)), "{last}");
+    assert!(last["message"].as_str().unwrap().contains("KeyError: [1m'ship'") && last["at"].is_string(), "{last}");
+    let list = server.get("/api/v1/subscriptions").await.expect(200);
+    let fault = &list["data"]["subscriptions"][0]["last_fault"];
+    assert_eq!((&fault["plugin"], &fault["fault"], &fault["message"]), (&json!("writes"), &json!("trap"), &last["message"]), "{list}");
+    let log = server.log();
+    let line =
+        |level: &str, text: &str| log.lines().any(|line| line.contains(level) && line.contains("plugin writes ") && line.contains(text));
+    assert!(line("INFO", "says: looking at it") && line("WARN", "says: KeyError: [1m'ship'"), "{log}");
+    assert!(line("WARN", "failed on killmail 1000: trap: wasm trap: "), "{log}");
+    // Those that were not failed on have none.
+    let mut good = server.enhanced("").await;
+    assert_eq!(good.event().await.name(), "connected");
+    let list = server.get("/api/v1/subscriptions").await.expect(200);
+    let without = list["data"]["subscriptions"].as_array().unwrap().iter().filter(|one| one.get("last_fault").is_none()).count();
+    assert_eq!(without, 1, "{list}");
 }
 
 fn saying(version: u32) -> Vec<u8> {
@@ -179,7 +216,7 @@ async fn a_preload_ends_when_its_plugin_is_deleted() {
 
 /// Refuses `{}`, and keeps every killmail but the first it is asked about: not repeatable.
 fn forgetful() -> Vec<u8> {
-    guests::guest(&guests::Text {
+    guests::guest(&Text {
         head: "(global $seen (mut i32) (i32.const 0))
             (data (i32.const 256) \"\\01\\00\\00\\00\\00\\00\\00\\00\\00\\04\\00\\00\\09\\00\\00\\00\")
             (data (i32.const 1024) \"n: needed\")",

@@ -16,11 +16,13 @@ use crate::support::until;
 
 const STREAM: &str = "/api/v1/kills/stream";
 
-async fn open(server: &Server, path: &str, from: &str) -> Sse {
+/// A stream from this address, behind a proxy.
+pub async fn open(server: &Server, path: &str, from: &str) -> Sse {
     Sse::get(server.address(), path, &[("x-forwarded-for", from)]).await
 }
 
-async fn get(server: &Server, path: &str, from: &str) -> Reply {
+/// An answer to this address, behind a proxy.
+pub async fn get(server: &Server, path: &str, from: &str) -> Reply {
     http::request(Method::GET, &server.url(path), &[("x-forwarded-for", from)], Vec::new()).await
 }
 

@@ -6,11 +6,13 @@
 //! Must not know: how the server finds out what is left.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::guests::{self, Text};
 use crate::support::killmail::killmail;
 use crate::support::server::{Server, Setup};
 use crate::support::until;
@@ -115,4 +117,29 @@ async fn a_server_starts_without_room_and_answers() {
     let server = server.setup().clone().start();
     stored(&server, 2).await;
     assert_eq!(server.get("/api/v1/killmails/count").await.expect(200)["data"]["count"], 2);
+}
+
+#[tokio::test]
+async fn an_upload_on_a_full_disk_is_told_so() {
+    let plugin = guests::guest(&Text { head: &"(func (drop (i32.const 7)))".repeat(3_000), ..Text::default() });
+    let put = async |server: &Server| server.send(Method::PUT, "/api/v1/plugins/mine", plugin.clone()).await;
+    let server = Setup::quiet().config(&format!("min_free_bytes = {MIN_FREE}")).start();
+    fill(&server);
+    let refused = put(&server).await;
+    assert!(refused.header("retry-after").is_some());
+    let body = refused.expect(503);
+    assert_eq!((&body["code"], &body["details"]["limit"]), (&json!("LIMIT_REACHED"), &json!(MIN_FREE)), "{body}");
+    // It is full amid it: what is written to these files finds no room.
+    let server = Setup::quiet().start();
+    let folder = server.setup().data_dir().join("uploads");
+    fs::create_dir_all(&folder).unwrap();
+    (0..9).for_each(|n| symlink("/dev/full", folder.join(format!("{n}.wasm"))).unwrap());
+    let refused = put(&server).await;
+    assert!(refused.header("retry-after").is_some());
+    let body = refused.expect(503);
+    let message = body["error"].as_str().unwrap();
+    assert_eq!((&body["code"], &body["details"]["reason"]), (&json!("LIMIT_REACHED"), &json!("disk_full")), "{body}");
+    assert!(message.contains(&format!("the disk of the folder {} is full", folder.display())), "{body}");
+    fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(put(&server).await.status, 201, "{}", server.log());
 }

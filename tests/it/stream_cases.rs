@@ -1,4 +1,4 @@
-//! The numbered acceptance cases of the streams.
+//! The numbered acceptance cases of the streams (docs/cases.md).
 //!
 //! Must not know: how a reader finds its killmails.
 
@@ -32,7 +32,7 @@ async fn add(server: &Server, killmails: Vec<Build>) {
     assert_eq!(report["data"]["new"], count, "{report}");
 }
 
-/// The very body of wire.md 4.1.
+/// The body of every refused parameter of a stream (docs/cases.md, case 65), member for member.
 fn refusal(message: &str) -> Value {
     json!({ "error": { "domain": "validation", "type": "invalid_format", "message": message, "details": null, "retryable": false } })
 }

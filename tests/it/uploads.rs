@@ -60,8 +60,12 @@ async fn who_does_not_wait_is_told_where_to_ask() {
     assert_eq!(first.status.as_u16(), 202, "{}", first.json());
     let told = first.json()["data"].clone();
     assert!(told["state"].is_string() && told["position"].is_u64(), "{told}");
-    // The second comes after the first.
+    // The second comes after the first, and is told so at once.
     let second = put(&server, "two?wait=0", &guests::evaluating(guests::DROP)).await.json()["data"].clone();
+    assert_eq!((&second["state"], &second["position"]), (&json!("queued"), &json!(1)), "{second}");
+    let waiting = server.get("/status").await.expect(200)["metrics"]["plugins"]["waiting"]["uploads"]["small"].clone();
+    let lanes = |what: &str| ["scan", "compile"].iter().filter_map(|lane| waiting[lane][what].as_u64()).sum::<u64>();
+    assert_eq!(lanes("waiting") + lanes("under_way"), 2, "{waiting}");
     let upload = settled(&server, told["upload_id"].as_str().unwrap()).await;
     assert_eq!((&upload["state"], &upload["plugin"]["name"]), (&json!("accepted"), &json!("one")), "{upload}");
     assert_eq!((&upload["plugin"]["state"], &upload["plugin"]["class"]), (&json!("active"), &json!("small")), "{upload}");
@@ -126,6 +130,8 @@ async fn a_compiler_that_crashes_is_a_refusal_and_the_next_upload_goes_on() {
     fs::write(server.setup().folder().join("crash"), "").unwrap();
     let reply = put(&server, "mine", &guests::evaluating(guests::KEEP)).await;
     assert_eq!((reply.status.as_u16(), &reply.json()["details"]["reason"]), (422, &json!("crashed")), "{}", reply.json());
+    let message = reply.json()["details"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("SIGKILL") && message.contains("upload it again"), "{message}");
     fs::remove_file(server.setup().folder().join("crash")).unwrap();
     assert_eq!(put(&server, "mine", &guests::evaluating(guests::KEEP)).await.status.as_u16(), 201);
     // One that cannot be started at all is a failure of ours, not a fault of the component.
@@ -237,6 +243,8 @@ async fn a_plugin_that_todays_limits_refuse_is_unusable_and_says_why() {
     assert_eq!((reply.status.as_u16(), &reply.json()["code"]), (503, &json!("PLUGIN_UNUSABLE")), "{}", reply.json());
     let reply = server.get("/api/v1/kills/stream?plugin=good").await;
     assert_eq!((reply.status.as_u16(), &reply.json()["error"]["type"]), (503, &json!("plugin_unusable")), "{}", reply.json());
+    assert_eq!(reply.json()["error"]["retryable"], false, "it is so until somebody does something");
+    assert!(reply.header("retry-after").is_none());
 }
 
 #[tokio::test]
@@ -286,4 +294,50 @@ async fn the_command_waits_for_what_takes_long() {
     let output = server.setup().command("plugin").args(arguments).output().unwrap();
     let out = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && out.starts_with("good sha256:") && out.contains(" active "), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_plugin_that_fails_in_its_trial_is_taken_with_a_warning() {
+    let server = Setup::quiet().start();
+    let text = Text { evaluate: "(call $err) unreachable", ..Text::default() };
+    let bytes = guests::writing("", "ValueError: no such key\n", &text);
+    let reply = put(&server, "traps", &bytes).await;
+    let body = reply.json();
+    let warning = body["data"]["warnings"][0].as_str().unwrap_or_default().to_owned();
+    assert_eq!(reply.status.as_u16(), 201, "{body}");
+    assert!(warning.starts_with("all ") && warning.contains(" calls of the trial ended in `trap`: "), "{body}");
+    assert!(warning.contains("it said last: ValueError: no such key"), "{body}");
+    // Whoever looks at it later is told as well, and so is who uploads it again, and under another name.
+    let listed = server.get("/api/v1/plugins/traps").await.expect(200);
+    assert_eq!(listed["data"]["warnings"][0], warning, "{listed}");
+    for name in ["traps", "again"] {
+        assert_eq!(put(&server, name, &bytes).await.json()["data"]["warnings"][0], warning, "{name}");
+    }
+    let asked = put(&server, "later?wait=0", &guests::evaluating("unreachable")).await.json()["data"].clone();
+    let upload = settled(&server, asked["upload_id"].as_str().unwrap()).await;
+    assert!(upload["plugin"]["warnings"][0].as_str().is_some_and(|text| text.contains("`trap`")), "{upload}");
+    let good = put(&server, "good", &guests::evaluating(guests::KEEP)).await.json();
+    assert!(good["data"].get("warnings").is_none(), "{good}");
+
+    let file = server.setup().folder().join("traps.wasm");
+    fs::write(&file, bytes).unwrap();
+    let url = server.url("");
+    let arguments = ["upload", "told", file.to_str().unwrap(), "--server", &url, "--token", TOKEN];
+    let output = server.setup().command("plugin").args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("warning: all ") && said.contains("ValueError"), "{output:?}");
+}
+
+#[tokio::test]
+async fn what_is_too_large_or_too_complex_is_refused_with_setting_and_value() {
+    let limits = "[plugin]\nupload_bytes = 20000\nscripting_upload_bytes = 30000\nfunctions_max = 9\nscripting_functions_max = 9";
+    let server = Setup::quiet().config(limits).start();
+    let body = put(&server, "large", &vec![0; 30_001]).await.expect(413);
+    assert_eq!((&body["code"], &body["details"]["limit"]), (&json!("PLUGIN_TOO_LARGE"), &json!(30_000)), "{body}");
+    assert_eq!(body["error"], "the component is larger than 30000 bytes (plugin.scripting_upload_bytes)");
+    let head = "(func)".repeat(20);
+    let body = put(&server, "complex", &guests::guest(&Text { head: &head, ..Text::default() })).await.expect(422);
+    let details = &body["details"];
+    assert_eq!((&details["reason"], &details["limit"]), (&json!("too_complex"), &json!(9)), "{body}");
+    assert!(details["message"].as_str().unwrap().contains("plugin.scripting_functions_max"), "{body}");
 }

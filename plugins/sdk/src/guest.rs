@@ -34,7 +34,7 @@ pub(crate) fn read<P: Plugin>(config: &str) -> Result<P, String> {
     Ok(plugin)
 }
 
-/// A panic ends as a trap without words, and stderr is closed: its text goes to the server's log.
+/// A panic ends as a trap without words: its text goes to the server's log as an error, and from there into the fault's message.
 #[cfg(target_family = "wasm")]
 fn say_panics() {
     std::panic::set_hook(Box::new(|panic| crate::log::error(&panic.to_string())));

@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -17,10 +17,13 @@ use tokio::time::sleep;
 
 use crate::feed::manifest::Version;
 use crate::plugin::build::{self, Build, Built};
+use crate::plugin::capacity::Whose;
+use crate::plugin::class::Class;
 use crate::plugin::compile::{Upload, sha256_hex};
 use crate::plugin::component::{About, Component};
 use crate::plugin::engine::Engine;
 use crate::plugin::error::{Failed, Refusal};
+use crate::plugin::probe::Tried;
 use crate::store::{self, Store};
 use crate::tasks;
 
@@ -36,6 +39,8 @@ pub enum Missing {
     Preparing,
     /// Today's limits or compiler refuse it.
     Unusable(Refusal),
+    /// There is no memory for it now.
+    Full(Refusal),
     /// It is not kept.
     Unknown,
     /// The store failed.
@@ -55,7 +60,7 @@ pub enum State {
 
 #[derive(Debug, Clone)]
 enum Known {
-    Loaded(Component),
+    Loaded { component: Component, used: Instant },
     Preparing,
     Unusable(Refusal),
 }
@@ -82,6 +87,8 @@ pub struct Components {
     engine: Arc<Engine>,
     compiler: String,
     known: Mutex<HashMap<String, Known>>,
+    /// What is known of the classes of components that today's limits let in, loaded or not.
+    classes: Mutex<HashMap<String, Class>>,
     /// Held while one is loaded, so that many who ask at once load it once.
     loading: Mutex<()>,
     small: Arc<Queue>,
@@ -91,21 +98,27 @@ pub struct Components {
 }
 
 impl Components {
-    /// None yet. `changes` is moved when one becomes ready or turns out to be unusable.
+    /// None yet. `changes` is moved when one becomes ready or turns out to be unusable. Those that nobody uses are unloaded where guests'
+    /// memory ends.
     #[must_use]
-    pub fn new(store: Arc<Store>, engine: Arc<Engine>, changes: Arc<watch::Sender<u64>>) -> Self {
+    pub fn new(store: Arc<Store>, engine: Arc<Engine>, changes: Arc<watch::Sender<u64>>) -> Arc<Self> {
         let compiler = engine.compatibility();
-        Self {
+        let components = Arc::new(Self {
             store,
             engine,
             compiler,
             known: Mutex::default(),
+            classes: Mutex::default(),
             loading: Mutex::default(),
             small: Arc::default(),
             large: Arc::default(),
             changes,
             closing: watch::Sender::new(false),
-        }
+        });
+        let unused = Arc::downgrade(&components);
+        let capacity = components.engine.capacity();
+        capacity.let_go_of_components_with(move |whose| unused.upgrade().is_some_and(|components| components.unload_one(whose)));
+        components
     }
 
     /// The server stops: nothing is compiled any more.
@@ -134,15 +147,24 @@ impl Components {
         match self.known.lock().get(digest) {
             Some(Known::Unusable(why)) => State::Unusable(why.clone()),
             Some(Known::Preparing) => State::Preparing,
-            Some(Known::Loaded(_)) | None => State::Usable,
+            Some(Known::Loaded { .. }) | None => State::Usable,
         }
+    }
+
+    /// What today's limits hold it to, as far as is known.
+    #[must_use]
+    pub fn class(&self, digest: &str) -> Option<Class> {
+        self.classes.lock().get(digest).copied()
     }
 
     /// A component that is loaded.
     #[must_use]
     pub fn at_hand(&self, digest: &str) -> Option<Component> {
-        match self.known.lock().get(digest) {
-            Some(Known::Loaded(component)) => Some(component.clone()),
+        match self.known.lock().get_mut(digest) {
+            Some(Known::Loaded { component, used }) => {
+                *used = Instant::now();
+                Some(component.clone())
+            }
             _ => None,
         }
     }
@@ -152,16 +174,16 @@ impl Components {
     /// # Errors
     /// See [`Missing`].
     pub fn get(&self, digest: &str, size_bytes: usize) -> Result<Component, Missing> {
-        if let Some(known) = self.known.lock().get(digest).cloned() {
+        if let Some(known) = self.known_now(digest) {
             return known.ready();
         }
         let _one = self.loading.lock();
         // Perhaps loaded meanwhile.
-        if let Some(known) = self.known.lock().get(digest).cloned() {
+        if let Some(known) = self.known_now(digest) {
             return known.ready();
         }
         let known = match self.load(digest, size_bytes)? {
-            Some(component) => Known::Loaded(component),
+            Some(known) => known,
             None if self.engine.config().compile_here => self.compile_here(digest)?,
             None if self.store.component_file(digest).map_err(Missing::Store)?.is_none() => return Err(Missing::Unknown),
             None => Known::Preparing,
@@ -177,13 +199,38 @@ impl Components {
     /// A component whose compiled code is kept, loaded if need be. Blocks while it is read.
     #[must_use]
     pub fn kept(&self, digest: &str, size_bytes: usize) -> Option<Component> {
-        if let Some(known) = self.known.lock().get(digest).cloned() {
+        if let Some(known) = self.known_now(digest) {
             return known.ready().ok();
         }
         let _one = self.loading.lock();
-        let component = self.load(digest, size_bytes).ok()??;
-        self.known.lock().insert(digest.to_owned(), Known::Loaded(component.clone()));
-        Some(component)
+        let known = self.load(digest, size_bytes).ok()??;
+        self.known.lock().insert(digest.to_owned(), known.clone());
+        known.ready().ok()
+    }
+
+    fn known_now(&self, digest: &str) -> Option<Known> {
+        let mut all = self.known.lock();
+        let known = all.get_mut(digest)?;
+        if let Known::Loaded { used, .. } = known {
+            *used = Instant::now();
+        }
+        Some(known.clone())
+    }
+
+    /// Unloads the component that was not asked for for longest, of those nobody uses; `false`: there is none. It is mapped again when it
+    /// is asked for.
+    #[must_use]
+    pub fn unload_one(&self, whose: Whose<'_>) -> bool {
+        let mut all = self.known.lock();
+        let unused = all.iter().filter_map(|(digest, known)| match known {
+            Known::Loaded { component, used } if !component.is_in_use() && component.is_of(whose) => Some((*used, digest)),
+            _ => None,
+        });
+        let Some(oldest) = unused.min().map(|(_, digest)| digest.clone()) else { return false };
+        let unloaded = all.remove(&oldest);
+        drop(all);
+        tracing::debug!(plugin.digest = oldest, "the component {oldest} is unloaded to make room");
+        unloaded.is_some()
     }
 
     fn want(&self, wanted: Wanted) {
@@ -195,14 +242,15 @@ impl Components {
 
     /// What was just compiled.
     pub fn put(&self, component: Component) {
-        self.known.lock().insert(component.digest().to_owned(), Known::Loaded(component));
+        self.classes.lock().insert(component.digest().to_owned(), component.class());
+        self.known.lock().insert(component.digest().to_owned(), Known::loaded(component));
     }
 
     /// Lets go of what nobody uses but `is_needed`; it is mapped again when it is asked for. Compiled code beyond `compiled_max_bytes` on
     /// disk goes, too, and is made again then.
     pub fn let_go(&self, is_needed: impl Fn(&str) -> bool) {
         self.known.lock().retain(|digest, known| match known {
-            Known::Loaded(component) => is_needed(digest) || component.is_in_use(),
+            Known::Loaded { component, .. } => is_needed(digest) || component.is_in_use(),
             Known::Preparing | Known::Unusable(_) => true,
         });
         if let Err(error) = self.store.prune_compiled(self.engine.config().compiled_max_bytes, is_needed) {
@@ -216,6 +264,7 @@ impl Components {
     /// The store.
     pub fn forget(&self, digest: &str) -> Result<(), store::error::Error> {
         self.known.lock().remove(digest);
+        self.classes.lock().remove(digest);
         self.store.remove_compiled(digest)?;
         self.store.remove_component(digest)
     }
@@ -224,13 +273,13 @@ impl Components {
     ///
     /// # Errors
     /// It is refused, or could not be compiled.
-    pub async fn build(self: &Arc<Self>, order: Order<'_>) -> Result<(Component, bool), Failed> {
+    pub async fn build(self: &Arc<Self>, order: Order<'_>) -> Result<(Component, Tried), Failed> {
         let Order { file, digest, size_bytes, probe, urgent, progress } = order;
         self.store.check_space().map_err(failed)?;
         let draft = self.store.compiled_draft(digest, &self.compiler).map_err(failed)?;
         let draft = Draft(draft);
         let component = Build { file, code: &draft.0, probe, urgent };
-        let Built { about, probed } = self.engine.builder().build(component, progress).await?;
+        let Built { about, tried } = self.engine.builder().build(component, progress).await?;
         let (components, digest) = (Arc::clone(self), digest.to_owned());
         let loaded = tasks::blocking("plugin-load", move || {
             let kept = serde_json::to_vec(&about).map_err(|error| Failed::Failed(error.to_string()))?;
@@ -240,7 +289,7 @@ impl Components {
             components.engine.load(Upload { digest: &digest, size_bytes }, about, &code).map_err(Failed::from)
         });
         let component = loaded.await.map_err(|lost| Failed::Failed(lost.to_string()))??;
-        Ok((component, probed))
+        Ok((component, tried))
     }
 
     /// Compiles what is not kept of these, and what is asked for later, until the server stops.
@@ -279,7 +328,7 @@ impl Components {
         if self.known.lock().contains_key(digest) {
             return;
         }
-        match self.store.compiled(digest, &self.compiler) {
+        match self.compiled(digest) {
             Ok(Some(_)) => {}
             Ok(None) => {
                 if let Err(Missing::Store(error)) = self.get(digest, size_bytes) {
@@ -290,17 +339,26 @@ impl Components {
         }
     }
 
+    /// The compiled code of a component, and what is known of it, if it is kept and can be understood.
+    fn compiled(&self, digest: &str) -> Result<Option<(PathBuf, About)>, store::error::Error> {
+        let Some(kept) = self.store.compiled(digest, &self.compiler)? else { return Ok(None) };
+        let Ok(about) = serde_json::from_slice::<About>(&kept.about) else { return Ok(None) };
+        self.classes.lock().insert(digest.to_owned(), about.class);
+        Ok(Some((kept.code, about)))
+    }
+
     /// Maps the compiled code of a component, if it is kept and can be used.
-    fn load(&self, digest: &str, size_bytes: usize) -> Result<Option<Component>, Missing> {
-        let kept = self.store.compiled(digest, &self.compiler).map_err(Missing::Store)?;
-        let about = kept.as_ref().and_then(|kept| serde_json::from_slice::<About>(&kept.about).ok());
-        if let (Some(kept), Some(about)) = (kept, about) {
-            match self.engine.load(Upload { digest, size_bytes }, about, &kept.code) {
-                Ok(component) => return Ok(Some(component)),
-                Err(refusal) => tracing::warn!("what was compiled of {digest} cannot be loaded and is made again: {refusal}"),
+    fn load(&self, digest: &str, size_bytes: usize) -> Result<Option<Known>, Missing> {
+        let Some((code, about)) = self.compiled(digest).map_err(Missing::Store)? else { return Ok(None) };
+        match self.engine.load(Upload { digest, size_bytes }, about, &code) {
+            Ok(component) => Ok(Some(Known::loaded(component))),
+            Err(refusal) if refusal.is_busy() => Err(Missing::Full(refusal)),
+            Err(refusal @ Refusal::TooMuchMemory { .. }) => Ok(Some(Known::Unusable(refusal))),
+            Err(refusal) => {
+                tracing::warn!("what was compiled of {digest} cannot be loaded and is made again: {refusal}");
+                Ok(None)
             }
         }
-        Ok(None)
     }
 
     fn compile_here(&self, digest: &str) -> Result<Known, Missing> {
@@ -309,7 +367,11 @@ impl Components {
             return Ok(Known::Unusable(changed(digest)));
         }
         Ok(match self.engine.compile(&bytes) {
-            Ok(component) => Known::Loaded(component),
+            Ok(component) => {
+                self.classes.lock().insert(digest.to_owned(), component.class());
+                Known::loaded(component)
+            }
+            Err(refusal) if refusal.is_busy() => return Err(Missing::Full(refusal)),
             Err(refusal) => Known::Unusable(refusal),
         })
     }
@@ -321,10 +383,15 @@ impl Components {
             return;
         }
         let known = match self.remake(&digest, wanted.size_bytes).await {
-            Ok(component) => Known::Loaded(component),
+            Ok(component) => {
+                self.classes.lock().insert(digest.clone(), component.class());
+                Some(Known::loaded(component))
+            }
+            // Compiled and kept, but there is no memory for it now: who uses it loads it.
+            Err(Failed::Refused(refusal)) if refusal.is_busy() => None,
             Err(Failed::Refused(refusal)) if refusal.is_certain() || wanted.tries >= TRIES_MAX => {
                 tracing::error!("the component {digest} can no longer run: {refusal}");
-                Known::Unusable(refusal)
+                Some(Known::Unusable(refusal))
             }
             Err(failed) => return self.again(wanted, &failed),
         };
@@ -332,7 +399,8 @@ impl Components {
         let is_wanted = matches!(all.get(&digest), Some(Known::Preparing));
         let is_gone = !all.contains_key(&digest);
         if is_wanted {
-            all.insert(digest.clone(), known);
+            all.remove(&digest);
+            all.extend(known.map(|known| (digest.clone(), known)));
         }
         drop(all);
         if is_gone && let Err(error) = self.store.remove_compiled(&digest) {
@@ -392,9 +460,13 @@ pub struct Order<'a> {
 }
 
 impl Known {
+    fn loaded(component: Component) -> Self {
+        Self::Loaded { component, used: Instant::now() }
+    }
+
     fn ready(self) -> Result<Component, Missing> {
         match self {
-            Self::Loaded(component) => Ok(component),
+            Self::Loaded { component, .. } => Ok(component),
             Self::Preparing => Err(Missing::Preparing),
             Self::Unusable(why) => Err(Missing::Unusable(why)),
         }
@@ -412,7 +484,11 @@ impl Drop for Draft {
 }
 
 fn failed(error: store::error::Error) -> Failed {
-    Failed::Failed(error.to_string())
+    match error {
+        store::error::Error::Io { what, path, source } => Failed::unwritten(&format!("{what} {}", path.display()), &path, &source),
+        store::error::Error::NoSpace { .. } => Failed::DiskFull(error.to_string()),
+        other => Failed::Failed(other.to_string()),
+    }
 }
 
 fn changed(digest: &str) -> Refusal {

@@ -92,6 +92,9 @@ pub enum Error {
     /// The machine did not do what compiling takes.
     #[error("{0}")]
     Failed(String),
+    /// The disk is full.
+    #[error("{0}")]
+    DiskFull(String),
     /// Work was lost.
     #[error(transparent)]
     Lost(#[from] tasks::Lost),
@@ -115,6 +118,8 @@ impl Error {
         match self {
             Self::Unknown { .. } | Self::UnknownVersion { .. } | Self::NotActive { .. } | Self::BadName { .. } => Some("plugin"),
             Self::MalformedDigest { .. } | Self::AmbiguousDigest { .. } => Some("plugin"),
+            // It was brought to life when it was uploaded, and now it fails at that: no matter of the configuration.
+            Self::Refused(Refusal::Instantiate(_)) => Some("plugin"),
             Self::Refused(Refusal::Configure(_) | Refusal::NotRepeatable(_) | Refusal::Deadline { .. } | Refusal::HostBudget { .. }) => {
                 Some("plugin_config")
             }
@@ -129,7 +134,7 @@ impl Error {
     pub const fn is_passing(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.is_busy(),
-            Self::Store(_) | Self::Failed(_) | Self::Lost(_) => true,
+            Self::Store(_) | Self::Failed(_) | Self::DiskFull(_) | Self::Lost(_) => true,
             _ => false,
         }
     }
@@ -140,6 +145,7 @@ impl From<Failed> for Error {
         match failed {
             Failed::Refused(refusal) => Self::Refused(refusal),
             Failed::Failed(message) => Self::Failed(message),
+            Failed::DiskFull(message) => Self::DiskFull(message),
         }
     }
 }

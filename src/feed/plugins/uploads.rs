@@ -16,8 +16,10 @@ use tokio::time::timeout;
 use crate::domain::hex::hex;
 use crate::feed::plugins::components::Order;
 use crate::feed::plugins::{Accepted, Error, Plugins, Upload, Uploaded};
+use crate::plugin::build::Entered;
 use crate::plugin::build::order::Stage;
 use crate::plugin::component::Component;
+use crate::plugin::probe::Tried;
 use crate::store::plugins::compiled::UploadFile;
 use crate::tasks;
 
@@ -93,7 +95,10 @@ impl Uploads {
     /// Takes an upload in. It is given up if the answer is dropped before [`Waiting::leave`] was called.
     #[must_use]
     pub fn start(&self, room: Room, file: UploadFile, how: Upload) -> Waiting {
-        let standing = watch::Sender::new(Standing::At(Stage::Queued { position: 0 }));
+        // Its place is taken now, so that those that come later stand behind it, whatever has to be looked up first.
+        let size = file.size_bytes().unwrap_or_default() as u64;
+        let (entered, position) = self.plugins.engine().builder().enter(size);
+        let standing = watch::Sender::new(Standing::At(Stage::Queued { position }));
         let job = Arc::new(Job { name: room.name.clone(), standing, given_up: watch::Sender::new(false) });
         let id = random_name();
         let mut known = self.known.lock();
@@ -109,7 +114,7 @@ impl Uploads {
         let task = tasks::spawn("plugin-upload", async move {
             let ending = Ending(Arc::clone(&working));
             let taken = tokio::select! {
-                taken = take_in(&plugins, &working, file, how) => taken,
+                taken = take_in(&plugins, &working, (file, entered), how) => taken,
                 () = plugins.components().closed() => Err(Error::GivenUp),
             };
             working.standing.send_replace(match taken {
@@ -180,20 +185,31 @@ impl Drop for Waiting {
     }
 }
 
-async fn take_in(plugins: &Arc<Plugins>, job: &Arc<Job>, file: UploadFile, how: Upload) -> Result<Uploaded, Error> {
+async fn take_in(plugins: &Arc<Plugins>, job: &Arc<Job>, (file, entered): (UploadFile, Entered), how: Upload) -> Result<Uploaded, Error> {
     let file = Arc::new(file);
     let hashed = Arc::clone(&file);
     let (digest, size_bytes) = tasks::blocking("plugin-digest", move || Ok::<_, Error>((hashed.digest()?, hashed.size_bytes()?))).await??;
     let (asked, wanted, name) = (Arc::clone(plugins), digest.clone(), job.name.clone());
     let known = tasks::blocking("plugin-known", move || asked.known(&name, &wanted)).await?;
     let made = match known {
-        Some((component, version)) if version.probed || !plugins.is_tried(&job.name, &digest, how) => (component, version.probed),
-        _ => make(plugins, job, &file, (&digest, size_bytes), how).await?,
+        Some((component, version)) if version.probed || !plugins.is_tried(&job.name, &digest, how) => {
+            drop(entered);
+            (component, Tried { probed: version.probed, warnings: version.warnings })
+        }
+        _ => {
+            let made = make(plugins, job, (&file, entered), (&digest, size_bytes), how).await;
+            if made.is_err() {
+                // It may have been compiled, though it could not be loaded.
+                let (plugins, digest) = (Arc::clone(plugins), digest.clone());
+                tasks::blocking("plugin-discard", move || plugins.discard(&digest)).await?;
+            }
+            made?
+        }
     };
     let (plugins, job) = (Arc::clone(plugins), Arc::clone(job));
     tasks::blocking("plugin-accept", move || {
-        let (component, probed) = made;
-        let accepted = Accepted { file: &file, component, probed, how };
+        let (component, tried) = made;
+        let accepted = Accepted { file: &file, component, tried, how };
         let kept = plugins.accept(&job.name, accepted, || !*job.given_up.borrow());
         if kept.is_err() {
             // What was compiled of it is of no use to anybody, unless it is known under another name.
@@ -204,14 +220,14 @@ async fn take_in(plugins: &Arc<Plugins>, job: &Arc<Job>, file: UploadFile, how: 
     .await?
 }
 
-/// Compiles and tries an upload: the component, and whether its verdicts were tried.
+/// Compiles and tries an upload: the component, and what came of its trial.
 async fn make(
     plugins: &Arc<Plugins>,
     job: &Job,
-    file: &Arc<UploadFile>,
+    (file, entered): (&Arc<UploadFile>, Entered),
     (digest, size_bytes): (&str, usize),
     how: Upload,
-) -> Result<(Component, bool), Error> {
+) -> Result<(Component, Tried), Error> {
     let probe = plugins.is_tried(&job.name, digest, how);
     let engine = plugins.engine();
     if engine.config().compile_here {
@@ -219,7 +235,7 @@ async fn make(
         return tasks::blocking("plugin-compile", move || plugins.compile_here(&file, probe)).await?;
     }
     let progress = |stage| drop(job.standing.send_replace(Standing::At(stage)));
-    engine.builder().scan(file.path(), &progress).await?;
+    engine.builder().scan(entered, file.path(), &progress).await?;
     let order = Order { file: file.path(), digest, size_bytes, probe, urgent: true, progress: &progress };
     Ok(plugins.components().build(order).await?)
 }

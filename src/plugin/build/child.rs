@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::runtime::Builder;
 
 use crate::domain::entry::{Entry, SharedEntry};
 use crate::plugin::build::confine::{self, Limits};
@@ -19,9 +20,10 @@ use crate::plugin::counters::Counters;
 use crate::plugin::error::Refusal;
 use crate::plugin::guest::Guest;
 use crate::plugin::history::NoHistory;
+use crate::plugin::probe::{self, Tried};
+use crate::plugin::scan;
 use crate::plugin::setup::{Memory, Setup};
 use crate::plugin::state::Outside;
-use crate::plugin::{probe, scan};
 use crate::tasks;
 
 /// The stack that reading and compiling may take, bytes: nesting is bounded, but not to what a thread usually has.
@@ -107,15 +109,18 @@ fn build(order: &Order, bytes: &[u8], trial: Option<Trial>, out: &mut impl Write
     let upload = Upload { digest: "", size_bytes: bytes.len() };
     let component = compile::component(&setup, &compiled, upload, Arc::<Counters>::default())?;
     let _awake = ticker.awake();
+    // WASI's streams want a tokio handle at hand; without one they start a runtime of their own, with threads that are denied here.
+    let runtime = Builder::new_current_thread().build().map_err(|error| Refusal::Crashed(error.to_string()))?;
+    let _entered = runtime.enter();
     Guest::new(&setup, &component)?;
-    let mut probed = false;
+    let mut tried = Tried::default();
     if let Some(sample) = sample {
         // Who does not hear it waits all the same.
         let _ = say(out, &Report::At(Stage::Probing));
-        probed = probe::by_default(&setup, &component, &sample)?;
+        tried = probe::by_default(&setup, &component, &sample)?;
     }
     let code = compile::code(&compiled)?;
-    Ok((Report::Built { about: component.about().clone(), probed, code_bytes: code.len() as u64 }, code))
+    Ok((Report::Built { about: component.about().clone(), tried, code_bytes: code.len() as u64 }, code))
 }
 
 fn nothing(_: &Entry) -> Bytes {
@@ -128,7 +133,5 @@ fn in_words(refusal: Refusal, order: &Order) -> Refusal {
     if !refusal.to_string().contains(&enomem) {
         return refusal;
     }
-    let limit = order.memory_bytes;
-    let message = format!("compiling it takes more than {limit} bytes of memory ({})", order.setting(false));
-    Refusal::TooMuchMemory { message, limit }
+    order.too_much_memory()
 }

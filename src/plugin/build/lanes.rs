@@ -1,8 +1,10 @@
-//! A lane: one at a time, in the order in which they came; who waits is told its place.
+//! A lane: one at a time, in the order in which they came; who waits is told its place. Components of one size have two, one behind the
+//! other: one is looked through while another is compiled.
 //!
 //! Must not know: what is done when it is one's turn.
 
 use std::collections::VecDeque;
+use std::future::pending;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -33,29 +35,41 @@ impl Default for Lane {
     }
 }
 
+/// How many are in a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Waiting.
+    pub waiting: usize,
+    /// Being worked on.
+    pub under_way: usize,
+}
+
 impl Lane {
     /// Waits for one's turn, which lasts until the answer is dropped. `urgent` ones go before all others that still wait. Dropping
     /// the future gives up the place.
     pub async fn take(self: &Arc<Self>, urgent: bool, position: &(dyn Fn(usize) + Send + Sync)) -> Turn {
-        let mut moved = self.moved.subscribe();
         let turn = self.enter(urgent);
-        let mut told = 0;
-        loop {
-            match self.before(turn.number) {
-                0 => return turn,
-                ahead if ahead != told => {
-                    told = ahead;
-                    position(ahead);
-                }
-                _ => {}
-            }
-            if moved.changed().await.is_err() {
-                return turn;
-            }
-        }
+        turn.come(None, position).await;
+        turn
     }
 
-    fn enter(self: &Arc<Self>, urgent: bool) -> Turn {
+    /// How many are in it.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let all = self.line.lock().waiting.len();
+        Load { waiting: all.saturating_sub(1), under_way: all.min(1) }
+    }
+
+    /// Those that an urgent one that comes now has before it.
+    #[must_use]
+    pub fn before_urgent(&self) -> usize {
+        let line = self.line.lock();
+        line.waiting.iter().enumerate().filter(|(at, place)| *at == 0 || place.urgent).count()
+    }
+
+    /// Takes a place. It is one's turn once nobody is before it: see [`Turn::come`].
+    #[must_use]
+    pub fn enter(self: &Arc<Self>, urgent: bool) -> Turn {
         let mut line = self.line.lock();
         let number = line.next;
         line.next += 1;
@@ -79,6 +93,38 @@ impl Lane {
 pub struct Turn {
     lane: Arc<Lane>,
     number: u64,
+}
+
+impl Turn {
+    /// Waits until it is one's turn. `position` is told how many are before it, here and in the lane behind this one, whenever that changes.
+    pub async fn come(&self, behind: Option<&Lane>, position: &(dyn Fn(usize) + Send + Sync)) {
+        let (mut moved, mut moved_behind) = (self.lane.moved.subscribe(), behind.map(|lane| lane.moved.subscribe()));
+        let mut told = None;
+        loop {
+            let here = self.lane.before(self.number);
+            let ahead = here + behind.map_or(0, Lane::before_urgent);
+            if told != Some(ahead) {
+                told = Some(ahead);
+                position(ahead);
+            }
+            if here == 0 {
+                return;
+            }
+            let moved_behind = async {
+                match &mut moved_behind {
+                    Some(moved) => moved.changed().await,
+                    None => pending().await,
+                }
+            };
+            let gone = tokio::select! {
+                moved = moved.changed() => moved.is_err(),
+                moved = moved_behind => moved.is_err(),
+            };
+            if gone {
+                return;
+            }
+        }
+    }
 }
 
 impl Drop for Turn {
@@ -106,7 +152,7 @@ mod tests {
         let mut second = Box::pin(lane.take(true, &note));
         assert!(urgent.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
         assert!(patient.as_mut().now_or_never().is_none());
-        assert_eq!(*places.lock(), [1, 1, 2, 3], "two passed it");
+        assert_eq!(*places.lock(), [0, 1, 1, 2, 3], "two passed it");
         drop(first);
         let turn = urgent.as_mut().now_or_never().expect("its turn");
         assert!(second.as_mut().now_or_never().is_none() && patient.as_mut().now_or_never().is_none());
@@ -114,5 +160,25 @@ mod tests {
         assert!(patient.as_mut().now_or_never().is_none());
         drop(turn);
         assert!(patient.as_mut().now_or_never().is_some(), "who gave up is not waited for");
+    }
+
+    #[tokio::test]
+    async fn who_is_to_be_looked_through_counts_those_being_compiled() {
+        let (scanning, compiling) = (Arc::new(Lane::default()), Arc::new(Lane::default()));
+        let places = Mutex::new(Vec::new());
+        let note = |at| places.lock().push(at);
+        let compiled = [false, true, false].map(|urgent| compiling.enter(urgent));
+        let (first, second) = (scanning.enter(true), scanning.enter(true));
+        assert_eq!((scanning.load(), compiling.load()), (Load { waiting: 1, under_way: 1 }, Load { waiting: 2, under_way: 1 }));
+        let mut come = Box::pin(second.come(Some(&compiling), &note));
+        assert!(come.as_mut().now_or_never().is_none());
+        let [one, two, idle] = compiled;
+        drop(one);
+        assert!(come.as_mut().now_or_never().is_none());
+        drop(first);
+        assert!(come.as_mut().now_or_never().is_some());
+        drop((two, idle));
+        assert_eq!(*places.lock(), [3, 2, 1], "the one that nobody waits for is passed");
+        assert_eq!(compiling.load(), Load::default());
     }
 }

@@ -5,7 +5,7 @@
 
 pub mod child;
 mod confine;
-mod lanes;
+pub mod lanes;
 pub mod order;
 mod process;
 
@@ -13,21 +13,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::plugin::build::lanes::Lane;
+use crate::plugin::build::lanes::{Lane, Load, Turn};
 use crate::plugin::build::order::{Order, Report, Stage, Work};
 use crate::plugin::build::process::Run;
 use crate::plugin::component::About;
 use crate::plugin::error::Failed;
 use crate::plugin::limits::Config;
 use crate::plugin::machine;
+use crate::plugin::probe::Tried;
 
 /// What came of a component that may run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Built {
     /// What is to be kept beside its code.
     pub about: About,
-    /// Whether its verdicts were tried for repeatability; not where it refused the configuration it was to be tried with.
-    pub probed: bool,
+    /// What came of its trial; it was not tried where it refused the configuration it was to be tried with.
+    pub tried: Tried,
 }
 
 /// A component to be compiled.
@@ -57,10 +58,28 @@ pub struct Builder {
 }
 
 /// Those of one size: one is looked through while another is compiled.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Lanes {
     scanning: Arc<Lane>,
     compiling: Arc<Lane>,
+}
+
+/// A component that has its place in the lanes of its size.
+#[derive(Debug)]
+pub struct Entered {
+    lanes: Lanes,
+    turn: Turn,
+}
+
+/// How many components are in the lanes of one size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loads {
+    /// `small` or `large`.
+    pub size: &'static str,
+    /// To be looked through.
+    pub scan: Load,
+    /// To be compiled and tried.
+    pub compile: Load,
 }
 
 /// Where there is less memory than this, compiling a large component may take half of it.
@@ -84,13 +103,31 @@ impl Builder {
         if size <= self.config.compile_small_bytes as u64 { &self.small } else { &self.large }
     }
 
+    /// How many components are on their way.
+    #[must_use]
+    pub fn loads(&self) -> [Loads; 2] {
+        let loads = |size, lanes: &Lanes| Loads { size, scan: lanes.scanning.load(), compile: lanes.compiling.load() };
+        [loads("small", &self.small), loads("large", &self.large)]
+    }
+
+    /// Takes a place for a component of so many bytes, and tells how many are before it.
+    #[must_use]
+    pub fn enter(&self, size: u64) -> (Entered, usize) {
+        let lanes = self.lanes(size).clone();
+        let before = lanes.scanning.load();
+        let position = before.waiting + before.under_way + lanes.compiling.before_urgent();
+        let turn = lanes.scanning.enter(true);
+        (Entered { lanes, turn }, position)
+    }
+
     /// Looks a component through: a matter of milliseconds, before it waits for a compiler.
     ///
     /// # Errors
     /// What is wrong with it, or the process could not be started.
-    pub async fn scan(&self, file: &Path, progress: Progress<'_>) -> Result<About, Failed> {
+    pub async fn scan(&self, entered: Entered, file: &Path, progress: Progress<'_>) -> Result<About, Failed> {
         let size = size_of(file)?;
-        let turn = self.lanes(size).scanning.take(true, &|position| progress(Stage::Queued { position })).await;
+        let Entered { lanes, turn } = entered;
+        turn.come(Some(&lanes.compiling), &|position| progress(Stage::Queued { position })).await;
         let order = self.order(Work::Scan, size);
         let run = Run { program: self.program(), order: &order, file, code: None, stage: &|_| {} };
         let report = run.report().await;
@@ -116,7 +153,7 @@ impl Builder {
         let report = run.report().await;
         drop(turn);
         match report? {
-            Report::Built { about, probed, .. } => Ok(Built { about, probed }),
+            Report::Built { about, tried, .. } => Ok(Built { about, tried }),
             Report::Refused(refusal) => Err(refusal.legible(self.config.text_bytes).into()),
             other => Err(Failed::Failed(format!("the compiling process answered something else: {other:?}"))),
         }

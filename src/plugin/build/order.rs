@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::plugin::component::About;
 use crate::plugin::error::Refusal;
 use crate::plugin::limits::Config;
+use crate::plugin::probe::Tried;
 
 /// The longest line either side takes, bytes.
 pub const LINE_BYTES_MAX: u64 = 1 << 20;
@@ -55,12 +56,24 @@ impl Order {
     }
 }
 
+impl Order {
+    /// It takes more memory than it may.
+    #[must_use]
+    pub fn too_much_memory(&self) -> Refusal {
+        let (limit, setting) = (self.memory_bytes, self.setting(false));
+        let set = if self.small { self.config.compile_small_memory_bytes } else { self.config.compile_large_memory_bytes };
+        let whence =
+            if limit == set { setting.to_owned() } else { format!("half of what this machine has; with more, {setting} allows {set}") };
+        Refusal::TooMuchMemory { message: format!("compiling it takes more than {limit} bytes of memory ({whence})"), limit }
+    }
+}
+
 /// What an upload is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
-    /// It waits for the compiler.
+    /// It waits to be looked through, is, or waits for the compiler.
     Queued {
-        /// How many are before it, the one being compiled included.
+        /// How many of its size are before it, the one being compiled included.
         position: usize,
     },
     /// It is being compiled.
@@ -80,8 +93,8 @@ pub enum Report {
     Built {
         /// What is to be kept beside its code.
         about: About,
-        /// Whether its verdicts were tried.
-        probed: bool,
+        /// What came of its trial.
+        tried: Tried,
         /// Bytes of compiled code behind this line.
         code_bytes: u64,
     },

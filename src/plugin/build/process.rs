@@ -145,7 +145,7 @@ impl Run<'_> {
     /// Writes compiled code into its file; `false`: the process ended amid it.
     async fn keep(&self, code: &mut (impl AsyncRead + Unpin), bytes: u64) -> Result<bool, Failed> {
         let Some(path) = self.code else { return Ok(true) };
-        let failed = |error: io::Error| Failed::system("keep compiled code", &error);
+        let failed = |error: io::Error| Failed::unwritten("keep compiled code", path, &error);
         let mut file = File::create(path).await.map_err(failed)?;
         let mut piece = vec![0; PIECE_BYTES];
         let mut code = code.take(bytes);
@@ -165,20 +165,44 @@ impl Run<'_> {
 
     /// What its end means for the component.
     fn ended(&self, status: ExitStatus, said: &str) -> Refusal {
-        let Order { cpu_secs, memory_bytes, .. } = *self.order;
+        let cpu_secs = self.order.cpu_secs;
         if OUT_OF_MEMORY.iter().any(|words| said.contains(words)) {
-            let message = format!("compiling it takes more than {memory_bytes} bytes of memory ({})", self.order.setting(false));
-            return Refusal::TooMuchMemory { message, limit: memory_bytes };
+            return self.order.too_much_memory();
         }
         match status.signal() {
             Some(libc::SIGXCPU) => {
                 let message = format!("compiling it takes more than {cpu_secs} s of CPU time ({})", self.order.setting(true));
                 Refusal::TooSlowToCompile { message, limit: cpu_secs }
             }
-            _ => {
-                let line = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no word");
-                Refusal::Crashed(format!("the process that compiles it ended before it was done ({status}): {line}"))
+            signal => {
+                let advice = advice(signal);
+                let said = last_words(said);
+                Refusal::Crashed(format!("the process that compiles it ended before it was done ({status}; {said}); {advice}"))
             }
+        }
+    }
+}
+
+/// What it wrote of its end: where it was, and what.
+fn last_words(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains(NO_FILTER)).take(2).collect();
+    if lines.is_empty() { "it said nothing".to_owned() } else { lines.join(" ") }
+}
+
+/// What can be done after an end by this signal, or by none.
+const fn advice(signal: Option<i32>) -> &'static str {
+    match signal {
+        Some(libc::SIGKILL) => {
+            "somebody ended it, mostly the system for want of memory: give the machine more, or lower plugin.compile_large_memory_bytes, \
+             and upload it again"
+        }
+        Some(libc::SIGSYS) => {
+            "it made a system call that is denied to it: a fault of this server or of a library under it, please report it with the component"
+        }
+        Some(libc::SIGTERM | libc::SIGINT | libc::SIGHUP) => "somebody ended it: upload it again",
+        _ => {
+            "upload it again; if that ends alike, the compiler cannot cope with this component: build it in another way (other version of \
+             its tools, less optimisation), and please report it"
         }
     }
 }

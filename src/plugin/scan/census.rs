@@ -113,11 +113,13 @@ impl<'a> Census<'a> {
             Encoding::Module => Frame::Module(Box::default()),
             Encoding::Component => Frame::Component(Box::default()),
         });
+        self.figures.modules = self.figures.modules.saturating_add(1);
         // Each takes an index of the component around it.
         self.items(1)?;
         let depth = self.frames.len();
         if depth > DEPTH_MAX {
-            return Err(Refusal::TooComplex(format!("components within one another, {depth} deep; at most {DEPTH_MAX}")));
+            let message = format!("components within one another, {depth} deep; at most {DEPTH_MAX}");
+            return Err(Refusal::TooComplex { message, limit: Some(DEPTH_MAX as u64) });
         }
         Ok(())
     }
@@ -149,9 +151,26 @@ impl<'a> Census<'a> {
     }
 
     fn section(&mut self, payload: Payload<'_>) -> Result<(), Refusal> {
+        self.weigh(&payload);
         match self.frames.last() {
             Some(Frame::Module(_)) => self.of_module(payload),
             _ => self.of_component(payload),
+        }
+    }
+
+    fn weigh(&mut self, payload: &Payload<'_>) {
+        let Some((_, range)) = payload.as_section() else { return };
+        let bytes = range.end.saturating_sub(range.start);
+        let figures = &mut self.figures;
+        match payload {
+            Payload::TypeSection(_) | Payload::ComponentTypeSection(_) | Payload::CoreTypeSection(_) => {
+                figures.type_bytes = figures.type_bytes.saturating_add(bytes);
+            }
+            Payload::ElementSection(_) => figures.element_bytes = figures.element_bytes.saturating_add(bytes),
+            // Code and data stay in the file; what is within others counts by itself.
+            Payload::CodeSectionStart { .. } | Payload::DataSection(_) => {}
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {}
+            _ => figures.other_bytes = figures.other_bytes.saturating_add(bytes),
         }
     }
 
@@ -414,7 +433,8 @@ fn type_work(ty: &SubType) -> u64 {
 /// The types within a component type.
 fn within(ty: &ComponentType<'_>, depth: u64) -> Result<u64, Refusal> {
     if depth > TYPE_DEPTH_MAX {
-        return Err(Refusal::TooComplex(format!("component types within one another, more than {TYPE_DEPTH_MAX} deep")));
+        let message = format!("component types within one another, more than {TYPE_DEPTH_MAX} deep");
+        return Err(Refusal::TooComplex { message, limit: Some(TYPE_DEPTH_MAX) });
     }
     let mut count = 0_u64;
     match ty {

@@ -44,6 +44,14 @@ pub struct Figures {
     pub function_work: u64,
     /// Estimated work of compiling it.
     pub work: u64,
+    /// Core modules and components within, as written.
+    pub modules: u64,
+    /// Bytes of the sections that define types.
+    pub type_bytes: u64,
+    /// Bytes of the sections that fill tables.
+    pub element_bytes: u64,
+    /// Bytes of all other sections but those of code and data: names, and what is done with them.
+    pub other_bytes: u64,
 }
 
 /// One figure beside its limit.
@@ -90,6 +98,26 @@ impl Figures {
         }
     }
 
+    /// Memory that the compiled component takes beside its code, estimated from above, bytes. `plugin/tests/loaded` measures it.
+    #[must_use]
+    pub const fn heap_bytes(&self) -> u64 {
+        const BASE: u64 = 32 << 10;
+        const MODULE: u64 = 1_500;
+        const ITEM: u64 = 150;
+        const TYPE: u64 = 800;
+        const FUNCTION: u64 = 64;
+        const TYPE_BYTE: u64 = 50;
+        const ELEMENT_BYTE: u64 = 4;
+        const OTHER_BYTE: u64 = 2;
+        BASE.saturating_add(self.modules.saturating_mul(MODULE))
+            .saturating_add(self.items.saturating_mul(ITEM))
+            .saturating_add(self.types.saturating_mul(TYPE))
+            .saturating_add(self.functions.saturating_mul(FUNCTION))
+            .saturating_add(self.type_bytes.saturating_mul(TYPE_BYTE))
+            .saturating_add(self.element_bytes.saturating_mul(ELEMENT_BYTE))
+            .saturating_add(self.other_bytes.saturating_mul(OTHER_BYTE))
+    }
+
     fn excess(&self, bounds: &Bounds) -> Option<Measure> {
         self.measures(bounds).into_iter().find(|measure| measure.value > measure.max)
     }
@@ -130,7 +158,7 @@ impl Measure {
         let setting = format!("{}{setting}", bounds.prefix);
         match word {
             Word::Large => Refusal::TooLarge { bytes: bytes(*value), max: bytes(*max), setting },
-            Word::Complex => Refusal::TooComplex(format!("{value} {what}; at most {max} ({setting})")),
+            Word::Complex => Refusal::TooComplex { message: format!("{value} {what}; at most {max} ({setting})"), limit: Some(*max) },
             Word::Start => Refusal::Instantiate(format!("it begins with {value} {what}; at most {max} ({setting})")),
         }
     }

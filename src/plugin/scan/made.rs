@@ -144,9 +144,10 @@ fn at(all: &[Known], index: u32) -> Known {
 
 fn known(all: &[Known], index: u32, what: &str) -> Result<Made, Refusal> {
     at(all, index).ok_or_else(|| {
-        Refusal::TooComplex(format!(
+        let message = format!(
             "a component within it instantiates a {what} that it imports or takes from an instance, so that what it makes cannot be \
              counted; it can only instantiate what is defined in the upload"
-        ))
+        );
+        Refusal::TooComplex { message, limit: None }
     })
 }

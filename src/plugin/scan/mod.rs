@@ -66,6 +66,8 @@ pub fn scan(bytes: &[u8], limits: &Config) -> Result<Seen, Refusal> {
     about.core_instances = few(figures.core_instances);
     about.memories = few(figures.memories);
     about.tables = few(figures.tables);
+    about.heap_bytes = figures.heap_bytes();
+    about.image_bytes = figures.image_bytes;
     Ok(Seen { is_component: Parser::is_component(bytes), about, work: figures.work })
 }
 
@@ -124,7 +126,8 @@ pub fn check_types<T>(section: &SectionLimited<'_, T>) -> Result<(), Refusal> {
     let range = section.range();
     let bytes = range.end.saturating_sub(range.start);
     if bytes > TYPES_MAX_BYTES {
-        return Err(Refusal::TooComplex(format!("types of {bytes} bytes in one section; at most {TYPES_MAX_BYTES}")));
+        let message = format!("types of {bytes} bytes in one section; at most {TYPES_MAX_BYTES}");
+        return Err(Refusal::TooComplex { message, limit: Some(TYPES_MAX_BYTES) });
     }
     Ok(())
 }
@@ -133,7 +136,8 @@ pub fn check_types<T>(section: &SectionLimited<'_, T>) -> Result<(), Refusal> {
 #[must_use]
 pub fn malformed(error: &BinaryReaderError, len: usize) -> Refusal {
     if error.message().contains("nesting is too deep") {
-        return Refusal::TooComplex(format!("component types within one another, too deep to be read ({})", error.message()));
+        let message = format!("component types within one another, too deep to be read ({})", error.message());
+        return Refusal::TooComplex { message, limit: None };
     }
     if error.message().contains("unexpected end") || error.offset() >= len as u64 {
         return Refusal::NotWasm(format!("it is cut off after {len} bytes ({})", error.message()));

@@ -5,7 +5,8 @@
 use wit_component::StringEncoding;
 use wit_parser::{Resolve, WorldItem};
 
-use crate::plugin::evaluator::Instance;
+use crate::domain::verdict::Fault;
+use crate::plugin::evaluator::{Instance, Run};
 use crate::plugin::imports;
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, TAKE_ALL, Text};
@@ -119,7 +120,11 @@ const HEAD: &str = r#"(import "wasi:http/types@0.2.10" "send" (func $send (param
 
 /// A guest whose `configure` is this code, made for a world with more of WASI.
 fn wanting_wasi(configure: &str) -> Vec<u8> {
-    let module = guests::module(&Text { head: HEAD, configure, ..Text::default() });
+    of_that_world(&Text { head: HEAD, configure, ..Text::default() })
+}
+
+fn of_that_world(text: &Text<'_>) -> Vec<u8> {
+    let module = guests::module(text);
     let mut bytes = wat::parse_str(module).expect("the text is a module");
     let mut resolve = Resolve::default();
     resolve.push_str("plugin.wit", include_str!("../../../wit/plugin.wit")).expect("the contract is WIT");
@@ -142,4 +147,24 @@ async fn http_and_sockets_are_linked_and_denied() {
         let text = refusal.to_string();
         assert!(text.contains("the fault trap") && text.contains(&format!("`{name}` is denied to plugins")), "{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denied_call_is_named_however_deep_it_was_made() {
+    let engine = trial::engine(Config::default());
+    // Names of functions that fill a message before the cause comes.
+    let wide = "x".repeat(90);
+    let head = format!(
+        "{HEAD}
+        (func ${wide} (param i64)
+            (if (i64.eqz (local.get 0)) (then (drop (call $bind))))
+            (call ${wide} (i64.sub (local.get 0) (i64.const 1))))"
+    );
+    let evaluate = format!("(call ${wide} (i64.const 40)) (i32.const 64)");
+    let evaluator = trial::evaluator(&engine, &of_that_world(&Text { head: &head, evaluate: &evaluate, ..Text::default() })).await;
+    let answer = engine.judge(&evaluator, vec![trial::killmail(1)], Run::Live).await.remove(0);
+    let failure = answer.expect_err("it is denied");
+    assert_eq!(failure.fault, Fault::Trap);
+    assert!(failure.message.starts_with("`wasi:sockets/tcp@0.2.9#bind` is denied to plugins; "), "{failure}");
+    assert!(failure.message.len() <= 1_024 && failure.message.contains(&wide), "{failure}");
 }

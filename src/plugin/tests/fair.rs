@@ -20,6 +20,7 @@ use crate::plugin::engine::Engine;
 use crate::plugin::evaluator::{Instance, Run};
 use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery, Totals};
 use crate::plugin::limits::Config;
+use crate::plugin::line::PagesWaiting;
 use crate::plugin::tests::guests::{self, KEEP, Text};
 use crate::plugin::tests::trial::{self, judge, killmail};
 
@@ -56,7 +57,8 @@ async fn law_6_an_innocent_stream_beside_two_hundred_looping_configurations() {
     const PAGES: u32 = 20;
     for run in [Run::Live, Run::History { head: killmail(u32::MAX).seq }] {
         // None rests, so that all of them stay in the way.
-        let config = Config { workers: 1, evaluate_cpu_ms: 2, rest_faults: 0, rest_excess_ms: 0, ..Config::default() };
+        let config =
+            Config { workers: 1, evaluate_cpu_ms: 2, rest_faults: 0, rest_excess_ms: 0, faults_cpu_ms_per_sec: 0, ..Config::default() };
         let watch = Arc::new(Watch::default());
         let engine = Engine::new(config, watch.clone(), |_| Bytes::new()).unwrap();
         let bad = engine.compile(&guests::evaluating(LOOPS)).unwrap();
@@ -97,6 +99,82 @@ async fn law_6_an_innocent_stream_beside_two_hundred_looping_configurations() {
     }
 }
 
+/// With `{}` it keeps, with anything longer it runs for ever.
+fn loops_if_told() -> Vec<u8> {
+    let head = "(global $loops (mut i32) (i32.const 0))";
+    let configure = "(global.set $loops (i32.gt_u (local.get $config_len) (i32.const 2))) (i32.const 0)";
+    let evaluate = "(if (global.get $loops) (then (loop $again (br $again)))) (i32.const 64)";
+    guests::guest(&Text { head, configure, evaluate })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looping_configurations_of_a_component_wait_and_those_that_work_do_not() {
+    for run in [Run::Live, Run::History { head: killmail(u32::MAX).seq }] {
+        // One fault takes what the next 49 seconds may cost.
+        let config = Config { workers: 1, evaluate_cpu_ms: 50, faults_cpu_ms_per_sec: 1, ..Config::default() };
+        let engine = trial::engine(config);
+        let component = engine.compile(&loops_if_told()).unwrap();
+        let good = engine.evaluator(&component, "{}", Instance::Warm).await.unwrap();
+        for id in 1..=20 {
+            assert_eq!(engine.evaluate(&good, vec![killmail(id)], run).await, [Ok(Verdict::Keep)]);
+        }
+        let mut looping = Vec::new();
+        for n in 100..105 {
+            looping.push(engine.evaluator(&component, &n.to_string(), Instance::Warm).await.unwrap());
+        }
+        let mut hostile = pin!(join_all(looping.iter().map(|evaluator| engine.evaluate(evaluator, vec![killmail(21)], run))));
+        while component.counts().faults.is_empty() || engine.pages_waiting().held < 4 {
+            assert!(hostile.as_mut().now_or_never().is_none(), "they wait");
+            tokio::task::yield_now().await;
+        }
+        let asked: Vec<_> = (22..42).map(killmail).collect();
+        assert!(engine.evaluate(&good, asked, run).await.iter().all(|verdict| *verdict == Ok(Verdict::Keep)));
+        let other = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
+        assert_eq!(engine.evaluate(&other, vec![killmail(42)], run).await, [Ok(Verdict::Keep)]);
+        assert_eq!((component.counts().faults["deadline"], engine.pages_waiting().held), (1, 4));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_nobody_waits_for_any_more_are_not_kept() {
+    let engine = trial::engine(Config { workers: 1, evaluate_cpu_ms: 50, faults_cpu_ms_per_sec: 1, ..Config::default() });
+    let component = engine.compile(&loops_if_told()).unwrap();
+    let mut looping = Vec::new();
+    for n in 100..105 {
+        looping.push(engine.evaluator(&component, &n.to_string(), Instance::Warm).await.unwrap());
+    }
+    {
+        let mut hostile = pin!(join_all(looping.iter().map(|evaluator| engine.evaluate(evaluator, vec![killmail(1)], Run::Live))));
+        while engine.pages_waiting().held < 4 {
+            assert!(hostile.as_mut().now_or_never().is_none(), "they wait");
+            tokio::task::yield_now().await;
+        }
+    }
+    // What comes next finds them gone.
+    let other = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
+    while engine.pages_waiting() != PagesWaiting::default() {
+        assert_eq!(engine.evaluate(&other, vec![killmail(2)], Run::History { head: killmail(9).seq }).await, [Ok(Verdict::Keep)]);
+    }
+    assert_eq!(component.counts().faults["deadline"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn configurations_being_tried_hold_what_a_few_need() {
+    // Room for six evaluators, and none of the sixteen that wait is turned away.
+    let config = Config { workers: 1, pool_memories: 12, trials_cpu_ms_per_sec: 1_000, ..Config::default() };
+    let engine = trial::engine(config);
+    let slow = "(local $n i32) (loop $again
+        (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 1000000)))) (i32.const 64)";
+    let component = engine.compile(&guests::evaluating(slow)).unwrap();
+    let sample: Vec<_> = (1..=20).map(killmail).collect();
+    let configs: Vec<String> = (0..16).map(|n| n.to_string()).collect();
+    let tried = join_all(configs.iter().map(|config| async {
+        // Nobody keeps it in use, so that it makes room.
+        engine.tried(&component, config, Instance::Warm, &sample).await.map(drop)
+    }));
+    assert_eq!(tried.await, vec![Ok(()); 16]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pair_that_keeps_failing_rests_whoever_uses_it() {
     let engine = trial::engine(Config::default());
@@ -115,9 +193,9 @@ async fn a_pair_that_keeps_failing_rests_whoever_uses_it() {
     assert_eq!(judge(&engine, &other, 1).await, Err(Fault::Trap));
     assert_eq!(bad.counts().calls, 7);
     let resting = engine.resting(bad.digest());
-    assert_eq!((resting.len(), engine.resting_count()), (1, 1));
-    assert_eq!((resting[0].until - resting[0].since, resting[0].config_digest.len()), (30, 64));
-    assert_eq!(resting[0].reason, "5 faults in 60 s, the last: trap");
+    assert_eq!((resting.count, engine.resting_count()), (1, 1));
+    assert_eq!((resting.some[0].until - resting.some[0].since, resting.some[0].config_digest.len()), (30, 64));
+    assert_eq!(resting.some[0].reason, "5 faults in 60 s, the last: trap");
     // Whoever lets go of it and comes back finds it resting still.
     drop(evaluator);
     let fresh = engine.evaluator(&bad, "{}", Instance::Fresh).await.unwrap();
@@ -138,7 +216,7 @@ async fn who_asks_for_history_does_not_put_live_streams_to_rest() {
     assert_eq!(engine.evaluate(&evaluator, vec![killmail(8)], past).await, [Err(Fault::Trap)], "history rests");
     assert_eq!(judge(&engine, &evaluator, 8).await, Ok(Verdict::Keep));
     assert_eq!(engine.resting_count(), 1);
-    assert!(engine.resting(evaluator.digest())[0].reason.starts_with("for killmails of the past only"));
+    assert!(engine.resting(evaluator.digest()).some[0].reason.starts_with("for killmails of the past only"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,9 +254,9 @@ async fn a_pair_that_takes_more_than_its_turns_while_others_wait_rests() {
     let (_, verdicts) = tokio::join!(engine.evaluate(&greedy, page, run), others);
     assert!(verdicts.iter().flatten().all(|verdict| *verdict == Ok(Verdict::Keep)));
     let resting = engine.resting(greedy.digest());
-    assert_eq!(resting.len(), 1);
-    assert!(resting[0].reason.contains("while others waited"), "{}", resting[0].reason);
-    assert!(engine.resting(good.digest()).is_empty());
+    assert_eq!(resting.count, 1);
+    assert!(resting.some[0].reason.contains("while others waited"), "{}", resting.some[0].reason);
+    assert_eq!(engine.resting(good.digest()).count, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

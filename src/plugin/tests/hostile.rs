@@ -3,10 +3,15 @@
 //! Must not know: how the engine tells one fault from another.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use bytes::Bytes;
+
+use crate::domain::entry::Entry;
 use crate::domain::verdict::{Fault, Verdict};
+use crate::plugin::engine::Engine;
 use crate::plugin::evaluator::{Instance, Run};
+use crate::plugin::history::NoHistory;
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, DROP, KEEP, Text};
 use crate::plugin::tests::trial::{self, judge, killmail};
@@ -165,4 +170,27 @@ async fn live_does_not_wait_for_a_page_of_history() {
     };
     let (past, ()) = tokio::join!(past, live);
     assert!(past.iter().all(|answer| *answer == Err(Fault::Deadline)));
+}
+
+/// How often the JSON of a killmail was written.
+static WRITTEN: AtomicUsize = AtomicUsize::new(0);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killmail_holds_is_charged_before_it_is_handed_over() {
+    let json = |_: &Entry| {
+        WRITTEN.fetch_add(1, Ordering::Relaxed);
+        Bytes::from_static(b"{}")
+    };
+    let engine = Engine::new(Config { host_cpu_ms: 0, ..Config::default() }, Arc::new(NoHistory), json).unwrap();
+    for (name, params, call) in [
+        ("json", "i32", "(call $ask (i32.const 2048))"),
+        ("attackers", "i32", "(call $ask (i32.const 2048))"),
+        ("column", "i32 i32 i32", "(call $ask (i32.const 0) (i32.const 0) (i32.const 2048))"),
+    ] {
+        let head = format!(r#"(import "killstream:plugin/killmail@1.0.0-rc.1" "{name}" (func $ask (param {params})))"#);
+        let asks = guests::guest(&Text { head: &head, evaluate: &format!("{call} (i32.const 64)"), ..Text::default() });
+        let evaluator = trial::evaluator(&engine, &asks).await;
+        assert_eq!(judge(&engine, &evaluator, 1).await, Err(Fault::HostBudget), "{name}");
+    }
+    assert_eq!(WRITTEN.load(Ordering::Relaxed), 0);
 }

@@ -8,10 +8,13 @@ mod fair;
 mod guests;
 mod hostile;
 mod law;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod loaded;
 mod multiplied;
 mod refused;
 mod room;
 mod shared;
 mod stopping;
+mod told;
 mod trial;
 mod tried;

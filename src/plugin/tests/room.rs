@@ -2,13 +2,16 @@
 //!
 //! Must not know: how it is counted.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::budget::Budget;
 use crate::domain::verdict::{Fault, Verdict};
 use crate::plugin::class::Class;
 use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::{Evaluator, Instance, Run};
 use crate::plugin::limits::Config;
+use crate::plugin::purse::Payer;
 use crate::plugin::tests::guests::{self, KEEP, Text};
 use crate::plugin::tests::trial::{self, judge, killmail};
 
@@ -27,7 +30,7 @@ async fn forty_evaluators_of_60_mb_stay_within_the_budget_of_all_guests() {
     let engine = trial::engine(within(256 * MIB));
     let memory = engine.capacity().memory().clone();
     let component = engine.compile(&guests::guest(&Text { configure: FILLS, ..Text::default() })).unwrap();
-    assert_eq!(memory.used(), 0, "what was tried at the upload is gone");
+    assert_eq!(memory.used(), component.charged_bytes(), "what was tried at the upload is gone");
     let mut made: Vec<Evaluator> = Vec::new();
     let mut refused = Vec::new();
     for n in 0..40 {
@@ -38,8 +41,8 @@ async fn forty_evaluators_of_60_mb_stay_within_the_budget_of_all_guests() {
         assert!(memory.used() <= 256 * MIB);
     }
     assert_eq!((made.len(), refused.len()), (4, 36));
-    let text = "268435456 bytes of memory for guests are in use, the most there may be (plugin.guests_memory_bytes)";
-    assert!(refused.iter().all(|refusal| refusal.is_busy() && refusal.to_string() == text), "{:?}", refused[0]);
+    let text = " of 268435456 bytes of memory for guests are in use, and another does not fit (plugin.guests_memory_bytes)";
+    assert!(refused.iter().all(|refusal| refusal.is_busy() && refusal.to_string().ends_with(text)), "{:?}", refused[0]);
     assert_eq!(memory.refused(), 36);
     for evaluator in &made {
         assert_eq!(judge(&engine, evaluator, 1).await, Ok(Verdict::Keep), "those that are there go on");
@@ -75,13 +78,55 @@ async fn growing_beyond_the_budget_of_all_is_a_memory_fault() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unused_evaluators_give_way_to_what_is_only_made() {
-    let engine = trial::engine(within(MIB));
-    let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
+    let bytes = guests::evaluating(KEEP);
+    let loaded = trial::engine(Config::default()).compile(&bytes).unwrap().charged_bytes();
+    let engine = trial::engine(within(MIB + loaded));
+    let component = engine.compile(&bytes).unwrap();
     for n in 0..20 {
-        // Each takes a quarter of it.
+        // Each takes a quarter of what is left.
         engine.evaluator(&component, &format!("{n}"), Instance::Warm).await.unwrap();
     }
     assert_eq!((engine.evaluators_kept(), engine.capacity().memory().refused()), (4, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_address_alone_uses_is_held_to_its_part() {
+    let engine = trial::engine(within(256 * MIB));
+    let payers: [Payer; 2] = [Arc::new(Budget::new(40 * MIB)), Arc::new(Budget::new(40 * MIB))];
+    let component = engine.compile(&guests::evaluating(GROWS)).unwrap();
+    let ask = async |config, payer| engine.paid(&component, config, Instance::Warm, None, payer).await.unwrap();
+    let (one, two) = (ask("1", Some(&payers[0])).await, ask("2", Some(&payers[0])).await);
+    let other = ask("3", Some(&payers[1])).await;
+    assert_eq!(judge(&engine, &one, 2).await, Ok(Verdict::Keep));
+    assert_eq!(judge(&engine, &other, 2).await, Ok(Verdict::Keep));
+    for _ in 0..10 {
+        assert_eq!(judge(&engine, &two, 2).await, Err(Fault::Memory));
+    }
+    assert_eq!(engine.resting_count(), 0, "it is what the address holds, not what the pair did");
+    assert!(payers[0].used() > 30 * MIB && payers[0].used() <= 40 * MIB);
+    // Somebody else asks for the same pair: it is held to neither's part.
+    let _same = ask("2", Some(&payers[1])).await;
+    assert_eq!(judge(&engine, &two, 2).await, Ok(Verdict::Keep));
+    // Those of an address that nobody uses any more go first where it has no more.
+    drop(one);
+    let four = ask("4", Some(&payers[0])).await;
+    assert_eq!(judge(&engine, &four, 2).await, Ok(Verdict::Keep));
+    assert_eq!(engine.evaluators_kept(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loaded_components_are_charged() {
+    let engine = trial::engine(within(16 * MIB));
+    let memory = engine.capacity().memory().clone();
+    let many = (0..10_000).map(|n| format!("(global (export \"g{n}\") i32 (i32.const 1))\n")).collect::<String>();
+    let bytes = guests::guest(&Text { head: &many, ..Text::default() });
+    let component = engine.compile(&bytes).unwrap();
+    assert!(memory.used() > MIB && memory.used() == engine.capacity().component_memory().used(), "{} bytes", memory.used());
+    drop(component);
+    assert_eq!(memory.used(), 0);
+    let refused = trial::engine(within(MIB)).compile(&bytes).unwrap_err();
+    assert!(!refused.is_busy() && refused.reason() == "too_much_memory", "{refused}");
+    assert!(refused.to_string().ends_with("all guests together may have 1048576 (plugin.guests_memory_bytes)"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,7 +193,7 @@ async fn a_trap_gives_no_new_lines_of_log() {
         let answers = engine.evaluate(&guest, page, Run::Live).await;
         assert!(answers.iter().all(|answer| *answer == Err(Fault::Trap)));
     }
-    // 2,000 lines, of which 512 fit into 64 KiB; each line that is cut counts, and all of these hold control characters.
+    // 2,000 lines, of which 160 fit into 64 KiB; each line that is cut counts, and all of these hold control characters.
     assert_eq!(component.counts().log_lines_cut, 2_000);
     assert!(!component.counters().may_log(1, 64 << 10), "the minute is full");
 }

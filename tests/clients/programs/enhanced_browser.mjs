@@ -1,5 +1,5 @@
-// The browser client of the enhanced stream's plan, cut in the middle of its preload: EventSource comes back with the same URL and
-// Last-Event-ID, and the preload goes on where it was.
+// A browser page on the enhanced stream, cut in the middle of its preload: EventSource comes back with the same URL and Last-Event-ID,
+// and the preload goes on where it was.
 import { EventSource } from "eventsource";
 import { JITA, Ledger, TAMA, check, publish, run, same, seed, server, sorted, stage, until, whole } from "./lib.mjs";
 

@@ -1,4 +1,4 @@
-//! CPU time that one thread may spend on trials, at a steady rate: what is spent too early has to be waited for.
+//! CPU time that may be spent at a steady rate: what is spent too early has to be waited for.
 //!
 //! Must not know: what it is spent on.
 
@@ -8,14 +8,14 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Fills with time, empties with work. It never holds more than a second's worth.
 #[derive(Debug)]
-pub struct TrialBudget {
+pub struct Steady {
     per_sec: Duration,
     left: Duration,
     owed: Duration,
     at: Instant,
 }
 
-impl TrialBudget {
+impl Steady {
     /// A full one, for so much CPU time in each second.
     #[must_use]
     pub fn new(per_sec: Duration, now: Instant) -> Self {
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn what_is_spent_comes_back_at_its_rate() {
         let begun = Instant::now();
-        let mut budget = TrialBudget::new(Duration::from_millis(250), begun);
+        let mut budget = Steady::new(Duration::from_millis(250), begun);
         assert!(budget.wait(begun).is_zero());
         budget.spend(Duration::from_millis(500));
         let wait = budget.wait(begun);

@@ -1,0 +1,167 @@
+//! What streams of an innocent plugin wait while two hundred configurations of a guest that loops are in use, compared with the same
+//! streams just before.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use futures_util::future::join_all;
+use killstream::domain::killmail::Killmail;
+use killstream::sample::generate::Recipe;
+use killstream::tasks;
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::feed::FakeFeed;
+use crate::guests;
+use crate::plugins::{client, looping, put};
+use crate::stream::{Stream, killmail_ids};
+use crate::target::Target;
+
+const JITA: u32 = 30_000_142;
+const LOOPING: usize = 200;
+/// Killmails of each part, and how far apart they come.
+const KILLMAILS: usize = 200;
+const APART: Duration = Duration::from_millis(25);
+
+/// When each killmail came, by the stream it came on.
+type Seen = Arc<Mutex<Vec<(u32, Instant)>>>;
+
+struct Watched {
+    seen: Seen,
+    reading: JoinHandle<()>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.reading.abort();
+    }
+}
+
+const PARTS: [&str; 3] = ["quiet", "the first seconds of 200 that loop", "later"];
+
+/// Latencies of a part: without a plugin, and judged by a good one.
+type Both = [Vec<Duration>; 2];
+
+/// Prints a row for each part of each round, each round on a server of its own, then one for each part of all.
+pub async fn run(program: &Path, rounds: usize) -> anyhow::Result<()> {
+    println!("| part | without a plugin: p50, p99, max | a good plugin: p50, p99, max | its p99 to that of quiet |");
+    println!("|---|---|---|---|");
+    let mut all: [Both; 3] = Default::default();
+    for number in 0..rounds {
+        let parts = round(program).await?;
+        show(&format!("round {number}: "), &parts);
+        for (sum, part) in all.iter_mut().flatten().zip(parts.into_iter().flatten()) {
+            sum.extend(part);
+        }
+    }
+    show("all: ", &all);
+    Ok(())
+}
+
+fn show(of: &str, parts: &[Both; 3]) {
+    let quiet = Took::of(&parts[0][1]).p99;
+    for (name, [plain, judged]) in PARTS.iter().zip(parts) {
+        let (plain, judged) = (Took::of(plain), Took::of(judged));
+        println!("| {of}{name} | {plain} | {judged} | {:.2} |", judged.p99 / quiet);
+    }
+}
+
+async fn round(program: &Path) -> anyhow::Result<[Both; 3]> {
+    let feed = FakeFeed::default();
+    let target = Target::following(program, feed.start().await?).await?;
+    let to = target.address();
+    for (name, component) in [("good", guests::evaluating(guests::KEEP)), ("bad", looping())] {
+        let (status, body, _) = put(to, name, component).await;
+        ensure!(status == 201, "upload of {name}: {status} {body}");
+    }
+    let mut made = Recipe { killmails: 1_000_000, revised: 0.0, late: 0.0, ..Recipe::default() }.generate().map(|made| made.killmail);
+    let plain = [watch(to, String::new()).await?];
+    let mut judged = Vec::new();
+    // Equal numbers on each judging thread.
+    for n in 0..4 {
+        judged.push(watch(to, format!("&plugin=good&plugin_config=%7B%22n%22:{n}%7D")).await?);
+    }
+    // A page of code that was never run is slow.
+    part(&feed, &mut made, &judged).await?;
+    let sent = part(&feed, &mut made, &judged).await?;
+    let quiet = [came(&sent, &plain), came(&sent, &judged)];
+    let open = join_all((0..LOOPING).map(|n| watch(to, format!("&plugin=bad&plugin_config=%7B%22n%22:%22{n}%22%7D")))).await;
+    let hostile: Vec<Watched> = open.into_iter().collect::<anyhow::Result<_>>()?;
+    let sent = part(&feed, &mut made, &judged).await?;
+    let first = [came(&sent, &plain), came(&sent, &judged)];
+    let sent = part(&feed, &mut made, &judged).await?;
+    let later = [came(&sent, &plain), came(&sent, &judged)];
+    let told: serde_json::Value = serde_json::from_slice(&client().get(format!("http://{to}/status")).send().await?.bytes().await?)?;
+    let told = &told["metrics"]["plugins"];
+    eprintln!("resting {}, pages waiting {}", told["resting"], told["waiting"]["pages"]);
+    drop(hostile);
+    Ok([quiet, first, later])
+}
+
+async fn watch(to: SocketAddr, plugin: String) -> anyhow::Result<Watched> {
+    let mut stream = Stream::open(to, &format!("/api/v1/kills/stream?system_ids={JITA}{plugin}"), None, None).await?;
+    let seen = Seen::default();
+    let noted = Arc::clone(&seen);
+    let reading = tasks::spawn("watch", async move {
+        while let Ok(block) = stream.next().await {
+            let now = Instant::now();
+            noted.lock().extend(killmail_ids(&block).into_iter().map(|id| (id, now)));
+        }
+    });
+    Ok(Watched { seen, reading })
+}
+
+/// Publishes killmails, one after another, and waits until all the good have seen the last. When the server came for each.
+async fn part(feed: &FakeFeed, made: &mut dyn Iterator<Item = Killmail>, good: &[Watched]) -> anyhow::Result<Vec<(u32, Instant)>> {
+    let mut ids = Vec::new();
+    for _ in 0..KILLMAILS {
+        let mut killmail = made.next().context("no more killmails")?;
+        (killmail.solar_system_id, killmail.time) = (JITA, jiff::Timestamp::now().as_second());
+        ids.push(killmail.killmail_id);
+        feed.publish(&killmail);
+        sleep(APART).await;
+    }
+    let begun = Instant::now();
+    while !good.iter().all(|stream| stream.seen.lock().iter().rev().any(|(id, _)| ids.last() == Some(id))) {
+        ensure!(begun.elapsed() < Duration::from_secs(60), "a good stream misses killmails");
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(ids.into_iter().filter_map(|id| Some((id, feed.served(id)?))).collect())
+}
+
+/// How long killmails took to these streams.
+fn came(sent: &[(u32, Instant)], streams: &[Watched]) -> Vec<Duration> {
+    let on = |stream: &Watched| {
+        let seen: HashMap<u32, Instant> = stream.seen.lock().iter().copied().collect();
+        sent.iter().filter_map(|(id, at)| Some(seen.get(id)?.saturating_duration_since(*at))).collect::<Vec<_>>()
+    };
+    streams.iter().flat_map(on).collect()
+}
+
+/// Milliseconds.
+struct Took {
+    p50: f64,
+    p99: f64,
+    most: f64,
+}
+
+impl Took {
+    fn of(took: &[Duration]) -> Self {
+        let mut took = took.to_vec();
+        took.sort_unstable();
+        let at =
+            |share: f64| took.get((took.len() as f64 * share) as usize).or(took.last()).copied().unwrap_or_default().as_secs_f64() * 1e3;
+        Self { p50: at(0.5), p99: at(0.99), most: at(1.0) }
+    }
+}
+
+impl std::fmt::Display for Took {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.1}, {:.1}, {:.1} ms", self.p50, self.p99, self.most)
+    }
+}

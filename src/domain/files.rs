@@ -1,0 +1,24 @@
+//! What an error of the system means for a file.
+//!
+//! Must not know: which file, or what is in it.
+
+use std::io::{Error, ErrorKind};
+
+/// Whether there was no room to write: on the disk, or within what this user or this process may fill of it.
+#[must_use]
+pub fn is_disk_full(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_says_of_a_full_disk_is_known() {
+        // ENOSPC, EDQUOT, EFBIG; EACCES, EIO.
+        for (number, expected) in [(28, true), (122, true), (27, true), (13, false), (5, false)] {
+            assert_eq!(is_disk_full(&Error::from_raw_os_error(number)), expected, "{number}");
+        }
+    }
+}

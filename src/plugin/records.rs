@@ -1,0 +1,415 @@
+//! What is known of pairs of component and configuration: how each behaves, and what the pairs of one component cost together. It is kept
+//! apart from evaluators, which come and go, and for live killmails apart from others.
+//!
+//! Must not know: how guests are called, or who is waiting for them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::domain::verdict::Fault;
+use crate::plugin::conduct::{Conduct, Rest, Rules};
+use crate::plugin::evaluator::Run;
+use crate::plugin::limits::Config;
+use crate::plugin::share::Share;
+
+/// So many pairs of a component are told of one by one to who asks which ones rest.
+const TOLD_MAX: usize = 20;
+/// Each costly fault doubles the proof a pair owes, so often.
+const DOUBLED_MAX: u32 = 5;
+
+/// A pair that rests, told to people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resting {
+    /// SHA-256 of the configuration, 64 hex digits.
+    pub config_digest: String,
+    /// What it did.
+    pub reason: String,
+    /// When the rest began, unix seconds.
+    pub since: i64,
+    /// When it is called again, unix seconds.
+    pub until: i64,
+}
+
+/// Some pairs that rest, and how many there are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AtRest {
+    /// Those that are called again first.
+    pub some: Vec<Resting>,
+    /// All of them.
+    pub count: usize,
+}
+
+impl AtRest {
+    /// With those of another version of the plugin.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.count += other.count;
+        self.some.extend(other.some);
+        self.some.sort_by(|a, b| (a.until, &a.config_digest).cmp(&(b.until, &b.config_digest)));
+        self.some.truncate(TOLD_MAX);
+        self
+    }
+}
+
+/// What is known of one pair's calls of one kind. Shared by all evaluators of the pair, over their lives.
+#[derive(Debug)]
+pub struct Record {
+    digest: Arc<str>,
+    config_digest: Arc<str>,
+    is_live: bool,
+    /// Calls that have to go well until it counts as one that works.
+    unproven: AtomicU32,
+    proof_calls: u32,
+    /// Faults that cost more than a turn.
+    strikes: AtomicU32,
+    /// Whether there is a rest, so that who behaves never asks a clock.
+    rests: AtomicBool,
+    conduct: Mutex<Conduct>,
+    share: Arc<Share>,
+}
+
+impl Record {
+    /// The fault to answer with instead of a call, while the pair rests. `None`: call it, and say how it went.
+    pub fn rests(&self) -> Option<Fault> {
+        if !self.rests.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.conduct.lock().rests(Instant::now())
+    }
+
+    /// Whether enough calls went well to count on it that the next does.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.unproven.load(Ordering::Relaxed) == 0
+    }
+
+    /// Faults that cost more than a turn: who has fewer comes first.
+    #[must_use]
+    pub fn strikes(&self) -> u32 {
+        self.strikes.load(Ordering::Relaxed)
+    }
+
+    /// What the pairs of its component have in common.
+    #[must_use]
+    pub fn share(&self) -> &Share {
+        &self.share
+    }
+
+    /// Whether it has to wait while pairs of its component that have proved nothing yet are held.
+    #[must_use]
+    pub fn is_held(&self, now: Instant) -> bool {
+        let is_at_rest = || self.rests.load(Ordering::Relaxed) && self.conduct.lock().is_at_rest(now);
+        !self.is_proven() && !is_at_rest()
+    }
+
+    /// A call was made.
+    pub fn called(&self, fault: Option<Fault>) {
+        if let Some(fault) = fault {
+            self.note(|conduct, now| conduct.faulted(fault, now));
+            return;
+        }
+        // It is judged by one thread for most of its life, and one call more or less is no matter.
+        let unproven = self.unproven.load(Ordering::Relaxed);
+        if unproven > 0 {
+            self.unproven.store(unproven - 1, Ordering::Relaxed);
+        }
+        if self.rests.load(Ordering::Relaxed) {
+            let mut conduct = self.conduct.lock();
+            conduct.succeeded();
+            self.rests.store(conduct.rest().is_some(), Ordering::Relaxed);
+        }
+    }
+
+    /// A call was made and showed nothing: what ended it was no doing of the pair's.
+    pub fn undecided(&self) {
+        self.conduct.lock().undecided();
+    }
+
+    /// It took so much CPU time beyond its turn while others waited.
+    pub fn overran(&self, by: Duration) {
+        self.note(|conduct, now| conduct.overran(by, now));
+    }
+
+    /// A call ended in a fault and took so much CPU time beyond its turn, whether or not others waited.
+    pub fn wasted(&self, fault: Fault, by: Duration) {
+        let had_proof = self.is_proven();
+        let strikes = self.strikes.fetch_add(1, Ordering::Relaxed);
+        self.unproven.store(self.proof_calls.saturating_mul(1 << (strikes + 1).min(DOUBLED_MAX)), Ordering::Relaxed);
+        let many = self.share.wasted(by, Instant::now());
+        if many && !had_proof {
+            self.note(|conduct, now| conduct.wasted(fault, by, now));
+        }
+    }
+
+    fn note(&self, what: impl FnOnce(&mut Conduct, Instant) -> bool) {
+        let (mut conduct, now) = (self.conduct.lock(), Instant::now());
+        if !what(&mut conduct, now) {
+            return;
+        }
+        self.rests.store(true, Ordering::Relaxed);
+        let Some((reason, length)) = conduct.rest().map(|rest| (self.words(rest), rest.length.as_secs())) else { return };
+        drop(conduct);
+        if !self.share.tells(now) {
+            return;
+        }
+        tracing::warn!(
+            plugin.digest = &*self.digest,
+            plugin.config_digest = &*self.config_digest,
+            "the plugin {} with the configuration {} rests for {length} s: {reason}",
+            self.digest,
+            self.config_digest
+        );
+    }
+
+    fn words(&self, rest: &Rest) -> String {
+        if self.is_live { rest.reason.clone() } else { format!("for killmails of the past only: {}", rest.reason) }
+    }
+
+    /// The rest it is in at this time; one that is over waits only for a call to show whether it was enough.
+    fn told(&self, now: Instant) -> Option<Resting> {
+        if !self.rests.load(Ordering::Relaxed) {
+            return None;
+        }
+        let conduct = self.conduct.lock();
+        let rest = conduct.rest().filter(|rest| now < rest.until)?;
+        let length = i64::try_from(rest.length.as_secs()).unwrap_or(i64::MAX);
+        Some(Resting {
+            config_digest: self.config_digest.to_string(),
+            reason: self.words(rest),
+            since: rest.since_secs,
+            until: rest.since_secs.saturating_add(length),
+        })
+    }
+}
+
+/// What is known of one pair. Anybody may ask for history, with killmails of his choice: what a pair does there must not take it from
+/// those who follow live killmails.
+#[derive(Debug)]
+pub struct PairRecord {
+    live: Record,
+    past: Record,
+}
+
+impl PairRecord {
+    fn new(rules: Rules, proof_calls: u32, (digest, config_digest): (&Arc<str>, &str), shares: &Shares) -> Self {
+        let config_digest: Arc<str> = config_digest.into();
+        let record = |is_live, share: &Arc<Share>| Record {
+            digest: Arc::clone(digest),
+            config_digest: Arc::clone(&config_digest),
+            is_live,
+            unproven: AtomicU32::new(proof_calls),
+            proof_calls,
+            strikes: AtomicU32::new(0),
+            rests: AtomicBool::new(false),
+            conduct: Mutex::new(Conduct::new(rules)),
+            share: Arc::clone(share),
+        };
+        Self { live: record(true, &shares.live), past: record(false, &shares.past) }
+    }
+
+    /// The part that concerns pages of this kind.
+    #[must_use]
+    pub const fn of(&self, run: Run) -> &Record {
+        match run {
+            Run::Live => &self.live,
+            Run::History { .. } => &self.past,
+        }
+    }
+
+    const fn both(&self) -> [&Record; 2] {
+        [&self.live, &self.past]
+    }
+
+    fn is_forgiven(&self, now: Instant) -> bool {
+        self.both()
+            .into_iter()
+            .all(|record| record.conduct.lock().is_forgiven(now) && !(record.strikes() > 0 && record.share.is_suspected(now)))
+    }
+
+    /// When the last of its rests ends.
+    fn ends(&self) -> Option<Instant> {
+        self.both().into_iter().filter_map(|record| record.conduct.lock().rest().map(|rest| rest.until)).max()
+    }
+}
+
+/// What the pairs of one component have in common.
+#[derive(Debug)]
+struct Shares {
+    live: Arc<Share>,
+    past: Arc<Share>,
+}
+
+impl Shares {
+    fn new(config: &Config) -> Self {
+        let now = Instant::now();
+        Self { live: Arc::new(Share::new(config, now)), past: Arc::new(Share::new(config, now)) }
+    }
+
+    const fn both(&self) -> [&Arc<Share>; 2] {
+        [&self.live, &self.past]
+    }
+
+    fn is_forgiven(&self, now: Instant) -> bool {
+        self.both().into_iter().all(|share| Arc::strong_count(share) == 1 && share.is_forgiven(now))
+    }
+}
+
+/// Digests of a component and of a configuration.
+type Pair = (Arc<str>, String);
+
+#[derive(Debug, Default)]
+struct Known {
+    pairs: HashMap<Pair, Arc<PairRecord>>,
+    shares: HashMap<Arc<str>, Shares>,
+}
+
+/// The records of all pairs that are in use, or did wrong lately.
+#[derive(Debug)]
+pub struct PairRecords {
+    rules: Rules,
+    config: Config,
+    max: usize,
+    known: Mutex<Known>,
+}
+
+impl PairRecords {
+    /// None yet.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        // As many again as may be in use, so that a pair does not escape its rest by leaving.
+        let max = config.evaluators_max.saturating_mul(2).max(1);
+        Self { rules: Rules::new(config), config: config.clone(), max, known: Mutex::default() }
+    }
+
+    /// That of this pair.
+    #[must_use]
+    pub fn of(&self, digest: &Arc<str>, config_digest: &str) -> Arc<PairRecord> {
+        let mut known = self.known.lock();
+        let Known { pairs, shares } = &mut *known;
+        if pairs.len() >= self.max {
+            let now = Instant::now();
+            pairs.retain(|_, record| Arc::strong_count(record) > 1 || !record.is_forgiven(now));
+        }
+        if pairs.len() >= self.max {
+            let unused = pairs.iter().filter(|(_, record)| Arc::strong_count(record) == 1);
+            let soonest = unused.min_by_key(|(_, record)| record.ends()).map(|(pair, _)| pair.clone());
+            soonest.and_then(|pair| pairs.remove(&pair));
+        }
+        let shares = shares.entry(Arc::clone(digest)).or_insert_with(|| Shares::new(&self.config));
+        let made = || Arc::new(PairRecord::new(self.rules, self.config.proof_calls, (digest, config_digest), shares));
+        Arc::clone(pairs.entry((Arc::clone(digest), config_digest.to_owned())).or_insert_with(made))
+    }
+
+    /// Lets go of what nobody uses and nothing is held against, and tells how many began to rest without a line of their own.
+    pub fn tidy(&self) {
+        let (now, mut untold) = (Instant::now(), Vec::new());
+        let mut known = self.known.lock();
+        known.pairs.retain(|_, record| Arc::strong_count(record) > 1 || !record.is_forgiven(now));
+        known.shares.retain(|digest, shares| {
+            untold.extend(shares.both().into_iter().filter_map(|share| share.untold(now)).map(|pairs| (Arc::clone(digest), pairs)));
+            !shares.is_forgiven(now)
+        });
+        drop(known);
+        for (digest, pairs) in untold {
+            tracing::warn!(plugin.digest = &*digest, "the plugin {digest}: {pairs} more rests of its configurations have begun");
+        }
+    }
+
+    /// The pairs of a component that rest, those first that are called again first.
+    #[must_use]
+    pub fn resting(&self, digest: &str) -> AtRest {
+        let (now, known) = (Instant::now(), self.known.lock());
+        let theirs = known.pairs.iter().filter(|((component, _), _)| &**component == digest);
+        let some: Vec<Resting> = theirs.flat_map(|(_, pair)| pair.both()).filter_map(|record| record.told(now)).collect();
+        drop(known);
+        AtRest::default().and(AtRest { count: some.len(), some })
+    }
+
+    /// How many pairs rest.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let now = Instant::now();
+        let rests = |pair: &PairRecord| pair.both().into_iter().any(|record| record.told(now).is_some());
+        self.known.lock().pairs.values().filter(|pair| rests(pair)).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::Seq;
+
+    #[test]
+    fn a_rest_outlives_the_evaluator_and_room_is_bounded() {
+        let records = PairRecords::new(&Config { evaluators_max: 2, ..Config::default() });
+        let digest: Arc<str> = "d".into();
+        let record = records.of(&digest, "bad");
+        (0..5).for_each(|_| record.of(Run::Live).called(Some(Fault::Memory)));
+        drop(record);
+        records.tidy();
+        assert_eq!(records.of(&digest, "bad").of(Run::Live).rests(), Some(Fault::Memory));
+        for n in 0..20 {
+            drop(records.of(&digest, &n.to_string()));
+        }
+        assert!(records.known.lock().pairs.len() <= 4);
+        assert_eq!((records.resting("d").count, records.count(), records.resting("e").count), (1, 1, 0), "who rests stays longest");
+    }
+
+    #[test]
+    fn what_a_pair_does_to_the_past_is_held_against_it_there_only() {
+        let records = PairRecords::new(&Config::default());
+        let (record, past) = (records.of(&"d".into(), "c"), Run::History { head: Seq(1) });
+        (0..5).for_each(|_| record.of(past).called(Some(Fault::Trap)));
+        assert_eq!((record.of(past).rests(), record.of(Run::Live).rests()), (Some(Fault::Trap), None));
+        assert_eq!((records.resting("d").count, records.count()), (1, 1));
+        assert!(records.resting("d").some[0].reason.starts_with("for killmails of the past only: 5 faults"));
+        (0..5).for_each(|_| record.of(Run::Live).called(Some(Fault::Memory)));
+        assert_eq!((record.of(past).rests(), record.of(Run::Live).rests()), (Some(Fault::Trap), Some(Fault::Memory)));
+        assert_eq!((records.resting("d").count, records.count()), (2, 1), "it is one pair");
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn where_a_component_keeps_failing_those_without_proof_rest_after_one_fault() {
+        let (records, digest): (_, Arc<str>) = (PairRecords::new(&Config::default()), "d".into());
+        let works = records.of(&digest, "works");
+        (0..20).for_each(|_| works.of(Run::Live).called(None));
+        let pairs: Vec<_> = (0..30).map(|n| records.of(&digest, &n.to_string())).collect();
+        for pair in &pairs {
+            pair.of(Run::Live).called(Some(Fault::Deadline));
+            pair.of(Run::Live).wasted(Fault::Deadline, 8 * MS);
+        }
+        let resting: Vec<bool> = pairs.iter().map(|pair| pair.of(Run::Live).rests().is_some()).collect();
+        assert_eq!((resting[..5].contains(&true), resting[5..].contains(&false)), (false, false), "{resting:?}");
+        let told = records.resting("d");
+        assert_eq!((told.count, told.some.len()), (25, 20), "twenty are told of");
+        assert!(told.some[0].reason.starts_with("deadline after 8 ms of CPU time beyond its turn, while"), "{:?}", told.some[0]);
+
+        // One that works is held neither now nor after its first fault.
+        works.of(Run::Live).wasted(Fault::Deadline, 8 * MS);
+        assert_eq!(works.of(Run::Live).rests(), None);
+        let past = Run::History { head: Seq(1) };
+        let (now, other) = (Instant::now(), records.of(&"e".into(), "other"));
+        let held = |record: &Record| !record.share().held(now).is_zero();
+        assert_eq!((held(works.of(Run::Live)), held(works.of(past)), held(other.of(Run::Live))), (true, false, false));
+    }
+
+    #[test]
+    fn each_costly_fault_doubles_the_proof_a_pair_owes() {
+        let records = PairRecords::new(&Config::default());
+        let pair = records.of(&"d".into(), "c");
+        let record = pair.of(Run::Live);
+        for calls in [20, 40, 80, 160, 320, 640, 640] {
+            (1..calls).for_each(|_| record.called(None));
+            assert!(!record.is_proven() && record.is_held(Instant::now()), "{calls}");
+            record.called(None);
+            assert!(record.is_proven() && !record.is_held(Instant::now()), "{calls}");
+            record.wasted(Fault::Deadline, MS);
+        }
+    }
+}
