@@ -91,7 +91,7 @@ pub struct Config {
     /// What plugins may use.
     pub plugin: plugin::limits::Config,
     /// The HTTP door.
-    pub http: http::Config,
+    pub http: http::config::Config,
     /// The channel door.
     pub channels: phoenix::config::Config,
 }
@@ -253,10 +253,10 @@ fn sections() -> Vec<(&'static str, Vec<String>)> {
         ("store", keys::<store::config::Config>()),
         ("feed", keys::<feed::Config>()),
         ("plugin", keys::<plugin::limits::Config>()),
-        ("http", keys::<http::Config>()),
-        ("sse", keys::<http::slots::Config>()),
-        ("health", keys::<http::health::Config>()),
-        ("mirror", keys::<http::mirror::Config>()),
+        ("http", keys::<http::config::Config>()),
+        ("sse", keys::<http::stream::stream_limits::Config>()),
+        ("health", keys::<http::routes::health_config::Config>()),
+        ("mirror", keys::<http::routes::mirror_state::Config>()),
         ("channels", keys::<phoenix::config::Config>()),
     ]
 }

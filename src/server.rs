@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::feed::{Feed, plugins, scrub, silence, space};
-use crate::http::connections::Connections;
+use crate::http::request::connections::Connections;
 use crate::ingest::bodies::fetcher::{self, BodyRequests, FetchRetries};
 use crate::ingest::supervise::run::{self, RunContext};
 use crate::ingest::supervise::{fallback, open};

@@ -16,7 +16,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 use crate::cli::api::{Api, told};
 use crate::cli::target::Target;
 use crate::cli::{block_on, progress};
-use crate::http::backup::LAST;
+use crate::http::routes::backup::LAST;
 use crate::ingest::client;
 use crate::{store, tasks, wire};
 

@@ -158,7 +158,7 @@ async fn send(api: &Api, path: &str, batch: Batch) -> anyhow::Result<Report> {
         return Ok(Report::default());
     }
     // A document so long stands alone, for batches end before it; as in a folder, it does not end the import.
-    let body_max_bytes = http::Config::default().body_max_bytes;
+    let body_max_bytes = http::config::Config::default().body_max_bytes;
     if batch.documents.iter().any(|document| document.len() as u64 > body_max_bytes) {
         let refused = BTreeMap::from([(Reason::TooLarge.word().to_owned(), 1)]);
         return Ok(Report { refused, ..Report::default() });

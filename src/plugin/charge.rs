@@ -162,8 +162,7 @@ mod tests {
         charges[1].reach(20).unwrap();
         for charge in &mut charges {
             let refusal = charge.reach(31).unwrap_err();
-            let text =
-                "50 bytes of memory for guests are in use from this address, the most there may be (half of plugin.guests_memory_bytes)";
+            let text = "50 of 50 bytes of memory for guests are in use from this address, and another does not fit (half of plugin.guests_memory_bytes)";
             assert!(refusal.is_busy() && refusal.to_string() == text, "{refusal}");
         }
         assert_eq!((payer.used(), capacity.memory().used(), capacity.scripting_memory().used()), (50, 50, 30));

@@ -21,8 +21,8 @@ use crate::feed::Feed;
 use crate::feed::history::StoreHistory;
 use crate::feed::plugins::Plugins;
 use crate::feed::pulse::Doing;
-use crate::http::connections::Connections;
-use crate::http::{self, address};
+use crate::http::request::address;
+use crate::http::request::connections::Connections;
 use crate::ingest::config::{self as ingest, Kind};
 use crate::ingest::replay::{self, Replay};
 use crate::ingest::source::Source;
@@ -32,7 +32,7 @@ use crate::server::{Error, token};
 use crate::store::Store;
 use crate::store::index::facts::facts;
 use crate::wire::{self, package};
-use crate::{clock, phoenix, sample, tasks};
+use crate::{clock, http, phoenix, sample, tasks};
 
 /// Every so many killmails of the sample one is tried: 127 of them judge in a blink, and even a guest that uses up its time on each
 /// is refused within seconds.
@@ -92,7 +92,8 @@ impl App {
         let (started, kept, others) = (SystemTime::now(), token.clone(), channels.router());
         let in_flight = Arc::new(Budget::new(config.http.in_flight_max_bytes));
         let bytes = Arc::clone(&in_flight);
-        let state = http::State { config: config.http, feed: Arc::clone(&feed), token, started, connections, in_flight: bytes, others };
+        let state =
+            http::state::State { config: config.http, feed: Arc::clone(&feed), token, started, connections, in_flight: bytes, others };
         Ok(Self { router: http::router(state), feed, channels, token: kept, in_flight })
     }
 

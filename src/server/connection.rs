@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::budget::Share;
-use crate::http::connections::Place;
+use crate::http::request::connections::Place;
 use crate::server::head::{Head, Most};
 use crate::server::progress::{Overdue, Phase, Progress, Times};
 use crate::server::refusal::Refusal;

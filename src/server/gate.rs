@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use crate::http::connections::Place;
+use crate::http::request::connections::Place;
 use crate::server::refusal::Refusal;
 use crate::server::watcher::Watcher;
 use crate::tasks;

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::time::interval;
 use tower::ServiceExt;
 
-use crate::http::connections::OwnPace;
+use crate::http::request::connections::OwnPace;
 use crate::server::connection::{Asked, Connection, Guest};
 use crate::server::gate::{Gate, farewell};
 use crate::server::head::{LINE_MAX_BYTES, TooLong};

@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use crate::budget::Budget;
-use crate::http::connections::{Connections, Place};
+use crate::http::request::connections::{Connections, Place};
 use crate::server::connection::{Config, Connection};
 use crate::server::progress::Progress;
 

@@ -1,0 +1,102 @@
+//! What lower floors refuse or fail at, in this door's two dialects: history answers in the kills envelope, streams in their own.
+//!
+//! Must not know: envelopes.
+
+use axum::http::StatusCode;
+
+use crate::feed::judges::TooMany;
+use crate::feed::{self, plugins};
+use crate::http::answer::error::{Error, PLUGIN_UNUSABLE};
+use crate::store;
+use crate::wire::query;
+
+/// Whose fault it is.
+enum Blame {
+    /// The caller's: this parameter cannot be used.
+    Parameter { field: &'static str, limit: Option<u64> },
+    /// Nobody's: a limit is reached.
+    Limit(u64),
+    /// The plugin is being compiled.
+    Preparing,
+    /// The plugin can no longer run.
+    Unusable,
+    /// The server is stopping.
+    Closing,
+    /// Ours.
+    Us,
+}
+
+fn blame(error: &feed::Error) -> Blame {
+    match error {
+        feed::Error::PreloadTooLarge { max, .. } => Blame::Parameter { field: "preload_days", limit: Some(*max) },
+        feed::Error::Store(store::error::Error::NoSpace { min, .. }) => Blame::Limit(*min),
+        feed::Error::Store(store::error::Error::UnderWay { .. }) => Blame::Limit(1),
+        feed::Error::Filters(full) => Blame::Limit(full.max_bytes),
+        feed::Error::Closing => Blame::Closing,
+        feed::Error::Plugin(error) => match (error.parameter(), error) {
+            (Some(field), _) => Blame::Parameter { field, limit: None },
+            (None, plugins::Error::Preparing { .. }) => Blame::Preparing,
+            (None, plugins::Error::Unusable { .. }) => Blame::Unusable,
+            (None, plugins::Error::Refused(refusal)) if refusal.is_busy() => Blame::Limit(refusal.limit().unwrap_or_default()),
+            (None, _) => Blame::Us,
+        },
+        feed::Error::Store(_) | feed::Error::Lost(_) => Blame::Us,
+    }
+}
+
+impl Error {
+    /// In the words of history.
+    #[must_use]
+    pub fn history(error: feed::Error) -> Self {
+        let message = error.to_string();
+        match blame(&error) {
+            Blame::Parameter { field, limit } => Self::Parameter { field: field.to_owned(), message, limit },
+            Blame::Limit(limit) => Self::Busy { message, limit },
+            Blame::Preparing => Self::PluginPreparing { message },
+            Blame::Unusable => Self::PluginUnusable { message },
+            Blame::Closing => Self::Closing,
+            Blame::Us => Self::failed(error),
+        }
+    }
+
+    /// In the words of streams.
+    #[must_use]
+    pub fn stream(error: feed::Error) -> Self {
+        let message = error.to_string();
+        match blame(&error) {
+            Blame::Parameter { field, .. } => Self::Stream { message: format!("Invalid {field}: {message}") },
+            Blame::Limit(_) => Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "limit_reached", message },
+            Blame::Preparing => Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "plugin_preparing", message },
+            Blame::Unusable => Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: PLUGIN_UNUSABLE, message },
+            Blame::Closing => Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "closing", message },
+            Blame::Us => {
+                tracing::error!(%error, "a stream cannot be opened: {error}");
+                Self::StreamFailed { status: StatusCode::INTERNAL_SERVER_ERROR, kind: "open_failed", message }
+            }
+        }
+    }
+
+    /// A stream whose address has too many judges at work.
+    #[must_use]
+    pub fn stream_judges(error: TooMany) -> Self {
+        Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "limit_reached", message: error.to_string() }
+    }
+
+    /// A page of history whose address has too many judges at work, or for which too many pages are being judged.
+    #[must_use]
+    pub fn history_judges(error: TooMany) -> Self {
+        Self::Busy { message: error.to_string(), limit: error.max() as u64 }
+    }
+
+    /// A parameter of history.
+    #[must_use]
+    pub fn history_parameter(error: query::Error) -> Self {
+        Self::Parameter { field: error.field, message: error.message, limit: error.limit }
+    }
+
+    /// A parameter of a stream.
+    #[must_use]
+    pub fn stream_parameter(error: query::Error) -> Self {
+        Self::Stream { message: error.message }
+    }
+}

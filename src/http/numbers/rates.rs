@@ -1,0 +1,68 @@
+//! The rates of `/status`: what happened in the last minute, looked at whether somebody asks or not.
+//!
+//! Must not know: how a rate is told.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use crate::feed::Feed;
+use crate::http::numbers::rate::{LOOK_EVERY, Meter};
+
+/// A rate for each counter.
+#[derive(Debug, Default)]
+pub struct Rates {
+    requests: Meter,
+    esi_requests: Meter,
+    pushed: Meter,
+    opened: Meter,
+}
+
+fn get(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+impl Rates {
+    /// Requests to the source in the last minute.
+    pub fn requests_per_minute(&self, feed: &Feed) -> f64 {
+        self.requests.per_minute(get(&feed.pulse().requests))
+    }
+
+    /// Requests to ESI in the last minute.
+    pub fn esi_requests_per_minute(&self, feed: &Feed) -> f64 {
+        self.esi_requests.per_minute(get(&feed.others().esi.sent))
+    }
+
+    /// Killmails pushed on channels in the last minute.
+    pub fn pushed_per_minute(&self, feed: &Feed) -> f64 {
+        self.pushed.per_minute(pushed(feed))
+    }
+
+    /// WebSockets opened in the last minute.
+    pub fn opened_per_minute(&self, feed: &Feed) -> f64 {
+        self.opened.per_minute(get(&feed.traffic().opened))
+    }
+
+    fn look(&self, feed: &Feed) {
+        self.requests.look(get(&feed.pulse().requests));
+        self.esi_requests.look(get(&feed.others().esi.sent));
+        self.pushed.look(pushed(feed));
+        self.opened.look(get(&feed.traffic().opened));
+    }
+}
+
+fn pushed(feed: &Feed) -> u64 {
+    get(&feed.traffic().pushed) + get(&feed.traffic().preloaded)
+}
+
+/// Looks at all counters until nobody reads the rates any more or the server stops.
+pub async fn watch(rates: Weak<Rates>, feed: Arc<Feed>) {
+    let mut closing = feed.closing();
+    while let Some(rates) = rates.upgrade() {
+        rates.look(&feed);
+        drop(rates);
+        tokio::select! {
+            _ = closing.wait_for(|closing| *closing) => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
