@@ -15,10 +15,10 @@ use killstream::domain::filter::Filter;
 use killstream::domain::id::Seq;
 use killstream::domain::subscription::Subscription;
 use killstream::domain::term::Dimension;
-use killstream::feed::bell::{Bell, Rope};
 use killstream::feed::event::Event;
 use killstream::feed::plugins::Plugins;
 use killstream::feed::start::Start;
+use killstream::feed::wakeups::{ReaderId, Wakeups};
 use killstream::feed::{Config, Feed};
 use killstream::plugin::engine::Engine;
 use killstream::plugin::history::NoHistory;
@@ -81,14 +81,14 @@ fn main() {
     let news: Vec<SharedEntry> = (head - NEWS + 1..=head).filter_map(|seq| store.entry(Seq(seq)).expect("kept")).collect();
     for readers in READERS {
         let filters = filters(readers);
-        let bell = Bell::default();
+        let wakeups = Wakeups::default();
         for filter in &filters {
-            let (rope, _ring) = bell.hang();
-            bell.tie(rope, filter.bell_ids().as_deref());
+            let (reader_id, _ring) = wakeups.register();
+            wakeups.watch(reader_id, filter.bell_ids().as_deref());
         }
-        let mut found: Vec<Rope> = Vec::new();
-        let concerned = agree(&store, &bell, &filters, &news);
-        println!("{readers} readers: {concerned:.1} of them concerned by a killmail, {} KiB of reverse index", bell.bytes() / 1024);
+        let mut found: Vec<ReaderId> = Vec::new();
+        let concerned = agree(&store, &wakeups, &filters, &news);
+        println!("{readers} readers: {concerned:.1} of them concerned by a killmail, {} KiB of reverse index", wakeups.bytes() / 1024);
         let mut at = 0;
         let mut next = || {
             at = (at + 1) % news.len();
@@ -96,8 +96,8 @@ fn main() {
         };
         ledger.measure(&format!("bell, {readers}"), || {
             let entry = next();
-            bell.ring(&entry.facts, &mut found);
-            found.iter().map(|rope| look(&store, &filters[*rope as usize], entry.seq)).sum::<usize>()
+            wakeups.wake(&entry.facts, &mut found);
+            found.iter().map(|reader_id| look(&store, &filters[*reader_id as usize], entry.seq)).sum::<usize>()
         });
         ledger.measure(&format!("all walk, {readers}"), || {
             let entry = next();
@@ -122,12 +122,12 @@ fn main() {
 }
 
 /// Bell and walk must find the same; gives how many readers a killmail concerns.
-fn agree(store: &Store, bell: &Bell, filters: &[Filter], news: &[SharedEntry]) -> f64 {
+fn agree(store: &Store, wakeups: &Wakeups, filters: &[Filter], news: &[SharedEntry]) -> f64 {
     let mut found = Vec::new();
     let mut concerned = 0;
     for entry in &news[..news.len().min(64)] {
-        bell.find(entry.facts.terms(), &mut found);
-        let rung: usize = found.iter().filter(|rope| look(store, &filters[**rope as usize], entry.seq) > 0).count();
+        wakeups.find(entry.facts.terms(), &mut found);
+        let rung: usize = found.iter().filter(|reader_id| look(store, &filters[**reader_id as usize], entry.seq) > 0).count();
         let all = filters.iter().filter(|filter| look(store, filter, entry.seq) > 0).count();
         assert_eq!(rung, all, "the bell names all who are concerned");
         concerned += rung;

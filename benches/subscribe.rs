@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use killstream::domain::filter::{IdSet, IdsIn};
 use killstream::domain::term::{Dimension, Term};
-use killstream::feed::bell::{Bell, Rope};
+use killstream::feed::wakeups::{ReaderId, Wakeups};
 use killstream::sample::rng::Dice;
 use support::Ledger;
 
@@ -65,13 +65,13 @@ fn subscriptions() -> Vec<Wanted> {
     [systems, characters].concat()
 }
 
-fn hung(subscriptions: &[Wanted]) -> Bell {
-    let bell = Bell::default();
+fn hung(subscriptions: &[Wanted]) -> Wakeups {
+    let wakeups = Wakeups::default();
     for wanted in subscriptions {
-        let (rope, _) = bell.hang();
-        bell.tie(rope, Some(&wanted.ids));
+        let (reader_id, _) = wakeups.register();
+        wakeups.watch(reader_id, Some(&wanted.ids));
     }
-    bell
+    wakeups
 }
 
 type Plain = HashMap<Term, HashSet<u64>>;
@@ -93,8 +93,8 @@ fn lookup(plain: &Plain, terms: &[Term]) -> HashSet<u64> {
 fn main() {
     let mut ledger = Ledger::new("subscribe");
     let subscriptions = subscriptions();
-    let (bell, plain) = (hung(&subscriptions), plain(&subscriptions));
-    lookups(&mut ledger, &bell, &plain);
+    let (wakeups, plain) = (hung(&subscriptions), plain(&subscriptions));
+    lookups(&mut ledger, &wakeups, &plain);
     adding(&mut ledger, &subscriptions);
     ledger.table();
     ledger.against("by system", "upstream by system", SYSTEM_NANOS);
@@ -109,7 +109,7 @@ fn main() {
     sizes(&subscriptions);
 }
 
-fn lookups(ledger: &mut Ledger, bell: &Bell, plain: &Plain) {
+fn lookups(ledger: &mut Ledger, wakeups: &Wakeups, plain: &Plain) {
     let mut dice = Dice::new(8);
     let batches = |dice: &mut Dice, count: u32, of: u32, term: fn(u32) -> Term| -> Vec<Vec<Term>> {
         (0..512).map(|_| (0..count).map(|_| term(dice.below(of))).collect()).collect()
@@ -122,17 +122,17 @@ fn lookups(ledger: &mut Ledger, bell: &Bell, plain: &Plain) {
         ("100 characters", batches(&mut dice, 100, CHARACTERS, character)),
         ("500 characters", batches(&mut dice, 500, CHARACTERS, character)),
     ];
-    let mut found: Vec<Rope> = Vec::new();
+    let mut found: Vec<ReaderId> = Vec::new();
     for (name, batches) in &asked {
         for batch in batches {
-            bell.find(batch.iter().copied(), &mut found);
-            let known: HashSet<u64> = found.iter().map(|rope| u64::from(*rope)).collect();
+            wakeups.find(batch.iter().copied(), &mut found);
+            let known: HashSet<u64> = found.iter().map(|reader_id| u64::from(*reader_id)).collect();
             assert_eq!(known, lookup(plain, batch), "{name}");
         }
         let mut at = 0;
         ledger.measure(name, || {
             at = (at + 1) % batches.len();
-            bell.find(batches[at].iter().copied(), &mut found);
+            wakeups.find(batches[at].iter().copied(), &mut found);
             found.len()
         });
         let mut at = 0;
@@ -148,9 +148,9 @@ fn adding(ledger: &mut Ledger, subscriptions: &[Wanted]) {
     ledger.timed("bulk add, per subscription", |iterations| {
         let took = (0..iterations).map(|_| {
             let begun = Instant::now();
-            let bell = hung(subscriptions);
+            let wakeups = hung(subscriptions);
             let took = begun.elapsed();
-            black_box(bell.len());
+            black_box(wakeups.len());
             took
         });
         per(took.sum())
@@ -165,14 +165,14 @@ fn adding(ledger: &mut Ledger, subscriptions: &[Wanted]) {
         });
         per(took.sum())
     });
-    let bell = hung(subscriptions);
+    let wakeups = hung(subscriptions);
     let mut dice = Dice::new(9);
     let wanted = Wanted::new((0..20).map(|_| character(dice.below(CHARACTERS))).collect());
     ledger.measure("add and take away", || {
-        let (rope, _) = bell.hang();
-        bell.tie(rope, Some(&wanted.ids));
-        bell.untie(rope, Some(&wanted.ids));
-        bell.take_down(rope);
+        let (reader_id, _) = wakeups.register();
+        wakeups.watch(reader_id, Some(&wanted.ids));
+        wakeups.unwatch(reader_id, Some(&wanted.ids));
+        wakeups.unregister(reader_id);
     });
 }
 

@@ -77,7 +77,7 @@ pub struct Running {
     addr: SocketAddr,
     token: String,
     grace: Duration,
-    house: App,
+    app: App,
     doors: Stoppable,
     /// What brings killmails, in the order in which it is stopped.
     ingest: Vec<Stoppable>,
@@ -104,19 +104,19 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let cannot = |why| Error::Listen { addr, why };
     // A taken port is told before anything is made; nobody gets in before everything is.
     let socket = bound(addr).map_err(cannot)?;
-    let house = App::open(config, Arc::clone(&connections)).await?;
+    let app = App::open(config, Arc::clone(&connections)).await?;
     let listener: TcpListener = socket.listen(BACKLOG).map_err(cannot)?;
     let addr = listener.local_addr()?;
-    let watch = Arc::new(Watcher::new(times, connections, Arc::clone(house.in_flight())));
+    let watch = Arc::new(Watcher::new(times, connections, Arc::clone(app.in_flight())));
     let gate = Gate::new(listener, Arc::clone(&watch));
-    let router = house.router();
+    let router = app.router();
     let doors = stoppable("doors", |stop| listen::run(gate, watch, router, stop));
-    let ingest = bring(&ingest, house.feed()).await;
-    tasks::spawn("silence", silence::watch(Arc::clone(house.feed()), limits));
-    tasks::spawn("space", space::watch(Arc::clone(house.feed())));
+    let ingest = bring(&ingest, app.feed()).await;
+    tasks::spawn("silence", silence::watch(Arc::clone(app.feed()), limits));
+    tasks::spawn("space", space::watch(Arc::clone(app.feed())));
     tasks::spawn("memory", memory::give_back());
-    tasks::spawn("scrub", scrub::run(Arc::clone(house.feed()), scrub_per_sec, scrub_pause));
-    Ok(Running { addr, token: house.token().to_owned(), grace, house, doors, ingest })
+    tasks::spawn("scrub", scrub::run(Arc::clone(app.feed()), scrub_per_sec, scrub_pause));
+    Ok(Running { addr, token: app.token().to_owned(), grace, app, doors, ingest })
 }
 
 /// Takes the address; connections are refused until it listens.
@@ -145,8 +145,9 @@ async fn bring(config: &ingest::config::Config, feed: &Arc<Feed>) -> Vec<Stoppab
     let esi = open::esi(config).map(Arc::new);
     let wanted_max = if esi.is_ok() { config.esi_wanted_max } else { 0 };
     let desk = Arc::new(BodyRequests::new(Arc::clone(feed), wanted_max));
-    let pulse = Arc::clone(feed.pulse());
-    let runs = RunContext { feed: Arc::clone(feed), pulse, desk: Arc::clone(&desk), place: None, space_check_ms: config.space_check_ms };
+    let source_status = Arc::clone(feed.source_status());
+    let runs =
+        RunContext { feed: Arc::clone(feed), status: source_status, desk: Arc::clone(&desk), place: None, space_check_ms: config.space_check_ms };
     let mut all = vec![stoppable("source", |stop| run::run(source, runs, stop))];
     all.push(stoppable("other sources", |stop| fallback::run(config.clone(), Arc::clone(feed), Arc::clone(&desk), stop)));
     let tries = FetchRetries { max: config.esi_tries_max, unmatched_ms: config.esi_unmatched_retry_ms.clone() };
@@ -194,13 +195,13 @@ impl Running {
     /// The log in motion.
     #[must_use]
     pub const fn feed(&self) -> &Arc<Feed> {
-        self.house.feed()
+        self.app.feed()
     }
 
     /// Stops in order: no new connections, the source after its killmail, readers hear it, connections end, all is released.
     /// Returns when the data folder is free, or after the grace period.
     pub async fn stop(self) {
-        let Self { grace, house, doors, ingest, .. } = self;
+        let Self { grace, app, doors, ingest, .. } = self;
         doors.stop.send_replace(true);
         for part in &ingest {
             part.stop.send_replace(true);
@@ -208,18 +209,18 @@ impl Running {
         for part in ingest {
             within(grace, "the source", part.task).await;
         }
-        house.feed().close();
+        app.feed().close();
         within(grace, "a connection", doors.task).await;
-        if tokio::time::timeout(grace, house.channels().empty()).await.is_err() {
-            tracing::warn!("{} channel connections did not end within {} ms", house.channels().open(), grace.as_millis());
+        if tokio::time::timeout(grace, app.channels().empty()).await.is_err() {
+            tracing::warn!("{} channel connections did not end within {} ms", app.channels().open(), grace.as_millis());
         }
-        house.release(grace).await;
+        app.release(grace).await;
     }
 
     /// The house behind the doors.
     #[must_use]
-    pub const fn house(&self) -> &App {
-        &self.house
+    pub const fn app(&self) -> &App {
+        &self.app
     }
 
     /// Runs until the process is told to stop, calls `first`, then stops in order. Told a second time, it lets go at once; says

@@ -25,7 +25,7 @@ const JSON: &str = "application/json";
 /// Someone who answers the API.
 pub enum Api {
     Remote { client: reqwest::Client, base: String, token: Option<String> },
-    Local { house: Box<App>, grace: Duration },
+    Local { app: Box<App>, grace: Duration },
 }
 
 impl Api {
@@ -50,7 +50,7 @@ impl Api {
         // The command answers itself: the folder's own token is made when a server is first started on it.
         config.server.api_token = Some(token::random()?);
         let grace = Duration::from_millis(config.server.grace_ms);
-        Ok(Self::Local { house: Box::new(App::open(config, Arc::default()).await?), grace })
+        Ok(Self::Local { app: Box::new(App::open(config, Arc::default()).await?), grace })
     }
 
     /// Asks; an answer that is no success is an error with the server's own words.
@@ -67,7 +67,7 @@ impl Api {
                 let status = response.status().as_u16();
                 Answer { status, body: client::body(response, ANSWER_MAX_BYTES).await? }
             }
-            Self::Local { house, .. } => house.ask(method, path, kind, body).await?,
+            Self::Local { app, .. } => app.ask(method, path, kind, body).await?,
         };
         let answer: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         if !(200..300).contains(&status) {
@@ -88,8 +88,8 @@ impl Api {
 
     /// Lets go of the data folder.
     pub async fn close(self) {
-        if let Self::Local { house, grace } = self {
-            house.release(grace).await;
+        if let Self::Local { app, grace } = self {
+            app.release(grace).await;
         }
     }
 }

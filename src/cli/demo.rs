@@ -96,7 +96,7 @@ async fn fill(feed: &Feed, history: Vec<Incoming>) -> anyhow::Result<()> {
 async fn upload(running: &Running) -> anyhow::Result<()> {
     for (name, component) in PLUGINS {
         let path = format!("/api/v1/plugins/{name}");
-        let answer = running.house().ask("PUT", &path, "application/wasm", Bytes::from_static(component)).await?;
+        let answer = running.app().ask("PUT", &path, "application/wasm", Bytes::from_static(component)).await?;
         if !(200..300).contains(&answer.status) {
             bail!("the example plugin {name} was refused: {}", String::from_utf8_lossy(&answer.body));
         }

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use crate::domain::filter::IdsIn;
 use crate::domain::subscription::Subscription;
-use crate::feed::bell::{Bell, Rope};
+use crate::feed::wakeups::{ReaderId, Wakeups};
 use crate::tasks;
 
 /// An id in a list, bytes.
@@ -38,7 +38,7 @@ pub struct Full {
 
 /// Every filter in use.
 pub struct Filters {
-    bell: Arc<Bell>,
+    wakeups: Arc<Wakeups>,
     max_bytes: u64,
     bytes: AtomicU64,
     refused: AtomicU64,
@@ -54,7 +54,7 @@ struct Lists {
     /// Whether somebody has to be woken for them.
     indexed: bool,
     bytes: u64,
-    rope: OnceLock<Rope>,
+    reader_id: OnceLock<ReaderId>,
 }
 
 /// A filter in use: its share of the limit, and what it is woken for. Given back when dropped.
@@ -72,7 +72,7 @@ enum Woken {
     /// For each of these.
     Lists(Arc<Lists>),
     /// For every killmail.
-    Everything(Rope),
+    Everything(ReaderId),
     /// Nobody reads on: an answer is made with it.
     Never,
 }
@@ -106,9 +106,9 @@ impl fmt::Debug for Filters {
 impl Filters {
     /// None yet.
     #[must_use]
-    pub fn new(bell: Arc<Bell>, max_bytes: u64) -> Arc<Self> {
+    pub fn new(wakeups: Arc<Wakeups>, max_bytes: u64) -> Arc<Self> {
         Arc::new(Self {
-            bell,
+            wakeups,
             max_bytes,
             bytes: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -191,17 +191,17 @@ impl Filters {
         let woken = match (wake, &lists) {
             (Wake::Never, _) => Woken::Never,
             (Wake::Everything, _) => {
-                let rope = self.bell.hang_bare();
-                self.bell.tie(rope, None);
-                Woken::Everything(rope)
+                let reader_id = self.wakeups.register_silent();
+                self.wakeups.watch(reader_id, None);
+                Woken::Everything(reader_id)
             }
             (Wake::Lists(_), Some(lists)) if is_same => Woken::Lists(Arc::clone(lists)),
             (Wake::Lists(ids), _) => Woken::Lists(self.share(&ids, true, limited)?),
         };
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let held = Held { filters: Arc::clone(self), _lists: lists, woken, bytes, ring };
-        if let Some(rope) = held.rope() {
-            self.bell.listen(rope, Arc::clone(&held.ring));
+        if let Some(reader_id) = held.reader_id() {
+            self.wakeups.listen(reader_id, Arc::clone(&held.ring));
         }
         Ok(held)
     }
@@ -228,7 +228,7 @@ impl Filters {
         }
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let (home, dimensions) = (Arc::downgrade(self), dimensions.to_vec());
-        let lists = Arc::new(Lists { home, hash, dimensions, indexed, bytes, rope: OnceLock::new() });
+        let lists = Arc::new(Lists { home, hash, dimensions, indexed, bytes, reader_id: OnceLock::new() });
         equal.push(Arc::downgrade(&lists));
         Ok(lists)
     }
@@ -262,14 +262,14 @@ impl Held {
         self.ring.notify_one();
     }
 
-    fn rope(&self) -> Option<Rope> {
+    fn reader_id(&self) -> Option<ReaderId> {
         match &self.woken {
             Woken::Never => None,
-            Woken::Everything(rope) => Some(*rope),
-            Woken::Lists(lists) => Some(*lists.rope.get_or_init(|| {
-                let rope = self.filters.bell.hang_bare();
-                self.filters.bell.tie(rope, Some(&lists.dimensions));
-                rope
+            Woken::Everything(reader_id) => Some(*reader_id),
+            Woken::Lists(lists) => Some(*lists.reader_id.get_or_init(|| {
+                let reader_id = self.filters.wakeups.register_silent();
+                self.filters.wakeups.watch(reader_id, Some(&lists.dimensions));
+                reader_id
             })),
         }
     }
@@ -277,13 +277,13 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let bell = &self.filters.bell;
-        if let Some(rope) = self.rope() {
-            bell.leave(rope, &self.ring);
+        let wakeups = &self.filters.wakeups;
+        if let Some(reader_id) = self.reader_id() {
+            wakeups.leave(reader_id, &self.ring);
         }
-        if let Woken::Everything(rope) = self.woken {
-            bell.untie(rope, None);
-            bell.take_down(rope);
+        if let Woken::Everything(reader_id) = self.woken {
+            wakeups.unwatch(reader_id, None);
+            wakeups.unregister(reader_id);
         }
         self.filters.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -300,12 +300,12 @@ impl Drop for Lists {
             }
         }
         drop(table);
-        let (dimensions, rope, bytes) = (std::mem::take(&mut self.dimensions), self.rope.take(), self.bytes);
+        let (dimensions, reader_id, bytes) = (std::mem::take(&mut self.dimensions), self.reader_id.take(), self.bytes);
         let many = dimensions.iter().map(|dimension| dimension.ids.as_slice().len()).sum::<usize>() > MANY_IDS;
         let give_back = move || {
-            if let Some(rope) = rope {
-                home.bell.untie(rope, Some(&dimensions));
-                home.bell.take_down(rope);
+            if let Some(reader_id) = reader_id {
+                home.wakeups.unwatch(reader_id, Some(&dimensions));
+                home.wakeups.unregister(reader_id);
             }
             home.bytes.fetch_sub(bytes, Ordering::Relaxed);
         };
@@ -346,18 +346,18 @@ mod tests {
         let (mut one, mut other) = (wanting(Dimension::System, 1..1000), wanting(Dimension::System, (1..1000).rev()));
         other.filter.min_value = Some(1e9);
         let first = held(&filters, &mut one).unwrap();
-        let (bytes, indexed) = (filters.bytes(), filters.bell.bytes());
+        let (bytes, indexed) = (filters.bytes(), filters.wakeups.bytes());
         let second = held(&filters, &mut other).unwrap();
-        assert_eq!((filters.bytes(), filters.bell.bytes(), filters.bell.len()), (bytes, indexed, 1));
+        assert_eq!((filters.bytes(), filters.wakeups.bytes(), filters.wakeups.len()), (bytes, indexed, 1));
         let ids = |subscription: &Subscription| subscription.filter.ids(Dimension::System).unwrap().as_slice().as_ptr();
         assert_eq!(ids(&one), ids(&other));
         let mut found = Vec::new();
         let facts = Facts { system: 500, ..Facts::default() };
-        assert_eq!(filters.bell.ring(&facts, &mut found), 2, "both are woken");
+        assert_eq!(filters.wakeups.wake(&facts, &mut found), 2, "both are woken");
         drop(first);
-        assert_eq!((filters.bell.ring(&facts, &mut found), filters.bytes()), (1, bytes));
+        assert_eq!((filters.wakeups.wake(&facts, &mut found), filters.bytes()), (1, bytes));
         drop(second);
-        assert_eq!((filters.bell.ring(&facts, &mut found), filters.bytes(), filters.bell.len()), (0, 0, 0));
+        assert_eq!((filters.wakeups.wake(&facts, &mut found), filters.bytes(), filters.wakeups.len()), (0, 0, 0));
         assert!(filters.table.lock().is_empty());
     }
 
@@ -380,7 +380,7 @@ mod tests {
         assert_eq!(held(&filters, &mut labelled(100)).map(drop), Err(full));
         drop(first);
         assert!(held(&filters, &mut wanting(Dimension::System, 2..2000)).is_ok());
-        assert!(filters.bytes() == 0 && filters.bell.is_empty() && filters.table.lock().is_empty());
+        assert!(filters.bytes() == 0 && filters.wakeups.is_empty() && filters.table.lock().is_empty());
     }
 
     #[test]
@@ -397,13 +397,13 @@ mod tests {
         let mut found = Vec::new();
         let in_region = |id| Facts { region: id, ..Facts::default() };
         let in_system = |id| Facts { system: id, ..Facts::default() };
-        assert_eq!(filters.bell.ring(&in_region(10), &mut found), 1, "the shorter list is what wakes");
-        assert_eq!((filters.bell.ring(&in_system(1), &mut found), filters.bell.ring(&in_system(3), &mut found)), (0, 0));
+        assert_eq!(filters.wakeups.wake(&in_region(10), &mut found), 1, "the shorter list is what wakes");
+        assert_eq!((filters.wakeups.wake(&in_system(1), &mut found), filters.wakeups.wake(&in_system(3), &mut found)), (0, 0));
         assert!(Arc::ptr_eq(&ring, &held.ring));
         held.replace(&mut subscription, None);
-        assert_eq!(filters.bell.ring(&in_system(77), &mut found), 1);
+        assert_eq!(filters.wakeups.wake(&in_system(77), &mut found), 1);
         drop(held);
-        assert!(filters.bytes() == 0 && filters.bell.is_empty());
+        assert!(filters.bytes() == 0 && filters.wakeups.is_empty());
     }
 
     /// What is counted is not less than what is taken, also where lists overlap, which costs most.
@@ -414,7 +414,7 @@ mod tests {
             let all: Vec<Held> = (0..40)
                 .map(|n| held(&filters, &mut wanting(Dimension::Character, (0..1000).map(|id| 1 + n * (1000 - overlap) + id))).unwrap())
                 .collect();
-            let taken = filters.bell.bytes() as u64 + 40 * 1000 * ID_BYTES;
+            let taken = filters.wakeups.bytes() as u64 + 40 * 1000 * ID_BYTES;
             assert!(filters.bytes() >= taken, "overlap {overlap}: {taken} bytes taken, {} counted", filters.bytes());
             drop(all);
         }

@@ -1,120 +1,306 @@
-//! What plugins may ask of our past: the plugin floor's `History`, answered from the store.
+//! History on demand: one page of what a subscription selects, judged if it has a plugin, within a budget. A page names killmails; they
+//! are read when they are sent, so that a client that does not read holds a list of numbers.
 //!
-//! Answers are bounded by killmail id and number, so live, resumed and repeated runs agree (law 7).
-//!
-//! What an answer takes is charged before it is looked for; only what has to be looked up on the disk is charged as it is.
-//!
-//! Must not know: which plugin asks.
+//! Must not know: cursors, envelopes.
 
-use std::sync::{Arc, Weak};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::domain::filter::{Filter, RoleClause};
-use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery, Totals};
-use crate::store::Store;
-use crate::store::error::Error;
-use crate::store::history::effort::{Effort, UNITED_COST};
-use crate::store::query::{Order, Query};
+use crate::domain::entry::SharedEntry;
+use crate::domain::filter::{Filter, Interest};
+use crate::domain::id::Seq;
+use crate::domain::subscription::Subscription;
+use crate::domain::term::Term;
+use crate::domain::verdict::Failure;
+use crate::feed::event::Kept;
+use crate::feed::subscription_plugin::{Outcome, SubscriptionPlugin, judged};
+use crate::feed::{Error, Feed};
+use crate::plugin::evaluator::Run;
+use crate::store;
+use crate::store::query::{Hit, Order, Query};
 
-// Charges, nanoseconds of CPU time: measured by `history_cost` on 40,000 killmails, and rounded up.
-/// A list of killmails that is opened: it is found and counted several times, each time somewhere else in memory. One that is not there
-/// counts as well: it may be when the same is asked again.
-const LIST: u64 = 1_500;
-/// A killmail id read from a list.
-const READ: u64 = 10;
-/// One that is read from several lists and sorted into one.
-const UNITED: u64 = UNITED_COST * READ;
-/// One that is looked up in a list.
-const LOOKUP: u64 = 40;
-/// A row that is tested.
-const ROW: u64 = 30;
-/// A killmail looked up on the disk, for the roles of those who took part.
-const FACTS: u64 = 8_000;
-/// Each term that such a killmail is held against.
-const FACTS_TERM: u64 = 300;
+/// The killmails a page begins with are read where they are found, up to so much JSON: each way off the event loop and back costs
+/// as much as reading some of them.
+const AT_ONCE_BYTES: u64 = 256 << 10;
 
-/// The store as plugins see it. Judging threads do not keep it open: instances end in their own time, and their questions then go
-/// unanswered.
-pub struct StoreHistory {
-    store: Weak<Store>,
+/// A request whose plugin waits for others' ends after so many times its CPU time.
+const WAITED_TIMES: u32 = 5;
+
+/// What is asked of the past.
+#[derive(Debug, Clone)]
+pub struct Lookup {
+    /// Filter and plugin; `max_age_secs` means nothing here.
+    pub subscription: Arc<Subscription>,
+    /// Newest or oldest first, by killmail id.
+    pub order: Order,
+    /// The killmail id last seen, exclusive.
+    pub after: Option<u32>,
+    /// Only entries numbered up to here.
+    pub head: Seq,
+    /// Kept killmails wanted.
+    pub limit: usize,
 }
 
-impl StoreHistory {
-    /// Over this store.
-    #[must_use]
-    pub fn new(store: &Arc<Store>) -> Self {
-        Self { store: Arc::downgrade(store) }
+/// The newest killmails of one id.
+#[derive(Debug, Clone, Copy)]
+pub struct Latest {
+    /// The id.
+    pub term: Term,
+    /// Not older than this, unix seconds.
+    pub since: Option<i64>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A killmail of a page.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    /// Which one.
+    pub hit: Hit,
+    /// Plugin name and JSON object.
+    pub annotations: Vec<(String, Arc<str>)>,
+    /// The killmail itself, where it was at hand and is wanted at once: the first of a page.
+    entry: Option<SharedEntry>,
+}
+
+impl Chosen {
+    const fn plain(hit: Hit, entry: Option<SharedEntry>) -> Self {
+        Self { hit, annotations: Vec::new(), entry }
+    }
+
+    /// As it goes out, if it was read already.
+    fn kept(&self) -> Option<Kept> {
+        Some(Kept { entry: self.entry.clone()?, annotations: self.annotations.clone() })
     }
 }
 
-/// Charges what an answer takes before it is looked for: as much whenever it is asked about the same killmail (law 7).
-fn charge(store: &Store, query: &Query<'_>, allowance: &mut Allowance) -> Result<(), Exhausted> {
-    let asked: u64 = query.filter.each.iter().map(|term| term.ids.as_slice().len() as u64).sum();
-    let least = asked.saturating_mul(LIST);
-    if least > allowance.left() {
-        return allowance.charge(least);
+/// A page of the past.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The killmails, in the order asked for.
+    pub chosen: Vec<Chosen>,
+    /// The killmail id to go on after; none when there is nothing more.
+    pub next: Option<u32>,
+    /// False when the budget of the plugin ended the page early, or a fault of it hid a killmail.
+    pub complete: bool,
+    /// What the plugin did wrong; none where there is no plugin.
+    pub faults: Option<Faults>,
+}
+
+/// What a plugin did wrong on a page: each fault hides a killmail.
+#[derive(Debug, Default)]
+pub struct Faults {
+    /// How often, by the word of the fault.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// The first of them, in a sentence.
+    pub example: Option<String>,
+}
+
+impl Faults {
+    fn note(&mut self, plugin: &str, failure: &Failure, killmail_id: u32) {
+        *self.counts.entry(failure.fault.word()).or_default() += 1;
+        self.example.get_or_insert_with(|| format!("plugin {plugin} failed on killmail {killmail_id}: {failure}"));
     }
-    let Effort { lists, read, united, lookups, rows } = store.effort(query, allowance.left() / READ + 1);
-    let costs = [(lists, LIST), (read, READ), (united, UNITED), (lookups, LOOKUP), (rows, ROW)];
-    let nanos = costs.into_iter().map(|(count, each)| count.saturating_mul(each)).fold(0, u64::saturating_add);
-    allowance.charge(nanos)
 }
 
-fn filter(query: &HistoryQuery) -> Filter {
-    Filter { each: query.terms.clone(), since: query.since, until: query.until, ..Filter::default() }
-}
-
-const fn bounded(filter: &Filter, bound: Bound, limit: usize) -> Query<'_> {
-    Query { filter, interest: None, order: Order::Newest, after: None, below: Some(bound.below), head: bound.head, limit }
-}
-
-/// Asks the store to look up no more killmails than there is allowance for, and charges those it did.
-fn within<T: Default>(
-    allowance: &mut Allowance,
-    terms: usize,
-    ask: impl FnOnce(&mut u64) -> Result<Option<T>, Error>,
-) -> Result<T, Exhausted> {
-    let each = FACTS + FACTS_TERM * terms as u64;
-    let most = allowance.left() / each;
-    let mut left = most;
-    let answer = ask(&mut left);
-    allowance.charge((most - left) * each)?;
-    match answer {
-        Ok(Some(answer)) => Ok(answer),
-        // There was no allowance for one more.
-        Ok(None) => allowance.charge(each).map(|()| T::default()),
-        Err(error) => {
-            tracing::error!(%error, "a plugin's history query failed");
-            Ok(T::default())
+impl Feed {
+    /// One page of the past.
+    ///
+    /// # Errors
+    /// The plugin is unknown or refuses its configuration, or the store failed.
+    pub async fn lookup(self: &Arc<Self>, lookup: Lookup) -> Result<Found, Error> {
+        let judge = match &lookup.subscription.plugin {
+            Some(using) => Some(SubscriptionPlugin::open(self, using).await?.within(Duration::from_millis(self.config().judged_ms))),
+            None => None,
+        };
+        let mut search = Search { feed: self, lookup, judged: 0, bytes: 0, waited: Duration::ZERO };
+        match judge {
+            Some(judge) => search.judged(&judge).await,
+            None => search.selected().await,
         }
     }
+
+    /// The newest killmails of an id, and whether there are more.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn latest(self: &Arc<Self>, latest: Latest) -> Result<(Vec<Chosen>, bool), Error> {
+        let Latest { term, since, limit } = latest;
+        let mut filter = Filter { since, ..Filter::default() };
+        filter.set_ids(term.kind, vec![term.id]);
+        let subscription = Arc::new(Subscription { filter, ..Subscription::default() });
+        let lookup = Lookup { subscription, order: Order::Newest, after: None, head: self.head(), limit };
+        self.lookup(lookup).await.map(|found| (found.chosen, found.next.is_some()))
+    }
+
+    /// Reads killmails of a page.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn kept(self: &Arc<Self>, chosen: Vec<Chosen>) -> Result<Vec<Kept>, Error> {
+        if let Some(kept) = chosen.iter().map(Chosen::kept).collect() {
+            return Ok(kept);
+        }
+        let feed = self.clone();
+        let read = self.read("history-read", move || -> Result<Vec<Kept>, Error> {
+            let hits: Vec<Hit> = chosen.iter().map(|one| one.hit).collect();
+            let entries = feed.store().entries(&hits)?;
+            let kept = entries.into_iter().zip(chosen).map(|(entry, one)| Kept { entry, annotations: one.annotations });
+            Ok(kept.collect())
+        });
+        read.await?
+    }
+
+    /// How many killmails a filter selects, no plugin asked.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn count(self: &Arc<Self>, subscription: Arc<Subscription>, head: Seq) -> Result<u64, Error> {
+        let feed = self.clone();
+        let counted = self.read("history-count", move || {
+            let filter = &subscription.filter;
+            feed.store().count_matching(&Query {
+                filter,
+                interest: None,
+                order: Order::Newest,
+                after: None,
+                below: None,
+                head,
+                limit: usize::MAX,
+            })
+        });
+        Ok(counted.await??)
+    }
 }
 
-impl History for StoreHistory {
-    fn count(&self, query: &HistoryQuery, bound: Bound, allowance: &mut Allowance) -> Result<u64, Exhausted> {
-        let filter = filter(query);
-        let query = bounded(&filter, bound, usize::MAX);
-        let Some(store) = self.store.upgrade() else { return Ok(0) };
-        charge(&store, &query, allowance)?;
-        within(allowance, filter.each.len(), |lookups| store.count_within(&query, lookups))
+struct Search<'a> {
+    feed: &'a Arc<Feed>,
+    lookup: Lookup,
+    judged: usize,
+    /// JSON of what was kept.
+    bytes: u64,
+    /// Waited for judgments.
+    waited: Duration,
+}
+
+impl Search<'_> {
+    /// What the filter selects.
+    async fn selected(&self) -> Result<Found, Error> {
+        // One more than needed tells whether there is a next page.
+        let (feed, lookup) = (self.feed.clone(), self.lookup.clone());
+        let page = self.feed.read("history-page", move || -> Result<_, store::error::Error> {
+            let mut hits = select(&feed, &lookup, None, lookup.limit.saturating_add(1))?;
+            let more = hits.len() > lookup.limit;
+            hits.truncate(lookup.limit);
+            let mut bytes = 0;
+            let first = hits.iter().take_while(|hit| begins(&feed, &mut bytes, hit.seq)).count();
+            let entries = feed.store().entries(&hits[..first])?;
+            Ok((hits, entries, more))
+        });
+        let (hits, entries, more) = page.await??;
+        let next = hits.last().filter(|_| more).map(|hit| hit.killmail_id);
+        let entries = entries.into_iter().map(Some).chain(std::iter::repeat(None));
+        let chosen = hits.into_iter().zip(entries).map(|(hit, entry)| Chosen::plain(hit, entry)).collect();
+        Ok(Found { chosen, next, complete: true, faults: None })
     }
 
-    fn totals(&self, query: &HistoryQuery, bound: Bound, allowance: &mut Allowance) -> Result<Totals, Exhausted> {
-        let filter = filter(query);
-        let query = bounded(&filter, bound, usize::MAX);
-        let Some(store) = self.store.upgrade() else { return Ok(Totals::default()) };
-        charge(&store, &query, allowance)?;
-        let sums = within(allowance, filter.each.len(), |lookups| store.totals_within(&query, lookups))?;
-        Ok(Totals { killmails: sums.killmails, value: sums.value, first: sums.first, last: sums.last })
+    /// What the plugin keeps of it.
+    async fn judged(&mut self, judge: &SubscriptionPlugin) -> Result<Found, Error> {
+        let wanted = self.feed.config().judged_page_max;
+        let (mut found, mut faults) = (Found { complete: true, ..Found::default() }, Faults::default());
+        loop {
+            let page = self.page(judge, wanted).await?;
+            let exhausted = page.len() < wanted;
+            let ids: Vec<u32> = page.iter().map(|entry| entry.facts.killmail_id).collect();
+            if ids.is_empty() {
+                break;
+            }
+            let begun = Instant::now();
+            let outcomes = judged(Some(judge), page, Run::History { head: self.lookup.head }).await;
+            self.waited += begun.elapsed();
+            self.judged += outcomes.len();
+            // Where the judge has had what it may cost, it left out the rest of the page.
+            let cut = outcomes.len() < ids.len();
+            let last = ids.get(..outcomes.len()).and_then(|judged| judged.last().copied()).or(self.lookup.after);
+            if let Some(id) = self.take(judge, outcomes, (&mut found, &mut faults)) {
+                found.next = (cut || !exhausted || Some(id) != last).then_some(id);
+                break;
+            }
+            if exhausted && !cut {
+                break;
+            }
+            self.lookup.after = last;
+            if self.is_spent(judge) {
+                (found.next, found.complete) = (last, false);
+                break;
+            }
+        }
+        found.complete &= faults.counts.is_empty();
+        found.faults = Some(faults);
+        Ok(found)
     }
 
-    fn last_seen(&self, term: &RoleClause, bound: Bound, allowance: &mut Allowance) -> Result<Option<i64>, Exhausted> {
-        // Any time, but one that can be.
-        let filter = Filter { each: vec![term.clone()], since: Some(i64::MIN), ..Filter::default() };
-        let query = bounded(&filter, bound, 1);
-        // Mostly the first killmail is the one: what all of them would take says nothing.
-        let Some(store) = self.store.upgrade() else { return Ok(None) };
-        allowance.charge(LIST + READ + ROW)?;
-        let hits = within(allowance, 1, |lookups| store.select_within(&query, lookups))?;
-        Ok(hits.first().and_then(|hit| store.time_of(hit.seq)))
+    /// Takes what was kept, until the page is full: then it is the killmail the page ends with that is given back.
+    fn take(&mut self, judge: &SubscriptionPlugin, outcomes: Vec<Outcome>, (found, faults): (&mut Found, &mut Faults)) -> Option<u32> {
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Kept(Kept { entry, annotations }) => {
+                    let hit = Hit { seq: entry.seq, killmail_id: entry.facts.killmail_id };
+                    let entry = begins(self.feed, &mut self.bytes, hit.seq).then_some(entry);
+                    found.chosen.push(Chosen { hit, annotations, entry });
+                    if found.chosen.len() == self.lookup.limit {
+                        return Some(hit.killmail_id);
+                    }
+                }
+                Outcome::Dropped => {}
+                Outcome::Fault(failure, entry) => faults.note(judge.name(), &failure, entry.facts.killmail_id),
+            }
+        }
+        None
+    }
+
+    /// Whether the request has had what it may have of its plugin.
+    fn is_spent(&self, judge: &SubscriptionPlugin) -> bool {
+        let config = self.feed.config();
+        let waited_max = Duration::from_millis(config.judged_ms) * WAITED_TIMES;
+        self.judged >= config.judged_max || judge.is_spent() || self.waited >= waited_max
+    }
+
+    async fn page(&self, judge: &SubscriptionPlugin, limit: usize) -> Result<Vec<SharedEntry>, Error> {
+        let (feed, lookup, interest) = (self.feed.clone(), self.lookup.clone(), judge.interest().cloned());
+        let page = self.feed.read("history-page", move || {
+            let hits = select(&feed, &lookup, interest.as_ref(), limit)?;
+            feed.store().entries(&hits)
+        });
+        Ok(page.await??)
+    }
+}
+
+/// Whether a killmail is among those a page begins with, `bytes` of JSON being before it.
+fn begins(feed: &Feed, bytes: &mut u64, seq: Seq) -> bool {
+    let before = *bytes;
+    *bytes += u64::from(feed.store().weight_of(seq));
+    before < AT_ONCE_BYTES
+}
+
+fn select(feed: &Feed, lookup: &Lookup, interest: Option<&Interest>, limit: usize) -> Result<Vec<Hit>, store::error::Error> {
+    let filter = &lookup.subscription.filter;
+    feed.store().select(&Query { filter, interest, order: lookup.order, after: lookup.after, below: None, head: lookup.head, limit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::verdict::Fault;
+
+    #[test]
+    fn faults_are_counted_and_the_first_is_told() {
+        let mut faults = Faults::default();
+        faults.note("gatecamp", &Failure::new(Fault::Trap, "it said last: ValueError"), 7);
+        faults.note("gatecamp", &Failure::new(Fault::Memory, ""), 8);
+        faults.note("gatecamp", &Failure::new(Fault::Trap, ""), 9);
+        assert_eq!(faults.counts, BTreeMap::from([("trap", 2), ("memory", 1)]));
+        assert_eq!(faults.example.as_deref(), Some("plugin gatecamp failed on killmail 7: trap: it said last: ValueError"));
     }
 }

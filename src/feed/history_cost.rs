@@ -15,7 +15,7 @@ use crate::domain::entry::Origin;
 use crate::domain::filter::{IdSet, RoleClause};
 use crate::domain::id::Seq;
 use crate::domain::term::{Dimension, Role};
-use crate::feed::history::StoreHistory;
+use crate::feed::plugin_history::StoreHistory;
 use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery};
 use crate::sample::generate::Recipe;
 use crate::store::Store;

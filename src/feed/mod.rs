@@ -4,34 +4,34 @@
 //!
 //! Must not know: SSE, channels, webhooks, HTTP.
 
-pub mod bell;
+pub mod channel_counters;
 pub mod event;
+pub mod fallback_status;
 pub mod filters;
 pub mod history;
 #[cfg(test)]
 mod history_cost;
 #[cfg(test)]
 mod history_law;
-pub mod judge;
-pub mod judges;
-pub mod lookup;
 pub mod manifest;
 pub mod newest;
-pub mod others;
+pub mod newest_preload;
 pub mod pace;
+pub mod plugin_history;
+pub mod plugin_quota;
 pub mod plugins;
 pub mod preload;
-pub mod pulse;
 pub mod reader;
-pub mod recent;
 pub mod registry;
-pub mod rhythm;
 pub mod scrub;
 pub mod silence;
+pub mod source_status;
 pub mod space;
 pub mod start;
-pub mod traffic;
+pub mod subscription_plugin;
 pub mod unreadable;
+pub mod usual_rate;
+pub mod wakeups;
 pub mod writer;
 
 use std::sync::Arc;
@@ -44,17 +44,17 @@ use crate::clock::now_ms;
 use crate::domain::id::{Epoch, EventId, Place, Seq};
 use crate::domain::span::Span;
 use crate::domain::subscription::Subscription;
-use crate::feed::bell::Bell;
+use crate::feed::channel_counters::ChannelCounters;
+use crate::feed::fallback_status::FallbackStatus;
 use crate::feed::filters::Filters;
-use crate::feed::judges::{Judges, Limits};
-use crate::feed::others::Others;
+use crate::feed::plugin_quota::{Limits, PluginQuota};
 use crate::feed::plugins::Plugins;
-use crate::feed::pulse::Pulse;
 use crate::feed::reader::Reader;
 use crate::feed::registry::Registry;
+use crate::feed::source_status::SourceStatus;
 use crate::feed::start::Start;
-use crate::feed::traffic::Traffic;
 use crate::feed::unreadable::{Found, Unreadable};
+use crate::feed::wakeups::Wakeups;
 use crate::feed::writer::{Parts, Writer};
 use crate::store::incoming::{Appended, Checkpoint, Incoming};
 use crate::store::{self, Store};
@@ -174,7 +174,7 @@ pub struct Feed {
     store: Arc<Store>,
     plugins: Arc<Plugins>,
     config: Config,
-    bell: Arc<Bell>,
+    wakeups: Arc<Wakeups>,
     filters: Arc<Filters>,
     registry: Registry,
     writer: Writer,
@@ -182,10 +182,10 @@ pub struct Feed {
     moved: watch::Sender<Seq>,
     closing: watch::Sender<bool>,
     counters: Arc<Counters>,
-    pulse: Arc<Pulse>,
-    traffic: Traffic,
-    others: Others,
-    judges: Arc<Judges>,
+    source_status: Arc<SourceStatus>,
+    channel_counters: ChannelCounters,
+    fallback_status: FallbackStatus,
+    plugin_quota: Arc<PluginQuota>,
     reads: Arc<Semaphore>,
     unreadable: Unreadable,
 }
@@ -197,36 +197,36 @@ impl Feed {
     /// The writer's thread could not be started.
     pub fn start(store: Arc<Store>, plugins: Arc<Plugins>, config: Config) -> std::io::Result<Arc<Self>> {
         let announced = Arc::new(AtomicU64::new(store.head().0));
-        let bell = Arc::new(Bell::default());
+        let wakeups = Arc::new(Wakeups::default());
         let counters = Arc::new(Counters::default());
         let (moved, _) = watch::channel(store.head());
         let parts = Parts {
             store: store.clone(),
-            bell: bell.clone(),
+            wakeups: wakeups.clone(),
             announced: announced.clone(),
             moved: moved.clone(),
             counters: counters.clone(),
         };
         let writer = Writer::start(parts, config.writer_queue)?;
         let (closing, _) = watch::channel(false);
-        let pulse = Arc::new(Pulse::default());
+        let source_status = Arc::new(SourceStatus::default());
         Ok(Arc::new(Self {
             store,
             plugins,
-            filters: Filters::new(bell.clone(), config.filters_max_bytes),
+            filters: Filters::new(wakeups.clone(), config.filters_max_bytes),
             reads: Arc::new(Semaphore::new(config.history_reads_max.max(1))),
             config,
-            bell,
+            wakeups,
             registry: Registry::default(),
-            traffic: Traffic::default(),
-            judges: Arc::default(),
+            channel_counters: ChannelCounters::default(),
+            plugin_quota: Arc::default(),
             writer,
             announced,
             moved,
             closing,
             counters,
-            pulse,
-            others: Others::default(),
+            source_status,
+            fallback_status: FallbackStatus::default(),
             unreadable: Unreadable::default(),
         }))
     }
@@ -247,8 +247,8 @@ impl Feed {
     }
 
     /// The bell.
-    pub const fn bell(&self) -> &Arc<Bell> {
-        &self.bell
+    pub const fn wakeups(&self) -> &Arc<Wakeups> {
+        &self.wakeups
     }
 
     /// The filters in use.
@@ -267,13 +267,13 @@ impl Feed {
     }
 
     /// How the sources are doing.
-    pub const fn pulse(&self) -> &Arc<Pulse> {
-        &self.pulse
+    pub const fn source_status(&self) -> &Arc<SourceStatus> {
+        &self.source_status
     }
 
     /// Which addresses have which plugins at work, over every door.
-    pub const fn judges(&self) -> &Arc<Judges> {
-        &self.judges
+    pub const fn plugin_quota(&self) -> &Arc<PluginQuota> {
+        &self.plugin_quota
     }
 
     /// How much one caller may have plugins do.
@@ -308,13 +308,13 @@ impl Feed {
     }
 
     /// What went over standing connections.
-    pub const fn traffic(&self) -> &Traffic {
-        &self.traffic
+    pub const fn channel_counters(&self) -> &ChannelCounters {
+        &self.channel_counters
     }
 
     /// How the other sources are doing.
-    pub const fn others(&self) -> &Others {
-        &self.others
+    pub const fn fallback_status(&self) -> &FallbackStatus {
+        &self.fallback_status
     }
 
     /// Which members of killmails could not be read.

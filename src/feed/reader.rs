@@ -20,12 +20,12 @@ use crate::domain::subscription::Subscription;
 use crate::domain::verdict::Failure;
 use crate::feed::event::{Batch, Event, Gap, Kept};
 use crate::feed::filters::{Held, MANY_IDS};
-use crate::feed::judge::{Judge, Outcome, judged};
 use crate::feed::newest::Newest;
+use crate::feed::newest_preload::NewestPreload;
 use crate::feed::preload::{Preload, Window};
-use crate::feed::recent::Recent;
 use crate::feed::registry::{Entered, Who};
 use crate::feed::start::{BatchForm, Log, Start, opening};
+use crate::feed::subscription_plugin::{Outcome, SubscriptionPlugin, judged};
 use crate::feed::{Error, Feed};
 use crate::plugin::evaluator::Run;
 use crate::store::query::{Ask, Page};
@@ -35,7 +35,7 @@ use crate::tasks;
 pub struct Reader {
     feed: Arc<Feed>,
     subscription: Arc<Subscription>,
-    judge: Option<Judge>,
+    judge: Option<SubscriptionPlugin>,
     held: Held,
     entered: Entered,
     closing: watch::Receiver<bool>,
@@ -64,7 +64,7 @@ impl Reader {
     /// Opens a reader; the bell is tied before the head is read, so nothing falls in between.
     pub(crate) async fn open(feed: Arc<Feed>, subscription: Subscription, start: Start) -> Result<Self, Error> {
         let judge = match &subscription.plugin {
-            Some(using) => Some(Judge::open_unready(&feed, using).await?),
+            Some(using) => Some(SubscriptionPlugin::open_unready(&feed, using).await?),
             None => None,
         };
         let (subscription, held) = hold(&feed, subscription, judge.as_ref()).await?;
@@ -104,7 +104,7 @@ impl Reader {
         // A preload of everything would be the whole log: it needs a list of ids.
         if self.subscription.filter.has_ids() {
             let feed = self.feed.clone();
-            let interest = self.judge.as_ref().and_then(Judge::interest).cloned();
+            let interest = self.judge.as_ref().and_then(SubscriptionPlugin::interest).cloned();
             let plan = tasks::blocking("preload-plan", move || {
                 Window { filter: &filter, interest: interest.as_ref(), form, head, after }.plan(feed.store(), feed.config())
             });
@@ -200,8 +200,8 @@ impl Reader {
 
     /// Looks for the newest killmails of some terms, up to where the reader stands now: what it hands over later is none of them.
     #[must_use]
-    pub fn recent(&self, newest: Newest) -> Recent {
-        Recent::new(self.feed.clone(), self.subscription.clone(), self.judge.clone(), newest, self.id().place.head())
+    pub fn recent(&self, newest: Newest) -> NewestPreload {
+        NewestPreload::new(self.feed.clone(), self.subscription.clone(), self.judge.clone(), newest, self.id().place.head())
     }
 
     /// Whether the preload is still going on.
@@ -309,7 +309,7 @@ impl Reader {
 
     async fn batch_hits(&self, preload: &Preload) -> Result<Vec<(u32, SharedEntry)>, Error> {
         let feed = self.feed.clone();
-        let interest = self.judge.as_ref().and_then(Judge::interest).cloned();
+        let interest = self.judge.as_ref().and_then(SubscriptionPlugin::interest).cloned();
         let (filter, form, head, after) = (preload.filter.clone(), preload.form, preload.head, preload.after);
         tasks::blocking("preload-batch", move || {
             let window = Window { filter: &filter, interest: interest.as_ref(), form, head, after };
@@ -354,7 +354,7 @@ impl Reader {
         let config = self.feed.config();
         Ask {
             filter: &self.subscription.filter,
-            interest: self.judge.as_ref().and_then(Judge::interest),
+            interest: self.judge.as_ref().and_then(SubscriptionPlugin::interest),
             after: self.passed,
             head,
             max_age_secs: self.subscription.max_age_secs,
@@ -473,9 +473,9 @@ impl Reader {
 }
 
 /// What the bell has to ring for: what the filter or what the plugin needs, whichever is the shorter list; `None`: every killmail.
-fn bell_ids(filter: &Filter, judge: Option<&Judge>) -> Option<Vec<IdsIn>> {
+fn bell_ids(filter: &Filter, judge: Option<&SubscriptionPlugin>) -> Option<Vec<IdsIn>> {
     let length = |ids: &[IdsIn]| ids.iter().map(|d| d.ids.as_slice().len()).sum::<usize>();
-    match (filter.bell_ids(), judge.and_then(Judge::interest).and_then(Interest::bell_ids)) {
+    match (filter.bell_ids(), judge.and_then(SubscriptionPlugin::interest).and_then(Interest::bell_ids)) {
         (Some(wanted), Some(needed)) if length(&needed) < length(&wanted) => Some(needed),
         (wanted @ Some(_), _) => wanted,
         (None, needed) => needed,
@@ -483,7 +483,7 @@ fn bell_ids(filter: &Filter, judge: Option<&Judge>) -> Option<Vec<IdsIn>> {
 }
 
 /// Takes a subscription into use; one with many ids off the event loop.
-async fn hold(feed: &Arc<Feed>, mut subscription: Subscription, judge: Option<&Judge>) -> Result<(Subscription, Held), Error> {
+async fn hold(feed: &Arc<Feed>, mut subscription: Subscription, judge: Option<&SubscriptionPlugin>) -> Result<(Subscription, Held), Error> {
     let (filters, woken) = (Arc::clone(feed.filters()), bell_ids(&subscription.filter, judge));
     let length = |ids: &[IdsIn]| ids.iter().map(|d| d.ids.as_slice().len()).sum::<usize>();
     let many = length(&subscription.filter.dimensions).max(woken.as_deref().map_or(0, length)) > MANY_IDS;

@@ -14,7 +14,7 @@ use crate::domain::verdict::Failure;
 
 /// The door a reader was opened at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Through {
+pub enum Transport {
     /// A stream of server-sent events.
     #[default]
     Sse,
@@ -22,7 +22,7 @@ pub enum Through {
     Websocket,
 }
 
-impl Through {
+impl Transport {
     /// The word clients see.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -35,7 +35,7 @@ impl Through {
 
 /// One open reader.
 #[derive(Debug)]
-pub struct Line {
+pub struct OpenReader {
     /// Its random name, 22 characters of base64url.
     pub subscription_id: String,
     /// When it was opened, unix milliseconds.
@@ -66,7 +66,7 @@ pub struct Now {
     /// When that changed last, unix milliseconds.
     pub updated_at_ms: i64,
     /// The door.
-    pub through: Through,
+    pub through: Transport,
     /// Who reads, by the name the door has for it.
     pub subscriber: Option<Arc<str>>,
     /// Where from.
@@ -79,7 +79,7 @@ pub struct Now {
 #[derive(Debug, Clone)]
 pub struct Who {
     /// The door.
-    pub through: Through,
+    pub through: Transport,
     /// The name the door has for it.
     pub subscriber: Option<Arc<str>>,
     /// Where from.
@@ -97,7 +97,7 @@ pub struct Progress {
     pub delivered: u64,
 }
 
-impl Line {
+impl OpenReader {
     /// How it stands now.
     pub fn now(&self) -> Now {
         self.now.lock().clone()
@@ -122,7 +122,7 @@ impl Line {
 /// Who reads now.
 #[derive(Debug, Default)]
 pub struct Registry {
-    lines: Arc<Mutex<hashbrown::HashMap<String, Arc<Line>>>>,
+    lines: Arc<Mutex<hashbrown::HashMap<String, Arc<OpenReader>>>>,
 }
 
 impl Registry {
@@ -132,20 +132,20 @@ impl Registry {
         let now = Now {
             subscription,
             updated_at_ms: opened_at_ms,
-            through: Through::default(),
+            through: Transport::default(),
             subscriber: None,
             address: None,
             connected_at_ms: opened_at_ms,
         };
         let progress = Mutex::new(Progress { place, delivered: 0 });
         let (now, last_fault) = (Mutex::new(now), Mutex::new(None));
-        let line = Arc::new(Line { subscription_id: random_name(), opened_at_ms, now, progress, last_fault });
+        let line = Arc::new(OpenReader { subscription_id: random_name(), opened_at_ms, now, progress, last_fault });
         self.lines.lock().insert(line.subscription_id.clone(), line.clone());
         Entered { line, lines: self.lines.clone() }
     }
 
     /// Every open reader.
-    pub fn lines(&self) -> Vec<Arc<Line>> {
+    pub fn lines(&self) -> Vec<Arc<OpenReader>> {
         self.lines.lock().values().cloned().collect()
     }
 
@@ -163,8 +163,8 @@ impl Registry {
 /// A reader's line; dropping it strikes the line out.
 pub struct Entered {
     /// The line.
-    pub line: Arc<Line>,
-    lines: Arc<Mutex<hashbrown::HashMap<String, Arc<Line>>>>,
+    pub line: Arc<OpenReader>,
+    lines: Arc<Mutex<hashbrown::HashMap<String, Arc<OpenReader>>>>,
 }
 
 impl Entered {

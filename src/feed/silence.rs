@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock::now_secs;
-use crate::feed::pulse::{Doing, Pulse};
-use crate::feed::{Feed, rhythm};
+use crate::feed::source_status::{Doing, SourceStatus};
+use crate::feed::{Feed, usual_rate};
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -44,14 +44,14 @@ impl Silence {
 }
 
 /// How silent the running source is at this time, unix seconds; `None` where none runs that should never be silent.
-pub fn silence(pulse: &Pulse, limits: &Limits, now: i64) -> Option<Silence> {
-    let source = *pulse.source.lock();
-    if !pulse.running.load(Ordering::Relaxed) || matches!(source, "none" | "replay") {
+pub fn silence(status: &SourceStatus, limits: &Limits, now: i64) -> Option<Silence> {
+    let source = *status.source.lock();
+    if !status.running.load(Ordering::Relaxed) || matches!(source, "none" | "replay") {
         return None;
     }
-    let since_ms = pulse.last_killmail_ms.load(Ordering::Relaxed).max(pulse.started_ms.load(Ordering::Relaxed));
-    let secs = rhythm::silence_secs(since_ms.div_euclid(1000), now, limits.downtime_secs);
-    let max_secs = rhythm::silent_max_secs(now, limits.least_secs, limits.killmails, limits.per_day);
+    let since_ms = status.last_killmail_ms.load(Ordering::Relaxed).max(status.started_ms.load(Ordering::Relaxed));
+    let secs = usual_rate::silence_secs(since_ms.div_euclid(1000), now, limits.downtime_secs);
+    let max_secs = usual_rate::silent_max_secs(now, limits.least_secs, limits.killmails, limits.per_day);
     Some(Silence { secs, max_secs })
 }
 
@@ -64,14 +64,17 @@ pub async fn watch(feed: Arc<Feed>, limits: Limits) {
             _ = closing.wait_for(|closing| *closing) => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
-        let Some(silence) = silence(feed.pulse(), &limits, now_secs()) else { continue };
+        let Some(silence) = silence(feed.source_status(), &limits, now_secs()) else { continue };
         if silence.is_too_long() == told {
             continue;
         }
         told = !told;
         let Silence { secs, max_secs } = silence;
         if told {
-            tracing::warn!("the feed is silent: no killmail for {secs} s, more than the {max_secs} s usual now; {}", doing(feed.pulse()));
+            tracing::warn!(
+                "the feed is silent: no killmail for {secs} s, more than the {max_secs} s usual now; {}",
+                doing(feed.source_status())
+            );
         } else {
             tracing::info!("the feed is no longer silent");
         }
@@ -79,9 +82,9 @@ pub async fn watch(feed: Arc<Feed>, limits: Limits) {
 }
 
 /// What is being done about it.
-fn doing(pulse: &Pulse) -> String {
-    let sequence = pulse.sequence.load(Ordering::Relaxed);
-    match pulse.doing().0 {
+fn doing(status: &SourceStatus) -> String {
+    let sequence = status.sequence.load(Ordering::Relaxed);
+    match status.doing().0 {
         Doing::Following => format!("the source answers and is asked on behind number {sequence}"),
         Doing::BackingOff(why) | Doing::BreakerOpen(why) => format!("{why}; it is asked again after growing waits"),
         Doing::NoSpace(why) => format!("{why}; it goes on by itself when there is room"),
@@ -96,21 +99,21 @@ mod tests {
     const LIMITS: Limits = Limits { least_secs: 300, killmails: 8.0, per_day: 12_000.0, downtime_secs: 900 };
     const NOON: i64 = 20_000 * 86_400 + 43_200;
 
-    fn running(source: &'static str) -> Pulse {
-        let pulse = Pulse::default();
-        *pulse.source.lock() = source;
-        pulse.running.store(true, Ordering::Relaxed);
-        pulse.started_ms.store((NOON - 1000) * 1000, Ordering::Relaxed);
-        pulse
+    fn running(source: &'static str) -> SourceStatus {
+        let status = SourceStatus::default();
+        *status.source.lock() = source;
+        status.running.store(true, Ordering::Relaxed);
+        status.started_ms.store((NOON - 1000) * 1000, Ordering::Relaxed);
+        status
     }
 
     #[test]
     fn silence_counts_from_the_last_killmail_or_the_start() {
-        let pulse = running("r2z2");
-        assert_eq!(silence(&pulse, &LIMITS, NOON), Some(Silence { secs: 1000, max_secs: 300 }));
-        pulse.beat(NOON - 100, (NOON - 20) * 1000);
-        assert_eq!(silence(&pulse, &LIMITS, NOON).map(|s| (s.secs, s.is_too_long())), Some((20, false)));
-        assert_eq!(silence(&pulse, &LIMITS, NOON + 281).map(Silence::is_too_long), Some(true));
+        let status = running("r2z2");
+        assert_eq!(silence(&status, &LIMITS, NOON), Some(Silence { secs: 1000, max_secs: 300 }));
+        status.beat(NOON - 100, (NOON - 20) * 1000);
+        assert_eq!(silence(&status, &LIMITS, NOON).map(|s| (s.secs, s.is_too_long())), Some((20, false)));
+        assert_eq!(silence(&status, &LIMITS, NOON + 281).map(Silence::is_too_long), Some(true));
     }
 
     #[test]

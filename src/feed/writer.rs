@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::domain::entry::Origin;
 use crate::domain::id::Seq;
 use crate::domain::span::Span;
-use crate::feed::bell::Bell;
+use crate::feed::wakeups::Wakeups;
 use crate::feed::{Counters, Error};
 use crate::store::Store;
 use crate::store::incoming::{Appended, Checkpoint, Incoming};
@@ -23,7 +23,7 @@ pub struct Parts {
     /// Where batches go.
     pub store: Arc<Store>,
     /// Who is told.
-    pub bell: Arc<Bell>,
+    pub wakeups: Arc<Wakeups>,
     /// The newest number readers may see.
     pub announced: Arc<AtomicU64>,
     /// Tells those who wait for any change, new or revised.
@@ -65,7 +65,7 @@ impl Writer {
                         let done = parts.store.append_span(span, checkpoint);
                         if let Ok(seq) = &done {
                             parts.announced.store(seq.0, Ordering::Release);
-                            parts.bell.ring_all();
+                            parts.wakeups.wake_all();
                             parts.moved.send_replace(*seq);
                         }
                         drop(answer.send(done.map(|_| ()).map_err(Error::from)));
@@ -105,7 +105,7 @@ impl Parts {
             self.counters.announced.fetch_add(1, Ordering::Relaxed);
             // Live parts never deliver backfill, so nobody is woken for it.
             if entry.origin == Origin::Live {
-                let rung = self.bell.ring(&entry.facts, found);
+                let rung = self.wakeups.wake(&entry.facts, found);
                 self.counters.rung.fetch_add(rung as u64, Ordering::Relaxed);
             }
         }

@@ -24,14 +24,14 @@ use crate::http::request::{body, path};
 use crate::http::routes::{
     add, backup, export, health, killmails, kills, metrics, mirror, plugins, status, subscriptions, tokens, welcome,
 };
-use crate::http::state::{Door, State};
+use crate::http::state::{HttpState, State};
 use crate::tasks;
 
 /// All routes of the door, ready to be served. Addresses of callers are known where the server gives `ConnectInfo<SocketAddr>`.
 pub fn router(state: State) -> Router {
     let others = state.others.clone();
     let given = tokens::load(state.feed.store());
-    let door = Arc::new(Door::new(state, given));
+    let door = Arc::new(HttpState::new(state, given));
     drop(tasks::spawn("rates", rates::watch(Arc::downgrade(&door.rates), Arc::clone(&door.feed))));
     let routes = table().layer(from_fn_with_state(Arc::clone(&door), body::admit)).with_state(Arc::clone(&door));
     let routes = routes.merge(others.method_not_allowed_fallback(no_method));
@@ -39,7 +39,7 @@ pub fn router(state: State) -> Router {
 }
 
 /// The one table. Each group has its own rule of what a caller must accept.
-fn table() -> Router<Arc<Door>> {
+fn table() -> Router<Arc<HttpState>> {
     let api = Router::new()
         .route("/api/health", get(health::health))
         .route("/api/v1/killmails", get(killmails::list).post(add::add))

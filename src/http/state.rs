@@ -12,7 +12,7 @@ use axum::http::request::Parts;
 use crate::budget::Budget;
 use crate::domain::subscription::Subscription;
 use crate::feed::Feed;
-use crate::feed::judges::{Asker, Hold, TooMany};
+use crate::feed::plugin_quota::{Asker, Hold, TooMany};
 use crate::feed::plugins::uploads::Uploads;
 use crate::http::config::Config;
 use crate::http::numbers::rates::Rates;
@@ -20,8 +20,8 @@ use crate::http::request::address;
 use crate::http::request::api_tokens::{Given, Keys};
 use crate::http::request::connections::Connections;
 use crate::http::routes::mirror_state::Mirror;
-use crate::http::stream::batch_cache::Parking;
-use crate::http::stream::stream_limits::Slots;
+use crate::http::stream::batch_cache::BatchCache;
+use crate::http::stream::stream_limits::StreamLimits;
 
 /// What the door needs to answer.
 pub struct State {
@@ -42,7 +42,7 @@ pub struct State {
 }
 
 /// What every handler shares.
-pub struct Door {
+pub struct HttpState {
     /// The log in motion.
     pub feed: Arc<Feed>,
     /// The door's configuration.
@@ -56,11 +56,11 @@ pub struct Door {
     /// The bytes of requests that are in memory.
     pub in_flight: Arc<Budget>,
     /// Who streams.
-    pub slots: Arc<Slots>,
+    pub slots: Arc<StreamLimits>,
     /// Plugins that are being taken in.
     pub uploads: Uploads,
     /// Where batches wait for their clients.
-    pub parking: Arc<Parking>,
+    pub parking: Arc<BatchCache>,
     /// Events sent on streams.
     pub events: AtomicU64,
     /// Killmails by id answered from memory.
@@ -73,7 +73,7 @@ pub struct Door {
     pub mirror: Mirror,
 }
 
-impl Door {
+impl HttpState {
     /// Nobody asked yet; these tokens were given out.
     #[must_use]
     pub fn new(state: State, given: Vec<Given>) -> Self {
@@ -103,7 +103,7 @@ impl Door {
     /// The address has as many different ones at work as it may.
     pub fn judge(&self, parts: &Parts, subscription: &Subscription) -> Result<Option<Hold>, TooMany> {
         let from = address::caller(parts, &self.config.trusted_proxies);
-        self.feed.judges().take(&self.feed.judging(), from, subscription.plugin.as_ref())
+        self.feed.plugin_quota().take(&self.feed.judging(), from, subscription.plugin.as_ref())
     }
 
     /// A place among those who ask for history judged by a plugin; none is needed without one.
@@ -112,7 +112,7 @@ impl Door {
     /// As many ask as may.
     pub fn judged_request(&self, parts: &Parts, subscription: &Subscription) -> Result<Option<Asker>, TooMany> {
         let from = address::caller(parts, &self.config.trusted_proxies).filter(|_| subscription.plugin.is_some());
-        self.feed.judges().ask(&self.feed.judging(), from)
+        self.feed.plugin_quota().ask(&self.feed.judging(), from)
     }
 
     /// Share of killmails by id that were answered from memory, percent with two digits; 0 before the first.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::clock;
 use crate::domain::entry::Origin;
 use crate::domain::provenance::Provenance;
-use crate::feed::pulse::{Doing, Pulse};
+use crate::feed::source_status::{Doing, SourceStatus};
 use crate::ingest::arrival::Arrival;
 use crate::ingest::backoff::{Backoff, Trouble, Waits};
 use crate::ingest::package::{self, Rule};
@@ -28,38 +28,38 @@ pub struct SourceLink {
     /// The kind of source, under which it is noted that what it brings is of the lower rank.
     kind: &'static str,
     backoff: Backoff,
-    pulse: Arc<Pulse>,
+    status: Arc<SourceStatus>,
 }
 
 impl SourceLink {
     /// Nothing happened yet.
     #[must_use]
-    pub const fn new(name: String, kind: &'static str, waits: Waits, pulse: Arc<Pulse>) -> Self {
-        Self { name, kind, backoff: Backoff::new(waits), pulse }
+    pub const fn new(name: String, kind: &'static str, waits: Waits, status: Arc<SourceStatus>) -> Self {
+        Self { name, kind, backoff: Backoff::new(waits), status }
     }
 
     /// Something is asked.
     pub fn asks(&self) {
-        self.pulse.requests.fetch_add(1, Ordering::Relaxed);
+        self.status.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The other side answers as it should.
     pub fn is_well(&mut self) {
         self.backoff.well();
-        self.pulse.consecutive_errors.store(0, Ordering::Relaxed);
-        self.pulse.last_success_ms.store(clock::now_ms(), Ordering::Relaxed);
-        self.pulse.note(Doing::Following, clock::now_ms());
+        self.status.consecutive_errors.store(0, Ordering::Relaxed);
+        self.status.last_success_ms.store(clock::now_ms(), Ordering::Relaxed);
+        self.status.note(Doing::Following, clock::now_ms());
     }
 
     /// The other side does not; how long to keep away.
     pub fn troubles(&mut self, trouble: Trouble, why: &str) -> Duration {
         let wait = self.backoff.after(trouble);
         tracing::warn!("{}: {why}; next try in {} ms", self.name, wait.as_millis());
-        self.pulse.errors.fetch_add(1, Ordering::Relaxed);
-        self.pulse.consecutive_errors.fetch_add(1, Ordering::Relaxed);
+        self.status.errors.fetch_add(1, Ordering::Relaxed);
+        self.status.consecutive_errors.fetch_add(1, Ordering::Relaxed);
         let open = trouble == Trouble::Forbidden || self.backoff.failures() >= BREAKER_FAILURES;
         let why = format!("{}: {why}", self.name);
-        self.pulse.note(if open { Doing::BreakerOpen(why) } else { Doing::BackingOff(why) }, clock::now_ms());
+        self.status.note(if open { Doing::BreakerOpen(why) } else { Doing::BackingOff(why) }, clock::now_ms());
         wait
     }
 

@@ -246,7 +246,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::feed::pulse::Pulse;
+    use crate::feed::source_status::SourceStatus;
     use crate::ingest::backoff::Waits;
     use crate::wire::package;
 
@@ -268,7 +268,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("wss://{}/", listener.local_addr().unwrap());
         let waits = Waits { limited: Duration::ZERO, forbidden: Duration::ZERO, failed: Duration::ZERO };
-        let link = SourceLink::new("test".to_owned(), "websocket", waits, Arc::new(Pulse::default()));
+        let link = SourceLink::new("test".to_owned(), "websocket", waits, Arc::new(SourceStatus::default()));
         let second = Duration::from_secs(10);
         let config =
             Config { url, user_agent: "tests".to_owned(), topics: vec![], timeout: second, ping: second, document_max_bytes: 1_000 };

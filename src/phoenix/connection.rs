@@ -20,9 +20,9 @@ use crate::clock::{now_ms, now_secs};
 use crate::domain::term::Term;
 use crate::feed::event::Event;
 use crate::feed::newest::Newest;
-use crate::feed::registry::{Through, Who};
+use crate::feed::registry::{Transport, Who};
 use crate::feed::start::Start;
-use crate::feed::{self, recent};
+use crate::feed::{self, newest_preload};
 use crate::phoenix::effect::{Effect, Open};
 use crate::phoenix::frame::{Malformed, Message, decode, decode_binary};
 use crate::phoenix::join::PreloadRequest;
@@ -217,10 +217,10 @@ impl Connection {
             Effect::Count { key, system } => {
                 let count = self.door.feed.store().system_count(system, now_secs() - DAY_SECS);
                 let told = self.session.count(key, system, count, now_ms(), &mut self.effects);
-                self.count(|door| &door.feed.traffic().counts, u64::from(told));
+                self.count(|door| &door.feed.channel_counters().counts, u64::from(told));
             }
             Effect::Close { key } => self.close(key),
-            Effect::Refused => self.count(|door| &door.feed.traffic().join_refused, 1),
+            Effect::Refused => self.count(|door| &door.feed.channel_counters().join_refused, 1),
         }
     }
 
@@ -238,7 +238,7 @@ impl Connection {
         let last_event_id = resume_from.or(place);
         replaces.into_iter().for_each(|key| self.close(key));
         let feed = Arc::clone(&self.door.feed);
-        let hold = match feed.judges().take(&feed.judging(), self.caller.judged, subscription.plugin.as_ref()) {
+        let hold = match feed.plugin_quota().take(&feed.judging(), self.caller.judged, subscription.plugin.as_ref()) {
             Ok(hold) => hold,
             Err(refused) => return self.session.refused(key, &refused.to_string(), &mut self.effects),
         };
@@ -263,7 +263,7 @@ impl Connection {
             Ok(mut running) => {
                 let reader = &mut running.reader;
                 reader.introduce(Who {
-                    through: Through::Websocket,
+                    through: Transport::Websocket,
                     subscriber: Some(Arc::clone(self.session.user_id())),
                     address: self.caller.address,
                     connected_at_ms: Some(self.session.connected_at_ms()),
@@ -305,7 +305,7 @@ impl Connection {
         match told {
             ChannelEvent::Live(Some(Event::Killmail { kept, id })) => {
                 let pushed = self.session.killmail(key, &kept, &id, now_ms(), &mut self.effects);
-                self.count(|door| &door.feed.traffic().pushed, u64::from(pushed));
+                self.count(|door| &door.feed.channel_counters().pushed, u64::from(pushed));
             }
             ChannelEvent::Live(Some(Event::Backfilled { span, id })) => {
                 self.session.gap(key, &event::backfilled(&span, &id), &mut self.effects)
@@ -322,22 +322,22 @@ impl Connection {
         }
     }
 
-    fn told_recent(&mut self, key: u64, told: recent::Told) {
+    fn told_recent(&mut self, key: u64, told: newest_preload::PreloadEvent) {
         match told {
-            recent::Told::Portion { system, kept } => {
+            newest_preload::PreloadEvent::Portion { system, kept } => {
                 let pushed = self.session.portion(key, (system, kept), now_ms(), &mut self.effects);
-                self.count(|door| &door.feed.traffic().preloaded, pushed as u64);
+                self.count(|door| &door.feed.channel_counters().preloaded, pushed as u64);
                 self.at_work(key).into_iter().for_each(|running| running.delivered(pushed));
             }
-            recent::Told::Complete { systems, left_out } => {
+            newest_preload::PreloadEvent::Complete { systems, left_out } => {
                 let max = self.door.config.preload_max_killmails;
                 let errors =
                     (left_out > 0).then(|| format!("a preload has at most {max} killmails; {left_out} systems or other ids were left out"));
                 self.session.preload_complete(key, systems, errors.as_slice(), &mut self.effects);
             }
-            recent::Told::Count { system, count } => {
+            newest_preload::PreloadEvent::Count { system, count } => {
                 let told = self.session.preload_count(key, (system, count), now_ms(), &mut self.effects);
-                self.count(|door| &door.feed.traffic().counts, u64::from(told));
+                self.count(|door| &door.feed.channel_counters().counts, u64::from(told));
             }
         }
     }

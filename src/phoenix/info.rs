@@ -60,7 +60,7 @@ pub async fn status(State(door): State<Arc<Door>>) -> Response {
     json_of(&json!({
         "status": word,
         "active_connections": open,
-        "active_subscriptions": door.feed.traffic().subscribed(),
+        "active_subscriptions": door.feed.channel_counters().subscribed(),
         "uptime_seconds": door.started.elapsed().map_or(0, |time| time.as_secs()),
         "timestamp": iso_micros_now(),
     }))

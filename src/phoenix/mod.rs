@@ -39,7 +39,7 @@ use tokio::time::timeout;
 use yawc::{CompressionLevel, DeflatePool, IncomingUpgrade, Options, UpgradeFut};
 
 use crate::clock::now_ms;
-use crate::feed::{Feed, judges};
+use crate::feed::{Feed, plugin_quota};
 use crate::phoenix::config::Config;
 use crate::phoenix::connection::Connection;
 use crate::phoenix::session::Session;
@@ -64,7 +64,7 @@ pub struct Caller {
     /// Its address.
     pub address: Option<IpAddr>,
     /// Whom its plugins count for.
-    pub judged: Option<judges::Caller>,
+    pub judged: Option<plugin_quota::Caller>,
 }
 
 /// Finds where a caller is.
@@ -119,7 +119,7 @@ impl Door {
             Err((StatusCode::FORBIDDEN, "this origin may not connect (channels.origins)".to_owned()))
         };
         if slot.is_err() {
-            self.feed.traffic().refused.fetch_add(1, Ordering::Relaxed);
+            self.feed.channel_counters().refused.fetch_add(1, Ordering::Relaxed);
         }
         slot
     }
@@ -207,7 +207,7 @@ async fn connect(door: Arc<Door>, socket: UpgradeFut, session: Session, held: (S
     // The client may never take the answer that makes it one.
     match timeout(door.config.handshake(), socket).await {
         Ok(Ok(socket)) => {
-            door.feed.traffic().opened.fetch_add(1, Ordering::Relaxed);
+            door.feed.channel_counters().opened.fetch_add(1, Ordering::Relaxed);
             let counted = Counted(Arc::clone(&door));
             Some(Connection::new(door, Socket::new(socket), session, held).run().map(move |()| drop(counted)).boxed())
         }
@@ -227,7 +227,7 @@ struct Counted(Arc<Door>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.feed.traffic().closed.fetch_add(1, Ordering::Relaxed);
+        self.0.feed.channel_counters().closed.fetch_add(1, Ordering::Relaxed);
     }
 }
 

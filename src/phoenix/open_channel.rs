@@ -10,10 +10,10 @@ use std::task::Poll;
 
 use crate::domain::subscription::Subscription;
 use crate::feed::event::Event;
-use crate::feed::judges::Hold;
 use crate::feed::newest::Newest;
+use crate::feed::newest_preload::{self, NewestPreload};
+use crate::feed::plugin_quota::Hold;
 use crate::feed::reader::Reader;
-use crate::feed::recent::{self, Recent};
 use crate::feed::{self, Feed};
 
 /// A channel at work.
@@ -23,7 +23,7 @@ pub struct OpenChannel {
     /// What it gets.
     pub reader: Reader,
     /// The first is under way, the others wait.
-    preloads: VecDeque<Recent>,
+    preloads: VecDeque<NewestPreload>,
     _counted: Counted,
     /// The right to its plugin.
     _hold: Option<Hold>,
@@ -34,7 +34,7 @@ struct Counted(Arc<Feed>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.traffic().left.fetch_add(1, Ordering::Relaxed);
+        self.0.channel_counters().left.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -43,14 +43,14 @@ pub enum ChannelEvent {
     /// What its reader handed over; `None` when it is closed.
     Live(Option<Event>),
     /// What its preload handed over.
-    Recent(Result<recent::Told, feed::Error>),
+    Recent(Result<newest_preload::PreloadEvent, feed::Error>),
 }
 
 impl OpenChannel {
     /// A reader without preloads.
     #[must_use]
     pub fn new(feed: Arc<Feed>, key: u64, reader: Reader, hold: Option<Hold>) -> Self {
-        feed.traffic().joined.fetch_add(1, Ordering::Relaxed);
+        feed.channel_counters().joined.fetch_add(1, Ordering::Relaxed);
         Self { key, reader, preloads: VecDeque::new(), _counted: Counted(feed), _hold: hold }
     }
 
@@ -88,7 +88,7 @@ impl OpenChannel {
     }
 }
 
-async fn next_recent(preloads: &mut VecDeque<Recent>) -> Result<recent::Told, feed::Error> {
+async fn next_recent(preloads: &mut VecDeque<NewestPreload>) -> Result<newest_preload::PreloadEvent, feed::Error> {
     while let Some(first) = preloads.front_mut() {
         match first.next().await {
             Ok(Some(told)) => return Ok(told),
@@ -103,7 +103,7 @@ async fn next_recent(preloads: &mut VecDeque<Recent>) -> Result<recent::Told, fe
 }
 
 /// Ends the first, and gives back its room: most channels preload once.
-fn over(preloads: &mut VecDeque<Recent>) {
+fn over(preloads: &mut VecDeque<NewestPreload>) {
     preloads.pop_front();
     preloads.shrink_to_fit();
 }

@@ -18,9 +18,9 @@ use crate::domain::entry::{Entry, Origin, SharedEntry};
 use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
 use crate::feed::Feed;
-use crate::feed::history::StoreHistory;
+use crate::feed::plugin_history::StoreHistory;
 use crate::feed::plugins::Plugins;
-use crate::feed::pulse::Doing;
+use crate::feed::source_status::Doing;
 use crate::http::request::address;
 use crate::http::request::connections::Connections;
 use crate::ingest::config::{self as ingest, Kind};
@@ -184,9 +184,9 @@ pub fn trial() -> Vec<SharedEntry> {
 /// runs without it.
 pub async fn source(config: &ingest::Config, feed: &Arc<Feed>) -> Source {
     let word = config.first();
-    *feed.pulse().source.lock() = word;
+    *feed.source_status().source.lock() = word;
     let made = match config.source {
-        Kind::R2z2 => open::r2z2(config, feed, Arc::clone(feed.pulse())).await,
+        Kind::R2z2 => open::r2z2(config, feed, Arc::clone(feed.source_status())).await,
         Kind::Replay => {
             let replay = replay::Config { paths: config.replay.clone(), speed: config.replay_speed, rebase: config.replay_rebase };
             Replay::new(replay).map(|replay| Source::Replay(Box::new(replay))).map_err(|error| error.to_string())
@@ -195,7 +195,7 @@ pub async fn source(config: &ingest::Config, feed: &Arc<Feed>) -> Source {
     };
     made.unwrap_or_else(|why| {
         tracing::error!("source {word} stays off: {why}");
-        feed.pulse().note(Doing::Refused(why), clock::now_ms());
+        feed.source_status().note(Doing::Refused(why), clock::now_ms());
         Source::None
     })
 }

@@ -12,7 +12,7 @@ use killstream::domain::killmail::Killmail;
 use killstream::domain::subscription::{PluginUse, Subscription};
 use killstream::domain::term::Dimension;
 use killstream::feed::event::{Event, Kept};
-use killstream::feed::history::StoreHistory;
+use killstream::feed::plugin_history::StoreHistory;
 use killstream::feed::plugins::{Plugins, Upload};
 use killstream::feed::reader::Reader;
 use killstream::feed::start::Start;

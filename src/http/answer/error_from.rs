@@ -4,7 +4,7 @@
 
 use axum::http::StatusCode;
 
-use crate::feed::judges::TooMany;
+use crate::feed::plugin_quota::TooMany;
 use crate::feed::{self, plugins};
 use crate::http::answer::error::{Error, PLUGIN_UNUSABLE};
 use crate::store;

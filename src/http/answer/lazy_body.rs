@@ -87,14 +87,14 @@ impl Drop for Counted {
 }
 
 /// A stream of pieces. `step` gets what the last step gave back.
-pub struct Pour<S, F> {
+pub struct LazyBody<S, F> {
     out: Out,
     step: F,
     coming: Option<ReusableBoxFuture<'static, Next<S>>>,
     unsent: Arc<Unsent>,
 }
 
-impl<S, F, W> Pour<S, F>
+impl<S, F, W> LazyBody<S, F>
 where
     F: Fn(S) -> W,
     W: Future<Output = Next<S>> + Send + 'static,
@@ -111,7 +111,7 @@ where
     }
 }
 
-impl<S, F, W> Stream for Pour<S, F>
+impl<S, F, W> Stream for LazyBody<S, F>
 where
     S: Unpin,
     F: Fn(S) -> W + Unpin,
@@ -155,7 +155,7 @@ mod tests {
     async fn steps_follow_one_another_to_the_end() {
         let mut first = Out::default();
         first.piece(Bytes::from_static(b"a"));
-        let pour = Pour::new(first, 0_u8, |n| async move {
+        let pour = LazyBody::new(first, 0_u8, |n| async move {
             let mut out = Out::default();
             out.piece(Bytes::from(vec![b'0' + n]));
             Ok((n < 3).then_some((n + 1, out)))
@@ -167,7 +167,7 @@ mod tests {
     /// Pieces nobody lets go of stop the pour; the first that is let go of wakes it.
     #[tokio::test]
     async fn what_is_not_sent_holds_up_what_follows() {
-        let pour = Pour::new(Out::default(), (), |()| async {
+        let pour = LazyBody::new(Out::default(), (), |()| async {
             let mut out = Out::default();
             out.piece(Bytes::from(vec![b'x'; UNSENT_BYTES / 4]));
             Ok(Some(((), out)))
@@ -193,7 +193,7 @@ mod tests {
     /// As a compressor does: it asks for the next piece and only then lets go of the one before.
     #[tokio::test]
     async fn a_reader_that_keeps_its_last_piece_gets_the_next_one() {
-        let pour = Pour::new(Out::default(), 0_u8, |n| async move {
+        let pour = LazyBody::new(Out::default(), 0_u8, |n| async move {
             let mut out = Out::default();
             out.piece(Bytes::from(vec![b'x'; 2 * UNSENT_BYTES]));
             Ok((n < 5).then_some((n + 1, out)))

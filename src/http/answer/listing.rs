@@ -15,10 +15,10 @@ use bytes::{Bytes, BytesMut};
 
 use crate::domain::filter::IdSet;
 use crate::feed::filters::Held;
-use crate::feed::lookup::{Chosen, Latest};
+use crate::feed::history::{Chosen, Latest};
 use crate::feed::{self, Feed};
 use crate::http::answer::error::Error;
-use crate::http::answer::lazy_body::{Next, Pour};
+use crate::http::answer::lazy_body::{LazyBody, Next};
 use crate::http::answer::success::json_of;
 use crate::http::stream::sse::Out;
 
@@ -108,7 +108,7 @@ impl Listing {
         let body = if this.parts.is_empty() {
             Body::from(first)
         } else {
-            Body::from_stream(Pour::new(pieces(&first), this, Self::step).with_unsent(UNSENT_BYTES))
+            Body::from_stream(LazyBody::new(pieces(&first), this, Self::step).with_unsent(UNSENT_BYTES))
         };
         let mut response = Response::new(body);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));

@@ -41,7 +41,7 @@ impl Json {
     /// A value in the success envelope, with another status than 200.
     #[must_use]
     pub fn created(status: StatusCode, value: &Value) -> Self {
-        let mut text = Text::default();
+        let mut text = JsonWriter::default();
         text.enveloped(|text| text.push(text::json(value)));
         Self(status, text.done())
     }
@@ -49,9 +49,9 @@ impl Json {
 
 /// JSON put together from parts.
 #[derive(Debug, Default)]
-pub struct Text(Vec<u8>);
+pub struct JsonWriter(Vec<u8>);
 
-impl Text {
+impl JsonWriter {
     /// Appends a part.
     pub fn push(&mut self, part: impl AsRef<[u8]>) -> &mut Self {
         self.0.extend_from_slice(part.as_ref());

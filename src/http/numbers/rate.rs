@@ -13,9 +13,9 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Watches one counter that began at zero. It is told what the counter says, whether somebody asks or not.
 #[derive(Debug)]
-pub struct Meter(Mutex<VecDeque<(Instant, u64)>>);
+pub struct Rate(Mutex<VecDeque<(Instant, u64)>>);
 
-impl Meter {
+impl Rate {
     /// Takes a look: the counter says `total` now.
     pub fn look(&self, total: u64) {
         self.look_at(Instant::now(), total);
@@ -43,7 +43,7 @@ impl Meter {
     }
 }
 
-impl Default for Meter {
+impl Default for Rate {
     fn default() -> Self {
         Self(Mutex::new(VecDeque::new()))
     }
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn the_rate_is_of_the_last_minute_whoever_asked_before() {
-        let (meter, begin) = (Meter::default(), Instant::now());
+        let (meter, begin) = (Rate::default(), Instant::now());
         let at = |secs| begin + Duration::from_secs(secs);
         let says = |secs, total| meter.per_minute_at(at(secs), total).to_bits() == f64::to_bits(0.0);
         assert!((meter.per_minute_at(at(0), 6) - 6.0).abs() < 1e-9, "everything since the start");
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_stretch_without_looks_is_no_rate_of_the_time_before() {
-        let (meter, begin) = (Meter::default(), Instant::now());
+        let (meter, begin) = (Rate::default(), Instant::now());
         meter.look_at(begin, 1000);
         meter.look_at(begin + Duration::from_secs(300), 1000);
         assert!((meter.per_minute_at(begin + Duration::from_secs(301), 1007) - 7.0).abs() < 1e-9);

@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::feed::Feed;
-use crate::http::numbers::rate::{LOOK_EVERY, Meter};
+use crate::http::numbers::rate::{LOOK_EVERY, Rate};
 
 /// A rate for each counter.
 #[derive(Debug, Default)]
 pub struct Rates {
-    requests: Meter,
-    esi_requests: Meter,
-    pushed: Meter,
-    opened: Meter,
+    requests: Rate,
+    esi_requests: Rate,
+    pushed: Rate,
+    opened: Rate,
 }
 
 fn get(counter: &AtomicU64) -> u64 {
@@ -24,12 +24,12 @@ fn get(counter: &AtomicU64) -> u64 {
 impl Rates {
     /// Requests to the source in the last minute.
     pub fn requests_per_minute(&self, feed: &Feed) -> f64 {
-        self.requests.per_minute(get(&feed.pulse().requests))
+        self.requests.per_minute(get(&feed.source_status().requests))
     }
 
     /// Requests to ESI in the last minute.
     pub fn esi_requests_per_minute(&self, feed: &Feed) -> f64 {
-        self.esi_requests.per_minute(get(&feed.others().esi.sent))
+        self.esi_requests.per_minute(get(&feed.fallback_status().esi.sent))
     }
 
     /// Killmails pushed on channels in the last minute.
@@ -39,19 +39,19 @@ impl Rates {
 
     /// WebSockets opened in the last minute.
     pub fn opened_per_minute(&self, feed: &Feed) -> f64 {
-        self.opened.per_minute(get(&feed.traffic().opened))
+        self.opened.per_minute(get(&feed.channel_counters().opened))
     }
 
     fn look(&self, feed: &Feed) {
-        self.requests.look(get(&feed.pulse().requests));
-        self.esi_requests.look(get(&feed.others().esi.sent));
+        self.requests.look(get(&feed.source_status().requests));
+        self.esi_requests.look(get(&feed.fallback_status().esi.sent));
         self.pushed.look(pushed(feed));
-        self.opened.look(get(&feed.traffic().opened));
+        self.opened.look(get(&feed.channel_counters().opened));
     }
 }
 
 fn pushed(feed: &Feed) -> u64 {
-    get(&feed.traffic().pushed) + get(&feed.traffic().preloaded)
+    get(&feed.channel_counters().pushed) + get(&feed.channel_counters().preloaded)
 }
 
 /// Looks at all counters until nobody reads the rates any more or the server stops.

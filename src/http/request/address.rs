@@ -9,7 +9,7 @@ use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 
-use crate::feed::judges::Caller;
+use crate::feed::plugin_quota::Caller;
 
 /// A network, written `10.0.0.0/8`, or one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use axum::http::request::Parts;
 
 use crate::http::answer::error::Error;
 use crate::http::request::api_tokens::Scope;
-use crate::http::state::Door;
+use crate::http::state::HttpState;
 
 /// A scope as a type, so that a route says in its signature what it needs.
 pub trait Right: Send {
@@ -49,10 +49,10 @@ pub struct May<R>(PhantomData<R>);
 /// Proof that the caller may do everything.
 pub type Admin = May<Everything>;
 
-impl<R: Right> FromRequestParts<Arc<Door>> for May<R> {
+impl<R: Right> FromRequestParts<Arc<HttpState>> for May<R> {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Error> {
+    async fn from_request_parts(parts: &mut Parts, door: &Arc<HttpState>) -> Result<Self, Error> {
         door.keys.check(parts, R::SCOPE).map(|()| Self(PhantomData))
     }
 }

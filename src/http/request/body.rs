@@ -20,7 +20,7 @@ use crate::budget::{Budget, Share};
 use crate::domain::files::is_disk_full;
 use crate::http::answer::error::Error;
 use crate::http::config::Config;
-use crate::http::state::Door;
+use crate::http::state::HttpState;
 
 /// Where a filter may be in the body: its lists of ids are long.
 const WITH_FILTER: &[&str] =
@@ -86,7 +86,7 @@ impl Default for Intake {
 }
 
 /// Says what the body of a request may take, before anyone reads it.
-pub async fn admit(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
+pub async fn admit(State(door): State<Arc<HttpState>>, mut request: Request, next: Next) -> Response {
     if !request.body().is_end_stream() {
         let intake = Intake::new(&door.config, Arc::clone(&door.in_flight));
         let known = door.keys.knows(request.headers());

@@ -21,7 +21,7 @@ use crate::http::answer::error::Error;
 use crate::http::answer::success::Json;
 use crate::http::request::auth::{Killmails, May};
 use crate::http::request::parameters::{Pairs, Raw};
-use crate::http::state::Door;
+use crate::http::state::HttpState;
 use crate::store::Store;
 use crate::store::error::Error as Failure;
 use crate::store::incoming::{AgeRule, Appended, Incoming, ZkbRule};
@@ -53,14 +53,14 @@ const NDJSON: [&str; 3] = ["application/x-ndjson", "application/ndjson", "applic
 /// not with `?prefer_incoming=false`.
 pub async fn add(
     _: May<Killmails>,
-    State(door): State<Arc<Door>>,
+    State(door): State<Arc<HttpState>>,
     asked: Pairs,
     headers: HeaderMap,
     Raw(body): Raw,
 ) -> Result<Json, Error> {
     let store = Arc::clone(door.feed.store());
     let zkb = if asked.get("prefer_incoming") == Some("false") { ZkbRule::Keep } else { ZkbRule::IfNewer };
-    let others = door.feed.others();
+    let others = door.feed.fallback_status();
     let wanted_max = others.wanted_max.load(Ordering::Relaxed);
     let are_lines = says_ndjson(&headers);
     let sorted = tasks::blocking("rest-add", move || -> Result<Sorted, Error> {

@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::http::answer::error::Error;
 use crate::http::request::auth::Admin;
 use crate::http::request::connections::OwnPace;
-use crate::http::state::Door;
+use crate::http::state::HttpState;
 use crate::store::upkeep::backup::Aside;
 use crate::{feed, tasks};
 
@@ -34,7 +34,7 @@ const PIECES_MAX: usize = 4;
 ///
 /// # Errors
 /// 401, 403; 503 while another one is under way, or without room for the copy.
-pub async fn backup(_: Admin, State(door): State<Arc<Door>>) -> Result<Response, Error> {
+pub async fn backup(_: Admin, State(door): State<Arc<HttpState>>) -> Result<Response, Error> {
     let store = Arc::clone(door.feed.store());
     let aside = tasks::blocking("backup", move || store.backup_aside()).await.map_err(Error::failed)?;
     let aside = aside.map_err(|error| Error::history(feed::Error::Store(error)))?;

@@ -14,13 +14,13 @@ use bytes::Bytes;
 
 use crate::domain::id::Seq;
 use crate::domain::subscription::Subscription;
-use crate::feed::lookup::Lookup;
+use crate::feed::history::Lookup;
 use crate::feed::{self, Feed};
-use crate::http::answer::lazy_body::{Next, Pour};
+use crate::http::answer::lazy_body::{LazyBody, Next};
 use crate::http::answer::success::json_of;
 use crate::http::request::auth::Admin;
 use crate::http::request::connections::OwnPace;
-use crate::http::state::Door;
+use crate::http::state::HttpState;
 use crate::http::stream::sse::Out;
 use crate::store::query::Order;
 
@@ -28,10 +28,10 @@ use crate::store::query::Order;
 const PAGE: usize = 256;
 
 /// `GET /api/v1/export`. What comes while it runs is not in it.
-pub async fn export(_: Admin, State(door): State<Arc<Door>>) -> Response {
+pub async fn export(_: Admin, State(door): State<Arc<HttpState>>) -> Response {
     let feed = Arc::clone(&door.feed);
     let way = Way { head: feed.head(), feed, subscription: Arc::default(), after: None, done: false };
-    let body = Body::from_stream(Pour::new(Out::default(), way, Way::step));
+    let body = Body::from_stream(LazyBody::new(Out::default(), way, Way::step));
     (Extension(OwnPace), [(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 

@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 
 use crate::clock::now_secs;
 use crate::domain::term::Dimension;
-use crate::feed::others::Other;
-use crate::feed::pulse::{Doing, Pulse};
+use crate::feed::fallback_status::FallbackSource;
 use crate::feed::silence::{Silence, silence};
+use crate::feed::source_status::{Doing, SourceStatus};
 use crate::http::answer::error::Error;
 use crate::http::answer::success::Json;
 use crate::http::numbers::process::Process;
 use crate::http::routes::health_config::Config;
-use crate::http::state::Door;
+use crate::http::state::HttpState;
 use crate::tasks;
 use crate::wire::{text, time};
 
@@ -36,13 +36,13 @@ pub async fn live() -> Json {
 }
 
 /// `GET /health/ready`: killmails come as they usually do, and can be kept.
-pub async fn ready(State(door): State<Arc<Door>>) -> Result<Response, Error> {
+pub async fn ready(State(door): State<Arc<HttpState>>) -> Result<Response, Error> {
     let feed = Arc::clone(&door.feed);
     let store = tasks::blocking("ready", move || (feed.store().failure(), feed.store().lack_of_space())).await;
     let (failure, lack) = store.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
-    let pulse = door.feed.pulse();
-    let (doing, _) = pulse.doing();
-    let silence = silence(pulse, &door.config.health.limits(), now_secs());
+    let source_status = door.feed.source_status();
+    let (doing, _) = source_status.doing();
+    let silence = silence(source_status, &door.config.health.limits(), now_secs());
     let why = match (failure, lack, off(&door, &doing), silence) {
         (Some(failure), ..) => Some(format!("the store only reads: {failure}")),
         _ if door.feed.is_closing() => Some("the server is stopping".to_owned()),
@@ -60,7 +60,7 @@ pub async fn ready(State(door): State<Arc<Door>>) -> Result<Response, Error> {
         "reason": why,
         "silent_seconds": silence.map(|silence| silence.secs),
         "silent_max_seconds": silence.map(|silence| silence.max_secs),
-        "source": { "name": *pulse.source.lock(), "state": doing.word(), "reason": doing.reason() },
+        "source": { "name": *source_status.source.lock(), "state": doing.word(), "reason": doing.reason() },
         "timestamp": time::iso_micros_now(),
     });
     let status = if why.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -72,15 +72,15 @@ pub async fn ready(State(door): State<Arc<Door>>) -> Result<Response, Error> {
 }
 
 /// Why no killmails can come: of the sources that should run none is usable.
-fn off(door: &Door, doing: &Doing) -> Option<String> {
-    let sources = door.feed.others().sources.read();
+fn off(door: &HttpState, doing: &Doing) -> Option<String> {
+    let sources = door.feed.fallback_status().sources.read();
     let others: Vec<(String, Doing)> =
-        sources.iter().filter(|other| runs(other)).map(|other| (other.name.clone(), other.pulse.doing().0)).collect();
+        sources.iter().filter(|other| runs(other)).map(|other| (other.name.clone(), other.status.doing().0)).collect();
     none_usable(doing, &others)
 }
 
 /// Whether a source beside the first should run now; one that stands in for others only does while it is asked to.
-fn runs(other: &Other) -> bool {
+fn runs(other: &FallbackSource) -> bool {
     !other.fallback || other.active.load(Ordering::Relaxed)
 }
 
@@ -104,17 +104,17 @@ fn none_usable(first: &Doing, others: &[(String, Doing)]) -> Option<String> {
 }
 
 /// `GET /health` and `/api/health`.
-pub async fn health(State(door): State<Arc<Door>>) -> Result<Json, Error> {
+pub async fn health(State(door): State<Arc<HttpState>>) -> Result<Json, Error> {
     let looked = tasks::blocking("health", move || look(&door));
     let (status, body) = looked.await.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
     Ok(Json(status, Bytes::from(text::json(&body))))
 }
 
 /// The health now, with the status of its answer. Blocks for a moment.
-pub fn look(door: &Door) -> (StatusCode, Value) {
+pub fn look(door: &HttpState) -> (StatusCode, Value) {
     let (failure, lack) = (door.feed.store().failure(), door.feed.store().lack_of_space());
     // Read once: the word and what it is about must be of one moment.
-    let now = door.feed.pulse().doing();
+    let now = door.feed.source_status().doing();
     let judged = match judge(&now, failure.as_deref(), &door.config.health) {
         // What is damaged is not served; the rest is.
         Judged::Ok if lack.is_some() || door.feed.store().damaged() > 0 || refuses(door) || off(door, &now.0).is_some() => Judged::Degraded,
@@ -125,15 +125,15 @@ pub fn look(door: &Door) -> (StatusCode, Value) {
 }
 
 /// Whether everything a source brings is refused.
-fn refuses(door: &Door) -> bool {
+fn refuses(door: &HttpState) -> bool {
     let most = door.config.health.refused_documents;
-    let is_long = |pulse: &Pulse| most > 0 && pulse.refused_run.lock().count >= most;
-    is_long(door.feed.pulse()) || door.feed.others().sources.read().iter().any(|other| is_long(&other.pulse))
+    let is_long = |source_status: &SourceStatus| most > 0 && source_status.refused_run.lock().count >= most;
+    is_long(door.feed.source_status()) || door.feed.fallback_status().sources.read().iter().any(|other| is_long(&other.status))
 }
 
 /// What a source brought last was refused: why, and how often in a row.
-fn refused_run(pulse: &Pulse) -> Value {
-    let run = pulse.refused_run.lock();
+fn refused_run(source_status: &SourceStatus) -> Value {
+    let run = source_status.refused_run.lock();
     if run.count == 0 { Value::Null } else { json!({ "reason": run.reason, "documents": run.count }) }
 }
 
@@ -164,25 +164,25 @@ fn judge((doing, since_ms): &Now, failure: Option<&str>, config: &Config) -> Jud
     }
 }
 
-fn body(door: &Door, judged: Judged, now: &Now, storage: Storage) -> Value {
+fn body(door: &HttpState, judged: Judged, now: &Now, storage: Storage) -> Value {
     let word = match judged {
         Judged::Ok => "ok",
         Judged::Degraded => "degraded",
         Judged::Error => "error",
     };
-    let pulse = door.feed.pulse();
+    let source_status = door.feed.source_status();
     json!({
         "healthy": judged != Judged::Error,
         "status": word,
         "details": details(door, now, storage),
         "timestamp": time::iso_micros_now(),
-        "circuit_breaker": breaker(pulse, now, &door.config.health),
-        "connection_monitor": connections(door, pulse),
+        "circuit_breaker": breaker(source_status, now, &door.config.health),
+        "connection_monitor": connections(door, source_status),
     })
 }
 
-fn details(door: &Door, (doing, since_ms): &Now, Storage { failure, lack }: Storage) -> Value {
-    let pulse = door.feed.pulse();
+fn details(door: &HttpState, (doing, since_ms): &Now, Storage { failure, lack }: Storage) -> Value {
+    let source_status = door.feed.source_status();
     let stats = door.feed.store().stats();
     let process = Process::now();
     let characters = dimension(door, Dimension::Character, "character_count");
@@ -204,16 +204,16 @@ fn details(door: &Door, (doing, since_ms): &Now, Storage { failure, lack }: Stor
             "failure": failure,
         },
         "source": {
-            "name": *pulse.source.lock(),
+            "name": *source_status.source.lock(),
             "state": doing.word(),
             "reason": doing.reason(),
             "since": (*since_ms > 0).then(|| time::iso_micros(*since_ms)),
-            "sequence": pulse.sequence.load(Ordering::Relaxed),
-            "open_gap_numbers": pulse.open_numbers(),
-            "refused_in_a_row": refused_run(pulse),
+            "sequence": source_status.sequence.load(Ordering::Relaxed),
+            "open_gap_numbers": source_status.open_numbers(),
+            "refused_in_a_row": refused_run(source_status),
             "fallback": standing_in(door),
         },
-        "sources": door.feed.others().sources.read().iter().map(|other| of_other(other)).collect::<Vec<_>>(),
+        "sources": door.feed.fallback_status().sources.read().iter().map(|other| of_other(other)).collect::<Vec<_>>(),
         "character_subscriptions": characters,
         "system_subscriptions": systems,
         "unknown": { "character_subscriptions": characters, "system_subscriptions": systems },
@@ -221,13 +221,13 @@ fn details(door: &Door, (doing, since_ms): &Now, Storage { failure, lack }: Stor
 }
 
 /// The name of the source that stands in for the first, if one does.
-fn standing_in(door: &Door) -> Option<String> {
-    let sources = door.feed.others().sources.read();
+fn standing_in(door: &HttpState) -> Option<String> {
+    let sources = door.feed.fallback_status().sources.read();
     sources.iter().find(|other| other.fallback && other.active.load(Ordering::Relaxed)).map(|other| other.name.clone())
 }
 
-fn of_other(other: &Other) -> Value {
-    let (doing, _) = other.pulse.doing();
+fn of_other(other: &FallbackSource) -> Value {
+    let (doing, _) = other.status.doing();
     let since_ms = other.since_ms.load(Ordering::Relaxed);
     json!({
         "name": other.name,
@@ -237,13 +237,13 @@ fn of_other(other: &Other) -> Value {
         "since": (since_ms > 0).then(|| time::iso_micros(since_ms)),
         "state": doing.word(),
         "reason": doing.reason(),
-        "received": other.pulse.received.load(Ordering::Relaxed),
-        "refused_in_a_row": refused_run(&other.pulse),
+        "received": other.status.received.load(Ordering::Relaxed),
+        "refused_in_a_row": refused_run(&other.status),
     })
 }
 
 /// Readers that name ids of this dimension. `last_update` is when the newest of them opened.
-fn dimension(door: &Door, kind: Dimension, count: &str) -> Value {
+fn dimension(door: &HttpState, kind: Dimension, count: &str) -> Value {
     let (mut subscriptions, mut ids, mut newest) = (0_u64, 0, None);
     for line in door.feed.registry().lines() {
         if let Some(set) = line.subscription().filter.ids(kind) {
@@ -258,7 +258,7 @@ fn dimension(door: &Door, kind: Dimension, count: &str) -> Value {
     told
 }
 
-fn breaker(pulse: &Pulse, (doing, since_ms): &Now, config: &Config) -> Value {
+fn breaker(source_status: &SourceStatus, (doing, since_ms): &Now, config: &Config) -> Value {
     let open = matches!(doing, Doing::BreakerOpen(_));
     let state = match doing {
         Doing::BreakerOpen(_) => "open",
@@ -268,7 +268,7 @@ fn breaker(pulse: &Pulse, (doing, since_ms): &Now, config: &Config) -> Value {
     };
     json!({
         "circuit_state": state,
-        "consecutive_errors": pulse.consecutive_errors.load(Ordering::Relaxed),
+        "consecutive_errors": source_status.consecutive_errors.load(Ordering::Relaxed),
         "max_consecutive_errors": 10,
         "circuit_opened_at": open.then(|| time::iso_micros(*since_ms)),
         "circuit_reset_timeout_ms": config.breaker_open_secs.saturating_mul(1000),
@@ -276,19 +276,20 @@ fn breaker(pulse: &Pulse, (doing, since_ms): &Now, config: &Config) -> Value {
     })
 }
 
-fn connections(door: &Door, pulse: &Pulse) -> Value {
+fn connections(door: &HttpState, source_status: &SourceStatus) -> Value {
     let now = now_secs();
-    let success = match pulse.last_success_ms.load(Ordering::Relaxed) / 1000 {
+    let success = match source_status.last_success_ms.load(Ordering::Relaxed) / 1000 {
         0 => door.started_at(),
         at => at,
     };
-    let errors = pulse.errors.load(Ordering::Relaxed);
-    let timeouts = pulse.timeouts.load(Ordering::Relaxed);
-    let (doing, _) = pulse.doing();
-    let reasons = doing.reason().map_or_else(|| json!({}), |reason| json!({ reason: pulse.consecutive_errors.load(Ordering::Relaxed) }));
+    let errors = source_status.errors.load(Ordering::Relaxed);
+    let timeouts = source_status.timeouts.load(Ordering::Relaxed);
+    let (doing, _) = source_status.doing();
+    let reasons =
+        doing.reason().map_or_else(|| json!({}), |reason| json!({ reason: source_status.consecutive_errors.load(Ordering::Relaxed) }));
     json!({
-        "consecutive_timeout_errors": if timeouts > 0 { pulse.consecutive_errors.load(Ordering::Relaxed).min(timeouts) } else { 0 },
-        "consecutive_connection_failures": pulse.consecutive_errors.load(Ordering::Relaxed),
+        "consecutive_timeout_errors": if timeouts > 0 { source_status.consecutive_errors.load(Ordering::Relaxed).min(timeouts) } else { 0 },
+        "consecutive_connection_failures": source_status.consecutive_errors.load(Ordering::Relaxed),
         "last_successful_request": success,
         "last_recycled_at": door.started_at(),
         "total_timeouts": timeouts,
@@ -309,16 +310,16 @@ mod tests {
     #[test]
     fn an_open_breaker_degrades_and_after_its_time_fails() {
         let at_once = Config { breaker_open_secs: 0, ..Config::default() };
-        let pulse = Pulse::default();
-        assert_eq!(judge(&pulse.doing(), None, &Config::default()), Judged::Ok);
-        pulse.note(Doing::BreakerOpen("403".to_owned()), now_secs() * 1000);
-        assert_eq!(judge(&pulse.doing(), None, &Config::default()), Judged::Degraded);
-        assert_eq!(judge(&pulse.doing(), None, &at_once), Judged::Error);
-        pulse.note(Doing::BreakerOpen("403 again".to_owned()), (now_secs() + 500) * 1000);
-        pulse.note(Doing::Following, 0);
-        assert_eq!(judge(&pulse.doing(), None, &at_once), Judged::Ok);
-        pulse.note(Doing::BreakerOpen("403".to_owned()), (now_secs() - 601) * 1000);
-        assert_eq!(judge(&pulse.doing(), None, &Config::default()), Judged::Error, "after ten minutes");
+        let source_status = SourceStatus::default();
+        assert_eq!(judge(&source_status.doing(), None, &Config::default()), Judged::Ok);
+        source_status.note(Doing::BreakerOpen("403".to_owned()), now_secs() * 1000);
+        assert_eq!(judge(&source_status.doing(), None, &Config::default()), Judged::Degraded);
+        assert_eq!(judge(&source_status.doing(), None, &at_once), Judged::Error);
+        source_status.note(Doing::BreakerOpen("403 again".to_owned()), (now_secs() + 500) * 1000);
+        source_status.note(Doing::Following, 0);
+        assert_eq!(judge(&source_status.doing(), None, &at_once), Judged::Ok);
+        source_status.note(Doing::BreakerOpen("403".to_owned()), (now_secs() - 601) * 1000);
+        assert_eq!(judge(&source_status.doing(), None, &Config::default()), Judged::Error, "after ten minutes");
     }
 
     #[test]
@@ -338,12 +339,12 @@ mod tests {
 
     #[test]
     fn nothing_else_but_a_failed_store_is_unhealthy() {
-        let pulse = Pulse::default();
+        let source_status = SourceStatus::default();
         let why = || "x".to_owned();
         for doing in [Doing::Off, Doing::Refused(why()), Doing::BackingOff(why()), Doing::NoSpace(why()), Doing::Finished] {
-            pulse.note(doing, 1);
-            assert_ne!(judge(&pulse.doing(), None, &Config::default()), Judged::Error, "{:?}", pulse.doing());
-            assert_eq!(judge(&pulse.doing(), Some("disk"), &Config::default()), Judged::Error);
+            source_status.note(doing, 1);
+            assert_ne!(judge(&source_status.doing(), None, &Config::default()), Judged::Error, "{:?}", source_status.doing());
+            assert_eq!(judge(&source_status.doing(), Some("disk"), &Config::default()), Judged::Error);
         }
     }
 }

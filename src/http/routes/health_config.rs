@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::feed::rhythm;
 use crate::feed::silence::Limits;
+use crate::feed::usual_rate;
 
 /// When the server calls itself unwell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ impl Default for Config {
             silent_secs: 300,
             silent_killmails: 8.0,
             killmails_per_day: 12_000.0,
-            downtime_secs: rhythm::DOWNTIME_SECS,
+            downtime_secs: usual_rate::DOWNTIME_SECS,
         }
     }
 }

@@ -15,13 +15,13 @@ use crate::domain::id::{EventId, Place, Seq};
 use crate::domain::subscription::Subscription;
 use crate::feed::event::Kept;
 use crate::feed::filters::Held;
-use crate::feed::lookup::{Faults, Found, Lookup};
+use crate::feed::history::{Faults, Found, Lookup};
 use crate::http::answer::error::Error;
 use crate::http::answer::listing::Listing;
-use crate::http::answer::success::{Json, Text, json_of};
+use crate::http::answer::success::{Json, JsonWriter, json_of};
 use crate::http::request::parameters::{Pairs, Question, Segment, positive};
 use crate::http::routes::kills::check_format;
-use crate::http::state::Door;
+use crate::http::state::HttpState;
 use crate::tasks;
 use crate::wire::filter_echo::FilterEcho;
 use crate::wire::query::{self, Asked};
@@ -31,7 +31,7 @@ use crate::wire::{text, time};
 const FEW_IDS: usize = 1000;
 
 /// `GET /api/v1/killmail/{id}`. Recent ones are in memory and answered without leaving this thread.
-pub async fn one(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Json, Error> {
+pub async fn one(State(door): State<Arc<HttpState>>, Segment(id): Segment, pairs: Pairs) -> Result<Json, Error> {
     check_format(&pairs).map_err(|message| Error::parameter("format", message))?;
     let id = positive(&id).ok_or(Error::KillmailId)?;
     let id = u32::try_from(id).map_err(|_| Error::Killmail)?;
@@ -48,30 +48,30 @@ pub async fn one(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pai
         }
     };
     let kept = Kept { entry: entry.ok_or(Error::Killmail)?, annotations: Vec::new() };
-    Ok(Json(StatusCode::OK, Text::default().enveloped(|text| text.push(json_of(&kept))).done()))
+    Ok(Json(StatusCode::OK, JsonWriter::default().enveloped(|text| text.push(json_of(&kept))).done()))
 }
 
 /// `GET /api/v1/killmails`.
-pub async fn list(State(door): State<Arc<Door>>, parts: Parts, Pairs(pairs): Pairs) -> Result<Response, Error> {
+pub async fn list(State(door): State<Arc<HttpState>>, parts: Parts, Pairs(pairs): Pairs) -> Result<Response, Error> {
     answer(&door, &parts, query::history_pairs(&pairs).map_err(Error::history_parameter)?).await
 }
 
 /// `POST /api/v1/killmails/search`.
-pub async fn search(State(door): State<Arc<Door>>, parts: Parts, body: Question) -> Result<Response, Error> {
+pub async fn search(State(door): State<Arc<HttpState>>, parts: Parts, body: Question) -> Result<Response, Error> {
     answer(&door, &parts, body.read(query::history_body).await?.map_err(Error::history_parameter)?).await
 }
 
 /// `GET /api/v1/killmails/count`.
-pub async fn count(State(door): State<Arc<Door>>, Pairs(pairs): Pairs) -> Result<Response, Error> {
+pub async fn count(State(door): State<Arc<HttpState>>, Pairs(pairs): Pairs) -> Result<Response, Error> {
     counted(&door, query::count_pairs(&pairs).map_err(Error::history_parameter)?).await
 }
 
 /// `POST /api/v1/killmails/count`.
-pub async fn count_search(State(door): State<Arc<Door>>, body: Question) -> Result<Response, Error> {
+pub async fn count_search(State(door): State<Arc<HttpState>>, body: Question) -> Result<Response, Error> {
     counted(&door, body.read(query::count_body).await?.map_err(Error::history_parameter)?).await
 }
 
-async fn counted(door: &Door, asked: Asked) -> Result<Response, Error> {
+async fn counted(door: &HttpState, asked: Asked) -> Result<Response, Error> {
     let (held, subscription) = hold(door, asked.subscription)?;
     let count = door.feed.count(Arc::clone(&subscription), door.feed.head()).await.map_err(Error::history)?;
     let mut listing = Listing::new(&door.feed).holding(held);
@@ -80,7 +80,7 @@ async fn counted(door: &Door, asked: Asked) -> Result<Response, Error> {
     listing.text(format!(r#"}},"timestamp":"{}"}}"#, time::iso_micros_now())).answer().await
 }
 
-async fn answer(door: &Door, parts: &Parts, asked: Asked) -> Result<Response, Error> {
+async fn answer(door: &HttpState, parts: &Parts, asked: Asked) -> Result<Response, Error> {
     let _hold = door.judge(parts, &asked.subscription).map_err(Error::history_judges)?;
     let place = door.judged_request(parts, &asked.subscription).map_err(Error::history_judges)?;
     let (head, after) = match &asked.cursor {
@@ -95,15 +95,15 @@ async fn answer(door: &Door, parts: &Parts, asked: Asked) -> Result<Response, Er
 }
 
 /// Takes a filter with many ids into use until its answer is taken: it is told in it.
-fn hold(door: &Door, mut subscription: Subscription) -> Result<(Option<Held>, Arc<Subscription>), Error> {
+fn hold(door: &HttpState, mut subscription: Subscription) -> Result<(Option<Held>, Arc<Subscription>), Error> {
     let ids: usize = subscription.filter.dimensions.iter().map(|dimension| dimension.ids.as_slice().len()).sum();
     let held = (ids > FEW_IDS).then(|| door.feed.filters().hold_for_answer(&mut subscription)).transpose();
     Ok((held.map_err(|full| Error::history(full.into()))?, Arc::new(subscription)))
 }
 
-async fn page(door: &Door, head: Seq, (held, asked): (Option<Held>, &Subscription), found: Found) -> Result<Response, Error> {
+async fn page(door: &HttpState, head: Seq, (held, asked): (Option<Held>, &Subscription), found: Found) -> Result<Response, Error> {
     let next = found.next.map(|after| EventId { epoch: door.feed.epoch(), place: Place::Preload { head, after } }.to_string());
-    let mut behind = Text::default();
+    let mut behind = JsonWriter::default();
     behind.push(r#","count":"#).value(found.chosen.len());
     behind.push(r#","next_cursor":"#).value(next).push(r#","complete":"#).value(found.complete);
     if let Some(Faults { counts, example }) = found.faults {
@@ -129,7 +129,7 @@ fn tell(listing: &mut Listing, asked: &Subscription) {
 }
 
 /// A cursor names the head of the first page and the killmail id last sent. It is spelled like an event id and as opaque.
-fn cursor(door: &Door, text: &str) -> Result<(Seq, Option<u32>), Error> {
+fn cursor(door: &HttpState, text: &str) -> Result<(Seq, Option<u32>), Error> {
     let refuse = |why: &str| Error::parameter("cursor", format!("cursor {why}"));
     let id: EventId = text.parse().map_err(|_| refuse("is not one of ours"))?;
     match id.place {

@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 
 use crate::clock::now_secs;
 use crate::domain::term::{Dimension, Term};
-use crate::feed::lookup::{Chosen, Latest};
+use crate::feed::history::{Chosen, Latest};
 use crate::http::answer::error::{Error, OutOfRange};
 use crate::http::answer::listing::Listing;
 use crate::http::answer::success::Json;
 use crate::http::request::parameters::{Object, Pairs, Segment, integer, positive, positive_json};
-use crate::http::state::Door;
+use crate::http::state::HttpState;
 use crate::wire::parameters::{Known, Parameters};
 use crate::wire::{query, time};
 
@@ -30,7 +30,7 @@ const HOURS: u64 = 24;
 /// `GET /api/v1/kills/system/{id}`. Whatever is wrong, it is the system id that is said to be: clients know no other code here. The details
 /// say what it really was.
 /// `cached` says that nobody else was asked.
-pub async fn system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
+pub async fn system(State(door): State<Arc<HttpState>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
     check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = positive(&id).ok_or(Error::SystemId)?;
     let (hours, limit) = window(&pairs, "since_hours").map_err(Error::SystemWindow)?;
@@ -39,7 +39,7 @@ pub async fn system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: 
 }
 
 /// `GET /api/v1/kills/cached/{id}`.
-pub async fn cached(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
+pub async fn cached(State(door): State<Arc<HttpState>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
     check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = positive(&id).ok_or(Error::SystemId)?;
     let (chosen, truncated) = newest(&door, Dimension::System, id, None, door.config.cached_max).await?;
@@ -47,7 +47,7 @@ pub async fn cached(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: 
 }
 
 /// `GET /api/v1/kills/count/{id}`: of the last 24 hours.
-pub async fn count(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Json, Error> {
+pub async fn count(State(door): State<Arc<HttpState>>, Segment(id): Segment, pairs: Pairs) -> Result<Json, Error> {
     check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = positive(&id).ok_or(Error::SystemId)?;
     let system = u32::try_from(id).ok();
@@ -56,7 +56,7 @@ pub async fn count(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: P
 }
 
 /// `POST /api/v1/kills/systems`.
-pub async fn systems(State(door): State<Arc<Door>>, pairs: Pairs, body: Object) -> Result<Response, Error> {
+pub async fn systems(State(door): State<Arc<HttpState>>, pairs: Pairs, body: Object) -> Result<Response, Error> {
     check_format(&pairs).map_err(|message| Error::parameter("format", message))?;
     let several = several(&door, body, "since_hours", "limit").await?;
     let now = time::iso_micros_now();
@@ -66,7 +66,7 @@ pub async fn systems(State(door): State<Arc<Door>>, pairs: Pairs, body: Object) 
 }
 
 /// `POST /api/v1/systems/bulk/killmails`.
-pub async fn bulk(State(door): State<Arc<Door>>, pairs: Pairs, body: Object) -> Result<Response, Error> {
+pub async fn bulk(State(door): State<Arc<HttpState>>, pairs: Pairs, body: Object) -> Result<Response, Error> {
     check_format(&pairs).map_err(|message| Error::parameter("format", message))?;
     let several = several(&door, body, "hours", "limit_per_system").await?;
     let mut listing = Listing::new(&door.feed);
@@ -75,7 +75,7 @@ pub async fn bulk(State(door): State<Arc<Door>>, pairs: Pairs, body: Object) -> 
 }
 
 /// `GET /api/v1/systems/{id}/killmails`.
-pub async fn of_system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
+pub async fn of_system(State(door): State<Arc<HttpState>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
     check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = positive(&id).ok_or(Error::SystemId)?;
     let (hours, limit) = window(&pairs, "hours").map_err(Error::SystemWindow)?;
@@ -84,7 +84,7 @@ pub async fn of_system(State(door): State<Arc<Door>>, Segment(id): Segment, pair
 }
 
 /// `GET /api/v1/characters/{id}/killmails`.
-pub async fn of_character(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
+pub async fn of_character(State(door): State<Arc<HttpState>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
     check_format(&pairs).map_err(|message| Error::parameter("format", message))?;
     let id = positive(&id).ok_or_else(|| Error::parameter("id", "not a character id"))?;
     let (hours, limit) = window(&pairs, "hours").map_err(Error::Window)?;
@@ -93,7 +93,7 @@ pub async fn of_character(State(door): State<Arc<Door>>, Segment(id): Segment, p
 }
 
 /// `GET /api/systems/{id}/kills`.
-pub async fn list_of_system(State(door): State<Arc<Door>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
+pub async fn list_of_system(State(door): State<Arc<HttpState>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
     check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = positive(&id).ok_or(Error::SystemId)?;
     let (hours, limit) = window(&pairs, "since_hours").map_err(Error::SystemWindow)?;
@@ -107,14 +107,14 @@ pub fn check_format(pairs: &Pairs) -> Result<(), String> {
 }
 
 /// `{"kills":[..],"timestamp":"..", ..}` in the success envelope.
-async fn enveloped(door: &Door, chosen: Vec<Chosen>, more: &Value) -> Result<Response, Error> {
+async fn enveloped(door: &HttpState, chosen: Vec<Chosen>, more: &Value) -> Result<Response, Error> {
     let (now, more) = (time::iso_micros_now(), more.to_string());
     let behind = format!(r#","timestamp":"{now}",{},"timestamp":"{now}"}}"#, more.trim_start_matches('{'));
     Listing::new(&door.feed).text(r#"{"data":{"kills":"#).killmails(chosen).text(behind).answer().await
 }
 
 /// The newest killmails of an id, and whether there are more. Ids beyond what EVE has are valid and have none.
-async fn newest(door: &Door, kind: Dimension, id: u64, hours: Option<u64>, limit: usize) -> Result<(Vec<Chosen>, bool), Error> {
+async fn newest(door: &HttpState, kind: Dimension, id: u64, hours: Option<u64>, limit: usize) -> Result<(Vec<Chosen>, bool), Error> {
     let Ok(id) = u32::try_from(id) else { return Ok((Vec::new(), false)) };
     let latest = Latest { term: Term { kind, id }, since: hours.map(since), limit };
     door.feed.latest(latest).await.map_err(Error::history)
@@ -126,7 +126,7 @@ const KNOWN: Known = &[&["system_ids", "since_hours", "limit", "hours", "limit_p
 /// What a body asks for: the systems, hours back, killmails of each.
 type Several = (Vec<i128>, u64, usize);
 
-async fn several(door: &Door, body: Object, hours: &'static str, limit: &'static str) -> Result<Several, Error> {
+async fn several(door: &HttpState, body: Object, hours: &'static str, limit: &'static str) -> Result<Several, Error> {
     let most = door.config.systems_max;
     body.read(KNOWN, move |given| {
         if let Some(asked) = given.text("format").map_err(Error::history_parameter)? {

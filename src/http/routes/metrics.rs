@@ -13,15 +13,15 @@ use serde_json::{Value, json};
 
 use crate::clock::now_secs;
 use crate::domain::term::Dimension;
-use crate::feed::others::Other;
-use crate::feed::pulse::Doing;
+use crate::feed::fallback_status::FallbackSource;
+use crate::feed::source_status::Doing;
 use crate::http::answer::error::Error;
 use crate::http::answer::exposition::{Dialect, Exposition};
 use crate::http::answer::negotiation::names;
 use crate::http::answer::success::Json;
 use crate::http::numbers::process::Process;
 use crate::http::request::parameters::Pairs;
-use crate::http::state::Door;
+use crate::http::state::HttpState;
 use crate::plugin::build::lanes::Load;
 use crate::plugin::class::Class;
 use crate::plugin::counters::Counts;
@@ -31,7 +31,7 @@ use crate::wire::killmail::encodings;
 use crate::wire::time;
 
 /// `GET /metrics`: text for those who name it, JSON for everyone else.
-pub async fn metrics(State(door): State<Arc<Door>>, headers: HeaderMap, pairs: Pairs) -> Result<Response, Error> {
+pub async fn metrics(State(door): State<Arc<HttpState>>, headers: HeaderMap, pairs: Pairs) -> Result<Response, Error> {
     let dialect = if names(&headers, "application/openmetrics-text") {
         Dialect::OpenMetrics
     } else if names(&headers, "text/plain") || pairs.get("format") == Some("prometheus") {
@@ -44,12 +44,12 @@ pub async fn metrics(State(door): State<Arc<Door>>, headers: HeaderMap, pairs: P
 }
 
 /// `GET /metrics/prometheus`.
-pub async fn prometheus(State(door): State<Arc<Door>>, headers: HeaderMap) -> Result<Response, Error> {
+pub async fn prometheus(State(door): State<Arc<HttpState>>, headers: HeaderMap) -> Result<Response, Error> {
     let open = names(&headers, "application/openmetrics-text");
     text(door, if open { Dialect::OpenMetrics } else { Dialect::Prometheus }).await
 }
 
-async fn text(door: Arc<Door>, dialect: Dialect) -> Result<Response, Error> {
+async fn text(door: Arc<HttpState>, dialect: Dialect) -> Result<Response, Error> {
     let text = tasks::blocking("metrics", move || written(&door, dialect)).await.map_err(Error::failed)?;
     Ok(([(CONTENT_TYPE, dialect.media_type())], text).into_response())
 }
@@ -58,7 +58,7 @@ fn get(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-fn body(door: &Door) -> Value {
+fn body(door: &HttpState) -> Value {
     let stats = door.feed.store().stats();
     let process = Process::now();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -86,28 +86,28 @@ fn body(door: &Door) -> Value {
 }
 
 /// We ask one source at its own pace and nobody else: there is no bucket of tokens, and nothing waits.
-fn limiter(door: &Door) -> Value {
-    let pulse = door.feed.pulse();
-    let (doing, _) = pulse.doing();
+fn limiter(door: &HttpState) -> Value {
+    let source_status = door.feed.source_status();
+    let (doing, _) = source_status.doing();
     let state = if matches!(doing, Doing::BreakerOpen(_)) { "open" } else { "closed" };
     json!({
         "smart_rate_limiting_enabled": false,
         "request_coalescing_enabled": false,
         "smart_rate_limiter": {
             "mode": "simple", "esi_tokens": 0, "zkb_tokens": 0, "queue_size": 0, "pending_requests": 0, "current_tokens": 0,
-            "circuit_state": state, "failure_count": get(&pulse.consecutive_errors), "detected_window_ms": 0,
+            "circuit_state": state, "failure_count": get(&source_status.consecutive_errors), "detected_window_ms": 0,
         },
         "request_coalescer": { "pending_requests": 0, "total_requesters": 0 },
     })
 }
 
-fn dimension(door: &Door, kind: Dimension, ids: &str) -> Value {
+fn dimension(door: &HttpState, kind: Dimension, ids: &str) -> Value {
     let lines = door.feed.registry().lines();
     let sizes: Vec<usize> = lines.iter().filter_map(|line| line.subscription().filter.ids(kind).map(|set| set.as_slice().len())).collect();
     json!({ "count": sizes.len(), ids: sizes.iter().sum::<usize>() })
 }
 
-fn written(door: &Door, dialect: Dialect) -> String {
+fn written(door: &HttpState, dialect: Dialect) -> String {
     let mut text = Exposition::new(dialect);
     text.gauges("build_info", "Always 1.", "version", [(env!("CARGO_PKG_VERSION"), 1)]);
     text.gauge("uptime_seconds", "Time since the server started.", door.uptime_secs());
@@ -133,7 +133,7 @@ fn written(door: &Door, dialect: Dialect) -> String {
     text.done()
 }
 
-fn memory(door: &Door, text: &mut Exposition) {
+fn memory(door: &HttpState, text: &mut Exposition) {
     let store = door.feed.store();
     let stats = store.stats();
     text.gauge("store_killmails", "Killmails kept.", stats.killmails);
@@ -151,11 +151,11 @@ fn memory(door: &Door, text: &mut Exposition) {
     text.counters("store_refused_total", "Documents refused, by reason.", "reason", store.refused_counts());
 }
 
-fn motion(door: &Door, text: &mut Exposition) {
+fn motion(door: &HttpState, text: &mut Exposition) {
     let (feed, counters) = (&door.feed, door.feed.counters());
     text.gauge("feed_head", "The newest number announced to readers.", feed.head().0);
     text.gauge("feed_readers", "Open readers.", feed.registry().len());
-    text.gauge("feed_bell_bytes", "Memory the bell takes, about.", feed.bell().bytes());
+    text.gauge("feed_bell_bytes", "Memory the bell takes, about.", feed.wakeups().bytes());
     text.gauge("feed_filters_bytes", "What counts of the filters in use.", feed.filters().bytes());
     text.gauge("feed_filters_max_bytes", "What the filters in use may take together.", feed.filters().max_bytes());
     text.counter("feed_filters_refused_total", "Filters refused because there was no room.", feed.filters().refused());
@@ -174,7 +174,7 @@ fn motion(door: &Door, text: &mut Exposition) {
     text.counter("wire_encodings_total", "Killmails encoded to JSON.", encodings());
 }
 
-fn judgment(door: &Door, text: &mut Exposition) {
+fn judgment(door: &HttpState, text: &mut Exposition) {
     let plugins = door.feed.plugins();
     let (all, each) = (plugins.engine().counts(), plugins.counts());
     let of = |count: fn(&Counts) -> u64| each.iter().map(move |(name, counts)| (name.as_str(), count(counts))).collect::<Vec<_>>();
@@ -222,48 +222,57 @@ fn waiting(engine: &Engine, text: &mut Exposition) {
     text.gauge("plugin_pages_held", "Those among them held back because pairs of their component keep failing.", pages.held);
 }
 
-fn source(door: &Door, text: &mut Exposition) {
-    let pulse = door.feed.pulse();
-    let (doing, _) = pulse.doing();
+fn source(door: &HttpState, text: &mut Exposition) {
+    let source_status = door.feed.source_status();
+    let (doing, _) = source_status.doing();
     text.gauges(
         "source_up",
         "1 while the source follows its feed.",
         "source",
-        [(*pulse.source.lock(), u8::from(doing == Doing::Following))],
+        [(*source_status.source.lock(), u8::from(doing == Doing::Following))],
     );
     text.gauges("source_state", "1 for the state the source is in.", "state", [(doing.word(), 1)]);
-    let last_ms = pulse.last_killmail_ms.load(Ordering::Relaxed);
+    let last_ms = source_status.last_killmail_ms.load(Ordering::Relaxed);
     if last_ms > 0 {
         text.gauge("source_last_killmail_seconds", "Time since a killmail came.", now_secs() - last_ms / 1000);
     }
-    text.gauge("source_sequence", "The number last taken from the source.", get(&pulse.sequence));
-    text.counter("source_received_total", "Killmails received.", get(&pulse.received));
-    text.counter("source_late_total", "Killmails received that were over an hour old.", get(&pulse.late));
-    text.counter("source_skipped_total", "Killmails passed over: known, in conflict with what is kept, or too large.", get(&pulse.skipped));
-    text.counter("source_refused_total", "Documents refused.", get(&pulse.refused));
-    text.counter("source_gaps_total", "Numbers that never came.", get(&pulse.gaps));
-    text.gauge("source_gap_numbers", "Numbers that never came and are not healed yet.", pulse.open_numbers());
-    text.counter("source_healed_total", "Numbers that never came at first and were healed.", get(&pulse.healed));
-    text.counter("source_backfilled_total", "Killmails that archives filled in.", get(&pulse.backfilled));
-    text.counter("source_requests_total", "Requests sent.", get(&pulse.requests));
-    text.counter("source_errors_total", "Requests that failed.", get(&pulse.errors));
-    text.counter("source_timeouts_total", "Requests that timed out.", get(&pulse.timeouts));
+    text.gauge("source_sequence", "The number last taken from the source.", get(&source_status.sequence));
+    text.counter("source_received_total", "Killmails received.", get(&source_status.received));
+    text.counter("source_late_total", "Killmails received that were over an hour old.", get(&source_status.late));
+    text.counter(
+        "source_skipped_total",
+        "Killmails passed over: known, in conflict with what is kept, or too large.",
+        get(&source_status.skipped),
+    );
+    text.counter("source_refused_total", "Documents refused.", get(&source_status.refused));
+    text.counter("source_gaps_total", "Numbers that never came.", get(&source_status.gaps));
+    text.gauge("source_gap_numbers", "Numbers that never came and are not healed yet.", source_status.open_numbers());
+    text.counter("source_healed_total", "Numbers that never came at first and were healed.", get(&source_status.healed));
+    text.counter("source_backfilled_total", "Killmails that archives filled in.", get(&source_status.backfilled));
+    text.counter("source_requests_total", "Requests sent.", get(&source_status.requests));
+    text.counter("source_errors_total", "Requests that failed.", get(&source_status.errors));
+    text.counter("source_timeouts_total", "Requests that timed out.", get(&source_status.timeouts));
 }
 
-fn others(door: &Door, text: &mut Exposition) {
-    let others = door.feed.others();
+fn others(door: &HttpState, text: &mut Exposition) {
+    let others = door.feed.fallback_status();
     let sources = others.sources.read().clone();
-    let of = |value: fn(&Other) -> u64| sources.iter().map(|other| (other.name.as_str(), value(other))).collect::<Vec<_>>();
-    let stands_in = |other: &Other| u64::from(other.fallback && other.active.load(Ordering::Relaxed));
+    let of = |value: fn(&FallbackSource) -> u64| sources.iter().map(|other| (other.name.as_str(), value(other))).collect::<Vec<_>>();
+    let stands_in = |other: &FallbackSource| u64::from(other.fallback && other.active.load(Ordering::Relaxed));
     text.gauge(
         "source_fallback_active",
         "1 while another source stands in for the first.",
         sources.iter().map(|o| stands_in(o)).sum::<u64>().min(1),
     );
     text.gauges("source_other_active", "1 while this other source runs.", "source", of(|o| u64::from(o.active.load(Ordering::Relaxed))));
-    text.gauges("source_other_up", "1 while it follows its feed.", "source", of(|o| u64::from(o.pulse.doing().0 == Doing::Following)));
+    text.gauges(
+        "source_other_up",
+        "1 while it follows its feed.",
+        "source",
+        of(|o| u64::from(o.status.doing().0 == Doing::Following)),
+    );
     text.counters("source_fallback_switches_total", "How often it began to stand in.", "source", of(|o| get(&o.switches)));
-    text.counters("source_other_received_total", "Killmails received from it.", "source", of(|o| get(&o.pulse.received)));
+    text.counters("source_other_received_total", "Killmails received from it.", "source", of(|o| get(&o.status.received)));
     text.gauge("fetch_waiting", "Bodies still to be fetched.", get(&others.fetch_waiting));
     text.counter("esi_requests_total", "Requests sent to ESI.", get(&others.esi.sent));
     text.counter("esi_errors_total", "Requests to ESI that brought no body.", get(&others.esi.failed));
@@ -272,13 +281,13 @@ fn others(door: &Door, text: &mut Exposition) {
     text.counter("fetch_given_up_total", "Bodies given up.", get(&others.fetch_given_up));
 }
 
-fn doors(door: &Door, text: &mut Exposition) {
+fn doors(door: &HttpState, text: &mut Exposition) {
     let (basic, enhanced, opened, refused) = door.slots.counts();
     text.gauges("sse_connections", "Open streams.", "kind", [("basic", basic), ("enhanced", enhanced)]);
     text.counter("sse_opened_total", "Streams opened.", opened);
     text.counter("sse_refused_total", "Streams refused for want of a slot.", refused);
     text.counter("sse_events_total", "Events sent on streams.", get(&door.events));
-    let traffic = door.feed.traffic();
+    let traffic = door.feed.channel_counters();
     text.gauge("channels_connections", "Open WebSockets.", traffic.open());
     text.gauge("channels_joined", "Topics joined now.", traffic.subscribed());
     text.counter("channels_opened_total", "WebSockets opened.", get(&traffic.opened));

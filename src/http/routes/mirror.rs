@@ -24,9 +24,9 @@ use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
 use crate::feed::Feed;
 use crate::http::answer::error::Error;
-use crate::http::answer::lazy_body::{Next, Pour};
+use crate::http::answer::lazy_body::{LazyBody, Next};
 use crate::http::request::parameters::{Pairs, Segment, positive};
-use crate::http::state::Door;
+use crate::http::state::HttpState;
 use crate::http::stream::sse::Out;
 use crate::store::history::daily_counts::DAY_SECS;
 use crate::store::query::{Hit, Order, Query};
@@ -38,8 +38,8 @@ const PAGE: usize = 64;
 
 /// `GET /ephemeral/sequence.json`: the newest number, exactly; 1 while there is none, since that is the one to ask for then. Waits while
 /// the caller has it already (`If-None-Match`).
-pub async fn sequence(State(door): State<Arc<Door>>, pairs: Pairs, headers: HeaderMap) -> Result<Response, Error> {
-    let mut patience = Patience::of(&door, &pairs)?;
+pub async fn sequence(State(door): State<Arc<HttpState>>, pairs: Pairs, headers: HeaderMap) -> Result<Response, Error> {
+    let mut patience = LongPoll::of(&door, &pairs)?;
     loop {
         let newest = door.feed.store().newest_file();
         let tag = format!("W/\"{}-{newest}\"", door.feed.epoch());
@@ -51,9 +51,14 @@ pub async fn sequence(State(door): State<Arc<Door>>, pairs: Pairs, headers: Head
 }
 
 /// `GET /ephemeral/{n}.json`: the file with this number. Up to the newest one each is there; what lost its killmail is a placeholder.
-pub async fn numbered(State(door): State<Arc<Door>>, Segment(name): Segment, pairs: Pairs, headers: HeaderMap) -> Result<Response, Error> {
+pub async fn numbered(
+    State(door): State<Arc<HttpState>>,
+    Segment(name): Segment,
+    pairs: Pairs,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
     let number = name.strip_suffix(".json").and_then(positive).ok_or(Error::Path)?;
-    let mut patience = Patience::of(&door, &pairs)?;
+    let mut patience = LongPoll::of(&door, &pairs)?;
     loop {
         if number <= door.feed.store().newest_file() {
             let (rev, text) = file(&door, number).await?;
@@ -67,7 +72,7 @@ pub async fn numbered(State(door): State<Arc<Door>>, Segment(name): Segment, pai
 
 /// The revision and the document of a file that is out. Where there is no killmail it is a placeholder: a number lost with damage, and one
 /// given before files had a count of their own to a span or a killmail without a hash.
-async fn file(door: &Arc<Door>, number: u64) -> Result<(u64, Bytes), Error> {
+async fn file(door: &Arc<HttpState>, number: u64) -> Result<(u64, Bytes), Error> {
     let door = Arc::clone(door);
     let read = tasks::blocking("mirror file", move || {
         let store = door.feed.store();
@@ -80,7 +85,7 @@ async fn file(door: &Arc<Door>, number: u64) -> Result<(u64, Bytes), Error> {
 }
 
 /// `GET /history/totals.json`: killmails of each day.
-pub async fn totals(State(door): State<Arc<Door>>, headers: HeaderMap) -> Result<Response, Error> {
+pub async fn totals(State(door): State<Arc<HttpState>>, headers: HeaderMap) -> Result<Response, Error> {
     let head = door.feed.head();
     let tag = format!("W/\"{}-{head}\"", door.feed.epoch());
     let counted = Arc::clone(&door);
@@ -97,12 +102,12 @@ pub async fn totals(State(door): State<Arc<Door>>, headers: HeaderMap) -> Result
 }
 
 /// `GET /history/{day}.json`: killmail ids and hashes of a day.
-pub async fn hashes(state: State<Arc<Door>>, name: Segment, headers: HeaderMap) -> Result<Response, Error> {
+pub async fn hashes(state: State<Arc<HttpState>>, name: Segment, headers: HeaderMap) -> Result<Response, Error> {
     day(state, name, headers, Kind::Hashes).await
 }
 
 /// `GET /history/raw/{day}.json`: killmail ids and bodies of a day.
-pub async fn bodies(state: State<Arc<Door>>, name: Segment, headers: HeaderMap) -> Result<Response, Error> {
+pub async fn bodies(state: State<Arc<HttpState>>, name: Segment, headers: HeaderMap) -> Result<Response, Error> {
     day(state, name, headers, Kind::Bodies).await
 }
 
@@ -112,7 +117,7 @@ enum Kind {
     Bodies,
 }
 
-async fn day(State(door): State<Arc<Door>>, Segment(name): Segment, headers: HeaderMap, kind: Kind) -> Result<Response, Error> {
+async fn day(State(door): State<Arc<HttpState>>, Segment(name): Segment, headers: HeaderMap, kind: Kind) -> Result<Response, Error> {
     let day = name.strip_suffix(".json").and_then(time::day).ok_or(Error::Path)?;
     let (feed, rev) = (Arc::clone(&door.feed), door.feed.store().revision());
     let found = tasks::blocking("mirror day", move || {
@@ -132,7 +137,7 @@ async fn day(State(door): State<Arc<Door>>, Segment(name): Segment, headers: Hea
     let permit = Arc::clone(&door.mirror.days).try_acquire_owned().map_err(|_| busy())?;
     let way = Way { feed: Arc::clone(&door.feed), hits, at: 0, kind, begun: false, _permit: permit };
     let mut response = tagged(&headers, &tag, Bytes::new);
-    *response.body_mut() = Body::from_stream(Pour::new(Out::default(), way, Way::step));
+    *response.body_mut() = Body::from_stream(LazyBody::new(Out::default(), way, Way::step));
     Ok(response)
 }
 
@@ -207,16 +212,16 @@ fn has(headers: &HeaderMap, tag: &str) -> bool {
 }
 
 /// How long a request may still wait for the log to move.
-struct Patience<'a> {
-    door: &'a Door,
+struct LongPoll<'a> {
+    door: &'a HttpState,
     until: Option<Instant>,
     moved: watch::Receiver<Seq>,
     slot: Option<SemaphorePermit<'a>>,
 }
 
-impl<'a> Patience<'a> {
+impl<'a> LongPoll<'a> {
     /// As long as the request asks for, within the limit.
-    fn of(door: &'a Door, pairs: &Pairs) -> Result<Self, Error> {
+    fn of(door: &'a HttpState, pairs: &Pairs) -> Result<Self, Error> {
         let asked = pairs.get("wait").unwrap_or("0");
         let asked = asked.parse::<u64>().map_err(|_| Error::parameter("wait", "must be whole seconds"))?;
         let secs = asked.min(door.config.mirror.wait_max_secs);

@@ -20,7 +20,7 @@ use crate::http::answer::success::Json;
 use crate::http::request::auth::{May, Plugins as Rights};
 use crate::http::request::body::{self, Intake};
 use crate::http::request::parameters::Object;
-use crate::http::state::Door;
+use crate::http::state::HttpState;
 use crate::plugin::build::order::Stage;
 use crate::plugin::counters::LastFault;
 use crate::plugin::error::Refusal;
@@ -38,7 +38,7 @@ const WAIT_MAX: Duration = Duration::from_secs(300);
 const SHOWN_DIGITS: usize = 12;
 
 /// `GET /api/v1/plugins`.
-pub async fn list(extract::State(door): extract::State<Arc<Door>>) -> Json {
+pub async fn list(extract::State(door): extract::State<Arc<HttpState>>) -> Json {
     let all: Vec<Value> = door.feed.plugins().list().iter().map(|plugin| shown(&door, plugin)).collect();
     Json::data(&json!({ "count": all.len(), "plugins": all }))
 }
@@ -47,7 +47,7 @@ pub async fn list(extract::State(door): extract::State<Arc<Door>>) -> Json {
 ///
 /// # Errors
 /// 404: no such plugin.
-pub async fn one(extract::State(door): extract::State<Arc<Door>>, Path(name): Path<String>) -> Result<Json, Error> {
+pub async fn one(extract::State(door): extract::State<Arc<HttpState>>, Path(name): Path<String>) -> Result<Json, Error> {
     let (plugin, counts) = door.feed.plugins().get(&name).map_err(|error| refused(&error))?;
     let mut value = shown(&door, &plugin);
     value["calls"] = counts.calls.into();
@@ -71,7 +71,7 @@ pub async fn one(extract::State(door): extract::State<Arc<Door>>, Path(name): Pa
 ///
 /// # Errors
 /// 404: no such plugin.
-pub async fn versions(extract::State(door): extract::State<Arc<Door>>, Path(name): Path<String>) -> Result<Json, Error> {
+pub async fn versions(extract::State(door): extract::State<Arc<HttpState>>, Path(name): Path<String>) -> Result<Json, Error> {
     let (plugin, _) = door.feed.plugins().get(&name).map_err(|error| refused(&error))?;
     let versions: Vec<Value> = plugin.versions.iter().rev().map(|(version, standing)| version_shown(&door, version, *standing)).collect();
     Ok(Json::data(&json!({ "versions": versions })))
@@ -84,7 +84,7 @@ pub async fn versions(extract::State(door): extract::State<Arc<Door>>, Path(name
 /// 401, 400 for a parameter or a name, 413, 422 with the reason, 503 at a limit.
 pub async fn upload(
     _: May<Rights>,
-    extract::State(door): extract::State<Arc<Door>>,
+    extract::State(door): extract::State<Arc<HttpState>>,
     Path(name): Path<String>,
     Query(asked): Query<HashMap<String, String>>,
     body: Body,
@@ -115,7 +115,7 @@ pub async fn upload(
 ///
 /// # Errors
 /// 404: no such upload, or it came to its end long ago.
-pub async fn upload_state(extract::State(door): extract::State<Arc<Door>>, Path(id): Path<String>) -> Result<Json, Error> {
+pub async fn upload_state(extract::State(door): extract::State<Arc<HttpState>>, Path(id): Path<String>) -> Result<Json, Error> {
     let (name, standing) = door.uploads.standing(&id).ok_or(Error::Missing { what: "Upload" })?;
     Ok(Json::data(&match standing {
         uploads::Standing::At(stage) => stage_shown(&id, stage),
@@ -137,7 +137,7 @@ fn stage_shown(id: &str, stage: Stage) -> Value {
     json!({ "upload_id": id, "state": state, "position": position })
 }
 
-fn accepted(door: &Door, name: &str, uploaded: &Uploaded) -> Value {
+fn accepted(door: &HttpState, name: &str, uploaded: &Uploaded) -> Value {
     let mut value = version_shown(door, &uploaded.version, uploaded.standing);
     if uploaded.standing != Standing::Active {
         let (prefix, _) = uploaded.version.digest.split_at(SHOWN_DIGITS);
@@ -155,7 +155,7 @@ fn accepted(door: &Door, name: &str, uploaded: &Uploaded) -> Value {
 ///
 /// # Errors
 /// 401, 404.
-pub async fn delete(_: May<Rights>, extract::State(door): extract::State<Arc<Door>>, Path(name): Path<String>) -> Result<Json, Error> {
+pub async fn delete(_: May<Rights>, extract::State(door): extract::State<Arc<HttpState>>, Path(name): Path<String>) -> Result<Json, Error> {
     let named = name.clone();
     changed(&door, "plugin-delete", move |plugins| plugins.delete(&name)).await?;
     Ok(Json::data(&json!({ "name": named })))
@@ -167,7 +167,7 @@ pub async fn delete(_: May<Rights>, extract::State(door): extract::State<Arc<Doo
 /// 401, 404, 400 for a digest that is no version.
 pub async fn promote(
     _: May<Rights>,
-    extract::State(door): extract::State<Arc<Door>>,
+    extract::State(door): extract::State<Arc<HttpState>>,
     Path(name): Path<String>,
     body: Object,
 ) -> Result<Json, Error> {
@@ -182,14 +182,18 @@ pub async fn promote(
 ///
 /// # Errors
 /// 401, 404, 400 where nothing was before.
-pub async fn rollback(_: May<Rights>, extract::State(door): extract::State<Arc<Door>>, Path(name): Path<String>) -> Result<Json, Error> {
+pub async fn rollback(
+    _: May<Rights>,
+    extract::State(door): extract::State<Arc<HttpState>>,
+    Path(name): Path<String>,
+) -> Result<Json, Error> {
     let plugin = changed(&door, "plugin-rollback", move |plugins| plugins.rollback(&name)).await?;
     Ok(Json::data(&shown(&door, &plugin)))
 }
 
 /// Changes plugins off the event loop: compilers and disks take their time.
 async fn changed<T: Send + 'static>(
-    door: &Door,
+    door: &HttpState,
     name: &'static str,
     change: impl FnOnce(&Plugins) -> Result<T, plugins::Error> + Send + 'static,
 ) -> Result<T, Error> {
@@ -220,7 +224,7 @@ fn wait_of(secs: &str) -> Result<Duration, Error> {
     wait.ok_or_else(|| Error::parameter("wait", format!("wait must be a number of seconds, at most {}", WAIT_MAX.as_secs())))
 }
 
-fn shown(door: &Door, plugin: &Plugin) -> Value {
+fn shown(door: &HttpState, plugin: &Plugin) -> Value {
     let mut value = version_shown(door, &plugin.version, plugin.standing);
     value["name"] = plugin.name.clone().into();
     let versions = plugin.versions.iter().map(|(version, standing)| version_shown(door, version, *standing));
@@ -228,7 +232,7 @@ fn shown(door: &Door, plugin: &Plugin) -> Value {
     value
 }
 
-fn version_shown(door: &Door, version: &Version, standing: Standing) -> Value {
+fn version_shown(door: &HttpState, version: &Version, standing: Standing) -> Value {
     let mut value = json!({
         "digest": format!("sha256:{}", version.digest),
         "size_bytes": version.size_bytes,

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use super::*;
-use crate::feed::history::StoreHistory;
+use crate::feed::plugin_history::StoreHistory;
 use crate::feed::{self, Feed};
 use crate::http;
 use crate::plugin::engine::Engine;

@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 
 use crate::clock::now_secs;
 use crate::domain::term::Dimension;
-use crate::feed::pulse::Pulse;
-use crate::feed::registry::Through;
+use crate::feed::registry::Transport;
+use crate::feed::source_status::SourceStatus;
 use crate::http::answer::error::Error;
 use crate::http::answer::success::Json;
 use crate::http::numbers::process::Process;
 use crate::http::request::parameters::Pairs;
 use crate::http::routes::health;
-use crate::http::state::Door;
+use crate::http::state::HttpState;
 use crate::plugin::build::lanes::Load;
 use crate::plugin::class::Class;
 use crate::plugin::engine::Engine;
@@ -29,13 +29,13 @@ use crate::wire::time;
 const NEVER_SECS: i64 = 999_999;
 
 /// `GET /status`; `?debug=dashboard` gives what the older service drew its dashboard from.
-pub async fn status(State(door): State<Arc<Door>>, pairs: Pairs) -> Result<Json, Error> {
+pub async fn status(State(door): State<Arc<HttpState>>, pairs: Pairs) -> Result<Json, Error> {
     let body = if pairs.get("debug") == Some("dashboard") { dashboard } else { body };
     let body = tasks::blocking("status", move || body(&door)).await.map_err(Error::failed)?;
     Ok(Json::bare(&body))
 }
 
-fn dashboard(door: &Door) -> Value {
+fn dashboard(door: &HttpState) -> Value {
     let process = Process::now();
     let system = system(door, &process);
     json!({
@@ -50,22 +50,22 @@ fn dashboard(door: &Door) -> Value {
     })
 }
 
-fn body(door: &Door) -> Value {
+fn body(door: &HttpState) -> Value {
     let stats = door.feed.store().stats();
     let process = Process::now();
-    let pulse = door.feed.pulse();
+    let source_status = door.feed.source_status();
     json!({
         "metrics": {
             "system": system(door, &process),
             "websocket": websocket(door),
-            "processing": processing(pulse),
+            "processing": processing(source_status),
             "storage": {
                 "killmails_count": stats.killmails,
                 "systems_count": stats.systems,
                 "scrubbed_records": stats.scrubbed,
                 "damaged_records": stats.damaged,
             },
-            "api": { "zkillboard": api(door, pulse), "esi": esi(door) },
+            "api": { "zkillboard": api(door, source_status), "esi": esi(door) },
             "sse": sse(door),
             "filters": {
                 "bytes": door.feed.filters().bytes(),
@@ -73,9 +73,9 @@ fn body(door: &Door) -> Value {
                 "refused_total": door.feed.filters().refused(),
             },
             "plugins": plugins(door),
-            "parser_stats": parser(door, pulse),
+            "parser_stats": parser(door, source_status),
         },
-        "summary": summary(door, pulse, &stats, &process),
+        "summary": summary(door, source_status, &stats, &process),
         "timestamp": time::iso_micros_now(),
     })
 }
@@ -88,7 +88,7 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, Into::into)
 }
 
-fn system(door: &Door, process: &Process) -> Value {
+fn system(door: &HttpState, process: &Process) -> Value {
     json!({
         "memory": { "total": process.memory_bytes, "processes": process.memory_bytes, "atom": 0, "binary": 0 },
         "processes": { "count": process.threads, "limit": 0 },
@@ -102,12 +102,12 @@ fn system(door: &Door, process: &Process) -> Value {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "rates")]
-fn websocket(door: &Door) -> Value {
+fn websocket(door: &HttpState) -> Value {
     let started = time::iso_micros(door.started_at() * 1000);
-    let traffic = door.feed.traffic();
+    let traffic = door.feed.channel_counters();
     let (realtime, preload, opened) = (get(&traffic.pushed), get(&traffic.preloaded), get(&traffic.opened));
     let lines = door.feed.registry().lines();
-    let now = lines.iter().map(|line| line.now()).filter(|now| now.through == Through::Websocket);
+    let now = lines.iter().map(|line| line.now()).filter(|now| now.through == Transport::Websocket);
     let sizes = now.map(|now| {
         [Dimension::System, Dimension::Character].map(|kind| now.subscription.filter.ids(kind).map_or(0, |ids| ids.as_slice().len()))
     });
@@ -136,25 +136,25 @@ fn websocket(door: &Door) -> Value {
     })
 }
 
-fn processing(pulse: &Pulse) -> Value {
-    let ago = match pulse.last_killmail_ms.load(Ordering::Relaxed) {
+fn processing(source_status: &SourceStatus) -> Value {
+    let ago = match source_status.last_killmail_ms.load(Ordering::Relaxed) {
         0 => NEVER_SECS,
         at_ms => now_secs() - at_ms / 1000,
     };
-    let received = get(&pulse.received);
+    let received = get(&source_status.received);
     json!({
         "redisq_received": received,
         "redisq_last_killmail_ago_seconds": ago,
         "killmails_received": received,
         "last_killmail_ago_seconds": ago,
-        "processing_lag_seconds": lag_secs(pulse),
-        "gaps": gaps(pulse),
+        "processing_lag_seconds": lag_secs(source_status),
+        "gaps": gaps(source_status),
     })
 }
 
 /// What the source owes: numbers that never came, until they are healed.
-fn gaps(pulse: &Pulse) -> Value {
-    let open = pulse.open.lock().clone();
+fn gaps(source_status: &SourceStatus) -> Value {
+    let open = source_status.open.lock().clone();
     let lines: Vec<Value> = open
         .iter()
         .map(|gap| json!({ "first": gap.first, "last": gap.last, "numbers": gap.numbers, "since": time::iso_micros(gap.since_ms) }))
@@ -162,33 +162,33 @@ fn gaps(pulse: &Pulse) -> Value {
     json!({
         "open_numbers": open.iter().map(|gap| gap.numbers).sum::<u64>(),
         "open": lines,
-        "passed_over_total": get(&pulse.gaps),
-        "healed_total": get(&pulse.healed),
-        "backfilled_total": get(&pulse.backfilled),
+        "passed_over_total": get(&source_status.gaps),
+        "healed_total": get(&source_status.healed),
+        "backfilled_total": get(&source_status.backfilled),
     })
 }
 
 /// How old the killmail that came last was when it came, seconds.
-fn lag_secs(pulse: &Pulse) -> i64 {
-    match pulse.last_killmail_time.load(Ordering::Relaxed) {
+fn lag_secs(source_status: &SourceStatus) -> i64 {
+    match source_status.last_killmail_time.load(Ordering::Relaxed) {
         0 => 0,
-        time => (pulse.last_killmail_ms.load(Ordering::Relaxed) / 1000 - time).max(0),
+        time => (source_status.last_killmail_ms.load(Ordering::Relaxed) / 1000 - time).max(0),
     }
 }
 
-fn api(door: &Door, pulse: &Pulse) -> Value {
-    let requests = get(&pulse.requests);
+fn api(door: &HttpState, source_status: &SourceStatus) -> Value {
+    let requests = get(&source_status.requests);
     json!({
         "total_requests": requests,
         "requests_per_minute": door.rates.requests_per_minute(&door.feed),
-        "error_count": get(&pulse.errors),
-        "avg_duration_ms": get(&pulse.request_ms).checked_div(requests).unwrap_or(0),
+        "error_count": get(&source_status.errors),
+        "avg_duration_ms": get(&source_status.request_ms).checked_div(requests).unwrap_or(0),
     })
 }
 
 /// Requests for bodies that sources only named.
-fn esi(door: &Door) -> Value {
-    let requests = &door.feed.others().esi;
+fn esi(door: &HttpState) -> Value {
+    let requests = &door.feed.fallback_status().esi;
     let sent = get(&requests.sent);
     json!({
         "total_requests": sent,
@@ -198,7 +198,7 @@ fn esi(door: &Door) -> Value {
     })
 }
 
-fn sse(door: &Door) -> Value {
+fn sse(door: &HttpState) -> Value {
     let (basic, enhanced, opened, refused) = door.slots.counts();
     json!({
         "events_sent_total": get(&door.events),
@@ -211,7 +211,7 @@ fn sse(door: &Door) -> Value {
 }
 
 /// What guests take of what they share.
-fn plugins(door: &Door) -> Value {
+fn plugins(door: &HttpState) -> Value {
     let engine = door.feed.plugins().engine();
     let capacity = engine.capacity();
     let evaluators = Class::ALL.map(|class| {
@@ -248,8 +248,8 @@ fn plugins_waiting(engine: &Engine) -> Value {
 }
 
 /// What became of the killmails that came since the start, those filled in from archives too; bodies still to be fetched are not counted.
-fn parser(door: &Door, pulse: &Pulse) -> Value {
-    let (stored, skipped, failed) = (get(&pulse.kept), get(&pulse.skipped), get(&pulse.refused));
+fn parser(door: &HttpState, source_status: &SourceStatus) -> Value {
+    let (stored, skipped, failed) = (get(&source_status.kept), get(&source_status.skipped), get(&source_status.refused));
     json!({
         "stored": stored,
         "skipped": skipped,
@@ -261,7 +261,7 @@ fn parser(door: &Door, pulse: &Pulse) -> Value {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "hours with two digits")]
-fn summary(door: &Door, pulse: &Pulse, stats: &Stats, process: &Process) -> Value {
+fn summary(door: &HttpState, source_status: &SourceStatus, stats: &Stats, process: &Process) -> Value {
     let lines = door.feed.registry().lines();
     json!({
         "api_requests_per_minute": door.rates.requests_per_minute(&door.feed),
@@ -270,7 +270,7 @@ fn summary(door: &Door, pulse: &Pulse, stats: &Stats, process: &Process) -> Valu
         "cache_hit_rate": door.hit_rate(),
         "memory_usage_mb": process.memory_mb(),
         "uptime_hours": (door.uptime_secs() as f64 / 36.0).round() / 100.0,
-        "processing_lag_seconds": lag_secs(pulse),
+        "processing_lag_seconds": lag_secs(source_status),
         "active_preload_tasks": 0,
         "systems_watched": lines.iter().filter_map(|line| line.subscription().filter.ids(Dimension::System).map(|ids| ids.as_slice().len())).sum::<usize>(),
     })

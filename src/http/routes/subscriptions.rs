@@ -14,18 +14,18 @@ use serde_json::{Value, json};
 
 use crate::domain::id::{Epoch, EventId, Seq};
 use crate::domain::term::Dimension;
-use crate::feed::registry::{LastFault, Line, Now, Progress, Through};
+use crate::feed::registry::{LastFault, Now, OpenReader, Progress, Transport};
 use crate::http::answer::error::Error;
 use crate::http::answer::listing::{Listing, Part};
 use crate::http::answer::success::Json;
 use crate::http::request::api_tokens::Scope;
-use crate::http::state::Door;
+use crate::http::state::HttpState;
 use crate::tasks;
 use crate::wire::text;
 use crate::wire::time::{iso_micros, iso_seconds};
 
 /// `GET /api/v1/subscriptions`: oldest first. Where from is told only to those with the right token.
-pub async fn list(State(door): State<Arc<Door>>, parts: Parts) -> Result<Response, Error> {
+pub async fn list(State(door): State<Arc<HttpState>>, parts: Parts) -> Result<Response, Error> {
     let trusted = door.keys.check(&parts, Scope::Subscriptions).is_ok();
     let feed = Arc::clone(&door.feed);
     let lines = tasks::blocking("subscriptions", move || {
@@ -41,7 +41,7 @@ pub async fn list(State(door): State<Arc<Door>>, parts: Parts) -> Result<Respons
 }
 
 /// A subscription in JSON, its ids behind everything else. Lists are long, so they are shared and not written here.
-fn told(is_first: bool, line: &Line, (epoch, head): (Epoch, Seq), trusted: bool) -> Vec<Part> {
+fn told(is_first: bool, line: &OpenReader, (epoch, head): (Epoch, Seq), trusted: bool) -> Vec<Part> {
     let Now { subscription, updated_at_ms, through, subscriber, address, connected_at_ms } = line.now();
     let Progress { place, delivered } = line.progress();
     let mut told = json!({
@@ -75,18 +75,18 @@ fn told(is_first: bool, line: &Line, (epoch, head): (Epoch, Seq), trusted: bool)
 }
 
 /// `GET /api/v1/subscriptions/stats`: systems and characters are counted once, whoever names them.
-pub async fn stats(State(door): State<Arc<Door>>) -> Result<Json, Error> {
+pub async fn stats(State(door): State<Arc<HttpState>>) -> Result<Json, Error> {
     let body = tasks::blocking("subscription-stats", move || {
         let lines = door.feed.registry().lines();
         let (mut systems, mut characters) = (HashSet::new(), HashSet::new());
-        let (mut sse, mut sockets, mut bytes) = (0, 0, door.feed.bell().bytes());
+        let (mut sse, mut sockets, mut bytes) = (0, 0, door.feed.wakeups().bytes());
         for line in &lines {
             let now = line.now();
             match now.through {
-                Through::Sse => sse += 1,
-                Through::Websocket => sockets += 1,
+                Transport::Sse => sse += 1,
+                Transport::Websocket => sockets += 1,
             }
-            bytes += size_of::<Line>();
+            bytes += size_of::<OpenReader>();
             for dimension in &now.subscription.filter.dimensions {
                 let ids = dimension.ids.as_slice();
                 bytes += size_of_val(ids);

@@ -16,7 +16,7 @@ use crate::http::answer::success::Json;
 use crate::http::request::api_tokens::{Given, Scope, Token};
 use crate::http::request::auth::Admin;
 use crate::http::request::parameters::Object;
-use crate::http::state::Door;
+use crate::http::state::HttpState;
 use crate::store::Store;
 use crate::tasks;
 use crate::wire::parameters::{self, Known};
@@ -63,7 +63,7 @@ pub fn load(store: &Store) -> Vec<Given> {
 ///
 /// # Errors
 /// 401, 403.
-pub async fn list(_: Admin, State(door): State<Arc<Door>>) -> Json {
+pub async fn list(_: Admin, State(door): State<Arc<HttpState>>) -> Json {
     let all: Vec<Value> = door.keys.given().iter().map(shown).collect();
     Json::data(&json!({ "count": all.len(), "tokens": all }))
 }
@@ -72,7 +72,7 @@ pub async fn list(_: Admin, State(door): State<Arc<Door>>) -> Json {
 ///
 /// # Errors
 /// 401, 403; 400 for a name or a scope; 503 at the limit or without disk space.
-pub async fn create(_: Admin, State(door): State<Arc<Door>>, body: Object) -> Result<Json, Error> {
+pub async fn create(_: Admin, State(door): State<Arc<HttpState>>, body: Object) -> Result<Json, Error> {
     let (name, scopes) = body.read(KNOWN, |given| Ok((name(given)?, scopes(given)?))).await?;
     let secret = secret()?;
     let one = Given { name, token: Token::new(&secret), scopes, created_at: now_secs() };
@@ -96,7 +96,7 @@ pub async fn create(_: Admin, State(door): State<Arc<Door>>, body: Object) -> Re
 ///
 /// # Errors
 /// 401, 403, 404.
-pub async fn revoke(_: Admin, State(door): State<Arc<Door>>, Path(name): Path<String>) -> Result<Json, Error> {
+pub async fn revoke(_: Admin, State(door): State<Arc<HttpState>>, Path(name): Path<String>) -> Result<Json, Error> {
     let named = name.clone();
     changed(door, move |given| {
         let at = given.iter().position(|one| one.name == name).ok_or(Error::Missing { what: "Token" })?;
@@ -108,7 +108,7 @@ pub async fn revoke(_: Admin, State(door): State<Arc<Door>>, Path(name): Path<St
 }
 
 /// Changes the list, first on disk. One at a time.
-async fn changed(door: Arc<Door>, change: impl FnOnce(&mut Vec<Given>) -> Result<(), Error> + Send + 'static) -> Result<(), Error> {
+async fn changed(door: Arc<HttpState>, change: impl FnOnce(&mut Vec<Given>) -> Result<(), Error> + Send + 'static) -> Result<(), Error> {
     let work = move || {
         let _changing = door.keys.changing();
         let mut given = door.keys.given();

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 
-use crate::http::state::Door;
+use crate::http::state::HttpState;
 
 const PAGE: &str = r#"<!doctype html>
 <html lang="en">
@@ -44,7 +44,7 @@ const PAGE: &str = r#"<!doctype html>
 "#;
 
 /// The page.
-pub async fn page(State(door): State<Arc<Door>>) -> impl IntoResponse {
+pub async fn page(State(door): State<Arc<HttpState>>) -> impl IntoResponse {
     let killmails = door.feed.store().count().to_string();
     let page = PAGE.replace("{version}", env!("CARGO_PKG_VERSION")).replace("{killmails}", &killmails);
     ([(CONTENT_TYPE, "text/html; charset=utf-8")], page)

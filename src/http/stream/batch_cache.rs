@@ -26,7 +26,7 @@ const READY_BYTES: usize = 4 * 1024;
 
 /// Where the texts of batches wait.
 #[derive(Debug, Default)]
-pub struct Parking {
+pub struct BatchCache {
     parked: Mutex<Parked>,
 }
 
@@ -43,7 +43,7 @@ struct Load {
     bytes: usize,
 }
 
-impl Parking {
+impl BatchCache {
     /// Parks texts; the oldest leave where there is not enough room.
     fn park(&self, texts: Vec<Bytes>, max_bytes: usize) -> Weak<Load> {
         let bytes = texts.iter().map(Bytes::len).sum();
@@ -109,7 +109,7 @@ impl Form {
 
 /// Takes over a batch, in as many lines as it needs: nearly always one. `beyond` counts those of this preload that were not planned. Up to
 /// `parked_bytes` of texts wait for all connections.
-pub fn lines_of(batch: Batch, form: Form, beyond: &mut u64, parking: &Arc<Parking>, parked_bytes: usize) -> VecDeque<Sending> {
+pub fn lines_of(batch: Batch, form: Form, beyond: &mut u64, parking: &Arc<BatchCache>, parked_bytes: usize) -> VecDeque<Sending> {
     let cut = form.cut(&batch.kept);
     let Batch { kept, number, total, last, judged, head, id } = batch;
     let mut kept = kept.into_iter();
@@ -130,7 +130,7 @@ pub fn lines_of(batch: Batch, form: Form, beyond: &mut u64, parking: &Arc<Parkin
 #[derive(Debug)]
 pub struct Sending {
     form: Form,
-    parking: Arc<Parking>,
+    parking: Arc<BatchCache>,
     load: Weak<Load>,
     lines: Vec<Line>,
     /// Killmails handed out so far; a line with both lists has every killmail twice.
@@ -152,7 +152,7 @@ struct Line {
 }
 
 impl Sending {
-    fn new(form: Form, parking: &Arc<Parking>, parked_bytes: usize, batch: Batch) -> Self {
+    fn new(form: Form, parking: &Arc<BatchCache>, parked_bytes: usize, batch: Batch) -> Self {
         let texts: Vec<Bytes> = batch.kept.iter().map(|kept| killmail::json(&kept.entry)).collect();
         let said: usize = batch.kept.iter().map(|kept| killmail::annotations_bytes(&kept.annotations)).sum();
         let tail = event::batch_tail(batch.kept.len(), batch.number, batch.total, batch.last);
@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn the_oldest_loads_leave_first() {
-        let parking = Parking::default();
+        let parking = BatchCache::default();
         let texts = || vec![Bytes::from_static(b"0123456789")];
         let first = parking.park(texts(), 25);
         let second = parking.park(texts(), 25);
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_load_larger_than_the_place_is_not_kept() {
-        let parking = Parking::default();
+        let parking = BatchCache::default();
         assert!(parking.park(vec![Bytes::from_static(b"0123456789")], 5).upgrade().is_none());
         assert_eq!(parking.parked.lock().bytes, 0);
     }

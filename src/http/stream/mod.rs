@@ -25,17 +25,17 @@ use crate::clock::now_secs;
 use crate::domain::verdict::{Failure, Fault};
 use crate::feed::event::Event;
 use crate::feed::filters::Echo;
-use crate::feed::judges::Hold;
+use crate::feed::plugin_quota::Hold;
 use crate::feed::reader::Reader;
-use crate::feed::registry::{Through, Who};
+use crate::feed::registry::{Transport, Who};
 use crate::feed::start::{BatchForm, Start};
 use crate::http::answer::error::Error;
-use crate::http::answer::lazy_body::{Next, Pour};
+use crate::http::answer::lazy_body::{LazyBody, Next};
 use crate::http::answer::success::json_of;
 use crate::http::request::address;
 use crate::http::request::connections::OwnPace;
 use crate::http::request::parameters::{Pairs, Question};
-use crate::http::state::Door;
+use crate::http::state::HttpState;
 use crate::http::stream::batch_cache::{Form, Sending, lines_of};
 use crate::http::stream::sse::Out;
 use crate::http::stream::stream_limits::{Kind, Slot};
@@ -43,16 +43,16 @@ use crate::wire::event;
 use crate::wire::query::{self, Asked};
 
 /// `GET|POST /api/v1/kills/stream` and `/sse`.
-pub async fn basic(State(door): State<Arc<Door>>, request: Request) -> Result<Response, Error> {
+pub async fn basic(State(door): State<Arc<HttpState>>, request: Request) -> Result<Response, Error> {
     open(door, Kind::Basic, request).await
 }
 
 /// `GET|POST /api/v1/kills/stream/enhanced`.
-pub async fn enhanced(State(door): State<Arc<Door>>, request: Request) -> Result<Response, Error> {
+pub async fn enhanced(State(door): State<Arc<HttpState>>, request: Request) -> Result<Response, Error> {
     open(door, Kind::Enhanced, request).await
 }
 
-async fn open(door: Arc<Door>, kind: Kind, request: Request) -> Result<Response, Error> {
+async fn open(door: Arc<HttpState>, kind: Kind, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     let mut asked = asked(Request::from_parts(parts.clone(), body)).await?;
     if parts.method == Method::HEAD {
@@ -73,11 +73,11 @@ async fn open(door: Arc<Door>, kind: Kind, request: Request) -> Result<Response,
         last_event_id: last_event_id(&parts.headers, &asked),
     };
     let reader = door.feed.open(std::mem::take(&mut asked.subscription), start).await.map_err(Error::stream)?;
-    reader.introduce(Who { through: Through::Sse, subscriber: None, address, connected_at_ms: None });
+    reader.introduce(Who { through: Transport::Sse, subscriber: None, address, connected_at_ms: None });
     let mut first = Out::default();
     first.retry(door.config.sse.retry_ms);
-    let talk = Talk::new(door, form, reader, (asked, echo), (slot, hold));
-    Ok(answer(Body::from_stream(Pour::new(first, talk, Talk::step))))
+    let talk = StreamBody::new(door, form, reader, (asked, echo), (slot, hold));
+    Ok(answer(Body::from_stream(LazyBody::new(first, talk, StreamBody::step))))
 }
 
 async fn asked(request: Request) -> Result<Asked, Error> {
@@ -126,8 +126,8 @@ fn answer(body: Body) -> Response {
 }
 
 /// One connection: the reader, and what it was told so far.
-struct Talk {
-    door: Arc<Door>,
+struct StreamBody {
+    door: Arc<HttpState>,
     form: Form,
     reader: Reader,
     asked: Asked,
@@ -146,8 +146,8 @@ struct Talk {
     _rights: (Slot, Option<Hold>),
 }
 
-impl Talk {
-    fn new(door: Arc<Door>, form: Form, reader: Reader, (asked, echo): (Asked, Echo), rights: (Slot, Option<Hold>)) -> Self {
+impl StreamBody {
+    fn new(door: Arc<HttpState>, form: Form, reader: Reader, (asked, echo): (Asked, Echo), rights: (Slot, Option<Hold>)) -> Self {
         let echo = Some(echo);
         let (due, sending) = (Instant::now(), VecDeque::new());
         let mut talk = Self { door, form, reader, asked, echo, due, sent: false, faults: Vec::new(), sending, beyond: 0, _rights: rights };

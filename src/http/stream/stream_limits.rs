@@ -59,7 +59,7 @@ pub enum Kind {
 
 /// Who has a slot.
 #[derive(Debug, Default)]
-pub struct Slots {
+pub struct StreamLimits {
     taken: Mutex<Taken>,
 }
 
@@ -77,7 +77,7 @@ pub struct Taken {
     by_address: KeyCounts<IpAddr>,
 }
 
-impl Slots {
+impl StreamLimits {
     /// Takes a slot.
     ///
     /// # Errors
@@ -119,7 +119,7 @@ impl Taken {
 /// The right to one stream.
 #[derive(Debug)]
 pub struct Slot {
-    slots: Arc<Slots>,
+    slots: Arc<StreamLimits>,
     kind: Kind,
     address: Option<IpAddr>,
 }
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_dropped_slot_is_free_again() {
-        let slots = Arc::new(Slots::default());
+        let slots = Arc::new(StreamLimits::default());
         let config = Config { max_connections: 3, enhanced_max_connections: 1, ..Config::default() };
         let enhanced = slots.take(&config, Kind::Enhanced, None).unwrap();
         assert_eq!(slots.take(&config, Kind::Enhanced, None).unwrap_err(), Error::ConnectionLimit);
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn an_address_has_its_own_limit() {
-        let slots = Arc::new(Slots::default());
+        let slots = Arc::new(StreamLimits::default());
         let config = Config { max_connections_per_address: Some(1), ..Config::default() };
         let here = "1.2.3.4".parse().ok();
         let slot = slots.take(&config, Kind::Basic, here).unwrap();

@@ -13,7 +13,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, StatusCode};
 use tokio::time::Instant;
 
-use crate::feed::others::Requests;
+use crate::feed::fallback_status::Requests;
 use crate::ingest::bodies::esi_limiter::{Bucket, Limiter, Said};
 use crate::ingest::client;
 

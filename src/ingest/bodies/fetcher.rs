@@ -42,7 +42,7 @@ impl BodyRequests {
     /// Nobody works at it yet; at most `wanted_max` bodies are wanted at a time, none with 0.
     #[must_use]
     pub fn new(feed: Arc<Feed>, wanted_max: usize) -> Self {
-        feed.others().wanted_max.store(wanted_max, Ordering::Relaxed);
+        feed.fallback_status().wanted_max.store(wanted_max, Ordering::Relaxed);
         Self { feed }
     }
 
@@ -62,9 +62,9 @@ impl BodyRequests {
             lower_rank: lower_rank.map(str::to_owned),
             ..Wanted::default()
         };
-        let (store, max) = (Arc::clone(self.feed.store()), self.feed.others().wanted_max.load(Ordering::Relaxed));
+        let (store, max) = (Arc::clone(self.feed.store()), self.feed.fallback_status().wanted_max.load(Ordering::Relaxed));
         let kept = tasks::blocking("want", move || store.want(&wanted, max)).await??;
-        self.feed.others().news.notify_one();
+        self.feed.fallback_status().news.notify_one();
         Ok(kept)
     }
 }
@@ -127,7 +127,7 @@ impl Work {
             if due.is_empty() {
                 let next = self.again.values().map(|again| again.at).min().unwrap_or_else(|| Instant::now() + TICK);
                 tokio::select! {
-                    () = self.desk.feed.others().news.notified() => {}
+                    () = self.desk.feed.fallback_status().news.notified() => {}
                     () = tokio::time::sleep_until(next.min(Instant::now() + TICK)) => {}
                 }
             }
@@ -152,12 +152,12 @@ impl Work {
     }
 
     fn count(&self, waiting: usize) {
-        self.desk.feed.others().fetch_waiting.store(waiting as u64, Ordering::Relaxed);
+        self.desk.feed.fallback_status().fetch_waiting.store(waiting as u64, Ordering::Relaxed);
     }
 
     /// Deals with one; false when the server stops.
     async fn one(&mut self, id: u32) -> bool {
-        let others = self.desk.feed.others();
+        let others = self.desk.feed.fallback_status();
         let store = Arc::clone(self.desk.feed.store());
         let Ok(Ok(Some(wanted))) = tasks::blocking("wanted", move || store.wanted(id)).await else { return true };
         if let Some(left) = wanted.due_ms.map(|due_ms| unmatched::left(&self.tries.unmatched_ms, due_ms, clock::now_ms()))
@@ -232,7 +232,7 @@ impl Work {
         let killmail = match known {
             // What we have needs no fetching; it may still learn what the document says beside the name.
             Some(killmail) => killmail,
-            None => match self.esi.killmail(reference.killmail_id, &reference.hash, &self.desk.feed.others().esi).await {
+            None => match self.esi.killmail(reference.killmail_id, &reference.hash, &self.desk.feed.fallback_status().esi).await {
                 Ok(bytes) if !feed_document::is_document(&bytes) => {
                     return Outcome::Later("ESI answers 200 with what is not a killmail".to_owned());
                 }
@@ -278,7 +278,7 @@ impl Work {
     async fn give_up(&mut self, wanted: Wanted, why: &str) {
         let id = wanted.killmail_id;
         tracing::warn!(killmail.id = id, "killmail {id} of {} is given up: {why}", wanted.source);
-        self.desk.feed.others().fetch_given_up.fetch_add(1, Ordering::Relaxed);
+        self.desk.feed.fallback_status().fetch_given_up.fetch_add(1, Ordering::Relaxed);
         let Wanted { source, at_ms, raw, .. } = wanted;
         let refused = Refused { reason: NO_BODY.to_owned(), killmail_id: Some(u64::from(id)), source, raw: raw.into(), at_ms };
         let store = Arc::clone(self.desk.feed.store());

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::domain::span::Span;
-use crate::feed::pulse::{Gap, Pulse};
+use crate::feed::source_status::{Gap, SourceStatus};
 use crate::ingest::arrival::Arrival;
 use crate::ingest::client;
 use crate::ingest::r2z2::day_archive::{ArchiveReader, List, Wanted};
@@ -76,7 +76,7 @@ pub struct R2z2 {
     config: Config,
     client: Client,
     pace: FollowerState,
-    pulse: Arc<Pulse>,
+    source_status: Arc<SourceStatus>,
     known: Known,
     /// What the archive listed last has that we lack.
     wanted: Wanted,
@@ -94,7 +94,7 @@ impl R2z2 {
     ///
     /// # Errors
     /// No HTTP client can be made.
-    pub fn new(config: Config, checkpoint: Option<&[u8]>, pulse: Arc<Pulse>, known: Known) -> Result<Self, client::Error> {
+    pub fn new(config: Config, checkpoint: Option<&[u8]>, source_status: Arc<SourceStatus>, known: Known) -> Result<Self, client::Error> {
         let client = client::new(&config.user_agent, &config.base_url, Duration::from_millis(config.timeout_ms))?;
         let place: Place = match checkpoint.map(serde_json::from_slice) {
             Some(Ok(place)) => place,
@@ -114,7 +114,7 @@ impl R2z2 {
             config,
             client,
             pace,
-            pulse,
+            source_status,
             known,
             wanted: Wanted::new(),
             reading: None,
@@ -165,7 +165,7 @@ impl R2z2 {
         let before = self.pace.place().clone();
         let raw = self.heard.take().into_iter().collect();
         let note = self.pace.answered(ask, got.answer, self.now_ms());
-        report::tell(&self.pulse, &self.config.name, ask, got.answer, note.as_ref(), clock::now_ms());
+        report::tell(&self.source_status, &self.config.name, ask, got.answer, note.as_ref(), clock::now_ms());
         let mut refused: Vec<Refused> = self.refused_of(ask, &mut got).into_iter().collect();
         if before == *self.pace.place() && got.killmail.is_none() {
             return (!refused.is_empty()).then(|| Arrival { refused, raw, ..Arrival::default() });
@@ -218,7 +218,7 @@ impl R2z2 {
             numbers: hole.numbers,
             since_ms: i64::try_from(hole.since_ms).unwrap_or(i64::MAX),
         };
-        *self.pulse.open.lock() = self.pace.place().holes.list().iter().filter(|hole| !hole.rewritten).map(gap).collect();
+        *self.source_status.open.lock() = self.pace.place().holes.list().iter().filter(|hole| !hole.rewritten).map(gap).collect();
     }
 
     /// The next killmails of the archive that is being read.
@@ -244,7 +244,7 @@ impl R2z2 {
         for killmail in &part.killmails {
             self.pace.filled(day, killmail.killmail.time);
         }
-        self.pulse.backfilled.fetch_add(part.killmails.len() as u64, Ordering::Relaxed);
+        self.source_status.backfilled.fetch_add(part.killmails.len() as u64, Ordering::Relaxed);
         let checkpoint = Some(self.checkpoint());
         Some(Arrival { killmails: part.killmails, refused: part.refused, checkpoint, ..Arrival::default() })
     }
@@ -256,7 +256,7 @@ impl R2z2 {
             _ => String::new(),
         };
         let url = format!("{}{}{wait}", self.config.base_url, path(ask));
-        self.pulse.requests.fetch_add(1, Ordering::Relaxed);
+        self.source_status.requests.fetch_add(1, Ordering::Relaxed);
         let asked = Instant::now();
         let response = self.response(ask, &url).await;
         let got = match (ask, response) {
@@ -277,7 +277,7 @@ impl R2z2 {
             }),
         };
         let took_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.pulse.request_ms.fetch_add(took_ms, Ordering::Relaxed);
+        self.source_status.request_ms.fetch_add(took_ms, Ordering::Relaxed);
         got
     }
 
@@ -330,7 +330,7 @@ impl R2z2 {
 
     fn failed(&self, url: &str, error: &client::Error) -> Reply {
         if error.is_timeout() {
-            self.pulse.timeouts.fetch_add(1, Ordering::Relaxed);
+            self.source_status.timeouts.fetch_add(1, Ordering::Relaxed);
         }
         tracing::debug!("{url}: {error}");
         Reply::Failed { retry_after_ms: None }

@@ -13,8 +13,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::feed::Feed;
-use crate::feed::others::Other;
-use crate::feed::pulse::{Doing, Pulse};
+use crate::feed::fallback_status::FallbackSource;
+use crate::feed::source_status::{Doing, SourceStatus};
 use crate::ingest::bodies::fetcher::BodyRequests;
 use crate::ingest::config::Config;
 use crate::ingest::fallback_config::{FallbackConfig, When};
@@ -53,7 +53,7 @@ struct Standby {
 
 struct Member {
     source: FallbackConfig,
-    other: Arc<Other>,
+    other: Arc<FallbackSource>,
     watch: OutageDetector,
     running: Option<Running>,
 }
@@ -67,29 +67,29 @@ impl Standby {
     fn new(config: Config, feed: Arc<Feed>, desk: Arc<BodyRequests>) -> Self {
         let watch = OutageDetector::new(Waits { after_ms: config.fallback_after_ms, back_ms: config.fallback_back_ms });
         let member = |source: &FallbackConfig| {
-            let other = Arc::new(Other {
+            let other = Arc::new(FallbackSource {
                 name: source.name().to_owned(),
                 kind: source.kind.word(),
                 fallback: source.when == When::Fallback,
                 active: AtomicBool::new(false),
                 since_ms: AtomicI64::new(0),
                 switches: AtomicU64::new(0),
-                pulse: Arc::new(Pulse::default()),
+                status: Arc::new(SourceStatus::default()),
             });
-            *other.pulse.source.lock() = source.kind.word();
+            *other.status.source.lock() = source.kind.word();
             Member { source: source.clone(), other, watch: watch.clone(), running: None }
         };
         let members: Vec<Member> = config.sources.iter().map(member).collect();
-        *feed.others().sources.write() = members.iter().map(|member| Arc::clone(&member.other)).collect();
+        *feed.fallback_status().sources.write() = members.iter().map(|member| Arc::clone(&member.other)).collect();
         Self { config, feed, desk, began: Instant::now(), watch, members }
     }
 
     /// Sees who is away, and has others stand in or step back.
     async fn look(&mut self) {
         let now_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let mut away = self.watch.look(is_troubled(self.feed.pulse()), now_ms);
-        let mut before = (*self.feed.pulse().source.lock()).to_owned();
-        let mut why = self.feed.pulse().doing().0.reason().unwrap_or_default().to_owned();
+        let mut away = self.watch.look(is_troubled(self.feed.source_status()), now_ms);
+        let mut before = (*self.feed.source_status().source.lock()).to_owned();
+        let mut why = self.feed.source_status().doing().0.reason().unwrap_or_default().to_owned();
         for member in &mut self.members {
             if member.source.when == When::Always {
                 member.begin(&self.config, &self.feed, &self.desk).await;
@@ -109,8 +109,8 @@ impl Standby {
                 _ => {}
             }
             // The next one stands in where this one should and cannot.
-            away = member.watch.look(away && is_troubled(&member.other.pulse), now_ms) && away;
-            why = member.other.pulse.doing().0.reason().unwrap_or_default().to_owned();
+            away = member.watch.look(away && is_troubled(&member.other.status), now_ms) && away;
+            why = member.other.status.doing().0.reason().unwrap_or_default().to_owned();
             before = name;
         }
     }
@@ -122,19 +122,19 @@ impl Member {
         if self.running.is_some() {
             return;
         }
-        let pulse = Arc::clone(&self.other.pulse);
+        let status = Arc::clone(&self.other.status);
         self.turn(true);
         let (stop, stopped) = watch::channel(false);
-        let task = match open::secondary(&self.source, config, feed, Arc::clone(&pulse)).await {
+        let task = match open::secondary(&self.source, config, feed, Arc::clone(&status)).await {
             Ok(source) => {
                 let place = Some(open::place(&self.source));
                 let runs =
-                    RunContext { feed: Arc::clone(feed), pulse, desk: Arc::clone(desk), place, space_check_ms: config.space_check_ms };
+                    RunContext { feed: Arc::clone(feed), status, desk: Arc::clone(desk), place, space_check_ms: config.space_check_ms };
                 tasks::spawn("other source", run::run(source, runs, stopped))
             }
             Err(why) => {
                 tracing::error!("the source {} stays off: {why}", self.source.name());
-                pulse.note(Doing::Refused(why), clock::now_ms());
+                status.note(Doing::Refused(why), clock::now_ms());
                 tasks::spawn("other source", async {})
             }
         };
@@ -148,7 +148,7 @@ impl Member {
         // It says itself why it ended.
         let _ = task.await;
         self.turn(false);
-        self.other.pulse.note(Doing::Off, clock::now_ms());
+        self.other.status.note(Doing::Off, clock::now_ms());
     }
 
     fn turn(&self, on: bool) {
@@ -158,6 +158,6 @@ impl Member {
 }
 
 /// Whether a source is refused or finds nobody.
-fn is_troubled(pulse: &Pulse) -> bool {
-    matches!(pulse.doing().0, Doing::BackingOff(_) | Doing::BreakerOpen(_) | Doing::Refused(_))
+fn is_troubled(status: &SourceStatus) -> bool {
+    matches!(status.doing().0, Doing::BackingOff(_) | Doing::BreakerOpen(_) | Doing::Refused(_))
 }

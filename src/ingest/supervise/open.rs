@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::feed::Feed;
-use crate::feed::pulse::Pulse;
+use crate::feed::source_status::SourceStatus;
 use crate::ingest::backoff::Waits;
 use crate::ingest::bodies::esi::{self, Esi};
 use crate::ingest::bodies::esi_limiter::Bucket;
@@ -30,10 +30,10 @@ const REAL_ESI: &str = "evetech.net";
 ///
 /// # Errors
 /// Why it may not run or cannot begin, in words for people.
-pub async fn r2z2(config: &Config, feed: &Arc<Feed>, pulse: Arc<Pulse>) -> Result<Source, String> {
+pub async fn r2z2(config: &Config, feed: &Arc<Feed>, source_status: Arc<SourceStatus>) -> Result<Source, String> {
     contact(config)?;
     let checkpoint = checkpoint(feed, r2z2::NAME).await?;
-    follow(config, r2z2::NAME, known(feed), pulse, checkpoint)
+    follow(config, r2z2::NAME, known(feed), source_status, checkpoint)
 }
 
 async fn checkpoint(feed: &Arc<Feed>, place: &str) -> Result<Option<Vec<u8>>, String> {
@@ -48,7 +48,13 @@ fn known(feed: &Arc<Feed>) -> Known {
     Known(Box::new(move |id| store.seq_of(id).is_some()))
 }
 
-fn follow(config: &Config, name: &str, known: Known, pulse: Arc<Pulse>, checkpoint: Option<Vec<u8>>) -> Result<Source, String> {
+fn follow(
+    config: &Config,
+    name: &str,
+    known: Known,
+    source_status: Arc<SourceStatus>,
+    checkpoint: Option<Vec<u8>>,
+) -> Result<Source, String> {
     let follower = r2z2::Config {
         name: name.to_owned(),
         base_url: config.r2z2_base_url.clone(),
@@ -59,7 +65,7 @@ fn follow(config: &Config, name: &str, known: Known, pulse: Arc<Pulse>, checkpoi
         archive_timeout_ms: config.archive_timeout_ms,
         document_max_bytes: config.document_max_bytes,
     };
-    let r2z2 = R2z2::new(follower, checkpoint.as_deref(), pulse, known).map_err(|error| error.to_string())?;
+    let r2z2 = R2z2::new(follower, checkpoint.as_deref(), source_status, known).map_err(|error| error.to_string())?;
     Ok(Source::R2z2(Box::new(r2z2)))
 }
 
@@ -73,8 +79,13 @@ pub fn place(source: &FallbackConfig) -> String {
 ///
 /// # Errors
 /// Why it may not run or cannot begin, in words for people.
-pub async fn secondary(source: &FallbackConfig, config: &Config, feed: &Arc<Feed>, pulse: Arc<Pulse>) -> Result<Source, String> {
-    let Kind::R2z2 = source.kind else { return other(source, config, &feed.epoch().to_string(), pulse) };
+pub async fn secondary(
+    source: &FallbackConfig,
+    config: &Config,
+    feed: &Arc<Feed>,
+    source_status: Arc<SourceStatus>,
+) -> Result<Source, String> {
+    let Kind::R2z2 = source.kind else { return other(source, config, &feed.epoch().to_string(), source_status) };
     let config = mirror(source, config)?;
     match source.when {
         When::Always => {
@@ -85,9 +96,9 @@ pub async fn secondary(source: &FallbackConfig, config: &Config, feed: &Arc<Feed
                 None if source.is_named_by_host() => checkpoint(feed, &by_kind).await?,
                 found => found,
             };
-            follow(&config, source.name(), known(feed), pulse, checkpoint)
+            follow(&config, source.name(), known(feed), source_status, checkpoint)
         }
-        When::Fallback => stand_in(source.name(), &config, feed, pulse).await,
+        When::Fallback => stand_in(source.name(), &config, feed, source_status).await,
     }
 }
 
@@ -96,18 +107,18 @@ pub async fn secondary(source: &FallbackConfig, config: &Config, feed: &Arc<Feed
 /// # Errors
 /// There is no such source; why it may not run or cannot begin, in words for people.
 pub fn alone(name: &str, config: &Config) -> Result<Source, String> {
-    let pulse = Arc::new(Pulse::default());
+    let source_status = Arc::new(SourceStatus::default());
     let nothing_to_heal = || Known(Box::new(|_| true));
     if let Some(source) = config.sources.iter().find(|source| source.name() == name) {
         return match source.kind {
-            Kind::R2z2 => contact(&mirror(source, config)?).and_then(|config| follow(config, name, nothing_to_heal(), pulse, None)),
-            Kind::Websocket | Kind::Redisq => other(source, config, &format!("record-{}", clock::now_ms()), pulse),
+            Kind::R2z2 => contact(&mirror(source, config)?).and_then(|config| follow(config, name, nothing_to_heal(), source_status, None)),
+            Kind::Websocket | Kind::Redisq => other(source, config, &format!("record-{}", clock::now_ms()), source_status),
         };
     }
     if name != r2z2::NAME {
         return Err(format!("there is no source {name}"));
     }
-    follow(contact(config)?, name, nothing_to_heal(), pulse, None)
+    follow(contact(config)?, name, nothing_to_heal(), source_status, None)
 }
 
 /// The configuration with a mirror in the place of the first source; it must be as polite.
@@ -119,10 +130,10 @@ fn mirror(source: &FallbackConfig, config: &Config) -> Result<Config, String> {
     if mistakes.is_empty() { Ok(config) } else { Err(mistakes.join("; ")) }
 }
 
-fn other(source: &FallbackConfig, config: &Config, store: &str, pulse: Arc<Pulse>) -> Result<Source, String> {
+fn other(source: &FallbackConfig, config: &Config, store: &str, source_status: Arc<SourceStatus>) -> Result<Source, String> {
     let user_agent = client::user_agent(config.user_agent_contact.as_deref());
     let (url, timeout) = (source.url.trim_end_matches('/').to_owned(), Duration::from_millis(config.timeout_ms));
-    let link = SourceLink::new(source.name().to_owned(), source.kind.word(), waits(config), pulse);
+    let link = SourceLink::new(source.name().to_owned(), source.kind.word(), waits(config), source_status);
     let document_max_bytes = config.document_max_bytes;
     if source.kind == Kind::Websocket {
         let (topics, ping) = (source.topics.clone(), Duration::from_millis(config.websocket_ping_ms));
@@ -145,23 +156,23 @@ fn contact(config: &Config) -> Result<&Config, String> {
 }
 
 /// A mirror that stands in: what it had long before is of no use now, but what came while nobody followed anything is.
-async fn stand_in(name: &str, config: &Config, feed: &Arc<Feed>, pulse: Arc<Pulse>) -> Result<Source, String> {
+async fn stand_in(name: &str, config: &Config, feed: &Arc<Feed>, source_status: Arc<SourceStatus>) -> Result<Source, String> {
     contact(config)?;
-    let begin = begin(config, &pulse).await.map(|next| json!({ "next": next }).to_string().into_bytes());
-    follow(config, name, known(feed), pulse, begin)
+    let begin = begin(config, &source_status).await.map(|next| json!({ "next": next }).to_string().into_bytes());
+    follow(config, name, known(feed), source_status, begin)
 }
 
 /// A number some way before the head of a mirror whose file is there; `None` if the mirror does not answer, which its follower will see.
-async fn begin(config: &Config, pulse: &Pulse) -> Option<u64> {
+async fn begin(config: &Config, source_status: &SourceStatus) -> Option<u64> {
     let user_agent = client::user_agent(config.user_agent_contact.as_deref());
     let client = client::new(&user_agent, &config.r2z2_base_url, Duration::from_millis(config.timeout_ms)).ok()?;
-    pulse.requests.fetch_add(1, Ordering::Relaxed);
+    source_status.requests.fetch_add(1, Ordering::Relaxed);
     let response = client::get(&client, &format!("{}/ephemeral/sequence.json", config.r2z2_base_url)).await.ok()?;
     let pointer = feed_document::pointer(&client::body(response, config.document_max_bytes).await.ok()?)?;
     for back in [config.fallback_overlap_numbers, config.fallback_overlap_numbers / 4] {
         let number = pointer.saturating_sub(back).max(1);
         tokio::time::sleep(Duration::from_millis(config.r2z2_pace_ms)).await;
-        pulse.requests.fetch_add(1, Ordering::Relaxed);
+        source_status.requests.fetch_add(1, Ordering::Relaxed);
         let response = client::get(&client, &format!("{}/ephemeral/{number}.json", config.r2z2_base_url)).await.ok()?;
         if response.status().is_success() && feed_document::is_document(&client::body(response, config.document_max_bytes).await.ok()?) {
             return Some(number);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::domain::entry::{Origin, is_implausible};
-use crate::feed::pulse::{Doing, Pulse};
+use crate::feed::source_status::{Doing, SourceStatus};
 use crate::feed::{Error, Feed};
 use crate::ingest::bodies::fetcher::BodyRequests;
 use crate::ingest::package::NO_BODY;
@@ -32,7 +32,7 @@ pub struct RunContext {
     /// Where killmails go.
     pub feed: Arc<Feed>,
     /// How the source is doing.
-    pub pulse: Arc<Pulse>,
+    pub status: Arc<SourceStatus>,
     /// Where bodies are ordered that the source did not bring.
     pub desk: Arc<BodyRequests>,
     /// The name its place is kept under, if not its own.
@@ -43,9 +43,9 @@ pub struct RunContext {
 
 /// Follows the source until it ends or `stop` says so; the killmail in hand is finished first.
 pub async fn run(mut source: Source, runs: RunContext, mut stop: watch::Receiver<bool>) {
-    let pulse = &runs.pulse;
-    pulse.started_ms.store(clock::now_ms(), Ordering::Relaxed);
-    pulse.running.store(true, Ordering::Relaxed);
+    let status = &runs.status;
+    status.started_ms.store(clock::now_ms(), Ordering::Relaxed);
+    status.running.store(true, Ordering::Relaxed);
     loop {
         let arrival = tokio::select! {
             biased;
@@ -55,7 +55,7 @@ pub async fn run(mut source: Source, runs: RunContext, mut stop: watch::Receiver
         let Some(mut arrival) = arrival else {
             if !matches!(source, Source::None) {
                 tracing::info!("source {} is used up: nothing more comes live", source.word());
-                pulse.note(Doing::Finished, clock::now_ms());
+                status.note(Doing::Finished, clock::now_ms());
             }
             break;
         };
@@ -66,12 +66,12 @@ pub async fn run(mut source: Source, runs: RunContext, mut stop: watch::Receiver
             break;
         }
     }
-    pulse.running.store(false, Ordering::Relaxed);
+    status.running.store(false, Ordering::Relaxed);
 }
 
 /// Keeps an arrival; `false` when the server stops before it could be kept.
 async fn keep(runs: &RunContext, arrival: Arrival, mut stop: watch::Receiver<bool>) -> bool {
-    let RunContext { feed, pulse, space_check_ms, .. } = runs;
+    let RunContext { feed, status, space_check_ms, .. } = runs;
     let Arrival { mut killmails, refused, span, checkpoint, lower_rank, .. } = arrival;
     for document in refused {
         if !refuse(runs, document, lower_rank, stop.clone()).await {
@@ -89,13 +89,13 @@ async fn keep(runs: &RunContext, arrival: Arrival, mut stop: watch::Receiver<boo
         };
         let pause_ms = match published {
             Ok(appended) => {
-                tally(pulse, &killmails, &appended);
-                if let Some(last) = killmails.last().filter(|_| !Arc::ptr_eq(pulse, feed.pulse())) {
+                tally(status, &killmails, &appended);
+                if let Some(last) = killmails.last().filter(|_| !Arc::ptr_eq(status, feed.source_status())) {
                     // Whoever brings it: the log is not silent.
                     if !is_implausible(last.killmail.time, last.received_at_ms) {
-                        feed.pulse().last_killmail_time.store(last.killmail.time, Ordering::Relaxed);
+                        feed.source_status().last_killmail_time.store(last.killmail.time, Ordering::Relaxed);
                     }
-                    feed.pulse().last_killmail_ms.store(last.received_at_ms, Ordering::Relaxed);
+                    feed.source_status().last_killmail_ms.store(last.received_at_ms, Ordering::Relaxed);
                 }
                 return true;
             }
@@ -105,17 +105,17 @@ async fn keep(runs: &RunContext, arrival: Arrival, mut stop: watch::Receiver<boo
                     killmail.id = killmail_id,
                     "killmail {killmail_id} is too large to keep ({bytes} bytes) and is passed over"
                 );
-                pulse.skipped.fetch_add(1, Ordering::Relaxed);
+                status.skipped.fetch_add(1, Ordering::Relaxed);
                 killmails.retain(|k| k.killmail.killmail_id != killmail_id);
                 0
             }
             Err(Error::Store(error @ error::Error::NoSpace { .. })) => {
-                no_space(pulse, &error);
+                no_space(status, &error);
                 *space_check_ms
             }
             Err(error) => {
                 tracing::error!("the store does not take what the source brings, next try in {wait_ms} ms: {error}");
-                pulse.note(Doing::BackingOff(error.to_string()), clock::now_ms());
+                status.note(Doing::BackingOff(error.to_string()), clock::now_ms());
                 let pause_ms = wait_ms;
                 wait_ms = (wait_ms * 2).min(RETRY_MAX_MS);
                 pause_ms
@@ -129,8 +129,8 @@ async fn keep(runs: &RunContext, arrival: Arrival, mut stop: watch::Receiver<boo
 }
 
 /// The log hears of it from whoever watches the disk, once for all sources.
-fn no_space(pulse: &Pulse, error: &error::Error) {
-    pulse.note(Doing::NoSpace(error.to_string()), clock::now_ms());
+fn no_space(status: &SourceStatus, error: &error::Error) {
+    status.note(Doing::NoSpace(error.to_string()), clock::now_ms());
 }
 
 /// Orders the body a document lacks, once there is room: `false` when the server stops first. `None`: there is nothing to order.
@@ -138,12 +138,12 @@ async fn order(runs: &RunContext, document: &Refused, lower_rank: Option<&str>, 
     loop {
         match runs.desk.want(document, lower_rank).await {
             Ok(true) => {
-                runs.pulse.take_in();
-                runs.pulse.note(Doing::Following, clock::now_ms());
+                runs.status.take_in();
+                runs.status.note(Doing::Following, clock::now_ms());
                 return Some(true);
             }
             Ok(false) => return None,
-            Err(Error::Store(error @ error::Error::NoSpace { .. })) => no_space(&runs.pulse, &error),
+            Err(Error::Store(error @ error::Error::NoSpace { .. })) => no_space(&runs.status, &error),
             Err(error) => {
                 tracing::error!("a killmail to be fetched could not be kept in mind: {error}");
                 return None;
@@ -159,7 +159,7 @@ async fn order(runs: &RunContext, document: &Refused, lower_rank: Option<&str>, 
 /// Orders the body a document lacks, else keeps it raw, once there is room; any other failure costs only the evidence. `false` when the
 /// server stops first.
 async fn refuse(runs: &RunContext, document: Refused, lower_rank: Option<&str>, mut stop: watch::Receiver<bool>) -> bool {
-    let RunContext { feed, pulse, space_check_ms, .. } = runs;
+    let RunContext { feed, status, space_check_ms, .. } = runs;
     if document.reason == NO_BODY
         && let Some(ordered) = order(runs, &document, lower_rank, stop.clone()).await
     {
@@ -167,16 +167,16 @@ async fn refuse(runs: &RunContext, document: Refused, lower_rank: Option<&str>, 
     }
     if document.reason == PLACEHOLDER {
         // A missing number is not a document that was refused.
-        pulse.refused.fetch_add(1, Ordering::Relaxed);
+        status.refused.fetch_add(1, Ordering::Relaxed);
     } else {
-        pulse.refuse(&document.reason);
+        status.refuse(&document.reason);
     }
     tracing::warn!(killmail.id = document.killmail_id, "a document of {} was refused: {}", document.source, document.reason);
     loop {
         let (store, kept) = (Arc::clone(feed.store()), document.clone());
         match tasks::blocking("refuse", move || store.refuse(&kept)).await {
             Ok(Ok(())) => return true,
-            Ok(Err(error @ error::Error::NoSpace { .. })) => no_space(pulse, &error),
+            Ok(Err(error @ error::Error::NoSpace { .. })) => no_space(status, &error),
             Ok(Err(error)) => {
                 tracing::error!("a refused document could not be kept: {error}");
                 return true;
@@ -193,30 +193,30 @@ async fn refuse(runs: &RunContext, document: Refused, lower_rank: Option<&str>, 
     }
 }
 
-fn tally(pulse: &Pulse, killmails: &[Incoming], appended: &[Appended]) {
-    pulse.note(Doing::Following, clock::now_ms());
+fn tally(status: &SourceStatus, killmails: &[Incoming], appended: &[Appended]) {
+    status.note(Doing::Following, clock::now_ms());
     if !killmails.is_empty() {
-        pulse.take_in();
+        status.take_in();
     }
     for (incoming, outcome) in killmails.iter().zip(appended) {
         let id = incoming.killmail.killmail_id;
         match outcome {
             Appended::New(entry) => {
                 let late = entry.is_late() && entry.origin == Origin::Live;
-                pulse.late.fetch_add(u64::from(late), Ordering::Relaxed);
-                pulse.kept.fetch_add(1, Ordering::Relaxed);
+                status.late.fetch_add(u64::from(late), Ordering::Relaxed);
+                status.kept.fetch_add(1, Ordering::Relaxed);
             }
             Appended::Revised(_) => {
-                pulse.kept.fetch_add(1, Ordering::Relaxed);
+                status.kept.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(killmail.id = id, "killmail {id} was revised");
             }
             // The store logs a conflict.
             Appended::Known(_) | Appended::Conflict(_) => {
-                pulse.skipped.fetch_add(1, Ordering::Relaxed);
+                status.skipped.fetch_add(1, Ordering::Relaxed);
             }
         }
         if incoming.origin == Origin::Live {
-            pulse.beat(incoming.killmail.time, incoming.received_at_ms);
+            status.beat(incoming.killmail.time, incoming.received_at_ms);
         }
     }
 }

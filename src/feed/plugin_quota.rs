@@ -76,7 +76,7 @@ impl Limits {
 
 /// Who has which judges at work, and how often; who asks for judged history.
 #[derive(Debug, Default)]
-pub struct Judges {
+pub struct PluginQuota {
     at_work: Mutex<HashMap<IpAddr, KeyCounts<PluginUse>>>,
     /// What each address may have, for as long as it or what is kept of its judges has any of it.
     memory: Mutex<HashMap<IpAddr, Weak<Budget>>>,
@@ -124,7 +124,7 @@ impl TooMany {
     }
 }
 
-impl Judges {
+impl PluginQuota {
     /// Takes a judge for a caller; nothing is held without a plugin or where nobody called.
     ///
     /// # Errors
@@ -202,7 +202,7 @@ impl Judges {
 /// The right to one judge.
 #[derive(Debug)]
 pub struct Hold {
-    judges: Arc<Judges>,
+    judges: Arc<PluginQuota>,
     from: IpAddr,
     using: PluginUse,
     _memory: Payer,
@@ -222,7 +222,7 @@ impl Drop for Hold {
 /// A place among those who ask for judged history.
 #[derive(Debug)]
 pub struct Asker {
-    judges: Arc<Judges>,
+    judges: Arc<PluginQuota>,
     from: IpAddr,
 }
 
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn equal_judges_count_once_and_come_back() {
-        let judges = Arc::new(Judges::default());
+        let judges = Arc::new(PluginQuota::default());
         let from = caller("1.2.3.4", false);
         let too_many = |max| TooMany::Judges { max, setting: "plugin.evaluators_per_address_max" };
         let one = judges.take(&LIMITS, from, Some(&plugin("1"))).unwrap();
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn an_address_that_may_speak_for_many_has_at_most_half() {
-        let judges = Arc::new(Judges::default());
+        let judges = Arc::new(PluginQuota::default());
         let proxy = caller("10.0.0.1", true);
         let take = |from, n: usize| judges.take(&LIMITS, from, Some(&plugin(&n.to_string())));
         let held: Vec<_> = (0..5).map(|n| take(proxy, n).unwrap()).collect();
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn an_address_pays_for_the_judges_that_only_it_uses() {
-        let judges = Arc::new(Judges::default());
+        let judges = Arc::new(PluginQuota::default());
         let take = |address, config| judges.take(&LIMITS, caller(address, false), Some(&plugin(config))).unwrap();
         let own = take("1.1.1.1", "1");
         let payer = judges.payer(&plugin("1")).unwrap();
@@ -313,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_is_one_caller() {
-        let judges = Arc::new(Judges::default());
+        let judges = Arc::new(PluginQuota::default());
         let _held = ["2001:db8:1:2::1", "2001:db8:1:2:ffff::9"].map(|at| {
             (judges.take(&LIMITS, caller(at, false), Some(&plugin(at))).unwrap(), judges.ask(&LIMITS, caller(at, false)).unwrap())
         });
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn requests_are_bounded_by_address_and_in_all() {
-        let judges = Arc::new(Judges::default());
+        let judges = Arc::new(PluginQuota::default());
         let ask = |address: &str, is_shared| judges.ask(&LIMITS, caller(address, is_shared));
         let held = [ask("1.1.1.1", false).unwrap(), ask("1.1.1.1", false).unwrap()];
         let refused = ask("1.1.1.1", false).unwrap_err();

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
-use crate::feed::pulse::Pulse;
+use crate::feed::source_status::SourceStatus;
 
 /// A source beside the first one.
 #[derive(Debug)]
-pub struct Other {
+pub struct FallbackSource {
     /// The name it was given.
     pub name: String,
     /// What it is: `r2z2`, `websocket`, `redisq`.
@@ -26,7 +26,7 @@ pub struct Other {
     /// How often it began to stand in.
     pub switches: AtomicU64,
     /// How it is doing.
-    pub pulse: Arc<Pulse>,
+    pub status: Arc<SourceStatus>,
 }
 
 /// Requests to one server outside, counted when they are sent.
@@ -42,9 +42,9 @@ pub struct Requests {
 
 /// All that runs beside the first source.
 #[derive(Debug, Default)]
-pub struct Others {
+pub struct FallbackStatus {
     /// The other sources, in the order of the configuration.
-    pub sources: RwLock<Vec<Arc<Other>>>,
+    pub sources: RwLock<Vec<Arc<FallbackSource>>>,
     /// Told when a body is wanted.
     pub news: Notify,
     /// Bodies that may be wanted at a time; 0 while nobody fetches any.

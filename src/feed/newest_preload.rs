@@ -16,16 +16,16 @@ use crate::domain::id::Seq;
 use crate::domain::subscription::Subscription;
 use crate::domain::term::Dimension;
 use crate::feed::event::Kept;
-use crate::feed::judge::{Judge, Outcome, judged};
 use crate::feed::newest::{Choice, Newest, Portion, Search};
 use crate::feed::pace::Pace;
+use crate::feed::subscription_plugin::{Outcome, SubscriptionPlugin, judged};
 use crate::feed::{Error, Feed};
 use crate::plugin::evaluator::Run;
 use crate::tasks;
 
 /// What comes of it, in this order: portions, one end, counts.
 #[derive(Debug)]
-pub enum Told {
+pub enum PreloadEvent {
     /// Killmails of one system, newest first. [`Recent::delivered`] hears how many of them went out.
     Portion {
         /// The system.
@@ -50,10 +50,10 @@ pub enum Told {
 }
 
 /// A preload under way.
-pub struct Recent {
+pub struct NewestPreload {
     feed: Arc<Feed>,
     subscription: Arc<Subscription>,
-    judge: Option<Judge>,
+    judge: Option<SubscriptionPlugin>,
     /// Its terms are those that still stand.
     newest: Arc<Newest>,
     /// What those take, where some were given up since: others found what is left of theirs.
@@ -75,9 +75,15 @@ enum Stage {
     Over,
 }
 
-impl Recent {
+impl NewestPreload {
     /// Will choose among what is numbered up to `head`.
-    pub(crate) fn new(feed: Arc<Feed>, subscription: Arc<Subscription>, judge: Option<Judge>, newest: Newest, head: Seq) -> Self {
+    pub(crate) fn new(
+        feed: Arc<Feed>,
+        subscription: Arc<Subscription>,
+        judge: Option<SubscriptionPlugin>,
+        newest: Newest,
+        head: Seq,
+    ) -> Self {
         let now = Instant::now();
         // The last fifth of the time is for the way to the client.
         let within = Duration::from_millis(feed.config().preload_within_ms) * 4 / 5;
@@ -123,7 +129,7 @@ impl Recent {
     ///
     /// # Errors
     /// The store failed; nothing comes after it.
-    pub async fn next(&mut self) -> Result<Option<Told>, Error> {
+    pub async fn next(&mut self) -> Result<Option<PreloadEvent>, Error> {
         loop {
             match self.step().await {
                 Ok(Some(told)) => return Ok(Some(told)),
@@ -137,7 +143,7 @@ impl Recent {
         }
     }
 
-    async fn step(&mut self) -> Result<Option<Told>, Error> {
+    async fn step(&mut self) -> Result<Option<PreloadEvent>, Error> {
         match &mut self.stage {
             Stage::Over => Ok(None),
             Stage::Asked => {
@@ -179,14 +185,14 @@ impl Recent {
                 };
                 // From memory, in microseconds: no reason to leave the event loop.
                 let count = self.feed.store().system_count(system, self.newest.counted_since);
-                Ok(Some(Told::Count { system, count }))
+                Ok(Some(PreloadEvent::Count { system, count }))
             }
         }
     }
 
     fn choice(&self) -> BoxFuture<'static, Result<Choice, Error>> {
         let (feed, newest, subscription, head) = (self.feed.clone(), self.newest.clone(), self.subscription.clone(), self.head);
-        let interest = self.judge.as_ref().and_then(Judge::interest).cloned();
+        let interest = self.judge.as_ref().and_then(SubscriptionPlugin::interest).cloned();
         Box::pin(async move {
             let chosen = tasks::blocking("preload-choice", move || {
                 let search = Search { store: feed.store(), newest: &newest, interest: interest.as_ref(), head };
@@ -196,7 +202,7 @@ impl Recent {
         })
     }
 
-    fn waited(&mut self) -> Option<Told> {
+    fn waited(&mut self) -> Option<PreloadEvent> {
         let Stage::Waiting(mut choice) = std::mem::replace(&mut self.stage, Stage::Over) else { return None };
         if let Some(Portion { system, hits }) = choice.portions.pop_front() {
             let feed = self.feed.clone();
@@ -205,10 +211,10 @@ impl Recent {
             return None;
         }
         self.stage = Stage::Counting(std::mem::take(&mut choice.told));
-        Some(Told::Complete { systems: choice.systems, left_out: choice.left_out })
+        Some(PreloadEvent::Complete { systems: choice.systems, left_out: choice.left_out })
     }
 
-    fn told(&mut self, outcomes: Vec<Outcome>) -> Option<Told> {
+    fn told(&mut self, outcomes: Vec<Outcome>) -> Option<PreloadEvent> {
         let Stage::Judging { mut choice, system, .. } = std::mem::replace(&mut self.stage, Stage::Over) else { return None };
         let mut kept: Vec<Kept> =
             outcomes.into_iter().filter_map(|o| if let Outcome::Kept(kept) = o { Some(kept) } else { None }).collect();
@@ -219,6 +225,6 @@ impl Recent {
             choice.told.push_back(system);
         }
         self.stage = Stage::Waiting(choice);
-        (!kept.is_empty()).then_some(Told::Portion { system, kept })
+        (!kept.is_empty()).then_some(PreloadEvent::Portion { system, kept })
     }
 }

@@ -12,7 +12,7 @@ use crate::domain::filter::Interest;
 use crate::domain::subscription::PluginUse;
 use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::feed::event::Kept;
-use crate::feed::judges::Judges;
+use crate::feed::plugin_quota::PluginQuota;
 use crate::feed::plugins::{self, Plugins};
 use crate::feed::{Error, Feed};
 use crate::plugin::evaluator::{Evaluator, Run};
@@ -30,22 +30,22 @@ pub enum Outcome {
 
 /// A plugin judging for one subscription.
 #[derive(Clone)]
-pub struct Judge {
+pub struct SubscriptionPlugin {
     plugins: Arc<Plugins>,
-    judges: Arc<Judges>,
+    judges: Arc<PluginQuota>,
     using: PluginUse,
     /// `None` while the plugin is being prepared.
     evaluator: Option<Evaluator>,
     changes: watch::Receiver<u64>,
 }
 
-impl Judge {
+impl SubscriptionPlugin {
     /// Finds the plugin and has it accept its configuration.
     ///
     /// # Errors
     /// There is no such plugin, or it refuses.
     pub async fn open(feed: &Feed, using: &PluginUse) -> Result<Self, Error> {
-        Self::resolve(feed.plugins().clone(), feed.judges().clone(), using.clone()).await
+        Self::resolve(feed.plugins().clone(), feed.plugin_quota().clone(), using.clone()).await
     }
 
     /// The same for readers, which can wait: a plugin that is being prepared is taken too, see [`Judge::ready`].
@@ -53,7 +53,7 @@ impl Judge {
     /// # Errors
     /// As [`Judge::open`].
     pub async fn open_unready(feed: &Feed, using: &PluginUse) -> Result<Self, Error> {
-        let (plugins, judges, changes) = (feed.plugins().clone(), feed.judges().clone(), feed.plugins().watch());
+        let (plugins, judges, changes) = (feed.plugins().clone(), feed.plugin_quota().clone(), feed.plugins().watch());
         match Self::resolve(plugins.clone(), judges.clone(), using.clone()).await {
             Err(error) if is_preparing(&error) => Ok(Self { plugins, judges, using: using.clone(), evaluator: None, changes }),
             resolved => resolved,
@@ -83,7 +83,7 @@ impl Judge {
         Ok(())
     }
 
-    async fn resolve(plugins: Arc<Plugins>, judges: Arc<Judges>, using: PluginUse) -> Result<Self, Error> {
+    async fn resolve(plugins: Arc<Plugins>, judges: Arc<PluginQuota>, using: PluginUse) -> Result<Self, Error> {
         let changes = plugins.watch();
         let evaluator = plugins.resolve_for(&using, judges.payer(&using).as_ref()).await?;
         Ok(Self { plugins, judges, using, evaluator: Some(evaluator), changes })
@@ -179,7 +179,7 @@ const fn is_preparing(error: &Error) -> bool {
 }
 
 /// Judges a page where there is a judge; keeps everything where there is none.
-pub async fn judged(judge: Option<&Judge>, page: Vec<SharedEntry>, run: Run) -> Vec<Outcome> {
+pub async fn judged(judge: Option<&SubscriptionPlugin>, page: Vec<SharedEntry>, run: Run) -> Vec<Outcome> {
     match judge {
         Some(judge) if !page.is_empty() => judge.judge(page, run).await,
         _ => page.into_iter().map(|entry| Outcome::Kept(Kept { entry, annotations: Vec::new() })).collect(),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Connections and what went over them, since the start.
 #[derive(Debug, Default)]
-pub struct Traffic {
+pub struct ChannelCounters {
     /// Connections opened.
     pub opened: AtomicU64,
     /// Connections closed.
@@ -27,7 +27,7 @@ pub struct Traffic {
     pub counts: AtomicU64,
 }
 
-impl Traffic {
+impl ChannelCounters {
     /// Connections open now.
     pub fn open(&self) -> u64 {
         let closed = self.closed.load(Ordering::Relaxed);
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn what_is_open_is_what_was_not_closed() {
-        let traffic = Traffic::default();
+        let traffic = ChannelCounters::default();
         traffic.opened.fetch_add(3, Ordering::Relaxed);
         traffic.closed.fetch_add(1, Ordering::Relaxed);
         traffic.joined.fetch_add(1, Ordering::Relaxed);

@@ -77,7 +77,7 @@ pub struct RefusedRun {
 
 /// The pulse of the running source. Times are unix milliseconds, 0: never.
 #[derive(Debug, Default)]
-pub struct Pulse {
+pub struct SourceStatus {
     doing: Mutex<(Doing, i64)>,
     /// The name of the source: `r2z2`, `replay`, `none`.
     pub source: Mutex<&'static str>,
@@ -125,7 +125,7 @@ pub struct Pulse {
     pub running: AtomicBool,
 }
 
-impl Pulse {
+impl SourceStatus {
     /// What the source is doing, and since when.
     pub fn doing(&self) -> (Doing, i64) {
         self.doing.lock().clone()
@@ -178,17 +178,17 @@ mod tests {
 
     #[test]
     fn refused_documents_are_counted_in_a_row_by_reason() {
-        let pulse = Pulse::default();
-        let run = |pulse: &Pulse| {
-            let RefusedRun { reason, count } = pulse.refused_run.lock().clone();
+        let status = SourceStatus::default();
+        let run = |status: &SourceStatus| {
+            let RefusedRun { reason, count } = status.refused_run.lock().clone();
             (reason, count)
         };
-        pulse.refuse("a");
-        pulse.refuse("a");
-        assert_eq!(run(&pulse), ("a".to_owned(), 2));
-        pulse.refuse("b");
-        assert_eq!(run(&pulse), ("b".to_owned(), 1));
-        pulse.take_in();
-        assert_eq!((run(&pulse), pulse.refused.load(Ordering::Relaxed)), ((String::new(), 0), 3));
+        status.refuse("a");
+        status.refuse("a");
+        assert_eq!(run(&status), ("a".to_owned(), 2));
+        status.refuse("b");
+        assert_eq!(run(&status), ("b".to_owned(), 1));
+        status.take_in();
+        assert_eq!((run(&status), status.refused.load(Ordering::Relaxed)), ((String::new(), 0), 3));
     }
 }

@@ -22,7 +22,7 @@ const SHARDS: usize = 64;
 const LIST: u32 = 1 << 31;
 
 /// The number of a reader on the bell.
-pub type Rope = u32;
+pub type ReaderId = u32;
 
 /// A part of the reverse index. Most characters are wanted by one reader: nine bytes then, the rope beside the id. Others have a list.
 #[derive(Default)]
@@ -33,55 +33,55 @@ struct Shard {
 }
 
 /// The reverse index and the rings.
-pub struct Bell {
+pub struct Wakeups {
     shards: Vec<RwLock<Shard>>,
-    ropes: RwLock<Ropes>,
+    reader_ids: RwLock<ReaderIds>,
 }
 
 #[derive(Default)]
-struct Ropes {
+struct ReaderIds {
     /// Who is rung: several where equal filters share a rope.
     rings: Vec<Option<Vec<Arc<Notify>>>>,
-    free: Vec<Rope>,
+    free: Vec<ReaderId>,
     everything: Postings,
 }
 
-impl Default for Bell {
+impl Default for Wakeups {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), ropes: RwLock::default() }
+        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), reader_ids: RwLock::default() }
     }
 }
 
-impl Bell {
+impl Wakeups {
     /// A new rope with one ring, rung for nothing yet.
-    pub fn hang(&self) -> (Rope, Arc<Notify>) {
-        let (rope, ring) = (self.hang_bare(), Arc::new(Notify::new()));
-        self.listen(rope, Arc::clone(&ring));
-        (rope, ring)
+    pub fn register(&self) -> (ReaderId, Arc<Notify>) {
+        let (reader_id, ring) = (self.register_silent(), Arc::new(Notify::new()));
+        self.listen(reader_id, Arc::clone(&ring));
+        (reader_id, ring)
     }
 
     /// A new rope without rings.
-    pub fn hang_bare(&self) -> Rope {
-        let mut ropes = self.ropes.write();
-        let rope = ropes.free.pop().unwrap_or_else(|| {
-            ropes.rings.push(None);
-            Rope::try_from(ropes.rings.len() - 1).unwrap_or(Rope::MAX) & !LIST
+    pub fn register_silent(&self) -> ReaderId {
+        let mut reader_ids = self.reader_ids.write();
+        let reader_id = reader_ids.free.pop().unwrap_or_else(|| {
+            reader_ids.rings.push(None);
+            ReaderId::try_from(reader_ids.rings.len() - 1).unwrap_or(ReaderId::MAX) & !LIST
         });
-        ropes.rings[rope as usize] = Some(Vec::new());
-        rope
+        reader_ids.rings[reader_id as usize] = Some(Vec::new());
+        reader_id
     }
 
     /// Puts a ring on the rope.
-    pub fn listen(&self, rope: Rope, ring: Arc<Notify>) {
-        if let Some(Some(rings)) = self.ropes.write().rings.get_mut(rope as usize) {
+    pub fn listen(&self, reader_id: ReaderId, ring: Arc<Notify>) {
+        if let Some(Some(rings)) = self.reader_ids.write().rings.get_mut(reader_id as usize) {
             rings.reserve_exact(usize::from(rings.is_empty()));
             rings.push(ring);
         }
     }
 
     /// Takes a ring off the rope.
-    pub fn leave(&self, rope: Rope, ring: &Arc<Notify>) {
-        if let Some(Some(rings)) = self.ropes.write().rings.get_mut(rope as usize)
+    pub fn leave(&self, reader_id: ReaderId, ring: &Arc<Notify>) {
+        if let Some(Some(rings)) = self.reader_ids.write().rings.get_mut(reader_id as usize)
             && let Some(at) = rings.iter().position(|other| Arc::ptr_eq(other, ring))
         {
             rings.swap_remove(at);
@@ -89,33 +89,33 @@ impl Bell {
     }
 
     /// Rings this rope for killmails with any of these ids; `None`: for every killmail.
-    pub fn tie(&self, rope: Rope, ids: Option<&[IdsIn]>) {
+    pub fn watch(&self, reader_id: ReaderId, ids: Option<&[IdsIn]>) {
         match ids {
-            None => self.ropes.write().everything.insert(rope),
-            Some(ids) => self.each(ids, |shard, kind, id| shard.insert(kind, id, rope)),
+            None => self.reader_ids.write().everything.insert(reader_id),
+            Some(ids) => self.each(ids, |shard, kind, id| shard.insert(kind, id, reader_id)),
         }
     }
 
     /// Stops ringing this rope for these ids (`None`: for every killmail).
-    pub fn untie(&self, rope: Rope, ids: Option<&[IdsIn]>) {
+    pub fn unwatch(&self, reader_id: ReaderId, ids: Option<&[IdsIn]>) {
         match ids {
-            None => self.ropes.write().everything.remove(rope),
-            Some(ids) => self.each(ids, |shard, kind, id| shard.remove(kind, id, rope)),
+            None => self.reader_ids.write().everything.remove(reader_id),
+            Some(ids) => self.each(ids, |shard, kind, id| shard.remove(kind, id, reader_id)),
         }
     }
 
     /// Takes the rope down; it must be untied.
-    pub fn take_down(&self, rope: Rope) {
-        let mut ropes = self.ropes.write();
-        if let Some(ring) = ropes.rings.get_mut(rope as usize)
+    pub fn unregister(&self, reader_id: ReaderId) {
+        let mut reader_ids = self.reader_ids.write();
+        if let Some(ring) = reader_ids.rings.get_mut(reader_id as usize)
             && ring.take().is_some()
         {
-            ropes.free.push(rope);
+            reader_ids.free.push(reader_id);
         }
     }
 
     /// The ropes tied to any of these terms, ascending and distinct, without those tied to everything.
-    pub fn find(&self, terms: impl Iterator<Item = Term>, found: &mut Vec<Rope>) {
+    pub fn find(&self, terms: impl Iterator<Item = Term>, found: &mut Vec<ReaderId>) {
         found.clear();
         for term in terms {
             self.shards[shard_of(term.id)].read().gather(term.kind, term.id, found);
@@ -125,12 +125,12 @@ impl Bell {
     }
 
     /// Wakes the readers this killmail concerns and says how many.
-    pub fn ring(&self, facts: &Facts, found: &mut Vec<Rope>) -> usize {
+    pub fn wake(&self, facts: &Facts, found: &mut Vec<ReaderId>) -> usize {
         self.find(facts.terms(), found);
-        let ropes = self.ropes.read();
-        ropes.everything.gather(0, Rope::MAX, found);
+        let reader_ids = self.reader_ids.read();
+        reader_ids.everything.gather(0, ReaderId::MAX, found);
         let mut rung = 0;
-        for rings in found.iter().filter_map(|rope| ropes.rings.get(*rope as usize)?.as_ref()) {
+        for rings in found.iter().filter_map(|reader_id| reader_ids.rings.get(*reader_id as usize)?.as_ref()) {
             rings.iter().for_each(|ring| ring.notify_one());
             rung += rings.len();
         }
@@ -138,14 +138,14 @@ impl Bell {
     }
 
     /// Wakes every reader.
-    pub fn ring_all(&self) {
-        self.ropes.read().rings.iter().flatten().flatten().for_each(|ring| ring.notify_one());
+    pub fn wake_all(&self) {
+        self.reader_ids.read().rings.iter().flatten().flatten().for_each(|ring| ring.notify_one());
     }
 
     /// Ropes on the bell.
     pub fn len(&self) -> usize {
-        let ropes = self.ropes.read();
-        ropes.rings.len() - ropes.free.len()
+        let reader_ids = self.reader_ids.read();
+        reader_ids.rings.len() - reader_ids.free.len()
     }
 
     /// Whether there is none.
@@ -174,13 +174,13 @@ impl Bell {
 }
 
 impl Shard {
-    fn insert(&mut self, kind: Dimension, id: u32, rope: Rope) {
-        let slot = self.by_kind[kind as usize].entry(id).or_insert(rope);
+    fn insert(&mut self, kind: Dimension, id: u32, reader_id: ReaderId) {
+        let slot = self.by_kind[kind as usize].entry(id).or_insert(reader_id);
         if *slot & LIST != 0 {
-            self.lists[(*slot & !LIST) as usize].insert(rope);
-        } else if *slot != rope {
+            self.lists[(*slot & !LIST) as usize].insert(reader_id);
+        } else if *slot != reader_id {
             let mut both = Postings::One(*slot);
-            both.insert(rope);
+            both.insert(reader_id);
             let at = self.free.pop().unwrap_or_else(|| {
                 self.lists.push(Postings::default());
                 self.lists.len() as u32 - 1
@@ -190,15 +190,15 @@ impl Shard {
         }
     }
 
-    fn remove(&mut self, kind: Dimension, id: u32, rope: Rope) {
+    fn remove(&mut self, kind: Dimension, id: u32, reader_id: ReaderId) {
         let ids = &mut self.by_kind[kind as usize];
         let Some(slot) = ids.get_mut(&id) else { return };
-        if *slot == rope {
+        if *slot == reader_id {
             ids.remove(&id);
         } else if *slot & LIST != 0 {
             let at = *slot & !LIST;
             let list = &mut self.lists[at as usize];
-            list.remove(rope);
+            list.remove(reader_id);
             if let Some((one, last)) = list.ends()
                 && one == last
             {
@@ -209,11 +209,11 @@ impl Shard {
         }
     }
 
-    fn gather(&self, kind: Dimension, id: u32, found: &mut Vec<Rope>) {
+    fn gather(&self, kind: Dimension, id: u32, found: &mut Vec<ReaderId>) {
         match self.by_kind[kind as usize].get(&id) {
             None => {}
-            Some(slot) if slot & LIST != 0 => self.lists[(slot & !LIST) as usize].gather(0, Rope::MAX, found),
-            Some(rope) => found.push(*rope),
+            Some(slot) if slot & LIST != 0 => self.lists[(slot & !LIST) as usize].gather(0, ReaderId::MAX, found),
+            Some(reader_id) => found.push(*reader_id),
         }
     }
 
@@ -248,32 +248,32 @@ mod tests {
 
     #[test]
     fn only_the_concerned_are_rung() {
-        let bell = Bell::default();
-        let (jita, _) = bell.hang();
-        let (tama, _) = bell.hang();
-        let (all, _) = bell.hang();
-        bell.tie(jita, Some(&systems(&[30_000_142])));
-        bell.tie(tama, Some(&systems(&[30_002_813, 30_000_144])));
-        bell.tie(all, None);
+        let wakeups = Wakeups::default();
+        let (jita, _) = wakeups.register();
+        let (tama, _) = wakeups.register();
+        let (all, _) = wakeups.register();
+        wakeups.watch(jita, Some(&systems(&[30_000_142])));
+        wakeups.watch(tama, Some(&systems(&[30_002_813, 30_000_144])));
+        wakeups.watch(all, None);
         let mut found = Vec::new();
-        assert_eq!(bell.ring(&killmail_in(30_000_142), &mut found), 2);
+        assert_eq!(wakeups.wake(&killmail_in(30_000_142), &mut found), 2);
         assert_eq!(found, [jita, all]);
-        bell.ring(&killmail_in(30_000_144), &mut found);
+        wakeups.wake(&killmail_in(30_000_144), &mut found);
         assert_eq!(found, [tama, all]);
-        bell.untie(tama, Some(&systems(&[30_000_144])));
-        bell.untie(all, None);
-        assert_eq!(bell.ring(&killmail_in(30_000_144), &mut found), 0);
+        wakeups.unwatch(tama, Some(&systems(&[30_000_144])));
+        wakeups.unwatch(all, None);
+        assert_eq!(wakeups.wake(&killmail_in(30_000_144), &mut found), 0);
     }
 
     #[test]
     fn ropes_are_used_again() {
-        let bell = Bell::default();
-        let (first, _) = bell.hang();
-        bell.take_down(first);
-        bell.take_down(first);
-        assert!(bell.is_empty());
-        assert_eq!(bell.hang().0, first);
-        assert_eq!(bell.len(), 1);
+        let wakeups = Wakeups::default();
+        let (first, _) = wakeups.register();
+        wakeups.unregister(first);
+        wakeups.unregister(first);
+        assert!(wakeups.is_empty());
+        assert_eq!(wakeups.register().0, first);
+        assert_eq!(wakeups.len(), 1);
     }
 
     proptest! {
@@ -281,28 +281,28 @@ mod tests {
         fn whatever_is_tied_and_untied_the_right_ropes_are_found(
             steps in proptest::collection::vec((any::<bool>(), 0_u32..6, 0_u32..3, proptest::collection::vec(0_u32..150, 1..20)), 1..60),
         ) {
-            let bell = Bell::default();
-            let ropes: Vec<Rope> = (0..6).map(|_| bell.hang().0).collect();
-            let mut known: BTreeMap<(Dimension, u32), BTreeSet<Rope>> = BTreeMap::new();
-            for (tie, rope, kind, ids) in steps {
-                let (rope, kind) = (ropes[rope as usize], Dimension::ALL[kind as usize]);
+            let wakeups = Wakeups::default();
+            let reader_ids: Vec<ReaderId> = (0..6).map(|_| wakeups.register().0).collect();
+            let mut known: BTreeMap<(Dimension, u32), BTreeSet<ReaderId>> = BTreeMap::new();
+            for (tie, reader_id, kind, ids) in steps {
+                let (reader_id, kind) = (reader_ids[reader_id as usize], Dimension::ALL[kind as usize]);
                 let dimension = [IdsIn { kind, ids: IdSet::new(ids.clone()) }];
-                if tie { bell.tie(rope, Some(&dimension)) } else { bell.untie(rope, Some(&dimension)) }
+                if tie { wakeups.watch(reader_id, Some(&dimension)) } else { wakeups.unwatch(reader_id, Some(&dimension)) }
                 for id in ids {
                     let at = known.entry((kind, id)).or_default();
-                    if tie { at.insert(rope) } else { at.remove(&rope) };
+                    if tie { at.insert(reader_id) } else { at.remove(&reader_id) };
                 }
             }
             let mut found = Vec::new();
-            for ((kind, id), ropes) in &known {
-                bell.find([Term { kind: *kind, id: *id }].into_iter(), &mut found);
-                prop_assert!(found.iter().eq(ropes), "{kind:?} {id}: {found:?}, not {ropes:?}");
+            for ((kind, id), reader_ids) in &known {
+                wakeups.find([Term { kind: *kind, id: *id }].into_iter(), &mut found);
+                prop_assert!(found.iter().eq(reader_ids), "{kind:?} {id}: {found:?}, not {reader_ids:?}");
             }
-            for rope in ropes {
-                bell.untie(rope, Some(&Dimension::ALL.map(|kind| IdsIn { kind, ids: IdSet::new((0..150).collect()) })));
+            for reader_id in reader_ids {
+                wakeups.unwatch(reader_id, Some(&Dimension::ALL.map(|kind| IdsIn { kind, ids: IdSet::new((0..150).collect()) })));
             }
             let is_empty = |shard: &Shard| shard.by_kind.iter().all(HashMap::is_empty) && shard.free.len() == shard.lists.len();
-            prop_assert!(bell.shards.iter().all(|shard| is_empty(&shard.read())));
+            prop_assert!(wakeups.shards.iter().all(|shard| is_empty(&shard.read())));
         }
     }
 }
