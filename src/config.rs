@@ -87,7 +87,7 @@ pub struct Config {
     /// How they are kept.
     pub store: store::config::Config,
     /// How readers move.
-    pub feed: feed::Config,
+    pub feed: feed::config::Config,
     /// What plugins may use.
     pub plugin: plugin::limits::Config,
     /// The HTTP door.
@@ -251,7 +251,7 @@ fn sections() -> Vec<(&'static str, Vec<String>)> {
         ("connections", keys::<connection::Config>()),
         ("ingest", keys::<ingest::config::Config>()),
         ("store", keys::<store::config::Config>()),
-        ("feed", keys::<feed::Config>()),
+        ("feed", keys::<feed::config::Config>()),
         ("plugin", keys::<plugin::limits::Config>()),
         ("http", keys::<http::config::Config>()),
         ("sse", keys::<http::stream::stream_limits::Config>()),

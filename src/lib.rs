@@ -16,5 +16,6 @@ pub mod sample;
 pub mod server;
 pub mod store;
 pub mod tasks;
+pub mod telemetry;
 pub mod universe;
 pub mod wire;

@@ -146,8 +146,13 @@ async fn bring(config: &ingest::config::Config, feed: &Arc<Feed>) -> Vec<Stoppab
     let wanted_max = if esi.is_ok() { config.esi_wanted_max } else { 0 };
     let desk = Arc::new(BodyRequests::new(Arc::clone(feed), wanted_max));
     let source_status = Arc::clone(feed.source_status());
-    let runs =
-        RunContext { feed: Arc::clone(feed), status: source_status, desk: Arc::clone(&desk), place: None, space_check_ms: config.space_check_ms };
+    let runs = RunContext {
+        feed: Arc::clone(feed),
+        status: source_status,
+        desk: Arc::clone(&desk),
+        place: None,
+        space_check_ms: config.space_check_ms,
+    };
     let mut all = vec![stoppable("source", |stop| run::run(source, runs, stop))];
     all.push(stoppable("other sources", |stop| fallback::run(config.clone(), Arc::clone(feed), Arc::clone(&desk), stop)));
     let tries = FetchRetries { max: config.esi_tries_max, unmatched_ms: config.esi_unmatched_retry_ms.clone() };

@@ -4,9 +4,10 @@
 //!
 //! Must not know: SSE, channels, webhooks, HTTP.
 
-pub mod channel_counters;
+pub mod config;
+pub mod counters;
+pub mod error;
 pub mod event;
-pub mod fallback_status;
 pub mod filters;
 pub mod history;
 #[cfg(test)]
@@ -25,149 +26,39 @@ pub mod reader;
 pub mod registry;
 pub mod scrub;
 pub mod silence;
-pub mod source_status;
 pub mod space;
 pub mod start;
 pub mod subscription_plugin;
-pub mod unreadable;
-pub mod usual_rate;
 pub mod wakeups;
 pub mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, watch};
 
 use crate::clock::now_ms;
 use crate::domain::id::{Epoch, EventId, Place, Seq};
 use crate::domain::span::Span;
 use crate::domain::subscription::Subscription;
-use crate::feed::channel_counters::ChannelCounters;
-use crate::feed::fallback_status::FallbackStatus;
+use crate::feed::config::Config;
+use crate::feed::counters::Counters;
+use crate::feed::error::Error;
 use crate::feed::filters::Filters;
 use crate::feed::plugin_quota::{Limits, PluginQuota};
 use crate::feed::plugins::Plugins;
 use crate::feed::reader::Reader;
 use crate::feed::registry::Registry;
-use crate::feed::source_status::SourceStatus;
 use crate::feed::start::Start;
-use crate::feed::unreadable::{Found, Unreadable};
 use crate::feed::wakeups::Wakeups;
 use crate::feed::writer::{Parts, Writer};
 use crate::store::incoming::{Appended, Checkpoint, Incoming};
-use crate::store::{self, Store};
+use crate::store::Store;
 use crate::tasks;
-
-/// How readers move.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// A reader looks for news after this long even if the bell was not heard, milliseconds.
-    pub tick_ms: u64,
-    /// Killmails a reader takes from the log at once.
-    pub page_max: usize,
-    /// Bytes of JSON a reader takes from the log at once: what a client that does not read can hold up.
-    pub page_bytes: usize,
-    /// Killmails of a page that goes through a plugin: smaller, so that live pages get their turn.
-    pub judged_page_max: usize,
-    /// Log entries looked at for one page.
-    pub scan_max: usize,
-    /// A preload of more killmails than this is refused.
-    pub preload_max_killmails: u64,
-    /// Killmails in one batch of a preload; on channels, in one interval where the client names no `delivery_batch_size`.
-    pub batch_max: usize,
-    /// Bytes of one batch of a preload, a line as it is sent; a larger killmail makes a batch of its own.
-    pub batch_bytes: u64,
-    /// Pause between batches of a preload, milliseconds; on channels, the interval where the client names none.
-    pub batch_pause_ms: u64,
-    /// Pauses are shortened so that a preload ends within this, milliseconds.
-    pub preload_within_ms: u64,
-    /// Killmails one history request may have judged by a plugin.
-    pub judged_max: usize,
-    /// CPU time one history request may spend in a plugin, milliseconds; where judges are busy it ends after five times as long.
-    pub judged_ms: u64,
-    /// Requests for history judged by a plugin under way at a time (32); more are refused with 503, since each may spend as much as that.
-    pub judged_requests_max: usize,
-    /// Such requests of one client address (8).
-    pub judged_requests_per_address_max: usize,
-    /// Pages of history read from the disk at once (32); more wait, and what else is read does not wait for them.
-    pub history_reads_max: usize,
-    /// Batches waiting for the writer; whoever brings more waits.
-    pub writer_queue: usize,
-    /// Bytes the filters of all open streams and channels may take together; equal lists of ids count once.
-    pub filters_max_bytes: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            tick_ms: 10_000,
-            page_max: 64,
-            page_bytes: 32 * 1024,
-            judged_page_max: 64,
-            scan_max: 65_536,
-            preload_max_killmails: 100_000,
-            batch_max: 50,
-            batch_bytes: 512 * 1024,
-            batch_pause_ms: 100,
-            preload_within_ms: 30_000,
-            judged_max: 20_000,
-            judged_ms: 2_000,
-            judged_requests_max: 32,
-            judged_requests_per_address_max: 8,
-            history_reads_max: 32,
-            writer_queue: 64,
-            filters_max_bytes: 256 << 20,
-        }
-    }
-}
-
-/// What a caller can be told.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] store::error::Error),
-    /// The plugin cannot judge for this subscription.
-    #[error(transparent)]
-    Plugin(#[from] plugins::Error),
-    /// The preload asked for is too large.
-    #[error("the preload selects {count} killmails, more than preload_max_killmails {max}")]
-    PreloadTooLarge {
-        /// The limit.
-        max: u64,
-        /// What was selected.
-        count: u64,
-    },
-    /// There is no room for another filter.
-    #[error(transparent)]
-    Filters(#[from] filters::Full),
-    /// The server is stopping.
-    #[error("the server is stopping")]
-    Closing,
-    /// Work was lost.
-    #[error(transparent)]
-    Lost(#[from] tasks::Lost),
-}
-
-/// The counters of motion.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Killmails announced to readers.
-    pub announced: AtomicU64,
-    /// Readers woken by the bell.
-    pub rung: AtomicU64,
-    /// Killmail events handed to doors by live parts.
-    pub delivered: AtomicU64,
-    /// Killmails handed to doors by preloads.
-    pub preloaded: AtomicU64,
-    /// Pages taken from the log.
-    pub pages: AtomicU64,
-    /// Faults of plugins that readers saw.
-    pub faults: AtomicU64,
-}
+use crate::telemetry::channel_counters::ChannelCounters;
+use crate::telemetry::fallback_status::FallbackStatus;
+use crate::telemetry::source_status::SourceStatus;
+use crate::telemetry::unreadable_members::{Found, Unreadable};
 
 /// The log in motion.
 pub struct Feed {

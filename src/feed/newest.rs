@@ -10,7 +10,7 @@ use hashbrown::{HashMap, HashSet};
 use crate::domain::filter::{Filter, IdSet, Interest, Match, RoleClause};
 use crate::domain::id::Seq;
 use crate::domain::term::{Dimension, Role, Term};
-use crate::feed::Error;
+use crate::feed::error::Error;
 use crate::store::Store;
 use crate::store::query::{Hit, Order, Query};
 

@@ -15,11 +15,12 @@ use crate::domain::filter::Filter;
 use crate::domain::id::Seq;
 use crate::domain::subscription::Subscription;
 use crate::domain::term::Dimension;
+use crate::feed::Feed;
+use crate::feed::error::Error;
 use crate::feed::event::Kept;
 use crate::feed::newest::{Choice, Newest, Portion, Search};
 use crate::feed::pace::Pace;
 use crate::feed::subscription_plugin::{Outcome, SubscriptionPlugin, judged};
-use crate::feed::{Error, Feed};
 use crate::plugin::evaluator::Run;
 use crate::tasks;
 

@@ -11,9 +11,10 @@ use tokio::time::Instant;
 
 use crate::domain::filter::{Filter, Interest};
 use crate::domain::id::Seq;
+use crate::feed::config::Config;
+use crate::feed::error::Error;
 use crate::feed::pace::pause;
 use crate::feed::start::BatchForm;
-use crate::feed::{Config, Error};
 use crate::store::Store;
 use crate::store::query::{Hit, Order, Query};
 

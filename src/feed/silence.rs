@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock::now_secs;
-use crate::feed::source_status::{Doing, SourceStatus};
-use crate::feed::{Feed, usual_rate};
+use crate::feed::Feed;
+use crate::telemetry::source_status::{Doing, SourceStatus};
+use crate::telemetry::usual_rate;
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

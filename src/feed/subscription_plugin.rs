@@ -11,10 +11,11 @@ use crate::domain::entry::SharedEntry;
 use crate::domain::filter::Interest;
 use crate::domain::subscription::PluginUse;
 use crate::domain::verdict::{Failure, Fault, Verdict};
+use crate::feed::Feed;
+use crate::feed::error::Error;
 use crate::feed::event::Kept;
 use crate::feed::plugin_quota::PluginQuota;
 use crate::feed::plugins::{self, Plugins};
-use crate::feed::{Error, Feed};
 use crate::plugin::evaluator::{Evaluator, Run};
 
 /// What became of one killmail.

@@ -11,11 +11,11 @@ use bytes::Bytes;
 use crate::clock;
 use crate::domain::entry::Origin;
 use crate::domain::provenance::Provenance;
-use crate::feed::source_status::{Doing, SourceStatus};
 use crate::ingest::arrival::Arrival;
 use crate::ingest::backoff::{Backoff, Trouble, Waits};
 use crate::ingest::package::{self, Rule};
 use crate::store::incoming::{AgeRule, ZkbRule};
+use crate::telemetry::source_status::{Doing, SourceStatus};
 
 /// Failures in a row after which the other side counts as unreachable.
 const BREAKER_FAILURES: u32 = 10;

@@ -246,8 +246,8 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::feed::source_status::SourceStatus;
     use crate::ingest::backoff::Waits;
+    use crate::telemetry::source_status::SourceStatus;
     use crate::wire::package;
 
     #[test]

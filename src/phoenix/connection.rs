@@ -37,7 +37,7 @@ use crate::wire::event;
 /// The window of counts, seconds.
 const DAY_SECS: i64 = 86_400;
 
-type Opening = BoxFuture<'static, Result<Box<OpenChannel>, feed::Error>>;
+type Opening = BoxFuture<'static, Result<Box<OpenChannel>, feed::error::Error>>;
 
 /// A connection.
 pub struct Connection {
@@ -59,7 +59,7 @@ pub struct Connection {
 /// What came first.
 enum Happened {
     Turn(Turn),
-    Opened(u64, Result<Box<OpenChannel>, feed::Error>),
+    Opened(u64, Result<Box<OpenChannel>, feed::error::Error>),
     Due,
     Told(u64, ChannelEvent),
 }
@@ -258,7 +258,7 @@ impl Connection {
         self.running.retain(|running| running.key != key);
     }
 
-    fn opened(&mut self, key: u64, opened: Result<Box<OpenChannel>, feed::Error>) {
+    fn opened(&mut self, key: u64, opened: Result<Box<OpenChannel>, feed::error::Error>) {
         match opened {
             Ok(mut running) => {
                 let reader = &mut running.reader;
@@ -344,8 +344,8 @@ impl Connection {
 }
 
 /// Why a reader cannot be opened, in a client's words.
-fn reason(error: &feed::Error) -> String {
-    if let feed::Error::Plugin(refused) = error
+fn reason(error: &feed::error::Error) -> String {
+    if let feed::error::Error::Plugin(refused) = error
         && let Some(parameter) = refused.parameter()
     {
         return format!("[validation:invalid_{parameter}] {refused}");
@@ -360,7 +360,7 @@ async fn stopped(closing: &mut watch::Receiver<bool>) {
 }
 
 /// Waits for a reader that is being opened.
-async fn opened(opening: &mut Vec<(u64, Opening)>) -> (u64, Result<Box<OpenChannel>, feed::Error>) {
+async fn opened(opening: &mut Vec<(u64, Opening)>) -> (u64, Result<Box<OpenChannel>, feed::error::Error>) {
     poll_fn(|context| {
         for at in 0..opening.len() {
             if let Poll::Ready(opened) = opening[at].1.as_mut().poll(context) {

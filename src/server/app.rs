@@ -20,7 +20,6 @@ use crate::domain::killmail::Killmail;
 use crate::feed::Feed;
 use crate::feed::plugin_history::StoreHistory;
 use crate::feed::plugins::Plugins;
-use crate::feed::source_status::Doing;
 use crate::http::request::address;
 use crate::http::request::connections::Connections;
 use crate::ingest::config::{self as ingest, Kind};
@@ -31,6 +30,7 @@ use crate::plugin::engine::Engine;
 use crate::server::{Error, token};
 use crate::store::Store;
 use crate::store::index::facts::facts;
+use crate::telemetry::source_status::Doing;
 use crate::wire::{self, package};
 use crate::{clock, http, phoenix, sample, tasks};
 

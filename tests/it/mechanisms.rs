@@ -46,7 +46,7 @@ impl House {
             Engine::new(limits::Config { compile_here: true, ..limits::Config::default() }, history, wire::killmail::json).unwrap();
         let plugins = Plugins::open(Arc::clone(&store), engine, Vec::new()).unwrap();
         // No tick: whoever wakes was rung.
-        let config = feed::Config { tick_ms: 3_600_000, ..feed::Config::default() };
+        let config = feed::config::Config { tick_ms: 3_600_000, ..feed::config::Config::default() };
         Self { feed: Feed::start(store, plugins, config).unwrap(), _folder: folder }
     }
 

@@ -13,9 +13,9 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, StatusCode};
 use tokio::time::Instant;
 
-use crate::feed::fallback_status::Requests;
 use crate::ingest::bodies::esi_limiter::{Bucket, Limiter, Said};
 use crate::ingest::client;
+use crate::telemetry::fallback_status::Requests;
 
 /// Hex digits of a hash.
 const HASH_LENGTH: usize = 40;

@@ -25,7 +25,6 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::domain::span::Span;
-use crate::feed::source_status::{Gap, SourceStatus};
 use crate::ingest::arrival::Arrival;
 use crate::ingest::client;
 use crate::ingest::r2z2::day_archive::{ArchiveReader, List, Wanted};
@@ -36,6 +35,7 @@ use crate::ingest::r2z2::missing_numbers::MissingNumber;
 use crate::ingest::r2z2::waits::Waits;
 use crate::store::incoming::{Checkpoint, ZkbRule};
 use crate::store::refused::list::Refused;
+use crate::telemetry::source_status::{Gap, SourceStatus};
 
 /// The name the checkpoint is kept under.
 pub const NAME: &str = "r2z2";

@@ -4,11 +4,11 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::feed::source_status::{Doing, SourceStatus};
-use crate::feed::usual_rate;
 use crate::ingest::r2z2::day_archive::day_name;
 use crate::ingest::r2z2::exchange::{Notice, Reply, Request};
 use crate::ingest::r2z2::missing_numbers::MissingNumber;
+use crate::telemetry::source_status::{Doing, SourceStatus};
+use crate::telemetry::usual_rate;
 
 /// Failures in a row after which the feed counts as unreachable.
 const BREAKER_FAILURES: u64 = 10;

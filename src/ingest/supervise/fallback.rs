@@ -13,14 +13,14 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::feed::Feed;
-use crate::feed::fallback_status::FallbackSource;
-use crate::feed::source_status::{Doing, SourceStatus};
 use crate::ingest::bodies::fetcher::BodyRequests;
 use crate::ingest::config::Config;
 use crate::ingest::fallback_config::{FallbackConfig, When};
 use crate::ingest::supervise::open;
 use crate::ingest::supervise::outage_detector::{OutageDetector, Waits};
 use crate::ingest::supervise::run::{self, RunContext};
+use crate::telemetry::fallback_status::FallbackSource;
+use crate::telemetry::source_status::{Doing, SourceStatus};
 use crate::{clock, tasks};
 
 /// The others are looked at this often.

@@ -9,7 +9,6 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::feed::Feed;
-use crate::feed::source_status::SourceStatus;
 use crate::ingest::backoff::Waits;
 use crate::ingest::bodies::esi::{self, Esi};
 use crate::ingest::bodies::esi_limiter::Bucket;
@@ -21,6 +20,7 @@ use crate::ingest::redisq::{self, Redisq};
 use crate::ingest::source::Source;
 use crate::ingest::source_link::SourceLink;
 use crate::ingest::websocket::{self, Websocket};
+use crate::telemetry::source_status::SourceStatus;
 use crate::{clock, tasks};
 
 /// CCP's host wants a contact, too.

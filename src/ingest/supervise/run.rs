@@ -11,14 +11,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::domain::entry::{Origin, is_implausible};
-use crate::feed::source_status::{Doing, SourceStatus};
-use crate::feed::{Error, Feed};
+use crate::feed::Feed;
+use crate::feed::error::Error;
 use crate::ingest::bodies::fetcher::BodyRequests;
 use crate::ingest::package::NO_BODY;
 use crate::ingest::r2z2::feed_document::PLACEHOLDER;
 use crate::store::error;
 use crate::store::incoming::{Appended, Incoming};
 use crate::store::refused::list::Refused;
+use crate::telemetry::source_status::{Doing, SourceStatus};
 use crate::{clock, tasks};
 
 use crate::ingest::arrival::Arrival;

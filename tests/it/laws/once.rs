@@ -130,8 +130,15 @@ impl Case {
         let folder = TempDir::with_prefix("killstream-once-").unwrap();
         let store = open_store(&folder);
         let plugins = Plugins::open(Arc::clone(&store), engine(), Vec::new()).unwrap();
-        let small = feed::Config { tick_ms: 20, page_max: 3, page_bytes: 4000, scan_max: 5, batch_max: 3, ..feed::Config::default() };
-        let config = feed::Config { batch_bytes: 4000, batch_pause_ms: 0, ..small };
+        let small = feed::config::Config {
+            tick_ms: 20,
+            page_max: 3,
+            page_bytes: 4000,
+            scan_max: 5,
+            batch_max: 3,
+            ..feed::config::Config::default()
+        };
+        let config = feed::config::Config { batch_bytes: 4000, batch_pause_ms: 0, ..small };
         let feed = Feed::start(store, plugins, config).unwrap();
         Self { feed, log: Vec::new(), spans: Vec::new(), waiting: killmails.into_iter(), clients: Vec::new(), _folder: folder }
     }

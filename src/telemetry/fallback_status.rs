@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
-use crate::feed::source_status::SourceStatus;
+use crate::telemetry::source_status::SourceStatus;
 
 /// A source beside the first one.
 #[derive(Debug)]
