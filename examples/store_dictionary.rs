@@ -11,7 +11,7 @@ use anyhow::Context;
 use killstream::domain::killmail::Killmail;
 use killstream::domain::zkb::Zkb;
 use killstream::store::format::dictionary::{mean_bytes, train};
-use killstream::wire::package;
+use killstream::wire::read::package;
 
 const MAX_BYTES: usize = 112 << 10;
 /// Killmails larger than this teach little and take much room, attackers.

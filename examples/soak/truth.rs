@@ -9,7 +9,7 @@ use killstream::sample::document;
 use killstream::sample::generate::{Generator, Recipe};
 use killstream::sample::rng::Dice;
 use killstream::wire::killmail::encode;
-use killstream::wire::package;
+use killstream::wire::read::package;
 use sha2::{Digest, Sha256};
 
 /// The first number.

@@ -17,7 +17,7 @@ use crate::cli::{block_on, progress};
 use crate::ingest::files::file_list::{FileList, Unreadable};
 use crate::ingest::files::import::{self, Batch, Report};
 use crate::store::{self, Store};
-use crate::wire::reason::Reason;
+use crate::wire::read::reason::Reason;
 use crate::{http, tasks, wire};
 
 /// Lines of documents, as the API takes them.

@@ -2,7 +2,6 @@
 //!
 //! Must not know: the JSON of any door, disks, clocks, sockets, static EVE facts.
 
-pub mod accounts;
 pub mod entry;
 pub mod facts;
 pub mod files;
@@ -10,16 +9,10 @@ pub mod filter;
 pub mod hash;
 pub mod hex;
 pub mod id;
-pub mod key_counts;
 pub mod killmail;
-pub mod layers;
 pub mod legible;
-pub mod members;
-pub mod pairing;
-pub mod parts;
+pub mod merge;
 pub mod provenance;
-pub mod renewal;
-pub mod sameness;
 pub mod span;
 pub mod spelling;
 pub mod subscription;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::domain::entry::Origin;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 use crate::store::refused::list::Refused;
-use crate::wire::{package, reference};
+use crate::wire::read::{package, reference};
 
 /// The word for a document that names a killmail without carrying it.
 pub const NO_BODY: &str = "no_body";

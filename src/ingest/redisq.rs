@@ -18,8 +18,8 @@ use crate::ingest::arrival::Arrival;
 use crate::ingest::backoff::Trouble;
 use crate::ingest::client;
 use crate::ingest::source_link::SourceLink;
-use crate::wire::json::without_bom;
-use crate::wire::package::readable;
+use crate::wire::read::json::without_bom;
+use crate::wire::read::package::readable;
 
 /// What the follower of a queue is told.
 #[derive(Debug, Clone)]

@@ -25,8 +25,8 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 use crate::ingest::arrival::Arrival;
 use crate::ingest::backoff::Trouble;
 use crate::ingest::source_link::SourceLink;
-use crate::wire::json::{self, without_bom};
-use crate::wire::package::readable;
+use crate::wire::read::json::{self, without_bom};
+use crate::wire::read::package::readable;
 
 /// What the listener is told.
 #[derive(Debug, Clone)]
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
     use crate::ingest::backoff::Waits;
     use crate::telemetry::source_status::SourceStatus;
-    use crate::wire::package;
+    use crate::wire::read::package;
 
     #[test]
     fn a_body_in_the_form_of_esi_is_taken_as_it_is() {

@@ -22,7 +22,7 @@ use crate::phoenix::ids::{self, Ids};
 use crate::phoenix::join::{self, CHARACTERS, PreloadRequest, SYSTEMS, wanted};
 use crate::phoenix::payloads;
 use crate::wire::killmail;
-use crate::wire::parameters::{Known, Parameters};
+use crate::wire::query::parameters::{Known, Parameters};
 
 /// A killmail of so many bytes is not copied into each client's frame; ordinary ones go out in one piece.
 const SHARED_BYTES_MIN: usize = 32 << 10;

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::wire::json::{Broken, LEVELS_MAX, Shape, elements};
-use crate::wire::parameters::{Known, Parameters};
+use crate::wire::query::parameters::{Known, Parameters};
+use crate::wire::read::json::{Broken, LEVELS_MAX, Shape, elements};
 use crate::wire::text;
 
 /// The form of a frame.

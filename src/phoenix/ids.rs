@@ -8,8 +8,8 @@ use serde_json::Number;
 use serde_json::value::RawValue;
 
 use crate::domain::term::Dimension;
-use crate::wire::number::integral;
-use crate::wire::parameters::json_number;
+use crate::wire::query::parameters::json_number;
+use crate::wire::read::number::integral;
 
 /// EVE's solar systems are well below it.
 const SYSTEM_MAX: u32 = 50_000_000;

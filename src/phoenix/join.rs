@@ -9,8 +9,8 @@ use crate::domain::subscription::Subscription;
 use crate::domain::term::Dimension;
 use crate::phoenix::config::Config;
 use crate::phoenix::ids::{self, Ids};
-use crate::wire::parameters::Parameters;
 use crate::wire::query;
+use crate::wire::query::parameters::Parameters;
 
 /// The names of systems in a payload.
 pub const SYSTEMS: &[&str] = &["systems", "system_ids"];

@@ -46,7 +46,8 @@ use crate::phoenix::session::Session;
 use crate::phoenix::slots::{Slot, Slots};
 use crate::phoenix::socket::Socket;
 use crate::tasks;
-use crate::wire::{origin, text};
+use crate::wire::query::origin;
+use crate::wire::text;
 
 /// Room for the socket's bytes while nothing is under way, bytes: the defaults are eight times as much.
 const READ_BYTES: usize = 1024;

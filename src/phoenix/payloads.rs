@@ -8,7 +8,7 @@ use crate::domain::id::EventId;
 use crate::domain::subscription::Subscription;
 use crate::domain::term::Dimension;
 use crate::feed::event::Gap;
-use crate::wire::filter_echo::FilterEcho;
+use crate::wire::query::filter_echo::FilterEcho;
 use crate::wire::text::Text;
 use crate::wire::time::iso_micros;
 

@@ -31,8 +31,8 @@ use crate::server::{Error, token};
 use crate::store::Store;
 use crate::store::index::facts::facts;
 use crate::telemetry::source_status::Doing;
-use crate::wire::{self, package};
-use crate::{clock, http, phoenix, sample, tasks};
+use crate::wire::read::package;
+use crate::{clock, http, phoenix, sample, tasks, wire};
 
 /// Every so many killmails of the sample one is tried: 127 of them judge in a blink, and even a guest that uses up its time on each
 /// is refused within seconds.

@@ -10,13 +10,13 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use crate::domain::accounts::merge;
 use crate::domain::entry::{Entry, SharedEntry, is_implausible, sound_upload};
 use crate::domain::facts::Facts;
 use crate::domain::hash::is_known;
 use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
-use crate::domain::sameness::{Sameness, differs_by_provenance_only};
+use crate::domain::merge::accounts::merge;
+use crate::domain::merge::sameness::{Sameness, differs_by_provenance_only};
 use crate::store::disk_space::{free_bytes, growth_bytes};
 use crate::store::engine::meta::Numbers;
 use crate::store::engine::{Write, chunked_values, journal};

@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use crate::domain::killmail::Killmail;
-use crate::domain::members::{Part, any_unreadable, each_unreadable};
+use crate::domain::merge::members::{Part, any_unreadable, each_unreadable};
 
 /// A field is told in the log so often at most, milliseconds.
 const TOLD_EVERY_MS: i64 = 3_600_000;

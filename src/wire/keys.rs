@@ -5,7 +5,7 @@
 
 use crate::domain::killmail::Extra;
 use crate::domain::unreadable::Unreadable;
-use crate::wire::node::Node;
+use crate::wire::read::node::Node;
 
 /// Top level.
 pub const KILLMAIL: &[&str] = &[

@@ -12,8 +12,8 @@ use super::*;
 use crate::domain::entry::Origin;
 use crate::domain::facts::Facts;
 use crate::domain::id::Seq;
-use crate::domain::sameness::{Sameness, merge};
-use crate::wire::package;
+use crate::domain::merge::sameness::{Sameness, merge};
+use crate::wire::read::package;
 
 fn attacker() -> Attacker {
     Attacker {

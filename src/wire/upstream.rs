@@ -1,4 +1,4 @@
-//! Killmails in the forms they come from upstream: ESI's body, zKillboard's block, R2Z2's numbered document. Read by `wire/package`, they
+//! Killmails in the forms they come from upstream: ESI's body, zKillboard's block, R2Z2's numbered document. Read by `wire/read/package`, they
 //! give the same killmail again; so one killstream can stand where zKillboard's feed stood.
 //!
 //! Must not know: who asks; our own names beside ESI's.

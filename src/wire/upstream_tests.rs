@@ -9,8 +9,8 @@ use crate::domain::entry::Origin;
 use crate::domain::facts::Facts;
 use crate::domain::id::Seq;
 use crate::sample;
-use crate::wire::package;
-use crate::wire::reason::Reason;
+use crate::wire::read::package;
+use crate::wire::read::reason::Reason;
 
 fn entry(killmail: Killmail) -> Entry {
     Entry {

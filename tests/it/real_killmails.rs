@@ -10,7 +10,7 @@ use std::sync::Arc;
 use killstream::domain::entry::Origin;
 use killstream::domain::filter::Filter;
 use killstream::domain::hash;
-use killstream::domain::sameness::{Sameness, merge};
+use killstream::domain::merge::sameness::{Sameness, merge};
 use killstream::domain::term::Term;
 use killstream::store::Store;
 use killstream::store::config::Config;

@@ -19,7 +19,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, Any as Anyone, CorsLayer};
 
 use crate::http::answer::error::Error;
 use crate::http::config::Config;
-use crate::wire::origin;
+use crate::wire::query::origin;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

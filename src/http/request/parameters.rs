@@ -12,10 +12,10 @@ use serde_json::value::RawValue;
 use crate::http::answer::error::Error;
 use crate::http::request::body::{self, Intake};
 use crate::tasks;
-use crate::wire::json::Broken;
-use crate::wire::number::{INTEGERS_MIN, integral};
-use crate::wire::parameters::{Known, Parameters, json_number};
+use crate::wire::query::parameters::{Known, Parameters, json_number};
 use crate::wire::query::{self, Asked};
+use crate::wire::read::json::Broken;
+use crate::wire::read::number::{INTEGERS_MIN, integral};
 
 /// The decoded pairs of the query string, in order.
 #[derive(Debug, Clone, Default)]

@@ -27,11 +27,11 @@ use crate::store::error::Error as Failure;
 use crate::store::incoming::{AgeRule, Appended, Incoming, ZkbRule};
 use crate::store::refused::list::Refused;
 use crate::store::wanted::Wanted;
-use crate::wire::json::without_bom;
-use crate::wire::package::{self, Package};
-use crate::wire::reason::Reason;
-use crate::wire::reference;
-use crate::wire::split::Splitter;
+use crate::wire::read::json::without_bom;
+use crate::wire::read::package::{self, Package};
+use crate::wire::read::reason::Reason;
+use crate::wire::read::reference;
+use crate::wire::read::split::Splitter;
 use crate::{clock, feed, tasks};
 
 /// What was handed in by REST is noted under this name.
@@ -65,7 +65,7 @@ pub async fn add(
     let are_lines = says_ndjson(&headers);
     let sorted = tasks::blocking("rest-add", move || -> Result<Sorted, Error> {
         let mut sorted = sort(&body, zkb, are_lines)?;
-        sorted.order(&store, wanted_max).map_err(|error| Error::history(feed::Error::Store(error)))?;
+        sorted.order(&store, wanted_max).map_err(|error| Error::history(feed::error::Error::Store(error)))?;
         Ok(sorted)
     });
     let sorted = sorted.await.map_err(Error::failed)??;

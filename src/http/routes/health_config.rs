@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::feed::silence::Limits;
-use crate::feed::usual_rate;
+use crate::telemetry::usual_rate;
 
 /// When the server calls itself unwell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -23,7 +23,7 @@ use crate::http::request::parameters::{Pairs, Question, Segment, positive};
 use crate::http::routes::kills::check_format;
 use crate::http::state::HttpState;
 use crate::tasks;
-use crate::wire::filter_echo::FilterEcho;
+use crate::wire::query::filter_echo::FilterEcho;
 use crate::wire::query::{self, Asked};
 use crate::wire::{text, time};
 

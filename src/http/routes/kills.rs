@@ -17,7 +17,7 @@ use crate::http::answer::listing::Listing;
 use crate::http::answer::success::Json;
 use crate::http::request::parameters::{Object, Pairs, Segment, integer, positive, positive_json};
 use crate::http::state::HttpState;
-use crate::wire::parameters::{Known, Parameters};
+use crate::wire::query::parameters::{Known, Parameters};
 use crate::wire::{query, time};
 
 /// Killmails answered where nobody says how many.

@@ -13,8 +13,6 @@ use serde_json::{Value, json};
 
 use crate::clock::now_secs;
 use crate::domain::term::Dimension;
-use crate::feed::fallback_status::FallbackSource;
-use crate::feed::source_status::Doing;
 use crate::http::answer::error::Error;
 use crate::http::answer::exposition::{Dialect, Exposition};
 use crate::http::answer::negotiation::names;
@@ -27,6 +25,8 @@ use crate::plugin::class::Class;
 use crate::plugin::counters::Counts;
 use crate::plugin::engine::Engine;
 use crate::tasks;
+use crate::telemetry::fallback_status::FallbackSource;
+use crate::telemetry::source_status::Doing;
 use crate::wire::killmail::encodings;
 use crate::wire::time;
 
@@ -265,12 +265,7 @@ fn others(door: &HttpState, text: &mut Exposition) {
         sources.iter().map(|o| stands_in(o)).sum::<u64>().min(1),
     );
     text.gauges("source_other_active", "1 while this other source runs.", "source", of(|o| u64::from(o.active.load(Ordering::Relaxed))));
-    text.gauges(
-        "source_other_up",
-        "1 while it follows its feed.",
-        "source",
-        of(|o| u64::from(o.status.doing().0 == Doing::Following)),
-    );
+    text.gauges("source_other_up", "1 while it follows its feed.", "source", of(|o| u64::from(o.status.doing().0 == Doing::Following)));
     text.counters("source_fallback_switches_total", "How often it began to stand in.", "source", of(|o| get(&o.switches)));
     text.counters("source_other_received_total", "Killmails received from it.", "source", of(|o| get(&o.status.received)));
     text.gauge("fetch_waiting", "Bodies still to be fetched.", get(&others.fetch_waiting));

@@ -40,7 +40,7 @@ fn api(limits: limits::Config) -> Api {
     let store = Store::open(config).unwrap();
     let engine = Engine::new(limits::Config { compile_here: true, ..limits }, Arc::new(StoreHistory::new(&store)), killmail::json).unwrap();
     let plugins = Plugins::open(store.clone(), engine, Vec::new()).unwrap();
-    let feed = Feed::start(store, plugins, feed::Config::default()).unwrap();
+    let feed = Feed::start(store, plugins, feed::config::Config::default()).unwrap();
     let (config, token, others) = (http::config::Config::default(), "secret".to_owned(), Router::new());
     let state = http::state::State {
         feed,

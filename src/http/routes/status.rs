@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use crate::clock::now_secs;
 use crate::domain::term::Dimension;
 use crate::feed::registry::Transport;
-use crate::feed::source_status::SourceStatus;
 use crate::http::answer::error::Error;
 use crate::http::answer::success::Json;
 use crate::http::numbers::process::Process;
@@ -23,6 +22,7 @@ use crate::plugin::class::Class;
 use crate::plugin::engine::Engine;
 use crate::store::Stats;
 use crate::tasks;
+use crate::telemetry::source_status::SourceStatus;
 use crate::wire::time;
 
 /// What "never" is in seconds.

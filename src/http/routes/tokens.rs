@@ -19,8 +19,9 @@ use crate::http::request::parameters::Object;
 use crate::http::state::HttpState;
 use crate::store::Store;
 use crate::tasks;
-use crate::wire::parameters::{self, Known};
-use crate::wire::{json, time};
+use crate::wire::query::parameters::{self, Known};
+use crate::wire::read::json;
+use crate::wire::time;
 
 /// Tokens given out at a time: each is compared with what a caller sends.
 const TOKENS_MAX: usize = 100;

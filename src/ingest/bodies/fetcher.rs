@@ -25,8 +25,8 @@ use crate::ingest::r2z2::feed_document;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 use crate::store::refused::list::Refused;
 use crate::store::wanted::Wanted;
-use crate::wire::body;
-use crate::wire::package::{self, Reference};
+use crate::wire::read::body;
+use crate::wire::read::package::{self, Reference};
 use crate::{clock, tasks};
 
 /// It is looked for news after this long even if nobody told of any.

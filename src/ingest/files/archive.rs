@@ -14,7 +14,7 @@ use rawzip::{CompressionMethod, RECOMMENDED_BUFFER_SIZE, ZipArchive};
 
 use crate::ingest::files::decompress::{Decompressed, Expansion, Peeked, Said};
 use crate::ingest::files::file_list::{Unreadable, not_a_file};
-use crate::wire::split::Splitter;
+use crate::wire::read::split::Splitter;
 
 /// The longest document taken, bytes; the longest real killmail known has 668 kB.
 pub const DOCUMENT_MAX_BYTES: usize = 32 << 20;

@@ -13,7 +13,7 @@ use crate::ingest::client;
 use crate::ingest::package::{self, Rule};
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 use crate::store::refused::list::Refused;
-use crate::wire::split::Splitter;
+use crate::wire::read::split::Splitter;
 
 /// Killmails handed over at once.
 const BATCH_MAX: usize = 500;

@@ -14,9 +14,9 @@ use crate::ingest::package::{self, Rule};
 use crate::ingest::r2z2::exchange::Reply;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 use crate::store::refused::list::Refused;
-use crate::wire::json::without_bom;
-use crate::wire::number::{integral, written};
-use crate::wire::package::readable;
+use crate::wire::read::json::without_bom;
+use crate::wire::read::number::{integral, written};
+use crate::wire::read::package::readable;
 
 /// The longest wait a `Retry-After` may ask for, milliseconds.
 const RETRY_AFTER_MAX_MS: u64 = 3_600_000;

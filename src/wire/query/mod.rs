@@ -12,10 +12,9 @@ use crate::domain::subscription::{MAX_AGE_SECS, PluginUse, Subscription};
 use crate::domain::term::{Dimension, Role};
 use crate::store::query::Order;
 use crate::wire::event::BatchKey;
-use crate::wire::number::shown;
-use crate::wire::parameters::{AskedId, AskedIds, Error as Unusable, Known, Parameters};
+use crate::wire::query::parameters::{AskedId, AskedIds, Error as Unusable, Known, Parameters};
+use crate::wire::read::number::shown;
 use crate::wire::text::Text;
-use crate::wire::unknown;
 
 /// Ids in one dimension of a stream asked for by GET, as WandererKills has it.
 const GET_IDS_MAX: usize = 100;
@@ -464,6 +463,11 @@ impl Serialize for Said<'_> {
     }
 }
 
+pub mod filter_echo;
+pub mod origin;
+pub mod parameters;
+pub mod spelling;
 #[cfg(test)]
 #[path = "query_tests.rs"]
 mod tests;
+pub mod unknown;

@@ -9,8 +9,8 @@
 use std::mem;
 
 use crate::domain::killmail::{Attacker, Item, Killmail};
-use crate::domain::members::{any_unreadable, of_attacker, of_item, of_killmail, of_victim, of_zkb};
-use crate::domain::sameness::{self, Sameness};
+use crate::domain::merge::members::{any_unreadable, of_attacker, of_item, of_killmail, of_victim, of_zkb};
+use crate::domain::merge::sameness::{self, Sameness};
 use crate::domain::unreadable::Unreadable;
 
 /// Merges an incoming account into the stored one, as `sameness::merge` does, whatever of either could not be read.

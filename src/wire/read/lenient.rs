@@ -10,10 +10,10 @@ use std::ops::ControlFlow;
 
 use serde_json::Number;
 
-use crate::wire::json::{Shape, text_end};
-use crate::wire::node::{Fields, Node};
-use crate::wire::number::INTEGERS_MIN;
-use crate::wire::reason::{Flaw, Reason};
+use crate::wire::read::json::{Shape, text_end};
+use crate::wire::read::node::{Fields, Node};
+use crate::wire::read::number::INTEGERS_MIN;
+use crate::wire::read::reason::{Flaw, Reason};
 
 /// The parser of usual documents takes so many levels; a list or object below them is kept as a text.
 const LEVELS_MAX: usize = 127;

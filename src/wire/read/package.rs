@@ -15,13 +15,13 @@ use crate::domain::hash::COMPUTED;
 use crate::domain::killmail::{Extra, Killmail};
 use crate::domain::unreadable::Unreadable;
 use crate::domain::zkb::Zkb;
-use crate::wire::json::{Shape, without_bom};
 use crate::wire::keys::keep;
-use crate::wire::member::{count, text};
-use crate::wire::node::{Fields, Node};
-use crate::wire::number::{shown, whole};
-use crate::wire::reason::{Flaw, Reason};
-use crate::wire::{body, lenient, zkb};
+use crate::wire::read::json::{Shape, without_bom};
+use crate::wire::read::member::{count, text};
+use crate::wire::read::node::{Fields, Node};
+use crate::wire::read::number::{shown, whole};
+use crate::wire::read::reason::{Flaw, Reason};
+use crate::wire::read::{body, lenient, zkb};
 
 /// No document is larger than this, bytes: ten times the largest killmail there ever was.
 pub const DOCUMENT_MAX_BYTES: usize = 8 << 20;

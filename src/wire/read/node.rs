@@ -9,8 +9,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use crate::wire::json::Name;
-use crate::wire::number;
+use crate::wire::read::json::Name;
+use crate::wire::read::number;
 
 /// What is kept as it came is nested so deep at most; what is deeper is kept as a text of JSON. Our own forms put levels around it, and
 /// are read again by readers that take 128.

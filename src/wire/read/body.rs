@@ -9,16 +9,17 @@ use serde_json::Value;
 
 use crate::domain::hash::COMPUTED;
 use crate::domain::killmail::{Attacker, Extra, Item, Killmail, Position, Victim};
-use crate::domain::members;
+use crate::domain::merge::members;
 use crate::domain::provenance::Provenance;
 use crate::domain::unreadable::Unreadable;
 use crate::domain::zkb::Zkb;
 use crate::wire::keys::{self, keep};
-use crate::wire::member::{count, id, member, number, take_unreadable, text, yes_or_no};
-use crate::wire::node::{Fields, Node};
-use crate::wire::number::essential_id;
-use crate::wire::reason::{Flaw, Reason};
-use crate::wire::{time, zkb};
+use crate::wire::read::member::{count, id, member, number, take_unreadable, text, yes_or_no};
+use crate::wire::read::node::{Fields, Node};
+use crate::wire::read::number::essential_id;
+use crate::wire::read::reason::{Flaw, Reason};
+use crate::wire::read::zkb;
+use crate::wire::time;
 
 /// Items in items in items: ESI has one level inside, ships in a carrier's bay never more. Each level costs stack wherever killmails are
 /// walked.

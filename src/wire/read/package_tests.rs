@@ -11,7 +11,7 @@ use serde_json::{Map, json};
 
 use super::*;
 use crate::domain::killmail::Item;
-use crate::domain::sameness::{Sameness, merge};
+use crate::domain::merge::sameness::{Sameness, merge};
 use crate::sample;
 use crate::wire::killmail::encode;
 use crate::wire::time;

@@ -5,12 +5,12 @@
 
 use std::mem;
 
-use crate::domain::members;
+use crate::domain::merge::members;
 use crate::domain::unreadable::Unreadable;
 use crate::domain::zkb::Zkb;
 use crate::wire::keys::{self, keep};
-use crate::wire::member::{count, member, number, take_unreadable, text, yes_or_no};
-use crate::wire::node::{Fields, Node};
+use crate::wire::read::member::{count, member, number, take_unreadable, text, yes_or_no};
+use crate::wire::read::node::{Fields, Node};
 
 /// Reads the block; `None` for null and for an empty one. One that is no object is kept as the member `zkb` that cannot be read. What the
 /// member `absent` says counts only in a document of ours.

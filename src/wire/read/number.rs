@@ -4,8 +4,8 @@
 
 use serde_json::{Number, Value};
 
-use crate::wire::node::Node;
-use crate::wire::reason::{Flaw, Reason};
+use crate::wire::read::node::Node;
+use crate::wire::read::reason::{Flaw, Reason};
 
 /// Up to here a float holds every integer exactly.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;

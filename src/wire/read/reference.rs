@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use crate::wire::package::readable;
-use crate::wire::reason::Reason;
+use crate::wire::read::package::readable;
+use crate::wire::read::reason::Reason;
 
 /// Names are short, bytes; anything longer is something else.
 const DOCUMENT_MAX_BYTES: usize = 2_048;
@@ -144,7 +144,7 @@ fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::package;
+    use crate::wire::read::package;
 
     const HASH: &str = "0123456789abcdef0123456789abcdef01234567";
 

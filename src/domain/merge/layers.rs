@@ -6,10 +6,10 @@
 //! Must not know: the hash, zKillboard's block.
 
 use crate::domain::killmail::{Attacker, Item, Killmail, Victim};
-use crate::domain::pairing::{Budget, pair};
-use crate::domain::parts::{clear, gained, present};
+use crate::domain::merge::pairing::{Budget, pair};
+use crate::domain::merge::parts::{clear, gained, present};
+use crate::domain::merge::sameness::{add_extra, attacker_key, attacker_order, attackers_fit, fill_body, item_key, item_order, items_fit};
 use crate::domain::provenance::{BODY, Provenance};
-use crate::domain::sameness::{add_extra, attacker_key, attacker_order, attackers_fit, fill_body, item_key, item_order, items_fit};
 
 /// The stored killmail with what the incoming body adds or replaces; `None` where the two contradict each other.
 pub fn merged_body(stored: &Killmail, incoming: &Killmail, budget: &mut Budget) -> Option<Killmail> {

@@ -3,8 +3,8 @@
 //! Must not know: which members there are.
 
 use crate::domain::unreadable::Unreadable;
-use crate::wire::node::Node;
-use crate::wire::number::{flag, whole};
+use crate::wire::read::node::Node;
+use crate::wire::read::number::{flag, whole};
 
 /// Reads a member. Of a name that comes twice the last counts.
 pub fn member<T>(value: &Node<'_>, name: &str, unreadable: &mut Unreadable, read: impl FnOnce(&Node<'_>) -> Option<T>) -> Option<T> {

@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::value::RawValue;
 use serde_json::{Number, Value};
 
-use crate::wire::json::{self, Broken};
-use crate::wire::number::{integral, shown};
-use crate::wire::spelling::{moment, number, parts, spelled, unix_seconds, whole, with_plus};
+use crate::wire::query::spelling::{moment, number, parts, spelled, unix_seconds, whole, with_plus};
+use crate::wire::read::json::{self, Broken};
+use crate::wire::read::number::{integral, shown};
 
 /// Characters of what was given that a message repeats.
 const SHOWN_CHARS: usize = 60;

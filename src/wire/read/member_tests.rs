@@ -7,13 +7,13 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::domain::accounts::merge;
 use crate::domain::killmail::Killmail;
-use crate::domain::members::{Part, any_unreadable, each_unreadable};
-use crate::domain::sameness::Sameness;
+use crate::domain::merge::accounts::merge;
+use crate::domain::merge::members::{Part, any_unreadable, each_unreadable};
+use crate::domain::merge::sameness::Sameness;
 use crate::wire::killmail::encode;
-use crate::wire::package::{Package, Refused, parse};
-use crate::wire::reason::Reason;
+use crate::wire::read::package::{Package, Refused, parse};
+use crate::wire::read::reason::Reason;
 use crate::wire::upstream;
 
 fn document() -> Value {

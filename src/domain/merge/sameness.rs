@@ -9,9 +9,9 @@
 use std::cmp::Ordering;
 
 use crate::domain::killmail::{Attacker, Extra, Item, Killmail, Victim};
-use crate::domain::layers::merged_body;
-use crate::domain::pairing::{Budget, pair};
-use crate::domain::renewal::Renewed;
+use crate::domain::merge::layers::merged_body;
+use crate::domain::merge::pairing::{Budget, pair};
+use crate::domain::merge::renewal::Renewed;
 
 /// What comparing two accounts of one killmail gives.
 #[derive(Debug, Clone, PartialEq)]

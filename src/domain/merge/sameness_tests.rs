@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::killmail::Position;
-use crate::domain::parts::{clear, gained, present};
+use crate::domain::merge::parts::{clear, gained, present};
 use crate::domain::provenance::{BODY, HASH, Provenance};
 use crate::domain::zkb::Zkb;
 
