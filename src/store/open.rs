@@ -179,7 +179,7 @@ fn replay_revisions(engine: &Engine, index: &mut Index, rev: u64) -> Result<(), 
 }
 
 /// Takes in what the log holds behind the index's head: every number up to the last, but for known holes and spans.
-fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> Result<(), Error> {
+pub(crate) fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> Result<(), Error> {
     let holes = meta::unfilled(engine)?;
     let in_hole = |first: u64, last: u64| holes.iter().any(|(from, to)| *from <= first && last <= *to);
     let missing = |first: u64, last: u64| Err(engine.damaged(format!("log entries {first} to {last} are missing")));
