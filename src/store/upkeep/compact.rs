@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::store::config::Config;
 use crate::store::disk_space::free_bytes;
-use crate::store::engine::{self, Engine, copy, data_folder, folder_swap, spare};
+use crate::store::engine::{self, Engine, copy, data_folder, folder_swap, lock, spare};
 use crate::store::error::Error;
 use crate::store::progress::Progress;
 use crate::store::upkeep::verify::{Report, examine};
@@ -56,7 +56,7 @@ pub fn run(config: &Config, progress: &Progress<'_>) -> Result<Compacted, Error>
 fn young(config: &Config, twin: &Path, before_bytes: u64, progress: &Progress<'_>) -> Result<Compacted, Error> {
     let dir = &config.dir;
     // Held to the end, so that nobody opens the original meanwhile.
-    let held = engine::hold(dir)?;
+    let held = lock::hold_alone(dir)?;
     copy_files(&dir.join("store"), &twin.join("store")).map_err(Error::io("copy the store in", dir))?;
     let ours = |error| if let Error::Damaged { what, .. } = error { engine::damaged(dir, what) } else { error };
     let after_bytes = Engine::open(twin, config.cache_bytes).and_then(|from| copied(&from, config, progress)).map_err(ours)?;

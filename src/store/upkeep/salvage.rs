@@ -20,7 +20,7 @@ use crate::store::engine::choice::{Choice, choose};
 use crate::store::engine::ledger::{self, Mark};
 use crate::store::engine::meta::{Numbers, dictionary_writes, founding, new_epoch};
 use crate::store::engine::raw::{Places, Raw, Version};
-use crate::store::engine::{Engine, Write, chunked_values, copy, data_folder, hold, whole_file};
+use crate::store::engine::{Engine, Write, chunked_values, copy, data_folder, lock, whole_file};
 use crate::store::error::Error;
 use crate::store::format::dictionary::{self, CURRENT, Dictionaries, EMBEDDED};
 use crate::store::format::log_entry;
@@ -68,7 +68,7 @@ pub struct Losses {
 /// There is no store, or nothing intact in it; it is in use; the new folder is not empty; the disk.
 pub fn run(from: &Path, config: &Config, progress: &Progress<'_>) -> Result<Losses, Error> {
     data_folder::must_hold_store(from)?;
-    let held = hold(from)?;
+    let held = lock::hold(from)?;
     let raw = Raw::scan(from, progress)?;
     let ledger = ledger::read(from).map_err(Error::io("read", ledger::path(from)))?;
     let choice = choose(&raw, &ledger);
