@@ -2,9 +2,11 @@
 //!
 //! Must not know: how anything is kept in files, but where it damages them on purpose.
 
+mod beside;
 mod files;
 mod law;
 mod mend;
+mod newer;
 mod old_bytes;
 mod prefix;
 mod scrub;
