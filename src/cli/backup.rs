@@ -18,6 +18,7 @@ use crate::cli::target::Target;
 use crate::cli::{block_on, progress};
 use crate::http::routes::backup::LAST;
 use crate::ingest::client;
+use crate::store::engine::data_folder;
 use crate::{store, tasks, wire};
 
 /// A backup may be large and the line slow.
@@ -149,7 +150,7 @@ fn unpack(from: impl Read, dest: &Path) -> anyhow::Result<Held> {
         }
         let path = dest.join(path);
         if entry.header().entry_type().is_dir() {
-            fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+            data_folder::make(&path).with_context(|| format!("cannot make {}", path.display()))?;
             continue;
         }
         let mut file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -162,6 +163,8 @@ fn unpack(from: impl Read, dest: &Path) -> anyhow::Result<Held> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn archive(entries: &[(&str, &str)]) -> Vec<u8> {
@@ -187,6 +190,16 @@ mod tests {
         let part = archive(&[("db", "x")]);
         assert!(unpack(&part[..], folder.path()).unwrap_err().to_string().contains("broke off"));
         assert!(unpack(&whole[..700], folder.path()).is_err());
+    }
+
+    #[test]
+    fn a_folder_in_a_backup_is_its_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut archive = tar::Builder::new(Vec::new());
+        archive.append_dir("plugins", folder.path()).unwrap();
+        // No last entry, so it ends as one that broke off.
+        unpack(&archive.into_inner().unwrap()[..], folder.path()).unwrap_err();
+        assert_eq!(fs::metadata(folder.path().join("plugins")).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

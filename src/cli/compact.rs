@@ -29,5 +29,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     } else {
         println!("{} bytes before, {} after", compacted.before_bytes, compacted.after_bytes);
     }
+    for problem in compacted.problems.iter().filter(|_| !arguments.json) {
+        println!("damaged   {}; mend it with `{}`", problem.what, problem.command);
+    }
     Ok(())
 }

@@ -1,12 +1,11 @@
 //! The token of those who may write: given, or a file in the data folder that only its owner can read.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::domain::hex::hex;
-use crate::store::engine::data_folder;
+use crate::store::engine::{data_folder, whole_file};
 
 const NAME: &str = "token";
 const RANDOM_BYTES: usize = 32;
@@ -31,9 +30,8 @@ pub fn of(data_dir: &Path) -> io::Result<(String, bool)> {
     }
     let token = random()?;
     data_folder::make(data_dir)?;
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-    file.write_all(format!("{token}\n").as_bytes())?;
-    file.sync_all()?;
+    // A file that is there, and empty, may be anybody's to read: another one takes its place.
+    whole_file::write_private(&path, format!("{token}\n").as_bytes())?;
     Ok((token, true))
 }
 
@@ -64,5 +62,16 @@ mod tests {
         assert_eq!(fs::metadata(path(&data_dir)).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(&data_dir).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(of(&data_dir).unwrap(), (token, false));
+    }
+
+    #[test]
+    fn an_empty_token_is_made_and_only_its_owner_reads_it() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(path(folder.path()), "\n").unwrap();
+        fs::set_permissions(path(folder.path()), fs::Permissions::from_mode(0o644)).unwrap();
+        let (token, made) = of(folder.path()).unwrap();
+        assert!(made);
+        assert_eq!(fs::metadata(path(folder.path())).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(of(folder.path()).unwrap(), (token, false));
     }
 }

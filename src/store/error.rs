@@ -48,11 +48,13 @@ pub enum Error {
         what: &'static str,
     },
     /// A newer killstream wrote this store.
-    #[error("the store has schema {found}, this killstream knows up to {known}")]
+    #[error("the store has {what} {found}, this killstream knows up to {known}")]
     TooNew {
-        /// The schema of the store.
+        /// What has a version.
+        what: &'static str,
+        /// The version in the store.
         found: u32,
-        /// The newest schema known here.
+        /// The newest one known here.
         known: u32,
     },
     /// An earlier write failed half-way in the engine; only reading is safe until the store is opened again.

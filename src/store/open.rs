@@ -5,7 +5,6 @@
 //! Must not know: what the store is opened for.
 
 use std::collections::BTreeSet;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -17,10 +16,9 @@ use crate::store::config::Config;
 use crate::store::engine::journal::{self, Journal};
 use crate::store::engine::ledger::{self, Ledger};
 use crate::store::engine::meta::{self, Numbers};
-use crate::store::engine::{Engine, Write, chunked_values, data_folder, spare, whole_file};
+use crate::store::engine::{Engine, Write, chunked_values, data_folder, records, spare, whole_file};
 use crate::store::error::Error;
-use crate::store::format::dictionary::{CURRENT, Dictionaries, EMBEDDED, file_name};
-use crate::store::format::log_entry;
+use crate::store::format::dictionary::{self, CURRENT, Dictionaries, EMBEDDED, file_name};
 use crate::store::format::record::Codec;
 use crate::store::index::Index;
 use crate::store::index::newest_entries::Tail;
@@ -47,6 +45,8 @@ impl Store {
     pub fn open(config: Config) -> Result<Arc<Self>, Error> {
         let engine = Engine::open(&config.dir, config.cache_bytes)?;
         data_folder::remove_unfinished_backup(&config.dir)?;
+        data_folder::remove_unfinished_compaction(&config.dir)?;
+        snapshot::remove_unfinished(&config.dir).map_err(Error::io("remove an unfinished snapshot in", &config.dir))?;
         let epoch = identity(&engine)?;
         let codec = Codec::new(dictionaries(&engine)?);
         let numbers = meta::numbers(&engine)?;
@@ -122,8 +122,10 @@ fn identity(engine: &Engine) -> Result<Epoch, Error> {
         return Err(engine.damaged("there are records, but the store's own numbers are missing"));
     }
     let ledger = ledger::read(engine.dir()).map_err(Error::io("read", ledger::path(engine.dir())))?;
-    if let Some(mark) = ledger.mark.filter(|mark| mark.head > Seq::ZERO) {
-        return Err(engine.damaged(format!("it is empty, but the file `ledger` beside it tells of {} entries", mark.head)));
+    let (entries, revisions) = (ledger.mark.map_or(0, |mark| mark.head.0), ledger.rev());
+    if entries > 0 || revisions > 0 {
+        let told = format!("{entries} entries and {revisions} revisions");
+        return Err(engine.damaged(format!("it is empty, but the file `ledger` beside it tells of {told}")));
     }
     journal::remove(engine.dir()).map_err(Error::io("remove a former journal in", engine.dir()))?;
     let epoch = meta::new_epoch()?;
@@ -131,14 +133,20 @@ fn identity(engine: &Engine) -> Result<Epoch, Error> {
     Ok(epoch)
 }
 
-/// The dictionaries this store was written with; the embedded one joins them, in `meta` and as a file beside the store.
+/// The dictionaries this store was written with, each also as a file beside the store; the embedded one joins them.
 fn dictionaries(engine: &Engine) -> Result<Dictionaries, Error> {
     let mut known = meta::dictionaries(engine)?;
-    if let Entry::Vacant(current) = known.entry(CURRENT) {
-        let path = engine.dir().join(file_name(CURRENT, EMBEDDED));
-        whole_file::write(&path, EMBEDDED).map_err(Error::io("write", &path))?;
+    let is_new = !known.contains_key(&CURRENT);
+    if is_new {
+        known.insert(CURRENT, EMBEDDED.to_vec());
+    }
+    let files = dictionary::files(engine.dir()).map_err(Error::io("read dictionaries of", engine.dir()))?;
+    for (number, bytes) in known.iter().filter(|(number, bytes)| files.get(number) != Some(bytes)) {
+        let path = engine.dir().join(file_name(*number, bytes));
+        whole_file::write(&path, bytes).map_err(Error::io("write", &path))?;
+    }
+    if is_new {
         engine.commit(meta::dictionary_writes(CURRENT, EMBEDDED))?;
-        current.insert(EMBEDDED.to_vec());
     }
     Ok(Dictionaries::new(known))
 }
@@ -157,7 +165,7 @@ fn build(engine: &Engine, epoch: Epoch, numbers: &Numbers) -> Result<(Index, Seq
     Ok((index, mark.head))
 }
 
-/// Takes in revisions behind this one: the terms of what they replaced go, those of what is in the log now come.
+/// Takes in revisions behind this one: what they replaced goes, what is in the log now comes.
 fn replay_revisions(engine: &Engine, index: &mut Index, rev: u64) -> Result<(), Error> {
     let mut revised = BTreeSet::new();
     for pair in engine.scan(Tree::Revisions, &(rev + 1).to_be_bytes()) {
@@ -166,20 +174,20 @@ fn replay_revisions(engine: &Engine, index: &mut Index, rev: u64) -> Result<(), 
         let damaged = || engine.damaged(format!("revision {rev}"));
         let bytes = chunked_values::join(engine, Tree::Revisions, &key, &value)?;
         let (seq, old) = bytes.split_first_chunk::<8>().ok_or_else(damaged)?;
-        index.unlink(&log_entry::decode(old).map_err(|_| damaged())?.facts);
+        index.unlink(&records::line(engine, old, || format!("revision {rev}"))?.facts);
         revised.insert(u64::from_le_bytes(*seq));
     }
     for seq in revised {
         let damaged = || engine.damaged(format!("log entry {seq}"));
         let bytes = chunked_values::get(engine, Tree::Log, &seq.to_be_bytes())?.ok_or_else(damaged)?;
-        let line = log_entry::decode(&bytes).map_err(|_| damaged())?;
+        let line = records::line(engine, &bytes, || format!("log entry {seq}"))?;
         index.insert(Seq(seq), Row::new(&line), &line.facts);
     }
     Ok(())
 }
 
 /// Takes in what the log holds behind the index's head: every number up to the last, but for known holes and spans.
-fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> Result<(), Error> {
+pub(crate) fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> Result<(), Error> {
     let holes = meta::unfilled(engine)?;
     let in_hole = |first: u64, last: u64| holes.iter().any(|(from, to)| *from <= first && last <= *to);
     let missing = |first: u64, last: u64| Err(engine.damaged(format!("log entries {first} to {last} are missing")));
@@ -192,7 +200,7 @@ fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> Result<(), E
             return missing(next, seq - 1);
         }
         let bytes = chunked_values::join(engine, Tree::Log, &key, &value)?;
-        let line = log_entry::decode(&bytes).map_err(|_| engine.damaged(format!("log entry {seq}")))?;
+        let line = records::line(engine, &bytes, || format!("log entry {seq}"))?;
         index.insert(Seq(seq), Row::new(&line), &line.facts);
     }
     let next = index.head().0 + 1;

@@ -11,7 +11,7 @@ use crate::store::Store;
 use crate::store::engine::{chunked_values, records};
 use crate::store::error::Error;
 use crate::store::format::frame::Header;
-use crate::store::format::log_entry::{self, Line};
+use crate::store::format::log_entry::Line;
 use crate::store::index::facts::facts;
 use crate::store::keys::Tree;
 use crate::store::query::Hit;
@@ -97,7 +97,7 @@ impl Store {
     /// The line of the log with this number.
     fn line(&self, seq: Seq) -> Result<Option<Line>, Error> {
         let Some(bytes) = chunked_values::get(&self.engine, Tree::Log, &seq.0.to_be_bytes())? else { return Ok(None) };
-        log_entry::decode(&bytes).map(Some).map_err(|_| self.engine.damaged(format!("log entry {seq}")))
+        records::line(&self.engine, &bytes, || format!("log entry {seq}")).map(Some)
     }
 
     /// The newest revision of a killmail. To be asked before its record is read: a revision in between only makes the record newer.

@@ -45,12 +45,15 @@ pub fn log_from_records(engine: &Engine, codec: &Codec, encode: fn(&Killmail) ->
     Ok(made)
 }
 
-/// By number: whether the log's entry is there and whole.
+/// By number: whether the log's entry is there and whole. `TooNew` if a later killstream wrote one: nothing is made again then.
 fn whole_entries(engine: &Engine, numbers: &Numbers) -> Result<Vec<bool>, Error> {
     let mut whole = vec![false; numbers.head as usize + 1];
     for seq in 1..=numbers.head {
         let bytes = chunked_values::get(engine, Tree::Log, &seq.to_be_bytes())?;
-        whole[seq as usize] = bytes.is_some_and(|bytes| log_entry::decode(&bytes).is_ok());
+        whole[seq as usize] = match bytes.map(|bytes| records::line(engine, &bytes, String::new)) {
+            Some(Err(error @ Error::TooNew { .. })) => return Err(error),
+            found => found.is_some_and(|line| line.is_ok()),
+        };
     }
     Ok(whole)
 }

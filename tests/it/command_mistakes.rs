@@ -142,7 +142,7 @@ fn compacting_a_young_store_touches_nothing() {
         let output = run(&setup, "compact", &["--json"]);
         assert!(output.status.success(), "{}", err(&output));
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(report, json!({ "before_bytes": bytes, "after_bytes": bytes }));
+        assert_eq!(report, json!({ "before_bytes": bytes, "after_bytes": bytes, "problems": [] }));
         assert_eq!(files(&setup.data_dir()), before);
     }
     let count = run(&setup, "query", &["--count"]);

@@ -34,7 +34,7 @@ pub fn choose(raw: &Raw, ledger: &Contents) -> Choice {
     let mark = ledger.mark;
     let mut choice = Choice {
         head: mark.map_or(0, |mark| mark.head.0),
-        rev: mark.map_or(0, |mark| mark.rev).max(ledger.revised.len() as u64),
+        rev: ledger.rev(),
         horizon: mark.map_or(0, |mark| mark.horizon.0),
         ..Choice::default()
     };

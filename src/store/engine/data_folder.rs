@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::store::engine::{folder_swap, segments};
+use crate::store::engine::{folder_swap, journal, segments, spare};
 use crate::store::error::Error;
 
 /// Only the owner: killmails are public, but tokens and plugins are not.
@@ -32,11 +32,24 @@ pub fn make(dir: &Path) -> io::Result<()> {
 /// # Errors
 /// `NoStore`; the file system.
 pub fn must_hold_store(dir: &Path) -> Result<(), Error> {
-    for db in [segments::db_path(dir), folder_swap::before_path(dir)] {
-        match fs::metadata(&db) {
+    must_hold_one_of(dir, &[segments::db_path(dir), folder_swap::before_path(dir)])
+}
+
+/// Makes sure that a folder holds a file in which killmails may stand, if not in a store: in the journal, or in the spare.
+///
+/// # Errors
+/// `NoStore`; the file system.
+pub fn must_hold_killmails(dir: &Path) -> Result<(), Error> {
+    let [older, newer] = journal::paths(dir);
+    must_hold_one_of(dir, &[segments::db_path(dir), folder_swap::before_path(dir), newer, older, spare::path(dir)])
+}
+
+fn must_hold_one_of(dir: &Path, paths: &[PathBuf]) -> Result<(), Error> {
+    for path in paths {
+        match fs::metadata(path) {
             Ok(_) => return Ok(()),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
-            Err(source) => return Err(Error::Io { what: "open", path: db, source }),
+            Err(source) => return Err(Error::Io { what: "open", path: path.clone(), source }),
         }
     }
     Err(Error::NoStore { dir: dir.to_owned() })
@@ -44,9 +57,18 @@ pub fn must_hold_store(dir: &Path) -> Result<(), Error> {
 
 /// Removes what a process that ended amid a backup left behind.
 pub fn remove_unfinished_backup(data_dir: &Path) -> Result<(), Error> {
-    let dir = backup_dir(data_dir);
-    match fs::remove_dir_all(&dir) {
-        Err(source) if source.kind() != ErrorKind::NotFound => Err(Error::Io { what: "remove", path: dir, source }),
+    remove(&backup_dir(data_dir))
+}
+
+/// Removes what a process that ended amid a compaction left behind. To be called with the engine's lock: a compaction has it, too.
+pub fn remove_unfinished_compaction(data_dir: &Path) -> Result<(), Error> {
+    [folder_swap::twin_dir(data_dir), folder_swap::copy_dir(data_dir)].iter().try_for_each(|dir| remove(dir))
+}
+
+/// Removes a folder with all in it, if it is there.
+fn remove(dir: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(dir) {
+        Err(source) if source.kind() != ErrorKind::NotFound => Err(Error::Io { what: "remove", path: dir.to_owned(), source }),
         _ => Ok(()),
     }
 }
@@ -82,6 +104,7 @@ mod tests {
         for dir in [base.path().to_owned(), base.path().join("nowhere")] {
             let error = must_hold_store(&dir).unwrap_err();
             assert!(matches!(&error, Error::NoStore { dir: named } if *named == dir), "{error}");
+            assert!(matches!(must_hold_killmails(&dir), Err(Error::NoStore { .. })));
         }
         fs::create_dir(base.path().join("store")).unwrap();
         fs::write(base.path().join("store/db"), "").unwrap();

@@ -14,6 +14,11 @@ pub fn copy_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("compact.new")
 }
 
+/// The data folder of a copy of a young store, from which the copy is made.
+pub fn twin_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("compact.from")
+}
+
 /// The engine's main file of an original that stands aside.
 pub fn before_path(data_dir: &Path) -> PathBuf {
     data_dir.join(BEFORE).join("db")

@@ -20,14 +20,14 @@ use hashbrown::HashMap;
 
 use crate::domain::id::{Epoch, Seq};
 use crate::store::engine::meta::Numbers;
-use crate::store::engine::{Engine, chunked_values};
+use crate::store::engine::{Engine, chunked_values, records, whole_file};
 use crate::store::error::Error;
-use crate::store::format::log_entry;
 use crate::store::format::varint::{Cursor, Malformed};
 use crate::store::keys::Tree;
 
 const NAME: &str = "ledger";
 const MAGIC: [u8; 4] = *b"KSLG";
+/// A new one raises the schema number (`engine/meta`), too.
 const VERSION: u32 = 1;
 const MARK_BYTES: usize = 64;
 const SLOT_BYTES: usize = 16;
@@ -51,6 +51,11 @@ pub struct Contents {
 }
 
 impl Contents {
+    /// The newest revision it tells of. A slot is written after its commit and before the mark, so it counts whatever the mark says.
+    pub fn rev(&self) -> u64 {
+        self.mark.map_or(0, |mark| mark.rev).max(self.revised.len() as u64)
+    }
+
     /// The newest revision of each killmail that was ever revised.
     pub fn newest(&self) -> HashMap<u32, u64> {
         (1..).zip(&self.revised).filter_map(|(rev, id)| id.map(|id| (id, rev))).collect()
@@ -87,11 +92,9 @@ pub fn read(dir: &Path) -> io::Result<Contents> {
 
 /// Makes a new ledger of all this; on disk when it returns.
 pub fn write(dir: &Path, mark: Mark, revised: &[Option<u32>]) -> io::Result<()> {
-    let file = File::create(path(dir))?;
     let slots = (1..).zip(revised).map(|(rev, id)| id.map_or([0; SLOT_BYTES], |id| slot_bytes(rev, id)));
-    file.write_all_at(&slots.flatten().collect::<Vec<u8>>(), MARK_BYTES as u64)?;
-    file.write_all_at(&mark_bytes(&mark), 0)?;
-    file.sync_all()
+    let bytes: Vec<u8> = mark_bytes(&mark).into_iter().chain(slots.flatten()).collect();
+    whole_file::write(&path(dir), &bytes)
 }
 
 impl Ledger {
@@ -107,13 +110,13 @@ impl Ledger {
             found = Contents::default();
         }
         let lost = |what, from: u64, to: u64| engine.damaged(format!("{what} {from} to {to} were kept and are gone"));
-        if let Some(mark) = found.mark {
-            if mark.head.0 > numbers.head {
-                return Err(lost("log entries", numbers.head + 1, mark.head.0));
-            }
-            if mark.rev > numbers.rev {
-                return Err(lost("revisions", numbers.rev + 1, mark.rev));
-            }
+        let head = found.mark.map_or(0, |mark| mark.head.0);
+        if head > numbers.head {
+            return Err(lost("log entries", numbers.head + 1, head));
+        }
+        let rev = found.rev();
+        if rev > numbers.rev {
+            return Err(lost("revisions", numbers.rev + 1, rev));
         }
         let horizon = found.mark.map_or(Seq::ZERO, |mark| mark.horizon);
         let mark = Mark { epoch, head: Seq(numbers.head), rev: numbers.rev, horizon };
@@ -137,14 +140,14 @@ impl Ledger {
     }
 }
 
-/// Looks up revisions the ledger does not name, and forgets those the store does not have; whether anything was to do.
+/// Looks up revisions the ledger does not name; whether anything was to do.
 fn fill(engine: &Engine, revised: &mut Vec<Option<u32>>, last: u64) -> Result<bool, Error> {
     let mut changed = revised.len() as u64 != last;
     revised.resize(usize::try_from(last).unwrap_or(usize::MAX), None);
     for (rev, id) in (1u64..).zip(revised).filter(|(_, id)| id.is_none()) {
         let Some(value) = chunked_values::get(engine, Tree::Revisions, &rev.to_be_bytes())? else { continue };
-        let old = value.get(8..).and_then(|line| log_entry::decode(line).ok());
-        *id = Some(old.ok_or_else(|| engine.damaged(format!("revision {rev}")))?.facts.killmail_id);
+        let old = records::line(engine, value.get(8..).unwrap_or_default(), || format!("revision {rev}"))?;
+        *id = Some(old.facts.killmail_id);
         changed = true;
     }
     Ok(changed)

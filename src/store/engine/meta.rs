@@ -10,7 +10,8 @@ use crate::store::engine::{Engine, Write, chunked_values};
 use crate::store::error::Error;
 use crate::store::keys::{Key, Tree, number_after, prefix};
 
-/// The newest arrangement of trees and keys this code knows.
+/// The newest arrangement of trees, keys and values this code knows. Raised with the version of anything in the trees, so that an older
+/// killstream does not open the store at all.
 const SCHEMA: u32 = 1;
 
 /// The writer's numbers, as of the last commit.
@@ -49,7 +50,7 @@ pub type Spans = BTreeMap<u64, Span>;
 pub fn is_founded(engine: &Engine) -> Result<bool, Error> {
     let Some(schema) = engine.get(Tree::Meta, &Key::Schema.bytes())? else { return Ok(false) };
     let found = schema.as_array().copied().map(u32::from_le_bytes).ok_or_else(|| engine.damaged("the schema number"))?;
-    if found > SCHEMA { Err(Error::TooNew { found, known: SCHEMA }) } else { Ok(true) }
+    if found > SCHEMA { Err(Error::TooNew { what: "schema", found, known: SCHEMA }) } else { Ok(true) }
 }
 
 /// The writes that make a folder a store.

@@ -13,6 +13,7 @@ pub(crate) mod data_folder;
 pub(crate) mod folder_swap;
 pub(crate) mod journal;
 pub(crate) mod ledger;
+pub(crate) mod lock;
 pub(crate) mod messages;
 pub(crate) mod meta;
 pub(crate) mod raw;
@@ -26,22 +27,22 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
+use std::mem;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
 use sled::{Db, IVec, Transactional, Tree as SledTree};
 
-use crate::store::engine::second::{Second, Values};
+use crate::store::engine::second::Second;
 use crate::store::error::Error;
 use crate::store::keys::{Key, Tree, is_kept_twice};
 use crate::tasks;
 
-/// One write of a transaction; `None` removes. Only the first four trees take part in transactions.
+/// One write of a transaction; `None` removes. All trees take part in transactions but that of refused documents.
 #[derive(Debug)]
 pub struct Write {
     /// Where.
@@ -87,12 +88,6 @@ pub struct Engine {
     failed: AtomicBool,
 }
 
-/// How long a store that this very process just let go of may take to unlock: the engine's last threads drop it.
-const UNLOCK_TRIES: u32 = 100;
-/// And where the folder's last user was this process itself, so that nobody else is to be told of: a busy machine takes its time.
-const OWN_UNLOCK_TRIES: u32 = 3_000;
-const UNLOCK_PAUSE: Duration = Duration::from_millis(20);
-
 impl Engine {
     /// Opens the engine's folder, making it if it is missing.
     ///
@@ -111,7 +106,7 @@ impl Engine {
         let (db, trees) = match opened.join().flatten() {
             Err(_) => return Err(damaged("the engine gave up while opening it".to_owned())),
             Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
-                return Err(Error::InUse { pid: pid_in(data_dir) });
+                return Err(Error::InUse { pid: lock::pid_in(data_dir) });
             }
             Ok(Err(sled::Error::Io(source))) => return Err(Error::Io { what: "open", path: dir, source }),
             Ok(Err(error)) => return Err(damaged(words(&error))),
@@ -119,8 +114,7 @@ impl Engine {
         };
         let db_path = dir.join("db");
         let file = File::open(&db_path).map_err(Error::io("open", &db_path))?;
-        let pid_path = data_dir.join("pid");
-        fs::write(&pid_path, std::process::id().to_string()).map_err(Error::io("write", &pid_path))?;
+        lock::write_pid(data_dir)?;
         Ok(Self {
             dir: data_dir.to_owned(),
             db,
@@ -154,9 +148,10 @@ impl Engine {
             writes.iter().filter(|w| is_kept_twice(w.tree, &w.key)).map(|w| (w.tree, w.key.clone(), w.value.clone())).collect();
         let writes: Vec<(usize, IVec, Option<IVec>)> =
             writes.into_iter().map(|w| (w.tree as usize, w.key.into(), w.value.map(IVec::from))).collect();
-        let [records, log, revisions, meta, ..] = &self.trees;
+        let [records, log, revisions, meta, plugins, _] = &self.trees;
         self.guard("write", || {
-            (records, log, revisions, meta).transaction(|(r, l, v, m)| apply(&[r, l, v, m], &writes)).map_err(|error| match error {
+            let trees = (records, log, revisions, meta, plugins);
+            trees.transaction(|(r, l, v, m, p)| apply(&[r, l, v, m, p], &writes)).map_err(|error| match error {
                 TransactionError::Abort(error) | TransactionError::Storage(error) => error,
             })
         })?;
@@ -170,25 +165,39 @@ impl Engine {
     /// # Errors
     /// The disk.
     pub fn keep_second(&self) -> Result<(), Error> {
-        let mut values = Values::new();
+        let second = Second::make(&self.dir, &self.kept_twice()?);
+        *self.second.lock() = Some(second.map_err(Error::io("write a second copy of small values in", &self.dir))?);
+        Ok(())
+    }
+
+    /// All that is kept a second time, as it stands in that file.
+    fn kept_twice(&self) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
         for tree in [Tree::Plugins, Tree::Meta] {
             for pair in self.scan(tree, &[]) {
                 let (key, value) = pair?;
                 if is_kept_twice(tree, &key) {
-                    values.insert((tree, key.to_vec()), value.to_vec());
+                    bytes.extend(second::seal(tree, &key, Some(&value)));
                 }
             }
         }
-        let second = Second::make(&self.dir, values).map_err(Error::io("write a second copy of small values in", &self.dir))?;
-        *self.second.lock() = Some(second);
-        Ok(())
+        Ok(bytes)
     }
 
+    /// What cannot be noted is only logged: it is a second copy.
     fn note(&self, tree: Tree, key: &[u8], value: Option<&[u8]>) {
-        if is_kept_twice(tree, key)
-            && let Some(second) = self.second.lock().as_mut()
-        {
-            second.note(tree, key, value);
+        if !is_kept_twice(tree, key) {
+            return;
+        }
+        let mut second = self.second.lock();
+        let Some(second) = second.as_mut() else { return };
+        let noted = if second.add(&second::seal(tree, key, value)) {
+            Ok(())
+        } else {
+            self.kept_twice().and_then(|bytes| second.rewrite(&bytes).map_err(Error::io("write", &self.dir)))
+        };
+        if let Err(error) = noted {
+            tracing::warn!("cannot write a second copy of a small value: {error}");
         }
     }
 
@@ -236,13 +245,15 @@ impl Engine {
         &self.trees[tree as usize]
     }
 
-    /// Blob files are written once and never changed, so each is synced once.
+    /// Blob files are written once and never changed, so each is synced once. Those that are gone are forgotten.
     fn sync_blobs(&self, dir: &Path) -> Result<(), Error> {
         let mut synced = self.synced_blobs.lock();
+        let mut before = mem::take(&mut *synced);
         let mut fresh = false;
         for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
             let name = entry.map_err(Error::io("list", dir))?.file_name();
-            if synced.contains(&name) {
+            if before.remove(&name) {
+                synced.insert(name);
                 continue;
             }
             let path = dir.join(&name);
@@ -303,7 +314,7 @@ impl<F: FnMut(bool) -> Option<sled::Result<(IVec, IVec)>>> DoubleEndedIterator f
     }
 }
 
-fn apply(trees: &[&TransactionalTree; 4], writes: &[(usize, IVec, Option<IVec>)]) -> Result<(), ConflictableTransactionError<sled::Error>> {
+fn apply(trees: &[&TransactionalTree; 5], writes: &[(usize, IVec, Option<IVec>)]) -> Result<(), ConflictableTransactionError<sled::Error>> {
     for (tree, key, value) in writes {
         match value {
             Some(value) => trees[*tree].insert(key.clone(), value.clone())?,
@@ -315,13 +326,13 @@ fn apply(trees: &[&TransactionalTree; 4], writes: &[(usize, IVec, Option<IVec>)]
 
 fn open_trees(data_dir: &Path, config: &sled::Config) -> sled::Result<(Db, [SledTree; 6])> {
     let mut tries = 0;
-    let most = unlock_tries(data_dir);
+    let most = lock::unlock_tries(data_dir);
     let db = loop {
         tidy(data_dir)?;
         match config.open() {
             Err(sled::Error::Io(error)) if tries < most && error.to_string().contains("could not acquire lock") => {
                 tries += 1;
-                sleep(UNLOCK_PAUSE);
+                sleep(lock::UNLOCK_PAUSE);
             }
             other => break other?,
         }
@@ -358,32 +369,11 @@ fn tidy(data_dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Keeps others from opening the engine's files of this data folder until the answer is dropped; changes nothing there.
-///
-/// # Errors
-/// `InUse`, or there are none.
-pub fn hold(data_dir: &Path) -> Result<File, Error> {
-    let path = data_dir.join("store").join("db");
-    let db = File::open(&path).map_err(Error::io("open", &path))?;
-    // A process just started by this one has the lock, too, until it becomes another program.
-    for _ in 0..unlock_tries(data_dir) {
-        if db.try_lock_shared().is_ok() {
-            return Ok(db);
-        }
-        sleep(UNLOCK_PAUSE);
-    }
-    Err(Error::InUse { pid: pid_in(data_dir) })
-}
-
 /// Size of the engine's files in a data folder, bytes; opening them makes them larger.
 pub fn size_bytes(data_dir: &Path) -> u64 {
     let store = data_dir.join("store");
     let files = [store.clone(), store.join("blobs")].into_iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten();
     files.filter_map(|entry| entry.metadata().ok()).filter(|meta| meta.is_file()).map(|meta| meta.len()).sum()
-}
-
-fn unlock_tries(data_dir: &Path) -> u32 {
-    if pid_in(data_dir) == std::process::id() { OWN_UNLOCK_TRIES } else { UNLOCK_TRIES }
 }
 
 /// The engine speaks to those who make it.
@@ -400,6 +390,57 @@ pub fn damaged(dir: &Path, what: String) -> Error {
     Error::Damaged { what, command: format!("killstream salvage {} NEWDIR", dir.display()) }
 }
 
-fn pid_in(dir: &Path) -> u32 {
-    fs::read_to_string(dir.join("pid")).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn engine() -> (tempfile::TempDir, Engine) {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(dir.path(), 1 << 20).unwrap();
+        (dir, engine)
+    }
+
+    #[test]
+    fn blobs_that_are_gone_are_forgotten() {
+        let (dir, engine) = engine();
+        let blob = |number: u32| dir.path().join("store/blobs").join(number.to_string());
+        for number in 0..20 {
+            fs::write(blob(number), "x").unwrap();
+            engine.sync().unwrap();
+            fs::remove_file(blob(number)).unwrap();
+        }
+        fs::write(blob(20), "x").unwrap();
+        engine.sync().unwrap();
+        assert_eq!(*engine.synced_blobs.lock(), HashSet::from([OsString::from("20")]));
+    }
+
+    #[test]
+    fn the_second_copy_is_made_anew_of_what_the_engine_holds() {
+        let (dir, engine) = engine();
+        engine.keep_second().unwrap();
+        engine.put(Tree::Plugins, b"gone\0", b"was there").unwrap();
+        // Not noted: nothing but the engine knows.
+        engine.tree(Tree::Plugins).remove(b"gone\0").unwrap();
+        engine.tree(Tree::Plugins).insert(b"quiet\0", b"state").unwrap();
+        for n in 0..200_u32 {
+            engine.put(Tree::Meta, b"checkpoint/x", &n.to_le_bytes().repeat(10_000)).unwrap();
+        }
+        let kept = second::read(dir.path()).unwrap();
+        let expected = [
+            ((Tree::Meta, b"checkpoint/x".to_vec()), 199_u32.to_le_bytes().repeat(10_000)),
+            ((Tree::Plugins, b"quiet\0".to_vec()), b"state".to_vec()),
+        ];
+        assert_eq!(kept, expected.into());
+        assert!(fs::metadata(dir.path().join("small")).unwrap().len() < 5 << 20);
+    }
+
+    #[test]
+    fn plugins_take_part_in_transactions() {
+        let (_dir, engine) = engine();
+        let write = |tree: Tree| Write { tree, key: b"checkpoint/x".to_vec(), value: Some(b"1".to_vec()) };
+        engine.commit(vec![write(Tree::Plugins), write(Tree::Meta)]).unwrap();
+        for tree in [Tree::Plugins, Tree::Meta] {
+            assert_eq!(engine.get(tree, b"checkpoint/x").unwrap().as_deref(), Some(&b"1"[..]));
+        }
+    }
 }

@@ -7,7 +7,6 @@
 
 use std::fs::File;
 use std::io;
-use std::iter;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -73,6 +72,8 @@ pub struct Raw {
     pub versions: HashMap<Version, Places>,
     /// Revisions (from 1) that lines of the log are of, with their killmails.
     pub lines: HashMap<u64, Vec<u32>>,
+    /// The newest version of a record.
+    pub record_version: u8,
     /// Bytes looked at.
     pub bytes: u64,
 }
@@ -86,7 +87,8 @@ impl Raw {
         let mut raw = Self::default();
         let mut sources = Vec::new();
         let spare = Some(spare::path(data_dir)).filter(|path| path.exists());
-        for path in iter::once(db_path(data_dir)).chain(spare) {
+        let db = Some(db_path(data_dir)).filter(|path| path.exists());
+        for path in db.into_iter().chain(spare) {
             let begun = File::open(&path).and_then(|file| segments(&file)).map_err(Error::io("read", &path))?;
             sources.push((path, Written::Segments(begun.into_iter().map(|segment| (segment.at, segment.written)).collect())));
         }
@@ -155,6 +157,7 @@ impl Raw {
     }
 
     fn note(&mut self, frame: &Frame<'_>, place: Place) {
+        self.record_version = self.record_version.max(frame.header.version);
         let places = self.versions.entry(Version::of(&frame.header)).or_default();
         places.written = places.written.max(place.written);
         places.parts.resize(places.parts.len().max(usize::from(frame.parts)), None);

@@ -1,4 +1,4 @@
-//! Records on disk: the frames of a killmail, put together and decoded.
+//! Records and lines of the log on disk, decoded: what is damaged is told from what a later killstream wrote.
 //!
 //! Must not know: the index.
 
@@ -6,7 +6,8 @@ use crate::domain::killmail::Killmail;
 use crate::store::engine::{Engine, chunked_values};
 use crate::store::error::Error;
 use crate::store::format::frame::{self, Header};
-use crate::store::format::record::Codec;
+use crate::store::format::log_entry::{self, Line, Unreadable};
+use crate::store::format::record::{Codec, VERSION};
 use crate::store::keys::Tree;
 
 /// A record whose parts are being replaced is read again, so often at most.
@@ -16,10 +17,33 @@ const READ_TRIES: u32 = 5;
 pub fn read(engine: &Engine, codec: &Codec, killmail_id: u32) -> Result<(Header, Killmail), Error> {
     for _ in 0..READ_TRIES {
         let Some((header, payload)) = frames(engine, killmail_id)? else { continue };
+        must_be_known(&header)?;
         let unpacked = codec.unpack(&header, &payload);
         return unpacked.map(|killmail| (header, killmail)).map_err(|why| engine.damaged(format!("killmail {killmail_id}: {why}")));
     }
     Err(engine.damaged(format!("the record of killmail {killmail_id}")))
+}
+
+/// Makes sure that no later killstream encoded a record.
+///
+/// # Errors
+/// `TooNew`.
+pub fn must_be_known(header: &Header) -> Result<(), Error> {
+    if header.version > VERSION {
+        return Err(Error::TooNew { what: "record version", found: header.version.into(), known: VERSION.into() });
+    }
+    Ok(())
+}
+
+/// The line of the log that these bytes hold.
+///
+/// # Errors
+/// `Damaged`, with what it is a line of; `TooNew`.
+pub fn line(engine: &Engine, bytes: &[u8], what: impl FnOnce() -> String) -> Result<Line, Error> {
+    log_entry::decode(bytes).map_err(|why| match why {
+        Unreadable::Malformed => engine.damaged(what()),
+        Unreadable::Newer(version) => Error::TooNew { what: "log entry version", found: version.into(), known: log_entry::VERSION.into() },
+    })
 }
 
 /// What the frames of a record that must be there say, without decoding it.

@@ -30,13 +30,13 @@ const ADDED_MAX: usize = 4 << 20;
 /// Values by tree and key.
 pub type Values = BTreeMap<(Tree, Vec<u8>), Vec<u8>>;
 
-/// The file, and what is in it.
+/// The file, open for notes. What is in it stands in the engine as well, so nothing of it is kept in memory.
 #[derive(Debug)]
 pub struct Second {
     path: PathBuf,
     file: Option<File>,
-    values: Values,
     added: usize,
+    added_max: usize,
 }
 
 /// What the file of a data folder says, as far as it is whole.
@@ -59,50 +59,43 @@ pub fn read(dir: &Path) -> io::Result<Values> {
 }
 
 impl Second {
-    /// A file of exactly these values.
+    /// A file of exactly these values, each of them sealed.
     ///
     /// # Errors
     /// The file system.
-    pub fn make(dir: &Path, values: Values) -> io::Result<Self> {
-        let mut second = Self { path: dir.join(NAME), file: None, values, added: 0 };
-        second.rewrite()?;
+    pub fn make(dir: &Path, sealed: &[u8]) -> io::Result<Self> {
+        let mut second = Self { path: dir.join(NAME), file: None, added: 0, added_max: 0 };
+        second.rewrite(sealed)?;
         Ok(second)
     }
 
-    /// Notes what was written under a key; `None`: it was removed. What cannot be noted is only logged: it is a second copy.
-    pub fn note(&mut self, tree: Tree, key: &[u8], value: Option<&[u8]>) {
-        let known = (tree, key.to_vec());
-        match value {
-            Some(value) => self.values.insert(known, value.to_vec()),
-            None => self.values.remove(&known),
-        };
-        if let Err(error) = self.add(&seal(tree, key, value)) {
-            tracing::warn!("cannot write a second copy of a small value: {error}");
+    /// Adds one sealed value. False if that is not possible, or the file has grown enough: it is to be rewritten, of all there is.
+    pub fn add(&mut self, sealed: &[u8]) -> bool {
+        self.added += sealed.len();
+        if self.added <= self.added_max && self.file.as_mut().is_some_and(|file| file.write_all(sealed).is_ok()) {
+            return true;
         }
-    }
-
-    fn add(&mut self, frame: &[u8]) -> io::Result<()> {
-        self.added += frame.len();
-        if self.added > ADDED_MAX {
-            return self.rewrite();
-        }
-        match &mut self.file {
-            Some(file) => file.write_all(frame),
-            None => self.rewrite(),
-        }
-    }
-
-    fn rewrite(&mut self) -> io::Result<()> {
         self.file = None;
-        let frames: Vec<Vec<u8>> = self.values.iter().map(|((tree, key), value)| seal(*tree, key, Some(value))).collect();
-        whole_file::write(&self.path, &frames.concat())?;
+        false
+    }
+
+    /// Writes the file anew, of exactly these values.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn rewrite(&mut self, sealed: &[u8]) -> io::Result<()> {
+        self.file = None;
+        whole_file::write(&self.path, sealed)?;
         self.file = Some(File::options().append(true).open(&self.path)?);
         self.added = 0;
+        // A large file may double, so that rewriting it costs little for each value.
+        self.added_max = sealed.len().max(ADDED_MAX);
         Ok(())
     }
 }
 
-fn seal(tree: Tree, key: &[u8], value: Option<&[u8]>) -> Vec<u8> {
+/// A value as it stands in the file; `None`: it was removed.
+pub fn seal(tree: Tree, key: &[u8], value: Option<&[u8]>) -> Vec<u8> {
     let value_bytes = value.unwrap_or_default();
     envelope::seal(MAGIC, HEAD_BYTES + key.len() + value_bytes.len(), |out| {
         out.extend_from_slice(&[tree as u8, u8::from(value.is_none())]);
@@ -133,37 +126,45 @@ mod tests {
         pairs.iter().map(|(key, value)| ((Tree::Plugins, key.as_bytes().to_vec()), value.as_bytes().to_vec())).collect()
     }
 
+    fn sealed(values: &Values) -> Vec<u8> {
+        values.iter().flat_map(|((tree, key), value)| seal(*tree, key, Some(value))).collect()
+    }
+
     #[test]
     fn the_last_value_of_a_key_counts() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(read(dir.path()).unwrap(), Values::new());
-        let mut second = Second::make(dir.path(), values(&[("a", "1"), ("b", "2")])).unwrap();
-        second.note(Tree::Plugins, b"a", Some(b"3"));
-        second.note(Tree::Plugins, b"b", None);
-        second.note(Tree::Meta, b"checkpoint/x", Some(&[7; 300]));
+        let mut second = Second::make(dir.path(), &sealed(&values(&[("a", "1"), ("b", "2")]))).unwrap();
+        assert!(second.add(&seal(Tree::Plugins, b"a", Some(b"3"))));
+        assert!(second.add(&seal(Tree::Plugins, b"b", None)));
+        assert!(second.add(&seal(Tree::Meta, b"checkpoint/x", Some(&[7; 300]))));
         let mut expected = values(&[("a", "3")]);
         expected.insert((Tree::Meta, b"checkpoint/x".to_vec()), vec![7; 300]);
         assert_eq!(read(dir.path()).unwrap(), expected);
-        Second::make(dir.path(), values(&[])).unwrap();
+        Second::make(dir.path(), &[]).unwrap();
         assert_eq!(read(dir.path()).unwrap(), Values::new(), "of a store that stood here before");
     }
 
     #[test]
-    fn it_does_not_grow_for_ever() {
+    fn it_asks_to_be_made_anew_when_it_has_grown_enough() {
         let dir = tempfile::tempdir().unwrap();
-        let mut second = Second::make(dir.path(), Values::new()).unwrap();
-        for n in 0..200_u32 {
-            second.note(Tree::Meta, b"checkpoint/x", Some(&n.to_le_bytes().repeat(10_000)));
-        }
-        assert!(fs::metadata(dir.path().join(NAME)).unwrap().len() <= (ADDED_MAX + 50_000) as u64);
-        assert_eq!(read(dir.path()).unwrap().into_values().next(), Some(199_u32.to_le_bytes().repeat(10_000)));
+        let length = || fs::metadata(dir.path().join(NAME)).unwrap().len() as usize;
+        let one = seal(Tree::Meta, b"checkpoint/x", Some(&[7; 40_000]));
+        let mut second = Second::make(dir.path(), &[]).unwrap();
+        let adds = (0..200).take_while(|_| second.add(&one)).count();
+        assert_eq!((adds, length()), (ADDED_MAX / one.len(), adds * one.len()));
+        assert!(!second.add(&seal(Tree::Plugins, b"a", None)), "nothing is added until then, or a value would be missing between");
+        // A large one may double.
+        let large = one.repeat(300);
+        second.rewrite(&large).unwrap();
+        assert_eq!(((0..400).take_while(|_| second.add(&one)).count(), length()), (300, 2 * large.len()));
     }
 
     #[test]
     fn damage_costs_the_values_it_touches() {
         let dir = tempfile::tempdir().unwrap();
         let whole = values(&[("a", "first"), ("b", "second"), ("c", "third")]);
-        Second::make(dir.path(), whole.clone()).unwrap();
+        Second::make(dir.path(), &sealed(&whole)).unwrap();
         let path = dir.path().join(NAME);
         let bytes = fs::read(&path).unwrap();
         for at in 0..bytes.len() {

@@ -14,8 +14,8 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::store::engine::messages;
 use crate::store::engine::segments::{SEGMENT_BYTES, Segment, blobs_path, db_path, headers, last_opened, read_up_to};
+use crate::store::engine::{messages, whole_file};
 
 /// Where the spare of a data folder is.
 pub fn path(data_dir: &Path) -> PathBuf {
@@ -38,8 +38,8 @@ pub fn save(data_dir: &Path) -> io::Result<()> {
             io::copy(&mut File::open(entry.path())?, &mut out)?;
         }
     }
-    out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    fs::rename(unfinished, spare)
+    // On disk before the engine touches anything: a loss of power while it opens must leave one or the other.
+    whole_file::take_place(&spare, &unfinished, &out.into_inner().map_err(io::IntoInnerError::into_error)?)
 }
 
 /// Where the segments stand that might be wiped out, and the place in time from which on everything might be.

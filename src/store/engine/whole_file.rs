@@ -30,6 +30,14 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn replace(path: &Path, temporary: &Path, mut file: File, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
+    take_place(path, temporary, &file)
+}
+
+/// A file written under another name takes its place; on disk when it returns.
+///
+/// # Errors
+/// The file system.
+pub fn take_place(path: &Path, temporary: &Path, file: &File) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(temporary, path)?;
     path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())

@@ -30,7 +30,7 @@ pub struct Header {
     pub killmail_id: u64,
     /// How the payload is encoded.
     pub version: u8,
-    /// The dictionary it is compressed with; 0: none.
+    /// The dictionary it is compressed with, from 1 on: there is no payload without one.
     pub dictionary: u8,
     /// The number in the log.
     pub seq: Seq,

@@ -16,8 +16,8 @@ use crate::store::format::frame::origin;
 use crate::store::format::varint::{Cursor, Malformed, put_ascending, put_varint};
 use crate::store::index::facts::derive;
 
-/// The version written now.
-const VERSION: u8 = 1;
+/// The version written now. A new one raises the schema number (`engine/meta`), too.
+pub const VERSION: u8 = 1;
 const CRC_BYTES: usize = 4;
 /// Bytes up to the flags.
 const FIXED_BYTES: usize = 47;
@@ -76,11 +76,29 @@ pub fn encode(line: &Line) -> Vec<u8> {
     out
 }
 
+/// Why bytes cannot be read as a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreadable {
+    /// They are not what was written.
+    Malformed,
+    /// They are whole, of a version that a later killstream writes.
+    Newer(u8),
+}
+
+impl From<Malformed> for Unreadable {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
 /// The line these bytes hold.
-pub fn decode(bytes: &[u8]) -> Result<Line, Malformed> {
+pub fn decode(bytes: &[u8]) -> Result<Line, Unreadable> {
     let (crc, body) = bytes.split_first_chunk::<4>().ok_or(Malformed)?;
     if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
-        return Err(Malformed);
+        return Err(Unreadable::Malformed);
+    }
+    if let Some(version) = body.first().filter(|version| **version > VERSION) {
+        return Err(Unreadable::Newer(*version));
     }
     let mut line = parse(&mut Cursor::new(body))?;
     derive(&mut line.facts);

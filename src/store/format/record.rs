@@ -15,7 +15,7 @@ use crate::domain::zkb::Zkb;
 use crate::store::format::dictionary::{CURRENT, Dictionaries};
 use crate::store::format::frame::Header;
 
-/// The version written now.
+/// The version written now. A new one raises the schema number (`engine/meta`), too.
 pub const VERSION: u8 = 1;
 
 /// A killmail encoded and compressed.

@@ -147,12 +147,17 @@ impl Index {
         &self.bands
     }
 
-    /// Takes an entry in: the next number, or one beyond it; the same entry again changes nothing.
+    /// Takes an entry in: the next number, or one beyond it, or one that is there, whose value and time go then. The same entry again
+    /// changes nothing.
     pub fn insert(&mut self, seq: Seq, row: Row, facts: &Facts) {
         let id = row.killmail_id;
         if self.ids.get(id).is_none() {
             self.count += 1;
             self.ids.set(id, seq);
+        }
+        if let Some(before) = self.rows.get(seq).copied() {
+            self.bands.remove(before.value, before.killmail_id);
+            self.undated.remove(before.killmail_id);
         }
         self.rows.set(seq, row);
         self.date(&row);
@@ -171,14 +176,7 @@ impl Index {
     /// Gives an entry other facts.
     pub fn replace(&mut self, seq: Seq, row: Row, old: &Facts, new: &Facts) {
         self.unlink(old);
-        if let Some(before) = self.rows.get(seq).copied() {
-            self.bands.remove(before.value, before.killmail_id);
-            self.undated.remove(before.killmail_id);
-        }
-        self.rows.set(seq, row);
-        self.date(&row);
-        self.bands.insert(row.value, row.killmail_id);
-        self.link(new);
+        self.insert(seq, row, new);
     }
 
     /// Adds a killmail to the postings of its terms, labels and flags.

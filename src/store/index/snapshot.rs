@@ -18,6 +18,7 @@ use parking_lot::RwLock;
 
 use crate::domain::id::{Epoch, Seq};
 use crate::domain::term::{Dimension, Term};
+use crate::store::engine::whole_file;
 use crate::store::format::varint::{Cursor, Malformed, put_varint};
 use crate::store::index::postings::Postings;
 use crate::store::index::resident::Memory;
@@ -85,9 +86,7 @@ pub fn write(dir: &Path, memory: &RwLock<Memory>, mark: &Mark) -> io::Result<()>
     let mut flags = Vec::new();
     [Flag::Npc, Flag::Solo, Flag::Awox].into_iter().for_each(|flag| memory.read().index.flagged(flag).encode(&mut flags));
     write_section(&mut out, &flags)?;
-    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    fs::rename(&temporary, &path)?;
-    File::open(dir)?.sync_all()?;
+    whole_file::take_place(&path, &temporary, &out.into_inner().map_err(io::IntoInnerError::into_error)?)?;
     files(dir)?.into_iter().skip(KEPT).try_for_each(fs::remove_file)
 }
 
@@ -103,29 +102,55 @@ pub fn read(dir: &Path, newest: &Mark) -> Option<(Index, Mark)> {
     })
 }
 
-/// Whether a snapshot is whole; false if it is one of another store, or of what this one was not yet.
+/// What is wrong with a snapshot that is not damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing: a start begins with it.
+    Current,
+    /// Another killstream wrote it, of another form or with other static facts. The next one replaces it.
+    Outdated,
+    /// It is of another store, or of what this one was not yet.
+    Foreign,
+}
+
+/// What a snapshot is worth to a start.
 ///
 /// # Errors
 /// It is damaged, or cannot be read.
-pub fn whole(path: &Path, newest: &Mark) -> io::Result<bool> {
+pub fn standing(path: &Path, newest: &Mark) -> io::Result<Standing> {
     let mut bytes = [0; HEADER_BYTES];
     File::open(path)?.read_exact(&mut bytes)?;
-    let mut cursor = Cursor::new(&bytes[MAGIC.len() + 4..]);
-    let mut number = || cursor.u64().map_err(malformed);
-    let mark = Mark { epoch: Epoch(number()?), head: Seq(number()?), rev: number()? };
-    if bytes[..] != header(&mark) {
+    let (told, crc) = bytes.split_at(HEADER_BYTES - 4);
+    if !told.starts_with(&MAGIC) || crc32fast::hash(told).to_le_bytes() != crc {
         return Err(malformed(Malformed));
     }
-    Ok(mark_of(&bytes, newest).is_some() && read_file(path, newest).map(|_| true)?)
+    let mark = mark(&bytes).map_err(malformed)?;
+    // Of another form nothing more is known, and whatever it is: nobody needs it.
+    if bytes[..] != header(&mark) {
+        return Ok(Standing::Outdated);
+    }
+    if !is_before(&mark, newest) {
+        return Ok(Standing::Foreign);
+    }
+    read_file(path, newest).map(|_| Standing::Current)
 }
 
-/// Snapshots, newest first; left-overs of interrupted ones are removed.
+/// Removes what a process that ended amid a snapshot left behind. To be called while none is written.
+pub fn remove_unfinished(dir: &Path) -> io::Result<()> {
+    files_ending(dir, ".new")?.into_iter().try_for_each(fs::remove_file)
+}
+
+/// Snapshots, newest first.
 pub fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    files_ending(dir, ".snap")
+}
+
+fn files_ending(dir: &Path, ending: &str) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.starts_with("idx-") && name.ends_with(".snap") {
+        if name.starts_with("idx-") && name.ends_with(ending) {
             found.push(path);
         }
     }
@@ -191,10 +216,17 @@ fn read_file(path: &Path, newest: &Mark) -> io::Result<(Index, Mark)> {
 }
 
 fn mark_of(bytes: &[u8; HEADER_BYTES], newest: &Mark) -> Option<Mark> {
+    mark(bytes).ok().filter(|mark| is_before(mark, newest) && bytes[..] == header(mark))
+}
+
+fn mark(bytes: &[u8; HEADER_BYTES]) -> Result<Mark, Malformed> {
     let mut cursor = Cursor::new(&bytes[MAGIC.len() + 4..]);
-    let mark = Mark { epoch: Epoch(cursor.u64().ok()?), head: Seq(cursor.u64().ok()?), rev: cursor.u64().ok()? };
-    let fits = mark.epoch == newest.epoch && mark.head <= newest.head && mark.rev <= newest.rev;
-    (fits && bytes[..] == header(&mark)).then_some(mark)
+    Ok(Mark { epoch: Epoch(cursor.u64()?), head: Seq(cursor.u64()?), rev: cursor.u64()? })
+}
+
+/// Whether it is of this store, and of nothing that is not in it.
+fn is_before(mark: &Mark, newest: &Mark) -> bool {
+    mark.epoch == newest.epoch && mark.head <= newest.head && mark.rev <= newest.rev
 }
 
 fn section(file: &mut impl Read) -> io::Result<Vec<u8>> {

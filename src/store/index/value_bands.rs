@@ -57,6 +57,12 @@ impl Bands {
         found.into_iter().flatten().filter(|list| !list.is_empty()).collect()
     }
 
+    /// The killmails of each band.
+    #[cfg(test)]
+    pub fn each(&self) -> impl Iterator<Item = (usize, &Postings)> {
+        self.lists.iter().enumerate()
+    }
+
     /// Memory, bytes, estimated.
     pub fn heap_bytes(&self) -> usize {
         self.lists.iter().map(Postings::heap_bytes).sum()

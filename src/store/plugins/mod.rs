@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::hex::hex;
 use crate::store::Store;
-use crate::store::engine::chunked_values;
+use crate::store::engine::{Write, chunked_values, data_folder};
 use crate::store::error::Error;
 use crate::store::keys::{Key, Tree};
 use crate::store::plugins::compiled::UploadFile;
@@ -27,7 +27,8 @@ impl Store {
         for pair in self.engine.scan(Tree::Plugins, &[]) {
             let (key, value) = pair?;
             // Further pieces have a zero byte and a number behind the name, which no name has.
-            let Some(name) = key.strip_suffix(&[0]).and_then(|name| str::from_utf8(name).ok()) else { continue };
+            let name = key.strip_suffix(&[0]).filter(|name| !name.contains(&0));
+            let Some(name) = name.and_then(|name| str::from_utf8(name).ok()) else { continue };
             found.push((name.to_owned(), chunked_values::join(&self.engine, Tree::Plugins, &key, &value)?));
         }
         Ok(found)
@@ -38,10 +39,12 @@ impl Store {
     /// # Errors
     /// The disk.
     pub fn put_plugin(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        for write in chunked_values::put(Tree::Plugins, &Key::Plugin(name).bytes(), bytes) {
-            self.engine.put(Tree::Plugins, &write.key, &write.value.unwrap_or_default())?;
-        }
-        self.engine.sync()
+        let mut writes = self.removals(name)?;
+        // Of a longer state before only what goes on behind this one is left to be removed.
+        let put = chunked_values::put(Tree::Plugins, &Key::Plugin(name).bytes(), bytes);
+        writes.retain(|removal| put.iter().all(|write| write.key != removal.key));
+        writes.extend(put);
+        self.engine.commit(writes)
     }
 
     /// Forgets a plugin's state; on disk when this returns.
@@ -49,8 +52,21 @@ impl Store {
     /// # Errors
     /// The disk.
     pub fn remove_plugin(&self, name: &str) -> Result<(), Error> {
-        self.engine.remove(Tree::Plugins, &Key::Plugin(name).bytes())?;
-        self.engine.sync()
+        self.engine.commit(self.removals(name)?)
+    }
+
+    /// What removes all chunks of a plugin's state.
+    fn removals(&self, name: &str) -> Result<Vec<Write>, Error> {
+        let first = Key::Plugin(name).bytes();
+        let mut removals = Vec::new();
+        for pair in self.engine.scan(Tree::Plugins, &first) {
+            let (key, _) = pair?;
+            if !key.starts_with(&first) {
+                break;
+            }
+            removals.push(Write { tree: Tree::Plugins, key: key.to_vec(), value: None });
+        }
+        Ok(removals)
     }
 
     /// Keeps an upload as the component of this digest (hex); on disk when this returns. The upload's file is gone then.
@@ -60,7 +76,7 @@ impl Store {
     pub fn keep_component(&self, sha256_hex: &str, upload: &UploadFile) -> Result<(), Error> {
         let path = self.component_path(sha256_hex)?;
         let dir = self.engine.dir().join("plugins");
-        fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
+        data_folder::make(&dir).map_err(Error::io("make", &dir))?;
         let kept = File::open(upload.path()).and_then(|file| file.sync_all()).and_then(|()| fs::rename(upload.path(), &path));
         kept.and_then(|()| File::open(&dir)?.sync_all()).map_err(Error::io("write", &path))
     }

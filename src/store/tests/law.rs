@@ -27,7 +27,7 @@ use crate::store::index::plan::Plan;
 use crate::store::query::{Ask, Order, Query};
 use crate::store::tests::{ask, config, folder, history, ids, incoming, killmail, seqs};
 
-const START: i64 = 1_700_000_000;
+pub const START: i64 = 1_700_000_000;
 /// Real systems and ship types, so that constellations, regions and groups are at work.
 const SYSTEMS: [u32; 5] = [30_000_142, 30_000_144, 30_002_187, 30_002_510, 31_000_005];
 const SHIPS: [u32; 5] = [587, 670, 11_567, 24_690, 17_738];

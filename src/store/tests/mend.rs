@@ -29,10 +29,10 @@ use crate::store::tests::{config, folder, incoming, killmail, open, valued};
 use crate::store::upkeep::verify::{self, Report};
 use crate::store::upkeep::{compact, salvage};
 
-fn silent(_: Step) {}
+pub fn silent(_: Step) {}
 
 /// Fifty killmails, every third revised, with everything else a store can hold.
-fn filled(dir: &TempDir) -> Epoch {
+pub fn filled(dir: &TempDir) -> Epoch {
     let store = open(dir);
     store
         .append((1..=50).map(killmail).map(incoming).collect(), Some(Checkpoint { source: "r2z2".to_owned(), bytes: vec![7] }))
@@ -48,7 +48,7 @@ fn filled(dir: &TempDir) -> Epoch {
     store.epoch()
 }
 
-fn expect_all(dir: &Path, epoch: Option<Epoch>) -> Epoch {
+pub fn expect_all(dir: &Path, epoch: Option<Epoch>) -> Epoch {
     let store = Store::open(Config { dir: dir.to_owned(), min_free_bytes: 0, ..Config::default() }).expect("opens");
     assert_eq!((store.head(), store.count(), store.stats().revised), (Seq(50), 50, 17));
     for id in 1..=50 {
@@ -63,11 +63,11 @@ fn expect_all(dir: &Path, epoch: Option<Epoch>) -> Epoch {
     store.epoch()
 }
 
-fn report(dir: &TempDir) -> Report {
+pub fn report(dir: &TempDir) -> Report {
     verify::run(&config(dir), &silent).expect("verified")
 }
 
-fn problems(dir: &TempDir) -> Vec<String> {
+pub fn problems(dir: &TempDir) -> Vec<String> {
     report(dir).problems.into_iter().map(|problem| problem.what).collect()
 }
 
@@ -82,12 +82,12 @@ fn a_whole_store_is_clean() {
 }
 
 /// Changes the engine's trees behind the store's back.
-fn tamper(dir: &TempDir, tree: Tree, key: &[u8], value: Option<Vec<u8>>) {
+pub fn tamper(dir: &TempDir, tree: Tree, key: &[u8], value: Option<Vec<u8>>) {
     let engine = Engine::open(dir.path(), 1 << 20).expect("opens");
     engine.commit(vec![Write { tree, key: key.to_vec(), value }]).expect("written");
 }
 
-fn value(dir: &TempDir, tree: Tree, key: &[u8]) -> Vec<u8> {
+pub fn value(dir: &TempDir, tree: Tree, key: &[u8]) -> Vec<u8> {
     Engine::open(dir.path(), 1 << 20).expect("opens").get(tree, key).expect("read").expect("there").to_vec()
 }
 
@@ -150,6 +150,25 @@ fn an_engine_that_lost_its_end_is_not_taken_for_whole() {
         expect_all(dir.path(), Some(epoch));
         assert_eq!(ledger::read(dir.path()).expect("read"), contents);
     }
+    // Slots are written after their commit: one beyond the last revision counts, whether or not the mark is whole.
+    let revised: Vec<Option<u32>> = contents.revised.iter().copied().chain([Some(9)]).collect();
+    for mark_too in [true, false] {
+        ledger::write(dir.path(), mark, &revised).expect("written");
+        if !mark_too {
+            let mut bytes = fs::read(ledger::path(dir.path())).expect("read");
+            bytes[20] ^= 1;
+            fs::write(ledger::path(dir.path()), bytes).expect("written");
+        }
+        let opened = Store::open(config(&dir));
+        assert!(matches!(&opened, Err(Error::Damaged { what, .. }) if what == "revisions 18 to 18 were kept and are gone"), "{mark_too}");
+        assert!(problems(&dir)[0].contains("revision 18"));
+    }
+    // One of a store that stood here before says nothing.
+    ledger::write(dir.path(), Mark { epoch: Epoch(epoch.0 ^ 1), ..mark }, &revised).expect("written");
+    assert_eq!(problems(&dir), Vec::<String>::new());
+    expect_all(dir.path(), Some(epoch));
+    // Of an empty folder it tells as well, even without its mark.
+    ledger::write(dir.path(), Mark { head: Seq::ZERO, rev: 0, ..mark }, &revised).expect("written");
     fs::remove_dir_all(dir.path().join("store")).expect("removed");
     assert!(matches!(Store::open(config(&dir)), Err(Error::Damaged { .. })));
 }
@@ -228,6 +247,7 @@ fn a_restored_backup_is_a_store_of_its_own() {
     let backup = store.backup(to.path(), &silent).expect("backed up");
     assert_eq!((backup.killmails, backup.head), (50, 50));
     assert!(store.backup(to.path(), &silent).is_err(), "over another backup");
+    assert!(!to.path().join("pid").exists(), "nobody has it open");
     drop(store);
     let restored = expect_all(to.path(), None);
     assert_ne!(restored, epoch);

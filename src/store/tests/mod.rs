@@ -2,9 +2,11 @@
 //!
 //! Must not know: how anything is kept in files, but where it damages them on purpose.
 
+mod beside;
 mod files;
 mod law;
 mod mend;
+mod newer;
 mod old_bytes;
 mod prefix;
 mod scrub;
@@ -12,6 +14,8 @@ mod spans;
 mod spare;
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,6 +31,7 @@ use crate::store::Store;
 use crate::store::config::Config;
 use crate::store::error::Error;
 use crate::store::incoming::{AgeRule, Appended, Checkpoint, Incoming, ZkbRule};
+use crate::store::keys::Tree;
 use crate::store::query::{Ask, Hit, Order, Query};
 use crate::store::refused::list::Refused;
 use crate::store::upkeep::{compact, verify};
@@ -291,9 +296,9 @@ fn killmails_of_no_possible_time_are_kept_apart() {
     drop(store);
     // From a snapshot, and without one.
     check(&open(&dir));
-    for file in std::fs::read_dir(dir.path()).expect("a folder").flatten() {
+    for file in fs::read_dir(dir.path()).expect("a folder").flatten() {
         if file.path().extension().is_some_and(|kind| kind == "snap") {
-            std::fs::remove_file(file.path()).expect("removed");
+            fs::remove_file(file.path()).expect("removed");
         }
     }
     check(&Store::open(Config { tail_entries: 1, ..config(&dir) }).expect("opened"));
@@ -385,7 +390,19 @@ fn plugins_and_components_are_kept() {
     let store = open(&dir);
     assert_eq!(store.plugins().expect("read"), [("gatecamp".to_owned(), state), ("gatecamp-2".to_owned(), b"small".to_vec())]);
     assert_eq!(store.read_component(&digest).expect("read").as_deref(), Some(&b"\0asm"[..]));
+    let chunks = || {
+        store
+            .engine
+            .scan(Tree::Plugins, b"gatecamp\0")
+            .filter(|pair| pair.as_ref().is_ok_and(|(k, _)| k.starts_with(b"gatecamp\0")))
+            .count()
+    };
+    assert_eq!(chunks(), 4);
+    store.put_plugin("gatecamp", &[7; 60_000]).expect("kept");
+    assert_eq!((chunks(), store.plugins().expect("read")[0].1.len()), (2, 60_000), "what goes on behind it is gone");
     store.remove_plugin("gatecamp").expect("removed");
+    assert_eq!(chunks(), 0);
+    assert_eq!(fs::metadata(dir.path().join("plugins")).expect("there").permissions().mode() & 0o777, 0o700);
     store.remove_component(&digest).expect("removed");
     assert_eq!((store.plugins().expect("read").len(), store.read_component(&digest).expect("read")), (1, None));
 }
@@ -395,15 +412,15 @@ fn damage_is_said_with_the_command_that_mends_it() {
     let dir = folder();
     open(&dir).append((1..=2_000).map(killmail).map(incoming).collect(), None).expect("appended");
     let path = dir.path().join("store/db");
-    let mut bytes = std::fs::read(&path).expect("read");
+    let mut bytes = fs::read(&path).expect("read");
     let middle = bytes.len() / 4;
     bytes[middle..middle + 65_536].fill(0);
-    std::fs::write(&path, bytes).expect("written");
-    std::fs::read_dir(dir.path().join("store"))
+    fs::write(&path, bytes).expect("written");
+    fs::read_dir(dir.path().join("store"))
         .expect("listed")
         .flatten()
         .filter(|e| e.file_name().to_string_lossy().starts_with("snap."))
-        .for_each(|e| std::fs::remove_file(e.path()).expect("removed"));
+        .for_each(|e| fs::remove_file(e.path()).expect("removed"));
     match Store::open(config(&dir)) {
         Err(Error::Damaged { command, .. }) => assert!(command.contains("salvage")),
         Err(error) => panic!("{error}"),
@@ -418,7 +435,7 @@ fn compiled_code_is_given_out_only_with_its_seal() {
     let (one, two, compiler) = ("ab".repeat(32), "cd".repeat(32), "0123456789abcdef");
     let keep = |digest: &str, code: &[u8], about: &[u8]| {
         let draft = store.compiled_draft(digest, compiler).expect("a place");
-        std::fs::write(&draft, code).expect("written");
+        fs::write(&draft, code).expect("written");
         store.keep_compiled(digest, compiler, &draft, about).expect("kept");
     };
     let known = |digest: &str| store.compiled(digest, compiler).expect("read");
@@ -426,30 +443,30 @@ fn compiled_code_is_given_out_only_with_its_seal() {
     keep(&one, b"code of one", b"about one");
     keep(&two, b"code of two", b"about two");
     let found = known(&one).expect("it is kept");
-    assert_eq!((std::fs::read(&found.code).expect("read"), found.about), (b"code of one".to_vec(), b"about one".to_vec()));
+    assert_eq!((fs::read(&found.code).expect("read"), found.about), (b"code of one".to_vec(), b"about one".to_vec()));
     assert_eq!(store.compiled(&one, "fedcba9876543210").expect("read"), None, "another compiler");
 
     let (code_of_two, seal) = (known(&two).expect("kept").code, found.code.with_extension("seal"));
     for (path, bytes) in
         [(&found.code, b"code of oue".to_vec()), (&found.code, Vec::new()), (&seal, b"x".repeat(50)), (&seal, b"x".to_vec())]
     {
-        let whole = std::fs::read(path).expect("read");
-        std::fs::write(path, bytes).expect("written");
+        let whole = fs::read(path).expect("read");
+        fs::write(path, bytes).expect("written");
         assert_eq!(known(&one), None, "{}", path.display());
-        std::fs::write(path, whole).expect("written");
+        fs::write(path, whole).expect("written");
     }
     // The seal is of this component alone.
-    let code_of_one = std::fs::read(&found.code).expect("read");
-    std::fs::copy(&code_of_two, &found.code).expect("copied");
-    std::fs::copy(code_of_two.with_extension("seal"), &seal).expect("copied");
+    let code_of_one = fs::read(&found.code).expect("read");
+    fs::copy(&code_of_two, &found.code).expect("copied");
+    fs::copy(code_of_two.with_extension("seal"), &seal).expect("copied");
     assert_eq!(known(&one), None);
-    std::fs::write(&found.code, code_of_one).expect("written");
+    fs::write(&found.code, code_of_one).expect("written");
     keep(&one, b"code of one", b"about one");
 
     store.prune_compiled(11, |digest| digest == one).expect("pruned");
     assert!(known(&one).is_some() && known(&two).is_none());
     keep(&two, b"code of two", b"about two");
-    std::fs::write(store.upload_file().expect("a place").path(), b"gone with its place").expect("written");
+    fs::write(store.upload_file().expect("a place").path(), b"gone with its place").expect("written");
     store.tidy_compiled(compiler, |digest| digest == two).expect("tidied");
     assert!(known(&one).is_none() && known(&two).is_some());
     store.tidy_compiled("fedcba9876543210", |_| true).expect("tidied");
@@ -459,10 +476,10 @@ fn compiled_code_is_given_out_only_with_its_seal() {
     let other = open(&elsewhere);
     keep(&one, b"code of one", b"about one");
     other.compiled_draft(&one, compiler).expect("a place");
-    for file in std::fs::read_dir(dir.path().join("compiled")).expect("read") {
+    for file in fs::read_dir(dir.path().join("compiled")).expect("read") {
         let path = file.expect("a file").path();
         if path.file_name().is_some_and(|name| name != "key") {
-            std::fs::copy(&path, elsewhere.path().join("compiled").join(path.file_name().expect("a name"))).expect("copied");
+            fs::copy(&path, elsewhere.path().join("compiled").join(path.file_name().expect("a name"))).expect("copied");
         }
     }
     assert_eq!(other.compiled(&one, compiler).expect("read"), None);

@@ -10,6 +10,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use crate::domain::filter::Filter;
 use crate::domain::hash::is_known;
 use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
@@ -18,25 +19,37 @@ use crate::domain::zkb::Zkb;
 use crate::store::Store;
 use crate::store::config::Config;
 use crate::store::error::Error;
-use crate::store::incoming::{Appended, Checkpoint};
+use crate::store::incoming::{Appended, Checkpoint, Incoming};
+use crate::store::index::snapshot::files;
 use crate::store::index::{Flag, Index, SHARDS};
 use crate::store::keys::Tree;
-use crate::store::tests::law::any_killmail;
-use crate::store::tests::{config, folder, incoming, killmail};
+use crate::store::open::replay;
+use crate::store::tests::law::{START, any_killmail};
+use crate::store::tests::{config, folder, history, ids, incoming, killmail};
 
 /// Everything the index holds, in an order of its own.
 fn contents(index: &Index) -> (BTreeMap<String, Vec<u32>>, Vec<String>, [u64; 3]) {
     let terms = (0..SHARDS).flat_map(|n| index.shard(n)).map(|(term, ids)| (format!("{term:?}"), ids.to_vec()));
     let labels = index.labels().filter(|(_, ids)| !ids.is_empty()).map(|(label, ids)| (label.to_owned(), ids.to_vec()));
     let flags = [Flag::Npc, Flag::Solo, Flag::Awox].into_iter().map(|flag| (format!("{flag:?}"), index.flagged(flag).to_vec()));
+    let bands = index.bands().each().filter(|(_, ids)| !ids.is_empty()).map(|(band, ids)| (format!("band {band}"), ids.to_vec()));
+    let whole = [("all", index.all()), ("undated", index.undated())].map(|(name, ids)| (name.to_owned(), ids.to_vec()));
     let rows = (1..=index.head().0).map(|seq| format!("{:?}", index.rows.get(Seq(seq)))).collect();
-    (terms.chain(labels).chain(flags).collect(), rows, [index.count(), index.terms(), index.systems()])
+    let postings = terms.chain(labels).chain(flags).chain(bands).chain(whole).collect();
+    (postings, rows, [index.count(), index.terms(), index.systems()])
+}
+
+/// The index that a start makes of the log alone.
+fn rebuilt(store: &Store) -> Index {
+    let mut index = Index::default();
+    replay(&store.engine, &mut index, &store.writer.lock().numbers).expect("replayed");
+    index
 }
 
 #[derive(Debug, Clone)]
 enum Step {
     Append(Vec<Killmail>),
-    /// Sets the value of killmails known by then.
+    /// Sets the value of killmails known by then, and the time of those whose rank is low.
     Revise(Vec<(usize, u32)>),
     /// Brings killmails known by then once more.
     Again(Vec<usize>),
@@ -46,12 +59,22 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => vec(any_killmail(), 1..8).prop_map(Step::Append),
+        4 => vec(ranked_killmail(), 1..8).prop_map(Step::Append),
         3 => vec((any::<usize>(), 1u32..1000), 1..5).prop_map(Step::Revise),
         1 => vec(any::<usize>(), 1..4).prop_map(Step::Again),
         2 => Just(Step::Reopen),
         1 => Just(Step::Rebuild),
     ]
+}
+
+/// Every other one is of a source of the lower rank, so that all of it may be replaced.
+fn ranked_killmail() -> impl Strategy<Value = Killmail> {
+    any_killmail().prop_map(|mut killmail| {
+        if killmail.killmail_id.is_multiple_of(2) {
+            killmail.provenance = Provenance::all(&killmail, "redisq");
+        }
+        killmail
+    })
 }
 
 static COUNTS: [AtomicU64; 6] = [const { AtomicU64::new(0) }; 6];
@@ -77,6 +100,10 @@ fn revised(killmail: &Killmail, value: u32) -> Killmail {
     let zkb = Zkb { total_value: Some(f64::from(value)), labels: Some(labels), npc: Some(value.is_multiple_of(2)), ..Zkb::default() };
     let mut revised = Killmail { zkb: Some(zkb), ..killmail.clone() };
     // Some of it from a source of the lower rank.
+    if !killmail.provenance.is_empty() && value.is_multiple_of(3) {
+        // A time that can be, or one that cannot.
+        revised.time = if value.is_multiple_of(2) { START + i64::from(killmail.killmail_id) * 600 } else { i64::from(value) };
+    }
     revised.provenance = match value % 7 {
         0 => Provenance::all(&revised, "redisq"),
         1 => Provenance::from_iter([("zkb".to_owned(), "websocket".to_owned())]),
@@ -88,7 +115,8 @@ fn revised(killmail: &Killmail, value: u32) -> Killmail {
 /// Appends, and keeps the model up to date by what the store says.
 fn append(store: &Store, model: &mut Vec<Killmail>, killmails: Vec<Killmail>) -> Result<(), TestCaseError> {
     let bytes = (model.len() as u64).to_le_bytes().to_vec();
-    let appended = store.append(killmails.into_iter().map(incoming).collect(), Some(Checkpoint { source: "s".to_owned(), bytes }))?;
+    let came = |killmail| Incoming { received_at_ms: (START + 400_000) * 1000, ..incoming(killmail) };
+    let appended = store.append(killmails.into_iter().map(came).collect(), Some(Checkpoint { source: "s".to_owned(), bytes }))?;
     for appended in appended {
         match appended {
             Appended::New(entry) if entry.seq.0 > model.len() as u64 => {
@@ -98,6 +126,9 @@ fn append(store: &Store, model: &mut Vec<Killmail>, killmails: Vec<Killmail>) ->
             Appended::New(_) => {}
             Appended::Revised(entry) => {
                 happened(0);
+                if model[entry.seq.0 as usize - 1].time_implausible != entry.killmail.time_implausible {
+                    happened(5);
+                }
                 model[entry.seq.0 as usize - 1] = entry.killmail.clone();
             }
             Appended::Known(_) => happened(1),
@@ -149,7 +180,8 @@ proptest! {
                         happened(4);
                     }
                     store = Store::open(settings(&dir))?;
-                    prop_assert_eq!(contents(&store.memory.read().index), before);
+                    prop_assert_eq!(&contents(&store.memory.read().index), &before);
+                    prop_assert_eq!(&contents(&rebuilt(&store)), &before);
                     prop_assert_eq!(store.files.read().pairs(), files);
                     let checkpoint = store.checkpoint("s")?.and_then(|b| b.as_array().copied()).map_or(0, u64::from_le_bytes);
                     prop_assert!(checkpoint <= store.head().0);
@@ -163,8 +195,8 @@ proptest! {
 #[test]
 fn prefix() {
     any_steps();
-    let counts: Vec<u64> = COUNTS[..5].iter().map(|c| c.load(Ordering::Relaxed)).collect();
-    println!("revised, known, conflict, rebuilt, from a snapshot: {counts:?}");
+    let counts: Vec<u64> = COUNTS.iter().map(|c| c.load(Ordering::Relaxed)).collect();
+    println!("revised, known, conflict, rebuilt, from a snapshot, dated or undated by a revision: {counts:?}");
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
 }
 
@@ -196,4 +228,28 @@ fn a_record_that_is_gone_is_damage() {
     store.engine.sync().expect("synced");
     drop(store);
     assert!(matches!(Store::open(settings(&dir)), Err(Error::Damaged { what, .. }) if what.contains("killmail 13")));
+}
+
+/// A start from a snapshot takes a revision in as the running store did: what was replaced leaves nothing behind.
+#[test]
+fn a_killmail_that_became_dated_is_in_its_place_also_after_reopening() {
+    let dir = folder();
+    let came = |killmail: Killmail| Incoming { received_at_ms: (START + 400_000) * 1000, ..incoming(killmail) };
+    let mut undated = Killmail { time: 7, zkb: Some(Zkb { total_value: Some(1e9), ..Zkb::default() }), ..killmail(30) };
+    undated.provenance = Provenance::all(&undated, "redisq");
+    let store = Store::open(settings(&dir)).expect("opens");
+    store.append((1..30).map(killmail).chain([undated.clone()]).map(came).collect(), None).expect("appended");
+    assert_eq!(ids(&store.select(&history(&Filter::default())).expect("selected")).last(), Some(&30));
+    drop(store);
+    assert!(!files(dir.path()).expect("listed").is_empty(), "there is a snapshot");
+    // Too few for another one.
+    let settings = Config { snapshot_every: 100, ..settings(&dir) };
+    let store = Store::open(settings.clone()).expect("opens");
+    let dated = Killmail { zkb: Some(Zkb { total_value: Some(1e6), ..Zkb::default() }), ..killmail(30) };
+    assert!(matches!(store.append(vec![came(dated)], None).expect("appended")[0], Appended::Revised(_)));
+    let before = contents(&store.memory.read().index);
+    drop(store);
+    let store = Store::open(settings).expect("opens");
+    assert_eq!(ids(&store.select(&history(&Filter::default())).expect("selected")).first(), Some(&30));
+    assert_eq!(contents(&store.memory.read().index), before);
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::store::Store;
 use crate::store::disk_space::free_bytes;
-use crate::store::engine::{Engine, Write, copy, data_folder};
+use crate::store::engine::{Engine, Write, copy, data_folder, lock, meta, whole_file};
 use crate::store::error::Error;
 use crate::store::format::dictionary;
 use crate::store::keys::Key;
@@ -94,16 +94,18 @@ impl Store {
         copy::trees(&self.engine, &engine, progress)?;
         copy::same(&self.engine, &engine, progress)?;
         let numbers = writer.numbers;
-        let from = self.engine.dir();
-        for (number, bytes) in dictionary::files(from).map_err(Error::io("read dictionaries of", from))? {
-            let name = dictionary::file_name(number, &bytes);
-            copy::file(&from.join(&name), &to.join(&name))?;
+        for (number, bytes) in meta::dictionaries(&engine)? {
+            let path = to.join(dictionary::file_name(number, &bytes));
+            whole_file::write(&path, &bytes).map_err(Error::io("write", &path))?;
         }
-        components(from, to)?;
+        components(self.engine.dir(), to)?;
         drop(refused);
         engine.commit(vec![Write::new(Key::Restored, vec![1])])?;
         let bytes = engine.size_bytes();
         drop(engine);
+        // Nobody has it open.
+        let pid = lock::pid_path(to);
+        fs::remove_file(&pid).map_err(Error::io("remove", &pid))?;
         sync(to)?;
         Ok(Backup { killmails: numbers.count, head: numbers.head, bytes })
     }
@@ -132,7 +134,7 @@ pub fn make_empty(dir: &Path) -> Result<(), Error> {
 fn components(from: &Path, to: &Path) -> Result<(), Error> {
     let (from, to) = (from.join("plugins"), to.join("plugins"));
     for component in copy::files(&from)? {
-        fs::create_dir_all(&to).map_err(Error::io("make", &to))?;
+        data_folder::make(&to).map_err(Error::io("make", &to))?;
         copy::file(&component.path(), &to.join(component.file_name()))?;
     }
     Ok(())

@@ -7,7 +7,8 @@ use hashbrown::HashMap;
 
 use crate::store::engine::ledger::Contents;
 use crate::store::engine::meta::Numbers;
-use crate::store::engine::{Engine, Value, chunked_values};
+use crate::store::engine::{Engine, Value, chunked_values, records};
+use crate::store::error::Error;
 use crate::store::format::frame::{self, Header};
 use crate::store::format::log_entry::{self, Line};
 use crate::store::format::record::Codec;
@@ -27,6 +28,8 @@ pub struct Check<'a> {
     pub report: &'a mut Report,
     /// The engine could not read a tree to its end: what is missing then is no damage of its own.
     pub cut: bool,
+    /// Something that a later killstream wrote.
+    pub newer: Option<Error>,
 }
 
 /// What the log says of a killmail.
@@ -40,7 +43,10 @@ struct Logged {
 
 impl Check<'_> {
     /// Checks all of it.
-    pub fn all(mut self) {
+    ///
+    /// # Errors
+    /// `TooNew`.
+    pub fn all(mut self) -> Result<(), Error> {
         let mut logged = self.log();
         self.records(&mut logged);
         if !self.cut {
@@ -53,10 +59,21 @@ impl Check<'_> {
         }
         self.revisions(&logged);
         self.ledger(&logged);
+        self.newer.map_or(Ok(()), Err)
     }
 
     fn damage(&mut self, what: String) {
         tell(self.engine, self.report, self.engine.damaged(what));
+    }
+
+    /// The line these bytes hold; what is wrong with them goes into the report.
+    fn line(&mut self, bytes: &[u8], what: impl FnOnce() -> String) -> Option<Line> {
+        match records::line(self.engine, bytes, what) {
+            Ok(line) => return Some(line),
+            Err(error @ Error::TooNew { .. }) => self.newer = Some(error),
+            Err(error) => tell(self.engine, self.report, error),
+        }
+        None
     }
 
     /// Calls with each pair of a tree, in order; what the engine cannot read ends it.
@@ -94,8 +111,8 @@ impl Check<'_> {
             let Some(seq) = key.as_array().copied().map(u64::from_be_bytes) else { return };
             check.gap(next, seq);
             next = seq + 1;
-            let line = chunked_values::join(check.engine, Tree::Log, key, value).ok().and_then(|bytes| log_entry::decode(&bytes).ok());
-            let Some(line) = line else { return check.damage(format!("log entry {seq}")) };
+            let bytes = chunked_values::join(check.engine, Tree::Log, key, value).unwrap_or_default();
+            let Some(line) = check.line(&bytes, || format!("log entry {seq}")) else { return };
             let (id, rev) = (line.facts.killmail_id, line.rev);
             let new = Logged { seq, rev, digest: digest(line), met: false };
             if let Some(old) = logged.insert(id, new) {
@@ -167,6 +184,10 @@ impl Check<'_> {
         if !parts.whole || parts.next != parts.parts {
             return self.damage(format!("the record of killmail {id} lacks parts"));
         }
+        if let Err(error) = records::must_be_known(&header) {
+            self.newer = Some(error);
+            return;
+        }
         let killmail = match self.codec.unpack(&header, &parts.payload) {
             Ok(killmail) => killmail,
             Err(why) => return self.damage(format!("the record of killmail {id}: {why}")),
@@ -202,8 +223,9 @@ impl Check<'_> {
             }
             next = Some(rev + 1);
             let bytes = chunked_values::join(check.engine, Tree::Revisions, key, value).unwrap_or_default();
-            let old = bytes.split_first_chunk::<8>().and_then(|(seq, old)| Some((u64::from_le_bytes(*seq), log_entry::decode(old).ok()?)));
-            let Some((seq, old)) = old else { return check.damage(format!("revision {rev}")) };
+            let (seq, old) = bytes.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+            let seq = u64::from_le_bytes(*seq);
+            let Some(old) = check.line(old, || format!("revision {rev}")) else { return };
             let newer = logged.get(&old.facts.killmail_id).is_some_and(|logged| logged.seq == seq && logged.rev >= rev && rev > old.rev);
             if !newer && !check.cut && !check.is_hole(seq, seq) {
                 check.damage(format!("revision {rev} of killmail {} is not in the log", old.facts.killmail_id));
@@ -220,11 +242,10 @@ impl Check<'_> {
 
     /// The store has all the ledger knows of.
     fn ledger(&mut self, logged: &HashMap<u32, Logged>) {
-        if let Some(mark) = self.ledger.mark
-            && (mark.head.0 > self.numbers.head || mark.rev > self.numbers.rev)
-        {
-            let Numbers { head, rev, .. } = self.numbers;
-            self.damage(format!("number {} and revision {} were kept, the store ends at {head} and {rev}", mark.head, mark.rev));
+        let (kept_head, kept_rev) = (self.ledger.mark.map_or(0, |mark| mark.head.0), self.ledger.rev());
+        let Numbers { head, rev, .. } = self.numbers;
+        if kept_head > head || kept_rev > rev {
+            self.damage(format!("number {kept_head} and revision {kept_rev} were kept, the store ends at {head} and {rev}"));
         }
         let mut newest: Vec<(u32, u64)> = self.ledger.newest().into_iter().collect();
         newest.sort_unstable();

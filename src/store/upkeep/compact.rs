@@ -11,18 +11,20 @@ use serde::Serialize;
 
 use crate::store::config::Config;
 use crate::store::disk_space::free_bytes;
-use crate::store::engine::{self, Engine, copy, data_folder, folder_swap, spare};
+use crate::store::engine::{self, Engine, copy, data_folder, folder_swap, lock, meta, spare};
 use crate::store::error::Error;
 use crate::store::progress::Progress;
-use crate::store::upkeep::verify::{Report, examine};
+use crate::store::upkeep::verify::{Beside, Problem, Report, examine};
 
 /// What a compaction gained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Compacted {
     /// Size of the engine's files before, bytes.
     pub before_bytes: u64,
     /// And after; the same where a copy would not be smaller, so that the store was left as it is.
     pub after_bytes: u64,
+    /// What is damaged beside the engine, as `verify` tells it: that does not keep the store from being compacted.
+    pub problems: Vec<Problem>,
 }
 
 /// A store up to this size is opened as a copy of itself, bytes: opening makes the files of a young one larger, and it is the young that
@@ -44,38 +46,54 @@ pub fn run(config: &Config, progress: &Progress<'_>) -> Result<Compacted, Error>
     if free < needed {
         return Err(Error::NoSpace { free, min: needed });
     }
-    let twin = dir.join("compact.from");
-    remove(&twin)?;
-    let compacted = if is_young { young(config, &twin, before_bytes, progress) } else { grown(config, before_bytes, progress) };
-    remove(&twin)?;
-    remove(&folder_swap::copy_dir(dir))?;
-    compacted
+    let compacted = if is_young { young(config, before_bytes, progress) } else { grown(config, before_bytes, progress) };
+    // In use means that the folders are those of another compaction.
+    if !matches!(compacted, Err(Error::InUse { .. })) {
+        data_folder::remove_unfinished_compaction(dir)?;
+    }
+    // The command must name the store, not a copy of it.
+    compacted.map_err(|error| if let Error::Damaged { what, .. } = error { engine::damaged(dir, what) } else { error })
 }
 
 /// A young store: its files are not touched but to be replaced by smaller ones.
-fn young(config: &Config, twin: &Path, before_bytes: u64, progress: &Progress<'_>) -> Result<Compacted, Error> {
+fn young(config: &Config, before_bytes: u64, progress: &Progress<'_>) -> Result<Compacted, Error> {
     let dir = &config.dir;
+    let twin = &folder_swap::twin_dir(dir);
     // Held to the end, so that nobody opens the original meanwhile.
-    let held = engine::hold(dir)?;
+    let held = lock::hold_alone(dir)?;
+    data_folder::remove_unfinished_compaction(dir)?;
     copy_files(&dir.join("store"), &twin.join("store")).map_err(Error::io("copy the store in", dir))?;
-    let ours = |error| if let Error::Damaged { what, .. } = error { engine::damaged(dir, what) } else { error };
-    let after_bytes = Engine::open(twin, config.cache_bytes).and_then(|from| copied(&from, config, progress)).map_err(ours)?;
-    if after_bytes < before_bytes {
+    let copied = Engine::open(twin, config.cache_bytes).and_then(|from| copied(&from, config, progress))?;
+    if copied.bytes < before_bytes {
         exchange(dir, held)?;
     }
-    Ok(Compacted { before_bytes, after_bytes: after_bytes.min(before_bytes) })
+    Ok(copied.told(before_bytes))
 }
 
 fn grown(config: &Config, before_bytes: u64, progress: &Progress<'_>) -> Result<Compacted, Error> {
     let from = Engine::open(&config.dir, config.cache_bytes)?;
-    let after_bytes = copied(&from, config, progress)?;
-    if after_bytes < before_bytes {
+    data_folder::remove_unfinished_compaction(&config.dir)?;
+    let copied = copied(&from, config, progress)?;
+    if copied.bytes < before_bytes {
         exchange(&config.dir, from)?;
     } else {
         drop(from);
         spare::remove(&config.dir).map_err(Error::io("remove the spare in", &config.dir))?;
     }
-    Ok(Compacted { before_bytes, after_bytes: after_bytes.min(before_bytes) })
+    Ok(copied.told(before_bytes))
+}
+
+/// A copy that is as good as the original.
+struct Copied {
+    bytes: u64,
+    /// What is damaged beside it.
+    problems: Vec<Problem>,
+}
+
+impl Copied {
+    fn told(self, before_bytes: u64) -> Compacted {
+        Compacted { before_bytes, after_bytes: self.bytes.min(before_bytes), problems: self.problems }
+    }
 }
 
 /// The copy takes the place of the original, which is held until then, so that nobody opens it on its way out.
@@ -102,27 +120,21 @@ fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Makes the copy, opens it once more from the disk, and lets nothing pass that differs or does not fit together.
-fn copied(from: &Engine, config: &Config, progress: &Progress<'_>) -> Result<u64, Error> {
+fn copied(from: &Engine, config: &Config, progress: &Progress<'_>) -> Result<Copied, Error> {
     let dir = folder_swap::copy_dir(&config.dir);
-    remove(&dir)?;
+    meta::is_founded(from)?;
     copy::trees(from, &Engine::open(&dir, config.cache_bytes)?, progress)?;
-    let after_bytes = {
+    let copied = {
         let to = Engine::open(&dir, config.cache_bytes)?;
         copy::same(from, &to, progress)?;
         let mut report = Report::default();
-        examine(&to, &config.dir, progress, &mut report);
+        let numbers = examine(&to, &config.dir, progress, &mut report)?;
         if let Some(problem) = report.problems.first() {
             return Err(from.damaged(problem.what.clone()));
         }
-        to.size_bytes()
+        Beside { engine: &to, dir: &config.dir, report: &mut report }.examine(numbers.as_ref());
+        Copied { bytes: to.size_bytes(), problems: report.problems }
     };
     copy::sync_folder(&dir).map_err(Error::io("sync", &dir))?;
-    Ok(after_bytes)
-}
-
-fn remove(dir: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Io { what: "remove", path: dir.to_owned(), source: error }),
-        _ => Ok(()),
-    }
+    Ok(copied)
 }

@@ -1,4 +1,5 @@
-//! Salvage: a new store out of what is intact in the files of one that is damaged. The damaged one is only read.
+//! Salvage: a new store out of what is intact in the files of one that is damaged. The damaged one is only read; where a compaction was cut
+//! off, its files first go back to their place.
 //!
 //! What counts of each killmail is its newest revision. The ledger beside the engine, the lines of the log and every frame tell which
 //! that is; where it is destroyed, an older one that survived is not taken for it: the number becomes a hole, and the loss is named.
@@ -20,11 +21,12 @@ use crate::store::engine::choice::{Choice, choose};
 use crate::store::engine::ledger::{self, Mark};
 use crate::store::engine::meta::{Numbers, dictionary_writes, founding, new_epoch};
 use crate::store::engine::raw::{Places, Raw, Version};
-use crate::store::engine::{Engine, Write, chunked_values, copy, data_folder, hold, whole_file};
+use crate::store::engine::segments::db_path;
+use crate::store::engine::{Engine, Write, chunked_values, copy, data_folder, folder_swap, lock, whole_file};
 use crate::store::error::Error;
 use crate::store::format::dictionary::{self, CURRENT, Dictionaries, EMBEDDED};
 use crate::store::format::log_entry;
-use crate::store::format::record::Codec;
+use crate::store::format::record::{Codec, VERSION};
 use crate::store::keys::Tree;
 use crate::store::plugins::digest_of;
 use crate::store::progress::{Phase, Progress};
@@ -65,11 +67,19 @@ pub struct Losses {
 /// Writes what is intact in the data folder `from` into the folder `config.dir`, which is empty or does not exist yet.
 ///
 /// # Errors
-/// There is no store, or nothing intact in it; it is in use; the new folder is not empty; the disk.
+/// There is no store, or nothing intact in it; it is in use; a newer killstream wrote it; the new folder is not empty; the disk.
 pub fn run(from: &Path, config: &Config, progress: &Progress<'_>) -> Result<Losses, Error> {
-    data_folder::must_hold_store(from)?;
-    let held = hold(from)?;
+    data_folder::must_hold_killmails(from)?;
+    if !from.join("store").exists() {
+        // A compaction that was cut off may have left it aside.
+        folder_swap::finish(from).map_err(Error::io("finish a compaction in", from))?;
+    }
+    // Without the engine's main file there is nothing to lock, and what the journal holds is all there is.
+    let held = db_path(from).exists().then(|| lock::hold(from)).transpose()?;
     let raw = Raw::scan(from, progress)?;
+    if raw.record_version > VERSION {
+        return Err(Error::TooNew { what: "record version", found: raw.record_version.into(), known: VERSION.into() });
+    }
     let ledger = ledger::read(from).map_err(Error::io("read", ledger::path(from)))?;
     let choice = choose(&raw, &ledger);
     if choice.chosen.is_empty() {
@@ -78,7 +88,7 @@ pub fn run(from: &Path, config: &Config, progress: &Progress<'_>) -> Result<Loss
     }
     make_empty(&config.dir)?;
     let mut losses = Losses { unfinished: choice.unfinished, stale: choice.stale.clone(), ..Losses::default() };
-    let small = small::read(from, config, &mut losses.notes);
+    let small = small::read(from, config, &mut losses.notes)?;
     let engine = Engine::open(&config.dir, config.cache_bytes)?;
     let salvage = Salvage { raw: &raw, codec: codec(from, &engine, &mut losses.notes)?, config };
     let kept = salvage.write(&engine, &choice, progress, &mut losses)?;
@@ -227,7 +237,7 @@ fn files(from: &Path, to: &Path, notes: &mut Vec<String>) -> Result<(), Error> {
             continue;
         }
         let dir = to.join("plugins");
-        fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
+        data_folder::make(&dir).map_err(Error::io("make", &dir))?;
         let path = dir.join(component.file_name());
         whole_file::write(&path, &bytes).map_err(Error::io("write", &path))?;
     }

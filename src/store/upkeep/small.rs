@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::store::config::Config;
 use crate::store::engine::second::{self, Values};
+use crate::store::engine::segments::db_path;
 use crate::store::engine::{Engine, copy, meta};
 use crate::store::error::Error;
 use crate::store::keys::{Tree, is_kept_twice, number_after, prefix, refused_document};
@@ -26,13 +27,25 @@ pub struct Small {
 }
 
 /// Reads what the engine still gives; what it does not is said in the notes.
-pub fn read(from: &Path, config: &Config, notes: &mut Vec<String>) -> Small {
+///
+/// # Errors
+/// `TooNew`.
+pub fn read(from: &Path, config: &Config, notes: &mut Vec<String>) -> Result<Small, Error> {
     let scratch = config.dir.join(SCRATCH);
     let mut small = Small::default();
     let read = copy_engine(from, &scratch).and_then(|()| small.take(&Engine::open(&scratch, config.cache_bytes)?));
-    if let Err(error) = read {
-        notes.push(format!("refused documents could not be read, at least not all of them: {error}"));
-    }
+    let unread = match read {
+        Ok(()) => None,
+        Err(error @ Error::TooNew { .. }) => {
+            fs::remove_dir_all(&scratch).map_err(Error::io("remove", &scratch))?;
+            return Err(error);
+        }
+        _ if !db_path(from).exists() => Some("the engine's main file is missing".to_owned()),
+        // The command would name the copy, which is gone then.
+        Err(Error::Damaged { what, .. }) => Some(what),
+        Err(error) => Some(error.to_string()),
+    };
+    notes.extend(unread.map(|why| format!("refused documents could not be read, at least not all of them: {why}")));
     match second::read(from) {
         Ok(kept) => small.add(kept),
         Err(error) => notes.push(format!("the second copy of plugins and of how far sources were read could not be read: {error}")),
@@ -40,11 +53,15 @@ pub fn read(from: &Path, config: &Config, notes: &mut Vec<String>) -> Small {
     if let Err(error) = fs::remove_dir_all(&scratch) {
         notes.push(format!("cannot remove {}: {error}", scratch.display()));
     }
-    small
+    Ok(small)
 }
 
 impl Small {
     fn take(&mut self, engine: &Engine) -> Result<(), Error> {
+        // Too new an arrangement is not to be read at all; a number that is not whole says nothing of what stands beside it.
+        if let Err(error @ Error::TooNew { .. }) = meta::is_founded(engine) {
+            return Err(error);
+        }
         for tree in [Tree::Plugins, Tree::Meta, Tree::Refused] {
             for pair in engine.scan(tree, &[]) {
                 let (key, value) = pair?;

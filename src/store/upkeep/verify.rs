@@ -8,14 +8,15 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::domain::id::Seq;
+use crate::domain::id::{Epoch, Seq};
 use crate::store::config::Config;
+use crate::store::engine::ledger::{self, Contents};
 use crate::store::engine::meta::{self, Numbers};
-use crate::store::engine::{Engine, chunked_values, copy, data_folder, folder_swap, ledger, spare};
+use crate::store::engine::{Engine, chunked_values, copy, data_folder, folder_swap, spare};
 use crate::store::error::Error;
 use crate::store::format::dictionary::{self, Dictionaries};
 use crate::store::format::record::Codec;
-use crate::store::index::snapshot::{self, Mark};
+use crate::store::index::snapshot::{self, Mark, Standing};
 use crate::store::keys::{Tree, refused_document};
 use crate::store::mirror::file_numbers::FileNumbers;
 use crate::store::plugins::digest_of;
@@ -84,7 +85,10 @@ pub fn run(config: &Config, progress: &Progress<'_>) -> Result<Report, Error> {
     data_folder::must_hold_store(dir)?;
     let mut report = Report::default();
     match Engine::open(dir, config.cache_bytes) {
-        Ok(engine) => examine(&engine, dir, progress, &mut report),
+        Ok(engine) => {
+            let numbers = examine(&engine, dir, progress, &mut report)?;
+            Beside { engine: &engine, dir, report: &mut report }.examine(numbers.as_ref());
+        }
         Err(Error::Damaged { what, command }) => report.add(what, command),
         Err(error) => return Err(error),
     }
@@ -94,61 +98,65 @@ pub fn run(config: &Config, progress: &Progress<'_>) -> Result<Report, Error> {
     Ok(report)
 }
 
-/// Holds what an engine has against itself and against what stands beside it in this folder.
-pub(crate) fn examine(engine: &Engine, dir: &Path, progress: &Progress<'_>, report: &mut Report) {
-    let mut examination = Examination { engine, dir, report };
-    let Some(numbers) = examination.numbers() else { return };
-    let codec = examination.codec();
-    let holes = examination.tell(meta::lost(engine)).unwrap_or_default();
-    let unfilled = examination.tell(meta::unfilled(engine)).unwrap_or_default();
-    examination.tell(FileNumbers::read(engine, numbers.head));
-    (examination.report.head, examination.report.revisions) = (numbers.head, numbers.rev);
-    examination.report.holes.clone_from(&holes);
-    let contents = ledger::read(dir).map_err(Error::io("read", ledger::path(dir)));
-    let contents = examination.tell(contents).unwrap_or_default();
-    Check { engine, numbers, holes: &unfilled, codec: &codec, ledger: &contents, progress, report: examination.report, cut: false }.all();
-    examination.small();
-    examination.snapshots(&numbers);
-    examination.components();
+/// Holds the trees of an engine against each other and against the ledger of this folder; the store's own numbers, if they are whole.
+/// What is damaged goes into the report.
+///
+/// # Errors
+/// `TooNew`.
+pub(crate) fn examine(engine: &Engine, dir: &Path, progress: &Progress<'_>, report: &mut Report) -> Result<Option<Numbers>, Error> {
+    let mut trees = Trees { engine, report };
+    let Some((epoch, numbers)) = trees.numbers()? else { return Ok(None) };
+    let known = trees.tell(meta::dictionaries(engine))?.unwrap_or_default();
+    let codec = Codec::new(Dictionaries::new(known));
+    let holes = trees.tell(meta::lost(engine))?.unwrap_or_default();
+    let unfilled = trees.tell(meta::unfilled(engine))?.unwrap_or_default();
+    trees.tell(FileNumbers::read(engine, numbers.head))?;
+    (trees.report.head, trees.report.revisions) = (numbers.head, numbers.rev);
+    trees.report.holes.clone_from(&holes);
+    let mut contents = trees.tell(ledger::read(dir).map_err(Error::io("read", ledger::path(dir))))?.unwrap_or_default();
+    if contents.mark.is_some_and(|mark| mark.epoch != epoch) {
+        // Of a store that stood here before.
+        contents = Contents::default();
+    }
+    Check { engine, numbers, holes: &unfilled, codec: &codec, ledger: &contents, progress, report: trees.report, cut: false, newer: None }
+        .all()?;
+    trees.refused()?;
+    Ok(Some(numbers))
 }
 
-struct Examination<'a> {
+struct Trees<'a> {
     engine: &'a Engine,
-    dir: &'a Path,
     report: &'a mut Report,
 }
 
-impl Examination<'_> {
+impl Trees<'_> {
     /// The value; or the problem goes into the report.
-    fn tell<T>(&mut self, result: Result<T, Error>) -> Option<T> {
-        result.map_err(|error| tell(self.engine, self.report, error)).ok()
-    }
-
-    fn numbers(&mut self) -> Option<Numbers> {
-        let epoch = meta::epoch(self.engine);
-        self.tell(epoch)?;
-        let numbers = meta::numbers(self.engine);
-        self.tell(numbers)
-    }
-
-    fn codec(&mut self) -> Codec {
-        let known = meta::dictionaries(self.engine);
-        let known = self.tell(known).unwrap_or_default();
-        let files = dictionary::files(self.dir).unwrap_or_default();
-        for (number, bytes) in &known {
-            if files.get(number) != Some(bytes) {
-                let what = format!("dictionary {number} has no whole copy beside the store; salvage would miss it");
-                self.report.add(what, format!("killstream backup --data-dir {} NEWDIR", self.dir.display()));
+    fn tell<T>(&mut self, result: Result<T, Error>) -> Result<Option<T>, Error> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error @ Error::TooNew { .. }) => Err(error),
+            Err(error) => {
+                tell(self.engine, self.report, error);
+                Ok(None)
             }
         }
-        Codec::new(Dictionaries::new(known))
     }
 
-    /// Plugins and refused documents.
-    fn small(&mut self) {
+    fn numbers(&mut self) -> Result<Option<(Epoch, Numbers)>, Error> {
+        let founded = self.tell(meta::is_founded(self.engine))?;
+        let epoch = self.tell(meta::epoch(self.engine))?;
+        let numbers = self.tell(meta::numbers(self.engine))?;
+        if founded == Some(false) {
+            tell(self.engine, self.report, self.engine.damaged("the schema number is missing"));
+        }
+        Ok(epoch.zip(numbers))
+    }
+
+    fn refused(&mut self) -> Result<(), Error> {
+        // Nothing tells whether a plugin's state is whole, but the engine must be able to read it.
         for tree in [Tree::Plugins, Tree::Refused] {
             for pair in self.engine.scan(tree, &[]) {
-                let Ok((key, value)) = pair.map_err(|error| tell(self.engine, self.report, error)) else { break };
+                let Some((key, value)) = self.tell(pair)? else { break };
                 let Some(number) = refused_document(&key).filter(|_| tree == Tree::Refused) else { continue };
                 let whole = chunked_values::join(self.engine, tree, &key, &value).and_then(|bytes| list::decode(&bytes));
                 if whole.is_err() {
@@ -156,16 +164,48 @@ impl Examination<'_> {
                 }
             }
         }
+        Ok(())
+    }
+}
+
+/// What stands beside an engine; all of it can be had without the damaged file.
+pub(crate) struct Beside<'a> {
+    pub engine: &'a Engine,
+    /// The data folder.
+    pub dir: &'a Path,
+    pub report: &'a mut Report,
+}
+
+impl Beside<'_> {
+    /// Holds it against what the engine has.
+    pub fn examine(&mut self, numbers: Option<&Numbers>) {
+        self.dictionaries();
+        if let Some(numbers) = numbers {
+            self.snapshots(numbers);
+        }
+        self.components();
+    }
+
+    /// Every dictionary has a file, without which `salvage` could not read what is compressed with it.
+    fn dictionaries(&mut self) {
+        let Ok(known) = meta::dictionaries(self.engine) else { return };
+        let files = dictionary::files(self.dir).unwrap_or_default();
+        for (number, _) in known.iter().filter(|(number, bytes)| files.get(number) != Some(bytes)) {
+            let what = format!("dictionary {number} has no whole copy beside the store, which salvage needs; every start writes it");
+            self.report.add(what, format!("killstream serve --data-dir {}", self.dir.display()));
+        }
     }
 
     fn snapshots(&mut self, numbers: &Numbers) {
         let Ok(epoch) = meta::epoch(self.engine) else { return };
         let newest = Mark { epoch, head: Seq(numbers.head), rev: numbers.rev };
         let files = snapshot::files(self.dir).map_err(Error::io("list", self.dir));
-        for path in self.tell(files).unwrap_or_default() {
-            match snapshot::whole(&path, &newest) {
-                Ok(true) => {}
-                Ok(false) => self.report.notes.push(format!("{} is a snapshot of another store", path.display())),
+        for path in files.unwrap_or_else(|error| self.tell(error)) {
+            let mut note = |what: &str| self.report.notes.push(format!("{} {what}", path.display()));
+            match snapshot::standing(&path, &newest) {
+                Ok(Standing::Current) => {}
+                Ok(Standing::Outdated) => note("is a snapshot of another version of killstream; the next snapshot replaces it"),
+                Ok(Standing::Foreign) => note("is a snapshot of another store"),
                 Err(_) => self.report.add(format!("the snapshot {}", path.display()), format!("rm {}", path.display())),
             }
         }
@@ -175,7 +215,7 @@ impl Examination<'_> {
     fn components(&mut self) {
         let files = copy::files(&self.dir.join("plugins"));
         let mut damaged = BTreeSet::new();
-        for file in self.tell(files).unwrap_or_default() {
+        for file in files.unwrap_or_else(|error| self.tell(error)) {
             let path = file.path();
             if path.extension().is_none_or(|extension| extension != "wasm") {
                 continue;
@@ -189,6 +229,11 @@ impl Examination<'_> {
             let what = format!("the plugin component {}", path.display());
             self.report.add(what, "killstream plugin put (the component once more)".to_owned());
         }
+    }
+
+    fn tell<T: Default>(&mut self, error: Error) -> T {
+        tell(self.engine, self.report, error);
+        T::default()
     }
 }
 
