@@ -16,6 +16,8 @@ use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
 #[path = "architecture/planted.rs"]
 mod planted;
+#[path = "architecture/rooms.rs"]
+mod rooms;
 
 /// Modules of `src` and the floor they stand on.
 const FLOORS: &[(&str, u8)] = &[
@@ -25,6 +27,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("clock", 0),
     ("budget", 0),
     ("sample", 1),
+    ("telemetry", 1),
     ("store", 1),
     ("plugin", 1),
     ("feed", 2),
@@ -110,6 +113,8 @@ struct Reading<'a> {
     names_command: bool,
     functions: Vec<usize>,
     found: Vec<Violation>,
+    /// What is imported of this crate outside of tests: `store::keys::Tree`.
+    imports: Vec<String>,
 }
 
 /// Where in the file the tokens stand.
@@ -121,6 +126,11 @@ struct Context {
 
 /// Reads one file of `src`.
 fn check(path: &str, text: &str) -> (Vec<Violation>, Vec<usize>) {
+    let reading = read(path, text);
+    (reading.found, reading.functions)
+}
+
+fn read<'a>(path: &'a str, text: &str) -> Reading<'a> {
     let rest = path.strip_prefix("src/").unwrap_or(path);
     let module = rest.split(['/', '.']).next().unwrap_or_default().to_owned();
     let floor = FLOORS.iter().find(|(name, _)| *name == module).map(|(_, floor)| *floor);
@@ -131,6 +141,7 @@ fn check(path: &str, text: &str) -> (Vec<Violation>, Vec<usize>) {
         module,
         functions: Vec::new(),
         found: Vec::new(),
+        imports: Vec::new(),
     };
     if floor.is_none() {
         let what = format!("the module `{}` stands on no floor; give it one in {}", reading.module, file!());
@@ -144,7 +155,7 @@ fn check(path: &str, text: &str) -> (Vec<Violation>, Vec<usize>) {
         }
         Err(error) => reading.report(Rule::Unreadable, 1, format!("is no Rust: {error}")),
     }
-    (reading.found, reading.functions)
+    reading
 }
 
 impl Reading<'_> {
@@ -213,7 +224,12 @@ impl Reading<'_> {
             let segment = |n: usize| path.get(n).map_or("", String::as_str);
             match segment(0) {
                 "crate" if context.body => self.report(Rule::BuriedUse, line, "`use crate::` inside a body; it belongs at the top"),
-                "crate" => self.leads_to(segment(1), line),
+                "crate" => {
+                    self.leads_to(segment(1), line);
+                    if !context.test {
+                        self.imports.push(path[1..].join("::"));
+                    }
+                }
                 "super" if !(context.test && path == ["super", "*"]) => {
                     self.report(Rule::Super, line, "`super::`; say `crate::` and the whole way");
                 }
@@ -414,14 +430,16 @@ fn sources(folders: &[&str]) -> Vec<(String, String)> {
 #[test]
 fn the_house_keeps_its_rules() {
     let mut found = Vec::new();
-    let mut functions = Vec::new();
+    let (mut functions, mut imports) = (Vec::new(), Vec::new());
     let files = sources(&["src"]);
     assert!(files.len() > 10, "found only {} files below src", files.len());
     for (path, text) in &files {
-        let (violations, lengths) = check(path, text);
-        found.extend(violations.iter().map(ToString::to_string));
-        functions.extend(lengths);
+        let reading = read(path, text);
+        found.extend(reading.found.iter().map(ToString::to_string));
+        functions.extend(reading.functions);
+        imports.push(rooms::File { path: path.clone(), imports: reading.imports });
     }
+    found.extend(rooms::broken(&imports));
     functions.sort_unstable();
     let p90 = functions[functions.len() * 9 / 10];
     println!("{} files, {} functions, p90 {p90} lines", files.len(), functions.len());

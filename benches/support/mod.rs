@@ -15,10 +15,9 @@ use killstream::domain::id::Seq;
 use killstream::domain::killmail::Killmail;
 use killstream::domain::term::Dimension;
 use killstream::sample::generate::{Made, Recipe};
-use killstream::store::Store;
 use killstream::store::config::Config;
 use killstream::store::incoming::{AgeRule, Incoming, ZkbRule};
-use killstream::store::index::facts;
+use killstream::store::{Store, facts};
 use killstream::wire::killmail::encode;
 use tempfile::TempDir;
 

@@ -18,10 +18,9 @@ use crate::domain::term::{Dimension, Role};
 use crate::feed::plugin_history::StoreHistory;
 use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery};
 use crate::sample::generate::Recipe;
-use crate::store::Store;
 use crate::store::config::Config;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
-use crate::store::index::facts;
+use crate::store::{Store, facts};
 
 const KINDS: [Dimension; 5] = [Dimension::Region, Dimension::System, Dimension::ShipType, Dimension::Alliance, Dimension::Character];
 

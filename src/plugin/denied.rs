@@ -7,8 +7,9 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, ResourceType};
 use wasmtime::{Engine, Result, bail};
 
+use crate::plugin::scan::imports;
 use crate::plugin::state::State;
-use crate::plugin::{imports, wasi};
+use crate::plugin::wasi;
 
 /// What the component may import: all that this linker has, and what else of WASI 0.2 it asks for.
 ///

@@ -20,7 +20,6 @@ pub mod evaluator;
 mod guest;
 pub mod history;
 mod host;
-mod imports;
 mod kept;
 mod limiter;
 pub mod limits;

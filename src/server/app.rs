@@ -29,7 +29,7 @@ use crate::ingest::supervise::open;
 use crate::plugin::engine::Engine;
 use crate::server::{Error, token};
 use crate::store::Store;
-use crate::store::index::facts::facts;
+use crate::store::facts::facts;
 use crate::telemetry::source_status::Doing;
 use crate::wire::read::package;
 use crate::{clock, http, phoenix, sample, tasks, wire};

@@ -5,7 +5,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::domain::hex::hex;
-use crate::store::engine::{data_folder, whole_file};
+use crate::store::engine::data_folder;
+use crate::store::whole_file;
 
 const NAME: &str = "token";
 const RANDOM_BYTES: usize = 32;

@@ -12,6 +12,7 @@ pub(crate) mod damage;
 pub(crate) mod disk_space;
 pub(crate) mod engine;
 pub mod error;
+pub mod facts;
 pub mod format;
 pub mod history;
 pub mod incoming;
@@ -32,6 +33,7 @@ mod tests;
 pub(crate) mod tokens;
 pub mod upkeep;
 pub mod wanted;
+pub(crate) mod whole_file;
 pub(crate) mod writer;
 
 use std::sync::Arc;

@@ -11,12 +11,11 @@ use std::sync::atomic::AtomicU64;
 use parking_lot::{Mutex, RwLock};
 
 use crate::domain::id::{Epoch, Seq};
-use crate::store::Store;
 use crate::store::config::Config;
 use crate::store::engine::journal::{self, Journal};
 use crate::store::engine::ledger::{self, Ledger};
 use crate::store::engine::meta::{self, Numbers};
-use crate::store::engine::{Engine, Write, chunked_values, data_folder, records, spare, whole_file};
+use crate::store::engine::{Engine, Write, chunked_values, data_folder, records, spare};
 use crate::store::error::Error;
 use crate::store::format::dictionary::{self, CURRENT, Dictionaries, EMBEDDED, file_name};
 use crate::store::format::record::Codec;
@@ -33,6 +32,7 @@ use crate::store::refused::list::Ring;
 use crate::store::repair::log_from_records;
 use crate::store::snapshots::Snapshots;
 use crate::store::writer::Writer;
+use crate::store::{Store, whole_file};
 
 /// The newest entries whose records are read and checked at every start.
 const CHECKED: u64 = 10_000;

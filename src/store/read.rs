@@ -10,9 +10,9 @@ use crate::domain::id::Seq;
 use crate::store::Store;
 use crate::store::engine::{chunked_values, records};
 use crate::store::error::Error;
+use crate::store::facts::facts;
 use crate::store::format::frame::Header;
 use crate::store::format::log_entry::Line;
-use crate::store::index::facts::facts;
 use crate::store::keys::Tree;
 use crate::store::query::Hit;
 

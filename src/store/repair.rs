@@ -8,10 +8,10 @@ use crate::domain::killmail::Killmail;
 use crate::store::engine::meta::Numbers;
 use crate::store::engine::{Engine, chunked_values, records};
 use crate::store::error::Error;
+use crate::store::facts::facts;
 use crate::store::format::frame::{self, Header};
 use crate::store::format::log_entry::{self, Line};
 use crate::store::format::record::Codec;
-use crate::store::index::facts::facts;
 use crate::store::keys::Tree;
 
 /// Entries of one transaction.

@@ -6,9 +6,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::store::Store;
-use crate::store::engine::whole_file;
 use crate::store::error::Error;
+use crate::store::{Store, whole_file};
 
 /// The file's name in the data folder.
 pub const NAME: &str = "tokens";

@@ -49,40 +49,7 @@ pub fn connected_comments(asked: &Asked, preparing: bool) -> Vec<String> {
     ["connected".to_owned()].into_iter().chain(preload).chain(ignored).chain(preparing).collect()
 }
 
-/// Under which names a batch has its killmails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BatchKey {
-    /// Under both that clients read.
-    #[default]
-    Both,
-    /// `kills`.
-    Kills,
-    /// `killmails`.
-    Killmails,
-}
-
-impl BatchKey {
-    /// How often a batch has each killmail.
-    #[must_use]
-    pub const fn copies(self) -> u64 {
-        match self {
-            Self::Both => 2,
-            Self::Kills | Self::Killmails => 1,
-        }
-    }
-
-    /// `batch`: killmails of the past, in parts to be sent one after the other: this, the killmails with commas between, for both
-    /// names [`BATCH_KILLMAILS`] and the same killmails again, and [`batch_tail`].
-    #[must_use]
-    pub const fn head(self) -> &'static [u8] {
-        match self {
-            Self::Both | Self::Kills => b"{\"kills\":[",
-            Self::Killmails => b"{\"killmails\":[",
-        }
-    }
-}
-
-/// See [`BatchKey::head`].
+/// See [`BatchKey::head`](crate::wire::batch_key::BatchKey::head).
 pub const BATCH_KILLMAILS: &[u8] = b"],\"killmails\":[";
 
 /// What the line of a batch has at most beside its killmails, the field's name included.

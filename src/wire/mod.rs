@@ -2,6 +2,7 @@
 //!
 //! Must not know: which door asks, how bytes travel, where killmails are kept.
 
+pub mod batch_key;
 pub mod event;
 pub mod keys;
 pub mod killmail;

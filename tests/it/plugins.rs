@@ -13,7 +13,7 @@ use killstream::plugin::engine::Engine;
 use killstream::plugin::evaluator::{Instance, Run};
 use killstream::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery, Totals};
 use killstream::plugin::limits::Config;
-use killstream::store::index::facts::facts;
+use killstream::store::facts::facts;
 use killstream::wire;
 use serde_json::Value;
 
@@ -77,7 +77,7 @@ fn component(engine: &Engine, name: &str) -> Component {
 }
 
 fn entry(seq: u64, document: &str) -> SharedEntry {
-    let killmail = wire::package::parse(document.as_bytes()).unwrap().killmail.unwrap();
+    let killmail = wire::read::package::parse(document.as_bytes()).unwrap().killmail.unwrap();
     Arc::new(Entry {
         seq: Seq(seq),
         rev: 0,

@@ -14,8 +14,8 @@ use killstream::domain::merge::sameness::{Sameness, merge};
 use killstream::domain::term::Term;
 use killstream::store::Store;
 use killstream::store::config::Config;
+use killstream::store::facts::facts;
 use killstream::store::incoming::{AgeRule, Incoming, ZkbRule};
-use killstream::store::index::facts::facts;
 use killstream::store::query::{Order, Query};
 use killstream::wire;
 use tempfile::TempDir;
@@ -31,7 +31,7 @@ fn open(folder: &Path) -> Arc<Store> {
 }
 
 fn incoming(line: &str) -> Incoming {
-    let package = wire::package::parse(line.as_bytes()).unwrap_or_else(|refused| panic!("{refused:?}: {line}"));
+    let package = wire::read::package::parse(line.as_bytes()).unwrap_or_else(|refused| panic!("{refused:?}: {line}"));
     let killmail = package.killmail.unwrap_or_else(|| panic!("no body: {line}"));
     let received_at_ms = killmail.time * 1000;
     Incoming { killmail, origin: Origin::Backfill, received_at_ms, uploaded_at: None, age: AgeRule::ByUpload, zkb: ZkbRule::Keep }

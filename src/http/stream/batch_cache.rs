@@ -18,7 +18,8 @@ use crate::http::stream::stream_limits::Kind;
 use crate::store::query::Hit;
 use crate::store::{self, Store};
 use crate::tasks;
-use crate::wire::event::{self, BATCH_FRAME_BYTES, BatchKey};
+use crate::wire::batch_key::BatchKey;
+use crate::wire::event::{self, BATCH_FRAME_BYTES};
 use crate::wire::killmail;
 
 /// Bytes of killmails made ready at a time: what one connection holds beside the pieces the HTTP library holds.

@@ -8,12 +8,11 @@ use wasmparser::{
 };
 
 use crate::plugin::error::Refusal;
-use crate::plugin::imports;
 use crate::plugin::limits::Config;
 use crate::plugin::scan::cost::{self, Types};
 use crate::plugin::scan::figures::Figures;
 use crate::plugin::scan::made::{self, Made, Scope};
-use crate::plugin::scan::{check_types, malformed};
+use crate::plugin::scan::{check_types, imports, malformed};
 
 /// Components and core modules within one another; toolchains use four levels.
 const DEPTH_MAX: usize = 16;

@@ -9,6 +9,7 @@
 mod census;
 mod cost;
 mod figures;
+pub mod imports;
 mod made;
 
 use serde_json::{Map, Value};
@@ -16,7 +17,6 @@ use wasmparser::{BinaryReaderError, Chunk, Parser, Payload, SectionLimited};
 
 use crate::plugin::component::About;
 use crate::plugin::error::Refusal;
-use crate::plugin::imports;
 use crate::plugin::limits::Config;
 use crate::plugin::scan::census::Census;
 

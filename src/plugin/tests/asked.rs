@@ -7,8 +7,8 @@ use wit_parser::{Resolve, WorldItem};
 
 use crate::domain::verdict::Fault;
 use crate::plugin::evaluator::{Instance, Run};
-use crate::plugin::imports;
 use crate::plugin::limits::Config;
+use crate::plugin::scan::imports;
 use crate::plugin::tests::guests::{self, TAKE_ALL, Text};
 use crate::plugin::tests::trial;
 

@@ -20,10 +20,11 @@ use hashbrown::HashMap;
 
 use crate::domain::id::{Epoch, Seq};
 use crate::store::engine::meta::Numbers;
-use crate::store::engine::{Engine, chunked_values, records, whole_file};
+use crate::store::engine::{Engine, chunked_values, records};
 use crate::store::error::Error;
 use crate::store::format::varint::{Cursor, Malformed};
 use crate::store::keys::Tree;
+use crate::store::whole_file;
 
 const NAME: &str = "ledger";
 const MAGIC: [u8; 4] = *b"KSLG";

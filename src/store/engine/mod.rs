@@ -21,7 +21,6 @@ pub(crate) mod records;
 pub(crate) mod second;
 pub(crate) mod segments;
 pub(crate) mod spare;
-pub(crate) mod whole_file;
 
 use std::collections::HashSet;
 use std::ffi::OsString;

@@ -15,10 +15,10 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::store::engine::whole_file;
 use crate::store::format::envelope::{self, Magic};
 use crate::store::format::varint::{Cursor, Malformed};
 use crate::store::keys::Tree;
+use crate::store::whole_file;
 
 const NAME: &str = "small";
 const MAGIC: Magic = [0xB5, b'K', b'S', 0x2E];

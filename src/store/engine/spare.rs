@@ -14,8 +14,9 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::store::engine::messages;
 use crate::store::engine::segments::{SEGMENT_BYTES, Segment, blobs_path, db_path, headers, last_opened, read_up_to};
-use crate::store::engine::{messages, whole_file};
+use crate::store::whole_file;
 
 /// Where the spare of a data folder is.
 pub fn path(data_dir: &Path) -> PathBuf {

@@ -12,9 +12,9 @@ use memchr::memchr;
 
 use crate::domain::entry::{Origin, is_implausible};
 use crate::domain::facts::{Columns, Facts};
+use crate::store::facts::derive;
 use crate::store::format::frame::origin;
 use crate::store::format::varint::{Cursor, Malformed, put_ascending, put_varint};
-use crate::store::index::facts::derive;
 
 /// The version written now. A new one raises the schema number (`engine/meta`), too.
 pub const VERSION: u8 = 1;

@@ -5,7 +5,6 @@
 //!
 //! Must not know: disks; how filters combine.
 
-pub mod facts;
 pub(crate) mod ids;
 pub(crate) mod newest_entries;
 pub(crate) mod plan;

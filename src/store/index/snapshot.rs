@@ -18,12 +18,12 @@ use parking_lot::RwLock;
 
 use crate::domain::id::{Epoch, Seq};
 use crate::domain::term::{Dimension, Term};
-use crate::store::engine::whole_file;
 use crate::store::format::varint::{Cursor, Malformed, put_varint};
 use crate::store::index::postings::Postings;
 use crate::store::index::resident::Memory;
 use crate::store::index::rows::Row;
 use crate::store::index::{Flag, Index, SHARDS};
+use crate::store::whole_file;
 use crate::universe;
 
 const MAGIC: [u8; 4] = *b"KSIX";

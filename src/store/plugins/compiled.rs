@@ -15,9 +15,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
 use crate::domain::hex::hex;
-use crate::store::Store;
-use crate::store::engine::{data_folder, whole_file};
+use crate::store::engine::data_folder;
 use crate::store::error::Error;
+use crate::store::{Store, whole_file};
 
 /// The folder of compiled code.
 const COMPILED: &str = "compiled";

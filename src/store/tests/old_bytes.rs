@@ -12,11 +12,11 @@ use crate::domain::entry::Origin;
 use crate::domain::id::Seq;
 use crate::domain::killmail::{Attacker, Extra, Item, Killmail, Position, Victim};
 use crate::domain::zkb::Zkb;
+use crate::store::facts::facts;
 use crate::store::format::dictionary::Dictionaries;
 use crate::store::format::frame::{self, Header};
 use crate::store::format::log_entry::{self, Line};
 use crate::store::format::record::{Codec, VERSION};
-use crate::store::index::facts::facts;
 
 static RECORD_V1: &[u8] = include_bytes!("record-v1.bin");
 static LOG_V1: &[u8] = include_bytes!("log-v1.bin");

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::store::Store;
 use crate::store::disk_space::free_bytes;
-use crate::store::engine::{Engine, Write, copy, data_folder, lock, meta, whole_file};
+use crate::store::engine::{Engine, Write, copy, data_folder, lock, meta};
 use crate::store::error::Error;
 use crate::store::format::dictionary;
 use crate::store::keys::Key;
 use crate::store::progress::Progress;
+use crate::store::{Store, whole_file};
 
 /// What a backup holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]

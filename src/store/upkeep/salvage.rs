@@ -22,7 +22,7 @@ use crate::store::engine::ledger::{self, Mark};
 use crate::store::engine::meta::{Numbers, dictionary_writes, founding, new_epoch};
 use crate::store::engine::raw::{Places, Raw, Version};
 use crate::store::engine::segments::db_path;
-use crate::store::engine::{Engine, Write, chunked_values, copy, data_folder, folder_swap, lock, whole_file};
+use crate::store::engine::{Engine, Write, chunked_values, copy, data_folder, folder_swap, lock};
 use crate::store::error::Error;
 use crate::store::format::dictionary::{self, CURRENT, Dictionaries, EMBEDDED};
 use crate::store::format::log_entry;
@@ -31,9 +31,9 @@ use crate::store::keys::Tree;
 use crate::store::plugins::digest_of;
 use crate::store::progress::{Phase, Progress};
 use crate::store::repair::line_of;
-use crate::store::tokens;
 use crate::store::upkeep::backup::make_empty;
 use crate::store::upkeep::small::{self, Small};
+use crate::store::{tokens, whole_file};
 use crate::tasks;
 
 /// Killmails written in one transaction.

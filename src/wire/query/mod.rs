@@ -11,7 +11,7 @@ use crate::domain::filter::{Filter, Match};
 use crate::domain::subscription::{MAX_AGE_SECS, PluginUse, Subscription};
 use crate::domain::term::{Dimension, Role};
 use crate::store::query::Order;
-use crate::wire::event::BatchKey;
+use crate::wire::batch_key::BatchKey;
 use crate::wire::query::parameters::{AskedId, AskedIds, Error as Unusable, Known, Parameters};
 use crate::wire::read::number::shown;
 use crate::wire::text::Text;

@@ -99,7 +99,7 @@ fn killmails() -> Vec<Killmail> {
     let mut by_id: BTreeMap<u32, Killmail> = BTreeMap::new();
     for line in lines.into_iter().take(KILLMAILS + 1_000) {
         // Some forms name a killmail without having it.
-        if let Some(killmail) = wire::package::parse(line.as_bytes()).unwrap().killmail {
+        if let Some(killmail) = wire::read::package::parse(line.as_bytes()).unwrap().killmail {
             by_id.insert(killmail.killmail_id, killmail);
         }
     }

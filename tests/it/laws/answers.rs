@@ -17,7 +17,7 @@ use killstream::phoenix::config::Config;
 use killstream::phoenix::effect::Effect;
 use killstream::phoenix::frame::{Form, decode};
 use killstream::phoenix::session::{Opened, Session};
-use killstream::store::index::facts::facts;
+use killstream::store::facts::facts;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, TestRunner};
