@@ -25,7 +25,6 @@ pub mod progress;
 pub mod query;
 pub(crate) mod read;
 pub mod refused;
-pub(crate) mod repair;
 pub(crate) mod snapshots;
 pub(crate) mod spans;
 #[cfg(test)]

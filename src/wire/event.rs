@@ -142,6 +142,7 @@ mod tests {
 
     use super::*;
     use crate::domain::verdict::Fault;
+    use crate::wire::batch_key::BatchKey;
     use crate::wire::query;
 
     fn read(body: &[u8]) -> Value {

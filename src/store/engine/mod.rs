@@ -18,6 +18,7 @@ pub(crate) mod messages;
 pub(crate) mod meta;
 pub(crate) mod raw;
 pub(crate) mod records;
+pub(crate) mod repair;
 pub(crate) mod second;
 pub(crate) mod segments;
 pub(crate) mod spare;

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 
 use crate::store::engine::ledger::Contents;
 use crate::store::engine::meta::Numbers;
+use crate::store::engine::repair::line_of;
 use crate::store::engine::{Engine, Value, chunked_values, records};
 use crate::store::error::Error;
 use crate::store::format::frame::{self, Header};
@@ -14,7 +15,6 @@ use crate::store::format::log_entry::{self, Line};
 use crate::store::format::record::Codec;
 use crate::store::keys::Tree;
 use crate::store::progress::{Phase, Progress};
-use crate::store::repair::line_of;
 use crate::store::upkeep::verify::{Report, tell};
 
 /// What is checked, and with what.
