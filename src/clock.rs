@@ -1,8 +1,11 @@
-//! The wall clock, in the units the house counts in.
+//! The wall clock, in the units used throughout.
 //!
 //! Must not know: what it is read for.
 
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Seconds of a day. EVE's days are those of UTC.
+pub const DAY_SECS: i64 = 86_400;
 
 /// Unix microseconds; 0 for a clock before 1970.
 #[must_use]

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-/// A dimension of ids.
+/// A dimension of ids. Its number is on disk in snapshots of the index: append only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Dimension {

@@ -4,6 +4,9 @@
 
 use std::time::Duration;
 
+/// Failures in a row after which the other side counts as unreachable.
+pub const BREAKER_FAILURES: u32 = 10;
+
 /// The longest wait a server may ask for.
 const ASKED_MAX: Duration = Duration::from_secs(3_600);
 

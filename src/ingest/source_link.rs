@@ -12,13 +12,10 @@ use crate::clock;
 use crate::domain::entry::Origin;
 use crate::domain::provenance::Provenance;
 use crate::ingest::arrival::Arrival;
-use crate::ingest::backoff::{Backoff, Trouble, Waits};
+use crate::ingest::backoff::{BREAKER_FAILURES, Backoff, Trouble, Waits};
 use crate::ingest::package::{self, Rule};
 use crate::store::incoming::{AgeRule, ZkbRule};
 use crate::telemetry::source_status::{Doing, SourceStatus};
-
-/// Failures in a row after which the other side counts as unreachable.
-const BREAKER_FAILURES: u32 = 10;
 
 /// A link to a source, as it stands.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use yawc::close::CloseCode;
 
-use crate::clock::{now_ms, now_secs};
+use crate::clock::{DAY_SECS, now_ms, now_secs};
 use crate::domain::term::Term;
 use crate::feed::event::Event;
 use crate::feed::newest::Newest;
@@ -33,9 +33,6 @@ use crate::phoenix::socket::{Socket, Turn};
 use crate::phoenix::{Caller, Door};
 use crate::tasks;
 use crate::wire::event;
-
-/// The window of counts, seconds.
-const DAY_SECS: i64 = 86_400;
 
 type Opening = BoxFuture<'static, Result<Box<OpenChannel>, feed::error::Error>>;
 

@@ -2,6 +2,7 @@
 //!
 //! Must not know: how the block is spelled on any wire.
 
+use crate::clock::DAY_SECS;
 use crate::domain::killmail::{Attacker, Extra, Killmail};
 use crate::domain::zkb::Zkb;
 use crate::sample::loot::CAPSULE;
@@ -90,7 +91,7 @@ fn is_player(attacker: &Attacker) -> bool {
 }
 
 fn labels(killmail: &Killmail, category: u32, isk: f64, [npc, solo, awox]: [bool; 3]) -> Vec<String> {
-    let zone = match killmail.time.rem_euclid(86_400) / 3600 {
+    let zone = match killmail.time.rem_euclid(DAY_SECS) / 3600 {
         8..=13 => "tz:au",
         14..=16 => "tz:ru",
         17..=21 => "tz:eu",

@@ -2,6 +2,7 @@
 //!
 //! Must not know: what a killmail is, or what time it is now.
 
+use crate::clock::DAY_SECS;
 use crate::sample::rng::Dice;
 
 /// Killmails of one week by hour of day, UTC: quiet at downtime (11), busiest at 19.
@@ -48,7 +49,7 @@ impl Moments {
         let mean = HOURS.iter().sum::<f64>() / 24.0;
         let mut minutes: Vec<(f64, f64, u32)> = (0..count)
             .map(|minute| {
-                let hour = (from + minute as i64 * 60).rem_euclid(86_400) / 3600;
+                let hour = (from + minute as i64 * 60).rem_euclid(DAY_SECS) / 3600;
                 (HOURS[hour as usize] / mean * (0.45 * dice.normal()).exp(), 0.0, 0)
             })
             .collect();
@@ -107,14 +108,14 @@ mod tests {
         let moments: Vec<Moment> = Moments::new(5, 1_700_000_000, 7.0, 83_228).collect();
         assert_eq!(moments.len(), 83_228);
         assert!(moments.is_sorted_by_key(|m| m.time));
-        assert!(moments.iter().all(|m| (1_700_000_000..1_700_000_000 + 7 * 86_400).contains(&m.time)));
+        assert!(moments.iter().all(|m| (1_700_000_000..1_700_000_000 + 7 * DAY_SECS).contains(&m.time)));
     }
 
     #[test]
     fn hours_and_minutes_are_those_of_a_real_week() {
         let from = 1_699_920_000;
         let moments: Vec<Moment> = Moments::new(6, from, 70.0, 900_000).collect();
-        let share = |hour: i64| moments.iter().filter(|m| m.battle.is_none() && m.time % 86_400 / 3600 == hour).count() as f64;
+        let share = |hour: i64| moments.iter().filter(|m| m.battle.is_none() && m.time % DAY_SECS / 3600 == hour).count() as f64;
         assert!((share(19) / share(11) / (5732.0 / 1744.0) - 1.0).abs() < 0.08, "{}", share(19) / share(11));
         let mut minutes = vec![0_u32; 70 * 1440];
         for moment in &moments {

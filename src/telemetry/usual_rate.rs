@@ -2,7 +2,8 @@
 //!
 //! Must not know: clocks; who is told.
 
-const DAY_SECS: i64 = 86_400;
+use crate::clock::DAY_SECS;
+
 /// The game is down from 11:00 UTC, and back within a quarter of an hour.
 const DOWNTIME_FROM_SECS: i64 = 11 * 3600;
 /// How long that is, seconds.

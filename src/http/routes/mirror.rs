@@ -18,6 +18,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit, watch};
 use tokio::time::Instant;
 
+use crate::clock::DAY_SECS;
 use crate::domain::filter::Filter;
 use crate::domain::hash;
 use crate::domain::id::Seq;
@@ -28,7 +29,6 @@ use crate::http::answer::lazy_body::{LazyBody, Next};
 use crate::http::request::parameters::{Pairs, Segment, positive};
 use crate::http::state::HttpState;
 use crate::http::stream::sse::Out;
-use crate::store::history::daily_counts::DAY_SECS;
 use crate::store::query::{Hit, Order, Query};
 use crate::wire::{text, time, upstream};
 use crate::{store, tasks};

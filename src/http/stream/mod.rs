@@ -21,7 +21,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
-use crate::clock::now_secs;
+use crate::clock::{DAY_SECS, now_secs};
 use crate::domain::verdict::{Failure, Fault};
 use crate::feed::event::Event;
 use crate::feed::filters::Echo;
@@ -112,7 +112,7 @@ const fn batches(form: Form) -> BatchForm {
 }
 
 fn preload_since(days: u32) -> Option<i64> {
-    (days > 0).then(|| now_secs() - i64::from(days) * 86_400)
+    (days > 0).then(|| now_secs() - i64::from(days) * DAY_SECS)
 }
 
 fn answer(body: Body) -> Response {

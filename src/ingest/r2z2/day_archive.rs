@@ -7,7 +7,7 @@ use std::convert::Infallible;
 
 use reqwest::Response;
 
-use crate::clock;
+use crate::clock::{self, DAY_SECS};
 use crate::domain::entry::Origin;
 use crate::ingest::client;
 use crate::ingest::package::{self, Rule};
@@ -17,7 +17,6 @@ use crate::wire::read::split::Splitter;
 
 /// Killmails handed over at once.
 const BATCH_MAX: usize = 500;
-const DAY_SECS: i64 = 86_400;
 const NAME: &str = "archive";
 
 /// Killmails to be had, with their hashes.

@@ -8,7 +8,7 @@ use reqwest::header::RETRY_AFTER;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::clock;
+use crate::clock::{self, DAY_SECS};
 use crate::domain::entry::{Origin, is_implausible};
 use crate::ingest::package::{self, Rule};
 use crate::ingest::r2z2::exchange::Reply;
@@ -25,7 +25,6 @@ pub const PLACEHOLDER: &str = "placeholder";
 const MISMATCH: &str = "sequence_mismatch";
 /// The word for what a feed answers that is no document of it.
 const NOT_OF_THE_FEED: &str = "not_of_the_feed";
-const DAY_SECS: i64 = 86_400;
 
 /// What one request gave.
 #[derive(Debug)]

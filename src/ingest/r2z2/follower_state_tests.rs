@@ -2,13 +2,13 @@
 //!
 //! Must not know: sockets.
 
+use crate::clock::DAY_SECS;
 use crate::domain::span::Span;
 use crate::ingest::r2z2::exchange::{Notice, Reply, Request};
 use crate::ingest::r2z2::follower_state::{FollowerState, Place};
 use crate::ingest::r2z2::missing_numbers::Cure;
 use crate::ingest::r2z2::waits::Waits;
 
-const DAY_SECS: i64 = 86_400;
 /// When the documents of these tests are published, unix seconds, and the same in milliseconds.
 const AT: i64 = 20_000 * DAY_SECS + 40_000;
 const AT_MS: u64 = AT as u64 * 1000;

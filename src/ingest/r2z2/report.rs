@@ -4,14 +4,12 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::ingest::backoff::BREAKER_FAILURES;
 use crate::ingest::r2z2::day_archive::day_name;
 use crate::ingest::r2z2::exchange::{Notice, Reply, Request};
 use crate::ingest::r2z2::missing_numbers::MissingNumber;
 use crate::telemetry::source_status::{Doing, SourceStatus};
 use crate::telemetry::usual_rate;
-
-/// Failures in a row after which the feed counts as unreachable.
-const BREAKER_FAILURES: u64 = 10;
 
 /// Notes an answer to the source of this name at this time (unix milliseconds), and what came of it.
 pub fn tell(status: &SourceStatus, name: &str, ask: Request, answer: Reply, note: Option<&Notice>, now_ms: i64) {
@@ -84,7 +82,7 @@ fn tell_wait(status: &SourceStatus, name: &str, ask: Request, answer: Reply, wai
         return status.note(Doing::BackingOff(format!("{why}, in the daily downtime")), now_ms);
     }
     tracing::warn!("{why} at {what}; the next request follows in {wait_ms} ms");
-    let open = forbidden || failures >= BREAKER_FAILURES;
+    let open = forbidden || failures >= u64::from(BREAKER_FAILURES);
     status.note(if open { Doing::BreakerOpen(why) } else { Doing::BackingOff(why) }, now_ms);
 }
 

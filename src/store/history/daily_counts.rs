@@ -5,12 +5,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use crate::clock::DAY_SECS;
 use crate::domain::id::Seq;
 use crate::store::Store;
 use crate::store::index::rows::BLOCK;
-
-/// Seconds of a day; EVE's days are UTC's.
-pub const DAY_SECS: i64 = 86_400;
 
 impl Store {
     /// Adds the killmails numbered after `after` up to `head` to the counts of their days (days since 1970, by killmail time). Undated ones have

@@ -1,7 +1,7 @@
 //! The index as a file, so that a start need not read the whole log: `idx-<head>.snap`, the newest two.
 //!
 //! ```text
-//! magic 4 | version u32 | epoch u64 | head u64 | rev u64 | static facts u32 | crc32 u32, then sections: length u64 | bytes | crc32 u32
+//! magic 4 | version u32 | epoch u64 | head u64 | rev u64 | terms u32 | crc32 u32, then sections: length u64 | bytes | crc32 u32
 //! sections: rows (32 bytes each), 256 shards of terms, labels, flags
 //! ```
 //! It is copied while the store works, a shard at a time, so it may already hold a little of what came after `head` and `rev`. That does no
@@ -48,9 +48,16 @@ pub struct Mark {
     pub rev: u64,
 }
 
-/// Constellations, regions and ship groups in the postings come from static facts: other facts make other postings.
-static STATIC_FACTS: LazyLock<u32> = LazyLock::new(|| {
+/// What the postings depend on beside the log. A term stands in them by its dimension's number, so the list of dimensions is part of it:
+/// with another one, postings would be incomplete or mean something else. Constellations, regions and ship groups come from static facts.
+static TERMS: LazyLock<u32> = LazyLock::new(|| checksum_of_terms(Dimension::ALL.iter().map(|dimension| dimension.word())));
+
+fn checksum_of_terms<'a>(dimensions: impl Iterator<Item = &'a str>) -> u32 {
     let mut crc = crc32fast::Hasher::new();
+    for word in dimensions {
+        crc.update(word.as_bytes());
+        crc.update(&[0]);
+    }
     for system in universe::systems() {
         [system.id, system.constellation_id, system.region_id].iter().for_each(|id| crc.update(&id.to_le_bytes()));
     }
@@ -58,7 +65,7 @@ static STATIC_FACTS: LazyLock<u32> = LazyLock::new(|| {
         [id, universe::group_of(id).unwrap_or(0)].iter().for_each(|id| crc.update(&id.to_le_bytes()));
     }
     crc.finalize()
-});
+}
 
 /// Writes the snapshot and removes all but the newest two.
 pub fn write(dir: &Path, memory: &RwLock<Memory>, mark: &Mark) -> io::Result<()> {
@@ -163,7 +170,7 @@ fn header(mark: &Mark) -> Vec<u8> {
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
     [mark.epoch.0, mark.head.0, mark.rev].iter().for_each(|n| out.extend_from_slice(&n.to_le_bytes()));
-    out.extend_from_slice(&STATIC_FACTS.to_le_bytes());
+    out.extend_from_slice(&TERMS.to_le_bytes());
     out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
     out
 }
@@ -265,4 +272,21 @@ fn labels(bytes: &[u8]) -> Result<Vec<(String, Postings)>, Malformed> {
 
 fn malformed(_: Malformed) -> io::Error {
     io::Error::other("it is damaged")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_list_of_dimensions_makes_snapshots_outdated() {
+        let words: Vec<&str> = Dimension::ALL.iter().map(|dimension| dimension.word()).collect();
+        let of = |words: &[&str]| checksum_of_terms(words.iter().copied());
+        assert_eq!(of(&words), *TERMS);
+        assert_ne!(of(&words[1..]), *TERMS);
+        assert_ne!(of(&[&words[..], &["final_blow_ship"]].concat()), *TERMS, "a new one");
+        let mut swapped = words.clone();
+        swapped.swap(0, 1);
+        assert_ne!(of(&swapped), *TERMS, "another order");
+    }
 }
