@@ -6,9 +6,9 @@
 //! Must not know: the hash, zKillboard's block.
 
 use crate::domain::killmail::{Attacker, Item, Killmail, Victim};
-use crate::domain::merge::pairing::{Budget, pair};
+use crate::domain::merge::pairing::Budget;
 use crate::domain::merge::parts::{clear, gained, present};
-use crate::domain::merge::sameness::{add_extra, attacker_key, attacker_order, attackers_fit, fill_body, item_key, item_order, items_fit};
+use crate::domain::merge::sameness::{add_extra, attacker_key, attacker_partners, fill_body, item_key, item_partners};
 use crate::domain::provenance::{BODY, Provenance};
 
 /// The stored killmail with what the incoming body adds or replaces; `None` where the two contradict each other.
@@ -131,7 +131,7 @@ fn alike<T>(ours: &[T], theirs: &[T], same: impl Fn(&T, &T) -> bool) -> bool {
 
 /// The first order stays: attackers stand as those do, where they are the same.
 fn sort_attackers(attackers: &mut Vec<Attacker>, first: &[Attacker], budget: &mut Budget) {
-    let partner = pair(first, attackers, attacker_key, attacker_order, |a, b, _| attackers_fit(a, b), budget);
+    let partner = attacker_partners(first, attackers, budget);
     if let Some(partner) = partner {
         *attackers = partner.into_iter().map(|at| attackers[at].clone()).collect();
     }
@@ -139,7 +139,7 @@ fn sort_attackers(attackers: &mut Vec<Attacker>, first: &[Attacker], budget: &mu
 
 fn sort_items(items: Option<&mut Vec<Item>>, first: Option<&[Item]>, budget: &mut Budget) {
     let (Some(items), Some(first)) = (items, first) else { return };
-    let Some(partner) = pair(first, items, item_key, item_order, items_fit, budget) else { return };
+    let Some(partner) = item_partners(first, items, budget) else { return };
     *items = partner.into_iter().map(|at| items[at].clone()).collect();
     for (item, first) in items.iter_mut().zip(first) {
         sort_items(item.items.as_mut(), first.items.as_deref(), budget);

@@ -110,7 +110,7 @@ pub fn attacker_key(a: &Attacker, b: &Attacker) -> Ordering {
 }
 
 /// Most alike first.
-pub fn attacker_order(a: &Attacker, b: &Attacker) -> Ordering {
+fn attacker_order(a: &Attacker, b: &Attacker) -> Ordering {
     let ids =
         |x: &Attacker| (x.character_id, x.ship_type_id, x.weapon_type_id, x.corporation_id, x.alliance_id, x.faction_id, x.extra.len());
     ids(a).cmp(&ids(b))
@@ -123,7 +123,7 @@ pub fn item_key(a: &Item, b: &Item) -> Ordering {
 }
 
 /// Most alike first.
-pub fn item_order(a: &Item, b: &Item) -> Ordering {
+fn item_order(a: &Item, b: &Item) -> Ordering {
     let more = |x: &Item| (x.quantity_dropped, x.quantity_destroyed, x.items.as_ref().map(Vec::len), x.extra.len());
     more(a).cmp(&more(b))
 }
@@ -135,12 +135,25 @@ pub fn fill_body(ours: &mut Killmail, theirs: &Killmail, budget: &mut Budget) ->
     fill(&mut ours.moon_id, &theirs.moon_id)?;
     fill(&mut ours.war_id, &theirs.war_id)?;
     fill_victim(&mut ours.victim, &theirs.victim, budget)?;
-    let partner = pair(&ours.attackers, &theirs.attackers, attacker_key, attacker_order, |a, b, _| attackers_fit(a, b), budget)?;
+    let partner = attacker_partners(&ours.attackers, &theirs.attackers, budget)?;
     for (attacker, at) in ours.attackers.iter_mut().zip(partner) {
         fill_attacker(attacker, &theirs.attackers[at])?;
     }
     add_extra(&mut ours.extra, &theirs.extra);
     Some(())
+}
+
+/// Which attacker of theirs is which of ours. Where ours know all that theirs do, a pairing that adds nothing: another one could give an
+/// attacker what belongs to one beside it, so that the same account would add something a second time.
+pub fn attacker_partners(ours: &[Attacker], theirs: &[Attacker], budget: &mut Budget) -> Option<Vec<usize>> {
+    let known = pair(ours, theirs, attacker_key, attacker_order, |a, b, _| covers_attacker(a, b), &mut Budget::default());
+    known.or_else(|| pair(ours, theirs, attacker_key, attacker_order, |a, b, _| attackers_fit(a, b), budget))
+}
+
+/// The same for items.
+pub fn item_partners(ours: &[Item], theirs: &[Item], budget: &mut Budget) -> Option<Vec<usize>> {
+    let known = pair(ours, theirs, item_key, item_order, covers_item, &mut Budget::default());
+    known.or_else(|| pair(ours, theirs, item_key, item_order, items_fit, budget))
 }
 
 fn fill_victim(ours: &mut Victim, theirs: &Victim, budget: &mut Budget) -> Option<()> {
@@ -174,7 +187,7 @@ fn fill_items(ours: &mut Option<Vec<Item>>, theirs: &Option<Vec<Item>>, budget: 
         *ours = Some(theirs.clone());
         return Some(());
     };
-    let partner = pair(ours, theirs, item_key, item_order, items_fit, budget)?;
+    let partner = item_partners(ours, theirs, budget)?;
     for (item, at) in ours.iter_mut().zip(partner) {
         let incoming = &theirs[at];
         fill(&mut item.quantity_dropped, &incoming.quantity_dropped)?;
@@ -186,7 +199,7 @@ fn fill_items(ours: &mut Option<Vec<Item>>, theirs: &Option<Vec<Item>>, budget: 
 }
 
 /// Whether the two may be one attacker.
-pub fn attackers_fit(a: &Attacker, b: &Attacker) -> bool {
+fn attackers_fit(a: &Attacker, b: &Attacker) -> bool {
     fit(&a.character_id, &b.character_id)
         && fit(&a.corporation_id, &b.corporation_id)
         && fit(&a.alliance_id, &b.alliance_id)
@@ -197,7 +210,7 @@ pub fn attackers_fit(a: &Attacker, b: &Attacker) -> bool {
 }
 
 /// Whether the two may be one item.
-pub fn items_fit(a: &Item, b: &Item, budget: &mut Budget) -> bool {
+fn items_fit(a: &Item, b: &Item, budget: &mut Budget) -> bool {
     fit(&a.quantity_dropped, &b.quantity_dropped)
         && fit(&a.quantity_destroyed, &b.quantity_destroyed)
         && extras_fit(&a.extra, &b.extra)

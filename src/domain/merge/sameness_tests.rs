@@ -360,3 +360,15 @@ fn thousands_of_shuffled_attackers_are_known() {
     assert_eq!(merged.attackers.iter().filter(|a| a.alliance_id.is_some()).count(), 1);
     assert_eq!(merged.attackers[3_743].character_id, Some(3_743), "the first order stays");
 }
+
+#[test]
+fn what_one_attacker_lacks_is_not_taken_from_another() {
+    let of = |corporations: [Option<u32>; 2]| {
+        let attackers = corporations.map(|corporation_id| Attacker { corporation_id, damage_done: 1, ..Attacker::default() });
+        Killmail { killmail_id: 7, attackers: attackers.to_vec(), ..Killmail::default() }
+    };
+    let (stored, shuffled) = (of([None, Some(1)]), of([Some(1), None]));
+    assert_eq!(merge(&stored, &shuffled, false), Sameness::Known);
+    let raised = after(&from(stored, Some("redisq")), &shuffled, false).unwrap();
+    assert_eq!(raised.attackers.iter().filter(|attacker| attacker.corporation_id.is_some()).count(), 1);
+}
