@@ -29,7 +29,7 @@ use killstream::sample::rng::Dice;
 use killstream::store::Store;
 use killstream::store::facts::facts;
 use killstream::store::incoming::Incoming;
-use killstream::store::query::Ask;
+use killstream::store::query::PageQuery;
 use killstream::tasks;
 use killstream::wire::killmail::json;
 use support::{Ledger, empty_store, filled_store, incoming, of, recipe};
@@ -59,9 +59,9 @@ fn filters(count: usize) -> Vec<Filter> {
         .collect()
 }
 
-fn ask(filter: &Filter, seq: Seq) -> Ask<'_> {
+fn ask(filter: &Filter, seq: Seq) -> PageQuery<'_> {
     let (limit, limit_bytes) = (64, 32 * 1024);
-    Ask { filter, interest: None, after: Seq(seq.0 - 1), head: seq, max_age_secs: 0, limit, limit_bytes, scan: 65_536 }
+    PageQuery { filter, interest: None, after: Seq(seq.0 - 1), head: seq, max_age_secs: 0, limit, limit_bytes, scan: 65_536 }
 }
 
 /// A reader wakes for a number and takes what is there for it.

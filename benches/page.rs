@@ -12,7 +12,7 @@ use killstream::domain::filter::{Filter, Match};
 use killstream::domain::id::Seq;
 use killstream::domain::term::{Dimension, Term};
 use killstream::store::Store;
-use killstream::store::query::{Order, Query};
+use killstream::store::query::{HistoryQuery, Order};
 use killstream::wire::killmail::json;
 use support::{Ledger, filled_store, human, killmails, of, recipe, rss_bytes};
 
@@ -59,19 +59,20 @@ struct Asked {
 }
 
 fn newest(store: &Store, filter: &Filter) -> Vec<u64> {
-    let query = Query { filter, interest: None, order: Order::Newest, after: None, below: None, head: Seq(u64::MAX), limit: NEWEST };
+    let query = HistoryQuery { filter, interest: None, order: Order::Newest, after: None, below: None, head: Seq(u64::MAX), limit: NEWEST };
     let hits = store.select(&query).expect("memory answers");
     hits.iter().map(|hit| u64::from(hit.killmail_id)).collect()
 }
 
 fn count(store: &Store, filter: &Filter) -> u64 {
-    let query = Query { filter, interest: None, order: Order::Newest, after: None, below: None, head: Seq(u64::MAX), limit: usize::MAX };
+    let query =
+        HistoryQuery { filter, interest: None, order: Order::Newest, after: None, below: None, head: Seq(u64::MAX), limit: usize::MAX };
     store.count_matching(&query).expect("memory answers")
 }
 
 /// Reads the newest and joins their JSON, as the history door does.
 fn answer(store: &Store, filter: &Filter) -> usize {
-    let query = Query { filter, interest: None, order: Order::Newest, after: None, below: None, head: Seq(u64::MAX), limit: NEWEST };
+    let query = HistoryQuery { filter, interest: None, order: Order::Newest, after: None, below: None, head: Seq(u64::MAX), limit: NEWEST };
     let hits = store.select(&query).expect("memory answers");
     let entries = store.entries(&hits).expect("the disk answers");
     let mut body = Vec::with_capacity(256 * 1024);

@@ -41,7 +41,7 @@ const BACKLOG: u32 = 1024;
 pub enum Error {
     /// The store cannot be opened.
     #[error(transparent)]
-    Store(#[from] store::error::Error),
+    Store(#[from] store::error::StoreError),
     /// The plugin engine cannot run here.
     #[error("cannot start the plugin engine: {0}")]
     Engine(#[from] plugin::error::Error),

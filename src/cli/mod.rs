@@ -136,7 +136,7 @@ fn code(error: &anyhow::Error) -> u8 {
             _ => error.downcast_ref(),
         },
     };
-    if matches!(store, Some(store::error::Error::Damaged { .. })) { DAMAGED } else { FAILURE }
+    if matches!(store, Some(store::error::StoreError::Damaged { .. })) { DAMAGED } else { FAILURE }
 }
 
 /// Runs asynchronous work to its end.
@@ -156,11 +156,11 @@ mod tests {
 
     #[test]
     fn damage_is_told_apart_wherever_it_was_met() {
-        let damaged = || store::error::Error::Damaged { what: "x".to_owned(), command: "y".to_owned() };
+        let damaged = || store::error::StoreError::Damaged { what: "x".to_owned(), command: "y".to_owned() };
         assert_eq!(code(&damaged().into()), DAMAGED);
         assert_eq!(code(&server::Error::Store(damaged()).into()), DAMAGED);
         assert_eq!(code(&import_files::Error::Sink(damaged()).into()), DAMAGED);
-        assert_eq!(code(&store::error::Error::InUse { pid: 1 }.into()), FAILURE);
+        assert_eq!(code(&store::error::StoreError::InUse { pid: 1 }.into()), FAILURE);
         assert_eq!(code(&Mistakes(vec![]).into()), USAGE);
     }
 

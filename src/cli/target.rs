@@ -7,7 +7,7 @@ use clap::Args;
 use reqwest::Url;
 
 use crate::store::engine::data_folder;
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 
 /// A data folder, which must be free.
 #[derive(Debug, Clone, Args)]
@@ -22,7 +22,7 @@ impl Folder {
     ///
     /// # Errors
     /// There is no store in it.
-    pub fn existing(&self) -> Result<&Path, Error> {
+    pub fn existing(&self) -> Result<&Path, StoreError> {
         data_folder::must_hold_store(&self.data_dir)?;
         Ok(&self.data_dir)
     }

@@ -7,10 +7,10 @@ use crate::{store, tasks};
 
 /// What a caller can be told.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum FeedError {
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] store::error::Error),
+    Store(#[from] store::error::StoreError),
     /// The plugin cannot judge for this subscription.
     #[error(transparent)]
     Plugin(#[from] plugins::Error),

@@ -11,7 +11,7 @@ use crate::domain::verdict::Failure;
 
 /// A killmail the subscription wants, with what plugins said of it.
 #[derive(Debug, Clone)]
-pub struct Kept {
+pub struct Delivered {
     /// The killmail.
     pub entry: SharedEntry,
     /// Plugin name and JSON object, for each plugin that annotated.
@@ -77,7 +77,7 @@ pub enum Event {
     /// A killmail, live or resumed.
     Killmail {
         /// The killmail.
-        kept: Kept,
+        kept: Delivered,
         /// Its place.
         id: EventId,
     },
@@ -112,7 +112,7 @@ pub enum Event {
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// The killmails, oldest first.
-    pub kept: Vec<Kept>,
+    pub kept: Vec<Delivered>,
     /// 1 for the first batch of this connection.
     pub number: u64,
     /// How many batches there are, counted before any plugin judged.

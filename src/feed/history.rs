@@ -14,12 +14,12 @@ use crate::domain::subscription::Subscription;
 use crate::domain::term::Term;
 use crate::domain::verdict::Failure;
 use crate::feed::Feed;
-use crate::feed::error::Error;
-use crate::feed::event::Kept;
+use crate::feed::error::FeedError;
+use crate::feed::event::Delivered;
 use crate::feed::subscription_plugin::{Outcome, SubscriptionPlugin, judged};
 use crate::plugin::evaluator::Run;
 use crate::store;
-use crate::store::query::{Hit, Order, Query};
+use crate::store::query::{HistoryQuery, Hit, Order};
 
 /// The killmails a page begins with are read where they are found, up to so much JSON: each way off the event loop and back costs
 /// as much as reading some of them.
@@ -71,8 +71,8 @@ impl Chosen {
     }
 
     /// As it goes out, if it was read already.
-    fn kept(&self) -> Option<Kept> {
-        Some(Kept { entry: self.entry.clone()?, annotations: self.annotations.clone() })
+    fn kept(&self) -> Option<Delivered> {
+        Some(Delivered { entry: self.entry.clone()?, annotations: self.annotations.clone() })
     }
 }
 
@@ -110,7 +110,7 @@ impl Feed {
     ///
     /// # Errors
     /// The plugin is unknown or refuses its configuration, or the store failed.
-    pub async fn lookup(self: &Arc<Self>, lookup: Lookup) -> Result<Found, Error> {
+    pub async fn lookup(self: &Arc<Self>, lookup: Lookup) -> Result<Found, FeedError> {
         let judge = match &lookup.subscription.plugin {
             Some(using) => Some(SubscriptionPlugin::open(self, using).await?.within(Duration::from_millis(self.config().judged_ms))),
             None => None,
@@ -126,7 +126,7 @@ impl Feed {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn latest(self: &Arc<Self>, latest: Latest) -> Result<(Vec<Chosen>, bool), Error> {
+    pub async fn latest(self: &Arc<Self>, latest: Latest) -> Result<(Vec<Chosen>, bool), FeedError> {
         let Latest { term, since, limit } = latest;
         let mut filter = Filter { since, ..Filter::default() };
         filter.set_ids(term.kind, vec![term.id]);
@@ -139,15 +139,15 @@ impl Feed {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn kept(self: &Arc<Self>, chosen: Vec<Chosen>) -> Result<Vec<Kept>, Error> {
+    pub async fn kept(self: &Arc<Self>, chosen: Vec<Chosen>) -> Result<Vec<Delivered>, FeedError> {
         if let Some(kept) = chosen.iter().map(Chosen::kept).collect() {
             return Ok(kept);
         }
         let feed = self.clone();
-        let read = self.read("history-read", move || -> Result<Vec<Kept>, Error> {
+        let read = self.read("history-read", move || -> Result<Vec<Delivered>, FeedError> {
             let hits: Vec<Hit> = chosen.iter().map(|one| one.hit).collect();
             let entries = feed.store().entries(&hits)?;
-            let kept = entries.into_iter().zip(chosen).map(|(entry, one)| Kept { entry, annotations: one.annotations });
+            let kept = entries.into_iter().zip(chosen).map(|(entry, one)| Delivered { entry, annotations: one.annotations });
             Ok(kept.collect())
         });
         read.await?
@@ -157,11 +157,11 @@ impl Feed {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn count(self: &Arc<Self>, subscription: Arc<Subscription>, head: Seq) -> Result<u64, Error> {
+    pub async fn count(self: &Arc<Self>, subscription: Arc<Subscription>, head: Seq) -> Result<u64, FeedError> {
         let feed = self.clone();
         let counted = self.read("history-count", move || {
             let filter = &subscription.filter;
-            feed.store().count_matching(&Query {
+            feed.store().count_matching(&HistoryQuery {
                 filter,
                 interest: None,
                 order: Order::Newest,
@@ -187,10 +187,10 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// What the filter selects.
-    async fn selected(&self) -> Result<Found, Error> {
+    async fn selected(&self) -> Result<Found, FeedError> {
         // One more than needed tells whether there is a next page.
         let (feed, lookup) = (self.feed.clone(), self.lookup.clone());
-        let page = self.feed.read("history-page", move || -> Result<_, store::error::Error> {
+        let page = self.feed.read("history-page", move || -> Result<_, store::error::StoreError> {
             let mut hits = select(&feed, &lookup, None, lookup.limit.saturating_add(1))?;
             let more = hits.len() > lookup.limit;
             hits.truncate(lookup.limit);
@@ -207,7 +207,7 @@ impl Search<'_> {
     }
 
     /// What the plugin keeps of it.
-    async fn judged(&mut self, judge: &SubscriptionPlugin) -> Result<Found, Error> {
+    async fn judged(&mut self, judge: &SubscriptionPlugin) -> Result<Found, FeedError> {
         let wanted = self.feed.config().judged_page_max;
         let (mut found, mut faults) = (Found { complete: true, ..Found::default() }, Faults::default());
         loop {
@@ -246,7 +246,7 @@ impl Search<'_> {
     fn take(&mut self, judge: &SubscriptionPlugin, outcomes: Vec<Outcome>, (found, faults): (&mut Found, &mut Faults)) -> Option<u32> {
         for outcome in outcomes {
             match outcome {
-                Outcome::Kept(Kept { entry, annotations }) => {
+                Outcome::Kept(Delivered { entry, annotations }) => {
                     let hit = Hit { seq: entry.seq, killmail_id: entry.facts.killmail_id };
                     let entry = begins(self.feed, &mut self.bytes, hit.seq).then_some(entry);
                     found.chosen.push(Chosen { hit, annotations, entry });
@@ -268,7 +268,7 @@ impl Search<'_> {
         self.judged >= config.judged_max || judge.is_spent() || self.waited >= waited_max
     }
 
-    async fn page(&self, judge: &SubscriptionPlugin, limit: usize) -> Result<Vec<SharedEntry>, Error> {
+    async fn page(&self, judge: &SubscriptionPlugin, limit: usize) -> Result<Vec<SharedEntry>, FeedError> {
         let (feed, lookup, interest) = (self.feed.clone(), self.lookup.clone(), judge.interest().cloned());
         let page = self.feed.read("history-page", move || {
             let hits = select(&feed, &lookup, interest.as_ref(), limit)?;
@@ -285,9 +285,9 @@ fn begins(feed: &Feed, bytes: &mut u64, seq: Seq) -> bool {
     before < AT_ONCE_BYTES
 }
 
-fn select(feed: &Feed, lookup: &Lookup, interest: Option<&Interest>, limit: usize) -> Result<Vec<Hit>, store::error::Error> {
+fn select(feed: &Feed, lookup: &Lookup, interest: Option<&Interest>, limit: usize) -> Result<Vec<Hit>, store::error::StoreError> {
     let filter = &lookup.subscription.filter;
-    feed.store().select(&Query { filter, interest, order: lookup.order, after: lookup.after, below: None, head: lookup.head, limit })
+    feed.store().select(&HistoryQuery { filter, interest, order: lookup.order, after: lookup.after, below: None, head: lookup.head, limit })
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::domain::filter::{IdSet, RoleClause};
 use crate::domain::id::Seq;
 use crate::domain::term::{Dimension, Role};
 use crate::feed::plugin_history::StoreHistory;
-use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery};
+use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuestion};
 use crate::sample::generate::Recipe;
 use crate::store::config::Config;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
@@ -88,11 +88,11 @@ fn what_questions_cost() {
     let past = past(KILLMAILS);
     let history = &past.history;
     let count = |what: &str, terms: Vec<RoleClause>| {
-        let query = HistoryQuery { terms, ..HistoryQuery::default() };
+        let query = HistoryQuestion { terms, ..HistoryQuestion::default() };
         told(what, |allowance| history.count(&query, BOUND, allowance));
     };
     let totals = |what: &str, terms: Vec<RoleClause>| {
-        let query = HistoryQuery { terms, ..HistoryQuery::default() };
+        let query = HistoryQuestion { terms, ..HistoryQuestion::default() };
         told(what, |allowance| history.totals(&query, BOUND, allowance).map(|totals| totals.killmails));
     };
     for n in [1_000, 100_000, 1_000_000_u32] {
@@ -135,7 +135,7 @@ fn what_takes_too_long_is_refused_before_it_is_done() {
     let past = past(3_000);
     let history = &past.history;
     let ask = |terms: Vec<RoleClause>, allowance: &mut Allowance| {
-        history.count(&HistoryQuery { terms, since: None, until: None }, BOUND, allowance)
+        history.count(&HistoryQuestion { terms, since: None, until: None }, BOUND, allowance)
     };
     let ships = &past.ids[&Dimension::ShipType];
     let mut allowance = Allowance::new(50_000_000);

@@ -8,7 +8,7 @@ use crate::domain::filter::{IdSet, RoleClause};
 use crate::domain::killmail::Killmail;
 use crate::domain::term::{Dimension, Role};
 use crate::feed::plugin_history::StoreHistory;
-use crate::plugin::history::{Allowance, Bound, History, HistoryQuery};
+use crate::plugin::history::{Allowance, Bound, History, HistoryQuestion};
 use crate::sample::generate::Recipe;
 use crate::store::Store;
 use crate::store::config::Config;
@@ -22,7 +22,7 @@ fn term(kind: Dimension, role: Role, ids: &[u32]) -> RoleClause {
 }
 
 /// Questions that a plugin may ask about this killmail: of few and many ids, of such as come later only, with roles and within times.
-fn questions(about: &Killmail, later: &Killmail) -> Vec<HistoryQuery> {
+fn questions(about: &Killmail, later: &Killmail) -> Vec<HistoryQuestion> {
     let systems: Vec<u32> = (30_000_000..30_006_000).collect();
     let ships: Vec<u32> = (500..700).chain(11_000..12_500).collect();
     let characters: Vec<u32> = [about, later].into_iter().flat_map(|k| k.attackers.iter().filter_map(|a| a.character_id)).collect();
@@ -41,12 +41,12 @@ fn questions(about: &Killmail, later: &Killmail) -> Vec<HistoryQuery> {
     ];
     let day = Some(about.time - 86_400);
     let times = [(None, None), (day, None), (day, Some(about.time)), (Some(about.time - 7_200), Some(about.time - 1_800))];
-    let within = |terms: &Vec<RoleClause>| times.map(|(since, until)| HistoryQuery { terms: terms.clone(), since, until });
+    let within = |terms: &Vec<RoleClause>| times.map(|(since, until)| HistoryQuestion { terms: terms.clone(), since, until });
     terms.iter().flat_map(within).collect()
 }
 
 /// What is answered, and what is left, for each question and allowance.
-fn asked(history: &StoreHistory, questions: &[HistoryQuery], bound: Bound) -> Vec<(Option<u64>, u64)> {
+fn asked(history: &StoreHistory, questions: &[HistoryQuestion], bound: Bound) -> Vec<(Option<u64>, u64)> {
     let mut told = Vec::new();
     for (query, max) in questions.iter().flat_map(|query| ALLOWANCES.map(|max| (query, max))) {
         let mut allowance = Allowance::new(max);

@@ -43,7 +43,7 @@ use crate::domain::span::Span;
 use crate::domain::subscription::Subscription;
 use crate::feed::config::Config;
 use crate::feed::counters::Counters;
-use crate::feed::error::Error;
+use crate::feed::error::FeedError;
 use crate::feed::filters::Filters;
 use crate::feed::plugin_quota::{Limits, PluginQuota};
 use crate::feed::plugins::Plugins;
@@ -183,12 +183,12 @@ impl Feed {
     ///
     /// # Errors
     /// The work panicked or the runtime is shutting down.
-    pub async fn read<T, F>(&self, name: &'static str, work: F) -> Result<T, Error>
+    pub async fn read<T, F>(&self, name: &'static str, work: F) -> Result<T, FeedError>
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        let turn = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| Error::Closing)?;
+        let turn = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| FeedError::Closing)?;
         // The turn goes with the work, which goes on when nobody waits for it any more.
         let work = move || {
             let done = work();
@@ -232,7 +232,7 @@ impl Feed {
     ///
     /// # Errors
     /// The store failed, has too little space, or the server is stopping.
-    pub async fn publish(&self, batch: Vec<Incoming>, checkpoint: Option<Checkpoint>) -> Result<Vec<Appended>, Error> {
+    pub async fn publish(&self, batch: Vec<Incoming>, checkpoint: Option<Checkpoint>) -> Result<Vec<Appended>, FeedError> {
         let found = Found::among(batch.iter().map(|incoming| &incoming.killmail));
         let appended = self.writer.publish(batch, checkpoint).await?;
         self.unreadable.note(&found, now_ms());
@@ -243,7 +243,7 @@ impl Feed {
     ///
     /// # Errors
     /// As [`Feed::publish`].
-    pub async fn publish_span(&self, span: Span, checkpoint: Option<Checkpoint>) -> Result<(), Error> {
+    pub async fn publish_span(&self, span: Span, checkpoint: Option<Checkpoint>) -> Result<(), FeedError> {
         self.writer.publish_span(span, checkpoint).await
     }
 
@@ -251,9 +251,9 @@ impl Feed {
     ///
     /// # Errors
     /// The plugin is unknown or refuses its configuration, the preload is too large, the store failed, the server is stopping.
-    pub async fn open(self: &Arc<Self>, subscription: Subscription, start: Start) -> Result<Reader, Error> {
+    pub async fn open(self: &Arc<Self>, subscription: Subscription, start: Start) -> Result<Reader, FeedError> {
         if *self.closing.borrow() {
-            return Err(Error::Closing);
+            return Err(FeedError::Closing);
         }
         Reader::open(self.clone(), subscription, start).await
     }

@@ -10,9 +10,9 @@ use hashbrown::{HashMap, HashSet};
 use crate::domain::filter::{Filter, IdSet, Interest, Match, RoleClause};
 use crate::domain::id::Seq;
 use crate::domain::term::{Dimension, Role, Term};
-use crate::feed::error::Error;
+use crate::feed::error::FeedError;
 use crate::store::Store;
-use crate::store::query::{Hit, Order, Query};
+use crate::store::query::{HistoryQuery, Hit, Order};
 
 /// What is wanted of the past.
 #[derive(Debug, Clone)]
@@ -113,7 +113,7 @@ impl Search<'_> {
     ///
     /// # Errors
     /// The store failed.
-    pub fn choose(&self, filter: &Filter) -> Result<Choice, Error> {
+    pub fn choose(&self, filter: &Filter) -> Result<Choice, FeedError> {
         let mut filter = self.narrowed(filter);
         let (mut seen, mut groups) = (HashSet::new(), Groups::default());
         let mut left_out = 0;
@@ -153,12 +153,12 @@ impl Search<'_> {
         filter
     }
 
-    const fn query<'a>(&'a self, filter: &'a Filter) -> Query<'a> {
+    const fn query<'a>(&'a self, filter: &'a Filter) -> HistoryQuery<'a> {
         let (interest, head, limit) = (self.interest, self.head, self.newest.limit);
-        Query { filter, interest, order: Order::Newest, after: None, below: None, head, limit }
+        HistoryQuery { filter, interest, order: Order::Newest, after: None, below: None, head, limit }
     }
 
-    fn system_of(&self, hit: Hit) -> Result<Option<u32>, Error> {
+    fn system_of(&self, hit: Hit) -> Result<Option<u32>, FeedError> {
         Ok(self.store.entry(hit.seq)?.map(|entry| entry.facts.system))
     }
 

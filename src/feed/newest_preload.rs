@@ -16,8 +16,8 @@ use crate::domain::id::Seq;
 use crate::domain::subscription::Subscription;
 use crate::domain::term::Dimension;
 use crate::feed::Feed;
-use crate::feed::error::Error;
-use crate::feed::event::Kept;
+use crate::feed::error::FeedError;
+use crate::feed::event::Delivered;
 use crate::feed::newest::{Choice, Newest, Portion, Search};
 use crate::feed::pace::Pace;
 use crate::feed::subscription_plugin::{Outcome, SubscriptionPlugin, judged};
@@ -32,7 +32,7 @@ pub enum PreloadEvent {
         /// The system.
         system: u32,
         /// The killmails.
-        kept: Vec<Kept>,
+        kept: Vec<Delivered>,
     },
     /// That was all.
     Complete {
@@ -68,9 +68,9 @@ pub struct NewestPreload {
 
 enum Stage {
     Asked,
-    Choosing(BoxFuture<'static, Result<Choice, Error>>),
+    Choosing(BoxFuture<'static, Result<Choice, FeedError>>),
     Waiting(Choice),
-    Reading { choice: Choice, system: u32, entries: BoxFuture<'static, Result<Vec<SharedEntry>, Error>> },
+    Reading { choice: Choice, system: u32, entries: BoxFuture<'static, Result<Vec<SharedEntry>, FeedError>> },
     Judging { choice: Choice, system: u32, entries: Vec<SharedEntry> },
     Counting(VecDeque<u32>),
     Over,
@@ -130,7 +130,7 @@ impl NewestPreload {
     ///
     /// # Errors
     /// The store failed; nothing comes after it.
-    pub async fn next(&mut self) -> Result<Option<PreloadEvent>, Error> {
+    pub async fn next(&mut self) -> Result<Option<PreloadEvent>, FeedError> {
         loop {
             match self.step().await {
                 Ok(Some(told)) => return Ok(Some(told)),
@@ -144,7 +144,7 @@ impl NewestPreload {
         }
     }
 
-    async fn step(&mut self) -> Result<Option<PreloadEvent>, Error> {
+    async fn step(&mut self) -> Result<Option<PreloadEvent>, FeedError> {
         match &mut self.stage {
             Stage::Over => Ok(None),
             Stage::Asked => {
@@ -191,7 +191,7 @@ impl NewestPreload {
         }
     }
 
-    fn choice(&self) -> BoxFuture<'static, Result<Choice, Error>> {
+    fn choice(&self) -> BoxFuture<'static, Result<Choice, FeedError>> {
         let (feed, newest, subscription, head) = (self.feed.clone(), self.newest.clone(), self.subscription.clone(), self.head);
         let interest = self.judge.as_ref().and_then(SubscriptionPlugin::interest).cloned();
         Box::pin(async move {
@@ -217,7 +217,7 @@ impl NewestPreload {
 
     fn told(&mut self, outcomes: Vec<Outcome>) -> Option<PreloadEvent> {
         let Stage::Judging { mut choice, system, .. } = std::mem::replace(&mut self.stage, Stage::Over) else { return None };
-        let mut kept: Vec<Kept> =
+        let mut kept: Vec<Delivered> =
             outcomes.into_iter().filter_map(|o| if let Outcome::Kept(kept) = o { Some(kept) } else { None }).collect();
         if let Some(standing) = &self.standing {
             kept.retain(|kept| standing.accepts(&kept.entry.facts));

@@ -9,11 +9,11 @@
 use std::sync::{Arc, Weak};
 
 use crate::domain::filter::{Filter, RoleClause};
-use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery, Totals};
+use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuestion, Totals};
 use crate::store::Store;
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::history::effort::{Effort, UNITED_COST};
-use crate::store::query::{Order, Query};
+use crate::store::query::{HistoryQuery, Order};
 
 // Charges, nanoseconds of CPU time: measured by `history_cost` on 40,000 killmails, and rounded up.
 /// A list of killmails that is opened: it is found and counted several times, each time somewhere else in memory. One that is not there
@@ -47,7 +47,7 @@ impl StoreHistory {
 }
 
 /// Charges what an answer takes before it is looked for: as much whenever it is asked about the same killmail (law 7).
-fn charge(store: &Store, query: &Query<'_>, allowance: &mut Allowance) -> Result<(), Exhausted> {
+fn charge(store: &Store, query: &HistoryQuery<'_>, allowance: &mut Allowance) -> Result<(), Exhausted> {
     let asked: u64 = query.filter.each.iter().map(|term| term.ids.as_slice().len() as u64).sum();
     let least = asked.saturating_mul(LIST);
     if least > allowance.left() {
@@ -59,19 +59,19 @@ fn charge(store: &Store, query: &Query<'_>, allowance: &mut Allowance) -> Result
     allowance.charge(nanos)
 }
 
-fn filter(query: &HistoryQuery) -> Filter {
+fn filter(query: &HistoryQuestion) -> Filter {
     Filter { each: query.terms.clone(), since: query.since, until: query.until, ..Filter::default() }
 }
 
-const fn bounded(filter: &Filter, bound: Bound, limit: usize) -> Query<'_> {
-    Query { filter, interest: None, order: Order::Newest, after: None, below: Some(bound.below), head: bound.head, limit }
+const fn bounded(filter: &Filter, bound: Bound, limit: usize) -> HistoryQuery<'_> {
+    HistoryQuery { filter, interest: None, order: Order::Newest, after: None, below: Some(bound.below), head: bound.head, limit }
 }
 
 /// Asks the store to look up no more killmails than there is allowance for, and charges those it did.
 fn within<T: Default>(
     allowance: &mut Allowance,
     terms: usize,
-    ask: impl FnOnce(&mut u64) -> Result<Option<T>, Error>,
+    ask: impl FnOnce(&mut u64) -> Result<Option<T>, StoreError>,
 ) -> Result<T, Exhausted> {
     let each = FACTS + FACTS_TERM * terms as u64;
     let most = allowance.left() / each;
@@ -90,7 +90,7 @@ fn within<T: Default>(
 }
 
 impl History for StoreHistory {
-    fn count(&self, query: &HistoryQuery, bound: Bound, allowance: &mut Allowance) -> Result<u64, Exhausted> {
+    fn count(&self, query: &HistoryQuestion, bound: Bound, allowance: &mut Allowance) -> Result<u64, Exhausted> {
         let filter = filter(query);
         let query = bounded(&filter, bound, usize::MAX);
         let Some(store) = self.store.upgrade() else { return Ok(0) };
@@ -98,7 +98,7 @@ impl History for StoreHistory {
         within(allowance, filter.each.len(), |lookups| store.count_within(&query, lookups))
     }
 
-    fn totals(&self, query: &HistoryQuery, bound: Bound, allowance: &mut Allowance) -> Result<Totals, Exhausted> {
+    fn totals(&self, query: &HistoryQuestion, bound: Bound, allowance: &mut Allowance) -> Result<Totals, Exhausted> {
         let filter = filter(query);
         let query = bounded(&filter, bound, usize::MAX);
         let Some(store) = self.store.upgrade() else { return Ok(Totals::default()) };

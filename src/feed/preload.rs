@@ -12,11 +12,11 @@ use tokio::time::Instant;
 use crate::domain::filter::{Filter, Interest};
 use crate::domain::id::Seq;
 use crate::feed::config::Config;
-use crate::feed::error::Error;
+use crate::feed::error::FeedError;
 use crate::feed::pace::pause;
 use crate::feed::start::BatchForm;
 use crate::store::Store;
-use crate::store::query::{Hit, Order, Query};
+use crate::store::query::{HistoryQuery, Hit, Order};
 
 const PLAN_PAGE: usize = 8_192;
 
@@ -76,8 +76,8 @@ pub struct Window<'a> {
 }
 
 impl Window<'_> {
-    const fn query(&self, after: u32, limit: usize) -> Query<'_> {
-        Query {
+    const fn query(&self, after: u32, limit: usize) -> HistoryQuery<'_> {
+        HistoryQuery {
             filter: self.filter,
             interest: self.interest,
             order: Order::Oldest,
@@ -92,7 +92,7 @@ impl Window<'_> {
     ///
     /// # Errors
     /// More than `preload_max_killmails`, or the store failed.
-    pub fn plan(&self, store: &Store, config: &Config) -> Result<Plan, Error> {
+    pub fn plan(&self, store: &Store, config: &Config) -> Result<Plan, FeedError> {
         let mut plan = Plan { killmails: 0, batches: 0 };
         let mut cut = Cut::new(self.form, config);
         let mut after = self.after;
@@ -106,7 +106,7 @@ impl Window<'_> {
             plan.killmails += hits.len() as u64;
             if plan.killmails > config.preload_max_killmails {
                 let count = store.count_matching(&self.query(self.after, usize::MAX))?;
-                return Err(Error::PreloadTooLarge { max: config.preload_max_killmails, count });
+                return Err(FeedError::PreloadTooLarge { max: config.preload_max_killmails, count });
             }
             match hits.last() {
                 Some(last) if hits.len() == PLAN_PAGE => after = last.killmail_id,
@@ -121,7 +121,7 @@ impl Window<'_> {
     ///
     /// # Errors
     /// The store failed.
-    pub fn next(&self, store: &Store, config: &Config) -> Result<Vec<Hit>, Error> {
+    pub fn next(&self, store: &Store, config: &Config) -> Result<Vec<Hit>, FeedError> {
         let mut hits = store.select(&self.query(self.after, config.batch_max))?;
         let mut cut = Cut::new(self.form, config);
         if let Some(end) = hits.iter().position(|hit| cut.closes_before(store.weight_of(hit.seq))) {

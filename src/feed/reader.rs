@@ -19,8 +19,8 @@ use crate::domain::id::{Epoch, EventId, Place, Seq};
 use crate::domain::subscription::Subscription;
 use crate::domain::verdict::Failure;
 use crate::feed::Feed;
-use crate::feed::error::Error;
-use crate::feed::event::{Batch, Event, Gap, Kept};
+use crate::feed::error::FeedError;
+use crate::feed::event::{Batch, Delivered, Event, Gap};
 use crate::feed::filters::{Held, MANY_IDS};
 use crate::feed::newest::Newest;
 use crate::feed::newest_preload::NewestPreload;
@@ -29,7 +29,7 @@ use crate::feed::registry::{Entered, Who};
 use crate::feed::start::{BatchForm, Log, Start, opening};
 use crate::feed::subscription_plugin::{Outcome, SubscriptionPlugin, judged};
 use crate::plugin::evaluator::Run;
-use crate::store::query::{Ask, Page};
+use crate::store::query::{Page, PageQuery};
 use crate::tasks;
 
 /// A subscription and a place in the log.
@@ -63,7 +63,7 @@ enum Phase {
 
 impl Reader {
     /// Opens a reader; the bell is tied before the head is read, so nothing falls in between.
-    pub(crate) async fn open(feed: Arc<Feed>, subscription: Subscription, start: Start) -> Result<Self, Error> {
+    pub(crate) async fn open(feed: Arc<Feed>, subscription: Subscription, start: Start) -> Result<Self, FeedError> {
         let judge = match &subscription.plugin {
             Some(using) => Some(SubscriptionPlugin::open_unready(&feed, using).await?),
             None => None,
@@ -94,7 +94,7 @@ impl Reader {
         Ok(reader)
     }
 
-    async fn plan(&self, since: i64, form: BatchForm, head: Seq, after: u32) -> Result<Preload, Error> {
+    async fn plan(&self, since: i64, form: BatchForm, head: Seq, after: u32) -> Result<Preload, FeedError> {
         let now = Instant::now();
         let mut filter = self.subscription.filter.clone();
         filter.since = Some(filter.since.map_or(since, |asked| asked.max(since)));
@@ -272,7 +272,7 @@ impl Reader {
         self.phase = Phase::Over;
     }
 
-    async fn read_batch(&mut self, mut preload: Preload) -> Result<(), Error> {
+    async fn read_batch(&mut self, mut preload: Preload) -> Result<(), FeedError> {
         if preload.taken < preload.total {
             sleep_until(preload.due).await;
         }
@@ -308,7 +308,7 @@ impl Reader {
         Ok(())
     }
 
-    async fn batch_hits(&self, preload: &Preload) -> Result<Vec<(u32, SharedEntry)>, Error> {
+    async fn batch_hits(&self, preload: &Preload) -> Result<Vec<(u32, SharedEntry)>, FeedError> {
         let feed = self.feed.clone();
         let interest = self.judge.as_ref().and_then(SubscriptionPlugin::interest).cloned();
         let (filter, form, head, after) = (preload.filter.clone(), preload.form, preload.head, preload.after);
@@ -321,7 +321,7 @@ impl Reader {
         .await?
     }
 
-    async fn read_live(&mut self) -> Result<(), Error> {
+    async fn read_live(&mut self) -> Result<(), FeedError> {
         let head = self.feed.head();
         if self.passed >= head {
             return self.wait().await;
@@ -351,9 +351,9 @@ impl Reader {
     }
 
     /// The question for the next page.
-    fn ask(&self, head: Seq) -> Ask<'_> {
+    fn ask(&self, head: Seq) -> PageQuery<'_> {
         let config = self.feed.config();
-        Ask {
+        PageQuery {
             filter: &self.subscription.filter,
             interest: self.judge.as_ref().and_then(SubscriptionPlugin::interest),
             after: self.passed,
@@ -365,22 +365,22 @@ impl Reader {
         }
     }
 
-    async fn read_page(&self, head: Seq) -> Result<Page, Error> {
+    async fn read_page(&self, head: Seq) -> Result<Page, FeedError> {
         let ask = self.ask(head);
         if let Some(page) = self.feed.store().page_in_memory(&ask) {
             return Ok(page);
         }
-        let Ask { after, max_age_secs, limit, limit_bytes, scan, .. } = ask;
+        let PageQuery { after, max_age_secs, limit, limit_bytes, scan, .. } = ask;
         let (feed, subscription, interest) = (self.feed.clone(), self.subscription.clone(), ask.interest.cloned());
         let page = tasks::blocking("reader-page", move || {
             let interest = interest.as_ref();
-            feed.store().page(&Ask { filter: &subscription.filter, interest, after, head, max_age_secs, limit, limit_bytes, scan })
+            feed.store().page(&PageQuery { filter: &subscription.filter, interest, after, head, max_age_secs, limit, limit_bytes, scan })
         });
         Ok(page.await??)
     }
 
     /// Sleeps until the bell rings, the tick is due, the server stops or the plugin changes.
-    async fn wait(&mut self) -> Result<(), Error> {
+    async fn wait(&mut self) -> Result<(), FeedError> {
         let tick = sleep(Duration::from_millis(self.feed.config().tick_ms));
         let judge = &mut self.judge;
         let plugin_changed = async {
@@ -410,7 +410,7 @@ impl Reader {
     }
 
     /// Goes on with the version that judges now. A preload ends with the one it was planned with, unless the plugin is gone.
-    async fn follow_plugin(&mut self) -> Result<(), Error> {
+    async fn follow_plugin(&mut self) -> Result<(), FeedError> {
         if self.is_preparing() {
             return self.become_ready().await;
         }
@@ -426,20 +426,20 @@ impl Reader {
                 }
                 self.judge = Some(next);
             }
-            Err(Error::Plugin(error)) if error.is_passing() => {
+            Err(FeedError::Plugin(error)) if error.is_passing() => {
                 // All readers of a plugin want its new version at once: some hear that there is no room now.
                 tracing::debug!("the version before goes on judging for now: {error}");
                 judge.see_change();
                 self.again = Some(Instant::now() + AGAIN);
             }
-            Err(Error::Plugin(error)) => self.end(Event::Ended { reason: "plugin_gone", message: error.to_string() }),
+            Err(FeedError::Plugin(error)) => self.end(Event::Ended { reason: "plugin_gone", message: error.to_string() }),
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
     /// Waits until the plugin can judge or the server stops.
-    async fn become_ready(&mut self) -> Result<(), Error> {
+    async fn become_ready(&mut self) -> Result<(), FeedError> {
         if let Some(at) = self.again {
             sleep_until(at).await;
             self.again = None;
@@ -457,8 +457,8 @@ impl Reader {
                         self.phase = Phase::Preload(self.plan(filter.since.unwrap_or(i64::MIN), form, head, after).await?);
                     }
                 }
-                Err(Error::Plugin(error)) if error.is_passing() => self.again = Some(Instant::now() + AGAIN),
-                Err(Error::Plugin(error)) => self.end(Event::Ended { reason: "plugin_gone", message: error.to_string() }),
+                Err(FeedError::Plugin(error)) if error.is_passing() => self.again = Some(Instant::now() + AGAIN),
+                Err(FeedError::Plugin(error)) => self.end(Event::Ended { reason: "plugin_gone", message: error.to_string() }),
                 Err(error) => return Err(error),
             },
             // The stopping is told when the next event is asked for.
@@ -484,7 +484,11 @@ fn bell_ids(filter: &Filter, judge: Option<&SubscriptionPlugin>) -> Option<Vec<I
 }
 
 /// Takes a subscription into use; one with many ids off the event loop.
-async fn hold(feed: &Arc<Feed>, mut subscription: Subscription, judge: Option<&SubscriptionPlugin>) -> Result<(Subscription, Held), Error> {
+async fn hold(
+    feed: &Arc<Feed>,
+    mut subscription: Subscription,
+    judge: Option<&SubscriptionPlugin>,
+) -> Result<(Subscription, Held), FeedError> {
     let (filters, woken) = (Arc::clone(feed.filters()), bell_ids(&subscription.filter, judge));
     let length = |ids: &[IdsIn]| ids.iter().map(|d| d.ids.as_slice().len()).sum::<usize>();
     let many = length(&subscription.filter.dimensions).max(woken.as_deref().map_or(0, length)) > MANY_IDS;
@@ -495,6 +499,6 @@ async fn hold(feed: &Arc<Feed>, mut subscription: Subscription, judge: Option<&S
 
 /// A kept killmail's id in a preload of this head, for doors that send them one by one.
 #[must_use]
-pub fn preload_id(epoch: Epoch, head: Seq, kept: &Kept) -> EventId {
+pub fn preload_id(epoch: Epoch, head: Seq, kept: &Delivered) -> EventId {
     EventId { epoch, place: Place::Preload { head, after: kept.entry.facts.killmail_id } }
 }

@@ -12,8 +12,8 @@ use crate::domain::filter::Interest;
 use crate::domain::subscription::PluginUse;
 use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::feed::Feed;
-use crate::feed::error::Error;
-use crate::feed::event::Kept;
+use crate::feed::error::FeedError;
+use crate::feed::event::Delivered;
 use crate::feed::plugin_quota::PluginQuota;
 use crate::feed::plugins::{self, Plugins};
 use crate::plugin::evaluator::{Evaluator, Run};
@@ -22,7 +22,7 @@ use crate::plugin::evaluator::{Evaluator, Run};
 #[derive(Debug)]
 pub enum Outcome {
     /// Wanted.
-    Kept(Kept),
+    Kept(Delivered),
     /// Not wanted.
     Dropped,
     /// Could not be judged.
@@ -45,7 +45,7 @@ impl SubscriptionPlugin {
     ///
     /// # Errors
     /// There is no such plugin, or it refuses.
-    pub async fn open(feed: &Feed, using: &PluginUse) -> Result<Self, Error> {
+    pub async fn open(feed: &Feed, using: &PluginUse) -> Result<Self, FeedError> {
         Self::resolve(feed.plugins().clone(), feed.plugin_quota().clone(), using.clone()).await
     }
 
@@ -53,7 +53,7 @@ impl SubscriptionPlugin {
     ///
     /// # Errors
     /// As [`Judge::open`].
-    pub async fn open_unready(feed: &Feed, using: &PluginUse) -> Result<Self, Error> {
+    pub async fn open_unready(feed: &Feed, using: &PluginUse) -> Result<Self, FeedError> {
         let (plugins, judges, changes) = (feed.plugins().clone(), feed.plugin_quota().clone(), feed.plugins().watch());
         match Self::resolve(plugins.clone(), judges.clone(), using.clone()).await {
             Err(error) if is_preparing(&error) => Ok(Self { plugins, judges, using: using.clone(), evaluator: None, changes }),
@@ -71,7 +71,7 @@ impl SubscriptionPlugin {
     ///
     /// # Errors
     /// It turned out that it cannot, or it refuses its configuration.
-    pub async fn ready(&mut self) -> Result<(), Error> {
+    pub async fn ready(&mut self) -> Result<(), FeedError> {
         while self.evaluator.is_none() {
             // What changes from here on is heard, also while it is being resolved.
             self.changes.mark_unchanged();
@@ -84,7 +84,7 @@ impl SubscriptionPlugin {
         Ok(())
     }
 
-    async fn resolve(plugins: Arc<Plugins>, judges: Arc<PluginQuota>, using: PluginUse) -> Result<Self, Error> {
+    async fn resolve(plugins: Arc<Plugins>, judges: Arc<PluginQuota>, using: PluginUse) -> Result<Self, FeedError> {
         let changes = plugins.watch();
         let evaluator = plugins.resolve_for(&using, judges.payer(&using).as_ref()).await?;
         Ok(Self { plugins, judges, using, evaluator: Some(evaluator), changes })
@@ -127,7 +127,7 @@ impl SubscriptionPlugin {
     ///
     /// # Errors
     /// The plugin is gone, or its new version refuses the configuration.
-    pub async fn follow(&self) -> Result<(Self, bool), Error> {
+    pub async fn follow(&self) -> Result<(Self, bool), FeedError> {
         let mut next = self.clone();
         next.changes.mark_unchanged();
         match Self::resolve(self.plugins.clone(), self.judges.clone(), self.using.clone()).await {
@@ -167,22 +167,22 @@ impl SubscriptionPlugin {
     fn outcome(&self, entry: SharedEntry, verdict: Result<Verdict, Failure>) -> Outcome {
         match verdict {
             Ok(Verdict::Drop) => Outcome::Dropped,
-            Ok(Verdict::Keep) => Outcome::Kept(Kept { entry, annotations: Vec::new() }),
-            Ok(Verdict::KeepWith(json)) => Outcome::Kept(Kept { entry, annotations: vec![(self.using.name.clone(), json)] }),
+            Ok(Verdict::Keep) => Outcome::Kept(Delivered { entry, annotations: Vec::new() }),
+            Ok(Verdict::KeepWith(json)) => Outcome::Kept(Delivered { entry, annotations: vec![(self.using.name.clone(), json)] }),
             Err(failure) => Outcome::Fault(failure, entry),
         }
     }
 }
 
 /// Whether the plugin is being prepared, and can be had later.
-const fn is_preparing(error: &Error) -> bool {
-    matches!(error, Error::Plugin(plugins::Error::Preparing { .. }))
+const fn is_preparing(error: &FeedError) -> bool {
+    matches!(error, FeedError::Plugin(plugins::Error::Preparing { .. }))
 }
 
 /// Judges a page where there is a judge; keeps everything where there is none.
 pub async fn judged(judge: Option<&SubscriptionPlugin>, page: Vec<SharedEntry>, run: Run) -> Vec<Outcome> {
     match judge {
         Some(judge) if !page.is_empty() => judge.judge(page, run).await,
-        _ => page.into_iter().map(|entry| Outcome::Kept(Kept { entry, annotations: Vec::new() })).collect(),
+        _ => page.into_iter().map(|entry| Outcome::Kept(Delivered { entry, annotations: Vec::new() })).collect(),
     }
 }

@@ -13,7 +13,7 @@ use crate::domain::entry::Origin;
 use crate::domain::id::Seq;
 use crate::domain::span::Span;
 use crate::feed::counters::Counters;
-use crate::feed::error::Error;
+use crate::feed::error::FeedError;
 use crate::feed::wakeups::Wakeups;
 use crate::store::Store;
 use crate::store::incoming::{Appended, Checkpoint, Incoming};
@@ -34,8 +34,8 @@ pub struct Parts {
 }
 
 enum Job {
-    Killmails { batch: Vec<Incoming>, checkpoint: Option<Checkpoint>, answer: oneshot::Sender<Result<Vec<Appended>, Error>> },
-    Span { span: Span, checkpoint: Option<Checkpoint>, answer: oneshot::Sender<Result<(), Error>> },
+    Killmails { batch: Vec<Incoming>, checkpoint: Option<Checkpoint>, answer: oneshot::Sender<Result<Vec<Appended>, FeedError>> },
+    Span { span: Span, checkpoint: Option<Checkpoint>, answer: oneshot::Sender<Result<(), FeedError>> },
 }
 
 /// The way to the writer's thread, which ends when this is dropped.
@@ -60,7 +60,7 @@ impl Writer {
                         if let Ok(appended) = &done {
                             parts.announce(appended, &mut found);
                         }
-                        drop(answer.send(done.map_err(Error::from)));
+                        drop(answer.send(done.map_err(FeedError::from)));
                     }
                     Job::Span { span, checkpoint, answer } => {
                         let done = parts.store.append_span(span, checkpoint);
@@ -69,7 +69,7 @@ impl Writer {
                             parts.wakeups.wake_all();
                             parts.moved.send_replace(*seq);
                         }
-                        drop(answer.send(done.map(|_| ()).map_err(Error::from)));
+                        drop(answer.send(done.map(|_| ()).map_err(FeedError::from)));
                     }
                 }
             }
@@ -81,20 +81,20 @@ impl Writer {
     ///
     /// # Errors
     /// The store failed, or the writer has ended.
-    pub async fn publish(&self, batch: Vec<Incoming>, checkpoint: Option<Checkpoint>) -> Result<Vec<Appended>, Error> {
+    pub async fn publish(&self, batch: Vec<Incoming>, checkpoint: Option<Checkpoint>) -> Result<Vec<Appended>, FeedError> {
         let (answer, done) = oneshot::channel();
-        self.jobs.send(Job::Killmails { batch, checkpoint, answer }).await.map_err(|_| Error::Closing)?;
-        done.await.map_err(|_| Error::Closing)?
+        self.jobs.send(Job::Killmails { batch, checkpoint, answer }).await.map_err(|_| FeedError::Closing)?;
+        done.await.map_err(|_| FeedError::Closing)?
     }
 
     /// Hands a span over and waits until it is durable and every reader was woken.
     ///
     /// # Errors
     /// The store failed, or the writer has ended.
-    pub async fn publish_span(&self, span: Span, checkpoint: Option<Checkpoint>) -> Result<(), Error> {
+    pub async fn publish_span(&self, span: Span, checkpoint: Option<Checkpoint>) -> Result<(), FeedError> {
         let (answer, done) = oneshot::channel();
-        self.jobs.send(Job::Span { span, checkpoint, answer }).await.map_err(|_| Error::Closing)?;
-        done.await.map_err(|_| Error::Closing)?
+        self.jobs.send(Job::Span { span, checkpoint, answer }).await.map_err(|_| FeedError::Closing)?;
+        done.await.map_err(|_| FeedError::Closing)?
     }
 }
 

@@ -12,7 +12,7 @@ use crate::domain::id::EventId;
 use crate::domain::spelling::nearest;
 use crate::domain::subscription::Subscription;
 use crate::domain::term::{Dimension, Term};
-use crate::feed::event::Kept;
+use crate::feed::event::Delivered;
 use crate::feed::filters::Filters;
 use crate::phoenix::config::Config;
 use crate::phoenix::delivered_ids::DeliveredIds;
@@ -78,7 +78,7 @@ pub struct ChannelContext<'a> {
 }
 
 /// The JSON of a killmail, with what plugins said of it.
-fn text_of(kept: &Kept) -> Bytes {
+fn text_of(kept: &Delivered) -> Bytes {
     killmail::with_annotations(&killmail::json(&kept.entry), &kept.annotations)
 }
 
@@ -315,7 +315,7 @@ impl Channel {
     }
 
     /// Pushes a live killmail; nothing if the client has it.
-    pub fn killmail(&mut self, kept: &Kept, id: &EventId, now_ms: i64) -> Option<Effect> {
+    pub fn killmail(&mut self, kept: &Delivered, id: &EventId, now_ms: i64) -> Option<Effect> {
         let facts = &kept.entry.facts;
         if !self.sent.first(facts.killmail_id, now_ms) {
             return None;
@@ -335,7 +335,7 @@ impl Channel {
 
     /// Pushes killmails of one system from the past, without those it does not want any more and those the client has; says how many
     /// there were.
-    pub fn portion(&mut self, system: u32, mut kept: Vec<Kept>, now_ms: i64, out: &mut Vec<Effect>) -> usize {
+    pub fn portion(&mut self, system: u32, mut kept: Vec<Delivered>, now_ms: i64, out: &mut Vec<Effect>) -> usize {
         kept.retain(|kept| self.subscription.filter.accepts(&kept.entry.facts));
         if !kept.is_empty() {
             self.uncounted.insert(system);

@@ -30,15 +30,15 @@ use crate::phoenix::open_channel::{self, ChannelEvent, OpenChannel};
 use crate::phoenix::session::{Opened, Session};
 use crate::phoenix::slots::Slot;
 use crate::phoenix::socket::{Socket, Turn};
-use crate::phoenix::{Caller, Door};
+use crate::phoenix::{Caller, ChannelState};
 use crate::tasks;
 use crate::wire::event;
 
-type Opening = BoxFuture<'static, Result<Box<OpenChannel>, feed::error::Error>>;
+type Opening = BoxFuture<'static, Result<Box<OpenChannel>, feed::error::FeedError>>;
 
 /// A connection.
 pub struct Connection {
-    door: Arc<Door>,
+    door: Arc<ChannelState>,
     line: Socket,
     session: Session,
     effects: Vec<Effect>,
@@ -56,7 +56,7 @@ pub struct Connection {
 /// What came first.
 enum Happened {
     Turn(Turn),
-    Opened(u64, Result<Box<OpenChannel>, feed::error::Error>),
+    Opened(u64, Result<Box<OpenChannel>, feed::error::FeedError>),
     Due,
     Told(u64, ChannelEvent),
 }
@@ -74,7 +74,7 @@ enum End {
 impl Connection {
     /// Of a line just opened.
     #[must_use]
-    pub fn new(door: Arc<Door>, line: Socket, session: Session, (slot, caller): (Slot, Caller)) -> Self {
+    pub fn new(door: Arc<ChannelState>, line: Socket, session: Session, (slot, caller): (Slot, Caller)) -> Self {
         let now = Instant::now();
         let ping_at = now + door.config.ping();
         let first_by = Some(now + door.config.first_message());
@@ -221,7 +221,7 @@ impl Connection {
         }
     }
 
-    fn count(&self, counter: impl FnOnce(&Door) -> &AtomicU64, by: u64) {
+    fn count(&self, counter: impl FnOnce(&ChannelState) -> &AtomicU64, by: u64) {
         counter(&self.door).fetch_add(by, Ordering::Relaxed);
     }
 
@@ -255,7 +255,7 @@ impl Connection {
         self.running.retain(|running| running.key != key);
     }
 
-    fn opened(&mut self, key: u64, opened: Result<Box<OpenChannel>, feed::error::Error>) {
+    fn opened(&mut self, key: u64, opened: Result<Box<OpenChannel>, feed::error::FeedError>) {
         match opened {
             Ok(mut running) => {
                 let reader = &mut running.reader;
@@ -341,8 +341,8 @@ impl Connection {
 }
 
 /// Why a reader cannot be opened, in a client's words.
-fn reason(error: &feed::error::Error) -> String {
-    if let feed::error::Error::Plugin(refused) = error
+fn reason(error: &feed::error::FeedError) -> String {
+    if let feed::error::FeedError::Plugin(refused) = error
         && let Some(parameter) = refused.parameter()
     {
         return format!("[validation:invalid_{parameter}] {refused}");
@@ -357,7 +357,7 @@ async fn stopped(closing: &mut watch::Receiver<bool>) {
 }
 
 /// Waits for a reader that is being opened.
-async fn opened(opening: &mut Vec<(u64, Opening)>) -> (u64, Result<Box<OpenChannel>, feed::error::Error>) {
+async fn opened(opening: &mut Vec<(u64, Opening)>) -> (u64, Result<Box<OpenChannel>, feed::error::FeedError>) {
     poll_fn(|context| {
         for at in 0..opening.len() {
             if let Poll::Ready(opened) = opening[at].1.as_mut().poll(context) {

@@ -12,14 +12,14 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use crate::phoenix::Door;
+use crate::phoenix::ChannelState;
 use crate::phoenix::join::LOBBY;
 use crate::wire::text;
 use crate::wire::time::iso_micros_now;
 
 /// `GET /websocket` of someone who does not want in.
 #[must_use]
-pub fn about(door: &Door, parts: &Parts) -> Response {
+pub fn about(door: &ChannelState, parts: &Parts) -> Response {
     let config = &door.config;
     let host = text(&parts.headers, HOST.as_str()).or_else(|| parts.uri.host()).unwrap_or("localhost");
     let secure = text(&parts.headers, "x-forwarded-proto").is_some_and(|proto| proto.split(',').next().is_some_and(is_secure));
@@ -49,7 +49,7 @@ fn is_secure(proto: &str) -> bool {
 }
 
 /// `GET /websocket/status`.
-pub async fn status(State(door): State<Arc<Door>>) -> Response {
+pub async fn status(State(door): State<Arc<ChannelState>>) -> Response {
     let open = door.open();
     // Nine of ten taken: more of them, or a larger limit, would be wise.
     let word = match open {

@@ -72,7 +72,7 @@ pub struct Caller {
 pub type CallerLookup = Box<dyn Fn(&Parts) -> Caller + Send + Sync>;
 
 /// The door.
-pub struct Door {
+pub struct ChannelState {
     /// The log in motion.
     pub feed: Arc<Feed>,
     /// The door's configuration.
@@ -84,7 +84,7 @@ pub struct Door {
     options: Options,
 }
 
-impl Door {
+impl ChannelState {
     /// A door to this feed. `whence` finds where a caller is, for the limits of each.
     #[must_use]
     pub fn new(feed: Arc<Feed>, config: Config, whence: CallerLookup) -> Arc<Self> {
@@ -146,7 +146,7 @@ fn options(config: &Config) -> Options {
 }
 
 /// Every path a client dials; `/websocket` tells about the door who does not want in.
-async fn enter(State(door): State<Arc<Door>>, request: Request) -> Response {
+async fn enter(State(door): State<Arc<ChannelState>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     if !wants_upgrade(&parts.headers) {
         return match (parts.uri.path(), &parts.method) {
@@ -204,7 +204,7 @@ fn keep_one_offer(headers: &mut HeaderMap) {
 }
 
 /// Waits until a client is connected; gives the conversation. What the waiting needs is let go of before that begins.
-async fn connect(door: Arc<Door>, socket: UpgradeFut, session: Session, held: (Slot, Caller)) -> Option<BoxFuture<'static, ()>> {
+async fn connect(door: Arc<ChannelState>, socket: UpgradeFut, session: Session, held: (Slot, Caller)) -> Option<BoxFuture<'static, ()>> {
     // The client may never take the answer that makes it one.
     match timeout(door.config.handshake(), socket).await {
         Ok(Ok(socket)) => {
@@ -224,7 +224,7 @@ async fn connect(door: Arc<Door>, socket: UpgradeFut, session: Session, held: (S
 }
 
 /// A connection that is counted as closed however it ends.
-struct Counted(Arc<Door>);
+struct Counted(Arc<ChannelState>);
 
 impl Drop for Counted {
     fn drop(&mut self) {

@@ -43,7 +43,7 @@ pub enum ChannelEvent {
     /// What its reader handed over; `None` when it is closed.
     Live(Option<Event>),
     /// What its preload handed over.
-    Recent(Result<newest_preload::PreloadEvent, feed::error::Error>),
+    Recent(Result<newest_preload::PreloadEvent, feed::error::FeedError>),
 }
 
 impl OpenChannel {
@@ -88,7 +88,7 @@ impl OpenChannel {
     }
 }
 
-async fn next_recent(preloads: &mut VecDeque<NewestPreload>) -> Result<newest_preload::PreloadEvent, feed::error::Error> {
+async fn next_recent(preloads: &mut VecDeque<NewestPreload>) -> Result<newest_preload::PreloadEvent, feed::error::FeedError> {
     while let Some(first) = preloads.front_mut() {
         match first.next().await {
             Ok(Some(told)) => return Ok(told),

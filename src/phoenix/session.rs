@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::domain::id::EventId;
 use crate::domain::subscription::Subscription;
 use crate::domain::term::{Dimension, Term};
-use crate::feed::event::{Gap, Kept};
+use crate::feed::event::{Delivered, Gap};
 use crate::feed::filters::Filters;
 use crate::phoenix::channel::{Channel, ChannelContext};
 use crate::phoenix::config::Config;
@@ -278,7 +278,7 @@ impl Session {
     }
 
     /// A live killmail; says whether it was pushed.
-    pub fn killmail(&mut self, key: u64, kept: &Kept, id: &EventId, now_ms: i64, out: &mut Vec<Effect>) -> bool {
+    pub fn killmail(&mut self, key: u64, kept: &Delivered, id: &EventId, now_ms: i64, out: &mut Vec<Effect>) -> bool {
         let effect = self.of(key).and_then(|channel| channel.killmail(kept, id, now_ms));
         let pushed = effect.is_some();
         out.extend(effect);
@@ -286,7 +286,7 @@ impl Session {
     }
 
     /// Killmails of one system from the past; says how many were pushed: only what the channel still wants and the client lacks.
-    pub fn portion(&mut self, key: u64, (system, kept): (u32, Vec<Kept>), now_ms: i64, out: &mut Vec<Effect>) -> usize {
+    pub fn portion(&mut self, key: u64, (system, kept): (u32, Vec<Delivered>), now_ms: i64, out: &mut Vec<Effect>) -> usize {
         self.of(key).map_or(0, |channel| channel.portion(system, kept, now_ms, out))
     }
 

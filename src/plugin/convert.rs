@@ -12,7 +12,7 @@ use crate::domain::term::{Dimension, Role};
 use crate::domain::verdict::{Fault, Verdict};
 use crate::plugin::bindings::exports::killstream::plugin::guest;
 use crate::plugin::bindings::killstream::plugin::{history as wit_history, types};
-use crate::plugin::history::{HistoryQuery, Totals};
+use crate::plugin::history::{HistoryQuestion, Totals};
 use crate::universe;
 
 /// The largest id of a region of abyssal deadspace, and the smallest.
@@ -229,10 +229,10 @@ pub fn wanted(of: types::Kind, in_role: types::Role, mut ids: Vec<u32>) -> RoleC
 
 /// Terms with a time; 0 is no bound.
 #[must_use]
-pub fn history_query(terms: Vec<types::Term>, since: i64, until: i64) -> HistoryQuery {
+pub fn history_query(terms: Vec<types::Term>, since: i64, until: i64) -> HistoryQuestion {
     let bound = |at: i64| (at != 0).then_some(at);
     let terms = terms.into_iter().map(|t| wanted(t.of, t.role, t.ids)).collect();
-    HistoryQuery { terms, since: bound(since), until: bound(until) }
+    HistoryQuestion { terms, since: bound(since), until: bound(until) }
 }
 
 /// Totals in the contract's words.

@@ -18,7 +18,7 @@ pub struct Bound {
 
 /// Killmails that fit **all** terms, within a time. A term without ids fits nothing; no terms: all killmails of that time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct HistoryQuery {
+pub struct HistoryQuestion {
     /// The terms.
     pub terms: Vec<RoleClause>,
     /// Killmail time at least this, unix seconds.
@@ -96,12 +96,12 @@ pub trait History: Send + Sync {
     ///
     /// # Errors
     /// The answer takes more than the allowance.
-    fn count(&self, query: &HistoryQuery, bound: Bound, allowance: &mut Allowance) -> Result<u64, Exhausted>;
+    fn count(&self, query: &HistoryQuestion, bound: Bound, allowance: &mut Allowance) -> Result<u64, Exhausted>;
     /// What those that fit amount to.
     ///
     /// # Errors
     /// The answer takes more than the allowance.
-    fn totals(&self, query: &HistoryQuery, bound: Bound, allowance: &mut Allowance) -> Result<Totals, Exhausted>;
+    fn totals(&self, query: &HistoryQuestion, bound: Bound, allowance: &mut Allowance) -> Result<Totals, Exhausted>;
     /// When the latest killmail that fits this term happened, unix seconds.
     ///
     /// # Errors
@@ -114,11 +114,11 @@ pub trait History: Send + Sync {
 pub struct NoHistory;
 
 impl History for NoHistory {
-    fn count(&self, _: &HistoryQuery, _: Bound, _: &mut Allowance) -> Result<u64, Exhausted> {
+    fn count(&self, _: &HistoryQuestion, _: Bound, _: &mut Allowance) -> Result<u64, Exhausted> {
         Ok(0)
     }
 
-    fn totals(&self, _: &HistoryQuery, _: Bound, _: &mut Allowance) -> Result<Totals, Exhausted> {
+    fn totals(&self, _: &HistoryQuestion, _: Bound, _: &mut Allowance) -> Result<Totals, Exhausted> {
         Ok(Totals::default())
     }
 

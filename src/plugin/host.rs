@@ -18,7 +18,7 @@ use crate::plugin::bindings::killstream::plugin::types::{
 use crate::plugin::bindings::killstream::plugin::{history, killmail, log, universe as wit_universe};
 use crate::plugin::clock::thread_cpu;
 use crate::plugin::convert;
-use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery};
+use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuestion};
 use crate::plugin::state::{Now, State};
 use crate::universe;
 
@@ -115,7 +115,7 @@ impl State {
         &mut self,
         terms: Vec<Term>,
         (since, until): (i64, i64),
-        question: impl FnOnce(&dyn History, &HistoryQuery, Bound, &mut Allowance) -> result::Result<T, Exhausted>,
+        question: impl FnOnce(&dyn History, &HistoryQuestion, Bound, &mut Allowance) -> result::Result<T, Exhausted>,
     ) -> Result<T> {
         let size = (terms.len(), terms.iter().map(|term| term.ids.len()).sum());
         self.ask(size, |history, bound, allowance| question(history, &convert::history_query(terms, since, until), bound, allowance))
@@ -196,7 +196,7 @@ impl history::Host for State {
     }
 }
 
-fn one_term(query: &history::Query) -> HistoryQuery {
+fn one_term(query: &history::Query) -> HistoryQuestion {
     let term = Term { of: query.of, role: query.role, ids: vec![query.id] };
     convert::history_query(vec![term], query.since, query.until)
 }

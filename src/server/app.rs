@@ -42,7 +42,7 @@ const TRIAL_STEP: usize = 31;
 pub struct App {
     feed: Arc<Feed>,
     router: Router,
-    channels: Arc<phoenix::Door>,
+    channels: Arc<phoenix::ChannelState>,
     token: String,
     in_flight: Arc<Budget>,
 }
@@ -88,7 +88,7 @@ impl App {
             address: address::of(parts, &proxies),
             judged: address::caller(parts, &proxies),
         });
-        let channels = phoenix::Door::new(Arc::clone(&feed), config.channels, whence);
+        let channels = phoenix::ChannelState::new(Arc::clone(&feed), config.channels, whence);
         let (started, kept, others) = (SystemTime::now(), token.clone(), channels.router());
         let in_flight = Arc::new(Budget::new(config.http.in_flight_max_bytes));
         let bytes = Arc::clone(&in_flight);
@@ -105,7 +105,7 @@ impl App {
 
     /// The door of channels.
     #[must_use]
-    pub const fn channels(&self) -> &Arc<phoenix::Door> {
+    pub const fn channels(&self) -> &Arc<phoenix::ChannelState> {
         &self.channels
     }
 

@@ -20,16 +20,16 @@ use crate::domain::merge::sameness::{Sameness, differs_by_provenance_only};
 use crate::store::disk_space::{free_bytes, growth_bytes};
 use crate::store::engine::meta::Numbers;
 use crate::store::engine::{Write, chunked_values, journal};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::facts::facts;
 use crate::store::format::frame::{self, Header};
-use crate::store::format::log_entry::{self, Line};
+use crate::store::format::log_entry::{self, LogEntry};
 use crate::store::format::record::{Packed, VERSION};
 use crate::store::incoming::{Appended, Checkpoint, Incoming};
 use crate::store::index::rows::Row;
 use crate::store::keys::{Key, Tree};
 use crate::store::mirror::file_numbers::Added;
-use crate::store::mirror::revision_notices::Given;
+use crate::store::mirror::revision_notices::AssignedNotices;
 use crate::store::writer::Writer;
 use crate::store::{Store, arrival};
 use crate::tasks;
@@ -78,7 +78,7 @@ impl Store {
     ///
     /// # Errors
     /// `NoSpace` before anything is written; else what the disk says. After a failed write the store only reads.
-    pub fn append(&self, mut batch: Vec<Incoming>, mut checkpoint: Option<Checkpoint>) -> Result<Vec<Appended>, Error> {
+    pub fn append(&self, mut batch: Vec<Incoming>, mut checkpoint: Option<Checkpoint>) -> Result<Vec<Appended>, StoreError> {
         self.check_space()?;
         for incoming in &mut batch {
             let Incoming { killmail, received_at_ms, uploaded_at, .. } = incoming;
@@ -103,7 +103,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk.
-    pub fn checkpoint(&self, source: &str) -> Result<Option<Vec<u8>>, Error> {
+    pub fn checkpoint(&self, source: &str) -> Result<Option<Vec<u8>>, StoreError> {
         chunked_values::get(&self.engine, Tree::Meta, &Key::Checkpoint(source).bytes())
     }
 
@@ -111,7 +111,7 @@ impl Store {
     ///
     /// # Errors
     /// As `append`.
-    pub fn set_checkpoint(&self, checkpoint: Checkpoint) -> Result<(), Error> {
+    pub fn set_checkpoint(&self, checkpoint: Checkpoint) -> Result<(), StoreError> {
         self.append(Vec::new(), Some(checkpoint)).map(|_| ())
     }
 
@@ -137,15 +137,15 @@ impl Store {
     ///
     /// # Errors
     /// `NoSpace`; the file system.
-    pub fn check_space(&self) -> Result<(), Error> {
+    pub fn check_space(&self) -> Result<(), StoreError> {
         let dir = self.engine.dir();
-        let free = free_bytes(dir).map_err(Error::io("ask for free space at", dir))?.min(growth_bytes(self.engine.file_bytes()?));
+        let free = free_bytes(dir).map_err(StoreError::io("ask for free space at", dir))?.min(growth_bytes(self.engine.file_bytes()?));
         let min = self.config.min_free_bytes;
-        if free < min { Err(Error::NoSpace { free, min }) } else { Ok(()) }
+        if free < min { Err(StoreError::NoSpace { free, min }) } else { Ok(()) }
     }
 
     /// Prepares those that look new; whoever turns out not to be was prepared in vain.
-    fn prepare_unknown(&self, part: &[Incoming]) -> Result<Vec<Option<Prepared>>, Error> {
+    fn prepare_unknown(&self, part: &[Incoming]) -> Result<Vec<Option<Prepared>>, StoreError> {
         let unknown: Vec<bool> = {
             let memory = self.memory.read();
             part.iter().map(|incoming| memory.index.ids.get(incoming.killmail.killmail_id).is_none()).collect()
@@ -161,16 +161,21 @@ impl Store {
         Ok(unknown.into_iter().map(|unknown| if unknown { prepared.next() } else { None }).collect())
     }
 
-    fn prepare(&self, killmails: &[&Killmail]) -> Result<Vec<Prepared>, Error> {
-        let packed = self.codec.pack(killmails.iter().copied()).map_err(|why| Error::Engine { what: "encode a killmail", why })?;
+    fn prepare(&self, killmails: &[&Killmail]) -> Result<Vec<Prepared>, StoreError> {
+        let packed = self.codec.pack(killmails.iter().copied()).map_err(|why| StoreError::Engine { what: "encode a killmail", why })?;
         let rest = killmails.iter().map(|killmail| (facts(killmail), (self.config.encode)(killmail)));
         Ok(rest.zip(packed).map(|((facts, json), packed)| Prepared { facts, json, packed }).collect())
     }
 
-    fn write(&self, part: Vec<Incoming>, prepared: Vec<Option<Prepared>>, checkpoint: Option<Checkpoint>) -> Result<Vec<Appended>, Error> {
+    fn write(
+        &self,
+        part: Vec<Incoming>,
+        prepared: Vec<Option<Prepared>>,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<Vec<Appended>, StoreError> {
         let mut writer = self.writer.lock();
         if let Some(what) = &writer.failed {
-            return Err(Error::Failed { what: what.clone() });
+            return Err(StoreError::Failed { what: what.clone() });
         }
         let mut turn = Turn { numbers: writer.numbers, drafts: Vec::new(), by_id: HashMap::new(), outcomes: Vec::new() };
         for (incoming, prepared) in part.into_iter().zip(prepared) {
@@ -208,10 +213,10 @@ impl Store {
         write: impl FnOnce(Seq) -> Write,
         checkpoint: Option<Checkpoint>,
         publish: impl FnOnce(Seq),
-    ) -> Result<Seq, Error> {
+    ) -> Result<Seq, StoreError> {
         let mut writer = self.writer.lock();
         if let Some(what) = &writer.failed {
-            return Err(Error::Failed { what: what.clone() });
+            return Err(StoreError::Failed { what: what.clone() });
         }
         let numbers = Numbers { head: writer.numbers.head + 1, ..writer.numbers };
         let seq = Seq(numbers.head);
@@ -234,7 +239,7 @@ impl Store {
     }
 
     /// The mirror's files of what a turn writes, and which of them tell of what it revises.
-    fn number_files(&self, writer: &Writer, turn: &Turn) -> (Added, Given) {
+    fn number_files(&self, writer: &Writer, turn: &Turn) -> (Added, AssignedNotices) {
         let files = self.files.read();
         let (mut without, mut late, mut told) = (Vec::new(), Vec::new(), Vec::new());
         for Draft { entry, old, .. } in &turn.drafts {
@@ -253,7 +258,7 @@ impl Store {
     }
 
     /// Finds out what an incoming killmail is to what is stored and to what came before it in the same turn.
-    fn draft(&self, turn: &mut Turn, incoming: Incoming, prepared: Option<Prepared>) -> Result<(), Error> {
+    fn draft(&self, turn: &mut Turn, incoming: Incoming, prepared: Option<Prepared>) -> Result<(), StoreError> {
         let id = incoming.killmail.killmail_id;
         let drafted = turn.by_id.get(&id).copied();
         let stored = match drafted {
@@ -286,12 +291,12 @@ impl Store {
         Ok(())
     }
 
-    fn prepare_one(&self, killmail: &Killmail) -> Result<Prepared, Error> {
+    fn prepare_one(&self, killmail: &Killmail) -> Result<Prepared, StoreError> {
         let why = "nothing came back".to_owned();
-        self.prepare(&[killmail])?.pop().ok_or(Error::Engine { what: "encode a killmail", why })
+        self.prepare(&[killmail])?.pop().ok_or(StoreError::Engine { what: "encode a killmail", why })
     }
 
-    fn writes(&self, turn: &Turn, checkpoint: Option<Checkpoint>) -> Result<Vec<Write>, Error> {
+    fn writes(&self, turn: &Turn, checkpoint: Option<Checkpoint>) -> Result<Vec<Write>, StoreError> {
         let mut writes = Vec::with_capacity(turn.drafts.len() * 2 + 2);
         for draft in &turn.drafts {
             put_record(&mut writes, draft)?;
@@ -404,7 +409,7 @@ fn appended(turn: Turn) -> Vec<Appended> {
     turn.outcomes.into_iter().map(one).collect()
 }
 
-fn put_record(writes: &mut Vec<Write>, draft: &Draft) -> Result<(), Error> {
+fn put_record(writes: &mut Vec<Write>, draft: &Draft) -> Result<(), StoreError> {
     let Draft { entry, prepared: Prepared { packed, .. }, .. } = draft;
     let header = Header {
         killmail_id: u64::from(entry.facts.killmail_id),
@@ -418,7 +423,7 @@ fn put_record(writes: &mut Vec<Write>, draft: &Draft) -> Result<(), Error> {
         age_secs: entry.age_secs,
         raw_bytes: packed.raw_bytes,
     };
-    let too_large = || Error::TooLarge { killmail_id: entry.facts.killmail_id, bytes: packed.payload.len() };
+    let too_large = || StoreError::TooLarge { killmail_id: entry.facts.killmail_id, bytes: packed.payload.len() };
     let frames = frame::seal(&header, &packed.payload).ok_or_else(too_large)?;
     let key = header.killmail_id.to_be_bytes();
     let parts =
@@ -427,12 +432,12 @@ fn put_record(writes: &mut Vec<Write>, draft: &Draft) -> Result<(), Error> {
     Ok(())
 }
 
-fn line(entry: &Entry, prepared: &Prepared) -> Line {
-    Line { weight: u32::try_from(prepared.json.len()).unwrap_or(u32::MAX), ..line_of(entry) }
+fn line(entry: &Entry, prepared: &Prepared) -> LogEntry {
+    LogEntry { weight: u32::try_from(prepared.json.len()).unwrap_or(u32::MAX), ..line_of(entry) }
 }
 
-fn line_of(entry: &Entry) -> Line {
-    Line {
+fn line_of(entry: &Entry) -> LogEntry {
+    LogEntry {
         facts: entry.facts.clone(),
         received_at_ms: entry.received_at_ms,
         origin: entry.origin,

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 /// What looking at the records has shown so far.
 #[derive(Debug, Default)]
-pub struct Scrubbed {
+pub struct ScrubProgress {
     /// Records looked at since the store was opened.
     pub records: u64,
     /// Killmails whose record was not whole when it was looked at last.

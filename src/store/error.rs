@@ -9,7 +9,7 @@ use crate::domain::files::is_disk_full;
 
 /// What went wrong, with which thing, because of what.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum StoreError {
     /// What is on disk is not what was written there.
     #[error("the store is damaged: {what}; mend it with `{command}`")]
     Damaged {
@@ -91,7 +91,7 @@ pub enum Error {
     },
 }
 
-impl Error {
+impl StoreError {
     /// Whether it is for want of room on the disk.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {

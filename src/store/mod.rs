@@ -42,15 +42,15 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::domain::id::{Epoch, Seq};
 use crate::store::config::Config;
-use crate::store::damage::Scrubbed;
+use crate::store::damage::ScrubProgress;
 use crate::store::engine::Engine;
 use crate::store::engine::meta::{Numbers, Spans};
 use crate::store::format::record::Codec;
 use crate::store::index::SHARDS;
-use crate::store::index::resident::Memory;
+use crate::store::index::resident::Resident;
 use crate::store::index::snapshot::Mark;
 use crate::store::mirror::file_numbers::FileNumbers;
-use crate::store::refused::list::Ring;
+use crate::store::refused::list::RefusedList;
 use crate::store::snapshots::Snapshots;
 use crate::store::writer::Writer;
 
@@ -91,15 +91,15 @@ pub struct Store {
     epoch: Epoch,
     engine: Engine,
     codec: Codec,
-    memory: Arc<RwLock<Memory>>,
+    memory: Arc<RwLock<Resident>>,
     writer: Mutex<Writer>,
-    refused: Mutex<Ring>,
+    refused: Mutex<RefusedList>,
     spans: RwLock<Spans>,
     files: RwLock<FileNumbers>,
     snapshots: Mutex<Snapshots>,
     revised: AtomicU64,
     conflicts: AtomicU64,
-    scrubbed: Mutex<Scrubbed>,
+    scrubbed: Mutex<ScrubProgress>,
 }
 
 impl Store {

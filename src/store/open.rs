@@ -17,19 +17,19 @@ use crate::store::engine::ledger::{self, Ledger};
 use crate::store::engine::meta::{self, Numbers};
 use crate::store::engine::repair::log_from_records;
 use crate::store::engine::{Engine, Write, chunked_values, data_folder, records, spare};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::format::dictionary::{self, CURRENT, Dictionaries, EMBEDDED, file_name};
 use crate::store::format::record::Codec;
 use crate::store::index::Index;
-use crate::store::index::newest_entries::Tail;
-use crate::store::index::resident::Memory;
+use crate::store::index::newest_entries::NewestEntries;
+use crate::store::index::resident::Resident;
 use crate::store::index::rows::Row;
 use crate::store::index::snapshot::{self, Mark};
 use crate::store::keys::{Key, Tree};
 use crate::store::mirror::file_numbers::FileNumbers;
-use crate::store::mirror::revision_notices::Notices;
+use crate::store::mirror::revision_notices::RevisionNotices;
 use crate::store::query::Hit;
-use crate::store::refused::list::Ring;
+use crate::store::refused::list::RefusedList;
 use crate::store::snapshots::Snapshots;
 use crate::store::writer::Writer;
 use crate::store::{Store, whole_file};
@@ -42,26 +42,28 @@ impl Store {
     ///
     /// # Errors
     /// `InUse`, `TooNew`, `Damaged` with the command that mends it, or what the system says.
-    pub fn open(config: Config) -> Result<Arc<Self>, Error> {
+    pub fn open(config: Config) -> Result<Arc<Self>, StoreError> {
         let engine = Engine::open(&config.dir, config.cache_bytes)?;
         data_folder::remove_unfinished_backup(&config.dir)?;
         data_folder::remove_unfinished_compaction(&config.dir)?;
-        snapshot::remove_unfinished(&config.dir).map_err(Error::io("remove an unfinished snapshot in", &config.dir))?;
+        snapshot::remove_unfinished(&config.dir).map_err(StoreError::io("remove an unfinished snapshot in", &config.dir))?;
         let epoch = identity(&engine)?;
         let codec = Codec::new(dictionaries(&engine)?);
         let numbers = meta::numbers(&engine)?;
         let (ledger, revs) = Ledger::open(&engine, epoch, &numbers)?;
         let (index, snapshot) = match build(&engine, epoch, &numbers) {
-            Err(error @ Error::Damaged { .. }) if log_from_records(&engine, &codec, config.encode, &numbers)? == 0 => return Err(error),
-            Err(Error::Damaged { .. }) => build(&engine, epoch, &numbers)?,
+            Err(error @ StoreError::Damaged { .. }) if log_from_records(&engine, &codec, config.encode, &numbers)? == 0 => {
+                return Err(error);
+            }
+            Err(StoreError::Damaged { .. }) => build(&engine, epoch, &numbers)?,
             built => built?,
         };
-        let memory = Memory { index, tail: Tail::new(config.tail_entries, config.tail_bytes), revs };
-        let refused = Mutex::new(Ring::load(&engine)?);
+        let memory = Resident { index, tail: NewestEntries::new(config.tail_entries, config.tail_bytes), revs };
+        let refused = Mutex::new(RefusedList::load(&engine)?);
         let spans = RwLock::new(meta::spans(&engine)?);
         let journal = Journal::new(engine.dir());
         let files = FileNumbers::read(&engine, numbers.head)?;
-        let notices = Notices::load(&engine, files.head())?;
+        let notices = RevisionNotices::load(&engine, files.head())?;
         let store = Self {
             config,
             epoch,
@@ -88,7 +90,7 @@ impl Store {
     }
 
     /// The newest entries must have whole records; they fill the tail on the way.
-    fn check_newest(&self) -> Result<(), Error> {
+    fn check_newest(&self) -> Result<(), StoreError> {
         let head = self.head().0;
         for seq in (head.saturating_sub(CHECKED) + 1..=head).map(Seq) {
             let row = self.memory.read().index.rows.get(seq).copied();
@@ -108,7 +110,7 @@ impl Store {
 }
 
 /// The epoch; a folder without one is a new store.
-fn identity(engine: &Engine) -> Result<Epoch, Error> {
+fn identity(engine: &Engine) -> Result<Epoch, StoreError> {
     if meta::is_founded(engine)? {
         let epoch = meta::epoch(engine)?;
         if engine.get(Tree::Meta, &Key::Restored.bytes())?.is_none() {
@@ -121,29 +123,29 @@ fn identity(engine: &Engine) -> Result<Epoch, Error> {
     if engine.scan(Tree::Records, &[]).next().is_some() {
         return Err(engine.damaged("there are records, but the store's own numbers are missing"));
     }
-    let ledger = ledger::read(engine.dir()).map_err(Error::io("read", ledger::path(engine.dir())))?;
+    let ledger = ledger::read(engine.dir()).map_err(StoreError::io("read", ledger::path(engine.dir())))?;
     let (entries, revisions) = (ledger.mark.map_or(0, |mark| mark.head.0), ledger.rev());
     if entries > 0 || revisions > 0 {
         let told = format!("{entries} entries and {revisions} revisions");
         return Err(engine.damaged(format!("it is empty, but the file `ledger` beside it tells of {told}")));
     }
-    journal::remove(engine.dir()).map_err(Error::io("remove a former journal in", engine.dir()))?;
+    journal::remove(engine.dir()).map_err(StoreError::io("remove a former journal in", engine.dir()))?;
     let epoch = meta::new_epoch()?;
     engine.commit(meta::founding(epoch, &Numbers::default(), &[]))?;
     Ok(epoch)
 }
 
 /// The dictionaries this store was written with, each also as a file beside the store; the embedded one joins them.
-fn dictionaries(engine: &Engine) -> Result<Dictionaries, Error> {
+fn dictionaries(engine: &Engine) -> Result<Dictionaries, StoreError> {
     let mut known = meta::dictionaries(engine)?;
     let is_new = !known.contains_key(&CURRENT);
     if is_new {
         known.insert(CURRENT, EMBEDDED.to_vec());
     }
-    let files = dictionary::files(engine.dir()).map_err(Error::io("read dictionaries of", engine.dir()))?;
+    let files = dictionary::files(engine.dir()).map_err(StoreError::io("read dictionaries of", engine.dir()))?;
     for (number, bytes) in known.iter().filter(|(number, bytes)| files.get(number) != Some(bytes)) {
         let path = engine.dir().join(file_name(*number, bytes));
-        whole_file::write(&path, bytes).map_err(Error::io("write", &path))?;
+        whole_file::write(&path, bytes).map_err(StoreError::io("write", &path))?;
     }
     if is_new {
         engine.commit(meta::dictionary_writes(CURRENT, EMBEDDED))?;
@@ -152,7 +154,7 @@ fn dictionaries(engine: &Engine) -> Result<Dictionaries, Error> {
 }
 
 /// The index: of the newest snapshot and what came after it, or of the whole log; and the head of the snapshot.
-fn build(engine: &Engine, epoch: Epoch, numbers: &Numbers) -> Result<(Index, Seq), Error> {
+fn build(engine: &Engine, epoch: Epoch, numbers: &Numbers) -> Result<(Index, Seq), StoreError> {
     let newest = Mark { epoch, head: Seq(numbers.head), rev: numbers.rev };
     let (mut index, mark) = snapshot::read(engine.dir(), &newest).unwrap_or((Index::default(), Mark { head: Seq::ZERO, rev: 0, ..newest }));
     replay(engine, &mut index, numbers)?;
@@ -166,7 +168,7 @@ fn build(engine: &Engine, epoch: Epoch, numbers: &Numbers) -> Result<(Index, Seq
 }
 
 /// Takes in revisions behind this one: what they replaced goes, what is in the log now comes.
-fn replay_revisions(engine: &Engine, index: &mut Index, rev: u64) -> Result<(), Error> {
+fn replay_revisions(engine: &Engine, index: &mut Index, rev: u64) -> Result<(), StoreError> {
     let mut revised = BTreeSet::new();
     for pair in engine.scan(Tree::Revisions, &(rev + 1).to_be_bytes()) {
         let (key, value) = pair?;
@@ -187,7 +189,7 @@ fn replay_revisions(engine: &Engine, index: &mut Index, rev: u64) -> Result<(), 
 }
 
 /// Takes in what the log holds behind the index's head: every number up to the last, but for known holes and spans.
-pub(crate) fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> Result<(), Error> {
+pub(crate) fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> Result<(), StoreError> {
     let holes = meta::unfilled(engine)?;
     let in_hole = |first: u64, last: u64| holes.iter().any(|(from, to)| *from <= first && last <= *to);
     let missing = |first: u64, last: u64| Err(engine.damaged(format!("log entries {first} to {last} are missing")));

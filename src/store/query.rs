@@ -27,7 +27,7 @@ pub enum Order {
 
 /// A question about history.
 #[derive(Debug, Clone, Copy)]
-pub struct Query<'a> {
+pub struct HistoryQuery<'a> {
     /// Which killmails.
     pub filter: &'a Filter,
     /// What a plugin narrows them to.
@@ -46,7 +46,7 @@ pub struct Query<'a> {
 
 /// A reader's question: what comes next after a place in the log.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask<'a> {
+pub struct PageQuery<'a> {
     /// Which killmails.
     pub filter: &'a Filter,
     /// What a plugin narrows them to.

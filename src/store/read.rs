@@ -9,10 +9,10 @@ use crate::domain::facts::Facts;
 use crate::domain::id::Seq;
 use crate::store::Store;
 use crate::store::engine::{chunked_values, records};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::facts::facts;
 use crate::store::format::frame::Header;
-use crate::store::format::log_entry::Line;
+use crate::store::format::log_entry::LogEntry;
 use crate::store::keys::Tree;
 use crate::store::query::Hit;
 
@@ -27,7 +27,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk.
-    pub fn killmail(&self, killmail_id: u32) -> Result<Option<SharedEntry>, Error> {
+    pub fn killmail(&self, killmail_id: u32) -> Result<Option<SharedEntry>, StoreError> {
         let seq = {
             let memory = self.memory.read();
             let Some(seq) = memory.index.ids.get(killmail_id) else { return Ok(None) };
@@ -43,7 +43,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk.
-    pub fn entry(&self, seq: Seq) -> Result<Option<SharedEntry>, Error> {
+    pub fn entry(&self, seq: Seq) -> Result<Option<SharedEntry>, StoreError> {
         let killmail_id = {
             let memory = self.memory.read();
             if let Some(entry) = memory.tail.get(seq) {
@@ -59,7 +59,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk.
-    pub fn entries(&self, hits: &[Hit]) -> Result<Vec<SharedEntry>, Error> {
+    pub fn entries(&self, hits: &[Hit]) -> Result<Vec<SharedEntry>, StoreError> {
         let kept: Vec<Option<SharedEntry>> = {
             let memory = self.memory.read();
             hits.iter().map(|hit| memory.tail.get(hit.seq).cloned()).collect()
@@ -86,7 +86,7 @@ impl Store {
     }
 
     /// Looks at the facts of an entry; `None` if there is no such entry.
-    pub(crate) fn with_facts<T>(&self, seq: Seq, look: impl FnOnce(&Facts) -> T) -> Result<Option<T>, Error> {
+    pub(crate) fn with_facts<T>(&self, seq: Seq, look: impl FnOnce(&Facts) -> T) -> Result<Option<T>, StoreError> {
         let recent = self.memory.read().tail.get(seq).cloned();
         if let Some(entry) = recent {
             return Ok(Some(look(&entry.facts)));
@@ -95,7 +95,7 @@ impl Store {
     }
 
     /// The line of the log with this number.
-    fn line(&self, seq: Seq) -> Result<Option<Line>, Error> {
+    fn line(&self, seq: Seq) -> Result<Option<LogEntry>, StoreError> {
         let Some(bytes) = chunked_values::get(&self.engine, Tree::Log, &seq.0.to_be_bytes())? else { return Ok(None) };
         records::line(&self.engine, &bytes, || format!("log entry {seq}")).map(Some)
     }
@@ -106,7 +106,7 @@ impl Store {
     }
 
     /// A record must be that of its number, and no older revision.
-    fn check(&self, hit: Hit, rev: u64, header: &Header) -> Result<(), Error> {
+    fn check(&self, hit: Hit, rev: u64, header: &Header) -> Result<(), StoreError> {
         let id = hit.killmail_id;
         if header.rev < rev {
             return Err(self.engine.damaged(format!("revision {rev} of killmail {id} is gone, {} is there", header.rev)));
@@ -118,13 +118,13 @@ impl Store {
     }
 
     /// A record that the index knows must be whole; it is not decoded.
-    pub(crate) fn check_frames(&self, hit: Hit) -> Result<(), Error> {
+    pub(crate) fn check_frames(&self, hit: Hit) -> Result<(), StoreError> {
         let rev = self.rev_of(hit.killmail_id);
         self.check(hit, rev, &records::header(&self.engine, hit.killmail_id)?)
     }
 
     /// The record of a killmail that the index knows.
-    pub(crate) fn read(&self, hit: Hit) -> Result<SharedEntry, Error> {
+    pub(crate) fn read(&self, hit: Hit) -> Result<SharedEntry, StoreError> {
         let rev = self.rev_of(hit.killmail_id);
         let (header, killmail) = records::read(&self.engine, &self.codec, hit.killmail_id)?;
         self.check(hit, rev, &header)?;

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use parking_lot::RwLock;
 
 use crate::domain::id::Seq;
-use crate::store::index::resident::Memory;
+use crate::store::index::resident::Resident;
 use crate::store::index::snapshot::{self, Mark};
 use crate::tasks;
 
@@ -30,7 +30,7 @@ impl Snapshots {
     }
 
     /// Starts a snapshot if `every` entries were written since the last one and none is being written.
-    pub fn start_if_due(&mut self, every: u64, dir: &Path, memory: &Arc<RwLock<Memory>>, mark: Mark) {
+    pub fn start_if_due(&mut self, every: u64, dir: &Path, memory: &Arc<RwLock<Resident>>, mark: Mark) {
         let due = mark.head.0 >= self.head.0.saturating_add(every.max(1));
         if !due || self.running.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return;
@@ -41,7 +41,7 @@ impl Snapshots {
     }
 
     /// Waits for the one that is being written, and writes a last one if that is worth it.
-    pub fn finish(self, dir: &Path, memory: &RwLock<Memory>, mark: Mark) {
+    pub fn finish(self, dir: &Path, memory: &RwLock<Resident>, mark: Mark) {
         if let Some(thread) = self.running {
             // A panic in there was reported when it happened.
             let _ = thread.join();
@@ -52,7 +52,7 @@ impl Snapshots {
     }
 }
 
-fn write(dir: &Path, memory: &RwLock<Memory>, mark: &Mark) {
+fn write(dir: &Path, memory: &RwLock<Resident>, mark: &Mark) {
     if let Err(error) = snapshot::write(dir, memory, mark) {
         tracing::warn!("cannot write a snapshot of the index to {}: {error}", dir.display());
     }

@@ -9,7 +9,7 @@ use crate::domain::span::Span;
 use crate::store::Store;
 use crate::store::engine::Write;
 use crate::store::engine::meta::span_to_bytes;
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::incoming::Checkpoint;
 use crate::store::keys::Key;
 
@@ -18,7 +18,7 @@ impl Store {
     ///
     /// # Errors
     /// As `append`.
-    pub fn append_span(&self, span: Span, checkpoint: Option<Checkpoint>) -> Result<Seq, Error> {
+    pub fn append_span(&self, span: Span, checkpoint: Option<Checkpoint>) -> Result<Seq, StoreError> {
         self.check_space()?;
         let value = span_to_bytes(&span);
         self.write_span(

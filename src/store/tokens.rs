@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::{Store, whole_file};
 
 /// The file's name in the data folder.
@@ -17,12 +17,12 @@ impl Store {
     ///
     /// # Errors
     /// The file system.
-    pub fn tokens(&self) -> Result<Option<Vec<u8>>, Error> {
+    pub fn tokens(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let path = path(self.engine.dir());
         match fs::read(&path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(Error::Io { what: "read", path, source }),
+            Err(source) => Err(StoreError::Io { what: "read", path, source }),
         }
     }
 
@@ -30,9 +30,9 @@ impl Store {
     ///
     /// # Errors
     /// The file system.
-    pub fn put_tokens(&self, bytes: &[u8]) -> Result<(), Error> {
+    pub fn put_tokens(&self, bytes: &[u8]) -> Result<(), StoreError> {
         let path = path(self.engine.dir());
-        whole_file::write_private(&path, bytes).map_err(Error::io("write", &path))
+        whole_file::write_private(&path, bytes).map_err(StoreError::io("write", &path))
     }
 }
 

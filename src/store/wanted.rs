@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::Store;
 use crate::store::engine::Write;
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::keys::{Key, Tree, prefix};
 
 /// A document that only names a killmail is small, bytes; a longer one is not kept here.
@@ -52,7 +52,7 @@ impl Store {
     ///
     /// # Errors
     /// `NoSpace` before anything is written; the disk.
-    pub fn want(&self, wanted: &Wanted, max: usize) -> Result<bool, Error> {
+    pub fn want(&self, wanted: &Wanted, max: usize) -> Result<bool, StoreError> {
         Ok(self.want_all(std::slice::from_ref(wanted), max)?.first() == Some(&true))
     }
 
@@ -60,7 +60,7 @@ impl Store {
     ///
     /// # Errors
     /// `NoSpace` before anything is written; the disk.
-    pub fn want_all(&self, wanted: &[Wanted], max: usize) -> Result<Vec<bool>, Error> {
+    pub fn want_all(&self, wanted: &[Wanted], max: usize) -> Result<Vec<bool>, StoreError> {
         self.check_space()?;
         let mut ids: HashSet<u32> = self.wanted_ids()?.into_iter().collect();
         let (mut answers, mut writes) = (Vec::with_capacity(wanted.len()), Vec::new());
@@ -92,7 +92,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk.
-    pub fn want_still(&self, wanted: &Wanted) -> Result<(), Error> {
+    pub fn want_still(&self, wanted: &Wanted) -> Result<(), StoreError> {
         self.engine.commit(vec![write(wanted)?])
     }
 
@@ -100,7 +100,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk.
-    pub fn wanted_ids(&self) -> Result<Vec<u32>, Error> {
+    pub fn wanted_ids(&self) -> Result<Vec<u32>, StoreError> {
         let mut ids = Vec::new();
         for pair in self.engine.scan(Tree::Meta, prefix::WANTED) {
             let (key, _) = pair?;
@@ -114,7 +114,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk.
-    pub fn wanted(&self, killmail_id: u32) -> Result<Option<Wanted>, Error> {
+    pub fn wanted(&self, killmail_id: u32) -> Result<Option<Wanted>, StoreError> {
         let value = self.engine.get(Tree::Meta, &Key::Wanted(killmail_id).bytes())?;
         Ok(value.and_then(|value| serde_json::from_slice(&value).ok()))
     }
@@ -123,13 +123,13 @@ impl Store {
     ///
     /// # Errors
     /// The disk.
-    pub fn unwant(&self, killmail_id: u32) -> Result<(), Error> {
+    pub fn unwant(&self, killmail_id: u32) -> Result<(), StoreError> {
         self.engine.remove(Tree::Meta, &Key::Wanted(killmail_id).bytes())
     }
 }
 
-fn write(wanted: &Wanted) -> Result<Write, Error> {
-    let value = serde_json::to_vec(wanted).map_err(|error| Error::Engine { what: "encode what is wanted", why: error.to_string() })?;
+fn write(wanted: &Wanted) -> Result<Write, StoreError> {
+    let value = serde_json::to_vec(wanted).map_err(|error| StoreError::Engine { what: "encode what is wanted", why: error.to_string() })?;
     Ok(Write::new(Key::Wanted(wanted.killmail_id), value))
 }
 

@@ -5,7 +5,7 @@
 use crate::store::engine::journal::Journal;
 use crate::store::engine::ledger::Ledger;
 use crate::store::engine::meta::Numbers;
-use crate::store::mirror::revision_notices::Notices;
+use crate::store::mirror::revision_notices::RevisionNotices;
 
 /// The one who writes.
 #[derive(Debug)]
@@ -13,13 +13,13 @@ pub struct Writer {
     pub numbers: Numbers,
     pub ledger: Ledger,
     pub journal: Journal,
-    pub notices: Notices,
+    pub notices: RevisionNotices,
     /// Why no more can be written, once a commit failed.
     pub failed: Option<String>,
 }
 
 impl Writer {
-    pub const fn new(numbers: Numbers, ledger: Ledger, journal: Journal, notices: Notices) -> Self {
+    pub const fn new(numbers: Numbers, ledger: Ledger, journal: Journal, notices: RevisionNotices) -> Self {
         Self { numbers, ledger, journal, notices, failed: None }
     }
 }

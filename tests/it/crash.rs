@@ -20,7 +20,7 @@ use killstream::domain::filter::Filter;
 use killstream::domain::id::Seq;
 use killstream::domain::term::Dimension;
 use killstream::store::Store;
-use killstream::store::query::{Hit, Order, Query};
+use killstream::store::query::{HistoryQuery, Hit, Order};
 use tempfile::TempDir;
 
 use crate::crash::child::{Ack, Plan, SOURCE, VALUE};
@@ -224,7 +224,7 @@ pub fn found(store: &Store) -> Vec<Vec<Hit>> {
     terms.push((Dimension::Region, 10_000_002));
     let ask = |filter: &Filter| {
         let head = store.head();
-        let query = Query { filter, interest: None, order: Order::Oldest, after: None, below: None, head, limit: usize::MAX };
+        let query = HistoryQuery { filter, interest: None, order: Order::Oldest, after: None, below: None, head, limit: usize::MAX };
         store.select(&query).unwrap()
     };
     let by_term = terms.into_iter().map(|(kind, id)| {

@@ -11,7 +11,7 @@ use killstream::domain::filter::Filter;
 use killstream::domain::killmail::Killmail;
 use killstream::domain::subscription::{PluginUse, Subscription};
 use killstream::domain::term::Dimension;
-use killstream::feed::event::{Event, Kept};
+use killstream::feed::event::{Delivered, Event};
 use killstream::feed::plugin_history::StoreHistory;
 use killstream::feed::plugins::{Plugins, Upload};
 use killstream::feed::reader::Reader;
@@ -70,7 +70,7 @@ impl House {
     }
 }
 
-async fn kept(reader: &mut Reader) -> Kept {
+async fn kept(reader: &mut Reader) -> Delivered {
     match tokio::time::timeout(PATIENCE, reader.next()).await.expect("a killmail in time") {
         Some(Event::Killmail { kept, .. }) => kept,
         other => panic!("a killmail, not {other:?}"),

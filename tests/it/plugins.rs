@@ -11,7 +11,7 @@ use killstream::domain::verdict::Verdict;
 use killstream::plugin::component::Component;
 use killstream::plugin::engine::Engine;
 use killstream::plugin::evaluator::{Instance, Run};
-use killstream::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery, Totals};
+use killstream::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuestion, Totals};
 use killstream::plugin::limits::Config;
 use killstream::store::facts::facts;
 use killstream::wire;
@@ -26,7 +26,7 @@ const WATCHLIST: &[u8] = include_bytes!("../../plugins/prebuilt/watchlist.wasm")
 struct Past(Mutex<Vec<(Seq, Facts)>>);
 
 impl Past {
-    fn matching(&self, query: &HistoryQuery, bound: Bound) -> Vec<Facts> {
+    fn matching(&self, query: &HistoryQuestion, bound: Bound) -> Vec<Facts> {
         let filter = Filter { each: query.terms.clone(), since: query.since, until: query.until, ..Filter::default() };
         let past = self.0.lock().unwrap();
         let seen = past.iter().filter(|(seq, facts)| *seq <= bound.head && facts.killmail_id < bound.below);
@@ -35,11 +35,11 @@ impl Past {
 }
 
 impl History for Past {
-    fn count(&self, query: &HistoryQuery, bound: Bound, _: &mut Allowance) -> Result<u64, Exhausted> {
+    fn count(&self, query: &HistoryQuestion, bound: Bound, _: &mut Allowance) -> Result<u64, Exhausted> {
         Ok(self.matching(query, bound).len() as u64)
     }
 
-    fn totals(&self, query: &HistoryQuery, bound: Bound, _: &mut Allowance) -> Result<Totals, Exhausted> {
+    fn totals(&self, query: &HistoryQuestion, bound: Bound, _: &mut Allowance) -> Result<Totals, Exhausted> {
         let found = self.matching(query, bound);
         Ok(Totals {
             killmails: found.len() as u64,
@@ -50,7 +50,7 @@ impl History for Past {
     }
 
     fn last_seen(&self, term: &RoleClause, bound: Bound, allowance: &mut Allowance) -> Result<Option<i64>, Exhausted> {
-        let query = HistoryQuery { terms: vec![term.clone()], ..HistoryQuery::default() };
+        let query = HistoryQuestion { terms: vec![term.clone()], ..HistoryQuestion::default() };
         self.totals(&query, bound, allowance).map(|totals| totals.last)
     }
 }

@@ -16,7 +16,7 @@ use killstream::store::Store;
 use killstream::store::config::Config;
 use killstream::store::facts::facts;
 use killstream::store::incoming::{AgeRule, Incoming, ZkbRule};
-use killstream::store::query::{Order, Query};
+use killstream::store::query::{HistoryQuery, Order};
 use killstream::wire;
 use tempfile::TempDir;
 
@@ -120,6 +120,7 @@ fn assert_found_by_every_term(store: &Store, sources: &[data::Documents]) {
 }
 
 fn found(store: &Store, filter: &Filter) -> Vec<u32> {
-    let query = Query { filter, interest: None, order: Order::Oldest, after: None, below: None, head: store.head(), limit: usize::MAX };
+    let query =
+        HistoryQuery { filter, interest: None, order: Order::Oldest, after: None, below: None, head: store.head(), limit: usize::MAX };
     store.select(&query).unwrap().into_iter().map(|hit| hit.killmail_id).collect()
 }

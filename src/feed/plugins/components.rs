@@ -44,7 +44,7 @@ pub enum Missing {
     /// It is not kept.
     Unknown,
     /// The store failed.
-    Store(store::error::Error),
+    Store(store::error::StoreError),
 }
 
 /// Whether a component can run.
@@ -262,7 +262,7 @@ impl Components {
     ///
     /// # Errors
     /// The store.
-    pub fn forget(&self, digest: &str) -> Result<(), store::error::Error> {
+    pub fn forget(&self, digest: &str) -> Result<(), store::error::StoreError> {
         self.known.lock().remove(digest);
         self.classes.lock().remove(digest);
         self.store.remove_compiled(digest)?;
@@ -340,7 +340,7 @@ impl Components {
     }
 
     /// The compiled code of a component, and what is known of it, if it is kept and can be understood.
-    fn compiled(&self, digest: &str) -> Result<Option<(PathBuf, About)>, store::error::Error> {
+    fn compiled(&self, digest: &str) -> Result<Option<(PathBuf, About)>, store::error::StoreError> {
         let Some(kept) = self.store.compiled(digest, &self.compiler)? else { return Ok(None) };
         let Ok(about) = serde_json::from_slice::<About>(&kept.about) else { return Ok(None) };
         self.classes.lock().insert(digest.to_owned(), about.class);
@@ -483,10 +483,10 @@ impl Drop for Draft {
     }
 }
 
-fn failed(error: store::error::Error) -> Failed {
+fn failed(error: store::error::StoreError) -> Failed {
     match error {
-        store::error::Error::Io { what, path, source } => Failed::unwritten(&format!("{what} {}", path.display()), &path, &source),
-        store::error::Error::NoSpace { .. } => Failed::DiskFull(error.to_string()),
+        store::error::StoreError::Io { what, path, source } => Failed::unwritten(&format!("{what} {}", path.display()), &path, &source),
+        store::error::StoreError::NoSpace { .. } => Failed::DiskFull(error.to_string()),
         other => Failed::Failed(other.to_string()),
     }
 }

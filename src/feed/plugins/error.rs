@@ -100,7 +100,7 @@ pub enum Error {
     Lost(#[from] tasks::Lost),
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] store::error::Error),
+    Store(#[from] store::error::StoreError),
     /// The record of a plugin cannot be read or written.
     #[error("the record of the plugin {name:?} cannot be understood: {why}")]
     Record {

@@ -26,28 +26,28 @@ enum Blame {
     Us,
 }
 
-fn blame(error: &feed::error::Error) -> Blame {
+fn blame(error: &feed::error::FeedError) -> Blame {
     match error {
-        feed::error::Error::PreloadTooLarge { max, .. } => Blame::Parameter { field: "preload_days", limit: Some(*max) },
-        feed::error::Error::Store(store::error::Error::NoSpace { min, .. }) => Blame::Limit(*min),
-        feed::error::Error::Store(store::error::Error::UnderWay { .. }) => Blame::Limit(1),
-        feed::error::Error::Filters(full) => Blame::Limit(full.max_bytes),
-        feed::error::Error::Closing => Blame::Closing,
-        feed::error::Error::Plugin(error) => match (error.parameter(), error) {
+        feed::error::FeedError::PreloadTooLarge { max, .. } => Blame::Parameter { field: "preload_days", limit: Some(*max) },
+        feed::error::FeedError::Store(store::error::StoreError::NoSpace { min, .. }) => Blame::Limit(*min),
+        feed::error::FeedError::Store(store::error::StoreError::UnderWay { .. }) => Blame::Limit(1),
+        feed::error::FeedError::Filters(full) => Blame::Limit(full.max_bytes),
+        feed::error::FeedError::Closing => Blame::Closing,
+        feed::error::FeedError::Plugin(error) => match (error.parameter(), error) {
             (Some(field), _) => Blame::Parameter { field, limit: None },
             (None, plugins::Error::Preparing { .. }) => Blame::Preparing,
             (None, plugins::Error::Unusable { .. }) => Blame::Unusable,
             (None, plugins::Error::Refused(refusal)) if refusal.is_busy() => Blame::Limit(refusal.limit().unwrap_or_default()),
             (None, _) => Blame::Us,
         },
-        feed::error::Error::Store(_) | feed::error::Error::Lost(_) => Blame::Us,
+        feed::error::FeedError::Store(_) | feed::error::FeedError::Lost(_) => Blame::Us,
     }
 }
 
 impl Error {
     /// In the words of history.
     #[must_use]
-    pub fn history(error: feed::error::Error) -> Self {
+    pub fn history(error: feed::error::FeedError) -> Self {
         let message = error.to_string();
         match blame(&error) {
             Blame::Parameter { field, limit } => Self::Parameter { field: field.to_owned(), message, limit },
@@ -61,7 +61,7 @@ impl Error {
 
     /// In the words of streams.
     #[must_use]
-    pub fn stream(error: feed::error::Error) -> Self {
+    pub fn stream(error: feed::error::FeedError) -> Self {
         let message = error.to_string();
         match blame(&error) {
             Blame::Parameter { field, .. } => Self::Stream { message: format!("Invalid {field}: {message}") },

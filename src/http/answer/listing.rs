@@ -129,7 +129,7 @@ impl Listing {
     }
 
     /// The next portion of the text: all of it, or at least so much.
-    async fn portion(&mut self, bytes: usize) -> Result<Bytes, feed::error::Error> {
+    async fn portion(&mut self, bytes: usize) -> Result<Bytes, feed::error::FeedError> {
         let mut text = BytesMut::new();
         while text.len() < bytes {
             match self.parts.pop_front() {

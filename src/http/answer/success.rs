@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::feed::event::Kept;
+use crate::feed::event::Delivered;
 use crate::wire::{killmail, text, time};
 
 /// A JSON answer.
@@ -77,7 +77,7 @@ impl JsonWriter {
 
 /// The JSON of a killmail, with what plugins said of it.
 #[must_use]
-pub fn json_of(kept: &Kept) -> Bytes {
+pub fn json_of(kept: &Delivered) -> Bytes {
     let json = killmail::json(&kept.entry);
     if kept.annotations.is_empty() { json } else { killmail::with_annotations(&json, &kept.annotations) }
 }

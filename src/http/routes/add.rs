@@ -23,7 +23,7 @@ use crate::http::request::auth::{Killmails, May};
 use crate::http::request::parameters::{Pairs, Raw};
 use crate::http::state::HttpState;
 use crate::store::Store;
-use crate::store::error::Error as Failure;
+use crate::store::error::StoreError as Failure;
 use crate::store::incoming::{AgeRule, Appended, Incoming, ZkbRule};
 use crate::store::refused::list::Refused;
 use crate::store::wanted::Wanted;
@@ -65,7 +65,7 @@ pub async fn add(
     let are_lines = says_ndjson(&headers);
     let sorted = tasks::blocking("rest-add", move || -> Result<Sorted, Error> {
         let mut sorted = sort(&body, zkb, are_lines)?;
-        sorted.order(&store, wanted_max).map_err(|error| Error::history(feed::error::Error::Store(error)))?;
+        sorted.order(&store, wanted_max).map_err(|error| Error::history(feed::error::FeedError::Store(error)))?;
         Ok(sorted)
     });
     let sorted = sorted.await.map_err(Error::failed)??;

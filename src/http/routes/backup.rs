@@ -37,7 +37,7 @@ const PIECES_MAX: usize = 4;
 pub async fn backup(_: Admin, State(door): State<Arc<HttpState>>) -> Result<Response, Error> {
     let store = Arc::clone(door.feed.store());
     let aside = tasks::blocking("backup", move || store.backup_aside()).await.map_err(Error::failed)?;
-    let aside = aside.map_err(|error| Error::history(feed::error::Error::Store(error)))?;
+    let aside = aside.map_err(|error| Error::history(feed::error::FeedError::Store(error)))?;
     let (sender, pieces) = channel(PIECES_MAX);
     tasks::thread("backup-send", move || send(&aside, &sender)).map_err(Error::failed)?;
     // Records are compressed already.

@@ -63,7 +63,7 @@ impl Way {
     }
 }
 
-fn cut_off(error: feed::error::Error) -> io::Error {
+fn cut_off(error: feed::error::FeedError) -> io::Error {
     tracing::error!(%error, "an export ends early: {error}");
     io::Error::other(error)
 }

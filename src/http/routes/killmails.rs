@@ -13,7 +13,7 @@ use axum::response::Response;
 use crate::domain::filter::IdsIn;
 use crate::domain::id::{EventId, Place, Seq};
 use crate::domain::subscription::Subscription;
-use crate::feed::event::Kept;
+use crate::feed::event::Delivered;
 use crate::feed::filters::Held;
 use crate::feed::history::{Faults, Found, Lookup};
 use crate::http::answer::error::Error;
@@ -47,7 +47,7 @@ pub async fn one(State(door): State<Arc<HttpState>>, Segment(id): Segment, pairs
             tasks::blocking("killmail", move || store.killmail(id)).await.map_err(Error::failed)?.map_err(Error::failed)?
         }
     };
-    let kept = Kept { entry: entry.ok_or(Error::Killmail)?, annotations: Vec::new() };
+    let kept = Delivered { entry: entry.ok_or(Error::Killmail)?, annotations: Vec::new() };
     Ok(Json(StatusCode::OK, JsonWriter::default().enveloped(|text| text.push(json_of(&kept))).done()))
 }
 

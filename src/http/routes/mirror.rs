@@ -29,7 +29,7 @@ use crate::http::answer::lazy_body::{LazyBody, Next};
 use crate::http::request::parameters::{Pairs, Segment, positive};
 use crate::http::state::HttpState;
 use crate::http::stream::sse::Out;
-use crate::store::query::{Hit, Order, Query};
+use crate::store::query::{HistoryQuery, Hit, Order};
 use crate::wire::{text, time, upstream};
 use crate::{store, tasks};
 
@@ -81,7 +81,7 @@ async fn file(door: &Arc<HttpState>, number: u64) -> Result<(u64, Bytes), Error>
         let document = entry.as_ref().and_then(|entry| upstream::document(entry, number, told));
         Ok((entry.map_or(0, |entry| entry.rev), document.unwrap_or_else(|| upstream::placeholder(number))))
     });
-    read.await.map_err(Error::failed)?.map_err(|error: store::error::Error| Error::failed(error))
+    read.await.map_err(Error::failed)?.map_err(|error: store::error::StoreError| Error::failed(error))
 }
 
 /// `GET /history/totals.json`: killmails of each day.
@@ -122,8 +122,15 @@ async fn day(State(door): State<Arc<HttpState>>, Segment(name): Segment, headers
     let (feed, rev) = (Arc::clone(&door.feed), door.feed.store().revision());
     let found = tasks::blocking("mirror day", move || {
         let filter = Filter { since: Some(day * DAY_SECS), until: Some((day + 1) * DAY_SECS), ..Filter::default() };
-        let query =
-            Query { filter: &filter, interest: None, order: Order::Oldest, after: None, below: None, head: feed.head(), limit: usize::MAX };
+        let query = HistoryQuery {
+            filter: &filter,
+            interest: None,
+            order: Order::Oldest,
+            after: None,
+            below: None,
+            head: feed.head(),
+            limit: usize::MAX,
+        };
         feed.store().select(&query)
     });
     let hits = found.await.map_err(Error::failed)?.map_err(Error::failed)?;
@@ -169,7 +176,7 @@ impl Way {
             let entries = feed.store().entries(&page)?;
             Ok(entries.iter().filter_map(|entry| line(&entry.killmail, kind)).collect::<Vec<_>>())
         });
-        let texts = texts.await.map_err(io::Error::other)?.map_err(|error: store::error::Error| {
+        let texts = texts.await.map_err(io::Error::other)?.map_err(|error: store::error::StoreError| {
             tracing::error!(%error, "a history of the mirror ends early: {error}");
             io::Error::other(error)
         })?;

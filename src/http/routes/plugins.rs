@@ -290,7 +290,7 @@ fn refused(error: &plugins::Error) -> Error {
         plugins::Error::Refused(refusal) => {
             Error::InvalidPlugin { reason: refusal.reason().to_owned(), message: refusal.to_string(), limit: refusal.limit() }
         }
-        plugins::Error::Store(store::error::Error::NoSpace { min, .. }) => Error::Busy { message, limit: *min },
+        plugins::Error::Store(store::error::StoreError::NoSpace { min, .. }) => Error::Busy { message, limit: *min },
         plugins::Error::Store(error) if error.is_disk_full() => Error::DiskFull { message: format!("the disk is full: {message}") },
         plugins::Error::DiskFull(_) => Error::DiskFull { message },
         plugins::Error::Store(_) | plugins::Error::Record { .. } | plugins::Error::GivenUp => Error::failed(message),

@@ -12,9 +12,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::domain::id::{EventId, Place};
-use crate::feed::event::{Batch, Kept};
+use crate::feed::event::{Batch, Delivered};
 use crate::http::stream::sse::{EVENT_BYTES, Out};
-use crate::http::stream::stream_limits::Kind;
+use crate::http::stream::stream_limits::StreamKind;
 use crate::store::query::Hit;
 use crate::store::{self, Store};
 use crate::tasks;
@@ -74,7 +74,7 @@ impl BatchCache {
 #[derive(Debug, Clone, Copy)]
 pub struct Form {
     /// The kind of stream.
-    pub kind: Kind,
+    pub kind: StreamKind,
     /// Which lists a line has.
     pub key: BatchKey,
     /// A line of more than one killmail has at most so many bytes.
@@ -88,8 +88,8 @@ impl Form {
     }
 
     /// How many killmails each line of this batch has. It was cut by what the store knows of them; what a plugin said is known only now.
-    fn cut(&self, kept: &[Kept]) -> Vec<usize> {
-        if self.kind == Kind::Basic {
+    fn cut(&self, kept: &[Delivered]) -> Vec<usize> {
+        if self.kind == StreamKind::Basic {
             return vec![kept.len()];
         }
         let mut lines = vec![0];
@@ -116,7 +116,7 @@ pub fn lines_of(batch: Batch, form: Form, beyond: &mut u64, parking: &Arc<BatchC
     let mut kept = kept.into_iter();
     let mut sendings = VecDeque::with_capacity(cut.len());
     for (at, killmails) in cut.iter().enumerate() {
-        let kept: Vec<Kept> = kept.by_ref().take(*killmails).collect();
+        let kept: Vec<Delivered> = kept.by_ref().take(*killmails).collect();
         let is_end = at + 1 == cut.len();
         let after = kept.last().map_or(0, |one| one.entry.facts.killmail_id);
         let id = if is_end { id } else { EventId { epoch: id.epoch, place: Place::Preload { head, after } } };
@@ -157,7 +157,7 @@ impl Sending {
         let texts: Vec<Bytes> = batch.kept.iter().map(|kept| killmail::json(&kept.entry)).collect();
         let said: usize = batch.kept.iter().map(|kept| killmail::annotations_bytes(&kept.annotations)).sum();
         let tail = event::batch_tail(batch.kept.len(), batch.number, batch.total, batch.last);
-        let line = |Kept { entry, annotations }: Kept| Line {
+        let line = |Delivered { entry, annotations }: Delivered| Line {
             hit: Hit { seq: entry.seq, killmail_id: entry.facts.killmail_id },
             rev: entry.rev,
             annotations,
@@ -181,13 +181,13 @@ impl Sending {
     /// The killmails could not be read again, or one changed half way.
     pub async fn fill(&mut self, store: &Arc<Store>, out: &mut Out) -> Result<bool, Error> {
         match self.form.kind {
-            Kind::Basic => self.fill_events(store, out).await,
-            Kind::Enhanced if self.lines.is_empty() || self.bytes <= EVENT_BYTES as u64 => {
+            StreamKind::Basic => self.fill_events(store, out).await,
+            StreamKind::Enhanced if self.lines.is_empty() || self.bytes <= EVENT_BYTES as u64 => {
                 let texts = self.texts(store, 0..self.lines.len()).await?;
                 out.event(Some("batch"), Some(&self.id), &self.line(&texts));
                 Ok(false)
             }
-            Kind::Enhanced => self.fill_line(store, out).await,
+            StreamKind::Enhanced => self.fill_line(store, out).await,
         }
     }
 
@@ -308,7 +308,7 @@ impl Drop for Sending {
 pub enum Error {
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] store::error::Error),
+    Store(#[from] store::error::StoreError),
     /// Work was lost.
     #[error(transparent)]
     Lost(#[from] tasks::Lost),
@@ -374,7 +374,7 @@ mod tests {
     }
 
     fn batch(store: &Store, entries: &[SharedEntry]) -> Batch {
-        let kept = entries.iter().map(|entry| Kept { entry: entry.clone(), annotations: Vec::new() }).collect();
+        let kept = entries.iter().map(|entry| Delivered { entry: entry.clone(), annotations: Vec::new() }).collect();
         let id = EventId { epoch: store.epoch(), place: Place::Preload { head: Seq(12), after: 99 } };
         Batch { kept, number: 1, total: 1, last: true, judged: false, head: Seq(12), id }
     }
@@ -412,17 +412,17 @@ mod tests {
         let all = list.join(",");
         assert!(all.len() > EVENT_BYTES, "{}", all.len());
         for (kind, key) in [
-            (Kind::Basic, BatchKey::Both),
-            (Kind::Enhanced, BatchKey::Both),
-            (Kind::Enhanced, BatchKey::Kills),
-            (Kind::Enhanced, BatchKey::Killmails),
+            (StreamKind::Basic, BatchKey::Both),
+            (StreamKind::Enhanced, BatchKey::Both),
+            (StreamKind::Enhanced, BatchKey::Kills),
+            (StreamKind::Enhanced, BatchKey::Killmails),
         ] {
             for parked_bytes in [0, 1 << 20] {
                 let form = Form { kind, key, line_max_bytes: LONG };
                 let found = datas(&pieces(&store, form, parked_bytes, batch(&store, &entries)).await);
                 let tail = r#","count":60,"batch_number":1,"total_batches":1,"last":true}"#;
                 match (kind, key) {
-                    (Kind::Basic, _) => assert_eq!(found, list),
+                    (StreamKind::Basic, _) => assert_eq!(found, list),
                     (_, BatchKey::Both) => assert_eq!(found, [format!("{{\"kills\":[{all}],\"killmails\":[{all}]{tail}")]),
                     (_, BatchKey::Kills) => assert_eq!(found, [format!("{{\"kills\":[{all}]{tail}")]),
                     (_, BatchKey::Killmails) => assert_eq!(found, [format!("{{\"killmails\":[{all}]{tail}")]),
@@ -437,9 +437,9 @@ mod tests {
         let entries = entries(&store, 3);
         for parked_bytes in [0, 1 << 20] {
             let form = |kind| Form { kind, key: BatchKey::Both, line_max_bytes: LONG };
-            assert_eq!(pieces(&store, form(Kind::Basic), parked_bytes, batch(&store, &entries)).await.len(), 3);
-            assert_eq!(pieces(&store, form(Kind::Enhanced), parked_bytes, batch(&store, &entries)).await.len(), 1);
-            assert_eq!(pieces(&store, form(Kind::Enhanced), parked_bytes, batch(&store, &[])).await.len(), 1);
+            assert_eq!(pieces(&store, form(StreamKind::Basic), parked_bytes, batch(&store, &entries)).await.len(), 3);
+            assert_eq!(pieces(&store, form(StreamKind::Enhanced), parked_bytes, batch(&store, &entries)).await.len(), 1);
+            assert_eq!(pieces(&store, form(StreamKind::Enhanced), parked_bytes, batch(&store, &[])).await.len(), 1);
         }
     }
 
@@ -451,7 +451,7 @@ mod tests {
         let said: Arc<str> = format!("{{\"why\":\"{}\"}}", "x".repeat(10_000)).into();
         batch.kept.iter_mut().for_each(|kept| kept.annotations = vec![("p".to_owned(), Arc::clone(&said))]);
         let line_max_bytes = 64 << 10;
-        let form = Form { kind: Kind::Enhanced, key: BatchKey::Both, line_max_bytes };
+        let form = Form { kind: StreamKind::Enhanced, key: BatchKey::Both, line_max_bytes };
         let texts = pieces(&store, form, 1 << 20, batch).await.concat();
         let text = String::from_utf8(texts).unwrap();
         assert!(text.lines().all(|line| line.len() as u64 <= line_max_bytes), "{:?}", text.lines().map(str::len).collect::<Vec<_>>());

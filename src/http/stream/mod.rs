@@ -38,21 +38,21 @@ use crate::http::request::parameters::{Pairs, Question};
 use crate::http::state::HttpState;
 use crate::http::stream::batch_cache::{Form, Sending, lines_of};
 use crate::http::stream::sse::Out;
-use crate::http::stream::stream_limits::{Kind, Slot};
+use crate::http::stream::stream_limits::{Slot, StreamKind};
 use crate::wire::event;
 use crate::wire::query::{self, Asked};
 
 /// `GET|POST /api/v1/kills/stream` and `/sse`.
 pub async fn basic(State(door): State<Arc<HttpState>>, request: Request) -> Result<Response, Error> {
-    open(door, Kind::Basic, request).await
+    open(door, StreamKind::Basic, request).await
 }
 
 /// `GET|POST /api/v1/kills/stream/enhanced`.
 pub async fn enhanced(State(door): State<Arc<HttpState>>, request: Request) -> Result<Response, Error> {
-    open(door, Kind::Enhanced, request).await
+    open(door, StreamKind::Enhanced, request).await
 }
 
-async fn open(door: Arc<HttpState>, kind: Kind, request: Request) -> Result<Response, Error> {
+async fn open(door: Arc<HttpState>, kind: StreamKind, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     let mut asked = asked(Request::from_parts(parts.clone(), body)).await?;
     if parts.method == Method::HEAD {
@@ -62,7 +62,7 @@ async fn open(door: Arc<HttpState>, kind: Kind, request: Request) -> Result<Resp
     let slot = door.slots.take(&door.config.sse, kind, address)?;
     let hold = door.judge(&parts, &asked.subscription).map_err(Error::stream_judges)?;
     let form = form(kind, &asked, door.feed.config().batch_bytes);
-    if kind == Kind::Basic {
+    if kind == StreamKind::Basic {
         // A basic stream does not tell it.
         asked.filters = Bytes::new();
     }
@@ -96,7 +96,7 @@ fn last_event_id(headers: &HeaderMap, asked: &Asked) -> Option<String> {
     header.filter(|id| !id.is_empty()).or_else(|| asked.last_event_id.clone())
 }
 
-fn form(kind: Kind, asked: &Asked, batch_bytes: u64) -> Form {
+fn form(kind: StreamKind, asked: &Asked, batch_bytes: u64) -> Form {
     let line_max_bytes = asked.batch_max_bytes.map_or(batch_bytes, u64::from);
     Form { kind, key: asked.batch_key, line_max_bytes }
 }
@@ -104,8 +104,8 @@ fn form(kind: Kind, asked: &Asked, batch_bytes: u64) -> Form {
 /// A basic stream has no batches, a line is one killmail: they only set the pace.
 const fn batches(form: Form) -> BatchForm {
     match form.kind {
-        Kind::Basic => BatchForm { max_bytes: None, copies: 1, frame_bytes: 0 },
-        Kind::Enhanced => {
+        StreamKind::Basic => BatchForm { max_bytes: None, copies: 1, frame_bytes: 0 },
+        StreamKind::Enhanced => {
             BatchForm { max_bytes: Some(form.line_max_bytes), copies: form.key.copies(), frame_bytes: event::BATCH_FRAME_BYTES }
         }
     }
@@ -157,13 +157,13 @@ impl StreamBody {
 
     fn wind(&mut self) {
         let sse = &self.door.config.sse;
-        let wait_ms = if self.form.kind == Kind::Basic { sse.ping_ms } else { sse.heartbeat_ms };
+        let wait_ms = if self.form.kind == StreamKind::Basic { sse.ping_ms } else { sse.heartbeat_ms };
         self.due = Instant::now() + Duration::from_millis(wait_ms.max(1));
     }
 
     /// The basic stream's wait begins anew with every block, the heartbeat of the enhanced one does not.
     fn wind_basic(&mut self) {
-        if self.form.kind == Kind::Basic {
+        if self.form.kind == StreamKind::Basic {
             self.wind();
         }
     }
@@ -187,7 +187,7 @@ impl StreamBody {
                 self.wind_basic();
                 continue;
             }
-            if self.form.kind == Kind::Enhanced && Instant::now() >= self.due {
+            if self.form.kind == StreamKind::Enhanced && Instant::now() >= self.due {
                 self.beat(&mut out);
                 continue;
             }
@@ -203,17 +203,17 @@ impl StreamBody {
     fn beat(&mut self, out: &mut Out) {
         let id = self.reader.id();
         match self.form.kind {
-            Kind::Basic => out.comment("ping", &id),
+            StreamKind::Basic => out.comment("ping", &id),
             // Three heartbeats without data make a client believe that history has ended.
-            Kind::Enhanced if self.reader.in_preload() && !self.sent => {}
-            Kind::Enhanced => out.event(Some("heartbeat"), Some(&id), &event::heartbeat(self.reader.in_preload())),
+            StreamKind::Enhanced if self.reader.in_preload() && !self.sent => {}
+            StreamKind::Enhanced => out.event(Some("heartbeat"), Some(&id), &event::heartbeat(self.reader.in_preload())),
         }
         self.sent = false;
         self.wind();
     }
 
     fn tell(&mut self, event: Event, out: &mut Out) {
-        let basic = self.form.kind == Kind::Basic;
+        let basic = self.form.kind == StreamKind::Basic;
         match event {
             Event::Opened { id } if basic => out.comments(&event::connected_comments(&self.asked, self.reader.is_preparing()), &id),
             Event::Opened { id } => {
@@ -252,7 +252,7 @@ impl StreamBody {
         let now = Instant::now();
         let pause = Duration::from_millis(self.door.config.sse.fault_pause_ms);
         let told = self.faults.iter_mut().find(|(word, _)| *word == failure.fault);
-        if self.form.kind == Kind::Basic || told.as_ref().is_some_and(|(_, at)| now < *at + pause) {
+        if self.form.kind == StreamKind::Basic || told.as_ref().is_some_and(|(_, at)| now < *at + pause) {
             return;
         }
         match told {

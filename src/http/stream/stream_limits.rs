@@ -50,7 +50,7 @@ impl Default for Config {
 
 /// The two kinds of streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum StreamKind {
     /// Unnamed events.
     Basic,
     /// Named events.
@@ -82,11 +82,11 @@ impl StreamLimits {
     ///
     /// # Errors
     /// All are taken.
-    pub fn take(self: &Arc<Self>, config: &Config, kind: Kind, address: Option<IpAddr>) -> Result<Slot, Error> {
+    pub fn take(self: &Arc<Self>, config: &Config, kind: StreamKind, address: Option<IpAddr>) -> Result<Slot, Error> {
         let mut taken = self.taken.lock();
         let from_there = address.map_or(0, |address| taken.by_address.of(&address));
         let full = taken.basic + taken.enhanced >= config.max_connections
-            || (kind == Kind::Enhanced && taken.enhanced >= config.enhanced_max_connections)
+            || (kind == StreamKind::Enhanced && taken.enhanced >= config.enhanced_max_connections)
             || config.max_connections_per_address.is_some_and(|most| from_there >= most);
         if full {
             taken.refused += 1;
@@ -108,10 +108,10 @@ impl StreamLimits {
 }
 
 impl Taken {
-    const fn of(&mut self, kind: Kind) -> &mut usize {
+    const fn of(&mut self, kind: StreamKind) -> &mut usize {
         match kind {
-            Kind::Basic => &mut self.basic,
-            Kind::Enhanced => &mut self.enhanced,
+            StreamKind::Basic => &mut self.basic,
+            StreamKind::Enhanced => &mut self.enhanced,
         }
     }
 }
@@ -120,7 +120,7 @@ impl Taken {
 #[derive(Debug)]
 pub struct Slot {
     slots: Arc<StreamLimits>,
-    kind: Kind,
+    kind: StreamKind,
     address: Option<IpAddr>,
 }
 
@@ -140,13 +140,13 @@ mod tests {
     fn a_dropped_slot_is_free_again() {
         let slots = Arc::new(StreamLimits::default());
         let config = Config { max_connections: 3, enhanced_max_connections: 1, ..Config::default() };
-        let enhanced = slots.take(&config, Kind::Enhanced, None).unwrap();
-        assert_eq!(slots.take(&config, Kind::Enhanced, None).unwrap_err(), Error::ConnectionLimit);
-        let _one = slots.take(&config, Kind::Basic, None).unwrap();
-        let _two = slots.take(&config, Kind::Basic, None).unwrap();
-        assert!(slots.take(&config, Kind::Basic, None).is_err());
+        let enhanced = slots.take(&config, StreamKind::Enhanced, None).unwrap();
+        assert_eq!(slots.take(&config, StreamKind::Enhanced, None).unwrap_err(), Error::ConnectionLimit);
+        let _one = slots.take(&config, StreamKind::Basic, None).unwrap();
+        let _two = slots.take(&config, StreamKind::Basic, None).unwrap();
+        assert!(slots.take(&config, StreamKind::Basic, None).is_err());
         drop(enhanced);
-        assert!(slots.take(&config, Kind::Enhanced, None).is_ok());
+        assert!(slots.take(&config, StreamKind::Enhanced, None).is_ok());
         assert_eq!(slots.counts(), (2, 0, 4, 2));
     }
 
@@ -155,11 +155,11 @@ mod tests {
         let slots = Arc::new(StreamLimits::default());
         let config = Config { max_connections_per_address: Some(1), ..Config::default() };
         let here = "1.2.3.4".parse().ok();
-        let slot = slots.take(&config, Kind::Basic, here).unwrap();
-        assert!(slots.take(&config, Kind::Enhanced, here).is_err());
-        assert!(slots.take(&config, Kind::Basic, "1.2.3.5".parse().ok()).is_ok());
+        let slot = slots.take(&config, StreamKind::Basic, here).unwrap();
+        assert!(slots.take(&config, StreamKind::Enhanced, here).is_err());
+        assert!(slots.take(&config, StreamKind::Basic, "1.2.3.5".parse().ok()).is_ok());
         drop(slot);
-        assert!(slots.take(&config, Kind::Basic, here).is_ok());
+        assert!(slots.take(&config, StreamKind::Basic, here).is_ok());
         assert!(slots.taken.lock().by_address.is_empty());
     }
 }

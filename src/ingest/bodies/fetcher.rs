@@ -17,7 +17,7 @@ use crate::domain::entry::Origin;
 use crate::domain::killmail::{Extra, Killmail};
 use crate::domain::provenance::{HASH, ZKB};
 use crate::feed::Feed;
-use crate::feed::error::Error as FeedError;
+use crate::feed::error::FeedError;
 use crate::ingest::bodies::esi::{self, Esi};
 use crate::ingest::bodies::unmatched;
 use crate::ingest::package::NO_BODY;

@@ -151,7 +151,7 @@ fn read(files: &[PathBuf], tell: &dyn Fn(&Unreadable), sender: &SyncSender<Batch
 ///
 /// # Errors
 /// The store failed; nothing of the batch is kept then, or all of a first part.
-pub fn into_store(store: &Store, batch: &[Vec<u8>], prefer_incoming: bool) -> Result<Report, error::Error> {
+pub fn into_store(store: &Store, batch: &[Vec<u8>], prefer_incoming: bool) -> Result<Report, error::StoreError> {
     let zkb = if prefer_incoming { ZkbRule::IfNewer } else { ZkbRule::Keep };
     let (report, _) = take(store, batch.iter().map(Vec::as_slice), zkb, &|refused| store.refuse(refused))?;
     Ok(report)
@@ -161,7 +161,7 @@ pub fn into_store(store: &Store, batch: &[Vec<u8>], prefer_incoming: bool) -> Re
 ///
 /// # Errors
 /// The store failed.
-pub fn refused(store: &Store) -> Result<Report, error::Error> {
+pub fn refused(store: &Store) -> Result<Report, error::StoreError> {
     let mut report = Report::default();
     // Newest first there; the oldest first here, as they came.
     let mut kept = store.refused_numbered(usize::MAX)?;
@@ -180,8 +180,8 @@ fn take<'a>(
     store: &Store,
     batch: impl Iterator<Item = &'a [u8]>,
     zkb: ZkbRule,
-    refuse: &dyn Fn(&Refused) -> Result<(), error::Error>,
-) -> Result<(Report, Vec<usize>), error::Error> {
+    refuse: &dyn Fn(&Refused) -> Result<(), error::StoreError>,
+) -> Result<(Report, Vec<usize>), error::StoreError> {
     let rule = Rule { origin: Origin::Backfill, age: AgeRule::ByUpload, zkb };
     let now_ms = clock::now_ms();
     let mut report = Report::default();

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::domain::entry::{Origin, is_implausible};
 use crate::feed::Feed;
-use crate::feed::error::Error;
+use crate::feed::error::FeedError;
 use crate::ingest::bodies::fetcher::BodyRequests;
 use crate::ingest::package::NO_BODY;
 use crate::ingest::r2z2::feed_document::PLACEHOLDER;
@@ -100,8 +100,8 @@ async fn keep(runs: &RunContext, arrival: Arrival, mut stop: watch::Receiver<boo
                 }
                 return true;
             }
-            Err(Error::Closing) => return false,
-            Err(Error::Store(error::Error::TooLarge { killmail_id, bytes })) => {
+            Err(FeedError::Closing) => return false,
+            Err(FeedError::Store(error::StoreError::TooLarge { killmail_id, bytes })) => {
                 tracing::error!(
                     killmail.id = killmail_id,
                     "killmail {killmail_id} is too large to keep ({bytes} bytes) and is passed over"
@@ -110,7 +110,7 @@ async fn keep(runs: &RunContext, arrival: Arrival, mut stop: watch::Receiver<boo
                 killmails.retain(|k| k.killmail.killmail_id != killmail_id);
                 0
             }
-            Err(Error::Store(error @ error::Error::NoSpace { .. })) => {
+            Err(FeedError::Store(error @ error::StoreError::NoSpace { .. })) => {
                 no_space(status, &error);
                 *space_check_ms
             }
@@ -130,7 +130,7 @@ async fn keep(runs: &RunContext, arrival: Arrival, mut stop: watch::Receiver<boo
 }
 
 /// The log hears of it from whoever watches the disk, once for all sources.
-fn no_space(status: &SourceStatus, error: &error::Error) {
+fn no_space(status: &SourceStatus, error: &error::StoreError) {
     status.note(Doing::NoSpace(error.to_string()), clock::now_ms());
 }
 
@@ -144,7 +144,7 @@ async fn order(runs: &RunContext, document: &Refused, lower_rank: Option<&str>, 
                 return Some(true);
             }
             Ok(false) => return None,
-            Err(Error::Store(error @ error::Error::NoSpace { .. })) => no_space(&runs.status, &error),
+            Err(FeedError::Store(error @ error::StoreError::NoSpace { .. })) => no_space(&runs.status, &error),
             Err(error) => {
                 tracing::error!("a killmail to be fetched could not be kept in mind: {error}");
                 return None;
@@ -177,7 +177,7 @@ async fn refuse(runs: &RunContext, document: Refused, lower_rank: Option<&str>, 
         let (store, kept) = (Arc::clone(feed.store()), document.clone());
         match tasks::blocking("refuse", move || store.refuse(&kept)).await {
             Ok(Ok(())) => return true,
-            Ok(Err(error @ error::Error::NoSpace { .. })) => no_space(status, &error),
+            Ok(Err(error @ error::StoreError::NoSpace { .. })) => no_space(status, &error),
             Ok(Err(error)) => {
                 tracing::error!("a refused document could not be kept: {error}");
                 return true;

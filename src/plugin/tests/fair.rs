@@ -18,7 +18,7 @@ use crate::plugin::class::Class;
 use crate::plugin::component::Component;
 use crate::plugin::engine::Engine;
 use crate::plugin::evaluator::{Instance, Run};
-use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuery, Totals};
+use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuestion, Totals};
 use crate::plugin::limits::Config;
 use crate::plugin::line::PagesWaiting;
 use crate::plugin::tests::guests::{self, KEEP, Text};
@@ -38,12 +38,12 @@ struct Watch {
 }
 
 impl History for Watch {
-    fn count(&self, _: &HistoryQuery, _: Bound, _: &mut Allowance) -> Result<u64, Exhausted> {
+    fn count(&self, _: &HistoryQuestion, _: Bound, _: &mut Allowance) -> Result<u64, Exhausted> {
         self.calls.lock().push(self.other.get().map_or(0, |other| other.counts().calls));
         Ok(0)
     }
 
-    fn totals(&self, _: &HistoryQuery, _: Bound, _: &mut Allowance) -> Result<Totals, Exhausted> {
+    fn totals(&self, _: &HistoryQuestion, _: Bound, _: &mut Allowance) -> Result<Totals, Exhausted> {
         Ok(Totals::default())
     }
 

@@ -3,7 +3,7 @@
 //! Must not know: what the values are.
 
 use crate::store::engine::{Engine, Value, Write};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::format::frame::PART_BYTES;
 use crate::store::keys::Tree;
 
@@ -24,12 +24,12 @@ pub fn put(tree: Tree, key: &[u8], value: &[u8]) -> Vec<Write> {
 }
 
 /// A value of any size.
-pub fn get(engine: &Engine, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+pub fn get(engine: &Engine, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
     engine.get(tree, key)?.map(|first| join(engine, tree, key, &first)).transpose()
 }
 
 /// The whole value that begins with this piece.
-pub fn join(engine: &Engine, tree: Tree, key: &[u8], first: &Value) -> Result<Vec<u8>, Error> {
+pub fn join(engine: &Engine, tree: Tree, key: &[u8], first: &Value) -> Result<Vec<u8>, StoreError> {
     let mut whole = first.to_vec();
     let mut last = first.len();
     for piece in 1..=u16::MAX {

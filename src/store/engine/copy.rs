@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 use crate::store::engine::{Engine, meta};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::format::frame;
 use crate::store::keys::Tree;
 use crate::store::progress::{Phase, Progress};
@@ -19,7 +19,7 @@ const SYNC_EVERY: u64 = 20_000;
 ///
 /// # Errors
 /// `Damaged` for the first value of the original that is not whole; else the disk.
-pub fn trees(from: &Engine, to: &Engine, progress: &Progress<'_>) -> Result<(), Error> {
+pub fn trees(from: &Engine, to: &Engine, progress: &Progress<'_>) -> Result<(), StoreError> {
     let mut phase = Phase::new(progress, "copy", expected(from)?);
     let mut copied = 0;
     for tree in Tree::ALL {
@@ -44,7 +44,7 @@ pub fn trees(from: &Engine, to: &Engine, progress: &Progress<'_>) -> Result<(), 
 ///
 /// # Errors
 /// Where they differ; else the disk.
-pub fn same(from: &Engine, to: &Engine, progress: &Progress<'_>) -> Result<(), Error> {
+pub fn same(from: &Engine, to: &Engine, progress: &Progress<'_>) -> Result<(), StoreError> {
     let mut phase = Phase::new(progress, "compare", expected(from)?);
     for tree in Tree::ALL {
         let (mut ones, mut others) = (from.scan(tree, &[]), to.scan(tree, &[]));
@@ -57,7 +57,10 @@ pub fn same(from: &Engine, to: &Engine, progress: &Progress<'_>) -> Result<(), E
             };
             if !equal {
                 let key = one.or(other).map_or_else(String::new, |(key, _)| hex(&key));
-                return Err(Error::Engine { what: "copy the store", why: format!("the copy of {} differs at key {key}", tree.name()) });
+                return Err(StoreError::Engine {
+                    what: "copy the store",
+                    why: format!("the copy of {} differs at key {key}", tree.name()),
+                });
             }
             phase.advance(1);
         }
@@ -79,29 +82,29 @@ pub fn sync_folder(dir: &Path) -> io::Result<()> {
 }
 
 /// Copies a file, if it is there, and its rights; whether it is there.
-pub fn file(from: &Path, to: &Path) -> Result<bool, Error> {
+pub fn file(from: &Path, to: &Path) -> Result<bool, StoreError> {
     match fs::copy(from, to) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(Error::Io { what: "copy", path: from.to_owned(), source }),
+        Err(source) => Err(StoreError::Io { what: "copy", path: from.to_owned(), source }),
     }
 }
 
 /// Every file in a folder, sorted; none if there is no such folder.
-pub fn files(dir: &Path) -> Result<Vec<fs::DirEntry>, Error> {
+pub fn files(dir: &Path) -> Result<Vec<fs::DirEntry>, StoreError> {
     let list = match fs::read_dir(dir) {
         Ok(list) => list.collect::<io::Result<Vec<_>>>(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     };
-    let mut list = list.map_err(Error::io("list", dir))?;
+    let mut list = list.map_err(StoreError::io("list", dir))?;
     list.retain(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
     list.sort_unstable_by_key(fs::DirEntry::file_name);
     Ok(list)
 }
 
 /// About how many values the trees hold.
-fn expected(engine: &Engine) -> Result<u64, Error> {
+fn expected(engine: &Engine) -> Result<u64, StoreError> {
     let numbers = meta::numbers(engine)?;
     Ok(numbers.count * 2 + numbers.rev)
 }

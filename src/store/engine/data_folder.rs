@@ -8,7 +8,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::store::engine::{folder_swap, journal, segments, spare};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 
 /// Only the owner: killmails are public, but tokens and plugins are not.
 const MODE: u32 = 0o700;
@@ -31,7 +31,7 @@ pub fn make(dir: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// `NoStore`; the file system.
-pub fn must_hold_store(dir: &Path) -> Result<(), Error> {
+pub fn must_hold_store(dir: &Path) -> Result<(), StoreError> {
     must_hold_one_of(dir, &[segments::db_path(dir), folder_swap::before_path(dir)])
 }
 
@@ -39,36 +39,36 @@ pub fn must_hold_store(dir: &Path) -> Result<(), Error> {
 ///
 /// # Errors
 /// `NoStore`; the file system.
-pub fn must_hold_killmails(dir: &Path) -> Result<(), Error> {
+pub fn must_hold_killmails(dir: &Path) -> Result<(), StoreError> {
     let [older, newer] = journal::paths(dir);
     must_hold_one_of(dir, &[segments::db_path(dir), folder_swap::before_path(dir), newer, older, spare::path(dir)])
 }
 
-fn must_hold_one_of(dir: &Path, paths: &[PathBuf]) -> Result<(), Error> {
+fn must_hold_one_of(dir: &Path, paths: &[PathBuf]) -> Result<(), StoreError> {
     for path in paths {
         match fs::metadata(path) {
             Ok(_) => return Ok(()),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
-            Err(source) => return Err(Error::Io { what: "open", path: path.clone(), source }),
+            Err(source) => return Err(StoreError::Io { what: "open", path: path.clone(), source }),
         }
     }
-    Err(Error::NoStore { dir: dir.to_owned() })
+    Err(StoreError::NoStore { dir: dir.to_owned() })
 }
 
 /// Removes what a process that ended amid a backup left behind.
-pub fn remove_unfinished_backup(data_dir: &Path) -> Result<(), Error> {
+pub fn remove_unfinished_backup(data_dir: &Path) -> Result<(), StoreError> {
     remove(&backup_dir(data_dir))
 }
 
 /// Removes what a process that ended amid a compaction left behind. To be called with the engine's lock: a compaction has it, too.
-pub fn remove_unfinished_compaction(data_dir: &Path) -> Result<(), Error> {
+pub fn remove_unfinished_compaction(data_dir: &Path) -> Result<(), StoreError> {
     [folder_swap::twin_dir(data_dir), folder_swap::copy_dir(data_dir)].iter().try_for_each(|dir| remove(dir))
 }
 
 /// Removes a folder with all in it, if it is there.
-fn remove(dir: &Path) -> Result<(), Error> {
+fn remove(dir: &Path) -> Result<(), StoreError> {
     match fs::remove_dir_all(dir) {
-        Err(source) if source.kind() != ErrorKind::NotFound => Err(Error::Io { what: "remove", path: dir.to_owned(), source }),
+        Err(source) if source.kind() != ErrorKind::NotFound => Err(StoreError::Io { what: "remove", path: dir.to_owned(), source }),
         _ => Ok(()),
     }
 }
@@ -103,8 +103,8 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         for dir in [base.path().to_owned(), base.path().join("nowhere")] {
             let error = must_hold_store(&dir).unwrap_err();
-            assert!(matches!(&error, Error::NoStore { dir: named } if *named == dir), "{error}");
-            assert!(matches!(must_hold_killmails(&dir), Err(Error::NoStore { .. })));
+            assert!(matches!(&error, StoreError::NoStore { dir: named } if *named == dir), "{error}");
+            assert!(matches!(must_hold_killmails(&dir), Err(StoreError::NoStore { .. })));
         }
         fs::create_dir(base.path().join("store")).unwrap();
         fs::write(base.path().join("store/db"), "").unwrap();

@@ -21,7 +21,7 @@ use hashbrown::HashMap;
 use crate::domain::id::{Epoch, Seq};
 use crate::store::engine::meta::Numbers;
 use crate::store::engine::{Engine, chunked_values, records};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::format::varint::{Cursor, Malformed};
 use crate::store::keys::Tree;
 use crate::store::whole_file;
@@ -103,9 +103,9 @@ impl Ledger {
     ///
     /// # Errors
     /// `Damaged` if the store has less than the ledger knows of.
-    pub fn open(engine: &Engine, epoch: Epoch, numbers: &Numbers) -> Result<(Self, HashMap<u32, u64>), Error> {
+    pub fn open(engine: &Engine, epoch: Epoch, numbers: &Numbers) -> Result<(Self, HashMap<u32, u64>), StoreError> {
         let at = path(engine.dir());
-        let mut found = read(engine.dir()).map_err(Error::io("read", &at))?;
+        let mut found = read(engine.dir()).map_err(StoreError::io("read", &at))?;
         if found.mark.is_some_and(|mark| mark.epoch != epoch) {
             // Of a store that stood here before.
             found = Contents::default();
@@ -123,9 +123,9 @@ impl Ledger {
         let mark = Mark { epoch, head: Seq(numbers.head), rev: numbers.rev, horizon };
         let filled = fill(engine, &mut found.revised, numbers.rev)?;
         if filled || found.mark != Some(mark) {
-            write(engine.dir(), mark, &found.revised).map_err(Error::io("write", &at))?;
+            write(engine.dir(), mark, &found.revised).map_err(StoreError::io("write", &at))?;
         }
-        let file = File::options().write(true).open(&at).map_err(Error::io("open", &at))?;
+        let file = File::options().write(true).open(&at).map_err(StoreError::io("open", &at))?;
         Ok((Self { file, mark }, found.newest()))
     }
 
@@ -142,7 +142,7 @@ impl Ledger {
 }
 
 /// Looks up revisions the ledger does not name; whether anything was to do.
-fn fill(engine: &Engine, revised: &mut Vec<Option<u32>>, last: u64) -> Result<bool, Error> {
+fn fill(engine: &Engine, revised: &mut Vec<Option<u32>>, last: u64) -> Result<bool, StoreError> {
     let mut changed = revised.len() as u64 != last;
     revised.resize(usize::try_from(last).unwrap_or(usize::MAX), None);
     for (rev, id) in (1u64..).zip(revised).filter(|(_, id)| id.is_none()) {

@@ -13,7 +13,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::store::engine::segments::db_path;
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 
 /// How long a store that this very process just let go of may take to unlock: the engine's last threads drop it.
 const UNLOCK_TRIES: u32 = 100;
@@ -29,7 +29,7 @@ static RUN: LazyLock<Option<String>> = LazyLock::new(|| getrandom::u64().ok().ma
 ///
 /// # Errors
 /// `InUse`, or there are none.
-pub fn hold(data_dir: &Path) -> Result<File, Error> {
+pub fn hold(data_dir: &Path) -> Result<File, StoreError> {
     locked(data_dir, File::try_lock_shared)
 }
 
@@ -37,13 +37,13 @@ pub fn hold(data_dir: &Path) -> Result<File, Error> {
 ///
 /// # Errors
 /// As `hold`.
-pub fn hold_alone(data_dir: &Path) -> Result<File, Error> {
+pub fn hold_alone(data_dir: &Path) -> Result<File, StoreError> {
     locked(data_dir, File::try_lock)
 }
 
-fn locked(data_dir: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> Result<File, Error> {
+fn locked(data_dir: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> Result<File, StoreError> {
     let path = db_path(data_dir);
-    let db = File::open(&path).map_err(Error::io("open", &path))?;
+    let db = File::open(&path).map_err(StoreError::io("open", &path))?;
     // A process just started by this one has the lock, too, until it becomes another program.
     for _ in 0..unlock_tries(data_dir) {
         if lock(&db).is_ok() {
@@ -51,7 +51,7 @@ fn locked(data_dir: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> Resul
         }
         sleep(UNLOCK_PAUSE);
     }
-    Err(Error::InUse { pid: pid_in(data_dir) })
+    Err(StoreError::InUse { pid: pid_in(data_dir) })
 }
 
 /// How often to try to lock the engine's files before they count as in use.
@@ -65,10 +65,10 @@ pub fn unlock_tries(data_dir: &Path) -> u32 {
 ///
 /// # Errors
 /// The disk.
-pub fn write_pid(data_dir: &Path) -> Result<(), Error> {
+pub fn write_pid(data_dir: &Path) -> Result<(), StoreError> {
     let path = pid_path(data_dir);
     let text = [process::id().to_string(), RUN.clone().unwrap_or_default()].join("\n");
-    fs::write(&path, text).map_err(Error::io("write", &path))
+    fs::write(&path, text).map_err(StoreError::io("write", &path))
 }
 
 /// The process that opened the engine last; 0 if that is not known.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::domain::id::Epoch;
 use crate::domain::span::Span;
 use crate::store::engine::{Engine, Write, chunked_values};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::keys::{Key, Tree, number_after, prefix};
 
 /// The newest arrangement of trees, keys and values this code knows. Raised with the version of anything in the trees, so that an older
@@ -47,10 +47,10 @@ pub type Spans = BTreeMap<u64, Span>;
 ///
 /// # Errors
 /// `TooNew`; the disk.
-pub fn is_founded(engine: &Engine) -> Result<bool, Error> {
+pub fn is_founded(engine: &Engine) -> Result<bool, StoreError> {
     let Some(schema) = engine.get(Tree::Meta, &Key::Schema.bytes())? else { return Ok(false) };
     let found = schema.as_array().copied().map(u32::from_le_bytes).ok_or_else(|| engine.damaged("the schema number"))?;
-    if found > SCHEMA { Err(Error::TooNew { what: "schema", found, known: SCHEMA }) } else { Ok(true) }
+    if found > SCHEMA { Err(StoreError::TooNew { what: "schema", found, known: SCHEMA }) } else { Ok(true) }
 }
 
 /// The writes that make a folder a store.
@@ -64,18 +64,18 @@ pub fn founding(epoch: Epoch, numbers: &Numbers, lost: &[(u64, u64)]) -> Vec<Wri
 }
 
 /// The identity of a store.
-pub fn epoch(engine: &Engine) -> Result<Epoch, Error> {
+pub fn epoch(engine: &Engine) -> Result<Epoch, StoreError> {
     let epoch = engine.get(Tree::Meta, &Key::Epoch.bytes())?.ok_or_else(|| engine.damaged("the store's identity is missing"))?;
     epoch.as_array().copied().map(|b| Epoch(u64::from_le_bytes(b))).ok_or_else(|| engine.damaged("the store's identity"))
 }
 
 /// An identity no other store has.
-pub fn new_epoch() -> Result<Epoch, Error> {
-    getrandom::u64().map(Epoch).map_err(|e| Error::Engine { what: "make an identity for the store", why: e.to_string() })
+pub fn new_epoch() -> Result<Epoch, StoreError> {
+    getrandom::u64().map(Epoch).map_err(|e| StoreError::Engine { what: "make an identity for the store", why: e.to_string() })
 }
 
 /// The store's own numbers.
-pub fn numbers(engine: &Engine) -> Result<Numbers, Error> {
+pub fn numbers(engine: &Engine) -> Result<Numbers, StoreError> {
     let bytes = engine.get(Tree::Meta, &Key::Numbers.bytes())?.ok_or_else(|| engine.damaged("the store's own numbers are missing"))?;
     Numbers::from_bytes(&bytes).ok_or_else(|| engine.damaged("the store's own numbers"))
 }
@@ -86,7 +86,7 @@ pub fn dictionary_writes(number: u8, bytes: &[u8]) -> Vec<Write> {
 }
 
 /// The dictionaries in the store.
-pub fn dictionaries(engine: &Engine) -> Result<BTreeMap<u8, Vec<u8>>, Error> {
+pub fn dictionaries(engine: &Engine) -> Result<BTreeMap<u8, Vec<u8>>, StoreError> {
     let mut known = BTreeMap::new();
     for number in 1..=u8::MAX {
         let Some(bytes) = chunked_values::get(engine, Tree::Meta, &Key::Dictionary(number).bytes())? else { break };
@@ -96,7 +96,7 @@ pub fn dictionaries(engine: &Engine) -> Result<BTreeMap<u8, Vec<u8>>, Error> {
 }
 
 /// Ranges of numbers known to be lost, first and last.
-pub fn lost(engine: &Engine) -> Result<Vec<(u64, u64)>, Error> {
+pub fn lost(engine: &Engine) -> Result<Vec<(u64, u64)>, StoreError> {
     let bytes = chunked_values::get(engine, Tree::Meta, &Key::LostNumbers.bytes())?.unwrap_or_default();
     let (numbers, []) = bytes.as_chunks::<8>() else { return Err(engine.damaged("the list of lost numbers")) };
     let (pairs, []) = numbers.as_chunks::<2>() else { return Err(engine.damaged("the list of lost numbers")) };
@@ -104,7 +104,7 @@ pub fn lost(engine: &Engine) -> Result<Vec<(u64, u64)>, Error> {
 }
 
 /// Ranges of numbers without a killmail, first and last, ascending: those known to be lost, and spans.
-pub fn unfilled(engine: &Engine) -> Result<Vec<(u64, u64)>, Error> {
+pub fn unfilled(engine: &Engine) -> Result<Vec<(u64, u64)>, StoreError> {
     let mut ranges = lost(engine)?;
     ranges.extend(spans(engine)?.keys().map(|number| (*number, *number)));
     ranges.sort_unstable();
@@ -119,7 +119,7 @@ pub fn unfilled(engine: &Engine) -> Result<Vec<(u64, u64)>, Error> {
 }
 
 /// The spans of a store.
-pub fn spans(engine: &Engine) -> Result<Spans, Error> {
+pub fn spans(engine: &Engine) -> Result<Spans, StoreError> {
     let mut spans = Spans::new();
     for pair in engine.scan(Tree::Meta, prefix::SPAN) {
         let (key, value) = pair?;

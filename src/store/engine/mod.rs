@@ -38,7 +38,7 @@ use sled::transaction::{ConflictableTransactionError, TransactionError, Transact
 use sled::{Db, IVec, Transactional, Tree as SledTree};
 
 use crate::store::engine::second::Second;
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::keys::{Key, Tree, is_kept_twice};
 use crate::tasks;
 
@@ -93,27 +93,27 @@ impl Engine {
     ///
     /// # Errors
     /// `InUse` if another process has it, `Damaged` if the engine cannot make sense of it.
-    pub fn open(data_dir: &Path, cache_bytes: u64) -> Result<Self, Error> {
+    pub fn open(data_dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         let dir = data_dir.join("store");
-        folder_swap::finish(data_dir).map_err(Error::io("finish a compaction in", data_dir))?;
-        data_folder::make(data_dir).map_err(Error::io("make", data_dir))?;
-        fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
+        folder_swap::finish(data_dir).map_err(StoreError::io("finish a compaction in", data_dir))?;
+        data_folder::make(data_dir).map_err(StoreError::io("make", data_dir))?;
+        fs::create_dir_all(&dir).map_err(StoreError::io("make", &dir))?;
         let config = sled::Config::new().path(&dir).cache_capacity(cache_bytes).flush_every_ms(None).use_compression(false);
         let folder = data_dir.to_owned();
         let opened = tasks::thread("store open", move || tasks::caught(|| open_trees(&folder, &config)));
-        let opened = opened.map_err(Error::io("start a thread to open", &dir))?;
+        let opened = opened.map_err(StoreError::io("start a thread to open", &dir))?;
         let damaged = |what: String| damaged(data_dir, what);
         let (db, trees) = match opened.join().flatten() {
             Err(_) => return Err(damaged("the engine gave up while opening it".to_owned())),
             Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
-                return Err(Error::InUse { pid: lock::pid_in(data_dir) });
+                return Err(StoreError::InUse { pid: lock::pid_in(data_dir) });
             }
-            Ok(Err(sled::Error::Io(source))) => return Err(Error::Io { what: "open", path: dir, source }),
+            Ok(Err(sled::Error::Io(source))) => return Err(StoreError::Io { what: "open", path: dir, source }),
             Ok(Err(error)) => return Err(damaged(words(&error))),
             Ok(Ok(opened)) => opened,
         };
         let db_path = dir.join("db");
-        let file = File::open(&db_path).map_err(Error::io("open", &db_path))?;
+        let file = File::open(&db_path).map_err(StoreError::io("open", &db_path))?;
         lock::write_pid(data_dir)?;
         Ok(Self {
             dir: data_dir.to_owned(),
@@ -132,18 +132,18 @@ impl Engine {
     }
 
     /// The value under a key.
-    pub fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Value>, Error> {
+    pub fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Value>, StoreError> {
         Ok(self.guard("read", || self.tree(tree).get(key))?.map(Value))
     }
 
     /// Keys and values from a key on, ascending.
-    pub fn scan(&self, tree: Tree, from: &[u8]) -> impl DoubleEndedIterator<Item = Result<(Value, Value), Error>> {
+    pub fn scan(&self, tree: Tree, from: &[u8]) -> impl DoubleEndedIterator<Item = Result<(Value, Value), StoreError>> {
         let mut pairs = self.tree(tree).range(from.to_vec()..);
         Scan { engine: self, next: move |back: bool| if back { pairs.next_back() } else { pairs.next() } }
     }
 
     /// Writes all or nothing, and returns when it is on disk.
-    pub fn commit(&self, writes: Vec<Write>) -> Result<(), Error> {
+    pub fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
         let noted: Vec<_> =
             writes.iter().filter(|w| is_kept_twice(w.tree, &w.key)).map(|w| (w.tree, w.key.clone(), w.value.clone())).collect();
         let writes: Vec<(usize, IVec, Option<IVec>)> =
@@ -164,14 +164,14 @@ impl Engine {
     ///
     /// # Errors
     /// The disk.
-    pub fn keep_second(&self) -> Result<(), Error> {
+    pub fn keep_second(&self) -> Result<(), StoreError> {
         let second = Second::make(&self.dir, &self.kept_twice()?);
-        *self.second.lock() = Some(second.map_err(Error::io("write a second copy of small values in", &self.dir))?);
+        *self.second.lock() = Some(second.map_err(StoreError::io("write a second copy of small values in", &self.dir))?);
         Ok(())
     }
 
     /// All that is kept a second time, as it stands in that file.
-    fn kept_twice(&self) -> Result<Vec<u8>, Error> {
+    fn kept_twice(&self) -> Result<Vec<u8>, StoreError> {
         let mut bytes = Vec::new();
         for tree in [Tree::Plugins, Tree::Meta] {
             for pair in self.scan(tree, &[]) {
@@ -194,7 +194,7 @@ impl Engine {
         let noted = if second.add(&second::seal(tree, key, value)) {
             Ok(())
         } else {
-            self.kept_twice().and_then(|bytes| second.rewrite(&bytes).map_err(Error::io("write", &self.dir)))
+            self.kept_twice().and_then(|bytes| second.rewrite(&bytes).map_err(StoreError::io("write", &self.dir)))
         };
         if let Err(error) = noted {
             tracing::warn!("cannot write a second copy of a small value: {error}");
@@ -202,24 +202,24 @@ impl Engine {
     }
 
     /// Writes one value; it is on disk after the next `commit` or `sync`.
-    pub fn put(&self, tree: Tree, key: &[u8], value: &[u8]) -> Result<(), Error> {
+    pub fn put(&self, tree: Tree, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         self.guard("write", || self.tree(tree).insert(key, value))?;
         self.note(tree, key, Some(value));
         Ok(())
     }
 
     /// Removes one value.
-    pub fn remove(&self, tree: Tree, key: &[u8]) -> Result<(), Error> {
+    pub fn remove(&self, tree: Tree, key: &[u8]) -> Result<(), StoreError> {
         self.guard("write", || self.tree(tree).remove(key))?;
         self.note(tree, key, None);
         Ok(())
     }
 
     /// Returns when everything written so far is on disk.
-    pub fn sync(&self) -> Result<(), Error> {
+    pub fn sync(&self) -> Result<(), StoreError> {
         self.guard("flush", || self.db.flush())?;
         let store = self.dir.join("store");
-        self.file.sync_data().map_err(Error::io("sync", store.join("db")))?;
+        self.file.sync_data().map_err(StoreError::io("sync", store.join("db")))?;
         self.sync_blobs(&store.join("blobs"))
     }
 
@@ -227,8 +227,8 @@ impl Engine {
     ///
     /// # Errors
     /// The file system.
-    pub fn file_bytes(&self) -> Result<u64, Error> {
-        self.file.metadata().map(|meta| meta.len()).map_err(Error::io("look at", self.dir.join("store").join("db")))
+    pub fn file_bytes(&self) -> Result<u64, StoreError> {
+        self.file.metadata().map(|meta| meta.len()).map_err(StoreError::io("look at", self.dir.join("store").join("db")))
     }
 
     /// Size of the engine's files, bytes.
@@ -237,7 +237,7 @@ impl Engine {
     }
 
     /// `Damaged`, with the command that mends it.
-    pub fn damaged(&self, what: impl Into<String>) -> Error {
+    pub fn damaged(&self, what: impl Into<String>) -> StoreError {
         damaged(&self.dir, what.into())
     }
 
@@ -246,12 +246,12 @@ impl Engine {
     }
 
     /// Blob files are written once and never changed, so each is synced once. Those that are gone are forgotten.
-    fn sync_blobs(&self, dir: &Path) -> Result<(), Error> {
+    fn sync_blobs(&self, dir: &Path) -> Result<(), StoreError> {
         let mut synced = self.synced_blobs.lock();
         let mut before = mem::take(&mut *synced);
         let mut fresh = false;
-        for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
-            let name = entry.map_err(Error::io("list", dir))?.file_name();
+        for entry in fs::read_dir(dir).map_err(StoreError::io("list", dir))? {
+            let name = entry.map_err(StoreError::io("list", dir))?.file_name();
             if before.remove(&name) {
                 synced.insert(name);
                 continue;
@@ -261,25 +261,25 @@ impl Engine {
                 Ok(()) => fresh |= synced.insert(name),
                 // The engine drops blobs that nothing needs any more.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(Error::Io { what: "sync", path, source }),
+                Err(source) => return Err(StoreError::Io { what: "sync", path, source }),
             }
         }
         if fresh {
-            File::open(dir).and_then(|folder| folder.sync_all()).map_err(Error::io("sync", dir))?;
+            File::open(dir).and_then(|folder| folder.sync_all()).map_err(StoreError::io("sync", dir))?;
         }
         Ok(())
     }
 
     /// Calls the engine; a panic in there is damage, and after one the engine is not called again.
-    fn guard<T>(&self, what: &'static str, call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, Error> {
+    fn guard<T>(&self, what: &'static str, call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, StoreError> {
         if self.failed.load(Ordering::Relaxed) {
             return Err(self.damaged("the engine gave up earlier"));
         }
         match tasks::caught(call) {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(sled::Error::Io(error))) => Err(Error::Engine { what, why: error.to_string() }),
+            Ok(Err(sled::Error::Io(error))) => Err(StoreError::Engine { what, why: error.to_string() }),
             Ok(Err(error @ (sled::Error::Corruption { .. } | sled::Error::ReportableBug(_)))) => Err(self.damaged(words(&error))),
-            Ok(Err(error)) => Err(Error::Engine { what, why: error.to_string() }),
+            Ok(Err(error)) => Err(StoreError::Engine { what, why: error.to_string() }),
             Err(_) => {
                 self.failed.store(true, Ordering::Relaxed);
                 Err(self.damaged(format!("the engine gave up at a {what}")))
@@ -294,14 +294,14 @@ struct Scan<'a, F> {
 }
 
 impl<F: FnMut(bool) -> Option<sled::Result<(IVec, IVec)>>> Scan<'_, F> {
-    fn step(&mut self, back: bool) -> Option<Result<(Value, Value), Error>> {
+    fn step(&mut self, back: bool) -> Option<Result<(Value, Value), StoreError>> {
         let pair = self.engine.guard("read", || (self.next)(back).transpose()).transpose()?;
         Some(pair.map(|(key, value)| (Value(key), Value(value))))
     }
 }
 
 impl<F: FnMut(bool) -> Option<sled::Result<(IVec, IVec)>>> Iterator for Scan<'_, F> {
-    type Item = Result<(Value, Value), Error>;
+    type Item = Result<(Value, Value), StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.step(false)
@@ -386,8 +386,8 @@ fn words(error: &sled::Error) -> String {
 }
 
 /// `Damaged`, with the command that mends the store of this folder.
-pub fn damaged(dir: &Path, what: String) -> Error {
-    Error::Damaged { what, command: format!("killstream salvage {} NEWDIR", dir.display()) }
+pub fn damaged(dir: &Path, what: String) -> StoreError {
+    StoreError::Damaged { what, command: format!("killstream salvage {} NEWDIR", dir.display()) }
 }
 
 #[cfg(test)]

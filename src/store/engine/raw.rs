@@ -15,7 +15,7 @@ use hashbrown::HashMap;
 use crate::domain::id::Seq;
 use crate::store::engine::segments::{SEGMENT_BYTES, blobs_path, db_path, read_up_to, segments};
 use crate::store::engine::{copy, journal, spare};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::format::frame::{self, FRAME_MAX, Frame, Header};
 use crate::store::format::log_entry;
 use crate::store::progress::{Phase, Progress};
@@ -83,13 +83,13 @@ impl Raw {
     ///
     /// # Errors
     /// The file system.
-    pub fn scan(data_dir: &Path, progress: &Progress<'_>) -> Result<Self, Error> {
+    pub fn scan(data_dir: &Path, progress: &Progress<'_>) -> Result<Self, StoreError> {
         let mut raw = Self::default();
         let mut sources = Vec::new();
         let spare = Some(spare::path(data_dir)).filter(|path| path.exists());
         let db = Some(db_path(data_dir)).filter(|path| path.exists());
         for path in db.into_iter().chain(spare) {
-            let begun = File::open(&path).and_then(|file| segments(&file)).map_err(Error::io("read", &path))?;
+            let begun = File::open(&path).and_then(|file| segments(&file)).map_err(StoreError::io("read", &path))?;
             sources.push((path, Written::Segments(begun.into_iter().map(|segment| (segment.at, segment.written)).collect())));
         }
         for entry in copy::files(&blobs_path(data_dir))? {
@@ -102,7 +102,7 @@ impl Raw {
         let total = sources.iter().filter_map(|(path, _)| path.metadata().ok()).map(|meta| meta.len() >> 20).sum();
         let mut phase = Phase::new(progress, "scan (MiB)", total);
         for (path, written) in sources {
-            raw.scan_file(&path, &written, &mut phase).map_err(Error::io("read", &path))?;
+            raw.scan_file(&path, &written, &mut phase).map_err(StoreError::io("read", &path))?;
         }
         Ok(raw)
     }

@@ -4,9 +4,9 @@
 
 use crate::domain::killmail::Killmail;
 use crate::store::engine::{Engine, chunked_values};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::format::frame::{self, Header};
-use crate::store::format::log_entry::{self, Line, Unreadable};
+use crate::store::format::log_entry::{self, LogEntry, Unreadable};
 use crate::store::format::record::{Codec, VERSION};
 use crate::store::keys::Tree;
 
@@ -14,7 +14,7 @@ use crate::store::keys::Tree;
 const READ_TRIES: u32 = 5;
 
 /// The record of a killmail that must be there.
-pub fn read(engine: &Engine, codec: &Codec, killmail_id: u32) -> Result<(Header, Killmail), Error> {
+pub fn read(engine: &Engine, codec: &Codec, killmail_id: u32) -> Result<(Header, Killmail), StoreError> {
     for _ in 0..READ_TRIES {
         let Some((header, payload)) = frames(engine, killmail_id)? else { continue };
         must_be_known(&header)?;
@@ -28,9 +28,9 @@ pub fn read(engine: &Engine, codec: &Codec, killmail_id: u32) -> Result<(Header,
 ///
 /// # Errors
 /// `TooNew`.
-pub fn must_be_known(header: &Header) -> Result<(), Error> {
+pub fn must_be_known(header: &Header) -> Result<(), StoreError> {
     if header.version > VERSION {
-        return Err(Error::TooNew { what: "record version", found: header.version.into(), known: VERSION.into() });
+        return Err(StoreError::TooNew { what: "record version", found: header.version.into(), known: VERSION.into() });
     }
     Ok(())
 }
@@ -39,21 +39,23 @@ pub fn must_be_known(header: &Header) -> Result<(), Error> {
 ///
 /// # Errors
 /// `Damaged`, with what it is a line of; `TooNew`.
-pub fn line(engine: &Engine, bytes: &[u8], what: impl FnOnce() -> String) -> Result<Line, Error> {
+pub fn line(engine: &Engine, bytes: &[u8], what: impl FnOnce() -> String) -> Result<LogEntry, StoreError> {
     log_entry::decode(bytes).map_err(|why| match why {
         Unreadable::Malformed => engine.damaged(what()),
-        Unreadable::Newer(version) => Error::TooNew { what: "log entry version", found: version.into(), known: log_entry::VERSION.into() },
+        Unreadable::Newer(version) => {
+            StoreError::TooNew { what: "log entry version", found: version.into(), known: log_entry::VERSION.into() }
+        }
     })
 }
 
 /// What the frames of a record that must be there say, without decoding it.
-pub fn header(engine: &Engine, killmail_id: u32) -> Result<Header, Error> {
+pub fn header(engine: &Engine, killmail_id: u32) -> Result<Header, StoreError> {
     let whole = (0..READ_TRIES).find_map(|_| frames(engine, killmail_id).transpose());
     whole.unwrap_or(Err(engine.damaged(format!("the record of killmail {killmail_id}")))).map(|(header, _)| header)
 }
 
 /// The parts of a record, put together; `None` if they are missing, not whole, or of different revisions.
-fn frames(engine: &Engine, killmail_id: u32) -> Result<Option<(Header, Vec<u8>)>, Error> {
+fn frames(engine: &Engine, killmail_id: u32) -> Result<Option<(Header, Vec<u8>)>, StoreError> {
     let key = u64::from(killmail_id).to_be_bytes();
     let Some(first) = engine.get(Tree::Records, &key)? else { return Ok(None) };
     let Ok(first) = frame::open(&first) else { return Ok(None) };

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use crate::domain::killmail::Killmail;
 use crate::store::engine::meta::Numbers;
 use crate::store::engine::{Engine, chunked_values, records};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::facts::facts;
 use crate::store::format::frame::{self, Header};
-use crate::store::format::log_entry::{self, Line};
+use crate::store::format::log_entry::{self, LogEntry};
 use crate::store::format::record::Codec;
 use crate::store::keys::Tree;
 
@@ -18,7 +18,7 @@ use crate::store::keys::Tree;
 const TRANSACTION_MAX: usize = 500;
 
 /// Makes entries of the log again, as far as their records are there; says how many.
-pub fn log_from_records(engine: &Engine, codec: &Codec, encode: fn(&Killmail) -> Bytes, numbers: &Numbers) -> Result<u64, Error> {
+pub fn log_from_records(engine: &Engine, codec: &Codec, encode: fn(&Killmail) -> Bytes, numbers: &Numbers) -> Result<u64, StoreError> {
     let whole = whole_entries(engine, numbers)?;
     let (mut writes, mut made) = (Vec::new(), 0);
     for pair in engine.scan(Tree::Records, &[]) {
@@ -46,12 +46,12 @@ pub fn log_from_records(engine: &Engine, codec: &Codec, encode: fn(&Killmail) ->
 }
 
 /// By number: whether the log's entry is there and whole. `TooNew` if a later killstream wrote one: nothing is made again then.
-fn whole_entries(engine: &Engine, numbers: &Numbers) -> Result<Vec<bool>, Error> {
+fn whole_entries(engine: &Engine, numbers: &Numbers) -> Result<Vec<bool>, StoreError> {
     let mut whole = vec![false; numbers.head as usize + 1];
     for seq in 1..=numbers.head {
         let bytes = chunked_values::get(engine, Tree::Log, &seq.to_be_bytes())?;
         whole[seq as usize] = match bytes.map(|bytes| records::line(engine, &bytes, String::new)) {
-            Some(Err(error @ Error::TooNew { .. })) => return Err(error),
+            Some(Err(error @ StoreError::TooNew { .. })) => return Err(error),
             found => found.is_some_and(|line| line.is_ok()),
         };
     }
@@ -59,8 +59,8 @@ fn whole_entries(engine: &Engine, numbers: &Numbers) -> Result<Vec<bool>, Error>
 }
 
 /// The entry that belongs to a record.
-pub fn line_of(header: &Header, killmail: &Killmail, encode: fn(&Killmail) -> Bytes) -> Line {
-    Line {
+pub fn line_of(header: &Header, killmail: &Killmail, encode: fn(&Killmail) -> Bytes) -> LogEntry {
+    LogEntry {
         facts: facts(killmail),
         received_at_ms: header.received_at_ms,
         origin: header.origin,

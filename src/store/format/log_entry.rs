@@ -28,7 +28,7 @@ const VALUED: u8 = 8;
 
 /// What the log keeps of a killmail.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Line {
+pub struct LogEntry {
     /// What filters ask.
     pub facts: Facts,
     /// When we got it, unix milliseconds.
@@ -44,7 +44,7 @@ pub struct Line {
 }
 
 /// The line as bytes.
-pub fn encode(line: &Line) -> Vec<u8> {
+pub fn encode(line: &LogEntry) -> Vec<u8> {
     let facts = &line.facts;
     let mut out = Vec::with_capacity(160);
     out.extend_from_slice(&[0; 4]);
@@ -92,7 +92,7 @@ impl From<Malformed> for Unreadable {
 }
 
 /// The line these bytes hold.
-pub fn decode(bytes: &[u8]) -> Result<Line, Unreadable> {
+pub fn decode(bytes: &[u8]) -> Result<LogEntry, Unreadable> {
     let (crc, body) = bytes.split_first_chunk::<4>().ok_or(Malformed)?;
     if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
         return Err(Unreadable::Malformed);
@@ -106,7 +106,7 @@ pub fn decode(bytes: &[u8]) -> Result<Line, Unreadable> {
 }
 
 /// The line somewhere at the start of raw bytes, with its length: lines name no length, so it is known only once all is read.
-fn open(bytes: &[u8]) -> Result<(Line, usize), Malformed> {
+fn open(bytes: &[u8]) -> Result<(LogEntry, usize), Malformed> {
     let (crc, body) = bytes.split_first_chunk::<4>().ok_or(Malformed)?;
     let mut cursor = Cursor::new(body);
     let line = parse(&mut cursor)?;
@@ -142,7 +142,7 @@ pub fn find(bytes: &[u8]) -> impl Iterator<Item = (u32, u64)> {
 }
 
 /// What stands between checksum and end.
-fn parse(cursor: &mut Cursor<'_>) -> Result<Line, Malformed> {
+fn parse(cursor: &mut Cursor<'_>) -> Result<LogEntry, Malformed> {
     if cursor.u8()? != VERSION {
         return Err(Malformed);
     }
@@ -162,7 +162,7 @@ fn parse(cursor: &mut Cursor<'_>) -> Result<Line, Malformed> {
         facts.labels.push(String::from_utf8(cursor.take(length)?.to_vec()).map_err(|_| Malformed)?);
     }
     facts.time_implausible = is_implausible(facts.time, received_at_ms);
-    Ok(Line { facts, received_at_ms, origin, age_secs, weight, rev })
+    Ok(LogEntry { facts, received_at_ms, origin, age_secs, weight, rev })
 }
 
 fn put_columns(out: &mut Vec<u8>, c: &Columns) {

@@ -15,7 +15,7 @@ use crate::store::index::Index;
 use crate::store::index::plan::{LOOKUP_COST, Plan, Test};
 use crate::store::index::postings::Postings;
 use crate::store::index::rows::{BLOCK, Row};
-use crate::store::query::Query;
+use crate::store::query::HistoryQuery;
 
 /// Sorting one id out of several lists into one, against reading one id out of a list.
 pub const UNITED_COST: u64 = 10;
@@ -57,7 +57,7 @@ impl Store {
     /// What it takes to find all that a query asks for whose filter has nothing but `each` and times. It is not told exactly where it is
     /// more than reading `most` ids.
     #[must_use]
-    pub fn effort(&self, query: &Query<'_>, most: u64) -> Effort {
+    pub fn effort(&self, query: &HistoryQuery<'_>, most: u64) -> Effort {
         let memory = self.memory.read();
         let index = &memory.index;
         let plan = Plan::new(index, query.filter, query.interest);
@@ -75,7 +75,7 @@ impl Store {
 /// A question being weighed.
 struct Asked<'a> {
     store: &'a Store,
-    query: &'a Query<'a>,
+    query: &'a HistoryQuery<'a>,
     test: Test,
     range: (u32, u32),
     most: u64,

@@ -8,11 +8,11 @@
 use crate::domain::entry::{Origin, SharedEntry};
 use crate::domain::id::Seq;
 use crate::store::Store;
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::index::Index;
 use crate::store::index::plan::{Plan, accepts, needs_facts};
 use crate::store::index::rows::{BLOCK, Row};
-use crate::store::query::{Ask, Hit, Page};
+use crate::store::query::{Hit, Page, PageQuery};
 
 /// Entries of the tail looked at while the lock is held.
 const STEP: u64 = 256;
@@ -24,13 +24,13 @@ impl Store {
     ///
     /// # Errors
     /// The disk.
-    pub fn page(&self, ask: &Ask<'_>) -> Result<Page, Error> {
+    pub fn page(&self, ask: &PageQuery<'_>) -> Result<Page, StoreError> {
         self.page_in_memory(ask).map_or_else(|| self.select_pages(ask), Ok)
     }
 
     /// The next page, if all after the place is in memory. Never waits for the disk.
     #[must_use]
-    pub fn page_in_memory(&self, ask: &Ask<'_>) -> Option<Page> {
+    pub fn page_in_memory(&self, ask: &PageQuery<'_>) -> Option<Page> {
         let mut taking = Taking::new(ask);
         let mut place = ask.after;
         let mut step = Vec::new();
@@ -62,7 +62,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk.
-    pub fn walk(&self, ask: &Ask<'_>) -> Result<Page, Error> {
+    pub fn walk(&self, ask: &PageQuery<'_>) -> Result<Page, StoreError> {
         let end = end_of(ask, self.head());
         let mut taking = Taking::new(ask);
         for seq in (ask.after.0 + 1..=end.0).map(Seq) {
@@ -81,7 +81,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk.
-    pub fn select_pages(&self, ask: &Ask<'_>) -> Result<Page, Error> {
+    pub fn select_pages(&self, ask: &PageQuery<'_>) -> Result<Page, StoreError> {
         let facts = needs_facts(ask.filter, ask.interest);
         let mut taking = Taking::new(ask);
         let mut place = ask.after;
@@ -106,13 +106,13 @@ impl Store {
         self.read_page(taking.hits_up_to(place))
     }
 
-    fn read_page(&self, (hits, passed): (Vec<Hit>, Seq)) -> Result<Page, Error> {
+    fn read_page(&self, (hits, passed): (Vec<Hit>, Seq)) -> Result<Page, StoreError> {
         Ok(Page { entries: self.entries(&hits)?, passed })
     }
 }
 
 /// The last number an answer may look at.
-fn end_of(ask: &Ask<'_>, head: Seq) -> Seq {
+fn end_of(ask: &PageQuery<'_>, head: Seq) -> Seq {
     Seq(ask.head.0.min(head.0).min(ask.after.0.saturating_add(ask.scan as u64)))
 }
 
@@ -152,7 +152,7 @@ struct Taking<T> {
 }
 
 impl<T> Taking<T> {
-    fn new(ask: &Ask<'_>) -> Self {
+    fn new(ask: &PageQuery<'_>) -> Self {
         Self { taken: Vec::new(), passed: ask.after, bytes: 0, limit: ask.limit.max(1), limit_bytes: ask.limit_bytes }
     }
 

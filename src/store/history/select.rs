@@ -10,11 +10,11 @@ use std::ops::RangeInclusive;
 use crate::domain::filter::Filter;
 use crate::domain::term::{Dimension, Term};
 use crate::store::Store;
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::index::Index;
 use crate::store::index::plan::{Plan, accepts, needs_facts};
 use crate::store::index::postings::Postings;
-use crate::store::query::{Hit, Order, Query, Totals};
+use crate::store::query::{HistoryQuery, Hit, Order, Totals};
 
 /// Ids taken in one window at least, and at most (a lock is held for one window).
 const WINDOW_MIN: u64 = 128;
@@ -33,7 +33,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk, when a role has to be looked up there.
-    pub fn select(&self, query: &Query<'_>) -> Result<Vec<Hit>, Error> {
+    pub fn select(&self, query: &HistoryQuery<'_>) -> Result<Vec<Hit>, StoreError> {
         let mut all = u64::MAX;
         Ok(self.select_within(query, &mut all)?.unwrap_or_default())
     }
@@ -42,13 +42,13 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::select`].
-    pub fn select_within(&self, query: &Query<'_>, lookups: &mut u64) -> Result<Option<Vec<Hit>>, Error> {
+    pub fn select_within(&self, query: &HistoryQuery<'_>, lookups: &mut u64) -> Result<Option<Vec<Hit>>, StoreError> {
         let mut hits = Vec::new();
         let among_undated = undated_last(query) && query.after.is_some_and(|id| self.memory.read().index.undated().contains(id));
         if !among_undated && !self.select_into(query, &mut hits, lookups)? {
             return Ok(None);
         }
-        let undated = Query { after: query.after.filter(|_| among_undated), ..*query };
+        let undated = HistoryQuery { after: query.after.filter(|_| among_undated), ..*query };
         if undated_last(query) && hits.len() < query.limit && !self.select_undated(&undated, &mut hits, lookups)? {
             return Ok(None);
         }
@@ -56,7 +56,7 @@ impl Store {
     }
 
     /// The same, but for the undated ones where they come last.
-    fn select_into(&self, query: &Query<'_>, hits: &mut Vec<Hit>, lookups: &mut u64) -> Result<bool, Error> {
+    fn select_into(&self, query: &HistoryQuery<'_>, hits: &mut Vec<Hit>, lookups: &mut u64) -> Result<bool, StoreError> {
         let facts = needs_facts(query.filter, query.interest);
         let (mut range, mut eager) = (Range::Unread, 1);
         while hits.len() < query.limit {
@@ -77,7 +77,7 @@ impl Store {
     }
 
     /// The undated killmails a query asks for, the greatest ids first.
-    fn select_undated(&self, query: &Query<'_>, hits: &mut Vec<Hit>, lookups: &mut u64) -> Result<bool, Error> {
+    fn select_undated(&self, query: &HistoryQuery<'_>, hits: &mut Vec<Hit>, lookups: &mut u64) -> Result<bool, StoreError> {
         let mut rest = Some(narrowed(query, (0, u32::MAX)));
         while let Some(range) = rest.filter(|(low, high)| low <= high && hits.len() < query.limit) {
             let from = hits.len();
@@ -102,7 +102,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk, when a role has to be looked up there.
-    pub fn count_matching(&self, query: &Query<'_>) -> Result<u64, Error> {
+    pub fn count_matching(&self, query: &HistoryQuery<'_>) -> Result<u64, StoreError> {
         let mut all = u64::MAX;
         Ok(self.count_within(query, &mut all)?.unwrap_or_default())
     }
@@ -111,11 +111,11 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::count_matching`].
-    pub fn count_within(&self, query: &Query<'_>, lookups: &mut u64) -> Result<Option<u64>, Error> {
+    pub fn count_within(&self, query: &HistoryQuery<'_>, lookups: &mut u64) -> Result<Option<u64>, StoreError> {
         if let Some(count) = self.count_in_bitmaps(query) {
             return Ok(Some(count));
         }
-        let query = Query { limit: usize::MAX, ..*query };
+        let query = HistoryQuery { limit: usize::MAX, ..*query };
         Ok(self.select_within(&query, lookups)?.map(|hits| hits.len() as u64))
     }
 
@@ -123,7 +123,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk, when a role has to be looked up there.
-    pub fn totals(&self, query: &Query<'_>) -> Result<Totals, Error> {
+    pub fn totals(&self, query: &HistoryQuery<'_>) -> Result<Totals, StoreError> {
         let mut all = u64::MAX;
         Ok(self.totals_within(query, &mut all)?.unwrap_or_default())
     }
@@ -132,8 +132,8 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::totals`].
-    pub fn totals_within(&self, query: &Query<'_>, lookups: &mut u64) -> Result<Option<Totals>, Error> {
-        let Some(hits) = self.select_within(&Query { limit: usize::MAX, ..*query }, lookups)? else { return Ok(None) };
+    pub fn totals_within(&self, query: &HistoryQuery<'_>, lookups: &mut u64) -> Result<Option<Totals>, StoreError> {
+        let Some(hits) = self.select_within(&HistoryQuery { limit: usize::MAX, ..*query }, lookups)? else { return Ok(None) };
         let mut totals = Totals { killmails: hits.len() as u64, ..Totals::default() };
         for hits in hits.chunks(WINDOW_MAX as usize) {
             let memory = self.memory.read();
@@ -160,7 +160,7 @@ impl Store {
     }
 
     /// Takes the next window of a query, `eager` times as large as should do for `want`; says whether there may be more.
-    fn window(&self, query: &Query<'_>, range: &mut Range, (want, eager): (usize, u64), hits: &mut Vec<Hit>) -> bool {
+    fn window(&self, query: &HistoryQuery<'_>, range: &mut Range, (want, eager): (usize, u64), hits: &mut Vec<Hit>) -> bool {
         let memory = self.memory.read();
         let index = &memory.index;
         let plan = Plan::new(index, query.filter, query.interest);
@@ -207,7 +207,7 @@ impl Store {
     }
 
     /// Takes out the hits whose facts are not asked for; `false` where no more may be looked up.
-    fn keep_accepted(&self, query: &Query<'_>, from: usize, hits: &mut Vec<Hit>, lookups: &mut u64) -> Result<bool, Error> {
+    fn keep_accepted(&self, query: &HistoryQuery<'_>, from: usize, hits: &mut Vec<Hit>, lookups: &mut u64) -> Result<bool, StoreError> {
         let candidates = hits.split_off(from);
         for hit in candidates {
             let Some(left) = lookups.checked_sub(1) else { return Ok(false) };
@@ -220,7 +220,7 @@ impl Store {
     }
 
     /// The count where bitmaps alone can tell: one term or none, and nothing but time restricting.
-    fn count_in_bitmaps(&self, query: &Query<'_>) -> Option<u64> {
+    fn count_in_bitmaps(&self, query: &HistoryQuery<'_>) -> Option<u64> {
         if needs_facts(query.filter, query.interest) {
             return None;
         }
@@ -232,7 +232,7 @@ impl Store {
 }
 
 /// Whether undated killmails come last: where the newest come first, and no window of time leaves them out.
-pub const fn undated_last(query: &Query<'_>) -> bool {
+pub const fn undated_last(query: &HistoryQuery<'_>) -> bool {
     matches!(query.order, Order::Newest) && !query.filter.has_window()
 }
 
@@ -251,7 +251,7 @@ fn walk(only: &Postings, order: Order, (low, high): (u32, u32), wanted: &mut imp
 }
 
 /// Ids whose rows need not be looked at: nothing but time restricts, and the hours tell that these are within it.
-fn sure_range(query: &Query<'_>, plan: &Plan<'_>, index: &Index) -> Option<RangeInclusive<u32>> {
+fn sure_range(query: &HistoryQuery<'_>, plan: &Plan<'_>, index: &Index) -> Option<RangeInclusive<u32>> {
     if plan.test.beyond_time || plan.test.live.is_some() || query.head < index.head() {
         return None;
     }
@@ -284,7 +284,7 @@ pub fn count_times(index: &Index, plan: &Plan<'_>, postings: &Postings, (low, hi
 }
 
 /// The bounds of a plan within what the query asks for; nothing if the first is greater.
-pub fn narrowed(query: &Query<'_>, (low, high): (u32, u32)) -> (u32, u32) {
+pub fn narrowed(query: &HistoryQuery<'_>, (low, high): (u32, u32)) -> (u32, u32) {
     let (mut low, mut high) = (i64::from(low), i64::from(high));
     let bounds = [query.below, query.after.filter(|_| query.order == Order::Newest)];
     for bound in bounds.into_iter().flatten() {

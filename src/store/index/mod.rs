@@ -23,8 +23,8 @@ use crate::domain::term::{Dimension, Term};
 use crate::store::index::ids::Ids;
 use crate::store::index::postings::Postings;
 use crate::store::index::rows::{Row, Rows};
-use crate::store::index::time_bounds::Hours;
-use crate::store::index::value_bands::Bands;
+use crate::store::index::time_bounds::TimeBounds;
+use crate::store::index::value_bands::ValueBands;
 
 /// How many maps the terms are spread over.
 pub const SHARDS: usize = 256;
@@ -50,11 +50,11 @@ pub struct Index {
     /// Killmail id -> number.
     pub ids: Ids,
     /// Bounds of ids by time, of dated killmails.
-    pub hours: Hours,
+    pub hours: TimeBounds,
     shards: Box<[HashMap<Term, Postings>]>,
     labels: HashMap<String, Postings>,
     flags: [Postings; 3],
-    bands: Bands,
+    bands: ValueBands,
     all: Postings,
     undated: Postings,
     count: u64,
@@ -67,11 +67,11 @@ impl Default for Index {
         Self {
             rows: Rows::default(),
             ids: Ids::default(),
-            hours: Hours::default(),
+            hours: TimeBounds::default(),
             shards: (0..SHARDS).map(|_| HashMap::new()).collect(),
             labels: HashMap::new(),
             flags: Default::default(),
-            bands: Bands::default(),
+            bands: ValueBands::default(),
             all: Postings::default(),
             undated: Postings::default(),
             count: 0,
@@ -142,7 +142,7 @@ impl Index {
     }
 
     /// The killmails by value.
-    pub const fn bands(&self) -> &Bands {
+    pub const fn bands(&self) -> &ValueBands {
         &self.bands
     }
 

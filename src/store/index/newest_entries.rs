@@ -14,14 +14,14 @@ const ENTRY_BYTES: usize = 1024;
 
 /// The newest entries, numbers without gaps, ascending.
 #[derive(Debug)]
-pub struct Tail {
+pub struct NewestEntries {
     entries: VecDeque<(SharedEntry, usize)>,
     bytes: usize,
     max_entries: usize,
     max_bytes: usize,
 }
 
-impl Tail {
+impl NewestEntries {
     pub const fn new(max_entries: usize, max_bytes: usize) -> Self {
         Self { entries: VecDeque::new(), bytes: 0, max_entries, max_bytes }
     }

@@ -4,7 +4,7 @@
 
 use crate::domain::entry::Origin;
 use crate::domain::id::Seq;
-use crate::store::format::log_entry::Line;
+use crate::store::format::log_entry::LogEntry;
 
 /// Entries in a block.
 pub const BLOCK: u64 = 4096;
@@ -39,7 +39,7 @@ impl Row {
     pub const HOLE: Self = Self { time: 0, value: f64::NAN, killmail_id: 0, age_secs: 0, weight: 0, attackers: 0, flags: 0 };
 
     /// Of a line of the log.
-    pub fn new(line: &Line) -> Self {
+    pub fn new(line: &LogEntry) -> Self {
         let facts = &line.facts;
         let backfill = line.origin == Origin::Backfill;
         let flags = [(facts.npc, NPC), (facts.solo, SOLO), (facts.awox, AWOX), (backfill, BACKFILL), (facts.time_implausible, UNDATED)];

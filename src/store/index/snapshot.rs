@@ -20,7 +20,7 @@ use crate::domain::id::{Epoch, Seq};
 use crate::domain::term::{Dimension, Term};
 use crate::store::format::varint::{Cursor, Malformed, put_varint};
 use crate::store::index::postings::Postings;
-use crate::store::index::resident::Memory;
+use crate::store::index::resident::Resident;
 use crate::store::index::rows::Row;
 use crate::store::index::{Flag, Index, SHARDS};
 use crate::store::whole_file;
@@ -68,7 +68,7 @@ fn checksum_of_terms<'a>(dimensions: impl Iterator<Item = &'a str>) -> u32 {
 }
 
 /// Writes the snapshot and removes all but the newest two.
-pub fn write(dir: &Path, memory: &RwLock<Memory>, mark: &Mark) -> io::Result<()> {
+pub fn write(dir: &Path, memory: &RwLock<Resident>, mark: &Mark) -> io::Result<()> {
     let path = dir.join(format!("idx-{:020}.snap", mark.head.0));
     let temporary = path.with_extension("new");
     let mut out = BufWriter::with_capacity(1 << 20, File::create(&temporary)?);
@@ -175,7 +175,7 @@ fn header(mark: &Mark) -> Vec<u8> {
     out
 }
 
-fn write_rows(out: &mut impl Write, memory: &RwLock<Memory>, head: Seq) -> io::Result<()> {
+fn write_rows(out: &mut impl Write, memory: &RwLock<Resident>, head: Seq) -> io::Result<()> {
     let mut crc = crc32fast::Hasher::new();
     out.write_all(&(head.0 * ROW_BYTES).to_le_bytes())?;
     for first in (1..=head.0).step_by(ROWS_STEP as usize) {

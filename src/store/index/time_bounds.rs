@@ -11,14 +11,14 @@ const HOUR_SECS: i64 = 3600;
 
 /// The two staircases.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Hours {
+pub struct TimeBounds {
     /// Hour -> the smallest id of that hour and all later ones; ids ascend with the hours.
     least: BTreeMap<i64, u32>,
     /// Hour -> the greatest id of that hour and all earlier ones; ids ascend with the hours.
     most: BTreeMap<i64, u32>,
 }
 
-impl Hours {
+impl TimeBounds {
     /// Takes a killmail in.
     pub fn add(&mut self, time: i64, id: u32) {
         let hour = time.div_euclid(HOUR_SECS);
@@ -71,7 +71,7 @@ mod tests {
         fn bounds_hold_and_are_as_near_as_hours_allow(
             killmails in proptest::collection::vec((0i64..40_000, 1u32..500), 1..60), time in -5_000i64..45_000,
         ) {
-            let mut hours = Hours::default();
+            let mut hours = TimeBounds::default();
             for (time, id) in &killmails {
                 hours.add(*time, *id);
             }

@@ -14,18 +14,18 @@ const BANDS: usize = 253;
 
 /// Killmails by value. Those of unknown value are in none.
 #[derive(Debug)]
-pub struct Bands {
+pub struct ValueBands {
     lists: Box<[Postings]>,
     counts: Box<[u64]>,
 }
 
-impl Default for Bands {
+impl Default for ValueBands {
     fn default() -> Self {
         Self { lists: (0..BANDS).map(|_| Postings::default()).collect(), counts: vec![0; BANDS].into_boxed_slice() }
     }
 }
 
-impl Bands {
+impl ValueBands {
     /// Takes a killmail in.
     pub fn insert(&mut self, value: f64, killmail_id: u32) {
         if let Some(band) = band(value)
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn what_went_in_comes_out() {
-        let mut bands = Bands::default();
+        let mut bands = ValueBands::default();
         bands.insert(5e6, 7);
         bands.insert(5e6, 7);
         bands.insert(f64::NAN, 8);
@@ -113,7 +113,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_value_within_bounds_is_missed(value in 0.0..1e14, least in 0.0..1e14, most in 0.0..1e14) {
-            let mut bands = Bands::default();
+            let mut bands = ValueBands::default();
             bands.insert(value, 1);
             if least <= value && value <= most {
                 prop_assert_eq!(bands.count((least, most)), 1);

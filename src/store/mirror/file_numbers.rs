@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use crate::store::engine::{Engine, Write};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::keys::{Key, Tree, prefix};
 
 /// Files numbered one after the other, of entries numbered one after the other.
@@ -46,7 +46,7 @@ impl FileNumbers {
     ///
     /// # Errors
     /// The disk; they contradict each other.
-    pub fn read(engine: &Engine, head: u64) -> Result<Self, Error> {
+    pub fn read(engine: &Engine, head: u64) -> Result<Self, StoreError> {
         let mut numbers = Self { runs: vec![Run { file: 1, entry: 1 }], late: BTreeMap::new(), late_files: BTreeMap::new(), next: 1 };
         // Where the file goes on whose number is next.
         let mut on = Run { file: 1, entry: 1 };
@@ -247,7 +247,7 @@ mod tests {
         for (file, entry) in [(3_u64, 9_u64), (20, 5), (2, 0)] {
             let write = Write::new(Key::FileRun(file), entry.to_le_bytes().to_vec());
             engine.commit(vec![write]).unwrap();
-            assert!(matches!(FileNumbers::read(&engine, 7), Err(Error::Damaged { .. })), "{file} {entry}");
+            assert!(matches!(FileNumbers::read(&engine, 7), Err(StoreError::Damaged { .. })), "{file} {entry}");
             engine.commit(vec![Write::removal(Key::FileRun(file))]).unwrap();
         }
         assert_eq!(FileNumbers::read(&engine, 7).unwrap().head(), 7);

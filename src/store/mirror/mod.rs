@@ -7,7 +7,7 @@ pub(crate) mod revision_notices;
 
 use crate::domain::id::Seq;
 use crate::store::Store;
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::keys::{Key, Tree};
 
 impl Store {
@@ -27,7 +27,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk.
-    pub fn told_by(&self, file: u64) -> Result<Option<u64>, Error> {
+    pub fn told_by(&self, file: u64) -> Result<Option<u64>, StoreError> {
         Ok(self.engine.get(Tree::Meta, &Key::RevisionNotice(file).bytes())?.and_then(|value| revision_notices::told_by(&value)))
     }
 }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use hashbrown::HashSet;
 
 use crate::store::engine::{Engine, Write};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::keys::{Key, Tree, prefix};
 
 /// Revisions waiting to be told; at one a killmail this is about a week's worth, and more are not told.
@@ -18,13 +18,13 @@ const WAITING_MAX: usize = 100_000;
 
 /// Notices given to files, and what writes them.
 #[derive(Debug, Default)]
-pub struct Given {
+pub struct AssignedNotices {
     pairs: Vec<(u64, u64)>,
 }
 
 /// Revisions that no file has told of yet.
 #[derive(Debug, Default)]
-pub struct Notices {
+pub struct RevisionNotices {
     /// The file that will tell, and of which one.
     waiting: VecDeque<(u64, u64)>,
     /// Those told of.
@@ -32,12 +32,12 @@ pub struct Notices {
     full: bool,
 }
 
-impl Notices {
+impl RevisionNotices {
     /// Those that files behind this one will tell of.
     ///
     /// # Errors
     /// The disk.
-    pub fn load(engine: &Engine, head: u64) -> Result<Self, Error> {
+    pub fn load(engine: &Engine, head: u64) -> Result<Self, StoreError> {
         let mut notices = Self::default();
         for pair in engine.scan(Tree::Meta, &Key::RevisionNotice(head + 1).bytes()) {
             let (key, value) = pair?;
@@ -50,15 +50,15 @@ impl Notices {
     }
 
     /// Which files after `head` will tell of these revised ones.
-    pub fn give(&self, head: u64, revised: impl Iterator<Item = u64>) -> Given {
+    pub fn give(&self, head: u64, revised: impl Iterator<Item = u64>) -> AssignedNotices {
         // A file to come that tells of it already tells of what it is then.
         let new = revised.filter(|of| !self.of.contains(of));
         let next = self.waiting.back().map_or(head, |(number, _)| *number) + 1;
-        Given { pairs: (next..).zip(new.take(WAITING_MAX - self.waiting.len().min(WAITING_MAX))).collect() }
+        AssignedNotices { pairs: (next..).zip(new.take(WAITING_MAX - self.waiting.len().min(WAITING_MAX))).collect() }
     }
 
     /// Remembers what was written, and forgets what files up to `head` have told.
-    pub fn settle(&mut self, given: Given, head: u64) {
+    pub fn settle(&mut self, given: AssignedNotices, head: u64) {
         for (number, of) in given.pairs {
             self.add(number, of);
         }
@@ -78,7 +78,7 @@ impl Notices {
     }
 }
 
-impl Given {
+impl AssignedNotices {
     /// What writes them.
     pub fn writes(&self) -> impl Iterator<Item = Write> {
         let told = |(number, of): &(u64, u64)| Write::new(Key::RevisionNotice(*number), of.to_le_bytes().to_vec());
@@ -96,8 +96,8 @@ mod tests {
     use super::*;
 
     /// Files up to `head` are out; these are revised.
-    fn revise(notices: &mut Notices, head: u64, revised: &[u64]) -> Vec<(u64, u64)> {
-        notices.settle(Given::default(), head);
+    fn revise(notices: &mut RevisionNotices, head: u64, revised: &[u64]) -> Vec<(u64, u64)> {
+        notices.settle(AssignedNotices::default(), head);
         let given = notices.give(head, revised.iter().copied());
         let pairs = given.pairs.clone();
         assert_eq!(given.writes().count(), pairs.len());
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn each_revision_is_told_by_a_file_of_its_own() {
-        let mut notices = Notices::default();
+        let mut notices = RevisionNotices::default();
         assert_eq!(revise(&mut notices, 10, &[3, 4]), [(11, 3), (12, 4)]);
         assert_eq!(revise(&mut notices, 10, &[5]), [(13, 5)]);
         assert_eq!(revise(&mut notices, 11, &[6]), [(14, 6)], "those before come first");
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_revision_waiting_to_be_told_is_not_told_twice() {
-        let mut notices = Notices::default();
+        let mut notices = RevisionNotices::default();
         assert_eq!(revise(&mut notices, 10, &[3]), [(11, 3)]);
         assert_eq!(revise(&mut notices, 10, &[3]), []);
         assert_eq!(revise(&mut notices, 11, &[3]), [(12, 3)], "11 is out, and told of what was then");

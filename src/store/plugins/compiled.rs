@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::hex::hex;
 use crate::store::engine::data_folder;
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::{Store, whole_file};
 
 /// The folder of compiled code.
@@ -48,20 +48,20 @@ impl Store {
     ///
     /// # Errors
     /// The file system.
-    pub fn compiled(&self, digest: &str, compiler: &str) -> Result<Option<Compiled>, Error> {
+    pub fn compiled(&self, digest: &str, compiler: &str) -> Result<Option<Compiled>, StoreError> {
         let (code, seal) = self.compiled_paths(digest, compiler)?;
         let about = match fs::read(&seal) {
             Ok(kept) => kept,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(Error::Io { what: "read", path: seal, source }),
+            Err(source) => return Err(StoreError::Io { what: "read", path: seal, source }),
         };
         let Some((kept, about)) = about.split_at_checked(SEAL_BYTES) else { return Ok(None) };
         let file = match File::open(&code) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(Error::Io { what: "read", path: code, source }),
+            Err(source) => return Err(StoreError::Io { what: "read", path: code, source }),
         };
-        let sealing = self.sealing(digest, compiler, about, file).map_err(Error::io("read", &code))?;
+        let sealing = self.sealing(digest, compiler, about, file).map_err(StoreError::io("read", &code))?;
         if sealing.verify_slice(kept).is_err() {
             tracing::warn!("{} is not what was compiled here; it is made again", code.display());
             return Ok(None);
@@ -73,10 +73,10 @@ impl Store {
     ///
     /// # Errors
     /// The file system.
-    pub fn compiled_draft(&self, digest: &str, compiler: &str) -> Result<PathBuf, Error> {
+    pub fn compiled_draft(&self, digest: &str, compiler: &str) -> Result<PathBuf, StoreError> {
         let (code, _) = self.compiled_paths(digest, compiler)?;
         let dir = self.engine.dir().join(COMPILED);
-        data_folder::make(&dir).map_err(Error::io("make", &dir))?;
+        data_folder::make(&dir).map_err(StoreError::io("make", &dir))?;
         Ok(code.with_extension(format!("draft-{}", UPLOAD.fetch_add(1, Ordering::Relaxed))))
     }
 
@@ -84,13 +84,14 @@ impl Store {
     ///
     /// # Errors
     /// The file system.
-    pub fn keep_compiled(&self, digest: &str, compiler: &str, draft: &Path, about: &[u8]) -> Result<PathBuf, Error> {
+    pub fn keep_compiled(&self, digest: &str, compiler: &str, draft: &Path, about: &[u8]) -> Result<PathBuf, StoreError> {
         let (code, seal) = self.compiled_paths(digest, compiler)?;
-        let sealing = File::open(draft).and_then(|file| self.sealing(digest, compiler, about, file)).map_err(Error::io("read", draft))?;
+        let sealing =
+            File::open(draft).and_then(|file| self.sealing(digest, compiler, about, file)).map_err(StoreError::io("read", draft))?;
         let sealed = [&sealing.finalize().into_bytes()[..], about].concat();
         // A seal without its code is no seal: the other order would leave code without one for good.
-        whole_file::write(&seal, &sealed).map_err(Error::io("write", &seal))?;
-        fs::rename(draft, &code).map_err(Error::io("rename", draft))?;
+        whole_file::write(&seal, &sealed).map_err(StoreError::io("write", &seal))?;
+        fs::rename(draft, &code).map_err(StoreError::io("rename", draft))?;
         Ok(code)
     }
 
@@ -98,9 +99,9 @@ impl Store {
     ///
     /// # Errors
     /// The file system.
-    pub fn remove_compiled(&self, digest: &str) -> Result<(), Error> {
+    pub fn remove_compiled(&self, digest: &str) -> Result<(), StoreError> {
         let dir = self.engine.dir().join(COMPILED);
-        for name in names(&dir).map_err(Error::io("read", &dir))? {
+        for name in names(&dir).map_err(StoreError::io("read", &dir))? {
             if name.starts_with(digest) {
                 remove(&dir.join(name))?;
             }
@@ -112,9 +113,9 @@ impl Store {
     ///
     /// # Errors
     /// The file system.
-    pub fn tidy_compiled(&self, compiler: &str, is_known: impl Fn(&str) -> bool) -> Result<(), Error> {
+    pub fn tidy_compiled(&self, compiler: &str, is_known: impl Fn(&str) -> bool) -> Result<(), StoreError> {
         let dir = self.engine.dir().join(COMPILED);
-        for name in names(&dir).map_err(Error::io("read", &dir))? {
+        for name in names(&dir).map_err(StoreError::io("read", &dir))? {
             let Some((digest, rest)) = name.split_once('-') else { continue };
             let kept = [format!("{compiler}.code"), format!("{compiler}.seal")];
             if !is_known(digest) || !kept.iter().any(|kept| kept == rest) {
@@ -122,7 +123,7 @@ impl Store {
             }
         }
         let dir = self.engine.dir().join(UPLOADS);
-        for name in names(&dir).map_err(Error::io("read", &dir))? {
+        for name in names(&dir).map_err(StoreError::io("read", &dir))? {
             remove(&dir.join(name))?;
         }
         Ok(())
@@ -132,10 +133,10 @@ impl Store {
     ///
     /// # Errors
     /// The file system.
-    pub fn prune_compiled(&self, max_bytes: u64, stays: impl Fn(&str) -> bool) -> Result<(), Error> {
+    pub fn prune_compiled(&self, max_bytes: u64, stays: impl Fn(&str) -> bool) -> Result<(), StoreError> {
         let dir = self.engine.dir().join(COMPILED);
         let mut codes = Vec::new();
-        for name in names(&dir).map_err(Error::io("read", &dir))? {
+        for name in names(&dir).map_err(StoreError::io("read", &dir))? {
             // Gone meanwhile, it takes no room.
             let Ok(meta) = fs::metadata(dir.join(&name)) else { continue };
             if name.ends_with(".code") {
@@ -158,9 +159,9 @@ impl Store {
     ///
     /// # Errors
     /// The file system.
-    pub fn upload_file(&self) -> Result<UploadFile, Error> {
+    pub fn upload_file(&self) -> Result<UploadFile, StoreError> {
         let dir = self.engine.dir().join(UPLOADS);
-        data_folder::make(&dir).map_err(Error::io("make", &dir))?;
+        data_folder::make(&dir).map_err(StoreError::io("make", &dir))?;
         Ok(UploadFile(dir.join(format!("{}.wasm", UPLOAD.fetch_add(1, Ordering::Relaxed)))))
     }
 
@@ -203,10 +204,10 @@ impl Store {
     }
 
     /// Code and seal. Digests and compilers become file names: nothing but hex may.
-    fn compiled_paths(&self, digest: &str, compiler: &str) -> Result<(PathBuf, PathBuf), Error> {
+    fn compiled_paths(&self, digest: &str, compiler: &str) -> Result<(PathBuf, PathBuf), StoreError> {
         let is_hex = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
         if digest.len() != 64 || !is_hex(digest) || !is_hex(compiler) {
-            return Err(Error::Engine { what: "name compiled code", why: format!("{digest:?}, {compiler:?} are not hex") });
+            return Err(StoreError::Engine { what: "name compiled code", why: format!("{digest:?}, {compiler:?} are not hex") });
         }
         let dir = self.engine.dir().join(COMPILED);
         Ok((dir.join(format!("{digest}-{compiler}.code")), dir.join(format!("{digest}-{compiler}.seal"))))
@@ -228,24 +229,24 @@ impl UploadFile {
     ///
     /// # Errors
     /// The file system.
-    pub fn write(&self, bytes: &[u8]) -> Result<(), Error> {
-        fs::write(&self.0, bytes).map_err(Error::io("write", &self.0))
+    pub fn write(&self, bytes: &[u8]) -> Result<(), StoreError> {
+        fs::write(&self.0, bytes).map_err(StoreError::io("write", &self.0))
     }
 
     /// Its bytes.
     ///
     /// # Errors
     /// The file system.
-    pub fn read(&self) -> Result<Vec<u8>, Error> {
-        fs::read(&self.0).map_err(Error::io("read", &self.0))
+    pub fn read(&self) -> Result<Vec<u8>, StoreError> {
+        fs::read(&self.0).map_err(StoreError::io("read", &self.0))
     }
 
     /// Its size, bytes.
     ///
     /// # Errors
     /// The file system.
-    pub fn size_bytes(&self) -> Result<usize, Error> {
-        let meta = fs::metadata(&self.0).map_err(Error::io("read", &self.0))?;
+    pub fn size_bytes(&self) -> Result<usize, StoreError> {
+        let meta = fs::metadata(&self.0).map_err(StoreError::io("read", &self.0))?;
         Ok(usize::try_from(meta.len()).unwrap_or(usize::MAX))
     }
 
@@ -253,10 +254,10 @@ impl UploadFile {
     ///
     /// # Errors
     /// The file system.
-    pub fn digest(&self) -> Result<String, Error> {
+    pub fn digest(&self) -> Result<String, StoreError> {
         let mut hasher = Sha256::new();
         let hashed = File::open(&self.0).and_then(|file| each_piece(file, |piece| hasher.update(piece)));
-        hashed.map_err(Error::io("read", &self.0))?;
+        hashed.map_err(StoreError::io("read", &self.0))?;
         Ok(hex(&hasher.finalize()))
     }
 }
@@ -286,9 +287,11 @@ fn names(dir: &Path) -> io::Result<Vec<String>> {
     }
 }
 
-fn remove(path: &Path) -> Result<(), Error> {
+fn remove(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Io { what: "remove", path: path.to_owned(), source: error }),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::Io { what: "remove", path: path.to_owned(), source: error })
+        }
         _ => Ok(()),
     }
 }

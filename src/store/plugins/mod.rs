@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::domain::hex::hex;
 use crate::store::Store;
 use crate::store::engine::{Write, chunked_values, data_folder};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::keys::{Key, Tree};
 use crate::store::plugins::compiled::UploadFile;
 
@@ -22,7 +22,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk.
-    pub fn plugins(&self) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    pub fn plugins(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         let mut found = Vec::new();
         for pair in self.engine.scan(Tree::Plugins, &[]) {
             let (key, value) = pair?;
@@ -38,7 +38,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk.
-    pub fn put_plugin(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    pub fn put_plugin(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let mut writes = self.removals(name)?;
         // Of a longer state before only what goes on behind this one is left to be removed.
         let put = chunked_values::put(Tree::Plugins, &Key::Plugin(name).bytes(), bytes);
@@ -51,12 +51,12 @@ impl Store {
     ///
     /// # Errors
     /// The disk.
-    pub fn remove_plugin(&self, name: &str) -> Result<(), Error> {
+    pub fn remove_plugin(&self, name: &str) -> Result<(), StoreError> {
         self.engine.commit(self.removals(name)?)
     }
 
     /// What removes all chunks of a plugin's state.
-    fn removals(&self, name: &str) -> Result<Vec<Write>, Error> {
+    fn removals(&self, name: &str) -> Result<Vec<Write>, StoreError> {
         let first = Key::Plugin(name).bytes();
         let mut removals = Vec::new();
         for pair in self.engine.scan(Tree::Plugins, &first) {
@@ -73,19 +73,19 @@ impl Store {
     ///
     /// # Errors
     /// The file system.
-    pub fn keep_component(&self, sha256_hex: &str, upload: &UploadFile) -> Result<(), Error> {
+    pub fn keep_component(&self, sha256_hex: &str, upload: &UploadFile) -> Result<(), StoreError> {
         let path = self.component_path(sha256_hex)?;
         let dir = self.engine.dir().join("plugins");
-        data_folder::make(&dir).map_err(Error::io("make", &dir))?;
+        data_folder::make(&dir).map_err(StoreError::io("make", &dir))?;
         let kept = File::open(upload.path()).and_then(|file| file.sync_all()).and_then(|()| fs::rename(upload.path(), &path));
-        kept.and_then(|()| File::open(&dir)?.sync_all()).map_err(Error::io("write", &path))
+        kept.and_then(|()| File::open(&dir)?.sync_all()).map_err(StoreError::io("write", &path))
     }
 
     /// Where a component is, if it is kept.
     ///
     /// # Errors
     /// Not a digest.
-    pub fn component_file(&self, sha256_hex: &str) -> Result<Option<PathBuf>, Error> {
+    pub fn component_file(&self, sha256_hex: &str) -> Result<Option<PathBuf>, StoreError> {
         let path = self.component_path(sha256_hex)?;
         Ok(path.exists().then_some(path))
     }
@@ -94,12 +94,12 @@ impl Store {
     ///
     /// # Errors
     /// The file system.
-    pub fn read_component(&self, sha256_hex: &str) -> Result<Option<Vec<u8>>, Error> {
+    pub fn read_component(&self, sha256_hex: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.component_path(sha256_hex)?;
         match fs::read(&path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(Error::Io { what: "read", path, source }),
+            Err(source) => Err(StoreError::Io { what: "read", path, source }),
         }
     }
 
@@ -107,18 +107,18 @@ impl Store {
     ///
     /// # Errors
     /// The file system.
-    pub fn remove_component(&self, sha256_hex: &str) -> Result<(), Error> {
+    pub fn remove_component(&self, sha256_hex: &str) -> Result<(), StoreError> {
         let path = self.component_path(sha256_hex)?;
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Io { what: "remove", path, source: error }),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::Io { what: "remove", path, source: error }),
             _ => Ok(()),
         }
     }
 
     /// Digests become file names: nothing but hex may.
-    fn component_path(&self, sha256_hex: &str) -> Result<PathBuf, Error> {
+    fn component_path(&self, sha256_hex: &str) -> Result<PathBuf, StoreError> {
         if sha256_hex.len() != 64 || !sha256_hex.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(Error::Engine { what: "name a component", why: format!("{sha256_hex:?} is no SHA-256 in hex") });
+            return Err(StoreError::Engine { what: "name a component", why: format!("{sha256_hex:?} is no SHA-256 in hex") });
         }
         Ok(self.engine.dir().join("plugins").join(format!("{sha256_hex}.wasm")))
     }

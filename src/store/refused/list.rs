@@ -10,7 +10,7 @@ use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
 use crate::store::engine::Engine;
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::keys::{Tree, prefix, refused_document};
 
 /// Documents kept.
@@ -59,7 +59,7 @@ pub fn could_be_killmail(raw: &[u8], killmail_id: Option<u64>) -> bool {
 
 /// What is kept, by number.
 #[derive(Debug, Default)]
-pub(crate) struct Ring {
+pub(crate) struct RefusedList {
     pub next: u64,
     /// Numbers and sizes of what could be a killmail, ascending.
     pub killmails: VecDeque<(u64, usize)>,
@@ -69,14 +69,14 @@ pub(crate) struct Ring {
     pub counts: BTreeMap<String, u64>,
 }
 
-impl Ring {
+impl RefusedList {
     /// Documents ever refused.
     pub fn total(&self) -> u64 {
         self.counts.values().sum()
     }
 
     /// Reads what is kept.
-    pub fn load(engine: &Engine) -> Result<Self, Error> {
+    pub fn load(engine: &Engine) -> Result<Self, StoreError> {
         let mut ring = Self::default();
         let mut is_killmail = true;
         for pair in engine.scan(Tree::Refused, &[]) {
@@ -116,7 +116,7 @@ impl Ring {
     }
 }
 
-pub(crate) fn encode(refused: &Refused) -> Result<Vec<u8>, Error> {
+pub(crate) fn encode(refused: &Refused) -> Result<Vec<u8>, StoreError> {
     let head = RefusedV1 {
         reason: refused.reason.clone(),
         killmail_id: refused.killmail_id,
@@ -124,24 +124,24 @@ pub(crate) fn encode(refused: &Refused) -> Result<Vec<u8>, Error> {
         at_ms: refused.at_ms,
         could_be_killmail: Some(could_be_killmail(&refused.raw, refused.killmail_id)),
     };
-    let head = rmp_serde::to_vec_named(&head).map_err(|e| Error::Engine { what: "encode a refused document", why: e.to_string() })?;
+    let head = rmp_serde::to_vec_named(&head).map_err(|e| StoreError::Engine { what: "encode a refused document", why: e.to_string() })?;
     let raw = zstd::bulk::compress(&refused.raw[..refused.raw.len().min(RAW_MAX)], 3);
-    let raw = raw.map_err(|e| Error::Engine { what: "compress a refused document", why: e.to_string() })?;
+    let raw = raw.map_err(|e| StoreError::Engine { what: "compress a refused document", why: e.to_string() })?;
     Ok([&(head.len() as u32).to_le_bytes(), &head[..], &raw[..]].concat())
 }
 
 /// What is noted of a document, and the document, compressed; of its first piece only the former is sure to be whole.
-fn head_of(value: &[u8]) -> Result<(RefusedV1, &[u8]), Error> {
-    let bad = |why: &str| Error::Engine { what: "read a refused document", why: why.to_owned() };
+fn head_of(value: &[u8]) -> Result<(RefusedV1, &[u8]), StoreError> {
+    let bad = |why: &str| StoreError::Engine { what: "read a refused document", why: why.to_owned() };
     let (length, rest) = value.split_first_chunk::<4>().ok_or_else(|| bad("it ends too early"))?;
     let (head, raw) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(|| bad("it ends too early"))?;
     Ok((rmp_serde::from_slice(head).map_err(|e| bad(&e.to_string()))?, raw))
 }
 
 /// A document, read back.
-pub(crate) fn decode(value: &[u8]) -> Result<Refused, Error> {
+pub(crate) fn decode(value: &[u8]) -> Result<Refused, StoreError> {
     let (head, raw) = head_of(value)?;
-    let bad = |e: std::io::Error| Error::Engine { what: "read a refused document", why: e.to_string() };
+    let bad = |e: std::io::Error| StoreError::Engine { what: "read a refused document", why: e.to_string() };
     let raw = zstd::bulk::decompress(raw, RAW_MAX).map_err(bad)?;
     Ok(Refused { reason: head.reason, killmail_id: head.killmail_id, source: head.source, raw: raw.into(), at_ms: head.at_ms })
 }
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn rubbish_pushes_no_killmail_out() {
-        let mut ring = Ring::default();
+        let mut ring = RefusedList::default();
         for number in 0..3 {
             ring.add(number, 10, true);
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::store::Store;
 use crate::store::engine::chunked_values;
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::format::frame::PART_BYTES;
 use crate::store::keys::{Key, Tree};
 use crate::store::refused::list::{Refused, could_be_killmail, decode, encode};
@@ -18,7 +18,7 @@ impl Store {
     ///
     /// # Errors
     /// `NoSpace` before anything is written; the disk.
-    pub fn refuse(&self, refused: &Refused) -> Result<(), Error> {
+    pub fn refuse(&self, refused: &Refused) -> Result<(), StoreError> {
         self.check_space()?;
         let value = encode(refused)?;
         let mut ring = self.refused.lock();
@@ -40,7 +40,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk.
-    pub fn forget_refused(&self, numbers: &[u64]) -> Result<(), Error> {
+    pub fn forget_refused(&self, numbers: &[u64]) -> Result<(), StoreError> {
         if numbers.is_empty() {
             return Ok(());
         }
@@ -57,7 +57,7 @@ impl Store {
         self.engine.sync()
     }
 
-    fn remove_refused(&self, number: u64, bytes: usize) -> Result<(), Error> {
+    fn remove_refused(&self, number: u64, bytes: usize) -> Result<(), StoreError> {
         for piece in 0..=(bytes / PART_BYTES) as u16 {
             self.engine.remove(Tree::Refused, &chunked_values::key_of(&number.to_be_bytes(), piece))?;
         }
@@ -74,7 +74,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk.
-    pub fn refused(&self, limit: usize) -> Result<Vec<Refused>, Error> {
+    pub fn refused(&self, limit: usize) -> Result<Vec<Refused>, StoreError> {
         Ok(self.refused_numbered(limit)?.into_iter().map(|(_, refused)| refused).collect())
     }
 
@@ -82,7 +82,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk.
-    pub fn refused_numbered(&self, limit: usize) -> Result<Vec<(u64, Refused)>, Error> {
+    pub fn refused_numbered(&self, limit: usize) -> Result<Vec<(u64, Refused)>, StoreError> {
         let mut numbers: Vec<u64> = {
             let ring = self.refused.lock();
             ring.killmails.iter().chain(&ring.others).map(|(number, _)| *number).collect()

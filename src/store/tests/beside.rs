@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::store::Store;
 use crate::store::config::Config;
 use crate::store::engine::{Engine, folder_swap, journal, lock};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::format::dictionary::{CURRENT, EMBEDDED, file_name};
 use crate::store::incoming::Checkpoint;
 use crate::store::index::snapshot;
@@ -105,7 +105,7 @@ fn damaged_trees_stop_a_compaction_with_the_command_for_this_store() {
         filled(&dir);
         tamper(&dir, Tree::Log, &9u64.to_be_bytes(), None);
         fs::File::create(dir.path().join("store/waste")).and_then(|file| file.set_len(waste)).expect("made");
-        let Err(Error::Damaged { what, command }) = compact::run(&config(&dir), &silent) else { panic!("compacted") };
+        let Err(StoreError::Damaged { what, command }) = compact::run(&config(&dir), &silent) else { panic!("compacted") };
         assert_eq!(
             (what.as_str(), command),
             ("log entries 9 to 9 are missing", format!("killstream salvage {} NEWDIR", dir.path().display()))
@@ -123,7 +123,7 @@ fn a_compaction_leaves_the_folders_of_another_one_alone() {
     fs::write(lock::pid_path(dir.path()), "1").expect("written");
     let folders = [folder_swap::copy_dir(dir.path()), folder_swap::twin_dir(dir.path())];
     folders.iter().for_each(|folder| fs::create_dir(folder).expect("made"));
-    assert!(matches!(compact::run(&config(&dir), &silent), Err(Error::InUse { pid: 1 })));
+    assert!(matches!(compact::run(&config(&dir), &silent), Err(StoreError::InUse { pid: 1 })));
     assert!(folders.iter().all(|folder| folder.exists()));
     drop(other);
 }
@@ -171,7 +171,7 @@ fn salvage_needs_no_engine() {
     assert_eq!(problems(&new), Vec::<String>::new());
     assert!(!dir.path().join("store").exists(), "the damaged one is only read");
     journal::remove(dir.path()).expect("removed");
-    assert!(matches!(salvage::run(dir.path(), &config(&folder()), &silent), Err(Error::NoStore { .. })));
+    assert!(matches!(salvage::run(dir.path(), &config(&folder()), &silent), Err(StoreError::NoStore { .. })));
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crate::store::config::Config;
 use crate::store::facts::facts;
 use crate::store::incoming::Incoming;
 use crate::store::index::plan::Plan;
-use crate::store::query::{Ask, Order, Query};
+use crate::store::query::{HistoryQuery, Order, PageQuery};
 use crate::store::tests::{ask, config, folder, history, ids, incoming, killmail, seqs};
 
 pub const START: i64 = 1_700_000_000;
@@ -161,7 +161,7 @@ fn check_history(
     interest: Option<&Interest>,
     cut: (u32, u64),
 ) -> Result<(), TestCaseError> {
-    let query = Query { interest, ..history(filter) };
+    let query = HistoryQuery { interest, ..history(filter) };
     let mut expected: Vec<u32> = accepted(all, filter, interest).map(|(_, facts)| facts.killmail_id).collect();
     expected.sort_unstable();
     happened(0, expected.len() as u64);
@@ -169,7 +169,7 @@ fn check_history(
     happened(1, found * u64::from(filter.role != Role::Any && filter.has_ids()));
     happened(2, found * u64::from(interest.is_some()));
     happened(3, found * u64::from(filter.since.is_some()));
-    let oldest = ids(&store.select(&Query { order: Order::Oldest, ..query })?);
+    let oldest = ids(&store.select(&HistoryQuery { order: Order::Oldest, ..query })?);
     prop_assert_eq!(&oldest, &expected);
     let newest = ids(&store.select(&query)?);
     prop_assert_eq!(newest, newest_first(all, &expected, filter));
@@ -180,7 +180,7 @@ fn check_history(
     prop_assert_eq!((totals.killmails, totals.value, totals.first), (expected.len() as u64, value, first));
 
     let (id, head) = cut;
-    let pinned = Query { head: Seq(head), after: Some(id), below: Some(300), limit: 3, ..query };
+    let pinned = HistoryQuery { head: Seq(head), after: Some(id), below: Some(300), limit: 3, ..query };
     let expected: Vec<u32> = {
         let mut ids: Vec<u32> = accepted(all, filter, interest).filter(|(seq, _)| *seq <= head).map(|(_, f)| f.killmail_id).collect();
         ids.retain(|i| *i < 300);
@@ -188,12 +188,12 @@ fn check_history(
         ids
     };
     let after: Vec<u32> = expected.iter().copied().filter(|i| *i > id).take(3).collect();
-    prop_assert_eq!(ids(&store.select(&Query { order: Order::Oldest, ..pinned })?), after);
+    prop_assert_eq!(ids(&store.select(&HistoryQuery { order: Order::Oldest, ..pinned })?), after);
     // Page by page, from wherever a page ended, also at one that is not kept any more or never was.
     let newest = newest_first(all, &expected, filter);
     for (at, id) in newest.iter().enumerate() {
         let next: Vec<u32> = newest[at + 1..].iter().copied().take(3).collect();
-        prop_assert_eq!(ids(&store.select(&Query { after: Some(*id), ..pinned })?), next);
+        prop_assert_eq!(ids(&store.select(&HistoryQuery { after: Some(*id), ..pinned })?), next);
     }
     if all.iter().all(|(_, facts)| facts.killmail_id != id) {
         let undated = |id: &u32| all.iter().any(|(_, facts)| facts.killmail_id == *id && facts.time_implausible);
@@ -219,7 +219,7 @@ fn check_pages(
     limit: usize,
 ) -> Result<(), TestCaseError> {
     for after in 0..=store.head().0 {
-        let question = Ask { interest, after: Seq(after), max_age_secs: 3600, limit, ..ask(filter) };
+        let question = PageQuery { interest, after: Seq(after), max_age_secs: 3600, limit, ..ask(filter) };
         let live = |seq: u64| (seq - 1) % 5 != 2 && (seq - 1) % 7 != 3;
         let expected: Vec<u64> =
             accepted(all, filter, interest).map(|(seq, _)| *seq).filter(|s| *s > after && live(*s)).take(limit).collect();
@@ -345,7 +345,7 @@ fn select_is_accept_over_many_blocks() {
     for filter in &filters {
         check_history(&store, &all, filter, None, (250, 9_000)).expect("history");
         for after in [0, 1, 2_500, 4_095, 4_096, 5_000, 8_191, 8_200, 11_500, 11_950, 12_000] {
-            let question = Ask { after: Seq(after), max_age_secs: 3600, limit: 700, ..ask(filter) };
+            let question = PageQuery { after: Seq(after), max_age_secs: 3600, limit: 700, ..ask(filter) };
             let (walk, select) = (store.walk(&question).expect("walked"), store.select_pages(&question).expect("selected"));
             assert_eq!((seqs(&walk.entries), walk.passed), (seqs(&select.entries), select.passed));
         }

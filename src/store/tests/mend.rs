@@ -19,7 +19,7 @@ use crate::store::engine::ledger::{self, Contents, Mark};
 use crate::store::engine::raw::Raw;
 use crate::store::engine::segments::db_path;
 use crate::store::engine::{Engine, Write, chunked_values, copy, folder_swap, journal, spare};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::format::frame::{self, Header};
 use crate::store::incoming::Checkpoint;
 use crate::store::keys::Tree;
@@ -74,7 +74,7 @@ pub fn problems(dir: &TempDir) -> Vec<String> {
 #[test]
 fn a_whole_store_is_clean() {
     let dir = folder();
-    assert!(matches!(verify::run(&config(&dir), &silent), Err(Error::NoStore { .. })));
+    assert!(matches!(verify::run(&config(&dir), &silent), Err(StoreError::NoStore { .. })));
     filled(&dir);
     let report = report(&dir);
     assert_eq!((report.problems, report.killmails, report.head, report.revisions), (Vec::new(), 50, 50, 17));
@@ -127,7 +127,7 @@ fn verify_names_what_is_damaged() {
     tamper(&dir, Tree::Records, &record(4), Some(old));
     assert_eq!(problems(&dir), ["the record of killmail 4 is number 4 revision 0, the log says number 4 revision 2"]);
     assert!(
-        matches!(Store::open(config(&dir)), Err(Error::Damaged { what, .. }) if what == "revision 2 of killmail 4 is gone, 0 is there")
+        matches!(Store::open(config(&dir)), Err(StoreError::Damaged { what, .. }) if what == "revision 2 of killmail 4 is gone, 0 is there")
     );
 }
 
@@ -139,7 +139,9 @@ fn an_engine_that_lost_its_end_is_not_taken_for_whole() {
     let mark = contents.mark.expect("marked");
     assert_eq!((mark, contents.newest().len()), (Mark { epoch, head: Seq(50), rev: 17, horizon: Seq::ZERO }, 17));
     ledger::write(dir.path(), Mark { head: Seq(52), ..mark }, &contents.revised).expect("written");
-    assert!(matches!(Store::open(config(&dir)), Err(Error::Damaged { what, .. }) if what == "log entries 51 to 52 were kept and are gone"));
+    assert!(
+        matches!(Store::open(config(&dir)), Err(StoreError::Damaged { what, .. }) if what == "log entries 51 to 52 were kept and are gone")
+    );
     assert!(problems(&dir)[0].contains("52"));
     // A ledger that is behind, torn or missing is filled in.
     for bytes in [None, Some(Vec::new()), Some(fs::read(ledger::path(dir.path())).expect("read")[..100].to_vec())] {
@@ -160,7 +162,10 @@ fn an_engine_that_lost_its_end_is_not_taken_for_whole() {
             fs::write(ledger::path(dir.path()), bytes).expect("written");
         }
         let opened = Store::open(config(&dir));
-        assert!(matches!(&opened, Err(Error::Damaged { what, .. }) if what == "revisions 18 to 18 were kept and are gone"), "{mark_too}");
+        assert!(
+            matches!(&opened, Err(StoreError::Damaged { what, .. }) if what == "revisions 18 to 18 were kept and are gone"),
+            "{mark_too}"
+        );
         assert!(problems(&dir)[0].contains("revision 18"));
     }
     // One of a store that stood here before says nothing.
@@ -170,7 +175,7 @@ fn an_engine_that_lost_its_end_is_not_taken_for_whole() {
     // Of an empty folder it tells as well, even without its mark.
     ledger::write(dir.path(), Mark { head: Seq::ZERO, rev: 0, ..mark }, &revised).expect("written");
     fs::remove_dir_all(dir.path().join("store")).expect("removed");
-    assert!(matches!(Store::open(config(&dir)), Err(Error::Damaged { .. })));
+    assert!(matches!(Store::open(config(&dir)), Err(StoreError::Damaged { .. })));
 }
 
 #[test]
@@ -235,7 +240,7 @@ fn a_damaged_store_is_not_compacted() {
     let dir = folder();
     filled(&dir);
     tamper(&dir, Tree::Log, &9u64.to_be_bytes(), None);
-    assert!(matches!(compact::run(&config(&dir), &silent), Err(Error::Damaged { .. })));
+    assert!(matches!(compact::run(&config(&dir), &silent), Err(StoreError::Damaged { .. })));
     assert!(!problems(&dir).is_empty());
 }
 
@@ -266,7 +271,7 @@ fn salvage_brings_back_what_is_intact() {
     assert_eq!((problems(&new), fs::read_to_string(new.path().join("token")).expect("kept")), (Vec::new(), "secret\n".to_owned()));
     assert!(salvage::run(dir.path(), &config(&new), &silent).is_err(), "into a store");
     let store = open(&dir);
-    assert!(matches!(salvage::run(dir.path(), &config(&folder()), &silent), Err(Error::InUse { .. })));
+    assert!(matches!(salvage::run(dir.path(), &config(&folder()), &silent), Err(StoreError::InUse { .. })));
     drop(store);
 }
 

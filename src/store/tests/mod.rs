@@ -29,10 +29,10 @@ use crate::domain::term::Dimension;
 use crate::domain::zkb::Zkb;
 use crate::store::Store;
 use crate::store::config::Config;
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::incoming::{AgeRule, Appended, Checkpoint, Incoming, ZkbRule};
 use crate::store::keys::Tree;
-use crate::store::query::{Ask, Hit, Order, Query};
+use crate::store::query::{HistoryQuery, Hit, Order, PageQuery};
 use crate::store::refused::list::Refused;
 use crate::store::upkeep::{compact, verify};
 
@@ -94,12 +94,12 @@ fn valued(id: u32, value: f64) -> Killmail {
     Killmail { zkb: Some(zkb), ..killmail(id) }
 }
 
-fn history(filter: &Filter) -> Query<'_> {
-    Query { filter, interest: None, order: Order::Newest, after: None, below: None, head: Seq(u64::MAX), limit: usize::MAX }
+fn history(filter: &Filter) -> HistoryQuery<'_> {
+    HistoryQuery { filter, interest: None, order: Order::Newest, after: None, below: None, head: Seq(u64::MAX), limit: usize::MAX }
 }
 
-fn ask(filter: &Filter) -> Ask<'_> {
-    Ask {
+fn ask(filter: &Filter) -> PageQuery<'_> {
+    PageQuery {
         filter,
         interest: None,
         after: Seq::ZERO,
@@ -217,17 +217,17 @@ fn a_page_ends_at_its_limits() {
     store.append((1..=20).map(killmail).map(incoming).collect(), None).expect("appended");
     let filter = Filter::default();
     for memory in [true, false] {
-        let page = |ask: Ask<'_>| {
+        let page = |ask: PageQuery<'_>| {
             let page = if memory { store.page_in_memory(&ask) } else { store.select_pages(&ask).ok() }.expect("a page");
             (seqs(&page.entries), page.passed.0)
         };
-        assert_eq!(page(Ask { limit: 3, ..ask(&filter) }), (vec![1, 2, 3], 3));
-        assert_eq!(page(Ask { limit_bytes: 250, ..ask(&filter) }), (vec![1, 2], 2));
-        assert_eq!(page(Ask { limit_bytes: 1, after: Seq(4), ..ask(&filter) }), (vec![5], 5));
-        assert_eq!(page(Ask { scan: 2, after: Seq(17), ..ask(&filter) }), (vec![18, 19], 19));
-        assert_eq!(page(Ask { head: Seq(18), after: Seq(17), ..ask(&filter) }), (vec![18], 18));
-        assert_eq!(page(Ask { after: Seq(20), ..ask(&filter) }), (vec![], 20));
-        assert_eq!(page(Ask { max_age_secs: 4, ..ask(&filter) }), (vec![], 20));
+        assert_eq!(page(PageQuery { limit: 3, ..ask(&filter) }), (vec![1, 2, 3], 3));
+        assert_eq!(page(PageQuery { limit_bytes: 250, ..ask(&filter) }), (vec![1, 2], 2));
+        assert_eq!(page(PageQuery { limit_bytes: 1, after: Seq(4), ..ask(&filter) }), (vec![5], 5));
+        assert_eq!(page(PageQuery { scan: 2, after: Seq(17), ..ask(&filter) }), (vec![18, 19], 19));
+        assert_eq!(page(PageQuery { head: Seq(18), after: Seq(17), ..ask(&filter) }), (vec![18], 18));
+        assert_eq!(page(PageQuery { after: Seq(20), ..ask(&filter) }), (vec![], 20));
+        assert_eq!(page(PageQuery { max_age_secs: 4, ..ask(&filter) }), (vec![], 20));
     }
 }
 
@@ -242,7 +242,7 @@ fn only_what_a_running_source_brings_is_live() {
     let batch = vec![incoming(killmail(1)), backfill, old, Incoming { killmail: killmail(4), ..replayed }, uploaded];
     store.append(batch, None).expect("appended");
     let filter = Filter::default();
-    let hour = Ask { max_age_secs: 3600, ..ask(&filter) };
+    let hour = PageQuery { max_age_secs: 3600, ..ask(&filter) };
     for page in [store.page(&hour), store.walk(&hour), store.select_pages(&hour)] {
         assert_eq!(seqs(&page.expect("a page").entries), [1, 4, 5]);
     }
@@ -261,7 +261,7 @@ fn killmails_of_no_possible_time_are_kept_apart() {
     let check = |store: &Store| {
         let (all, window) = (Filter::default(), Filter { since: Some(killmail(1).time), ..Filter::default() });
         assert_eq!(ids(&store.select(&history(&all)).expect("selected")), [6, 4, 3, 1, 5, 2]);
-        assert_eq!(ids(&store.select(&Query { order: Order::Oldest, ..history(&all) }).expect("selected")), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(ids(&store.select(&HistoryQuery { order: Order::Oldest, ..history(&all) }).expect("selected")), [1, 2, 3, 4, 5, 6]);
         assert_eq!(ids(&store.select(&history(&window)).expect("selected")), [6, 4, 3, 1]);
         assert_eq!(store.count_matching(&history(&all)).expect("counted"), 6);
         assert_eq!(store.count_matching(&history(&window)).expect("counted"), 4);
@@ -338,7 +338,7 @@ fn a_second_owner_is_told_who_has_the_folder() {
     let dir = folder();
     let _store = open(&dir);
     let pid = std::process::id();
-    assert!(matches!(Store::open(config(&dir)), Err(Error::InUse { pid: p }) if p == pid));
+    assert!(matches!(Store::open(config(&dir)), Err(StoreError::InUse { pid: p }) if p == pid));
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn too_little_space_stops_writing_and_nothing_else() {
     open(&dir).append(vec![incoming(killmail(1))], None).expect("appended");
     let store = Store::open(Config { min_free_bytes: u64::MAX, ..config(&dir) }).expect("opens");
     assert!(!store.has_space());
-    assert!(matches!(store.append(vec![incoming(killmail(2))], None), Err(Error::NoSpace { min: u64::MAX, .. })));
+    assert!(matches!(store.append(vec![incoming(killmail(2))], None), Err(StoreError::NoSpace { min: u64::MAX, .. })));
     assert_eq!((store.head(), store.killmail(1).expect("read").is_some()), (Seq(1), true));
 }
 
@@ -383,7 +383,7 @@ fn plugins_and_components_are_kept() {
     store.put_plugin("gatecamp-2", b"small").expect("kept");
     let upload = store.upload_file().expect("made");
     upload.write(b"\0asm").expect("written");
-    assert!(matches!(store.keep_component("../../evil", &upload), Err(Error::Engine { .. })));
+    assert!(matches!(store.keep_component("../../evil", &upload), Err(StoreError::Engine { .. })));
     store.keep_component(&digest, &upload).expect("kept");
     assert!(!upload.path().exists());
     drop(store);
@@ -422,7 +422,7 @@ fn damage_is_said_with_the_command_that_mends_it() {
         .filter(|e| e.file_name().to_string_lossy().starts_with("snap."))
         .for_each(|e| fs::remove_file(e.path()).expect("removed"));
     match Store::open(config(&dir)) {
-        Err(Error::Damaged { command, .. }) => assert!(command.contains("salvage")),
+        Err(StoreError::Damaged { command, .. }) => assert!(command.contains("salvage")),
         Err(error) => panic!("{error}"),
         Ok(_) => panic!("64 KiB of zeros went unnoticed"),
     }

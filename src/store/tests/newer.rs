@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use crate::store::Store;
 use crate::store::engine::journal;
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::format::frame;
 use crate::store::keys::Tree;
 use crate::store::tests::mend::{filled, silent, tamper, value};
@@ -24,8 +24,8 @@ fn of_version_2(mut line: Vec<u8>) -> Vec<u8> {
     line
 }
 
-fn is_too_new<T>(result: Result<T, Error>, expected: &str) -> bool {
-    matches!(result, Err(Error::TooNew { what, found: 2, known: 1 }) if what == expected)
+fn is_too_new<T>(result: Result<T, StoreError>, expected: &str) -> bool {
+    matches!(result, Err(StoreError::TooNew { what, found: 2, known: 1 }) if what == expected)
 }
 
 /// Start, `verify` and `compact` refuse the store, whatever else is damaged.

@@ -15,7 +15,7 @@ use crate::domain::zkb::Zkb;
 use crate::store::facts::facts;
 use crate::store::format::dictionary::Dictionaries;
 use crate::store::format::frame::{self, Header};
-use crate::store::format::log_entry::{self, Line};
+use crate::store::format::log_entry::{self, LogEntry};
 use crate::store::format::record::{Codec, VERSION};
 
 static RECORD_V1: &[u8] = include_bytes!("record-v1.bin");
@@ -127,8 +127,8 @@ fn header() -> Header {
     }
 }
 
-fn line() -> Line {
-    Line { facts: facts(&full()), received_at_ms: 1_763_600_061_234, origin: Origin::Backfill, age_secs: 61, weight: 4_321, rev: 3 }
+fn line() -> LogEntry {
+    LogEntry { facts: facts(&full()), received_at_ms: 1_763_600_061_234, origin: Origin::Backfill, age_secs: 61, weight: 4_321, rev: 3 }
 }
 
 fn codec() -> Codec {

@@ -18,7 +18,7 @@ use crate::domain::provenance::Provenance;
 use crate::domain::zkb::Zkb;
 use crate::store::Store;
 use crate::store::config::Config;
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::incoming::{Appended, Checkpoint, Incoming};
 use crate::store::index::snapshot::files;
 use crate::store::index::{Flag, Index, SHARDS};
@@ -227,7 +227,7 @@ fn a_record_that_is_gone_is_damage() {
     store.engine.remove(Tree::Records, &13u64.to_be_bytes()).expect("removed");
     store.engine.sync().expect("synced");
     drop(store);
-    assert!(matches!(Store::open(settings(&dir)), Err(Error::Damaged { what, .. }) if what.contains("killmail 13")));
+    assert!(matches!(Store::open(settings(&dir)), Err(StoreError::Damaged { what, .. }) if what.contains("killmail 13")));
 }
 
 /// A start from a snapshot takes a revision in as the running store did: what was replaced leaves nothing behind.

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::store::Store;
 use crate::store::engine::segments::{SEGMENT_BYTES, db_path};
 use crate::store::engine::{journal, spare};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::tests::{config, folder, incoming, killmail, open, valued};
 use crate::store::upkeep::salvage;
 
@@ -49,7 +49,7 @@ fn strike(pristine: &Path, at: u64) -> bool {
     bytes[usize::try_from(at).expect("small")] ^= 4;
     fs::write(db_path(dir.path()), bytes).expect("written");
     let refused = match Store::open(config(&dir)) {
-        Err(Error::Damaged { .. }) => true,
+        Err(StoreError::Damaged { .. }) => true,
         opened => {
             drop(opened.expect("opens"));
             false

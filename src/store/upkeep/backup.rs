@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::store::disk_space::free_bytes;
 use crate::store::engine::{Engine, Write, copy, data_folder, lock, meta};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::format::dictionary;
 use crate::store::keys::Key;
 use crate::store::progress::Progress;
@@ -64,12 +64,12 @@ impl Store {
     ///
     /// # Errors
     /// `UnderWay`: there is one at a time; `NoSpace`; else as [`Store::backup`].
-    pub fn backup_aside(&self) -> Result<Aside, Error> {
+    pub fn backup_aside(&self) -> Result<Aside, StoreError> {
         let dir = data_folder::backup_dir(self.engine.dir());
         let lock_path = dir.with_extension("lock");
-        let lock = File::create(&lock_path).map_err(Error::io("make", &lock_path))?;
+        let lock = File::create(&lock_path).map_err(StoreError::io("make", &lock_path))?;
         if lock.try_lock().is_err() {
-            return Err(Error::UnderWay { what: "a backup" });
+            return Err(StoreError::UnderWay { what: "a backup" });
         }
         data_folder::remove_unfinished_backup(self.engine.dir())?;
         let mut aside = Aside { dir, held: Backup::default(), _lock: lock };
@@ -81,12 +81,12 @@ impl Store {
     ///
     /// # Errors
     /// The folder is not empty; `NoSpace` before anything is written; `Damaged`; else the disk.
-    pub fn backup(&self, to: &Path, progress: &Progress<'_>) -> Result<Backup, Error> {
+    pub fn backup(&self, to: &Path, progress: &Progress<'_>) -> Result<Backup, StoreError> {
         make_empty(to)?;
         let min = self.engine.size_bytes().saturating_add(self.config.min_free_bytes);
-        let free = free_bytes(to).map_err(Error::io("ask for free space at", to))?;
+        let free = free_bytes(to).map_err(StoreError::io("ask for free space at", to))?;
         if free < min {
-            return Err(Error::NoSpace { free, min });
+            return Err(StoreError::NoSpace { free, min });
         }
         let writer = self.writer.lock();
         let refused = self.refused.lock();
@@ -96,7 +96,7 @@ impl Store {
         let numbers = writer.numbers;
         for (number, bytes) in meta::dictionaries(&engine)? {
             let path = to.join(dictionary::file_name(number, &bytes));
-            whole_file::write(&path, &bytes).map_err(Error::io("write", &path))?;
+            whole_file::write(&path, &bytes).map_err(StoreError::io("write", &path))?;
         }
         components(self.engine.dir(), to)?;
         drop(refused);
@@ -105,7 +105,7 @@ impl Store {
         drop(engine);
         // Nobody has it open.
         let pid = lock::pid_path(to);
-        fs::remove_file(&pid).map_err(Error::io("remove", &pid))?;
+        fs::remove_file(&pid).map_err(StoreError::io("remove", &pid))?;
         sync(to)?;
         Ok(Backup { killmails: numbers.count, head: numbers.head, bytes })
     }
@@ -115,26 +115,26 @@ impl Store {
 ///
 /// # Errors
 /// The disk.
-pub fn sync(dir: &Path) -> Result<(), Error> {
-    copy::sync_folder(dir).map_err(Error::io("sync", dir))
+pub fn sync(dir: &Path) -> Result<(), StoreError> {
+    copy::sync_folder(dir).map_err(StoreError::io("sync", dir))
 }
 
 /// Makes a folder, or takes one in which there is nothing.
 ///
 /// # Errors
 /// There is something in it; the disk.
-pub fn make_empty(dir: &Path) -> Result<(), Error> {
-    data_folder::make(dir).map_err(Error::io("make", dir))?;
-    if fs::read_dir(dir).map_err(Error::io("list", dir))?.next().is_some() {
-        return Err(Error::Engine { what: "write to a folder of one's own", why: format!("{} is not empty", dir.display()) });
+pub fn make_empty(dir: &Path) -> Result<(), StoreError> {
+    data_folder::make(dir).map_err(StoreError::io("make", dir))?;
+    if fs::read_dir(dir).map_err(StoreError::io("list", dir))?.next().is_some() {
+        return Err(StoreError::Engine { what: "write to a folder of one's own", why: format!("{} is not empty", dir.display()) });
     }
     Ok(())
 }
 
-fn components(from: &Path, to: &Path) -> Result<(), Error> {
+fn components(from: &Path, to: &Path) -> Result<(), StoreError> {
     let (from, to) = (from.join("plugins"), to.join("plugins"));
     for component in copy::files(&from)? {
-        data_folder::make(&to).map_err(Error::io("make", &to))?;
+        data_folder::make(&to).map_err(StoreError::io("make", &to))?;
         copy::file(&component.path(), &to.join(component.file_name()))?;
     }
     Ok(())

@@ -9,9 +9,9 @@ use crate::store::engine::ledger::Contents;
 use crate::store::engine::meta::Numbers;
 use crate::store::engine::repair::line_of;
 use crate::store::engine::{Engine, Value, chunked_values, records};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::format::frame::{self, Header};
-use crate::store::format::log_entry::{self, Line};
+use crate::store::format::log_entry::{self, LogEntry};
 use crate::store::format::record::Codec;
 use crate::store::keys::Tree;
 use crate::store::progress::{Phase, Progress};
@@ -29,7 +29,7 @@ pub struct Check<'a> {
     /// The engine could not read a tree to its end: what is missing then is no damage of its own.
     pub cut: bool,
     /// Something that a later killstream wrote.
-    pub newer: Option<Error>,
+    pub newer: Option<StoreError>,
 }
 
 /// What the log says of a killmail.
@@ -46,7 +46,7 @@ impl Check<'_> {
     ///
     /// # Errors
     /// `TooNew`.
-    pub fn all(mut self) -> Result<(), Error> {
+    pub fn all(mut self) -> Result<(), StoreError> {
         let mut logged = self.log();
         self.records(&mut logged);
         if !self.cut {
@@ -67,10 +67,10 @@ impl Check<'_> {
     }
 
     /// The line these bytes hold; what is wrong with them goes into the report.
-    fn line(&mut self, bytes: &[u8], what: impl FnOnce() -> String) -> Option<Line> {
+    fn line(&mut self, bytes: &[u8], what: impl FnOnce() -> String) -> Option<LogEntry> {
         match records::line(self.engine, bytes, what) {
             Ok(line) => return Some(line),
-            Err(error @ Error::TooNew { .. }) => self.newer = Some(error),
+            Err(error @ StoreError::TooNew { .. }) => self.newer = Some(error),
             Err(error) => tell(self.engine, self.report, error),
         }
         None
@@ -273,6 +273,6 @@ struct Parts {
     whole: bool,
 }
 
-fn digest(line: Line) -> u32 {
-    crc32fast::hash(&log_entry::encode(&Line { weight: 0, ..line }))
+fn digest(line: LogEntry) -> u32 {
+    crc32fast::hash(&log_entry::encode(&LogEntry { weight: 0, ..line }))
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::store::config::Config;
 use crate::store::disk_space::free_bytes;
 use crate::store::engine::{self, Engine, copy, data_folder, folder_swap, lock, meta, spare};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::progress::Progress;
 use crate::store::upkeep::verify::{Beside, Problem, Report, examine};
 
@@ -35,34 +35,34 @@ const YOUNG_BYTES: u64 = 64 << 20;
 ///
 /// # Errors
 /// `InUse`, `NoSpace`, `Damaged`; what the system says. The store is as it was then.
-pub fn run(config: &Config, progress: &Progress<'_>) -> Result<Compacted, Error> {
+pub fn run(config: &Config, progress: &Progress<'_>) -> Result<Compacted, StoreError> {
     let dir = &config.dir;
-    folder_swap::finish(dir).map_err(Error::io("finish a compaction in", dir))?;
+    folder_swap::finish(dir).map_err(StoreError::io("finish a compaction in", dir))?;
     data_folder::must_hold_store(dir)?;
     let before_bytes = engine::size_bytes(dir);
     let is_young = before_bytes <= YOUNG_BYTES;
     let needed = config.min_free_bytes.saturating_add(before_bytes.saturating_mul(if is_young { 2 } else { 1 }));
-    let free = free_bytes(dir).map_err(Error::io("ask for free space at", dir))?;
+    let free = free_bytes(dir).map_err(StoreError::io("ask for free space at", dir))?;
     if free < needed {
-        return Err(Error::NoSpace { free, min: needed });
+        return Err(StoreError::NoSpace { free, min: needed });
     }
     let compacted = if is_young { young(config, before_bytes, progress) } else { grown(config, before_bytes, progress) };
     // In use means that the folders are those of another compaction.
-    if !matches!(compacted, Err(Error::InUse { .. })) {
+    if !matches!(compacted, Err(StoreError::InUse { .. })) {
         data_folder::remove_unfinished_compaction(dir)?;
     }
     // The command must name the store, not a copy of it.
-    compacted.map_err(|error| if let Error::Damaged { what, .. } = error { engine::damaged(dir, what) } else { error })
+    compacted.map_err(|error| if let StoreError::Damaged { what, .. } = error { engine::damaged(dir, what) } else { error })
 }
 
 /// A young store: its files are not touched but to be replaced by smaller ones.
-fn young(config: &Config, before_bytes: u64, progress: &Progress<'_>) -> Result<Compacted, Error> {
+fn young(config: &Config, before_bytes: u64, progress: &Progress<'_>) -> Result<Compacted, StoreError> {
     let dir = &config.dir;
     let twin = &folder_swap::twin_dir(dir);
     // Held to the end, so that nobody opens the original meanwhile.
     let held = lock::hold_alone(dir)?;
     data_folder::remove_unfinished_compaction(dir)?;
-    copy_files(&dir.join("store"), &twin.join("store")).map_err(Error::io("copy the store in", dir))?;
+    copy_files(&dir.join("store"), &twin.join("store")).map_err(StoreError::io("copy the store in", dir))?;
     let copied = Engine::open(twin, config.cache_bytes).and_then(|from| copied(&from, config, progress))?;
     if copied.bytes < before_bytes {
         exchange(dir, held)?;
@@ -70,7 +70,7 @@ fn young(config: &Config, before_bytes: u64, progress: &Progress<'_>) -> Result<
     Ok(copied.told(before_bytes))
 }
 
-fn grown(config: &Config, before_bytes: u64, progress: &Progress<'_>) -> Result<Compacted, Error> {
+fn grown(config: &Config, before_bytes: u64, progress: &Progress<'_>) -> Result<Compacted, StoreError> {
     let from = Engine::open(&config.dir, config.cache_bytes)?;
     data_folder::remove_unfinished_compaction(&config.dir)?;
     let copied = copied(&from, config, progress)?;
@@ -78,7 +78,7 @@ fn grown(config: &Config, before_bytes: u64, progress: &Progress<'_>) -> Result<
         exchange(&config.dir, from)?;
     } else {
         drop(from);
-        spare::remove(&config.dir).map_err(Error::io("remove the spare in", &config.dir))?;
+        spare::remove(&config.dir).map_err(StoreError::io("remove the spare in", &config.dir))?;
     }
     Ok(copied.told(before_bytes))
 }
@@ -97,12 +97,12 @@ impl Copied {
 }
 
 /// The copy takes the place of the original, which is held until then, so that nobody opens it on its way out.
-fn exchange<H>(dir: &Path, held: H) -> Result<(), Error> {
-    spare::remove(dir).map_err(Error::io("remove the spare in", dir))?;
-    folder_swap::aside(dir).map_err(Error::io("move aside the store in", dir))?;
-    folder_swap::take_place(dir).map_err(Error::io("move the new store to", dir))?;
+fn exchange<H>(dir: &Path, held: H) -> Result<(), StoreError> {
+    spare::remove(dir).map_err(StoreError::io("remove the spare in", dir))?;
+    folder_swap::aside(dir).map_err(StoreError::io("move aside the store in", dir))?;
+    folder_swap::take_place(dir).map_err(StoreError::io("move the new store to", dir))?;
     drop(held);
-    folder_swap::finish(dir).map_err(Error::io("remove the former store in", dir))
+    folder_swap::finish(dir).map_err(StoreError::io("remove the former store in", dir))
 }
 
 fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
@@ -120,7 +120,7 @@ fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Makes the copy, opens it once more from the disk, and lets nothing pass that differs or does not fit together.
-fn copied(from: &Engine, config: &Config, progress: &Progress<'_>) -> Result<Copied, Error> {
+fn copied(from: &Engine, config: &Config, progress: &Progress<'_>) -> Result<Copied, StoreError> {
     let dir = folder_swap::copy_dir(&config.dir);
     meta::is_founded(from)?;
     copy::trees(from, &Engine::open(&dir, config.cache_bytes)?, progress)?;
@@ -135,6 +135,6 @@ fn copied(from: &Engine, config: &Config, progress: &Progress<'_>) -> Result<Cop
         Beside { engine: &to, dir: &config.dir, report: &mut report }.examine(numbers.as_ref());
         Copied { bytes: to.size_bytes(), problems: report.problems }
     };
-    copy::sync_folder(&dir).map_err(Error::io("sync", &dir))?;
+    copy::sync_folder(&dir).map_err(StoreError::io("sync", &dir))?;
     Ok(copied)
 }

@@ -15,8 +15,8 @@ use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
 use crate::domain::provenance::Provenance;
 use crate::store::Store;
-use crate::store::error::Error;
-use crate::store::query::{Order, Query};
+use crate::store::error::StoreError;
+use crate::store::query::{HistoryQuery, Order};
 
 /// Killmails read at once.
 const PAGE: usize = 1024;
@@ -53,7 +53,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk.
-    pub fn digest(&self, encode: fn(&Killmail) -> Bytes) -> Result<(String, u64), Error> {
+    pub fn digest(&self, encode: fn(&Killmail) -> Bytes) -> Result<(String, u64), StoreError> {
         let (filter, head) = (Filter::default(), self.head());
         let mut digest = Digest::default();
         let mut after = None;
@@ -76,6 +76,6 @@ impl Store {
     }
 }
 
-const fn page(filter: &Filter, after: Option<u32>, head: Seq) -> Query<'_> {
-    Query { filter, interest: None, order: Order::Oldest, after, below: None, head, limit: PAGE }
+const fn page(filter: &Filter, after: Option<u32>, head: Seq) -> HistoryQuery<'_> {
+    HistoryQuery { filter, interest: None, order: Order::Oldest, after, below: None, head, limit: PAGE }
 }

@@ -24,7 +24,7 @@ use crate::store::engine::raw::{Places, Raw, Version};
 use crate::store::engine::repair::line_of;
 use crate::store::engine::segments::db_path;
 use crate::store::engine::{Engine, Write, chunked_values, copy, data_folder, folder_swap, lock};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::format::dictionary::{self, CURRENT, Dictionaries, EMBEDDED};
 use crate::store::format::log_entry;
 use crate::store::format::record::{Codec, VERSION};
@@ -68,23 +68,23 @@ pub struct Losses {
 ///
 /// # Errors
 /// There is no store, or nothing intact in it; it is in use; a newer killstream wrote it; the new folder is not empty; the disk.
-pub fn run(from: &Path, config: &Config, progress: &Progress<'_>) -> Result<Losses, Error> {
+pub fn run(from: &Path, config: &Config, progress: &Progress<'_>) -> Result<Losses, StoreError> {
     data_folder::must_hold_killmails(from)?;
     if !from.join("store").exists() {
         // A compaction that was cut off may have left it aside.
-        folder_swap::finish(from).map_err(Error::io("finish a compaction in", from))?;
+        folder_swap::finish(from).map_err(StoreError::io("finish a compaction in", from))?;
     }
     // Without the engine's main file there is nothing to lock, and what the journal holds is all there is.
     let held = db_path(from).exists().then(|| lock::hold(from)).transpose()?;
     let raw = Raw::scan(from, progress)?;
     if raw.record_version > VERSION {
-        return Err(Error::TooNew { what: "record version", found: raw.record_version.into(), known: VERSION.into() });
+        return Err(StoreError::TooNew { what: "record version", found: raw.record_version.into(), known: VERSION.into() });
     }
-    let ledger = ledger::read(from).map_err(Error::io("read", ledger::path(from)))?;
+    let ledger = ledger::read(from).map_err(StoreError::io("read", ledger::path(from)))?;
     let choice = choose(&raw, &ledger);
     if choice.chosen.is_empty() {
         let why = format!("nothing in {} is intact", from.display());
-        return Err(Error::Engine { what: "salvage the store", why });
+        return Err(StoreError::Engine { what: "salvage the store", why });
     }
     make_empty(&config.dir)?;
     let mut losses = Losses { unfinished: choice.unfinished, stale: choice.stale.clone(), ..Losses::default() };
@@ -118,7 +118,7 @@ struct Saved {
 }
 
 impl Salvage<'_> {
-    fn write(&self, engine: &Engine, choice: &Choice, progress: &Progress<'_>, losses: &mut Losses) -> Result<Kept, Error> {
+    fn write(&self, engine: &Engine, choice: &Choice, progress: &Progress<'_>, losses: &mut Losses) -> Result<Kept, StoreError> {
         let mut phase = Phase::new(progress, "write", choice.chosen.len() as u64);
         let mut kept = Kept::new();
         for step in choice.chosen.chunks(STEP) {
@@ -171,7 +171,7 @@ fn finish(
     old: &ledger::Contents,
     small: &Small,
     losses: &mut Losses,
-) -> Result<Epoch, Error> {
+) -> Result<Epoch, StoreError> {
     let epoch = new_epoch()?;
     let numbers = Numbers { head: choice.head, count: kept.len() as u64, rev: choice.rev, conflicts: small.conflicts };
     losses.killmails = numbers.count;
@@ -193,7 +193,7 @@ fn finish(
     // Killmails that are holes now may come again, as new ones.
     revised.iter_mut().for_each(|id| *id = id.filter(|id| kept.contains_key(id)));
     let mark = Mark { epoch, head: Seq(numbers.head), rev: numbers.rev, horizon: Seq(choice.horizon) };
-    ledger::write(engine.dir(), mark, &revised).map_err(Error::io("write", ledger::path(engine.dir())))?;
+    ledger::write(engine.dir(), mark, &revised).map_err(StoreError::io("write", ledger::path(engine.dir())))?;
     Ok(epoch)
 }
 
@@ -210,36 +210,36 @@ fn holes(whole: &BTreeSet<u64>, horizon: u64, head: u64) -> Vec<(u64, u64)> {
 }
 
 /// The dictionaries beside the damaged store; they go to the new one as well.
-fn codec(from: &Path, engine: &Engine, notes: &mut Vec<String>) -> Result<Codec, Error> {
-    let mut known = dictionary::files(from).map_err(Error::io("read dictionaries of", from))?;
+fn codec(from: &Path, engine: &Engine, notes: &mut Vec<String>) -> Result<Codec, StoreError> {
+    let mut known = dictionary::files(from).map_err(StoreError::io("read dictionaries of", from))?;
     known.entry(CURRENT).or_insert_with(|| {
         notes.push("the dictionary's file is missing or damaged; the one of this killstream is used".to_owned());
         EMBEDDED.to_vec()
     });
     for (number, bytes) in &known {
         let path = engine.dir().join(dictionary::file_name(*number, bytes));
-        whole_file::write(&path, bytes).map_err(Error::io("write", &path))?;
+        whole_file::write(&path, bytes).map_err(StoreError::io("write", &path))?;
         engine.commit(dictionary_writes(*number, bytes))?;
     }
     Ok(Codec::new(Dictionaries::new(known)))
 }
 
 /// What stands beside the store: tokens, the plugins' components that are whole.
-fn files(from: &Path, to: &Path, notes: &mut Vec<String>) -> Result<(), Error> {
+fn files(from: &Path, to: &Path, notes: &mut Vec<String>) -> Result<(), StoreError> {
     for name in ["token", tokens::NAME] {
         copy::file(&from.join(name), &to.join(name))?;
     }
     for component in copy::files(&from.join("plugins"))? {
         let path = component.path();
-        let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+        let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
         if path.file_stem().and_then(|stem| stem.to_str()) != Some(&digest_of(&bytes)) {
             notes.push(format!("{} is damaged and was left behind", path.display()));
             continue;
         }
         let dir = to.join("plugins");
-        data_folder::make(&dir).map_err(Error::io("make", &dir))?;
+        data_folder::make(&dir).map_err(StoreError::io("make", &dir))?;
         let path = dir.join(component.file_name());
-        whole_file::write(&path, &bytes).map_err(Error::io("write", &path))?;
+        whole_file::write(&path, &bytes).map_err(StoreError::io("write", &path))?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 use crate::domain::id::Seq;
 use crate::store::Store;
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::query::Hit;
 
 /// Damaged records remembered at most; more of them change nothing about what has to be done.
@@ -33,7 +33,7 @@ impl Store {
 
     fn look_at(&self, seq: Seq, killmail_id: u32) {
         let found = self.check_frames(Hit { seq, killmail_id });
-        if found.as_ref().is_err_and(|error| !matches!(error, Error::Damaged { .. })) {
+        if found.as_ref().is_err_and(|error| !matches!(error, StoreError::Damaged { .. })) {
             // The system refuses for a moment: that says nothing about the record.
             return;
         }

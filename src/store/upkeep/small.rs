@@ -11,7 +11,7 @@ use crate::store::config::Config;
 use crate::store::engine::second::{self, Values};
 use crate::store::engine::segments::db_path;
 use crate::store::engine::{Engine, copy, meta};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::keys::{Tree, is_kept_twice, number_after, prefix, refused_document};
 use crate::store::mirror::file_numbers::entry_of;
 
@@ -30,19 +30,19 @@ pub struct Small {
 ///
 /// # Errors
 /// `TooNew`.
-pub fn read(from: &Path, config: &Config, notes: &mut Vec<String>) -> Result<Small, Error> {
+pub fn read(from: &Path, config: &Config, notes: &mut Vec<String>) -> Result<Small, StoreError> {
     let scratch = config.dir.join(SCRATCH);
     let mut small = Small::default();
     let read = copy_engine(from, &scratch).and_then(|()| small.take(&Engine::open(&scratch, config.cache_bytes)?));
     let unread = match read {
         Ok(()) => None,
-        Err(error @ Error::TooNew { .. }) => {
-            fs::remove_dir_all(&scratch).map_err(Error::io("remove", &scratch))?;
+        Err(error @ StoreError::TooNew { .. }) => {
+            fs::remove_dir_all(&scratch).map_err(StoreError::io("remove", &scratch))?;
             return Err(error);
         }
         _ if !db_path(from).exists() => Some("the engine's main file is missing".to_owned()),
         // The command would name the copy, which is gone then.
-        Err(Error::Damaged { what, .. }) => Some(what),
+        Err(StoreError::Damaged { what, .. }) => Some(what),
         Err(error) => Some(error.to_string()),
     };
     notes.extend(unread.map(|why| format!("refused documents could not be read, at least not all of them: {why}")));
@@ -57,9 +57,9 @@ pub fn read(from: &Path, config: &Config, notes: &mut Vec<String>) -> Result<Sma
 }
 
 impl Small {
-    fn take(&mut self, engine: &Engine) -> Result<(), Error> {
+    fn take(&mut self, engine: &Engine) -> Result<(), StoreError> {
         // Too new an arrangement is not to be read at all; a number that is not whole says nothing of what stands beside it.
-        if let Err(error @ Error::TooNew { .. }) = meta::is_founded(engine) {
+        if let Err(error @ StoreError::TooNew { .. }) = meta::is_founded(engine) {
             return Err(error);
         }
         for tree in [Tree::Plugins, Tree::Meta, Tree::Refused] {
@@ -85,7 +85,7 @@ impl Small {
     }
 
     /// Puts all into the new store, but for spans and files beyond its head; how many of each kind.
-    pub fn write(&self, engine: &Engine, head: u64) -> Result<BTreeMap<String, u64>, Error> {
+    pub fn write(&self, engine: &Engine, head: u64) -> Result<BTreeMap<String, u64>, StoreError> {
         let mut counts = BTreeMap::new();
         for ((tree, key), value) in &self.values {
             let span = if *tree == Tree::Meta { span_number(key) } else { None };
@@ -115,11 +115,11 @@ fn span_number(key: &[u8]) -> Option<u64> {
     number_after(prefix::SPAN, key)
 }
 
-fn copy_engine(from: &Path, to: &Path) -> Result<(), Error> {
+fn copy_engine(from: &Path, to: &Path) -> Result<(), StoreError> {
     let (from, to) = (from.join("store"), to.join("store"));
     for part in ["", "blobs"] {
         let (from, to) = (from.join(part), to.join(part));
-        fs::create_dir_all(&to).map_err(Error::io("make", &to))?;
+        fs::create_dir_all(&to).map_err(StoreError::io("make", &to))?;
         for file in copy::files(&from)? {
             copy::file(&file.path(), &to.join(file.file_name()))?;
         }

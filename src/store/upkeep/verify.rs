@@ -13,7 +13,7 @@ use crate::store::config::Config;
 use crate::store::engine::ledger::{self, Contents};
 use crate::store::engine::meta::{self, Numbers};
 use crate::store::engine::{Engine, chunked_values, copy, data_folder, folder_swap, spare};
-use crate::store::error::Error;
+use crate::store::error::StoreError;
 use crate::store::format::dictionary::{self, Dictionaries};
 use crate::store::format::record::Codec;
 use crate::store::index::snapshot::{self, Mark, Standing};
@@ -79,9 +79,9 @@ impl Report {
 ///
 /// # Errors
 /// There is no store, it is in use, a newer killstream wrote it, or the file system does not let it be read. Damage is no error.
-pub fn run(config: &Config, progress: &Progress<'_>) -> Result<Report, Error> {
+pub fn run(config: &Config, progress: &Progress<'_>) -> Result<Report, StoreError> {
     let dir = &config.dir;
-    folder_swap::finish(dir).map_err(Error::io("finish a compaction in", dir))?;
+    folder_swap::finish(dir).map_err(StoreError::io("finish a compaction in", dir))?;
     data_folder::must_hold_store(dir)?;
     let mut report = Report::default();
     match Engine::open(dir, config.cache_bytes) {
@@ -89,11 +89,11 @@ pub fn run(config: &Config, progress: &Progress<'_>) -> Result<Report, Error> {
             let numbers = examine(&engine, dir, progress, &mut report)?;
             Beside { engine: &engine, dir, report: &mut report }.examine(numbers.as_ref());
         }
-        Err(Error::Damaged { what, command }) => report.add(what, command),
+        Err(StoreError::Damaged { what, command }) => report.add(what, command),
         Err(error) => return Err(error),
     }
     if report.is_clean() {
-        spare::remove(dir).map_err(Error::io("remove the spare in", dir))?;
+        spare::remove(dir).map_err(StoreError::io("remove the spare in", dir))?;
     }
     Ok(report)
 }
@@ -103,7 +103,7 @@ pub fn run(config: &Config, progress: &Progress<'_>) -> Result<Report, Error> {
 ///
 /// # Errors
 /// `TooNew`.
-pub(crate) fn examine(engine: &Engine, dir: &Path, progress: &Progress<'_>, report: &mut Report) -> Result<Option<Numbers>, Error> {
+pub(crate) fn examine(engine: &Engine, dir: &Path, progress: &Progress<'_>, report: &mut Report) -> Result<Option<Numbers>, StoreError> {
     let mut trees = Trees { engine, report };
     let Some((epoch, numbers)) = trees.numbers()? else { return Ok(None) };
     let known = trees.tell(meta::dictionaries(engine))?.unwrap_or_default();
@@ -113,7 +113,7 @@ pub(crate) fn examine(engine: &Engine, dir: &Path, progress: &Progress<'_>, repo
     trees.tell(FileNumbers::read(engine, numbers.head))?;
     (trees.report.head, trees.report.revisions) = (numbers.head, numbers.rev);
     trees.report.holes.clone_from(&holes);
-    let mut contents = trees.tell(ledger::read(dir).map_err(Error::io("read", ledger::path(dir))))?.unwrap_or_default();
+    let mut contents = trees.tell(ledger::read(dir).map_err(StoreError::io("read", ledger::path(dir))))?.unwrap_or_default();
     if contents.mark.is_some_and(|mark| mark.epoch != epoch) {
         // Of a store that stood here before.
         contents = Contents::default();
@@ -131,10 +131,10 @@ struct Trees<'a> {
 
 impl Trees<'_> {
     /// The value; or the problem goes into the report.
-    fn tell<T>(&mut self, result: Result<T, Error>) -> Result<Option<T>, Error> {
+    fn tell<T>(&mut self, result: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
         match result {
             Ok(value) => Ok(Some(value)),
-            Err(error @ Error::TooNew { .. }) => Err(error),
+            Err(error @ StoreError::TooNew { .. }) => Err(error),
             Err(error) => {
                 tell(self.engine, self.report, error);
                 Ok(None)
@@ -142,7 +142,7 @@ impl Trees<'_> {
         }
     }
 
-    fn numbers(&mut self) -> Result<Option<(Epoch, Numbers)>, Error> {
+    fn numbers(&mut self) -> Result<Option<(Epoch, Numbers)>, StoreError> {
         let founded = self.tell(meta::is_founded(self.engine))?;
         let epoch = self.tell(meta::epoch(self.engine))?;
         let numbers = self.tell(meta::numbers(self.engine))?;
@@ -152,7 +152,7 @@ impl Trees<'_> {
         Ok(epoch.zip(numbers))
     }
 
-    fn refused(&mut self) -> Result<(), Error> {
+    fn refused(&mut self) -> Result<(), StoreError> {
         // Nothing tells whether a plugin's state is whole, but the engine must be able to read it.
         for tree in [Tree::Plugins, Tree::Refused] {
             for pair in self.engine.scan(tree, &[]) {
@@ -199,7 +199,7 @@ impl Beside<'_> {
     fn snapshots(&mut self, numbers: &Numbers) {
         let Ok(epoch) = meta::epoch(self.engine) else { return };
         let newest = Mark { epoch, head: Seq(numbers.head), rev: numbers.rev };
-        let files = snapshot::files(self.dir).map_err(Error::io("list", self.dir));
+        let files = snapshot::files(self.dir).map_err(StoreError::io("list", self.dir));
         for path in files.unwrap_or_else(|error| self.tell(error)) {
             let mut note = |what: &str| self.report.notes.push(format!("{} {what}", path.display()));
             match snapshot::standing(&path, &newest) {
@@ -231,16 +231,16 @@ impl Beside<'_> {
         }
     }
 
-    fn tell<T: Default>(&mut self, error: Error) -> T {
+    fn tell<T: Default>(&mut self, error: StoreError) -> T {
         tell(self.engine, self.report, error);
         T::default()
     }
 }
 
 /// Puts an error of the store into the report.
-pub(crate) fn tell(engine: &Engine, report: &mut Report, error: Error) {
-    let error = if matches!(error, Error::Damaged { .. }) { error } else { engine.damaged(error.to_string()) };
-    if let Error::Damaged { what, command } = error {
+pub(crate) fn tell(engine: &Engine, report: &mut Report, error: StoreError) {
+    let error = if matches!(error, StoreError::Damaged { .. }) { error } else { engine.damaged(error.to_string()) };
+    if let StoreError::Damaged { what, command } = error {
         report.add(what, command);
     }
 }

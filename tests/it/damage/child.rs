@@ -12,9 +12,9 @@ use killstream::domain::id::Seq;
 use killstream::domain::killmail::Killmail;
 use killstream::store::Store;
 use killstream::store::config::Config;
-use killstream::store::error::Error;
+use killstream::store::error::StoreError;
 use killstream::store::incoming::{AgeRule, Checkpoint, Incoming, ZkbRule};
-use killstream::store::query::{Order, Query};
+use killstream::store::query::{HistoryQuery, Order};
 use killstream::store::upkeep::{salvage, verify};
 use killstream::wire;
 
@@ -186,7 +186,7 @@ fn served(store: &Store, held: &[(u64, u32, u32)], every: usize) -> (u64, u64) {
 fn stale(store: &Store, held: &[(u64, u32, u32)]) -> u64 {
     let filter = Filter { min_value: Some(VALUE), ..Filter::default() };
     let head = store.head();
-    let query = Query { filter: &filter, interest: None, order: Order::Oldest, after: None, below: None, head, limit: usize::MAX };
+    let query = HistoryQuery { filter: &filter, interest: None, order: Order::Oldest, after: None, below: None, head, limit: usize::MAX };
     let revised: BTreeSet<u64> = store.select(&query).unwrap().into_iter().map(|hit| hit.seq.0).collect();
     let as_kept = |(n, (seq, id, _)): (usize, &(u64, u32, u32))| match store.seq_of(*id) {
         Some(kept) => kept.0 == *seq && revised.contains(seq) == (n % 2 == 1),
@@ -209,7 +209,7 @@ fn opens_verifies_and_salvages() {
             epoch = Some(store.epoch());
             findings.wrong_before = served(&store, &held, 1).0;
         }
-        Err(Error::Damaged { what, command }) => println!("{what}; {command}"),
+        Err(StoreError::Damaged { what, command }) => println!("{what}; {command}"),
         Err(other) => panic!("{other}"),
     }
     let report = verify::run(&config(folder), &|_| {}).unwrap();

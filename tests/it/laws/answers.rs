@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use killstream::domain::entry::{Entry, Origin, SharedEntry};
 use killstream::domain::id::{Epoch, EventId, Place, Seq};
-use killstream::feed::event::Kept;
+use killstream::feed::event::Delivered;
 use killstream::phoenix::config::Config;
 use killstream::phoenix::effect::Effect;
 use killstream::phoenix::frame::{Form, decode};
@@ -436,7 +436,7 @@ fn place(seq: u64) -> EventId {
     EventId { epoch: Epoch(7), place: Place::Live(Seq(seq)) }
 }
 
-fn kept(id: u32) -> Kept {
+fn kept(id: u32) -> Delivered {
     let killmail = made(id).build();
     let entry = Entry {
         seq: Seq(id.into()),
@@ -450,7 +450,7 @@ fn kept(id: u32) -> Kept {
         // Every third is large.
         json: OnceLock::from(Bytes::from(json!({ "killmail_id": id, "more": "x".repeat((id as usize % 3 / 2) << 16) }).to_string())),
     };
-    Kept { entry: SharedEntry::new(entry), annotations: Vec::new() }
+    Delivered { entry: SharedEntry::new(entry), annotations: Vec::new() }
 }
 
 fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {

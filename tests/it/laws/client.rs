@@ -10,7 +10,7 @@ use killstream::domain::filter::Filter;
 use killstream::domain::id::{EventId, Place, Seq};
 use killstream::domain::subscription::Subscription;
 use killstream::feed::Feed;
-use killstream::feed::event::{Event, Kept};
+use killstream::feed::event::{Delivered, Event};
 use killstream::feed::reader::{Reader, preload_id};
 use killstream::feed::start::Start;
 use tokio::time::timeout;
@@ -27,7 +27,7 @@ pub struct Client {
     pub opened: Seq,
     /// From which place on which filter held, ascending.
     pub filters: Vec<(Seq, Filter)>,
-    pub got: Vec<Kept>,
+    pub got: Vec<Delivered>,
     /// The numbers of the spans it was told of.
     pub told: Vec<Seq>,
     /// The number of the last live event.
@@ -35,7 +35,7 @@ pub struct Client {
     /// The id of the last event it saw.
     last_id: String,
     /// Killmails of the last event, if that was a batch, and the head of its preload.
-    last_batch: Option<(Vec<Kept>, Seq)>,
+    last_batch: Option<(Vec<Delivered>, Seq)>,
 }
 
 impl Client {
