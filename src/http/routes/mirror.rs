@@ -1,6 +1,6 @@
 //! The mirror: our log as R2Z2 publishes zKillboard's, so that whoever follows R2Z2 can follow us, another killstream too.
 //!
-//! Files have a count of their own (`store/file_numbers`), the pointer is exactly the newest. A request may wait (`?wait=` seconds) for
+//! Files have a count of their own (`store/mirror/file_numbers`), the pointer is exactly the newest. A request may wait (`?wait=` seconds) for
 //! what is not there yet. Histories are poured while they are read.
 //!
 //! Must not know: how documents are written, how entries are kept.
