@@ -2,7 +2,6 @@
 //!
 //! Must not know: who shares it, or on which thread it runs.
 
-use std::mem;
 use std::sync::Arc;
 
 use wasmtime::{Error, Store, StoreContextMut, Trap, UpdateDeadline};
@@ -119,7 +118,7 @@ impl Guest {
         }
     }
 
-    /// What ended the last call, where that was no doing of this guest's: guests have no memory left that it could have.
+    /// What ended the last call, where that was not what this guest alone asked for: guests have no memory left that it could have.
     #[must_use]
     pub fn out_of_budget(&self) -> Option<&Refusal> {
         self.store.data().limiter.out_of_budget.as_ref()
@@ -149,7 +148,6 @@ fn refused(store: &Store<State>, setup: &Setup, doing: Doing, error: &Error) -> 
 /// Called at each tick a guest lives to see.
 fn look(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
     let state = store.data_mut();
-    state.watch.host_cpu += mem::take(&mut state.limiter.host_cpu);
     if state.watch.is_over() {
         state.fault = Some(Fault::Deadline);
         return Ok(UpdateDeadline::Interrupt);
