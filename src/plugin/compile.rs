@@ -137,16 +137,21 @@ fn check_imports(world: &World, component: &wasmtime::component::Component) -> R
     linked.map_err(|error| Refusal::UnknownImport(format!("the component imports what is not provided: {}", told(&error))))
 }
 
-/// What the compiling process makes of a component: what is known of it, and its code.
 #[cfg(test)]
-pub fn built(bytes: &[u8]) -> (About, Vec<u8>) {
+pub mod tests {
+    use ::bytes::Bytes;
+
+    use super::*;
     use crate::plugin::history::NoHistory;
     use crate::plugin::limits::Config;
     use crate::plugin::setup::Memory;
     use crate::plugin::state::Outside;
 
-    let outside = Outside { history: Arc::new(NoHistory), json: |_| bytes::Bytes::new() };
-    let setup = Setup::new(Config::default(), outside, Memory::OnDemand).expect("the engine starts");
-    let compiled = compile(&setup, bytes).expect("it compiles");
-    (compiled.about.clone(), code(&compiled).expect("it can be written"))
+    /// What the compiling process makes of a component: what is known of it, and its code.
+    pub fn built(bytes: &[u8]) -> (About, Vec<u8>) {
+        let outside = Outside { history: Arc::new(NoHistory), json: |_| Bytes::new() };
+        let setup = Setup::new(Config::default(), outside, Memory::OnDemand).expect("the engine starts");
+        let compiled = compile(&setup, bytes).expect("it compiles");
+        (compiled.about.clone(), code(&compiled).expect("it can be written"))
+    }
 }

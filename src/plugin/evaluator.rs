@@ -23,7 +23,7 @@ use crate::plugin::compile::sha256_hex;
 use crate::plugin::component::Component;
 use crate::plugin::convert::Needs;
 use crate::plugin::error::Refusal;
-use crate::plugin::guest::{Guest, Unready};
+use crate::plugin::guest::{Crowded, Guest, Unready};
 use crate::plugin::history::Bound;
 use crate::plugin::limits::Config;
 use crate::plugin::memo::Memo;
@@ -400,24 +400,6 @@ impl Evaluator {
         match &*last {
             Some(failure) if failure.fault == fault => failure.clone(),
             _ => Failure::new(fault, "it was not called: it rests because of what it did before"),
-        }
-    }
-}
-
-/// Whose memory was used up when a call ended for want of it. Neither is the pair's doing: it neither rests nor is that remembered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Crowded {
-    /// That of all guests.
-    ByAll,
-    /// That of the address which alone uses it, and so what the call cost is its own matter.
-    ByItsAddress,
-}
-
-impl Crowded {
-    fn of(refusal: &Refusal) -> Option<Self> {
-        match refusal {
-            Refusal::AddressFull { .. } => Some(Self::ByItsAddress),
-            refusal => refusal.is_busy().then_some(Self::ByAll),
         }
     }
 }

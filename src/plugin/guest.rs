@@ -28,6 +28,26 @@ pub enum Unready {
     Faulted(Refusal),
 }
 
+/// Whose memory was used up when a call ended for want of it. Neither is the pair's doing: it neither rests nor is that remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crowded {
+    /// That of all guests.
+    ByAll,
+    /// That of the address which alone uses it, and so what the call cost is its own matter.
+    ByItsAddress,
+}
+
+impl Crowded {
+    /// What this refusal tells; `None`: it is not for want of memory.
+    #[must_use]
+    pub fn of(refusal: &Refusal) -> Option<Self> {
+        match refusal {
+            Refusal::AddressFull { .. } => Some(Self::ByItsAddress),
+            refusal => refusal.is_busy().then_some(Self::ByAll),
+        }
+    }
+}
+
 /// An instance ready to judge.
 pub struct Guest {
     store: Store<State>,

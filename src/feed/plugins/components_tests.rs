@@ -14,7 +14,7 @@ use super::*;
 use crate::budget::Share;
 use crate::domain::subscription::PluginUse;
 use crate::feed::plugins::{Accepted, Plugins, Upload as How};
-use crate::plugin::compile;
+use crate::plugin::compile::tests::built;
 use crate::plugin::evaluator::Instance;
 use crate::plugin::history::NoHistory;
 use crate::plugin::limits::Config;
@@ -32,7 +32,7 @@ fn open(dir: &Path) -> Arc<Plugins> {
 
 /// Keeps what the compiling process would make of it.
 fn keep(components: &Components, bytes: &[u8]) -> Held {
-    let (about, code) = compile::built(bytes);
+    let (about, code) = built(bytes);
     let digest = sha256_hex(bytes);
     let upload = Upload { digest: &digest, size_bytes: bytes.len() };
     let draft = Draft(components.store.compiled_draft(&digest, &components.compiler).unwrap());
