@@ -137,6 +137,7 @@ fn check_imports(world: &World, component: &wasmtime::component::Component) -> R
     linked.map_err(|error| Refusal::UnknownImport(format!("the component imports what is not provided: {}", told(&error))))
 }
 
+/// What tests elsewhere need of the compiler.
 #[cfg(test)]
 pub mod tests {
     use ::bytes::Bytes;
