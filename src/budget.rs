@@ -45,6 +45,17 @@ impl Budget {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// How much has to be given back before so much more fits.
+    #[must_use]
+    pub fn lacking(&self, more: u64) -> u64 {
+        more.saturating_sub(self.max.saturating_sub(self.used()))
+    }
+
+    /// Counts a request that was refused before anything was taken.
+    pub fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A share of nothing, which can grow.
     #[must_use]
     pub fn share(self: &Arc<Self>) -> Share {
@@ -68,18 +79,19 @@ impl Share {
     /// Makes it as large as this; it never shrinks. `false`: the budget is spent, and the share stays as it was.
     #[must_use]
     pub fn reach(&mut self, bytes: u64) -> bool {
-        self.reach_with(bytes, || false)
+        self.reach_with(bytes, |_| false)
     }
 
-    /// The same, but where the budget is spent others are asked to give something back, for as long as `make_room` says that one did.
+    /// The same, but where the budget is spent others are asked to give something back, for as long as `make_room` says that one did. It is
+    /// told how much is lacking.
     #[must_use]
-    pub fn reach_with(&mut self, bytes: u64, mut make_room: impl FnMut() -> bool) -> bool {
+    pub fn reach_with(&mut self, bytes: u64, mut make_room: impl FnMut(u64) -> bool) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         // What never fits is nobody's loss.
         let fits = bytes <= self.budget.max;
         while more > 0 && !self.budget.take(more) {
-            if !fits || !make_room() {
-                self.budget.refused.fetch_add(1, Ordering::Relaxed);
+            if !fits || !make_room(self.budget.lacking(more)) {
+                self.budget.refuse();
                 return false;
             }
         }
@@ -137,9 +149,14 @@ mod tests {
         let mut others = vec![budget.share(), budget.share()];
         assert!(others.iter_mut().all(|other| other.reach(50)));
         let mut one = budget.share();
-        assert!(one.reach_with(60, || others.pop().is_some()));
+        let mut lacking = Vec::new();
+        assert!(one.reach_with(60, |bytes| {
+            lacking.push(bytes);
+            others.pop().is_some()
+        }));
+        assert_eq!(lacking, [60, 10]);
         assert_eq!((budget.used(), budget.refused()), (60, 0));
-        assert!(!one.reach_with(101, || others.pop().is_some()));
+        assert!(!one.reach_with(101, |_| others.pop().is_some()));
         assert_eq!((one.bytes(), budget.refused(), others.len()), (60, 1, 0));
     }
 
@@ -148,7 +165,7 @@ mod tests {
         let budget = Arc::new(Budget::new(100));
         let mut others = vec![budget.share()];
         assert!(others[0].reach(10));
-        assert!(!budget.share().reach_with(101, || others.pop().is_some()));
+        assert!(!budget.share().reach_with(101, |_| others.pop().is_some()));
         assert_eq!((budget.used(), budget.refused(), others.len()), (10, 1, 1));
         others[0].give_back(4);
         assert_eq!((budget.used(), others[0].bytes()), (6, 6));

@@ -19,7 +19,7 @@ use crate::clock::now_secs;
 use crate::domain::entry::SharedEntry;
 use crate::domain::subscription::PluginUse;
 use crate::feed::manifest::{Manifest, Standing, Version};
-use crate::feed::plugins::components::{Components, Missing, State};
+use crate::feed::plugins::components::{Components, Held, Missing, State};
 use crate::feed::plugins::names::{check_name, named};
 use crate::plugin::class::Class;
 use crate::plugin::component::Component;
@@ -67,7 +67,7 @@ pub struct Accepted<'a> {
     /// Its bytes.
     pub file: &'a UploadFile,
     /// What was made of them.
-    pub component: Component,
+    pub held: Held,
     /// What came of its trial.
     pub tried: Tried,
     /// How it is to be taken.
@@ -158,10 +158,9 @@ impl Plugins {
     /// As [`Plugins::resolve`].
     pub async fn resolve_for(self: &Arc<Self>, using: &PluginUse, payer: Option<&Payer>) -> Result<Evaluator, Error> {
         let version = self.picked(using)?;
-        let (name, asked) = (using.name.clone(), version.clone());
         let component = match self.components.at_hand(&version.digest) {
             Some(component) => component,
-            None => self.aside("plugin-load", move |plugins| plugins.component(&name, &asked)).await?,
+            None => found(&using.name, &version, self.components.ask(&version.digest, version.size_bytes).await)?,
         };
         let config = if using.config.trim().is_empty() { NO_CONFIG } else { &using.config };
         if version.probed || version.fresh {
@@ -196,15 +195,14 @@ impl Plugins {
         Ok(())
     }
 
-    /// The version with this digest, of this plugin or of another, if it is ready to run.
+    /// The version with this digest, of this plugin or of another, if its compiled code is kept.
     #[must_use]
-    pub fn known(&self, name: &str, digest: &str) -> Option<(Component, Version)> {
+    pub fn known(&self, name: &str, digest: &str) -> Option<(Held, Version)> {
         // Under this name, or another: it was compiled and tried all the same.
         let own = self.manifest(name).ok().and_then(|manifest| manifest.version(digest).cloned());
         let other = || self.names.lock().values().find_map(|manifest| manifest.version(digest).cloned());
         let version = own.or_else(other)?;
-        let component = self.components.kept(digest, version.size_bytes)?;
-        Some((component, version))
+        Some((self.components.kept(digest, version.size_bytes)?, version))
     }
 
     /// Removes what was compiled of an upload that was not accepted, unless it is a version of some plugin.
@@ -234,7 +232,7 @@ impl Plugins {
         let known = self.manifest(name).ok().and_then(|manifest| manifest.version(&digest).cloned());
         let probe = self.is_tried(name, &digest, how) && !known.is_some_and(|version| version.probed);
         let (component, tried) = self.compile_here(&file, probe)?;
-        self.accept(name, Accepted { file: &file, component, tried, how }, || true)
+        self.accept(name, Accepted { file: &file, held: component.into(), tried, how }, || true)
     }
 
     /// Compiles and tries an upload in this process: the component, and what came of its trial.
@@ -253,8 +251,8 @@ impl Plugins {
     /// # Errors
     /// Not a name, too many of them, given up, or the store.
     pub fn accept(&self, name: &str, accepted: Accepted<'_>, still_wanted: impl Fn() -> bool) -> Result<Uploaded, Error> {
-        let Accepted { file, component, tried, how } = accepted;
-        let digest = component.digest().to_owned();
+        let Accepted { file, held, tried, how } = accepted;
+        let digest = held.digest.clone();
         let _writing = self.writing.lock();
         if !still_wanted() {
             return Err(Error::GivenUp);
@@ -265,11 +263,11 @@ impl Plugins {
         let known = manifest.version(&digest).cloned();
         let version = Version {
             digest: digest.clone(),
-            size_bytes: component.size_bytes(),
+            size_bytes: held.size_bytes,
             uploaded_at: known.as_ref().map_or_else(now_secs, |v| v.uploaded_at),
             fresh: how.instance.map_or_else(|| known.as_ref().is_some_and(|v| v.fresh), |i| i == Instance::Fresh),
             probed: tried.probed || known.as_ref().is_some_and(|v| v.probed),
-            class: Some(component.class()),
+            class: Some(held.class),
             warnings: if tried.probed { tried.warnings } else { known.as_ref().map(|v| v.warnings.clone()).unwrap_or_default() },
         };
         match manifest.version_mut(&digest) {
@@ -284,8 +282,10 @@ impl Plugins {
         if manifest != before {
             self.store.keep_component(&digest, file)?;
         }
-        component.set_label(&format!("{name} {digest:.12}"));
-        self.components.put(component);
+        if let Some(component) = &held.component {
+            component.set_label(&format!("{name} {digest:.12}"));
+        }
+        self.components.put(held);
         self.keep(name, manifest, &before)?;
         self.forget(&gone)?;
         Ok(Uploaded { version, standing, new: known.is_none() })
@@ -441,18 +441,7 @@ impl Plugins {
     }
 
     fn component(&self, name: &str, version: &Version) -> Result<Component, Error> {
-        let component = self.components.get(&version.digest, version.size_bytes);
-        if let Ok(component) = &component {
-            component.set_label(&format!("{name} {:.12}", version.digest));
-        }
-        let name = || name.to_owned();
-        component.map_err(|missing| match missing {
-            Missing::Preparing => Error::Preparing { name: name() },
-            Missing::Unusable(why) => Error::Unusable { name: name(), why },
-            Missing::Unknown => Error::UnknownVersion { name: name(), digest: version.digest.clone() },
-            Missing::Full(refusal) => Error::Refused(refusal),
-            Missing::Store(error) => error.into(),
-        })
+        found(name, version, self.components.get(&version.digest, version.size_bytes))
     }
 
     /// Removes components no plugin uses any more.
@@ -465,6 +454,22 @@ impl Plugins {
         }
         Ok(())
     }
+}
+
+/// The component of a version of the plugin of this name, labelled; or why it cannot be had.
+fn found(name: &str, version: &Version, component: Result<Component, Missing>) -> Result<Component, Error> {
+    if let Ok(component) = &component {
+        component.set_label(&format!("{name} {:.12}", version.digest));
+    }
+    let name = || name.to_owned();
+    component.map_err(|missing| match missing {
+        Missing::Preparing => Error::Preparing { name: name() },
+        Missing::Unusable(why) => Error::Unusable { name: name(), why },
+        Missing::Unknown => Error::UnknownVersion { name: name(), digest: version.digest.clone() },
+        Missing::Full(refusal) => Error::Refused(refusal),
+        Missing::Store(error) => error.into(),
+        Missing::Lost(lost) => lost.into(),
+    })
 }
 
 fn told(name: &str, manifest: &Manifest) -> Option<Plugin> {

@@ -5,6 +5,7 @@
 //! Must not know: which evaluators and components there are, or how instances are made.
 
 use std::path::Path;
+use std::ptr;
 use std::sync::{Arc, OnceLock};
 
 use crate::budget::{Budget, Share};
@@ -12,9 +13,9 @@ use crate::plugin::class::Class;
 use crate::plugin::component::About;
 use crate::plugin::error::Refusal;
 use crate::plugin::limits::Config;
-use crate::plugin::machine;
 use crate::plugin::purse::Payer;
 use crate::plugin::setup::Memory;
+use crate::plugin::{clock, machine};
 
 /// Guests may have this part of the machine's memory where nothing else is set.
 const PART_OF_MEMORY: u64 = 4;
@@ -32,8 +33,23 @@ pub enum Whose<'a> {
     Payer(&'a Payer),
 }
 
-/// Lets go of one evaluator, or component, that nobody uses; `false`: there is none.
-type LetGo = Box<dyn Fn(Whose<'_>) -> bool + Send + Sync>;
+/// Of what there is not enough.
+#[derive(Debug, Clone, Copy)]
+pub enum Wanted<'a> {
+    /// Bytes of memory.
+    Memory,
+    /// Places of this budget, which evaluators reserve.
+    Places(&'a Budget),
+}
+
+/// Evaluators, or components, that nobody uses.
+pub trait Unused: Send + Sync {
+    /// How much of it would be given back if all of them were let go of.
+    fn amount(&self, wanted: Wanted<'_>, whose: Whose<'_>) -> u64;
+
+    /// Lets go of one; `false`: there is none.
+    fn let_go(&self, whose: Whose<'_>) -> bool;
+}
 
 /// What all guests of an engine may have together.
 pub struct Capacity {
@@ -45,8 +61,8 @@ pub struct Capacity {
     core_instances: Arc<Budget>,
     memories: Arc<Budget>,
     tables: Arc<Budget>,
-    idle_evaluators: OnceLock<LetGo>,
-    idle_components: OnceLock<LetGo>,
+    unused_evaluators: OnceLock<Box<dyn Unused>>,
+    unused_components: OnceLock<Box<dyn Unused>>,
 }
 
 impl Capacity {
@@ -72,28 +88,37 @@ impl Capacity {
             core_instances: budget(u64::from(config.pool_core_instances)),
             memories: budget(u64::from(config.pool_memories)),
             tables: budget(u64::from(config.pool_tables)),
-            idle_evaluators: OnceLock::new(),
-            idle_components: OnceLock::new(),
+            unused_evaluators: OnceLock::new(),
+            unused_components: OnceLock::new(),
         }
     }
 
     /// Who lets go of evaluators that nobody uses. Said once.
-    pub fn let_go_of_evaluators_with(&self, let_go: impl Fn(Whose<'_>) -> bool + Send + Sync + 'static) {
+    pub fn let_go_of_evaluators_with(&self, unused: impl Unused + 'static) {
         // A second one would be of no use.
-        let _ = self.idle_evaluators.set(Box::new(let_go));
+        let _ = self.unused_evaluators.set(Box::new(unused));
     }
 
     /// Who unloads components that nobody uses. Said once.
-    pub fn let_go_of_components_with(&self, let_go: impl Fn(Whose<'_>) -> bool + Send + Sync + 'static) {
+    pub fn let_go_of_components_with(&self, unused: impl Unused + 'static) {
         // A second one would be of no use.
-        let _ = self.idle_components.set(Box::new(let_go));
+        let _ = self.unused_components.set(Box::new(unused));
     }
 
-    /// Lets go of one evaluator that nobody uses, or else of one component; `false`: there is none.
+    /// How much of it would be given back if everything were let go of that nobody uses.
     #[must_use]
-    pub fn make_room(&self, whose: Whose<'_>) -> bool {
-        let lets_go = |of: &OnceLock<LetGo>| of.get().is_some_and(|let_go| let_go(whose));
-        lets_go(&self.idle_evaluators) || lets_go(&self.idle_components)
+    pub fn unused(&self, wanted: Wanted<'_>, whose: Whose<'_>) -> u64 {
+        let all = [&self.unused_evaluators, &self.unused_components];
+        all.into_iter().filter_map(OnceLock::get).map(|unused| unused.amount(wanted, whose)).fold(0, u64::saturating_add)
+    }
+
+    /// Lets go of one evaluator that nobody uses, or else of one component; `false`: there is none, or all of them would not give back so
+    /// much.
+    #[must_use]
+    pub fn make_room(&self, wanted: Wanted<'_>, whose: Whose<'_>, lacking: u64) -> bool {
+        let lets_go = |of: &OnceLock<Box<dyn Unused>>| of.get().is_some_and(|unused| unused.let_go(whose));
+        let enough = || lacking <= self.unused(wanted, whose);
+        clock::making_room(|| enough() && (lets_go(&self.unused_evaluators) || lets_go(&self.unused_components)))
     }
 
     /// The memory of all guests and of what is loaded for them, bytes.
@@ -123,42 +148,56 @@ impl Capacity {
         }
     }
 
-    /// Takes what an evaluator of such a component may come to hold; evaluators that nobody uses are let go of for it.
+    /// Takes what an evaluator of such a component may come to hold; evaluators that nobody uses are let go of for it, if that suffices.
     ///
     /// # Errors
     /// `TooMany` or `Full` with the limit.
     pub fn reserve(&self, about: &About) -> Result<Reservation, Refusal> {
-        let max = usize::try_from(self.evaluators.max()).unwrap_or(usize::MAX);
-        let evaluator = self.take(&self.evaluators, 1, Whose::Anyones, || Refusal::TooMany { max })?;
-        let parts = match about.class {
-            Class::Scripting => vec![self.take(&self.scripting, 1, Whose::Class(Class::Scripting), || {
-                full(&self.scripting, "evaluators of scripting components are in use", "plugin.scripting_evaluators_max")
-            })?],
-            Class::Small => self.places(about)?,
+        let wanted = self.wanted(about);
+        for Part { budget, count, whose, refusal } in &wanted {
+            let lacking = budget.lacking(*count);
+            if lacking > 0 && lacking > self.unused(Wanted::Places(budget), *whose) {
+                budget.refuse();
+                return Err(refusal(budget));
+            }
+        }
+        let take = |Part { budget, count, whose, refusal }: Part<'_>| {
+            let mut share = budget.share();
+            let make_room = |lacking| self.make_room(Wanted::Places(budget), whose, lacking);
+            if share.reach_with(count, make_room) { Ok(share) } else { Err(refusal(budget)) }
         };
-        Ok(Reservation { _evaluator: evaluator, _parts: parts })
+        Ok(Reservation(wanted.into_iter().map(take).collect::<Result<_, _>>()?))
     }
 
-    fn places(&self, about: &About) -> Result<Vec<Share>, Refusal> {
-        let kinds = [
-            (&self.core_instances, about.core_instances, "core instances are in use", "plugin.pool_core_instances"),
-            (&self.memories, about.memories, "memories of guests are in use", "plugin.pool_memories"),
-            (&self.tables, about.tables, "tables of guests are in use", "plugin.pool_tables"),
-        ];
+    /// What an evaluator of such a component takes. What its class has comes first: who lets go for that may leave a place for any, too.
+    fn wanted(&self, about: &About) -> Vec<Part<'_>> {
         // What was loaded without being counted has at least one.
         let each = |count: u32| u64::from(count.max(1)) * INSTANCES;
-        let whose = Whose::Class(Class::Small);
-        kinds
-            .into_iter()
-            .map(|(budget, count, what, setting)| self.take(budget, each(count), whose, || full(budget, what, setting)))
-            .collect()
+        let part = |budget, count, refusal| Part { budget, count, whose: Whose::Class(about.class), refusal };
+        let mut parts = match about.class {
+            Class::Scripting => vec![part(&self.scripting, 1, |budget| {
+                full(budget, "evaluators of scripting components are in use", "plugin.scripting_evaluators_max")
+            })],
+            Class::Small => vec![
+                part(&self.core_instances, each(about.core_instances), |budget| {
+                    full(budget, "core instances are in use", "plugin.pool_core_instances")
+                }),
+                part(&self.memories, each(about.memories), |budget| full(budget, "memories of guests are in use", "plugin.pool_memories")),
+                part(&self.tables, each(about.tables), |budget| full(budget, "tables of guests are in use", "plugin.pool_tables")),
+            ],
+        };
+        let too_many = |budget: &Budget| Refusal::TooMany { max: usize::try_from(budget.max()).unwrap_or(usize::MAX) };
+        parts.push(Part { budget: &self.evaluators, count: 1, whose: Whose::Anyones, refusal: too_many });
+        parts
     }
+}
 
-    fn take(&self, budget: &Arc<Budget>, count: u64, whose: Whose<'_>, refusal: impl FnOnce() -> Refusal) -> Result<Share, Refusal> {
-        let mut share = budget.share();
-        let let_go = || self.idle_evaluators.get().is_some_and(|let_go| let_go(whose));
-        if share.reach_with(count, let_go) { Ok(share) } else { Err(refusal()) }
-    }
+/// A part of what an evaluator reserves.
+struct Part<'a> {
+    budget: &'a Arc<Budget>,
+    count: u64,
+    whose: Whose<'a>,
+    refusal: fn(&Budget) -> Refusal,
 }
 
 /// What a request is refused with that finds a budget spent.
@@ -170,9 +209,14 @@ pub fn full(budget: &Budget, what: &str, setting: &str) -> Refusal {
 
 /// What one evaluator may hold; given back on drop.
 #[derive(Debug)]
-pub struct Reservation {
-    _evaluator: Share,
-    _parts: Vec<Share>,
+pub struct Reservation(Vec<Share>);
+
+impl Reservation {
+    /// How much of this budget it is.
+    #[must_use]
+    pub fn of(&self, budget: &Budget) -> u64 {
+        self.0.iter().filter(|share| ptr::eq(&raw const **share.budget(), budget)).map(Share::bytes).sum()
+    }
 }
 
 #[cfg(test)]
@@ -220,24 +264,45 @@ mod tests {
     fn unused_evaluators_make_room() {
         let capacity = Arc::new(Capacity::new(&Config { evaluators_max: 2, ..Config::default() }, Memory::Pooled));
         let unused = Arc::new(Mutex::new(vec![capacity.reserve(&About::default()).unwrap(), capacity.reserve(&About::default()).unwrap()]));
-        let held = Arc::clone(&unused);
-        capacity.let_go_of_evaluators_with(move |_| held.lock().pop().is_some());
+        capacity.let_go_of_evaluators_with(Idle(Arc::clone(&unused)));
         let _one = capacity.reserve(&About::default()).unwrap();
         assert_eq!(unused.lock().len(), 1);
     }
 
+    /// Evaluators that nobody uses, all of them of the class `small`.
+    struct Idle(Arc<Mutex<Vec<Reservation>>>);
+
+    impl Unused for Idle {
+        fn amount(&self, wanted: Wanted<'_>, whose: Whose<'_>) -> u64 {
+            match (wanted, whose) {
+                (Wanted::Memory, _) | (_, Whose::Class(Class::Scripting)) => 0,
+                (Wanted::Places(budget), _) => self.0.lock().iter().map(|reservation| reservation.of(budget)).sum(),
+            }
+        }
+
+        fn let_go(&self, whose: Whose<'_>) -> bool {
+            !matches!(whose, Whose::Class(Class::Scripting)) && self.0.lock().pop().is_some()
+        }
+    }
+
     #[test]
-    fn a_small_evaluator_does_not_give_way_to_a_scripting_one_in_vain() {
-        let capacity = Capacity::new(&Config { scripting_evaluators_max: 1, ..Config::default() }, Memory::Pooled);
-        let _one = capacity.reserve(&about(Class::Scripting, 0)).unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&asked);
-        capacity.let_go_of_evaluators_with(move |whose| {
-            heard.lock().push(matches!(whose, Whose::Class(Class::Scripting)));
-            false
-        });
-        assert!(capacity.reserve(&about(Class::Scripting, 0)).is_err());
-        assert_eq!(*asked.lock(), [true]);
+    fn nobody_gives_way_in_vain() {
+        let config = Config { scripting_evaluators_max: 1, evaluators_max: 3, pool_tables: 100, ..Config::default() };
+        let capacity = Capacity::new(&config, Memory::Pooled);
+        let unused = Arc::new(Mutex::new(vec![capacity.reserve(&about(Class::Small, 10)).unwrap()]));
+        capacity.let_go_of_evaluators_with(Idle(Arc::clone(&unused)));
+        let one = capacity.reserve(&about(Class::Scripting, 0)).unwrap();
+        let two = capacity.reserve(&about(Class::Small, 20)).unwrap();
+        let refused = |about: &About| capacity.reserve(about).unwrap_err().to_string();
+        // All places are taken, and letting go of the small one would leave the class without.
+        assert!(refused(&about(Class::Scripting, 0)).ends_with("(plugin.scripting_evaluators_max)"));
+        // There are 40 tables, and 20 more if it were let go of.
+        assert!(refused(&about(Class::Small, 31)).ends_with("(plugin.pool_tables)"));
+        assert_eq!(unused.lock().len(), 1);
+        let three = capacity.reserve(&about(Class::Small, 30)).unwrap();
+        assert_eq!(unused.lock().len(), 0);
+        drop((one, two, three));
+        assert_eq!((capacity.evaluators.used(), capacity.scripting.used(), capacity.tables.used()), (0, 0, 0));
     }
 
     #[test]

@@ -3,13 +3,12 @@
 //!
 //! Must not know: what takes the memory.
 
+use std::iter;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::budget::Share;
-use crate::plugin::capacity::{Capacity, Whose, full};
+use crate::budget::{Budget, Share};
+use crate::plugin::capacity::{Capacity, Wanted, Whose, full};
 use crate::plugin::class::Class;
-use crate::plugin::clock::thread_cpu;
 use crate::plugin::error::Refusal;
 use crate::plugin::purse::Purse;
 
@@ -23,8 +22,6 @@ pub struct Charge {
     component: Option<Share>,
     /// The same bytes, where one address pays for them.
     purse: Arc<Purse>,
-    /// CPU time spent on letting go of others to make room, not yet counted as anybody's.
-    pub host_cpu: Duration,
 }
 
 impl Charge {
@@ -32,32 +29,33 @@ impl Charge {
     #[must_use]
     pub fn new(capacity: &Arc<Capacity>, class: Class, purse: &Arc<Purse>) -> Self {
         let scripting = (class == Class::Scripting).then(|| capacity.scripting_memory().share());
-        Self {
-            capacity: Arc::clone(capacity),
-            all: capacity.memory().share(),
-            scripting,
-            component: None,
-            purse: Arc::clone(purse),
-            host_cpu: Duration::ZERO,
+        Self { capacity: Arc::clone(capacity), all: capacity.memory().share(), scripting, component: None, purse: Arc::clone(purse) }
+    }
+
+    /// Whether there could ever be memory for a component that takes so many bytes loaded.
+    ///
+    /// # Errors
+    /// `NeverFits`: it is more than there may be.
+    pub fn fits(capacity: &Capacity, class: Class, bytes: u64) -> Result<(), Refusal> {
+        let of_class = (class == Class::Scripting).then(|| (capacity.scripting_memory(), "plugin.scripting_guests_memory_bytes"));
+        for (budget, setting) in iter::once((capacity.memory(), "plugin.guests_memory_bytes")).chain(of_class) {
+            let limit = budget.max();
+            if bytes > limit {
+                let message = format!("it takes {bytes} bytes of memory loaded; all guests together may have {limit} ({setting})");
+                return Err(Refusal::NeverFits { message, limit });
+            }
         }
+        Ok(())
     }
 
     /// That of a component which takes so many bytes loaded.
     ///
     /// # Errors
-    /// `Full`: others have the memory. `TooMuchMemory`: it is more than there may ever be.
+    /// `Full`: others have the memory. `NeverFits`: it is more than there may ever be.
     pub fn component(capacity: &Arc<Capacity>, class: Class, bytes: u64) -> Result<Self, Refusal> {
+        Self::fits(capacity, class, bytes)?;
         // Components are everybody's.
         let mut charge = Self::new(capacity, class, &Purse::new(None));
-        for (budget, setting) in [
-            (Some(capacity.memory()), "plugin.guests_memory_bytes"),
-            (charge.scripting.as_ref().map(Share::budget), "plugin.scripting_guests_memory_bytes"),
-        ] {
-            if let Some(limit) = budget.map(|budget| budget.max()).filter(|limit| bytes > *limit) {
-                let message = format!("it takes {bytes} bytes of memory loaded; all guests together may have {limit} ({setting})");
-                return Err(Refusal::TooMuchMemory { message, limit });
-            }
-        }
         charge.reach(bytes)?;
         let component = charge.component.insert(capacity.component_memory().share());
         // Without a limit it cannot be refused.
@@ -71,39 +69,68 @@ impl Charge {
         self.all.bytes()
     }
 
-    /// Makes it as large as this; it never shrinks. Evaluators and components that nobody uses are let go of for it.
+    /// Makes it as large as this; it never shrinks. Evaluators and components that nobody uses are let go of for it, if that suffices.
     ///
     /// # Errors
-    /// `Full` with the budget that is spent.
+    /// `Full` or `AddressFull` with the budget that is spent.
     pub fn reach(&mut self, bytes: u64) -> Result<(), Refusal> {
-        let Self { capacity, all, scripting, purse, host_cpu, .. } = self;
-        let mut make_room = |whose: Whose<'_>| {
-            let before = thread_cpu();
-            let made = capacity.make_room(whose);
-            *host_cpu += thread_cpu().saturating_sub(before);
-            made
-        };
-        let more = bytes.saturating_sub(all.bytes());
+        let more = bytes.saturating_sub(self.all.bytes());
+        self.could_fit(more)?;
+        let Self { capacity, all, scripting, purse, .. } = self;
+        let make_room = |whose: Whose<'_>, lacking: u64| capacity.make_room(Wanted::Memory, whose, lacking);
         if let Some(share) = scripting
-            && !share.reach_with(bytes, || make_room(Whose::Class(Class::Scripting)))
+            && !share.reach_with(bytes, |lacking| make_room(Whose::Class(Class::Scripting), lacking))
         {
-            const WHAT: &str = "bytes of memory for guests of the class scripting are in use";
-            return Err(full(share.budget(), WHAT, "plugin.scripting_guests_memory_bytes"));
+            return Err(out_of_scripting(share.budget()));
         }
         let mut give_back = || scripting.iter_mut().for_each(|share| share.give_back(more));
         while let Err(payer) = purse.take(more) {
-            if more > payer.max() || !make_room(Whose::Payer(&payer)) {
+            if !make_room(Whose::Payer(&payer), payer.lacking(more)) {
                 give_back();
-                const WHAT: &str = "bytes of memory for guests are in use from this address";
-                return Err(full(&payer, WHAT, "half of plugin.guests_memory_bytes"));
+                return Err(out_of_payers(&payer));
             }
         }
-        if all.reach_with(bytes, || make_room(Whose::Anyones)) {
+        if all.reach_with(bytes, |lacking| make_room(Whose::Anyones, lacking)) {
             return Ok(());
         }
         give_back();
         purse.give_back(more);
-        Err(full(all.budget(), "bytes of memory for guests are in use", "plugin.guests_memory_bytes"))
+        Err(out_of_all(all.budget()))
+    }
+
+    /// Whether so many bytes more would fit everywhere if all that nobody uses were let go of: nothing is, where that would not suffice.
+    fn could_fit(&self, more: u64) -> Result<(), Refusal> {
+        let Self { capacity, all, scripting, purse, .. } = self;
+        let check = |budget: &Budget, whose: Whose<'_>, refusal: fn(&Budget) -> Refusal| {
+            let lacking = budget.lacking(more);
+            if lacking == 0 || lacking <= capacity.unused(Wanted::Memory, whose) {
+                return Ok(());
+            }
+            budget.refuse();
+            Err(refusal(budget))
+        };
+        if let Some(share) = scripting {
+            check(share.budget(), Whose::Class(Class::Scripting), out_of_scripting)?;
+        }
+        if let Some(payer) = purse.payer() {
+            check(&payer, Whose::Payer(&payer), out_of_payers)?;
+        }
+        check(all.budget(), Whose::Anyones, out_of_all)
+    }
+}
+
+fn out_of_all(budget: &Budget) -> Refusal {
+    full(budget, "bytes of memory for guests are in use", "plugin.guests_memory_bytes")
+}
+
+fn out_of_scripting(budget: &Budget) -> Refusal {
+    full(budget, "bytes of memory for guests of the class scripting are in use", "plugin.scripting_guests_memory_bytes")
+}
+
+fn out_of_payers(budget: &Budget) -> Refusal {
+    match full(budget, "bytes of memory for guests are in use from this address", "half of plugin.guests_memory_bytes") {
+        Refusal::Full { message, limit } => Refusal::AddressFull { message, limit },
+        other => other,
     }
 }
 
@@ -118,7 +145,7 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
-    use crate::budget::Budget;
+    use crate::plugin::capacity::Unused;
     use crate::plugin::limits::Config;
     use crate::plugin::setup::Memory;
 
@@ -173,26 +200,56 @@ mod tests {
         assert_eq!((payer.used(), capacity.memory().used(), capacity.scripting_memory().used()), (0, 0, 0));
     }
 
+    /// What nobody uses, the last first.
+    struct Idle(Arc<Mutex<Vec<Charge>>>);
+
+    impl Unused for Idle {
+        fn amount(&self, _: Wanted<'_>, whose: Whose<'_>) -> u64 {
+            let is_of = !matches!(whose, Whose::Payer(_));
+            self.0.lock().iter().filter(|_| is_of).map(Charge::bytes).sum()
+        }
+
+        fn let_go(&self, _: Whose<'_>) -> bool {
+            self.0.lock().pop().is_some()
+        }
+    }
+
     #[test]
     fn components_are_charged_and_give_way_after_evaluators() {
         let capacity = capacity(100, 100);
         let component = |bytes| Charge::component(&capacity, Class::Small, bytes);
         let loaded = Arc::new(Mutex::new(vec![component(30).unwrap(), component(30).unwrap()]));
-        let (asked, held) = (Arc::new(Mutex::new(1)), Arc::clone(&loaded));
-        let idle = Arc::clone(&asked);
-        capacity.let_go_of_evaluators_with(move |_| {
-            let mut idle = idle.lock();
-            let was = *idle > 0;
-            *idle = 0;
-            was
-        });
-        capacity.let_go_of_components_with(move |_| held.lock().pop().is_some());
-        let _third = component(50).unwrap();
-        assert_eq!((*asked.lock(), loaded.lock().len()), (0, 1), "the evaluator went before the component");
-        assert_eq!((capacity.memory().used(), capacity.component_memory().used()), (80, 80));
+        let mut evaluator = charge(&capacity, Class::Small);
+        evaluator.reach(10).unwrap();
+        let idle = Arc::new(Mutex::new(vec![evaluator]));
+        capacity.let_go_of_evaluators_with(Idle(Arc::clone(&idle)));
+        capacity.let_go_of_components_with(Idle(Arc::clone(&loaded)));
+        let _third = component(60).unwrap();
+        assert_eq!((idle.lock().len(), loaded.lock().len()), (0, 1), "the evaluator went before the component");
+        assert_eq!((capacity.memory().used(), capacity.component_memory().used()), (90, 90));
         let refusal = component(101).err().unwrap();
-        assert!(!refusal.is_busy() && refusal.reason() == "too_much_memory", "{refusal}");
-        assert_eq!(loaded.lock().len(), 1, "nothing gives way to what never fits");
-        assert!(component(60).err().is_some_and(|refusal| refusal.is_busy()));
+        assert!(!refusal.is_busy() && refusal.is_certain() && refusal.reason() == "too_much_memory", "{refusal}");
+        assert!(component(41).err().is_some_and(|refusal| refusal.is_busy()));
+        assert_eq!(loaded.lock().len(), 1, "nothing gives way where that does not suffice");
+        let _fourth = component(40).unwrap();
+        assert_eq!(loaded.lock().len(), 0);
+    }
+
+    #[test]
+    fn nothing_gives_way_in_one_budget_where_another_is_spent() {
+        let capacity = capacity(100, 60);
+        let payer = Arc::new(Budget::new(50));
+        let mut idle = charge(&capacity, Class::Scripting);
+        idle.reach(40).unwrap();
+        let idle = Arc::new(Mutex::new(vec![idle]));
+        capacity.let_go_of_evaluators_with(Idle(Arc::clone(&idle)));
+        let mut charge = Charge::new(&capacity, Class::Scripting, &Purse::new(Some(&payer)));
+        charge.reach(20).unwrap();
+        // The class could give way, but the address has only 30 left.
+        let refusal = charge.reach(55).unwrap_err();
+        assert!(refusal.is_busy() && matches!(refusal, Refusal::AddressFull { limit: 50, .. }), "{refusal}");
+        assert_eq!((idle.lock().len(), charge.bytes(), payer.used(), payer.refused()), (1, 20, 20, 1));
+        charge.reach(50).unwrap();
+        assert_eq!((idle.lock().len(), capacity.scripting_memory().used()), (0, 50));
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! Must not know: what is done to a guest that is over its time (`guest`).
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,6 +30,27 @@ pub fn thread_cpu() -> Duration {
         return Duration::ZERO;
     }
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+thread_local! {
+    /// CPU time this thread has used to let go of others where there was no room.
+    static MAKING_ROOM: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// Does work that makes room by letting go of others. Its time is nobody's: who needed the room did not ask for that work, and those that
+/// are let go of have no more calls.
+pub fn making_room<T>(work: impl FnOnce() -> T) -> T {
+    let before = thread_cpu();
+    let done = work();
+    let cpu = thread_cpu().saturating_sub(before);
+    MAKING_ROOM.with(|sum| sum.set(sum.get() + cpu));
+    done
+}
+
+/// CPU time this thread has used since it began, but for what it took to make room: what calls are measured with.
+#[must_use]
+pub fn calls_cpu() -> Duration {
+    thread_cpu().saturating_sub(MAKING_ROOM.with(Cell::get))
 }
 
 /// The time one call of a guest takes. It begins at the first tick: most calls end before it and never ask a clock.
@@ -59,10 +81,10 @@ impl Stopwatch {
     pub fn is_over(&mut self) -> bool {
         let Some((cpu, wall)) = self.begun else {
             // What the host did before counts neither as the guest's nor against it later.
-            self.begun = Some((thread_cpu().saturating_sub(self.host_cpu), Instant::now()));
+            self.begun = Some((calls_cpu().saturating_sub(self.host_cpu), Instant::now()));
             return false;
         };
-        let used = thread_cpu().saturating_sub(cpu).saturating_sub(self.host_cpu);
+        let used = calls_cpu().saturating_sub(cpu).saturating_sub(self.host_cpu);
         self.by_the_clock = used < self.cpu_max && wall.elapsed() >= self.wall_max;
         used >= self.cpu_max || self.by_the_clock
     }
@@ -187,5 +209,28 @@ fn tick(engines: &[EngineWeak], bell: &Bell) {
             engine.increment_epoch();
         }
         bell.ticks.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Uses so much CPU time of this thread.
+    fn use_up(cpu: Duration) {
+        let begun = thread_cpu();
+        while thread_cpu().saturating_sub(begun) < cpu {}
+    }
+
+    #[test]
+    fn making_room_is_nobodys_time() {
+        let mut watch = Stopwatch::new(20, 600_000);
+        assert!(!watch.is_over());
+        let before = calls_cpu();
+        making_room(|| use_up(Duration::from_millis(200)));
+        assert!(!watch.is_over() && watch.host_cpu.is_zero());
+        assert!(calls_cpu().saturating_sub(before) < Duration::from_millis(100));
+        use_up(Duration::from_millis(20));
+        assert!(watch.is_over(), "its own time is counted on");
     }
 }

@@ -6,7 +6,6 @@
 //! Must not know: who uploads, or under which name.
 
 use std::borrow::Cow;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -65,18 +64,24 @@ pub fn code(compiled: &Compiled) -> Result<Vec<u8>, Refusal> {
     compiled.wasm.serialize().map_err(|error| Refusal::Compile(told(&error)))
 }
 
+/// Charges memory with what code of so many bytes takes loaded, before any of it is read.
+///
+/// # Errors
+/// `Full` or `NeverFits` where there is no memory for it.
+pub fn charge(setup: &Setup, about: &About, code_bytes: u64) -> Result<Charge, Refusal> {
+    Charge::component(&setup.capacity, about.class, about.loaded_bytes(code_bytes))
+}
+
 /// Maps machine code that [`code`] gave, from a file that nobody else wrote and nobody changes.
 ///
 /// # Errors
-/// Another version or other settings of the compiler made it; `Full` or `TooMuchMemory` where there is no memory for it.
+/// Another version or other settings of the compiler made it.
 #[expect(unsafe_code, reason = "machine code cannot be checked; the caller knows who wrote it")]
-pub fn load(setup: &Setup, about: About, file: &Path) -> Result<Compiled, Refusal> {
+pub fn load(setup: &Setup, about: About, file: &Path, charge: Charge) -> Result<Compiled, Refusal> {
     let world = setup.world(about.class);
-    let file_bytes = fs::metadata(file).map_err(|error| Refusal::Compile(format!("cannot look at its code: {error}")))?.len();
-    let charge = Arc::new(Charge::component(&setup.capacity, about.class, about.loaded_bytes(file_bytes))?);
     // SAFETY: `feed` gives only files whose content the store has just found to be what our own compiler wrote.
     let wasm = unsafe { wasmtime::component::Component::deserialize_file(&world.wasm, file) };
-    Ok(Compiled { wasm: wasm.map_err(|error| Refusal::Compile(told(&error)))?, about, charge })
+    Ok(Compiled { wasm: wasm.map_err(|error| Refusal::Compile(told(&error)))?, about, charge: Arc::new(charge) })
 }
 
 /// Checks exports and imports: what comes of it can be instantiated.
@@ -130,4 +135,24 @@ fn check_imports(world: &World, component: &wasmtime::component::Component) -> R
     let linked = world.linker.instantiate_pre(component);
     let linked = linked.or_else(|_| denied::link(&world.linker, &world.wasm, component)?.instantiate_pre(component));
     linked.map_err(|error| Refusal::UnknownImport(format!("the component imports what is not provided: {}", told(&error))))
+}
+
+/// What tests elsewhere need of the compiler.
+#[cfg(test)]
+pub mod tests {
+    use ::bytes::Bytes;
+
+    use super::*;
+    use crate::plugin::history::NoHistory;
+    use crate::plugin::limits::Config;
+    use crate::plugin::setup::Memory;
+    use crate::plugin::state::Outside;
+
+    /// What the compiling process makes of a component: what is known of it, and its code.
+    pub fn built(bytes: &[u8]) -> (About, Vec<u8>) {
+        let outside = Outside { history: Arc::new(NoHistory), json: |_| Bytes::new() };
+        let setup = Setup::new(Config::default(), outside, Memory::OnDemand).expect("the engine starts");
+        let compiled = compile(&setup, bytes).expect("it compiles");
+        (compiled.about.clone(), code(&compiled).expect("it can be written"))
+    }
 }

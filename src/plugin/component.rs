@@ -98,6 +98,12 @@ impl Component {
         Arc::strong_count(&self.0) > 1
     }
 
+    /// How many hold it.
+    #[must_use]
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
     /// Whether it is one of these.
     #[must_use]
     pub fn is_of(&self, whose: Whose<'_>) -> bool {

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use crate::domain::entry::{Entry, Page, SharedEntry};
 use crate::plugin::build::Builder;
 use crate::plugin::capacity::Capacity;
+use crate::plugin::charge::Charge;
 use crate::plugin::clock::Ticker;
 use crate::plugin::compile::{self, Upload};
 use crate::plugin::component::{About, Component};
@@ -39,9 +40,16 @@ pub struct Engine {
     pool: Pool,
     ticker: Ticker,
     kept: Arc<Kept>,
-    counters: Mutex<BTreeMap<String, Arc<Counters>>>,
+    counters: Mutex<AllCounters>,
     builder: Builder,
     next_shard: AtomicUsize,
+}
+
+/// The counters of components by digest, and what those that are forgotten had counted.
+#[derive(Debug, Default)]
+struct AllCounters {
+    known: BTreeMap<String, Arc<Counters>>,
+    forgotten: Counts,
 }
 
 impl std::fmt::Debug for Engine {
@@ -59,8 +67,7 @@ impl Engine {
         let setup = Arc::new(Setup::new(config, Outside { history, json }, Memory::Pooled)?);
         let ticker = Ticker::start(setup.weak())?;
         let kept = Kept::new(&setup.config);
-        let unused = Arc::downgrade(&kept);
-        setup.capacity.let_go_of_evaluators_with(move |whose| unused.upgrade().is_some_and(|kept| kept.let_go(whose)));
+        setup.capacity.let_go_of_evaluators_with(Arc::downgrade(&kept));
         let pool = Pool::start(&setup, &ticker.handle(), &kept)?;
         Ok(Arc::new(Self {
             builder: Builder::new(Arc::clone(&setup.config)),
@@ -91,12 +98,28 @@ impl Engine {
         self.setup.compatibility()
     }
 
+    /// Whether there could ever be memory for a component, as far as the scan can tell: its code comes on top.
+    ///
+    /// # Errors
+    /// `NeverFits`.
+    pub fn admit(&self, about: &About) -> Result<(), Refusal> {
+        Charge::fits(&self.setup.capacity, about.class, about.loaded_bytes(0))
+    }
+
+    /// Charges memory with what code of so many bytes takes loaded, before any of it is read.
+    ///
+    /// # Errors
+    /// `Full` or `NeverFits` where there is no memory for it.
+    pub fn charge(&self, about: &About, code_bytes: u64) -> Result<Charge, Refusal> {
+        compile::charge(&self.setup, about, code_bytes)
+    }
+
     /// Maps the code that the builder made of a component, from a file that only it wrote.
     ///
     /// # Errors
-    /// It was made by another compiler, or needs what is not provided; `Full` or `TooMuchMemory` where there is no memory for it.
-    pub fn load(&self, upload: Upload<'_>, about: About, code: &Path) -> Result<Component, Refusal> {
-        let compiled = compile::load(&self.setup, about, code)?;
+    /// It was made by another compiler, or needs what is not provided.
+    pub fn load(&self, upload: Upload<'_>, about: About, code: &Path, charge: Charge) -> Result<Component, Refusal> {
+        let compiled = compile::load(&self.setup, about, code, charge)?;
         let component = compile::component(&self.setup, &compiled, upload, self.counters(upload.digest));
         component.map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
     }
@@ -120,7 +143,15 @@ impl Engine {
     }
 
     fn counters(&self, digest: &str) -> Arc<Counters> {
-        Arc::clone(self.counters.lock().entry(digest.to_owned()).or_default())
+        Arc::clone(self.counters.lock().known.entry(digest.to_owned()).or_default())
+    }
+
+    /// Nobody asks about this component any more: its counts go on in the sum of all.
+    pub fn forget(&self, digest: &str) {
+        let mut counters = self.counters.lock();
+        if let Some(gone) = counters.known.remove(digest) {
+            counters.forgotten.add(&Counts { last_fault: None, ..gone.read() });
+        }
     }
 
     /// Judges a sample in several orders, each on an instance of its own. Blocks.
@@ -187,19 +218,25 @@ impl Engine {
         }
         let key = Key { digest: component.digest().to_owned(), config: config.to_owned(), instance };
         loop {
-            let mut news = match self.kept.ask(&key, sample.is_some(), payer) {
+            let (mut news, is_others) = match self.kept.ask(&key, sample.is_some(), payer) {
                 Told::Ready(evaluator) => return Ok(evaluator),
                 Told::Refused(refusal) => return Err(refusal),
-                Told::UnderWay(news) => news,
+                Told::UnderWay(news) => (news, true),
                 Told::New(news, order) => {
                     let shard = self.next_shard.fetch_add(1, Ordering::Relaxed);
-                    self.pool.make(Making::new(order, component.clone(), sample.unwrap_or_default(), shard, payer));
-                    news
+                    self.pool.make(Making::new(order, component.clone(), sample.unwrap_or_default(), shard));
+                    (news, false)
                 }
             };
             let lost = || Refusal::Crashed("the plugin could not be configured: the work was lost".to_owned());
-            // Good news is of something that has to be asked for: meanwhile nobody held it.
-            news.wait_for(Option::is_some).await.map_err(|_| lost())?.clone().unwrap_or_else(|| Err(lost()))?;
+            let made = news.wait_for(Option::is_some).await.map_err(|_| lost())?.clone().unwrap_or_else(|| Err(lost()));
+            match made {
+                // Good news is of something that has to be asked for: meanwhile nobody held it.
+                Ok(()) => {}
+                // What another address has too much of says nothing of this one.
+                Err(Refusal::AddressFull { .. }) if is_others => {}
+                Err(refusal) => return Err(refusal),
+            }
         }
     }
 
@@ -225,8 +262,9 @@ impl Engine {
     /// What all guests did so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let mut all = Counts::default();
-        for counters in self.counters.lock().values() {
+        let counters = self.counters.lock();
+        let mut all = counters.forgotten.clone();
+        for counters in counters.known.values() {
             all.add(&counters.read());
         }
         all
@@ -235,7 +273,7 @@ impl Engine {
     /// What the guests of one component did so far; its SHA-256 in hex.
     #[must_use]
     pub fn counts_of(&self, digest: &str) -> Counts {
-        self.counters.lock().get(digest).map(|counters| counters.read()).unwrap_or_default()
+        self.counters.lock().known.get(digest).map(|counters| counters.read()).unwrap_or_default()
     }
 
     /// How many pairs of plugin and configuration are kept ready, in use or not.

@@ -60,10 +60,18 @@ pub enum Refusal {
         /// The limit, seconds.
         limit: u64,
     },
-    /// It took more memory to compile and try than it may.
+    /// It took more memory to compile and try than it may: another time it may go well.
     #[error("{message}")]
     TooMuchMemory {
         /// What took how much.
+        message: String,
+        /// The limit, bytes.
+        limit: u64,
+    },
+    /// Loaded, it takes more memory than all guests may have together.
+    #[error("{message}")]
+    NeverFits {
+        /// How much it takes, and the setting.
         message: String,
         /// The limit, bytes.
         limit: u64,
@@ -101,6 +109,14 @@ pub enum Refusal {
         /// The limit.
         limit: u64,
     },
+    /// The memory that one address may have is used up, by what it alone uses.
+    #[error("{message}")]
+    AddressFull {
+        /// How much is in use, and the setting.
+        message: String,
+        /// The limit, bytes.
+        limit: u64,
+    },
     /// Too many configurations wait to be tried.
     #[error("{max} configurations wait to be tried, the most that may (plugin.trials_waiting_max)")]
     TooManyTrials {
@@ -113,10 +129,11 @@ impl Refusal {
     /// Whether nothing is wrong with what was handed in: a limit of the server is reached, and later there may be room.
     #[must_use]
     pub const fn is_busy(&self) -> bool {
-        matches!(self, Self::TooMany { .. } | Self::TooManyTrials { .. } | Self::Full { .. })
+        matches!(self, Self::TooMany { .. } | Self::TooManyTrials { .. } | Self::Full { .. } | Self::AddressFull { .. })
     }
 
-    /// Whether the component itself is the reason: not a limit of time or memory, which a busy machine may bring about as well.
+    /// Whether the component itself is the reason: not a limit of time or memory while it is compiled, which a busy machine may bring about
+    /// as well.
     #[must_use]
     pub const fn is_certain(&self) -> bool {
         !self.is_busy() && !matches!(self, Self::Crashed(_) | Self::TooSlowToCompile { .. } | Self::TooMuchMemory { .. })
@@ -137,9 +154,11 @@ impl Refusal {
             | Self::Crashed(text)
             | Self::TooSlowToCompile { message: text, .. }
             | Self::TooMuchMemory { message: text, .. }
+            | Self::NeverFits { message: text, .. }
             | Self::Deadline { message: text, .. }
             | Self::HostBudget { message: text, .. }
             | Self::Full { message: text, .. }
+            | Self::AddressFull { message: text, .. }
             | Self::TooLarge { setting: text, .. } => text,
             Self::TooMany { .. } | Self::TooManyTrials { .. } => return self,
         };
@@ -161,12 +180,12 @@ impl Refusal {
             Self::Configure(_) => "configure",
             Self::NotRepeatable(_) => "not_repeatable",
             Self::TooSlowToCompile { .. } => "too_slow_to_compile",
-            Self::TooMuchMemory { .. } => "too_much_memory",
+            Self::TooMuchMemory { .. } | Self::NeverFits { .. } => "too_much_memory",
             Self::Crashed(_) => "crashed",
             Self::Deadline { .. } => "deadline",
             Self::HostBudget { .. } => "host_budget",
             Self::TooMany { .. } | Self::TooManyTrials { .. } => "too_many",
-            Self::Full { .. } => "full",
+            Self::Full { .. } | Self::AddressFull { .. } => "full",
         }
     }
 
@@ -177,9 +196,11 @@ impl Refusal {
             Self::TooLarge { max, .. } | Self::TooMany { max } | Self::TooManyTrials { max } => Some(*max as u64),
             Self::TooSlowToCompile { limit, .. }
             | Self::TooMuchMemory { limit, .. }
+            | Self::NeverFits { limit, .. }
             | Self::Deadline { limit, .. }
             | Self::HostBudget { limit, .. }
-            | Self::Full { limit, .. } => Some(*limit),
+            | Self::Full { limit, .. }
+            | Self::AddressFull { limit, .. } => Some(*limit),
             Self::TooComplex { limit, .. } => *limit,
             _ => None,
         }

@@ -18,12 +18,12 @@ use crate::domain::id::Seq;
 use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::plugin::capacity::{Reservation, Whose};
 use crate::plugin::class::Class;
-use crate::plugin::clock::thread_cpu;
+use crate::plugin::clock::calls_cpu;
 use crate::plugin::compile::sha256_hex;
 use crate::plugin::component::Component;
 use crate::plugin::convert::Needs;
 use crate::plugin::error::Refusal;
-use crate::plugin::guest::{Guest, Unready};
+use crate::plugin::guest::{Crowded, Guest, Unready};
 use crate::plugin::history::Bound;
 use crate::plugin::limits::Config;
 use crate::plugin::memo::Memo;
@@ -141,7 +141,7 @@ pub struct Shared {
     places: Arc<Places>,
     purse: Arc<Purse>,
     // Given back after the instances have ended.
-    _reserved: Reservation,
+    reserved: Reservation,
 }
 
 /// Where an instance waits between two pages.
@@ -203,7 +203,7 @@ impl Evaluator {
             failed: Mutex::new(None),
             places,
             purse,
-            _reserved: reserved,
+            reserved,
         });
         Self { shared, spent: None }
     }
@@ -236,9 +236,9 @@ impl Evaluator {
     pub fn spend<T>(&self, work: impl FnOnce() -> T) -> T {
         // Asking the system costs as much as a verdict.
         let Some(spent) = &self.spent else { return work() };
-        let before = thread_cpu();
+        let before = calls_cpu();
         let done = work();
-        let cpu = thread_cpu().saturating_sub(before);
+        let cpu = calls_cpu().saturating_sub(before);
         spent.ns.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         done
     }
@@ -259,6 +259,12 @@ impl Evaluator {
     #[must_use]
     pub fn purse(&self) -> &Purse {
         &self.shared.purse
+    }
+
+    /// The right to the instances it may come to hold.
+    #[must_use]
+    pub fn reserved(&self) -> &Reservation {
+        &self.shared.reserved
     }
 
     /// The places in the queue for its pages of this kind.
@@ -361,7 +367,7 @@ impl Evaluator {
     #[must_use]
     pub fn turn<'a>(&'a self, setup: &'a Setup, run: Run) -> Turn<'a> {
         let guest = self.seat(run).lock().guest.take().or_else(|| self.shared.first.lock().take());
-        Turn { evaluator: self, setup, run, guest, crowded: false, failed: None }
+        Turn { evaluator: self, setup, run, guest, crowded: None, failed: None, crowded_out: false }
     }
 
     fn seat(&self, run: Run) -> &Mutex<Seat> {
@@ -371,12 +377,12 @@ impl Evaluator {
         }
     }
 
-    /// An instance, or the fault, and whether that is what others hold that is to blame.
-    fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, (Failure, bool)> {
+    /// An instance, or the fault, and who holds the memory if there was too little.
+    fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, (Failure, Option<Crowded>)> {
         let failure = |fault, refusal: Refusal| {
-            let is_busy = refusal.is_busy();
+            let crowded = Crowded::of(&refusal);
             let message = refusal.legible(setup.config.text_bytes).to_string();
-            (Failure::new(if is_busy { Fault::Memory } else { fault }, message), is_busy)
+            (Failure::new(if crowded.is_some() { Fault::Memory } else { fault }, message), crowded)
         };
         let mut guest =
             Guest::paid(setup, &self.shared.component, &self.shared.purse).map_err(|refusal| failure(Fault::Instantiate, refusal))?;
@@ -404,10 +410,12 @@ pub struct Turn<'a> {
     setup: &'a Setup,
     run: Run,
     guest: Option<Box<Guest>>,
-    /// The last call ended because of what all guests hold together, by no doing of this one.
-    crowded: bool,
+    /// The last call ended for want of memory that others hold.
+    crowded: Option<Crowded>,
     /// The last fault that a call of this turn ended in.
     failed: Option<Fault>,
+    /// A call of this turn ended because of what all guests hold together.
+    crowded_out: bool,
 }
 
 impl Turn<'_> {
@@ -415,6 +423,12 @@ impl Turn<'_> {
     #[must_use]
     pub const fn failed(&self) -> Option<Fault> {
         self.failed
+    }
+
+    /// Whether a call ended because of what all guests hold together.
+    #[must_use]
+    pub const fn was_crowded_out(&self) -> bool {
+        self.crowded_out
     }
 
     /// Judges the killmail at this place of the page.
@@ -446,8 +460,12 @@ impl Turn<'_> {
         if let Err(failure) = &answer {
             self.tell(failure, entry);
         }
-        if std::mem::take(&mut self.crowded) {
+        if let Some(crowded) = self.crowded.take() {
             record.undecided();
+            match crowded {
+                Crowded::ByAll => self.crowded_out = true,
+                Crowded::ByItsAddress => self.failed = Some(Fault::Memory),
+            }
             // The next one may find room: equal pairs must not hear of this one's want of it.
             return answer;
         }
@@ -472,7 +490,7 @@ impl Turn<'_> {
         };
         let answer = guest.evaluate(page, at, bound(entry, self.run));
         let alive = answer.as_ref().err().is_none_or(|failure| failure.fault == Fault::BadOutput);
-        self.crowded = answer.is_err() && guest.out_of_budget().is_some();
+        self.crowded = answer.as_ref().err().and(guest.out_of_budget()).and_then(Crowded::of);
         if alive && self.evaluator.shared.key.instance == Instance::Warm {
             self.guest = Some(guest);
         }

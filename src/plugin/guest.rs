@@ -2,7 +2,6 @@
 //!
 //! Must not know: who shares it, or on which thread it runs.
 
-use std::mem;
 use std::sync::Arc;
 
 use wasmtime::{Error, Store, StoreContextMut, Trap, UpdateDeadline};
@@ -27,6 +26,26 @@ pub enum Unready {
     Refused(Refusal),
     /// The call ended in a fault: whether the guest or a busy machine is to blame shows when it is made again.
     Faulted(Refusal),
+}
+
+/// Whose memory was used up when a call ended for want of it. Neither is the pair's doing: it neither rests nor is that remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crowded {
+    /// That of all guests.
+    ByAll,
+    /// That of the address which alone uses it, and so what the call cost is its own matter.
+    ByItsAddress,
+}
+
+impl Crowded {
+    /// What this refusal tells; `None`: it is not for want of memory.
+    #[must_use]
+    pub fn of(refusal: &Refusal) -> Option<Self> {
+        match refusal {
+            Refusal::AddressFull { .. } => Some(Self::ByItsAddress),
+            refusal => refusal.is_busy().then_some(Self::ByAll),
+        }
+    }
 }
 
 /// An instance ready to judge.
@@ -119,7 +138,7 @@ impl Guest {
         }
     }
 
-    /// What ended the last call, where that was no doing of this guest's: guests have no memory left that it could have.
+    /// What ended the last call, where that was not what this guest alone asked for: guests have no memory left that it could have.
     #[must_use]
     pub fn out_of_budget(&self) -> Option<&Refusal> {
         self.store.data().limiter.out_of_budget.as_ref()
@@ -149,7 +168,6 @@ fn refused(store: &Store<State>, setup: &Setup, doing: Doing, error: &Error) -> 
 /// Called at each tick a guest lives to see.
 fn look(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
     let state = store.data_mut();
-    state.watch.host_cpu += mem::take(&mut state.limiter.host_cpu);
     if state.watch.is_over() {
         state.fault = Some(Fault::Deadline);
         return Ok(UpdateDeadline::Interrupt);

@@ -16,7 +16,7 @@ use crate::plugin::bindings::killstream::plugin::types::{
     self, AttackerColumns, EveId, IskValues, ItemColumns, Kind as WitKind, Point, Role as WitRole, Term,
 };
 use crate::plugin::bindings::killstream::plugin::{history, killmail, log, universe as wit_universe};
-use crate::plugin::clock::thread_cpu;
+use crate::plugin::clock::calls_cpu;
 use crate::plugin::convert;
 use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuestion};
 use crate::plugin::state::{Now, State};
@@ -79,9 +79,9 @@ impl State {
 
     /// Work done for the guest: its time is not the guest's, but it has a budget.
     fn work<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        let before = thread_cpu();
+        let before = calls_cpu();
         let answer = work(self);
-        self.watch.host_cpu += thread_cpu().saturating_sub(before);
+        self.watch.host_cpu += calls_cpu().saturating_sub(before);
         if self.watch.host_cpu >= self.host_cpu_max {
             self.fault = Some(Fault::HostBudget);
             bail!("asked the host for more than {} ms of work (plugin.host_cpu_ms)", self.host_cpu_max.as_millis());

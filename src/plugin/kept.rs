@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::plugin::capacity::Whose;
+use crate::plugin::capacity::{Unused, Wanted, Whose};
 use crate::plugin::component::{Component, Loaded};
 use crate::plugin::error::Refusal;
 use crate::plugin::evaluator::{Evaluator, Key, Places};
 use crate::plugin::limits::Config;
-use crate::plugin::purse::Payer;
+use crate::plugin::purse::{Payer, Purse};
 use crate::plugin::records::PairRecords;
 use crate::tasks;
 
@@ -45,6 +45,7 @@ pub struct Order {
     key: Key,
     config_digest: String,
     tried: bool,
+    purse: Arc<Purse>,
     open: bool,
 }
 
@@ -53,6 +54,12 @@ impl Order {
     #[must_use]
     pub const fn key(&self) -> &Key {
         &self.key
+    }
+
+    /// What the memory of its instances is charged to.
+    #[must_use]
+    pub const fn purse(&self) -> &Arc<Purse> {
+        &self.purse
     }
 
     /// Whether it has to be tried on the sample.
@@ -65,7 +72,7 @@ impl Order {
     #[must_use]
     pub fn is_awaited(&self) -> bool {
         let inner = self.kept.inner.lock();
-        inner.under_way.get(&(self.key.clone(), self.tried)).is_some_and(|waiting| waiting.receiver_count() > 0)
+        inner.under_way.get(&(self.key.clone(), self.tried)).is_some_and(|making| making.teller.receiver_count() > 0)
     }
 
     /// Whether somebody still waits. Where nobody does, it is given up: who asks from now on asks anew.
@@ -73,7 +80,7 @@ impl Order {
     pub fn is_wanted(&mut self) -> bool {
         let mut inner = self.kept.inner.lock();
         let flight = (self.key.clone(), self.tried);
-        let wanted = inner.under_way.get(&flight).is_some_and(|waiting| waiting.receiver_count() > 0);
+        let wanted = inner.under_way.get(&flight).is_some_and(|making| making.teller.receiver_count() > 0);
         if !wanted {
             inner.under_way.remove(&flight);
             self.open = false;
@@ -101,10 +108,10 @@ impl Order {
         let news = made.map(|evaluator| {
             inner.evaluators.entry(self.key.clone()).or_insert(evaluator);
         });
-        let waiting = inner.under_way.remove(&(self.key.clone(), self.tried));
+        let making = inner.under_way.remove(&(self.key.clone(), self.tried));
         drop(inner);
-        if let Some(waiting) = waiting {
-            waiting.send_replace(Some(news));
+        if let Some(making) = making {
+            making.teller.send_replace(Some(news));
         }
     }
 }
@@ -139,11 +146,18 @@ type Pair = (String, String);
 #[derive(Debug, Default)]
 struct Inner {
     evaluators: HashMap<Key, Evaluator>,
-    under_way: HashMap<(Key, bool), Teller>,
+    under_way: HashMap<(Key, bool), UnderWay>,
     outcomes: HashMap<Pair, Outcome>,
     /// The pairs of `outcomes`, the oldest first.
     order: VecDeque<Pair>,
     places: HashMap<String, Weak<Places>>,
+}
+
+/// A pair that is being made.
+#[derive(Debug)]
+struct UnderWay {
+    teller: Teller,
+    purse: Arc<Purse>,
 }
 
 /// All pairs that are known.
@@ -186,13 +200,16 @@ impl Kept {
             return Told::Ready(evaluator.clone());
         }
         let flight = (key.clone(), tried);
-        if let Some(waiting) = inner.under_way.get(&flight) {
-            return Told::UnderWay(waiting.subscribe());
+        if let Some(making) = inner.under_way.get(&flight) {
+            // What is made for two addresses is charged to neither.
+            making.purse.asked_for_by(payer);
+            return Told::UnderWay(making.teller.subscribe());
         }
-        let (waiting, answer) = watch::channel(None);
-        inner.under_way.insert(flight, waiting);
+        let (teller, answer) = watch::channel(None);
+        let purse = Purse::new(payer);
+        inner.under_way.insert(flight, UnderWay { teller, purse: Arc::clone(&purse) });
         drop(inner);
-        let order = Order { kept: Arc::clone(self), key: key.clone(), config_digest: pair.1, tried, open: true };
+        let order = Order { kept: Arc::clone(self), key: key.clone(), config_digest: pair.1, tried, purse, open: true };
         Told::New(answer, order)
     }
 
@@ -215,8 +232,7 @@ impl Kept {
     }
 
     /// Gives up the pair that was not used for longest, of these; `false`: all are in use. Its instances end here.
-    #[must_use]
-    pub fn let_go(&self, whose: Whose<'_>) -> bool {
+    fn let_go(&self, whose: Whose<'_>) -> bool {
         let evicted = self.inner.lock().evict_one(whose);
         evicted.is_some()
     }
@@ -267,7 +283,32 @@ impl Kept {
     }
 }
 
+impl Unused for Weak<Kept> {
+    fn amount(&self, wanted: Wanted<'_>, whose: Whose<'_>) -> u64 {
+        self.upgrade().map_or(0, |kept| kept.inner.lock().unused(wanted, whose))
+    }
+
+    fn let_go(&self, whose: Whose<'_>) -> bool {
+        self.upgrade().is_some_and(|kept| kept.let_go(whose))
+    }
+}
+
 impl Inner {
+    /// What the pairs hold that nobody uses. A component that only they have can be unloaded after them.
+    fn unused(&self, wanted: Wanted<'_>, whose: Whose<'_>) -> u64 {
+        let unused = self.evaluators.values().filter(|evaluator| evaluator.is_idle() && evaluator.is_of(whose));
+        if let Wanted::Places(budget) = wanted {
+            return unused.map(|evaluator| evaluator.reserved().of(budget)).sum();
+        }
+        let (mut bytes, mut components) = (0, HashMap::new());
+        for evaluator in unused {
+            bytes += evaluator.purse().bytes();
+            components.entry(evaluator.digest()).or_insert((0, evaluator.component())).0 += 1;
+        }
+        let theirs = components.into_values().filter(|(holders, component)| component.is_of(whose) && component.holders() <= holders + 1);
+        bytes + theirs.map(|(_, component)| component.charged_bytes()).sum::<u64>()
+    }
+
     /// Gives up the pair that was not used for longest, of those nobody uses. It ends when the answer is dropped.
     fn evict_one(&mut self, whose: Whose<'_>) -> Option<Evaluator> {
         let idle = self.evaluators.iter().filter(|(_, e)| e.is_idle() && e.is_of(whose));

@@ -2,9 +2,6 @@
 //!
 //! Must not know: what a guest does with what it may have.
 
-use std::mem;
-use std::time::Duration;
-
 use wasmtime::{Error, ResourceLimiter, Result, bail};
 
 use crate::domain::verdict::Fault;
@@ -25,15 +22,13 @@ pub struct Limiter {
     pub exceeded: Option<Fault>,
     /// It was not this instance that took too much: what it shares with others is used up.
     pub out_of_budget: Option<Refusal>,
-    /// CPU time spent on letting go of others to make room, not yet counted as the host's.
-    pub host_cpu: Duration,
 }
 
 impl Limiter {
     /// A limiter for a new instance.
     #[must_use]
     pub const fn new(bounds: Bounds, charge: Charge) -> Self {
-        Self { memory_bytes: 0, table_elements: 0, bounds, charge, exceeded: None, out_of_budget: None, host_cpu: Duration::ZERO }
+        Self { memory_bytes: 0, table_elements: 0, bounds, charge, exceeded: None, out_of_budget: None }
     }
 
     /// Bytes of all memories and tables together.
@@ -45,9 +40,7 @@ impl Limiter {
     /// Charges what memories and tables take now.
     fn charge(&mut self) -> Result<()> {
         let bytes = self.bytes();
-        let reached = self.charge.reach(bytes);
-        self.host_cpu += mem::take(&mut self.charge.host_cpu);
-        let Err(refusal) = reached else { return Ok(()) };
+        let Err(refusal) = self.charge.reach(bytes) else { return Ok(()) };
         self.exceeded = Some(Fault::Memory);
         let told = format!("asks for {bytes} bytes of memory; {refusal}");
         self.out_of_budget = Some(refusal);

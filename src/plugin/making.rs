@@ -13,7 +13,7 @@ use crate::plugin::evaluator::{Evaluator, Grounds};
 use crate::plugin::guest::Guest;
 use crate::plugin::kept::{Kept, Order};
 use crate::plugin::probe::Trial;
-use crate::plugin::purse::{Payer, Purse};
+use crate::plugin::purse::Purse;
 use crate::plugin::setup::Setup;
 use crate::plugin::start::Start;
 
@@ -52,10 +52,10 @@ impl Work {
 type Step = Option<Result<(Needs, Option<Guest>), Refusal>>;
 
 impl Making {
-    /// Nothing is done yet. Where the order asks for it, it is tried on the sample. Its memory is charged to the payer, too.
+    /// Nothing is done yet. Where the order asks for it, it is tried on the sample.
     #[must_use]
-    pub fn new(order: Order, component: Component, sample: &[SharedEntry], shard: usize, payer: Option<&Payer>) -> Self {
-        let purse = Purse::new(payer);
+    pub fn new(order: Order, component: Component, sample: &[SharedEntry], shard: usize) -> Self {
+        let purse = Arc::clone(order.purse());
         let work = if order.tried() {
             Work::Try(Box::new(Trial::new(Arc::new(sample.to_vec()), Arc::clone(&purse))))
         } else {

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::domain::entry::Page;
 use crate::domain::verdict::{Failure, Fault};
-use crate::plugin::clock::{Awake, TickerHandle, thread_cpu};
+use crate::plugin::clock::{Awake, TickerHandle, calls_cpu};
 use crate::plugin::error::{Error, Refusal};
 use crate::plugin::evaluator::{Evaluator, Judged, Run};
 use crate::plugin::kept::Kept;
@@ -164,16 +164,16 @@ impl Worker {
 
     /// One turn of a page. The caller is answered when the page is done or its budget is spent.
     fn judge(&self, mut job: Job, awake: &Awake) {
-        let (run, cpu) = (job.run, thread_cpu());
-        let mut failed = None;
+        let (run, cpu) = (job.run, calls_cpu());
+        let mut ended = Ended::default();
         // Readers that stopped leave pages behind that nobody waits for.
         if !job.evaluator.is_spent() && !job.reply.is_closed() {
             let evaluator = job.evaluator.clone();
-            failed = evaluator.spend(|| turn(&self.setup, &mut job, &self.line, awake));
+            ended = evaluator.spend(|| turn(&self.setup, &mut job, &self.line, awake));
         }
-        let excess = thread_cpu().saturating_sub(cpu).saturating_sub(TURN);
+        let excess = calls_cpu().saturating_sub(cpu).saturating_sub(TURN);
         if !excess.is_zero() {
-            self.exceeded(&job, excess, failed);
+            self.exceeded(&job, excess, ended);
         }
         let goes_on = job.answers.len() < job.page.len() && !job.evaluator.is_spent() && !job.reply.is_closed();
         let (finished, unfinished) = if goes_on { (None, Some(job)) } else { (Some(job), None) };
@@ -187,10 +187,13 @@ impl Worker {
     }
 
     /// A job took so much more than its turn, perhaps for a call that failed.
-    fn exceeded(&self, job: &Job, excess: Duration, failed: Option<Fault>) {
+    fn exceeded(&self, job: &Job, excess: Duration, ended: Ended) {
         let record = job.evaluator.record().of(job.run);
-        if let Some(fault) = failed {
+        if let Some(fault) = ended.failed {
             record.wasted(fault, excess);
+        } else if ended.crowded_out {
+            // It is not held against the pair; what such calls may cost is bounded all the same.
+            let _ = record.share().wasted(excess, Instant::now());
         }
         if self.line.others_wait(job.run, Instant::now()) {
             record.overran(excess);
@@ -199,7 +202,7 @@ impl Worker {
 
     /// One turn of what makes a configuration ready.
     fn make(&mut self, (mut making, place): Trying, awake: &Awake) {
-        let (begun, cpu) = (awake.ticks(), thread_cpu());
+        let (begun, cpu) = (awake.ticks(), calls_cpu());
         let unfinished = loop {
             let step = catch_unwind(AssertUnwindSafe(|| making.step(&self.setup, &self.kept)));
             let Ok(Some(next)) = step.inspect_err(|_| tracing::error!("configuring a plugin panicked")) else { break None };
@@ -208,13 +211,22 @@ impl Worker {
                 break Some((making, place));
             }
         };
-        self.budget.spend(thread_cpu().saturating_sub(cpu));
+        self.budget.spend(calls_cpu().saturating_sub(cpu));
         self.line.tried(unfinished);
     }
 }
 
-/// Judges as many of a job's killmails as fit its turn, at least one. The fault that a call ended in, if one did.
-fn turn(setup: &Setup, job: &mut Job, line: &Line, awake: &Awake) -> Option<Fault> {
+/// How calls of a turn ended.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ended {
+    /// The fault that one ended in.
+    failed: Option<Fault>,
+    /// One ended because of what all guests hold together.
+    crowded_out: bool,
+}
+
+/// Judges as many of a job's killmails as fit its turn, at least one.
+fn turn(setup: &Setup, job: &mut Job, line: &Line, awake: &Awake) -> Ended {
     let begun = awake.ticks();
     let mut turn = job.evaluator.turn(setup, job.run);
     while job.answers.len() < job.page.len() {
@@ -225,5 +237,5 @@ fn turn(setup: &Setup, job: &mut Job, line: &Line, awake: &Awake) -> Option<Faul
             break;
         }
     }
-    turn.failed()
+    Ended { failed: turn.failed(), crowded_out: turn.was_crowded_out() }
 }

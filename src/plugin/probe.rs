@@ -16,7 +16,7 @@ use crate::domain::entry::{Page, SharedEntry};
 use crate::domain::legible::legible;
 use crate::domain::verdict::{Failure, Fault};
 use crate::plugin::class::Class;
-use crate::plugin::clock::thread_cpu;
+use crate::plugin::clock::calls_cpu;
 use crate::plugin::component::Component;
 use crate::plugin::convert::Needs;
 use crate::plugin::error::Refusal;
@@ -172,9 +172,9 @@ impl Trial {
     /// As `Start::step`; `Deadline` or `HostBudget` where a call ended so twice, the second time alone on an instance of its
     /// own, or where all took more CPU time than a trial may; `NotRepeatable` with the killmail whose verdicts differ.
     pub fn step(&mut self, setup: &Setup, component: &Component, config: &str) -> Result<bool, Refusal> {
-        let begun = thread_cpu();
+        let begun = calls_cpu();
         let done = self.advance(setup, component, config)?;
-        self.spent += thread_cpu().saturating_sub(begun);
+        self.spent += calls_cpu().saturating_sub(begun);
         let limit = setup.config.trial_cpu_ms;
         if !done && self.spent >= Duration::from_millis(limit) {
             let calls = self.answers.len();

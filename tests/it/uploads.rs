@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
@@ -138,6 +138,64 @@ async fn a_compiler_that_crashes_is_a_refusal_and_the_next_upload_goes_on() {
     let server = Setup::quiet().config("[plugin]\ncompile_program = \"/nowhere/killstream\"").start();
     let reply = put(&server, "mine", &guests::evaluating(guests::KEEP)).await;
     assert_eq!((reply.status.as_u16(), &reply.json()["code"]), (500, &json!("FETCH_ERROR")), "{}", reply.json());
+}
+
+/// How often the compiling process was started.
+fn starts(folder: &Path) -> usize {
+    fs::read_to_string(folder.join("starts")).unwrap_or_default().lines().count()
+}
+
+/// Has each start of the compiling process counted.
+fn counted(setup: &Setup) -> String {
+    let path = setup.folder().join("compiler");
+    fs::write(&path, format!("#!/bin/sh\necho >> '{}/starts'\nexec '{PROGRAM}' \"$@\"\n", setup.folder().display())).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    format!("[plugin]\ncompile_program = {:?}\n", path.display().to_string())
+}
+
+#[tokio::test]
+async fn what_can_never_be_loaded_is_refused_before_it_is_compiled() {
+    let setup = Setup::quiet();
+    let config = counted(&setup) + "guests_memory_bytes = 4096\n";
+    let server = setup.config(&config).start();
+    let reply = put(&server, "mine", &guests::evaluating(guests::KEEP)).await;
+    let (status, body) = (reply.status.as_u16(), reply.json());
+    let details = &body["details"];
+    assert_eq!((status, &details["reason"], &details["limit"]), (422, &json!("too_much_memory"), &json!(4096)), "{body}");
+    assert!(details["message"].as_str().unwrap().ends_with("(plugin.guests_memory_bytes)"), "{body}");
+    assert_eq!(starts(server.setup().folder()), 1, "it was looked through");
+}
+
+#[tokio::test]
+async fn an_upload_is_taken_where_others_have_the_memory() {
+    let setup = Setup::quiet();
+    let config = counted(&setup);
+    let mut first = setup.clone().config(&config).start();
+    first.upload("one", &guests::evaluating(guests::KEEP)).await;
+    let used = async |server: &Server| {
+        let told = server.get("/status").await.expect(200)["metrics"]["plugins"].clone();
+        told["bytes"].as_u64().unwrap_or_else(|| panic!("{told}"))
+    };
+    let loaded = used(&first).await;
+    first.stop();
+    // Enough for one with an instance, which begins with 256 KiB and has to fit half of it, and not for another.
+    let server = setup.config(&format!("{config}guests_memory_bytes = {}\n", loaded + 400_000)).start();
+    let stream = server.enhanced("plugin=one").await;
+    let reply = put(&server, "two", &guests::evaluating(guests::DROP)).await;
+    assert_eq!(reply.status.as_u16(), 201, "{}", reply.json());
+    let begun = starts(server.setup().folder());
+    assert_eq!(server.get("/api/v1/killmails?plugin=two").await.status.as_u16(), 503);
+    drop(stream);
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let reply = server.get("/api/v1/killmails?plugin=two").await;
+        if reply.status.as_u16() == 200 {
+            break;
+        }
+        assert!(Instant::now() < end, "{}", reply.json());
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(starts(server.setup().folder()), begun, "what was compiled is loaded");
 }
 
 /// Takes away what was compiled, as a new compiler does.

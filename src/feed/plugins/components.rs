@@ -5,32 +5,31 @@
 //!
 //! Must not know: names of plugins, or who uses them.
 
-use std::collections::{HashMap, VecDeque};
+mod preparing;
+mod turns;
+
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
-use tokio::time::sleep;
+use tokio::sync::watch;
 
-use crate::feed::manifest::Version;
+use crate::feed::plugins::components::preparing::Queue;
+use crate::feed::plugins::components::turns::{Claims, Turns};
 use crate::plugin::build::{self, Build, Built};
-use crate::plugin::capacity::Whose;
+use crate::plugin::capacity::{Unused, Wanted, Whose};
 use crate::plugin::class::Class;
 use crate::plugin::compile::{Upload, sha256_hex};
 use crate::plugin::component::{About, Component};
 use crate::plugin::engine::Engine;
 use crate::plugin::error::{Failed, Refusal};
 use crate::plugin::probe::Tried;
+use crate::store::plugins::compiled::Sealed;
 use crate::store::{self, Store};
 use crate::tasks;
-
-/// Where the machine did not do what compiling takes, it is tried again after this, then after longer pauses.
-const AFTER_FAILURE: Duration = Duration::from_secs(5);
-/// What crashes or takes too much so often again is taken to do so always.
-const TRIES_MAX: u32 = 4;
 
 /// Why a component cannot be used now.
 #[derive(Debug)]
@@ -45,6 +44,8 @@ pub enum Missing {
     Unknown,
     /// The store failed.
     Store(store::error::StoreError),
+    /// Work was lost.
+    Lost(tasks::Lost),
 }
 
 /// Whether a component can run.
@@ -65,20 +66,17 @@ enum Known {
     Unusable(Refusal),
 }
 
-/// A component to be compiled, nobody knows for whom.
-#[derive(Debug, Clone)]
-struct Wanted {
-    digest: String,
-    size_bytes: usize,
-    /// How often it was tried.
-    tries: u32,
-}
-
-/// Those of one lane of the builder, first come, first served.
-#[derive(Debug, Default)]
-struct Queue {
-    wanted: Mutex<VecDeque<Wanted>>,
-    more: Notify,
+/// A component whose compiled code is kept.
+#[derive(Debug)]
+pub struct Held {
+    /// SHA-256 of its bytes, hex.
+    pub digest: String,
+    /// How many they are.
+    pub size_bytes: usize,
+    /// What it is held to.
+    pub class: Class,
+    /// `None`: there is no memory for it now; who uses it loads it.
+    pub component: Option<Component>,
 }
 
 /// All components.
@@ -91,6 +89,9 @@ pub struct Components {
     classes: Mutex<HashMap<String, Class>>,
     /// Held while one is loaded, so that many who ask at once load it once.
     loading: Mutex<()>,
+    /// Those who ask wait here for `loading`, off the threads for blocking work.
+    turns: Turns,
+    claims: Claims,
     small: Arc<Queue>,
     large: Arc<Queue>,
     changes: Arc<watch::Sender<u64>>,
@@ -110,14 +111,14 @@ impl Components {
             known: Mutex::default(),
             classes: Mutex::default(),
             loading: Mutex::default(),
+            turns: Turns::default(),
+            claims: Claims::default(),
             small: Arc::default(),
             large: Arc::default(),
             changes,
             closing: watch::Sender::new(false),
         });
-        let unused = Arc::downgrade(&components);
-        let capacity = components.engine.capacity();
-        capacity.let_go_of_components_with(move |whose| unused.upgrade().is_some_and(|components| components.unload_one(whose)));
+        components.engine.capacity().let_go_of_components_with(Arc::downgrade(&components));
         components
     }
 
@@ -169,6 +170,34 @@ impl Components {
         }
     }
 
+    /// As [`Components::get`], without a thread of its own for each who asks: one component is loaded at a time, and once for all who ask
+    /// for it. Where there is no memory for it, all who ask within a second are told so without another look.
+    ///
+    /// # Errors
+    /// See [`Missing`].
+    pub async fn ask(self: &Arc<Self>, digest: &str, size_bytes: usize) -> Result<Component, Missing> {
+        let now = || self.known_now(digest).map(Known::ready).or_else(|| self.turns.refusal(digest).map(|full| Err(Missing::Full(full))));
+        if let Some(known) = now() {
+            return known;
+        }
+        let own = self.turns.of(digest).await;
+        if let Some(known) = now() {
+            return known;
+        }
+        let turn = (self.turns.any().await, own);
+        let (components, digest) = (Arc::clone(self), digest.to_owned());
+        let got = tasks::blocking("plugin-load", move || {
+            // Given up while it waits or works, it still has its turn to the end.
+            let _turn = turn;
+            let got = components.get(&digest, size_bytes);
+            if let Err(Missing::Full(refusal)) = &got {
+                components.turns.refuse(&digest, refusal);
+            }
+            got
+        });
+        got.await.unwrap_or_else(|lost| Err(Missing::Lost(lost)))
+    }
+
     /// A component, loaded if need be; what is not compiled is then being prepared. Blocks while it is read.
     ///
     /// # Errors
@@ -191,21 +220,37 @@ impl Components {
         self.known.lock().insert(digest.to_owned(), known.clone());
         if matches!(known, Known::Preparing) {
             // Only after the insert: a worker that finishes at once must find the entry.
-            self.want(Wanted { digest: digest.to_owned(), size_bytes, tries: 0 });
+            self.want(preparing::Wanted { digest: digest.to_owned(), size_bytes, tries: 0 });
         }
         known.ready()
     }
 
-    /// A component whose compiled code is kept, loaded if need be. Blocks while it is read.
+    /// A component whose compiled code is kept, loaded if there is memory for it. Blocks while it is read.
     #[must_use]
-    pub fn kept(&self, digest: &str, size_bytes: usize) -> Option<Component> {
+    pub fn kept(&self, digest: &str, size_bytes: usize) -> Option<Held> {
+        let held = |known: Known| known.ready().ok().map(Held::from);
         if let Some(known) = self.known_now(digest) {
-            return known.ready().ok();
+            return held(known);
         }
         let _one = self.loading.lock();
-        let known = self.load(digest, size_bytes).ok()??;
-        self.known.lock().insert(digest.to_owned(), known.clone());
-        known.ready().ok()
+        // Perhaps loaded meanwhile.
+        if let Some(known) = self.known_now(digest) {
+            return held(known);
+        }
+        match self.load(digest, size_bytes) {
+            Ok(Some(known)) => {
+                self.known.lock().insert(digest.to_owned(), known.clone());
+                held(known)
+            }
+            Err(Missing::Full(_)) => Some(Held { digest: digest.to_owned(), size_bytes, class: self.class(digest)?, component: None }),
+            _ => None,
+        }
+    }
+
+    /// Says that this component is being taken in: what is compiled of it stays until the answer is dropped.
+    #[must_use]
+    pub fn claim(&self, digest: &str) -> turns::Claim {
+        self.claims.claim(digest)
     }
 
     fn known_now(&self, digest: &str) -> Option<Known> {
@@ -219,8 +264,7 @@ impl Components {
 
     /// Unloads the component that was not asked for for longest, of those nobody uses; `false`: there is none. It is mapped again when it
     /// is asked for.
-    #[must_use]
-    pub fn unload_one(&self, whose: Whose<'_>) -> bool {
+    fn unload_one(&self, whose: Whose<'_>) -> bool {
         let mut all = self.known.lock();
         let unused = all.iter().filter_map(|(digest, known)| match known {
             Known::Loaded { component, used } if !component.is_in_use() && component.is_of(whose) => Some((*used, digest)),
@@ -233,17 +277,16 @@ impl Components {
         unloaded.is_some()
     }
 
-    fn want(&self, wanted: Wanted) {
-        let is_small = wanted.size_bytes <= self.engine.config().compile_small_bytes;
-        let queue = if is_small { &self.small } else { &self.large };
-        queue.wanted.lock().push_back(wanted);
-        queue.more.notify_one();
-    }
-
     /// What was just compiled.
-    pub fn put(&self, component: Component) {
-        self.classes.lock().insert(component.digest().to_owned(), component.class());
-        self.known.lock().insert(component.digest().to_owned(), Known::loaded(component));
+    pub fn put(&self, held: Held) {
+        self.classes.lock().insert(held.digest.clone(), held.class);
+        let mut all = self.known.lock();
+        match held.component {
+            Some(component) => drop(all.insert(held.digest, Known::loaded(component))),
+            // Whatever it was before, it can be loaded now.
+            None if matches!(all.get(&held.digest), Some(Known::Loaded { .. })) => {}
+            None => drop(all.remove(&held.digest)),
+        }
     }
 
     /// Lets go of what nobody uses but `is_needed`; it is mapped again when it is asked for. Compiled code beyond `compiled_max_bytes` on
@@ -258,22 +301,23 @@ impl Components {
         }
     }
 
-    /// Forgets a component and what was compiled of it.
+    /// Forgets a component and what was compiled of it; the latter not while an upload of the same is on its way.
     ///
     /// # Errors
     /// The store.
     pub fn forget(&self, digest: &str) -> Result<(), store::error::StoreError> {
         self.known.lock().remove(digest);
         self.classes.lock().remove(digest);
-        self.store.remove_compiled(digest)?;
+        self.engine.forget(digest);
+        self.claims.unless_claimed(digest, || self.store.remove_compiled(digest))?;
         self.store.remove_component(digest)
     }
 
-    /// Compiles and keeps an upload, and loads what came of it.
+    /// Compiles and keeps an upload, and loads what came of it if there is memory for it.
     ///
     /// # Errors
     /// It is refused, or could not be compiled.
-    pub async fn build(self: &Arc<Self>, order: Order<'_>) -> Result<(Component, Tried), Failed> {
+    pub async fn build(self: &Arc<Self>, order: Order<'_>) -> Result<(Held, Tried), Failed> {
         let Order { file, digest, size_bytes, probe, urgent, progress } = order;
         self.store.check_space().map_err(failed)?;
         let draft = self.store.compiled_draft(digest, &self.compiler).map_err(failed)?;
@@ -281,79 +325,48 @@ impl Components {
         let component = Build { file, code: &draft.0, probe, urgent };
         let Built { about, tried } = self.engine.builder().build(component, progress).await?;
         let (components, digest) = (Arc::clone(self), digest.to_owned());
-        let loaded = tasks::blocking("plugin-load", move || {
-            let kept = serde_json::to_vec(&about).map_err(|error| Failed::Failed(error.to_string()))?;
-            let _one = components.loading.lock();
-            let code = components.store.keep_compiled(&digest, &components.compiler, &draft.0, &kept).map_err(failed)?;
-            // Just written: there is no need to check the seal.
-            components.engine.load(Upload { digest: &digest, size_bytes }, about, &code).map_err(Failed::from)
-        });
-        let component = loaded.await.map_err(|lost| Failed::Failed(lost.to_string()))??;
-        Ok((component, tried))
+        let loaded = tasks::blocking("plugin-load", move || components.keep(&draft, Upload { digest: &digest, size_bytes }, about));
+        let held = loaded.await.map_err(|lost| Failed::Failed(lost.to_string()))??;
+        Ok((held, tried))
     }
 
-    /// Compiles what is not kept of these, and what is asked for later, until the server stops.
-    pub fn prepare(self: &Arc<Self>, versions: Vec<Version>) {
-        for queue in [&self.small, &self.large] {
-            let (components, queue) = (Arc::downgrade(self), Arc::clone(queue));
-            drop(tasks::spawn("plugin-prepare", async move {
-                loop {
-                    let next = queue.wanted.lock().pop_front();
-                    let Some(wanted) = next else {
-                        queue.more.notified().await;
-                        continue;
-                    };
-                    let Some(components) = components.upgrade() else { return };
-                    tokio::select! {
-                        () = components.make(wanted) => {}
-                        // The compiler ends with who waits for it.
-                        () = components.closed() => return,
-                    }
-                }
-            }));
-        }
-        let components = Arc::downgrade(self);
-        tasks::aside(move || {
-            for version in versions {
-                match components.upgrade() {
-                    Some(components) if !*components.closing.borrow() => components.check(&version.digest, version.size_bytes),
-                    _ => return,
-                }
-            }
-        });
+    /// Keeps code that was just compiled, and loads it if there is memory for it.
+    fn keep(&self, draft: &Draft, upload: Upload<'_>, about: About) -> Result<Held, Failed> {
+        let Upload { digest, size_bytes } = upload;
+        let kept = serde_json::to_vec(&about).map_err(|error| Failed::Failed(error.to_string()))?;
+        let _one = self.loading.lock();
+        let code = self.store.keep_compiled(digest, &self.compiler, &draft.0, &kept).map_err(failed)?;
+        let code_bytes = fs::metadata(&code).map_err(|error| Failed::system("look at compiled code", &error))?.len();
+        let class = about.class;
+        // Just written: there is no need to check the seal.
+        let loaded = self.engine.charge(&about, code_bytes).and_then(|charge| self.engine.load(upload, about, &code, charge));
+        let component = match loaded {
+            Ok(component) => Some(component),
+            Err(refusal) if refusal.is_busy() => None,
+            Err(refusal) => return Err(refusal.into()),
+        };
+        Ok(Held { digest: digest.to_owned(), size_bytes, class, component })
     }
 
-    /// Has it compiled if its code is not kept. It is not loaded: who uses it does that.
-    fn check(&self, digest: &str, size_bytes: usize) {
-        if self.known.lock().contains_key(digest) {
-            return;
-        }
-        match self.compiled(digest) {
-            Ok(Some(_)) => {}
-            Ok(None) => {
-                if let Err(Missing::Store(error)) = self.get(digest, size_bytes) {
-                    tracing::error!("the component {digest} cannot be read: {error}");
-                }
-            }
-            Err(error) => tracing::error!("what was compiled of {digest} cannot be read: {error}"),
-        }
-    }
-
-    /// The compiled code of a component, and what is known of it, if it is kept and can be understood.
-    fn compiled(&self, digest: &str) -> Result<Option<(PathBuf, About)>, store::error::StoreError> {
-        let Some(kept) = self.store.compiled(digest, &self.compiler)? else { return Ok(None) };
-        let Ok(about) = serde_json::from_slice::<About>(&kept.about) else { return Ok(None) };
+    /// The compiled code of a component, and what is known of it, if it is kept and can be understood; its content was not looked at yet.
+    fn sealed(&self, digest: &str) -> Result<Option<(Sealed, About)>, store::error::StoreError> {
+        let Some(sealed) = self.store.sealed(digest, &self.compiler)? else { return Ok(None) };
+        let Ok(about) = serde_json::from_slice::<About>(&sealed.kept.about) else { return Ok(None) };
         self.classes.lock().insert(digest.to_owned(), about.class);
-        Ok(Some((kept.code, about)))
+        Ok(Some((sealed, about)))
     }
 
-    /// Maps the compiled code of a component, if it is kept and can be used.
+    /// Maps the compiled code of a component, if it is kept and can be used. Memory is charged before the code is read.
     fn load(&self, digest: &str, size_bytes: usize) -> Result<Option<Known>, Missing> {
-        let Some((code, about)) = self.compiled(digest).map_err(Missing::Store)? else { return Ok(None) };
-        match self.engine.load(Upload { digest, size_bytes }, about, &code) {
+        let Some((sealed, about)) = self.sealed(digest).map_err(Missing::Store)? else { return Ok(None) };
+        let charge = match self.engine.charge(&about, sealed.bytes) {
+            Ok(charge) => charge,
+            Err(refusal) if refusal.is_busy() => return Err(Missing::Full(refusal)),
+            Err(refusal) => return Ok(Some(Known::Unusable(refusal))),
+        };
+        let Some(kept) = self.store.opened(digest, &self.compiler, sealed).map_err(Missing::Store)? else { return Ok(None) };
+        match self.engine.load(Upload { digest, size_bytes }, about, &kept.code, charge) {
             Ok(component) => Ok(Some(Known::loaded(component))),
-            Err(refusal) if refusal.is_busy() => Err(Missing::Full(refusal)),
-            Err(refusal @ Refusal::TooMuchMemory { .. }) => Ok(Some(Known::Unusable(refusal))),
             Err(refusal) => {
                 tracing::warn!("what was compiled of {digest} cannot be loaded and is made again: {refusal}");
                 Ok(None)
@@ -375,70 +388,21 @@ impl Components {
             Err(refusal) => Known::Unusable(refusal),
         })
     }
+}
 
-    async fn make(self: &Arc<Self>, wanted: Wanted) {
-        let digest = wanted.digest.clone();
-        if !self.is_preparing(&digest) {
-            // Removed, or uploaded anew.
-            return;
-        }
-        let known = match self.remake(&digest, wanted.size_bytes).await {
-            Ok(component) => {
-                self.classes.lock().insert(digest.clone(), component.class());
-                Some(Known::loaded(component))
-            }
-            // Compiled and kept, but there is no memory for it now: who uses it loads it.
-            Err(Failed::Refused(refusal)) if refusal.is_busy() => None,
-            Err(Failed::Refused(refusal)) if refusal.is_certain() || wanted.tries >= TRIES_MAX => {
-                tracing::error!("the component {digest} can no longer run: {refusal}");
-                Some(Known::Unusable(refusal))
-            }
-            Err(failed) => return self.again(wanted, &failed),
-        };
-        let mut all = self.known.lock();
-        let is_wanted = matches!(all.get(&digest), Some(Known::Preparing));
-        let is_gone = !all.contains_key(&digest);
-        if is_wanted {
-            all.remove(&digest);
-            all.extend(known.map(|known| (digest.clone(), known)));
-        }
-        drop(all);
-        if is_gone && let Err(error) = self.store.remove_compiled(&digest) {
-            tracing::warn!("what was compiled of {digest} could not be removed: {error}");
-        }
-        self.changes.send_modify(|count| *count += 1);
-    }
-
-    fn is_preparing(&self, digest: &str) -> bool {
-        matches!(self.known.lock().get(digest), Some(Known::Preparing))
-    }
-
-    /// Tries it again later, each time after a longer pause: a busy or full machine is no fault of the component. Its readers go on waiting.
-    fn again(self: &Arc<Self>, wanted: Wanted, failed: &Failed) {
-        let pause = AFTER_FAILURE * 3_u32.saturating_pow(wanted.tries.min(TRIES_MAX));
-        tracing::error!("the component {} could not be compiled and is tried again in {} s: {failed}", wanted.digest, pause.as_secs());
-        let components = Arc::downgrade(self);
-        drop(tasks::spawn("plugin-prepare-again", async move {
-            sleep(pause).await;
-            if let Some(components) = components.upgrade() {
-                components.want(Wanted { tries: wanted.tries.saturating_add(1), ..wanted });
-            }
-        }));
-    }
-
-    async fn remake(self: &Arc<Self>, digest: &str, size_bytes: usize) -> Result<Component, Failed> {
-        let (store, wanted) = (Arc::clone(&self.store), digest.to_owned());
-        let read = tasks::blocking("plugin-check", move || -> Result<_, Failed> {
-            let bytes = store.read_component(&wanted).map_err(failed)?;
-            let bytes = bytes.ok_or_else(|| Failed::Failed("its file is gone".to_owned()))?;
-            if sha256_hex(&bytes) != wanted {
-                return Err(changed(&wanted).into());
-            }
-            store.component_file(&wanted).map_err(failed)?.ok_or_else(|| Failed::Failed("its file is gone".to_owned()))
+impl Unused for Weak<Components> {
+    fn amount(&self, wanted: Wanted<'_>, whose: Whose<'_>) -> u64 {
+        let (Wanted::Memory, Some(components)) = (wanted, self.upgrade()) else { return 0 };
+        let all = components.known.lock();
+        let bytes = all.values().filter_map(|known| match known {
+            Known::Loaded { component, .. } if !component.is_in_use() && component.is_of(whose) => Some(component.charged_bytes()),
+            _ => None,
         });
-        let file = read.await.map_err(|lost| Failed::Failed(lost.to_string()))??;
-        let order = Order { file: &file, digest, size_bytes, probe: false, urgent: false, progress: &|_| {} };
-        self.build(order).await.map(|(component, _)| component)
+        bytes.sum()
+    }
+
+    fn let_go(&self, whose: Whose<'_>) -> bool {
+        self.upgrade().is_some_and(|components| components.unload_one(whose))
     }
 }
 
@@ -457,6 +421,13 @@ pub struct Order<'a> {
     pub urgent: bool,
     /// Hears what it is at.
     pub progress: build::Progress<'a>,
+}
+
+impl From<Component> for Held {
+    fn from(component: Component) -> Self {
+        let (digest, size_bytes) = (component.digest().to_owned(), component.size_bytes());
+        Self { digest, size_bytes, class: component.class(), component: Some(component) }
+    }
 }
 
 impl Known {
@@ -494,3 +465,7 @@ fn failed(error: store::error::StoreError) -> Failed {
 fn changed(digest: &str) -> Refusal {
     Refusal::NotWasm(format!("the kept component {digest} was changed on disk"))
 }
+
+#[cfg(test)]
+#[path = "components_tests.rs"]
+mod tests;

@@ -14,11 +14,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::domain::hex::hex;
-use crate::feed::plugins::components::Order;
+use crate::feed::plugins::components::{Held, Order};
 use crate::feed::plugins::{Accepted, Error, Plugins, Upload, Uploaded};
 use crate::plugin::build::Entered;
 use crate::plugin::build::order::Stage;
-use crate::plugin::component::Component;
 use crate::plugin::probe::Tried;
 use crate::store::plugins::compiled::UploadFile;
 use crate::tasks;
@@ -190,27 +189,33 @@ async fn take_in(plugins: &Arc<Plugins>, job: &Arc<Job>, (file, entered): (Uploa
     let hashed = Arc::clone(&file);
     let (digest, size_bytes) = tasks::blocking("plugin-digest", move || Ok::<_, Error>((hashed.digest()?, hashed.size_bytes()?))).await??;
     let (asked, wanted, name) = (Arc::clone(plugins), digest.clone(), job.name.clone());
-    let known = tasks::blocking("plugin-known", move || asked.known(&name, &wanted)).await?;
+    let known = tasks::blocking("plugin-known", move || (asked.components().claim(&wanted), asked.known(&name, &wanted)));
+    // What fails here must not take from an equal upload what was compiled of it.
+    let (claim, known) = known.await?;
     let made = match known {
-        Some((component, version)) if version.probed || !plugins.is_tried(&job.name, &digest, how) => {
+        Some((held, version)) if version.probed || !plugins.is_tried(&job.name, &digest, how) => {
             drop(entered);
-            (component, Tried { probed: version.probed, warnings: version.warnings })
+            (held, Tried { probed: version.probed, warnings: version.warnings })
         }
         _ => {
-            let made = make(plugins, job, (&file, entered), (&digest, size_bytes), how).await;
-            if made.is_err() {
-                // It may have been compiled, though it could not be loaded.
-                let (plugins, digest) = (Arc::clone(plugins), digest.clone());
-                tasks::blocking("plugin-discard", move || plugins.discard(&digest)).await?;
+            match make(plugins, job, (&file, entered), (&digest, size_bytes), how).await {
+                Ok(made) => made,
+                Err(error) => {
+                    // It may have been compiled, though it could not be loaded.
+                    drop(claim);
+                    let plugins = Arc::clone(plugins);
+                    tasks::blocking("plugin-discard", move || plugins.discard(&digest)).await?;
+                    return Err(error);
+                }
             }
-            made?
         }
     };
     let (plugins, job) = (Arc::clone(plugins), Arc::clone(job));
     tasks::blocking("plugin-accept", move || {
-        let (component, tried) = made;
-        let accepted = Accepted { file: &file, component, tried, how };
+        let (held, tried) = made;
+        let accepted = Accepted { file: &file, held, tried, how };
         let kept = plugins.accept(&job.name, accepted, || !*job.given_up.borrow());
+        drop(claim);
         if kept.is_err() {
             // What was compiled of it is of no use to anybody, unless it is known under another name.
             plugins.discard(&digest);
@@ -220,22 +225,25 @@ async fn take_in(plugins: &Arc<Plugins>, job: &Arc<Job>, (file, entered): (Uploa
     .await?
 }
 
-/// Compiles and tries an upload: the component, and what came of its trial.
+/// Compiles and tries an upload: what is kept of it, and what came of its trial.
 async fn make(
     plugins: &Arc<Plugins>,
     job: &Job,
     (file, entered): (&Arc<UploadFile>, Entered),
     (digest, size_bytes): (&str, usize),
     how: Upload,
-) -> Result<(Component, Tried), Error> {
+) -> Result<(Held, Tried), Error> {
     let probe = plugins.is_tried(&job.name, digest, how);
     let engine = plugins.engine();
     if engine.config().compile_here {
         let (plugins, file) = (Arc::clone(plugins), Arc::clone(file));
-        return tasks::blocking("plugin-compile", move || plugins.compile_here(&file, probe)).await?;
+        let (component, tried) = tasks::blocking("plugin-compile", move || plugins.compile_here(&file, probe)).await??;
+        return Ok((component.into(), tried));
     }
     let progress = |stage| drop(job.standing.send_replace(Standing::At(stage)));
-    engine.builder().scan(entered, file.path(), &progress).await?;
+    let about = engine.builder().scan(entered, file.path(), &progress).await?;
+    // What can never be loaded need not be compiled.
+    engine.admit(&about)?;
     let order = Order { file: file.path(), digest, size_bytes, probe, urgent: true, progress: &progress };
     Ok(plugins.components().build(order).await?)
 }

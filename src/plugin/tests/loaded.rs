@@ -84,7 +84,8 @@ fn measure(name: &str, bytes: &[u8]) {
     // One engine for each, so that none finds what another has registered.
     let setups: Vec<Setup> = (0..COPIES).map(|_| setup()).collect();
     let load = |setup: &Setup| {
-        let compiled = compile::load(setup, about.clone(), &file).expect("it loads");
+        let charge = compile::charge(setup, &about, file_bytes).expect("there is memory");
+        let compiled = compile::load(setup, about.clone(), &file, charge).expect("it loads");
         let component = compile::component(setup, &compiled, Upload { digest: "", size_bytes }, Arc::default());
         (compiled, component)
     };
@@ -170,7 +171,8 @@ async fn what_loaded_guests_of_scripting_languages_take() {
         let file = dir.path().join("code");
         let about = compiled_to(&file, &bytes).expect("it compiles");
         let engine = trial::engine(Config { guests_memory_bytes: 1 << 30, ..Config::default() });
-        let component = engine.load(Upload { digest: "0", size_bytes: bytes.len() }, about, &file).expect("it loads");
+        let charge = engine.charge(&about, fs::metadata(&file).expect("it is there").len()).expect("there is memory");
+        let component = engine.load(Upload { digest: "0", size_bytes: bytes.len() }, about, &file, charge).expect("it loads");
         println!("  {name}: charged with {} for the component; the file is mapped so:{}", component.charged_bytes(), mapped(&file));
         let before = (status("RssAnon:"), status("RssFile:"), engine.capacity().memory().used());
         let mut all = Vec::new();

@@ -9,7 +9,8 @@ use crate::budget::Budget;
 use crate::domain::verdict::{Fault, Verdict};
 use crate::plugin::class::Class;
 use crate::plugin::error::Refusal;
-use crate::plugin::evaluator::{Evaluator, Instance, Run};
+use crate::plugin::evaluator::{Evaluator, Instance, Key, Run};
+use crate::plugin::kept::{Kept, Told};
 use crate::plugin::limits::Config;
 use crate::plugin::purse::Payer;
 use crate::plugin::tests::guests::{self, KEEP, Text};
@@ -210,4 +211,61 @@ async fn what_others_hold_is_not_held_against_a_pair() {
         assert_eq!(engine.evaluate(&two, vec![killmail(2)], run).await, [Err(Fault::Memory)]);
     }
     assert_eq!((engine.resting_count(), component.counts().at_rest), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gives_way_to_what_does_not_fit_all_the_same() {
+    let engine = trial::engine(within(40 * MIB));
+    let component = engine.compile(&guests::evaluating(GROWS)).unwrap();
+    let make = async |config| engine.evaluator(&component, config, Instance::Warm).await.unwrap();
+    let (one, two) = (make("1").await, make("2").await);
+    assert_eq!(judge(&engine, &one, 2).await, Ok(Verdict::Keep));
+    drop((make("3").await, make("4").await));
+    assert_eq!(judge(&engine, &two, 2).await, Err(Fault::Memory));
+    assert_eq!(engine.evaluators_kept(), 4, "those that nobody uses have less than is wanted");
+    drop(one);
+    assert_eq!(judge(&engine, &two, 2).await, Ok(Verdict::Keep));
+}
+
+/// Takes some milliseconds, then grows by 30 MiB.
+const WORKS_AND_GROWS: &str = "(local $n i32)
+    (loop $again (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 30000000))))
+    (drop (memory.grow (i32.const 480))) (i32.const 64)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_calls_cost_that_find_no_memory_is_counted() {
+    let engine = trial::engine(Config { evaluate_cpu_ms: 10_000, ..within(256 * MIB) });
+    let payer: Payer = Arc::new(Budget::new(40 * MIB));
+    let component = engine.compile(&guests::evaluating(WORKS_AND_GROWS)).unwrap();
+    let make = async |config, payer| engine.paid(&component, config, Instance::Warm, None, payer).await.unwrap();
+    let (one, two, other) = (make("1", Some(&payer)).await, make("2", Some(&payer)).await, make("3", None).await);
+    let seen = |evaluator: &Evaluator| {
+        let record = evaluator.record().of(Run::Live);
+        (record.strikes(), record.share().is_suspected(Instant::now()))
+    };
+    assert_eq!(judge(&engine, &one, 1).await, Ok(Verdict::Keep));
+    assert_eq!(seen(&one), (0, false));
+    // All of what guests have is used up.
+    let memory = engine.capacity().memory();
+    let mut held = memory.share();
+    assert!(held.reach(memory.max() - memory.used()));
+    assert_eq!(judge(&engine, &other, 1).await, Err(Fault::Memory));
+    assert_eq!(seen(&other), (0, true), "the component is looked at, and nothing is held against the pair");
+    drop(held);
+    // The address has used up its part.
+    assert_eq!(judge(&engine, &two, 1).await, Err(Fault::Memory));
+    assert_eq!(seen(&two), (1, true), "it costs the pair that only this address uses");
+    assert_eq!(engine.resting_count(), 0);
+}
+
+#[test]
+fn what_two_addresses_have_made_is_charged_to_neither() {
+    let kept = Kept::new(&Arc::new(Config::default()));
+    let payers: [Payer; 2] = [Arc::new(Budget::new(MIB)), Arc::new(Budget::new(MIB))];
+    let key = Key { digest: "d".to_owned(), config: "{}".to_owned(), instance: Instance::Warm };
+    let Told::New(_waiting, order) = kept.ask(&key, false, Some(&payers[0])) else { panic!("it was not asked for before") };
+    assert!(matches!(kept.ask(&key, false, Some(&payers[0])), Told::UnderWay(_)));
+    assert!(order.purse().is_of(&payers[0]));
+    assert!(matches!(kept.ask(&key, false, Some(&payers[1])), Told::UnderWay(_)));
+    assert!(!payers.iter().any(|payer| order.purse().is_of(payer)));
 }

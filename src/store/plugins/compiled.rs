@@ -1,7 +1,8 @@
 //! Compiled code, kept as files, so that nothing is compiled twice; and where uploads are kept until they are taken in.
 //!
 //! Machine code cannot be checked by looking at it. Each file has a seal: a keyed hash of its name, of what is known of it and of its
-//! content, with a key that stands in this data folder alone. A file without its seal is not given out, and made again.
+//! content, with a key that stands in this data folder alone. A file without its seal is not given out, and made again. The seal begins with
+//! another one, of everything but the content: what is known of the code can be trusted before all of it is read.
 //!
 //! Must not know: what is in the files.
 
@@ -25,7 +26,7 @@ const COMPILED: &str = "compiled";
 const UPLOADS: &str = "uploads";
 /// Bytes of the key.
 const KEY_BYTES: usize = 32;
-/// Bytes of the seal, before what is known of the code.
+/// Bytes of each of the two seals, before what is known of the code: that of what is known, then that of everything.
 const SEAL_BYTES: usize = 32;
 
 /// Files are read in pieces of so many bytes.
@@ -43,30 +44,67 @@ pub struct Compiled {
     pub about: Vec<u8>,
 }
 
+/// Compiled code that is kept; what is known of it and its size are as they were sealed, its content was not looked at yet.
+#[derive(Debug)]
+pub struct Sealed {
+    /// What is kept.
+    pub kept: Compiled,
+    /// Size of the code, bytes.
+    pub bytes: u64,
+    file: File,
+    seal: [u8; SEAL_BYTES],
+}
+
 impl Store {
     /// The code compiled of a component (its SHA-256, hex) by this compiler, if it is there and its seal is right. Reads all of it.
     ///
     /// # Errors
     /// The file system.
     pub fn compiled(&self, digest: &str, compiler: &str) -> Result<Option<Compiled>, StoreError> {
+        match self.sealed(digest, compiler)? {
+            Some(sealed) => self.opened(digest, compiler, sealed),
+            None => Ok(None),
+        }
+    }
+
+    /// The same without the content: reads the seal alone. [`Store::opened`] looks at the rest.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn sealed(&self, digest: &str, compiler: &str) -> Result<Option<Sealed>, StoreError> {
         let (code, seal) = self.compiled_paths(digest, compiler)?;
-        let about = match fs::read(&seal) {
-            Ok(kept) => kept,
+        let whole = match fs::read(&seal) {
+            Ok(whole) => whole,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(StoreError::Io { what: "read", path: seal, source }),
         };
-        let Some((kept, about)) = about.split_at_checked(SEAL_BYTES) else { return Ok(None) };
+        let Some((of_known, rest)) = whole.split_first_chunk::<SEAL_BYTES>() else { return Ok(None) };
+        let Some((seal, about)) = rest.split_first_chunk::<SEAL_BYTES>() else { return Ok(None) };
         let file = match File::open(&code) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(StoreError::Io { what: "read", path: code, source }),
         };
-        let sealing = self.sealing(digest, compiler, about, file).map_err(StoreError::io("read", &code))?;
-        if sealing.verify_slice(kept).is_err() {
-            tracing::warn!("{} is not what was compiled here; it is made again", code.display());
+        let bytes = file.metadata().map_err(StoreError::io("read", &code))?.len();
+        if self.sealing_known(digest, compiler, about, bytes).map_err(StoreError::io("read", &code))?.verify_slice(of_known).is_err() {
+            warn_of_change(&code);
             return Ok(None);
         }
-        Ok(Some(Compiled { code, about: about.to_vec() }))
+        Ok(Some(Sealed { bytes, file, seal: *seal, kept: Compiled { code, about: about.to_vec() } }))
+    }
+
+    /// The code, if its content is what was sealed. Reads all of it.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn opened(&self, digest: &str, compiler: &str, sealed: Sealed) -> Result<Option<Compiled>, StoreError> {
+        let Sealed { kept, file, seal, .. } = sealed;
+        let sealing = self.sealing(digest, compiler, &kept.about, file).map_err(StoreError::io("read", &kept.code))?;
+        if sealing.verify_slice(&seal).is_err() {
+            warn_of_change(&kept.code);
+            return Ok(None);
+        }
+        Ok(Some(kept))
     }
 
     /// Where the compiler may write code before it is kept.
@@ -86,9 +124,7 @@ impl Store {
     /// The file system.
     pub fn keep_compiled(&self, digest: &str, compiler: &str, draft: &Path, about: &[u8]) -> Result<PathBuf, StoreError> {
         let (code, seal) = self.compiled_paths(digest, compiler)?;
-        let sealing =
-            File::open(draft).and_then(|file| self.sealing(digest, compiler, about, file)).map_err(StoreError::io("read", draft))?;
-        let sealed = [&sealing.finalize().into_bytes()[..], about].concat();
+        let sealed = self.seal_of(digest, compiler, draft, about).map_err(StoreError::io("read", draft))?;
         // A seal without its code is no seal: the other order would leave code without one for good.
         whole_file::write(&seal, &sealed).map_err(StoreError::io("write", &seal))?;
         fs::rename(draft, &code).map_err(StoreError::io("rename", draft))?;
@@ -165,15 +201,36 @@ impl Store {
         Ok(UploadFile(dir.join(format!("{}.wasm", UPLOAD.fetch_add(1, Ordering::Relaxed)))))
     }
 
+    /// Both seals of code in this file, and what is known of it.
+    fn seal_of(&self, digest: &str, compiler: &str, code: &Path, about: &[u8]) -> io::Result<Vec<u8>> {
+        let file = File::open(code)?;
+        let known = self.sealing_known(digest, compiler, about, file.metadata()?.len())?.finalize().into_bytes();
+        let all = self.sealing(digest, compiler, about, file)?.finalize().into_bytes();
+        Ok([&known[..], &all[..], about].concat())
+    }
+
+    /// Of everything: names, what is known of the code, the code.
     fn sealing(&self, digest: &str, compiler: &str, about: &[u8], code: File) -> io::Result<Hmac<Sha256>> {
+        let mut sealing = self.sealing_of([b"all", digest.as_bytes(), compiler.as_bytes(), about])?;
+        each_piece(code, |piece| sealing.update(piece))?;
+        Ok(sealing)
+    }
+
+    /// Of names, what is known of the code, and its size.
+    fn sealing_known(&self, digest: &str, compiler: &str, about: &[u8], code_bytes: u64) -> io::Result<Hmac<Sha256>> {
+        let mut sealing = self.sealing_of([b"known", digest.as_bytes(), compiler.as_bytes(), about])?;
+        sealing.update(&code_bytes.to_le_bytes());
+        Ok(sealing)
+    }
+
+    fn sealing_of(&self, parts: [&[u8]; 4]) -> io::Result<Hmac<Sha256>> {
         let key = self.seal_key()?;
         let mut sealing = Hmac::<Sha256>::new_from_slice(&key).map_err(io::Error::other)?;
-        for part in [digest.as_bytes(), compiler.as_bytes(), about] {
+        for part in parts {
             // Lengths, so that no two lists of parts are one.
             sealing.update(&(part.len() as u64).to_le_bytes());
             sealing.update(part);
         }
-        each_piece(code, |piece| sealing.update(piece))?;
         Ok(sealing)
     }
 
@@ -212,6 +269,10 @@ impl Store {
         let dir = self.engine.dir().join(COMPILED);
         Ok((dir.join(format!("{digest}-{compiler}.code")), dir.join(format!("{digest}-{compiler}.seal"))))
     }
+}
+
+fn warn_of_change(code: &Path) {
+    tracing::warn!("{} is not what was compiled here; it is made again", code.display());
 }
 
 /// An upload on its way.
