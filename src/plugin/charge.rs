@@ -94,6 +94,7 @@ impl Charge {
         while let Err(payer) = purse.take(more) {
             if more > payer.max() || !make_room(Whose::Payer(&payer)) {
                 give_back();
+                capacity.refuse_payer();
                 const WHAT: &str = "bytes of memory for guests are in use from this address";
                 return Err(full(&payer, WHAT, "half of plugin.guests_memory_bytes"));
             }
@@ -166,6 +167,7 @@ mod tests {
             assert!(refusal.is_busy() && refusal.to_string() == text, "{refusal}");
         }
         assert_eq!((payer.used(), capacity.memory().used(), capacity.scripting_memory().used()), (50, 50, 30));
+        assert_eq!((capacity.refused_to_payers(), capacity.memory().refused(), capacity.scripting_memory().refused()), (2, 0, 0));
         purse.asked_for_by(None);
         charges[1].reach(60).unwrap();
         assert!(charges[1].reach(71).is_err());

@@ -2,7 +2,7 @@
 //!
 //! Must not know: where killmails come from or go, names and versions of plugins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,9 +39,41 @@ pub struct Engine {
     pool: Pool,
     ticker: Ticker,
     kept: Arc<Kept>,
-    counters: Mutex<BTreeMap<String, Arc<Counters>>>,
+    counters: Mutex<AllCounters>,
     builder: Builder,
     next_shard: AtomicUsize,
+}
+
+/// Counts by digest of the component, and the sum of those that are gone.
+#[derive(Default)]
+struct AllCounters {
+    by_digest: BTreeMap<String, Arc<Counters>>,
+    /// Components that are forgotten as soon as nobody has them.
+    leaving: BTreeSet<String>,
+    gone: Counts,
+}
+
+impl AllCounters {
+    fn of(&mut self, digest: &str) -> Arc<Counters> {
+        self.leaving.remove(digest);
+        Arc::clone(self.by_digest.entry(digest.to_owned()).or_default())
+    }
+
+    fn forget(&mut self, digest: &str) {
+        self.leaving.insert(digest.to_owned());
+        let Self { by_digest, leaving, gone } = self;
+        leaving.retain(|digest| {
+            let Some(counters) = by_digest.get(digest) else { return false };
+            let is_in_use = Arc::strong_count(counters) > 1;
+            if !is_in_use {
+                gone.add(&counters.read());
+                by_digest.remove(digest);
+            }
+            is_in_use
+        });
+        // Whose it was is no longer known.
+        gone.last_fault = None;
+    }
 }
 
 impl std::fmt::Debug for Engine {
@@ -120,7 +152,7 @@ impl Engine {
     }
 
     fn counters(&self, digest: &str) -> Arc<Counters> {
-        Arc::clone(self.counters.lock().entry(digest.to_owned()).or_default())
+        self.counters.lock().of(digest)
     }
 
     /// Judges a sample in several orders, each on an instance of its own. Blocks.
@@ -225,9 +257,10 @@ impl Engine {
     /// What all guests did so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let mut all = Counts::default();
-        for counters in self.counters.lock().values() {
-            all.add(&counters.read());
+        let counters = self.counters.lock();
+        let mut all = counters.gone.clone();
+        for each in counters.by_digest.values() {
+            all.add(&each.read());
         }
         all
     }
@@ -235,7 +268,13 @@ impl Engine {
     /// What the guests of one component did so far; its SHA-256 in hex.
     #[must_use]
     pub fn counts_of(&self, digest: &str) -> Counts {
-        self.counters.lock().get(digest).map(|counters| counters.read()).unwrap_or_default()
+        self.counters.lock().by_digest.get(digest).map(|counters| counters.read()).unwrap_or_default()
+    }
+
+    /// Forgets a component that is gone: what it did so far stays in [`Engine::counts`] only.
+    pub fn forget(&self, digest: &str) {
+        self.kept.records().forget(digest);
+        self.counters.lock().forget(digest);
     }
 
     /// How many pairs of plugin and configuration are kept ready, in use or not.

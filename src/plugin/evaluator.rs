@@ -4,7 +4,8 @@
 //!
 //! Must not know: queues and threads.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+pub mod turn;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use crate::domain::entry::{Origin, Page, SharedEntry};
+use crate::domain::entry::SharedEntry;
 use crate::domain::filter::Interest;
 use crate::domain::id::Seq;
 use crate::domain::verdict::{Failure, Fault, Verdict};
@@ -23,8 +24,8 @@ use crate::plugin::compile::sha256_hex;
 use crate::plugin::component::Component;
 use crate::plugin::convert::Needs;
 use crate::plugin::error::Refusal;
+use crate::plugin::evaluator::turn::Turn;
 use crate::plugin::guest::{Guest, Unready};
-use crate::plugin::history::Bound;
 use crate::plugin::limits::Config;
 use crate::plugin::memo::Memo;
 use crate::plugin::purse::Purse;
@@ -136,8 +137,6 @@ pub struct Shared {
     memo: Mutex<Memo>,
     used: Mutex<Instant>,
     record: Arc<PairRecord>,
-    /// What its last fault was, for killmails that come while it rests.
-    failed: Mutex<Option<Failure>>,
     places: Arc<Places>,
     purse: Arc<Purse>,
     // Given back after the instances have ended.
@@ -200,7 +199,6 @@ impl Evaluator {
             memo: Mutex::new(Memo::new(config.memo_entries, config.memo_bytes)),
             used: Mutex::new(Instant::now()),
             record,
-            failed: Mutex::new(None),
             places,
             purse,
             _reserved: reserved,
@@ -361,7 +359,7 @@ impl Evaluator {
     #[must_use]
     pub fn turn<'a>(&'a self, setup: &'a Setup, run: Run) -> Turn<'a> {
         let guest = self.seat(run).lock().guest.take().or_else(|| self.shared.first.lock().take());
-        Turn { evaluator: self, setup, run, guest, crowded: false, failed: None }
+        Turn::new(self, setup, run, guest)
     }
 
     fn seat(&self, run: Run) -> &Mutex<Seat> {
@@ -387,123 +385,4 @@ impl Evaluator {
             }
         }
     }
-
-    /// What a killmail is answered with while the pair rests.
-    fn at_rest(&self, fault: Fault) -> Failure {
-        let last = self.shared.failed.lock();
-        match &*last {
-            Some(failure) if failure.fault == fault => failure.clone(),
-            _ => Failure::new(fault, "it was not called: it rests because of what it did before"),
-        }
-    }
-}
-
-/// An evaluator at work, with its instance at hand; put back when dropped.
-pub struct Turn<'a> {
-    evaluator: &'a Evaluator,
-    setup: &'a Setup,
-    run: Run,
-    guest: Option<Box<Guest>>,
-    /// The last call ended because of what all guests hold together, by no doing of this one.
-    crowded: bool,
-    /// The last fault that a call of this turn ended in.
-    failed: Option<Fault>,
-}
-
-impl Turn<'_> {
-    /// The fault that a call ended in, if one did.
-    #[must_use]
-    pub const fn failed(&self) -> Option<Fault> {
-        self.failed
-    }
-
-    /// Judges the killmail at this place of the page.
-    pub fn judge(&mut self, page: &Page, at: usize) -> Judged {
-        let entry = &page[at];
-        let shared = &self.evaluator.shared;
-        let counters = shared.component.counters();
-        if !shared.needs.accepts(entry) {
-            counters.passed_over();
-            return Ok(Verdict::Drop);
-        }
-        if self.run == Run::Live
-            && let Some(answer) = shared.memo.lock().get(entry)
-        {
-            counters.remembered(1);
-            return answer;
-        }
-        let record = shared.record.of(self.run);
-        if let Some(fault) = record.rests() {
-            counters.at_rest();
-            return Err(self.evaluator.at_rest(fault));
-        }
-        let answer = catch_unwind(AssertUnwindSafe(|| self.call(page, at))).unwrap_or_else(|_| {
-            let id = entry.killmail.killmail_id;
-            tracing::error!(plugin.digest = self.evaluator.digest(), "judging killmail {id} panicked");
-            Err(Failure::new(Fault::Trap, "the server failed while it was called"))
-        });
-        counters.judged(&answer, entry.killmail.killmail_id);
-        if let Err(failure) = &answer {
-            self.tell(failure, entry);
-        }
-        if std::mem::take(&mut self.crowded) {
-            record.undecided();
-            // The next one may find room: equal pairs must not hear of this one's want of it.
-            return answer;
-        }
-        let fault = answer.as_ref().err().map(|failure| failure.fault);
-        self.failed = fault.or(self.failed);
-        record.called(fault);
-        if self.run == Run::Live {
-            shared.memo.lock().put(entry, &answer);
-        }
-        answer
-    }
-
-    fn call(&mut self, page: &Page, at: usize) -> Judged {
-        let entry = &page[at];
-        // Taken out for the call: should the call panic, no broken instance is left behind.
-        let mut guest = match self.guest.take() {
-            Some(guest) => guest,
-            None => self.evaluator.instantiate(self.setup).map_err(|(failure, crowded)| {
-                self.crowded = crowded;
-                failure
-            })?,
-        };
-        let answer = guest.evaluate(page, at, bound(entry, self.run));
-        let alive = answer.as_ref().err().is_none_or(|failure| failure.fault == Fault::BadOutput);
-        self.crowded = answer.is_err() && guest.out_of_budget().is_some();
-        if alive && self.evaluator.shared.key.instance == Instance::Warm {
-            self.guest = Some(guest);
-        }
-        answer
-    }
-
-    /// Tells the operator of a fault, as far as the plugin's log may grow, and keeps it for the time the pair rests.
-    fn tell(&self, failure: &Failure, entry: &SharedEntry) {
-        let Evaluator { shared, .. } = self.evaluator;
-        let counters = shared.component.counters();
-        if counters.may_log(failure.message.len(), self.setup.config.log_bytes_per_minute) {
-            let (name, digest, id) = (shared.component.label(), self.evaluator.digest(), entry.killmail.killmail_id);
-            tracing::warn!(plugin.id = name, plugin.digest = digest, killmail.id = id, "plugin {name} failed on killmail {id}: {failure}");
-        }
-        *shared.failed.lock() = Some(Failure::new(failure.fault, format!("it rests; its last fault: {}", failure.message)));
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let mut seat = self.evaluator.seat(self.run).lock();
-        seat.used = Instant::now();
-        seat.guest = self.guest.take();
-    }
-}
-
-/// What of history is before this killmail: the same in every run.
-fn bound(entry: &SharedEntry, run: Run) -> Bound {
-    let head = match (entry.origin, run) {
-        (Origin::Backfill, Run::History { head }) => head,
-        _ => entry.seq,
-    };
-    Bound { below: entry.killmail.killmail_id, head }
 }

@@ -183,6 +183,7 @@ impl Kept {
         if let Some(evaluator) = inner.evaluators.get(key).filter(|_| !tried) {
             evaluator.touch();
             evaluator.purse().asked_for_by(payer);
+            evaluator.record().asked_for_by(payer);
             return Told::Ready(evaluator.clone());
         }
         let flight = (key.clone(), tried);

@@ -22,7 +22,7 @@ use crate::plugin::kept::Kept;
 use crate::plugin::line::{Job, Line, PagesWaiting, Trying, Work};
 use crate::plugin::making::Making;
 use crate::plugin::setup::Setup;
-use crate::plugin::steady::Steady;
+use crate::plugin::token_bucket::TokenBucket;
 use crate::tasks;
 
 /// A job gives way to the next at the second tick: after one to two milliseconds, without asking a clock after each killmail.
@@ -121,7 +121,8 @@ struct Worker {
     line: Arc<Line>,
     ticker: TickerHandle,
     kept: Arc<Kept>,
-    budget: Steady,
+    /// What configuring and trying may take; `None`: any.
+    trials: Option<TokenBucket>,
     tidied: Instant,
 }
 
@@ -129,8 +130,8 @@ impl Worker {
     fn new(setup: &Arc<Setup>, line: &Arc<Line>, ticker: &TickerHandle, kept: &Arc<Kept>) -> Self {
         let (setup, line, ticker, kept) = (Arc::clone(setup), Arc::clone(line), ticker.clone(), Arc::clone(kept));
         let now = Instant::now();
-        let budget = Steady::new(Duration::from_millis(setup.config.trials_cpu_ms_per_sec), now);
-        Self { setup, line, ticker, kept, budget, tidied: now }
+        let trials = TokenBucket::new(setup.config.trials_cpu_ms_per_sec, now);
+        Self { setup, line, ticker, kept, trials, tidied: now }
     }
 
     fn work(mut self) {
@@ -145,7 +146,7 @@ impl Worker {
                 self.line.tidy();
                 self.kept.tidy();
             }
-            let pause = self.budget.wait(now);
+            let pause = self.trials.as_mut().map_or(Duration::ZERO, |trials| trials.wait(now));
             let work = match self.line.next(pause.is_zero(), now) {
                 Ok(work) => work,
                 Err(idle) => {
@@ -208,7 +209,9 @@ impl Worker {
                 break Some((making, place));
             }
         };
-        self.budget.spend(thread_cpu().saturating_sub(cpu));
+        if let Some(trials) = &mut self.trials {
+            trials.spend(thread_cpu().saturating_sub(cpu));
+        }
         self.line.tried(unfinished);
     }
 }

@@ -31,6 +31,12 @@ impl Purse {
         }
     }
 
+    /// The address that pays, if one does.
+    #[must_use]
+    pub fn payer(&self) -> Option<Payer> {
+        self.0.lock().as_ref().map(|share| Arc::clone(share.budget()))
+    }
+
     /// Whether this address pays.
     #[must_use]
     pub fn is_of(&self, payer: &Payer) -> bool {

@@ -1,0 +1,127 @@
+//! An evaluator's turn: its killmails are judged one after another with an instance at hand, and what came of each is noted.
+//!
+//! Must not know: queues and threads.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use crate::domain::entry::{Origin, Page, SharedEntry};
+use crate::domain::verdict::{Failure, Fault, Verdict};
+use crate::plugin::evaluator::{Evaluator, Instance, Judged, Run};
+use crate::plugin::guest::Guest;
+use crate::plugin::history::Bound;
+use crate::plugin::setup::Setup;
+
+/// An evaluator at work, with its instance at hand; put back when dropped.
+pub struct Turn<'a> {
+    evaluator: &'a Evaluator,
+    setup: &'a Setup,
+    run: Run,
+    guest: Option<Box<Guest>>,
+    /// The last call ended because of what all guests hold together, by no doing of this one.
+    crowded: bool,
+    /// The fault that the last call of this turn ended in.
+    failed: Option<Fault>,
+}
+
+impl<'a> Turn<'a> {
+    /// With the instance at hand, if there is one.
+    #[must_use]
+    pub const fn new(evaluator: &'a Evaluator, setup: &'a Setup, run: Run, guest: Option<Box<Guest>>) -> Self {
+        Self { evaluator, setup, run, guest, crowded: false, failed: None }
+    }
+
+    /// The fault that the last call ended in. An earlier one took less than a turn, or there would have been no call after it.
+    #[must_use]
+    pub const fn failed(&self) -> Option<Fault> {
+        self.failed
+    }
+
+    /// Judges the killmail at this place of the page.
+    pub fn judge(&mut self, page: &Page, at: usize) -> Judged {
+        let entry = &page[at];
+        let shared = &self.evaluator.shared;
+        let counters = shared.component.counters();
+        if !shared.needs.accepts(entry) {
+            counters.passed_over();
+            return Ok(Verdict::Drop);
+        }
+        if self.run == Run::Live
+            && let Some(answer) = shared.memo.lock().get(entry)
+        {
+            counters.remembered(1);
+            return answer;
+        }
+        let record = shared.record.of(self.run);
+        if let Some(fault) = record.rests() {
+            counters.at_rest();
+            return Err(record.words_at_rest(fault));
+        }
+        let answer = catch_unwind(AssertUnwindSafe(|| self.call(page, at))).unwrap_or_else(|_| {
+            let id = entry.killmail.killmail_id;
+            tracing::error!(plugin.digest = self.evaluator.digest(), "judging killmail {id} panicked");
+            Err(Failure::new(Fault::Trap, "the server failed while it was called"))
+        });
+        counters.judged(&answer, entry.killmail.killmail_id);
+        if let Err(failure) = &answer {
+            self.log(failure, entry);
+        }
+        if std::mem::take(&mut self.crowded) {
+            record.undecided();
+            // The next one may find room: equal pairs must not hear of this one's want of it.
+            return answer;
+        }
+        record.called(answer.as_ref().err());
+        self.failed = answer.as_ref().err().map(|failure| failure.fault);
+        if self.run == Run::Live {
+            shared.memo.lock().put(entry, &answer);
+        }
+        answer
+    }
+
+    fn call(&mut self, page: &Page, at: usize) -> Judged {
+        let entry = &page[at];
+        // Taken out for the call: should the call panic, no broken instance is left behind.
+        let mut guest = match self.guest.take() {
+            Some(guest) => guest,
+            None => self.evaluator.instantiate(self.setup).map_err(|(failure, crowded)| {
+                self.crowded = crowded;
+                failure
+            })?,
+        };
+        let answer = guest.evaluate(page, at, bound(entry, self.run));
+        let alive = answer.as_ref().err().is_none_or(|failure| failure.fault == Fault::BadOutput);
+        self.crowded = answer.is_err() && guest.out_of_budget().is_some();
+        if alive && self.evaluator.shared.key.instance == Instance::Warm {
+            self.guest = Some(guest);
+        }
+        answer
+    }
+
+    /// Tells the operator of a fault, as far as the plugin's log may grow.
+    fn log(&self, failure: &Failure, entry: &SharedEntry) {
+        let Evaluator { shared, .. } = self.evaluator;
+        let counters = shared.component.counters();
+        if counters.may_log_line(failure.message.len(), self.setup.config.log_bytes_per_minute) {
+            let (name, digest, id) = (shared.component.label(), self.evaluator.digest(), entry.killmail.killmail_id);
+            tracing::warn!(plugin.id = name, plugin.digest = digest, killmail.id = id, "plugin {name} failed on killmail {id}: {failure}");
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut seat = self.evaluator.seat(self.run).lock();
+        seat.used = Instant::now();
+        seat.guest = self.guest.take();
+    }
+}
+
+/// What of history is before this killmail: the same in every run.
+fn bound(entry: &SharedEntry, run: Run) -> Bound {
+    let head = match (entry.origin, run) {
+        (Origin::Backfill, Run::History { head }) => head,
+        _ => entry.seq,
+    };
+    Bound { below: entry.killmail.killmail_id, head }
+}
