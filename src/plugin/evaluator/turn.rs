@@ -31,7 +31,7 @@ impl<'a> Turn<'a> {
         Self { evaluator, setup, run, guest, crowded: false, failed: None }
     }
 
-    /// The fault that the last call ended in. An earlier one took less than a turn, or there would have been no call after it.
+    /// The fault that the last call ended in. An earlier one took less than a turn, which would have ended with it otherwise.
     #[must_use]
     pub const fn failed(&self) -> Option<Fault> {
         self.failed
@@ -57,6 +57,7 @@ impl<'a> Turn<'a> {
             counters.at_rest();
             return Err(record.words_at_rest(fault));
         }
+        self.failed = None;
         let answer = catch_unwind(AssertUnwindSafe(|| self.call(page, at))).unwrap_or_else(|_| {
             let id = entry.killmail.killmail_id;
             tracing::error!(plugin.digest = self.evaluator.digest(), "judging killmail {id} panicked");
