@@ -24,7 +24,6 @@ use crate::plugin::compile::sha256_hex;
 use crate::plugin::component::Component;
 use crate::plugin::convert::Needs;
 use crate::plugin::error::Refusal;
-use crate::plugin::evaluator::turn::Turn;
 use crate::plugin::guest::{Guest, Unready};
 use crate::plugin::limits::Config;
 use crate::plugin::memo::Memo;
@@ -353,13 +352,6 @@ impl Evaluator {
             }
         }
         answers
-    }
-
-    /// Begins to judge, on the thread this evaluator belongs to: its instance is taken out once for many killmails.
-    #[must_use]
-    pub fn turn<'a>(&'a self, setup: &'a Setup, run: Run) -> Turn<'a> {
-        let guest = self.seat(run).lock().guest.take().or_else(|| self.shared.first.lock().take());
-        Turn::new(self, setup, run, guest)
     }
 
     fn seat(&self, run: Run) -> &Mutex<Seat> {

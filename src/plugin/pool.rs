@@ -17,6 +17,7 @@ use crate::domain::entry::Page;
 use crate::domain::verdict::{Failure, Fault};
 use crate::plugin::clock::{Awake, TickerHandle, thread_cpu};
 use crate::plugin::error::{Error, Refusal};
+use crate::plugin::evaluator::turn::Turn;
 use crate::plugin::evaluator::{Evaluator, Judged, Run};
 use crate::plugin::kept::Kept;
 use crate::plugin::line::{Job, Line, PagesWaiting, Trying, Work};
@@ -219,7 +220,7 @@ impl Worker {
 /// Judges as many of a job's killmails as fit its turn, at least one. The fault that a call ended in, if one did.
 fn turn(setup: &Setup, job: &mut Job, line: &Line, awake: &Awake) -> Option<Fault> {
     let begun = awake.ticks();
-    let mut turn = job.evaluator.turn(setup, job.run);
+    let mut turn = Turn::begin(&job.evaluator, setup, job.run);
     while job.answers.len() < job.page.len() {
         let answer = turn.judge(&job.page, job.answers.len());
         job.answers.push(answer);

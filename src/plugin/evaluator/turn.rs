@@ -25,9 +25,10 @@ pub struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    /// With the instance at hand, if there is one.
+    /// Begins to judge, on the thread the evaluator belongs to: its instance is taken out once for many killmails.
     #[must_use]
-    pub const fn new(evaluator: &'a Evaluator, setup: &'a Setup, run: Run, guest: Option<Box<Guest>>) -> Self {
+    pub fn begin(evaluator: &'a Evaluator, setup: &'a Setup, run: Run) -> Self {
+        let guest = evaluator.seat(run).lock().guest.take().or_else(|| evaluator.shared.first.lock().take());
         Self { evaluator, setup, run, guest, crowded: false, failed: None }
     }
 
