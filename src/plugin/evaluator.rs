@@ -4,8 +4,7 @@
 //!
 //! Must not know: queues and threads.
 
-pub mod turn;
-
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use crate::domain::entry::SharedEntry;
+use crate::domain::entry::{Origin, Page, SharedEntry};
 use crate::domain::filter::Interest;
 use crate::domain::id::Seq;
 use crate::domain::verdict::{Failure, Fault, Verdict};
@@ -25,8 +24,10 @@ use crate::plugin::component::Component;
 use crate::plugin::convert::Needs;
 use crate::plugin::error::Refusal;
 use crate::plugin::guest::{Guest, Unready};
+use crate::plugin::history::Bound;
 use crate::plugin::limits::Config;
 use crate::plugin::memo::Memo;
+use crate::plugin::places::Places;
 use crate::plugin::purse::Purse;
 use crate::plugin::records::PairRecord;
 use crate::plugin::setup::Setup;
@@ -74,36 +75,6 @@ impl Key {
     #[must_use]
     pub fn config_digest(&self) -> String {
         sha256_hex(self.config.as_bytes())
-    }
-}
-
-/// The places in the queues for pages of one component. Pairs without proof have as many of their own: they may have to wait.
-#[derive(Debug)]
-pub struct Places {
-    live: Arc<Semaphore>,
-    past: Arc<Semaphore>,
-    unproven_live: Arc<Semaphore>,
-    unproven_past: Arc<Semaphore>,
-}
-
-impl Places {
-    /// All of them free.
-    #[must_use]
-    pub fn new(config: &Config) -> Self {
-        let [live, past] = [config.queue_live_max, config.queue_history_max].map(|max| [(); 2].map(|()| Arc::new(Semaphore::new(max))));
-        let ([live, unproven_live], [past, unproven_past]) = (live, past);
-        Self { live, past, unproven_live, unproven_past }
-    }
-
-    /// Those for this kind of page.
-    #[must_use]
-    pub const fn of(&self, run: Run, is_proven: bool) -> &Arc<Semaphore> {
-        match (run, is_proven) {
-            (Run::Live, true) => &self.live,
-            (Run::Live, false) => &self.unproven_live,
-            (Run::History { .. }, true) => &self.past,
-            (Run::History { .. }, false) => &self.unproven_past,
-        }
     }
 }
 
@@ -377,4 +348,120 @@ impl Evaluator {
             }
         }
     }
+}
+
+/// An evaluator at work, with its instance at hand; put back when dropped.
+pub struct Turn<'a> {
+    evaluator: &'a Evaluator,
+    setup: &'a Setup,
+    run: Run,
+    guest: Option<Box<Guest>>,
+    /// The last call ended because of what all guests hold together, by no doing of this one.
+    crowded: bool,
+    /// The fault that the last call of this turn ended in.
+    failed: Option<Fault>,
+}
+
+impl<'a> Turn<'a> {
+    /// Begins to judge, on the thread the evaluator belongs to: its instance is taken out once for many killmails.
+    #[must_use]
+    pub fn begin(evaluator: &'a Evaluator, setup: &'a Setup, run: Run) -> Self {
+        let guest = evaluator.seat(run).lock().guest.take().or_else(|| evaluator.shared.first.lock().take());
+        Self { evaluator, setup, run, guest, crowded: false, failed: None }
+    }
+
+    /// The fault that the last call ended in. An earlier one took less than a turn, which would have ended with it otherwise.
+    #[must_use]
+    pub const fn failed(&self) -> Option<Fault> {
+        self.failed
+    }
+
+    /// Judges the killmail at this place of the page.
+    pub fn judge(&mut self, page: &Page, at: usize) -> Judged {
+        let entry = &page[at];
+        let shared = &self.evaluator.shared;
+        let counters = shared.component.counters();
+        if !shared.needs.accepts(entry) {
+            counters.passed_over();
+            return Ok(Verdict::Drop);
+        }
+        if self.run == Run::Live
+            && let Some(answer) = shared.memo.lock().get(entry)
+        {
+            counters.remembered(1);
+            return answer;
+        }
+        let record = shared.record.of(self.run);
+        if let Some(fault) = record.rests() {
+            counters.at_rest();
+            return Err(record.words_at_rest(fault));
+        }
+        self.failed = None;
+        let answer = catch_unwind(AssertUnwindSafe(|| self.call(page, at))).unwrap_or_else(|_| {
+            let id = entry.killmail.killmail_id;
+            tracing::error!(plugin.digest = self.evaluator.digest(), "judging killmail {id} panicked");
+            Err(Failure::new(Fault::Trap, "the server failed while it was called"))
+        });
+        counters.judged(&answer, entry.killmail.killmail_id);
+        if let Err(failure) = &answer {
+            self.log(failure, entry);
+        }
+        if std::mem::take(&mut self.crowded) {
+            record.undecided();
+            // The next one may find room: equal pairs must not hear of this one's want of it.
+            return answer;
+        }
+        record.called(answer.as_ref().err());
+        self.failed = answer.as_ref().err().map(|failure| failure.fault);
+        if self.run == Run::Live {
+            shared.memo.lock().put(entry, &answer);
+        }
+        answer
+    }
+
+    fn call(&mut self, page: &Page, at: usize) -> Judged {
+        let entry = &page[at];
+        // Taken out for the call: should the call panic, no broken instance is left behind.
+        let mut guest = match self.guest.take() {
+            Some(guest) => guest,
+            None => self.evaluator.instantiate(self.setup).map_err(|(failure, crowded)| {
+                self.crowded = crowded;
+                failure
+            })?,
+        };
+        let answer = guest.evaluate(page, at, bound(entry, self.run));
+        let alive = answer.as_ref().err().is_none_or(|failure| failure.fault == Fault::BadOutput);
+        self.crowded = answer.is_err() && guest.out_of_budget().is_some();
+        if alive && self.evaluator.shared.key.instance == Instance::Warm {
+            self.guest = Some(guest);
+        }
+        answer
+    }
+
+    /// Tells the operator of a fault, as far as the plugin's log may grow.
+    fn log(&self, failure: &Failure, entry: &SharedEntry) {
+        let Evaluator { shared, .. } = self.evaluator;
+        let counters = shared.component.counters();
+        if counters.may_log_line(failure.message.len(), self.setup.config.log_bytes_per_minute) {
+            let (name, digest, id) = (shared.component.label(), self.evaluator.digest(), entry.killmail.killmail_id);
+            tracing::warn!(plugin.id = name, plugin.digest = digest, killmail.id = id, "plugin {name} failed on killmail {id}: {failure}");
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut seat = self.evaluator.seat(self.run).lock();
+        seat.used = Instant::now();
+        seat.guest = self.guest.take();
+    }
+}
+
+/// What of history is before this killmail: the same in every run.
+fn bound(entry: &SharedEntry, run: Run) -> Bound {
+    let head = match (entry.origin, run) {
+        (Origin::Backfill, Run::History { head }) => head,
+        _ => entry.seq,
+    };
+    Bound { below: entry.killmail.killmail_id, head }
 }

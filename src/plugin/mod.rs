@@ -29,6 +29,7 @@ mod line;
 mod machine;
 mod making;
 mod memo;
+pub mod places;
 mod pool;
 pub mod probe;
 pub mod purse;
