@@ -8,7 +8,7 @@ const CUT: char = '…';
 const LOOKED_AT: usize = 4;
 
 /// Whether a character makes text look like another text: line breaks of every kind, control characters, marks that turn the direction of
-/// writing, and characters that are not seen at all. Variation selectors may stay: what they follow is seen.
+/// writing, and characters that are not seen at all. The variation selectors U+FE00 to U+FE0F may stay: what they follow is seen.
 #[must_use]
 pub fn misleads(c: char) -> bool {
     match c {

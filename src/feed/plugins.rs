@@ -163,13 +163,9 @@ impl Plugins {
             None => found(&using.name, &version, self.components.ask(&version.digest, version.size_bytes).await)?,
         };
         let config = if using.config.trim().is_empty() { NO_CONFIG } else { &using.config };
-        if version.probed || version.fresh {
-            return Ok(self.engine.paid(&component, config, version.instance(), None, payer).await?);
-        }
-        let evaluator = self.engine.paid(&component, config, version.instance(), Some(&self.sample), payer).await?;
-        let (name, digest) = (using.name.clone(), version.digest.clone());
-        self.aside("plugin-tried", move |plugins| plugins.mark_probed(&name, &digest)).await?;
-        Ok(evaluator)
+        // One configuration that passes its trial says nothing of another's.
+        let sample = if version.probed || version.fresh { None } else { Some(self.sample.as_slice()) };
+        Ok(self.engine.paid(&component, config, version.instance(), sample, payer).await?)
     }
 
     /// Does what reads or writes the disk off the event loop.
@@ -416,16 +412,6 @@ impl Plugins {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    fn mark_probed(&self, name: &str, digest: &str) -> Result<(), Error> {
-        let _writing = self.writing.lock();
-        let mut manifest = self.manifest(name)?;
-        let before = manifest.clone();
-        if let Some(version) = manifest.version_mut(digest) {
-            version.probed = true;
-        }
-        self.keep(name, manifest, &before)
-    }
-
     fn manifest(&self, name: &str) -> Result<Manifest, Error> {
         self.names.lock().get(name).cloned().ok_or_else(|| unknown(name))
     }
@@ -450,6 +436,7 @@ impl Plugins {
             let used = self.names.lock().values().any(|manifest| manifest.version(digest).is_some());
             if !used {
                 self.components.forget(digest)?;
+                self.engine.forget(digest);
             }
         }
         Ok(())

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::budget::{Budget, Share};
@@ -56,6 +57,7 @@ pub struct Capacity {
     memory: Arc<Budget>,
     scripting_memory: Arc<Budget>,
     component_memory: Arc<Budget>,
+    refused_to_payers: AtomicU64,
     evaluators: Arc<Budget>,
     scripting: Arc<Budget>,
     core_instances: Arc<Budget>,
@@ -83,6 +85,7 @@ impl Capacity {
             memory: budget(memory),
             scripting_memory: budget(scripting_memory),
             component_memory: Arc::default(),
+            refused_to_payers: AtomicU64::new(0),
             evaluators: budget(config.evaluators_max as u64),
             scripting: budget(config.scripting_evaluators_max as u64),
             core_instances: budget(u64::from(config.pool_core_instances)),
@@ -137,6 +140,17 @@ impl Capacity {
     #[must_use]
     pub const fn component_memory(&self) -> &Arc<Budget> {
         &self.component_memory
+    }
+
+    /// How often memory was refused because one address had all that it may have, since the start.
+    #[must_use]
+    pub fn refused_to_payers(&self) -> u64 {
+        self.refused_to_payers.load(Ordering::Relaxed)
+    }
+
+    /// Memory was refused because one address has all that it may have.
+    pub fn refuse_payer(&self) {
+        self.refused_to_payers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Evaluators of this class there are, and may be.

@@ -87,6 +87,7 @@ impl Charge {
         while let Err(payer) = purse.take(more) {
             if !make_room(Whose::Payer(&payer), payer.lacking(more)) {
                 give_back();
+                capacity.refuse_payer();
                 return Err(out_of_payers(&payer));
             }
         }
@@ -193,6 +194,7 @@ mod tests {
             assert!(refusal.is_busy() && refusal.to_string() == text, "{refusal}");
         }
         assert_eq!((payer.used(), capacity.memory().used(), capacity.scripting_memory().used()), (50, 50, 30));
+        assert_eq!((capacity.refused_to_payers(), capacity.memory().refused(), capacity.scripting_memory().refused()), (2, 0, 0));
         purse.asked_for_by(None);
         charges[1].reach(60).unwrap();
         assert!(charges[1].reach(71).is_err());

@@ -118,6 +118,16 @@ impl Counters {
         fits
     }
 
+    /// The same for one line; one that does not fit counts as left out.
+    #[must_use]
+    pub fn may_log_line(&self, bytes: usize, bytes_max: usize) -> bool {
+        let fits = self.may_log(bytes, bytes_max);
+        if !fits {
+            self.log_lines_cut(1);
+        }
+        fits
+    }
+
     /// Counts a killmail answered with a fault while the pair rests.
     pub fn at_rest(&self) {
         self.at_rest.fetch_add(1, Ordering::Relaxed);

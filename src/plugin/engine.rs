@@ -2,7 +2,7 @@
 //!
 //! Must not know: where killmails come from or go, names and versions of plugins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,11 +45,36 @@ pub struct Engine {
     next_shard: AtomicUsize,
 }
 
-/// The counters of components by digest, and what those that are forgotten had counted.
-#[derive(Debug, Default)]
+/// Counts by digest of the component, and the sum of those that are gone.
+#[derive(Default)]
 struct AllCounters {
-    known: BTreeMap<String, Arc<Counters>>,
-    forgotten: Counts,
+    by_digest: BTreeMap<String, Arc<Counters>>,
+    /// Components that are forgotten as soon as nobody has them.
+    leaving: BTreeSet<String>,
+    gone: Counts,
+}
+
+impl AllCounters {
+    fn of(&mut self, digest: &str) -> Arc<Counters> {
+        self.leaving.remove(digest);
+        Arc::clone(self.by_digest.entry(digest.to_owned()).or_default())
+    }
+
+    fn forget(&mut self, digest: &str) {
+        self.leaving.insert(digest.to_owned());
+        let Self { by_digest, leaving, gone } = self;
+        leaving.retain(|digest| {
+            let Some(counters) = by_digest.get(digest) else { return false };
+            let is_in_use = Arc::strong_count(counters) > 1;
+            if !is_in_use {
+                gone.add(&counters.read());
+                by_digest.remove(digest);
+            }
+            is_in_use
+        });
+        // Whose it was is no longer known.
+        gone.last_fault = None;
+    }
 }
 
 impl std::fmt::Debug for Engine {
@@ -143,15 +168,7 @@ impl Engine {
     }
 
     fn counters(&self, digest: &str) -> Arc<Counters> {
-        Arc::clone(self.counters.lock().known.entry(digest.to_owned()).or_default())
-    }
-
-    /// Nobody asks about this component any more: its counts go on in the sum of all.
-    pub fn forget(&self, digest: &str) {
-        let mut counters = self.counters.lock();
-        if let Some(gone) = counters.known.remove(digest) {
-            counters.forgotten.add(&Counts { last_fault: None, ..gone.read() });
-        }
+        self.counters.lock().of(digest)
     }
 
     /// Judges a sample in several orders, each on an instance of its own. Blocks.
@@ -263,9 +280,9 @@ impl Engine {
     #[must_use]
     pub fn counts(&self) -> Counts {
         let counters = self.counters.lock();
-        let mut all = counters.forgotten.clone();
-        for counters in counters.known.values() {
-            all.add(&counters.read());
+        let mut all = counters.gone.clone();
+        for each in counters.by_digest.values() {
+            all.add(&each.read());
         }
         all
     }
@@ -273,7 +290,13 @@ impl Engine {
     /// What the guests of one component did so far; its SHA-256 in hex.
     #[must_use]
     pub fn counts_of(&self, digest: &str) -> Counts {
-        self.counters.lock().known.get(digest).map(|counters| counters.read()).unwrap_or_default()
+        self.counters.lock().by_digest.get(digest).map(|counters| counters.read()).unwrap_or_default()
+    }
+
+    /// Forgets a component that is gone: what it did so far stays in [`Engine::counts`] only.
+    pub fn forget(&self, digest: &str) {
+        self.kept.records().forget(digest);
+        self.counters.lock().forget(digest);
     }
 
     /// How many pairs of plugin and configuration are kept ready, in use or not.

@@ -27,6 +27,7 @@ use crate::plugin::guest::{Crowded, Guest, Unready};
 use crate::plugin::history::Bound;
 use crate::plugin::limits::Config;
 use crate::plugin::memo::Memo;
+use crate::plugin::places::Places;
 use crate::plugin::purse::Purse;
 use crate::plugin::records::PairRecord;
 use crate::plugin::setup::Setup;
@@ -77,36 +78,6 @@ impl Key {
     }
 }
 
-/// The places in the queues for pages of one component. Pairs without proof have as many of their own: they may have to wait.
-#[derive(Debug)]
-pub struct Places {
-    live: Arc<Semaphore>,
-    past: Arc<Semaphore>,
-    unproven_live: Arc<Semaphore>,
-    unproven_past: Arc<Semaphore>,
-}
-
-impl Places {
-    /// All of them free.
-    #[must_use]
-    pub fn new(config: &Config) -> Self {
-        let [live, past] = [config.queue_live_max, config.queue_history_max].map(|max| [(); 2].map(|()| Arc::new(Semaphore::new(max))));
-        let ([live, unproven_live], [past, unproven_past]) = (live, past);
-        Self { live, past, unproven_live, unproven_past }
-    }
-
-    /// Those for this kind of page.
-    #[must_use]
-    pub const fn of(&self, run: Run, is_proven: bool) -> &Arc<Semaphore> {
-        match (run, is_proven) {
-            (Run::Live, true) => &self.live,
-            (Run::Live, false) => &self.unproven_live,
-            (Run::History { .. }, true) => &self.past,
-            (Run::History { .. }, false) => &self.unproven_past,
-        }
-    }
-}
-
 /// A component with a configuration. Clones share instances and memory of verdicts.
 #[derive(Debug, Clone)]
 pub struct Evaluator {
@@ -136,8 +107,6 @@ pub struct Shared {
     memo: Mutex<Memo>,
     used: Mutex<Instant>,
     record: Arc<PairRecord>,
-    /// What its last fault was, for killmails that come while it rests.
-    failed: Mutex<Option<Failure>>,
     places: Arc<Places>,
     purse: Arc<Purse>,
     // Given back after the instances have ended.
@@ -200,7 +169,6 @@ impl Evaluator {
             memo: Mutex::new(Memo::new(config.memo_entries, config.memo_bytes)),
             used: Mutex::new(Instant::now()),
             record,
-            failed: Mutex::new(None),
             places,
             purse,
             reserved,
@@ -363,13 +331,6 @@ impl Evaluator {
         answers
     }
 
-    /// Begins to judge, on the thread this evaluator belongs to: its instance is taken out once for many killmails.
-    #[must_use]
-    pub fn turn<'a>(&'a self, setup: &'a Setup, run: Run) -> Turn<'a> {
-        let guest = self.seat(run).lock().guest.take().or_else(|| self.shared.first.lock().take());
-        Turn { evaluator: self, setup, run, guest, crowded: None, failed: None, crowded_out: false }
-    }
-
     fn seat(&self, run: Run) -> &Mutex<Seat> {
         match run {
             Run::Live => &self.shared.live,
@@ -393,15 +354,6 @@ impl Evaluator {
             }
         }
     }
-
-    /// What a killmail is answered with while the pair rests.
-    fn at_rest(&self, fault: Fault) -> Failure {
-        let last = self.shared.failed.lock();
-        match &*last {
-            Some(failure) if failure.fault == fault => failure.clone(),
-            _ => Failure::new(fault, "it was not called: it rests because of what it did before"),
-        }
-    }
 }
 
 /// An evaluator at work, with its instance at hand; put back when dropped.
@@ -412,14 +364,21 @@ pub struct Turn<'a> {
     guest: Option<Box<Guest>>,
     /// The last call ended for want of memory that others hold.
     crowded: Option<Crowded>,
-    /// The last fault that a call of this turn ended in.
+    /// The fault that the last call of this turn ended in.
     failed: Option<Fault>,
     /// A call of this turn ended because of what all guests hold together.
     crowded_out: bool,
 }
 
-impl Turn<'_> {
-    /// The fault that a call ended in, if one did.
+impl<'a> Turn<'a> {
+    /// Begins to judge, on the thread the evaluator belongs to: its instance is taken out once for many killmails.
+    #[must_use]
+    pub fn begin(evaluator: &'a Evaluator, setup: &'a Setup, run: Run) -> Self {
+        let guest = evaluator.seat(run).lock().guest.take().or_else(|| evaluator.shared.first.lock().take());
+        Self { evaluator, setup, run, guest, crowded: None, failed: None, crowded_out: false }
+    }
+
+    /// The fault that the last call ended in. An earlier one took less than a turn, which would have ended with it otherwise.
     #[must_use]
     pub const fn failed(&self) -> Option<Fault> {
         self.failed
@@ -449,8 +408,9 @@ impl Turn<'_> {
         let record = shared.record.of(self.run);
         if let Some(fault) = record.rests() {
             counters.at_rest();
-            return Err(self.evaluator.at_rest(fault));
+            return Err(record.words_at_rest(fault));
         }
+        self.failed = None;
         let answer = catch_unwind(AssertUnwindSafe(|| self.call(page, at))).unwrap_or_else(|_| {
             let id = entry.killmail.killmail_id;
             tracing::error!(plugin.digest = self.evaluator.digest(), "judging killmail {id} panicked");
@@ -458,7 +418,7 @@ impl Turn<'_> {
         });
         counters.judged(&answer, entry.killmail.killmail_id);
         if let Err(failure) = &answer {
-            self.tell(failure, entry);
+            self.log(failure, entry);
         }
         if let Some(crowded) = self.crowded.take() {
             record.undecided();
@@ -469,9 +429,8 @@ impl Turn<'_> {
             // The next one may find room: equal pairs must not hear of this one's want of it.
             return answer;
         }
-        let fault = answer.as_ref().err().map(|failure| failure.fault);
-        self.failed = fault.or(self.failed);
-        record.called(fault);
+        record.called(answer.as_ref().err());
+        self.failed = answer.as_ref().err().map(|failure| failure.fault);
         if self.run == Run::Live {
             shared.memo.lock().put(entry, &answer);
         }
@@ -497,15 +456,14 @@ impl Turn<'_> {
         answer
     }
 
-    /// Tells the operator of a fault, as far as the plugin's log may grow, and keeps it for the time the pair rests.
-    fn tell(&self, failure: &Failure, entry: &SharedEntry) {
+    /// Tells the operator of a fault, as far as the plugin's log may grow.
+    fn log(&self, failure: &Failure, entry: &SharedEntry) {
         let Evaluator { shared, .. } = self.evaluator;
         let counters = shared.component.counters();
-        if counters.may_log(failure.message.len(), self.setup.config.log_bytes_per_minute) {
+        if counters.may_log_line(failure.message.len(), self.setup.config.log_bytes_per_minute) {
             let (name, digest, id) = (shared.component.label(), self.evaluator.digest(), entry.killmail.killmail_id);
             tracing::warn!(plugin.id = name, plugin.digest = digest, killmail.id = id, "plugin {name} failed on killmail {id}: {failure}");
         }
-        *shared.failed.lock() = Some(Failure::new(failure.fault, format!("it rests; its last fault: {}", failure.message)));
     }
 }
 

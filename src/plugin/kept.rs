@@ -13,8 +13,9 @@ use tokio::sync::watch;
 use crate::plugin::capacity::{Unused, Wanted, Whose};
 use crate::plugin::component::{Component, Loaded};
 use crate::plugin::error::Refusal;
-use crate::plugin::evaluator::{Evaluator, Key, Places};
+use crate::plugin::evaluator::{Evaluator, Key};
 use crate::plugin::limits::Config;
+use crate::plugin::places::Places;
 use crate::plugin::purse::{Payer, Purse};
 use crate::plugin::records::PairRecords;
 use crate::tasks;
@@ -197,6 +198,7 @@ impl Kept {
         if let Some(evaluator) = inner.evaluators.get(key).filter(|_| !tried) {
             evaluator.touch();
             evaluator.purse().asked_for_by(payer);
+            evaluator.record().asked_for_by(payer);
             return Told::Ready(evaluator.clone());
         }
         let flight = (key.clone(), tried);

@@ -166,7 +166,8 @@ pub struct Config {
     pub evaluator_idle_secs: u64,
     /// CPU time of one trial of a configuration, milliseconds (10,000): some 600 calls.
     pub trial_cpu_ms: u64,
-    /// CPU time that configuring and trying takes of each judging thread in a second, at most, milliseconds (250): pages go on meanwhile.
+    /// CPU time that configuring and trying takes of each judging thread in a second, at most, milliseconds (250; 0: any): pages go
+    /// on meanwhile.
     pub trials_cpu_ms_per_sec: u64,
     /// Configurations waiting to be tried (256); who brings more hears 503.
     pub trials_waiting_max: usize,

@@ -1,6 +1,6 @@
 //! What one judging thread has to do, in the order in which it does it: live pages, then pages of history and configurations to be made
 //! ready, by turns. Among each kind components go round. Pages of pairs that have proved nothing yet wait while their component keeps
-//! failing (`share`), and of one component only a few configurations are begun at a time.
+//! failing (`fault_budget`), and of one component only a few configurations are begun at a time.
 //!
 //! Must not know: how a page is judged or a configuration tried.
 
@@ -168,7 +168,7 @@ impl Line {
             return Ok(Work::Make(Box::new(trying)));
         }
         let waiting = queues.live.waiting().chain(queues.past.waiting());
-        let held = waiting.filter_map(|jobs| jobs.front()).map(|job| job.record().share().held(now)).min();
+        let held = waiting.filter_map(|jobs| jobs.front()).map(|job| job.record().fault_budget().held(now)).min();
         Err(Idle { seen: queues.came, held })
     }
 
@@ -216,7 +216,7 @@ impl Line {
         let (queues, now) = (self.queues.lock(), Instant::now());
         let count = |rounds: &Rounds<Job>| rounds.waiting().map(VecDeque::len).sum();
         let held = |rounds: &Rounds<Job>| {
-            let stopped = rounds.waiting().filter(|jobs| jobs.front().is_some_and(|job| !job.record().share().held(now).is_zero()));
+            let stopped = rounds.waiting().filter(|jobs| jobs.front().is_some_and(|job| !job.record().fault_budget().held(now).is_zero()));
             stopped.flatten().filter(|job| job.record().is_held(now)).count()
         };
         PagesWaiting { live: count(&queues.live), past: count(&queues.past), held: held(&queues.live) + held(&queues.past) }
@@ -238,17 +238,22 @@ impl Queues {
     }
 }
 
-/// The job of one component that may come next, the first of those with the fewest costly faults; those of pairs without proof only while
-/// their component may fail.
+/// The job of one component that may come next. Those of pairs without proof may only while their component may fail, and among them those
+/// with the fewest costly faults come first; these and the others take plain turns.
 fn choose(jobs: &VecDeque<Job>, now: Instant) -> Option<usize> {
-    let share = jobs.front()?.record().share();
-    if !share.is_suspected(now) {
+    let budget = jobs.front()?.record().fault_budget();
+    if !budget.is_suspected(now) {
         return Some(0);
     }
-    let is_open = share.held(now).is_zero();
     // A page that nobody waits for any more is gone without a call.
-    let may = jobs.iter().enumerate().filter(|(_, job)| is_open || job.reply.is_closed() || !job.record().is_held(now));
-    may.min_by_key(|(_, job)| job.record().strikes()).map(|(at, _)| at)
+    let is_free = |job: &Job| job.reply.is_closed() || !job.record().is_held(now);
+    let free = jobs.iter().position(is_free);
+    if !budget.held(now).is_zero() {
+        return free;
+    }
+    let unproven = jobs.iter().enumerate().filter(|(_, job)| !is_free(job));
+    let fewest = unproven.min_by_key(|(_, job)| job.record().all_strikes(now)).map(|(at, _)| at);
+    free.into_iter().chain(fewest).min()
 }
 
 /// The configuration that may be worked on next: once enough of them are begun, one of these.

@@ -113,6 +113,7 @@ impl Making {
         let for_all = work.failed_to_configure() || matches!(made, Err(Refusal::Configure(_)));
         let made = made.map_err(|refusal| refusal.legible(setup.config.text_bytes)).map(|(needs, first)| {
             let record = kept.records().of(&digest, &order.key().config_digest());
+            record.asked_for_by(purse.payer().as_ref());
             let places = kept.places(component.digest());
             let grounds = Grounds { needs, first, shard, digest, record, places, purse, reserved };
             Evaluator::new(&setup.config, component.clone(), order.key().clone(), grounds)
@@ -131,7 +132,9 @@ impl Making {
             Work::Try(trial) => match trial.step(setup, &self.component, config) {
                 Ok(false) => None,
                 Ok(true) => {
-                    if let Some(warning) = trial.warning(setup.config.text_bytes) {
+                    let max = setup.config.log_bytes_per_minute;
+                    let warning = trial.warning(setup.config.text_bytes);
+                    if let Some(warning) = warning.filter(|warning| self.component.counters().may_log_line(warning.len(), max)) {
                         let (name, digest) = (self.component.label(), self.component.digest());
                         tracing::warn!(plugin.id = name, plugin.digest = digest, "plugin {name}: {warning}");
                     }

@@ -17,12 +17,12 @@ use crate::domain::entry::Page;
 use crate::domain::verdict::{Failure, Fault};
 use crate::plugin::clock::{Awake, TickerHandle, calls_cpu};
 use crate::plugin::error::{Error, Refusal};
-use crate::plugin::evaluator::{Evaluator, Judged, Run};
+use crate::plugin::evaluator::{Evaluator, Judged, Run, Turn};
 use crate::plugin::kept::Kept;
 use crate::plugin::line::{Job, Line, PagesWaiting, Trying, Work};
 use crate::plugin::making::Making;
 use crate::plugin::setup::Setup;
-use crate::plugin::steady::Steady;
+use crate::plugin::token_bucket::TokenBucket;
 use crate::tasks;
 
 /// A job gives way to the next at the second tick: after one to two milliseconds, without asking a clock after each killmail.
@@ -121,7 +121,8 @@ struct Worker {
     line: Arc<Line>,
     ticker: TickerHandle,
     kept: Arc<Kept>,
-    budget: Steady,
+    /// What configuring and trying may take; `None`: any.
+    trials: Option<TokenBucket>,
     tidied: Instant,
 }
 
@@ -129,8 +130,8 @@ impl Worker {
     fn new(setup: &Arc<Setup>, line: &Arc<Line>, ticker: &TickerHandle, kept: &Arc<Kept>) -> Self {
         let (setup, line, ticker, kept) = (Arc::clone(setup), Arc::clone(line), ticker.clone(), Arc::clone(kept));
         let now = Instant::now();
-        let budget = Steady::new(Duration::from_millis(setup.config.trials_cpu_ms_per_sec), now);
-        Self { setup, line, ticker, kept, budget, tidied: now }
+        let trials = TokenBucket::new(setup.config.trials_cpu_ms_per_sec, now);
+        Self { setup, line, ticker, kept, trials, tidied: now }
     }
 
     fn work(mut self) {
@@ -145,7 +146,7 @@ impl Worker {
                 self.line.tidy();
                 self.kept.tidy();
             }
-            let pause = self.budget.wait(now);
+            let pause = self.trials.as_mut().map_or(Duration::ZERO, |trials| trials.wait(now));
             let work = match self.line.next(pause.is_zero(), now) {
                 Ok(work) => work,
                 Err(idle) => {
@@ -193,7 +194,7 @@ impl Worker {
             record.wasted(fault, excess);
         } else if ended.crowded_out {
             // It is not held against the pair; what such calls may cost is bounded all the same.
-            let _ = record.share().wasted(excess, Instant::now());
+            record.crowded_out(excess);
         }
         if self.line.others_wait(job.run, Instant::now()) {
             record.overran(excess);
@@ -211,7 +212,9 @@ impl Worker {
                 break Some((making, place));
             }
         };
-        self.budget.spend(calls_cpu().saturating_sub(cpu));
+        if let Some(trials) = &mut self.trials {
+            trials.spend(calls_cpu().saturating_sub(cpu));
+        }
         self.line.tried(unfinished);
     }
 }
@@ -228,7 +231,7 @@ struct Ended {
 /// Judges as many of a job's killmails as fit its turn, at least one.
 fn turn(setup: &Setup, job: &mut Job, line: &Line, awake: &Awake) -> Ended {
     let begun = awake.ticks();
-    let mut turn = job.evaluator.turn(setup, job.run);
+    let mut turn = Turn::begin(&job.evaluator, setup, job.run);
     while job.answers.len() < job.page.len() {
         let answer = turn.judge(&job.page, job.answers.len());
         job.answers.push(answer);

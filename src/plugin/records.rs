@@ -3,6 +3,7 @@
 //!
 //! Must not know: how guests are called, or who is waiting for them.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -10,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::domain::verdict::Fault;
+use crate::domain::verdict::{Failure, Fault};
 use crate::plugin::conduct::{Conduct, Rest, Rules};
 use crate::plugin::evaluator::Run;
+use crate::plugin::fault_budget::{Asker, FaultBudget};
 use crate::plugin::limits::Config;
-use crate::plugin::share::Share;
+use crate::plugin::purse::Payer;
 
 /// So many pairs of a component are told of one by one to who asks which ones rest.
 const TOLD_MAX: usize = 20;
@@ -69,7 +71,10 @@ pub struct Record {
     /// Whether there is a rest, so that who behaves never asks a clock.
     rests: AtomicBool,
     conduct: Mutex<Conduct>,
-    share: Arc<Share>,
+    /// The last fault, for killmails that come while it rests.
+    last: Mutex<Option<Failure>>,
+    budget: Arc<FaultBudget>,
+    asker: Arc<Asker>,
 }
 
 impl Record {
@@ -87,16 +92,27 @@ impl Record {
         self.unproven.load(Ordering::Relaxed) == 0
     }
 
-    /// Faults that cost more than a turn: who has fewer comes first.
+    /// Whether a call went well, so that less is left to prove than at first.
+    fn has_earned(&self) -> bool {
+        self.unproven.load(Ordering::Relaxed) < self.proof_calls
+    }
+
+    /// Faults that cost more than a turn.
     #[must_use]
     pub fn strikes(&self) -> u32 {
         self.strikes.load(Ordering::Relaxed)
     }
 
+    /// Such faults of all pairs that its address asked for, then its own: of pairs without proof, the one with fewer comes first.
+    #[must_use]
+    pub fn all_strikes(&self, now: Instant) -> (u32, u32) {
+        (self.budget.strikes_of(&self.asker, now), self.strikes())
+    }
+
     /// What the pairs of its component have in common.
     #[must_use]
-    pub fn share(&self) -> &Share {
-        &self.share
+    pub fn fault_budget(&self) -> &FaultBudget {
+        &self.budget
     }
 
     /// Whether it has to wait while pairs of its component that have proved nothing yet are held.
@@ -106,10 +122,20 @@ impl Record {
         !self.is_proven() && !is_at_rest()
     }
 
-    /// A call was made.
-    pub fn called(&self, fault: Option<Fault>) {
-        if let Some(fault) = fault {
-            self.note(|conduct, now| conduct.faulted(fault, now));
+    /// What a killmail is answered with while the pair rests because of such a fault.
+    #[must_use]
+    pub fn words_at_rest(&self, fault: Fault) -> Failure {
+        match &*self.last.lock() {
+            Some(last) if last.fault == fault => Failure::new(fault, format!("it rests; its last fault: {}", last.message)),
+            _ => Failure::new(fault, "it was not called: it rests because of what it did before"),
+        }
+    }
+
+    /// A call was made, and perhaps failed.
+    pub fn called(&self, failure: Option<&Failure>) {
+        if let Some(failure) = failure {
+            *self.last.lock() = Some(failure.clone());
+            self.note(|conduct, now| conduct.faulted(failure.fault, now));
             return;
         }
         // It is judged by one thread for most of its life, and one call more or less is no matter.
@@ -139,10 +165,16 @@ impl Record {
         let had_proof = self.is_proven();
         let strikes = self.strikes.fetch_add(1, Ordering::Relaxed);
         self.unproven.store(self.proof_calls.saturating_mul(1 << (strikes + 1).min(DOUBLED_MAX)), Ordering::Relaxed);
-        let many = self.share.wasted(by, Instant::now());
+        let many = self.budget.wasted(by, &self.asker, Instant::now());
         if many && !had_proof {
             self.note(|conduct, now| conduct.wasted(fault, by, now));
         }
+    }
+
+    /// A call that ended for want of memory that others hold took so much CPU time beyond its turn: the component pays for it, the pair
+    /// does not.
+    pub fn crowded_out(&self, by: Duration) {
+        let _ = self.budget.wasted(by, &self.asker, Instant::now());
     }
 
     fn note(&self, what: impl FnOnce(&mut Conduct, Instant) -> bool) {
@@ -153,7 +185,7 @@ impl Record {
         self.rests.store(true, Ordering::Relaxed);
         let Some((reason, length)) = conduct.rest().map(|rest| (self.words(rest), rest.length.as_secs())) else { return };
         drop(conduct);
-        if !self.share.tells(now) {
+        if !self.budget.tells(now) {
             return;
         }
         tracing::warn!(
@@ -192,12 +224,13 @@ impl Record {
 pub struct PairRecord {
     live: Record,
     past: Record,
+    asker: Arc<Asker>,
 }
 
 impl PairRecord {
-    fn new(rules: Rules, proof_calls: u32, (digest, config_digest): (&Arc<str>, &str), shares: &Shares) -> Self {
-        let config_digest: Arc<str> = config_digest.into();
-        let record = |is_live, share: &Arc<Share>| Record {
+    fn new(rules: Rules, proof_calls: u32, (digest, config_digest): (&Arc<str>, &str), budgets: &FaultBudgets) -> Self {
+        let (config_digest, asker): (Arc<str>, _) = (config_digest.into(), Arc::<Asker>::default());
+        let record = |is_live, budget: &Arc<FaultBudget>| Record {
             digest: Arc::clone(digest),
             config_digest: Arc::clone(&config_digest),
             is_live,
@@ -206,9 +239,16 @@ impl PairRecord {
             strikes: AtomicU32::new(0),
             rests: AtomicBool::new(false),
             conduct: Mutex::new(Conduct::new(rules)),
-            share: Arc::clone(share),
+            last: Mutex::new(None),
+            budget: Arc::clone(budget),
+            asker: Arc::clone(&asker),
         };
-        Self { live: record(true, &shares.live), past: record(false, &shares.past) }
+        Self { live: record(true, &budgets.live), past: record(false, &budgets.past), asker }
+    }
+
+    /// This address asks for it.
+    pub fn asked_for_by(&self, payer: Option<&Payer>) {
+        self.asker.asked_for_by(payer);
     }
 
     /// The part that concerns pages of this kind.
@@ -224,10 +264,20 @@ impl PairRecord {
         [&self.live, &self.past]
     }
 
+    /// Whether it is kept for as long as there is room, used or not: who comes back is not taken for a stranger.
+    fn is_kept(&self, now: Instant) -> bool {
+        !self.is_forgiven(now) || self.both().into_iter().any(Record::has_earned)
+    }
+
+    /// Calls that have to go well until it has proof for one kind of killmails or the other.
+    fn owes(&self) -> u32 {
+        self.both().map(|record| record.unproven.load(Ordering::Relaxed)).into_iter().min().unwrap_or_default()
+    }
+
     fn is_forgiven(&self, now: Instant) -> bool {
         self.both()
             .into_iter()
-            .all(|record| record.conduct.lock().is_forgiven(now) && !(record.strikes() > 0 && record.share.is_suspected(now)))
+            .all(|record| record.conduct.lock().is_forgiven(now) && !(record.strikes() > 0 && record.budget.is_suspected(now)))
     }
 
     /// When the last of its rests ends.
@@ -238,23 +288,23 @@ impl PairRecord {
 
 /// What the pairs of one component have in common.
 #[derive(Debug)]
-struct Shares {
-    live: Arc<Share>,
-    past: Arc<Share>,
+struct FaultBudgets {
+    live: Arc<FaultBudget>,
+    past: Arc<FaultBudget>,
 }
 
-impl Shares {
+impl FaultBudgets {
     fn new(config: &Config) -> Self {
         let now = Instant::now();
-        Self { live: Arc::new(Share::new(config, now)), past: Arc::new(Share::new(config, now)) }
+        Self { live: Arc::new(FaultBudget::new(config, now)), past: Arc::new(FaultBudget::new(config, now)) }
     }
 
-    const fn both(&self) -> [&Arc<Share>; 2] {
+    const fn both(&self) -> [&Arc<FaultBudget>; 2] {
         [&self.live, &self.past]
     }
 
     fn is_forgiven(&self, now: Instant) -> bool {
-        self.both().into_iter().all(|share| Arc::strong_count(share) == 1 && share.is_forgiven(now))
+        self.both().into_iter().all(|budget| Arc::strong_count(budget) == 1 && budget.is_forgiven(now))
     }
 }
 
@@ -264,10 +314,10 @@ type Pair = (Arc<str>, String);
 #[derive(Debug, Default)]
 struct Known {
     pairs: HashMap<Pair, Arc<PairRecord>>,
-    shares: HashMap<Arc<str>, Shares>,
+    budgets: HashMap<Arc<str>, FaultBudgets>,
 }
 
-/// The records of all pairs that are in use, or did wrong lately.
+/// The records of all pairs that are in use, did wrong lately, or have shown that they work.
 #[derive(Debug)]
 pub struct PairRecords {
     rules: Rules,
@@ -289,29 +339,35 @@ impl PairRecords {
     #[must_use]
     pub fn of(&self, digest: &Arc<str>, config_digest: &str) -> Arc<PairRecord> {
         let mut known = self.known.lock();
-        let Known { pairs, shares } = &mut *known;
+        let Known { pairs, budgets } = &mut *known;
         if pairs.len() >= self.max {
             let now = Instant::now();
-            pairs.retain(|_, record| Arc::strong_count(record) > 1 || !record.is_forgiven(now));
+            pairs.retain(|_, record| Arc::strong_count(record) > 1 || record.is_kept(now));
         }
         if pairs.len() >= self.max {
             let unused = pairs.iter().filter(|(_, record)| Arc::strong_count(record) == 1);
-            let soonest = unused.min_by_key(|(_, record)| record.ends()).map(|(pair, _)| pair.clone());
-            soonest.and_then(|pair| pairs.remove(&pair));
+            // Those that rest stay longest, then those that have proved most.
+            let least = unused.min_by_key(|(_, record)| (record.ends(), Reverse(record.owes()))).map(|(pair, _)| pair.clone());
+            least.and_then(|pair| pairs.remove(&pair));
         }
-        let shares = shares.entry(Arc::clone(digest)).or_insert_with(|| Shares::new(&self.config));
-        let made = || Arc::new(PairRecord::new(self.rules, self.config.proof_calls, (digest, config_digest), shares));
+        let budgets = budgets.entry(Arc::clone(digest)).or_insert_with(|| FaultBudgets::new(&self.config));
+        let made = || Arc::new(PairRecord::new(self.rules, self.config.proof_calls, (digest, config_digest), budgets));
         Arc::clone(pairs.entry((Arc::clone(digest), config_digest.to_owned())).or_insert_with(made))
     }
 
-    /// Lets go of what nobody uses and nothing is held against, and tells how many began to rest without a line of their own.
+    /// Forgets the pairs of a component that nobody uses: it is gone.
+    pub fn forget(&self, digest: &str) {
+        self.known.lock().pairs.retain(|(component, _), record| &**component != digest || Arc::strong_count(record) > 1);
+    }
+
+    /// Lets go of what nobody uses and is not worth keeping, and tells how many began to rest without a line of their own.
     pub fn tidy(&self) {
         let (now, mut untold) = (Instant::now(), Vec::new());
         let mut known = self.known.lock();
-        known.pairs.retain(|_, record| Arc::strong_count(record) > 1 || !record.is_forgiven(now));
-        known.shares.retain(|digest, shares| {
-            untold.extend(shares.both().into_iter().filter_map(|share| share.untold(now)).map(|pairs| (Arc::clone(digest), pairs)));
-            !shares.is_forgiven(now)
+        known.pairs.retain(|_, record| Arc::strong_count(record) > 1 || record.is_kept(now));
+        known.budgets.retain(|digest, budgets| {
+            untold.extend(budgets.both().into_iter().filter_map(|budget| budget.untold(now)).map(|pairs| (Arc::clone(digest), pairs)));
+            !budgets.is_forgiven(now)
         });
         drop(known);
         for (digest, pairs) in untold {
@@ -343,12 +399,16 @@ mod tests {
     use super::*;
     use crate::domain::id::Seq;
 
+    fn failure(fault: Fault) -> Failure {
+        Failure::new(fault, "it failed")
+    }
+
     #[test]
     fn a_rest_outlives_the_evaluator_and_room_is_bounded() {
         let records = PairRecords::new(&Config { evaluators_max: 2, ..Config::default() });
         let digest: Arc<str> = "d".into();
         let record = records.of(&digest, "bad");
-        (0..5).for_each(|_| record.of(Run::Live).called(Some(Fault::Memory)));
+        (0..5).for_each(|_| record.of(Run::Live).called(Some(&failure(Fault::Memory))));
         drop(record);
         records.tidy();
         assert_eq!(records.of(&digest, "bad").of(Run::Live).rests(), Some(Fault::Memory));
@@ -360,14 +420,37 @@ mod tests {
     }
 
     #[test]
+    fn proof_outlives_the_evaluator() {
+        let records = PairRecords::new(&Config { evaluators_max: 2, ..Config::default() });
+        let digest: Arc<str> = "d".into();
+        let is_proven = |config: &str| records.of(&digest, config).of(Run::Live).is_proven();
+        (0..20).for_each(|_| records.of(&digest, "works").of(Run::Live).called(None));
+        records.of(&digest, "new").of(Run::Live).called(None);
+        records.tidy();
+        assert!(is_proven("works"), "it was let go of for a while");
+        (0..18).for_each(|_| records.of(&digest, "new").of(Run::Live).called(None));
+        records.tidy();
+        records.of(&digest, "new").of(Run::Live).called(None);
+        assert!(is_proven("new"), "a stream that comes and goes earns it, too");
+        for n in 0..20 {
+            records.of(&digest, &n.to_string()).of(Run::Live).called(None);
+        }
+        assert!(records.known.lock().pairs.len() <= 4 && is_proven("works"), "strangers do not push it out");
+        records.forget("e");
+        assert!(is_proven("works"));
+        records.forget("d");
+        assert_eq!((is_proven("works"), records.known.lock().pairs.len()), (false, 1));
+    }
+
+    #[test]
     fn what_a_pair_does_to_the_past_is_held_against_it_there_only() {
         let records = PairRecords::new(&Config::default());
         let (record, past) = (records.of(&"d".into(), "c"), Run::History { head: Seq(1) });
-        (0..5).for_each(|_| record.of(past).called(Some(Fault::Trap)));
+        (0..5).for_each(|_| record.of(past).called(Some(&failure(Fault::Trap))));
         assert_eq!((record.of(past).rests(), record.of(Run::Live).rests()), (Some(Fault::Trap), None));
         assert_eq!((records.resting("d").count, records.count()), (1, 1));
         assert!(records.resting("d").some[0].reason.starts_with("for killmails of the past only: 5 faults"));
-        (0..5).for_each(|_| record.of(Run::Live).called(Some(Fault::Memory)));
+        (0..5).for_each(|_| record.of(Run::Live).called(Some(&failure(Fault::Memory))));
         assert_eq!((record.of(past).rests(), record.of(Run::Live).rests()), (Some(Fault::Trap), Some(Fault::Memory)));
         assert_eq!((records.resting("d").count, records.count()), (2, 1), "it is one pair");
     }
@@ -381,7 +464,7 @@ mod tests {
         (0..20).for_each(|_| works.of(Run::Live).called(None));
         let pairs: Vec<_> = (0..30).map(|n| records.of(&digest, &n.to_string())).collect();
         for pair in &pairs {
-            pair.of(Run::Live).called(Some(Fault::Deadline));
+            pair.of(Run::Live).called(Some(&failure(Fault::Deadline)));
             pair.of(Run::Live).wasted(Fault::Deadline, 8 * MS);
         }
         let resting: Vec<bool> = pairs.iter().map(|pair| pair.of(Run::Live).rests().is_some()).collect();
@@ -395,7 +478,7 @@ mod tests {
         assert_eq!(works.of(Run::Live).rests(), None);
         let past = Run::History { head: Seq(1) };
         let (now, other) = (Instant::now(), records.of(&"e".into(), "other"));
-        let held = |record: &Record| !record.share().held(now).is_zero();
+        let held = |record: &Record| !record.fault_budget().held(now).is_zero();
         assert_eq!((held(works.of(Run::Live)), held(works.of(past)), held(other.of(Run::Live))), (true, false, false));
     }
 

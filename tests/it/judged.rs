@@ -107,12 +107,18 @@ async fn what_a_guest_writes_and_why_it_fails_is_told_where_faults_are_shown() {
         message.contains("failed on killmail 1000: trap: wasm trap: ") && message.contains("it said last: KeyError: [1m'ship'"),
         "{told}"
     );
-    let last = calls(&server, "writes").await["last_fault"].clone();
+    let last = server.send(Method::GET, "/api/v1/plugins/writes", "").await.expect(200)["data"]["last_fault"].clone();
     assert_eq!((&last["fault"], &last["killmail_id"]), (&json!("trap"), &json!(1000)), "{last}");
     assert!(last["message"].as_str().unwrap().contains("KeyError: [1m'ship'") && last["at"].is_string(), "{last}");
-    let list = server.get("/api/v1/subscriptions").await.expect(200);
+    let list = server.send(Method::GET, "/api/v1/subscriptions", "").await.expect(200);
     let fault = &list["data"]["subscriptions"][0]["last_fault"];
     assert_eq!((&fault["plugin"], &fault["fault"], &fault["message"]), (&json!("writes"), &json!("trap"), &last["message"]), "{list}");
+    // It may quote a configuration, so that strangers are told the word only.
+    let told = calls(&server, "writes").await["last_fault"].clone();
+    assert_eq!(told, json!({ "fault": "trap", "message": null, "killmail_id": 1000, "at": last["at"] }));
+    let list = server.get("/api/v1/subscriptions").await.expect(200);
+    let told = &list["data"]["subscriptions"][0]["last_fault"];
+    assert_eq!((&told["plugin"], &told["fault"], &told["message"]), (&json!("writes"), &json!("trap"), &Value::Null), "{list}");
     let log = server.log();
     let line =
         |level: &str, text: &str| log.lines().any(|line| line.contains(level) && line.contains("plugin writes ") && line.contains(text));
@@ -242,6 +248,24 @@ async fn an_upload_is_tried_with_the_configuration_of_its_manifest() {
     assert_eq!(body["details"]["reason"], "not_repeatable", "{body}");
     let fresh = server.send(Method::PUT, "/api/v1/plugins/now?instance=fresh", guests::with_manifest(forgetful(), manifest)).await;
     fresh.expect(201);
+}
+
+#[tokio::test]
+async fn each_configuration_is_tried_when_it_is_first_used() {
+    let server = Setup::quiet().start();
+    // Forgetful with more than one digit.
+    let bytes = guests::guest(&Text {
+        head: "(global $seen (mut i32) (i32.const 64)) (global $next (mut i32) (i32.const 64))
+            (data (i32.const 256) \"\\01\\00\\00\\00\\00\\00\\00\\00\\00\\04\\00\\00\\09\\00\\00\\00\")
+            (data (i32.const 1024) \"n: needed\")",
+        configure: "(if (i32.gt_u (local.get $config_len) (i32.const 7)) (then (global.set $seen (i32.const 0))))
+            (if (result i32) (i32.le_u (local.get $config_len) (i32.const 2)) (then (i32.const 256)) (else (i32.const 0)))",
+        evaluate: "(local $before i32) (local.set $before (global.get $seen)) (global.set $seen (global.get $next)) (local.get $before)",
+    });
+    server.upload("later", &bytes).await;
+    server.get("/api/v1/killmails?plugin=later&plugin_config=%7B%22n%22:1%7D").await.expect(200);
+    let refused = server.get("/api/v1/killmails?plugin=later&plugin_config=%7B%22n%22:10%7D").await.expect(400);
+    assert!(refused["details"]["message"].as_str().unwrap().contains("must not depend on killmails judged before"), "{refused}");
 }
 
 /// Keeps every fiftieth, after thinking about each for half a millisecond or so.

@@ -204,6 +204,11 @@ fn judgment(door: &HttpState, text: &mut Exposition) {
         "Requests refused because the class scripting had all of it.",
         scripting.refused(),
     );
+    text.counter(
+        "plugin_memory_address_refused_total",
+        "Requests refused because one client address had all that it may have.",
+        capacity.refused_to_payers(),
+    );
     text.gauge("plugin_memory_max_bytes", "What guests may have together.", capacity.memory().max());
     text.counter("plugin_memory_refused_total", "Requests for memory refused because guests had all of it.", capacity.memory().refused());
 }

@@ -10,6 +10,7 @@ use axum::body::{Body, HttpBody};
 use axum::extract;
 use axum::extract::{Path, Query};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use serde_json::{Value, json};
 
 use crate::feed::manifest::{Standing, Version};
@@ -17,6 +18,7 @@ use crate::feed::plugins::components::State;
 use crate::feed::plugins::{self, Plugin, Plugins, Upload, Uploaded, uploads};
 use crate::http::answer::error::Error;
 use crate::http::answer::success::Json;
+use crate::http::request::api_tokens::Scope;
 use crate::http::request::auth::{May, Plugins as Rights};
 use crate::http::request::body::{self, Intake};
 use crate::http::request::parameters::Object;
@@ -43,11 +45,13 @@ pub async fn list(extract::State(door): extract::State<Arc<HttpState>>) -> Json 
     Json::data(&json!({ "count": all.len(), "plugins": all }))
 }
 
-/// `GET /api/v1/plugins/{name}`: with what its guests did so far.
+/// `GET /api/v1/plugins/{name}`: with what its guests did so far. What a guest said of its last fault is told only to those with the right
+/// token: it may quote the configuration of another caller.
 ///
 /// # Errors
 /// 404: no such plugin.
-pub async fn one(extract::State(door): extract::State<Arc<HttpState>>, Path(name): Path<String>) -> Result<Json, Error> {
+pub async fn one(extract::State(door): extract::State<Arc<HttpState>>, Path(name): Path<String>, parts: Parts) -> Result<Json, Error> {
+    let trusted = door.keys.check(&parts, Scope::Plugins).is_ok();
     let (plugin, counts) = door.feed.plugins().get(&name).map_err(|error| refused(&error))?;
     let mut value = shown(&door, &plugin);
     value["calls"] = counts.calls.into();
@@ -58,7 +62,7 @@ pub async fn one(extract::State(door): extract::State<Arc<HttpState>>, Path(name
     value["passed_over"] = counts.passed_over.into();
     value["log_lines_cut"] = counts.log_lines_cut.into();
     if let Some(last) = counts.last_fault {
-        value["last_fault"] = fault_shown(&last);
+        value["last_fault"] = fault_shown(&last, trusted);
     }
     value["faults_at_rest"] = counts.at_rest.into();
     let resting = door.feed.plugins().resting(&name).map_err(|error| refused(&error))?;
@@ -257,9 +261,10 @@ fn version_shown(door: &HttpState, version: &Version, standing: Standing) -> Val
     value
 }
 
-fn fault_shown(last: &LastFault) -> Value {
+fn fault_shown(last: &LastFault, trusted: bool) -> Value {
     let LastFault { failure, killmail_id, at } = last;
-    json!({ "fault": failure.fault.word(), "message": &*failure.message, "killmail_id": killmail_id, "at": time::iso_seconds(*at) })
+    let message = trusted.then_some(&*failure.message);
+    json!({ "fault": failure.fault.word(), "message": message, "killmail_id": killmail_id, "at": time::iso_seconds(*at) })
 }
 
 fn rest_shown(rest: Resting) -> Value {

@@ -24,7 +24,8 @@ use crate::tasks;
 use crate::wire::text;
 use crate::wire::time::{iso_micros, iso_seconds};
 
-/// `GET /api/v1/subscriptions`: oldest first. Where from is told only to those with the right token.
+/// `GET /api/v1/subscriptions`: oldest first. Where from, and what a guest said of its last fault, is told only to those with the
+/// right token.
 pub async fn list(State(door): State<Arc<HttpState>>, parts: Parts) -> Result<Response, Error> {
     let trusted = door.keys.check(&parts, Scope::Subscriptions).is_ok();
     let feed = Arc::clone(&door.feed);
@@ -58,7 +59,9 @@ fn told(is_first: bool, line: &OpenReader, (epoch, head): (Epoch, Seq), trusted:
         "delivered": delivered,
     });
     if let Some(LastFault { plugin, failure, killmail_id, at }) = line.last_fault() {
-        let (fault, message, at) = (failure.fault.word(), &*failure.message, iso_seconds(at));
+        // It may quote the configuration.
+        let message = trusted.then_some(&*failure.message);
+        let (fault, at) = (failure.fault.word(), iso_seconds(at));
         told["last_fault"] = json!({ "plugin": plugin, "fault": fault, "message": message, "killmail_id": killmail_id, "at": at });
     }
     let mut members = text::json(&told);

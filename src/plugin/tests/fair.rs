@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 
+use crate::budget::Budget;
 use crate::domain::filter::RoleClause;
 use crate::domain::verdict::{Fault, Verdict};
 use crate::plugin::class::Class;
@@ -21,6 +22,7 @@ use crate::plugin::evaluator::{Instance, Run};
 use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuestion, Totals};
 use crate::plugin::limits::Config;
 use crate::plugin::line::PagesWaiting;
+use crate::plugin::purse::Payer;
 use crate::plugin::tests::guests::{self, KEEP, Text};
 use crate::plugin::tests::trial::{self, judge, killmail};
 
@@ -132,6 +134,95 @@ async fn looping_configurations_of_a_component_wait_and_those_that_work_do_not()
         let other = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
         assert_eq!(engine.evaluate(&other, vec![killmail(42)], run).await, [Ok(Verdict::Keep)]);
         assert_eq!((component.counts().faults["deadline"], engine.pages_waiting().held), (1, 4));
+    }
+}
+
+const ASKS: &str = "(drop (call $count (i32.const 0) (i32.const 0) (i32.const 7) (i64.const 0) (i64.const 0)))";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pair_that_works_has_its_turns_among_those_without_strikes() {
+    for run in [Run::Live, Run::History { head: killmail(u32::MAX).seq }] {
+        // A component that failed lately, and may again.
+        let config = Config {
+            workers: 1,
+            evaluate_cpu_ms: 100,
+            rest_faults: 0,
+            rest_excess_ms: 0,
+            faults_cpu_ms_per_sec: 10_000,
+            ..Config::default()
+        };
+        let watch = Arc::new(Watch::default());
+        let engine = Engine::new(config, watch.clone(), |_| Bytes::new()).unwrap();
+        let evaluate = format!(
+            "(local $n i32) (if (i64.eq (local.get $id) (i64.const 7)) (then (loop $ever (br $ever))))
+            (if (i64.ge_u (local.get $id) (i64.const 1000)) (then (loop $again
+                (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 5000000))))))
+            (if (i64.eq (local.get $id) (i64.const 5)) (then {ASKS})) (i32.const 64)"
+        );
+        let bytes = guests::guest(&Text { head: COUNT, evaluate: &evaluate, ..Text::default() });
+        let component = engine.compile(&bytes).unwrap();
+        watch.other.set(component.clone()).unwrap();
+        let works = engine.evaluator(&component, "1", Instance::Warm).await.unwrap();
+        let pages = [101..=120, 7..=7, 201..=240];
+        for page in pages {
+            drop(engine.evaluate(&works, page.map(killmail).collect::<Vec<_>>(), run).await);
+        }
+        let record = works.record().of(run);
+        assert_eq!((record.is_proven(), record.strikes()), (true, 1));
+        let newcomer = engine.evaluator(&component, "2", Instance::Warm).await.unwrap();
+        let before = component.counts().calls;
+        let mut slow = pin!(engine.evaluate(&newcomer, (1_000..1_019).map(killmail).collect::<Vec<_>>(), run));
+        while component.counts().calls == before {
+            assert!(slow.as_mut().now_or_never().is_none(), "it takes longer");
+            tokio::task::yield_now().await;
+        }
+        let stood = component.counts().calls;
+        assert_eq!(engine.evaluate(&works, vec![killmail(5)], run).await, [Ok(Verdict::Keep)]);
+        let waited = watch.calls.lock()[0] - stood;
+        assert!(waited <= 4, "{waited} calls of the newcomer went before it, {run:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looping_configurations_of_one_address_do_not_go_before_another_addresss_first_call() {
+    let config = Config { workers: 1, evaluate_cpu_ms: 10, faults_cpu_ms_per_sec: 50, ..Config::default() };
+    let watch = Arc::new(Watch::default());
+    let engine = Engine::new(config, watch.clone(), |_| Bytes::new()).unwrap();
+    let head = format!("{COUNT}\n(global $loops (mut i32) (i32.const 0))");
+    let configure = "(global.set $loops (i32.gt_u (local.get $config_len) (i32.const 2))) (i32.const 0)";
+    let evaluate = format!("(if (global.get $loops) (then (loop $again (br $again)))) {ASKS} (i32.const 64)");
+    let component = engine.compile(&guests::guest(&Text { head: &head, configure, evaluate: &evaluate })).unwrap();
+    watch.other.set(component.clone()).unwrap();
+    let payers: [Payer; 2] = [Arc::new(Budget::default()), Arc::new(Budget::default())];
+    let mut looping = Vec::new();
+    for n in 100..140 {
+        looping.push(engine.paid(&component, &n.to_string(), Instance::Warm, None, Some(&payers[0])).await.unwrap());
+    }
+    let honest = engine.paid(&component, "{}", Instance::Warm, None, Some(&payers[1])).await.unwrap();
+    let mut hostile = pin!(join_all(looping.iter().map(|evaluator| engine.evaluate(evaluator, vec![killmail(1)], Run::Live))));
+    while component.counts().faults.is_empty() || engine.pages_waiting().held < 20 {
+        assert!(hostile.as_mut().now_or_never().is_none(), "they wait");
+        tokio::task::yield_now().await;
+    }
+    let mut asked = pin!(engine.evaluate(&honest, vec![killmail(2)], Run::Live));
+    assert!(asked.as_mut().now_or_never().is_none(), "it waits until the component may fail again");
+    let stood = component.counts().calls;
+    assert_eq!(asked.await, [Ok(Verdict::Keep)]);
+    let waited = watch.calls.lock()[0] - stood;
+    assert!(waited <= 2, "{waited} of the other address went before it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cheap_fault_before_a_slow_call_that_goes_well_is_not_a_costly_one() {
+    let engine = trial::engine(Config { workers: 1, evaluate_cpu_ms: 1_000, ..Config::default() });
+    let evaluate = "(local $n i32) (if (i64.eq (local.get $id) (i64.const 2)) (then unreachable))
+        (if (i64.eq (local.get $id) (i64.const 3)) (then (loop $again
+            (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 20000000)))))) (i32.const 64)";
+    let evaluator = trial::evaluator(&engine, &guests::evaluating(evaluate)).await;
+    for run in [Run::Live, Run::History { head: killmail(u32::MAX).seq }] {
+        let answers = engine.evaluate(&evaluator, vec![killmail(1), killmail(2), killmail(3)], run).await;
+        assert_eq!(answers, [Ok(Verdict::Keep), Err(Fault::Trap), Ok(Verdict::Keep)]);
+        assert_eq!(evaluator.record().of(run).strikes(), 0, "{run:?}");
     }
 }
 

@@ -194,8 +194,10 @@ async fn a_trap_gives_no_new_lines_of_log() {
         let answers = engine.evaluate(&guest, page, Run::Live).await;
         assert!(answers.iter().all(|answer| *answer == Err(Fault::Trap)));
     }
-    // 2,000 lines, of which 160 fit into 64 KiB; each line that is cut counts, and all of these hold control characters.
-    assert_eq!(component.counts().log_lines_cut, 2_000);
+    // 2,000 lines, of which 160 fit into 64 KiB; each line that is cut counts, and all of these hold control characters. Beside them a line
+    // for each fault, most of which do not fit.
+    let cut = component.counts().log_lines_cut;
+    assert!((2_050..2_100).contains(&cut), "{cut}");
     assert!(!component.counters().may_log(1, 64 << 10), "the minute is full");
 }
 
@@ -241,7 +243,7 @@ async fn what_calls_cost_that_find_no_memory_is_counted() {
     let (one, two, other) = (make("1", Some(&payer)).await, make("2", Some(&payer)).await, make("3", None).await);
     let seen = |evaluator: &Evaluator| {
         let record = evaluator.record().of(Run::Live);
-        (record.strikes(), record.share().is_suspected(Instant::now()))
+        (record.strikes(), record.fault_budget().is_suspected(Instant::now()))
     };
     assert_eq!(judge(&engine, &one, 1).await, Ok(Verdict::Keep));
     assert_eq!(seen(&one), (0, false));

@@ -51,6 +51,25 @@ async fn a_hundred_equal_pairs_judge_a_killmail_once() {
     assert_eq!((component.counts().calls, engine.evaluators_kept()), (3, 2));
 }
 
+#[test]
+fn counts_of_a_component_that_is_gone_stay_in_the_sum_only() {
+    let engine = trial::engine(Config::default());
+    let instances = |digest: &str| engine.counts_of(digest).instances;
+    let one = engine.compile(&guests::evaluating(KEEP)).unwrap();
+    let two = engine.compile(&remembers()).unwrap();
+    let digests = [one.digest().to_owned(), two.digest().to_owned()];
+    drop(one);
+    engine.forget(&digests[0]);
+    engine.forget(&digests[1]);
+    assert_eq!((instances(&digests[0]), instances(&digests[1])), (0, 1), "somebody has the second still");
+    drop(two);
+    engine.forget(&digests[0]);
+    assert_eq!((instances(&digests[1]), engine.counts().instances), (0, 2));
+    let again = engine.compile(&remembers()).unwrap();
+    engine.forget(&digests[0]);
+    assert_eq!((instances(again.digest()), engine.counts().instances), (1, 3));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn warm_instances_live_on_and_fresh_ones_do_not() {
     let engine = trial::engine(Config::default());

@@ -142,6 +142,35 @@ async fn who_rests_still_tells_why() {
     assert!(resting.message.starts_with("it rests; its last fault: wasm trap") && resting.message.contains("ValueError"), "{resting}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_rests_tells_what_ended_calls_of_that_kind() {
+    let engine = trial::engine(Config { rest_faults: 1, ..Config::default() });
+    let evaluate = "(if (i64.eq (local.get $id) (i64.const 1)) (then (call $err))) unreachable";
+    let bytes = guests::writing("", TRACEBACK, &Text { evaluate, ..Text::default() });
+    let evaluator = trial::evaluator(&engine, &bytes).await;
+    failure(&engine, &evaluator, 1).await;
+    let past = Run::History { head: killmail(9).seq };
+    engine.judge(&evaluator, vec![killmail(2)], past).await;
+    let resting = failure(&engine, &evaluator, 3).await;
+    assert!(resting.message.contains("ValueError"), "another's words: {resting}");
+    let resting = engine.judge(&evaluator, vec![killmail(3)], past).await.remove(0).expect_err("it rests");
+    assert!(resting.message.starts_with("it rests; ") && !resting.message.contains("ValueError"), "another's words: {resting}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_log_has_no_room_for_is_counted() {
+    let engine = trial::engine(Config { log_bytes_per_minute: 900, ..Config::default() });
+    let component = engine.compile(&guests::evaluating("unreachable")).expect("it compiles");
+    let sample: Vec<_> = (1..=3).map(killmail).collect();
+    for (config, cut) in [("1", 0), ("2", 1), ("3", 2)] {
+        engine.tried(&component, config, Instance::Warm, &sample).await.expect("it is repeatable");
+        assert_eq!(component.counts().log_lines_cut, cut, "the warning of each trial is a line");
+    }
+    let evaluator = engine.evaluator(&component, "{}", Instance::Warm).await.expect("it takes `{}`");
+    failure(&engine, &evaluator, 1).await;
+    assert_eq!(component.counts().log_lines_cut, 3, "and so is a fault");
+}
+
 #[test]
 fn a_trial_that_fails_is_told() {
     let engine = trial::engine(Config::default());

@@ -141,7 +141,7 @@ async fn a_configuration_is_tried_once_for_all_who_ask() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_are_judged_while_configurations_are_tried() {
-    let engine = trial::engine(Config { workers: 1, trials_cpu_ms_per_sec: 1_000, ..Config::default() });
+    let engine = trial::engine(Config { workers: 1, evaluate_cpu_ms: 1_000, trials_cpu_ms_per_sec: 1_000, ..Config::default() });
     let quick = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
     let slow = engine.compile(&guests::evaluating(
         "(local $n i32) (loop $again

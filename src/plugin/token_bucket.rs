@@ -1,4 +1,4 @@
-//! CPU time that may be spent at a steady rate: what is spent too early has to be waited for.
+//! A token bucket of CPU time: it fills at a steady rate, and what is spent too early has to be waited for.
 //!
 //! Must not know: what it is spent on.
 
@@ -8,19 +8,19 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Fills with time, empties with work. It never holds more than a second's worth.
 #[derive(Debug)]
-pub struct Steady {
+pub struct TokenBucket {
     per_sec: Duration,
     left: Duration,
     owed: Duration,
     at: Instant,
 }
 
-impl Steady {
-    /// A full one, for so much CPU time in each second.
+impl TokenBucket {
+    /// A full one, for so many milliseconds of CPU time in each second; `None` for 0, which is no limit.
     #[must_use]
-    pub fn new(per_sec: Duration, now: Instant) -> Self {
-        let per_sec = per_sec.clamp(Duration::from_millis(1), SECOND);
-        Self { per_sec, left: per_sec, owed: Duration::ZERO, at: now }
+    pub fn new(ms_per_sec: u64, now: Instant) -> Option<Self> {
+        let per_sec = Duration::from_millis(ms_per_sec);
+        (ms_per_sec > 0).then_some(Self { per_sec, left: per_sec, owed: Duration::ZERO, at: now })
     }
 
     /// How long to wait until something may be spent.
@@ -29,7 +29,7 @@ impl Steady {
         self.at = now;
         let paid = gained.min(self.owed);
         self.owed -= paid;
-        self.left = (self.left + gained - paid).min(self.per_sec);
+        self.left = self.left.saturating_add(gained - paid).min(self.per_sec);
         if self.owed.is_zero() && !self.left.is_zero() {
             return Duration::ZERO;
         }
@@ -46,7 +46,8 @@ impl Steady {
 
     fn worth(&self, time: Duration) -> Duration {
         // Longer than this fills it, whatever is owed.
-        self.per_sec.mul_f64(time.min(SECOND * 3_600).as_secs_f64())
+        let worth = self.per_sec.as_secs_f64() * time.min(SECOND * 3_600).as_secs_f64();
+        Duration::try_from_secs_f64(worth).unwrap_or(Duration::MAX)
     }
 }
 
@@ -57,7 +58,7 @@ mod tests {
     #[test]
     fn what_is_spent_comes_back_at_its_rate() {
         let begun = Instant::now();
-        let mut budget = Steady::new(Duration::from_millis(250), begun);
+        let mut budget = TokenBucket::new(250, begun).unwrap();
         assert!(budget.wait(begun).is_zero());
         budget.spend(Duration::from_millis(500));
         let wait = budget.wait(begun);
@@ -66,5 +67,19 @@ mod tests {
         assert!(budget.wait(begun + SECOND * 100).is_zero());
         budget.spend(Duration::from_millis(250));
         assert!(!budget.wait(begun + SECOND * 100).is_zero(), "no more than a second's worth is kept");
+    }
+
+    #[test]
+    fn more_than_one_thread_may_spend_what_is_set() {
+        let begun = Instant::now();
+        let mut budget = TokenBucket::new(4_000, begun).unwrap();
+        budget.spend(SECOND * 3);
+        assert!(budget.wait(begun).is_zero(), "four seconds may be spent in one");
+        budget.spend(SECOND * 5);
+        assert!(!budget.wait(begun + SECOND / 2).is_zero());
+        assert!(budget.wait(begun + SECOND * 2).is_zero());
+        let mut most = TokenBucket::new(u64::MAX, begun).unwrap();
+        assert!(most.wait(begun + SECOND * 4_000).is_zero());
+        assert!(TokenBucket::new(0, begun).is_none(), "0 is no limit");
     }
 }
