@@ -1,11 +1,11 @@
-//! What a reader hands to its door.
+//! What a reader hands to its transport.
 //!
 //! Must not know: how events are framed.
 
 use std::sync::Arc;
 
 use crate::domain::entry::SharedEntry;
-use crate::domain::id::{EventId, Seq};
+use crate::domain::id::{Epoch, EventId, Place, Seq};
 use crate::domain::span::Span;
 use crate::domain::verdict::Failure;
 
@@ -125,4 +125,10 @@ pub struct Batch {
     pub head: Seq,
     /// The place after this batch.
     pub id: EventId,
+}
+
+/// A kept killmail's id in a preload of this head, for transports that send them one by one.
+#[must_use]
+pub fn preload_id(epoch: Epoch, head: Seq, kept: &Delivered) -> EventId {
+    EventId { epoch, place: Place::Preload { head, after: kept.entry.facts.killmail_id } }
 }

@@ -31,7 +31,6 @@ use crate::plugin::purse::Payer;
 use crate::plugin::records::AtRest;
 use crate::store::Store;
 use crate::store::plugins::compiled::UploadFile;
-use crate::tasks;
 
 /// Spoken as `plugins::Error`.
 pub type Error = error::Error;
@@ -166,16 +165,6 @@ impl Plugins {
         // One configuration that passes its trial says nothing of another's.
         let sample = if version.probed || version.fresh { None } else { Some(self.sample.as_slice()) };
         Ok(self.engine.paid(&component, config, version.instance(), sample, payer).await?)
-    }
-
-    /// Does what reads or writes the disk off the event loop.
-    async fn aside<T: Send + 'static>(
-        self: &Arc<Self>,
-        name: &'static str,
-        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let plugins = Arc::clone(self);
-        tasks::blocking(name, move || work(&plugins)).await?
     }
 
     /// Whether there may be a plugin of this name: it is one, or there is room for it.

@@ -20,7 +20,7 @@ use crate::domain::subscription::Subscription;
 use crate::domain::verdict::Failure;
 use crate::feed::Feed;
 use crate::feed::error::FeedError;
-use crate::feed::event::{Batch, Delivered, Event, Gap};
+use crate::feed::event::{Batch, Event, Gap};
 use crate::feed::filters::{Held, MANY_IDS};
 use crate::feed::newest::Newest;
 use crate::feed::newest_preload::NewestPreload;
@@ -62,7 +62,7 @@ enum Phase {
 }
 
 impl Reader {
-    /// Opens a reader; the bell is tied before the head is read, so nothing falls in between.
+    /// Opens a reader; it is registered for wakeups before the head is read, so nothing falls in between.
     pub(crate) async fn open(feed: Arc<Feed>, subscription: Subscription, start: Start) -> Result<Self, FeedError> {
         let judge = match &subscription.plugin {
             Some(using) => Some(SubscriptionPlugin::open_unready(&feed, using).await?),
@@ -495,10 +495,4 @@ async fn hold(
     let work = move || filters.hold(&mut subscription, woken).map(|held| (subscription, held));
     let held = if many { tasks::blocking("filter", work).await? } else { work() };
     Ok(held?)
-}
-
-/// A kept killmail's id in a preload of this head, for doors that send them one by one.
-#[must_use]
-pub fn preload_id(epoch: Epoch, head: Seq, kept: &Delivered) -> EventId {
-    EventId { epoch, place: Place::Preload { head, after: kept.entry.facts.killmail_id } }
 }

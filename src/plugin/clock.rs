@@ -103,7 +103,7 @@ struct Shift {
 }
 
 #[derive(Debug, Default)]
-struct Bell {
+struct Signal {
     shift: Mutex<Shift>,
     changed: Condvar,
     ticks: AtomicU32,
@@ -112,7 +112,7 @@ struct Bell {
 /// The one thread that ticks while any guest may run, and sleeps while none does.
 #[derive(Debug)]
 pub struct Ticker {
-    bell: Arc<Bell>,
+    signal: Arc<Signal>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -122,29 +122,29 @@ impl Ticker {
     /// # Errors
     /// The system refused to make a thread.
     pub fn start(engines: [EngineWeak; 2]) -> io::Result<Self> {
-        let bell = Arc::new(Bell::default());
-        let inner = Arc::clone(&bell);
+        let signal = Arc::new(Signal::default());
+        let inner = Arc::clone(&signal);
         let thread = tasks::thread("plugin-tick", move || tick(&engines, &inner))?;
-        Ok(Self { bell, thread: Some(thread) })
+        Ok(Self { signal, thread: Some(thread) })
     }
 
     /// Ticks as long as the answer lives. Hold one whenever a guest may run.
     #[must_use]
     pub fn awake(&self) -> Awake {
-        Awake::new(&self.bell)
+        Awake::new(&self.signal)
     }
 
     /// What workers keep to become awake.
     #[must_use]
     pub fn handle(&self) -> TickerHandle {
-        TickerHandle(Arc::clone(&self.bell))
+        TickerHandle(Arc::clone(&self.signal))
     }
 }
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        self.bell.shift.lock().over = true;
-        self.bell.changed.notify_all();
+        self.signal.shift.lock().over = true;
+        self.signal.changed.notify_all();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -155,7 +155,7 @@ impl Drop for Ticker {
 
 /// A worker's way to the ticker.
 #[derive(Debug, Clone)]
-pub struct TickerHandle(Arc<Bell>);
+pub struct TickerHandle(Arc<Signal>);
 
 impl TickerHandle {
     /// As [`Ticker::awake`].
@@ -167,17 +167,17 @@ impl TickerHandle {
 
 /// While it lives, the ticker ticks.
 #[derive(Debug)]
-pub struct Awake(Arc<Bell>);
+pub struct Awake(Arc<Signal>);
 
 impl Awake {
-    fn new(bell: &Arc<Bell>) -> Self {
-        let mut shift = bell.shift.lock();
+    fn new(signal: &Arc<Signal>) -> Self {
+        let mut shift = signal.shift.lock();
         shift.guests += 1;
         if shift.guests == 1 {
-            bell.changed.notify_all();
+            signal.changed.notify_all();
         }
         drop(shift);
-        Self(Arc::clone(bell))
+        Self(Arc::clone(signal))
     }
 
     /// Ticks so far, wrapping: a clock that costs nothing to read, one [`TICK`] fine.
@@ -193,11 +193,11 @@ impl Drop for Awake {
     }
 }
 
-fn tick(engines: &[EngineWeak], bell: &Bell) {
+fn tick(engines: &[EngineWeak], signal: &Signal) {
     loop {
-        let mut shift = bell.shift.lock();
+        let mut shift = signal.shift.lock();
         while shift.guests == 0 && !shift.over {
-            bell.changed.wait(&mut shift);
+            signal.changed.wait(&mut shift);
         }
         if shift.over {
             return;
@@ -208,7 +208,7 @@ fn tick(engines: &[EngineWeak], bell: &Bell) {
             let Some(engine) = engine.upgrade() else { return };
             engine.increment_epoch();
         }
-        bell.ticks.fetch_add(1, Ordering::Relaxed);
+        signal.ticks.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod asked;
 mod fair;
+mod fault_texts;
 #[path = "../../../tests/guests/mod.rs"]
 mod guests;
 mod hostile;
@@ -15,6 +16,5 @@ mod refused;
 mod room;
 mod shared;
 mod stopping;
-mod told;
 mod trial;
 mod tried;

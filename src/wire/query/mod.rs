@@ -118,7 +118,7 @@ pub struct Asked {
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Door {
+enum Transport {
     History,
     Count,
     StreamGet,
@@ -126,7 +126,7 @@ enum Door {
     Channel,
 }
 
-impl Door {
+impl Transport {
     /// The names that have a meaning.
     const fn known(self) -> Known {
         match self {
@@ -146,7 +146,7 @@ pub type Pairs = [(String, String)];
 /// # Errors
 /// The first parameter that cannot be used, in WandererKills' order.
 pub fn stream_pairs(pairs: &Pairs) -> Result<Asked, Error> {
-    read(Door::StreamGet, &Parameters::pairs(pairs, Door::StreamGet.known()), (GET_IDS_MAX, GET_IDS_MAX))
+    read(Transport::StreamGet, &Parameters::pairs(pairs, Transport::StreamGet.known()), (GET_IDS_MAX, GET_IDS_MAX))
 }
 
 /// A stream, by the text of a JSON object, or none, and what the address says beside it.
@@ -154,7 +154,7 @@ pub fn stream_pairs(pairs: &Pairs) -> Result<Asked, Error> {
 /// # Errors
 /// As [`stream_pairs`].
 pub fn stream_body(body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
-    read_body(Door::StreamPost, body, pairs)
+    read_body(Transport::StreamPost, body, pairs)
 }
 
 /// What a channel join asks for besides its systems and characters, which have names and limits of their own.
@@ -162,7 +162,7 @@ pub fn stream_body(body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
 /// # Errors
 /// As [`stream_pairs`].
 pub fn join(given: &Parameters<'_>) -> Result<Asked, Error> {
-    read(Door::Channel, given, (POST_SYSTEMS_MAX, POST_IDS_MAX))
+    read(Transport::Channel, given, (POST_SYSTEMS_MAX, POST_IDS_MAX))
 }
 
 /// A page of history, by query string.
@@ -170,7 +170,7 @@ pub fn join(given: &Parameters<'_>) -> Result<Asked, Error> {
 /// # Errors
 /// The first parameter that cannot be used; unknown ones are among them.
 pub fn history_pairs(pairs: &Pairs) -> Result<Asked, Error> {
-    read(Door::History, &Parameters::pairs(pairs, Door::History.known()), (usize::MAX, usize::MAX))
+    read(Transport::History, &Parameters::pairs(pairs, Transport::History.known()), (usize::MAX, usize::MAX))
 }
 
 /// A page of history, by the text of a JSON object, or none, and what the address says beside it.
@@ -178,7 +178,7 @@ pub fn history_pairs(pairs: &Pairs) -> Result<Asked, Error> {
 /// # Errors
 /// As [`history_pairs`].
 pub fn history_body(body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
-    read_body(Door::History, body, pairs)
+    read_body(Transport::History, body, pairs)
 }
 
 /// A count, by query string.
@@ -186,7 +186,7 @@ pub fn history_body(body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
 /// # Errors
 /// As [`history_pairs`]; plugins and pages are unknown here.
 pub fn count_pairs(pairs: &Pairs) -> Result<Asked, Error> {
-    read(Door::Count, &Parameters::pairs(pairs, Door::Count.known()), (usize::MAX, usize::MAX))
+    read(Transport::Count, &Parameters::pairs(pairs, Transport::Count.known()), (usize::MAX, usize::MAX))
 }
 
 /// A count, by the text of a JSON object, or none, and what the address says beside it.
@@ -194,14 +194,14 @@ pub fn count_pairs(pairs: &Pairs) -> Result<Asked, Error> {
 /// # Errors
 /// As [`count_pairs`].
 pub fn count_body(body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
-    read_body(Door::Count, body, pairs)
+    read_body(Transport::Count, body, pairs)
 }
 
-fn read_body(door: Door, body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
-    let (body, known) = (body.trim_ascii(), door.known());
+fn read_body(transport: Transport, body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
+    let (body, known) = (body.trim_ascii(), transport.known());
     let no_object = |why| Error::new("body", format!("the body must be a JSON object: {why}"));
     let given = if body.is_empty() { Parameters::none(known) } else { Parameters::object(body, known).map_err(no_object)? };
-    read(door, &given.or_pairs(pairs), (POST_SYSTEMS_MAX, POST_IDS_MAX))
+    read(transport, &given.or_pairs(pairs), (POST_SYSTEMS_MAX, POST_IDS_MAX))
 }
 
 /// The parameter of a dimension.
@@ -209,20 +209,20 @@ fn parameter(kind: Dimension) -> String {
     format!("{}_ids", kind.word())
 }
 
-fn read(door: Door, given: &Parameters<'_>, (systems_max, ids_max): (usize, usize)) -> Result<Asked, Error> {
-    let is_stream = matches!(door, Door::StreamGet | Door::StreamPost);
-    let is_live = is_stream || door == Door::Channel;
+fn read(transport: Transport, given: &Parameters<'_>, (systems_max, ids_max): (usize, usize)) -> Result<Asked, Error> {
+    let is_stream = matches!(transport, Transport::StreamGet | Transport::StreamPost);
+    let is_live = is_stream || transport == Transport::Channel;
     if !is_live {
         refuse_unknown(given)?;
     }
-    let lists = lists(door, given, (systems_max, ids_max))?;
+    let lists = lists(transport, given, (systems_max, ids_max))?;
     let min_value = given.amount("min_value")?;
     let preload_days = if is_stream { given.count("preload_days", PRELOAD_DAYS_MAX)? } else { None };
     let mut filter = restrictions(given)?;
     filter.min_value = min_value;
     let max_age_secs = if is_live { given.count("max_age_secs", u32::MAX)? } else { None };
-    let plugin = if door == Door::Count { None } else { plugin(given)? };
-    let paging = door == Door::History;
+    let plugin = if transport == Transport::Count { None } else { plugin(given)? };
+    let paging = transport == Transport::History;
     let order = if paging { given.word("order", ORDERS)? } else { None };
     let limit = if paging { given.bounded("limit", (1, PAGE_MAX))? } else { None };
     let cursor = if paging { given.text("cursor")? } else { None };
@@ -231,7 +231,7 @@ fn read(door: Door, given: &Parameters<'_>, (systems_max, ids_max): (usize, usiz
     let batch_max_bytes = if is_stream { given.bounded("batch_max_bytes", BATCH_BYTES)? } else { None };
     let last_event_id = if is_stream { last_event_id(given) } else { None };
     limit_counts(&lists, systems_max, ids_max)?;
-    let ignored = if is_live { ignored(door, given)? } else { Vec::new() };
+    let ignored = if is_live { ignored(transport, given)? } else { Vec::new() };
     let filters = if is_stream { understood(&lists, &filter, preload_days.unwrap_or(0), plugin.as_ref()) } else { Bytes::new() };
     for (kind, ids) in lists {
         filter.set_ids(kind, ids.iter().map(wanted).collect());
@@ -271,8 +271,8 @@ fn not_known(name: &str, meant: Option<&str>) -> Error {
 }
 
 /// What has no effect. A misspelt filter is not among it: without it everything would come.
-fn ignored(door: Door, given: &Parameters<'_>) -> Result<Vec<String>, Error> {
-    let meant = if door == Door::Channel { unknown::slip } else { unknown::meant };
+fn ignored(transport: Transport, given: &Parameters<'_>) -> Result<Vec<String>, Error> {
+    let meant = if transport == Transport::Channel { unknown::slip } else { unknown::meant };
     match given.unknown().iter().find_map(|name| Some((name, meant(name)?))) {
         Some((name, meant)) => Err(not_known(name, Some(meant))),
         None => Ok(given.unknown().to_vec()),
@@ -291,10 +291,14 @@ fn dimensions() -> impl Iterator<Item = Dimension> {
     first.into_iter().chain(Dimension::ALL.into_iter().filter(move |kind| !first.contains(kind)))
 }
 
-fn lists(door: Door, given: &Parameters<'_>, (systems_max, ids_max): (usize, usize)) -> Result<Vec<(Dimension, AskedIds)>, Error> {
-    let lenient = !matches!(door, Door::History | Door::Count);
+fn lists(
+    transport: Transport,
+    given: &Parameters<'_>,
+    (systems_max, ids_max): (usize, usize),
+) -> Result<Vec<(Dimension, AskedIds)>, Error> {
+    let lenient = !matches!(transport, Transport::History | Transport::Count);
     let mut lists = Vec::new();
-    for kind in dimensions().filter(|kind| door != Door::Channel || !matches!(kind, Dimension::System | Dimension::Character)) {
+    for kind in dimensions().filter(|kind| transport != Transport::Channel || !matches!(kind, Dimension::System | Dimension::Character)) {
         let field = parameter(kind);
         let ids = given.ids(&field, if kind == Dimension::System { systems_max } else { ids_max })?;
         if !lenient && ids.has_impossible() {

@@ -10,8 +10,9 @@ use killstream::domain::filter::Filter;
 use killstream::domain::id::{EventId, Place, Seq};
 use killstream::domain::subscription::Subscription;
 use killstream::feed::Feed;
+use killstream::feed::event::preload_id;
 use killstream::feed::event::{Delivered, Event};
-use killstream::feed::reader::{Reader, preload_id};
+use killstream::feed::reader::Reader;
 use killstream::feed::start::Start;
 use tokio::time::timeout;
 
