@@ -114,7 +114,7 @@ impl Charge {
             check(share.budget(), Whose::Class(Class::Scripting), out_of_scripting)?;
         }
         if let Some(payer) = purse.payer() {
-            check(&payer, Whose::Payer(&payer), out_of_payers)?;
+            check(&payer, Whose::Payer(&payer), out_of_payers).inspect_err(|_| capacity.refuse_payer())?;
         }
         check(all.budget(), Whose::Anyones, out_of_all)
     }
