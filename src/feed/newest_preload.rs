@@ -27,7 +27,7 @@ use crate::tasks;
 /// What comes of it, in this order: portions, one end, counts.
 #[derive(Debug)]
 pub enum PreloadEvent {
-    /// Killmails of one system, newest first. [`Recent::delivered`] hears how many of them went out.
+    /// Killmails of one system, newest first. [`NewestPreload::delivered`] hears how many of them went out.
     Portion {
         /// The system.
         system: u32,

@@ -49,10 +49,10 @@ impl SubscriptionPlugin {
         Self::resolve(feed.plugins().clone(), feed.plugin_quota().clone(), using.clone()).await
     }
 
-    /// The same for readers, which can wait: a plugin that is being prepared is taken too, see [`Judge::ready`].
+    /// The same for readers, which can wait: a plugin that is being prepared is taken too, see [`SubscriptionPlugin::ready`].
     ///
     /// # Errors
-    /// As [`Judge::open`].
+    /// As [`SubscriptionPlugin::open`].
     pub async fn open_unready(feed: &Feed, using: &PluginUse) -> Result<Self, FeedError> {
         let (plugins, judges, changes) = (feed.plugins().clone(), feed.plugin_quota().clone(), feed.plugins().watch());
         match Self::resolve(plugins.clone(), judges.clone(), using.clone()).await {
@@ -153,7 +153,7 @@ impl SubscriptionPlugin {
     }
 
     /// Judges a page, in order; only what is ready can. The last killmails of it are left out where they would cost more than may be
-    /// spent ([`Judge::within`]).
+    /// spent ([`SubscriptionPlugin::within`]).
     pub async fn judge(&self, page: Vec<SharedEntry>, run: Run) -> Vec<Outcome> {
         let Some(evaluator) = &self.evaluator else {
             let unready = Failure::new(Fault::Instantiate, "it is being prepared");

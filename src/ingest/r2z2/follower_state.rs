@@ -2,7 +2,7 @@
 //!
 //! The rules are zKillboard's: one request at a time, a tenth of a second between documents, six seconds after a 404 and then the same
 //! number again, minutes after a 403. A 404 is ambiguous (nothing yet, a missing number, a stale edge of the CDN), so from the second
-//! 404 on one later number is asked for as well ([`Ahead`]); where that is there, the follower goes on behind it, and what lies before
+//! 404 on one later number is asked for as well ([`LookAhead`]); where that is there, the follower goes on behind it, and what lies before
 //! is tried again beside the feed. Where too many in a row are missing, `sequence.json` tells after a minute that the feed has gone on.
 //!
 //! A page instead of a document is a fault of transport like a 5xx: it says nothing of the number. The same number is asked again, and

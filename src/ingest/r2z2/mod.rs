@@ -1,6 +1,6 @@
 //! zKillboard's R2Z2 feed: numbered files, one killmail each, followed one request at a time; and the archives of days, for what is missing.
 //!
-//! [`Pace`] says what to ask and when; this asks, and keeps the place of the follower beside the killmails it brought.
+//! [`FollowerState`] says what to ask and when; this asks, and keeps the place of the follower beside the killmails it brought.
 //!
 //! Must not know: who keeps the killmails; what happens to them.
 
