@@ -110,8 +110,11 @@ impl Plugins {
     pub fn open(store: Arc<Store>, engine: Arc<Engine>, sample: Vec<SharedEntry>) -> Result<Arc<Self>, Error> {
         let mut names = BTreeMap::<String, Manifest>::new();
         for (name, bytes) in store.plugins()? {
-            let manifest = serde_json::from_slice(&bytes).map_err(|e| Error::Record { name: name.clone(), why: e.to_string() })?;
-            names.insert(name, manifest);
+            match serde_json::from_slice(&bytes) {
+                Ok(manifest) => drop(names.insert(name, manifest)),
+                // The other plugins are not to blame. It stays on disk as it is until a plugin of that name is uploaded.
+                Err(error) => tracing::error!(plugin.id = name, "the plugin {name} is left out: its record cannot be read: {error}"),
+            }
         }
         let changes = Arc::new(watch::Sender::new(0));
         let components = Components::new(Arc::clone(&store), Arc::clone(&engine), Arc::clone(&changes));

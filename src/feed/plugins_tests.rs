@@ -75,6 +75,21 @@ async fn plugins_outlive_the_server() {
 }
 
 #[tokio::test]
+async fn a_record_that_cannot_be_read_does_not_take_the_others_along() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let plugins = open(dir.path());
+        plugins.upload("one", HIGH_VALUE, Upload::default()).unwrap();
+        plugins.store.put_plugin("bent", b"{\"versions\":").unwrap();
+    }
+    let plugins = open(dir.path());
+    assert_eq!(plugins.list().iter().map(|plugin| plugin.name.as_str()).collect::<Vec<_>>(), ["one"]);
+    plugins.resolve(&used("one", "{}")).await.unwrap();
+    plugins.upload("bent", WATCHLIST, Upload::default()).unwrap();
+    assert_eq!(plugins.list().len(), 2);
+}
+
+#[tokio::test]
 async fn a_component_leaves_with_the_last_plugin_that_uses_it() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
