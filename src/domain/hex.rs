@@ -4,6 +4,8 @@
 
 use std::fmt::Write;
 
+use sha2::{Digest, Sha256};
+
 /// Two lower-case hex digits for each byte.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
@@ -12,6 +14,12 @@ pub fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// The SHA-256 of these bytes, 64 hex digits: what components and configurations are known by.
+#[must_use]
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub fn router(state: State) -> Router {
     let others = state.others.clone();
     let given = tokens::load(state.feed.store());
     let door = Arc::new(HttpState::new(state, given));
-    drop(tasks::spawn("rates", rates::watch(Arc::downgrade(&door.rates), Arc::clone(&door.feed))));
+    drop(tasks::spawn("rates", rates::watch(Arc::downgrade(&door.rates), Arc::downgrade(&door.feed))));
     let routes = table().layer(from_fn_with_state(Arc::clone(&door), body::admit)).with_state(Arc::clone(&door));
     let routes = routes.merge(others.method_not_allowed_fallback(no_method));
     path::found(layers::around(routes, &door.config))

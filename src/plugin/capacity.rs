@@ -217,8 +217,13 @@ struct Part<'a> {
 /// What a request is refused with that finds a budget spent.
 #[must_use]
 pub fn full(budget: &Budget, what: &str, setting: &str) -> Refusal {
-    let (used, limit) = (budget.used(), budget.max());
-    Refusal::Full { message: format!("{used} of {limit} {what}, and another does not fit ({setting})"), limit }
+    Refusal::Full { message: spent(budget, what, setting), limit: budget.max() }
+}
+
+/// What is said of a budget that is spent.
+#[must_use]
+pub fn spent(budget: &Budget, what: &str, setting: &str) -> String {
+    format!("{} of {} {what}, and another does not fit ({setting})", budget.used(), budget.max())
 }
 
 /// What one evaluator may hold; given back on drop.

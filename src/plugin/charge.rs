@@ -7,7 +7,7 @@ use std::iter;
 use std::sync::Arc;
 
 use crate::budget::{Budget, Share};
-use crate::plugin::capacity::{Capacity, Wanted, Whose, full};
+use crate::plugin::capacity::{Capacity, Wanted, Whose, full, spent};
 use crate::plugin::class::Class;
 use crate::plugin::error::Refusal;
 use crate::plugin::purse::Purse;
@@ -129,10 +129,8 @@ fn out_of_scripting(budget: &Budget) -> Refusal {
 }
 
 fn out_of_payers(budget: &Budget) -> Refusal {
-    match full(budget, "bytes of memory for guests are in use from this address", "half of plugin.guests_memory_bytes") {
-        Refusal::Full { message, limit } => Refusal::AddressFull { message, limit },
-        other => other,
-    }
+    let message = spent(budget, "bytes of memory for guests are in use from this address", "half of plugin.guests_memory_bytes");
+    Refusal::AddressFull { message, limit: budget.max() }
 }
 
 impl Drop for Charge {

@@ -9,11 +9,9 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use wasmtime::component::InstancePre;
 use wit_component::ComponentEncoder;
 
-use crate::domain::hex::hex;
 use crate::plugin::bindings::PluginPre;
 use crate::plugin::charge::Charge;
 use crate::plugin::component::{About, Component};
@@ -102,12 +100,6 @@ pub struct Upload<'a> {
     pub digest: &'a str,
     /// Its size, bytes.
     pub size_bytes: usize,
-}
-
-/// SHA-256 in 64 hex digits.
-#[must_use]
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
 }
 
 /// Makes a component of a core module that says which world it was made for.

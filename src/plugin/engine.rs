@@ -11,6 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::domain::entry::{Entry, Page, SharedEntry};
+use crate::domain::hex::sha256_hex;
 use crate::plugin::build::Builder;
 use crate::plugin::capacity::Capacity;
 use crate::plugin::charge::Charge;
@@ -159,7 +160,7 @@ impl Engine {
 
     fn compiled(&self, bytes: &[u8]) -> Result<Component, Refusal> {
         let compiled = compile::compile(&self.setup, bytes)?;
-        let digest = compile::sha256_hex(bytes);
+        let digest = sha256_hex(bytes);
         let upload = Upload { digest: &digest, size_bytes: bytes.len() };
         let component = compile::component(&self.setup, &compiled, upload, self.counters(&digest))?;
         let _awake = self.ticker.awake();

@@ -14,12 +14,12 @@ use tokio::sync::Semaphore;
 
 use crate::domain::entry::{Origin, Page, SharedEntry};
 use crate::domain::filter::Interest;
+use crate::domain::hex::sha256_hex;
 use crate::domain::id::Seq;
 use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::plugin::capacity::{Reservation, Whose};
 use crate::plugin::class::Class;
 use crate::plugin::clock::calls_cpu;
-use crate::plugin::compile::sha256_hex;
 use crate::plugin::component::Component;
 use crate::plugin::convert::Needs;
 use crate::plugin::error::Refusal;

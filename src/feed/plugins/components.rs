@@ -17,12 +17,13 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::domain::hex::sha256_hex;
 use crate::feed::plugins::components::preparing::Queue;
 use crate::feed::plugins::components::turns::{Claims, Turns};
 use crate::plugin::build::{self, Build, Built};
 use crate::plugin::capacity::{Unused, Wanted, Whose};
 use crate::plugin::class::Class;
-use crate::plugin::compile::{Upload, sha256_hex};
+use crate::plugin::compile::Upload;
 use crate::plugin::component::{About, Component};
 use crate::plugin::engine::Engine;
 use crate::plugin::error::{Failed, Refusal};
@@ -376,8 +377,8 @@ impl Components {
 
     fn compile_here(&self, digest: &str) -> Result<Known, Missing> {
         let bytes = self.store.read_component(digest).map_err(Missing::Store)?.ok_or(Missing::Unknown)?;
-        if sha256_hex(&bytes) != digest {
-            return Ok(Known::Unusable(changed(digest)));
+        if let Err(refusal) = check_unchanged(digest, &bytes) {
+            return Ok(Known::Unusable(refusal));
         }
         Ok(match self.engine.compile(&bytes) {
             Ok(component) => {
@@ -462,8 +463,9 @@ fn failed(error: store::error::StoreError) -> Failed {
     }
 }
 
-fn changed(digest: &str) -> Refusal {
-    Refusal::NotWasm(format!("the kept component {digest} was changed on disk"))
+/// Whether what was read is still the component that was kept under this digest.
+fn check_unchanged(digest: &str, bytes: &[u8]) -> Result<(), Refusal> {
+    if sha256_hex(bytes) == digest { Ok(()) } else { Err(Refusal::NotWasm(format!("the kept component {digest} was changed on disk"))) }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Must not know: how a rate is told.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 
 use crate::feed::Feed;
 use crate::http::numbers::rate::{LOOK_EVERY, Rate};
@@ -55,11 +55,12 @@ fn pushed(feed: &Feed) -> u64 {
 }
 
 /// Looks at all counters until nobody reads the rates any more or the server stops.
-pub async fn watch(rates: Weak<Rates>, feed: Arc<Feed>) {
-    let mut closing = feed.closing();
-    while let Some(rates) = rates.upgrade() {
+pub async fn watch(rates: Weak<Rates>, feed: Weak<Feed>) {
+    let Some(mut closing) = feed.upgrade().map(|feed| feed.closing()) else { return };
+    while let Some((rates, feed)) = rates.upgrade().zip(feed.upgrade()) {
         rates.look(&feed);
-        drop(rates);
+        // Nothing is kept alive while this waits.
+        drop((rates, feed));
         tokio::select! {
             _ = closing.wait_for(|closing| *closing) => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
+use crate::domain::hex::hex;
 use crate::store::engine::{Engine, meta};
 use crate::store::error::StoreError;
 use crate::store::format::frame;
@@ -107,8 +108,4 @@ pub fn files(dir: &Path) -> Result<Vec<fs::DirEntry>, StoreError> {
 fn expected(engine: &Engine) -> Result<u64, StoreError> {
     let numbers = meta::numbers(engine)?;
     Ok(numbers.count * 2 + numbers.rev)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -8,9 +8,6 @@ use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
 
-use sha2::{Digest, Sha256};
-
-use crate::domain::hex::hex;
 use crate::store::Store;
 use crate::store::engine::{Write, chunked_values, data_folder};
 use crate::store::error::StoreError;
@@ -122,9 +119,4 @@ impl Store {
         }
         Ok(self.engine.dir().join("plugins").join(format!("{sha256_hex}.wasm")))
     }
-}
-
-/// The digest a component is kept under: SHA-256 in hex.
-pub fn digest_of(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use crate::domain::hex::sha256_hex;
 use crate::store::Store;
 use crate::store::config::Config;
 use crate::store::engine::{Engine, folder_swap, journal, lock};
@@ -17,7 +18,6 @@ use crate::store::format::dictionary::{CURRENT, EMBEDDED, file_name};
 use crate::store::incoming::Checkpoint;
 use crate::store::index::snapshot;
 use crate::store::keys::Tree;
-use crate::store::plugins::digest_of;
 use crate::store::tests::mend::{expect_all, filled, problems, report, silent, tamper};
 use crate::store::tests::{config, folder, open};
 use crate::store::upkeep::{compact, salvage};
@@ -199,7 +199,7 @@ fn no_note_of_salvage_names_a_folder_that_is_gone() {
 fn a_salvaged_plugin_stands_in_a_folder_of_its_owner() {
     let (dir, new, copy) = (folder(), folder(), folder());
     filled(&dir);
-    let component = dir.path().join("plugins").join(format!("{}.wasm", digest_of(b"\0asm")));
+    let component = dir.path().join("plugins").join(format!("{}.wasm", sha256_hex(b"\0asm")));
     fs::create_dir_all(component.parent().expect("a folder")).expect("made");
     fs::write(component, b"\0asm").expect("written");
     salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");

@@ -5,12 +5,11 @@
 //!
 //! Must not know: what the JSON looks like.
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::filter::Filter;
+use crate::domain::hex::hex;
 use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
 use crate::domain::provenance::Provenance;
@@ -39,12 +38,7 @@ impl Digest {
     /// `sha256:<hex>`, and how many killmails went in.
     #[must_use]
     pub fn done(self) -> (String, u64) {
-        let mut text = "sha256:".to_owned();
-        for byte in self.hash.finalize() {
-            // Writing into a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-        }
-        (text, self.killmails)
+        (format!("sha256:{}", hex(&self.hash.finalize())), self.killmails)
     }
 }
 

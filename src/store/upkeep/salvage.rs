@@ -15,6 +15,7 @@ use std::path::Path;
 use hashbrown::HashMap;
 use serde::Serialize;
 
+use crate::domain::hex::sha256_hex;
 use crate::domain::id::{Epoch, Seq};
 use crate::store::config::Config;
 use crate::store::engine::choice::{Choice, choose};
@@ -29,7 +30,6 @@ use crate::store::format::dictionary::{self, CURRENT, Dictionaries, EMBEDDED};
 use crate::store::format::log_entry;
 use crate::store::format::record::{Codec, VERSION};
 use crate::store::keys::Tree;
-use crate::store::plugins::digest_of;
 use crate::store::progress::{Phase, Progress};
 use crate::store::upkeep::backup::make_empty;
 use crate::store::upkeep::small::{self, Small};
@@ -232,7 +232,7 @@ fn files(from: &Path, to: &Path, notes: &mut Vec<String>) -> Result<(), StoreErr
     for component in copy::files(&from.join("plugins"))? {
         let path = component.path();
         let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
-        if path.file_stem().and_then(|stem| stem.to_str()) != Some(&digest_of(&bytes)) {
+        if path.file_stem().and_then(|stem| stem.to_str()) != Some(&sha256_hex(&bytes)) {
             notes.push(format!("{} is damaged and was left behind", path.display()));
             continue;
         }

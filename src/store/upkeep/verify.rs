@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::domain::hex::sha256_hex;
 use crate::domain::id::{Epoch, Seq};
 use crate::store::config::Config;
 use crate::store::engine::ledger::{self, Contents};
@@ -19,7 +20,6 @@ use crate::store::format::record::Codec;
 use crate::store::index::snapshot::{self, Mark, Standing};
 use crate::store::keys::{Tree, refused_document};
 use crate::store::mirror::file_numbers::FileNumbers;
-use crate::store::plugins::digest_of;
 use crate::store::progress::Progress;
 use crate::store::refused::list;
 use crate::store::upkeep::check::Check;
@@ -220,7 +220,7 @@ impl Beside<'_> {
             if path.extension().is_none_or(|extension| extension != "wasm") {
                 continue;
             }
-            let whole = fs::read(&path).is_ok_and(|bytes| path.file_stem().and_then(|stem| stem.to_str()) == Some(&digest_of(&bytes)));
+            let whole = fs::read(&path).is_ok_and(|bytes| path.file_stem().and_then(|stem| stem.to_str()) == Some(&sha256_hex(&bytes)));
             if !whole {
                 damaged.insert(path);
             }

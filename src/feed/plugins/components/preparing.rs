@@ -11,8 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::feed::manifest::Version;
-use crate::feed::plugins::components::{Components, Held, Known, Missing, Order, changed, failed};
-use crate::plugin::compile::sha256_hex;
+use crate::feed::plugins::components::{Components, Held, Known, Missing, Order, check_unchanged, failed};
 use crate::plugin::error::Failed;
 use crate::store::error::StoreError;
 use crate::tasks;
@@ -156,10 +155,7 @@ impl Components {
         let (store, wanted) = (Arc::clone(&self.store), digest.to_owned());
         let read = tasks::blocking("plugin-check", move || -> Result<_, Failed> {
             let bytes = store.read_component(&wanted).map_err(failed)?;
-            let bytes = bytes.ok_or_else(|| Failed::Failed("its file is gone".to_owned()))?;
-            if sha256_hex(&bytes) != wanted {
-                return Err(changed(&wanted).into());
-            }
+            check_unchanged(&wanted, &bytes.ok_or_else(|| Failed::Failed("its file is gone".to_owned()))?)?;
             store.component_file(&wanted).map_err(failed)?.ok_or_else(|| Failed::Failed("its file is gone".to_owned()))
         });
         let file = read.await.map_err(|lost| Failed::Failed(lost.to_string()))??;
