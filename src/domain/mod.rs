@@ -9,6 +9,7 @@ pub mod filter;
 pub mod hash;
 pub mod hex;
 pub mod id;
+pub mod key_counts;
 pub mod killmail;
 pub mod legible;
 pub mod merge;

@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use crate::budget::Budget;
-use crate::domain::merge::key_counts::KeyCounts;
+use crate::domain::key_counts::KeyCounts;
 use crate::domain::subscription::PluginUse;
 use crate::plugin::purse::Payer;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::domain::merge::key_counts::KeyCounts;
+use crate::domain::key_counts::KeyCounts;
 use crate::phoenix::config::Config;
 
 /// Who has a slot.

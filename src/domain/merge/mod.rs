@@ -3,7 +3,6 @@
 //! Must not know: where accounts come from, or how they are kept.
 
 pub mod accounts;
-pub mod key_counts;
 pub mod layers;
 pub mod members;
 pub mod pairing;

@@ -2,8 +2,8 @@
 //!
 //! Must not know: how a rate is told.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Weak;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::feed::Feed;
 use crate::http::numbers::rate::{LOOK_EVERY, Rate};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::merge::key_counts::KeyCounts;
+use crate::domain::key_counts::KeyCounts;
 use crate::http::answer::error::Error;
 
 /// Streams.
