@@ -20,8 +20,9 @@ const UPSTREAM_NANOS: f64 = 50e6;
 fn crowd(count: u32, from: u32) -> Killmail {
     let model = Recipe { killmails: 1, ..Recipe::default() }.generate().next().expect("one").killmail;
     let one = model.attackers[0].clone();
-    let attackers =
-        (0..count).map(|n| Attacker { character_id: Some(from + n * 7), final_blow: n == 0, ..one.clone() }).collect::<Vec<_>>();
+    let attackers = (0..count)
+        .map(|n| Attacker { character_id: Some(from + n * 7), final_blow: n == 0, ..one.clone() })
+        .collect::<Vec<_>>();
     Killmail { attackers, ..model }
 }
 
@@ -60,8 +61,11 @@ fn main() {
 }
 
 fn ordinary(ledger: &mut Ledger) {
-    let entries: Vec<_> =
-        Recipe { killmails: 5_000, ..Recipe::default() }.generate().zip(1..).map(|(made, seq)| entry(seq, made.killmail)).collect();
+    let entries: Vec<_> = Recipe { killmails: 5_000, ..Recipe::default() }
+        .generate()
+        .zip(1..)
+        .map(|(made, seq)| entry(seq, made.killmail))
+        .collect();
     let ids: Vec<u32> = (0..50_000).map(|n| 90_000_003 + n * 41).collect();
     let filter: Filter = of(Dimension::Character, &ids);
     let wanted: HashSet<u32> = ids.iter().copied().collect();

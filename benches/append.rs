@@ -1,6 +1,7 @@
 //! Killmails into the store: how many a second in bulk, and how long one takes until it is safe on the disk.
 //!
-//! The baseline of a single commit is the least the disk allows: as many bytes appended to a plain file, then `fdatasync`.
+//! The baseline of a single commit is the least the disk allows: as many bytes appended to a plain file, then
+//! `fdatasync`.
 
 mod support;
 
@@ -64,9 +65,13 @@ fn main() {
         store.append(batch, None).expect("a batch is written");
         begun.elapsed()
     };
-    let mut bulk = |iterations: u64| (0..iterations).map(|_| append(&store, source.take(BULK), Origin::Backfill)).sum::<Duration>();
+    let mut bulk = |iterations: u64| {
+        (0..iterations).map(|_| append(&store, source.take(BULK), Origin::Backfill)).sum::<Duration>()
+    };
     ledger.timed("bulk of 1,000", &mut bulk);
-    ledger.timed("one killmail", |iterations| (0..iterations).map(|_| append(&store, source.take(1), Origin::Live)).sum());
+    ledger.timed("one killmail", |iterations| {
+        (0..iterations).map(|_| append(&store, source.take(1), Origin::Live)).sum()
+    });
     let dir = tempfile::tempdir().expect("a temporary folder");
     let mut file = File::create(dir.path().join("plain")).expect("a file");
     let bytes = vec![0x5a_u8; ON_DISK];

@@ -1,8 +1,10 @@
-//! What a plugin's verdict costs: a filter that looks at the summary, and one that looks at every attacker, at 1, 100 and 1,000.
+//! What a plugin's verdict costs: a filter that looks at the summary, and one that looks at every attacker,
+//! at 1, 100 and 1,000.
 //!
-//! Baselines in the same run: the same filter as native Rust, and the way most plugin systems go: JSON bytes copied into a core
-//! module that parses them, once only the fields it looks at, once all of it into types. Pages of 64 go through the engine's queue as readers' pages do, history apart from live so that no
-//! verdict is remembered.
+//! Baselines in the same run: the same filter as native Rust, and the way most plugin systems go: JSON bytes
+//! copied into a core module that parses them, once only the fields it looks at, once all of it into types.
+//! Pages of 64 go through the engine's queue as readers' pages do, history apart from live so that no verdict
+//! is remembered.
 
 mod support;
 
@@ -14,8 +16,9 @@ use killstream::domain::id::Seq;
 use killstream::domain::killmail::{Attacker, Killmail};
 use killstream::domain::verdict::Verdict;
 use killstream::plugin::engine::Engine;
-use killstream::plugin::evaluator::{Evaluator, Instance, Run};
 use killstream::plugin::history::NoHistory;
+use killstream::plugin::judging::evaluator::Evaluator;
+use killstream::plugin::judging::run::{Instance, Run};
 use killstream::plugin::limits::Config;
 use killstream::sample::generate::{Made, Recipe};
 use killstream::wire::killmail::json;
@@ -42,8 +45,9 @@ fn crowd(count: u32, id: u32) -> Killmail {
     let median = |made: &Made| made.killmail.victim.items.as_ref().is_some_and(|items| items.len() == ITEMS);
     let model = made.find(median).expect("one of many").killmail;
     let one = model.attackers[0].clone();
-    let attackers =
-        (0..count).map(|n| Attacker { character_id: Some(95_000_000 + n * 7), final_blow: n == 0, ..one.clone() }).collect::<Vec<_>>();
+    let attackers = (0..count)
+        .map(|n| Attacker { character_id: Some(95_000_000 + n * 7), final_blow: n == 0, ..one.clone() })
+        .collect::<Vec<_>>();
     let mut killmail = Killmail { killmail_id: id, attackers, ..model };
     killmail.zkb.get_or_insert_default().total_value = Some(2e9);
     killmail
@@ -51,7 +55,11 @@ fn crowd(count: u32, id: u32) -> Killmail {
 
 fn page(attackers: u32, killmails: usize) -> Page {
     let model = crowd(attackers, 1);
-    Arc::new((0..killmails as u32).map(|n| entry(u64::from(n) + 1, Killmail { killmail_id: 137_000_000 + n, ..model.clone() })).collect())
+    Arc::new(
+        (0..killmails as u32)
+            .map(|n| entry(u64::from(n) + 1, Killmail { killmail_id: 137_000_000 + n, ..model.clone() }))
+            .collect(),
+    )
 }
 
 fn watched() -> Vec<u32> {
@@ -84,7 +92,11 @@ impl Components {
     }
 
     fn judge(&self, evaluator: &Evaluator, page: &Page) -> usize {
-        let answers = self.runtime.block_on(self.engine.evaluate(evaluator, Arc::clone(page), Run::History { head: Seq(1_000) }));
+        let answers = self.runtime.block_on(self.engine.evaluate(
+            evaluator,
+            Arc::clone(page),
+            Run::History { head: Seq(1_000) },
+        ));
         answers.iter().filter(|answer| matches!(answer, Ok(Verdict::Drop))).count()
     }
 }
@@ -110,11 +122,16 @@ impl Core {
         }
         let memory = instance.get_memory(&mut store, "memory").expect("a memory");
         let room = instance.get_typed_func(&mut store, "room").expect("room");
-        let configure: TypedFunc<(), i32> = instance.get_typed_func(&mut store, "configure").expect("configure");
+        let configure: TypedFunc<(), i32> =
+            instance.get_typed_func(&mut store, "configure").expect("configure");
         let evaluate = instance.get_typed_func(&mut store, "evaluate").expect("evaluate");
         let mut core = Self { store, memory, room, evaluate };
         core.write(config.as_bytes());
-        assert_eq!(configure.call(&mut core.store, ()).expect("it answers"), 1, "the configuration is accepted");
+        assert_eq!(
+            configure.call(&mut core.store, ()).expect("it answers"),
+            1,
+            "the configuration is accepted"
+        );
         core
     }
 
@@ -152,12 +169,18 @@ fn main() {
             }
             let mut core = Core::new(&config(scan, false).replace(r#","ask":false"#, ""));
             assert!(texts.iter().all(|text| core.judge(text) == 0), "all are dropped");
-            each(&mut ledger, &format!("JSON, {name}, {attackers}"), || texts.iter().map(|text| core.judge(text)).sum::<i32>());
+            each(&mut ledger, &format!("JSON, {name}, {attackers}"), || {
+                texts.iter().map(|text| core.judge(text)).sum::<i32>()
+            });
             let mut typed = Core::new(&config(scan, false).replace(r#""ask":false"#, r#""whole":true"#));
             assert!(texts.iter().all(|text| typed.judge(text) == 0), "all are dropped");
-            each(&mut ledger, &format!("typed JSON, {name}, {attackers}"), || texts.iter().map(|text| typed.judge(text)).sum::<i32>());
+            each(&mut ledger, &format!("typed JSON, {name}, {attackers}"), || {
+                texts.iter().map(|text| typed.judge(text)).sum::<i32>()
+            });
             let (min_isk, watched) = if scan { (MIN_ISK, watched()) } else { (3e9, Vec::new()) };
-            each(&mut ledger, &format!("native, {name}, {attackers}"), || page.iter().filter(|e| native(e, min_isk, &watched)).count());
+            each(&mut ledger, &format!("native, {name}, {attackers}"), || {
+                page.iter().filter(|e| native(e, min_isk, &watched)).count()
+            });
         }
     }
     alone(&mut ledger, &components);
@@ -187,7 +210,8 @@ fn each<T>(ledger: &mut Ledger, id: &str, mut work: impl FnMut() -> T) {
     });
 }
 
-/// What a page of a single killmail costs with the way to the judging thread and back, and a long one without it.
+/// What a page of a single killmail costs with the way to the judging thread and back, and a long one without
+/// it.
 fn alone(ledger: &mut Ledger, components: &Components) {
     let evaluator = components.evaluator(&config(false, false));
     let page = page(1, LONG_PAGE);

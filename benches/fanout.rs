@@ -1,8 +1,8 @@
 //! One killmail to 100, 1,000 and 10,000 readers: who is concerned, and what each of those finds.
 //!
-//! With the bell only the readers it names look at the log. Without it every reader looks (`walk`), or asks the bitmaps (`select`):
-//! what a server does that keeps no reverse index. Sockets are not part of it; the last measurement is the way from `publish` to
-//! all concerned readers, writing to the disk included.
+//! With the bell only the readers it names look at the log. Without it every reader looks (`walk`), or asks
+//! the bitmaps (`select`): what a server does that keeps no reverse index. Sockets are not part of it; the
+//! last measurement is the way from `publish` to all concerned readers, writing to the disk included.
 
 mod support;
 
@@ -18,12 +18,13 @@ use killstream::domain::term::Dimension;
 use killstream::feed::Feed;
 use killstream::feed::config::Config;
 use killstream::feed::event::Event;
-use killstream::feed::plugins::Plugins;
+use killstream::feed::reader::Reader;
 use killstream::feed::start::Start;
 use killstream::feed::wakeups::{ReaderId, Wakeups};
 use killstream::plugin::engine::Engine;
 use killstream::plugin::history::NoHistory;
 use killstream::plugin::limits;
+use killstream::plugins::Plugins;
 use killstream::sample::generate::Recipe;
 use killstream::sample::rng::Dice;
 use killstream::store::Store;
@@ -45,7 +46,10 @@ fn filters(count: usize) -> Vec<Filter> {
     let mut dice = Dice::new(11);
     let generator = Recipe::default().generate();
     let characters: Vec<u32> = generator.characters().iter().map(|c| c.id).collect();
-    let systems: Vec<u32> = Recipe { killmails: 20_000, ..Recipe::default() }.generate().map(|m| m.killmail.solar_system_id).collect();
+    let systems: Vec<u32> = Recipe { killmails: 20_000, ..Recipe::default() }
+        .generate()
+        .map(|m| m.killmail.solar_system_id)
+        .collect();
     (0..count)
         .map(|_| {
             if dice.chance(0.33) {
@@ -61,7 +65,16 @@ fn filters(count: usize) -> Vec<Filter> {
 
 fn ask(filter: &Filter, seq: Seq) -> PageQuery<'_> {
     let (limit, limit_bytes) = (64, 32 * 1024);
-    PageQuery { filter, interest: None, after: Seq(seq.0 - 1), head: seq, max_age_secs: 0, limit, limit_bytes, scan: 65_536 }
+    PageQuery {
+        filter,
+        interest: None,
+        after: Seq(seq.0 - 1),
+        head: seq,
+        max_age_secs: 0,
+        limit,
+        limit_bytes,
+        scan: 65_536,
+    }
 }
 
 /// A reader wakes for a number and takes what is there for it.
@@ -79,7 +92,8 @@ fn main() {
     let mut ledger = Ledger::new("fanout");
     let (_dir, store) = filled_store(recipe(support::killmails().min(100_000)), Origin::Live, |_| ());
     let head = store.head().0;
-    let news: Vec<SharedEntry> = (head - NEWS + 1..=head).filter_map(|seq| store.entry(Seq(seq)).expect("kept")).collect();
+    let news: Vec<SharedEntry> =
+        (head - NEWS + 1..=head).filter_map(|seq| store.entry(Seq(seq)).expect("kept")).collect();
     for readers in READERS {
         let filters = filters(readers);
         let wakeups = Wakeups::default();
@@ -89,7 +103,10 @@ fn main() {
         }
         let mut found: Vec<ReaderId> = Vec::new();
         let concerned = agree(&store, &wakeups, &filters, &news);
-        println!("{readers} readers: {concerned:.1} of them concerned by a killmail, {} KiB of reverse index", wakeups.bytes() / 1024);
+        println!(
+            "{readers} readers: {concerned:.1} of them concerned by a killmail, {} KiB of reverse index",
+            wakeups.bytes() / 1024
+        );
         let mut at = 0;
         let mut next = || {
             at = (at + 1) % news.len();
@@ -98,7 +115,10 @@ fn main() {
         ledger.measure(&format!("bell, {readers}"), || {
             let entry = next();
             wakeups.wake(&entry.facts, &mut found);
-            found.iter().map(|reader_id| look(&store, &filters[*reader_id as usize], entry.seq)).sum::<usize>()
+            found
+                .iter()
+                .map(|reader_id| look(&store, &filters[*reader_id as usize], entry.seq))
+                .sum::<usize>()
         });
         ledger.measure(&format!("all walk, {readers}"), || {
             let entry = next();
@@ -128,7 +148,10 @@ fn agree(store: &Store, wakeups: &Wakeups, filters: &[Filter], news: &[SharedEnt
     let mut concerned = 0;
     for entry in &news[..news.len().min(64)] {
         wakeups.find(entry.facts.terms(), &mut found);
-        let rung: usize = found.iter().filter(|reader_id| look(store, &filters[**reader_id as usize], entry.seq) > 0).count();
+        let rung: usize = found
+            .iter()
+            .filter(|reader_id| look(store, &filters[**reader_id as usize], entry.seq) > 0)
+            .count();
         let all = filters.iter().filter(|filter| look(store, filter, entry.seq) > 0).count();
         assert_eq!(rung, all, "the bell names all who are concerned");
         concerned += rung;
@@ -147,7 +170,7 @@ struct Told {
 async fn open(feed: &Arc<Feed>, filters: &[Filter], told: &Arc<Told>) {
     for filter in filters {
         let subscription = Subscription { filter: filter.clone(), plugin: None, max_age_secs: 0 };
-        let mut reader = feed.open(subscription, Start::default()).await.expect("it opens");
+        let mut reader = Reader::open(feed.clone(), subscription, Start::default()).await.expect("it opens");
         let told = Arc::clone(told);
         drop(tasks::spawn("bench-reader", async move {
             while let Some(event) = reader.next().await {
@@ -161,7 +184,8 @@ async fn open(feed: &Arc<Feed>, filters: &[Filter], told: &Arc<Told>) {
     }
 }
 
-/// From `publish` until every concerned reader was handed the killmail, the disk's sync included; and until `publish` returns.
+/// From `publish` until every concerned reader was handed the killmail, the disk's sync included; and until
+/// `publish` returns.
 fn delivered(ledger: &mut Ledger, readers: usize) {
     let runtime = Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let (_dir, store) = empty_store();

@@ -16,7 +16,8 @@ const UPSTREAM_NANOS: f64 = 50_000.0;
 fn main() {
     let mut ledger = Ledger::new("hot");
     let mut ids = Vec::new();
-    let (_dir, store) = filled_store(recipe(KILLMAILS), Origin::Live, |made| ids.push(made.killmail.killmail_id));
+    let (_dir, store) =
+        filled_store(recipe(KILLMAILS), Origin::Live, |made| ids.push(made.killmail.killmail_id));
     let recent = &ids[ids.len() - 1_000..];
     let old = &ids[..10_000];
     let mut at = 0;

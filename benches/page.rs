@@ -1,7 +1,8 @@
 //! Questions to a store of a million killmails of the real shape.
 //!
-//! The baseline answers the same questions from `HashMap<_, HashSet<u64>>`, the index this kind of service usually has; both answers
-//! are compared before anything is measured. The last ones include reading the killmails and writing their JSON.
+//! The baseline answers the same questions from `HashMap<_, HashSet<u64>>`, the index this kind of service
+//! usually has; both answers are compared before anything is measured. The last ones include reading the
+//! killmails and writing their JSON.
 
 mod support;
 
@@ -59,20 +60,43 @@ struct Asked {
 }
 
 fn newest(store: &Store, filter: &Filter) -> Vec<u64> {
-    let query = HistoryQuery { filter, interest: None, order: Order::Newest, after: None, below: None, head: Seq(u64::MAX), limit: NEWEST };
+    let query = HistoryQuery {
+        filter,
+        interest: None,
+        order: Order::Newest,
+        after: None,
+        below: None,
+        head: Seq(u64::MAX),
+        limit: NEWEST,
+    };
     let hits = store.select(&query).expect("memory answers");
     hits.iter().map(|hit| u64::from(hit.killmail_id)).collect()
 }
 
 fn count(store: &Store, filter: &Filter) -> u64 {
-    let query =
-        HistoryQuery { filter, interest: None, order: Order::Newest, after: None, below: None, head: Seq(u64::MAX), limit: usize::MAX };
+    let query = HistoryQuery {
+        filter,
+        interest: None,
+        order: Order::Newest,
+        after: None,
+        below: None,
+        head: Seq(u64::MAX),
+        limit: usize::MAX,
+    };
     store.count_matching(&query).expect("memory answers")
 }
 
 /// Reads the newest and joins their JSON, as the history door does.
 fn answer(store: &Store, filter: &Filter) -> usize {
-    let query = HistoryQuery { filter, interest: None, order: Order::Newest, after: None, below: None, head: Seq(u64::MAX), limit: NEWEST };
+    let query = HistoryQuery {
+        filter,
+        interest: None,
+        order: Order::Newest,
+        after: None,
+        below: None,
+        head: Seq(u64::MAX),
+        limit: NEWEST,
+    };
     let hits = store.select(&query).expect("memory answers");
     let entries = store.entries(&hits).expect("the disk answers");
     let mut body = Vec::with_capacity(256 * 1024);
@@ -104,15 +128,25 @@ fn main() {
         stats.disk_bytes >> 20
     );
     fill(&mut plain, &store);
-    let system = seen.iter().max_by_key(|(_, count)| **count).map(|(term, _)| term.id).expect("a busy system");
+    let system =
+        seen.iter().max_by_key(|(_, count)| **count).map(|(term, _)| term.id).expect("a busy system");
     let character = characters[50];
-    let (ten, thousand) = (&characters[200..210], characters.iter().copied().step_by(17).take(1_000).collect::<Vec<_>>());
+    let (ten, thousand) =
+        (&characters[200..210], characters.iter().copied().step_by(17).take(1_000).collect::<Vec<_>>());
     let since = until - DAY;
     index(&mut ledger, &store, &plain, system, character, since);
     many(&mut ledger, &store, &plain, ten, &thousand, since);
     whole(&mut ledger, &store, system, character, until);
     ledger.table();
-    for name in ["system", "character", "system, 24 h", "count, 24 h", "system AND character", "10 characters", "1,000 characters, 24 h"] {
+    for name in [
+        "system",
+        "character",
+        "system, 24 h",
+        "count, 24 h",
+        "system AND character",
+        "10 characters",
+        "1,000 characters, 24 h",
+    ] {
         ledger.ratio(name, &format!("plain {name}"));
     }
     for name in ["end to end, recent", "end to end, a month ago"] {
@@ -126,7 +160,8 @@ fn fill(plain: &mut Plain, store: &Store) {
         let entry = store.entry(Seq(seq)).expect("the disk answers").expect("no holes");
         let id = u64::from(entry.facts.killmail_id);
         plain.times.insert(id, entry.facts.time);
-        for term in entry.facts.terms().filter(|t| matches!(t.kind, Dimension::System | Dimension::Character)) {
+        for term in entry.facts.terms().filter(|t| matches!(t.kind, Dimension::System | Dimension::Character))
+        {
             plain.by_term.entry(term).or_default().insert(id);
         }
     }
@@ -140,27 +175,37 @@ fn compare(ledger: &mut Ledger, store: &Store, asked: &Asked, baseline: impl Fn(
 
 fn index(ledger: &mut Ledger, store: &Store, plain: &Plain, system: u32, character: u32, since: i64) {
     let of_system = of(Dimension::System, &[system]);
-    compare(ledger, store, &Asked { name: "system", filter: of_system.clone() }, || plain.any(Dimension::System, &[system], i64::MIN));
+    compare(ledger, store, &Asked { name: "system", filter: of_system.clone() }, || {
+        plain.any(Dimension::System, &[system], i64::MIN)
+    });
     let asked = Asked { name: "character", filter: of(Dimension::Character, &[character]) };
     compare(ledger, store, &asked, || plain.any(Dimension::Character, &[character], i64::MIN));
     let today = Filter { since: Some(since), ..of_system.clone() };
-    compare(ledger, store, &Asked { name: "system, 24 h", filter: today.clone() }, || plain.any(Dimension::System, &[system], since));
-    let counted = || plain.ids(Dimension::System, &[system]).filter(|id| plain.since(*id, since)).count() as u64;
+    compare(ledger, store, &Asked { name: "system, 24 h", filter: today.clone() }, || {
+        plain.any(Dimension::System, &[system], since)
+    });
+    let counted =
+        || plain.ids(Dimension::System, &[system]).filter(|id| plain.since(*id, since)).count() as u64;
     assert_eq!(count(store, &today), counted());
     ledger.measure("count, 24 h", || count(store, &today));
     ledger.measure("plain count, 24 h", counted);
     let mut both = of_system;
     both.set_ids(Dimension::Character, vec![character]);
     both.matching = Match::All;
-    let terms = [Term { kind: Dimension::System, id: system }, Term { kind: Dimension::Character, id: character }];
-    compare(ledger, store, &Asked { name: "system AND character", filter: both }, || plain.both(terms[0], terms[1]));
+    let terms =
+        [Term { kind: Dimension::System, id: system }, Term { kind: Dimension::Character, id: character }];
+    compare(ledger, store, &Asked { name: "system AND character", filter: both }, || {
+        plain.both(terms[0], terms[1])
+    });
 }
 
 fn many(ledger: &mut Ledger, store: &Store, plain: &Plain, ten: &[u32], thousand: &[u32], since: i64) {
     let asked = Asked { name: "10 characters", filter: of(Dimension::Character, ten) };
     compare(ledger, store, &asked, || plain.any(Dimension::Character, ten, i64::MIN));
     let filter = Filter { since: Some(since), ..of(Dimension::Character, thousand) };
-    compare(ledger, store, &Asked { name: "1,000 characters, 24 h", filter }, || plain.any(Dimension::Character, thousand, since));
+    compare(ledger, store, &Asked { name: "1,000 characters, 24 h", filter }, || {
+        plain.any(Dimension::Character, thousand, since)
+    });
 }
 
 fn whole(ledger: &mut Ledger, store: &Store, system: u32, character: u32, until: i64) {

@@ -1,8 +1,10 @@
-//! What a verdict costs in JavaScript and Python, beside Rust in the same run: a filter that looks at the summary, one that asks the host
-//! about every attacker (`involves`), one that reads the killmail's JSON and writes a note.
+//! What a verdict costs in JavaScript and Python, beside Rust in the same run: a filter that looks at the
+//! summary, one that asks the host about every attacker (`involves`), one that reads the killmail's JSON and
+//! writes a note.
 //!
-//! The components are made by their tools (`tests/clients/plugins/build DIR`, default flags) and named by `KILLSTREAM_GUESTS=DIR`; without
-//! them only Rust is measured, and it says so. Pages of 64 go through the engine's queue, history, so that no verdict is remembered.
+//! The components are made by their tools (`tests/clients/plugins/build DIR`, default flags) and named by
+//! `KILLSTREAM_GUESTS=DIR`; without them only Rust is measured, and it says so. Pages of 64 go through the
+//! engine's queue, history, so that no verdict is remembered.
 
 mod support;
 
@@ -14,8 +16,9 @@ use killstream::domain::entry::Page;
 use killstream::domain::id::Seq;
 use killstream::domain::killmail::{Attacker, Killmail};
 use killstream::plugin::engine::Engine;
-use killstream::plugin::evaluator::{Evaluator, Instance, Run};
 use killstream::plugin::history::NoHistory;
+use killstream::plugin::judging::evaluator::Evaluator;
+use killstream::plugin::judging::run::{Instance, Run};
 use killstream::plugin::limits::Config;
 use killstream::sample::generate::Recipe;
 use killstream::wire::killmail::json;
@@ -34,12 +37,19 @@ const WAYS: [(&str, &str); 3] = [
 ];
 
 fn page(attackers: u32) -> Page {
-    let model = Recipe { seed: 7, killmails: 1, ..Recipe::default() }.generate().next().expect("one").killmail;
+    let model =
+        Recipe { seed: 7, killmails: 1, ..Recipe::default() }.generate().next().expect("one").killmail;
     let one = model.attackers[0].clone();
-    let many = (0..attackers).map(|n| Attacker { character_id: Some(95_000_000 + n), final_blow: n == 0, ..one.clone() }).collect();
+    let many = (0..attackers)
+        .map(|n| Attacker { character_id: Some(95_000_000 + n), final_blow: n == 0, ..one.clone() })
+        .collect();
     let mut killmail = Killmail { attackers: many, ..model };
     killmail.zkb.get_or_insert_default().total_value = Some(2e9);
-    Arc::new((0..PAGE as u32).map(|n| entry(u64::from(n) + 1, Killmail { killmail_id: 137_000_000 + n, ..killmail.clone() })).collect())
+    Arc::new(
+        (0..PAGE as u32)
+            .map(|n| entry(u64::from(n) + 1, Killmail { killmail_id: 137_000_000 + n, ..killmail.clone() }))
+            .collect(),
+    )
 }
 
 struct Guests {
@@ -54,7 +64,11 @@ impl Guests {
     }
 
     fn judge(&self, evaluator: &Evaluator, page: &Page) -> usize {
-        let answers = self.runtime.block_on(self.engine.evaluate(evaluator, Arc::clone(page), Run::History { head: Seq(1_000) }));
+        let answers = self.runtime.block_on(self.engine.evaluate(
+            evaluator,
+            Arc::clone(page),
+            Run::History { head: Seq(1_000) },
+        ));
         assert!(answers.iter().all(Result::is_ok), "{:?}", answers[0]);
         answers.len()
     }
@@ -62,7 +76,10 @@ impl Guests {
 
 fn main() {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let guests = Guests { runtime, engine: Engine::new(Config::default(), Arc::new(NoHistory), json).expect("an engine") };
+    let guests = Guests {
+        runtime,
+        engine: Engine::new(Config::default(), Arc::new(NoHistory), json).expect("an engine"),
+    };
     let folder = std::env::var("KILLSTREAM_GUESTS").ok();
     if folder.is_none() {
         println!("KILLSTREAM_GUESTS names no folder with js.wasm and python.wasm: only Rust is measured");
@@ -80,7 +97,9 @@ fn main() {
         }
     }
     for language in LANGUAGES {
-        let Some(component) = folder.as_ref().and_then(|folder| std::fs::read(Path::new(folder).join(format!("{language}.wasm"))).ok())
+        let Some(component) = folder
+            .as_ref()
+            .and_then(|folder| std::fs::read(Path::new(folder).join(format!("{language}.wasm"))).ok())
         else {
             continue;
         };
@@ -88,7 +107,9 @@ fn main() {
             let evaluator = guests.evaluator(&component, config);
             for attackers in ATTACKERS {
                 let page = page(attackers);
-                each(&mut ledger, &format!("{language}, {way}, {attackers}"), || guests.judge(&evaluator, &page));
+                each(&mut ledger, &format!("{language}, {way}, {attackers}"), || {
+                    guests.judge(&evaluator, &page)
+                });
             }
         }
     }
@@ -97,7 +118,8 @@ fn main() {
         for attackers in ATTACKERS {
             for language in LANGUAGES {
                 let like = if way == "json" { "cheap" } else { way };
-                ledger.ratio(&format!("{language}, {way}, {attackers}"), &format!("rust, {like}, {attackers}"));
+                ledger
+                    .ratio(&format!("{language}, {way}, {attackers}"), &format!("rust, {like}, {attackers}"));
             }
         }
     }

@@ -1,7 +1,8 @@
-//! The bell's reverse index, under the load upstream's published figures were taken with: which subscriptions does this concern?
+//! The bell's reverse index, under the load upstream's published figures were taken with: which subscriptions
+//! does this concern?
 //!
-//! 2,000 subscriptions of 1-10 systems and 5,000 of 1-20 characters. Beside upstream's figures stands, in the same run,
-//! `HashMap<Term, HashSet<u64>>`.
+//! 2,000 subscriptions of 1-10 systems and 5,000 of 1-20 characters. Beside upstream's figures stands, in the
+//! same run, `HashMap<Term, HashSet<u64>>`.
 
 mod support;
 
@@ -20,7 +21,8 @@ const BY_CHARACTER: u32 = 5_000;
 const SYSTEMS: u32 = 5_000;
 const CHARACTERS: u32 = 50_000;
 
-/// What upstream publishes: lookup by system, by character, batch of characters, bulk add per subscription; nanoseconds.
+/// What upstream publishes: lookup by system, by character, batch of characters, bulk add per subscription;
+/// nanoseconds.
 const SYSTEM_NANOS: f64 = 8_320.0;
 const CHARACTER_NANOS: f64 = 7_640.0;
 const BATCH_NANOS: f64 = 20_520.0;
@@ -61,7 +63,8 @@ impl Wanted {
 fn subscriptions() -> Vec<Wanted> {
     let mut dice = Dice::new(7);
     let systems: Vec<_> = (0..BY_SYSTEM).map(|_| Wanted::new(some(&mut dice, 10, SYSTEMS, system))).collect();
-    let characters: Vec<_> = (0..BY_CHARACTER).map(|_| Wanted::new(some(&mut dice, 20, CHARACTERS, character))).collect();
+    let characters: Vec<_> =
+        (0..BY_CHARACTER).map(|_| Wanted::new(some(&mut dice, 20, CHARACTERS, character))).collect();
     [systems, characters].concat()
 }
 
@@ -101,7 +104,9 @@ fn main() {
     ledger.against("by character", "upstream by character", CHARACTER_NANOS);
     ledger.against("10 characters", "upstream's batch", BATCH_NANOS);
     ledger.against("bulk add, per subscription", "upstream's bulk add", ADD_NANOS);
-    for name in ["by system", "by character", "10 characters", "50 characters", "100 characters", "500 characters"] {
+    for name in
+        ["by system", "by character", "10 characters", "50 characters", "100 characters", "500 characters"]
+    {
         ledger.ratio(name, &format!("plain {name}"));
     }
     ledger.ratio("bulk add, per subscription", "plain bulk add, per subscription");

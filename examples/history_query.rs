@@ -2,8 +2,9 @@
 //!
 //!     cargo run --release --example history_query -- [SERVER] [QUERY]
 //!
-//! By default it asks http://localhost:4004 for losses of 50 million ISK and more, oldest first, 100 a page. The cursor pins the head
-//! of the log at the first page, so pages neither repeat nor miss anything while new killmails come in.
+//! By default it asks http://localhost:4004 for losses of 50 million ISK and more, oldest first, 100 a page.
+//! The cursor pins the head of the log at the first page, so pages neither repeat nor miss anything while new
+//! killmails come in.
 
 use std::time::Duration;
 
@@ -26,7 +27,10 @@ async fn main() -> anyhow::Result<()> {
         for killmail in page["data"]["killmails"].as_array().into_iter().flatten() {
             let value = killmail["zkb"]["totalValue"].as_f64().unwrap_or_default();
             (killmails, isk) = (killmails + 1, isk + value);
-            println!("{} {} in {}: {value:.0} ISK", killmail["killmail_id"], killmail["kill_time"], killmail["solar_system_id"]);
+            println!(
+                "{} {} in {}: {value:.0} ISK",
+                killmail["killmail_id"], killmail["kill_time"], killmail["solar_system_id"]
+            );
         }
         cursor = page["data"]["next_cursor"].as_str().map(str::to_owned);
         if cursor.is_none() {
@@ -41,7 +45,8 @@ async fn page(client: &Client, server: &str, query: &str, cursor: Option<&str>) 
     let cursor = cursor.map_or_else(String::new, |cursor| format!("&cursor={cursor}"));
     let response = client.get(format!("{server}/api/v1/killmails?{query}{cursor}")).send().await?;
     let status = response.status();
-    let body: Value = serde_json::from_slice(&response.bytes().await?).with_context(|| format!("{status} without JSON"))?;
+    let body: Value =
+        serde_json::from_slice(&response.bytes().await?).with_context(|| format!("{status} without JSON"))?;
     if !status.is_success() {
         bail!("{status}: {body}");
     }

@@ -1,12 +1,15 @@
-//! The documented run: 90 days of killmails, and 100 streams that each want the past of 100 characters while the feed goes on.
+//! The documented run: 90 days of killmails, and 100 streams that each want the past of 100 characters while
+//! the feed goes on.
 //!
-//!     cargo run --release --example ninety_days -- [--killmails 1300000] [--streams 100] [--characters 100] [--most-active N]
+//!     cargo run --release --example ninety_days -- [--killmails 1300000] [--streams 100] [--characters 100]
+//!     [--most-active N]
 //!
-//! It writes the killmails to a temporary store, runs the server as a process of its own (this program again) on that store and a
-//! fake feed, and opens the streams at once. Checked: every `transition` comes within 30 s, no connection is dropped, every stream
-//! has exactly the past it asked for and then everything live, once. Printed: memory of the server at a million killmails and with
-//! all, bytes sent against the unfiltered stream, and what clients cost that read nothing. Characters are drawn evenly from all that
-//! appear in 90 days, or from the `--most-active N`.
+//! It writes the killmails to a temporary store, runs the server as a process of its own (this program again)
+//! on that store and a fake feed, and opens the streams at once. Checked: every `transition` comes within 30
+//! s, no connection is dropped, every stream has exactly the past it asked for and then everything live,
+//! once. Printed: memory of the server at a million killmails and with all, bytes sent against the unfiltered
+//! stream, and what clients cost that read nothing. Characters are drawn evenly from all that appear in 90
+//! days, or from the `--most-active N`.
 
 mod support;
 
@@ -42,7 +45,8 @@ use tokio::time::timeout;
 const DAYS: i64 = 90;
 /// Characters of a real week (2021-11-27 to 12-03).
 const OF_A_WEEK: f64 = 39_637.0;
-/// How their number grows with the days: from the third to the sixth of that week it went from 22,708 to 31,508 in half of its killmails.
+/// How their number grows with the days: from the third to the sixth of that week it went from 22,708 to
+/// 31,508 in half of its killmails.
 const GROWTH: f64 = 0.47;
 const BATCH: usize = 1_000;
 const MILLION: u64 = 1_000_000;
@@ -156,16 +160,23 @@ struct Seen {
 
 impl Run {
     fn new() -> anyhow::Result<Self> {
-        let (killmails, streams, characters) = (number("--killmails", 1_300_000)?, number("--streams", 100)?, number("--characters", 100)?);
-        // An hour is left free at the beginning, so that nothing leaves the window of 90 days while all is prepared.
+        let (killmails, streams, characters) =
+            (number("--killmails", 1_300_000)?, number("--streams", 100)?, number("--characters", 100)?);
+        // An hour is left free at the beginning, so that nothing leaves the window of 90 days while all is
+        // prepared.
         let population = (OF_A_WEEK * (DAYS as f64 / 7.0).powf(GROWTH)) as usize;
         let from = now() - DAYS * 86_400 + 3_600;
-        let recipe = Recipe { killmails, days: DAYS as f64 - 0.1, from, characters: population, ..Recipe::default() };
+        let recipe =
+            Recipe { killmails, days: DAYS as f64 - 0.1, from, characters: population, ..Recipe::default() };
         let cast: Vec<u32> = recipe.clone().generate().characters().iter().map(|c| c.id).collect();
         let cast = &cast[..usize::try_from(number("--most-active", cast.len() as u64)?)?.min(cast.len())];
         let mut dice = Dice::new(90);
-        let streams: Vec<Wanted> =
-            (0..streams).map(|_| Wanted { characters: (0..characters).map(|_| dice.pick(cast)).collect(), past: Vec::new() }).collect();
+        let streams: Vec<Wanted> = (0..streams)
+            .map(|_| Wanted {
+                characters: (0..characters).map(|_| dice.pick(cast)).collect(),
+                past: Vec::new(),
+            })
+            .collect();
         let mut wanted_by: HashMap<u32, Vec<u32>> = HashMap::new();
         for (stream, wanted) in (0..).zip(&streams) {
             for character in &wanted.characters {
@@ -180,10 +191,18 @@ impl Run {
         let mut generator = self.recipe.clone().generate();
         let mut bytes = self.write(&mut generator, MILLION)?;
         let idle = Server::start(&self.folder, None)?;
-        println!("server's RSS at {} killmails: {:.0} MiB", self.recipe.killmails.min(MILLION), idle.rss_mib());
+        println!(
+            "server's RSS at {} killmails: {:.0} MiB",
+            self.recipe.killmails.min(MILLION),
+            idle.rss_mib()
+        );
         idle.stop()?;
         bytes += self.write(&mut generator, u64::MAX)?;
-        println!("{} killmails, {:.2} GB of JSON in the unfiltered stream", self.recipe.killmails, bytes as f64 / 1e9);
+        println!(
+            "{} killmails, {:.2} GB of JSON in the unfiltered stream",
+            self.recipe.killmails,
+            bytes as f64 / 1e9
+        );
 
         let feed = FakeFeed::default();
         let server = Server::start(&self.folder, Some(feed.start().await?))?;
@@ -226,8 +245,8 @@ impl Run {
         }
     }
 
-    /// Opens clients that never read, each wanting what one of the streams wants; tells what one more costs the server. What all share
-    /// (caches, the parking place of batches) is filled by as many before.
+    /// Opens clients that never read, each wanting what one of the streams wants; tells what one more costs
+    /// the server. What all share (caches, the parking place of batches) is filled by as many before.
     async fn stalled(&self, server: &Server) -> anyhow::Result<Vec<Stream>> {
         let mut stalled = Vec::new();
         let mut rss_mib = [0.0; 2];
@@ -238,7 +257,12 @@ impl Run {
             tokio::time::sleep(Duration::from_secs(10)).await;
             *rss_mib = server.rss_mib();
         }
-        println!("server's RSS with {STALLED} and {} clients that read nothing: {:.0} and {:.0} MiB", 2 * STALLED, rss_mib[0], rss_mib[1]);
+        println!(
+            "server's RSS with {STALLED} and {} clients that read nothing: {:.0} and {:.0} MiB",
+            2 * STALLED,
+            rss_mib[0],
+            rss_mib[1]
+        );
         let each = (rss_mib[1] - rss_mib[0]) * 1024.0 / STALLED as f64;
         println!("one of them costs {each:.0} KiB (aim: under 64 beyond its socket)");
         Ok(stalled)
@@ -278,12 +302,19 @@ impl Run {
         let (p50, most) = (at(&mut transitions, 0.5), at(&mut transitions, 1.0));
         println!("transition: p50 {:.1} s, last {:.1} s", p50.as_secs_f64(), most.as_secs_f64());
         let part = bytes as f64 / seen.len() as f64 / unfiltered as f64;
-        println!("a stream is {:.2} % of the unfiltered one: {:.2} % less (aim: 90 %)", part * 100.0, 100.0 - part * 100.0);
+        println!(
+            "a stream is {:.2} % of the unfiltered one: {:.2} % less (aim: 90 %)",
+            part * 100.0,
+            100.0 - part * 100.0
+        );
         for (number, one) in seen.iter().enumerate() {
             self.whole(number, one, live)?;
         }
         let came: usize = seen.iter().map(|s| s.ids.len() - s.past).sum();
-        println!("{} live killmails, {came} times delivered; every stream had its past in order and all live, once", live.published());
+        println!(
+            "{} live killmails, {came} times delivered; every stream had its past in order and all live, once",
+            live.published()
+        );
         ensure!(most <= WITHIN, "the last transition came after {most:?}, not within {WITHIN:?}");
         Ok(())
     }
@@ -304,7 +335,8 @@ impl Run {
     async fn late_reader(&self, mut stalled: Vec<Stream>, live: &Live) -> anyhow::Result<()> {
         let one = stalled.swap_remove(0);
         drop(stalled);
-        let seen = read(one, Instant::now(), &AtomicUsize::new(0)).await.context("the one that read nothing")?;
+        let seen =
+            read(one, Instant::now(), &AtomicUsize::new(0)).await.context("the one that read nothing")?;
         self.whole(0, &seen, live)?;
         println!("a client that read nothing until then had all {} when it read on", seen.ids.len());
         Ok(())
@@ -321,16 +353,28 @@ struct Live {
 }
 
 impl Live {
-    /// Publishes killmails of now until all streams are through their past, and for a while more; then the last one, which is
-    /// everyone's.
+    /// Publishes killmails of now until all streams are through their past, and for a while more; then the
+    /// last one, which is everyone's.
     fn start(feed: FakeFeed, wanted_by: HashMap<u32, Vec<u32>>, streams: &[Wanted]) -> Self {
         let in_the_past = Arc::new(AtomicUsize::new(streams.len()));
         let due = Arc::new(Mutex::new(vec![Vec::new(); streams.len()]));
         let published = Arc::new(AtomicUsize::new(0));
-        let live = Self { in_the_past: Arc::clone(&in_the_past), due: Arc::clone(&due), published: Arc::clone(&published) };
-        let everyone: Vec<u32> = streams.iter().filter_map(|wanted| wanted.characters.first().copied()).collect();
+        let live = Self {
+            in_the_past: Arc::clone(&in_the_past),
+            due: Arc::clone(&due),
+            published: Arc::clone(&published),
+        };
+        let everyone: Vec<u32> =
+            streams.iter().filter_map(|wanted| wanted.characters.first().copied()).collect();
         drop(tasks::spawn("live", async move {
-            let recipe = Recipe { seed: 91, killmails: 1_000_000, late: 0.0, revised: 0.0, first_id: FIRST_LIVE, ..Recipe::default() };
+            let recipe = Recipe {
+                seed: 91,
+                killmails: 1_000_000,
+                late: 0.0,
+                revised: 0.0,
+                first_id: FIRST_LIVE,
+                ..Recipe::default()
+            };
             let mut clock = tokio::time::interval(LIVE_EVERY);
             let mut after = 0;
             for made in recipe.generate() {
@@ -340,7 +384,10 @@ impl Live {
                 if after == LIVE_AFTER {
                     let one = killmail.attackers[0].clone();
                     killmail.killmail_id = LAST;
-                    killmail.attackers = everyone.iter().map(|id| Attacker { character_id: Some(*id), ..one.clone() }).collect();
+                    killmail.attackers = everyone
+                        .iter()
+                        .map(|id| Attacker { character_id: Some(*id), ..one.clone() })
+                        .collect();
                 }
                 for stream in streams_of(&wanted_by, &killmail) {
                     due.lock()[stream as usize].push(killmail.killmail_id);
@@ -367,7 +414,8 @@ impl Live {
 /// The streams that want a killmail, each once.
 fn streams_of(wanted_by: &HashMap<u32, Vec<u32>>, killmail: &Killmail) -> Vec<u32> {
     let parties = killmail.attackers.iter().map(|a| a.character_id).chain([killmail.victim.character_id]);
-    let mut streams: Vec<u32> = parties.flatten().filter_map(|id| wanted_by.get(&id)).flatten().copied().collect();
+    let mut streams: Vec<u32> =
+        parties.flatten().filter_map(|id| wanted_by.get(&id)).flatten().copied().collect();
     streams.sort_unstable();
     streams.dedup();
     streams
@@ -375,7 +423,14 @@ fn streams_of(wanted_by: &HashMap<u32, Vec<u32>>, killmail: &Killmail) -> Vec<u3
 
 fn incoming(made: Made) -> Incoming {
     let (received_at_ms, uploaded_at) = (made.uploaded_at * 1000, Some(made.uploaded_at));
-    Incoming { killmail: made.killmail, origin: Origin::Live, received_at_ms, uploaded_at, age: AgeRule::ByUpload, zkb: ZkbRule::IfNewer }
+    Incoming {
+        killmail: made.killmail,
+        origin: Origin::Live,
+        received_at_ms,
+        uploaded_at,
+        age: AgeRule::ByUpload,
+        zkb: ZkbRule::IfNewer,
+    }
 }
 
 async fn open(address: SocketAddr, wanted: &Wanted, buffer: Option<u32>) -> anyhow::Result<Stream> {
@@ -391,7 +446,8 @@ async fn read(mut stream: Stream, begun: Instant, in_the_past: &AtomicUsize) -> 
         match stream::name(&block) {
             "batch" | "killmail" => seen.ids.extend(stream::killmail_ids(&block)),
             "transition" => {
-                (seen.past, seen.transition, seen.past_bytes) = (seen.ids.len(), begun.elapsed(), stream.received);
+                (seen.past, seen.transition, seen.past_bytes) =
+                    (seen.ids.len(), begun.elapsed(), stream.received);
                 in_the_past.fetch_sub(1, Ordering::Relaxed);
             }
             "error" | "gap" => bail!("{}", String::from_utf8_lossy(&block)),

@@ -3,8 +3,8 @@
 //!     cargo run --release -- demo                       # prints the token
 //!     cargo run --release --example plugin_upload -- TOKEN [SERVER] [NAME] [FILE] [CONFIG]
 //!
-//! By default it takes `plugins/prebuilt/high-value.wasm` to http://localhost:4004 as `my-high-value` and asks for everything of
-//! 100 million ISK and more.
+//! By default it takes `plugins/prebuilt/high-value.wasm` to http://localhost:4004 as `my-high-value` and
+//! asks for everything of 100 million ISK and more.
 
 use std::time::Duration;
 
@@ -30,24 +30,33 @@ async fn main() -> anyhow::Result<()> {
     // A later version of a name waits until it is promoted; asked to, the server does that at once.
     let uploading = client.put(format!("{url}?promote=true")).bearer_auth(&token).body(component);
     let uploaded = answer(uploading.send().await?).await?;
-    println!("{} is {} ({} bytes)", uploaded["data"]["name"], uploaded["data"]["state"], uploaded["data"]["size_bytes"]);
+    println!(
+        "{} is {} ({} bytes)",
+        uploaded["data"]["name"], uploaded["data"]["state"], uploaded["data"]["size_bytes"]
+    );
 
-    let question = json!({ "plugin": name, "plugin_config": serde_json::from_str::<Value>(&config)?, "limit": 20 });
-    let searching = client.post(format!("{server}/api/v1/killmails/search")).header("content-type", "application/json");
+    let question =
+        json!({ "plugin": name, "plugin_config": serde_json::from_str::<Value>(&config)?, "limit": 20 });
+    let searching =
+        client.post(format!("{server}/api/v1/killmails/search")).header("content-type", "application/json");
     let found = answer(searching.body(question.to_string()).send().await?).await?;
     for killmail in found["data"]["killmails"].as_array().into_iter().flatten() {
         println!("{} {} {}", killmail["killmail_id"], killmail["kill_time"], killmail["enriched"][&name]);
     }
     let counted = answer(client.get(&url).send().await?).await?;
     let told = &counted["data"];
-    println!("{} calls, {} kept, {} dropped, faults {}", told["calls"], told["keeps"], told["drops"], told["faults"]);
+    println!(
+        "{} calls, {} kept, {} dropped, faults {}",
+        told["calls"], told["keeps"], told["drops"], told["faults"]
+    );
     Ok(())
 }
 
 /// The answer's JSON; a refusal in the server's own words.
 async fn answer(response: Response) -> anyhow::Result<Value> {
     let status = response.status();
-    let body: Value = serde_json::from_slice(&response.bytes().await?).with_context(|| format!("{status} without JSON"))?;
+    let body: Value =
+        serde_json::from_slice(&response.bytes().await?).with_context(|| format!("{status} without JSON"))?;
     if !status.is_success() {
         bail!("{status}: {body}");
     }

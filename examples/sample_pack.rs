@@ -1,8 +1,10 @@
-//! Refreshes the embedded sample of killmails: `cargo run --release --example sample_pack -- DIR`, at the top of the repository.
+//! Refreshes the embedded sample of killmails: `cargo run --release --example sample_pack -- DIR`, at the top
+//! of the repository.
 //!
-//! DIR holds killmails in upstream forms. All packages and websocket killmails are taken, and of the file of ESI killmails the busiest
-//! stretch of December 2021: successive lines in so little time that fights, camps and the same pilots again occur as they really did.
-//! Lines are copied unchanged; the same DIR gives the same sample.
+//! DIR holds killmails in upstream forms. All packages and websocket killmails are taken, and of the file of
+//! ESI killmails the busiest stretch of December 2021: successive lines in so little time that fights, camps
+//! and the same pilots again occur as they really did. Lines are copied unchanged; the same DIR gives the
+//! same sample.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +13,11 @@ use anyhow::Context;
 use serde_json::Value;
 
 const SAMPLE: &str = "src/sample/killmails.ndjson.zst";
-const WHOLE: [&str; 3] = ["redisq-packages-normalised.derived.ndjson", "redisq-packages.ndjson", "zkb-websocket-killstream.ndjson"];
+const WHOLE: [&str; 3] = [
+    "redisq-packages-normalised.derived.ndjson",
+    "redisq-packages.ndjson",
+    "zkb-websocket-killstream.ndjson",
+];
 const ESI: &str = "killmails-esi.ndjson.zst";
 const MONTH: &str = "2021-12";
 const STRETCH: usize = 3_500;
@@ -57,16 +63,21 @@ fn killmail(line: &str) -> anyhow::Result<Killmail> {
     let body = document.pointer("/package/killmail").unwrap_or(&document);
     let id = body["killmail_id"].as_u64().context("a killmail without an id")?;
     let time = body["killmail_time"].as_str().context("a killmail without a time")?.to_owned();
-    let at = time.parse::<jiff::Timestamp>().with_context(|| format!("the time of killmail {id}"))?.as_second();
+    let at =
+        time.parse::<jiff::Timestamp>().with_context(|| format!("the time of killmail {id}"))?.as_second();
     Ok(Killmail { id, time, at, line: line.to_owned() })
 }
 
-/// The successive killmails of the month that took the least time; the first such stretch if there are several.
+/// The successive killmails of the month that took the least time; the first such stretch if there are
+/// several.
 fn busiest(mut killmails: Vec<Killmail>) -> anyhow::Result<Vec<Killmail>> {
     killmails.retain(|killmail| killmail.time.starts_with(MONTH));
     killmails.sort_by_key(|killmail| killmail.id);
     let spans = killmails.windows(STRETCH).map(|stretch| stretch[STRETCH - 1].at - stretch[0].at);
-    let (start, _) = spans.enumerate().min_by_key(|&(start, span)| (span, start)).context("too few killmails in the month")?;
+    let (start, _) = spans
+        .enumerate()
+        .min_by_key(|&(start, span)| (span, start))
+        .context("too few killmails in the month")?;
     Ok(killmails.drain(start..start + STRETCH).collect())
 }
 

@@ -1,9 +1,12 @@
-//! A client of the event streams that loses nothing: it remembers the last event id and goes on there after any break.
+//! A client of the event streams that loses nothing: it remembers the last event id and goes on there after
+//! any break.
 //!
-//!     cargo run --release --example sse_client -- 'http://localhost:4004/api/v1/kills/stream/enhanced?system_ids=30000142'
+//!     cargo run --release --example sse_client --
+//!     'http://localhost:4004/api/v1/kills/stream/enhanced?system_ids=30000142'
 //!
-//! After a break it waits as long as the server asks (`Retry-After`), else 500 ms, 1 s, 2 s and so on up to 30 s; once events come
-//! again it begins anew. A refusal that waiting cannot mend (a 4xx other than 429) ends it.
+//! After a break it waits as long as the server asks (`Retry-After`), else 500 ms, 1 s, 2 s and so on up to
+//! 30 s; once events come again it begins anew. A refusal that waiting cannot mend (a 4xx other than 429)
+//! ends it.
 
 use std::time::Duration;
 
@@ -36,10 +39,16 @@ struct Follower {
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let url = arguments.next().unwrap_or_else(|| "http://localhost:4004/api/v1/kills/stream".to_owned());
-    let enough = arguments.next().map_or(Ok(u64::MAX), |count| count.parse()).context("the second argument is a number of events")?;
+    let enough = arguments
+        .next()
+        .map_or(Ok(u64::MAX), |count| count.parse())
+        .context("the second argument is a number of events")?;
     // An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = Client::builder().connect_timeout(Duration::from_secs(10)).read_timeout(Duration::from_secs(90)).build()?;
+    let client = Client::builder()
+        .connect_timeout(Duration::from_secs(10))
+        .read_timeout(Duration::from_secs(90))
+        .build()?;
     Follower { client, url, last_event_id: String::new(), wait: FIRST_WAIT, events: 0, enough }.follow().await
 }
 
@@ -120,7 +129,11 @@ impl Follower {
         let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
         match event.name.as_str() {
             "" | "killmail" => println!("{}", told(&data)),
-            "batch" => data["kills"].as_array().into_iter().flatten().for_each(|killmail| println!("past {}", told(killmail))),
+            "batch" => data["kills"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .for_each(|killmail| println!("past {}", told(killmail))),
             name => println!("{name}: {}", event.data),
         }
     }
@@ -129,7 +142,11 @@ impl Follower {
 /// How long a refusing server wants us to wait, if it says so; an error where waiting does not help.
 async fn refused(response: Response) -> anyhow::Result<Option<Duration>> {
     let status = response.status();
-    let wait = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+    let wait = response
+        .headers()
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .map(Duration::from_secs);
     let text = response.text().await.unwrap_or_default();
     if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
         bail!("{status}: {text}");
@@ -142,6 +159,9 @@ fn told(killmail: &Value) -> String {
     let isk = killmail["zkb"]["totalValue"].as_f64().unwrap_or_default();
     format!(
         "{} {} in {}: {isk:.0} ISK, {} attackers",
-        killmail["killmail_id"], killmail["kill_time"], killmail["solar_system_id"], killmail["attacker_count"]
+        killmail["killmail_id"],
+        killmail["kill_time"],
+        killmail["solar_system_id"],
+        killmail["attacker_count"]
     )
 }

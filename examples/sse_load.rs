@@ -1,11 +1,13 @@
 //! Many event streams at once: how long from publishing a killmail until each of them has it.
 //!
 //!     cargo run --release --example sse_load -- [--connections 1000] [--killmails 200] [--every-ms 100]
-//!     cargo run --release --example sse_load -- --server 127.0.0.1:4004 [--connections 1000] [--killmails 20]
+//!     cargo run --release --example sse_load -- --server 127.0.0.1:4004 [--connections 1000] [--killmails
+//!     20]
 //!
-//! Without `--server` it runs a server of its own in a temporary folder, publishes made-up killmails and measures from the call of
-//! `publish`, so writing to the disk is part of it. With `--server` (the demo, say) it cannot know when a killmail was published: it
-//! measures from the first connection that has it. Server and clients share this machine's cores either way.
+//! Without `--server` it runs a server of its own in a temporary folder, publishes made-up killmails and
+//! measures from the call of `publish`, so writing to the disk is part of it. With `--server` (the demo, say)
+//! it cannot know when a killmail was published: it measures from the first connection that has it. Server
+//! and clients share this machine's cores either way.
 
 mod support;
 
@@ -52,7 +54,9 @@ async fn main() -> anyhow::Result<()> {
     let collecting = collect(arrivals, connections, killmails);
     let (published, times) = tokio::join!(publish(running.feed(), killmails, every), collecting);
     let published = published?;
-    report("from publish to received", times, connections, |id, first| published.get(&id).copied().unwrap_or(first));
+    report("from publish to received", times, connections, |id, first| {
+        published.get(&id).copied().unwrap_or(first)
+    });
     running.stop().await;
     Ok(())
 }
@@ -119,7 +123,11 @@ async fn publish(feed: &Feed, killmails: u64, every: Duration) -> anyhow::Result
 }
 
 /// Waits until every connection has so many killmails; gives when each arrived.
-async fn collect(mut arrivals: Receiver<Arrival>, connections: usize, killmails: u64) -> HashMap<u32, Vec<Instant>> {
+async fn collect(
+    mut arrivals: Receiver<Arrival>,
+    connections: usize,
+    killmails: u64,
+) -> HashMap<u32, Vec<Instant>> {
     let mut times: HashMap<u32, Vec<Instant>> = HashMap::new();
     let mut complete = 0;
     while complete < killmails {
@@ -135,7 +143,12 @@ async fn collect(mut arrivals: Receiver<Arrival>, connections: usize, killmails:
     times
 }
 
-fn report(what: &str, times: HashMap<u32, Vec<Instant>>, connections: usize, begin: impl Fn(u32, Instant) -> Instant) {
+fn report(
+    what: &str,
+    times: HashMap<u32, Vec<Instant>>,
+    connections: usize,
+    begin: impl Fn(u32, Instant) -> Instant,
+) {
     let complete: HashMap<_, _> = times.into_iter().filter(|(_, all)| all.len() == connections).collect();
     let mut took: Vec<Duration> = Vec::new();
     let mut last: Vec<Duration> = Vec::new();
@@ -148,5 +161,9 @@ fn report(what: &str, times: HashMap<u32, Vec<Instant>>, connections: usize, beg
     println!("{} killmails to {connections} connections, {what}:", last.len());
     let (p50, p99, most) = (at(&mut took, 0.5), at(&mut took, 0.99), at(&mut took, 1.0));
     println!("  p50 {p50:.2?}  p99 {p99:.2?}  most {most:.2?}");
-    println!("  until the last connection has it: p50 {:.2?}  p99 {:.2?}", at(&mut last, 0.5), at(&mut last, 0.99));
+    println!(
+        "  until the last connection has it: p50 {:.2?}  p99 {:.2?}",
+        at(&mut last, 0.5),
+        at(&mut last, 0.99)
+    );
 }

@@ -76,14 +76,15 @@ pub struct Share {
 }
 
 impl Share {
-    /// Makes it as large as this; it never shrinks. `false`: the budget is spent, and the share stays as it was.
+    /// Makes it as large as this; it never shrinks. `false`: the budget is spent, and the share stays as it
+    /// was.
     #[must_use]
     pub fn reach(&mut self, bytes: u64) -> bool {
         self.reach_with(bytes, |_| false)
     }
 
-    /// The same, but where the budget is spent others are asked to give something back, for as long as `make_room` says that one did. It is
-    /// told how much is lacking.
+    /// The same, but where the budget is spent others are asked to give something back, for as long as
+    /// `make_room` says that one did. It is told how much is lacking.
     #[must_use]
     pub fn reach_with(&mut self, bytes: u64, mut make_room: impl FnMut(u64) -> bool) -> bool {
         let more = bytes.saturating_sub(self.bytes);

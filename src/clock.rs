@@ -10,7 +10,9 @@ pub const DAY_SECS: i64 = 86_400;
 /// Unix microseconds; 0 for a clock before 1970.
 #[must_use]
 pub fn now_micros() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// Unix milliseconds; 0 for a clock before 1970.

@@ -1,6 +1,7 @@
 //! One configuration out of file, environment and flags; later ones win. All mistakes are reported at once.
 //!
-//! Every module owns its part; `killstream.toml` beside this file says what there is, and is what the defaults are tested against.
+//! Every module owns its part; `killstream.toml` beside this file says what there is, and is what the
+//! defaults are tested against.
 
 mod complaint;
 mod text;
@@ -40,8 +41,12 @@ const ENVIRONMENT: &[(&str, &str)] = &[
 ];
 
 /// Settings that may also stand outside of every section.
-const SHORT: &[(&str, &str)] =
-    &[("min_free_bytes", "store"), ("preload_max_killmails", "feed"), ("trusted_proxies", "http"), ("sources", "ingest")];
+const SHORT: &[(&str, &str)] = &[
+    ("min_free_bytes", "store"),
+    ("preload_max_killmails", "feed"),
+    ("trusted_proxies", "http"),
+    ("sources", "ingest"),
+];
 
 /// What stands outside of every section.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -57,8 +62,8 @@ pub struct Server {
     pub api_token: Option<String>,
     /// Stopping waits this long for connections to end, milliseconds.
     pub grace_ms: u64,
-    /// Files kept free for the store and the source: connections that would need them are refused; under a limit of less than
-    /// twice as many, half of it.
+    /// Files kept free for the store and the source: connections that would need them are refused; under a
+    /// limit of less than twice as many, half of it.
     pub reserved_files: u64,
 }
 
@@ -109,7 +114,8 @@ impl Config {
 #[error("{}", .0.join("\n"))]
 pub struct Mistakes(pub Vec<String>);
 
-/// Gathers the configuration: a file with its name, the environment, and settings from flags (`ingest.source` and its value).
+/// Gathers the configuration: a file with its name, the environment, and settings from flags (`ingest.source`
+/// and its value).
 ///
 /// # Errors
 /// All mistakes there are.
@@ -122,14 +128,17 @@ pub fn gather(
     if let Some((name, text)) = file {
         match text.parse::<Table>() {
             Ok(table) => gathering.file(table),
-            Err(error) => return Err(Mistakes(vec![format!("{name} is not TOML: {}", error.to_string().trim_end())])),
+            Err(error) => {
+                return Err(Mistakes(vec![format!("{name} is not TOML: {}", error.to_string().trim_end())]));
+            }
         }
         gathering.places = Places::of(File { name, text });
     }
     for (variable, setting) in ENVIRONMENT {
         // An empty variable is how compose files spell "not set".
         if let Some(text) = environment(variable).filter(|text| !text.is_empty()) {
-            gathering.give(setting, Given { origin: Some((*variable).to_owned()), value: Value::String(text) });
+            gathering
+                .give(setting, Given { origin: Some((*variable).to_owned()), value: Value::String(text) });
         }
     }
     for (setting, value) in flags {
@@ -139,7 +148,8 @@ pub fn gather(
     gathering.finish()
 }
 
-/// A value and where it was given, if not in the file. Texts from outside of the file may mean numbers, or lists with commas between.
+/// A value and where it was given, if not in the file. Texts from outside of the file may mean numbers, or
+/// lists with commas between.
 #[derive(Debug)]
 struct Given {
     origin: Option<String>,
@@ -161,11 +171,16 @@ impl Gathering {
             match value {
                 Value::Table(inner) => {
                     let section = self.sections.entry(name).or_default();
-                    section.extend(inner.into_iter().map(|(key, value)| (key, Given { origin: None, value })));
+                    section
+                        .extend(inner.into_iter().map(|(key, value)| (key, Given { origin: None, value })));
                 }
                 value => {
-                    let section = SHORT.iter().find(|(short, _)| *short == name).map_or("", |(_, section)| section);
-                    self.sections.entry(section.to_owned()).or_default().insert(name, Given { origin: None, value });
+                    let section =
+                        SHORT.iter().find(|(short, _)| *short == name).map_or("", |(_, section)| section);
+                    self.sections
+                        .entry(section.to_owned())
+                        .or_default()
+                        .insert(name, Given { origin: None, value });
                 }
             }
         }
@@ -194,9 +209,11 @@ impl Gathering {
         config.ingest.tidy();
         for name in self.sections.keys() {
             let known = sections();
-            let meant = spelling::nearest(name, known.iter().map(|(name, _)| *name).filter(|name| !name.is_empty()));
+            let meant =
+                spelling::nearest(name, known.iter().map(|(name, _)| *name).filter(|name| !name.is_empty()));
             let meant = meant.map_or_else(String::new, |meant| format!("; did you mean [{meant}]?"));
-            self.mistakes.push(format!("{name}: there is no such section{meant}{}", self.places.told(name, "")));
+            self.mistakes
+                .push(format!("{name}: there is no such section{meant}{}", self.places.told(name, "")));
         }
         self.mistakes.extend(config.ingest.mistakes());
         if self.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(self.mistakes)) }
@@ -211,7 +228,9 @@ impl Gathering {
                     good.insert(key, value);
                 }
                 Err(why) => {
-                    let inner = inside(&key, &why).map(|inner| self.places.told(&key, inner)).filter(|place| !place.is_empty());
+                    let inner = inside(&key, &why)
+                        .map(|inner| self.places.told(&key, inner))
+                        .filter(|place| !place.is_empty());
                     let place = inner.unwrap_or_else(|| self.places.told(name, &key));
                     let why = unknown(name, &key, &why).unwrap_or_else(|| plain(&why));
                     let dot = if name.is_empty() { "" } else { "." };
@@ -273,7 +292,10 @@ fn unknown(section: &str, key: &str, complaint: &str) -> Option<String> {
     let meant = |name: &str| format!("; did you mean {name}?");
     if wrong != key {
         // In a table of its own, as of one source.
-        return Some(format!("there is no setting {wrong}{}", spelling::nearest(wrong, names).map_or_else(String::new, meant)));
+        return Some(format!(
+            "there is no setting {wrong}{}",
+            spelling::nearest(wrong, names).map_or_else(String::new, meant)
+        ));
     }
     let known = sections();
     let other = known.iter().find(|(_, keys)| keys.iter().any(|known| known == key));
@@ -312,7 +334,13 @@ fn accepted<T: DeserializeOwned>(key: &str, given: &Given) -> Result<Value, Stri
         (Some(_), Value::String(text)) => text,
         _ => return Err(why),
     };
-    let list = || text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| Value::String(part.to_owned())).collect();
+    let list = || {
+        text.split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .map(|part| Value::String(part.to_owned()))
+            .collect()
+    };
     let others = [
         text.parse().ok().map(Value::Integer),
         text.parse().ok().map(Value::Float),
@@ -348,8 +376,13 @@ mod tests {
             assert!(!keys.is_empty(), "{name}");
             let start = if name.is_empty() { 0 } else { DEFAULTS.find(&format!("\n[{name}]")).unwrap() + 1 };
             let section = DEFAULTS[start..].split("\n[").next().unwrap();
-            for key in keys.iter().filter(|key| name != "http" || !["sse", "health", "mirror"].contains(&key.as_str())) {
-                let named = section.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} =")));
+            for key in keys
+                .iter()
+                .filter(|key| name != "http" || !["sse", "health", "mirror"].contains(&key.as_str()))
+            {
+                let named = section
+                    .lines()
+                    .any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} =")));
                 assert!(named, "[{name}] does not name {key}");
             }
         }
@@ -357,9 +390,12 @@ mod tests {
 
     #[test]
     fn flags_win_over_environment_over_file() {
-        let environment: HashMap<_, _> = [("PORT", "2"), ("BIND_IP", "::1"), ("USER_AGENT_CONTACT", "12"), ("SOURCE", "")].into();
+        let environment: HashMap<_, _> =
+            [("PORT", "2"), ("BIND_IP", "::1"), ("USER_AGENT_CONTACT", "12"), ("SOURCE", "")].into();
         let look = |name: &str| environment.get(name).map(|text| (*text).to_owned());
-        let config = gather(Some(("a.toml", "port = 1\ndata_dir = 'x'\n")), &look, vec![("port", Value::Integer(3))]).unwrap();
+        let config =
+            gather(Some(("a.toml", "port = 1\ndata_dir = 'x'\n")), &look, vec![("port", Value::Integer(3))])
+                .unwrap();
         assert_eq!(config.listen(), "[::1]:3".parse().unwrap());
         assert_eq!(config.store.dir, PathBuf::from("x"));
         assert_eq!(config.ingest.user_agent_contact.as_deref(), Some("12"));
@@ -370,7 +406,9 @@ mod tests {
     fn all_mistakes_are_told_at_once() {
         let text = "port = 'x'\nnonsense = 1\n[ingest]\nsource = 'redisq'\nr2z2_pace_ms = 1\nspeed = 2\n[storage]\na = 1\n";
         let look = |name: &str| (name == "BIND_IP").then(|| "here".to_owned());
-        let Mistakes(mistakes) = gather(Some(("a.toml", text)), &look, vec![("ingest.replay_speed", Value::Float(-1.0))]).unwrap_err();
+        let Mistakes(mistakes) =
+            gather(Some(("a.toml", text)), &look, vec![("ingest.replay_speed", Value::Float(-1.0))])
+                .unwrap_err();
         for part in [
             "port: ",
             "nonsense: ",
@@ -381,14 +419,18 @@ mod tests {
             "BIND_IP: ",
             "ingest.replay_speed: ",
         ] {
-            assert!(mistakes.iter().any(|mistake| mistake.starts_with(part)), "{part} is not in {mistakes:#?}");
+            assert!(
+                mistakes.iter().any(|mistake| mistake.starts_with(part)),
+                "{part} is not in {mistakes:#?}"
+            );
         }
         assert_eq!(mistakes.len(), 8, "{mistakes:#?}");
     }
 
     #[test]
     fn one_origin_host_is_meant_for_pages_and_channels() {
-        let look = |name: &str| (name == "ORIGIN_HOST").then(|| "https://yourdomain.com, *.example.org".to_owned());
+        let look =
+            |name: &str| (name == "ORIGIN_HOST").then(|| "https://yourdomain.com, *.example.org".to_owned());
         let config = gather(Some(("a.toml", "[http]\ncors_origins = []")), &look, vec![]).unwrap();
         assert_eq!(config.http.cors_origins, ["https://yourdomain.com", "*.example.org"]);
         assert_eq!(config.channels.origins, config.http.cors_origins);
@@ -413,7 +455,10 @@ mod tests {
         }
         assert_eq!(mistakes.len(), 7, "{mistakes:#?}");
         let Mistakes(mistakes) = from_file("port = 'x'\n").unwrap_err();
-        assert!(mistakes[0].starts_with("port: ") && mistakes[0].ends_with("(killstream.toml, line 1)"), "{mistakes:?}");
+        assert!(
+            mistakes[0].starts_with("port: ") && mistakes[0].ends_with("(killstream.toml, line 1)"),
+            "{mistakes:?}"
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod http;
 pub mod ingest;
 pub mod phoenix;
 pub mod plugin;
+pub mod plugins;
 pub mod sample;
 pub mod server;
 pub mod store;

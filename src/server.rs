@@ -23,11 +23,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-use crate::feed::{Feed, plugins, scrub, silence, space};
+use crate::feed::{Feed, scrub, silence, space};
 use crate::http::request::connections::Connections;
 use crate::ingest::bodies::fetcher::{self, BodyRequests, FetchRetries};
 use crate::ingest::supervise::run::{self, RunContext};
 use crate::ingest::supervise::{fallback, open};
+use crate::plugins;
 use crate::server::app::App;
 use crate::server::gate::Gate;
 use crate::server::watcher::Watcher;
@@ -98,7 +99,8 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let grace = Duration::from_millis(config.server.grace_ms);
     let ingest = config.ingest.clone();
     let limits = config.http.health.limits();
-    let (scrub_per_sec, scrub_pause) = (config.store.scrub_per_sec, Duration::from_secs(config.store.scrub_pause_secs));
+    let (scrub_per_sec, scrub_pause) =
+        (config.store.scrub_per_sec, Duration::from_secs(config.store.scrub_pause_secs));
     let connections = Arc::new(Connections::new(room(config.server.reserved_files)));
     let times = config.connections;
     let cannot = |why| Error::Listen { addr, why };
@@ -130,11 +132,15 @@ fn bound(addr: SocketAddr) -> io::Result<TcpSocket> {
 
 fn why_not(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "another program listens there; stop it, or choose another port (--listen, PORT)".to_owned(),
+        io::ErrorKind::AddrInUse => {
+            "another program listens there; stop it, or choose another port (--listen, PORT)".to_owned()
+        }
         io::ErrorKind::AddrNotAvailable => {
             "this machine has no such address; 0.0.0.0 is every address it has (--listen, BIND_IP)".to_owned()
         }
-        io::ErrorKind::PermissionDenied => "ports under 1024 are for the system; choose another port (--listen, PORT)".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "ports under 1024 are for the system; choose another port (--listen, PORT)".to_owned()
+        }
         _ => error.to_string(),
     }
 }
@@ -154,17 +160,25 @@ async fn bring(config: &ingest::config::Config, feed: &Arc<Feed>) -> Vec<Stoppab
         space_check_ms: config.space_check_ms,
     };
     let mut all = vec![stoppable("source", |stop| run::run(source, runs, stop))];
-    all.push(stoppable("other sources", |stop| fallback::run(config.clone(), Arc::clone(feed), Arc::clone(&desk), stop)));
-    let tries = FetchRetries { max: config.esi_tries_max, unmatched_ms: config.esi_unmatched_retry_ms.clone() };
+    all.push(stoppable("other sources", |stop| {
+        fallback::run(config.clone(), Arc::clone(feed), Arc::clone(&desk), stop)
+    }));
+    let tries =
+        FetchRetries { max: config.esi_tries_max, unmatched_ms: config.esi_unmatched_retry_ms.clone() };
     match esi {
         Ok(esi) => all.push(stoppable("fetcher", |stop| fetcher::run(desk, esi, tries, stop))),
-        Err(why) if !config.sources.is_empty() => tracing::warn!("bodies that sources do not bring are not fetched: {why}"),
+        Err(why) if !config.sources.is_empty() => {
+            tracing::warn!("bodies that sources do not bring are not fetched: {why}")
+        }
         Err(_) => {}
     }
     all
 }
 
-fn stoppable<F: Future<Output = ()> + Send + 'static>(name: &'static str, work: impl FnOnce(watch::Receiver<bool>) -> F) -> Stoppable {
+fn stoppable<F: Future<Output = ()> + Send + 'static>(
+    name: &'static str,
+    work: impl FnOnce(watch::Receiver<bool>) -> F,
+) -> Stoppable {
     let (stop, stopped) = watch::channel(false);
     Stoppable { stop, task: tasks::spawn(name, work(stopped)) }
 }
@@ -174,11 +188,15 @@ fn room(reserved: u64) -> usize {
     match files::raise() {
         Ok(files::Limit { before, now }) => {
             let room = files::room(now, reserved);
-            tracing::info!("{now} files may be open (at first {before}); connections beyond {room} are refused");
+            tracing::info!(
+                "{now} files may be open (at first {before}); connections beyond {room} are refused"
+            );
             room
         }
         Err(error) => {
-            tracing::warn!("the system does not tell how many files may be open, so no connection is refused: {error}");
+            tracing::warn!(
+                "the system does not tell how many files may be open, so no connection is refused: {error}"
+            );
             usize::MAX
         }
     }
@@ -203,8 +221,8 @@ impl Running {
         self.app.feed()
     }
 
-    /// Stops in order: no new connections, the source after its killmail, readers hear it, connections end, all is released.
-    /// Returns when the data folder is free, or after the grace period.
+    /// Stops in order: no new connections, the source after its killmail, readers hear it, connections end,
+    /// all is released. Returns when the data folder is free, or after the grace period.
     pub async fn stop(self) {
         let Self { grace, app, doors, ingest, .. } = self;
         doors.stop.send_replace(true);
@@ -217,7 +235,11 @@ impl Running {
         app.feed().close();
         within(grace, "a connection", doors.task).await;
         if tokio::time::timeout(grace, app.channels().empty()).await.is_err() {
-            tracing::warn!("{} channel connections did not end within {} ms", app.channels().open(), grace.as_millis());
+            tracing::warn!(
+                "{} channel connections did not end within {} ms",
+                app.channels().open(),
+                grace.as_millis()
+            );
         }
         app.release(grace).await;
     }
@@ -228,8 +250,8 @@ impl Running {
         &self.app
     }
 
-    /// Runs until the process is told to stop, calls `first`, then stops in order. Told a second time, it lets go at once; says
-    /// whether all was stopped in order.
+    /// Runs until the process is told to stop, calls `first`, then stops in order. Told a second time, it
+    /// lets go at once; says whether all was stopped in order.
     pub async fn until(self, mut signals: Signals, first: impl FnOnce()) -> bool {
         signals.one().await;
         tracing::info!("stopping; a second signal ends at once");

@@ -1,7 +1,10 @@
 //! The one place that starts work: every task and thread has a name, and its end is noticed.
 //!
 //! Must not know: what the work is about.
-#![expect(clippy::disallowed_methods, reason = "the one place that starts tasks and threads; clippy.toml sends everyone here")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the one place that starts tasks and threads; clippy.toml sends everyone here"
+)]
 
 use std::any::Any;
 use std::cell::Cell;
@@ -24,7 +27,8 @@ static READING: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     Arc::new(Semaphore::new(cores.div_ceil(2)))
 });
 
-/// Threads of the storage engine, which tells of its own failures by panicking; the store notices and says so in its own words.
+/// Threads of the storage engine, which tells of its own failures by panicking; the store notices and says so
+/// in its own words.
 const ENGINE_THREADS: &str = "sled";
 
 thread_local! {
@@ -43,7 +47,8 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     answer
 }
 
-/// From now on nothing is printed of panics that are caught and told of otherwise; others are printed as before.
+/// From now on nothing is printed of panics that are caught and told of otherwise; others are printed as
+/// before.
 pub fn silence_caught_panics() {
     let print = take_hook();
     set_hook(Box::new(move |panic| {
@@ -69,7 +74,8 @@ pub fn spawn<F>(name: &'static str, work: F) -> JoinHandle<()>
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    // One task, not one that watches another, and no block around the work that would keep room for it twice: every connection is one.
+    // One task, not one that watches another, and no block around the work that would keep room for it twice:
+    // every connection is one.
     tokio::spawn(AssertUnwindSafe(work).catch_unwind().map(move |done| {
         if done.is_err() {
             tracing::error!(task.name = name, "task {name} panicked");
@@ -102,7 +108,8 @@ pub fn aside(work: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Reads a text from outside, so many bytes long: a short one here, a long one off the event loop, after those that came before it.
+/// Reads a text from outside, so many bytes long: a short one here, a long one off the event loop, after
+/// those that came before it.
 ///
 /// # Errors
 /// The work panicked or the runtime is shutting down.
@@ -148,7 +155,8 @@ where
     std::thread::Builder::new().name(name.to_owned()).stack_size(stack_bytes).spawn(work)
 }
 
-/// Does blocking work on parts of a slice, as many as there are cores, on threads that end before this does; answers in order.
+/// Does blocking work on parts of a slice, as many as there are cores, on threads that end before this does;
+/// answers in order.
 ///
 /// # Panics
 /// If the work does.

@@ -144,7 +144,14 @@ pub fn end_of(recipe: &Recipe) -> i64 {
 pub fn incoming(made: Made, origin: Origin) -> Incoming {
     let received_at_ms = (made.uploaded_at + 3) * 1000;
     let uploaded_at = Some(made.uploaded_at);
-    Incoming { killmail: made.killmail, origin, received_at_ms, uploaded_at, age: AgeRule::ByUpload, zkb: ZkbRule::IfNewer }
+    Incoming {
+        killmail: made.killmail,
+        origin,
+        received_at_ms,
+        uploaded_at,
+        age: AgeRule::ByUpload,
+        zkb: ZkbRule::IfNewer,
+    }
 }
 
 /// A fresh store, in a folder that goes away with the first member.
@@ -164,12 +171,17 @@ pub fn filled_store(recipe: Recipe, origin: Origin, mut each: impl FnMut(&Made))
         each(&made);
         batch.push(incoming(made, origin));
         if batch.len() == 1_000 {
-            store.append(std::mem::replace(&mut batch, Vec::with_capacity(1_000)), None).expect("a batch is written");
+            store
+                .append(std::mem::replace(&mut batch, Vec::with_capacity(1_000)), None)
+                .expect("a batch is written");
         }
     }
     store.append(batch, None).expect("a batch is written");
     let secs = begun.elapsed().as_secs_f64();
-    eprintln!("{killmails} killmails generated and appended in {secs:.1} s ({:.0} a second)", killmails as f64 / secs);
+    eprintln!(
+        "{killmails} killmails generated and appended in {secs:.1} s ({:.0} a second)",
+        killmails as f64 / secs
+    );
     (dir, store)
 }
 

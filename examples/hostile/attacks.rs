@@ -35,7 +35,10 @@ pub fn connections() -> Vec<Attack> {
     vec![
         attack("1,500 half headers", |to| half_heads(to).boxed()),
         attack("500 half bodies", |to| half_bodies(to).boxed()),
-        Attack { files: Some(1256), ..attack("1,100 silent sockets where 1,000 fit, then 50 requests", |to| silent(to).boxed()) },
+        Attack {
+            files: Some(1256),
+            ..attack("1,100 silent sockets where 1,000 fit, then 50 requests", |to| silent(to).boxed())
+        },
         attack("1,000 sockets with 400 kB of header", |to| long_heads(to, 400_000).boxed()),
         attack("1,000 sockets with 60 kB of an unfinished header", |to| long_heads(to, 60_000).boxed()),
         attack("100 half bodies of 7.8 MB", |to| large_bodies(to, 7_800_000).boxed()),
@@ -43,8 +46,14 @@ pub fn connections() -> Vec<Attack> {
         attack("4 searches with 8 MB of small objects", |to| bombs(to, 8_000_000).boxed()),
         attack("4 searches with 5 MB of small objects", |to| bombs(to, 5_000_000).boxed()),
         attack("40 streams by POST with 460,000 ids", |to| filters(to).boxed()),
-        Attack { killmails: 2_000, ..attack("300 sockets that ask for 1,000 killmails and never read", |to| unread(to).boxed()) },
-        Attack { killmails: 2_000, ..attack("300 sockets that read 1,000 killmails at 10 kB/s", |to| slow(to).boxed()) },
+        Attack {
+            killmails: 2_000,
+            ..attack("300 sockets that ask for 1,000 killmails and never read", |to| unread(to).boxed())
+        },
+        Attack {
+            killmails: 2_000,
+            ..attack("300 sockets that read 1,000 killmails at 10 kB/s", |to| slow(to).boxed())
+        },
     ]
 }
 
@@ -77,12 +86,22 @@ async fn large_bodies(to: SocketAddr, bytes: usize) -> String {
 
 async fn bombs(to: SocketAddr, bytes: usize) -> String {
     let body = format!("{{\"zz\":[{}{{}}]}}", "{\"a\":1},".repeat(bytes / 8 - 8));
-    Crowd::open(to, 4, &post("/api/v1/killmails/search", body.len(), body.as_bytes())).await.answered(seconds(30)).await
+    Crowd::open(to, 4, &post("/api/v1/killmails/search", body.len(), body.as_bytes()))
+        .await
+        .answered(seconds(30))
+        .await
 }
 
 async fn filters(to: SocketAddr) -> String {
     let list = |from: u32, n: u32| (from..from + n).map(|id| id.to_string()).collect::<Vec<_>>().join(",");
-    let names = ["character_ids", "corporation_ids", "alliance_ids", "ship_type_ids", "ship_group_ids", "weapon_type_ids"];
+    let names = [
+        "character_ids",
+        "corporation_ids",
+        "alliance_ids",
+        "ship_type_ids",
+        "ship_group_ids",
+        "weapon_type_ids",
+    ];
     let further = ["faction_ids", "region_ids", "constellation_ids"];
     let mut parts = vec![format!("\"system_ids\":[{}]", list(30_000_001, 5_000))];
     parts.extend(
@@ -98,11 +117,15 @@ async fn filters(to: SocketAddr) -> String {
 }
 
 async fn unread(to: SocketAddr) -> String {
-    Crowd::open(to, 300, b"GET /api/v1/killmails?limit=1000 HTTP/1.1\r\nhost: here\r\n\r\n").await.ignore(seconds(40)).await
+    Crowd::open(to, 300, b"GET /api/v1/killmails?limit=1000 HTTP/1.1\r\nhost: here\r\n\r\n")
+        .await
+        .ignore(seconds(40))
+        .await
 }
 
 async fn slow(to: SocketAddr) -> String {
-    let crowd = Crowd::open(to, 300, b"GET /api/v1/killmails?limit=1000 HTTP/1.1\r\nhost: here\r\n\r\n").await;
+    let crowd =
+        Crowd::open(to, 300, b"GET /api/v1/killmails?limit=1000 HTTP/1.1\r\nhost: here\r\n\r\n").await;
     crowd.read_slowly(1_000, Duration::from_millis(100), seconds(30)).await
 }
 

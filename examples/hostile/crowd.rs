@@ -58,7 +58,9 @@ impl Crowd {
                     Ok(0) => member.gone = true,
                     Ok(n) => {
                         if member.status.is_none() {
-                            member.status = bytes[..n].get(9..12).map(|status| String::from_utf8_lossy(status).into_owned());
+                            member.status = bytes[..n]
+                                .get(9..12)
+                                .map(|status| String::from_utf8_lossy(status).into_owned());
                         }
                         read += n;
                         continue;
@@ -122,7 +124,8 @@ impl Crowd {
         let began = Instant::now();
         loop {
             self.look(1 << 20);
-            let waiting = self.members.iter().filter(|member| !member.gone && member.status.is_none()).count();
+            let waiting =
+                self.members.iter().filter(|member| !member.gone && member.status.is_none()).count();
             if waiting == 0 || began.elapsed() > within {
                 let ms = began.elapsed().as_millis();
                 let answered = self.members.iter().filter(|member| member.status.is_some()).count();

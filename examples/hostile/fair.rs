@@ -1,5 +1,5 @@
-//! What streams of an innocent plugin wait while two hundred configurations of a guest that loops are in use, compared with the same
-//! streams just before.
+//! What streams of an innocent plugin wait while two hundred configurations of a guest that loops are in use,
+//! compared with the same streams just before.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -47,9 +47,12 @@ const PARTS: [&str; 3] = ["quiet", "the first seconds of 200 that loop", "later"
 /// Latencies of a part: without a plugin, and judged by a good one.
 type Both = [Vec<Duration>; 2];
 
-/// Prints a row for each part of each round, each round on a server of its own, then one for each part of all.
+/// Prints a row for each part of each round, each round on a server of its own, then one for each part of
+/// all.
 pub async fn run(program: &Path, rounds: usize) -> anyhow::Result<()> {
-    println!("| part | without a plugin: p50, p99, max | a good plugin: p50, p99, max | its p99 to that of quiet |");
+    println!(
+        "| part | without a plugin: p50, p99, max | a good plugin: p50, p99, max | its p99 to that of quiet |"
+    );
     println!("|---|---|---|---|");
     let mut all: [Both; 3] = Default::default();
     for number in 0..rounds {
@@ -79,7 +82,9 @@ async fn round(program: &Path) -> anyhow::Result<[Both; 3]> {
         let (status, body, _) = put(to, name, component).await;
         ensure!(status == 201, "upload of {name}: {status} {body}");
     }
-    let mut made = Recipe { killmails: 1_000_000, revised: 0.0, late: 0.0, ..Recipe::default() }.generate().map(|made| made.killmail);
+    let mut made = Recipe { killmails: 1_000_000, revised: 0.0, late: 0.0, ..Recipe::default() }
+        .generate()
+        .map(|made| made.killmail);
     let plain = [watch(to, String::new()).await?];
     let mut judged = Vec::new();
     // Equal numbers on each judging thread.
@@ -90,13 +95,17 @@ async fn round(program: &Path) -> anyhow::Result<[Both; 3]> {
     part(&feed, &mut made, &judged).await?;
     let sent = part(&feed, &mut made, &judged).await?;
     let quiet = [came(&sent, &plain), came(&sent, &judged)];
-    let open = join_all((0..LOOPING).map(|n| watch(to, format!("&plugin=bad&plugin_config=%7B%22n%22:%22{n}%22%7D")))).await;
+    let open = join_all(
+        (0..LOOPING).map(|n| watch(to, format!("&plugin=bad&plugin_config=%7B%22n%22:%22{n}%22%7D"))),
+    )
+    .await;
     let hostile: Vec<Watched> = open.into_iter().collect::<anyhow::Result<_>>()?;
     let sent = part(&feed, &mut made, &judged).await?;
     let first = [came(&sent, &plain), came(&sent, &judged)];
     let sent = part(&feed, &mut made, &judged).await?;
     let later = [came(&sent, &plain), came(&sent, &judged)];
-    let told: serde_json::Value = serde_json::from_slice(&client().get(format!("http://{to}/status")).send().await?.bytes().await?)?;
+    let told: serde_json::Value =
+        serde_json::from_slice(&client().get(format!("http://{to}/status")).send().await?.bytes().await?)?;
     let told = &told["metrics"]["plugins"];
     eprintln!("resting {}, pages waiting {}", told["resting"], told["waiting"]["pages"]);
     drop(hostile);
@@ -104,7 +113,8 @@ async fn round(program: &Path) -> anyhow::Result<[Both; 3]> {
 }
 
 async fn watch(to: SocketAddr, plugin: String) -> anyhow::Result<Watched> {
-    let mut stream = Stream::open(to, &format!("/api/v1/kills/stream?system_ids={JITA}{plugin}"), None, None).await?;
+    let mut stream =
+        Stream::open(to, &format!("/api/v1/kills/stream?system_ids={JITA}{plugin}"), None, None).await?;
     let seen = Seen::default();
     let noted = Arc::clone(&seen);
     let reading = tasks::spawn("watch", async move {
@@ -116,8 +126,13 @@ async fn watch(to: SocketAddr, plugin: String) -> anyhow::Result<Watched> {
     Ok(Watched { seen, reading })
 }
 
-/// Publishes killmails, one after another, and waits until all the good have seen the last. When the server came for each.
-async fn part(feed: &FakeFeed, made: &mut dyn Iterator<Item = Killmail>, good: &[Watched]) -> anyhow::Result<Vec<(u32, Instant)>> {
+/// Publishes killmails, one after another, and waits until all the good have seen the last. When the server
+/// came for each.
+async fn part(
+    feed: &FakeFeed,
+    made: &mut dyn Iterator<Item = Killmail>,
+    good: &[Watched],
+) -> anyhow::Result<Vec<(u32, Instant)>> {
     let mut ids = Vec::new();
     for _ in 0..KILLMAILS {
         let mut killmail = made.next().context("no more killmails")?;
@@ -138,7 +153,9 @@ async fn part(feed: &FakeFeed, made: &mut dyn Iterator<Item = Killmail>, good: &
 fn came(sent: &[(u32, Instant)], streams: &[Watched]) -> Vec<Duration> {
     let on = |stream: &Watched| {
         let seen: HashMap<u32, Instant> = stream.seen.lock().iter().copied().collect();
-        sent.iter().filter_map(|(id, at)| Some(seen.get(id)?.saturating_duration_since(*at))).collect::<Vec<_>>()
+        sent.iter()
+            .filter_map(|(id, at)| Some(seen.get(id)?.saturating_duration_since(*at)))
+            .collect::<Vec<_>>()
     };
     streams.iter().flat_map(on).collect()
 }
@@ -154,8 +171,14 @@ impl Took {
     fn of(took: &[Duration]) -> Self {
         let mut took = took.to_vec();
         took.sort_unstable();
-        let at =
-            |share: f64| took.get((took.len() as f64 * share) as usize).or(took.last()).copied().unwrap_or_default().as_secs_f64() * 1e3;
+        let at = |share: f64| {
+            took.get((took.len() as f64 * share) as usize)
+                .or(took.last())
+                .copied()
+                .unwrap_or_default()
+                .as_secs_f64()
+                * 1e3
+        };
         Self { p50: at(0.5), p99: at(0.99), most: at(1.0) }
     }
 }

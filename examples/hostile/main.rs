@@ -1,10 +1,13 @@
-//! Hostile clients against a server of its own: what it costs, whether it goes on answering, what it looks like a minute later.
+//! Hostile clients against a server of its own: what it costs, whether it goes on answering, what it looks
+//! like a minute later.
 //!
-//!     cargo build --release && cargo run --release --example hostile -- [connections|plugins|fair] [--program PATH] [--only NAME] [--after-secs 60]
+//!     cargo build --release && cargo run --release --example hostile -- [connections|plugins|fair]
+//!     [--program PATH] [--only NAME] [--after-secs 60]
 //!
-//! Everything happens on this machine: the server is a child process (`--program`, else the `killstream` beside this program), a fresh
-//! one for each attack, on a port of the loopback interface. Each attack is bounded. Prints one row of a table for each. `fair` says what
-//! streams of a good plugin wait beside two hundred that loop, in `--rounds 2`.
+//! Everything happens on this machine: the server is a child process (`--program`, else the `killstream`
+//! beside this program), a fresh one for each attack, on a port of the loopback interface. Each attack is
+//! bounded. Prints one row of a table for each. `fair` says what streams of a good plugin wait beside two
+//! hundred that loop, in `--rounds 2`.
 
 #[path = "attacks.rs"]
 mod attacks;
@@ -44,16 +47,24 @@ async fn main() -> anyhow::Result<()> {
     let program = argument("--program").map_or_else(beside, |path| Ok(PathBuf::from(path)))?;
     let after = Duration::from_secs(argument("--after-secs").map_or(Ok(60), |text| text.parse())?);
     let only = argument("--only");
-    let group = std::env::args().nth(1).filter(|first| !first.starts_with("--")).unwrap_or_else(|| "connections".to_owned());
+    let group = std::env::args()
+        .nth(1)
+        .filter(|first| !first.starts_with("--"))
+        .unwrap_or_else(|| "connections".to_owned());
     let attacks: Vec<Attack> = match group.as_str() {
         "fair" => return fair::run(&program, argument("--rounds").map_or(Ok(2), |text| text.parse())?).await,
         "connections" => attacks::connections(),
         "plugins" => plugins::plugins(),
         other => bail!("unknown group of attacks `{other}`: connections, plugins, fair"),
     };
-    println!("| attack | what became of it | RSS before | most | after {} s | `/ping` p50 | p99 | most |", after.as_secs());
+    println!(
+        "| attack | what became of it | RSS before | most | after {} s | `/ping` p50 | p99 | most |",
+        after.as_secs()
+    );
     println!("|---|---|---|---|---|---|---|---|");
-    for attack in attacks.iter().filter(|attack| only.as_deref().is_none_or(|only| attack.name.contains(only))) {
+    for attack in
+        attacks.iter().filter(|attack| only.as_deref().is_none_or(|only| attack.name.contains(only)))
+    {
         let row = run(&program, attack, after).await.with_context(|| attack.name.to_owned())?;
         println!("{row}");
     }
@@ -84,7 +95,11 @@ fn beside() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let folder = own.parent().and_then(std::path::Path::parent).context("this program is in no folder")?;
     let program = folder.join("killstream");
-    if program.exists() { Ok(program) } else { bail!("{} is not there: build it, or say --program PATH", program.display()) }
+    if program.exists() {
+        Ok(program)
+    } else {
+        bail!("{} is not there: build it, or say --program PATH", program.display())
+    }
 }
 
 fn argument(name: &str) -> Option<String> {

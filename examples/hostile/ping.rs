@@ -82,8 +82,11 @@ impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut took = self.took.clone();
         took.sort_unstable();
-        let at =
-            |share: f64| took.get(((took.len() as f64 * share) as usize).min(took.len().saturating_sub(1))).copied().unwrap_or_default();
+        let at = |share: f64| {
+            took.get(((took.len() as f64 * share) as usize).min(took.len().saturating_sub(1)))
+                .copied()
+                .unwrap_or_default()
+        };
         let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1000.0);
         write!(f, "{} | {} | {}", ms(at(0.5)), ms(at(0.99)), ms(at(1.0)))?;
         if self.failed > 0 { write!(f, ", {} without an answer", self.failed) } else { Ok(()) }

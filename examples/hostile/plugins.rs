@@ -18,18 +18,34 @@ use crate::target::TOKEN;
 pub fn plugins() -> Vec<Attack> {
     vec![
         attack("upload: a good plugin, 3 kB", |to| taken(to, guests::evaluating(guests::KEEP)).boxed()),
-        attack("upload: eight levels of eight instances, 16.7 million", |to| taken(to, nested_instances()).boxed()),
+        attack("upload: eight levels of eight instances, 16.7 million", |to| {
+            taken(to, nested_instances()).boxed()
+        }),
         attack("upload: component types 1,250 deep", |to| taken(to, nested_types(1_250)).boxed()),
         attack("upload: 400 dense images of 16 MiB", |to| taken(to, images(400)).boxed()),
-        attack("upload: a br_table over 1,000 blocks of 1,000 results", |to| taken(to, wide_table(1_000)).boxed()),
+        attack("upload: a br_table over 1,000 blocks of 1,000 results", |to| {
+            taken(to, wide_table(1_000)).boxed()
+        }),
         attack("upload: 20 functions of 1,000 nested loops", |to| taken(to, nested_loops(20, 1_000)).boxed()),
         attack("upload: 20,000 nested loops", |to| taken(to, nested_loops(1, 20_000)).boxed()),
         attack("upload: 50,000 types", |to| taken(to, types(50_000)).boxed()),
         attack("a good upload beside 8 that compile long", |to| beside(to).boxed()),
-        Attack { killmails: 500, ..attack("40 streams of 60 MB, each with its own configuration", |to| large_guests(to).boxed()) },
-        Attack { killmails: 500, ..attack("600 requests at once with a configuration of their own", |to| trials(to).boxed()) },
-        Attack { killmails: 500, ..attack("a guest that refuses with 4 MB, 10 requests", |to| long_refusal(to).boxed()) },
-        Attack { killmails: 500, ..attack("200 streams of a guest that loops, beside an innocent one", |to| loops(to).boxed()) },
+        Attack {
+            killmails: 500,
+            ..attack("40 streams of 60 MB, each with its own configuration", |to| large_guests(to).boxed())
+        },
+        Attack {
+            killmails: 500,
+            ..attack("600 requests at once with a configuration of their own", |to| trials(to).boxed())
+        },
+        Attack {
+            killmails: 500,
+            ..attack("a guest that refuses with 4 MB, 10 requests", |to| long_refusal(to).boxed())
+        },
+        Attack {
+            killmails: 500,
+            ..attack("200 streams of a guest that loops, beside an innocent one", |to| loops(to).boxed())
+        },
     ]
 }
 
@@ -42,7 +58,10 @@ pub fn client() -> Client {
 /// Uploads a component: the status, the answer, how long it took.
 pub async fn put(to: SocketAddr, name: &str, component: Vec<u8>) -> (u16, Value, Duration) {
     let began = Instant::now();
-    let request = client().put(format!("http://{to}/api/v1/plugins/{name}?wait=300")).bearer_auth(TOKEN).body(component);
+    let request = client()
+        .put(format!("http://{to}/api/v1/plugins/{name}?wait=300"))
+        .bearer_auth(TOKEN)
+        .body(component);
     match request.send().await {
         Ok(answer) => {
             let status = answer.status().as_u16();
@@ -68,7 +87,8 @@ async fn get(to: SocketAddr, path: String) -> (u16, usize, Duration) {
 async fn taken(to: SocketAddr, component: Vec<u8>) -> String {
     let bytes = component.len();
     let (status, body, time) = put(to, "mine", component).await;
-    let reason = body["details"]["reason"].as_str().unwrap_or(if status == 201 { "taken" } else { "no word" });
+    let reason =
+        body["details"]["reason"].as_str().unwrap_or(if status == 201 { "taken" } else { "no word" });
     format!("{bytes} bytes: {status} {reason} after {:.2} s", time.as_secs_f64())
 }
 
@@ -86,7 +106,8 @@ fn nested_instances() -> Vec<u8> {
 }
 
 fn nested_types(depth: usize) -> Vec<u8> {
-    // `wat` would recurse: the bytes are written as they stand in the binary format. A component type of one declaration, a type.
+    // `wat` would recurse: the bytes are written as they stand in the binary format. A component type of one
+    // declaration, a type.
     let mut nested = vec![0x40];
     for _ in 0..depth {
         let mut outer = vec![0x41, 0x01, 0x01];
@@ -119,7 +140,8 @@ fn wide_table(width: usize) -> Vec<u8> {
     let block = format!("(block {results}");
     let targets: String = (0..width).map(|n| format!(" {n}")).collect();
     let values = "(i32.const 1)".repeat(width);
-    let body = format!("{}{values}(br_table {targets} (i32.const 0)){}", block.repeat(width), ")".repeat(width));
+    let body =
+        format!("{}{values}(br_table {targets} (i32.const 0)){}", block.repeat(width), ")".repeat(width));
     guests::guest(&Text { head: &format!("(func {results} {body})"), ..Text::default() })
 }
 
@@ -127,7 +149,9 @@ fn nested_loops(functions: usize, depth: usize) -> Vec<u8> {
     let body = format!("{}nop{}", "(loop ".repeat(depth), ")".repeat(depth));
     // Parsed on a stack that holds it.
     let text = format!("(func {body})").repeat(functions);
-    let work = tasks::deep_thread("nested-loops", 1 << 30, move || guests::guest(&Text { head: &text, ..Text::default() }));
+    let work = tasks::deep_thread("nested-loops", 1 << 30, move || {
+        guests::guest(&Text { head: &text, ..Text::default() })
+    });
     work.map_or_else(|_| Vec::new(), |work| work.join().unwrap_or_default())
 }
 
@@ -139,14 +163,20 @@ fn types(count: usize) -> Vec<u8> {
 /// Compiles for some seconds: many functions of some size.
 fn long(salt: usize) -> Vec<u8> {
     let body = "(drop (i32.add (i32.const 1) (i32.const 2)))".repeat(60);
-    let functions: String = (0..2_000).map(|n| format!("(func (result i32) {body} (i32.const {}))", n + salt)).collect();
+    let functions: String =
+        (0..2_000).map(|n| format!("(func (result i32) {body} (i32.const {}))", n + salt)).collect();
     guests::guest(&Text { head: &functions, ..Text::default() })
 }
 
 async fn beside(to: SocketAddr) -> String {
     let longs: Vec<Vec<u8>> = (0..8).map(long).collect();
     let bytes = longs[0].len();
-    let many = join_all(longs.into_iter().enumerate().map(|(n, long)| async move { put(to, &format!("long-{n}"), long).await }));
+    let many = join_all(
+        longs
+            .into_iter()
+            .enumerate()
+            .map(|(n, long)| async move { put(to, &format!("long-{n}"), long).await }),
+    );
     let good = async {
         sleep(Duration::from_millis(500)).await;
         put(to, "good", guests::evaluating(guests::KEEP)).await
@@ -166,7 +196,8 @@ async fn large_guests(to: SocketAddr) -> String {
     let component = guests::guest(&Text { configure, ..Text::default() });
     let upload = taken(to, component).await;
     let opened = (0..40).map(|n| async move {
-        let request = client().get(format!("http://{to}/api/v1/kills/stream?plugin=mine&plugin_config=%7B%22n%22:{n}%7D"));
+        let request = client()
+            .get(format!("http://{to}/api/v1/kills/stream?plugin=mine&plugin_config=%7B%22n%22:{n}%7D"));
         request.send().await.ok()
     });
     let streams: Vec<_> = join_all(opened).await.into_iter().flatten().collect();
@@ -180,7 +211,8 @@ async fn trials(to: SocketAddr) -> String {
     let head = "(data (i32.const 128) \"\\01\\00\\00\\00\\00\\00\\00\\00\\00\\04\\00\\00\\02\\00\\00\\00\") (data (i32.const 1024) \"no\")";
     let configure = "(select (i32.const 128) (i32.const 0) (i32.le_u (local.get $config_len) (i32.const 2)))";
     let upload = taken(to, guests::guest(&Text { head, configure, ..Text::default() })).await;
-    let all = (0..600).map(|n| get(to, format!("/api/v1/killmails?limit=1&plugin=mine&plugin_config=%7B%22n%22:{n}%7D")));
+    let all = (0..600)
+        .map(|n| get(to, format!("/api/v1/killmails?limit=1&plugin=mine&plugin_config=%7B%22n%22:{n}%7D")));
     let other = async {
         sleep(Duration::from_millis(300)).await;
         get(to, "/api/v1/killmails?limit=1".to_owned()).await
@@ -189,14 +221,19 @@ async fn trials(to: SocketAddr) -> String {
     let longest = all.iter().map(|(_, _, time)| *time).max().unwrap_or_default();
     let good = all.iter().filter(|(status, ..)| *status == 200).count();
     let (plain, all) = (time.as_secs_f64(), longest.as_secs_f64());
-    format!("{upload}; {good} of 600 answered 200, the last after {all:.1} s; a plain request meanwhile: {status} after {plain:.2} s")
+    format!(
+        "{upload}; {good} of 600 answered 200, the last after {all:.1} s; a plain request meanwhile: {status} after {plain:.2} s"
+    )
 }
 
 async fn long_refusal(to: SocketAddr) -> String {
     let head = "(data (i32.const 128) \"\\01\\00\\00\\00\\00\\00\\02\\00\\00\\09\\3d\\00\")";
     let grown = "(drop (memory.grow (i32.const 100))) (i32.const 128)";
     let upload = taken(to, guests::guest(&Text { head, configure: grown, ..Text::default() })).await;
-    let answers = join_all((0..10).map(|n| get(to, format!("/api/v1/killmails?plugin=mine&plugin_config=%7B%22n%22:{n}%7D")))).await;
+    let answers = join_all(
+        (0..10).map(|n| get(to, format!("/api/v1/killmails?plugin=mine&plugin_config=%7B%22n%22:{n}%7D"))),
+    )
+    .await;
     let most = answers.iter().map(|(_, bytes, _)| *bytes).max().unwrap_or_default();
     format!("{upload}; the longest answer: {most} bytes")
 }
@@ -226,7 +263,11 @@ async fn loops(to: SocketAddr) -> String {
     let innocent = async {
         let mut took = Vec::new();
         for n in 0..100 {
-            let (status, _, time) = get(to, format!("/api/v1/killmails?limit=20&plugin=good&plugin_config=%7B%22n%22:{}%7D", n % 2)).await;
+            let (status, _, time) = get(
+                to,
+                format!("/api/v1/killmails?limit=20&plugin=good&plugin_config=%7B%22n%22:{}%7D", n % 2),
+            )
+            .await;
             if status == 200 {
                 took.push(time);
             }
@@ -243,7 +284,9 @@ async fn loops(to: SocketAddr) -> String {
         took = innocent => took,
         took = reading => took,
     };
-    let at = |share: usize| took.get(took.len() * share / 100).or(took.last()).copied().unwrap_or_default().as_secs_f64() * 1e3;
+    let at = |share: usize| {
+        took.get(took.len() * share / 100).or(took.last()).copied().unwrap_or_default().as_secs_f64() * 1e3
+    };
     format!(
         "{upload}; good: {good}; {open} of 200 streams; an innocent plugin's page: p50 {:.1} ms, p99 {:.1} ms ({} of 100)",
         at(50),

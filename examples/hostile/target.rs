@@ -40,7 +40,12 @@ impl Target {
     /// Starts it to follow a feed on this machine, as fast as that goes.
     pub async fn following(program: &Path, feed: SocketAddr) -> anyhow::Result<Self> {
         let paces = "r2z2_idle_ms = 20\nr2z2_pace_ms = 1\nuser_agent_contact = \"hostile@localhost\"\n";
-        Self::configured(program, None, &format!("[ingest]\nsource = \"r2z2\"\nr2z2_base_url = \"http://{feed}\"\n{paces}")).await
+        Self::configured(
+            program,
+            None,
+            &format!("[ingest]\nsource = \"r2z2\"\nr2z2_base_url = \"http://{feed}\"\n{paces}"),
+        )
+        .await
     }
 
     async fn configured(program: &Path, files: Option<u32>, config: &str) -> anyhow::Result<Self> {
@@ -61,8 +66,13 @@ impl Target {
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
         let stdout = child.stdout.take().context("the child has an output")?;
-        let line = std::io::BufRead::lines(std::io::BufReader::new(stdout)).next().context("the server did not start")??;
-        let address = line.strip_prefix("listening on http://").with_context(|| format!("no ready line: {line}"))?.parse()?;
+        let line = std::io::BufRead::lines(std::io::BufReader::new(stdout))
+            .next()
+            .context("the server did not start")??;
+        let address = line
+            .strip_prefix("listening on http://")
+            .with_context(|| format!("no ready line: {line}"))?
+            .parse()?;
         Ok(Self { child, address, _folder: folder })
     }
 
@@ -76,13 +86,22 @@ impl Target {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().build()?;
         let now = jiff::Timestamp::now().as_second();
-        let recipe = Recipe { killmails: killmails.into(), revised: 0.0, from: now - 86_400, ..Recipe::default() };
+        let recipe =
+            Recipe { killmails: killmails.into(), revised: 0.0, from: now - 86_400, ..Recipe::default() };
         let made: Vec<_> = recipe.generate().collect();
         for part in made.chunks(500) {
-            let lines: Vec<String> = part.iter().map(|made| document::r2z2(&made.killmail, made.uploaded_at, 1)).collect();
-            let request = client.post(format!("http://{}/api/v1/killmails", self.address)).bearer_auth(TOKEN).body(lines.join("\n"));
+            let lines: Vec<String> =
+                part.iter().map(|made| document::r2z2(&made.killmail, made.uploaded_at, 1)).collect();
+            let request = client
+                .post(format!("http://{}/api/v1/killmails", self.address))
+                .bearer_auth(TOKEN)
+                .body(lines.join("\n"));
             let response = request.send().await?;
-            ensure!(response.status().is_success(), "the server does not take killmails: {}", response.text().await?);
+            ensure!(
+                response.status().is_success(),
+                "the server does not take killmails: {}",
+                response.text().await?
+            );
         }
         Ok(())
     }

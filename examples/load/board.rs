@@ -44,7 +44,8 @@ impl Board {
 
     /// A killmail is about to be published.
     pub fn expect(&self, plan: &Plan, killmail: &Killmail) {
-        let mut wanted: Vec<(u32, Option<Instant>)> = plan.wanted_by(killmail).into_iter().map(|n| (n, None)).collect();
+        let mut wanted: Vec<(u32, Option<Instant>)> =
+            plan.wanted_by(killmail).into_iter().map(|n| (n, None)).collect();
         wanted.sort_unstable_by_key(|(n, _)| *n);
         self.missing.fetch_add(wanted.len() as u64, Ordering::SeqCst);
         self.sent.lock().insert(killmail.killmail_id, Sent { published: Instant::now(), wanted });
@@ -108,7 +109,12 @@ impl Board {
             served.extend(arrivals.iter().map(|at| at.duration_since(from)));
             complete.extend(arrivals.iter().max().map(|at| at.duration_since(from)));
         }
-        println!("{} killmails, {:.0} of {} connections each", sent.len(), served.len() as f64 / sent.len() as f64, self.connections);
+        println!(
+            "{} killmails, {:.0} of {} connections each",
+            sent.len(),
+            served.len() as f64 / sent.len() as f64,
+            self.connections
+        );
         drop(sent);
         line("from the feed's answer to the client", &mut served);
         line("from publishing to the client (the server asks every 20 ms)", &mut published);

@@ -1,4 +1,5 @@
-//! A Phoenix channel over a bare socket, as small as a client can be: a few hundred bytes while nothing comes.
+//! A Phoenix channel over a bare socket, as small as a client can be: a few hundred bytes while nothing
+//! comes.
 //!
 //! Must not know: what is measured.
 
@@ -54,7 +55,9 @@ impl Channel {
         if !head.starts_with(b"HTTP/1.1 101") {
             return Err(io::Error::other(String::from_utf8_lossy(&head).into_owned()));
         }
-        channel.send(TEXT, json!(["1", "1", "killmails:lobby", "phx_join", payload]).to_string().as_bytes()).await?;
+        channel
+            .send(TEXT, json!(["1", "1", "killmails:lobby", "phx_join", payload]).to_string().as_bytes())
+            .await?;
         let answer: Value = serde_json::from_slice(&channel.next().await?)?;
         if answer[3] == "phx_reply" && answer[4]["status"] == "ok" {
             Ok((channel, answer[4]["response"].clone()))
@@ -97,7 +100,11 @@ impl Channel {
     async fn more(&mut self) -> io::Result<()> {
         self.socket.readable().await?;
         self.bytes.reserve(READ_BYTES);
-        if self.socket.read_buf(&mut self.bytes).await? == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+        if self.socket.read_buf(&mut self.bytes).await? == 0 {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        } else {
+            Ok(())
+        }
     }
 
     /// Sends a frame under a mask of zeros, which leaves the payload as it is.

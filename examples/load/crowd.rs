@@ -48,7 +48,13 @@ impl Crowd {
         let (inside, changed, gate) = (AtomicUsize::new(0), Notify::new(), Semaphore::new(OPENING));
         let state = Arc::new(State { server, inside, changed, gate });
         for n in 0..connections {
-            let client = Client { n, place: None, plan: Arc::clone(plan), board: Arc::clone(board), state: Arc::clone(&state) };
+            let client = Client {
+                n,
+                place: None,
+                plan: Arc::clone(plan),
+                board: Arc::clone(board),
+                state: Arc::clone(&state),
+            };
             drop(tasks::spawn("client", client.live()));
         }
         Self { connections, state }
@@ -127,7 +133,9 @@ impl Client {
             }
             Door::Sse => {
                 let body = json!({ "system_ids": wish.systems, "character_ids": wish.characters, "last_event_id": self.place });
-                Stream::open(self.state.server, "/api/v1/kills/stream", Some(&body.to_string()), None).await.map(Line::Stream)
+                Stream::open(self.state.server, "/api/v1/kills/stream", Some(&body.to_string()), None)
+                    .await
+                    .map(Line::Stream)
             }
         }
     }

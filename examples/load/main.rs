@@ -1,12 +1,15 @@
-//! Many clients at once, against a server that is a process of its own: what each of them gets, when, and what it costs.
+//! Many clients at once, against a server that is a process of its own: what each of them gets, when, and
+//! what it costs.
 //!
-//!     cargo run --release --example load -- [--door channels|sse] [--connections 10000] [--minutes 2] [--wide 10]
+//!     cargo run --release --example load -- [--door channels|sse] [--connections 10000] [--minutes 2]
+//!     [--wide 10]
 //!
-//! Each connection wants 1 to 1,000 systems (their numbers spread evenly over the magnitudes), `--wide` of them 50,000 characters. A
-//! fake feed on this machine publishes 100 killmails a minute, half of them in a burst of one second. Then the server is restarted
-//! while killmails come in, and every client comes back to its place. Printed: killmails lost and doubled, time from the feed's answer
-//! (and from publishing) to the client by one clock, memory of the server for an idle connection above one that only stands open, and
-//! how long it took until all were back. Server and clients share this machine's cores.
+//! Each connection wants 1 to 1,000 systems (their numbers spread evenly over the magnitudes), `--wide` of
+//! them 50,000 characters. A fake feed on this machine publishes 100 killmails a minute, half of them in a
+//! burst of one second. Then the server is restarted while killmails come in, and every client comes back to
+//! its place. Printed: killmails lost and doubled, time from the feed's answer (and from publishing) to the
+//! client by one clock, memory of the server for an idle connection above one that only stands open, and how
+//! long it took until all were back. Server and clients share this machine's cores.
 
 mod board;
 mod channel;
@@ -62,9 +65,16 @@ async fn main() -> anyhow::Result<()> {
     };
     let connections = usize::try_from(number("--connections", 10_000)?)?;
     let limit = files::raise()?.now;
-    ensure!(connections as u64 + 200 < limit, "this process may open {limit} files: too few for {connections} connections");
+    ensure!(
+        connections as u64 + 200 < limit,
+        "this process may open {limit} files: too few for {connections} connections"
+    );
     let plan = Arc::new(Plan::new(door, connections, usize::try_from(number("--wide", 10)?)?));
-    println!("{connections} connections, {:.0} systems each on average, {} with 50,000 characters", plan.systems_mean(), plan.wide());
+    println!(
+        "{connections} connections, {:.0} systems each on average, {} with 50,000 characters",
+        plan.systems_mean(),
+        plan.wide()
+    );
     let standing = standing(connections).await?;
     Run::start(plan, standing).await?.all(u32::try_from(number("--minutes", 2)?)?).await
 }
@@ -121,7 +131,8 @@ impl Run {
             (each - standing - ids) / 1024.0,
             plan.ids_mean()
         );
-        let killmails = Recipe { killmails: 1_000_000, revised: 0.0, late: 0.0, ..Recipe::default() }.generate();
+        let killmails =
+            Recipe { killmails: 1_000_000, revised: 0.0, late: 0.0, ..Recipe::default() }.generate();
         Ok(Self { folder, feed, feed_at, plan, board, crowd, server, killmails })
     }
 
@@ -173,7 +184,10 @@ impl Run {
         // Whatever comes twice has time to come.
         sleep(Duration::from_secs(2)).await;
         let (missing, doubled, strange) = (self.board.missing(), self.board.doubled(), self.board.strange());
-        println!("{what}: {} sent, {missing} lost, {doubled} doubled, {strange} not asked for", self.board.arrived());
+        println!(
+            "{what}: {} sent, {missing} lost, {doubled} doubled, {strange} not asked for",
+            self.board.arrived()
+        );
         ensure!(missing == 0 && doubled == 0 && strange == 0, "not everyone got what is theirs, once");
         Ok(())
     }
@@ -189,7 +203,10 @@ impl Run {
         self.server = Child::start(self.folder.path(), Some(self.feed_at), Some(address))?;
         let ready = Instant::now();
         self.crowd.all_in(PATIENCE * 5).await?;
-        println!("after the restart: all back {:.2} s after the server was ready", ready.elapsed().as_secs_f64());
+        println!(
+            "after the restart: all back {:.2} s after the server was ready",
+            ready.elapsed().as_secs_f64()
+        );
         for _ in 0..AWAY {
             self.publish()?;
         }

@@ -12,7 +12,8 @@ use crate::Door;
 
 const SYSTEMS_MAX: f64 = 1_000.0;
 const WIDE_CHARACTERS: u32 = 50_000;
-/// Almost a third of the made-up characters stand in the eight million behind this one: every wide connection wants some of them.
+/// Almost a third of the made-up characters stand in the eight million behind this one: every wide connection
+/// wants some of them.
 const FIRST_CHARACTER: u32 = 90_000_000;
 const STRIDE: u32 = 150;
 
@@ -44,10 +45,14 @@ impl Plan {
         for n in 0..connections {
             let wish = if n < wide {
                 let first = FIRST_CHARACTER + n as u32;
-                Wish { characters: (0..WIDE_CHARACTERS).map(|k| first + k * STRIDE).collect(), ..Wish::default() }
+                Wish {
+                    characters: (0..WIDE_CHARACTERS).map(|k| first + k * STRIDE).collect(),
+                    ..Wish::default()
+                }
             } else {
                 let count = SYSTEMS_MAX.powf(dice.fraction()).round() as usize;
-                let mut wanted: Vec<u32> = (0..count).map(|_| systems[dice.below(systems.len() as u32) as usize]).collect();
+                let mut wanted: Vec<u32> =
+                    (0..count).map(|_| systems[dice.below(systems.len() as u32) as usize]).collect();
                 wanted.sort_unstable();
                 wanted.dedup();
                 Wish { systems: wanted, ..Wish::default() }
@@ -83,7 +88,8 @@ impl Plan {
 
     /// Ids of a connection, on average.
     pub fn ids_mean(&self) -> f64 {
-        self.wishes.iter().map(|wish| wish.systems.len() + wish.characters.len()).sum::<usize>() as f64 / self.wishes.len() as f64
+        self.wishes.iter().map(|wish| wish.systems.len() + wish.characters.len()).sum::<usize>() as f64
+            / self.wishes.len() as f64
     }
 
     /// The connections that want a killmail.

@@ -45,7 +45,13 @@ impl Client {
         let this = client.clone();
         drop(tasks::spawn("soak-client", async move {
             while !this.stop.load(Ordering::Relaxed) {
-                let last_id = this.seen.lock().last_id.clone().map(|id| format!("&last_event_id={id}")).unwrap_or_default();
+                let last_id = this
+                    .seen
+                    .lock()
+                    .last_id
+                    .clone()
+                    .map(|id| format!("&last_event_id={id}"))
+                    .unwrap_or_default();
                 if let Ok(stream) = Stream::open(address, &format!("{path}{last_id}"), None, None).await {
                     this.seen.lock().connections += 1;
                     this.read(stream).await;

@@ -1,10 +1,12 @@
-//! The soak: ten days of feed with 5 % late, 0.5 % rewritten and 0.1 % missing numbers, through random faults of the upstream, and a
-//! server that is killed with -9 again and again. In the end the store equals the truth, and each of 100 subscribers saw each live
-//! killmail once.
+//! The soak: ten days of feed with 5 % late, 0.5 % rewritten and 0.1 % missing numbers, through random faults
+//! of the upstream, and a server that is killed with -9 again and again. In the end the store equals the
+//! truth, and each of 100 subscribers saw each live killmail once.
 //!
-//!     cargo run --release --example soak -- [--killmails 140000] [--days 10] [--streams 100] [--kills 20] [--seed 1]
+//!     cargo run --release --example soak -- [--killmails 140000] [--days 10] [--streams 100] [--kills 20]
+//!     [--seed 1]
 //!
-//! The server is a process of its own (this program again); every wait is a hundredth or less of what it is in real life.
+//! The server is a process of its own (this program again); every wait is a hundredth or less of what it is
+//! in real life.
 
 #[path = "run.rs"]
 mod soak;

@@ -1,5 +1,5 @@
-//! The soak: days of feed through a server that is killed again and again, from a fake that misbehaves; in the end the store equals
-//! the truth, and each of many subscribers saw each live killmail once.
+//! The soak: days of feed through a server that is killed again and again, from a fake that misbehaves; in
+//! the end the store equals the truth, and each of many subscribers saw each live killmail once.
 //!
 //! Must not know: which program serves.
 
@@ -72,7 +72,8 @@ impl Server {
         Ok(Self { child, address })
     }
 
-    /// Starts it where it was. Whoever connects meanwhile may be given that very port for its own end, for a moment.
+    /// Starts it where it was. Whoever connects meanwhile may be given that very port for its own end, for a
+    /// moment.
     async fn again(command: impl Fn() -> Command) -> anyhow::Result<Self> {
         let begun = Instant::now();
         loop {
@@ -97,7 +98,8 @@ impl Drop for Server {
     }
 }
 
-/// Runs it; `serve` makes the command of a server that follows the feed at this origin and listens on this port (0: any).
+/// Runs it; `serve` makes the command of a server that follows the feed at this origin and listens on this
+/// port (0: any).
 pub async fn run(plan: Plan, serve: impl Fn(&str, u16) -> Command) -> anyhow::Result<()> {
     let begun = Instant::now();
     let (upstream, feed) = Upstream::start(plan.seed).await?;
@@ -114,7 +116,11 @@ pub async fn run(plan: Plan, serve: impl Fn(&str, u16) -> Command) -> anyhow::Re
         let ended = late.is_none();
         delayed.push_back(late.unwrap_or_default());
         if delayed.len() > DELAY || ended {
-            let now = if ended { delayed.drain(..).flatten().collect() } else { delayed.pop_front().unwrap_or_default() };
+            let now = if ended {
+                delayed.drain(..).flatten().collect()
+            } else {
+                delayed.pop_front().unwrap_or_default()
+            };
             now.into_iter().for_each(|(number, text)| upstream.deliver(number, text));
         }
         at += 1;
@@ -139,7 +145,9 @@ pub async fn run(plan: Plan, serve: impl Fn(&str, u16) -> Command) -> anyhow::Re
     all_saw(&clients, &truth).await?;
     let (requests, faults) = upstream.counts();
     let [late, rewritten, delayed, never] = truth.counts;
-    println!("{late} late, {rewritten} rewritten, {delayed} delayed, {never} never published; {faults} of {requests} requests went wrong");
+    println!(
+        "{late} late, {rewritten} rewritten, {delayed} delayed, {never} never published; {faults} of {requests} requests went wrong"
+    );
     println!(
         "the store equals the truth; {} subscribers saw each live killmail once; {:.0} s",
         clients.len(),
@@ -180,7 +188,10 @@ async fn subscribe(address: SocketAddr, count: usize) -> anyhow::Result<Vec<(Cli
         } else {
             // Neighbours in this list share some systems, all of them together have most.
             let from = (n - EVERYTHING) * 61 % systems.len();
-            What { any_age: true, systems: Some(systems.iter().cycle().skip(from).take(SYSTEMS_MAX).copied().collect()) }
+            What {
+                any_age: true,
+                systems: Some(systems.iter().cycle().skip(from).take(SYSTEMS_MAX).copied().collect()),
+            }
         };
         clients.push((Client::start(address, format!("/api/v1/kills/stream?{}", what.query())), what));
     }
@@ -206,7 +217,8 @@ impl What {
     }
 
     fn wants(&self, live: &truth::Live) -> bool {
-        (self.any_age || live.age_secs <= 3600) && self.systems.as_ref().is_none_or(|systems| systems.contains(&live.system))
+        (self.any_age || live.age_secs <= 3600)
+            && self.systems.as_ref().is_none_or(|systems| systems.contains(&live.system))
     }
 }
 
@@ -232,7 +244,9 @@ async fn healed(address: SocketAddr, truth: &Truth) -> anyhow::Result<()> {
             let found = exported(address).await?;
             let missing: Vec<_> = truth.kept.keys().filter(|id| !found.contains_key(id)).collect();
             let archived = missing.iter().filter(|id| !truth.live.contains_key(id)).count();
-            bail!("killmails {missing:?} are missing, {archived} of them only in archives; the feed owes {gaps}");
+            bail!(
+                "killmails {missing:?} are missing, {archived} of them only in archives; the feed owes {gaps}"
+            );
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -254,21 +268,33 @@ async fn same(address: SocketAddr, truth: &Truth) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
         let found = exported(address).await?;
-        let differ: Vec<u32> = truth.kept.iter().filter(|(id, digest)| found.get(id) != Some(digest)).map(|(id, _)| *id).collect();
+        let differ: Vec<u32> = truth
+            .kept
+            .iter()
+            .filter(|(id, digest)| found.get(id) != Some(digest))
+            .map(|(id, _)| *id)
+            .collect();
         if differ.is_empty() && found.len() == truth.kept.len() {
             return Ok(());
         }
         let few = &differ[..differ.len().min(10)];
-        ensure!(begun.elapsed() < PATIENCE, "{} kept, {} killmails differ from the truth: {few:?}", found.len(), differ.len());
+        ensure!(
+            begun.elapsed() < PATIENCE,
+            "{} kept, {} killmails differ from the truth: {few:?}",
+            found.len(),
+            differ.len()
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
-/// Every subscriber must have what it wants, each once, and have been told of what came from archives as often as all others.
+/// Every subscriber must have what it wants, each once, and have been told of what came from archives as
+/// often as all others.
 async fn all_saw(clients: &[(Client, What)], truth: &Truth) -> anyhow::Result<()> {
     let begun = Instant::now();
     for (n, (client, what)) in clients.iter().enumerate() {
-        let wanted: Vec<u32> = truth.live.iter().filter(|(_, live)| what.wants(live)).map(|(id, _)| *id).collect();
+        let wanted: Vec<u32> =
+            truth.live.iter().filter(|(_, live)| what.wants(live)).map(|(id, _)| *id).collect();
         while client.seen.lock().killmails.len() < wanted.len() && begun.elapsed() < PATIENCE {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -276,11 +302,17 @@ async fn all_saw(clients: &[(Client, What)], truth: &Truth) -> anyhow::Result<()
         let twice = seen.killmails.iter().filter(|(_, times)| **times != 1).count();
         let lost = wanted.iter().filter(|id| !seen.killmails.contains_key(id)).count();
         let unasked = seen.killmails.len() + lost - wanted.len();
-        ensure!((twice, lost, unasked) == (0, 0, 0), "subscriber {n}: {twice} came twice, {lost} never, {unasked} unasked");
+        ensure!(
+            (twice, lost, unasked) == (0, 0, 0),
+            "subscriber {n}: {twice} came twice, {lost} never, {unasked} unasked"
+        );
         ensure!(seen.other_gaps == 0, "subscriber {n} was told of {} gaps", seen.other_gaps);
     }
     let told = clients.iter().map(|(client, _)| client.seen.lock().backfilled).collect::<Vec<_>>();
-    ensure!(told.iter().all(|times| *times == told[0]), "subscribers were told of archives so often: {told:?}");
+    ensure!(
+        told.iter().all(|times| *times == told[0]),
+        "subscribers were told of archives so often: {told:?}"
+    );
     ensure!(truth.counts[3] == 0 || told[0] > 0, "nobody was told of archives");
     println!("each was told {} times of killmails from archives", told[0]);
     clients.iter().for_each(|(client, _)| client.stop());

@@ -42,7 +42,8 @@ pub struct Rewrite {
     pub number: u64,
     /// As it is now.
     pub text: String,
-    /// The same, as if published when the first one was: whoever did not have that must not take the killmail for late.
+    /// The same, as if published when the first one was: whoever did not have that must not take the killmail
+    /// for late.
     pub at_first: String,
 }
 
@@ -130,7 +131,10 @@ impl Truth {
             }
             // A killmail whose file was not there cannot be rewritten; one at a time is.
             let id = made.killmail.killmail_id;
-            let Some((number, first_at)) = self.number_of.get(&id).copied().filter(|_| rewrites.is_none()) else { continue };
+            let Some((number, first_at)) = self.number_of.get(&id).copied().filter(|_| rewrites.is_none())
+            else {
+                continue;
+            };
             let text = |at| document::r2z2(&made.killmail, at, number);
             rewrites = Some((Rewrite { number, text: text(made.uploaded_at), at_first: text(first_at) }, id));
         };
@@ -168,7 +172,8 @@ impl Truth {
     }
 
     fn way(&mut self, time: i64) -> Way {
-        // The first document heard is not the first there is: what is missing before it is of the feed's days, not of ours.
+        // The first document heard is not the first there is: what is missing before it is of the feed's
+        // days, not of ours.
         if self.number == FIRST {
             self.counts[2] += 1;
             return Way::Delayed;
@@ -188,7 +193,10 @@ impl Truth {
 }
 
 fn parsed(text: &str) -> Killmail {
-    package::parse(text.as_bytes()).ok().and_then(|package| package.killmail).unwrap_or_else(|| panic!("no killmail: {text}"))
+    package::parse(text.as_bytes())
+        .ok()
+        .and_then(|package| package.killmail)
+        .unwrap_or_else(|| panic!("no killmail: {text}"))
 }
 
 fn digest(killmail: &Killmail) -> [u8; 32] {

@@ -1,4 +1,5 @@
-//! A fake R2Z2 that misbehaves: refusals, failures, slow and broken answers, files that come late or never, and archives of days.
+//! A fake R2Z2 that misbehaves: refusals, failures, slow and broken answers, files that come late or never,
+//! and archives of days.
 //!
 //! Must not know: what becomes of its answers.
 
@@ -56,7 +57,18 @@ impl Upstream {
     pub async fn start(seed: u64) -> io::Result<(Self, SocketAddr)> {
         let (files, archives, served) = (BTreeMap::new(), BTreeMap::new(), HashSet::new());
         let (dice, next) = (Dice::new(seed), FIRST);
-        let shelf = Shelf { files, archives, served, newest_served: 0, next, at: 0, dice, missed: 0, faults: 0, requests: 0 };
+        let shelf = Shelf {
+            files,
+            archives,
+            served,
+            newest_served: 0,
+            next,
+            at: 0,
+            dice,
+            missed: 0,
+            faults: 0,
+            requests: 0,
+        };
         let upstream = Self(Arc::new(Mutex::new(shelf)));
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -187,11 +199,15 @@ impl Shelf {
         }
         let numbers = || self.archives.get(&day).into_iter().flatten();
         // Who still waits for a file should have it as a file: its killmail is live then.
-        if numbers().any(|(number, (_, way))| *way == Way::Delayed && *number < self.newest_served && !self.served.contains(number)) {
+        if numbers().any(|(number, (_, way))| {
+            *way == Way::Delayed && *number < self.newest_served && !self.served.contains(number)
+        }) {
             return None;
         }
         // An archive has what was published when it was made: here, what was given out, or never will be.
-        let there = |number: &u64, way: Way| self.served.contains(number) || (way == Way::Never && *number < self.newest_served);
+        let there = |number: &u64, way: Way| {
+            self.served.contains(number) || (way == Way::Never && *number < self.newest_served)
+        };
         let filed = numbers().filter(|(number, (_, way))| there(number, *way));
         let line = |filed: &Filed| match raw {
             Some(_) => format!("\"{}\":{}", filed.id, filed.body),

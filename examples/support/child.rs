@@ -41,7 +41,11 @@ pub struct Child {
 
 impl Child {
     /// Starts it on a folder and waits until it is ready.
-    pub fn start(folder: &Path, feed: Option<SocketAddr>, listen: Option<SocketAddr>) -> anyhow::Result<Self> {
+    pub fn start(
+        folder: &Path,
+        feed: Option<SocketAddr>,
+        listen: Option<SocketAddr>,
+    ) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--serve").arg(folder).stdout(Stdio::piped());
         if let Some(feed) = feed {

@@ -26,7 +26,12 @@ pub struct Stream {
 
 impl Stream {
     /// Asks for a stream, with a receive buffer of the kernel of this size if one is given.
-    pub async fn open(address: SocketAddr, path: &str, body: Option<&str>, buffer: Option<u32>) -> io::Result<Self> {
+    pub async fn open(
+        address: SocketAddr,
+        path: &str,
+        body: Option<&str>,
+        buffer: Option<u32>,
+    ) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         if let Some(bytes) = buffer {
             socket.set_recv_buffer_size(bytes)?;
@@ -34,7 +39,10 @@ impl Stream {
         let mut socket = socket.connect(address).await?;
         let head = format!("{path} HTTP/1.1\r\nhost: {address}\r\naccept: text/event-stream\r\n");
         let request = match body {
-            Some(body) => format!("POST {head}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len()),
+            Some(body) => format!(
+                "POST {head}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            ),
             None => format!("GET {head}\r\n"),
         };
         socket.write_all(request.as_bytes()).await?;
@@ -88,7 +96,8 @@ impl Stream {
     fn unchunk(&mut self) -> io::Result<bool> {
         if self.chunk == 0 {
             let Some(line) = find(&self.wire[self.at..], b"\r\n") else { return Ok(false) };
-            let digits = std::str::from_utf8(&self.wire[self.at..self.at + line]).map_err(io::Error::other)?;
+            let digits =
+                std::str::from_utf8(&self.wire[self.at..self.at + line]).map_err(io::Error::other)?;
             self.chunk = usize::from_str_radix(digits.trim(), 16).map_err(io::Error::other)?;
             if self.chunk == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());

@@ -59,7 +59,8 @@ impl Api {
             Self::Remote { client, base, token } => {
                 let method = reqwest::Method::from_bytes(method.as_bytes())?;
                 let bytes = body.len();
-                let mut request = client.request(method, format!("{base}{path}")).header("content-type", kind).body(body);
+                let mut request =
+                    client.request(method, format!("{base}{path}")).header("content-type", kind).body(body);
                 if let Some(token) = token {
                     request = request.bearer_auth(token);
                 }
@@ -97,12 +98,16 @@ impl Api {
 /// A request that got no answer; one with a large body may have been cut off amid it.
 fn unsent(error: reqwest::Error, base: &str, bytes: usize) -> anyhow::Error {
     let error = anyhow::Error::from(error);
-    let was_cut = error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|cause| matches!(cause.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted));
+    let was_cut = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|cause| {
+        matches!(
+            cause.kind(),
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted
+        )
+    });
     if was_cut && bytes > LARGE_BYTES {
-        return error.context(format!("{base} closed the connection before it had all {bytes} bytes; it does not take so much at once"));
+        return error.context(format!(
+            "{base} closed the connection before it had all {bytes} bytes; it does not take so much at once"
+        ));
     }
     let cause = error.root_cause().to_string();
     anyhow::anyhow!("{base} does not answer: {cause}")
@@ -115,7 +120,8 @@ pub fn told(answer: &Value, body: &[u8]) -> String {
     let details = [&answer["details"], &error["details"]].into_iter().find(|details| !details.is_null());
     match (message, details) {
         (Some(message), Some(Value::Object(details))) => {
-            let details: Vec<String> = details.iter().map(|(name, value)| format!("{name}: {}", bare(value))).collect();
+            let details: Vec<String> =
+                details.iter().map(|(name, value)| format!("{name}: {}", bare(value))).collect();
             format!("{message} ({})", details.join(", "))
         }
         (Some(message), Some(details)) => format!("{message} ({})", bare(details)),
@@ -133,7 +139,9 @@ fn bare(value: &Value) -> String {
 #[must_use]
 pub fn escaped(text: &str) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~,:".contains(byte);
-    text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 #[cfg(test)]
@@ -150,7 +158,10 @@ mod tests {
 
     #[test]
     fn every_envelope_gives_its_words() {
-        assert_eq!(told(&json!({"error": "no", "code": "X", "details": {"field": "a"}}), b""), "no (field: a)");
+        assert_eq!(
+            told(&json!({"error": "no", "code": "X", "details": {"field": "a"}}), b""),
+            "no (field: a)"
+        );
         assert_eq!(told(&json!({"error": {"type": "x", "message": "bad"}}), b""), "bad");
         assert_eq!(told(&Value::Null, b"<html>"), "<html>");
     }

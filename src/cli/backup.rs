@@ -46,7 +46,8 @@ struct Held {
     bytes: u64,
 }
 
-/// Copies the store of a data folder or of a running server into another folder, from which a server can be started.
+/// Copies the store of a data folder or of a running server into another folder, from which a server can be
+/// started.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let Held { killmails, head, bytes } = match &arguments.target.server {
         Some(server) => {
@@ -66,7 +67,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
 fn from_folder(arguments: &Arguments) -> anyhow::Result<Held> {
     let dir = arguments.target.folder.existing()?.to_owned();
     let bars = progress::Bars::default();
-    let store = store::Store::open(store::config::Config { dir, encode: wire::killmail::encode, ..store::config::Config::default() })?;
+    let store = store::Store::open(store::config::Config {
+        dir,
+        encode: wire::killmail::encode,
+        ..store::config::Config::default()
+    })?;
     let backup = store.backup(&arguments.dest, &|step| bars.show(step))?;
     bars.clear();
     Ok(Held { killmails: backup.killmails, head: backup.head, bytes: backup.bytes })
@@ -78,13 +83,16 @@ async fn from_server(server: &str, arguments: &Arguments) -> anyhow::Result<Held
     store::upkeep::backup::make_empty(&dest)?;
     let unpacked = take(server, arguments).await;
     if unpacked.is_err() {
-        fs::remove_dir_all(&dest).with_context(|| format!("cannot remove what came of the backup in {}", dest.display()))?;
+        fs::remove_dir_all(&dest)
+            .with_context(|| format!("cannot remove what came of the backup in {}", dest.display()))?;
     }
     unpacked
 }
 
 async fn take(server: &str, arguments: &Arguments) -> anyhow::Result<Held> {
-    let Api::Remote { client, base, token } = Api::open(&arguments.target).await? else { bail!("no server was named") };
+    let Api::Remote { client, base, token } = Api::open(&arguments.target).await? else {
+        bail!("no server was named")
+    };
     let mut request = client.post(format!("{base}/api/v1/backup")).timeout(TIMEOUT);
     if let Some(token) = token {
         request = request.bearer_auth(token);
@@ -98,7 +106,8 @@ async fn take(server: &str, arguments: &Arguments) -> anyhow::Result<Held> {
     }
     let (sender, pieces) = channel(PIECES_MAX);
     let dest = arguments.dest.clone();
-    let unpacking = tasks::blocking("unpack", move || unpack(Pieces { coming: pieces, now: Bytes::new() }, &dest));
+    let unpacking =
+        tasks::blocking("unpack", move || unpack(Pieces { coming: pieces, now: Bytes::new() }, &dest));
     let bar = progress::bytes(0, "backup");
     let receiving = async {
         while let Some(piece) = response.chunk().await.context("the backup broke off")? {

@@ -25,7 +25,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     if arguments.json {
         println!("{}", serde_json::to_string(&compacted)?);
     } else if compacted.after_bytes >= compacted.before_bytes {
-        println!("{} bytes; a compacted store would not be smaller, so it was left as it is", compacted.before_bytes);
+        println!(
+            "{} bytes; a compacted store would not be smaller, so it was left as it is",
+            compacted.before_bytes
+        );
     } else {
         println!("{} bytes before, {} after", compacted.before_bytes, compacted.after_bytes);
     }

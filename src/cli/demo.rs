@@ -1,4 +1,5 @@
-//! `killstream demo`: the main job on a bundled sample of real killmails, with nothing to set up and no network.
+//! `killstream demo`: the main job on a bundled sample of real killmails, with nothing to set up and no
+//! network.
 
 mod sample;
 mod tour;
@@ -50,7 +51,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         let (killmails, live) = (sample.history.len(), sample.live.len());
         fill(running.feed(), sample.history).await?;
         upload(&running).await?;
-        println!("{killmails} real killmails are history, moved in time so that the last one is now. Another one comes live each second;");
+        println!(
+            "{killmails} real killmails are history, moved in time so that the last one is now. Another one comes live each second;"
+        );
         println!(
             "after the {live} that are left the sample begins again under new ids. Most came without ISK values: theirs are estimates."
         );
@@ -67,7 +70,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     })
 }
 
-/// The environment counts as for `serve`, but nothing is followed, and only this machine is served unless told otherwise.
+/// The environment counts as for `serve`, but nothing is followed, and only this machine is served unless
+/// told otherwise.
 fn gather(arguments: &Arguments, data_dir: &Path) -> anyhow::Result<Config> {
     let environment = |name: &str| match name {
         "SOURCE" | "DATA_DIR" => None,
@@ -96,7 +100,8 @@ async fn fill(feed: &Feed, history: Vec<Incoming>) -> anyhow::Result<()> {
 async fn upload(running: &Running) -> anyhow::Result<()> {
     for (name, component) in PLUGINS {
         let path = format!("/api/v1/plugins/{name}");
-        let answer = running.app().ask("PUT", &path, "application/wasm", Bytes::from_static(component)).await?;
+        let answer =
+            running.app().ask("PUT", &path, "application/wasm", Bytes::from_static(component)).await?;
         if !(200..300).contains(&answer.status) {
             bail!("the example plugin {name} was refused: {}", String::from_utf8_lossy(&answer.body));
         }

@@ -26,7 +26,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         let api = Api::open(&arguments.target).await?;
         // Not before it is known where from: a file that is there is overwritten.
         let mut out: Box<dyn Write> = match &arguments.file {
-            Some(path) => Box::new(File::create(path).with_context(|| format!("cannot write {}", path.display()))?),
+            Some(path) => {
+                Box::new(File::create(path).with_context(|| format!("cannot write {}", path.display()))?)
+            }
             None => Box::new(stdout()),
         };
         let mut out = BufWriter::new(&mut out);

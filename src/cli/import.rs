@@ -51,8 +51,8 @@ struct NothingTaken;
 #[error("a path named on the command line cannot be read; see above")]
 struct Misnamed;
 
-/// Counts go to stdout, what was left out to stderr. Fails where nothing was taken in though there was something, and for names on the
-/// command line that lead nowhere.
+/// Counts go to stdout, what was left out to stderr. Fails where nothing was taken in though there was
+/// something, and for names on the command line that lead nowhere.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let FileList { files, unreadable } = FileList::of(&arguments.paths);
     let total = files.iter().filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();
@@ -105,7 +105,8 @@ fn summary(report: &Report, unreadable: u64) -> Option<String> {
     let mut parts = vec![];
     let (refused, all) = (report.refused(), report.refused() + report.understood());
     if refused > 0 {
-        let reasons: Vec<String> = report.refused.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        let reasons: Vec<String> =
+            report.refused.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
         parts.push(format!("refused {refused} of {all} documents: {}", reasons.join(", ")));
     }
     if unreadable > 0 {
@@ -133,10 +134,18 @@ fn into_folder(files: Vec<PathBuf>, arguments: &Arguments, left_out: &LeftOut) -
 
 fn open(arguments: &Arguments) -> anyhow::Result<Arc<Store>> {
     let dir = arguments.target.folder.data_dir.clone();
-    Ok(Store::open(store::config::Config { dir, encode: wire::killmail::encode, ..store::config::Config::default() })?)
+    Ok(Store::open(store::config::Config {
+        dir,
+        encode: wire::killmail::encode,
+        ..store::config::Config::default()
+    })?)
 }
 
-async fn into_server(files: Vec<PathBuf>, arguments: &Arguments, left_out: &LeftOut) -> anyhow::Result<Report> {
+async fn into_server(
+    files: Vec<PathBuf>,
+    arguments: &Arguments,
+    left_out: &LeftOut,
+) -> anyhow::Result<Report> {
     let api = Arc::new(Api::open(&arguments.target).await?);
     let path = format!("/api/v1/killmails?prefer_incoming={}", arguments.prefer_incoming);
     let (handle, bar, left_out) = (Handle::current(), left_out.bar.clone(), left_out.clone());

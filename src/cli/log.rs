@@ -1,4 +1,5 @@
-//! The log on stderr: one event is one line, and nothing that comes from outside can make it look like another.
+//! The log on stderr: one event is one line, and nothing that comes from outside can make it look like
+//! another.
 //!
 //! Must not know: which events there are.
 
@@ -15,7 +16,11 @@ pub fn start(default: &str) {
     let filter = EnvFilter::try_new(said.unwrap_or_else(|| format!("warn,sled=off,killstream={default}")));
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
     // Refused when a test harness logs already.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Lines).with_ansi(stderr().is_terminal()).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(Lines)
+        .with_ansi(stderr().is_terminal())
+        .try_init();
 }
 
 /// Makes writers of lines.
@@ -82,7 +87,10 @@ mod tests {
         assert_eq!(written("WARN äöü \u{1b}[33mtext\u{1b}[0m\ta\n"), "WARN äöü \u{1b}[33mtext\u{1b}[0m\ta\n");
         assert_eq!(written("name=\u{202e}gpj.exe\n"), "name=\\u{202e}gpj.exe\n");
         assert_eq!(written("a\nERROR forged\r\n"), "a\\nERROR forged\\r\n");
-        for c in ['\u{85}', '\u{2028}', '\u{2029}', '\u{200f}', '\u{2067}', '\u{61c}', '\u{b}', '\u{c}', '\u{7f}', '\u{9b}'] {
+        for c in [
+            '\u{85}', '\u{2028}', '\u{2029}', '\u{200f}', '\u{2067}', '\u{61c}', '\u{b}', '\u{c}', '\u{7f}',
+            '\u{9b}',
+        ] {
             let text = written(&format!("a{c}b\n"));
             assert_eq!(text, format!("a\\u{{{:x}}}b\n", u32::from(c)), "{c:?}");
         }

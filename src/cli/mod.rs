@@ -1,4 +1,5 @@
-//! The command line: what there is to call, and what exit codes mean (0 ok, 1 failure, 2 usage, 3 damaged store).
+//! The command line: what there is to call, and what exit codes mean (0 ok, 1 failure, 2 usage, 3 damaged
+//! store).
 
 mod api;
 mod backup;
@@ -48,7 +49,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Write down what a source sends, with its timing; `serve --replay FILE` plays it back.
     Record(record::Arguments),
-    /// Fill the log from files or folders: NDJSON, JSON, raw days; .zst, .gz, .bz2, .xz; tar (EVE Ref) and zip archives.
+    /// Fill the log from files or folders: NDJSON, JSON, raw days; .zst, .gz, .bz2, .xz; tar (EVE Ref) and
+    /// zip archives.
     Import(import::Arguments),
     /// Write every killmail as a line of JSON, oldest first.
     Export(export::Arguments),
@@ -169,7 +171,10 @@ mod tests {
         let taken = || std::io::Error::from(std::io::ErrorKind::AddrInUse);
         let listen = server::Error::Token { data_dir: "x".to_owned(), source: taken() };
         assert_eq!(sentence(&listen.into()), format!("cannot read or make the token in x: {}", taken()));
-        assert_eq!(sentence(&anyhow::Error::from(taken()).context("cannot read y")), format!("cannot read y: {}", taken()));
+        assert_eq!(
+            sentence(&anyhow::Error::from(taken()).context("cannot read y")),
+            format!("cannot read y: {}", taken())
+        );
     }
 
     #[test]

@@ -105,7 +105,9 @@ async fn ask(api: &Api, command: Command) -> anyhow::Result<()> {
             }
         }
         Command::Promote { name, digest, .. } => {
-            let answer = api.post(&format!("/api/v1/plugins/{}/promote", escaped(&name)), &json!({ "digest": digest })).await?;
+            let answer = api
+                .post(&format!("/api/v1/plugins/{}/promote", escaped(&name)), &json!({ "digest": digest }))
+                .await?;
             println!("{}", line(&name, &answer["data"]));
         }
         Command::Delete { name, .. } => {
@@ -119,7 +121,9 @@ async fn ask(api: &Api, command: Command) -> anyhow::Result<()> {
 /// Uploads a component under a name, and waits until it is compiled and tried.
 async fn upload(api: &Api, name: &str, bytes: Vec<u8>, promote: bool) -> anyhow::Result<Value> {
     let promote = if promote { "?promote=true" } else { "" };
-    let answer = api.ask("PUT", &format!("/api/v1/plugins/{}{promote}", escaped(name)), WASM, Bytes::from(bytes)).await?;
+    let answer = api
+        .ask("PUT", &format!("/api/v1/plugins/{}{promote}", escaped(name)), WASM, Bytes::from(bytes))
+        .await?;
     let Some(id) = answer["data"]["upload_id"].as_str() else { return Ok(answer["data"].clone()) };
     let path = format!("/api/v1/plugins/uploads/{}", escaped(id));
     let mut shown = String::new();
@@ -130,7 +134,11 @@ async fn upload(api: &Api, name: &str, bytes: Vec<u8>, promote: bool) -> anyhow:
             "accepted" => return Ok(upload["plugin"].clone()),
             "refused" => bail!("{}", told(&upload["error"], b"")),
             state => {
-                let now = if state == "queued" { format!("queued, {} before it", upload["position"]) } else { state.to_owned() };
+                let now = if state == "queued" {
+                    format!("queued, {} before it", upload["position"])
+                } else {
+                    state.to_owned()
+                };
                 if now != shown {
                     eprintln!("killstream: {name} is still being taken in: {now}");
                     shown = now;
@@ -143,7 +151,8 @@ async fn upload(api: &Api, name: &str, bytes: Vec<u8>, promote: bool) -> anyhow:
 
 /// One version: name, digest, state, size, when it was uploaded.
 fn line(name: &str, version: &Value) -> String {
-    let (digest, state, at) = (text(&version["digest"]), text(&version["state"]), text(&version["uploaded_at"]));
+    let (digest, state, at) =
+        (text(&version["digest"]), text(&version["state"]), text(&version["uploaded_at"]));
     format!("{name} {digest} {state} {} bytes {at}", version["size_bytes"])
 }
 

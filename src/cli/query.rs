@@ -62,11 +62,17 @@ fn shown(value: &Value) -> String {
 
 /// That a plugin failed on killmails, which then are missing.
 fn hidden(data: &Value) -> Option<String> {
-    let counts: Vec<(&String, u64)> = data["faults"].as_object()?.iter().filter_map(|(word, n)| Some((word, n.as_u64()?))).collect();
+    let counts: Vec<(&String, u64)> =
+        data["faults"].as_object()?.iter().filter_map(|(word, n)| Some((word, n.as_u64()?))).collect();
     let sum: u64 = counts.iter().map(|(_, n)| n).sum();
     let words: Vec<String> = counts.iter().map(|(word, n)| format!("{n} {word}")).collect();
     let example = data["fault_example"].as_str().unwrap_or_default();
-    (sum > 0).then(|| format!("The plugin failed on {sum} killmails ({}), which are missing here. The first: {example}.", words.join(", ")))
+    (sum > 0).then(|| {
+        format!(
+            "The plugin failed on {sum} killmails ({}), which are missing here. The first: {example}.",
+            words.join(", ")
+        )
+    })
 }
 
 #[cfg(test)]
@@ -78,8 +84,7 @@ mod tests {
     #[test]
     fn faults_are_told_and_no_faults_are_not() {
         let data = json!({ "faults": { "memory": 1, "trap": 2 }, "fault_example": "plugin a failed on killmail 7: trap" });
-        let text =
-            "The plugin failed on 3 killmails (1 memory, 2 trap), which are missing here. The first: plugin a failed on killmail 7: trap.";
+        let text = "The plugin failed on 3 killmails (1 memory, 2 trap), which are missing here. The first: plugin a failed on killmail 7: trap.";
         assert_eq!(hidden(&data).as_deref(), Some(text));
         assert_eq!((hidden(&json!({ "faults": {} })), hidden(&json!({ "count": 3 }))), (None, None));
     }

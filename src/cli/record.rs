@@ -32,7 +32,8 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let file = match &arguments.config {
         Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
             Some((path.display().to_string(), text))
         }
         None => None,
@@ -40,11 +41,15 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
     let config = config::gather(file, &|name| std::env::var(name).ok(), vec![])?;
     let path = &arguments.file;
-    let mut out = File::options().create(true).append(true).open(path).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut out = File::options()
+        .create(true)
+        .append(true)
+        .open(path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
     let recorded = block_on(async {
         let mut signals = Signals::listen()?;
-        let mut source =
-            open::alone(&arguments.source, &config.ingest).map_err(|why| anyhow!("cannot record {}: {why}", arguments.source))?;
+        let mut source = open::alone(&arguments.source, &config.ingest)
+            .map_err(|why| anyhow!("cannot record {}: {why}", arguments.source))?;
         tokio::select! {
             recorded = record(&mut source, &arguments, &mut out) => recorded,
             () = signals.one() => Ok(()),

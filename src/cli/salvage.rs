@@ -22,7 +22,11 @@ pub struct Arguments {
 /// Writes a new store of what is intact in a damaged one; the losses go to stdout.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let bars = progress::Bars::default();
-    let config = store::config::Config { dir: arguments.new_dir, encode: wire::killmail::encode, ..store::config::Config::default() };
+    let config = store::config::Config {
+        dir: arguments.new_dir,
+        encode: wire::killmail::encode,
+        ..store::config::Config::default()
+    };
     let losses = salvage::run(&arguments.dir, &config, &|step| bars.show(step))?;
     bars.clear();
     if arguments.json {

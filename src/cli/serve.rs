@@ -73,7 +73,8 @@ pub fn announce(addr: SocketAddr) -> std::io::Result<()> {
 fn gather(arguments: Arguments) -> anyhow::Result<Config> {
     let file = match &arguments.config {
         Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
             Some((path.display().to_string(), text))
         }
         None => None,
@@ -81,7 +82,8 @@ fn gather(arguments: Arguments) -> anyhow::Result<Config> {
     let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
     let path = |path: PathBuf| Value::String(path.to_string_lossy().into_owned());
     let source = arguments.source.or_else(|| (!arguments.replay.is_empty()).then(|| "replay".to_owned()));
-    let replay = (!arguments.replay.is_empty()).then(|| Value::Array(arguments.replay.into_iter().map(path).collect()));
+    let replay = (!arguments.replay.is_empty())
+        .then(|| Value::Array(arguments.replay.into_iter().map(path).collect()));
     let flags = [
         ("data_dir", arguments.data_dir.map(path)),
         ("bind_ip", arguments.listen.map(|listen| Value::String(listen.ip().to_string()))),

@@ -47,10 +47,13 @@ fn server_url(text: &str) -> Result<String, String> {
     if !text.contains("://") {
         return Err(format!("a URL begins with http:// or https://; write --server http://{text}"));
     }
-    let url = Url::parse(text).map_err(|error| format!("not a URL ({error}); write --server http://HOST:PORT"))?;
+    let url =
+        Url::parse(text).map_err(|error| format!("not a URL ({error}); write --server http://HOST:PORT"))?;
     match url.scheme() {
         "http" | "https" => Ok(text.trim_end_matches('/').to_owned()),
-        other => Err(format!("{other}:// is not spoken here; write --server http://HOST:PORT or https://HOST:PORT")),
+        other => Err(format!(
+            "{other}:// is not spoken here; write --server http://HOST:PORT or https://HOST:PORT"
+        )),
     }
 }
 
@@ -66,7 +69,13 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let write = |ip: IpAddr, port: u16| format!("write --listen {}", SocketAddr::new(ip, port));
     let everywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let both = |port: u16| format!("{} for this machine only, {} for every address", write(here, port), SocketAddr::new(everywhere, port));
+    let both = |port: u16| {
+        format!(
+            "{} for this machine only, {} for every address",
+            write(here, port),
+            SocketAddr::new(everywhere, port)
+        )
+    };
     if let Ok(port) = text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
         return Err(format!("the address is missing before the port; {}", both(port)));
     }
@@ -85,7 +94,9 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
             Err(format!("localhost is a name, an address is needed; {}", write(here, port)))
         }
         Ok(port) => Err(format!("{host:?} is not an IP address; {}", both(port))),
-        Err(_) => Err(format!("{port:?} is not a port (0 to 65535); {}", write(host.parse().unwrap_or(here), 4004))),
+        Err(_) => {
+            Err(format!("{port:?} is not a port (0 to 65535); {}", write(host.parse().unwrap_or(here), 4004)))
+        }
     }
 }
 

@@ -47,8 +47,8 @@ enum Command {
     },
 }
 
-/// Without a subcommand: prints `API_TOKEN`, else the token of a data folder, making it if its store has none yet (the folder may be in use);
-/// of a server, which keeps its secret, the list.
+/// Without a subcommand: prints `API_TOKEN`, else the token of a data folder, making it if its store has none
+/// yet (the folder may be in use); of a server, which keeps its secret, the list.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let command = match arguments.command {
         Some(command) => command,
@@ -63,7 +63,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    let (Command::List { target } | Command::Create { target, .. } | Command::Revoke { target, .. }) = &command;
+    let (Command::List { target } | Command::Create { target, .. } | Command::Revoke { target, .. }) =
+        &command;
     let target = target.clone();
     block_on(async {
         let api = Api::open(&target).await?;
@@ -78,7 +79,8 @@ async fn ask(api: &Api, command: Command) -> anyhow::Result<()> {
         Command::List { .. } => {
             let answer = api.get("/api/v1/tokens").await?;
             for token in answer["data"]["tokens"].as_array().context("the answer holds no tokens")? {
-                let scopes: Vec<&str> = token["scopes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+                let scopes: Vec<&str> =
+                    token["scopes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
                 println!("{} {} {}", text(&token["name"]), text(&token["created_at"]), scopes.join(","));
             }
         }

@@ -18,7 +18,8 @@ pub struct Arguments {
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
-    /// Print the digest of all killmails as well: the SHA-256 of what `GET /api/v1/export` answers. Equal stores have equal digests.
+    /// Print the digest of all killmails as well: the SHA-256 of what `GET /api/v1/export` answers. Equal
+    /// stores have equal digests.
     #[arg(long)]
     digest: bool,
 }
@@ -29,7 +30,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let config = store::config::Config { dir: arguments.folder.data_dir, ..store::config::Config::default() };
     let report = verify::run(&config, &|step| bars.show(step))?;
     bars.clear();
-    let digest = if arguments.digest && report.is_clean() { Some(Store::open(config)?.digest(encode)?.0) } else { None };
+    let digest = if arguments.digest && report.is_clean() {
+        Some(Store::open(config)?.digest(encode)?.0)
+    } else {
+        None
+    };
     if arguments.json {
         let mut told = serde_json::to_value(&report)?;
         if let Some(digest) = digest {

@@ -19,8 +19,10 @@ const TYPES: &[(&str, &str)] = &[
 #[must_use]
 pub fn plain(complaint: &str) -> String {
     let wrong_type = || {
-        let (got, expected) =
-            complaint.strip_prefix("invalid type: ").or_else(|| complaint.strip_prefix("invalid value: "))?.split_once(", expected ")?;
+        let (got, expected) = complaint
+            .strip_prefix("invalid type: ")
+            .or_else(|| complaint.strip_prefix("invalid value: "))?
+            .split_once(", expected ")?;
         let expected = TYPES.iter().find(|(name, _)| *name == expected).map_or(expected, |(_, words)| words);
         Some(format!("expected {expected}, got {}", bare(got)))
     };
@@ -45,10 +47,16 @@ mod tests {
     #[test]
     fn complaints_say_what_to_write() {
         for (complaint, told) in [
-            (r#"invalid type: string "abc", expected u16"#, r#"expected a whole number from 0 to 65535, got "abc""#),
+            (
+                r#"invalid type: string "abc", expected u16"#,
+                r#"expected a whole number from 0 to 65535, got "abc""#,
+            ),
             ("invalid value: integer `-1`, expected usize", "expected a whole number of at least 0, got -1"),
             (r#"invalid type: string "many", expected a boolean"#, r#"expected true or false, got "many""#),
-            ("unknown variant `zz`, expected one of `r2z2`, `replay`, `none`", r#"expected r2z2 or replay or none, got "zz""#),
+            (
+                "unknown variant `zz`, expected one of `r2z2`, `replay`, `none`",
+                r#"expected r2z2 or replay or none, got "zz""#,
+            ),
             ("1 is under 100", "1 is under 100"),
         ] {
             assert_eq!(plain(complaint), told);

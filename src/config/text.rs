@@ -34,9 +34,13 @@ impl Places {
         let mut lists = BTreeMap::new();
         let mut list = |name: &str, value: &DeValue<'_>| {
             let DeValue::Array(tables) = value else { return };
-            let tables = tables.iter().filter_map(|one| if let DeValue::Table(keys) = one.get_ref() { Some(keys) } else { None });
+            let tables = tables
+                .iter()
+                .filter_map(|one| if let DeValue::Table(keys) = one.get_ref() { Some(keys) } else { None });
             for key in tables.flat_map(|keys| keys.keys()) {
-                lists.entry((name.to_owned(), key.get_ref().to_string())).or_insert_with(|| line(key.span().start));
+                lists
+                    .entry((name.to_owned(), key.get_ref().to_string()))
+                    .or_insert_with(|| line(key.span().start));
             }
         };
         for (name, value) in table.get_ref() {
@@ -73,7 +77,8 @@ mod tests {
 
     #[test]
     fn settings_stand_on_lines() {
-        let text = "# one\nport = 1\nsources = []\n\n[http]\ncached_max = 5\nsystems_max = 6\n\n[[more]]\nx = 1\n";
+        let text =
+            "# one\nport = 1\nsources = []\n\n[http]\ncached_max = 5\nsystems_max = 6\n\n[[more]]\nx = 1\n";
         let places = Places::of(File { name: "a.toml", text });
         assert_eq!(places.told("", "port"), " (a.toml, line 2)");
         assert_eq!(places.told("ingest", "sources"), " (a.toml, line 3)");

@@ -1,6 +1,8 @@
-//! A killmail in the log: its number, where it came from and when, and its facts. What every floor above the store hands around.
+//! A killmail in the log: its number, where it came from and when, and its facts. What every floor above the
+//! store hands around.
 //!
-//! Must not know: how an entry is written to disk or to a client; `json` is only the place where its one encoding is kept.
+//! Must not know: how an entry is written to disk or to a client; `json` is only the place where its one
+//! encoding is kept.
 
 use std::sync::{Arc, OnceLock};
 
@@ -18,7 +20,8 @@ const FIRST_TIME: i64 = 1_052_179_200;
 /// A killmail cannot have happened longer than this after we got it, seconds: clocks differ.
 const TIME_AHEAD_MAX_SECS: i64 = 3600;
 
-/// Whether a killmail that came then cannot have happened at this time. Who says so has no other time to tell: it counts as undated.
+/// Whether a killmail that came then cannot have happened at this time. Who says so has no other time to
+/// tell: it counts as undated.
 #[must_use]
 pub fn is_implausible(time: i64, received_at_ms: i64) -> bool {
     time < FIRST_TIME || time > received_at_ms.div_euclid(1000).saturating_add(TIME_AHEAD_MAX_SECS)
@@ -27,7 +30,8 @@ pub fn is_implausible(time: i64, received_at_ms: i64) -> bool {
 /// A source cannot publish a killmail longer than this after we got it, seconds: clocks differ, years do not.
 const UPLOADED_AHEAD_MAX_SECS: i64 = 86_400;
 
-/// When the source published a killmail, if that can be: not before it happened, and not a day after we got it. Milliseconds are neither.
+/// When the source published a killmail, if that can be: not before it happened, and not a day after we got
+/// it. Milliseconds are neither.
 #[must_use]
 pub fn sound_upload(uploaded_at: Option<i64>, time: i64, received_at_ms: i64) -> Option<i64> {
     let last = received_at_ms.div_euclid(1000).saturating_add(UPLOADED_AHEAD_MAX_SECS);

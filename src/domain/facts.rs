@@ -1,10 +1,12 @@
-//! What filters and the index need to know of a killmail: its ids in columns, its time and value. No items, no texts but labels.
+//! What filters and the index need to know of a killmail: its ids in columns, its time and value. No items,
+//! no texts but labels.
 //!
 //! Must not know: where the derived ids (constellation, region, ship group) come from.
 
 use crate::domain::term::{Dimension, Role, Term};
 
-/// Ids of one or more parties, a column for each dimension with roles; every column sorted and distinct, 0 never in it.
+/// Ids of one or more parties, a column for each dimension with roles; every column sorted and distinct, 0
+/// never in it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Columns {
     /// Characters.
@@ -125,6 +127,8 @@ impl Facts {
 
     /// Every term the killmail is found by; a term may come twice.
     pub fn terms(&self) -> impl Iterator<Item = Term> {
-        Dimension::ALL.into_iter().flat_map(move |kind| self.ids(kind, Role::Any).map(move |id| Term { kind, id }))
+        Dimension::ALL
+            .into_iter()
+            .flat_map(move |kind| self.ids(kind, Role::Any).map(move |id| Term { kind, id }))
     }
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use crate::domain::facts::Facts;
 use crate::domain::term::{Dimension, Role};
 
-/// A sorted, distinct list of ids. Clones share it: the same 50,000 ids stand in a subscription, its preload and its place on the bell.
+/// A sorted, distinct list of ids. Clones share it: the same 50,000 ids stand in a subscription, its preload
+/// and its place on the bell.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IdSet(Arc<[u32]>);
 
@@ -34,7 +35,8 @@ impl IdSet {
         self.0.binary_search(&id).is_ok()
     }
 
-    /// Whether any of these ascending ids is in the set: a merge for lists of like length, else searches for the shorter one's ids.
+    /// Whether any of these ascending ids is in the set: a merge for lists of like length, else searches for
+    /// the shorter one's ids.
     #[must_use]
     pub fn meets(&self, sorted: &[u32]) -> bool {
         let (few, many) = if sorted.len() < self.0.len() { (sorted, &*self.0) } else { (&*self.0, sorted) };
@@ -72,7 +74,8 @@ pub struct IdsIn {
     pub ids: IdSet,
 }
 
-/// What a plugin promises to need: the rest is kept away from it, as if it had dropped it. The default needs everything.
+/// What a plugin promises to need: the rest is kept away from it, as if it had dropped it. The default needs
+/// everything.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Interest {
     /// Any of these parties or places; empty restricts nothing.

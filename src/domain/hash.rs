@@ -1,4 +1,5 @@
-//! The hash of a killmail, ESI's key to its body: as a source gave it, else computed from the body as the game does.
+//! The hash of a killmail, ESI's key to its body: as a source gave it, else computed from the body as the
+//! game does.
 //!
 //! Must not know: which source gave it.
 
@@ -43,11 +44,15 @@ pub fn is_known(killmail: &Killmail) -> bool {
 #[must_use]
 pub fn given(killmail: &Killmail) -> Option<&str> {
     let of_zkb = || killmail.zkb.as_ref()?.hash.as_deref();
-    killmail.hash.as_deref().filter(|hash| !hash.is_empty()).or_else(|| of_zkb().filter(|hash| !hash.is_empty()))
+    killmail
+        .hash
+        .as_deref()
+        .filter(|hash| !hash.is_empty())
+        .or_else(|| of_zkb().filter(|hash| !hash.is_empty()))
 }
 
-/// SHA-1 of the victim's character, the character with the final blow, the victim's ship type and the time as a Windows file time, in
-/// decimal digits one after the other; `None` stands for no character.
+/// SHA-1 of the victim's character, the character with the final blow, the victim's ship type and the time as
+/// a Windows file time, in decimal digits one after the other; `None` stands for no character.
 #[must_use]
 pub fn computed(killmail: &Killmail) -> Option<String> {
     let Inputs { victim, killer, ship_type_id } = Inputs::of(killmail)?;
@@ -68,8 +73,8 @@ struct Inputs {
 }
 
 impl Inputs {
-    /// `None` where it would be guesswork: the victim's ship is unknown, there is not exactly one final blow, or what counts could not be
-    /// read.
+    /// `None` where it would be guesswork: the victim's ship is unknown, there is not exactly one final blow,
+    /// or what counts could not be read.
     fn of(killmail: &Killmail) -> Option<Self> {
         let obscure = killmail.unreadable.contains("attackers")
             || killmail.victim.unreadable.contains("character_id")
@@ -85,7 +90,11 @@ impl Inputs {
         // Some sources send 0 for no character.
         let character = |id: Option<u32>| id.filter(|id| *id != 0);
         let ship_type_id = killmail.victim.ship_type_id.filter(|id| *id != 0)?;
-        Some(Self { victim: character(killmail.victim.character_id), killer: character(killer.character_id), ship_type_id })
+        Some(Self {
+            victim: character(killmail.victim.character_id),
+            killer: character(killer.character_id),
+            ship_type_id,
+        })
     }
 }
 
@@ -101,7 +110,10 @@ mod tests {
         Killmail {
             time: 1_638_014_400,
             victim: Victim { ship_type_id: Some(670), ..Victim::default() },
-            attackers: vec![Attacker::default(), Attacker { character_id: Some(7), final_blow: true, ..Attacker::default() }],
+            attackers: vec![
+                Attacker::default(),
+                Attacker { character_id: Some(7), final_blow: true, ..Attacker::default() },
+            ],
             ..Killmail::default()
         }
     }

@@ -41,7 +41,8 @@ impl fmt::Display for Epoch {
 pub enum Place {
     /// Everything up to and including this number was passed.
     Live(Seq),
-    /// In a preload of entries numbered `<= head`, in killmail id order; `after` is the killmail id last sent (0: none).
+    /// In a preload of entries numbered `<= head`, in killmail id order; `after` is the killmail id last sent
+    /// (0: none).
     Preload {
         /// The head of the log when the preload began.
         head: Seq,
@@ -61,7 +62,8 @@ impl Place {
     }
 }
 
-/// What clients get as an event id: `<epoch>-<seq>`, in a preload `<epoch>-<head>.<killmail id>`. Opaque to them.
+/// What clients get as an event id: `<epoch>-<seq>`, in a preload `<epoch>-<head>.<killmail id>`. Opaque to
+/// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventId {
     /// The store this id belongs to.
@@ -116,7 +118,11 @@ mod tests {
 
     #[test]
     fn event_ids_come_back() {
-        for place in [Place::Live(Seq(0)), Place::Live(Seq(u64::MAX)), Place::Preload { head: Seq(7), after: 96_953_365 }] {
+        for place in [
+            Place::Live(Seq(0)),
+            Place::Live(Seq(u64::MAX)),
+            Place::Preload { head: Seq(7), after: 96_953_365 },
+        ] {
             let id = EventId { epoch: Epoch(0x00ab_cdef_0123_4567), place };
             assert_eq!(id.to_string().parse(), Ok(id));
         }

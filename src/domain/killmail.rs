@@ -1,8 +1,9 @@
 //! A killmail: one loss, as the game reports it, plus what zKillboard adds.
 //!
-//! Field names are ESI's (<https://developers.eveonline.com/api-explorer>, `GetKillmailsKillmailIdKillmailHash`).
-//! `None` means the source did not say, or nothing that can be read; what a source says under a name we do not know is kept in `extra`,
-//! what cannot be read in `unreadable`, both where it stood.
+//! Field names are ESI's (<https://developers.eveonline.com/api-explorer>,
+//! `GetKillmailsKillmailIdKillmailHash`). `None` means the source did not say, or nothing that can be read;
+//! what a source says under a name we do not know is kept in `extra`, what cannot be read in `unreadable`,
+//! both where it stood.
 //!
 //! Must not know: which forms killmails arrive or leave in.
 

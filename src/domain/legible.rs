@@ -1,4 +1,5 @@
-//! Text from outside made fit to be shown: which characters make it look like something else, and a line without them.
+//! Text from outside made fit to be shown: which characters make it look like something else, and a line
+//! without them.
 //!
 //! Must not know: where the text comes from, or where it is shown.
 
@@ -7,8 +8,9 @@ const CUT: char = '…';
 /// Of a text only so many times its limit is looked at: it may consist of nothing but what is taken out.
 const LOOKED_AT: usize = 4;
 
-/// Whether a character makes text look like another text: line breaks of every kind, control characters, marks that turn the direction of
-/// writing, and characters that are not seen at all. The variation selectors U+FE00 to U+FE0F may stay: what they follow is seen.
+/// Whether a character makes text look like another text: line breaks of every kind, control characters,
+/// marks that turn the direction of writing, and characters that are not seen at all. The variation selectors
+/// U+FE00 to U+FE0F may stay: what they follow is seen.
 #[must_use]
 pub fn misleads(c: char) -> bool {
     match c {
@@ -42,13 +44,18 @@ const fn is_invisible(c: char) -> bool {
     )
 }
 
-/// The text as one line of at most so many bytes. Line breaks and tabs become a space; all else that misleads is taken out.
+/// The text as one line of at most so many bytes. Line breaks and tabs become a space; all else that misleads
+/// is taken out.
 #[must_use]
 pub fn legible(text: &str, bytes_max: usize) -> String {
     let mut line = String::new();
     for c in text.chars().take(bytes_max.saturating_mul(LOOKED_AT)) {
         let shown = match c {
-            '\n' | '\r' | '\t' | '\u{85}' | '\u{2028}' | '\u{2029}' if line.is_empty() || line.ends_with(' ') => continue,
+            '\n' | '\r' | '\t' | '\u{85}' | '\u{2028}' | '\u{2029}'
+                if line.is_empty() || line.ends_with(' ') =>
+            {
+                continue;
+            }
             '\n' | '\r' | '\t' | '\u{85}' | '\u{2028}' | '\u{2029}' => ' ',
             c if misleads(c) => continue,
             c => c,
@@ -129,7 +136,14 @@ mod tests {
             assert!(misleads(c), "{:x}", u32::from(c));
         }
         // What is seen stays, and so do the selectors of how it is drawn.
-        for text in ["\u{2764}\u{fe0f}", "\u{e9}\u{301}", "\u{645}\u{62f}", "\u{ac00}", "\u{fffd}", "\u{2010}\u{2027}\u{2030}\u{205f}"] {
+        for text in [
+            "\u{2764}\u{fe0f}",
+            "\u{e9}\u{301}",
+            "\u{645}\u{62f}",
+            "\u{ac00}",
+            "\u{fffd}",
+            "\u{2010}\u{2027}\u{2030}\u{205f}",
+        ] {
             assert_eq!(legible(text, 100), text);
         }
     }

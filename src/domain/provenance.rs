@@ -1,8 +1,9 @@
 //! Which parts of a killmail came from a source of the lower rank, and from which.
 //!
-//! Queues (`redisq`) and websockets have the lower rank, everything else the higher one, whose parts are not noted. A lower rank never
-//! replaces a value of a higher one, a higher one replaces whatever a lower one gave. Parts are named as in our JSON: `body` (all that
-//! ESI reports), `killmail_hash`, `zkb` (the whole block), `zkb.points`, `victim.character_id`, `attackers.3.ship_type_id` (the fourth).
+//! Queues (`redisq`) and websockets have the lower rank, everything else the higher one, whose parts are not
+//! noted. A lower rank never replaces a value of a higher one, a higher one replaces whatever a lower one
+//! gave. Parts are named as in our JSON: `body` (all that ESI reports), `killmail_hash`, `zkb` (the whole
+//! block), `zkb.points`, `victim.character_id`, `attackers.3.ship_type_id` (the fourth).
 //!
 //! Must not know: what is done with it.
 
@@ -28,7 +29,11 @@ impl Provenance {
     #[must_use]
     pub fn all(killmail: &Killmail, source: &str) -> Self {
         let parts = [(BODY, true), (HASH, killmail.hash.is_some()), (ZKB, killmail.zkb.is_some())];
-        parts.into_iter().filter(|(_, there)| *there).map(|(part, _)| (part.to_owned(), source.to_owned())).collect()
+        parts
+            .into_iter()
+            .filter(|(_, there)| *there)
+            .map(|(part, _)| (part.to_owned(), source.to_owned()))
+            .collect()
     }
 
     /// Whether nothing is of the lower rank.
@@ -57,7 +62,8 @@ impl Provenance {
         self.0.insert(part.into(), source.to_owned());
     }
 
-    /// Notes the sources of the members of zKillboard's block, `all` of them there are: as one, where one source gave them all.
+    /// Notes the sources of the members of zKillboard's block, `all` of them there are: as one, where one
+    /// source gave them all.
     pub fn set_members(&mut self, members: Vec<(String, String)>, all: usize) {
         self.0.retain(|part, _| !is_of_zkb(part));
         if let Some((_, first)) = members.first()

@@ -2,10 +2,14 @@
 //!
 //! Must not know: what the names are of.
 
-/// The name nearest to a word, if one is near: at most two letters in ten wrong, missing, too many or in the other order, but at least two.
+/// The name nearest to a word, if one is near: at most two letters in ten wrong, missing, too many or in the
+/// other order, but at least two.
 pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let most = (word.chars().count() / 5).max(2);
-    let near = names.into_iter().map(|name| (distance(word, name), name)).filter(|(far, name)| *far <= most && *far < name.len());
+    let near = names
+        .into_iter()
+        .map(|name| (distance(word, name), name))
+        .filter(|(far, name)| *far <= most && *far < name.len());
     near.min_by_key(|(far, _)| *far).map(|(_, name)| name)
 }
 
@@ -36,9 +40,14 @@ mod tests {
 
     #[test]
     fn distances_count_letters() {
-        for (one, other, far) in
-            [("", "", 0), ("abc", "", 3), ("system", "sytsem", 1), ("kitten", "sitting", 3), ("ca", "abc", 3), ("é", "e", 1)]
-        {
+        for (one, other, far) in [
+            ("", "", 0),
+            ("abc", "", 3),
+            ("system", "sytsem", 1),
+            ("kitten", "sitting", 3),
+            ("ca", "abc", 3),
+            ("é", "e", 1),
+        ] {
             assert_eq!((distance(one, other), distance(other, one)), (far, far), "{one} {other}");
         }
     }
@@ -46,9 +55,13 @@ mod tests {
     #[test]
     fn the_nearest_name_is_found_and_none_that_is_far() {
         let names = ["system_ids", "region_ids", "limit", "port"];
-        for (word, name) in
-            [("sytem_ids", Some("system_ids")), ("limits", Some("limit")), ("prot", Some("port")), ("x", None), ("nonsense", None)]
-        {
+        for (word, name) in [
+            ("sytem_ids", Some("system_ids")),
+            ("limits", Some("limit")),
+            ("prot", Some("port")),
+            ("x", None),
+            ("nonsense", None),
+        ] {
             assert_eq!(nearest(word, names), name, "{word}");
         }
     }

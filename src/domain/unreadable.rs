@@ -1,4 +1,5 @@
-//! Members a source sent that cannot be read as what they are: they count as unknown, and their raw JSON is kept by name.
+//! Members a source sent that cannot be read as what they are: they count as unknown, and their raw JSON is
+//! kept by name.
 //!
 //! Must not know: what the members mean, or how they are read.
 

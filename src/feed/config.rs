@@ -20,23 +20,28 @@ pub struct Config {
     pub scan_max: usize,
     /// A preload of more killmails than this is refused.
     pub preload_max_killmails: u64,
-    /// Killmails in one batch of a preload; on channels, in one interval where the client names no `delivery_batch_size`.
+    /// Killmails in one batch of a preload; on channels, in one interval where the client names no
+    /// `delivery_batch_size`.
     pub batch_max: usize,
     /// Bytes of one batch of a preload, a line as it is sent; a larger killmail makes a batch of its own.
     pub batch_bytes: u64,
-    /// Pause between batches of a preload, milliseconds; on channels, the interval where the client names none.
+    /// Pause between batches of a preload, milliseconds; on channels, the interval where the client names
+    /// none.
     pub batch_pause_ms: u64,
     /// Pauses are shortened so that a preload ends within this, milliseconds.
     pub preload_within_ms: u64,
     /// Killmails one history request may have judged by a plugin.
     pub judged_max: usize,
-    /// CPU time one history request may spend in a plugin, milliseconds; where judges are busy it ends after five times as long.
+    /// CPU time one history request may spend in a plugin, milliseconds; where judges are busy it ends after
+    /// five times as long.
     pub judged_ms: u64,
-    /// Requests for history judged by a plugin under way at a time (32); more are refused with 503, since each may spend as much as that.
+    /// Requests for history judged by a plugin under way at a time (32); more are refused with 503, since
+    /// each may spend as much as that.
     pub judged_requests_max: usize,
     /// Such requests of one client address (8).
     pub judged_requests_per_address_max: usize,
-    /// Pages of history read from the disk at once (32); more wait, and what else is read does not wait for them.
+    /// Pages of history read from the disk at once (32); more wait, and what else is read does not wait for
+    /// them.
     pub history_reads_max: usize,
     /// Batches waiting for the writer; whoever brings more waits.
     pub writer_queue: usize,

@@ -2,7 +2,8 @@
 //!
 //! Must not know: how a transport tells it.
 
-use crate::feed::{filters, plugins};
+use crate::feed::filters;
+use crate::plugins;
 use crate::{store, tasks};
 
 /// What a caller can be told.

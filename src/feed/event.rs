@@ -55,7 +55,8 @@ pub struct Gap {
     pub resumed_at: EventId,
 }
 
-/// What a reader hands to its door, in this order: `Opened`, perhaps `Gap`, `Batch`es and `Preloaded`, then the rest.
+/// What a reader hands to its door, in this order: `Opened`, perhaps `Gap`, `Batch`es and `Preloaded`, then
+/// the rest.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// The reader stands at its opening place.

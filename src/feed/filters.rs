@@ -1,4 +1,5 @@
-//! The filters of everybody who reads: equal lists of ids are kept, and indexed, once, and all of them together have a limit.
+//! The filters of everybody who reads: equal lists of ids are kept, and indexed, once, and all of them
+//! together have a limit.
 //!
 //! Must not know: who reads, what becomes of a killmail that fits.
 
@@ -19,7 +20,8 @@ use crate::tasks;
 
 /// An id in a list, bytes.
 const ID_BYTES: u64 = 4;
-/// An id in the reverse index, bytes: about what it takes where many filters name the same ids in different company.
+/// An id in the reverse index, bytes: about what it takes where many filters name the same ids in different
+/// company.
 const INDEXED_BYTES: u64 = 32;
 /// A filter without anything in it, bytes.
 const FILTER_BYTES: u64 = 256;
@@ -99,7 +101,10 @@ enum Wake {
 
 impl fmt::Debug for Filters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Filters").field("bytes", &self.bytes).field("max_bytes", &self.max_bytes).finish_non_exhaustive()
+        f.debug_struct("Filters")
+            .field("bytes", &self.bytes)
+            .field("max_bytes", &self.max_bytes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -149,12 +154,16 @@ impl Filters {
         Err(Full { max_bytes: self.max_bytes })
     }
 
-    /// Takes a subscription into use: its lists become those that equal ones share. `woken` is what its reader is woken for, `None`
-    /// for every killmail.
+    /// Takes a subscription into use: its lists become those that equal ones share. `woken` is what its
+    /// reader is woken for, `None` for every killmail.
     ///
     /// # Errors
     /// There is no room.
-    pub fn hold(self: &Arc<Self>, subscription: &mut Subscription, woken: Option<Vec<IdsIn>>) -> Result<Held, Full> {
+    pub fn hold(
+        self: &Arc<Self>,
+        subscription: &mut Subscription,
+        woken: Option<Vec<IdsIn>>,
+    ) -> Result<Held, Full> {
         self.enter(subscription, woken.map_or(Wake::Everything, Wake::Lists), Arc::default(), true)
     }
 
@@ -177,14 +186,21 @@ impl Filters {
         self.enter(subscription, Wake::Never, Arc::default(), true)
     }
 
-    fn enter(self: &Arc<Self>, subscription: &mut Subscription, wake: Wake, ring: Arc<Notify>, limited: bool) -> Result<Held, Full> {
+    fn enter(
+        self: &Arc<Self>,
+        subscription: &mut Subscription,
+        wake: Wake,
+        ring: Arc<Notify>,
+        limited: bool,
+    ) -> Result<Held, Full> {
         let bytes = beside_ids(subscription);
         if limited {
             self.has_room(bytes)?;
         }
         let dimensions = &mut subscription.filter.dimensions;
         let is_same = matches!(&wake, Wake::Lists(ids) if ids == dimensions);
-        let lists = if dimensions.is_empty() { None } else { Some(self.share(dimensions, is_same, limited)?) };
+        let lists =
+            if dimensions.is_empty() { None } else { Some(self.share(dimensions, is_same, limited)?) };
         if let Some(lists) = &lists {
             dimensions.clone_from(&lists.dimensions);
         }
@@ -206,7 +222,12 @@ impl Filters {
         Ok(held)
     }
 
-    fn share(self: &Arc<Self>, dimensions: &[IdsIn], indexed: bool, limited: bool) -> Result<Arc<Lists>, Full> {
+    fn share(
+        self: &Arc<Self>,
+        dimensions: &[IdsIn],
+        indexed: bool,
+        limited: bool,
+    ) -> Result<Arc<Lists>, Full> {
         let hash = self.hash(dimensions, indexed);
         // Declared first, so that it is dropped without the lock: dropping the last of some lists takes it.
         let mut others = Vec::new();
@@ -246,13 +267,15 @@ impl Filters {
 
 /// What of a subscription counts besides ids.
 fn beside_ids(subscription: &Subscription) -> u64 {
-    let labels: usize = subscription.filter.labels.iter().map(|label| label.len() + size_of::<String>()).sum();
+    let labels: usize =
+        subscription.filter.labels.iter().map(|label| label.len() + size_of::<String>()).sum();
     let plugin = subscription.plugin.as_ref().map_or(0, |used| used.name.len() + used.config.len());
     (labels + plugin) as u64
 }
 
 impl Held {
-    /// Another subscription in the place of this one, for the same reader. It is never refused: whoever lets a filter grow asks for room.
+    /// Another subscription in the place of this one, for the same reader. It is never refused: whoever lets
+    /// a filter grow asks for room.
     pub fn replace(&mut self, subscription: &mut Subscription, woken: Option<Vec<IdsIn>>) {
         let wake = woken.map_or(Wake::Everything, Wake::Lists);
         if let Ok(held) = self.filters.enter(subscription, wake, Arc::clone(&self.ring), false) {
@@ -300,8 +323,10 @@ impl Drop for Lists {
             }
         }
         drop(table);
-        let (dimensions, reader_id, bytes) = (std::mem::take(&mut self.dimensions), self.reader_id.take(), self.bytes);
-        let many = dimensions.iter().map(|dimension| dimension.ids.as_slice().len()).sum::<usize>() > MANY_IDS;
+        let (dimensions, reader_id, bytes) =
+            (std::mem::take(&mut self.dimensions), self.reader_id.take(), self.bytes);
+        let many =
+            dimensions.iter().map(|dimension| dimension.ids.as_slice().len()).sum::<usize>() > MANY_IDS;
         let give_back = move || {
             if let Some(reader_id) = reader_id {
                 home.wakeups.unwatch(reader_id, Some(&dimensions));
@@ -343,13 +368,16 @@ mod tests {
     #[test]
     fn equal_lists_are_kept_once_whoever_names_them() {
         let filters = Filters::new(Arc::default(), 1 << 20);
-        let (mut one, mut other) = (wanting(Dimension::System, 1..1000), wanting(Dimension::System, (1..1000).rev()));
+        let (mut one, mut other) =
+            (wanting(Dimension::System, 1..1000), wanting(Dimension::System, (1..1000).rev()));
         other.filter.min_value = Some(1e9);
         let first = held(&filters, &mut one).unwrap();
         let (bytes, indexed) = (filters.bytes(), filters.wakeups.bytes());
         let second = held(&filters, &mut other).unwrap();
         assert_eq!((filters.bytes(), filters.wakeups.bytes(), filters.wakeups.len()), (bytes, indexed, 1));
-        let ids = |subscription: &Subscription| subscription.filter.ids(Dimension::System).unwrap().as_slice().as_ptr();
+        let ids = |subscription: &Subscription| {
+            subscription.filter.ids(Dimension::System).unwrap().as_slice().as_ptr()
+        };
         assert_eq!(ids(&one), ids(&other));
         let mut found = Vec::new();
         let facts = Facts { system: 500, ..Facts::default() };
@@ -357,7 +385,10 @@ mod tests {
         drop(first);
         assert_eq!((filters.wakeups.wake(&facts, &mut found), filters.bytes()), (1, bytes));
         drop(second);
-        assert_eq!((filters.wakeups.wake(&facts, &mut found), filters.bytes(), filters.wakeups.len()), (0, 0, 0));
+        assert_eq!(
+            (filters.wakeups.wake(&facts, &mut found), filters.bytes(), filters.wakeups.len()),
+            (0, 0, 0)
+        );
         assert!(filters.table.lock().is_empty());
     }
 
@@ -367,11 +398,20 @@ mod tests {
         let first = held(&filters, &mut wanting(Dimension::System, 1..2000)).unwrap();
         let full = Full { max_bytes: 100_000 };
         assert_eq!(held(&filters, &mut wanting(Dimension::System, 2..2000)).map(drop), Err(full));
-        assert_eq!((filters.room_for(2000), filters.room_for(100), filters.refused()), (Err(full), Ok(()), 2));
-        assert!(held(&filters, &mut wanting(Dimension::System, 1..2000)).is_ok(), "an equal one takes nothing more");
+        assert_eq!(
+            (filters.room_for(2000), filters.room_for(100), filters.refused()),
+            (Err(full), Ok(()), 2)
+        );
+        assert!(
+            held(&filters, &mut wanting(Dimension::System, 1..2000)).is_ok(),
+            "an equal one takes nothing more"
+        );
         assert!(held(&filters, &mut Subscription::default()).is_ok(), "everything is no list");
         assert_eq!(filters.hold_for_answer(&mut wanting(Dimension::System, 1..30_000)).map(drop), Err(full));
-        assert!(filters.hold_for_answer(&mut wanting(Dimension::System, 1..5_000)).is_ok(), "what is not indexed takes less");
+        assert!(
+            filters.hold_for_answer(&mut wanting(Dimension::System, 1..5_000)).is_ok(),
+            "what is not indexed takes less"
+        );
         let labelled = |count: usize| {
             let mut subscription = Subscription::default();
             subscription.filter.labels = vec!["x".repeat(1000); count];
@@ -398,7 +438,13 @@ mod tests {
         let in_region = |id| Facts { region: id, ..Facts::default() };
         let in_system = |id| Facts { system: id, ..Facts::default() };
         assert_eq!(filters.wakeups.wake(&in_region(10), &mut found), 1, "the shorter list is what wakes");
-        assert_eq!((filters.wakeups.wake(&in_system(1), &mut found), filters.wakeups.wake(&in_system(3), &mut found)), (0, 0));
+        assert_eq!(
+            (
+                filters.wakeups.wake(&in_system(1), &mut found),
+                filters.wakeups.wake(&in_system(3), &mut found)
+            ),
+            (0, 0)
+        );
         assert!(Arc::ptr_eq(&ring, &held.ring));
         held.replace(&mut subscription, None);
         assert_eq!(filters.wakeups.wake(&in_system(77), &mut found), 1);
@@ -412,10 +458,20 @@ mod tests {
         for overlap in [0, 500, 999] {
             let filters = Filters::new(Arc::default(), 1 << 30);
             let all: Vec<Held> = (0..40)
-                .map(|n| held(&filters, &mut wanting(Dimension::Character, (0..1000).map(|id| 1 + n * (1000 - overlap) + id))).unwrap())
+                .map(|n| {
+                    held(
+                        &filters,
+                        &mut wanting(Dimension::Character, (0..1000).map(|id| 1 + n * (1000 - overlap) + id)),
+                    )
+                    .unwrap()
+                })
                 .collect();
             let taken = filters.wakeups.bytes() as u64 + 40 * 1000 * ID_BYTES;
-            assert!(filters.bytes() >= taken, "overlap {overlap}: {taken} bytes taken, {} counted", filters.bytes());
+            assert!(
+                filters.bytes() >= taken,
+                "overlap {overlap}: {taken} bytes taken, {} counted",
+                filters.bytes()
+            );
             drop(all);
         }
     }

@@ -1,5 +1,6 @@
-//! History on demand: one page of what a subscription selects, judged if it has a plugin, within a budget. A page names killmails; they
-//! are read when they are sent, so that a client that does not read holds a list of numbers.
+//! History on demand: one page of what a subscription selects, judged if it has a plugin, within a budget. A
+//! page names killmails; they are read when they are sent, so that a client that does not read holds a list
+//! of numbers.
 //!
 //! Must not know: cursors, envelopes.
 
@@ -17,12 +18,12 @@ use crate::feed::Feed;
 use crate::feed::error::FeedError;
 use crate::feed::event::Delivered;
 use crate::feed::subscription_plugin::{Outcome, SubscriptionPlugin, judged};
-use crate::plugin::evaluator::Run;
+use crate::plugin::judging::run::Run;
 use crate::store;
 use crate::store::query::{HistoryQuery, Hit, Order};
 
-/// The killmails a page begins with are read where they are found, up to so much JSON: each way off the event loop and back costs
-/// as much as reading some of them.
+/// The killmails a page begins with are read where they are found, up to so much JSON: each way off the event
+/// loop and back costs as much as reading some of them.
 const AT_ONCE_BYTES: u64 = 256 << 10;
 
 /// A request whose plugin waits for others' ends after so many times its CPU time.
@@ -101,7 +102,8 @@ pub struct Faults {
 impl Faults {
     fn note(&mut self, plugin: &str, failure: &Failure, killmail_id: u32) {
         *self.counts.entry(failure.fault.word()).or_default() += 1;
-        self.example.get_or_insert_with(|| format!("plugin {plugin} failed on killmail {killmail_id}: {failure}"));
+        self.example
+            .get_or_insert_with(|| format!("plugin {plugin} failed on killmail {killmail_id}: {failure}"));
     }
 }
 
@@ -112,7 +114,11 @@ impl Feed {
     /// The plugin is unknown or refuses its configuration, or the store failed.
     pub async fn lookup(self: &Arc<Self>, lookup: Lookup) -> Result<Found, FeedError> {
         let judge = match &lookup.subscription.plugin {
-            Some(using) => Some(SubscriptionPlugin::open(self, using).await?.within(Duration::from_millis(self.config().judged_ms))),
+            Some(using) => Some(
+                SubscriptionPlugin::open(self, using)
+                    .await?
+                    .within(Duration::from_millis(self.config().judged_ms)),
+            ),
             None => None,
         };
         let mut search = Search { feed: self, lookup, judged: 0, bytes: 0, waited: Duration::ZERO };
@@ -147,7 +153,10 @@ impl Feed {
         let read = self.read("history-read", move || -> Result<Vec<Delivered>, FeedError> {
             let hits: Vec<Hit> = chosen.iter().map(|one| one.hit).collect();
             let entries = feed.store().entries(&hits)?;
-            let kept = entries.into_iter().zip(chosen).map(|(entry, one)| Delivered { entry, annotations: one.annotations });
+            let kept = entries
+                .into_iter()
+                .zip(chosen)
+                .map(|(entry, one)| Delivered { entry, annotations: one.annotations });
             Ok(kept.collect())
         });
         read.await?
@@ -157,7 +166,11 @@ impl Feed {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn count(self: &Arc<Self>, subscription: Arc<Subscription>, head: Seq) -> Result<u64, FeedError> {
+    pub async fn count(
+        self: &Arc<Self>,
+        subscription: Arc<Subscription>,
+        head: Seq,
+    ) -> Result<u64, FeedError> {
         let feed = self.clone();
         let counted = self.read("history-count", move || {
             let filter = &subscription.filter;
@@ -223,7 +236,8 @@ impl Search<'_> {
             self.judged += outcomes.len();
             // Where the judge has had what it may cost, it left out the rest of the page.
             let cut = outcomes.len() < ids.len();
-            let last = ids.get(..outcomes.len()).and_then(|judged| judged.last().copied()).or(self.lookup.after);
+            let last =
+                ids.get(..outcomes.len()).and_then(|judged| judged.last().copied()).or(self.lookup.after);
             if let Some(id) = self.take(judge, outcomes, (&mut found, &mut faults)) {
                 found.next = (cut || !exhausted || Some(id) != last).then_some(id);
                 break;
@@ -242,8 +256,14 @@ impl Search<'_> {
         Ok(found)
     }
 
-    /// Takes what was kept, until the page is full: then it is the killmail the page ends with that is given back.
-    fn take(&mut self, judge: &SubscriptionPlugin, outcomes: Vec<Outcome>, (found, faults): (&mut Found, &mut Faults)) -> Option<u32> {
+    /// Takes what was kept, until the page is full: then it is the killmail the page ends with that is given
+    /// back.
+    fn take(
+        &mut self,
+        judge: &SubscriptionPlugin,
+        outcomes: Vec<Outcome>,
+        (found, faults): (&mut Found, &mut Faults),
+    ) -> Option<u32> {
         for outcome in outcomes {
             match outcome {
                 Outcome::Kept(Delivered { entry, annotations }) => {
@@ -255,7 +275,9 @@ impl Search<'_> {
                     }
                 }
                 Outcome::Dropped => {}
-                Outcome::Fault(failure, entry) => faults.note(judge.name(), &failure, entry.facts.killmail_id),
+                Outcome::Fault(failure, entry) => {
+                    faults.note(judge.name(), &failure, entry.facts.killmail_id)
+                }
             }
         }
         None
@@ -285,9 +307,22 @@ fn begins(feed: &Feed, bytes: &mut u64, seq: Seq) -> bool {
     before < AT_ONCE_BYTES
 }
 
-fn select(feed: &Feed, lookup: &Lookup, interest: Option<&Interest>, limit: usize) -> Result<Vec<Hit>, store::error::StoreError> {
+fn select(
+    feed: &Feed,
+    lookup: &Lookup,
+    interest: Option<&Interest>,
+    limit: usize,
+) -> Result<Vec<Hit>, store::error::StoreError> {
     let filter = &lookup.subscription.filter;
-    feed.store().select(&HistoryQuery { filter, interest, order: lookup.order, after: lookup.after, below: None, head: lookup.head, limit })
+    feed.store().select(&HistoryQuery {
+        filter,
+        interest,
+        order: lookup.order,
+        after: lookup.after,
+        below: None,
+        head: lookup.head,
+        limit,
+    })
 }
 
 #[cfg(test)]
@@ -302,6 +337,9 @@ mod tests {
         faults.note("gatecamp", &Failure::new(Fault::Memory, ""), 8);
         faults.note("gatecamp", &Failure::new(Fault::Trap, ""), 9);
         assert_eq!(faults.counts, BTreeMap::from([("trap", 2), ("memory", 1)]));
-        assert_eq!(faults.example.as_deref(), Some("plugin gatecamp failed on killmail 7: trap: it said last: ValueError"));
+        assert_eq!(
+            faults.example.as_deref(),
+            Some("plugin gatecamp failed on killmail 7: trap: it said last: ValueError")
+        );
     }
 }

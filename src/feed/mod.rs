@@ -1,6 +1,7 @@
 //! Motion: killmails come in through one writer, readers take them out, the bell wakes those concerned.
 //!
-//! A reader is a subscription and a place in the log. No queue stands between the log and a reader: a slow one reads later.
+//! A reader is a subscription and a place in the log. No queue stands between the log and a reader: a slow
+//! one reads later.
 //!
 //! Must not know: SSE, channels, webhooks, HTTP.
 
@@ -10,17 +11,9 @@ pub mod error;
 pub mod event;
 pub mod filters;
 pub mod history;
-#[cfg(test)]
-mod history_cost;
-#[cfg(test)]
-mod history_law;
-pub mod manifest;
 pub mod newest;
 pub mod newest_preload;
 pub mod pace;
-pub mod plugin_history;
-pub mod plugin_quota;
-pub mod plugins;
 pub mod preload;
 pub mod reader;
 pub mod registry;
@@ -29,6 +22,7 @@ pub mod silence;
 pub mod space;
 pub mod start;
 pub mod subscription_plugin;
+pub mod wake_terms;
 pub mod wakeups;
 pub mod writer;
 
@@ -40,18 +34,15 @@ use tokio::sync::{Semaphore, watch};
 use crate::clock::now_ms;
 use crate::domain::id::{Epoch, EventId, Place, Seq};
 use crate::domain::span::Span;
-use crate::domain::subscription::Subscription;
 use crate::feed::config::Config;
 use crate::feed::counters::Counters;
 use crate::feed::error::FeedError;
 use crate::feed::filters::Filters;
-use crate::feed::plugin_quota::{Limits, PluginQuota};
-use crate::feed::plugins::Plugins;
-use crate::feed::reader::Reader;
 use crate::feed::registry::Registry;
-use crate::feed::start::Start;
 use crate::feed::wakeups::Wakeups;
 use crate::feed::writer::{Parts, Writer};
+use crate::plugins::Plugins;
+use crate::plugins::plugin_quota::{Limits, PluginQuota};
 use crate::store::Store;
 use crate::store::incoming::{Appended, Checkpoint, Incoming};
 use crate::tasks;
@@ -179,7 +170,8 @@ impl Feed {
         }
     }
 
-    /// Reads the disk for history, after those that came before: however many ask, other work off the event loop finds its threads.
+    /// Reads the disk for history, after those that came before: however many ask, other work off the event
+    /// loop finds its threads.
     ///
     /// # Errors
     /// The work panicked or the runtime is shutting down.
@@ -232,30 +224,24 @@ impl Feed {
     ///
     /// # Errors
     /// The store failed, has too little space, or the server is stopping.
-    pub async fn publish(&self, batch: Vec<Incoming>, checkpoint: Option<Checkpoint>) -> Result<Vec<Appended>, FeedError> {
+    pub async fn publish(
+        &self,
+        batch: Vec<Incoming>,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<Vec<Appended>, FeedError> {
         let found = Found::among(batch.iter().map(|incoming| &incoming.killmail));
         let appended = self.writer.publish(batch, checkpoint).await?;
         self.unreadable.note(&found, now_ms());
         Ok(appended)
     }
 
-    /// Tells all readers, open ones now and others when they pass it, that killmails were put in from archives. Returns when it is durable.
+    /// Tells all readers, open ones now and others when they pass it, that killmails were put in from
+    /// archives. Returns when it is durable.
     ///
     /// # Errors
     /// As [`Feed::publish`].
     pub async fn publish_span(&self, span: Span, checkpoint: Option<Checkpoint>) -> Result<(), FeedError> {
         self.writer.publish_span(span, checkpoint).await
-    }
-
-    /// Opens a reader.
-    ///
-    /// # Errors
-    /// The plugin is unknown or refuses its configuration, the preload is too large, the store failed, the server is stopping.
-    pub async fn open(self: &Arc<Self>, subscription: Subscription, start: Start) -> Result<Reader, FeedError> {
-        if *self.closing.borrow() {
-            return Err(FeedError::Closing);
-        }
-        Reader::open(self.clone(), subscription, start).await
     }
 
     /// Tells every reader that the server is stopping.

@@ -39,9 +39,13 @@ impl Newest {
     /// The filter that takes what any of the terms takes, in this role.
     #[must_use]
     pub fn filter(&self, role: Role) -> Filter {
-        let mut filter = Filter { role, ..if self.terms.is_empty() { Filter::nothing() } else { Filter::default() } };
+        let mut filter =
+            Filter { role, ..if self.terms.is_empty() { Filter::nothing() } else { Filter::default() } };
         for kind in Dimension::ALL {
-            filter.set_ids(kind, self.terms.iter().filter(|term| term.kind == kind).map(|term| term.id).collect());
+            filter.set_ids(
+                kind,
+                self.terms.iter().filter(|term| term.kind == kind).map(|term| term.id).collect(),
+            );
         }
         filter
     }
@@ -76,7 +80,8 @@ impl Choice {
         self.portions.iter().map(|portion| portion.hits.len()).sum()
     }
 
-    /// Leaves out what none of the terms that still stand can want. Where others than systems are among them, only reading can tell.
+    /// Leaves out what none of the terms that still stand can want. Where others than systems are among them,
+    /// only reading can tell.
     pub fn keep(&mut self, standing: &Newest) {
         if standing.terms.iter().any(|term| term.kind != Dimension::System) {
             return;
@@ -135,7 +140,8 @@ impl Search<'_> {
             }
             for hit in hits {
                 seen.insert(hit.killmail_id);
-                let system = if term.kind == Dimension::System { Some(term.id) } else { self.system_of(hit)? };
+                let system =
+                    if term.kind == Dimension::System { Some(term.id) } else { self.system_of(hit)? };
                 groups.put(system.unwrap_or_default(), hit);
             }
         }
@@ -190,7 +196,10 @@ impl Search<'_> {
 fn aim(filter: &mut Filter, term: Term) {
     match filter.matching {
         Match::Any => filter.set_ids(term.kind, vec![term.id]),
-        Match::All => filter.each = vec![RoleClause { kind: term.kind, role: filter.role, ids: IdSet::new(vec![term.id]) }],
+        Match::All => {
+            filter.each =
+                vec![RoleClause { kind: term.kind, role: filter.role, ids: IdSet::new(vec![term.id]) }]
+        }
     }
     if filter.matching == Match::Any {
         filter.dimensions.retain(|dimension| dimension.kind == term.kind);
@@ -229,7 +238,8 @@ mod tests {
     }
 
     fn choice(systems: &[u32]) -> Choice {
-        let portion = |system: &u32| Portion { system: *system, hits: vec![Hit { seq: Seq(1), killmail_id: *system }] };
+        let portion =
+            |system: &u32| Portion { system: *system, hits: vec![Hit { seq: Seq(1), killmail_id: *system }] };
         Choice { portions: systems.iter().map(portion).collect(), systems: 5, left_out: 0, told: [1].into() }
     }
 
@@ -253,8 +263,13 @@ mod tests {
     #[test]
     fn terms_that_stand_make_a_filter() {
         assert_eq!(newest(&[]).filter(Role::Any), Filter::nothing());
-        let filter = newest(&[(Dimension::System, 3), (Dimension::Alliance, 9), (Dimension::System, 1)]).filter(Role::Victim);
+        let filter = newest(&[(Dimension::System, 3), (Dimension::Alliance, 9), (Dimension::System, 1)])
+            .filter(Role::Victim);
         assert_eq!(filter.ids(Dimension::System).map(IdSet::as_slice), Some(&[1, 3][..]));
-        assert!(filter.ids(Dimension::Alliance).is_some() && filter.matching == Match::Any && filter.role == Role::Victim);
+        assert!(
+            filter.ids(Dimension::Alliance).is_some()
+                && filter.matching == Match::Any
+                && filter.role == Role::Victim
+        );
     }
 }

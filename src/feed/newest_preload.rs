@@ -1,4 +1,5 @@
-//! A channel's preload under way: chosen at once off the event loop, handed over in portions of one system, then counted.
+//! A channel's preload under way: chosen at once off the event loop, handed over in portions of one system,
+//! then counted.
 //!
 //! Must not know: how killmails are chosen, frames, what a client has already.
 
@@ -21,7 +22,7 @@ use crate::feed::event::Delivered;
 use crate::feed::newest::{Choice, Newest, Portion, Search};
 use crate::feed::pace::Pace;
 use crate::feed::subscription_plugin::{Outcome, SubscriptionPlugin, judged};
-use crate::plugin::evaluator::Run;
+use crate::plugin::judging::run::Run;
 use crate::tasks;
 
 /// What comes of it, in this order: portions, one end, counts.
@@ -102,7 +103,8 @@ impl NewestPreload {
         }
     }
 
-    /// Goes on only with the terms that this filter still names: what was asked for the others' sake alone ends.
+    /// Goes on only with the terms that this filter still names: what was asked for the others' sake alone
+    /// ends.
     pub fn keep(&mut self, filter: &Filter) {
         let stays = |kind, id| filter.ids(kind).is_some_and(|ids| ids.contains(id));
         if self.newest.terms.iter().all(|term| stays(term.kind, term.id)) {
@@ -114,12 +116,15 @@ impl NewestPreload {
         self.standing = Some(newest.filter(self.subscription.filter.role));
         self.newest = Arc::new(newest);
         match &mut self.stage {
-            Stage::Waiting(choice) | Stage::Reading { choice, .. } | Stage::Judging { choice, .. } => choice.keep(&self.newest),
+            Stage::Waiting(choice) | Stage::Reading { choice, .. } | Stage::Judging { choice, .. } => {
+                choice.keep(&self.newest)
+            }
             Stage::Asked | Stage::Choosing(_) | Stage::Counting(_) | Stage::Over => {}
         }
     }
 
-    /// So many killmails of the last portion went out: the others the client had already, and they cost no time.
+    /// So many killmails of the last portion went out: the others the client had already, and they cost no
+    /// time.
     pub fn delivered(&mut self, killmails: usize) {
         if let Stage::Waiting(choice) = &self.stage {
             self.pace.delivered(killmails, choice.left(), Instant::now());
@@ -170,13 +175,15 @@ impl NewestPreload {
             }
             Stage::Reading { entries, .. } => {
                 let read = entries.await?;
-                if let Stage::Reading { choice, system, .. } = std::mem::replace(&mut self.stage, Stage::Over) {
+                if let Stage::Reading { choice, system, .. } = std::mem::replace(&mut self.stage, Stage::Over)
+                {
                     self.stage = Stage::Judging { choice, system, entries: read };
                 }
                 Ok(None)
             }
             Stage::Judging { entries, .. } => {
-                let outcomes = judged(self.judge.as_ref(), entries.clone(), Run::History { head: self.head }).await;
+                let outcomes =
+                    judged(self.judge.as_ref(), entries.clone(), Run::History { head: self.head }).await;
                 Ok(self.told(outcomes))
             }
             Stage::Counting(systems) => {
@@ -192,11 +199,13 @@ impl NewestPreload {
     }
 
     fn choice(&self) -> BoxFuture<'static, Result<Choice, FeedError>> {
-        let (feed, newest, subscription, head) = (self.feed.clone(), self.newest.clone(), self.subscription.clone(), self.head);
+        let (feed, newest, subscription, head) =
+            (self.feed.clone(), self.newest.clone(), self.subscription.clone(), self.head);
         let interest = self.judge.as_ref().and_then(SubscriptionPlugin::interest).cloned();
         Box::pin(async move {
             let chosen = tasks::blocking("preload-choice", move || {
-                let search = Search { store: feed.store(), newest: &newest, interest: interest.as_ref(), head };
+                let search =
+                    Search { store: feed.store(), newest: &newest, interest: interest.as_ref(), head };
                 search.choose(&subscription.filter)
             });
             chosen.await?
@@ -207,7 +216,9 @@ impl NewestPreload {
         let Stage::Waiting(mut choice) = std::mem::replace(&mut self.stage, Stage::Over) else { return None };
         if let Some(Portion { system, hits }) = choice.portions.pop_front() {
             let feed = self.feed.clone();
-            let entries = async move { Ok(tasks::blocking("preload-portion", move || feed.store().entries(&hits)).await??) };
+            let entries = async move {
+                Ok(tasks::blocking("preload-portion", move || feed.store().entries(&hits)).await??)
+            };
             self.stage = Stage::Reading { choice, system, entries: Box::pin(entries) };
             return None;
         }
@@ -216,9 +227,14 @@ impl NewestPreload {
     }
 
     fn told(&mut self, outcomes: Vec<Outcome>) -> Option<PreloadEvent> {
-        let Stage::Judging { mut choice, system, .. } = std::mem::replace(&mut self.stage, Stage::Over) else { return None };
-        let mut kept: Vec<Delivered> =
-            outcomes.into_iter().filter_map(|o| if let Outcome::Kept(kept) = o { Some(kept) } else { None }).collect();
+        let Stage::Judging { mut choice, system, .. } = std::mem::replace(&mut self.stage, Stage::Over)
+        else {
+            return None;
+        };
+        let mut kept: Vec<Delivered> = outcomes
+            .into_iter()
+            .filter_map(|o| if let Outcome::Kept(kept) = o { Some(kept) } else { None })
+            .collect();
         if let Some(standing) = &self.standing {
             kept.retain(|kept| standing.accepts(&kept.entry.facts));
         }

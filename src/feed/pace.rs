@@ -1,4 +1,5 @@
-//! How fast a preload goes out: so many killmails in each interval, and all of it in time. A value; the clock is handed in.
+//! How fast a preload goes out: so many killmails in each interval, and all of it in time. A value; the clock
+//! is handed in.
 //!
 //! Must not know: what goes out, to whom.
 
@@ -32,7 +33,8 @@ impl Pace {
         self.due
     }
 
-    /// So many went out now, and so many are left: once an interval has its killmails, the rest waits for the next one.
+    /// So many went out now, and so many are left: once an interval has its killmails, the rest waits for the
+    /// next one.
     pub fn delivered(&mut self, killmails: usize, left: usize, now: Instant) {
         self.out += killmails;
         if self.out >= self.batch {
@@ -69,7 +71,11 @@ mod tests {
 
     #[test]
     fn time_depends_on_killmails_not_on_portions() {
-        assert_eq!(takes_ms(10, 1_000, &[1; 40]), 3_000, "forty systems with one killmail each are four batches");
+        assert_eq!(
+            takes_ms(10, 1_000, &[1; 40]),
+            3_000,
+            "forty systems with one killmail each are four batches"
+        );
         assert_eq!(takes_ms(10, 1_000, &[5; 40]), 19_000);
         assert_eq!(takes_ms(10, 1_000, &[0; 40]), 0, "what the client had already costs nothing");
         assert_eq!(takes_ms(10, 1_000, &[10, 10, 4]), 2_000);
@@ -78,7 +84,9 @@ mod tests {
 
     #[test]
     fn intervals_shrink_so_that_all_ends_in_time() {
-        for (batch, interval_ms, portions) in [(10, 1_000, vec![20; 200]), (1, 10_000, vec![1; 10_000]), (100, 10_000, vec![100; 100])] {
+        for (batch, interval_ms, portions) in
+            [(10, 1_000, vec![20; 200]), (1, 10_000, vec![1; 10_000]), (100, 10_000, vec![100; 100])]
+        {
             let took = takes_ms(batch, interval_ms, &portions);
             assert!((20_000..=24_000).contains(&took), "{took}");
         }

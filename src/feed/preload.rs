@@ -1,4 +1,5 @@
-//! A preload: what lies in the window below the head, cut into batches that can be counted before they are read.
+//! A preload: what lies in the window below the head, cut into batches that can be counted before they are
+//! read.
 //!
 //! The plan and the reading cut by the same rule over the same weights, so `total` is exact.
 //!
@@ -151,7 +152,8 @@ impl Cut {
     fn closes_before(&mut self, weight: u32) -> bool {
         // One more for the comma.
         let bytes = (u64::from(weight) + 1) * self.form.copies;
-        let closes = self.killmails > 0 && (self.killmails >= self.max_killmails || self.bytes + bytes > self.max_bytes);
+        let closes = self.killmails > 0
+            && (self.killmails >= self.max_killmails || self.bytes + bytes > self.max_bytes);
         if closes {
             (self.killmails, self.bytes) = (0, self.form.frame_bytes);
         }
@@ -169,7 +171,8 @@ mod tests {
     fn batches_end_at_killmails_or_bytes() {
         let config = Config { batch_max: 3, batch_bytes: 102, ..Config::default() };
         let mut cut = Cut::new(BatchForm::default(), &config);
-        let ends: Vec<bool> = [10, 10, 10, 10, 90, 200, 1].into_iter().map(|w| cut.closes_before(w)).collect();
+        let ends: Vec<bool> =
+            [10, 10, 10, 10, 90, 200, 1].into_iter().map(|w| cut.closes_before(w)).collect();
         assert_eq!(ends, [false, false, false, true, false, true, true]);
     }
 
@@ -199,6 +202,9 @@ mod tests {
         assert_eq!(preload.next_due(&config, now) - now, Duration::from_millis(15));
         preload.total = 10;
         assert_eq!(preload.next_due(&config, now) - now, Duration::from_millis(100));
-        assert_eq!(preload.next_due(&config, preload.end + Duration::from_secs(1)), preload.end + Duration::from_secs(1));
+        assert_eq!(
+            preload.next_due(&config, preload.end + Duration::from_secs(1)),
+            preload.end + Duration::from_secs(1)
+        );
     }
 }

@@ -139,7 +139,8 @@ impl Registry {
         };
         let progress = Mutex::new(Progress { place, delivered: 0 });
         let (now, last_fault) = (Mutex::new(now), Mutex::new(None));
-        let line = Arc::new(OpenReader { subscription_id: random_name(), opened_at_ms, now, progress, last_fault });
+        let line =
+            Arc::new(OpenReader { subscription_id: random_name(), opened_at_ms, now, progress, last_fault });
         self.lines.lock().insert(line.subscription_id.clone(), line.clone());
         Entered { line, lines: self.lines.clone() }
     }
@@ -190,7 +191,8 @@ impl Entered {
 
     /// The plugin failed on a killmail.
     pub fn failed(&self, plugin: &str, failure: &Failure, killmail_id: u32) {
-        let last = LastFault { plugin: plugin.to_owned(), failure: failure.clone(), killmail_id, at: now_secs() };
+        let last =
+            LastFault { plugin: plugin.to_owned(), failure: failure.clone(), killmail_id, at: now_secs() };
         *self.line.last_fault.lock() = Some(last);
     }
 

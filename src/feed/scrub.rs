@@ -15,7 +15,8 @@ use crate::tasks;
 /// Between two portions.
 const PORTION: Duration = Duration::from_secs(1);
 
-/// Looks through the store until the server stops: `per_sec` records a second, then a pause of `pause`. 0 records: not at all.
+/// Looks through the store until the server stops: `per_sec` records a second, then a pause of `pause`. 0
+/// records: not at all.
 pub async fn run(feed: Arc<Feed>, per_sec: u64, pause: Duration) {
     let mut closing = feed.closing();
     let (mut place, mut wait) = (Seq::ZERO, PORTION);

@@ -1,4 +1,5 @@
-//! Whether the feed has been silent for too long, measured by how killmails usually come; said in the log once, and once when it is over.
+//! Whether the feed has been silent for too long, measured by how killmails usually come; said in the log
+//! once, and once when it is over.
 //!
 //! Must not know: what the sources are; who asks.
 
@@ -44,13 +45,15 @@ impl Silence {
     }
 }
 
-/// How silent the running source is at this time, unix seconds; `None` where none runs that should never be silent.
+/// How silent the running source is at this time, unix seconds; `None` where none runs that should never be
+/// silent.
 pub fn silence(status: &SourceStatus, limits: &Limits, now: i64) -> Option<Silence> {
     let source = *status.source.lock();
     if !status.running.load(Ordering::Relaxed) || matches!(source, "none" | "replay") {
         return None;
     }
-    let since_ms = status.last_killmail_ms.load(Ordering::Relaxed).max(status.started_ms.load(Ordering::Relaxed));
+    let since_ms =
+        status.last_killmail_ms.load(Ordering::Relaxed).max(status.started_ms.load(Ordering::Relaxed));
     let secs = usual_rate::silence_secs(since_ms.div_euclid(1000), now, limits.downtime_secs);
     let max_secs = usual_rate::silent_max_secs(now, limits.least_secs, limits.killmails, limits.per_day);
     Some(Silence { secs, max_secs })
@@ -87,7 +90,9 @@ fn doing(status: &SourceStatus) -> String {
     let sequence = status.sequence.load(Ordering::Relaxed);
     match status.doing().0 {
         Doing::Following => format!("the source answers and is asked on behind number {sequence}"),
-        Doing::BackingOff(why) | Doing::BreakerOpen(why) => format!("{why}; it is asked again after growing waits"),
+        Doing::BackingOff(why) | Doing::BreakerOpen(why) => {
+            format!("{why}; it is asked again after growing waits")
+        }
         Doing::NoSpace(why) => format!("{why}; it goes on by itself when there is room"),
         Doing::Off | Doing::Refused(_) | Doing::Finished => "no source runs".to_owned(),
     }

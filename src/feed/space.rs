@@ -26,7 +26,9 @@ pub async fn watch(feed: Arc<Feed>) {
         let store = Arc::clone(feed.store());
         if let Ok(lack) = tasks::blocking("space", move || store.lack_of_space()).await {
             match turn(&mut is_full, lack) {
-                Some(Turn::Full(why)) => tracing::error!("the disk is full, ingest pauses and nothing is written: {why}"),
+                Some(Turn::Full(why)) => {
+                    tracing::error!("the disk is full, ingest pauses and nothing is written: {why}")
+                }
                 Some(Turn::Room) => tracing::info!("the disk has room again, ingest goes on"),
                 None => {}
             }
@@ -56,7 +58,8 @@ mod tests {
     fn a_full_disk_is_said_once_when_it_begins_and_once_when_it_ends() {
         let mut is_full = false;
         let looks = [None, Some("a"), Some("b"), None, None, Some("c")];
-        let said: Vec<_> = looks.into_iter().filter_map(|lack| turn(&mut is_full, lack.map(str::to_owned))).collect();
+        let said: Vec<_> =
+            looks.into_iter().filter_map(|lack| turn(&mut is_full, lack.map(str::to_owned))).collect();
         assert_eq!(said, [Turn::Full("a".to_owned()), Turn::Room, Turn::Full("c".to_owned())]);
     }
 }

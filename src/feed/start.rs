@@ -100,7 +100,10 @@ mod tests {
     const LOG: Log = Log { epoch: Epoch(7), head: Seq(100), horizon: Seq(10) };
 
     fn open(last: &str, preload: Option<i64>) -> Opening {
-        opening(&Start { preload_since: preload, last_event_id: Some(last.to_owned()), ..Start::default() }, LOG)
+        opening(
+            &Start { preload_since: preload, last_event_id: Some(last.to_owned()), ..Start::default() },
+            LOG,
+        )
     }
 
     fn id(place: Place) -> String {

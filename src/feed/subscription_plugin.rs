@@ -14,9 +14,11 @@ use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::feed::Feed;
 use crate::feed::error::FeedError;
 use crate::feed::event::Delivered;
-use crate::feed::plugin_quota::PluginQuota;
-use crate::feed::plugins::{self, Plugins};
-use crate::plugin::evaluator::{Evaluator, Run};
+use crate::plugin::judging::evaluator::Evaluator;
+use crate::plugin::judging::run::Run;
+use crate::plugins;
+use crate::plugins::Plugins;
+use crate::plugins::plugin_quota::PluginQuota;
 
 /// What became of one killmail.
 #[derive(Debug)]
@@ -49,14 +51,18 @@ impl SubscriptionPlugin {
         Self::resolve(feed.plugins().clone(), feed.plugin_quota().clone(), using.clone()).await
     }
 
-    /// The same for readers, which can wait: a plugin that is being prepared is taken too, see [`SubscriptionPlugin::ready`].
+    /// The same for readers, which can wait: a plugin that is being prepared is taken too, see
+    /// [`SubscriptionPlugin::ready`].
     ///
     /// # Errors
     /// As [`SubscriptionPlugin::open`].
     pub async fn open_unready(feed: &Feed, using: &PluginUse) -> Result<Self, FeedError> {
-        let (plugins, judges, changes) = (feed.plugins().clone(), feed.plugin_quota().clone(), feed.plugins().watch());
+        let (plugins, judges, changes) =
+            (feed.plugins().clone(), feed.plugin_quota().clone(), feed.plugins().watch());
         match Self::resolve(plugins.clone(), judges.clone(), using.clone()).await {
-            Err(error) if is_preparing(&error) => Ok(Self { plugins, judges, using: using.clone(), evaluator: None, changes }),
+            Err(error) if is_preparing(&error) => {
+                Ok(Self { plugins, judges, using: using.clone(), evaluator: None, changes })
+            }
             resolved => resolved,
         }
     }
@@ -84,7 +90,11 @@ impl SubscriptionPlugin {
         Ok(())
     }
 
-    async fn resolve(plugins: Arc<Plugins>, judges: Arc<PluginQuota>, using: PluginUse) -> Result<Self, FeedError> {
+    async fn resolve(
+        plugins: Arc<Plugins>,
+        judges: Arc<PluginQuota>,
+        using: PluginUse,
+    ) -> Result<Self, FeedError> {
         let changes = plugins.watch();
         let evaluator = plugins.resolve_for(&using, judges.payer(&using).as_ref()).await?;
         Ok(Self { plugins, judges, using, evaluator: Some(evaluator), changes })
@@ -123,7 +133,8 @@ impl SubscriptionPlugin {
         self.changes.mark_changed();
     }
 
-    /// The judge to go on with after a change, and whether it judges by another version. Until the new version is ready the old one goes on.
+    /// The judge to go on with after a change, and whether it judges by another version. Until the new
+    /// version is ready the old one goes on.
     ///
     /// # Errors
     /// The plugin is gone, or its new version refuses the configuration.
@@ -132,7 +143,8 @@ impl SubscriptionPlugin {
         next.changes.mark_unchanged();
         match Self::resolve(self.plugins.clone(), self.judges.clone(), self.using.clone()).await {
             Ok(resolved) => {
-                let digest = |judge: &Self| judge.evaluator.as_ref().map(|evaluator| evaluator.digest().to_owned());
+                let digest =
+                    |judge: &Self| judge.evaluator.as_ref().map(|evaluator| evaluator.digest().to_owned());
                 let moved = digest(&resolved) != digest(self);
                 Ok((resolved, moved))
             }
@@ -152,8 +164,8 @@ impl SubscriptionPlugin {
         self.evaluator.as_ref().is_some_and(Evaluator::is_spent)
     }
 
-    /// Judges a page, in order; only what is ready can. The last killmails of it are left out where they would cost more than may be
-    /// spent ([`SubscriptionPlugin::within`]).
+    /// Judges a page, in order; only what is ready can. The last killmails of it are left out where they
+    /// would cost more than may be spent ([`SubscriptionPlugin::within`]).
     pub async fn judge(&self, page: Vec<SharedEntry>, run: Run) -> Vec<Outcome> {
         let Some(evaluator) = &self.evaluator else {
             let unready = Failure::new(Fault::Instantiate, "it is being prepared");
@@ -161,14 +173,20 @@ impl SubscriptionPlugin {
         };
         let page = Arc::new(page);
         let verdicts = self.plugins.engine().judge(evaluator, Arc::clone(&page), run).await;
-        Arc::unwrap_or_clone(page).into_iter().zip(verdicts).map(|(entry, verdict)| self.outcome(entry, verdict)).collect()
+        Arc::unwrap_or_clone(page)
+            .into_iter()
+            .zip(verdicts)
+            .map(|(entry, verdict)| self.outcome(entry, verdict))
+            .collect()
     }
 
     fn outcome(&self, entry: SharedEntry, verdict: Result<Verdict, Failure>) -> Outcome {
         match verdict {
             Ok(Verdict::Drop) => Outcome::Dropped,
             Ok(Verdict::Keep) => Outcome::Kept(Delivered { entry, annotations: Vec::new() }),
-            Ok(Verdict::KeepWith(json)) => Outcome::Kept(Delivered { entry, annotations: vec![(self.using.name.clone(), json)] }),
+            Ok(Verdict::KeepWith(json)) => {
+                Outcome::Kept(Delivered { entry, annotations: vec![(self.using.name.clone(), json)] })
+            }
             Err(failure) => Outcome::Fault(failure, entry),
         }
     }
@@ -183,6 +201,9 @@ const fn is_preparing(error: &FeedError) -> bool {
 pub async fn judged(judge: Option<&SubscriptionPlugin>, page: Vec<SharedEntry>, run: Run) -> Vec<Outcome> {
     match judge {
         Some(judge) if !page.is_empty() => judge.judge(page, run).await,
-        _ => page.into_iter().map(|entry| Outcome::Kept(Delivered { entry, annotations: Vec::new() })).collect(),
+        _ => page
+            .into_iter()
+            .map(|entry| Outcome::Kept(Delivered { entry, annotations: Vec::new() }))
+            .collect(),
     }
 }

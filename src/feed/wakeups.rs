@@ -1,7 +1,8 @@
-//! The bell: which readers does this killmail concern. A reverse index from terms to readers, and one ring per reader.
+//! The bell: which readers does this killmail concern. A reverse index from terms to readers, and one ring
+//! per reader.
 //!
-//! A lost ring costs lateness only: readers also look when their tick is due. The index is cut into shards so that hanging up
-//! a large subscription never holds up a killmail for long.
+//! A lost ring costs lateness only: readers also look when their tick is due. The index is cut into shards so
+//! that hanging up a large subscription never holds up a killmail for long.
 //!
 //! Must not know: what readers do when they wake.
 
@@ -24,7 +25,8 @@ const LIST: u32 = 1 << 31;
 /// The number of a reader on the bell.
 pub type ReaderId = u32;
 
-/// A part of the reverse index. Most characters are wanted by one reader: nine bytes then, the rope beside the id. Others have a list.
+/// A part of the reverse index. Most characters are wanted by one reader: nine bytes then, the rope beside
+/// the id. Others have a list.
 #[derive(Default)]
 struct Shard {
     by_kind: [HashMap<u32, u32, RandomState>; Dimension::ALL.len()],
@@ -130,7 +132,8 @@ impl Wakeups {
         let reader_ids = self.reader_ids.read();
         reader_ids.everything.gather(0, ReaderId::MAX, found);
         let mut rung = 0;
-        for rings in found.iter().filter_map(|reader_id| reader_ids.rings.get(*reader_id as usize)?.as_ref()) {
+        for rings in found.iter().filter_map(|reader_id| reader_ids.rings.get(*reader_id as usize)?.as_ref())
+        {
             rings.iter().for_each(|ring| ring.notify_one());
             rung += rings.len();
         }
@@ -212,7 +215,9 @@ impl Shard {
     fn gather(&self, kind: Dimension, id: u32, found: &mut Vec<ReaderId>) {
         match self.by_kind[kind as usize].get(&id) {
             None => {}
-            Some(slot) if slot & LIST != 0 => self.lists[(slot & !LIST) as usize].gather(0, ReaderId::MAX, found),
+            Some(slot) if slot & LIST != 0 => {
+                self.lists[(slot & !LIST) as usize].gather(0, ReaderId::MAX, found)
+            }
             Some(reader_id) => found.push(*reader_id),
         }
     }

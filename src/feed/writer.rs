@@ -1,4 +1,5 @@
-//! The one writer: takes batches in turn, has the store make them durable, then announces them and rings the bell.
+//! The one writer: takes batches in turn, has the store make them durable, then announces them and rings the
+//! bell.
 //!
 //! Law 2 (once, in order) needs one place where numbers are given and announced; this is it.
 //!
@@ -34,8 +35,16 @@ pub struct Parts {
 }
 
 enum Job {
-    Killmails { batch: Vec<Incoming>, checkpoint: Option<Checkpoint>, answer: oneshot::Sender<Result<Vec<Appended>, FeedError>> },
-    Span { span: Span, checkpoint: Option<Checkpoint>, answer: oneshot::Sender<Result<(), FeedError>> },
+    Killmails {
+        batch: Vec<Incoming>,
+        checkpoint: Option<Checkpoint>,
+        answer: oneshot::Sender<Result<Vec<Appended>, FeedError>>,
+    },
+    Span {
+        span: Span,
+        checkpoint: Option<Checkpoint>,
+        answer: oneshot::Sender<Result<(), FeedError>>,
+    },
 }
 
 /// The way to the writer's thread, which ends when this is dropped.
@@ -81,7 +90,11 @@ impl Writer {
     ///
     /// # Errors
     /// The store failed, or the writer has ended.
-    pub async fn publish(&self, batch: Vec<Incoming>, checkpoint: Option<Checkpoint>) -> Result<Vec<Appended>, FeedError> {
+    pub async fn publish(
+        &self,
+        batch: Vec<Incoming>,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<Vec<Appended>, FeedError> {
         let (answer, done) = oneshot::channel();
         self.jobs.send(Job::Killmails { batch, checkpoint, answer }).await.map_err(|_| FeedError::Closing)?;
         done.await.map_err(|_| FeedError::Closing)?

@@ -12,19 +12,22 @@ use crate::http::stream::stream_limits;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Bodies of callers with a token end at so many bytes (8,000,000, as the older service); plugins have their own limit.
+    /// Bodies of callers with a token end at so many bytes (8,000,000, as the older service); plugins have
+    /// their own limit.
     pub body_max_bytes: u64,
     /// Without a token they end at so many where a filter may be in the body: lists of ids are long.
     pub filter_max_bytes: u64,
     /// Without a token they end at so many elsewhere.
     pub anonymous_max_bytes: u64,
-    /// Bodies and long headers of all requests together have so many bytes of memory; beyond it requests are refused with 503.
+    /// Bodies and long headers of all requests together have so many bytes of memory; beyond it requests are
+    /// refused with 503.
     pub in_flight_max_bytes: u64,
     /// The window of the least rate of bodies, milliseconds.
     pub body_window_ms: u64,
     /// While the server waits for a body, so many bytes must come in each window.
     pub body_window_min_bytes: u64,
-    /// Origins whose pages may read our answers, spelled as those of channels; `["*"]` is everyone, `[]` nobody.
+    /// Origins whose pages may read our answers, spelled as those of channels; `["*"]` is everyone, `[]`
+    /// nobody.
     pub cors_origins: Vec<String>,
     /// Whether answers are compressed for those who ask (streams never are).
     pub compression: bool,

@@ -22,18 +22,21 @@ use crate::http::answer::{layers, negotiation};
 use crate::http::numbers::rates;
 use crate::http::request::{body, path};
 use crate::http::routes::{
-    add, backup, export, health, killmails, kills, metrics, mirror, plugins, status, subscriptions, tokens, welcome,
+    add, backup, export, health, killmails, kills, metrics, mirror, plugins, status, subscriptions, tokens,
+    welcome,
 };
 use crate::http::state::{HttpState, State};
 use crate::tasks;
 
-/// All routes of the door, ready to be served. Addresses of callers are known where the server gives `ConnectInfo<SocketAddr>`.
+/// All routes of the door, ready to be served. Addresses of callers are known where the server gives
+/// `ConnectInfo<SocketAddr>`.
 pub fn router(state: State) -> Router {
     let others = state.others.clone();
     let given = tokens::load(state.feed.store());
     let door = Arc::new(HttpState::new(state, given));
     drop(tasks::spawn("rates", rates::watch(Arc::downgrade(&door.rates), Arc::downgrade(&door.feed))));
-    let routes = table().layer(from_fn_with_state(Arc::clone(&door), body::admit)).with_state(Arc::clone(&door));
+    let routes =
+        table().layer(from_fn_with_state(Arc::clone(&door), body::admit)).with_state(Arc::clone(&door));
     let routes = routes.merge(others.method_not_allowed_fallback(no_method));
     path::found(layers::around(routes, &door.config))
 }
@@ -90,7 +93,12 @@ fn table() -> Router<Arc<HttpState>> {
         .route("/history/totals.json", get(mirror::totals))
         .route("/history/{file}", get(mirror::hashes))
         .route("/history/raw/{file}", get(mirror::bodies));
-    api.merge(plain).merge(pages).merge(streams).merge(mirror).fallback(no_path).method_not_allowed_fallback(no_method)
+    api.merge(plain)
+        .merge(pages)
+        .merge(streams)
+        .merge(mirror)
+        .fallback(no_path)
+        .method_not_allowed_fallback(no_method)
 }
 
 async fn no_path(request: Request) -> Error {
@@ -122,7 +130,10 @@ mod tests {
             .route("/ping", get(health::ping))
             .route("/crash", get(|| async { panic!("on purpose") as &'static str }))
             .route_layer(from_fn(negotiation::json_or_text));
-        layers::around(routes.fallback(no_path).method_not_allowed_fallback(no_method), &config::Config::default())
+        layers::around(
+            routes.fallback(no_path).method_not_allowed_fallback(no_method),
+            &config::Config::default(),
+        )
     }
 
     async fn ask(request: axum::http::request::Builder) -> Response {
@@ -139,7 +150,10 @@ mod tests {
         assert_eq!(plain.status(), 404);
         assert_eq!(json_of(plain).await, json!({ "error": "Not Found", "status": "404" }));
         let api = json_of(ask(Request::delete("/api/v1/nope")).await).await;
-        assert_eq!((&api["code"], &api["details"], &api["error"]), (&json!("NOT_FOUND"), &Value::Null, &json!("Not Found")));
+        assert_eq!(
+            (&api["code"], &api["details"], &api["error"]),
+            (&json!("NOT_FOUND"), &Value::Null, &json!("Not Found"))
+        );
     }
 
     #[tokio::test]
@@ -165,8 +179,14 @@ mod tests {
 
     #[tokio::test]
     async fn pages_of_others_may_read() {
-        let response = ask(Request::options("/ping").header("origin", "http://x").header("access-control-request-method", "GET")).await;
-        assert_eq!((response.status().as_u16(), &response.headers()["access-control-allow-origin"]), (200, &"*".parse().unwrap()));
+        let response = ask(Request::options("/ping")
+            .header("origin", "http://x")
+            .header("access-control-request-method", "GET"))
+        .await;
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["access-control-allow-origin"]),
+            (200, &"*".parse().unwrap())
+        );
     }
 
     #[tokio::test]

@@ -12,8 +12,6 @@ use axum::http::request::Parts;
 use crate::budget::Budget;
 use crate::domain::subscription::Subscription;
 use crate::feed::Feed;
-use crate::feed::plugin_quota::{Asker, Hold, TooMany};
-use crate::feed::plugins::uploads::Uploads;
 use crate::http::config::Config;
 use crate::http::numbers::rates::Rates;
 use crate::http::request::address;
@@ -22,6 +20,8 @@ use crate::http::request::connections::Connections;
 use crate::http::routes::mirror_state::Mirror;
 use crate::http::stream::batch_cache::BatchCache;
 use crate::http::stream::stream_limits::StreamLimits;
+use crate::plugins::plugin_quota::{Asker, Hold, TooMany};
+use crate::plugins::uploads::Uploads;
 
 /// What the door needs to answer.
 pub struct State {
@@ -110,8 +110,13 @@ impl HttpState {
     ///
     /// # Errors
     /// As many ask as may.
-    pub fn judged_request(&self, parts: &Parts, subscription: &Subscription) -> Result<Option<Asker>, TooMany> {
-        let from = address::caller(parts, &self.config.trusted_proxies).filter(|_| subscription.plugin.is_some());
+    pub fn judged_request(
+        &self,
+        parts: &Parts,
+        subscription: &Subscription,
+    ) -> Result<Option<Asker>, TooMany> {
+        let from =
+            address::caller(parts, &self.config.trusted_proxies).filter(|_| subscription.plugin.is_some());
         self.feed.plugin_quota().ask(&self.feed.judging(), from)
     }
 
@@ -132,6 +137,10 @@ impl HttpState {
     /// When the server started, unix seconds.
     #[must_use]
     pub fn started_at(&self) -> i64 {
-        self.started.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(0)
+        self.started
+            .duration_since(UNIX_EPOCH)
+            .ok()
+            .and_then(|since| i64::try_from(since.as_secs()).ok())
+            .unwrap_or(0)
     }
 }

@@ -53,7 +53,9 @@ impl Backoff {
 
     /// How long to keep away.
     pub fn after(&mut self, trouble: Trouble) -> Duration {
-        let doubled = |first: Duration, most: u32| first.saturating_mul(1 << self.failures.min(20)).min(first.saturating_mul(most));
+        let doubled = |first: Duration, most: u32| {
+            first.saturating_mul(1 << self.failures.min(20)).min(first.saturating_mul(most))
+        };
         let wait = match trouble {
             Trouble::Limited(asked) => asked.unwrap_or(self.waits.limited).min(ASKED_MAX),
             Trouble::Forbidden => doubled(self.waits.forbidden, 15),
@@ -74,7 +76,11 @@ impl Backoff {
 mod tests {
     use super::*;
 
-    const WAITS: Waits = Waits { limited: Duration::from_secs(30), forbidden: Duration::from_secs(60), failed: Duration::from_secs(1) };
+    const WAITS: Waits = Waits {
+        limited: Duration::from_secs(30),
+        forbidden: Duration::from_secs(60),
+        failed: Duration::from_secs(1),
+    };
 
     #[test]
     fn waits_double_up_to_their_ends_and_begin_anew() {

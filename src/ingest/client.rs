@@ -49,7 +49,8 @@ pub fn new(user_agent: &str, base_url: &str, timeout: Duration) -> Result<Client
         // Refused only when another one is installed already, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
-    let mut builder = Client::builder().user_agent(user_agent).timeout(timeout).redirect(Policy::limited(REDIRECTS_MAX));
+    let mut builder =
+        Client::builder().user_agent(user_agent).timeout(timeout).redirect(Policy::limited(REDIRECTS_MAX));
     if is_loopback(base_url) {
         builder = builder.no_proxy();
     }
@@ -96,8 +97,12 @@ pub async fn chunk(response: &mut Response) -> Result<Option<Bytes>, Error> {
 }
 
 fn is_loopback(base_url: &str) -> bool {
-    let host = reqwest::Url::parse(base_url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
-    host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    let host = reqwest::Url::parse(base_url)
+        .ok()
+        .and_then(|url| url.host_str().map(str::to_owned))
+        .unwrap_or_default();
+    host == "localhost"
+        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]

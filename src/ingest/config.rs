@@ -32,7 +32,8 @@ pub enum Kind {
 pub struct Config {
     /// Which source runs.
     pub source: Kind,
-    /// How zKillboard and CCP can reach whoever runs this server: a mail address or a page. Without it a source on the real host stays off.
+    /// How zKillboard and CCP can reach whoever runs this server: a mail address or a page. Without it a
+    /// source on the real host stays off.
     pub user_agent_contact: Option<String>,
     /// The origin of R2Z2; paths are appended.
     pub r2z2_base_url: String,
@@ -44,22 +45,26 @@ pub struct Config {
     pub r2z2_idle_ms: u64,
     /// Wait between two documents, milliseconds; not under 100 on the real host.
     pub r2z2_pace_ms: u64,
-    /// A mirror that is a killstream is asked to wait for the next number so long, seconds; 0: it is not. Not for the real host.
+    /// A mirror that is a killstream is asked to wait for the next number so long, seconds; 0: it is not. Not
+    /// for the real host.
     pub r2z2_wait_secs: u64,
-    /// While a number is missing (the second 404 on, and each one after), one of so many numbers behind it is asked for, in turn; where that is
-    /// there, the missing one is passed over; 0: none is.
+    /// While a number is missing (the second 404 on, and each one after), one of so many numbers behind it is
+    /// asked for, in turn; where that is there, the missing one is passed over; 0: none is.
     pub r2z2_ahead_numbers: u64,
-    /// A number missing for longer than this: `sequence.json` is asked whether the feed has gone on, which passes it over, milliseconds.
+    /// A number missing for longer than this: `sequence.json` is asked whether the feed has gone on, which
+    /// passes it over, milliseconds.
     pub r2z2_ghost_ms: u64,
-    /// A number missing for longer than this while `sequence.json` is behind it: the feed is followed from there again, milliseconds.
+    /// A number missing for longer than this while `sequence.json` is behind it: the feed is followed from
+    /// there again, milliseconds.
     pub r2z2_rollback_ms: u64,
-    /// A missing number so far behind `sequence.json`, or further than was looked ahead, is one of many: the follower goes on at the oldest file
-    /// still there.
+    /// A missing number so far behind `sequence.json`, or further than was looked ahead, is one of many: the
+    /// follower goes on at the oldest file still there.
     pub r2z2_far_numbers: u64,
-    /// A number that was passed over is tried again after a quarter of this (not sooner than `r2z2_idle_ms`), then after 1, 5, 8, 16, 32 and 60
-    /// times this, milliseconds; not under 6000 on the real host.
+    /// A number that was passed over is tried again after a quarter of this (not sooner than `r2z2_idle_ms`),
+    /// then after 1, 5, 8, 16, 32 and 60 times this, milliseconds; not under 6000 on the real host.
     pub r2z2_heal_ms: u64,
-    /// The archive of a day is asked for so long after the day's end, seconds (half past six: they are made after six).
+    /// The archive of a day is asked for so long after the day's end, seconds (half past six: they are made
+    /// after six).
     pub archive_after_secs: u64,
     /// A request of an archive ends after this, milliseconds.
     pub archive_timeout_ms: u64,
@@ -67,7 +72,8 @@ pub struct Config {
     pub r2z2_limited_ms: u64,
     /// Wait after a 403, milliseconds; doubles up to fifteen times this; not under 60000 on the real host.
     pub r2z2_forbidden_ms: u64,
-    /// Wait after a failed request, milliseconds; doubles up to sixty times this; not under 1000 on the real host.
+    /// Wait after a failed request, milliseconds; doubles up to sixty times this; not under 1000 on the real
+    /// host.
     pub r2z2_failed_ms: u64,
     /// A request ends after this, milliseconds.
     pub timeout_ms: u64,
@@ -87,9 +93,11 @@ pub struct Config {
     pub fallback_after_ms: u64,
     /// One that was away and is well for so long is back: the other one steps back, milliseconds.
     pub fallback_back_ms: u64,
-    /// A mirror that stands in begins so many numbers before its head: what came while nobody followed anything.
+    /// A mirror that stands in begins so many numbers before its head: what came while nobody followed
+    /// anything.
     pub fallback_overlap_numbers: u64,
-    /// A websocket is asked for a sign of life this often, milliseconds; without any for three times as long it is connected again.
+    /// A websocket is asked for a sign of life this often, milliseconds; without any for three times as long
+    /// it is connected again.
     pub websocket_ping_ms: u64,
     /// A request of a queue waits for a package so long, seconds (1 to 10).
     pub redisq_wait_secs: u64,
@@ -103,12 +111,13 @@ pub struct Config {
     pub esi_window_secs: u64,
     /// Share of the tokens never spent, percent.
     pub esi_spare_percent: u64,
-    /// Bodies waiting to be fetched from ESI at a time; what is named beyond that is put with the refused documents.
+    /// Bodies waiting to be fetched from ESI at a time; what is named beyond that is put with the refused
+    /// documents.
     pub esi_wanted_max: usize,
     /// A body that could not be fetched so many times is given up.
     pub esi_tries_max: u32,
-    /// ESI says "invalid id or hash" (422) of right ones, too, while it is under load: the waits before it is asked again, milliseconds; after as
-    /// many, the body is given up.
+    /// ESI says "invalid id or hash" (422) of right ones, too, while it is under load: the waits before it is
+    /// asked again, milliseconds; after as many, the body is given up.
     pub esi_unmatched_retry_ms: Vec<u64>,
 }
 
@@ -210,52 +219,84 @@ impl Config {
         self.user_agent_contact = self.user_agent_contact.take().filter(|contact| !contact.trim().is_empty());
     }
 
+    /// Waits shorter than the real host may be asked with.
+    fn too_short_waits(&self) -> Vec<String> {
+        if self.source != Kind::R2z2 || !self.is_real_host() {
+            return Vec::new();
+        }
+        let least = Waits::default();
+        let waits = [
+            ("r2z2_idle_ms", self.r2z2_idle_ms, least.idle_ms),
+            ("r2z2_pace_ms", self.r2z2_pace_ms, least.pace_ms),
+            ("r2z2_limited_ms", self.r2z2_limited_ms, least.limited_ms),
+            ("r2z2_forbidden_ms", self.r2z2_forbidden_ms, least.forbidden_ms),
+            ("r2z2_failed_ms", self.r2z2_failed_ms, least.failed_ms),
+            ("r2z2_heal_ms", self.r2z2_heal_ms, least.idle_ms),
+        ];
+        let too_short = waits.into_iter().filter(|(_, ms, least)| ms < least);
+        let host = &self.r2z2_base_url;
+        too_short
+            .map(|(name, ms, least)| {
+                format!("ingest.{name}: {ms} is under {least}, the least {host} may be asked with")
+            })
+            .collect()
+    }
+
     /// Everything that cannot be as it is.
     #[must_use]
     pub fn mistakes(&self) -> Vec<String> {
         let mut mistakes = vec![];
-        let origins = [("r2z2_base_url", &self.r2z2_base_url), ("zkb_base_url", &self.zkb_base_url), ("esi_base_url", &self.esi_base_url)];
+        let origins = [
+            ("r2z2_base_url", &self.r2z2_base_url),
+            ("zkb_base_url", &self.zkb_base_url),
+            ("esi_base_url", &self.esi_base_url),
+        ];
         for (name, origin) in origins {
             if !origin.starts_with("http://") && !origin.starts_with("https://") {
                 mistakes.push(format!("ingest.{name}: `{origin}` is no http:// or https:// origin"));
             }
         }
-        if self.source == Kind::R2z2 && self.is_real_host() {
-            let least = Waits::default();
-            let waits = [
-                ("r2z2_idle_ms", self.r2z2_idle_ms, least.idle_ms),
-                ("r2z2_pace_ms", self.r2z2_pace_ms, least.pace_ms),
-                ("r2z2_limited_ms", self.r2z2_limited_ms, least.limited_ms),
-                ("r2z2_forbidden_ms", self.r2z2_forbidden_ms, least.forbidden_ms),
-                ("r2z2_failed_ms", self.r2z2_failed_ms, least.failed_ms),
-                ("r2z2_heal_ms", self.r2z2_heal_ms, least.idle_ms),
-            ];
-            for (name, ms, least) in waits.into_iter().filter(|(_, ms, least)| ms < least) {
-                mistakes.push(format!("ingest.{name}: {ms} is under {least}, the least {} may be asked with", self.r2z2_base_url));
-            }
-        }
+        mistakes.extend(self.too_short_waits());
         if self.r2z2_wait_secs > 0 && self.is_real_host() && self.source == Kind::R2z2 {
-            mistakes.push(format!("ingest.r2z2_wait_secs: {} takes no questions, only a killstream does", self.r2z2_base_url));
+            mistakes.push(format!(
+                "ingest.r2z2_wait_secs: {} takes no questions, only a killstream does",
+                self.r2z2_base_url
+            ));
         }
         if self.r2z2_wait_secs.saturating_mul(2_000) > self.timeout_ms {
-            mistakes.push(format!("ingest.r2z2_wait_secs: {} is over half of timeout_ms ({})", self.r2z2_wait_secs, self.timeout_ms));
+            mistakes.push(format!(
+                "ingest.r2z2_wait_secs: {} is over half of timeout_ms ({})",
+                self.r2z2_wait_secs, self.timeout_ms
+            ));
         }
         if !(self.replay_speed.is_finite() && self.replay_speed >= 0.0) {
-            mistakes.push(format!("ingest.replay_speed: {} is no speed; 1 is real time, 0 is as fast as it goes", self.replay_speed));
+            mistakes.push(format!(
+                "ingest.replay_speed: {} is no speed; 1 is real time, 0 is as fast as it goes",
+                self.replay_speed
+            ));
         }
         if self.source == Kind::Replay && self.replay.is_empty() {
             mistakes.push("ingest.replay: the source is replay, but no file or folder is named".to_owned());
         }
-        mistakes.extend(fallback_config::mistakes(&self.sources, Some(self.first()).filter(|_| self.source != Kind::None)));
+        mistakes.extend(fallback_config::mistakes(
+            &self.sources,
+            Some(self.first()).filter(|_| self.source != Kind::None),
+        ));
         if self.esi_spare_percent > 90 {
-            mistakes.push(format!("ingest.esi_spare_percent: {} leaves nothing to spend; at most 90", self.esi_spare_percent));
+            mistakes.push(format!(
+                "ingest.esi_spare_percent: {} leaves nothing to spend; at most 90",
+                self.esi_spare_percent
+            ));
         }
         if self.esi_compatibility_date.chars().any(|c| !c.is_ascii_digit() && c != '-') {
-            mistakes.push(format!("ingest.esi_compatibility_date: `{}` is no date", self.esi_compatibility_date));
+            mistakes
+                .push(format!("ingest.esi_compatibility_date: `{}` is no date", self.esi_compatibility_date));
         }
         let contact = self.user_agent_contact.as_deref().unwrap_or_default();
         if contact.chars().any(|c| !(' '..='~').contains(&c)) {
-            mistakes.push("ingest.user_agent_contact: may hold printable ASCII only, it is sent in a header".to_owned());
+            mistakes.push(
+                "ingest.user_agent_contact: may hold printable ASCII only, it is sent in a header".to_owned(),
+            );
         }
         mistakes
     }
@@ -292,7 +333,11 @@ mod tests {
 
     #[test]
     fn trailing_slashes_of_origins_go() {
-        let mut config = Config { r2z2_base_url: "http://h//".to_owned(), user_agent_contact: Some(" ".to_owned()), ..Config::default() };
+        let mut config = Config {
+            r2z2_base_url: "http://h//".to_owned(),
+            user_agent_contact: Some(" ".to_owned()),
+            ..Config::default()
+        };
         config.tidy();
         assert_eq!((config.r2z2_base_url.as_str(), config.user_agent_contact), ("http://h", None));
     }

@@ -89,17 +89,21 @@ impl FallbackConfig {
         if !schemes.iter().any(|scheme| self.url.starts_with(scheme)) {
             return Some(format!("`{}` is no {} address", self.url, schemes.join(" or ")));
         }
-        let plain = |name: &str| !name.is_empty() && name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_graphic());
+        let plain = |name: &str| {
+            !name.is_empty() && name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_graphic())
+        };
         (!plain(self.name())).then(|| "the name may have 1 to 64 printable ASCII characters".to_owned())
     }
 }
 
-/// Gives a name to those that have none: the kind, where no other source is of it (`first` is that of the first source), else the host.
+/// Gives a name to those that have none: the kind, where no other source is of it (`first` is that of the
+/// first source), else the host.
 pub fn name_all(sources: &mut [FallbackConfig], first: &str) {
     let kinds: Vec<Kind> = sources.iter().map(|source| source.kind).collect();
     let hosts: Vec<String> = sources.iter().map(|source| host(&source.url, false).to_owned()).collect();
     for source in sources.iter_mut().filter(|source| source.name.is_none()) {
-        let alone = kinds.iter().filter(|kind| **kind == source.kind).count() == 1 && source.kind.word() != first;
+        let alone =
+            kinds.iter().filter(|kind| **kind == source.kind).count() == 1 && source.kind.word() != first;
         let name_of_host = host(&source.url, false);
         // Two on one host are told apart by their ports.
         let with_port = hosts.iter().filter(|other| *other == name_of_host).count() > 1;
@@ -119,7 +123,8 @@ fn host(url: &str, with_port: bool) -> &str {
     }
 }
 
-/// Everything that cannot be as it is. `first` is the first source, which others can stand in for, if there is one.
+/// Everything that cannot be as it is. `first` is the first source, which others can stand in for, if there
+/// is one.
 #[must_use]
 pub fn mistakes(sources: &[FallbackConfig], first: Option<&str>) -> Vec<String> {
     let mut mistakes = vec![];
@@ -127,7 +132,8 @@ pub fn mistakes(sources: &[FallbackConfig], first: Option<&str>) -> Vec<String> 
         let name = source.name();
         mistakes.extend(source.mistake().map(|mistake| format!("sources ({name}): {mistake}")));
         if sources[..at].iter().any(|earlier| earlier.name() == name) || first == Some(name) {
-            mistakes.push(format!("sources: two have the name {name}; give one another with `name = \"..\"`"));
+            mistakes
+                .push(format!("sources: two have the name {name}; give one another with `name = \"..\"`"));
         }
         if source.when == When::Fallback && first.is_none() {
             mistakes.push(format!("sources ({name}): there is no first source it could stand in for; `when = \"always\"` runs it"));
@@ -141,18 +147,33 @@ mod tests {
     use super::*;
 
     fn source(kind: Kind, url: &str) -> FallbackConfig {
-        FallbackConfig { kind, url: url.to_owned(), name: None, when: When::Fallback, topics: everything(), wait_secs: 0, queue_id: None }
+        FallbackConfig {
+            kind,
+            url: url.to_owned(),
+            name: None,
+            when: When::Fallback,
+            topics: everything(),
+            wait_secs: 0,
+            queue_id: None,
+        }
     }
 
     #[test]
     fn every_mistake_names_its_source() {
-        let sources = [source(Kind::R2z2, "http://a"), source(Kind::Websocket, "http://b"), source(Kind::R2z2, "https://c")];
+        let sources = [
+            source(Kind::R2z2, "http://a"),
+            source(Kind::Websocket, "http://b"),
+            source(Kind::R2z2, "https://c"),
+        ];
         let found = mistakes(&sources, Some("replay"));
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].contains("(websocket)") && found[0].contains("ws://"), "{found:?}");
         assert!(found[1].contains("two have the name r2z2"), "{found:?}");
         assert_eq!(mistakes(&sources[..1], Some("replay")), [""; 0]);
-        assert!(mistakes(&sources[..1], Some("r2z2"))[0].contains("two have the name r2z2"), "the first source has it");
+        assert!(
+            mistakes(&sources[..1], Some("r2z2"))[0].contains("two have the name r2z2"),
+            "the first source has it"
+        );
         assert!(mistakes(&sources[..1], None)[0].contains("always"));
     }
 
@@ -167,7 +188,11 @@ mod tests {
         let one = [(Kind::R2z2, "http://a.example:4004/"), (Kind::Redisq, "https://q.example/listen.php")];
         assert_eq!(named("replay", &one), ["r2z2", "redisq"], "as ever");
         assert_eq!(named("r2z2", &one), ["a.example", "redisq"], "the first source is of that kind");
-        let two = [(Kind::Redisq, "https://me:secret@q.example/x"), (Kind::Redisq, "http://[::1]:8080?a=b"), (Kind::Websocket, "ws://w")];
+        let two = [
+            (Kind::Redisq, "https://me:secret@q.example/x"),
+            (Kind::Redisq, "http://[::1]:8080?a=b"),
+            (Kind::Websocket, "ws://w"),
+        ];
         assert_eq!(named("r2z2", &two), ["q.example", "[::1]", "websocket"]);
         let same = [(Kind::Redisq, "http://127.0.0.1:1"), (Kind::Redisq, "http://127.0.0.1:2")];
         assert_eq!(named("r2z2", &same), ["127.0.0.1:1", "127.0.0.1:2"]);

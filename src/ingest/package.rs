@@ -38,7 +38,13 @@ pub fn take(document: &[u8], rule: Rule, source: &str, now_ms: i64) -> Result<In
     };
     let refused = |reason: &str, killmail_id| {
         let raw = Bytes::copy_from_slice(&raw);
-        Box::new(Refused { reason: reason.to_owned(), killmail_id, source: source.to_owned(), raw, at_ms: now_ms })
+        Box::new(Refused {
+            reason: reason.to_owned(),
+            killmail_id,
+            source: source.to_owned(),
+            raw,
+            at_ms: now_ms,
+        })
     };
     match named {
         Some(Ok(named)) => return Err(refused(NO_BODY, Some(named.killmail_id.into()))),
@@ -49,7 +55,14 @@ pub fn take(document: &[u8], rule: Rule, source: &str, now_ms: i64) -> Result<In
     let Some(killmail) = package.killmail else {
         return Err(refused(NO_BODY, package.reference.map(|r| u64::from(r.killmail_id))));
     };
-    Ok(Incoming { killmail, origin: rule.origin, received_at_ms: now_ms, uploaded_at: package.uploaded_at, age: rule.age, zkb: rule.zkb })
+    Ok(Incoming {
+        killmail,
+        origin: rule.origin,
+        received_at_ms: now_ms,
+        uploaded_at: package.uploaded_at,
+        age: rule.age,
+        zkb: rule.zkb,
+    })
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Recordings: what a source sent, document by document, with when it came. A replay plays them back with their timing.
+//! Recordings: what a source sent, document by document, with when it came. A replay plays them back with
+//! their timing.
 //!
 //! ```text
 //! {"received_at_ms":1700000000000,"source":"r2z2","document":{..}}     a line for each; the document as it came
@@ -33,7 +34,10 @@ impl RecordedDocument<'_> {
     /// The document as it came.
     #[must_use]
     pub fn document(&self) -> &[u8] {
-        self.document.map(|document| document.get().as_bytes()).or_else(|| self.text.as_deref().map(str::as_bytes)).unwrap_or_default()
+        self.document
+            .map(|document| document.get().as_bytes())
+            .or_else(|| self.text.as_deref().map(str::as_bytes))
+            .unwrap_or_default()
     }
 }
 
@@ -42,7 +46,9 @@ impl RecordedDocument<'_> {
 /// # Errors
 /// Those of the writer.
 pub fn write(out: &mut impl Write, received_at_ms: i64, source: &str, document: &[u8]) -> io::Result<()> {
-    let raw = serde_json::from_slice::<&RawValue>(document).ok().filter(|raw| raw.get() != "null" && !raw.get().contains('\n'));
+    let raw = serde_json::from_slice::<&RawValue>(document)
+        .ok()
+        .filter(|raw| raw.get() != "null" && !raw.get().contains('\n'));
     let text = if raw.is_none() { Some(String::from_utf8_lossy(document)) } else { None };
     let line = RecordedDocument { received_at_ms, source: source.into(), document: raw, text };
     serde_json::to_writer(&mut *out, &line)?;
@@ -75,13 +81,17 @@ mod tests {
             write(&mut out, at_ms, "r2z2", document.as_bytes()).unwrap();
             assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
             let line = read(out.trim_ascii_end()).unwrap();
-            assert_eq!((line.received_at_ms, line.source.as_ref(), line.document()), (at_ms, "r2z2", document.as_bytes()));
+            assert_eq!(
+                (line.received_at_ms, line.source.as_ref(), line.document()),
+                (at_ms, "r2z2", document.as_bytes())
+            );
         }
     }
 
     #[test]
     fn other_documents_are_no_recordings() {
-        for other in ["{}", "{\"killmail_id\":1}", "{\"received_at_ms\":\"x\"}", "", "{\"received_at_ms\":1"] {
+        for other in ["{}", "{\"killmail_id\":1}", "{\"received_at_ms\":\"x\"}", "", "{\"received_at_ms\":1"]
+        {
             assert!(read(other.as_bytes()).is_none(), "{other}");
         }
     }

@@ -1,7 +1,9 @@
-//! A RedisQ-compatible queue: the server remembers what this queue id has not had, and hands out one package a request.
+//! A RedisQ-compatible queue: the server remembers what this queue id has not had, and hands out one package
+//! a request.
 //!
-//! zKillboard's own ended in May 2026; self-hosted ones and EVE-KILL's speak the same. Packages may only name their killmail.
-//! What is handed out is gone from the queue, so a crash between that and our disk loses it here: the first source brings it again.
+//! zKillboard's own ended in May 2026; self-hosted ones and EVE-KILL's speak the same. Packages may only name
+//! their killmail. What is handed out is gone from the queue, so a crash between that and our disk loses it
+//! here: the first source brings it again.
 //!
 //! Must not know: who keeps the killmails; who fetches bodies.
 
@@ -63,7 +65,8 @@ struct Answer<'a> {
 /// Whether there is a package in an answer; `None` for what is no answer of a queue.
 fn has_package(body: &[u8]) -> Option<bool> {
     let body = readable(without_bom(body))?;
-    let answer: Answer<'_> = body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(&body).ok())??;
+    let answer: Answer<'_> =
+        body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(&body).ok())??;
     match answer.package.get() {
         "null" => Some(false),
         package => package.starts_with('{').then_some(true),
@@ -93,7 +96,8 @@ impl Redisq {
         }
         let wait = config.wait_secs.clamp(1, 10);
         url.query_pairs_mut().append_pair("queueID", &config.queue_id).append_pair("ttw", &wait.to_string());
-        let client = client::new(&config.user_agent, &config.url, config.timeout + Duration::from_secs(wait))?;
+        let client =
+            client::new(&config.user_agent, &config.url, config.timeout + Duration::from_secs(wait))?;
         tracing::info!("following the queue {} as {}", config.url, config.queue_id);
         Ok(Self { config, url, client, link, next_at: Instant::now() })
     }
@@ -112,31 +116,46 @@ impl Redisq {
                     self.link.is_well();
                     return self.link.takes(document);
                 }
-                Err(Failed(trouble, why)) => self.next_at = Instant::now() + self.link.troubles(trouble, &why),
+                Err(Failed(trouble, why)) => {
+                    self.next_at = Instant::now() + self.link.troubles(trouble, &why)
+                }
             }
         }
     }
 
     /// The whole answer, if there is a package in it.
     async fn ask(&self) -> Result<Option<Bytes>, Failed> {
-        let failed = |error: &client::Error| Failed(Trouble::Failed, format!("the queue does not answer: {error}"));
+        let failed =
+            |error: &client::Error| Failed(Trouble::Failed, format!("the queue does not answer: {error}"));
         let response = client::get(&self.client, self.url.as_str()).await.map_err(|error| failed(&error))?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::TOO_MANY_REQUESTS => {
-                let secs = response.headers().get(RETRY_AFTER).and_then(|secs| secs.to_str().ok()?.trim().parse().ok());
-                return Err(Failed(Trouble::Limited(secs.map(Duration::from_secs)), "the queue says too many requests (429)".to_owned()));
+                let secs = response
+                    .headers()
+                    .get(RETRY_AFTER)
+                    .and_then(|secs| secs.to_str().ok()?.trim().parse().ok());
+                return Err(Failed(
+                    Trouble::Limited(secs.map(Duration::from_secs)),
+                    "the queue says too many requests (429)".to_owned(),
+                ));
             }
             status @ (StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) => {
-                return Err(Failed(Trouble::Forbidden, format!("the queue refuses us ({})", status.as_u16())));
+                return Err(Failed(
+                    Trouble::Forbidden,
+                    format!("the queue refuses us ({})", status.as_u16()),
+                ));
             }
             status => return Err(Failed(Trouble::Failed, format!("the queue answers {}", status.as_u16()))),
         }
-        let body = client::body(response, self.config.document_max_bytes).await.map_err(|error| failed(&error))?;
+        let body =
+            client::body(response, self.config.document_max_bytes).await.map_err(|error| failed(&error))?;
         match has_package(&body) {
             Some(true) => Ok(Some(body)),
             Some(false) => Ok(None),
-            None => Err(Failed(Trouble::Failed, "the queue answers 200 with what is not a package".to_owned())),
+            None => {
+                Err(Failed(Trouble::Failed, "the queue answers 200 with what is not a package".to_owned()))
+            }
         }
     }
 }

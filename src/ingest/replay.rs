@@ -1,5 +1,5 @@
-//! Files played as if they happened now, at any speed, with their own times or moved to the present. Killmails come when they happened,
-//! recordings as they came.
+//! Files played as if they happened now, at any speed, with their own times or moved to the present.
+//! Killmails come when they happened, recordings as they came.
 //!
 //! Must not know: who keeps the killmails; what happens to them.
 
@@ -62,7 +62,8 @@ struct Taken {
 impl Taken {
     /// When it is to come, unix milliseconds of its own time; `None`: at once.
     fn at_ms(&self) -> Option<i64> {
-        self.came_ms.or_else(|| self.what.as_ref().ok().map(|incoming| incoming.killmail.time.saturating_mul(1_000)))
+        self.came_ms
+            .or_else(|| self.what.as_ref().ok().map(|incoming| incoming.killmail.time.saturating_mul(1_000)))
     }
 }
 
@@ -139,7 +140,11 @@ impl Replay {
             (Instant::now(), at_ms)
         });
         let after_secs = at_ms.saturating_sub(first_ms).max(0) as f64 / 1_000.0 / self.config.speed;
-        let after = if self.config.speed > 0.0 { Duration::try_from_secs_f64(after_secs).unwrap_or(FAR) } else { Duration::ZERO };
+        let after = if self.config.speed > 0.0 {
+            Duration::try_from_secs_f64(after_secs).unwrap_or(FAR)
+        } else {
+            Duration::ZERO
+        };
         begun + after.min(FAR)
     }
 
@@ -164,7 +169,9 @@ fn read(files: &[PathBuf], rule: Rule, sender: &mpsc::Sender<Taken>) {
             let recorded = record::read(document);
             let bytes = recorded.as_ref().map_or(document, record::RecordedDocument::document);
             let what = package::take(bytes, rule, NAME, clock::now_ms());
-            sender.blocking_send(Taken { came_ms: recorded.map(|line| line.received_at_ms), what }).map_err(|_| ())
+            sender
+                .blocking_send(Taken { came_ms: recorded.map(|line| line.received_at_ms), what })
+                .map_err(|_| ())
         });
         // Nobody listens any more: the server stops.
         if answer.is_err() {

@@ -1,4 +1,5 @@
-//! What sources that are no R2Z2 have in common: a pulse they keep, waits after troubles, one way to take a document.
+//! What sources that are no R2Z2 have in common: a pulse they keep, waits after troubles, one way to take a
+//! document.
 //!
 //! Must not know: how a source talks.
 
@@ -56,7 +57,8 @@ impl SourceLink {
         self.status.consecutive_errors.fetch_add(1, Ordering::Relaxed);
         let open = trouble == Trouble::Forbidden || self.backoff.failures() >= BREAKER_FAILURES;
         let why = format!("{}: {why}", self.name);
-        self.status.note(if open { Doing::BreakerOpen(why) } else { Doing::BackingOff(why) }, clock::now_ms());
+        self.status
+            .note(if open { Doing::BreakerOpen(why) } else { Doing::BackingOff(why) }, clock::now_ms());
         wait
     }
 

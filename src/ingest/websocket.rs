@@ -1,7 +1,8 @@
-//! A websocket that sends killmails as they come, as EVE-KILL's do: topics out, `{"type":"killmail","data":{..}}` in.
+//! A websocket that sends killmails as they come, as EVE-KILL's do: topics out,
+//! `{"type":"killmail","data":{..}}` in.
 //!
-//! EVE-KILL's own form of a killmail is no ESI body (other names, values and items); such a message names a killmail with its hash, and
-//! the body is fetched. Bodies in ESI's form are taken as they are.
+//! EVE-KILL's own form of a killmail is no ESI body (other names, values and items); such a message names a
+//! killmail with its hash, and the body is fetched. Bodies in ESI's form are taken as they are.
 //!
 //! Must not know: who keeps the killmails; who fetches bodies.
 
@@ -39,7 +40,8 @@ pub struct Config {
     pub topics: Vec<String>,
     /// A connection is made within this, or not.
     pub timeout: Duration,
-    /// The other side is asked for a sign of life this often; without any for three times as long the connection counts as dead.
+    /// The other side is asked for a sign of life this often; without any for three times as long the
+    /// connection counts as dead.
     pub ping: Duration,
     /// A longer message is a failure, bytes.
     pub document_max_bytes: usize,
@@ -56,7 +58,8 @@ pub struct Websocket {
     next_at: Instant,
     ping_at: Instant,
     heard_at: Instant,
-    /// Whether the topics were sent as JSON, too: older servers take plain text only, others may take JSON only.
+    /// Whether the topics were sent as JSON, too: older servers take plain text only, others may take JSON
+    /// only.
     subscribed_again: bool,
 }
 
@@ -106,7 +109,15 @@ impl Websocket {
         // Refused only when another one is installed already, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let now = Instant::now();
-        Self { config, link, socket: None, next_at: now, ping_at: now, heard_at: now, subscribed_again: false }
+        Self {
+            config,
+            link,
+            socket: None,
+            next_at: now,
+            ping_at: now,
+            heard_at: now,
+            subscribed_again: false,
+        }
     }
 
     /// Listens until there is a killmail, or the name of one.
@@ -127,20 +138,29 @@ impl Websocket {
                         return self.link.takes(document);
                     }
                 }
-                Err(Failed(trouble, why)) => self.next_at = Instant::now() + self.link.troubles(trouble, &why),
+                Err(Failed(trouble, why)) => {
+                    self.next_at = Instant::now() + self.link.troubles(trouble, &why)
+                }
             }
         }
     }
 
     async fn connect(&mut self) -> Result<Socket, Failed> {
         let failed = |why: String| Failed(Trouble::Failed, format!("no connection: {why}"));
-        let mut request = self.config.url.as_str().into_client_request().map_err(|error| failed(error.to_string()))?;
-        let agent = self.config.user_agent.parse().map_err(|_| failed("the user agent is no header value".to_owned()))?;
+        let mut request =
+            self.config.url.as_str().into_client_request().map_err(|error| failed(error.to_string()))?;
+        let agent = self
+            .config
+            .user_agent
+            .parse()
+            .map_err(|_| failed("the user agent is no header value".to_owned()))?;
         request.headers_mut().insert(USER_AGENT, agent);
         let most = Some(self.config.document_max_bytes);
         let limits = WebSocketConfig::default().max_message_size(most).max_frame_size(most);
-        let connected = timeout(self.config.timeout, connect_async_with_config(request, Some(limits), true)).await;
-        let (mut socket, _) = connected.map_err(|_| failed("no answer in time".to_owned()))?.map_err(refused)?;
+        let connected =
+            timeout(self.config.timeout, connect_async_with_config(request, Some(limits), true)).await;
+        let (mut socket, _) =
+            connected.map_err(|_| failed("no answer in time".to_owned()))?.map_err(refused)?;
         tracing::info!("listening to {}", self.config.url);
         let topics = Message::text(self.config.topics.join(","));
         socket.send(topics).await.map_err(|error| failed(error.to_string()))?;
@@ -226,11 +246,16 @@ fn document(text: &[u8]) -> Bytes {
 }
 
 fn refused(error: tungstenite::Error) -> Failed {
-    let tungstenite::Error::Http(response) = &error else { return Failed(Trouble::Failed, format!("no connection: {error}")) };
+    let tungstenite::Error::Http(response) = &error else {
+        return Failed(Trouble::Failed, format!("no connection: {error}"));
+    };
     let status = response.status().as_u16();
     let trouble = match status {
         429 => {
-            let secs = response.headers().get(RETRY_AFTER.as_str()).and_then(|secs| secs.to_str().ok()?.trim().parse().ok());
+            let secs = response
+                .headers()
+                .get(RETRY_AFTER.as_str())
+                .and_then(|secs| secs.to_str().ok()?.trim().parse().ok());
             Trouble::Limited(secs.map(Duration::from_secs))
         }
         401 | 403 => Trouble::Forbidden,
@@ -259,7 +284,8 @@ mod tests {
 
     #[test]
     fn what_stands_beside_a_killmail_may_be_of_any_type() {
-        let said: Said<'_> = serde_json::from_str(r#"{"killmail_id":"5","type":7,"message":{"text":[]},"data":1}"#).unwrap();
+        let said: Said<'_> =
+            serde_json::from_str(r#"{"killmail_id":"5","type":7,"message":{"text":[]},"data":1}"#).unwrap();
         assert!(said.killmail_id.is_some() && said.kind.is_none() && said.message.is_none());
     }
 
@@ -270,8 +296,14 @@ mod tests {
         let waits = Waits { limited: Duration::ZERO, forbidden: Duration::ZERO, failed: Duration::ZERO };
         let link = SourceLink::new("test".to_owned(), "websocket", waits, Arc::new(SourceStatus::default()));
         let second = Duration::from_secs(10);
-        let config =
-            Config { url, user_agent: "tests".to_owned(), topics: vec![], timeout: second, ping: second, document_max_bytes: 1_000 };
+        let config = Config {
+            url,
+            user_agent: "tests".to_owned(),
+            topics: vec![],
+            timeout: second,
+            ping: second,
+            document_max_bytes: 1_000,
+        };
         let mut websocket = Websocket::new(config, link);
         let (answer, _) = tokio::join!(websocket.connect(), async { drop(listener.accept().await) });
         assert!(answer.is_err());

@@ -1,4 +1,5 @@
-//! A joined topic: its lists, what a client may do with them, what it is pushed. A value: events in, effects out.
+//! A joined topic: its lists, what a client may do with them, what it is pushed. A value: events in, effects
+//! out.
 //!
 //! Must not know: sockets, readers, other topics.
 
@@ -115,7 +116,8 @@ struct Payload<'a> {
 impl Payload<'_> {
     /// The ids under the first of these names that is there; `None` where none is.
     fn ids(&self, kind: Dimension, names: &[&str]) -> Result<Option<Vec<u32>>, String> {
-        let max = if kind == Dimension::System { self.config.systems_max } else { self.config.characters_max };
+        let max =
+            if kind == Dimension::System { self.config.systems_max } else { self.config.characters_max };
         let Some(name) = names.iter().find(|name| self.members.is_named(name)) else { return Ok(None) };
         let mut ids = Ids::new(kind, max);
         if self.members.elements(name, |value| ids.push(value)) {
@@ -151,9 +153,22 @@ impl Channel {
     #[must_use]
     pub fn new(key: u64, join: Message, subscription: Arc<Subscription>) -> Self {
         let Message { form, join_ref, reference, topic, .. } = join;
-        let (subscription_id, sent, lately, uncounted) = (String::new(), DeliveredIds::default(), Vec::new(), HashSet::new());
+        let (subscription_id, sent, lately, uncounted) =
+            (String::new(), DeliveredIds::default(), Vec::new(), HashSet::new());
         let join_ref = join_ref.or(reference);
-        Self { key, form, topic, join_ref, subscription_id, subscription, sent, preloaded: 0, uncounted, counted: 0, lately }
+        Self {
+            key,
+            form,
+            topic,
+            join_ref,
+            subscription_id,
+            subscription,
+            sent,
+            preloaded: 0,
+            uncounted,
+            counted: 0,
+            lately,
+        }
     }
 
     /// Whether its frames tell one join from another.
@@ -183,7 +198,11 @@ impl Channel {
                 out.push(Effect::Send(to.reply(&message.reference, Status::Ok, &response)));
                 out.extend(then);
             }
-            Err(reason) => out.push(Effect::Send(to.reply(&message.reference, Status::Error, &payloads::reason(&reason)))),
+            Err(reason) => out.push(Effect::Send(to.reply(
+                &message.reference,
+                Status::Error,
+                &payloads::reason(&reason),
+            ))),
         }
     }
 
@@ -200,7 +219,10 @@ impl Channel {
             "get_status" => {
                 let who = (around.user_id, around.connected_at_ms);
                 let (systems, characters) = (self.ids(Dimension::System), self.ids(Dimension::Character));
-                Ok(Done { response: payloads::status(&self.subscription_id, systems, characters, who), then: Vec::new() })
+                Ok(Done {
+                    response: payloads::status(&self.subscription_id, systems, characters, who),
+                    then: Vec::new(),
+                })
             }
             _ => Err(format!("unknown event: {event}")),
         }
@@ -210,9 +232,13 @@ impl Channel {
         let asked = payload.needed(kind)?;
         let added = self.added(kind, asked);
         if added.is_empty() {
-            return Ok(Done::plain(payloads::message(&format!("Already subscribed to all requested {}", plural(kind)))));
+            return Ok(Done::plain(payloads::message(&format!(
+                "Already subscribed to all requested {}",
+                plural(kind)
+            ))));
         }
-        let (systems, characters) = if kind == Dimension::System { (added, Vec::new()) } else { (Vec::new(), added) };
+        let (systems, characters) =
+            if kind == Dimension::System { (added, Vec::new()) } else { (Vec::new(), added) };
         let then = self.change(Change { systems, characters, ..Change::default() }, payload)?;
         Ok(Done { response: self.listed(kind), then })
     }
@@ -220,7 +246,10 @@ impl Channel {
     fn unsubscribe(&mut self, kind: Dimension, payload: &Payload<'_>) -> Result<Done, String> {
         let removed: Vec<u32> = payload.needed(kind)?.into_iter().filter(|id| self.has(kind, *id)).collect();
         if removed.is_empty() {
-            return Ok(Done::plain(payloads::message(&format!("Not subscribed to any of the requested {}", plural(kind)))));
+            return Ok(Done::plain(payloads::message(&format!(
+                "Not subscribed to any of the requested {}",
+                plural(kind)
+            ))));
         }
         let then = self.change(Change { removed: vec![(kind, removed)], ..Change::default() }, payload)?;
         Ok(Done { response: self.listed(kind), then })
@@ -234,16 +263,19 @@ impl Channel {
             return Err(format!("{} has no member {name}; did you mean {meant}?", payload.event));
         }
         let asked = |kind, name| payload.ids(kind, &[name]).map(Option::unwrap_or_default);
-        let (systems, characters) = (asked(Dimension::System, "add_systems")?, asked(Dimension::Character, "add_characters")?);
+        let (systems, characters) =
+            (asked(Dimension::System, "add_systems")?, asked(Dimension::Character, "add_characters")?);
         let (mut less_systems, mut less_characters) =
             (asked(Dimension::System, "remove_systems")?, asked(Dimension::Character, "remove_characters")?);
         let (more_systems, more_characters) = (IdSet::new(systems.clone()), IdSet::new(characters.clone()));
         less_systems.retain(|id| !more_systems.contains(*id));
         less_characters.retain(|id| !more_characters.contains(*id));
         let removed = vec![(Dimension::System, less_systems), (Dimension::Character, less_characters)];
-        let (systems, characters) = (self.added(Dimension::System, systems), self.added(Dimension::Character, characters));
+        let (systems, characters) =
+            (self.added(Dimension::System, systems), self.added(Dimension::Character, characters));
         let mut then = self.change(Change { systems, characters, removed }, payload)?;
-        let response = payloads::subscribed(Some(self.ids(Dimension::System)), Some(self.ids(Dimension::Character)));
+        let response =
+            payloads::subscribed(Some(self.ids(Dimension::System)), Some(self.ids(Dimension::Character)));
         then.insert(0, Effect::Send(self.to().push(&None, "subscription_updated", &[&response])));
         Ok(Done { response, then })
     }
@@ -255,8 +287,17 @@ impl Channel {
         }
         let wish = payload.preload()?;
         let mut filter = self.subscription.filter.clone();
-        for (kind, added) in [(Dimension::System, &change.systems), (Dimension::Character, &change.characters)] {
-            let gone = IdSet::new(change.removed.iter().filter(|(of, _)| *of == kind).flat_map(|(_, ids)| ids.iter().copied()).collect());
+        for (kind, added) in
+            [(Dimension::System, &change.systems), (Dimension::Character, &change.characters)]
+        {
+            let gone = IdSet::new(
+                change
+                    .removed
+                    .iter()
+                    .filter(|(of, _)| *of == kind)
+                    .flat_map(|(_, ids)| ids.iter().copied())
+                    .collect(),
+            );
             let mut ids: Vec<u32> = self.ids(kind).iter().copied().filter(|id| !gone.contains(*id)).collect();
             ids.extend(added);
             if ids.len() > payload.config.channel_ids_max {
@@ -264,7 +305,8 @@ impl Channel {
             }
             filter.set_ids(kind, ids);
         }
-        // The list before may be shared with others, so that giving it back makes no room: a long one is counted whole.
+        // The list before may be shared with others, so that giving it back makes no room: a long one is
+        // counted whole.
         let ids = filter.dimensions.iter().map(|dimension| dimension.ids.as_slice().len()).sum::<usize>();
         if let Some(filters) = payload.filters.filter(|_| ids >= SHORT_IDS) {
             filters.room_for(ids).map_err(|full| full.to_string())?;
@@ -273,7 +315,8 @@ impl Channel {
             self.uncounted.retain(|system| !systems.contains(system));
         }
         let Subscription { plugin, max_age_secs, .. } = &*self.subscription;
-        let subscription = Subscription { filter: wanted(filter), plugin: plugin.clone(), max_age_secs: *max_age_secs };
+        let subscription =
+            Subscription { filter: wanted(filter), plugin: plugin.clone(), max_age_secs: *max_age_secs };
         self.subscription = Arc::new(subscription);
         let mut then = vec![Effect::Change { key: self.key, subscription: self.subscription.clone() }];
         then.extend(self.preload_of(wish, &change.systems, &change.characters));
@@ -281,7 +324,12 @@ impl Channel {
     }
 
     /// The preload of what came in, if there is anything to look for.
-    fn preload_of(&self, wish: Option<PreloadRequest>, systems: &[u32], characters: &[u32]) -> Option<Effect> {
+    fn preload_of(
+        &self,
+        wish: Option<PreloadRequest>,
+        systems: &[u32],
+        characters: &[u32],
+    ) -> Option<Effect> {
         let wish = wish?;
         let of = |kind, ids: &[u32]| ids.iter().map(|id| Term { kind, id: *id }).collect::<Vec<_>>();
         let mut terms = of(Dimension::System, systems);
@@ -306,7 +354,11 @@ impl Channel {
 
     fn listed(&self, kind: Dimension) -> Bytes {
         let ids = Some(self.ids(kind));
-        if kind == Dimension::System { payloads::subscribed(ids, None) } else { payloads::subscribed(None, ids) }
+        if kind == Dimension::System {
+            payloads::subscribed(ids, None)
+        } else {
+            payloads::subscribed(None, ids)
+        }
     }
 
     /// The ids of a dimension, ascending.
@@ -333,9 +385,15 @@ impl Channel {
         Some(Effect::SendAround { head, killmail: text, tail })
     }
 
-    /// Pushes killmails of one system from the past, without those it does not want any more and those the client has; says how many
-    /// there were.
-    pub fn portion(&mut self, system: u32, mut kept: Vec<Delivered>, now_ms: i64, out: &mut Vec<Effect>) -> usize {
+    /// Pushes killmails of one system from the past, without those it does not want any more and those the
+    /// client has; says how many there were.
+    pub fn portion(
+        &mut self,
+        system: u32,
+        mut kept: Vec<Delivered>,
+        now_ms: i64,
+        out: &mut Vec<Effect>,
+    ) -> usize {
         kept.retain(|kept| self.subscription.filter.accepts(&kept.entry.facts));
         if !kept.is_empty() {
             self.uncounted.insert(system);
@@ -370,13 +428,21 @@ impl Channel {
     /// Tells what a preload came to.
     pub fn preload_complete(&mut self, systems: u64, errors: &[String]) -> Effect {
         let total = std::mem::take(&mut self.preloaded);
-        Effect::Send(self.to().push(&None, "preload_complete", &[&payloads::preload_complete(total, systems, errors)]))
+        Effect::Send(self.to().push(
+            &None,
+            "preload_complete",
+            &[&payloads::preload_complete(total, systems, errors)],
+        ))
     }
 
     /// Tells that a preload does not begin, and why.
     #[must_use]
     pub fn preload_refused(&self, error: String) -> Effect {
-        Effect::Send(self.to().push(&None, "preload_complete", &[&payloads::preload_complete(0, 0, &[error])]))
+        Effect::Send(self.to().push(
+            &None,
+            "preload_complete",
+            &[&payloads::preload_complete(0, 0, &[error])],
+        ))
     }
 
     /// Tells the count of a system that had something of a preload, once and while it is still of interest.

@@ -14,8 +14,8 @@ pub struct Config {
     pub max_connections: usize,
     /// WebSockets open at a time from one address; unset: no limit.
     pub max_connections_per_address: Option<usize>,
-    /// Origins whose pages may connect: whole (`https://example.org`), by host (`example.org`), or a host and all below it
-    /// (`*.example.org`); `["*"]` is everyone. Programs that send no origin may always.
+    /// Origins whose pages may connect: whole (`https://example.org`), by host (`example.org`), or a host and
+    /// all below it (`*.example.org`); `["*"]` is everyone. Programs that send no origin may always.
     pub origins: Vec<String>,
     /// A longer frame or message closes the connection with 1009, bytes: 50,000 characters are 550 kB.
     pub frame_max_bytes: usize,
@@ -27,7 +27,8 @@ pub struct Config {
     pub idle_ms: u64,
     /// A client that upgrades must be connected within so long, milliseconds.
     pub handshake_ms: u64,
-    /// A client that sends no message for so long after it connected is let go, milliseconds: closed with 1008.
+    /// A client that sends no message for so long after it connected is let go, milliseconds: closed with
+    /// 1008.
     pub first_message_ms: u64,
     /// A client is given so long to say goodbye, milliseconds.
     pub goodbye_ms: u64,
@@ -41,7 +42,8 @@ pub struct Config {
     pub channel_ids_max: usize,
     /// Killmails of one preload.
     pub preload_max_killmails: usize,
-    /// JSON of one push of a preload, bytes; a larger killmail makes a push of its own. Many clients take no message over 1 MiB.
+    /// JSON of one push of a preload, bytes; a larger killmail makes a push of its own. Many clients take no
+    /// message over 1 MiB.
     pub push_bytes: u64,
     /// Preloads that wait for the one before on the same channel.
     pub preloads_waiting_max: usize,

@@ -1,6 +1,7 @@
 //! One connection: the short loop between a line, a conversation and its readers.
 //!
-//! Reading the client and writing to it never wait for a reader; a reader is asked for more when everything before is written.
+//! Reading the client and writing to it never wait for a reader; a reader is asked for more when everything
+//! before is written.
 //!
 //! Must not know: what events mean, how frames look.
 
@@ -20,6 +21,7 @@ use crate::clock::{DAY_SECS, now_ms, now_secs};
 use crate::domain::term::Term;
 use crate::feed::event::Event;
 use crate::feed::newest::Newest;
+use crate::feed::reader::Reader;
 use crate::feed::registry::{Transport, Who};
 use crate::feed::start::Start;
 use crate::feed::{self, newest_preload};
@@ -74,13 +76,31 @@ enum End {
 impl Connection {
     /// Of a line just opened.
     #[must_use]
-    pub fn new(door: Arc<ChannelState>, line: Socket, session: Session, (slot, caller): (Slot, Caller)) -> Self {
+    pub fn new(
+        door: Arc<ChannelState>,
+        line: Socket,
+        session: Session,
+        (slot, caller): (Slot, Caller),
+    ) -> Self {
         let now = Instant::now();
         let ping_at = now + door.config.ping();
         let first_by = Some(now + door.config.first_message());
         let closing = door.feed.closing();
         let (effects, opening, running) = (Vec::new(), Vec::new(), Vec::new());
-        Self { door, line, session, effects, opening, running, closing, heard: now, first_by, ping_at, caller, _slot: slot }
+        Self {
+            door,
+            line,
+            session,
+            effects,
+            opening,
+            running,
+            closing,
+            heard: now,
+            first_by,
+            ping_at,
+            caller,
+            _slot: slot,
+        }
     }
 
     /// Talks until one side says goodbye.
@@ -94,7 +114,11 @@ impl Connection {
             End::Theirs => line.finish(within).await,
             End::Ours(code, reason) => line.close(code, reason, within).await,
             End::Cut(code) => {
-                let reason = if code == CloseCode::Size { format!("over {} bytes", door.config.frame_max_bytes) } else { String::new() };
+                let reason = if code == CloseCode::Size {
+                    format!("over {} bytes", door.config.frame_max_bytes)
+                } else {
+                    String::new()
+                };
                 line.cut(code, &reason, within).await;
             }
         }
@@ -139,8 +163,14 @@ impl Connection {
             self.first_by = None;
         }
         match turn {
-            Turn::Text(bytes) if std::str::from_utf8(&bytes).is_err() => return Some(End::Cut(CloseCode::Invalid)),
-            Turn::Text(bytes) => return self.say(bytes, |bytes| std::str::from_utf8(bytes).map_or(Err(Malformed::NoFrame), decode)).await,
+            Turn::Text(bytes) if std::str::from_utf8(&bytes).is_err() => {
+                return Some(End::Cut(CloseCode::Invalid));
+            }
+            Turn::Text(bytes) => {
+                return self
+                    .say(bytes, |bytes| std::str::from_utf8(bytes).map_or(Err(Malformed::NoFrame), decode))
+                    .await;
+            }
             Turn::Binary(bytes) => return self.say(bytes, decode_binary).await,
             Turn::Alive | Turn::Drained => {}
             Turn::Ended => return Some(End::Theirs),
@@ -149,7 +179,8 @@ impl Connection {
         None
     }
 
-    /// Hears what the client says. A long message is read off the event loop, and the conversation goes along.
+    /// Hears what the client says. A long message is read off the event loop, and the conversation goes
+    /// along.
     async fn say(&mut self, bytes: Bytes, decode: fn(&[u8]) -> Result<Message, Malformed>) -> Option<End> {
         let (mut session, mut effects) = (self.session.take(), std::mem::take(&mut self.effects));
         let heard = tasks::read("message", bytes.len(), move || {
@@ -235,13 +266,15 @@ impl Connection {
         let last_event_id = resume_from.or(place);
         replaces.into_iter().for_each(|key| self.close(key));
         let feed = Arc::clone(&self.door.feed);
-        let hold = match feed.plugin_quota().take(&feed.judging(), self.caller.judged, subscription.plugin.as_ref()) {
-            Ok(hold) => hold,
-            Err(refused) => return self.session.refused(key, &refused.to_string(), &mut self.effects),
-        };
+        let hold =
+            match feed.plugin_quota().take(&feed.judging(), self.caller.judged, subscription.plugin.as_ref())
+            {
+                Ok(hold) => hold,
+                Err(refused) => return self.session.refused(key, &refused.to_string(), &mut self.effects),
+            };
         let start = Start { last_event_id, ..Start::default() };
         let opening = async move {
-            let reader = feed.open((*subscription).clone(), start).await?;
+            let reader = Reader::open(feed.clone(), (*subscription).clone(), start).await?;
             Ok(Box::new(OpenChannel::new(feed, key, reader, hold)))
         };
         self.opening.push((key, Box::pin(opening)));
@@ -266,7 +299,12 @@ impl Connection {
                     connected_at_ms: Some(self.session.connected_at_ms()),
                 });
                 let (id, gap) = reader.begin();
-                let opened = Opened { subscription_id: reader.subscription_id().to_owned(), id, gap, preparing: reader.is_preparing() };
+                let opened = Opened {
+                    subscription_id: reader.subscription_id().to_owned(),
+                    id,
+                    gap,
+                    preparing: reader.is_preparing(),
+                };
                 let subscription = Arc::clone(reader.subscription());
                 self.running.reserve_exact(1);
                 self.running.push(*running);
@@ -307,10 +345,15 @@ impl Connection {
             ChannelEvent::Live(Some(Event::Backfilled { span, id })) => {
                 self.session.gap(key, &event::backfilled(&span, &id), &mut self.effects)
             }
-            ChannelEvent::Live(Some(Event::Ended { reason, message })) => self.session.ended(key, reason, &message, &mut self.effects),
-            // That the server stops is heard by everyone at once; a fault is counted, and the killmail skipped.
+            ChannelEvent::Live(Some(Event::Ended { reason, message })) => {
+                self.session.ended(key, reason, &message, &mut self.effects)
+            }
+            // That the server stops is heard by everyone at once; a fault is counted, and the killmail
+            // skipped.
             ChannelEvent::Live(Some(_)) => {}
-            ChannelEvent::Live(None) => self.session.ended(key, "closed", "the reader is closed", &mut self.effects),
+            ChannelEvent::Live(None) => {
+                self.session.ended(key, "closed", "the reader is closed", &mut self.effects)
+            }
             ChannelEvent::Recent(Ok(recent)) => self.told_recent(key, recent),
             ChannelEvent::Recent(Err(error)) => {
                 tracing::error!(%error, "a preload ends early: {error}");
@@ -328,8 +371,11 @@ impl Connection {
             }
             newest_preload::PreloadEvent::Complete { systems, left_out } => {
                 let max = self.door.config.preload_max_killmails;
-                let errors =
-                    (left_out > 0).then(|| format!("a preload has at most {max} killmails; {left_out} systems or other ids were left out"));
+                let errors = (left_out > 0).then(|| {
+                    format!(
+                        "a preload has at most {max} killmails; {left_out} systems or other ids were left out"
+                    )
+                });
                 self.session.preload_complete(key, systems, errors.as_slice(), &mut self.effects);
             }
             newest_preload::PreloadEvent::Count { system, count } => {
@@ -357,7 +403,9 @@ async fn stopped(closing: &mut watch::Receiver<bool>) {
 }
 
 /// Waits for a reader that is being opened.
-async fn opened(opening: &mut Vec<(u64, Opening)>) -> (u64, Result<Box<OpenChannel>, feed::error::FeedError>) {
+async fn opened(
+    opening: &mut Vec<(u64, Opening)>,
+) -> (u64, Result<Box<OpenChannel>, feed::error::FeedError>) {
     poll_fn(|context| {
         for at in 0..opening.len() {
             if let Poll::Ready(opened) = opening[at].1.as_mut().poll(context) {

@@ -1,4 +1,5 @@
-//! Which of a client's offers of permessage-deflate is agreed to (RFC 7692): the first that can be kept to the letter.
+//! Which of a client's offers of permessage-deflate is agreed to (RFC 7692): the first that can be kept to
+//! the letter.
 //!
 //! Must not know: how messages are compressed.
 
@@ -13,8 +14,8 @@ const WINDOW_BITS_MAX: u8 = 15;
 
 /// What is agreed to, as an offer of nothing else; `None`: messages are not compressed.
 ///
-/// How large the client's own window is does not matter to us, so that `client_max_window_bits` is checked and then left out: without
-/// it in the answer a client may use what it likes.
+/// How large the client's own window is does not matter to us, so that `client_max_window_bits` is checked
+/// and then left out: without it in the answer a client may use what it likes.
 #[must_use]
 pub fn agreed(headers: &HeaderMap) -> Option<String> {
     let values = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
@@ -36,7 +37,10 @@ fn offer(text: &str) -> Option<String> {
         };
         let fits = match (name, value) {
             _ if seen.contains(&name) => false,
-            ("server_no_context_takeover" | "client_no_context_takeover" | "client_max_window_bits", None) => true,
+            (
+                "server_no_context_takeover" | "client_no_context_takeover" | "client_max_window_bits",
+                None,
+            ) => true,
             ("client_max_window_bits", Some(bits)) => window_bits(bits).is_some(),
             ("server_max_window_bits", Some(bits)) => {
                 let bits = window_bits(bits).filter(|bits| *bits >= WINDOW_BITS_MIN)?;
@@ -86,8 +90,15 @@ mod tests {
             assert_eq!(answer(&[offer]), plain, "{offer}");
         }
         let small = Some("permessage-deflate; server_max_window_bits=9".to_owned());
-        assert_eq!(answer(&["permessage-deflate; server_max_window_bits=9; client_max_window_bits=9"]), small);
-        assert_eq!(answer(&["x-other", "permessage-deflate; server_max_window_bits=\"9\""]), small, "headers are one list");
+        assert_eq!(
+            answer(&["permessage-deflate; server_max_window_bits=9; client_max_window_bits=9"]),
+            small
+        );
+        assert_eq!(
+            answer(&["x-other", "permessage-deflate; server_max_window_bits=\"9\""]),
+            small,
+            "headers are one list"
+        );
     }
 
     #[test]
@@ -112,6 +123,10 @@ mod tests {
         }
         assert_eq!(answer(&[]), None);
         let second = answer(&["permessage-deflate; foo=1, permessage-deflate; server_max_window_bits=12"]);
-        assert_eq!(second.as_deref(), Some("permessage-deflate; server_max_window_bits=12"), "the next offer counts");
+        assert_eq!(
+            second.as_deref(),
+            Some("permessage-deflate; server_max_window_bits=12"),
+            "the next offer counts"
+        );
     }
 }

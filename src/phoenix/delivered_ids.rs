@@ -1,7 +1,9 @@
-//! Which killmails a client has on this connection: nothing comes twice, whatever grows, shrinks or is joined anew.
+//! Which killmails a client has on this connection: nothing comes twice, whatever grows, shrinks or is joined
+//! anew.
 //!
-//! Live parts never repeat themselves; what can meet are preloads among one another and with what was live before. Killmails of
-//! preloads are at most a week old, so that is how long it is remembered: a bit for each where they are many, four bytes where few.
+//! Live parts never repeat themselves; what can meet are preloads among one another and with what was live
+//! before. Killmails of preloads are at most a week old, so that is how long it is remembered: a bit for each
+//! where they are many, four bytes where few.
 //!
 //! Must not know: why a killmail is sent.
 

@@ -69,6 +69,7 @@ pub struct Open {
     pub subscription: Arc<Subscription>,
     /// The event id to go on after.
     pub resume_from: Option<String>,
-    /// The channel it takes the place of: it is closed, and where it stood the new one begins, unless it resumes elsewhere.
+    /// The channel it takes the place of: it is closed, and where it stood the new one begins, unless it
+    /// resumes elsewhere.
     pub replaces: Option<u64>,
 }

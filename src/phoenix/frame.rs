@@ -1,7 +1,9 @@
-//! Frames of the Phoenix protocol, decoded and encoded: objects (version 1), arrays and binary pushes (version 2).
+//! Frames of the Phoenix protocol, decoded and encoded: objects (version 1), arrays and binary pushes
+//! (version 2).
 //!
-//! A frame is answered in the form it came in, whatever version the connection was opened with: upstream's own examples send objects
-//! under version 2. What is no frame is answered in the form of the version. Refs are kept as the JSON they were, so that they go back by value and type.
+//! A frame is answered in the form it came in, whatever version the connection was opened with: upstream's
+//! own examples send objects under version 2. What is no frame is answered in the form of the version. Refs
+//! are kept as the JSON they were, so that they go back by value and type.
 //!
 //! Must not know: what events mean.
 
@@ -70,7 +72,9 @@ impl Message {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// Not JSON, or neither an object nor an array of five.
-    #[error("a frame is an object with topic, event, payload and ref, or an array of join ref, ref, topic, event and payload")]
+    #[error(
+        "a frame is an object with topic, event, payload and ref, or an array of join ref, ref, topic, event and payload"
+    )]
     NoFrame,
     /// More lists and objects in one another than a message has.
     #[error("{}", Broken::TooDeep)]
@@ -115,10 +119,14 @@ pub fn decode(text: &str) -> Result<Message, Malformed> {
         let whole: &RawValue = serde_json::from_str(text).map_err(no_frame)?;
         elements(whole, |part| parts.extend(Some(part).filter(|_| parts.len() < PARTS)));
         let [join_ref, reference, topic, event, payload] = parts[..] else { return Err(Malformed::NoFrame) };
-        let (topic, event) = (serde_json::from_str(topic.get()).map_err(no_frame)?, serde_json::from_str(event.get()).map_err(no_frame)?);
+        let (topic, event) = (
+            serde_json::from_str(topic.get()).map_err(no_frame)?,
+            serde_json::from_str(event.get()).map_err(no_frame)?,
+        );
         return message(Form::Array, (Some(join_ref), Some(reference)), topic, event, Some(payload));
     }
-    let Object { topic, event, payload, reference, join_ref } = serde_json::from_str(text).map_err(no_frame)?;
+    let Object { topic, event, payload, reference, join_ref } =
+        serde_json::from_str(text).map_err(no_frame)?;
     message(Form::Object, (join_ref, reference), topic.into_owned(), event.into_owned(), payload)
 }
 
@@ -129,7 +137,11 @@ pub fn decode(text: &str) -> Result<Message, Malformed> {
 pub fn decode_binary(bytes: &[u8]) -> Result<Message, Malformed> {
     let [0, join_ref, reference, topic, event, rest @ ..] = bytes else {
         return match std::str::from_utf8(bytes) {
-            Ok(text) if text.strip_prefix(MARK).unwrap_or(text).trim_ascii_start().starts_with(['{', '[']) => decode(text),
+            Ok(text)
+                if text.strip_prefix(MARK).unwrap_or(text).trim_ascii_start().starts_with(['{', '[']) =>
+            {
+                decode(text)
+            }
             _ => Err(Malformed::NoPush),
         };
     };
@@ -146,14 +158,22 @@ pub fn decode_binary(bytes: &[u8]) -> Result<Message, Malformed> {
     }
     let payload: &RawValue = serde_json::from_slice(rest).map_err(|_| Malformed::NoFrame)?;
     // There is no null here: an empty ref is none.
-    let raw = |text: &str| (!text.is_empty()).then(|| to_raw_value(text)).transpose().map_err(|_| Malformed::NoFrame);
+    let raw = |text: &str| {
+        (!text.is_empty()).then(|| to_raw_value(text)).transpose().map_err(|_| Malformed::NoFrame)
+    };
     let (join_ref, reference) = (raw(join_ref)?, raw(reference)?);
     message(Form::Array, (join_ref.as_deref(), reference.as_deref()), topic, event, Some(payload))
 }
 
 type Refs<'a> = (Option<&'a RawValue>, Option<&'a RawValue>);
 
-fn message(form: Form, refs: Refs<'_>, topic: String, event: String, payload: Option<&RawValue>) -> Result<Message, Malformed> {
+fn message(
+    form: Form,
+    refs: Refs<'_>,
+    topic: String,
+    event: String,
+    payload: Option<&RawValue>,
+) -> Result<Message, Malformed> {
     if topic.len() > NAME_BYTES_MAX || event.len() > NAME_BYTES_MAX {
         return Err(Malformed::LongName);
     }
@@ -200,7 +220,8 @@ impl To<'_> {
         self.push(reference, "phx_reply", &[begin, response, b"}"])
     }
 
-    /// A frame that answers nothing, or everything that carries a ref of its own. The payload is JSON in parts.
+    /// A frame that answers nothing, or everything that carries a ref of its own. The payload is JSON in
+    /// parts.
     #[must_use]
     pub fn push(&self, reference: &Ref, event: &str, payload: &[&[u8]]) -> Bytes {
         let length: usize = payload.iter().map(|part| part.len()).sum();
@@ -260,11 +281,16 @@ mod tests {
     fn refs_come_back_by_value_and_type() {
         for reference in ["\"1\"", "1", "null", "\"a\\\"b\"", "1.5", "true", "\"\\u00e9\""] {
             let reply = answered(&format!(r#" [{reference} , {reference},"t","e",{{}}, 7]"#));
-            assert_eq!(reply, format!(r#"[{reference},{reference},"t","phx_reply",{{"status":"ok","response":{{}}}}]"#));
+            assert_eq!(
+                reply,
+                format!(r#"[{reference},{reference},"t","phx_reply",{{"status":"ok","response":{{}}}}]"#)
+            );
             let reply = answered(&format!(r#"{{"topic":"t","event":"e","payload":{{}},"ref":{reference}}}"#));
             assert_eq!(
                 reply,
-                format!(r#"{{"topic":"t","event":"phx_reply","payload":{{"status":"ok","response":{{}}}},"ref":{reference}}}"#)
+                format!(
+                    r#"{{"topic":"t","event":"phx_reply","payload":{{"status":"ok","response":{{}}}},"ref":{reference}}}"#
+                )
             );
         }
     }
@@ -272,7 +298,10 @@ mod tests {
     #[test]
     fn what_an_object_lacks_is_null() {
         let message = decode(r#"{"topic":"t","event":"e"}"#).unwrap();
-        assert_eq!((message.form, message.join_ref, message.reference, message.payload.get()), (Form::Object, None, None, "null"));
+        assert_eq!(
+            (message.form, message.join_ref, message.reference, message.payload.get()),
+            (Form::Object, None, None, "null")
+        );
     }
 
     #[test]
@@ -280,8 +309,14 @@ mod tests {
         let message = decode_binary(b"\x00\x01\x02\x01\x0511".as_slice()).map(drop);
         assert_eq!(message, Err(Malformed::NoFrame));
         let message = decode_binary(b"\x00\x01\x02\x05\x03112topicabc{\"a\":1}").unwrap();
-        assert_eq!((message.join_ref.as_deref(), message.reference.as_deref()), (Some("\"1\""), Some("\"12\"")));
-        assert_eq!((message.topic.as_str(), message.event.as_str(), message.payload.get()), ("topic", "abc", "{\"a\":1}"));
+        assert_eq!(
+            (message.join_ref.as_deref(), message.reference.as_deref()),
+            (Some("\"1\""), Some("\"12\""))
+        );
+        assert_eq!(
+            (message.topic.as_str(), message.event.as_str(), message.payload.get()),
+            ("topic", "abc", "{\"a\":1}")
+        );
         let nameless = decode_binary(b"\x00\x00\x00\x01\x01te[]").unwrap();
         assert_eq!((nameless.join_ref, nameless.reference), (None, None));
         assert!(decode_binary(br#"[null,"7","phoenix","heartbeat",{}]"#).is_ok());
@@ -295,16 +330,34 @@ mod tests {
         for frame in [r#"[null,"7","phoenix","heartbeat",{}]"#, r#"{"topic":"t","event":"e"}"#] {
             let marked = format!("{MARK}{frame}");
             assert!(decode(&marked).is_ok() && decode_binary(marked.as_bytes()).is_ok(), "{frame}");
-            assert_eq!(decode(&format!("{MARK}{marked}")).map(drop), Err(Malformed::NoFrame), "one is enough");
+            assert_eq!(
+                decode(&format!("{MARK}{marked}")).map(drop),
+                Err(Malformed::NoFrame),
+                "one is enough"
+            );
         }
     }
 
     #[test]
     fn other_texts_are_no_frames() {
-        for other in ["", "x", "1", "null", "[]", "{}", r#"["1","1","t","e"]"#, r#"["1","1",3,"e",{}]"#, r#"{"topic":1,"event":"e"}"#] {
+        for other in [
+            "",
+            "x",
+            "1",
+            "null",
+            "[]",
+            "{}",
+            r#"["1","1","t","e"]"#,
+            r#"["1","1",3,"e",{}]"#,
+            r#"{"topic":1,"event":"e"}"#,
+        ] {
             assert_eq!(decode(other).map(drop), Err(Malformed::NoFrame), "{other}");
         }
-        for deep in [format!(r#"["1","1","t","e",{}1{}]"#, "[".repeat(64), "]".repeat(64)), "[".repeat(1 << 20), "{\"a\":".repeat(100)] {
+        for deep in [
+            format!(r#"["1","1","t","e",{}1{}]"#, "[".repeat(64), "]".repeat(64)),
+            "[".repeat(1 << 20),
+            "{\"a\":".repeat(100),
+        ] {
             assert_eq!(decode(&deep).map(drop), Err(Malformed::TooDeep));
         }
         let long = "x".repeat(300);

@@ -1,5 +1,5 @@
-//! Ids as clients of channels give them, with upstream's checks and texts: the count first, then the types, then the ranges; one bad id
-//! refuses all.
+//! Ids as clients of channels give them, with upstream's checks and texts: the count first, then the types,
+//! then the ranges; one bad id refuses all.
 //!
 //! Must not know: what is done with them.
 
@@ -8,7 +8,7 @@ use serde_json::Number;
 use serde_json::value::RawValue;
 
 use crate::domain::term::Dimension;
-use crate::wire::query::parameters::json_number;
+use crate::wire::query::given_value::json_number;
 use crate::wire::read::number::integral;
 
 /// EVE's solar systems are well below it.
@@ -34,7 +34,15 @@ impl Ids {
     /// None yet.
     #[must_use]
     pub fn new(kind: Dimension, max: usize) -> Self {
-        Self { kind, max, given: 0, ids: Vec::new(), seen: HashSet::new(), all_integers: true, all_in_range: true }
+        Self {
+            kind,
+            max,
+            given: 0,
+            ids: Vec::new(),
+            seen: HashSet::new(),
+            all_integers: true,
+            all_in_range: true,
+        }
     }
 
     /// One more, as it came.
@@ -48,7 +56,8 @@ impl Ids {
     }
 
     fn push_number(&mut self, number: &Number) {
-        let range = if self.kind == Dimension::System { 1..=SYSTEM_MAX } else { CHARACTER_MIN..=CHARACTER_MAX };
+        let range =
+            if self.kind == Dimension::System { 1..=SYSTEM_MAX } else { CHARACTER_MIN..=CHARACTER_MAX };
         match integral(number).and_then(|id| u32::try_from(id).ok()).filter(|id| range.contains(id)) {
             None => self.all_in_range = false,
             Some(id) if self.given <= self.max && self.seen.insert(id) => self.ids.push(id),
@@ -61,7 +70,8 @@ impl Ids {
     /// # Errors
     /// Upstream's text.
     pub fn done(self) -> Result<Vec<u32>, String> {
-        let (word, words) = if self.kind == Dimension::System { ("system", "System") } else { ("character", "Character") };
+        let (word, words) =
+            if self.kind == Dimension::System { ("system", "System") } else { ("character", "Character") };
         if self.given > self.max {
             return Err(too_many(self.kind, self.max));
         }
@@ -123,9 +133,15 @@ mod tests {
     #[test]
     fn the_count_comes_before_types_before_ranges() {
         assert_eq!(systems(json!([3, 1, 3])), Ok(vec![3, 1]));
-        assert_eq!(systems(json!([0, "x", 1, 1])).unwrap_err(), "[validation:too_many_systems] Too many systems (max: 3)");
+        assert_eq!(
+            systems(json!([0, "x", 1, 1])).unwrap_err(),
+            "[validation:too_many_systems] Too many systems (max: 3)"
+        );
         for list in [json!([0, "x"]), json!([1.0]), json!([null]), json!([[1]]), json!([true])] {
-            assert_eq!(systems(list).unwrap_err(), "[validation:non_integer_system_ids] System IDs must be integers");
+            assert_eq!(
+                systems(list).unwrap_err(),
+                "[validation:non_integer_system_ids] System IDs must be integers"
+            );
         }
         for list in [json!([1, 0]), json!([-1]), json!([50_000_001]), json!([u64::MAX]), json!([1e30])] {
             assert_eq!(systems(list).unwrap_err(), "[validation:invalid_system_ids] Invalid system IDs");
@@ -138,9 +154,18 @@ mod tests {
         let characters = |list: Value| read(Dimension::Character, &list, 2);
         assert_eq!(characters(json!([90_000_000, 3_000_000_000_u32])), Ok(vec![90_000_000, 3_000_000_000]));
         for list in [json!([5]), json!([89_999_999]), json!([3_000_000_001_u32])] {
-            assert_eq!(characters(list).unwrap_err(), "[validation:invalid_character_ids] Invalid character IDs");
+            assert_eq!(
+                characters(list).unwrap_err(),
+                "[validation:invalid_character_ids] Invalid character IDs"
+            );
         }
-        assert_eq!(characters(json!(["a"])).unwrap_err(), "[validation:non_integer_character_ids] Character IDs must be integers");
-        assert_eq!(characters(json!([1, 1, 1])).unwrap_err(), "[validation:too_many_characters] Too many characters (max: 2)");
+        assert_eq!(
+            characters(json!(["a"])).unwrap_err(),
+            "[validation:non_integer_character_ids] Character IDs must be integers"
+        );
+        assert_eq!(
+            characters(json!([1, 1, 1])).unwrap_err(),
+            "[validation:too_many_characters] Too many characters (max: 2)"
+        );
     }
 }

@@ -22,7 +22,8 @@ use crate::wire::time::iso_micros_now;
 pub fn about(door: &ChannelState, parts: &Parts) -> Response {
     let config = &door.config;
     let host = text(&parts.headers, HOST.as_str()).or_else(|| parts.uri.host()).unwrap_or("localhost");
-    let secure = text(&parts.headers, "x-forwarded-proto").is_some_and(|proto| proto.split(',').next().is_some_and(is_secure));
+    let secure = text(&parts.headers, "x-forwarded-proto")
+        .is_some_and(|proto| proto.split(',').next().is_some_and(is_secure));
     let (scheme, plain, port) = if secure { ("wss", "https", ":443") } else { ("ws", "http", ":80") };
     let host = host.strip_suffix(port).unwrap_or(host);
     json_of(&json!({

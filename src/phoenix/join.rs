@@ -76,7 +76,8 @@ pub struct PreloadRequest {
 
 impl PreloadRequest {
     /// What upstream always did.
-    pub const UNASKED: Self = Self { limit: 5, since_hours: 24, batch: None, interval_ms: None, every_kind: false };
+    pub const UNASKED: Self =
+        Self { limit: 5, since_hours: 24, batch: None, interval_ms: None, every_kind: false };
 
     /// Reads `preload`; `Ok(None)` is a plain no, an absent one is for the caller to decide.
     #[must_use]
@@ -93,7 +94,11 @@ impl PreloadRequest {
         }
         let number = |name: &str, least: u32, most: u32| {
             let given = object.get(name).and_then(Value::as_f64)?;
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "clamped to what fits"
+            )]
             let clamped = given.clamp(least.into(), most.into()) as u32;
             Some(clamped)
         };
@@ -108,7 +113,8 @@ impl PreloadRequest {
 }
 
 /// The names a preload has.
-const WISHES: [&str; 5] = ["enabled", "limit_per_system", "since_hours", "delivery_batch_size", "delivery_interval_ms"];
+const WISHES: [&str; 5] =
+    ["enabled", "limit_per_system", "since_hours", "delivery_batch_size", "delivery_interval_ms"];
 
 /// What of a preload has no effect: names nobody knows, and values that are not what they should be.
 #[must_use]
@@ -122,7 +128,9 @@ pub fn without_effect(preload: Option<&Value>) -> Vec<String> {
         None | Some(Value::Bool(_) | Value::Null) => Vec::new(),
         Some(Value::Object(object)) => {
             let idle = object.iter().filter(|(name, value)| !works(name, value));
-            idle.map(|(name, _)| format!("preload.{}", name.chars().take(NAME_CHARS).collect::<String>())).take(IDLE_MAX).collect()
+            idle.map(|(name, _)| format!("preload.{}", name.chars().take(NAME_CHARS).collect::<String>()))
+                .take(IDLE_MAX)
+                .collect()
         }
         Some(_) => vec!["preload".to_owned()],
     }
@@ -243,7 +251,11 @@ mod tests {
 
     fn join(topic: &str, payload: Value) -> Result<Join, String> {
         let payload = payload.to_string();
-        Join::read(Topic::read(topic)?, &Parameters::object(payload.as_bytes(), query::KNOWN_IN_JOINS).unwrap(), &Config::default())
+        Join::read(
+            Topic::read(topic)?,
+            &Parameters::object(payload.as_bytes(), query::KNOWN_IN_JOINS).unwrap(),
+            &Config::default(),
+        )
     }
 
     #[test]
@@ -264,22 +276,31 @@ mod tests {
 
     #[test]
     fn an_empty_join_wants_nothing_and_all_wants_everything() {
-        for payload in [json!({}), json!({ "systems": null, "character_ids": "x", "min_value": 5 }), json!({ "systems": [] })] {
+        for payload in [
+            json!({}),
+            json!({ "systems": null, "character_ids": "x", "min_value": 5 }),
+            json!({ "systems": [] }),
+        ] {
             let join = join(LOBBY, payload).unwrap();
             assert_eq!(join.subscription.filter.each, Filter::nothing().each);
         }
         let all = join("killmails:all", json!({ "systems": [1], "min_value": 5 })).unwrap();
-        assert_eq!((all.subscription.filter.has_ids(), all.subscription.filter.min_value, all.systems.len()), (false, Some(5.0), 0));
+        assert_eq!(
+            (all.subscription.filter.has_ids(), all.subscription.filter.min_value, all.systems.len()),
+            (false, Some(5.0), 0)
+        );
         assert!(all.subscription.filter.each.is_empty());
     }
 
     #[test]
     fn aliases_and_other_filters_are_understood() {
-        let payload =
-            json!({ "systems": [2, 1], "system_ids": [3], "characters": [90_000_001], "region_ids": [10], "client_identifier": 1 });
+        let payload = json!({ "systems": [2, 1], "system_ids": [3], "characters": [90_000_001], "region_ids": [10], "client_identifier": 1 });
         let join = join("killmails:system:9", payload).unwrap();
         assert_eq!((&join.systems[..], &join.characters[..]), (&[2, 1, 3, 9][..], &[90_000_001][..]));
-        assert!(join.subscription.filter.ids(Dimension::Region).is_some() && join.subscription.filter.each.is_empty());
+        assert!(
+            join.subscription.filter.ids(Dimension::Region).is_some()
+                && join.subscription.filter.each.is_empty()
+        );
     }
 
     #[test]
@@ -291,17 +312,25 @@ mod tests {
         });
         assert_eq!(ignored(known), Ok(Vec::new()));
         let told = Ok(vec!["nosuch".to_owned()]);
-        assert_eq!(ignored(json!({ "systems": [1], "client_identifier": "wanderer_app", "nosuch": 1 })), told);
+        assert_eq!(
+            ignored(json!({ "systems": [1], "client_identifier": "wanderer_app", "nosuch": 1 })),
+            told
+        );
         let idle = |preload: Value| ignored(json!({ "systems": [1], "preload": preload }));
         assert_eq!(
             idle(json!({ "limit_per_system": "x", "foo": 1 })),
             Ok(vec!["preload.foo".to_owned(), "preload.limit_per_system".to_owned()])
         );
         assert_eq!(
-            idle(json!({ "enabled": true, "limit_per_system": 5, "since_hours": 2.5, "delivery_batch_size": null })),
+            idle(
+                json!({ "enabled": true, "limit_per_system": 5, "since_hours": 2.5, "delivery_batch_size": null })
+            ),
             Ok(Vec::new())
         );
-        assert_eq!((idle(json!("yes")), idle(json!(false))), (Ok(vec!["preload".to_owned()]), Ok(Vec::new())));
+        assert_eq!(
+            (idle(json!("yes")), idle(json!(false))),
+            (Ok(vec!["preload".to_owned()]), Ok(Vec::new()))
+        );
         for (name, meant) in [
             ("sytems", "systems"),
             ("charactrs", "characters"),
@@ -310,7 +339,10 @@ mod tests {
             ("aliance_ids", "alliance_ids"),
         ] {
             let refused = join(LOBBY, json!({ name: [1] })).unwrap_err();
-            assert_eq!(refused, format!("[validation:invalid_{name}] Unknown parameter: {name}; did you mean {meant}?"));
+            assert_eq!(
+                refused,
+                format!("[validation:invalid_{name}] Unknown parameter: {name}; did you mean {meant}?")
+            );
         }
         let refused = join(LOBBY, json!({ "format": "nonsense" })).unwrap_err();
         assert_eq!(refused, "[validation:invalid_format] Invalid format: 'nonsense' is not one of canonical");
@@ -326,16 +358,32 @@ mod tests {
     fn preloads_are_clamped() {
         let wish = |value: Value| PreloadRequest::read(Some(&value));
         let missing = PreloadRequest { every_kind: true, ..PreloadRequest::UNASKED };
-        for value in [json!(true), json!({}), json!({ "enabled": true, "limit_per_system": "x", "more": 1 })] {
+        for value in [json!(true), json!({}), json!({ "enabled": true, "limit_per_system": "x", "more": 1 })]
+        {
             assert_eq!(wish(value), Asked::Yes(missing));
         }
-        assert_eq!((wish(json!(false)), wish(json!({ "enabled": false, "since_hours": 3 }))), (Asked::No, Asked::No));
+        assert_eq!(
+            (wish(json!(false)), wish(json!({ "enabled": false, "since_hours": 3 }))),
+            (Asked::No, Asked::No)
+        );
         assert_eq!((wish(json!(null)), wish(json!(5))), (Asked::Nothing, Asked::Nothing));
         let most = json!({ "limit_per_system": 1e9, "since_hours": 999, "delivery_batch_size": 101, "delivery_interval_ms": 10_001 });
-        let clamped = PreloadRequest { limit: 200, since_hours: 168, batch: Some(100), interval_ms: Some(10_000), every_kind: true };
+        let clamped = PreloadRequest {
+            limit: 200,
+            since_hours: 168,
+            batch: Some(100),
+            interval_ms: Some(10_000),
+            every_kind: true,
+        };
         assert_eq!(wish(most), Asked::Yes(clamped));
         let least = json!({ "limit_per_system": 0, "since_hours": -3, "delivery_batch_size": 0, "delivery_interval_ms": -1 });
-        let clamped = PreloadRequest { limit: 1, since_hours: 1, batch: Some(1), interval_ms: Some(0), every_kind: true };
+        let clamped = PreloadRequest {
+            limit: 1,
+            since_hours: 1,
+            batch: Some(1),
+            interval_ms: Some(0),
+            every_kind: true,
+        };
         assert_eq!(wish(least), Asked::Yes(clamped));
     }
 
@@ -345,7 +393,9 @@ mod tests {
         assert_eq!(preload(json!({ "systems": [1] })), Some(PreloadRequest::UNASKED));
         assert_eq!(preload(json!({ "systems": [1], "resume_from": null })), Some(PreloadRequest::UNASKED));
         assert_eq!(preload(json!({ "systems": [1], "resume_from": "x" })), None);
-        assert!(preload(json!({ "systems": [1], "resume_from": "x", "preload": { "enabled": true } })).is_some());
+        assert!(
+            preload(json!({ "systems": [1], "resume_from": "x", "preload": { "enabled": true } })).is_some()
+        );
         assert_eq!(preload(json!({ "systems": [1], "preload": { "enabled": false } })), None);
     }
 }

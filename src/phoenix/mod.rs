@@ -27,7 +27,9 @@ use std::time::SystemTime;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Query, Request, State};
-use axum::http::header::{CONNECTION, CONTENT_TYPE, ORIGIN, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use axum::http::header::{
+    CONNECTION, CONTENT_TYPE, ORIGIN, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
@@ -39,12 +41,13 @@ use tokio::time::timeout;
 use yawc::{CompressionLevel, DeflatePool, IncomingUpgrade, Options, UpgradeFut};
 
 use crate::clock::now_ms;
-use crate::feed::{Feed, plugin_quota};
+use crate::feed::Feed;
 use crate::phoenix::config::Config;
 use crate::phoenix::connection::Connection;
 use crate::phoenix::session::Session;
 use crate::phoenix::slots::{Slot, Slots};
 use crate::phoenix::socket::Socket;
+use crate::plugins::plugin_quota;
 use crate::tasks;
 use crate::wire::query::origin;
 use crate::wire::text;
@@ -89,13 +92,23 @@ impl ChannelState {
     #[must_use]
     pub fn new(feed: Arc<Feed>, config: Config, whence: CallerLookup) -> Arc<Self> {
         let options = options(&config);
-        Arc::new(Self { feed, config: Arc::new(config), started: SystemTime::now(), whence, slots: Arc::default(), options })
+        Arc::new(Self {
+            feed,
+            config: Arc::new(config),
+            started: SystemTime::now(),
+            whence,
+            slots: Arc::default(),
+            options,
+        })
     }
 
     /// Its routes.
     pub fn router(self: &Arc<Self>) -> Router {
         let upgrade = || any(enter);
-        let routes = Router::new().route("/socket/websocket", upgrade()).route("/socket", upgrade()).route("/websocket", upgrade());
+        let routes = Router::new()
+            .route("/socket/websocket", upgrade())
+            .route("/socket", upgrade())
+            .route("/websocket", upgrade());
         routes.route("/websocket/status", get(info::status)).with_state(Arc::clone(self))
     }
 
@@ -162,7 +175,9 @@ async fn enter(State(door): State<Arc<ChannelState>>, request: Request) -> Respo
     if parts.method != Method::GET {
         return refusal(StatusCode::BAD_REQUEST, "Bad Request");
     }
-    let pairs = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map(|Query(pairs)| pairs).unwrap_or_default();
+    let pairs = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+        .map(|Query(pairs)| pairs)
+        .unwrap_or_default();
     let version = pairs.iter().find(|(name, _)| name == "vsn").map(|(_, version)| version.as_str());
     let Some(form) = upgrade::form(version) else { return status_only(StatusCode::FORBIDDEN) };
     let protocol = match upgrade::protocol(&parts.headers) {
@@ -181,12 +196,16 @@ async fn enter(State(door): State<Arc<ChannelState>>, request: Request) -> Respo
     };
     match upgrade {
         Ok((response, socket)) => {
-            let session = Session::new(Arc::clone(&door.config), upgrade::user_id(&pairs).into(), form, now_ms())
-                .counted(Arc::clone(door.feed.filters()));
-            let conversation = Box::pin(connect(door, socket, session, (slot, caller))).then(OptionFuture::from);
+            let session =
+                Session::new(Arc::clone(&door.config), upgrade::user_id(&pairs).into(), form, now_ms())
+                    .counted(Arc::clone(door.feed.filters()));
+            let conversation =
+                Box::pin(connect(door, socket, session, (slot, caller))).then(OptionFuture::from);
             tasks::spawn("channel", conversation.map(drop));
             let mut response = response.map(|_| Body::empty());
-            protocol.map(|name| response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name)));
+            protocol.map(|name| {
+                response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name))
+            });
             response
         }
         Err(error) => {
@@ -196,21 +215,33 @@ async fn enter(State(door): State<Arc<ChannelState>>, request: Request) -> Respo
     }
 }
 
-/// Leaves of the offers of compression the one that is agreed to: what negotiates knows neither lists nor what it must decline.
+/// Leaves of the offers of compression the one that is agreed to: what negotiates knows neither lists nor
+/// what it must decline.
 fn keep_one_offer(headers: &mut HeaderMap) {
     let agreed = deflate::agreed(headers).and_then(|offer| HeaderValue::try_from(offer).ok());
     headers.remove(SEC_WEBSOCKET_EXTENSIONS);
     agreed.map(|offer| headers.insert(SEC_WEBSOCKET_EXTENSIONS, offer));
 }
 
-/// Waits until a client is connected; gives the conversation. What the waiting needs is let go of before that begins.
-async fn connect(door: Arc<ChannelState>, socket: UpgradeFut, session: Session, held: (Slot, Caller)) -> Option<BoxFuture<'static, ()>> {
+/// Waits until a client is connected; gives the conversation. What the waiting needs is let go of before that
+/// begins.
+async fn connect(
+    door: Arc<ChannelState>,
+    socket: UpgradeFut,
+    session: Session,
+    held: (Slot, Caller),
+) -> Option<BoxFuture<'static, ()>> {
     // The client may never take the answer that makes it one.
     match timeout(door.config.handshake(), socket).await {
         Ok(Ok(socket)) => {
             door.feed.channel_counters().opened.fetch_add(1, Ordering::Relaxed);
             let counted = Counted(Arc::clone(&door));
-            Some(Connection::new(door, Socket::new(socket), session, held).run().map(move |()| drop(counted)).boxed())
+            Some(
+                Connection::new(door, Socket::new(socket), session, held)
+                    .run()
+                    .map(move |()| drop(counted))
+                    .boxed(),
+            )
         }
         Ok(Err(error)) => {
             tracing::debug!(%error, "a client went before it was connected");
@@ -242,7 +273,8 @@ fn wants_upgrade(headers: &HeaderMap) -> bool {
 
 fn refusal(status: StatusCode, why: &str) -> Response {
     let mut response = status_only(status);
-    *response.body_mut() = Body::from(text::json(&json!({ "error": why, "status": status.as_u16().to_string() })));
+    *response.body_mut() =
+        Body::from(text::json(&json!({ "error": why, "status": status.as_u16().to_string() })));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     response
 }

@@ -12,9 +12,9 @@ use crate::domain::subscription::Subscription;
 use crate::feed::event::Event;
 use crate::feed::newest::Newest;
 use crate::feed::newest_preload::{self, NewestPreload};
-use crate::feed::plugin_quota::Hold;
 use crate::feed::reader::Reader;
 use crate::feed::{self, Feed};
+use crate::plugins::plugin_quota::Hold;
 
 /// A channel at work.
 pub struct OpenChannel {
@@ -88,7 +88,9 @@ impl OpenChannel {
     }
 }
 
-async fn next_recent(preloads: &mut VecDeque<NewestPreload>) -> Result<newest_preload::PreloadEvent, feed::error::FeedError> {
+async fn next_recent(
+    preloads: &mut VecDeque<NewestPreload>,
+) -> Result<newest_preload::PreloadEvent, feed::error::FeedError> {
     while let Some(first) = preloads.front_mut() {
         match first.next().await {
             Ok(Some(told)) => return Ok(told),
@@ -110,7 +112,8 @@ fn over(preloads: &mut VecDeque<NewestPreload>) {
 
 /// Waits for what the first of several channels has to tell. Dropping the future loses nothing.
 pub async fn told(running: &mut [OpenChannel]) -> (u64, ChannelEvent) {
-    let mut waits: Vec<_> = running.iter_mut().map(|running| (running.key, Box::pin(running.next()))).collect();
+    let mut waits: Vec<_> =
+        running.iter_mut().map(|running| (running.key, Box::pin(running.next()))).collect();
     poll_fn(|context| {
         for (key, wait) in &mut waits {
             if let Poll::Ready(told) = wait.as_mut().poll(context) {

@@ -1,4 +1,5 @@
-//! The payloads of answers and pushes, as upstream's clients read them. Killmails come encoded and are passed on as they are.
+//! The payloads of answers and pushes, as upstream's clients read them. Killmails come encoded and are passed
+//! on as they are.
 //!
 //! Must not know: refs, when anything is sent.
 
@@ -67,11 +68,12 @@ pub struct Joined<'a> {
     pub preparing: bool,
 }
 
-/// The answer to a join. Its filter leaves out systems and characters, which stand in lists of their own, where all of it would be longer
-/// than this.
+/// The answer to a join. Its filter leaves out systems and characters, which stand in lists of their own,
+/// where all of it would be longer than this.
 #[must_use]
 pub fn joined(joined: &Joined<'_>, bytes_max: u64) -> Bytes {
-    let Joined { subscription_id, systems, characters, event_id, resumed, subscription, ignored, preparing } = *joined;
+    let Joined { subscription_id, systems, characters, event_id, resumed, subscription, ignored, preparing } =
+        *joined;
     let lists = 11 * (systems.len() + characters.len());
     let mut out = Text::with_capacity(512 + 2 * lists);
     out.open(b'{');
@@ -94,7 +96,9 @@ pub fn joined(joined: &Joined<'_>, bytes_max: u64) -> Bytes {
     }
     if 2 * lists as u64 > bytes_max {
         let mut filter = subscription.filter.clone();
-        filter.dimensions.retain(|dimension| !matches!(dimension.kind, Dimension::System | Dimension::Character));
+        filter
+            .dimensions
+            .retain(|dimension| !matches!(dimension.kind, Dimension::System | Dimension::Character));
         out.field("filter", &FilterEcho { filter: &filter, ..FilterEcho::of(subscription) });
     } else {
         out.field("filter", &FilterEcho::of(subscription));
@@ -122,7 +126,12 @@ pub fn subscribed(systems: Option<&[u32]>, characters: Option<&[u32]>) -> Bytes 
 
 /// The answer to `get_status`.
 #[must_use]
-pub fn status(subscription_id: &str, systems: &[u32], characters: &[u32], (user_id, connected_at_ms): (&str, i64)) -> Bytes {
+pub fn status(
+    subscription_id: &str,
+    systems: &[u32],
+    characters: &[u32],
+    (user_id, connected_at_ms): (&str, i64),
+) -> Bytes {
     let mut out = Text::default();
     out.open(b'{');
     out.field("subscription_id", subscription_id);
@@ -212,7 +221,10 @@ mod tests {
         };
         let told = |bytes_max| serde_json::from_slice::<Value>(&joined(&whole, bytes_max)).unwrap();
         let long = told(100_000);
-        assert_eq!((&long["filter"]["system_ids"], &long["subscribed_systems"]), (&json!(systems), &json!(systems)));
+        assert_eq!(
+            (&long["filter"]["system_ids"], &long["subscribed_systems"]),
+            (&json!(systems), &json!(systems))
+        );
         assert_eq!((&long["event_id"], &long["ignored"]), (&json!("0000000000000007-5"), &json!(["nosuch"])));
         let short = told(1_000);
         assert_eq!(

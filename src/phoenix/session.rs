@@ -1,7 +1,8 @@
-//! The conversation of one connection, a value: what a client says and what readers hand over comes in, frames and wishes go out.
+//! The conversation of one connection, a value: what a client says and what readers hand over comes in,
+//! frames and wishes go out.
 //!
-//! Law 5 (every push gets its answer) stands on this file: each message with a ref that is not of a join gone by is answered once,
-//! heartbeats at once, others in order within their topic.
+//! Law 5 (every push gets its answer) stands on this file: each message with a ref that is not of a join gone
+//! by is answered once, heartbeats at once, others in order within their topic.
 //!
 //! Must not know: sockets, readers, clocks, anything to wait for.
 
@@ -77,7 +78,18 @@ impl Session {
     pub fn new(config: Arc<Config>, user_id: Arc<str>, form: Form, now_ms: i64) -> Self {
         let count_at_ms = now_ms.saturating_add(i64::try_from(config.count_ms).unwrap_or(i64::MAX));
         let (joining, channels, left) = (Vec::new(), Vec::new(), VecDeque::new());
-        Self { config, user_id, form, connected_at_ms: now_ms, keys: 0, joining, channels, left, count_at_ms, filters: None }
+        Self {
+            config,
+            user_id,
+            form,
+            connected_at_ms: now_ms,
+            keys: 0,
+            joining,
+            channels,
+            left,
+            count_at_ms,
+            filters: None,
+        }
     }
 
     /// The same, with lists that count against the limit of all filters.
@@ -96,7 +108,8 @@ impl Session {
     /// Takes the conversation elsewhere; what stays behind has not begun.
     #[must_use]
     pub fn take(&mut self) -> Self {
-        let begun = Self::new(Arc::clone(&self.config), Arc::clone(&self.user_id), self.form, self.connected_at_ms);
+        let begun =
+            Self::new(Arc::clone(&self.config), Arc::clone(&self.user_id), self.form, self.connected_at_ms);
         std::mem::replace(self, begun)
     }
 
@@ -125,9 +138,12 @@ impl Session {
             return out.push(Effect::Send(to.reply(&message.reference, Status::Ok, payloads::EMPTY)));
         }
         let is_join = message.event == "phx_join";
-        if let Some(joining) = self.joining.iter_mut().find(|joining| joining.channel.topic == message.topic) {
+        if let Some(joining) = self.joining.iter_mut().find(|joining| joining.channel.topic == message.topic)
+        {
             if joining.waiting.len() >= WAITING_MAX {
-                let reason = payloads::reason(&format!("too many messages before the join is answered (max: {WAITING_MAX})"));
+                let reason = payloads::reason(&format!(
+                    "too many messages before the join is answered (max: {WAITING_MAX})"
+                ));
                 let to = To { form: message.form, ..joining.channel.to() };
                 return out.push(Effect::Send(to.reply(&message.reference, Status::Error, &reason)));
             }
@@ -141,7 +157,12 @@ impl Session {
             Some(at) if message.event == "phx_leave" => self.leave(at, &message, out),
             Some(at) => {
                 let Self { config, user_id, connected_at_ms, channels, filters, .. } = self;
-                let around = ChannelContext { config, user_id, connected_at_ms: *connected_at_ms, filters: filters.as_deref() };
+                let around = ChannelContext {
+                    config,
+                    user_id,
+                    connected_at_ms: *connected_at_ms,
+                    filters: filters.as_deref(),
+                };
                 channels[at].event(&message, around, out);
             }
         }
@@ -172,7 +193,11 @@ impl Session {
             Err(reason) => {
                 let join_ref = if reason == UNMATCHED { &None } else { &message.join_ref };
                 let to = To { form: message.form, join_ref, topic: &message.topic };
-                out.push(Effect::Send(to.reply(&message.reference, Status::Error, &payloads::reason(&reason))));
+                out.push(Effect::Send(to.reply(
+                    &message.reference,
+                    Status::Error,
+                    &payloads::reason(&reason),
+                )));
                 out.extend(then.map(Effect::Send));
                 out.extend(replaces.map(|key| Effect::Close { key }));
                 out.push(Effect::Refused);
@@ -183,7 +208,8 @@ impl Session {
 
     fn read(&self, message: &Message) -> Result<Join, String> {
         let topic = Topic::read(&message.topic)?;
-        let payload = message.members(query::KNOWN_IN_JOINS).ok_or("the payload of a join must be an object")?;
+        let payload =
+            message.members(query::KNOWN_IN_JOINS).ok_or("the payload of a join must be an object")?;
         let max = self.config.topics_max;
         if self.channels.len() + self.joining.len() >= max {
             return Err(format!("too many topics on one connection (max: {max})"));
@@ -268,7 +294,11 @@ impl Session {
     pub fn ended(&mut self, key: u64, word: &str, text: &str, out: &mut Vec<Effect>) {
         let Some(at) = self.channels.iter().position(|channel| channel.key == key) else { return };
         let channel = self.channels.swap_remove(at);
-        out.push(Effect::Send(channel.to().push(&channel.join_ref, "phx_error", &[&payloads::ended(word, text)])));
+        out.push(Effect::Send(channel.to().push(
+            &channel.join_ref,
+            "phx_error",
+            &[&payloads::ended(word, text)],
+        )));
         out.push(Effect::Close { key });
         self.remember(channel.topic, channel.sent);
     }
@@ -278,15 +308,29 @@ impl Session {
     }
 
     /// A live killmail; says whether it was pushed.
-    pub fn killmail(&mut self, key: u64, kept: &Delivered, id: &EventId, now_ms: i64, out: &mut Vec<Effect>) -> bool {
+    pub fn killmail(
+        &mut self,
+        key: u64,
+        kept: &Delivered,
+        id: &EventId,
+        now_ms: i64,
+        out: &mut Vec<Effect>,
+    ) -> bool {
         let effect = self.of(key).and_then(|channel| channel.killmail(kept, id, now_ms));
         let pushed = effect.is_some();
         out.extend(effect);
         pushed
     }
 
-    /// Killmails of one system from the past; says how many were pushed: only what the channel still wants and the client lacks.
-    pub fn portion(&mut self, key: u64, (system, kept): (u32, Vec<Delivered>), now_ms: i64, out: &mut Vec<Effect>) -> usize {
+    /// Killmails of one system from the past; says how many were pushed: only what the channel still wants
+    /// and the client lacks.
+    pub fn portion(
+        &mut self,
+        key: u64,
+        (system, kept): (u32, Vec<Delivered>),
+        now_ms: i64,
+        out: &mut Vec<Effect>,
+    ) -> usize {
         self.of(key).map_or(0, |channel| channel.portion(system, kept, now_ms, out))
     }
 
@@ -308,8 +352,15 @@ impl Session {
         pushed
     }
 
-    /// The count of a system that was preloaded; says whether it was pushed: not where the system was given up since.
-    pub fn preload_count(&mut self, key: u64, (system, count): (u32, u64), now_ms: i64, out: &mut Vec<Effect>) -> bool {
+    /// The count of a system that was preloaded; says whether it was pushed: not where the system was given
+    /// up since.
+    pub fn preload_count(
+        &mut self,
+        key: u64,
+        (system, count): (u32, u64),
+        now_ms: i64,
+        out: &mut Vec<Effect>,
+    ) -> bool {
         let effect = self.of(key).and_then(|channel| channel.preload_count(system, count, now_ms));
         let pushed = effect.is_some();
         out.extend(effect);
@@ -327,8 +378,11 @@ impl Session {
             return;
         }
         let Self { config, channels, .. } = self;
-        let found = channels.iter_mut().find_map(|channel| Some((channel.key, channel.next_counted(config, now_ms)?)));
-        let named = channels.iter().any(|channel| channel.subscription.filter.ids(Dimension::System).is_some());
+        let found = channels
+            .iter_mut()
+            .find_map(|channel| Some((channel.key, channel.next_counted(config, now_ms)?)));
+        let named =
+            channels.iter().any(|channel| channel.subscription.filter.ids(Dimension::System).is_some());
         let wait_ms = if named && found.is_none() { config.count_quiet_ms } else { config.count_ms };
         self.count_at_ms = now_ms.saturating_add(i64::try_from(wait_ms.max(1)).unwrap_or(i64::MAX));
         // The next channel has the next turn.
@@ -386,7 +440,12 @@ fn terms(join: &Join, wish: PreloadRequest) -> Vec<Term> {
     let mut terms = of(Dimension::System, &join.systems);
     if wish.every_kind {
         terms.extend(of(Dimension::Character, &join.characters));
-        let others = join.subscription.filter.dimensions.iter().filter(|d| !matches!(d.kind, Dimension::System | Dimension::Character));
+        let others = join
+            .subscription
+            .filter
+            .dimensions
+            .iter()
+            .filter(|d| !matches!(d.kind, Dimension::System | Dimension::Character));
         others.for_each(|dimension| terms.extend(of(dimension.kind, dimension.ids.as_slice())));
     }
     terms

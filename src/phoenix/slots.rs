@@ -28,7 +28,9 @@ pub enum Full {
         max: usize,
     },
     /// All of the address are taken.
-    #[error("{max} connections are open from this address, the most it may have (channels.max_connections_per_address)")]
+    #[error(
+        "{max} connections are open from this address, the most it may have (channels.max_connections_per_address)"
+    )]
     Address {
         /// The limit.
         max: usize,

@@ -1,4 +1,5 @@
-//! A WebSocket as one end of a conversation: it is written to while it is read, and nobody waits for a slow client but its own frames.
+//! A WebSocket as one end of a conversation: it is written to while it is read, and nobody waits for a slow
+//! client but its own frames.
 //!
 //! Must not know: what is said.
 
@@ -59,12 +60,14 @@ impl Socket {
         self.waiting.push_back(Frame::text(text));
     }
 
-    /// Sends a text of several parts without putting them together: as fragments of one message, small enough that a client that does
-    /// not read holds up little.
+    /// Sends a text of several parts without putting them together: as fragments of one message, small enough
+    /// that a client that does not read holds up little.
     pub fn fragments(&mut self, parts: [Bytes; 3]) {
-        let pieces = parts
-            .iter()
-            .flat_map(|part| (0..part.len()).step_by(FRAGMENT_BYTES).map(|at| part.slice(at..part.len().min(at + FRAGMENT_BYTES))));
+        let pieces = parts.iter().flat_map(|part| {
+            (0..part.len())
+                .step_by(FRAGMENT_BYTES)
+                .map(|at| part.slice(at..part.len().min(at + FRAGMENT_BYTES)))
+        });
         for (at, piece) in pieces.enumerate() {
             let frame = if at == 0 { Frame::text(piece) } else { Frame::continuation(piece) };
             self.waiting.push_back(frame.with_fin(false));
@@ -173,7 +176,8 @@ impl Socket {
         .await;
     }
 
-    /// Sends the reason for cutting the other end off, and waits: who is cut off while it writes may never read it.
+    /// Sends the reason for cutting the other end off, and waits: who is cut off while it writes may never
+    /// read it.
     pub async fn cut(mut self, code: CloseCode, reason: &str, within: Duration) {
         let _ = timeout(within, async {
             self.close_now(code, reason).await;
@@ -187,8 +191,9 @@ impl Socket {
         let _ = timeout(within, self.last_turns()).await;
     }
 
-    /// Sends a close frame behind what is written, and nothing else any more. The socket, which saw the rules broken too, may have a close
-    /// frame of its own ready; it would write it when asked whether it is ready or when read from, so neither is done.
+    /// Sends a close frame behind what is written, and nothing else any more. The socket, which saw the rules
+    /// broken too, may have a close frame of its own ready; it would write it when asked whether it is ready
+    /// or when read from, so neither is done.
     async fn close_now(&mut self, code: CloseCode, reason: &str) {
         self.waiting.clear();
         self.closed = true;

@@ -15,7 +15,11 @@ const NAME_MAX: usize = 32;
 #[must_use]
 pub fn form(version: Option<&str>) -> Option<Form> {
     let Some(version) = version else { return Some(Form::Object) };
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    let is_number = |text: &str| {
+        !text.is_empty()
+            && text.bytes().all(|b| b.is_ascii_digit())
+            && (text == "0" || !text.starts_with('0'))
+    };
     let of = |line: &str| version.strip_prefix(line).is_some_and(is_number);
     if of("1.0.") { Some(Form::Object) } else { of("2.0.").then_some(Form::Array) }
 }
@@ -25,8 +29,8 @@ const PHOENIX: &str = "phoenix";
 /// The token (`authToken`) comes as a protocol of its own, in base64 behind this.
 const TOKEN_PREFIX: &str = "base64url.bearer.phx.";
 
-/// The protocol to answer with, of those a client offers: a browser goes away where it offered some and gets none. A token may stand among
-/// them; everyone may connect, so that it gives nothing, but it has to be one.
+/// The protocol to answer with, of those a client offers: a browser goes away where it offered some and gets
+/// none. A token may stand among them; everyone may connect, so that it gives nothing, but it has to be one.
 ///
 /// # Errors
 /// The token cannot be read.
@@ -43,7 +47,9 @@ pub fn protocol(headers: &HeaderMap) -> Result<Option<&'static str>, String> {
             return Err("sec-websocket-protocol: only one token can be sent".to_owned());
         }
         if !is_base64(token) {
-            return Err(format!("sec-websocket-protocol: what follows {TOKEN_PREFIX} must be the token in base64"));
+            return Err(format!(
+                "sec-websocket-protocol: what follows {TOKEN_PREFIX} must be the token in base64"
+            ));
         }
     }
     Ok(answer)
@@ -54,14 +60,17 @@ fn is_base64(text: &str) -> bool {
     let digits = text.trim_end_matches('=');
     let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_');
     let padding = text.len() - digits.len();
-    digits.bytes().all(is_digit) && digits.len() % 4 != 1 && (padding == 0 || padding < 3 && text.len().is_multiple_of(4))
+    digits.bytes().all(is_digit)
+        && digits.len() % 4 != 1
+        && (padding == 0 || padding < 3 && text.len().is_multiple_of(4))
 }
 
 /// A name of its own for a connection: who it says it is, the time in microseconds, and chance.
 #[must_use]
 pub fn user_id(pairs: &[(String, String)]) -> String {
     let given = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.trim());
-    let name = ["client_id", "client_identifier", "identifier"].into_iter().find_map(given).unwrap_or_default();
+    let name =
+        ["client_id", "client_identifier", "identifier"].into_iter().find_map(given).unwrap_or_default();
     let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' };
     let mut id: String = name.chars().take(NAME_MAX).map(safe).collect();
     if !id.is_empty() {
@@ -96,7 +105,12 @@ mod tests {
 
     #[test]
     fn two_versions_are_known() {
-        let known = [(None, Form::Object), (Some("1.0.0"), Form::Object), (Some("2.0.0"), Form::Array), (Some("2.0.17"), Form::Array)];
+        let known = [
+            (None, Form::Object),
+            (Some("1.0.0"), Form::Object),
+            (Some("2.0.0"), Form::Array),
+            (Some("2.0.17"), Form::Array),
+        ];
         for (version, spoken) in known {
             assert_eq!(form(version), Some(spoken), "{version:?}");
         }
@@ -114,12 +128,19 @@ mod tests {
             }
             protocol(&headers)
         };
-        assert_eq!((answer(&[]), answer(&["phoenix"]), answer(&["graphql-ws, other"])), (Ok(None), Ok(Some("phoenix")), Ok(None)));
+        assert_eq!(
+            (answer(&[]), answer(&["phoenix"]), answer(&["graphql-ws, other"])),
+            (Ok(None), Ok(Some("phoenix")), Ok(None))
+        );
         for token in ["c2VjcmV0", "c2VjcmV", "c2VjcmV0MQ", "c2VjcmV0MQ==", "-_+/", ""] {
             let offered = format!("phoenix, {TOKEN_PREFIX}{token}").leak();
             assert_eq!(answer(&[offered]), Ok(Some("phoenix")), "{token}");
         }
-        assert_eq!(answer(&["base64url.bearer.phx.YQ", "phoenix"]), Ok(Some("phoenix")), "headers are one list, in any order");
+        assert_eq!(
+            answer(&["base64url.bearer.phx.YQ", "phoenix"]),
+            Ok(Some("phoenix")),
+            "headers are one list, in any order"
+        );
         for wrong in ["a", "c2VjcmV0M", "a=b=", "YQ=", "Y===", "se cret", "s.t"] {
             let offered = format!("phoenix,{TOKEN_PREFIX}{wrong}").leak();
             assert!(answer(&[offered]).unwrap_err().ends_with("must be the token in base64"), "{wrong}");

@@ -1,5 +1,5 @@
-//! The two classes of components: what compilers make is small and runs from a pool, what carries a scripting language along is large
-//! and gets its memory on demand.
+//! The two classes of components: what compilers make is small and runs from a pool, what carries a scripting
+//! language along is large and gets its memory on demand.
 //!
 //! Must not know: limits, or how a component runs.
 

@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use crate::clock::now_secs;
 use crate::domain::verdict::{Failure, Fault, Verdict};
 
-/// What our log puts around the text of a line, bytes, about: the time, the plugin's name and digest, the killmail.
+/// What our log puts around the text of a line, bytes, about: the time, the plugin's name and digest, the
+/// killmail.
 const AROUND_LOG_LINE_BYTES: usize = 400;
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -103,7 +104,8 @@ impl Counters {
         self.passed_over.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether a line of log of so many bytes fits what the component may write in a minute, with all its instances; if so, it counts.
+    /// Whether a line of log of so many bytes fits what the component may write in a minute, with all its
+    /// instances; if so, it counts.
     #[must_use]
     pub fn may_log(&self, bytes: usize, bytes_max: usize) -> bool {
         let mut logged = self.logged.lock();
@@ -147,7 +149,8 @@ impl Counters {
     #[must_use]
     pub fn read(&self) -> Counts {
         let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
-        let faults = Fault::ALL.iter().map(|f| (f.word(), get(&self.faults[*f as usize]))).filter(|(_, n)| *n > 0);
+        let faults =
+            Fault::ALL.iter().map(|f| (f.word(), get(&self.faults[*f as usize]))).filter(|(_, n)| *n > 0);
         let (keeps, drops, faults) = (get(&self.keeps), get(&self.drops), faults.collect::<BTreeMap<_, _>>());
         Counts {
             calls: keeps + drops + faults.values().sum::<u64>(),

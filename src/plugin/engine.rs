@@ -13,26 +13,32 @@ use parking_lot::Mutex;
 use crate::domain::entry::{Entry, Page, SharedEntry};
 use crate::domain::hex::sha256_hex;
 use crate::plugin::build::Builder;
-use crate::plugin::capacity::Capacity;
-use crate::plugin::charge::Charge;
-use crate::plugin::clock::Ticker;
-use crate::plugin::compile::{self, Upload};
-use crate::plugin::component::{About, Component};
+use crate::plugin::build::compile;
+use crate::plugin::build::compile::Upload;
+use crate::plugin::component_info::About;
 use crate::plugin::counters::{Counters, Counts};
 use crate::plugin::error::{Error, Refusal};
-use crate::plugin::evaluator::{Answer, Evaluator, Instance, Judged, Key, Run};
-use crate::plugin::guest::Guest;
 use crate::plugin::history::History;
-use crate::plugin::kept::{self, Kept, Told};
+use crate::plugin::judging::evaluator::{Evaluator, Key};
+use crate::plugin::judging::evaluator_cache;
+use crate::plugin::judging::evaluator_cache::{Kept, Told};
+use crate::plugin::judging::evaluator_setup::Making;
+use crate::plugin::judging::job_queue::PagesWaiting;
+use crate::plugin::judging::pair_records::AtRest;
+use crate::plugin::judging::probe;
+use crate::plugin::judging::probe::Tried;
+use crate::plugin::judging::run::{Answer, Instance, Judged, Run};
+use crate::plugin::judging::threads::Pool;
 use crate::plugin::limits::Config;
-use crate::plugin::line::PagesWaiting;
-use crate::plugin::making::Making;
-use crate::plugin::pool::Pool;
-use crate::plugin::probe::{self, Tried};
-use crate::plugin::purse::Payer;
-use crate::plugin::records::AtRest;
-use crate::plugin::setup::{Memory, Setup};
-use crate::plugin::state::Outside;
+use crate::plugin::resources::capacity::Capacity;
+use crate::plugin::resources::capacity::Memory;
+use crate::plugin::resources::charge::Charge;
+use crate::plugin::resources::cpu_clock::Ticker;
+use crate::plugin::resources::purse::Payer;
+use crate::plugin::sandbox::component::Component;
+use crate::plugin::sandbox::guest::Guest;
+use crate::plugin::sandbox::setup::Setup;
+use crate::plugin::sandbox::state::Outside;
 
 /// Runs plugins. One for a server.
 pub struct Engine {
@@ -89,7 +95,11 @@ impl Engine {
     ///
     /// # Errors
     /// The pool of memory or a thread could not be had.
-    pub fn new(config: Config, history: Arc<dyn History>, json: fn(&Entry) -> Bytes) -> Result<Arc<Self>, Error> {
+    pub fn new(
+        config: Config,
+        history: Arc<dyn History>,
+        json: fn(&Entry) -> Bytes,
+    ) -> Result<Arc<Self>, Error> {
         let setup = Arc::new(Setup::new(config, Outside { history, json }, Memory::Pooled)?);
         let ticker = Ticker::start(setup.weak())?;
         let kept = Kept::new(&setup.config);
@@ -118,13 +128,15 @@ impl Engine {
         &self.builder
     }
 
-    /// Names what compiled code depends on beside the component: another compiler, or other settings of it, give another name.
+    /// Names what compiled code depends on beside the component: another compiler, or other settings of it,
+    /// give another name.
     #[must_use]
     pub fn compatibility(&self) -> String {
         self.setup.compatibility()
     }
 
-    /// Whether there could ever be memory for a component, as far as the scan can tell: its code comes on top.
+    /// Whether there could ever be memory for a component, as far as the scan can tell: its code comes on
+    /// top.
     ///
     /// # Errors
     /// `NeverFits`.
@@ -144,13 +156,20 @@ impl Engine {
     ///
     /// # Errors
     /// It was made by another compiler, or needs what is not provided.
-    pub fn load(&self, upload: Upload<'_>, about: About, code: &Path, charge: Charge) -> Result<Component, Refusal> {
+    pub fn load(
+        &self,
+        upload: Upload<'_>,
+        about: About,
+        code: &Path,
+        charge: Charge,
+    ) -> Result<Component, Refusal> {
         let compiled = compile::load(&self.setup, about, code, charge)?;
         let component = compile::component(&self.setup, &compiled, upload, self.counters(upload.digest));
         component.map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
     }
 
-    /// Checks and compiles a component in this process, and instantiates it once: for programs that trust it. Blocks for up to seconds.
+    /// Checks and compiles a component in this process, and instantiates it once: for programs that trust it.
+    /// Blocks for up to seconds.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -175,12 +194,13 @@ impl Engine {
     /// Judges a sample in several orders, each on an instance of its own. Blocks.
     ///
     /// # Errors
-    /// `Configure` where the configuration is refused, `NotRepeatable` where a verdict differs, `Deadline` and `HostBudget` where a call
-    /// took too much twice, `TooMany` or `Full` where there is no room.
+    /// `Configure` where the configuration is refused, `NotRepeatable` where a verdict differs, `Deadline`
+    /// and `HostBudget` where a call took too much twice, `TooMany` or `Full` where there is no room.
     pub fn probe(&self, component: &Component, config: &str, sample: &[SharedEntry]) -> Result<(), Refusal> {
         let _place = self.setup.capacity.reserve(component.about())?;
         let _awake = self.ticker.awake();
-        probe::probe(&self.setup, component, config, sample).map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
+        probe::probe(&self.setup, component, config, sample)
+            .map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
     }
 
     /// Tries an upload as [`probe::by_default`] does. Blocks.
@@ -190,21 +210,28 @@ impl Engine {
     pub fn probe_by_default(&self, component: &Component, sample: &[SharedEntry]) -> Result<Tried, Refusal> {
         let _place = self.setup.capacity.reserve(component.about())?;
         let _awake = self.ticker.awake();
-        probe::by_default(&self.setup, component, sample).map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
+        probe::by_default(&self.setup, component, sample)
+            .map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
     }
 
-    /// Configures a component, once for all who ask; pairs equal in component, configuration and `instance` share one evaluator. It is done
-    /// on the judging threads, after what is live, and given up when nobody waits for it any more. A refusal of the configuration is
-    /// remembered for a while.
+    /// Configures a component, once for all who ask; pairs equal in component, configuration and `instance`
+    /// share one evaluator. It is done on the judging threads, after what is live, and given up when nobody
+    /// waits for it any more. A refusal of the configuration is remembered for a while.
     ///
     /// # Errors
-    /// `Configure` with the guest's text; that, `Deadline` or `HostBudget` where configuring ended in a fault twice; `Instantiate`, or what
-    /// [`Refusal::is_busy`] tells of.
-    pub async fn evaluator(&self, component: &Component, config: &str, instance: Instance) -> Result<Evaluator, Refusal> {
+    /// `Configure` with the guest's text; that, `Deadline` or `HostBudget` where configuring ended in a fault
+    /// twice; `Instantiate`, or what [`Refusal::is_busy`] tells of.
+    pub async fn evaluator(
+        &self,
+        component: &Component,
+        config: &str,
+        instance: Instance,
+    ) -> Result<Evaluator, Refusal> {
         self.paid(component, config, instance, None, None).await
     }
 
-    /// The same for a component that was not tried yet: it is tried on the sample before it is configured for use.
+    /// The same for a component that was not tried yet: it is tried on the sample before it is configured for
+    /// use.
     ///
     /// # Errors
     /// As [`Engine::evaluator`] and [`Engine::probe`].
@@ -232,7 +259,10 @@ impl Engine {
     ) -> Result<Evaluator, Refusal> {
         let max = self.setup.config.config_bytes;
         if config.len() > max {
-            return Err(Refusal::Configure(format!("the configuration is {} bytes; at most {max} (plugin.config_bytes)", config.len())));
+            return Err(Refusal::Configure(format!(
+                "the configuration is {} bytes; at most {max} (plugin.config_bytes)",
+                config.len()
+            )));
         }
         let key = Key { digest: component.digest().to_owned(), config: config.to_owned(), instance };
         loop {
@@ -246,8 +276,14 @@ impl Engine {
                     (news, false)
                 }
             };
-            let lost = || Refusal::Crashed("the plugin could not be configured: the work was lost".to_owned());
-            let made = news.wait_for(Option::is_some).await.map_err(|_| lost())?.clone().unwrap_or_else(|| Err(lost()));
+            let lost =
+                || Refusal::Crashed("the plugin could not be configured: the work was lost".to_owned());
+            let made = news
+                .wait_for(Option::is_some)
+                .await
+                .map_err(|_| lost())?
+                .clone()
+                .unwrap_or_else(|| Err(lost()));
             match made {
                 // Good news is of something that has to be asked for: meanwhile nobody held it.
                 Ok(()) => {}
@@ -258,8 +294,8 @@ impl Engine {
         }
     }
 
-    /// Has a page judged: an answer for each killmail, in order. Waits while the queue is full. An evaluator that may cost only so much
-    /// ([`Evaluator::within`]) leaves out the last of them once it did.
+    /// Has a page judged: an answer for each killmail, in order. Waits while the queue is full. An evaluator
+    /// that may cost only so much ([`Evaluator::within`]) leaves out the last of them once it did.
     pub async fn judge(&self, evaluator: &Evaluator, page: impl Into<Page>, run: Run) -> Vec<Judged> {
         let page = page.into();
         evaluator.touch();
@@ -347,7 +383,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         let kept = self.kept.clear();
         if !kept.is_empty() {
-            kept::end(kept);
+            evaluator_cache::end(kept);
         }
     }
 }

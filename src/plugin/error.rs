@@ -1,4 +1,5 @@
-//! What can go wrong with plugins that is not a fault of a running guest: refusals of what was handed in, and our own failures.
+//! What can go wrong with plugins that is not a fault of a running guest: refusals of what was handed in, and
+//! our own failures.
 //!
 //! Must not know: status codes or envelopes of doors.
 
@@ -10,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::files::is_disk_full;
 use crate::domain::legible::legible;
 
-/// What was handed in cannot be used; the text says what is wrong with it. It crosses from the process that compiles as JSON.
+/// What was handed in cannot be used; the text says what is wrong with it. It crosses from the process that
+/// compiles as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// Larger than an upload may be.
@@ -96,7 +98,9 @@ pub enum Refusal {
         limit: u64,
     },
     /// Too many pairs of plugin and configuration in use.
-    #[error("{max} pairs of plugin and configuration are in use, the most there may be (plugin.evaluators_max)")]
+    #[error(
+        "{max} pairs of plugin and configuration are in use, the most there may be (plugin.evaluators_max)"
+    )]
     TooMany {
         /// The limit.
         max: usize,
@@ -126,20 +130,26 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether nothing is wrong with what was handed in: a limit of the server is reached, and later there may be room.
+    /// Whether nothing is wrong with what was handed in: a limit of the server is reached, and later there
+    /// may be room.
     #[must_use]
     pub const fn is_busy(&self) -> bool {
-        matches!(self, Self::TooMany { .. } | Self::TooManyTrials { .. } | Self::Full { .. } | Self::AddressFull { .. })
+        matches!(
+            self,
+            Self::TooMany { .. } | Self::TooManyTrials { .. } | Self::Full { .. } | Self::AddressFull { .. }
+        )
     }
 
-    /// Whether the component itself is the reason: not a limit of time or memory while it is compiled, which a busy machine may bring about
-    /// as well.
+    /// Whether the component itself is the reason: not a limit of time or memory while it is compiled, which
+    /// a busy machine may bring about as well.
     #[must_use]
     pub const fn is_certain(&self) -> bool {
-        !self.is_busy() && !matches!(self, Self::Crashed(_) | Self::TooSlowToCompile { .. } | Self::TooMuchMemory { .. })
+        !self.is_busy()
+            && !matches!(self, Self::Crashed(_) | Self::TooSlowToCompile { .. } | Self::TooMuchMemory { .. })
     }
 
-    /// The same in a text of at most so many bytes that shows what it says: parts of it are of the component's own making.
+    /// The same in a text of at most so many bytes that shows what it says: parts of it are of the
+    /// component's own making.
     #[must_use]
     pub fn legible(mut self, bytes_max: usize) -> Self {
         let text = match &mut self {
@@ -193,7 +203,9 @@ impl Refusal {
     #[must_use]
     pub const fn limit(&self) -> Option<u64> {
         match self {
-            Self::TooLarge { max, .. } | Self::TooMany { max } | Self::TooManyTrials { max } => Some(*max as u64),
+            Self::TooLarge { max, .. } | Self::TooMany { max } | Self::TooManyTrials { max } => {
+                Some(*max as u64)
+            }
             Self::TooSlowToCompile { limit, .. }
             | Self::TooMuchMemory { limit, .. }
             | Self::NeverFits { limit, .. }
@@ -235,7 +247,9 @@ impl Failed {
             return Self::system(what, error);
         }
         let folder = file.parent().unwrap_or(file).display();
-        Self::DiskFull(format!("the disk of the folder {folder} is full, cannot {what}: {error}; make room there and try again"))
+        Self::DiskFull(format!(
+            "the disk of the folder {folder} is full, cannot {what}: {error}; make room there and try again"
+        ))
     }
 }
 
@@ -250,15 +264,26 @@ pub enum Error {
     Thread(#[from] io::Error),
 }
 
+/// The causes of an error in one line.
+pub fn causes(error: &wasmtime::Error) -> String {
+    let causes: Vec<String> = error.chain().map(|cause| cause.to_string().replace('\n', " ")).collect();
+    causes.join(": ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_full_disk_names_its_folder() {
-        let failed = |kind: io::ErrorKind| Failed::unwritten("keep compiled code", Path::new("/data/compiled/x.draft"), &kind.into());
+        let failed = |kind: io::ErrorKind| {
+            Failed::unwritten("keep compiled code", Path::new("/data/compiled/x.draft"), &kind.into())
+        };
         let Failed::DiskFull(message) = failed(io::ErrorKind::StorageFull) else { panic!("another failure") };
-        assert!(message.starts_with("the disk of the folder /data/compiled is full, cannot keep compiled code: "), "{message}");
+        assert!(
+            message.starts_with("the disk of the folder /data/compiled is full, cannot keep compiled code: "),
+            "{message}"
+        );
         assert!(matches!(failed(io::ErrorKind::PermissionDenied), Failed::Failed(_)));
     }
 }

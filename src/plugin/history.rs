@@ -1,6 +1,8 @@
-//! What a guest may ask of the killmails before the one it judges. Declared here, answered by whoever holds the store.
+//! What a guest may ask of the killmails before the one it judges. Declared here, answered by whoever holds
+//! the store.
 //!
-//! Law 7 (same in, same out) rests on `Bound`: a question is always about the same killmails, whenever it is asked.
+//! Law 7 (same in, same out) rests on `Bound`: a question is always about the same killmails, whenever it is
+//! asked.
 //!
 //! Must not know: how killmails are kept.
 
@@ -16,7 +18,8 @@ pub struct Bound {
     pub head: Seq,
 }
 
-/// Killmails that fit **all** terms, within a time. A term without ids fits nothing; no terms: all killmails of that time.
+/// Killmails that fit **all** terms, within a time. A term without ids fits nothing; no terms: all killmails
+/// of that time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HistoryQuestion {
     /// The terms.
@@ -40,8 +43,8 @@ pub struct Totals {
     pub last: Option<i64>,
 }
 
-/// What of the host's work one call of a guest may still have, in nanoseconds of CPU time. It is charged before the work, by what is
-/// asked and not by what a clock says.
+/// What of the host's work one call of a guest may still have, in nanoseconds of CPU time. It is charged
+/// before the work, by what is asked and not by what a clock says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
     max: u64,
@@ -96,17 +99,32 @@ pub trait History: Send + Sync {
     ///
     /// # Errors
     /// The answer takes more than the allowance.
-    fn count(&self, query: &HistoryQuestion, bound: Bound, allowance: &mut Allowance) -> Result<u64, Exhausted>;
+    fn count(
+        &self,
+        query: &HistoryQuestion,
+        bound: Bound,
+        allowance: &mut Allowance,
+    ) -> Result<u64, Exhausted>;
     /// What those that fit amount to.
     ///
     /// # Errors
     /// The answer takes more than the allowance.
-    fn totals(&self, query: &HistoryQuestion, bound: Bound, allowance: &mut Allowance) -> Result<Totals, Exhausted>;
+    fn totals(
+        &self,
+        query: &HistoryQuestion,
+        bound: Bound,
+        allowance: &mut Allowance,
+    ) -> Result<Totals, Exhausted>;
     /// When the latest killmail that fits this term happened, unix seconds.
     ///
     /// # Errors
     /// The answer takes more than the allowance.
-    fn last_seen(&self, term: &RoleClause, bound: Bound, allowance: &mut Allowance) -> Result<Option<i64>, Exhausted>;
+    fn last_seen(
+        &self,
+        term: &RoleClause,
+        bound: Bound,
+        allowance: &mut Allowance,
+    ) -> Result<Option<i64>, Exhausted>;
 }
 
 /// No history at all: for trials of plugins.
@@ -136,7 +154,10 @@ mod tests {
         let mut allowance = Allowance::new(50_000_000);
         assert_eq!(allowance.charge(49_500_000), Ok(()));
         let refused = allowance.charge(115_200_000).unwrap_err();
-        assert_eq!(refused.to_string(), "about 116 ms or more of the host's work, with 1 of 50 ms left (plugin.host_cpu_ms)");
+        assert_eq!(
+            refused.to_string(),
+            "about 116 ms or more of the host's work, with 1 of 50 ms left (plugin.host_cpu_ms)"
+        );
         assert_eq!((allowance.left(), allowance.charge(500_000)), (500_000, Ok(())));
     }
 }

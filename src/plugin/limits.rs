@@ -8,17 +8,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::plugin::class::Class;
 
-/// The limits of guests. Each can be set; the defaults suit a server of two cores that takes uploads from people it knows.
+/// The limits of guests. Each can be set; the defaults suit a server of two cores that takes uploads from
+/// people it knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// CPU time of one `evaluate`, milliseconds (10): a killmail a second reaches thousands of subscriptions. Host work is counted apart.
+    /// CPU time of one `evaluate`, milliseconds (10): a killmail a second reaches thousands of subscriptions.
+    /// Host work is counted apart.
     pub evaluate_cpu_ms: u64,
-    /// CPU time to instantiate and configure, milliseconds (100): done once for each subscription's configuration.
+    /// CPU time to instantiate and configure, milliseconds (100): done once for each subscription's
+    /// configuration.
     pub configure_cpu_ms: u64,
     /// Wall time of any call, milliseconds (5,000): the backstop where the thread gets no CPU at all.
     pub call_wall_ms: u64,
-    /// CPU time of the host's work for one call (history, large lists), milliseconds (50): it is not the guest's, but it is asked for.
+    /// CPU time of the host's work for one call (history, large lists), milliseconds (50): it is not the
+    /// guest's, but it is asked for.
     pub host_cpu_ms: u64,
     /// Questions to history in one call (1,000): each may touch a bitmap for every id named.
     pub history_calls_max: u32,
@@ -32,7 +36,8 @@ pub struct Config {
     pub memories_max: usize,
     /// Tables in one component (64), see `core_instances_max`.
     pub tables_max: usize,
-    /// Handles to host things (streams) one instance may hold (256): an instance lives long, so a leak must end.
+    /// Handles to host things (streams) one instance may hold (256): an instance lives long, so a leak must
+    /// end.
     pub handles_max: usize,
     /// Stack of a guest, bytes (512 KiB): ends runaway recursion well before the thread's own stack.
     pub stack_bytes: usize,
@@ -40,14 +45,15 @@ pub struct Config {
     pub hostcall_bytes: usize,
     /// Annotations of one verdict, bytes (64 KiB): they travel with every copy of the killmail.
     pub verdict_bytes: usize,
-    /// A text of a guest in an answer or with a fault, bytes (1 KiB): an error it returns, the words of a trap. The rest is cut.
+    /// A text of a guest in an answer or with a fault, bytes (1 KiB): an error it returns, the words of a
+    /// trap. The rest is cut.
     pub text_bytes: usize,
     /// One line of log, bytes (1 KiB); the rest is cut.
     pub log_line_bytes: usize,
     /// Lines of log in one call (20); more are left out and counted.
     pub log_lines_per_call: u32,
-    /// Log of one plugin in a minute, whatever its configurations, bytes (64 KiB); a line counts with 400 bytes for what stands
-    /// around its text. More is left out and counted.
+    /// Log of one plugin in a minute, whatever its configurations, bytes (64 KiB); a line counts with 400
+    /// bytes for what stands around its text. More is left out and counted.
     pub log_bytes_per_minute: usize,
     /// A component of the class `small`, bytes (4 MiB).
     pub upload_bytes: usize,
@@ -63,27 +69,32 @@ pub struct Config {
     pub br_table_targets_max: u32,
     /// Locals of one function (5,000), parameters among them, for the same reason.
     pub locals_max: usize,
-    /// Blocks within one another in one function (500): 20,000 loops within one another compiled for two minutes.
+    /// Blocks within one another in one function (500): 20,000 loops within one another compiled for two
+    /// minutes.
     pub block_depth_max: usize,
-    /// Loops within one another in one function (64): some 130 with 500 locals compiled for 13 s, twice as many for minutes.
+    /// Loops within one another in one function (64): some 130 with 500 locals compiled for 13 s, twice as
+    /// many for minutes.
     pub loop_depth_max: usize,
     /// Types of a component, in its core modules too (10,000): 50,000 compiled for 6.7 s.
     pub types_max: usize,
-    /// Imports, exports, aliases, conversions and instances of a component (20,000): as written, and again as often as instances within
-    /// instances make them.
+    /// Imports, exports, aliases, conversions and instances of a component (20,000): as written, and again as
+    /// often as instances within instances make them.
     pub items_max: usize,
-    /// Bytes of memory that data fills at the beginning, over all core modules (16 MiB): each is kept as an image.
+    /// Bytes of memory that data fills at the beginning, over all core modules (16 MiB): each is kept as an
+    /// image.
     pub image_bytes: usize,
-    /// Estimated work to compile one function (1,000,000), as `compile_work_max`: the memory it takes is free again after it.
+    /// Estimated work to compile one function (1,000,000), as `compile_work_max`: the memory it takes is free
+    /// again after it.
     pub function_work_max: u64,
-    /// Estimated work to compile a component (3,000,000), about a microsecond or 50 bytes of the compiler's each. Beside the code it counts
-    /// what takes more than linear time: values carried by branches, loops, calls of the runtime, locals and operands that live across many
-    /// blocks.
+    /// Estimated work to compile a component (3,000,000), about a microsecond or 50 bytes of the compiler's
+    /// each. Beside the code it counts what takes more than linear time: values carried by branches, loops,
+    /// calls of the runtime, locals and operands that live across many blocks.
     pub compile_work_max: u64,
-    /// A component of the class `scripting`, bytes (32 MiB): componentize-js makes 12 MB, componentize-py 18 MB. Whatever exceeds one of
-    /// the limits above is of this class.
+    /// A component of the class `scripting`, bytes (32 MiB): componentize-js makes 12 MB, componentize-py 18
+    /// MB. Whatever exceeds one of the limits above is of this class.
     pub scripting_upload_bytes: usize,
-    /// As `evaluate_cpu_ms`, for the class `scripting` (50): Python reads the JSON of a fight of a thousand in 30.
+    /// As `evaluate_cpu_ms`, for the class `scripting` (50): Python reads the JSON of a fight of a thousand
+    /// in 30.
     pub scripting_evaluate_cpu_ms: u64,
     /// As `configure_cpu_ms`, for the class `scripting` (500).
     pub scripting_configure_cpu_ms: u64,
@@ -99,9 +110,11 @@ pub struct Config {
     pub scripting_tables_max: usize,
     /// As `functions_max`, for the class `scripting` (50,000): componentize-py makes 13,517.
     pub scripting_functions_max: usize,
-    /// As `body_bytes_max`, for the class `scripting` (2 MiB): the largest body of componentize-py has 426,843 bytes.
+    /// As `body_bytes_max`, for the class `scripting` (2 MiB): the largest body of componentize-py has
+    /// 426,843 bytes.
     pub scripting_body_bytes_max: usize,
-    /// As `br_table_targets_max`, for the class `scripting` (20,000): the largest of componentize-py has 3,202.
+    /// As `br_table_targets_max`, for the class `scripting` (20,000): the largest of componentize-py has
+    /// 3,202.
     pub scripting_br_table_targets_max: u32,
     /// As `locals_max`, for the class `scripting` (5,000): the largest known function has 271.
     pub scripting_locals_max: usize,
@@ -115,18 +128,21 @@ pub struct Config {
     pub scripting_items_max: usize,
     /// As `image_bytes`, for the class `scripting` (64 MiB): componentize-py fills 12 MiB.
     pub scripting_image_bytes: usize,
-    /// As `function_work_max`, for the class `scripting` (6,000,000): componentize-js takes under two million.
+    /// As `function_work_max`, for the class `scripting` (6,000,000): componentize-js takes under two
+    /// million.
     pub scripting_function_work_max: u64,
     /// As `compile_work_max`, for the class `scripting` (125,000,000): componentize-js takes 40 million.
     pub scripting_compile_work_max: u64,
-    /// The program that compiles and tries uploads, apart from the server (empty: the one that runs). It gets the hidden command
-    /// `compile-plugin`.
+    /// The program that compiles and tries uploads, apart from the server (empty: the one that runs). It gets
+    /// the hidden command `compile-plugin`.
     pub compile_program: PathBuf,
-    /// How far the compiling process stands back when others want the CPU: the system's niceness, 0 to 19 (19).
+    /// How far the compiling process stands back when others want the CPU: the system's niceness, 0 to 19
+    /// (19).
     pub compile_nice: u8,
     /// CPU time to look a component through before it is compiled, seconds (5): good ones take milliseconds.
     pub scan_cpu_secs: u64,
-    /// Components up to so many bytes have a lane of their own (1 MiB), so that they never wait for a large one.
+    /// Components up to so many bytes have a lane of their own (1 MiB), so that they never wait for a large
+    /// one.
     pub compile_small_bytes: usize,
     /// CPU time to compile and try such a component, seconds (20).
     pub compile_small_cpu_secs: u64,
@@ -136,23 +152,27 @@ pub struct Config {
     pub compile_large_cpu_secs: u64,
     /// Address space that may take, bytes (3 GiB).
     pub compile_large_memory_bytes: u64,
-    /// Compiled code on disk, bytes (4 GiB): beyond it that of versions that are not active goes, and is made again when it is asked for.
+    /// Compiled code on disk, bytes (4 GiB): beyond it that of versions that are not active goes, and is made
+    /// again when it is asked for.
     pub compiled_max_bytes: u64,
-    /// Uploads of up to `compile_small_bytes` on their way at a time, being sent or waiting to be compiled (16), and three quarters as many
-    /// larger ones.
+    /// Uploads of up to `compile_small_bytes` on their way at a time, being sent or waiting to be compiled
+    /// (16), and three quarters as many larger ones.
     pub uploads_max: usize,
     /// For tests and tools without a program at hand: compile in this process, without any of the above.
     #[serde(skip)]
     pub compile_here: bool,
-    /// Memory of all guests together, bytes (0: a quarter of what the machine, or the control group the server runs in, has). Memories
-    /// count as large as they are, tables with 8 bytes an element, a loaded component with what it takes.
+    /// Memory of all guests together, bytes (0: a quarter of what the machine, or the control group the
+    /// server runs in, has). Memories count as large as they are, tables with 8 bytes an element, a loaded
+    /// component with what it takes.
     pub guests_memory_bytes: u64,
-    /// What those of the class `scripting` may have of it, bytes (0: three quarters), so that they never push out all others.
+    /// What those of the class `scripting` may have of it, bytes (0: three quarters), so that they never push
+    /// out all others.
     pub scripting_guests_memory_bytes: u64,
-    /// Places for core instances of small components (16,000). An evaluator holds as many as two instances of its component have, from
-    /// its beginning.
+    /// Places for core instances of small components (16,000). An evaluator holds as many as two instances of
+    /// its component have, from its beginning.
     pub pool_core_instances: u32,
-    /// Places for memories of small components (4,000), see `pool_core_instances`; each reserves address space, `memory_bytes` of it.
+    /// Places for memories of small components (4,000), see `pool_core_instances`; each reserves address
+    /// space, `memory_bytes` of it.
     pub pool_memories: u32,
     /// Places for tables of small components (8,000), see `pool_core_instances`.
     pub pool_tables: u32,
@@ -166,37 +186,42 @@ pub struct Config {
     pub evaluator_idle_secs: u64,
     /// CPU time of one trial of a configuration, milliseconds (10,000): some 600 calls.
     pub trial_cpu_ms: u64,
-    /// CPU time that configuring and trying takes of each judging thread in a second, at most, milliseconds (250; 0: any): pages go
-    /// on meanwhile.
+    /// CPU time that configuring and trying takes of each judging thread in a second, at most, milliseconds
+    /// (250; 0: any): pages go on meanwhile.
     pub trials_cpu_ms_per_sec: u64,
     /// Configurations waiting to be tried (256); who brings more hears 503.
     pub trials_waiting_max: usize,
     /// Outcomes of configurations remembered (4,096), refusals too, so that each is tried once.
     pub outcomes_max: usize,
-    /// Refusals are remembered for so long, seconds (60); what passed is as long as somebody has the component, and at least so long.
+    /// Refusals are remembered for so long, seconds (60); what passed is as long as somebody has the
+    /// component, and at least so long.
     pub outcome_secs: u64,
-    /// Faults after which a pair of plugin and configuration rests: its killmails are then answered with the last fault, without a call
-    /// (5; 0: none rests).
+    /// Faults after which a pair of plugin and configuration rests: its killmails are then answered with the
+    /// last fault, without a call (5; 0: none rests).
     pub rest_faults: usize,
     /// They count within so long, seconds (60).
     pub rest_window_secs: u64,
-    /// CPU time a pair may take within as long beyond its turns of 2 ms while others wait, milliseconds (5,000; 0: any); more, and it rests.
+    /// CPU time a pair may take within as long beyond its turns of 2 ms while others wait, milliseconds
+    /// (5,000; 0: any); more, and it rests.
     pub rest_excess_ms: u64,
     /// The first rest, seconds (30). A call shows whether it was enough; else the next is twice as long.
     pub rest_secs: u64,
     /// The longest rest, seconds (3,600).
     pub rest_max_secs: u64,
-    /// Calls that have to go well until a pair counts as one that works (20); twice as many after each fault beyond its turn of 2 ms, up
-    /// to 32 times.
+    /// Calls that have to go well until a pair counts as one that works (20); twice as many after each fault
+    /// beyond its turn of 2 ms, up to 32 times.
     pub proof_calls: u32,
-    /// CPU time beyond their turns that calls ending in a fault may take of a second for all pairs of one component together, milliseconds
-    /// (10; 0: any). Beyond it the pairs that do not count as working wait, and once it was `rest_faults` calls each rests after its first.
+    /// CPU time beyond their turns that calls ending in a fault may take of a second for all pairs of one
+    /// component together, milliseconds (10; 0: any). Beyond it the pairs that do not count as working wait,
+    /// and once it was `rest_faults` calls each rests after its first.
     pub faults_cpu_ms_per_sec: u64,
     /// Threads that judge (0: one for each core, at least two so that one busy guest does not hold up all).
     pub workers: usize,
-    /// Pages of live killmails waiting for one plugin (1,024), and as many of pairs that do not count as working; readers wait beyond it.
+    /// Pages of live killmails waiting for one plugin (1,024), and as many of pairs that do not count as
+    /// working; readers wait beyond it.
     pub queue_live_max: usize,
-    /// Pages of history waiting for one plugin (64), and as many of pairs that do not count as working; readers wait beyond it.
+    /// Pages of history waiting for one plugin (64), and as many of pairs that do not count as working;
+    /// readers wait beyond it.
     pub queue_history_max: usize,
     /// Verdicts remembered for one pair (2,048): equal pairs judge a live killmail once.
     pub memo_entries: usize,
@@ -384,8 +409,8 @@ impl Config {
     }
 }
 
-/// What a component of one class may have; the fields are those of [`Config`]. They are written out there once for each class, since serde
-/// cannot both flatten a struct and refuse settings it does not know.
+/// What a component of one class may have; the fields are those of [`Config`]. They are written out there
+/// once for each class, since serde cannot both flatten a struct and refuse settings it does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Bounds {
     /// What stands before the names of these settings.

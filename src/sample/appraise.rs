@@ -1,4 +1,5 @@
-//! zKillboard's block for a killmail that has none: prices by a simple rule, flags and labels by zKillboard's.
+//! zKillboard's block for a killmail that has none: prices by a simple rule, flags and labels by
+//! zKillboard's.
 //!
 //! Must not know: how the block is spelled on any wire.
 
@@ -21,12 +22,14 @@ const TRIFLES: [u32; 3] = [29, 31, 237];
 /// What zKillboard would say of a made-up killmail. `dice` decide the hull's price and the points.
 pub fn appraise(killmail: &Killmail, dice: &mut Dice) -> Zkb {
     let ship = killmail.victim.ship_type_id.unwrap_or_default();
-    let hull = if ship == CAPSULE { prices::CAPSULE_ISK } else { (16.6 + 1.9 * dice.normal()).exp().min(9e10) };
+    let hull =
+        if ship == CAPSULE { prices::CAPSULE_ISK } else { (16.6 + 1.9 * dice.normal()).exp().min(9e10) };
     let location = 40_000_000 + u64::from(dice.below(400_000));
     Zkb { location_id: Some(location), ..block(killmail, hull, dice) }
 }
 
-/// A block for a real killmail that came without one, marked `estimated`: the same killmail always gets the same.
+/// A block for a real killmail that came without one, marked `estimated`: the same killmail always gets the
+/// same.
 #[must_use]
 pub fn estimate(killmail: &Killmail) -> Zkb {
     let mut dice = Dice::new(u64::from(killmail.killmail_id));
@@ -53,9 +56,12 @@ fn block(killmail: &Killmail, hull: f64, dice: &mut Dice) -> Zkb {
     let npc = players == 0;
     let solo = players == 1 && category == 6 && !trifle;
     let blow = killmail.attackers.iter().find(|a| a.final_blow);
-    let awox = !trifle && blow.is_some_and(|a| is_player(a) && a.corporation_id == killmail.victim.corporation_id);
+    let awox =
+        !trifle && blow.is_some_and(|a| is_player(a) && a.corporation_id == killmail.victim.corporation_id);
     let hash = killmail.hash.clone();
-    let href = hash.as_ref().map(|hash| format!("https://esi.evetech.net/killmails/{}/{hash}/", killmail.killmail_id));
+    let href = hash
+        .as_ref()
+        .map(|hash| format!("https://esi.evetech.net/killmails/{}/{hash}/", killmail.killmail_id));
     let droppable = prices::cents((total - hull).max(0.0));
     let extra = std::iter::once(("totalDroppableValue".to_owned(), droppable.into())).collect::<Extra>();
     Zkb {
@@ -80,14 +86,19 @@ fn block(killmail: &Killmail, hull: f64, dice: &mut Dice) -> Zkb {
 /// The same killmail's block after zKillboard worked on it again: another price, marked as a gank.
 pub fn appraise_again(zkb: &mut Zkb, dice: &mut Dice) {
     let turn = 1.0 + 0.1 * dice.normal();
-    for value in [&mut zkb.fitted_value, &mut zkb.dropped_value, &mut zkb.destroyed_value, &mut zkb.total_value].into_iter().flatten() {
+    for value in
+        [&mut zkb.fitted_value, &mut zkb.dropped_value, &mut zkb.destroyed_value, &mut zkb.total_value]
+            .into_iter()
+            .flatten()
+    {
         *value = prices::cents(*value * turn);
     }
     zkb.labels.get_or_insert_default().push("ganked".to_owned());
 }
 
 fn is_player(attacker: &Attacker) -> bool {
-    attacker.character_id.is_some_and(|id| id > NPC_CHARACTERS) || attacker.corporation_id.is_some_and(|id| id > NPC_CORPORATIONS)
+    attacker.character_id.is_some_and(|id| id > NPC_CHARACTERS)
+        || attacker.corporation_id.is_some_and(|id| id > NPC_CORPORATIONS)
 }
 
 fn labels(killmail: &Killmail, category: u32, isk: f64, [npc, solo, awox]: [bool; 3]) -> Vec<String> {

@@ -7,8 +7,8 @@ use crate::sample::rng::Dice;
 
 /// Killmails of one week by hour of day, UTC: quiet at downtime (11), busiest at 19.
 const HOURS: [f64; 24] = [
-    3515.0, 3587.0, 3301.0, 3328.0, 3598.0, 2721.0, 2348.0, 2052.0, 2190.0, 2285.0, 2426.0, 1744.0, 3293.0, 3889.0, 3735.0, 3755.0, 3870.0,
-    4187.0, 4490.0, 5732.0, 5589.0, 4980.0, 3632.0, 2981.0,
+    3515.0, 3587.0, 3301.0, 3328.0, 3598.0, 2721.0, 2348.0, 2052.0, 2190.0, 2285.0, 2426.0, 1744.0, 3293.0,
+    3889.0, 3735.0, 3755.0, 3870.0, 4187.0, 4490.0, 5732.0, 5589.0, 4980.0, 3632.0, 2981.0,
 ];
 /// Days between two battles, on average.
 const DAYS_PER_BATTLE: f64 = 3.0;
@@ -62,7 +62,17 @@ impl Moments {
             }
         }
         let total = minutes.iter().map(|m| m.0 + m.1).sum();
-        Self { from, dice, minutes, total, next_minute: 0, passed: 0.0, given: 0, killmails, waiting: Vec::new() }
+        Self {
+            from,
+            dice,
+            minutes,
+            total,
+            next_minute: 0,
+            passed: 0.0,
+            given: 0,
+            killmails,
+            waiting: Vec::new(),
+        }
     }
 
     /// Throws the seconds of the next minute's killmails.
@@ -72,7 +82,8 @@ impl Moments {
         self.passed += plain + fought;
         self.next_minute += 1;
         let last = self.next_minute == self.minutes.len();
-        let due = if last { self.killmails } else { (self.killmails as f64 * self.passed / self.total) as u64 };
+        let due =
+            if last { self.killmails } else { (self.killmails as f64 * self.passed / self.total) as u64 };
         let mut second = 0;
         for _ in self.given..due {
             let in_battle = self.dice.chance(fought / (plain + fought));
@@ -80,7 +91,8 @@ impl Moments {
             if !(in_battle && self.dice.chance(0.4)) {
                 second = self.dice.below(60);
             }
-            self.waiting.push(Moment { time: start + i64::from(second), battle: in_battle.then_some(battle) });
+            self.waiting
+                .push(Moment { time: start + i64::from(second), battle: in_battle.then_some(battle) });
         }
         self.given = due;
         self.waiting.sort_unstable_by_key(|moment| std::cmp::Reverse(moment.time));
@@ -115,7 +127,9 @@ mod tests {
     fn hours_and_minutes_are_those_of_a_real_week() {
         let from = 1_699_920_000;
         let moments: Vec<Moment> = Moments::new(6, from, 70.0, 900_000).collect();
-        let share = |hour: i64| moments.iter().filter(|m| m.battle.is_none() && m.time % DAY_SECS / 3600 == hour).count() as f64;
+        let share = |hour: i64| {
+            moments.iter().filter(|m| m.battle.is_none() && m.time % DAY_SECS / 3600 == hour).count() as f64
+        };
         assert!((share(19) / share(11) / (5732.0 / 1744.0) - 1.0).abs() < 0.08, "{}", share(19) / share(11));
         let mut minutes = vec![0_u32; 70 * 1440];
         for moment in &moments {

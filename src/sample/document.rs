@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use crate::domain::killmail::{Attacker, Item, Killmail, Victim};
 use crate::domain::zkb::Zkb;
 
-/// The document of one sequence number: `killmail_id`, `hash`, `esi`, `zkb`, `uploaded_at` (unix seconds), `sequence_id`.
+/// The document of one sequence number: `killmail_id`, `hash`, `esi`, `zkb`, `uploaded_at` (unix seconds),
+/// `sequence_id`.
 #[must_use]
 pub fn r2z2(killmail: &Killmail, uploaded_at: i64, sequence: u64) -> String {
     let document = json!({

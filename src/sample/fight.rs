@@ -6,7 +6,8 @@ use crate::domain::killmail::Attacker;
 use crate::sample::participants::{Character, Participants};
 use crate::sample::rng::{Counts, Dice};
 
-/// Attackers where players are among them. With the NPC-only killmails this gives 45 % with one, 1.3 % above 50, up to 603.
+/// Attackers where players are among them. With the NPC-only killmails this gives 45 % with one, 1.3 % above
+/// 50, up to 603.
 const PLAYERS: Counts = Counts(&[
     (0.370, 1, 1),
     (0.595, 2, 2),
@@ -34,8 +35,15 @@ pub struct Gang {
 }
 
 impl Gang {
-    /// Attackers sorted by damage, and the damage they did together. No character comes twice, and `victim` not at all.
-    pub fn attack(&mut self, cast: &Participants, victim: u32, in_battle: bool, dice: &mut Dice) -> (Vec<Attacker>, i64) {
+    /// Attackers sorted by damage, and the damage they did together. No character comes twice, and `victim`
+    /// not at all.
+    pub fn attack(
+        &mut self,
+        cast: &Participants,
+        victim: u32,
+        in_battle: bool,
+        dice: &mut Dice,
+    ) -> (Vec<Attacker>, i64) {
         let npc_only = !in_battle && dice.chance(NPC_ONLY);
         let (count, npcs) = if npc_only {
             let npcs = NPCS.draw(dice);

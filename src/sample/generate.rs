@@ -1,7 +1,7 @@
 //! Made-up killmails of the real shape, as many as wanted: for benches, examples and tests.
 //!
-//! Numbers of attackers and items, systems, characters, hours, battles, late ones and revisions follow a real week of 83,228
-//! killmails (2021-11-27 to 12-03). The same recipe gives the same killmails on every machine.
+//! Numbers of attackers and items, systems, characters, hours, battles, late ones and revisions follow a real
+//! week of 83,228 killmails (2021-11-27 to 12-03). The same recipe gives the same killmails on every machine.
 //!
 //! Must not know: where they go.
 
@@ -117,7 +117,8 @@ impl Iterator for Generator {
             };
             self.make(moment);
             // Nothing that happens later is uploaded before it happens.
-            if self.waiting.first_key_value().is_some_and(|((uploaded_at, _), _)| *uploaded_at <= moment.time) {
+            if self.waiting.first_key_value().is_some_and(|((uploaded_at, _), _)| *uploaded_at <= moment.time)
+            {
                 return self.waiting.pop_first().map(|(_, made)| made);
             }
         }
@@ -135,7 +136,11 @@ impl Generator {
         let killmail = self.killmail(moment);
         let dice = &mut self.dice;
         let late = dice.chance(self.recipe.late);
-        let delay = if late { (3_700.0 * 70.0_f64.powf(dice.fraction())) as i64 } else { 5 + i64::from(dice.below(240)) };
+        let delay = if late {
+            (3_700.0 * 70.0_f64.powf(dice.fraction())) as i64
+        } else {
+            5 + i64::from(dice.below(240))
+        };
         let uploaded_at = (moment.time + delay).min(self.until.max(moment.time));
         if dice.chance(self.recipe.revised) {
             let mut killmail = killmail.clone();
@@ -165,7 +170,8 @@ impl Generator {
             None => self.cast.systems.draw(dice),
         };
         let lost = victim(&self.cast, dice);
-        let (attackers, damage) = self.gang.attack(&self.cast, lost.unwrap_or(u32::MAX), moment.battle.is_some(), dice);
+        let (attackers, damage) =
+            self.gang.attack(&self.cast, lost.unwrap_or(u32::MAX), moment.battle.is_some(), dice);
         let unreported = if damage > 0 && dice.chance(0.007) { 1 + i64::from(dice.below(300)) } else { 0 };
         let mut killmail = Killmail {
             killmail_id,

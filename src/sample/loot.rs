@@ -11,7 +11,10 @@ pub const CAPSULE: u32 = 670;
 const IMPLANT_FLAG: i64 = 89;
 const CARGO_FLAG: i64 = 5;
 /// Where things are fitted, in the order a ship is filled: high, medium and low slots, drone bay, rigs.
-const SLOTS: [i64; 28] = [27, 28, 29, 30, 19, 20, 21, 22, 11, 12, 13, 14, 87, 87, 92, 93, 94, 31, 32, 33, 34, 23, 24, 15, 16, 17, 18, 125];
+const SLOTS: [i64; 28] = [
+    27, 28, 29, 30, 19, 20, 21, 22, 11, 12, 13, 14, 87, 87, 92, 93, 94, 31, 32, 33, 34, 23, 24, 15, 16, 17,
+    18, 125,
+];
 
 const IMPLANTS: Counts = Counts(&[(0.73, 0, 0), (0.85, 1, 2), (0.94, 3, 5), (1.0, 6, 10)]);
 const ITEMS: Counts = Counts(&[
@@ -39,7 +42,9 @@ pub fn hull(cast: &Participants, dice: &mut Dice) -> u32 {
 pub fn items(cast: &Participants, hull: u32, dice: &mut Dice) -> Vec<Item> {
     if hull == CAPSULE {
         let count = IMPLANTS.draw(dice);
-        return (0..count).map(|_| item(u64::from(dice.pick(&cast.implants)), IMPLANT_FLAG, false, 1)).collect();
+        return (0..count)
+            .map(|_| item(u64::from(dice.pick(&cast.implants)), IMPLANT_FLAG, false, 1))
+            .collect();
     }
     let count = ITEMS.draw(dice) as usize;
     let mut items: Vec<Item> = Vec::with_capacity(count);
@@ -61,7 +66,8 @@ fn rare(cast: &Participants, items: &mut [Item], dice: &mut Dice) {
         items[dice.below(count) as usize].singleton = 2;
     }
     if count > 0 && dice.chance(0.0095) {
-        let inside = (0..1 + dice.below(6)).map(|_| item(u64::from(cast.modules.draw(dice)), 0, true, 3)).collect();
+        let inside =
+            (0..1 + dice.below(6)).map(|_| item(u64::from(cast.modules.draw(dice)), 0, true, 3)).collect();
         items[dice.below(count) as usize].items = Some(inside);
     }
 }
@@ -69,5 +75,13 @@ fn rare(cast: &Participants, items: &mut [Item], dice: &mut Dice) {
 fn item(item_type_id: u64, flag: i64, dropped: bool, quantity: u64) -> Item {
     let quantity = Some(quantity);
     let (quantity_dropped, quantity_destroyed) = if dropped { (quantity, None) } else { (None, quantity) };
-    Item { item_type_id, flag, singleton: 0, quantity_dropped, quantity_destroyed, items: None, ..Item::default() }
+    Item {
+        item_type_id,
+        flag,
+        singleton: 0,
+        quantity_dropped,
+        quantity_destroyed,
+        items: None,
+        ..Item::default()
+    }
 }

@@ -1,9 +1,9 @@
-//! A few thousand real killmails, embedded in the binary, to try killstream without waiting for a feed; and a generator of
-//! any number of made-up ones.
+//! A few thousand real killmails, embedded in the binary, to try killstream without waiting for a feed; and a
+//! generator of any number of made-up ones.
 //!
-//! Must not know: any other upstream forms than those it writes. The real ones are handed out as lines of JSON as they came, oldest
-//! first, and nothing reads them here; they are public in-game records, CCP hf.'s property (see `sample/NOTICE`);
-//! `cargo run --release --example sample_pack -- DIR` refreshes them.
+//! Must not know: any other upstream forms than those it writes. The real ones are handed out as lines of
+//! JSON as they came, oldest first, and nothing reads them here; they are public in-game records, CCP hf.'s
+//! property (see `sample/NOTICE`); `cargo run --release --example sample_pack -- DIR` refreshes them.
 
 pub mod appraise;
 mod clock;
@@ -19,16 +19,19 @@ use std::io::{BufRead, BufReader};
 
 static EMBEDDED: &[u8] = include_bytes!("killmails.ndjson.zst");
 
-/// The killmails of the sample, one JSON document each, in killmail id order, which is time order. They are decompressed as the
-/// iterator goes. Upstream forms are mixed, as they are in real life:
+/// The killmails of the sample, one JSON document each, in killmail id order, which is time order. They are
+/// decompressed as the iterator goes. Upstream forms are mixed, as they are in real life:
 ///
-/// - most are as ESI gives them, with `killmail_hash` beside the killmail's own fields: some twelve busy hours of 2021-12-02,
-///   about half of the killmails that happened then;
+/// - most are as ESI gives them, with `killmail_hash` beside the killmail's own fields: some twelve busy
+///   hours of 2021-12-02, about half of the killmails that happened then;
 /// - some hundred are RedisQ packages, `{"package": {"killID", "killmail", "zkb"}}`, with real `zkb` values;
-/// - a handful are ESI killmails with a top-level `zkb`, as zKillboard's websocket sends them; two of these also come as packages.
+/// - a handful are ESI killmails with a top-level `zkb`, as zKillboard's websocket sends them; two of these
+///   also come as packages.
 pub fn lines() -> impl Iterator<Item = String> {
     let decoder = zstd::Decoder::new(EMBEDDED).expect("a decoder needs nothing but memory");
-    BufReader::new(decoder).lines().map(|line| line.expect("the embedded sample is whole: a unit test reads it"))
+    BufReader::new(decoder)
+        .lines()
+        .map(|line| line.expect("the embedded sample is whole: a unit test reads it"))
 }
 
 #[cfg(test)]
@@ -57,13 +60,17 @@ mod tests {
         let packages = documents.iter().filter(|document| document.get("package").is_some()).count();
         let websocket = documents.iter().filter(|document| document.get("zkb").is_some()).count();
         let esi = documents.iter().filter(|document| document.get("killmail_hash").is_some()).count();
-        assert_eq!((esi, packages, websocket, documents.len()), (ESI, PACKAGES, WEBSOCKET, ESI + PACKAGES + WEBSOCKET));
+        assert_eq!(
+            (esi, packages, websocket, documents.len()),
+            (ESI, PACKAGES, WEBSOCKET, ESI + PACKAGES + WEBSOCKET)
+        );
         assert!(EMBEDDED.len() < 2_000_000);
     }
 
     #[test]
     fn the_sample_is_in_id_order() {
-        let ids: Vec<u64> = documents().iter().filter_map(|document| killmail(document)["killmail_id"].as_u64()).collect();
+        let ids: Vec<u64> =
+            documents().iter().filter_map(|document| killmail(document)["killmail_id"].as_u64()).collect();
         assert_eq!(ids.len(), ESI + PACKAGES + WEBSOCKET);
         assert!(ids.is_sorted());
     }
@@ -82,6 +89,9 @@ mod tests {
             }
         }
         assert!(systems.values().any(|&killmails| killmails > 30), "a system with many killmails");
-        assert!(attackers.values().filter(|&&killmails| killmails >= 5).count() > 100, "characters seen again and again");
+        assert!(
+            attackers.values().filter(|&&killmails| killmails >= 5).count() > 100,
+            "characters seen again and again"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Who takes part, in what: characters with their corporations and alliances, systems, hulls, weapons, modules; each as often as in life.
+//! Who takes part, in what: characters with their corporations and alliances, systems, hulls, weapons,
+//! modules; each as often as in life.
 //!
 //! Anchors are a real week's counts (2021-11-27 to 12-03, EVE Ref): rank and appearances in ten thousand.
 //!
@@ -32,12 +33,30 @@ const SYSTEMS: &[(f64, f64)] = &[
 ];
 const CORPORATIONS: &[(f64, f64)] =
     &[(1.0, 278.0), (5.0, 125.0), (20.0, 41.0), (100.0, 17.7), (400.0, 6.0), (1000.0, 1.71), (4385.0, 0.05)];
-const ALLIANCES: &[(f64, f64)] =
-    &[(1.0, 700.0), (2.0, 600.0), (5.0, 400.0), (10.0, 121.0), (50.0, 30.0), (100.0, 12.2), (400.0, 0.54), (653.0, 0.05)];
-const FLOWN: &[(f64, f64)] = &[(1.0, 300.0), (5.0, 175.0), (20.0, 90.0), (50.0, 44.0), (100.0, 20.6), (200.0, 4.9), (400.0, 0.72)];
-const LOST: &[(f64, f64)] =
-    &[(1.0, 236.0), (5.0, 200.0), (10.0, 130.0), (20.0, 84.0), (50.0, 40.0), (100.0, 20.0), (200.0, 6.7), (400.0, 0.3)];
-const WEAPONS: &[(f64, f64)] = &[(1.0, 595.0), (5.0, 317.0), (20.0, 86.0), (50.0, 41.0), (100.0, 17.0), (400.0, 1.7), (1165.0, 0.03)];
+const ALLIANCES: &[(f64, f64)] = &[
+    (1.0, 700.0),
+    (2.0, 600.0),
+    (5.0, 400.0),
+    (10.0, 121.0),
+    (50.0, 30.0),
+    (100.0, 12.2),
+    (400.0, 0.54),
+    (653.0, 0.05),
+];
+const FLOWN: &[(f64, f64)] =
+    &[(1.0, 300.0), (5.0, 175.0), (20.0, 90.0), (50.0, 44.0), (100.0, 20.6), (200.0, 4.9), (400.0, 0.72)];
+const LOST: &[(f64, f64)] = &[
+    (1.0, 236.0),
+    (5.0, 200.0),
+    (10.0, 130.0),
+    (20.0, 84.0),
+    (50.0, 40.0),
+    (100.0, 20.0),
+    (200.0, 6.7),
+    (400.0, 0.3),
+];
+const WEAPONS: &[(f64, f64)] =
+    &[(1.0, 595.0), (5.0, 317.0), (20.0, 86.0), (50.0, 41.0), (100.0, 17.0), (400.0, 1.7), (1165.0, 0.03)];
 const MODULES: &[(f64, f64)] = &[(1.0, 300.0), (10.0, 130.0), (100.0, 30.0), (1000.0, 2.0), (6000.0, 0.05)];
 
 /// The busiest systems of that week, Jita among them.
@@ -135,7 +154,8 @@ impl Participants {
         hulls.truncate(412);
         let mut flown = hulls.clone();
         shuffle(&mut dice, &mut flown);
-        let mut weapons = types_where(|group, category| category == 18 || TURRETS.contains(&group) || category == 8);
+        let mut weapons =
+            types_where(|group, category| category == 18 || TURRETS.contains(&group) || category == 8);
         shuffle(&mut dice, &mut weapons);
         weapons.truncate(1165);
         let mut modules = of_category(&[7, 8, 18]);
@@ -183,17 +203,22 @@ impl Participants {
 fn types_where(wanted: impl Fn(u32, u32) -> bool) -> Vec<u32> {
     let fits = |id: &u32| {
         let group = universe::group_of(*id);
-        group.is_some_and(|group| universe::category_of_group(group).is_some_and(|category| wanted(group, category)))
+        group.is_some_and(|group| {
+            universe::category_of_group(group).is_some_and(|category| wanted(group, category))
+        })
     };
     universe::types().map(|(id, _)| id).filter(fits).collect()
 }
 
 /// Systems in the order of how busy they are: known space, wormholes and abyssal pockets as their shares are.
 fn systems(dice: &mut Dice) -> Vec<u32> {
-    let mut all: Vec<u32> = universe::systems().map(|system| system.id).filter(|id| !BUSIEST.contains(id)).collect();
+    let mut all: Vec<u32> =
+        universe::systems().map(|system| system.id).filter(|id| !BUSIEST.contains(id)).collect();
     shuffle(dice, &mut all);
-    let mut abyssal: Vec<u32> = all.iter().copied().filter(|id| (32_000_000..33_000_000).contains(id)).collect();
-    let mut wormholes: Vec<u32> = all.iter().copied().filter(|id| (31_000_000..32_000_000).contains(id)).collect();
+    let mut abyssal: Vec<u32> =
+        all.iter().copied().filter(|id| (32_000_000..33_000_000).contains(id)).collect();
+    let mut wormholes: Vec<u32> =
+        all.iter().copied().filter(|id| (31_000_000..32_000_000).contains(id)).collect();
     let mut known: Vec<u32> = all.iter().copied().filter(|id| *id < 31_000_000).collect();
     let mut ranked = BUSIEST.to_vec();
     while ranked.len() < 5300 {
@@ -243,9 +268,13 @@ fn people(dice: &mut Dice, count: usize) -> Vec<Character> {
             (0.002, 3_000_000, 3_020_000),
         ],
     );
-    let corporations =
-        distinct(dice, 4385, &[(0.74, 98_000_000, 98_780_000), (0.215, 100_000_000, 2_090_000_000), (0.045, 1_000_002, 1_000_300)]);
-    let alliances = distinct(dice, 653, &[(0.64, 99_000_000, 99_013_000), (0.36, 100_000_000, 2_090_000_000)]);
+    let corporations = distinct(
+        dice,
+        4385,
+        &[(0.74, 98_000_000, 98_780_000), (0.215, 100_000_000, 2_090_000_000), (0.045, 1_000_002, 1_000_300)],
+    );
+    let alliances =
+        distinct(dice, 653, &[(0.64, 99_000_000, 99_013_000), (0.36, 100_000_000, 2_090_000_000)]);
     let alliance_of = Skew::new(&bent(ALLIANCES, alliances.len()));
     let homes: Vec<(u32, u32, u32)> = corporations
         .into_iter()

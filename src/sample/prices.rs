@@ -1,4 +1,5 @@
-//! What hulls and items cost in the sample, until real prices are known: by group for hulls, a lasting price of its own for every item.
+//! What hulls and items cost in the sample, until real prices are known: by group for hulls, a lasting price
+//! of its own for every item.
 //!
 //! Must not know: who lost them.
 
@@ -9,8 +10,8 @@ use crate::universe;
 /// A capsule without implants, ISK.
 pub const CAPSULE_ISK: f64 = 10_000.0;
 
-/// What hulls of a ship group cost, millions of ISK, to the order of magnitude they had in 2026. Groups that are not listed cost as much
-/// as their category does.
+/// What hulls of a ship group cost, millions of ISK, to the order of magnitude they had in 2026. Groups that
+/// are not listed cost as much as their category does.
 const HULLS: [(u32, f64); 47] = [
     (25, 0.6),
     (26, 11.0),
@@ -74,8 +75,10 @@ pub fn hull(ship: u32) -> f64 {
         return CAPSULE_ISK;
     }
     let group = universe::group_of(ship).unwrap_or_default();
-    let of_category = || if universe::category_of_group(group) == Some(STRUCTURES) { STRUCTURE } else { OTHER };
-    let millions = HULLS.iter().find(|(of, _)| *of == group).map_or_else(of_category, |(_, millions)| *millions);
+    let of_category =
+        || if universe::category_of_group(group) == Some(STRUCTURES) { STRUCTURE } else { OTHER };
+    let millions =
+        HULLS.iter().find(|(of, _)| *of == group).map_or_else(of_category, |(_, millions)| *millions);
     cents(millions * 1e6 * (0.67 + 0.67 * spread(u64::from(ship))))
 }
 

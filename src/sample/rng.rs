@@ -64,7 +64,8 @@ impl Skew {
     pub fn new(weights: &[f64]) -> Self {
         let mean = weights.iter().sum::<f64>() / weights.len() as f64;
         let mut scaled: Vec<f64> = weights.iter().map(|w| w / mean).collect();
-        let (mut small, mut large): (Vec<usize>, Vec<usize>) = (0..scaled.len()).partition(|rank| scaled[*rank] < 1.0);
+        let (mut small, mut large): (Vec<usize>, Vec<usize>) =
+            (0..scaled.len()).partition(|rank| scaled[*rank] < 1.0);
         let mut keep = vec![u32::MAX; scaled.len()];
         let mut alias: Vec<u32> = (0..scaled.len()).map(|rank| rank as u32).collect();
         while let (Some(poor), Some(rich)) = (small.pop(), large.last().copied()) {
@@ -86,7 +87,8 @@ impl Skew {
     }
 }
 
-/// Weights of `ranks` ranks along a power law that bends at given ranks: `(rank from 1, weight there)`, both ascending in rank.
+/// Weights of `ranks` ranks along a power law that bends at given ranks: `(rank from 1, weight there)`, both
+/// ascending in rank.
 #[must_use]
 pub fn bent(points: &[(f64, f64)], ranks: usize) -> Vec<f64> {
     let weight = |rank: f64| {
@@ -97,7 +99,8 @@ pub fn bent(points: &[(f64, f64)], ranks: usize) -> Vec<f64> {
     (1..=ranks).map(|rank| weight(rank as f64)).collect()
 }
 
-/// How often a count lies in which range: `(cumulative share, least, most)`; small counts of a range are likelier.
+/// How often a count lies in which range: `(cumulative share, least, most)`; small counts of a range are
+/// likelier.
 #[derive(Debug, Clone, Copy)]
 pub struct Counts(pub &'static [(f64, u32, u32)]);
 

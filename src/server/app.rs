@@ -1,5 +1,5 @@
-//! The house without its front door: store, engine, feed, routes. The server listens for it; commands on a free data folder
-//! ask it directly.
+//! The house without its front door: store, engine, feed, routes. The server listens for it; commands on a
+//! free data folder ask it directly.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -18,8 +18,6 @@ use crate::domain::entry::{Entry, Origin, SharedEntry};
 use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
 use crate::feed::Feed;
-use crate::feed::plugin_history::StoreHistory;
-use crate::feed::plugins::Plugins;
 use crate::http::request::address;
 use crate::http::request::connections::Connections;
 use crate::ingest::config::{self as ingest, Kind};
@@ -27,6 +25,8 @@ use crate::ingest::replay::{self, Replay};
 use crate::ingest::source::Source;
 use crate::ingest::supervise::open;
 use crate::plugin::engine::Engine;
+use crate::plugins::Plugins;
+use crate::plugins::plugin_history::StoreHistory;
 use crate::server::{Error, token};
 use crate::store::Store;
 use crate::store::facts::facts;
@@ -34,8 +34,8 @@ use crate::telemetry::source_status::Doing;
 use crate::wire::read::package;
 use crate::{clock, http, phoenix, sample, tasks, wire};
 
-/// Every so many killmails of the sample one is tried: 127 of them judge in a blink, and even a guest that uses up its time on each
-/// is refused within seconds.
+/// Every so many killmails of the sample one is tried: 127 of them judge in a blink, and even a guest that
+/// uses up its time on each is refused within seconds.
 const TRIAL_STEP: usize = 31;
 
 /// Everything but sockets.
@@ -72,7 +72,10 @@ impl App {
                 let told = |source| Error::Token { data_dir: data_dir.display().to_string(), source };
                 let (token, made) = token::of(&data_dir).map_err(told)?;
                 if made {
-                    tracing::warn!("a token for those who may write was made: {}", token::path(&data_dir).display());
+                    tracing::warn!(
+                        "a token for those who may write was made: {}",
+                        token::path(&data_dir).display()
+                    );
                 }
                 token
             }
@@ -92,8 +95,15 @@ impl App {
         let (started, kept, others) = (SystemTime::now(), token.clone(), channels.router());
         let in_flight = Arc::new(Budget::new(config.http.in_flight_max_bytes));
         let bytes = Arc::clone(&in_flight);
-        let state =
-            http::state::State { config: config.http, feed: Arc::clone(&feed), token, started, connections, in_flight: bytes, others };
+        let state = http::state::State {
+            config: config.http,
+            feed: Arc::clone(&feed),
+            token,
+            started,
+            connections,
+            in_flight: bytes,
+            others,
+        };
         Ok(Self { router: http::router(state), feed, channels, token: kept, in_flight })
     }
 
@@ -130,7 +140,13 @@ impl App {
     ///
     /// # Errors
     /// The request is malformed, or the answer is longer than memory should hold.
-    pub async fn ask(&self, method: &str, path: &str, kind: &str, body: Bytes) -> Result<Answer, axum::Error> {
+    pub async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        kind: &str,
+        body: Bytes,
+    ) -> Result<Answer, axum::Error> {
         let request = Request::builder().method(method).uri(path).header("content-type", kind);
         let request = request.header("authorization", format!("Bearer {}", self.token));
         let request = request.body(Body::from(body)).map_err(axum::Error::new)?;
@@ -161,11 +177,12 @@ impl App {
     }
 }
 
-/// The killmails uploads are tried on: a cut through the bundled sample, of every form, small and large. They stand before the log,
-/// so that history has nothing to tell of them, whatever is published meanwhile.
+/// The killmails uploads are tried on: a cut through the bundled sample, of every form, small and large. They
+/// stand before the log, so that history has nothing to tell of them, whatever is published meanwhile.
 #[must_use]
 pub fn trial() -> Vec<SharedEntry> {
-    let documents = sample::lines().step_by(TRIAL_STEP).filter_map(|line| package::parse(line.as_bytes()).ok()?.killmail);
+    let documents =
+        sample::lines().step_by(TRIAL_STEP).filter_map(|line| package::parse(line.as_bytes()).ok()?.killmail);
     let entry = |killmail: Killmail| Entry {
         seq: Seq::ZERO,
         rev: 0,
@@ -180,16 +197,22 @@ pub fn trial() -> Vec<SharedEntry> {
     documents.map(|killmail| Arc::new(entry(killmail))).collect()
 }
 
-/// The source the configuration asks for. One that may not run or cannot begin is said in the log and in `/health`; the server
-/// runs without it.
+/// The source the configuration asks for. One that may not run or cannot begin is said in the log and in
+/// `/health`; the server runs without it.
 pub async fn source(config: &ingest::Config, feed: &Arc<Feed>) -> Source {
     let word = config.first();
     *feed.source_status().source.lock() = word;
     let made = match config.source {
         Kind::R2z2 => open::r2z2(config, feed, Arc::clone(feed.source_status())).await,
         Kind::Replay => {
-            let replay = replay::Config { paths: config.replay.clone(), speed: config.replay_speed, rebase: config.replay_rebase };
-            Replay::new(replay).map(|replay| Source::Replay(Box::new(replay))).map_err(|error| error.to_string())
+            let replay = replay::Config {
+                paths: config.replay.clone(),
+                speed: config.replay_speed,
+                rebase: config.replay_rebase,
+            };
+            Replay::new(replay)
+                .map(|replay| Source::Replay(Box::new(replay)))
+                .map_err(|error| error.to_string())
         }
         Kind::None => Ok(Source::None),
     };

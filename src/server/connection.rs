@@ -1,6 +1,7 @@
 //! One open connection: what it shares with whoever watches over all of them, and its socket.
 //!
-//! The socket tells how far the request is; the watcher asks a connection to look at its time, to leave or to come to an end.
+//! The socket tells how far the request is; the watcher asks a connection to look at its time, to leave or to
+//! come to an end.
 //!
 //! Must not know: what is served over it; how much time it may take.
 
@@ -30,7 +31,8 @@ const HEAD_FREE_BYTES: usize = 16 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The header of a request must be whole within so long, milliseconds; on a new connection from the moment it is accepted.
+    /// The header of a request must be whole within so long, milliseconds; on a new connection from the
+    /// moment it is accepted.
     pub head_ms: u64,
     /// Header lines together may have so many bytes; the URL beside them has its own limit, 65,534.
     pub headers_max_bytes: usize,
@@ -46,7 +48,14 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { head_ms: 10_000, headers_max_bytes: 64 << 10, headers_max_lines: 100, idle_ms: 75_000, write_ms: 30_000, refused_ms: 2_000 }
+        Self {
+            head_ms: 10_000,
+            headers_max_bytes: 64 << 10,
+            headers_max_lines: 100,
+            idle_ms: 75_000,
+            write_ms: 30_000,
+            refused_ms: 2_000,
+        }
     }
 }
 
@@ -185,7 +194,11 @@ impl Connection {
             return Ok(());
         }
         let share = head.get_or_insert_with(|| self.watch.budget().share());
-        if share.reach(bytes as u64) { Ok(()) } else { Err(Refusal::Memory { max_bytes: self.watch.budget().max() }) }
+        if share.reach(bytes as u64) {
+            Ok(())
+        } else {
+            Err(Refusal::Memory { max_bytes: self.watch.budget().max() })
+        }
     }
 }
 
@@ -239,7 +252,11 @@ impl Guest {
 }
 
 impl AsyncRead for Guest {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = into.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(context, into);
         let came = into.filled().get(before..).unwrap_or_default();
@@ -248,14 +265,21 @@ impl AsyncRead for Guest {
             && let Err(refusal) = self.came(came)
         {
             self.refusal = Some(refusal);
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the head of a request is refused")));
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the head of a request is refused",
+            )));
         }
         read
     }
 }
 
 impl AsyncWrite for Guest {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write(context, bytes);
         self.wrote(&written);
         written
@@ -273,7 +297,11 @@ impl AsyncWrite for Guest {
         Pin::new(&mut self.socket).poll_shutdown(context)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write_vectored(context, parts);
         self.wrote(&written);
         written

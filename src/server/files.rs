@@ -1,4 +1,5 @@
-//! The process's limit of open files: raised as far as the system lets us, and how many connections fit under it.
+//! The process's limit of open files: raised as far as the system lets us, and how many connections fit under
+//! it.
 //!
 //! Must not know: what the files are.
 
@@ -13,8 +14,8 @@ pub struct Limit {
     pub now: u64,
 }
 
-/// Raises the soft limit to the hard one; a process may do that without asking anyone. Where the system refuses (a hard limit beyond
-/// what it really gives), the old one holds.
+/// Raises the soft limit to the hard one; a process may do that without asking anyone. Where the system
+/// refuses (a hard limit beyond what it really gives), the old one holds.
 ///
 /// # Errors
 /// The system does not tell its limit.

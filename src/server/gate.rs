@@ -1,5 +1,5 @@
-//! The listening socket with a limit: when it is full, the longest idle connection makes room; where all have something to do, who comes
-//! hears 503 and is let go, so that the process never runs out of files.
+//! The listening socket with a limit: when it is full, the longest idle connection makes room; where all have
+//! something to do, who comes hears 503 and is let go, so that the process never runs out of files.
 //!
 //! Must not know: what is served.
 
@@ -94,8 +94,8 @@ fn is_theirs(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionRefused | ConnectionAborted | ConnectionReset)
 }
 
-/// Says the last words and waits until the other side has closed, but not longer than this: closing over unread bytes would take the
-/// words back.
+/// Says the last words and waits until the other side has closed, but not longer than this: closing over
+/// unread bytes would take the words back.
 pub async fn farewell(socket: TcpStream, text: &str, within: Duration) {
     // It is let go either way.
     let _ = timeout(within, last_words(socket, text)).await;

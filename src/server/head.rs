@@ -1,4 +1,5 @@
-//! The head of a request as it comes: how long its request line is and how long its header lines are together, in whatever pieces.
+//! The head of a request as it comes: how long its request line is and how long its header lines are
+//! together, in whatever pieces.
 //!
 //! Must not know: sockets; what the header lines say.
 
@@ -45,7 +46,8 @@ pub struct Head {
 
 impl Head {
     /// Nothing came yet.
-    pub const NEW: Self = Self { line: 0, headers: 0, lines: 0, in_headers: false, at_line_start: false, whole: false };
+    pub const NEW: Self =
+        Self { line: 0, headers: 0, lines: 0, in_headers: false, at_line_start: false, whole: false };
 
     /// Counts what came. Bytes behind the head are not counted.
     ///
@@ -94,7 +96,10 @@ mod tests {
     /// What becomes of a text in pieces of this size.
     fn taken(text: &str, piece: usize, headers_max: usize) -> (Result<(), TooLong>, Head) {
         let mut head = Head::NEW;
-        let result = text.as_bytes().chunks(piece).try_for_each(|piece| head.take(piece, Most { bytes: headers_max, lines: 3 }));
+        let result = text
+            .as_bytes()
+            .chunks(piece)
+            .try_for_each(|piece| head.take(piece, Most { bytes: headers_max, lines: 3 }));
         (result, head)
     }
 
@@ -125,6 +130,10 @@ mod tests {
         assert_eq!(taken(&format!("{}{headers}", line(URL_MAX_BYTES)), 1000, 100).0, Ok(()));
         assert_eq!(taken(&format!("{}{headers}", line(URL_MAX_BYTES)), 1000, 99).0, Err(TooLong::Headers));
         assert_eq!(taken(&line(LINE_MAX_BYTES), 1000, 100).0, Err(TooLong::Line));
-        assert_eq!(taken(&"x".repeat(LINE_MAX_BYTES + 1), 1000, 100).0, Err(TooLong::Line), "not even a line");
+        assert_eq!(
+            taken(&"x".repeat(LINE_MAX_BYTES + 1), 1000, 100).0,
+            Err(TooLong::Line),
+            "not even a line"
+        );
     }
 }

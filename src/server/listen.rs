@@ -84,7 +84,13 @@ enum End {
     Left,
 }
 
-async fn serve(socket: TcpStream, from: SocketAddr, connection: Arc<Connection>, router: Router, open: Sender<Infallible>) {
+async fn serve(
+    socket: TcpStream,
+    from: SocketAddr,
+    connection: Arc<Connection>,
+    router: Router,
+    open: Sender<Infallible>,
+) {
     let config = connection.watch().config();
     let shared = Arc::clone(&connection);
     let service = service_fn(move |request| answer(Arc::clone(&shared), router.clone(), from, request));
@@ -118,7 +124,8 @@ fn last_words(connection: &Connection, guest: Guest, end: End) -> Option<(TcpStr
         }
     }
     let sending = matches!(end, End::Done) && connection.is_unread();
-    (sending || refusal.is_some()).then(|| (socket, refusal.map(|refusal| refusal.text(watch.config())).unwrap_or_default()))
+    (sending || refusal.is_some())
+        .then(|| (socket, refusal.map(|refusal| refusal.text(watch.config())).unwrap_or_default()))
 }
 
 /// What waits to be sent is thrown away with the connection.
@@ -128,7 +135,11 @@ fn reset(socket: &TcpStream) {
     }
 }
 
-fn turn<S, B>(connection: &Connection, http: &mut UpgradeableConnection<TokioIo<Guest>, S>, context: &mut Context<'_>) -> Poll<End>
+fn turn<S, B>(
+    connection: &Connection,
+    http: &mut UpgradeableConnection<TokioIo<Guest>, S>,
+    context: &mut Context<'_>,
+) -> Poll<End>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: HttpBody<Data = Bytes, Error = Error> + 'static,
@@ -170,7 +181,8 @@ async fn answer(
     Ok(response.map(|body| Answer { body, connection }))
 }
 
-/// Why a request is refused whatever it asks for. Heads are counted as they come, but for one that came together with the request before.
+/// Why a request is refused whatever it asks for. Heads are counted as they come, but for one that came
+/// together with the request before.
 fn refused(connection: &Connection, request: &Request<Incoming>) -> Option<Response<Body>> {
     let config = connection.watch().config();
     let hosts = request.headers().get_all(HOST).iter().count();
@@ -178,7 +190,8 @@ fn refused(connection: &Connection, request: &Request<Incoming>) -> Option<Respo
         Refusal::Host
     } else {
         // A name, a colon, a blank and a line break.
-        let bytes: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        let bytes: usize =
+            request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
         let lines = (request.headers().len() > config.headers_max_lines).then_some(TooLong::Lines);
         Refusal::TooLong((bytes > config.headers_max_bytes).then_some(TooLong::Headers).or(lines)?)
     };
@@ -195,7 +208,10 @@ impl HttpBody for Asking {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         Pin::new(&mut self.body).poll_frame(context)
     }
 
@@ -226,7 +242,10 @@ impl HttpBody for Answer {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         Pin::new(&mut self.body).poll_frame(context)
     }
 

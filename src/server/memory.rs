@@ -1,5 +1,6 @@
-//! Memory that a burst took goes back to the system. The C library's allocator keeps what is freed; it is asked to let go of it every so
-//! often, where enough came together since it was asked last. jemalloc (the feature of that name) does so by itself.
+//! Memory that a burst took goes back to the system. The C library's allocator keeps what is freed; it is
+//! asked to let go of it every so often, where enough came together since it was asked last. jemalloc (the
+//! feature of that name) does so by itself.
 //!
 //! Must not know: what the memory was for.
 
@@ -9,7 +10,8 @@ use crate::tasks;
 
 /// Between two looks: what a burst took is gone well within a minute.
 const EVERY: Duration = Duration::from_secs(15);
-/// So much more that is free is worth the work, bytes. Asking takes some milliseconds, in which other threads may wait for memory.
+/// So much more that is free is worth the work, bytes. Asking takes some milliseconds, in which other threads
+/// may wait for memory.
 const GROWN_BYTES: usize = 16 << 20;
 
 /// Looks for as long as the process runs.
@@ -23,7 +25,8 @@ pub async fn give_back() {
     }
 }
 
-/// The least that was free, but kept, since memory was given back last, bytes. What was given back still counts as free there.
+/// The least that was free, but kept, since memory was given back last, bytes. What was given back still
+/// counts as free there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Least(usize);
 
@@ -67,7 +70,8 @@ mod tests {
 
     use super::*;
 
-    /// A look at an allocator in which so many MiB are free; says what is remembered and whether memory was given back.
+    /// A look at an allocator in which so many MiB are free; says what is remembered and whether memory was
+    /// given back.
     fn look(least: Least, free_mib: usize) -> (Least, bool) {
         let trimmed = Cell::new(false);
         (least.look(|| free_mib << 20, || trimmed.set(true)), trimmed.get())

@@ -1,4 +1,5 @@
-//! How far a connection is with its request, and since when: what its time limits are judged by. Time is counted outside.
+//! How far a connection is with its request, and since when: what its time limits are judged by. Time is
+//! counted outside.
 //!
 //! Must not know: sockets, clocks, what is asked for.
 
@@ -21,7 +22,8 @@ pub enum Phase {
     Upgraded,
 }
 
-const PHASES: [Phase; 6] = [Phase::New, Phase::Head, Phase::Request, Phase::Stream, Phase::Idle, Phase::Upgraded];
+const PHASES: [Phase; 6] =
+    [Phase::New, Phase::Head, Phase::Request, Phase::Stream, Phase::Idle, Phase::Upgraded];
 const PHASE_BITS: u32 = 3;
 
 /// How long a connection may take, milliseconds.
@@ -150,7 +152,8 @@ impl Progress {
     #[must_use]
     pub fn idle_since(&self) -> Option<u64> {
         let (phase, since) = self.get();
-        let idle = matches!(phase, Phase::New | Phase::Head | Phase::Idle) && self.blocked.load(Ordering::Relaxed) == 0;
+        let idle = matches!(phase, Phase::New | Phase::Head | Phase::Idle)
+            && self.blocked.load(Ordering::Relaxed) == 0;
         idle.then_some(since)
     }
 }
@@ -164,7 +167,10 @@ mod tests {
     #[test]
     fn a_silent_connection_has_the_time_of_a_head() {
         let progress = Progress::new(100);
-        assert_eq!((progress.overdue(109, &TIMES), progress.overdue(110, &TIMES)), (None, Some(Overdue::Silent)));
+        assert_eq!(
+            (progress.overdue(109, &TIMES), progress.overdue(110, &TIMES)),
+            (None, Some(Overdue::Silent))
+        );
     }
 
     #[test]
@@ -172,7 +178,10 @@ mod tests {
         let progress = Progress::new(100);
         assert!(progress.came(105));
         assert!(!progress.came(108));
-        assert_eq!((progress.overdue(109, &TIMES), progress.overdue(110, &TIMES)), (None, Some(Overdue::Head)));
+        assert_eq!(
+            (progress.overdue(109, &TIMES), progress.overdue(110, &TIMES)),
+            (None, Some(Overdue::Head))
+        );
         progress.request(109);
         assert_eq!(progress.overdue(1_000_000, &TIMES), None, "an answer takes as long as it takes");
         assert!(!progress.came(200), "a body is no head");
@@ -184,11 +193,20 @@ mod tests {
         progress.came(0);
         progress.request(1);
         progress.answered(100);
-        assert_eq!((progress.overdue(174, &TIMES), progress.overdue(175, &TIMES)), (None, Some(Overdue::Idle)));
+        assert_eq!(
+            (progress.overdue(174, &TIMES), progress.overdue(175, &TIMES)),
+            (None, Some(Overdue::Idle))
+        );
         progress.wrote(150);
-        assert_eq!((progress.overdue(224, &TIMES), progress.overdue(225, &TIMES)), (None, Some(Overdue::Idle)));
+        assert_eq!(
+            (progress.overdue(224, &TIMES), progress.overdue(225, &TIMES)),
+            (None, Some(Overdue::Idle))
+        );
         assert!(progress.came(224));
-        assert_eq!((progress.overdue(233, &TIMES), progress.overdue(234, &TIMES)), (None, Some(Overdue::Head)));
+        assert_eq!(
+            (progress.overdue(233, &TIMES), progress.overdue(234, &TIMES)),
+            (None, Some(Overdue::Head))
+        );
     }
 
     #[test]
@@ -197,12 +215,18 @@ mod tests {
         progress.request(1);
         progress.blocked(10);
         progress.blocked(39);
-        assert_eq!((progress.overdue(39, &TIMES), progress.overdue(40, &TIMES)), (None, Some(Overdue::Write)));
+        assert_eq!(
+            (progress.overdue(39, &TIMES), progress.overdue(40, &TIMES)),
+            (None, Some(Overdue::Write))
+        );
         progress.wrote(39);
         assert_eq!(progress.overdue(60, &TIMES), None);
         progress.blocked(60);
         progress.answered(61);
-        assert_eq!((progress.overdue(89, &TIMES), progress.overdue(90, &TIMES)), (None, Some(Overdue::Write)));
+        assert_eq!(
+            (progress.overdue(89, &TIMES), progress.overdue(90, &TIMES)),
+            (None, Some(Overdue::Write))
+        );
         assert_eq!(progress.idle_since(), None, "an answer on its way is no idleness");
     }
 

@@ -1,4 +1,5 @@
-//! What a connection is told that is refused before any route is asked: whole answers, as they go over the socket.
+//! What a connection is told that is refused before any route is asked: whole answers, as they go over the
+//! socket.
 //!
 //! Must not know: when a connection is refused.
 
@@ -47,7 +48,10 @@ impl Refusal {
             Self::Full { max } => (format!("Too many open connections (max {max})"), Some(max as u64)),
             Self::Slow => {
                 let limit = config.head_ms;
-                (format!("the header of a request must be whole within {limit} ms (connections.head_ms)"), Some(limit))
+                (
+                    format!("the header of a request must be whole within {limit} ms (connections.head_ms)"),
+                    Some(limit),
+                )
             }
             Self::TooLong(TooLong::Line) => {
                 let hint = "every GET with a filter has a POST form that takes the same names as JSON";
@@ -55,15 +59,24 @@ impl Refusal {
             }
             Self::TooLong(TooLong::Headers) => {
                 let limit = config.headers_max_bytes;
-                (format!("header lines may have {limit} bytes together (connections.headers_max_bytes)"), Some(limit as u64))
+                (
+                    format!("header lines may have {limit} bytes together (connections.headers_max_bytes)"),
+                    Some(limit as u64),
+                )
             }
             Self::TooLong(TooLong::Lines) => {
                 let limit = config.headers_max_lines;
-                (format!("a request may have {limit} header lines (connections.headers_max_lines)"), Some(limit as u64))
+                (
+                    format!("a request may have {limit} header lines (connections.headers_max_lines)"),
+                    Some(limit as u64),
+                )
             }
-            Self::Memory { max_bytes } => {
-                (format!("requests on their way fill {max_bytes} bytes of memory (http.in_flight_max_bytes); try again"), Some(max_bytes))
-            }
+            Self::Memory { max_bytes } => (
+                format!(
+                    "requests on their way fill {max_bytes} bytes of memory (http.in_flight_max_bytes); try again"
+                ),
+                Some(max_bytes),
+            ),
             Self::Host => ("an HTTP/1.1 request has exactly one Host header".to_owned(), None),
         }
     }
@@ -86,7 +99,9 @@ impl Refusal {
     pub fn response(self, config: &Config) -> Response<Body> {
         let mut response = Response::new(Body::from(self.body(config).to_string()));
         *response.status_mut() = StatusCode::from_u16(self.status().0).unwrap_or(StatusCode::BAD_REQUEST);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         response
     }
@@ -115,7 +130,11 @@ mod tests {
             (Refusal::Full { max: 7 }, "503", "(max 7)"),
             (Refusal::Slow, "408", "10000 ms (connections.head_ms)"),
             (Refusal::TooLong(TooLong::Line), "414", "65534 bytes"),
-            (Refusal::TooLong(TooLong::Headers), "431", "65536 bytes together (connections.headers_max_bytes)"),
+            (
+                Refusal::TooLong(TooLong::Headers),
+                "431",
+                "65536 bytes together (connections.headers_max_bytes)",
+            ),
             (Refusal::TooLong(TooLong::Lines), "431", "100 header lines (connections.headers_max_lines)"),
             (Refusal::Memory { max_bytes: 9 }, "503", "9 bytes of memory (http.in_flight_max_bytes)"),
             (Refusal::Host, "400", "exactly one Host header"),
@@ -123,8 +142,14 @@ mod tests {
         for (refusal, status, words) in all {
             let text = refusal.text(&Config::default());
             let (head, body) = text.split_once("\r\n\r\n").unwrap();
-            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")) && head.contains("connection: close"), "{text}");
-            assert!(head.contains(&format!("content-length: {}", body.len())) && body.contains(words), "{text}");
+            assert!(
+                head.starts_with(&format!("HTTP/1.1 {status} ")) && head.contains("connection: close"),
+                "{text}"
+            );
+            assert!(
+                head.contains(&format!("content-length: {}", body.len())) && body.contains(words),
+                "{text}"
+            );
             assert_eq!(head.contains("retry-after"), status == "503", "{text}");
             assert!(serde_json::from_str::<Value>(body).unwrap().is_object(), "{text}");
         }

@@ -1,4 +1,5 @@
-//! Who watches over all open connections: whose time is up, who leaves when others need room, and that all come to an end.
+//! Who watches over all open connections: whose time is up, who leaves when others need room, and that all
+//! come to an end.
 //!
 //! Must not know: sockets, or what is served over them.
 
@@ -108,14 +109,18 @@ impl Watcher {
     pub fn sweep(&self) {
         let (now, times) = (self.now(), self.config.times());
         let over = |progress: &Progress| progress.overdue(now, &times).is_some();
-        self.each().iter().filter(|connection| over(&connection.progress)).for_each(|connection| connection.look());
+        self.each()
+            .iter()
+            .filter(|connection| over(&connection.progress))
+            .for_each(|connection| connection.look());
     }
 
     /// How often to sweep.
     #[must_use]
     pub fn sweep_every(&self) -> Duration {
         let times = self.config.times();
-        Duration::from_millis(times.head_ms.min(times.idle_ms).min(times.write_ms) / 8).clamp(SWEEP_MIN, SWEEP_MAX)
+        Duration::from_millis(times.head_ms.min(times.idle_ms).min(times.write_ms) / 8)
+            .clamp(SWEEP_MIN, SWEEP_MAX)
     }
 
     /// Asks the longest idle to leave. `false`: all have something to do.
@@ -140,8 +145,11 @@ impl Watcher {
     }
 
     fn longest_idle(&self) -> Vec<(u64, Weak<Connection>)> {
-        let mut idle: Vec<(u64, Arc<Connection>)> =
-            self.each().into_iter().filter_map(|connection| Some((connection.progress.idle_since()?, connection))).collect();
+        let mut idle: Vec<(u64, Arc<Connection>)> = self
+            .each()
+            .into_iter()
+            .filter_map(|connection| Some((connection.progress.idle_since()?, connection)))
+            .collect();
         idle.sort_unstable_by_key(|(since, _)| *since);
         idle.truncate(CANDIDATES);
         idle.iter().rev().map(|(since, connection)| (*since, Arc::downgrade(connection))).collect()

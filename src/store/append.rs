@@ -1,6 +1,8 @@
-//! The way in: what is new gets the next number, what adds to a known killmail revises it, and all of it is on disk before it is seen.
+//! The way in: what is new gets the next number, what adds to a known killmail revises it, and all of it is
+//! on disk before it is seen.
 //!
-//! Encoding happens before the writer's turn and on every core; the turn itself is one transaction, a sync, and the publication to memory.
+//! Encoding happens before the writer's turn and on every core; the turn itself is one transaction, a sync,
+//! and the publication to memory.
 //!
 //! Must not know: where killmails come from; how they are found again.
 
@@ -73,12 +75,17 @@ struct Turn {
 }
 
 impl Store {
-    /// Takes killmails in, in this order, and with the last of them how far their source was read. On disk when this returns. More than
-    /// 1,000 are written in several transactions.
+    /// Takes killmails in, in this order, and with the last of them how far their source was read. On disk
+    /// when this returns. More than 1,000 are written in several transactions.
     ///
     /// # Errors
-    /// `NoSpace` before anything is written; else what the disk says. After a failed write the store only reads.
-    pub fn append(&self, mut batch: Vec<Incoming>, mut checkpoint: Option<Checkpoint>) -> Result<Vec<Appended>, StoreError> {
+    /// `NoSpace` before anything is written; else what the disk says. After a failed write the store only
+    /// reads.
+    pub fn append(
+        &self,
+        mut batch: Vec<Incoming>,
+        mut checkpoint: Option<Checkpoint>,
+    ) -> Result<Vec<Appended>, StoreError> {
         self.check_space()?;
         for incoming in &mut batch {
             let Incoming { killmail, received_at_ms, uploaded_at, .. } = incoming;
@@ -139,7 +146,9 @@ impl Store {
     /// `NoSpace`; the file system.
     pub fn check_space(&self) -> Result<(), StoreError> {
         let dir = self.engine.dir();
-        let free = free_bytes(dir).map_err(StoreError::io("ask for free space at", dir))?.min(growth_bytes(self.engine.file_bytes()?));
+        let free = free_bytes(dir)
+            .map_err(StoreError::io("ask for free space at", dir))?
+            .min(growth_bytes(self.engine.file_bytes()?));
         let min = self.config.min_free_bytes;
         if free < min { Err(StoreError::NoSpace { free, min }) } else { Ok(()) }
     }
@@ -148,9 +157,12 @@ impl Store {
     fn prepare_unknown(&self, part: &[Incoming]) -> Result<Vec<Option<Prepared>>, StoreError> {
         let unknown: Vec<bool> = {
             let memory = self.memory.read();
-            part.iter().map(|incoming| memory.index.ids.get(incoming.killmail.killmail_id).is_none()).collect()
+            part.iter()
+                .map(|incoming| memory.index.ids.get(incoming.killmail.killmail_id).is_none())
+                .collect()
         };
-        let killmails: Vec<&Killmail> = part.iter().zip(&unknown).filter(|(_, unknown)| **unknown).map(|(i, _)| &i.killmail).collect();
+        let killmails: Vec<&Killmail> =
+            part.iter().zip(&unknown).filter(|(_, unknown)| **unknown).map(|(i, _)| &i.killmail).collect();
         let mut prepared = if killmails.len() < SPREAD_MIN {
             self.prepare(&killmails)?
         } else {
@@ -162,7 +174,10 @@ impl Store {
     }
 
     fn prepare(&self, killmails: &[&Killmail]) -> Result<Vec<Prepared>, StoreError> {
-        let packed = self.codec.pack(killmails.iter().copied()).map_err(|why| StoreError::Engine { what: "encode a killmail", why })?;
+        let packed = self
+            .codec
+            .pack(killmails.iter().copied())
+            .map_err(|why| StoreError::Engine { what: "encode a killmail", why })?;
         let rest = killmails.iter().map(|killmail| (facts(killmail), (self.config.encode)(killmail)));
         Ok(rest.zip(packed).map(|((facts, json), packed)| Prepared { facts, json, packed }).collect())
     }
@@ -177,7 +192,8 @@ impl Store {
         if let Some(what) = &writer.failed {
             return Err(StoreError::Failed { what: what.clone() });
         }
-        let mut turn = Turn { numbers: writer.numbers, drafts: Vec::new(), by_id: HashMap::new(), outcomes: Vec::new() };
+        let mut turn =
+            Turn { numbers: writer.numbers, drafts: Vec::new(), by_id: HashMap::new(), outcomes: Vec::new() };
         for (incoming, prepared) in part.into_iter().zip(prepared) {
             self.draft(&mut turn, incoming, prepared)?;
         }
@@ -207,7 +223,8 @@ impl Store {
         Ok(appended(turn))
     }
 
-    /// Gives the next number to something that is no killmail: `write` puts it on disk, `publish` into memory before the head moves.
+    /// Gives the next number to something that is no killmail: `write` puts it on disk, `publish` into memory
+    /// before the head moves.
     pub(crate) fn write_span(
         &self,
         write: impl FnOnce(Seq) -> Write,
@@ -247,18 +264,28 @@ impl Store {
                 None if !is_known(&entry.killmail) => without.push(entry.seq.0),
                 None => {}
                 Some(old) => match files.file(entry.seq.0) {
-                    Some(file) if !differs_by_provenance_only(&old.killmail, &entry.killmail) => told.push(file),
+                    Some(file) if !differs_by_provenance_only(&old.killmail, &entry.killmail) => {
+                        told.push(file)
+                    }
                     None if is_known(&entry.killmail) => late.push(entry.seq.0),
                     _ => {}
                 },
             }
         }
         late.sort_unstable();
-        (files.add(writer.numbers.head, turn.numbers.head, &without, &late), writer.notices.give(files.head(), told.into_iter()))
+        (
+            files.add(writer.numbers.head, turn.numbers.head, &without, &late),
+            writer.notices.give(files.head(), told.into_iter()),
+        )
     }
 
     /// Finds out what an incoming killmail is to what is stored and to what came before it in the same turn.
-    fn draft(&self, turn: &mut Turn, incoming: Incoming, prepared: Option<Prepared>) -> Result<(), StoreError> {
+    fn draft(
+        &self,
+        turn: &mut Turn,
+        incoming: Incoming,
+        prepared: Option<Prepared>,
+    ) -> Result<(), StoreError> {
         let id = incoming.killmail.killmail_id;
         let drafted = turn.by_id.get(&id).copied();
         let stored = match drafted {
@@ -273,11 +300,15 @@ impl Store {
             turn.add_new(incoming, prepared);
             return Ok(());
         };
-        let outcome = match merge(&stored.killmail, &incoming.killmail, arrival::is_newer(&stored, &incoming)) {
+        let outcome = match merge(&stored.killmail, &incoming.killmail, arrival::is_newer(&stored, &incoming))
+        {
             Sameness::Known => Outcome::Known(stored.seq),
             Sameness::Conflict => {
                 turn.numbers.conflicts += 1;
-                tracing::warn!(killmail.id = id, "killmail {id} came again with another body; the stored one stays");
+                tracing::warn!(
+                    killmail.id = id,
+                    "killmail {id} came again with another body; the stored one stays"
+                );
                 Outcome::Conflict(stored.seq)
             }
             Sameness::Revised(mut killmail) => {
@@ -301,7 +332,11 @@ impl Store {
         for draft in &turn.drafts {
             put_record(&mut writes, draft)?;
             let seq = draft.entry.seq.0;
-            writes.extend(chunked_values::put(Tree::Log, &seq.to_be_bytes(), &log_entry::encode(&line(&draft.entry, &draft.prepared))));
+            writes.extend(chunked_values::put(
+                Tree::Log,
+                &seq.to_be_bytes(),
+                &log_entry::encode(&line(&draft.entry, &draft.prepared)),
+            ));
             if let Some(old) = &draft.old {
                 let mut value = seq.to_le_bytes().to_vec();
                 value.extend(log_entry::encode(&line_of(old)));
@@ -361,7 +396,10 @@ impl Turn {
 
     /// The revisions made, and of which killmails.
     fn revisions(&self) -> impl Iterator<Item = (u64, u32)> {
-        self.drafts.iter().filter(|draft| draft.old.is_some()).map(|draft| (draft.entry.rev, draft.entry.facts.killmail_id))
+        self.drafts
+            .iter()
+            .filter(|draft| draft.old.is_some())
+            .map(|draft| (draft.entry.rev, draft.entry.facts.killmail_id))
     }
 
     /// A draft of this turn is changed; a stored entry gets a draft that replaces it.
@@ -423,11 +461,15 @@ fn put_record(writes: &mut Vec<Write>, draft: &Draft) -> Result<(), StoreError> 
         age_secs: entry.age_secs,
         raw_bytes: packed.raw_bytes,
     };
-    let too_large = || StoreError::TooLarge { killmail_id: entry.facts.killmail_id, bytes: packed.payload.len() };
+    let too_large =
+        || StoreError::TooLarge { killmail_id: entry.facts.killmail_id, bytes: packed.payload.len() };
     let frames = frame::seal(&header, &packed.payload).ok_or_else(too_large)?;
     let key = header.killmail_id.to_be_bytes();
-    let parts =
-        (0..).zip(frames).map(|(part, frame)| Write { tree: Tree::Records, key: chunked_values::key_of(&key, part), value: Some(frame) });
+    let parts = (0..).zip(frames).map(|(part, frame)| Write {
+        tree: Tree::Records,
+        key: chunked_values::key_of(&key, part),
+        value: Some(frame),
+    });
     writes.extend(parts);
     Ok(())
 }

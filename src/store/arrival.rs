@@ -1,4 +1,5 @@
-//! How an incoming killmail counts: how old it is, whether it is newer than the stored one, when it was published.
+//! How an incoming killmail counts: how old it is, whether it is newer than the stored one, when it was
+//! published.
 //!
 //! Must not know: what becomes of it.
 
@@ -12,11 +13,14 @@ pub fn is_newer(stored: &Entry, incoming: &Incoming) -> bool {
     match incoming.zkb {
         ZkbRule::Keep => false,
         ZkbRule::Always => true,
-        ZkbRule::IfNewer => incoming.uploaded_at.is_none_or(|at| stored.uploaded_at.is_none_or(|stored| at >= stored)),
+        ZkbRule::IfNewer => {
+            incoming.uploaded_at.is_none_or(|at| stored.uploaded_at.is_none_or(|stored| at >= stored))
+        }
     }
 }
 
-/// When the two together count as published: the time belongs to the account of the higher rank, so that a lower one holds up none.
+/// When the two together count as published: the time belongs to the account of the higher rank, so that a
+/// lower one holds up none.
 pub fn uploaded_at(stored: &Entry, incoming: &Incoming) -> Option<i64> {
     let raises = incoming.killmail.zkb.is_some() && !is_lower(&incoming.killmail);
     match (is_lower(&stored.killmail), is_lower(&incoming.killmail)) {
@@ -38,7 +42,9 @@ pub fn age_of(incoming: &Incoming) -> u32 {
     let by_upload = incoming.uploaded_at.map(|at| at.saturating_sub(time)).filter(|age| *age >= 0);
     let age = match incoming.age {
         AgeRule::Zero => 0,
-        AgeRule::ByUpload => by_upload.unwrap_or_else(|| incoming.received_at_ms.div_euclid(1000).saturating_sub(time)),
+        AgeRule::ByUpload => {
+            by_upload.unwrap_or_else(|| incoming.received_at_ms.div_euclid(1000).saturating_sub(time))
+        }
     };
     u32::try_from(age.max(0)).unwrap_or(u32::MAX)
 }

@@ -26,7 +26,8 @@ pub struct Config {
     pub tail_bytes: usize,
     /// Entries between two snapshots of the index (250,000: about a second of start-up).
     pub snapshot_every: u64,
-    /// Records looked at a second while the server runs, so that damage is found before someone asks (200: about 1 % of a core); 0: none.
+    /// Records looked at a second while the server runs, so that damage is found before someone asks (200:
+    /// about 1 % of a core); 0: none.
     pub scrub_per_sec: u64,
     /// Pause between two rounds of that, seconds (a day).
     pub scrub_pause_secs: u64,

@@ -26,7 +26,8 @@ pub fn free_bytes(dir: &Path) -> io::Result<u64> {
     Ok(answer.f_bavail * answer.f_frsize)
 }
 
-/// Bytes a file of this length may still grow before it meets the limit of this process (`ulimit -f`); the most there are without one.
+/// Bytes a file of this length may still grow before it meets the limit of this process (`ulimit -f`); the
+/// most there are without one.
 #[must_use]
 #[expect(unsafe_code, reason = "getrlimit has no safe form in the standard library")]
 pub fn growth_bytes(file_bytes: u64) -> u64 {

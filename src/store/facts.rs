@@ -1,4 +1,5 @@
-//! The facts of a killmail: its own ids, and those that static EVE facts add (constellation, region, ship groups).
+//! The facts of a killmail: its own ids, and those that static EVE facts add (constellation, region, ship
+//! groups).
 //!
 //! Must not know: how facts are kept or asked.
 
@@ -39,7 +40,12 @@ pub(crate) fn derive(facts: &mut Facts) {
         facts.region = system.region_id;
     }
     for columns in [&mut facts.victim, &mut facts.attackers, &mut facts.final_blow] {
-        columns.ship_groups = columns.ship_types.iter().filter_map(|id| universe::group_of(*id)).filter(|id| *id != 0).collect();
+        columns.ship_groups = columns
+            .ship_types
+            .iter()
+            .filter_map(|id| universe::group_of(*id))
+            .filter(|id| *id != 0)
+            .collect();
         columns.ship_groups.sort_unstable();
         columns.ship_groups.dedup();
         columns.ship_groups.shrink_to_fit();

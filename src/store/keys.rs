@@ -1,9 +1,11 @@
-//! Every tree and every key on disk at one glance: what stands under it, and how long it lives. What a value looks like in bytes is said
-//! in `format/` and by whoever writes it; the files beside the engine are drawn in `docs/storage.md`.
+//! Every tree and every key on disk at one glance: what stands under it, and how long it lives. What a value
+//! looks like in bytes is said in `format/` and by whoever writes it; the files beside the engine are drawn
+//! in `docs/storage.md`.
 //!
 //! Must not know: which engine keeps the values.
 
-/// A map of keys to values that the engine keeps apart from the others. On disk by number and by name: append only.
+/// A map of keys to values that the engine keeps apart from the others. On disk by number and by name: append
+/// only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Tree {
     /// Killmails, by id.
@@ -22,7 +24,8 @@ pub enum Tree {
 
 impl Tree {
     /// All of them, the store's own values last: a copy without them is seen to be unfinished.
-    pub const ALL: [Self; 6] = [Self::Records, Self::Log, Self::Revisions, Self::Plugins, Self::Refused, Self::Meta];
+    pub const ALL: [Self; 6] =
+        [Self::Records, Self::Log, Self::Revisions, Self::Plugins, Self::Refused, Self::Meta];
     /// Their names, by number.
     pub const NAMES: [&str; 6] = ["records", "log", "revisions", "meta", "plugins", "refused"];
 
@@ -33,8 +36,8 @@ impl Tree {
     }
 }
 
-/// A key. Numbers in keys are big endian, so that keys ascend with them. A value that is too long for one chunk goes on under the same key
-/// with the chunk's number behind it (`engine/chunked_values`).
+/// A key. Numbers in keys are big endian, so that keys ascend with them. A value that is too long for one
+/// chunk goes on under the same key with the chunk's number behind it (`engine/chunked_values`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key<'a> {
     /// Killmail id -> its record, one frame or several. Replaced by each revision, never removed.
@@ -110,7 +113,9 @@ impl Key<'_> {
     pub fn bytes(&self) -> Vec<u8> {
         match self {
             Self::Record(id) => u64::from(*id).to_be_bytes().to_vec(),
-            Self::LogEntry(number) | Self::Revision(number) | Self::RefusedDocument(number) => number.to_be_bytes().to_vec(),
+            Self::LogEntry(number) | Self::Revision(number) | Self::RefusedDocument(number) => {
+                number.to_be_bytes().to_vec()
+            }
             Self::Schema => b"schema".to_vec(),
             Self::Epoch => b"epoch".to_vec(),
             Self::Restored => b"restored".to_vec(),
@@ -141,13 +146,17 @@ pub fn refused_document(key: &[u8]) -> Option<u64> {
     if key.starts_with(prefix::REFUSED_COUNT) { None } else { number_after(&[], key) }
 }
 
-/// Whether a value is so small and so dear that it is kept a second time, in a file beside the engine (`engine/second`).
+/// Whether a value is so small and so dear that it is kept a second time, in a file beside the engine
+/// (`engine/second`).
 #[must_use]
 pub fn is_kept_twice(tree: Tree, key: &[u8]) -> bool {
     let kept = [prefix::CHECKPOINT, prefix::REVISION_NOTICE, prefix::FILE_RUN];
     match tree {
         Tree::Plugins => true,
-        Tree::Meta => kept.into_iter().any(|prefix| key.starts_with(prefix)) || number_after(prefix::SPAN, key).is_some(),
+        Tree::Meta => {
+            kept.into_iter().any(|prefix| key.starts_with(prefix))
+                || number_after(prefix::SPAN, key).is_some()
+        }
         _ => false,
     }
 }
@@ -186,9 +195,16 @@ mod tests {
 
     #[test]
     fn small_values_are_kept_twice_and_killmails_are_not() {
-        let twice: Vec<Key<'_>> = KEYS.iter().filter(|(_, tree, key)| is_kept_twice(*tree, key)).map(|(key, ..)| *key).collect();
-        let expected =
-            [Key::Checkpoint("r2z2"), Key::Wanted(1), Key::Span(2), Key::RevisionNotice(3), Key::FileRun(4), Key::Plugin("rich")];
+        let twice: Vec<Key<'_>> =
+            KEYS.iter().filter(|(_, tree, key)| is_kept_twice(*tree, key)).map(|(key, ..)| *key).collect();
+        let expected = [
+            Key::Checkpoint("r2z2"),
+            Key::Wanted(1),
+            Key::Span(2),
+            Key::RevisionNotice(3),
+            Key::FileRun(4),
+            Key::Plugin("rich"),
+        ];
         assert_eq!(twice, expected);
         assert_eq!([b"\0\0\0\0\0\0\0\x05", b"\xFFno_idea"].map(|key| refused_document(key)), [Some(5), None]);
     }

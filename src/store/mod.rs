@@ -1,7 +1,8 @@
 //! Memory: every killmail kept as a record and a log entry on disk, found through bitmaps in memory.
 //!
-//! One writer appends (transaction, flush, sync, then memory, then the answer); readers never wait for a disk that syncs: what they
-//! need of memory stands behind a lock held for microseconds. Guarded by law 1 (select is accept), law 3 (prefix), law 4 (old bytes speak).
+//! One writer appends (transaction, flush, sync, then memory, then the answer); readers never wait for a disk
+//! that syncs: what they need of memory stands behind a lock held for microseconds. Guarded by law 1 (select
+//! is accept), law 3 (prefix), law 4 (old bytes speak).
 //!
 //! Must not know: plugins' judgment, connections, HTTP, the JSON of any door (the encoder is handed in).
 

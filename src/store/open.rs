@@ -1,6 +1,8 @@
-//! Opening: the engine, the store's own numbers, the index from a snapshot or the log, and the proof that they fit together.
+//! Opening: the engine, the store's own numbers, the index from a snapshot or the log, and the proof that
+//! they fit together.
 //!
-//! Law 3 (prefix) guards this file: after any cut what is found is a prefix of what was published, with all that was acknowledged.
+//! Law 3 (prefix) guards this file: after any cut what is found is a prefix of what was published, with all
+//! that was acknowledged.
 //!
 //! Must not know: what the store is opened for.
 
@@ -46,19 +48,23 @@ impl Store {
         let engine = Engine::open(&config.dir, config.cache_bytes)?;
         data_folder::remove_unfinished_backup(&config.dir)?;
         data_folder::remove_unfinished_compaction(&config.dir)?;
-        snapshot::remove_unfinished(&config.dir).map_err(StoreError::io("remove an unfinished snapshot in", &config.dir))?;
+        snapshot::remove_unfinished(&config.dir)
+            .map_err(StoreError::io("remove an unfinished snapshot in", &config.dir))?;
         let epoch = identity(&engine)?;
         let codec = Codec::new(dictionaries(&engine)?);
         let numbers = meta::numbers(&engine)?;
         let (ledger, revs) = Ledger::open(&engine, epoch, &numbers)?;
         let (index, snapshot) = match build(&engine, epoch, &numbers) {
-            Err(error @ StoreError::Damaged { .. }) if log_from_records(&engine, &codec, config.encode, &numbers)? == 0 => {
+            Err(error @ StoreError::Damaged { .. })
+                if log_from_records(&engine, &codec, config.encode, &numbers)? == 0 =>
+            {
                 return Err(error);
             }
             Err(StoreError::Damaged { .. }) => build(&engine, epoch, &numbers)?,
             built => built?,
         };
-        let memory = Resident { index, tail: NewestEntries::new(config.tail_entries, config.tail_bytes), revs };
+        let memory =
+            Resident { index, tail: NewestEntries::new(config.tail_entries, config.tail_bytes), revs };
         let refused = Mutex::new(RefusedList::load(&engine)?);
         let spans = RwLock::new(meta::spans(&engine)?);
         let journal = Journal::new(engine.dir());
@@ -117,7 +123,10 @@ fn identity(engine: &Engine) -> Result<Epoch, StoreError> {
             return Ok(epoch);
         }
         let epoch = meta::new_epoch()?;
-        engine.commit(vec![Write::new(Key::Epoch, epoch.0.to_le_bytes().to_vec()), Write::removal(Key::Restored)])?;
+        engine.commit(vec![
+            Write::new(Key::Epoch, epoch.0.to_le_bytes().to_vec()),
+            Write::removal(Key::Restored),
+        ])?;
         return Ok(epoch);
     }
     if engine.scan(Tree::Records, &[]).next().is_some() {
@@ -135,14 +144,16 @@ fn identity(engine: &Engine) -> Result<Epoch, StoreError> {
     Ok(epoch)
 }
 
-/// The dictionaries this store was written with, each also as a file beside the store; the embedded one joins them.
+/// The dictionaries this store was written with, each also as a file beside the store; the embedded one joins
+/// them.
 fn dictionaries(engine: &Engine) -> Result<Dictionaries, StoreError> {
     let mut known = meta::dictionaries(engine)?;
     let is_new = !known.contains_key(&CURRENT);
     if is_new {
         known.insert(CURRENT, EMBEDDED.to_vec());
     }
-    let files = dictionary::files(engine.dir()).map_err(StoreError::io("read dictionaries of", engine.dir()))?;
+    let files =
+        dictionary::files(engine.dir()).map_err(StoreError::io("read dictionaries of", engine.dir()))?;
     for (number, bytes) in known.iter().filter(|(number, bytes)| files.get(number) != Some(bytes)) {
         let path = engine.dir().join(file_name(*number, bytes));
         whole_file::write(&path, bytes).map_err(StoreError::io("write", &path))?;
@@ -153,16 +164,22 @@ fn dictionaries(engine: &Engine) -> Result<Dictionaries, StoreError> {
     Ok(Dictionaries::new(known))
 }
 
-/// The index: of the newest snapshot and what came after it, or of the whole log; and the head of the snapshot.
+/// The index: of the newest snapshot and what came after it, or of the whole log; and the head of the
+/// snapshot.
 fn build(engine: &Engine, epoch: Epoch, numbers: &Numbers) -> Result<(Index, Seq), StoreError> {
     let newest = Mark { epoch, head: Seq(numbers.head), rev: numbers.rev };
-    let (mut index, mark) = snapshot::read(engine.dir(), &newest).unwrap_or((Index::default(), Mark { head: Seq::ZERO, rev: 0, ..newest }));
+    let (mut index, mark) = snapshot::read(engine.dir(), &newest)
+        .unwrap_or((Index::default(), Mark { head: Seq::ZERO, rev: 0, ..newest }));
     replay(engine, &mut index, numbers)?;
     if mark.head > Seq::ZERO {
         replay_revisions(engine, &mut index, mark.rev)?;
     }
     if index.count() != numbers.count {
-        return Err(engine.damaged(format!("{} killmails are in the log, {} were counted", index.count(), numbers.count)));
+        return Err(engine.damaged(format!(
+            "{} killmails are in the log, {} were counted",
+            index.count(),
+            numbers.count
+        )));
     }
     Ok((index, mark.head))
 }
@@ -188,11 +205,13 @@ fn replay_revisions(engine: &Engine, index: &mut Index, rev: u64) -> Result<(), 
     Ok(())
 }
 
-/// Takes in what the log holds behind the index's head: every number up to the last, but for known holes and spans.
+/// Takes in what the log holds behind the index's head: every number up to the last, but for known holes and
+/// spans.
 pub(crate) fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> Result<(), StoreError> {
     let holes = meta::unfilled(engine)?;
     let in_hole = |first: u64, last: u64| holes.iter().any(|(from, to)| *from <= first && last <= *to);
-    let missing = |first: u64, last: u64| Err(engine.damaged(format!("log entries {first} to {last} are missing")));
+    let missing =
+        |first: u64, last: u64| Err(engine.damaged(format!("log entries {first} to {last} are missing")));
     for pair in engine.scan(Tree::Log, &(index.head().0 + 1).to_be_bytes()) {
         let (key, value) = pair?;
         // Keys of further pieces are longer.
@@ -213,7 +232,11 @@ pub(crate) fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> R
         index.skip_to(Seq(numbers.head));
     }
     if index.head().0 > numbers.head {
-        return Err(engine.damaged(format!("the log ends at {}, {} numbers were given out", index.head(), numbers.head)));
+        return Err(engine.damaged(format!(
+            "the log ends at {}, {} numbers were given out",
+            index.head(),
+            numbers.head
+        )));
     }
     Ok(())
 }

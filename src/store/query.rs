@@ -1,4 +1,5 @@
-//! The two questions the store answers, and their answers: a page of history by killmail id, and the next page of the log for a reader.
+//! The two questions the store answers, and their answers: a page of history by killmail id, and the next
+//! page of the log for a reader.
 //!
 //! Must not know: how the answers are found.
 

@@ -86,7 +86,11 @@ impl Store {
     }
 
     /// Looks at the facts of an entry; `None` if there is no such entry.
-    pub(crate) fn with_facts<T>(&self, seq: Seq, look: impl FnOnce(&Facts) -> T) -> Result<Option<T>, StoreError> {
+    pub(crate) fn with_facts<T>(
+        &self,
+        seq: Seq,
+        look: impl FnOnce(&Facts) -> T,
+    ) -> Result<Option<T>, StoreError> {
         let recent = self.memory.read().tail.get(seq).cloned();
         if let Some(entry) = recent {
             return Ok(Some(look(&entry.facts)));
@@ -96,11 +100,14 @@ impl Store {
 
     /// The line of the log with this number.
     fn line(&self, seq: Seq) -> Result<Option<LogEntry>, StoreError> {
-        let Some(bytes) = chunked_values::get(&self.engine, Tree::Log, &seq.0.to_be_bytes())? else { return Ok(None) };
+        let Some(bytes) = chunked_values::get(&self.engine, Tree::Log, &seq.0.to_be_bytes())? else {
+            return Ok(None);
+        };
         records::line(&self.engine, &bytes, || format!("log entry {seq}")).map(Some)
     }
 
-    /// The newest revision of a killmail. To be asked before its record is read: a revision in between only makes the record newer.
+    /// The newest revision of a killmail. To be asked before its record is read: a revision in between only
+    /// makes the record newer.
     fn rev_of(&self, killmail_id: u32) -> u64 {
         self.memory.read().revs.get(&killmail_id).copied().unwrap_or(0)
     }
@@ -109,10 +116,14 @@ impl Store {
     fn check(&self, hit: Hit, rev: u64, header: &Header) -> Result<(), StoreError> {
         let id = hit.killmail_id;
         if header.rev < rev {
-            return Err(self.engine.damaged(format!("revision {rev} of killmail {id} is gone, {} is there", header.rev)));
+            return Err(self
+                .engine
+                .damaged(format!("revision {rev} of killmail {id} is gone, {} is there", header.rev)));
         }
         if header.seq != hit.seq {
-            return Err(self.engine.damaged(format!("the record of killmail {id} is that of number {}", header.seq)));
+            return Err(self
+                .engine
+                .damaged(format!("the record of killmail {id} is that of number {}", header.seq)));
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! When the index is written to a file: every so many entries, on a thread of its own, and once more at the end.
+//! When the index is written to a file: every so many entries, on a thread of its own, and once more at the
+//! end.
 //!
 //! Must not know: what a snapshot looks like.
 

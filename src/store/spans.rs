@@ -1,6 +1,7 @@
 //! Spans: entries of the log that are no killmails but tell readers that some were put in behind their back.
 //!
-//! A span has a number like a killmail and stands in `meta` under it; to the index it is a number without a killmail, like a hole.
+//! A span has a number like a killmail and stands in `meta` under it; to the index it is a number without a
+//! killmail, like a hole.
 //!
 //! Must not know: archives, or who is told.
 

@@ -1,4 +1,5 @@
-//! Killmails known by name only, until their bodies are fetched: kept on disk as the documents that name them.
+//! Killmails known by name only, until their bodies are fetched: kept on disk as the documents that name
+//! them.
 //!
 //! Must not know: who fetches, from where.
 
@@ -47,8 +48,8 @@ const fn is_zero(number: &u32) -> bool {
 }
 
 impl Store {
-    /// Keeps in mind that a killmail's body is wanted; on disk when this returns. `false` if `max` are wanted already, or the document
-    /// is too long for one that only names a killmail.
+    /// Keeps in mind that a killmail's body is wanted; on disk when this returns. `false` if `max` are wanted
+    /// already, or the document is too long for one that only names a killmail.
     ///
     /// # Errors
     /// `NoSpace` before anything is written; the disk.
@@ -119,7 +120,8 @@ impl Store {
         Ok(value.and_then(|value| serde_json::from_slice(&value).ok()))
     }
 
-    /// Forgets that it was wanted. On disk after the next append; until then a crash has it fetched once more, which does no harm.
+    /// Forgets that it was wanted. On disk after the next append; until then a crash has it fetched once
+    /// more, which does no harm.
     ///
     /// # Errors
     /// The disk.
@@ -129,7 +131,8 @@ impl Store {
 }
 
 fn write(wanted: &Wanted) -> Result<Write, StoreError> {
-    let value = serde_json::to_vec(wanted).map_err(|error| StoreError::Engine { what: "encode what is wanted", why: error.to_string() })?;
+    let value = serde_json::to_vec(wanted)
+        .map_err(|error| StoreError::Engine { what: "encode what is wanted", why: error.to_string() })?;
     Ok(Write::new(Key::Wanted(wanted.killmail_id), value))
 }
 
@@ -141,7 +144,10 @@ mod tests {
     fn what_was_written_before_waits_were_kept_is_read() {
         let old = r#"{"killmail_id":7,"source":"redisq","at_ms":5,"raw":"{}"}"#;
         let wanted: Wanted = serde_json::from_str(old).unwrap();
-        assert_eq!((wanted.killmail_id, wanted.backfill, wanted.unmatched, wanted.due_ms), (7, false, 0, None));
+        assert_eq!(
+            (wanted.killmail_id, wanted.backfill, wanted.unmatched, wanted.due_ms),
+            (7, false, 0, None)
+        );
         let later = Wanted { unmatched: 2, due_ms: Some(9), ..wanted };
         assert_eq!(serde_json::from_slice::<Wanted>(&serde_json::to_vec(&later).unwrap()).unwrap(), later);
     }

@@ -1,4 +1,5 @@
-//! Files that are replaced as a whole: whatever moment the process ends at, the old one or the new one is there.
+//! Files that are replaced as a whole: whatever moment the process ends at, the old one or the new one is
+//! there.
 //!
 //! Must not know: what is in them.
 

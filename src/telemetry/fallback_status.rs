@@ -1,4 +1,5 @@
-//! How the sources beside the first one are doing, and the fetching of bodies: written by ingest, read by whoever reports.
+//! How the sources beside the first one are doing, and the fetching of bodies: written by ingest, read by
+//! whoever reports.
 //!
 //! Must not know: what the sources are.
 

@@ -1,4 +1,5 @@
-//! What the running server knows about itself: how sources are doing, counters, the usual rate. Anyone writes, the HTTP API reads.
+//! What the running server knows about itself: how sources are doing, counters, the usual rate. Anyone
+//! writes, the HTTP API reads.
 //!
 //! Must not know: what is done about it, and how it is shown.
 

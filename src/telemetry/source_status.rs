@@ -47,7 +47,9 @@ impl Doing {
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Refused(why) | Self::BackingOff(why) | Self::BreakerOpen(why) | Self::NoSpace(why) => Some(why),
+            Self::Refused(why) | Self::BackingOff(why) | Self::BreakerOpen(why) | Self::NoSpace(why) => {
+                Some(why)
+            }
             Self::Off | Self::Following | Self::Finished => None,
         }
     }

@@ -1,4 +1,5 @@
-//! Which members of killmails could not be read: counted by field, and told in the log once an hour for each field, with an example.
+//! Which members of killmails could not be read: counted by field, and told in the log once an hour for each
+//! field, with an example.
 //!
 //! Must not know: which source sent them, where the numbers are shown.
 
@@ -43,15 +44,22 @@ impl Found {
         for killmail in killmails.filter(|killmail| any_unreadable(killmail)) {
             let mut fields: HashMap<String, String> = HashMap::new();
             each_unreadable(killmail, &mut |part, name, raw| {
-                fields.entry(field_of(part, name)).or_insert_with(|| raw.to_string().chars().take(EXAMPLE_MAX).collect());
+                fields
+                    .entry(field_of(part, name))
+                    .or_insert_with(|| raw.to_string().chars().take(EXAMPLE_MAX).collect());
             });
-            found.extend(fields.into_iter().map(|(field, example)| Finding { killmail_id: killmail.killmail_id, field, example }));
+            found.extend(fields.into_iter().map(|(field, example)| Finding {
+                killmail_id: killmail.killmail_id,
+                field,
+                example,
+            }));
         }
         Self(found)
     }
 }
 
-/// The name of a field over all killmails. Names nobody knows are one field of their part, so that nobody can make any number of them.
+/// The name of a field over all killmails. Names nobody knows are one field of their part, so that nobody can
+/// make any number of them.
 fn field_of(part: Part, name: Option<&str>) -> String {
     let name = name.unwrap_or("other");
     match part {
@@ -64,7 +72,8 @@ fn field_of(part: Part, name: Option<&str>) -> String {
 }
 
 impl Unreadable {
-    /// Counts what was found in killmails that were taken in, and tells of fields that were not told within the last hour.
+    /// Counts what was found in killmails that were taken in, and tells of fields that were not told within
+    /// the last hour.
     pub fn note(&self, found: &Found, now_ms: i64) {
         for Finding { killmail_id, field, example } in self.count(found, now_ms) {
             tracing::warn!(
@@ -119,7 +128,11 @@ mod tests {
         let unreadable = Unreadable::default();
         unreadable.note(&Found::among([killmail(1), Killmail::default(), killmail(2)].iter()), 0);
         let counts: Vec<(String, u64)> = unreadable.counts().into_iter().collect();
-        assert_eq!(counts, [("attackers.damage_done", 2), ("zkb.other", 2), ("zkb.points", 2)].map(|(field, n)| (field.to_owned(), n)));
+        assert_eq!(
+            counts,
+            [("attackers.damage_done", 2), ("zkb.other", 2), ("zkb.points", 2)]
+                .map(|(field, n)| (field.to_owned(), n))
+        );
     }
 
     #[test]
@@ -127,13 +140,17 @@ mod tests {
         let unreadable = Unreadable::default();
         let told = |id, now_ms| {
             let found = Found::among([killmail(id)].iter());
-            let mut told: Vec<String> = unreadable.count(&found, now_ms).iter().map(|one| one.field.clone()).collect();
+            let mut told: Vec<String> =
+                unreadable.count(&found, now_ms).iter().map(|one| one.field.clone()).collect();
             told.sort_unstable();
             told
         };
         let all = ["attackers.damage_done", "zkb.other", "zkb.points"].map(str::to_owned).to_vec();
         assert_eq!((told(1, 5), told(2, 5), told(3, 3_600_004)), (all.clone(), Vec::new(), Vec::new()));
         assert_eq!(told(4, 3_600_005), all);
-        assert_eq!(Found::among([killmail(1)].iter()).0.iter().map(|one| one.example.len()).max(), Some(EXAMPLE_MAX));
+        assert_eq!(
+            Found::among([killmail(1)].iter()).0.iter().map(|one| one.example.len()).max(),
+            Some(EXAMPLE_MAX)
+        );
     }
 }

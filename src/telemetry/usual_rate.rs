@@ -11,8 +11,8 @@ pub const DOWNTIME_SECS: u32 = 15 * 60;
 
 /// Killmails by hour of the day (UTC), of one week: 83,228 real ones, 2021-11-27 to 12-03.
 const BY_HOUR: [u32; 24] = [
-    3515, 3587, 3301, 3328, 3598, 2721, 2348, 2052, 2190, 2285, 2426, 1744, 3293, 3889, 3735, 3755, 3870, 4187, 4490, 5732, 5589, 4980,
-    3632, 2981,
+    3515, 3587, 3301, 3328, 3598, 2721, 2348, 2052, 2190, 2285, 2426, 1744, 3293, 3889, 3735, 3755, 3870,
+    4187, 4490, 5732, 5589, 4980, 3632, 2981,
 ];
 
 /// Whether the game is in its daily downtime at this time, unix seconds.
@@ -40,11 +40,13 @@ pub fn usual_per_hour(unix_secs: i64, per_day: f64) -> f64 {
     per_day * f64::from(BY_HOUR[hour]) / f64::from(BY_HOUR.iter().sum::<u32>())
 }
 
-/// How long it may be silent at this time (unix seconds): as long as `killmails` usually take to come, but `least_secs` at least.
+/// How long it may be silent at this time (unix seconds): as long as `killmails` usually take to come, but
+/// `least_secs` at least.
 #[must_use]
 #[expect(clippy::cast_possible_truncation, reason = "seconds, and floats saturate")]
 pub fn silent_max_secs(unix_secs: i64, least_secs: u64, killmails: f64, per_day: f64) -> i64 {
-    let usual_secs = (killmails * 3600.0 / usual_per_hour(unix_secs, per_day).max(f64::MIN_POSITIVE)).ceil() as i64;
+    let usual_secs =
+        (killmails * 3600.0 / usual_per_hour(unix_secs, per_day).max(f64::MIN_POSITIVE)).ceil() as i64;
     usual_secs.max(i64::try_from(least_secs).unwrap_or(i64::MAX))
 }
 
@@ -57,7 +59,10 @@ mod tests {
 
     #[test]
     fn the_downtime_is_the_quarter_of_an_hour_after_eleven() {
-        assert_eq!([ELEVEN - 1, ELEVEN, ELEVEN + 899, ELEVEN + 900, NOON].map(is_downtime), [false, true, true, false, false]);
+        assert_eq!(
+            [ELEVEN - 1, ELEVEN, ELEVEN + 899, ELEVEN + 900, NOON].map(is_downtime),
+            [false, true, true, false, false]
+        );
     }
 
     #[test]

@@ -99,7 +99,8 @@ impl Atlas {
     }
 }
 
-/// Ids below this are looked up in a table: almost all types, asked for with every attacker of every killmail.
+/// Ids below this are looked up in a table: almost all types, asked for with every attacker of every
+/// killmail.
 const SMALL_IDS: usize = 1 << 17;
 
 /// Ids and their names: two numbers a row and one text for all.
@@ -196,7 +197,13 @@ impl Places {
         Ok(Places { constellation_rows, security, axes, gates_from: gates_from.into(), gates })
     }
 
-    fn systems(&self, names: &Names, constellations: &Names, region_rows: &[u32], regions: &Names) -> Result<Box<[System]>, Damage> {
+    fn systems(
+        &self,
+        names: &Names,
+        constellations: &Names,
+        region_rows: &[u32],
+        regions: &Names,
+    ) -> Result<Box<[System]>, Damage> {
         let [xs, ys, zs] = &self.axes;
         let system = |((row, (id, name)), &constellation): ((usize, (u32, &'static str)), &u32)| {
             let constellation = constellation as usize;

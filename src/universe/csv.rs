@@ -123,7 +123,14 @@ mod tests {
 
     #[test]
     fn what_is_no_csv_is_refused_with_its_line() {
-        for (text, line) in [("", 1), ("a\nb\"c\n", 2), ("a\n\n\"b\"c\n", 3), ("a\n\"b\n", 2), ("a,b\n1,2\n3\n", 3), ("a\nb\rc\n", 2)] {
+        for (text, line) in [
+            ("", 1),
+            ("a\nb\"c\n", 2),
+            ("a\n\n\"b\"c\n", 3),
+            ("a\n\"b\n", 2),
+            ("a,b\n1,2\n3\n", 3),
+            ("a\nb\rc\n", 2),
+        ] {
             assert_eq!(parse(text).expect_err(text).line, line, "{text:?}");
         }
     }

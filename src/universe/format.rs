@@ -1,4 +1,5 @@
-//! The bytes of a pack: six letters, a version, a crc32, and then columns of variable-length integers, floats and one text.
+//! The bytes of a pack: six letters, a version, a crc32, and then columns of variable-length integers, floats
+//! and one text.
 //!
 //! Must not know what the columns mean: `pack` writes them and `atlas` reads them, in the same order.
 

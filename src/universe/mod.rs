@@ -1,7 +1,9 @@
-//! Static EVE facts, embedded in the binary: solar systems and their gates, constellations, regions, item types, groups, categories.
+//! Static EVE facts, embedded in the binary: solar systems and their gates, constellations, regions, item
+//! types, groups, categories.
 //!
-//! Must not know killmails, filters, JSON, the disk or the network: a question is an id, the answer is a fact or `None`.
-//! The facts are CCP hf.'s (see `data/NOTICE`); `cargo run --release --example universe_pack -- DIR` refreshes them.
+//! Must not know killmails, filters, JSON, the disk or the network: a question is an id, the answer is a fact
+//! or `None`. The facts are CCP hf.'s (see `data/NOTICE`); `cargo run --release --example universe_pack --
+//! DIR` refreshes them.
 
 mod atlas;
 mod csv;
@@ -102,8 +104,8 @@ pub fn neighbors(id: u32) -> impl Iterator<Item = u32> {
     gates.iter().filter_map(|&row| atlas.systems.get(row as usize).map(|system| system.id))
 }
 
-/// Fewest stargate jumps from one solar system to another: 0 to itself; `None` if either is unknown, if no gates connect
-/// them, or if it takes more than `max`.
+/// Fewest stargate jumps from one solar system to another: 0 to itself; `None` if either is unknown, if no
+/// gates connect them, or if it takes more than `max`.
 pub fn jumps(a: u32, b: u32, max: u32) -> Option<u32> {
     let atlas = atlas();
     route::fewest_jumps(atlas, atlas.system_row(a)?, atlas.system_row(b)?, max)

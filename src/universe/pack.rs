@@ -1,6 +1,8 @@
-//! The refresh tool: makes a pack from a folder of CSV exports of CCP's static data. Only `examples/universe_pack.rs` and a test use it.
+//! The refresh tool: makes a pack from a folder of CSV exports of CCP's static data. Only
+//! `examples/universe_pack.rs` and a test use it.
 //!
-//! Must not know how facts are looked up. The same exports give the same bytes, whatever the order of their rows.
+//! Must not know how facts are looked up. The same exports give the same bytes, whatever the order of their
+//! rows.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,8 +41,8 @@ pub enum Error {
     Unreadable(#[from] Damage),
 }
 
-/// Makes a pack from `systems.csv`, `constellations.csv`, `regions.csv`, `system_jumps.csv`, `types.csv`, `groups.csv` and
-/// `categories.csv` in a folder.
+/// Makes a pack from `systems.csv`, `constellations.csv`, `regions.csv`, `system_jumps.csv`, `types.csv`,
+/// `groups.csv` and `categories.csv` in a folder.
 pub fn pack(dir: &Path) -> Result<Vec<u8>, Error> {
     let mut pen = Pen::default();
     places(dir, &mut pen)?;
@@ -180,12 +182,18 @@ impl Export {
 
     fn column(&self, name: &str) -> Result<usize, Error> {
         let at = self.header.iter().position(|title| title == name);
-        at.ok_or_else(|| Error::Export { file: self.file.clone(), line: 1, reason: format!("no column {name}") })
+        at.ok_or_else(|| Error::Export {
+            file: self.file.clone(),
+            line: 1,
+            reason: format!("no column {name}"),
+        })
     }
 
     fn number<T: FromStr>(&self, row: usize, column: usize) -> Result<T, Error> {
         let field = &self.records[row].1[column];
-        field.parse().map_err(|_| self.wrong(row, &format!("{field:?} is no number for {}", self.header[column])))
+        field
+            .parse()
+            .map_err(|_| self.wrong(row, &format!("{field:?} is no number for {}", self.header[column])))
     }
 
     fn numbers<T: FromStr>(&self, column: &str) -> Result<Vec<T>, Error> {
@@ -198,7 +206,9 @@ impl Export {
         let ids = self.numbers::<u32>(column)?;
         let row_of = |(row, id): (usize, u32)| match other.ids.binary_search(&id) {
             Ok(found) => Ok(found as u32),
-            Err(_) => Err(self.wrong(row, &format!("{column} {id} is in no line of {}", other.file.display()))),
+            Err(_) => {
+                Err(self.wrong(row, &format!("{column} {id} is in no line of {}", other.file.display())))
+            }
         };
         ids.into_iter().enumerate().map(row_of).collect()
     }

@@ -1,6 +1,7 @@
 //! The shortest way between two solar systems by stargate.
 //!
-//! Must not know ships, fuel or danger, nor remember any answer: it is asked from inside plugins, about any pair.
+//! Must not know ships, fuel or danger, nor remember any answer: it is asked from inside plugins, about any
+//! pair.
 
 use crate::universe::atlas::Atlas;
 
@@ -13,7 +14,8 @@ pub(super) fn fewest_jumps(atlas: &Atlas, from: usize, to: usize, max: u32) -> O
     let mut far = Wave::around(to, atlas);
     // Both waves are whole balls that do not touch, so the first touch is the shortest way.
     for walked in 1..=max {
-        let (small, large) = if near.edge.len() <= far.edge.len() { (&mut near, &far) } else { (&mut far, &near) };
+        let (small, large) =
+            if near.edge.len() <= far.edge.len() { (&mut near, &far) } else { (&mut far, &near) };
         if small.edge.is_empty() {
             return None;
         }

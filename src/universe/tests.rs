@@ -30,7 +30,10 @@ fn jita_is_where_it_was() {
     let jita = system(JITA).expect("Jita");
     assert_eq!((jita.id, jita.name, jita.security), (JITA, "Jita", 0.945_913));
     assert_eq!(jita.position, [-1.29064861735e17, 6.075530691e16, 1.1746922706e17]);
-    assert_eq!((jita.constellation_id, constellation_name(jita.constellation_id)), (20_000_020, Some("Kimotoro")));
+    assert_eq!(
+        (jita.constellation_id, constellation_name(jita.constellation_id)),
+        (20_000_020, Some("Kimotoro"))
+    );
     assert_eq!((jita.region_id, region_name(jita.region_id)), (10_000_002, Some("The Forge")));
     assert_eq!(jita.class(), Space::High);
     assert!(systems_in_constellation(20_000_020).any(|system| system.id == PERIMETER));
@@ -42,7 +45,10 @@ fn every_system_has_a_name_a_constellation_and_a_region() {
     let by_id = system;
     for system in systems() {
         assert!(!system.name.is_empty(), "{system:?}");
-        assert!(constellation_name(system.constellation_id).is_some_and(|name| !name.is_empty()), "{system:?}");
+        assert!(
+            constellation_name(system.constellation_id).is_some_and(|name| !name.is_empty()),
+            "{system:?}"
+        );
         assert!(region_name(system.region_id).is_some_and(|name| !name.is_empty()), "{system:?}");
         assert_eq!(by_id(system.id), Some(system));
     }
@@ -93,7 +99,10 @@ fn the_unknown_is_none() {
         assert_eq!((light_years(id, JITA), light_years(JITA, id)), (None, None));
         assert_eq!(neighbors(id).count() + systems_in_region(id).count(), 0);
     }
-    assert_eq!((group_name(u32::MAX), category_of_group(u32::MAX), category_name(u32::MAX)), (None, None, None));
+    assert_eq!(
+        (group_name(u32::MAX), category_of_group(u32::MAX), category_name(u32::MAX)),
+        (None, None, None)
+    );
     assert_eq!(type_name(0), None, "a nameless type has no name");
 }
 
@@ -114,7 +123,11 @@ fn searching_from_both_ends_finds_what_searching_from_one_end_finds() {
     for start in systems().filter(|system| system.id < 31_000_000).step_by(977) {
         let plain = every_distance(start.id);
         for goal in systems().filter(|system| system.id < 31_000_100).step_by(23) {
-            assert_eq!(jumps(start.id, goal.id, u32::MAX), plain.get(&goal.id).copied(), "{start:?} {goal:?}");
+            assert_eq!(
+                jumps(start.id, goal.id, u32::MAX),
+                plain.get(&goal.id).copied(),
+                "{start:?} {goal:?}"
+            );
         }
     }
 }
@@ -155,23 +168,31 @@ fn a_damaged_pack_is_refused_and_not_half_read() {
 #[test]
 fn packing_the_exports_again_gives_the_embedded_pack() {
     let Some(dir) = exports() else {
-        eprintln!("SKIPPED: no exports in $KILLSTREAM_DATA/universe or ../shared/data/universe, so packing was not tested");
+        eprintln!(
+            "SKIPPED: no exports in $KILLSTREAM_DATA/universe or ../shared/data/universe, so packing was not tested"
+        );
         return;
     };
     let pack = pack::pack(&dir).expect("the exports can be packed");
     let embedded = atlas::embedded_pack().expect("decompresses");
-    assert!(pack == embedded, "the exports give another pack: run the universe_pack example and commit what it writes");
+    assert!(
+        pack == embedded,
+        "the exports give another pack: run the universe_pack example and commit what it writes"
+    );
 }
 
 #[test]
 fn exports_that_contradict_themselves_are_refused() {
     let Some(dir) = exports() else {
-        eprintln!("SKIPPED: no exports in $KILLSTREAM_DATA/universe or ../shared/data/universe, so refusals were not tested");
+        eprintln!(
+            "SKIPPED: no exports in $KILLSTREAM_DATA/universe or ../shared/data/universe, so refusals were not tested"
+        );
         return;
     };
     let refusal = |name: &str, edit: fn(String) -> String| {
         let copy = tempfile::tempdir().expect("a folder");
-        for file in ["systems", "constellations", "regions", "system_jumps", "types", "groups", "categories"] {
+        for file in ["systems", "constellations", "regions", "system_jumps", "types", "groups", "categories"]
+        {
             let file = format!("{file}.csv");
             let text = std::fs::read_to_string(dir.join(&file)).expect("an export");
             let text = if file == name { edit(text) } else { text };

@@ -1,4 +1,5 @@
-//! Under which names a batch of a preload has its killmails: the two names that clients of the older service read.
+//! Under which names a batch of a preload has its killmails: the two names that clients of the older service
+//! read.
 //!
 //! Must not know: who asks for which.
 
@@ -24,8 +25,9 @@ impl BatchKey {
         }
     }
 
-    /// `batch`: killmails of the past, in parts to be sent one after the other: this, the killmails with commas between, for both
-    /// names [`BATCH_KILLMAILS`](crate::wire::event::BATCH_KILLMAILS) and the same killmails again, and [`batch_tail`](crate::wire::event::batch_tail).
+    /// `batch`: killmails of the past, in parts to be sent one after the other: this, the killmails with
+    /// commas between, for both names [`BATCH_KILLMAILS`](crate::wire::event::BATCH_KILLMAILS) and the same
+    /// killmails again, and [`batch_tail`](crate::wire::event::batch_tail).
     #[must_use]
     pub const fn head(self) -> &'static [u8] {
         match self {

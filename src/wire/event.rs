@@ -1,4 +1,5 @@
-//! The bodies of stream events, as WandererKills' clients read them. Killmails come encoded and are passed on as they are.
+//! The bodies of stream events, as WandererKills' clients read them. Killmails come encoded and are passed on
+//! as they are.
 //!
 //! Must not know: how events are framed, when they are sent.
 
@@ -44,7 +45,8 @@ pub fn connected(subscription_id: &str, asked: &Asked, preparing: bool) -> Bytes
 pub fn connected_comments(asked: &Asked, preparing: bool) -> Vec<String> {
     let preload = asked.skips_preload.then(|| format!("preload skipped: {PRELOAD_SKIPPED}"));
     // As JSON, so that no name ends the line.
-    let ignored = (!asked.ignored.is_empty()).then(|| format!("ignored: {}", String::from_utf8_lossy(&text::json(&asked.ignored))));
+    let ignored = (!asked.ignored.is_empty())
+        .then(|| format!("ignored: {}", String::from_utf8_lossy(&text::json(&asked.ignored))));
     let preparing = preparing.then(|| "preparing: killmails come when the plugin is ready".to_owned());
     ["connected".to_owned()].into_iter().chain(preload).chain(ignored).chain(preparing).collect()
 }
@@ -115,8 +117,9 @@ pub fn gap(reason: &str, requested: &str, resumed_at: &impl Display) -> Bytes {
     stamp(out)
 }
 
-/// `gap` of a healed span: killmails were put in from archives after the stream had passed them. `from` and `to` are what history takes
-/// as `since` and `until` to find them; nothing was requested, so `requested` is the place the gap stands at, as `resumed_at` is.
+/// `gap` of a healed span: killmails were put in from archives after the stream had passed them. `from` and
+/// `to` are what history takes as `since` and `until` to find them; nothing was requested, so `requested` is
+/// the place the gap stands at, as `resumed_at` is.
 #[must_use]
 pub fn backfilled(span: &Span, resumed_at: &impl Display) -> Bytes {
     let mut out = Text::default();
@@ -165,9 +168,12 @@ mod tests {
 
     #[test]
     fn bodies_look_like_this() {
-        let pairs = [("system_ids", "30000142"), ("preload_days", "7"), ("role", "victim"), ("labels", "pvp,npc")];
-        let asked = query::stream_pairs(&pairs.map(|(name, value)| (name.to_owned(), value.to_owned()))).unwrap();
-        let killmails = [Bytes::from_static(b"{\"killmail_id\":1}"), Bytes::from_static(b"{\"killmail_id\":2}")];
+        let pairs =
+            [("system_ids", "30000142"), ("preload_days", "7"), ("role", "victim"), ("labels", "pvp,npc")];
+        let asked =
+            query::stream_pairs(&pairs.map(|(name, value)| (name.to_owned(), value.to_owned()))).unwrap();
+        let killmails =
+            [Bytes::from_static(b"{\"killmail_id\":1}"), Bytes::from_static(b"{\"killmail_id\":2}")];
         let bodies = [
             connected("AbC", &asked, false),
             batch(&killmails, &batch_tail(2, 2, 2, true)),
@@ -182,7 +188,10 @@ mod tests {
         ];
         let mut bodies: Vec<Value> = bodies.iter().map(|body| read(body)).collect();
         for moment in bodies.iter_mut().filter_map(|body| body.get_mut("timestamp")) {
-            assert!(moment.as_str().is_some_and(|text| text.len() == 27 && text.ends_with('Z')), "microseconds: {moment}");
+            assert!(
+                moment.as_str().is_some_and(|text| text.len() == 27 && text.ends_with('Z')),
+                "microseconds: {moment}"
+            );
             *moment = Value::from("then");
         }
         insta::assert_json_snapshot!("bodies", bodies);

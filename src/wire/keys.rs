@@ -1,5 +1,5 @@
-//! The names our canonical form gives meaning to, level by level. A field a source sends beyond these stays under its own name where it
-//! stood; one of these is never written twice.
+//! The names our canonical form gives meaning to, level by level. A field a source sends beyond these stays
+//! under its own name where it stood; one of these is never written twice.
 //!
 //! Must not know: how the form is read or written.
 
@@ -35,7 +35,15 @@ pub const KILLMAIL: &[&str] = &[
 ];
 
 /// A document that has all of these is a killmail in our own form.
-pub const OURS: &[&str] = &["killmail_id", "kill_time", "killmail_time", "system_id", "solar_system_id", "attacker_count", "total_value"];
+pub const OURS: &[&str] = &[
+    "killmail_id",
+    "kill_time",
+    "killmail_time",
+    "system_id",
+    "solar_system_id",
+    "attacker_count",
+    "total_value",
+];
 
 /// `victim`.
 pub const VICTIM: &[&str] = &[
@@ -68,7 +76,8 @@ pub const ATTACKER: &[&str] = &[
 ];
 
 /// Each item.
-pub const ITEM: &[&str] = &["item_type_id", "flag", "singleton", "quantity_dropped", "quantity_destroyed", "items", "unreadable"];
+pub const ITEM: &[&str] =
+    &["item_type_id", "flag", "singleton", "quantity_dropped", "quantity_destroyed", "items", "unreadable"];
 
 /// `victim.position`.
 pub const POSITION: &[&str] = &["x", "y", "z"];
@@ -97,10 +106,12 @@ pub const ZKB: &[&str] = &[
     "unreadable",
 ];
 
-/// The key of what a killmail carries inside `position` beyond `x`, `y`, `z`: kept among the victim's unknown fields.
+/// The key of what a killmail carries inside `position` beyond `x`, `y`, `z`: kept among the victim's unknown
+/// fields.
 pub const POSITION_REST: &str = "position";
 
-/// Keeps a field we have no name for, but for the nulls in it; one that holds what no parser takes is among the unreadable.
+/// Keeps a field we have no name for, but for the nulls in it; one that holds what no parser takes is among
+/// the unreadable.
 pub fn keep(extra: &mut Extra, unreadable: &mut Unreadable, name: &str, value: Node<'_>) {
     if value.has_unread() {
         unreadable.insert(name, value.raw());

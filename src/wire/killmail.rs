@@ -1,8 +1,9 @@
-//! The one JSON form of a killmail, for every door: ESI's and zKillboard's names beside those WandererKills' clients read.
+//! The one JSON form of a killmail, for every door: ESI's and zKillboard's names beside those WandererKills'
+//! clients read.
 //!
-//! Both spellings of the time, the system and the ISK values; no nulls; what the source did not say is left out, but for the members of
-//! `zkb` clients rely on, which then are named in `zkb.absent`. What could not be read is left out as well, and stands as it came (nulls in
-//! it included) in `unreadable` of its part.
+//! Both spellings of the time, the system and the ISK values; no nulls; what the source did not say is left
+//! out, but for the members of `zkb` clients rely on, which then are named in `zkb.absent`. What could not be
+//! read is left out as well, and stands as it came (nulls in it included) in `unreadable` of its part.
 //!
 //! Must not know: who asked, what a plugin may add (annotations are spliced in, already JSON).
 
@@ -44,7 +45,8 @@ pub fn encode(killmail: &Killmail) -> Bytes {
     out.done()
 }
 
-/// Puts what plugins said beside an encoded killmail: `"enriched":{"<plugin>":{..}}`. Each annotation is a JSON object already.
+/// Puts what plugins said beside an encoded killmail: `"enriched":{"<plugin>":{..}}`. Each annotation is a
+/// JSON object already.
 #[must_use]
 pub fn with_annotations(json: &Bytes, annotations: &[(String, Arc<str>)]) -> Bytes {
     let Some(open) = json.strip_suffix(b"}").filter(|_| !annotations.is_empty()) else { return json.clone() };
@@ -64,7 +66,8 @@ pub fn with_annotations(json: &Bytes, annotations: &[(String, Arc<str>)]) -> Byt
 /// At least as many bytes as [`with_annotations`] adds.
 #[must_use]
 pub fn annotations_bytes(annotations: &[(String, Arc<str>)]) -> usize {
-    let bytes = |(name, said): &(String, Arc<str>)| name.len() + said.len() + escapes_bytes(said.as_bytes()) + 8;
+    let bytes =
+        |(name, said): &(String, Arc<str>)| name.len() + said.len() + escapes_bytes(said.as_bytes()) + 8;
     if annotations.is_empty() { 0 } else { 16 + annotations.iter().map(bytes).sum::<usize>() }
 }
 
@@ -79,7 +82,10 @@ fn write_killmail(out: &mut Text, killmail: &Killmail) {
     out.known("time_implausible", Some(&true).filter(|_| killmail.time_implausible));
     out.field("system_id", &killmail.solar_system_id);
     out.field("solar_system_id", &killmail.solar_system_id);
-    out.known("solar_system_name", universe::system(killmail.solar_system_id).map(|system| system.name).as_ref());
+    out.known(
+        "solar_system_name",
+        universe::system(killmail.solar_system_id).map(|system| system.name).as_ref(),
+    );
     if let Some(hash) = &hash {
         out.field("killmail_hash", &hash.text);
         out.known("hash_source", hash.computed.then_some(COMPUTED).as_ref());
@@ -128,7 +134,8 @@ fn write_type(out: &mut Text, id_key: &str, name_key: &str, id: Option<u32>) {
     }
 }
 
-/// The position with whatever else the source put into it; one that lacks an axis is all rest. ESI's form and ours are the same here.
+/// The position with whatever else the source put into it; one that lacks an axis is all rest. ESI's form and
+/// ours are the same here.
 pub fn write_position(out: &mut Text, position: Option<&Position>, extra: &Extra) {
     let rest = extra.get(keys::POSITION_REST).and_then(|rest| rest.as_object());
     if position.is_none() && rest.is_none() {

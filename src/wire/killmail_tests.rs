@@ -31,9 +31,16 @@ fn attacker() -> Attacker {
 }
 
 fn full() -> Killmail {
-    let inside = Item { item_type_id: 34, flag: 5, quantity_destroyed: Some(3_000_000_000), ..Item::default() };
-    let container =
-        Item { item_type_id: 3465, flag: 5, singleton: 1, quantity_dropped: Some(1), items: Some(vec![inside]), ..Item::default() };
+    let inside =
+        Item { item_type_id: 34, flag: 5, quantity_destroyed: Some(3_000_000_000), ..Item::default() };
+    let container = Item {
+        item_type_id: 3465,
+        flag: 5,
+        singleton: 1,
+        quantity_dropped: Some(1),
+        items: Some(vec![inside]),
+        ..Item::default()
+    };
     let victim = Victim {
         character_id: Some(90_000_001),
         corporation_id: Some(1_000_167),
@@ -74,17 +81,19 @@ fn full() -> Killmail {
         victim,
         attackers: vec![attacker(), Attacker { ship_type_id: Some(17_841), ..Attacker::default() }],
         zkb: Some(zkb),
-        extra: json!({"http_last_modified": "then", "killID": 1, "victim_char_id": 2, "npc": true, "none": null})
-            .as_object()
-            .cloned()
-            .unwrap_or_default(),
+        extra:
+            json!({"http_last_modified": "then", "killID": 1, "victim_char_id": 2, "npc": true, "none": null})
+                .as_object()
+                .cloned()
+                .unwrap_or_default(),
         ..Killmail::default()
     }
 }
 
 #[test]
 fn what_a_lower_rank_gave_is_named_by_its_source_and_read_again() {
-    let parts = [("zkb.points", "redisq"), ("zkb.labels", "redisq"), ("attackers.1.ship_type_id", "websocket")];
+    let parts =
+        [("zkb.points", "redisq"), ("zkb.labels", "redisq"), ("attackers.1.ship_type_id", "websocket")];
     let provenance = parts.into_iter().map(|(part, source)| (part.to_owned(), source.to_owned())).collect();
     let killmail = Killmail { provenance, ..full() };
     let written = encode(&killmail);
@@ -114,8 +123,20 @@ fn a_full_killmail_looks_like_this() {
 #[test]
 fn a_bare_killmail_looks_like_this() {
     let victim = Victim { ship_type_id: Some(35_832), corporation_id: Some(98_000_001), ..Victim::default() };
-    let attackers = vec![Attacker { faction_id: Some(500_021), damage_done: 960, final_blow: true, ..Attacker::default() }];
-    let bare = Killmail { killmail_id: 1, time: 0, solar_system_id: 31_002_525, victim, attackers, ..Killmail::default() };
+    let attackers = vec![Attacker {
+        faction_id: Some(500_021),
+        damage_done: 960,
+        final_blow: true,
+        ..Attacker::default()
+    }];
+    let bare = Killmail {
+        killmail_id: 1,
+        time: 0,
+        solar_system_id: 31_002_525,
+        victim,
+        attackers,
+        ..Killmail::default()
+    };
     insta::assert_snapshot!("bare", String::from_utf8(encode(&bare).to_vec()).unwrap());
 }
 
@@ -123,7 +144,8 @@ fn a_bare_killmail_looks_like_this() {
 fn annotations_are_spliced_in() {
     let json = encode(&full());
     let said: Arc<str> = r#"{"kills_within":4}"#.into();
-    let spliced = with_annotations(&json, &[("gatecamp".to_owned(), Arc::clone(&said)), ("other".to_owned(), said)]);
+    let spliced =
+        with_annotations(&json, &[("gatecamp".to_owned(), Arc::clone(&said)), ("other".to_owned(), said)]);
     let mut expected = parsed(&json).unwrap();
     expected["enriched"] = json!({"gatecamp": {"kills_within": 4}, "other": {"kills_within": 4}});
     assert_eq!(parsed(&spliced).unwrap(), expected);
@@ -144,7 +166,10 @@ fn line_breaks_of_unicode_are_escaped_wherever_text_is_free() {
     assert!(!text.contains(['\u{2028}', '\u{2029}', '\u{85}']), "{text}");
     assert!(spliced.len() <= json.len() + annotations_bytes(&annotations));
     let read = parsed(&spliced).unwrap();
-    assert_eq!((&read["note\u{2028}"], &read["zkb"]["labels"][0]), (&json!("a\u{2029}b"), &json!("c\u{85}d")));
+    assert_eq!(
+        (&read["note\u{2028}"], &read["zkb"]["labels"][0]),
+        (&json!("a\u{2029}b"), &json!("c\u{85}d"))
+    );
     assert_eq!(read["enriched"]["gatecamp"]["why"], "e\u{2028}f");
 }
 
@@ -238,13 +263,15 @@ fn anything() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 12, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec((name(), inner), 0..4).prop_map(|pairs| pairs.into_iter().collect::<Extra>().into()),
+            prop::collection::vec((name(), inner), 0..4)
+                .prop_map(|pairs| pairs.into_iter().collect::<Extra>().into()),
         ]
     })
 }
 
 fn name() -> impl Strategy<Value = String> {
-    let ours: Vec<&str> = [keys::KILLMAIL, keys::VICTIM, keys::ATTACKER, keys::ITEM, keys::ZKB, keys::POSITION].concat();
+    let ours: Vec<&str> =
+        [keys::KILLMAIL, keys::VICTIM, keys::ATTACKER, keys::ITEM, keys::ZKB, keys::POSITION].concat();
     prop_oneof![prop::sample::select(ours).prop_map(str::to_owned), "\\PC{0,5}"]
 }
 

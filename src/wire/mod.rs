@@ -1,4 +1,5 @@
-//! JSON in and out: upstream documents become killmails, killmails become the one form every door sends, questions become filters.
+//! JSON in and out: upstream documents become killmails, killmails become the one form every door sends,
+//! questions become filters.
 //!
 //! Must not know: which door asks, how bytes travel, where killmails are kept.
 

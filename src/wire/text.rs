@@ -1,5 +1,5 @@
-//! JSON written straight into bytes, without a tree in between. What readers that split lines by Unicode take for a line break (U+2028,
-//! U+2029, U+0085) stands escaped in all of it.
+//! JSON written straight into bytes, without a tree in between. What readers that split lines by Unicode take
+//! for a line break (U+2028, U+2029, U+0085) stands escaped in all of it.
 //!
 //! Must not know: what is written.
 
@@ -15,7 +15,8 @@ pub fn json<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     escaped(serde_json::to_vec(value).unwrap_or_default())
 }
 
-/// JSON with the line breaks of Unicode escaped, which can only stand in its texts. Most has none and is given back as it is.
+/// JSON with the line breaks of Unicode escaped, which can only stand in its texts. Most has none and is
+/// given back as it is.
 #[must_use]
 pub fn escaped(json: Vec<u8>) -> Vec<u8> {
     if line_breaks(&json).next().is_none() {
@@ -153,7 +154,10 @@ mod tests {
     #[test]
     fn line_breaks_of_unicode_are_escaped() {
         let text = "a\u{2028}b\u{2029}\u{85}c\u{2027}\u{e9}\u{a0}";
-        assert_eq!(String::from_utf8(json(text)).unwrap(), "\"a\\u2028b\\u2029\\u0085c\u{2027}\u{e9}\u{a0}\"");
+        assert_eq!(
+            String::from_utf8(json(text)).unwrap(),
+            "\"a\\u2028b\\u2029\\u0085c\u{2027}\u{e9}\u{a0}\""
+        );
         let mut out = Text::default();
         out.open(b'{');
         out.field(text, text);

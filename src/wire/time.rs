@@ -16,7 +16,8 @@ pub fn is_writable(unix_secs: i64) -> bool {
     (FIRST..=Timestamp::MAX.as_second()).contains(&unix_secs)
 }
 
-/// Seconds as ISO 8601 UTC: `2021-11-27T00:00:00Z`. Times beyond what the calendar covers are cut to its ends.
+/// Seconds as ISO 8601 UTC: `2021-11-27T00:00:00Z`. Times beyond what the calendar covers are cut to its
+/// ends.
 #[must_use]
 pub fn iso_seconds(unix_secs: i64) -> String {
     nearest(i128::from(unix_secs) * 1_000_000_000).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
@@ -44,7 +45,8 @@ pub fn compact_day(day: i64) -> String {
 #[must_use]
 pub fn day(text: &str) -> Option<i64> {
     let digits = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_digit());
-    let time = digits.then(|| plain(format!("{}-{}-{}T00:00:00Z", &text[..4], &text[4..6], &text[6..]).as_bytes()))??;
+    let time = digits
+        .then(|| plain(format!("{}-{}-{}T00:00:00Z", &text[..4], &text[4..6], &text[6..]).as_bytes()))??;
     Some(time.div_euclid(86_400))
 }
 
@@ -57,8 +59,8 @@ fn nearest(unix_nanos: i128) -> Timestamp {
     Timestamp::from_nanosecond(within).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// Reads a time in any form upstreams use, as unix seconds: RFC 3339 with any offset and fraction (cut off), `YYYY-MM-DD hh:mm:ss`
-/// and the like without an offset as UTC. `None`: no time.
+/// Reads a time in any form upstreams use, as unix seconds: RFC 3339 with any offset and fraction (cut off),
+/// `YYYY-MM-DD hh:mm:ss` and the like without an offset as UTC. `None`: no time.
 #[must_use]
 pub fn parse(text: &str) -> Option<i64> {
     plain(text.as_bytes()).or_else(|| {
@@ -72,15 +74,26 @@ pub fn parse(text: &str) -> Option<i64> {
     })
 }
 
-/// The form of nearly all killmails, read without ceremony: `YYYY-MM-DDThh:mm:ssZ`, also with a blank and without `Z`.
+/// The form of nearly all killmails, read without ceremony: `YYYY-MM-DDThh:mm:ssZ`, also with a blank and
+/// without `Z`.
 fn plain(text: &[u8]) -> Option<i64> {
     let text = text.strip_suffix(b"Z").unwrap_or(text);
-    let [y0, y1, y2, y3, b'-', o0, o1, b'-', d0, d1, b'T' | b' ', h0, h1, b':', m0, m1, b':', s0, s1] = text else { return None };
-    let number =
-        |digits: &[&u8]| digits.iter().try_fold(0_i64, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + i64::from(**digit - b'0')));
+    let [y0, y1, y2, y3, b'-', o0, o1, b'-', d0, d1, b'T' | b' ', h0, h1, b':', m0, m1, b':', s0, s1] = text
+    else {
+        return None;
+    };
+    let number = |digits: &[&u8]| {
+        digits.iter().try_fold(0_i64, |sum, digit| {
+            digit.is_ascii_digit().then(|| sum * 10 + i64::from(**digit - b'0'))
+        })
+    };
     let (year, month, day) = (number(&[y0, y1, y2, y3])?, number(&[o0, o1])?, number(&[d0, d1])?);
     let (hour, minute, second) = (number(&[h0, h1])?, number(&[m0, m1])?, number(&[s0, s1])?);
-    let fits = (1..=12).contains(&month) && (1..=days_in(year, month)).contains(&day) && hour < 24 && minute < 60 && second < 60;
+    let fits = (1..=12).contains(&month)
+        && (1..=days_in(year, month)).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 60;
     fits.then(|| days_since_epoch(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second)
 }
 
@@ -97,7 +110,8 @@ const fn days_in(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days from 1970-01-01 in the Gregorian calendar, with years that begin in March so that leap days come last.
+/// Days from 1970-01-01 in the Gregorian calendar, with years that begin in March so that leap days come
+/// last.
 const fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     let shifted = if month <= 2 { year - 1 } else { year };
     let era = shifted.div_euclid(400);

@@ -1,5 +1,6 @@
-//! Killmails in the forms they come from upstream: ESI's body, zKillboard's block, R2Z2's numbered document. Read by `wire/read/package`, they
-//! give the same killmail again; so one killstream can stand where zKillboard's feed stood.
+//! Killmails in the forms they come from upstream: ESI's body, zKillboard's block, R2Z2's numbered document.
+//! Read by `wire/read/package`, they give the same killmail again; so one killstream can stand where
+//! zKillboard's feed stood.
 //!
 //! Must not know: who asks; our own names beside ESI's.
 
@@ -14,8 +15,9 @@ use crate::wire::killmail::{finite, write_items, write_position, write_unreadabl
 use crate::wire::text::Text;
 use crate::wire::{keys, time};
 
-/// The document of an entry under the number of its file, as R2Z2 publishes it; `None` without a hash, which R2Z2's always have.
-/// `updated` is the older file this one tells of. A hash no source gave is marked, so that who reads on takes it for what it is.
+/// The document of an entry under the number of its file, as R2Z2 publishes it; `None` without a hash, which
+/// R2Z2's always have. `updated` is the older file this one tells of. A hash no source gave is marked, so
+/// that who reads on takes it for what it is.
 #[must_use]
 pub fn document(entry: &Entry, number: u64, updated: Option<u64>) -> Option<Bytes> {
     let killmail = &entry.killmail;
@@ -36,8 +38,9 @@ pub fn document(entry: &Entry, number: u64, updated: Option<u64>) -> Option<Byte
     Some(out.done())
 }
 
-/// The document of a number that holds no killmail and never will: the placeholder R2Z2 publishes, so that readers go on at once.
-/// `sequence_empty` tells those who know the word that nothing is missing here, either.
+/// The document of a number that holds no killmail and never will: the placeholder R2Z2 publishes, so that
+/// readers go on at once. `sequence_empty` tells those who know the word that nothing is missing here,
+/// either.
 #[must_use]
 pub fn placeholder(number: u64) -> Bytes {
     let nothing = json!({

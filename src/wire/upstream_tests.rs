@@ -86,7 +86,11 @@ fn a_hash_no_source_gave_is_computed_and_marked() {
     // Whoever reads it computes it as well, and takes a given one in its place.
     assert_eq!(package::parse(&written).unwrap().killmail.unwrap(), killmail);
     killmail.attackers[0].final_blow = false;
-    assert_eq!(document(&entry(killmail), 7, None), None, "without a final blow there is nothing to compute it from");
+    assert_eq!(
+        document(&entry(killmail), 7, None),
+        None,
+        "without a final blow there is nothing to compute it from"
+    );
 }
 
 #[test]
@@ -107,7 +111,10 @@ fn every_real_killmail_is_the_same_again() {
     let mut read = 0;
     for line in sample::lines() {
         let mut killmail = package::parse(line.as_bytes()).unwrap().killmail.unwrap();
-        assert_eq!(package::parse(&body(&killmail)).unwrap().killmail.unwrap(), Killmail { hash: None, zkb: None, ..killmail.clone() });
+        assert_eq!(
+            package::parse(&body(&killmail)).unwrap().killmail.unwrap(),
+            Killmail { hash: None, zkb: None, ..killmail.clone() }
+        );
         killmail.hash.get_or_insert_with(|| "a".repeat(40));
         let mut again = package::parse(&document(&entry(killmail.clone()), 7, None).unwrap()).unwrap();
         let again = again.killmail.take().unwrap();

@@ -17,7 +17,11 @@ fn planted_violations_are_found() {
         ("src/store/mod.rs", "use crate::{domain::id::Seq, wire::killmail};", Rule::Floor),
         ("src/store/mod.rs", "use crate::plugin::Engine;", Rule::Floor),
         ("src/domain/id.rs", "use crate::tasks::spawn;", Rule::Floor),
-        ("src/http/stream.rs", "#[cfg(test)] mod tests { use crate::ingest::r2z2::follower_state; }", Rule::Floor),
+        (
+            "src/http/stream.rs",
+            "#[cfg(test)] mod tests { use crate::ingest::r2z2::follower_state; }",
+            Rule::Floor,
+        ),
         ("src/lib.rs", "use crate::cli::run;", Rule::Floor),
         ("src/helpers/mod.rs", "", Rule::UnknownModule),
         ("src/feed/mod.rs", "use crate::*;", Rule::WholeCrate),
@@ -59,7 +63,10 @@ fn planted_violations_are_found() {
     let long_file = "// x\n".repeat(FILE_LINES_MAX);
     assert_eq!(rules_broken("src/feed/mod.rs", &long_file), [Rule::FileLength]);
     let long_function = |lines: usize| format!("fn f() {{\n{}}}", "g();\n".repeat(lines - 2));
-    assert_eq!(rules_broken("src/feed/mod.rs", &long_function(FUNCTION_LINES_MAX + 1)), [Rule::FunctionLength]);
+    assert_eq!(
+        rules_broken("src/feed/mod.rs", &long_function(FUNCTION_LINES_MAX + 1)),
+        [Rule::FunctionLength]
+    );
     assert_eq!(rules_broken("src/feed/mod.rs", &long_function(FUNCTION_LINES_MAX)), []);
     assert_eq!(check("src/feed/mod.rs", "fn f() {}").0[0].rule, Rule::Header);
     assert_eq!(check("src/feed/mod.rs", "\n//! Late. Must not know: x.\n").0[0].rule, Rule::Header);
@@ -69,17 +76,29 @@ fn planted_violations_are_found() {
 #[test]
 fn what_is_allowed_is_left_alone() {
     let allowed: &[(&str, &str)] = &[
-        ("src/store/mod.rs", "use sled::Db; use crate::domain::{id::Seq, term::Term}; use crate::store::format::log_entry::Log;"),
-        ("src/feed/mod.rs", "#[cfg(test)] mod tests { use super::*; use crate::store::Store; use anyhow::Result; }"),
+        (
+            "src/store/mod.rs",
+            "use sled::Db; use crate::domain::{id::Seq, term::Term}; use crate::store::format::log_entry::Log;",
+        ),
+        (
+            "src/feed/mod.rs",
+            "#[cfg(test)] mod tests { use super::*; use crate::store::Store; use anyhow::Result; }",
+        ),
         (
             "src/feed/mod.rs",
             "//! See [`crate::http`].\n/// As `super::x` and sled::Db do.\nconst A: &str = \"crate::http::x killstream::y\";",
         ),
         ("src/feed/bell_tests.rs", "use super::*;"),
-        ("src/feed/mod.rs", "pub(super) fn f() {} pub(crate) fn g(a: fn(u8) -> u8) -> impl Fn() + use<> { f() }"),
+        (
+            "src/feed/mod.rs",
+            "pub(super) fn f() {} pub(crate) fn g(a: fn(u8) -> u8) -> impl Fn() + use<> { f() }",
+        ),
         ("src/feed/mod.rs", "use crate::tasks; fn f(sled: u8) { tasks::spawn(\"bell\", g()); sled.min(1); }"),
         ("src/cli/mod.rs", "use std::process::Command; fn f() { Command::new(\"x\").spawn(); }"),
-        ("src/cli/mod.rs", "use crate::server::run; use crate::http::router; fn f() -> anyhow::Result<()> {}"),
+        (
+            "src/cli/mod.rs",
+            "use crate::server::run; use crate::http::router; fn f() -> anyhow::Result<()> {}",
+        ),
         ("src/main.rs", "use killstream::cli; fn main() -> anyhow::Result<()> { cli::run() }"),
         ("src/tasks.rs", "fn f() { tokio::spawn(g()); std::thread::spawn(h); }"),
         ("src/feed/mod.rs", "mod a; mod b; impl A { fn f(&self) {} } use crate::store::Store;"),

@@ -21,6 +21,18 @@ const INNER_FLOORS: &[(&str, u8)] = &[
     ("store/index", 1),
     ("store/engine", 2),
     ("store/upkeep", 4),
+    ("plugin", 5),
+    ("plugin/class", 0),
+    ("plugin/component_info", 0),
+    ("plugin/counters", 0),
+    ("plugin/error", 0),
+    ("plugin/history", 0),
+    ("plugin/limits", 0),
+    ("plugin/resources", 1),
+    ("plugin/scan", 1),
+    ("plugin/sandbox", 2),
+    ("plugin/judging", 3),
+    ("plugin/build", 4),
     ("ingest", 2),
     ("ingest/arrival", 0),
     ("ingest/backoff", 0),
@@ -39,9 +51,6 @@ const INNER_FLOORS: &[(&str, u8)] = &[
 const CIRCLE_MAX: usize = 4;
 /// Files of one folder.
 const FOLDER_MAX: usize = 20;
-/// Folders that are still to be sorted, and may not grow: files in the folder, files in one circle.
-const CROWDED: &[(&str, usize, usize)] = &[("src/plugin", 50, 9), ("src/feed", 26, CIRCLE_MAX)];
-
 /// A file below `src` and the modules it imports outside of tests: `store/open` imports `store/keys`.
 pub struct File {
     pub path: String,
@@ -57,12 +66,16 @@ fn module(path: &str) -> &str {
 /// The room of a module: its folder.
 fn room<'a>(module: &'a str, modules: &BTreeSet<&str>) -> &'a str {
     // A module with files below it is the door of their room.
-    let is_door = modules.iter().any(|other| other.starts_with(module) && other[module.len()..].starts_with('/'));
+    let is_door =
+        modules.iter().any(|other| other.starts_with(module) && other[module.len()..].starts_with('/'));
     if is_door { module } else { module.rsplit_once('/').map_or("", |(folder, _)| folder) }
 }
 
 fn is_test(path: &str) -> bool {
-    path.ends_with("tests.rs") || path.contains("/tests/") || path.ends_with("_law.rs") || path.ends_with("_cost.rs")
+    path.ends_with("tests.rs")
+        || path.contains("/tests/")
+        || path.ends_with("_law.rs")
+        || path.ends_with("_cost.rs")
 }
 
 /// Everything that breaks a rule.
@@ -73,7 +86,14 @@ pub fn broken(files: &[File]) -> Vec<String> {
         .iter()
         .map(|file| {
             let from = module(&file.path);
-            (from, file.imports.iter().filter_map(|path| target(path, &modules)).filter(|to| *to != from).collect())
+            (
+                from,
+                file.imports
+                    .iter()
+                    .filter_map(|path| target(path, &modules))
+                    .filter(|to| *to != from)
+                    .collect(),
+            )
         })
         .collect();
     let mut found = Vec::new();
@@ -86,9 +106,12 @@ pub fn broken(files: &[File]) -> Vec<String> {
     }
     for circle in circles(&graph) {
         let rooms: BTreeSet<&str> = circle.iter().map(|file| room(file, &modules)).collect();
-        let max = crowded(&format!("src/{}", rooms.first().copied().unwrap_or_default())).map_or(CIRCLE_MAX, |(_, _, circle)| *circle);
-        if rooms.len() > 1 || circle.len() > max {
-            found.push(format!("{} files import each other in a circle: {}", circle.len(), circle.join(", ")));
+        if rooms.len() > 1 || circle.len() > CIRCLE_MAX {
+            found.push(format!(
+                "{} files import each other in a circle: {}",
+                circle.len(),
+                circle.join(", ")
+            ));
         }
     }
     let mut folders: BTreeMap<&str, usize> = BTreeMap::new();
@@ -96,21 +119,21 @@ pub fn broken(files: &[File]) -> Vec<String> {
         *folders.entry(file.path.rsplit_once('/').map_or("", |(folder, _)| folder)).or_default() += 1;
     }
     for (folder, count) in folders {
-        let max = crowded(folder).map_or(FOLDER_MAX, |(_, files, _)| *files);
-        if count > max {
-            found.push(format!("{folder} holds {count} files; a folder has at most {max}"));
+        if count > FOLDER_MAX {
+            found.push(format!("{folder} holds {count} files; a folder has at most {FOLDER_MAX}"));
         }
     }
     found
 }
 
-fn crowded(folder: &str) -> Option<&'static (&'static str, usize, usize)> {
-    CROWDED.iter().find(|(name, ..)| *name == folder)
-}
-
 fn floor(module: &str) -> Option<u8> {
-    let fits = |name: &str| module == name || module.starts_with(name) && module[name.len()..].starts_with('/');
-    INNER_FLOORS.iter().filter(|(name, _)| fits(name)).max_by_key(|(name, _)| name.len()).map(|(_, floor)| *floor)
+    let fits =
+        |name: &str| module == name || module.starts_with(name) && module[name.len()..].starts_with('/');
+    INNER_FLOORS
+        .iter()
+        .filter(|(name, _)| fits(name))
+        .max_by_key(|(name, _)| name.len())
+        .map(|(_, floor)| *floor)
 }
 
 /// The file an import leads to: the longest part of it that is a module.
@@ -121,14 +144,19 @@ fn target<'a>(path: &str, modules: &BTreeSet<&'a str>) -> Option<&'a str> {
 
 /// Groups of files that all reach each other.
 fn circles<'a>(graph: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> Vec<Vec<&'a str>> {
-    let reach: BTreeMap<&str, BTreeSet<&str>> = graph.keys().map(|from| (*from, reached(graph, from))).collect();
+    let reach: BTreeMap<&str, BTreeSet<&str>> =
+        graph.keys().map(|from| (*from, reached(graph, from))).collect();
     let mut seen: BTreeSet<&str> = BTreeSet::new();
     let mut found = Vec::new();
     for (from, to) in &reach {
         if !to.contains(from) || seen.contains(from) {
             continue;
         }
-        let circle: Vec<&str> = to.iter().copied().filter(|other| reach.get(other).is_some_and(|back| back.contains(from))).collect();
+        let circle: Vec<&str> = to
+            .iter()
+            .copied()
+            .filter(|other| reach.get(other).is_some_and(|back| back.contains(from)))
+            .collect();
         seen.extend(&circle);
         found.push(circle);
     }
@@ -165,15 +193,26 @@ mod tests {
             file("src/store/keys.rs", &[]),
         ];
         assert_eq!(found(&clean), "");
-        let up = [file("src/store/engine/mod.rs", &["store::upkeep::verify::run"]), file("src/store/upkeep/verify.rs", &[])];
+        let up = [
+            file("src/store/engine/mod.rs", &["store::upkeep::verify::run"]),
+            file("src/store/upkeep/verify.rs", &[]),
+        ];
         assert_eq!(found(&up), "store/engine (inner floor 2) uses store/upkeep/verify (inner floor 4)");
-        let across = [file("src/store/index/mod.rs", &["store::engine::Engine"]), file("src/store/engine/mod.rs", &[])];
+        let across = [
+            file("src/store/index/mod.rs", &["store::engine::Engine"]),
+            file("src/store/engine/mod.rs", &[]),
+        ];
         assert!(found(&across).contains("store/index (inner floor 1) uses store/engine"));
-        let circle = [file("src/http/state.rs", &["http::routes::kills"]), file("src/http/routes/kills.rs", &["http::state::State"])];
+        let circle = [
+            file("src/http/state.rs", &["http::routes::kills"]),
+            file("src/http/routes/kills.rs", &["http::state::State"]),
+        ];
         assert!(found(&circle).contains("2 files import each other"), "rooms differ");
         let within = [file("src/http/a.rs", &["http::b"]), file("src/http/b.rs", &["http::a::A"])];
         assert_eq!(found(&within), "", "two of one room may");
-        let ring: Vec<File> = (0..5).map(|n| file(&format!("src/http/r{n}.rs"), &[&format!("http::r{}", (n + 1) % 5)])).collect();
+        let ring: Vec<File> = (0..5)
+            .map(|n| file(&format!("src/http/r{n}.rs"), &[&format!("http::r{}", (n + 1) % 5)]))
+            .collect();
         assert!(found(&ring).contains("5 files import each other"));
         let crowd: Vec<File> = (0..21).map(|n| file(&format!("src/http/f{n}.rs"), &[])).collect();
         assert_eq!(found(&crowd), "src/http holds 21 files; a folder has at most 20");

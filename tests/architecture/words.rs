@@ -1,4 +1,5 @@
-//! Words that were given up: no file, type or function is called so again. One thing has one name, and the name says what it is.
+//! Words that were given up: no file, type or function is called so again. One thing has one name, and the
+//! name says what it is.
 //!
 //! Must not know: what is in the files beside their names.
 
@@ -133,7 +134,14 @@ mod tests {
         let found = |path: &str, text: &str| given_up(path, &TokenStream::from_str(text).unwrap());
         assert_eq!(found("src/feed/wakeups.rs", "struct Wakeups; impl Wakeups { fn wake() {} }"), [""; 0]);
         assert_eq!(found("src/feed/bell.rs", "").len(), 1);
-        assert_eq!(found("src/feed/a.rs", "mod m { pub enum Hole {} impl X { fn ring_all(&self) {} } }").len(), 2);
-        assert_eq!(found("src/feed/a.rs", "fn f(hole: Rope) { ring(hole) }"), [""; 0], "names are judged where they are given");
+        assert_eq!(
+            found("src/feed/a.rs", "mod m { pub enum Hole {} impl X { fn ring_all(&self) {} } }").len(),
+            2
+        );
+        assert_eq!(
+            found("src/feed/a.rs", "fn f(hole: Rope) { ring(hole) }"),
+            [""; 0],
+            "names are judged where they are given"
+        );
     }
 }

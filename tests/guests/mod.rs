@@ -1,4 +1,5 @@
-//! Test guests as text: small core modules with the contract's world written into them, as `wit-bindgen` would.
+//! Test guests as text: small core modules with the contract's world written into them, as `wit-bindgen`
+//! would.
 //!
 //! Must not know: what is done with them.
 
@@ -52,9 +53,11 @@ pub fn guest(text: &Text<'_>) -> Vec<u8> {
     with_world(&module(text))
 }
 
-/// The module's text. Memory: an `ok(none)` or `ok(drop)` at 0, `ok(keep)` at 64, from 8,192 on what the host hands over.
+/// The module's text. Memory: an `ok(none)` or `ok(drop)` at 0, `ok(keep)` at 64, from 8,192 on what the host
+/// hands over.
 pub fn module(Text { head, configure, evaluate }: &Text<'_>) -> String {
-    let (imports, rest): (Vec<&str>, Vec<&str>) = head.lines().partition(|line| line.trim_start().starts_with("(import"));
+    let (imports, rest): (Vec<&str>, Vec<&str>) =
+        head.lines().partition(|line| line.trim_start().starts_with("(import"));
     let (imports, rest) = (imports.join("\n"), rest.join("\n"));
     format!(
         r#"(module
@@ -91,7 +94,8 @@ pub fn with_world(module: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let package = resolve.push_str("plugin.wit", CONTRACT).expect("the contract is WIT");
     let world = resolve.select_world(&[package], Some("plugin")).expect("the contract has the world");
-    wit_component::embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8, false).expect("the world fits");
+    wit_component::embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8, false)
+        .expect("the world fits");
     bytes
 }
 
@@ -143,7 +147,8 @@ const STDIO: &str = r#"(import "wasi:cli/stdout@0.2.3" "get-stdout" (func $stdou
     (import "wasi:io/streams@0.2.3" "[method]output-stream.blocking-write-and-flush" (func $write (param i32 i32 i32 i32)))
     (import "wasi:io/streams@0.2.3" "[resource-drop]output-stream" (func $close (param i32)))"#;
 
-/// A guest with functions `$out` and `$err` that write a text of at most 2,000 bytes to stdout and one of at most 4,000 to stderr.
+/// A guest with functions `$out` and `$err` that write a text of at most 2,000 bytes to stdout and one of at
+/// most 4,000 to stderr.
 pub fn writing(out: &str, err: &str, text: &Text<'_>) -> Vec<u8> {
     let data = |text: &str| text.bytes().map(|b| format!("\\{b:02x}")).collect::<String>();
     let function = |name: &str, stream: &str, at: u32, length: usize| {
@@ -153,7 +158,8 @@ pub fn writing(out: &str, err: &str, text: &Text<'_>) -> Vec<u8> {
                 (call $close (local.get $stream)))"
         )
     };
-    let (say_out, say_err) = (function("out", "stdout", 1024, out.len()), function("err", "stderr", 4096, err.len()));
+    let (say_out, say_err) =
+        (function("out", "stdout", 1024, out.len()), function("err", "stderr", 4096, err.len()));
     let (out, err, head) = (data(out), data(err), text.head);
     let head = format!(
         r#"{STDIO}
@@ -165,6 +171,7 @@ pub fn writing(out: &str, err: &str, text: &Text<'_>) -> Vec<u8> {
     resolve.push_str("plugin.wit", CONTRACT).expect("the contract is WIT");
     let package = resolve.push_str("guest.wit", WITH_STDIO).expect("it is WIT");
     let world = resolve.select_world(&[package], Some("guest")).expect("there is the world");
-    wit_component::embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8, false).expect("the world fits");
+    wit_component::embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8, false)
+        .expect("the world fits");
     bytes
 }

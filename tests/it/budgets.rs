@@ -1,5 +1,5 @@
-//! What strangers can make the server hold: JSON with countless parts, filters with countless ids, answers nobody reads. And what history
-//! says where a plugin's faults hide killmails.
+//! What strangers can make the server hold: JSON with countless parts, filters with countless ids, answers
+//! nobody reads. And what history says where a plugin's faults hide killmails.
 //!
 //! Must not know: how any of it is held inside.
 
@@ -57,7 +57,9 @@ async fn countless_parts_of_what_nobody_asked_for_are_not_built() {
 #[tokio::test]
 async fn lists_stand_so_deep_in_one_another_and_no_deeper() {
     let server = Setup::quiet().start();
-    let nested = |levels: usize| format!("{{\"system_ids\":[30000142],\"more\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
+    let nested = |levels: usize| {
+        format!("{{\"system_ids\":[30000142],\"more\":{}{}}}", "[".repeat(levels), "]".repeat(levels))
+    };
     post(&server, "/api/v1/kills/systems", nested(63)).await.expect(200);
     for path in ["/api/v1/kills/systems", "/api/v1/killmails/search", "/api/v1/killmails/count"] {
         let refused = post(&server, path, nested(200)).await.expect(400);
@@ -86,25 +88,42 @@ async fn all_filters_together_have_a_limit_and_equal_ones_count_once() {
     assert!(told["bytes"].as_u64().is_some_and(|bytes| (5_000 * 4..200_000).contains(&bytes)), "{told}");
     let refused = server.post("/api/v1/kills/stream", &systems(30_001_000, 5_000)).await;
     let error = refused.expect(503)["error"].clone();
-    assert!(error["message"].as_str().is_some_and(|text| text.contains("feed.filters_max_bytes") && text.contains("200000")), "{error}");
+    assert!(
+        error["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("feed.filters_max_bytes") && text.contains("200000")),
+        "{error}"
+    );
     assert!(refused.header("retry-after").is_some());
 
     let mut client = Channel::v2(server.address()).await;
     let few: Vec<u32> = (1..50).collect();
     assert!(client.join(json!({ "systems": few, "preload": false })).await["subscription_id"].is_string());
     let many: Vec<u32> = (1000..3000).collect();
-    let (status, response) = client.say("subscribe_systems", json!({ "systems": many, "preload": false })).await;
+    let (status, response) =
+        client.say("subscribe_systems", json!({ "systems": many, "preload": false })).await;
     assert_eq!(status, "error", "{response}");
-    assert!(response["reason"].as_str().is_some_and(|text| text.contains("feed.filters_max_bytes")), "{response}");
+    assert!(
+        response["reason"].as_str().is_some_and(|text| text.contains("feed.filters_max_bytes")),
+        "{response}"
+    );
     let mut other = Channel::v2(server.address()).await;
-    let answer = other.ask(json!(["1", "1", "killmails:lobby", "phx_join", { "systems": many, "preload": false }])).await;
+    let answer = other
+        .ask(json!(["1", "1", "killmails:lobby", "phx_join", { "systems": many, "preload": false }]))
+        .await;
     assert_eq!(answer[4]["status"], "error", "{answer}");
-    assert!(answer[4]["response"]["reason"].as_str().is_some_and(|text| text.contains("feed.filters_max_bytes")), "{answer}");
+    assert!(
+        answer[4]["response"]["reason"].as_str().is_some_and(|text| text.contains("feed.filters_max_bytes")),
+        "{answer}"
+    );
 
     drop((first, equal));
     until("room again", async || (open(systems(30_001_000, 5_000)).await.status == 200).then_some(())).await;
     let metrics = server.get("/metrics/prometheus").await.text();
-    assert!(metrics.contains("killstream_feed_filters_bytes") && metrics.contains("killstream_feed_filters_refused_total"));
+    assert!(
+        metrics.contains("killstream_feed_filters_bytes")
+            && metrics.contains("killstream_feed_filters_refused_total")
+    );
 }
 
 /// Asks and never reads.
@@ -129,7 +148,12 @@ async fn an_answer_nobody_reads_is_not_made() {
     let length = whole.body.len() as u64;
     assert!(length > 5 * MIB);
     let body = whole.expect(200);
-    let ids: Vec<u64> = body["data"]["killmails"].as_array().unwrap().iter().filter_map(|one| one["killmail_id"].as_u64()).collect();
+    let ids: Vec<u64> = body["data"]["killmails"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|one| one["killmail_id"].as_u64())
+        .collect();
     assert_eq!(ids, (1..=10).rev().collect::<Vec<u64>>());
     assert_eq!((&body["data"]["count"], &body["data"]["complete"]), (&json!(10), &json!(true)));
     assert!(body["timestamp"].is_string() && body["data"]["filter"].is_object());
@@ -155,7 +179,9 @@ async fn a_page_cut_into_portions_is_the_page_it_was() {
     let long = server.get("/api/v1/killmails?limit=500&order=oldest").await;
     assert_eq!(long.header("content-length"), None);
     let body = long.expect(200);
-    let ids = |list: &Value| list.as_array().unwrap().iter().filter_map(|one| one["killmail_id"].as_u64()).collect::<Vec<u64>>();
+    let ids = |list: &Value| {
+        list.as_array().unwrap().iter().filter_map(|one| one["killmail_id"].as_u64()).collect::<Vec<u64>>()
+    };
     assert_eq!(ids(&body["data"]["killmails"]), (1..=500).collect::<Vec<u64>>());
     let next = body["data"]["next_cursor"].as_str().unwrap();
     let rest = server.get(&format!("/api/v1/killmails?limit=500&order=oldest&cursor={next}")).await;
@@ -163,7 +189,8 @@ async fn a_page_cut_into_portions_is_the_page_it_was() {
     assert_eq!(ids(&body["data"]["killmails"]), (501..=600).collect::<Vec<u64>>());
     assert_eq!(body["data"]["next_cursor"], Value::Null);
     let plain = [("accept-encoding", "identity")];
-    let short = http::request(Method::GET, &server.url("/api/v1/killmails?limit=3"), &plain, Vec::new()).await;
+    let short =
+        http::request(Method::GET, &server.url("/api/v1/killmails?limit=3"), &plain, Vec::new()).await;
     assert!(short.header("content-length").is_some(), "a short answer has its length");
     let several = json!({ "system_ids": [30_000_142, 5, -1], "limit": 1000, "since_hours": 1_000_000 });
     let body = server.post("/api/v1/kills/systems", &several).await.expect(200);
@@ -179,16 +206,26 @@ async fn history_says_what_a_plugins_faults_hide() {
     // It is asked several times, and must not rest in between.
     let server = Setup::quiet().config("[plugin]\nrest_faults = 0").start();
     // Traps on every third killmail, keeps the others.
-    let trapping = "(if (i64.eqz (i64.rem_u (local.get $id) (i64.const 3))) (then unreachable)) (i32.const 64)";
+    let trapping =
+        "(if (i64.eqz (i64.rem_u (local.get $id) (i64.const 3))) (then unreachable)) (i32.const 64)";
     server.upload("trapping", &guests::evaluating(trapping)).await;
     server.upload("good", &guests::evaluating(guests::KEEP)).await;
     let all: Vec<Value> = (1..=9).map(|id| killmail(id).esi()).collect();
     post(&server, "/api/v1/killmails", json!(all).to_string()).await.expect(200);
-    let of = async |query: &str| server.get(&format!("/api/v1/killmails?{query}")).await.expect(200)["data"].clone();
+    let of = async |query: &str| {
+        server.get(&format!("/api/v1/killmails?{query}")).await.expect(200)["data"].clone()
+    };
     let data = of("plugin=trapping").await;
-    assert_eq!((&data["count"], &data["complete"], &data["faults"]), (&json!(6), &json!(false), &json!({ "trap": 3 })), "{data}");
+    assert_eq!(
+        (&data["count"], &data["complete"], &data["faults"]),
+        (&json!(6), &json!(false), &json!({ "trap": 3 })),
+        "{data}"
+    );
     let example = data["fault_example"].as_str().unwrap();
-    assert!(example.starts_with("plugin trapping failed on killmail 9: trap: wasm trap: wasm `unreachable`"), "{example}");
+    assert!(
+        example.starts_with("plugin trapping failed on killmail 9: trap: wasm trap: wasm `unreachable`"),
+        "{example}"
+    );
     assert_eq!(data["next_cursor"], Value::Null);
     let data = of("plugin=trapping&limit=1&order=oldest").await;
     assert_eq!(
@@ -197,10 +234,19 @@ async fn history_says_what_a_plugins_faults_hide() {
         "none was hidden yet"
     );
     let data = of("plugin=good").await;
-    assert_eq!((&data["count"], &data["complete"], &data["faults"]), (&json!(9), &json!(true), &json!({})), "{data}");
+    assert_eq!(
+        (&data["count"], &data["complete"], &data["faults"]),
+        (&json!(9), &json!(true), &json!({})),
+        "{data}"
+    );
     let data = of("").await;
     assert!(data.get("faults").is_none() && data["complete"] == json!(true), "{data}");
-    let output = server.setup().command("query").args(["--server", &server.url(""), "plugin=trapping"]).output().unwrap();
+    let output = server
+        .setup()
+        .command("query")
+        .args(["--server", &server.url(""), "plugin=trapping"])
+        .output()
+        .unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 6);
     assert!(
         String::from_utf8_lossy(&output.stderr).contains("failed on 3 killmails (3 trap)"),

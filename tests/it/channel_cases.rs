@@ -31,13 +31,17 @@ fn error(reason: &str) -> Value {
 async fn case_41_a_join_is_answered_as_the_map_expects() {
     let server = Setup::quiet().start();
     let mut client = Channel::v2(server.address()).await;
-    let reply = client.ask(json!(["1", "1", LOBBY, "phx_join", { "systems": [JITA], "client_identifier": "wanderer_app" }])).await;
+    let reply = client
+        .ask(json!(["1", "1", LOBBY, "phx_join", { "systems": [JITA], "client_identifier": "wanderer_app" }]))
+        .await;
     let id = reply[4]["response"]["subscription_id"].as_str().unwrap().to_owned();
     assert_eq!(id.len(), 22);
     assert!(id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'), "{id}");
     let mut response = reply[4]["response"].clone();
     // Ours beside what the map reads.
-    ["event_id", "filter"].iter().for_each(|name| drop(response.as_object_mut().unwrap().remove(*name).unwrap()));
+    ["event_id", "filter"]
+        .iter()
+        .for_each(|name| drop(response.as_object_mut().unwrap().remove(*name).unwrap()));
     let expected = json!({ "subscription_id": id, "subscribed_systems": [JITA], "subscribed_characters": [], "status": "connected" });
     assert_eq!(response, expected);
     assert_eq!(reply, json!(["1", "1", LOBBY, "phx_reply", ok(reply[4]["response"].clone())]));
@@ -59,7 +63,10 @@ async fn case_42_a_killmail_comes_once_to_those_of_its_system() {
             break frame;
         }
     };
-    assert_eq!(frame.as_array().unwrap()[..4], [json!("1"), Value::Null, json!(LOBBY), json!("killmail_update")]);
+    assert_eq!(
+        frame.as_array().unwrap()[..4],
+        [json!("1"), Value::Null, json!(LOBBY), json!("killmail_update")]
+    );
     let update = &frame[4];
     assert_eq!((&update["system_id"], &update["preload"]), (&json!(JITA), &json!(false)));
     assert!(update["timestamp"].as_str().unwrap().ends_with('Z') && update["event_id"].is_string());
@@ -110,8 +117,12 @@ async fn case_54_a_second_join_takes_the_place_of_the_first() {
     let server = Server::following(&upstream);
     let mut client = Channel::v2(server.address()).await;
     client.join(json!({ "systems": [JITA], "preload": false })).await;
-    let reply = client.ask(json!(["9", "9", LOBBY, "phx_join", { "systems": [AMARR], "preload": false }])).await;
-    assert_eq!((&reply[0], &reply[1], &reply[4]["response"]["subscribed_systems"]), (&json!("9"), &json!("9"), &json!([AMARR])));
+    let reply =
+        client.ask(json!(["9", "9", LOBBY, "phx_join", { "systems": [AMARR], "preload": false }])).await;
+    assert_eq!(
+        (&reply[0], &reply[1], &reply[4]["response"]["subscribed_systems"]),
+        (&json!("9"), &json!("9"), &json!([AMARR]))
+    );
     assert_eq!(client.frame().await, json!(["1", "1", LOBBY, "phx_close", {}]));
     upstream.publish(killmail(1));
     upstream.publish(killmail(2).system(AMARR));
@@ -130,8 +141,12 @@ async fn case_56_the_version_decides_who_gets_in() {
         assert_eq!(Channel::try_open(server.address(), path, &[]).await.unwrap_err(), 403, "{path}");
     }
     let mut client = Channel::open(server.address(), "/socket/websocket").await;
-    let reply = client.ask(json!({ "topic": "phoenix", "event": "heartbeat", "payload": {}, "ref": 5 })).await;
-    assert_eq!(reply, json!({ "topic": "phoenix", "event": "phx_reply", "payload": ok(json!({})), "ref": 5 }));
+    let reply =
+        client.ask(json!({ "topic": "phoenix", "event": "heartbeat", "payload": {}, "ref": 5 })).await;
+    assert_eq!(
+        reply,
+        json!({ "topic": "phoenix", "event": "phx_reply", "payload": ok(json!({})), "ref": 5 })
+    );
     for path in ["/socket?vsn=2.0.0", "/websocket?client_identifier=eve-chart-bot&vsn=2.0.0"] {
         let mut client = Channel::open(server.address(), path).await;
         client.join(json!({})).await;
@@ -160,8 +175,13 @@ async fn case_59_version_1_is_four_keys() {
     let server = Setup::quiet().start();
     let mut client = Channel::v1(server.address()).await;
     let payload = json!({ "systems": [], "character_ids": [], "preload": { "enabled": false } });
-    let reply = client.ask(json!({ "topic": LOBBY, "event": "phx_join", "payload": payload, "ref": "join_1_2" })).await;
-    assert_eq!((&reply["event"], &reply["ref"], &reply["topic"]), (&json!("phx_reply"), &json!("join_1_2"), &json!(LOBBY)));
+    let reply = client
+        .ask(json!({ "topic": LOBBY, "event": "phx_join", "payload": payload, "ref": "join_1_2" }))
+        .await;
+    assert_eq!(
+        (&reply["event"], &reply["ref"], &reply["topic"]),
+        (&json!("phx_reply"), &json!("join_1_2"), &json!(LOBBY))
+    );
     assert_eq!((&reply["payload"]["status"], reply.as_object().unwrap().len()), (&json!("ok"), 4));
 }
 
@@ -189,7 +209,9 @@ async fn case_60_version_1_joins_again_with_other_lists() {
 async fn case_61_version_1_heartbeats() {
     let server = Setup::quiet().start();
     let mut client = Channel::v1(server.address()).await;
-    let reply = client.ask(json!({ "topic": "phoenix", "event": "heartbeat", "payload": {}, "ref": "heartbeat_123" })).await;
+    let reply = client
+        .ask(json!({ "topic": "phoenix", "event": "heartbeat", "payload": {}, "ref": "heartbeat_123" }))
+        .await;
     assert_eq!(reply["ref"], "heartbeat_123");
 }
 
@@ -199,7 +221,8 @@ async fn an_object_under_version_2_is_answered_in_kind() {
     let server = Server::following(&upstream);
     let mut client = Channel::v2(server.address()).await;
     let payload = json!({ "systems": [JITA], "preload": false });
-    let reply = client.ask(json!({ "topic": LOBBY, "event": "phx_join", "payload": payload, "ref": 1 })).await;
+    let reply =
+        client.ask(json!({ "topic": LOBBY, "event": "phx_join", "payload": payload, "ref": 1 })).await;
     assert_eq!((&reply["ref"], &reply["payload"]["status"]), (&json!(1), &json!("ok")));
     upstream.publish(killmail(3));
     let update = client.frame().await;

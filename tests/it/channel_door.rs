@@ -29,7 +29,10 @@ async fn case_6_the_door_tells_where_it_is() {
     assert_eq!((&about["channels"]["killmails"], &about["version"]), (&json!(LOBBY), &json!("2.0.0")));
     assert_eq!(about["websocket_url"], format!("ws://{}/socket", server.address()));
     let limits = &about["limits"];
-    assert_eq!((&limits["max_systems_per_subscription"], &limits["timeout_seconds"]), (&json!(10_000), &json!(60)));
+    assert_eq!(
+        (&limits["max_systems_per_subscription"], &limits["timeout_seconds"]),
+        (&json!(10_000), &json!(60))
+    );
     let headers = [("x-forwarded-proto", "https"), ("host", "kills.example.org:443")];
     let reply = http::request(reqwest::Method::GET, &server.url("/websocket"), &headers, Vec::new()).await;
     assert_eq!(reply.expect(200)["websocket_url"], "wss://kills.example.org/socket");
@@ -39,17 +42,26 @@ async fn case_6_the_door_tells_where_it_is() {
 async fn case_7_the_status_counts_who_is_in() {
     let server = Setup::quiet().start();
     let status = async || server.get("/websocket/status").await.expect(200);
-    assert_eq!((&status().await["status"], &status().await["active_connections"]), (&json!("operational"), &json!(0)));
+    assert_eq!(
+        (&status().await["status"], &status().await["active_connections"]),
+        (&json!("operational"), &json!(0))
+    );
     let mut one = Channel::v2(server.address()).await;
     let two = Channel::v1(server.address()).await;
     one.join(json!({ "systems": [JITA] })).await;
-    let told = until("both to be counted", async || Some(status().await).filter(|told| told["active_connections"] == 2)).await;
+    let told = until("both to be counted", async || {
+        Some(status().await).filter(|told| told["active_connections"] == 2)
+    })
+    .await;
     assert_eq!(told["active_subscriptions"], 1);
     assert!(told["uptime_seconds"].is_u64() && told["timestamp"].is_string());
     let refused = server.send(reqwest::Method::DELETE, "/websocket/status", "").await;
     assert_eq!((refused.status.as_u16(), &refused.json()["error"]), (405, &json!("Method Not Allowed")));
     let numbers = server.get("/status").await.expect(200)["metrics"]["websocket"].clone();
-    assert_eq!((&numbers["connections"]["active"], &numbers["subscriptions"]["active"]), (&json!(2), &json!(1)));
+    assert_eq!(
+        (&numbers["connections"]["active"], &numbers["subscriptions"]["active"]),
+        (&json!(2), &json!(1))
+    );
     assert_eq!(numbers["subscriptions"]["total_systems"], 1);
     drop(two);
     until("one to be gone", async || (status().await["active_connections"] == 1).then_some(())).await;
@@ -85,7 +97,8 @@ async fn a_server_pings_and_pongs_are_life() {
     let mut pings = 0;
     // Reading answers pings; nothing else is sent.
     while began.elapsed() < Duration::from_secs(13) {
-        pings += u32::from(matches!(client.message_within(Duration::from_secs(1)).await, Some(Message::Ping(_))));
+        pings +=
+            u32::from(matches!(client.message_within(Duration::from_secs(1)).await, Some(Message::Ping(_))));
         assert_eq!(client.closed, None);
     }
     assert!(pings >= 5, "{pings}");
@@ -111,9 +124,13 @@ async fn origins_are_kept_out_where_they_are_named() {
     let open = Setup::quiet().start();
     let localhost = [("origin", "http://localhost")];
     assert!(Channel::try_open(open.address(), "/socket/websocket", &localhost).await.is_ok());
-    let server = Setup::quiet().config("[channels]\norigins = ['https://map.example.org', '*.example.net']").start();
-    for (origin, welcome) in [("https://map.example.org", true), ("http://a.example.net:81", true), ("http://localhost", false)] {
-        let entered = Channel::try_open(server.address(), "/socket/websocket?vsn=2.0.0", &[("origin", origin)]).await;
+    let server =
+        Setup::quiet().config("[channels]\norigins = ['https://map.example.org', '*.example.net']").start();
+    for (origin, welcome) in
+        [("https://map.example.org", true), ("http://a.example.net:81", true), ("http://localhost", false)]
+    {
+        let entered =
+            Channel::try_open(server.address(), "/socket/websocket?vsn=2.0.0", &[("origin", origin)]).await;
         assert_eq!(entered.err(), (!welcome).then_some(403), "{origin}");
     }
     assert!(Channel::try_open(server.address(), "/socket", &[]).await.is_ok(), "a program has no origin");
@@ -121,7 +138,8 @@ async fn origins_are_kept_out_where_they_are_named() {
 
 #[tokio::test]
 async fn connections_end_at_their_limits_and_slots_come_back() {
-    let server = Setup::quiet().config("[channels]\nmax_connections = 3\nmax_connections_per_address = 2").start();
+    let server =
+        Setup::quiet().config("[channels]\nmax_connections = 3\nmax_connections_per_address = 2").start();
     let one = Channel::v2(server.address()).await;
     let two = Channel::v2(server.address()).await;
     let refused = Channel::try_open(server.address(), "/socket/websocket", &[]).await.unwrap_err();
@@ -129,7 +147,8 @@ async fn connections_end_at_their_limits_and_slots_come_back() {
     drop((one, two));
     until("a slot to be free", async || Channel::try_open(server.address(), "/socket", &[]).await.ok()).await;
     let text = server.get("/metrics/prometheus").await.text();
-    let refused = text.lines().find_map(|line| line.strip_prefix("killstream_channels_refused_total ")).unwrap();
+    let refused =
+        text.lines().find_map(|line| line.strip_prefix("killstream_channels_refused_total ")).unwrap();
     assert!(refused.parse::<u64>().unwrap() >= 1);
 }
 
@@ -162,7 +181,11 @@ async fn messages_are_deflated_where_both_agree() {
         answer.push(socket.read_u8().await.unwrap());
     }
     let answer = String::from_utf8(answer).unwrap().to_lowercase();
-    assert!(answer.starts_with("http/1.1 101 ") && answer.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{answer}");
+    assert!(
+        answer.starts_with("http/1.1 101 ")
+            && answer.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="),
+        "{answer}"
+    );
     assert!(answer.contains("sec-websocket-extensions: permessage-deflate;"), "{answer}");
     let systems: Vec<u32> = (30_000_001..30_000_301).collect();
     let join = json!(["1", "1", LOBBY, "phx_join", { "systems": systems, "preload": false }]).to_string();
@@ -188,13 +211,20 @@ async fn messages_are_deflated_where_both_agree() {
 
 #[tokio::test]
 async fn heartbeats_do_not_wait_for_a_slow_plugin() {
-    const ENDLESS: &str = "(if (i64.eq (local.get $id) (i64.const 1)) (then (loop $on (br $on)))) (i32.const 64)";
+    const ENDLESS: &str =
+        "(if (i64.eq (local.get $id) (i64.const 1)) (then (loop $on (br $on)))) (i32.const 64)";
     let upstream = Upstream::start();
-    let server = Setup::following(&upstream).config("[plugin]\nevaluate_cpu_ms = 8_000\ncall_wall_ms = 60_000").start();
+    let server = Setup::following(&upstream)
+        .config("[plugin]\nevaluate_cpu_ms = 8_000\ncall_wall_ms = 60_000")
+        .start();
     server.upload("slow", &guests::evaluating(ENDLESS)).await;
     let mut client = Channel::v2(server.address()).await;
     let plugins = json!([{ "name": "slow" }]);
-    let reply = client.ask(json!(["1", "1", LOBBY, "phx_join", { "systems": [JITA], "plugins": plugins, "preload": false }])).await;
+    let reply = client
+        .ask(
+            json!(["1", "1", LOBBY, "phx_join", { "systems": [JITA], "plugins": plugins, "preload": false }]),
+        )
+        .await;
     assert_eq!(reply[4]["status"], "ok", "{reply}");
     upstream.gave(upstream.publish(killmail(1))).await;
     let faults = async || {
@@ -229,11 +259,13 @@ async fn a_plugin_judges_what_a_channel_gets() {
     let server = Server::following(&upstream);
     let component = include_bytes!("../../plugins/prebuilt/high-value.wasm");
     let mut client = Channel::v2(server.address()).await;
-    let join =
-        |config: Value| json!(["1", "1", LOBBY, "phx_join", { "systems": [JITA], "plugins": [{ "name": "judge", "config": config }] }]);
+    let join = |config: Value| json!(["1", "1", LOBBY, "phx_join", { "systems": [JITA], "plugins": [{ "name": "judge", "config": config }] }]);
     let reply = client.ask(join(json!({}))).await;
     let reason = reply[4]["response"]["reason"].as_str().unwrap().to_owned();
-    assert!(reply[4]["status"] == "error" && reason.starts_with("[validation:invalid_plugin] there is no plugin"), "{reason}");
+    assert!(
+        reply[4]["status"] == "error" && reason.starts_with("[validation:invalid_plugin] there is no plugin"),
+        "{reason}"
+    );
     server.upload("judge", component).await;
     let reply = client.ask(join(json!({ "min_isk": "x" }))).await;
     let reason = reply[4]["response"]["reason"].as_str().unwrap();

@@ -1,5 +1,5 @@
-//! Lists that grow and shrink at random against a model of what must come: everything live that is wanted when it comes, of each new
-//! id the newest of the past less what was sent, and nothing twice.
+//! Lists that grow and shrink at random against a model of what must come: everything live that is wanted
+//! when it comes, of each new id the newest of the past less what was sent, and nothing twice.
 //!
 //! Must not know: places, preloads, sets; only what a client sees.
 
@@ -35,7 +35,8 @@ impl Model {
     fn grow(&mut self, ids: &[u32]) -> BTreeSet<u64> {
         let mut found = BTreeSet::new();
         for id in ids.iter().filter(|id| !self.wanted.contains(id)) {
-            let mut of: Vec<u64> = self.past.iter().filter(|past| past.names.contains(id)).map(|past| past.id).collect();
+            let mut of: Vec<u64> =
+                self.past.iter().filter(|past| past.names.contains(id)).map(|past| past.id).collect();
             of.sort_unstable();
             found.extend(of.into_iter().rev().take(NEWEST));
         }
@@ -66,20 +67,29 @@ struct Case {
 impl Case {
     async fn publish(&mut self) {
         let Some(id) = self.ids.pop() else { return };
-        let (system, victim, attacker) = (self.dice.pick(&SYSTEMS), self.dice.pick(&PILOTS), self.dice.pick(&PILOTS));
+        let (system, victim, attacker) =
+            (self.dice.pick(&SYSTEMS), self.dice.pick(&PILOTS), self.dice.pick(&PILOTS));
         self.upstream.publish(killmail(id).system(system).victim(victim).attackers(&[96_000_000, attacker]));
         assert_eq!(self.watcher.live(1).await, [u64::from(id)]);
         let names = vec![system, victim, attacker];
         if names.iter().any(|name| self.model.wanted.contains(name)) {
-            assert_eq!(self.client.live(1).await, [u64::from(id)], "wanted: {names:?} of {:?}", self.model.wanted);
+            assert_eq!(
+                self.client.live(1).await,
+                [u64::from(id)],
+                "wanted: {names:?} of {:?}",
+                self.model.wanted
+            );
             self.model.sent.insert(id.into());
         }
         self.model.past.push(Past { id: id.into(), names });
     }
 
     async fn grow(&mut self, systems: bool) {
-        let (event, key, from) =
-            if systems { ("subscribe_systems", "systems", &SYSTEMS[..]) } else { ("subscribe_characters", "character_ids", &PILOTS[..]) };
+        let (event, key, from) = if systems {
+            ("subscribe_systems", "systems", &SYSTEMS[..])
+        } else {
+            ("subscribe_characters", "character_ids", &PILOTS[..])
+        };
         let ids = some(&mut self.dice, from);
         let news = ids.iter().any(|id| !self.model.wanted.contains(id));
         let expected = self.model.grow(&ids);
@@ -98,13 +108,20 @@ impl Case {
         }
         let ids = some(&mut self.dice, &wanted);
         let (systems, characters): (Vec<u32>, Vec<u32>) = ids.iter().partition(|id| SYSTEMS.contains(id));
-        self.client.say("update_subscriptions", json!({ "remove_systems": systems, "remove_characters": characters })).await;
+        self.client
+            .say(
+                "update_subscriptions",
+                json!({ "remove_systems": systems, "remove_characters": characters }),
+            )
+            .await;
         self.model.wanted.retain(|id| !ids.contains(id));
     }
 
-    /// Joins anew with the lists there are: only what is new to them is looked for, and what was sent does not come again.
+    /// Joins anew with the lists there are: only what is new to them is looked for, and what was sent does
+    /// not come again.
     async fn rejoin(&mut self) {
-        let (systems, characters): (Vec<u32>, Vec<u32>) = self.model.wanted.iter().partition(|id| SYSTEMS.contains(id));
+        let (systems, characters): (Vec<u32>, Vec<u32>) =
+            self.model.wanted.iter().partition(|id| SYSTEMS.contains(id));
         let wish = json!({ "limit_per_system": NEWEST, "delivery_interval_ms": 0 });
         self.client
             .send(json!(["1", "1", "killmails:lobby", "phx_join", { "systems": systems, "character_ids": characters, "preload": wish }]))
@@ -128,9 +145,15 @@ impl Case {
                 "killmail_update" => {
                     assert_eq!(update["preload"], true);
                     let ids = killmail_ids(update);
-                    let systems =
-                        update["killmails"].as_array().unwrap().iter().all(|killmail| killmail["system_id"] == update["system_id"]);
-                    assert!(systems && ids.is_sorted_by(|a, b| a > b), "newest first, of one system: {ids:?}");
+                    let systems = update["killmails"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .all(|killmail| killmail["system_id"] == update["system_id"]);
+                    assert!(
+                        systems && ids.is_sorted_by(|a, b| a > b),
+                        "newest first, of one system: {ids:?}"
+                    );
                     for id in ids {
                         assert!(got.insert(id), "{id} twice");
                     }
@@ -150,7 +173,8 @@ async fn whatever_grows_and_shrinks_all_comes_and_nothing_twice() {
     for seed in 0..if long() { 20 } else { 3 } {
         let upstream = Upstream::start();
         let server = Server::following(&upstream);
-        let (mut client, mut watcher) = (Channel::v2(server.address()).await, Channel::v2(server.address()).await);
+        let (mut client, mut watcher) =
+            (Channel::v2(server.address()).await, Channel::v2(server.address()).await);
         client.join(json!({})).await;
         watcher.ask(json!(["1", "1", "killmails:all", "phx_join", {}])).await;
         let mut dice = Dice::new(seed);

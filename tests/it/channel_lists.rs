@@ -1,4 +1,5 @@
-//! The numbered acceptance cases of channels (docs/cases.md): lists that grow and shrink, ids that are refused, who is in.
+//! The numbered acceptance cases of channels (docs/cases.md): lists that grow and shrink, ids that are
+//! refused, who is in.
 //!
 //! Must not know: how killmails find their channels.
 
@@ -36,7 +37,10 @@ async fn case_45_systems_are_added() {
     let mut client = Channel::v2(server.address()).await;
     client.join(json!({ "systems": [JITA] })).await;
     let (status, response) = client.say("subscribe_systems", json!({ "systems": [PERIMETER] })).await;
-    assert_eq!((status.as_str(), sorted(&response["subscribed_systems"])), ("ok", vec![JITA.into(), PERIMETER.into()]));
+    assert_eq!(
+        (status.as_str(), sorted(&response["subscribed_systems"])),
+        ("ok", vec![JITA.into(), PERIMETER.into()])
+    );
     let again = client.say("subscribe_systems", json!({ "systems": [PERIMETER, JITA] })).await;
     assert_eq!(again, ("ok".to_owned(), json!({ "message": "Already subscribed to all requested systems" })));
     upstream.publish(killmail(1).system(PERIMETER));
@@ -56,7 +60,10 @@ async fn case_46_systems_are_taken_out() {
     upstream.publish(killmail(2).system(AMARR));
     assert_eq!(client.live(1).await, [2]);
     let foreign = client.say("unsubscribe_systems", json!({ "systems": [JITA] })).await;
-    assert_eq!(foreign, ("ok".to_owned(), json!({ "message": "Not subscribed to any of the requested systems" })));
+    assert_eq!(
+        foreign,
+        ("ok".to_owned(), json!({ "message": "Not subscribed to any of the requested systems" }))
+    );
     let (_, response) = client.say("unsubscribe_systems", json!({ "systems": [AMARR] })).await;
     assert_eq!(response, json!({ "subscribed_systems": [] }));
     upstream.publish(killmail(3).system(AMARR));
@@ -74,7 +81,10 @@ async fn case_47_characters_are_found_wherever_they_are() {
     upstream.publish(killmail(1).victim(PILOT));
     let number = upstream.publish(killmail(2));
     upstream.gave(number).await;
-    until("the second to be announced", async || (server.get("/api/v1/killmail/2").await.status == 200).then_some(())).await;
+    until("the second to be announced", async || {
+        (server.get("/api/v1/killmail/2").await.status == 200).then_some(())
+    })
+    .await;
     let (_, response) = client.say("subscribe_characters", json!({ "character_ids": [PILOT] })).await;
     assert_eq!(response, json!({ "subscribed_characters": [PILOT] }));
     let again = client.say("subscribe_characters", json!({ "characters": [PILOT] })).await;
@@ -125,15 +135,30 @@ async fn case_50_ids_are_refused_in_upstreams_words() {
     let crowd: Vec<u32> = (90_000_001..=90_050_001).collect();
     for (payload, reason) in [
         (json!({ "systems": many }), "[validation:too_many_systems] Too many systems (max: 10000)"),
-        (json!({ "systems": [JITA, "x"] }), "[validation:non_integer_system_ids] System IDs must be integers"),
+        (
+            json!({ "systems": [JITA, "x"] }),
+            "[validation:non_integer_system_ids] System IDs must be integers",
+        ),
         (json!({ "systems": [0] }), "[validation:invalid_system_ids] Invalid system IDs"),
-        (json!({ "systems": [JITA], "character_ids": crowd }), "[validation:too_many_characters] Too many characters (max: 50000)"),
-        (json!({ "character_ids": [1.5] }), "[validation:non_integer_character_ids] Character IDs must be integers"),
+        (
+            json!({ "systems": [JITA], "character_ids": crowd }),
+            "[validation:too_many_characters] Too many characters (max: 50000)",
+        ),
+        (
+            json!({ "character_ids": [1.5] }),
+            "[validation:non_integer_character_ids] Character IDs must be integers",
+        ),
         (json!({ "character_ids": [5] }), "[validation:invalid_character_ids] Invalid character IDs"),
-        (json!({ "systems": [JITA], "min_value": "x" }), "[validation:invalid_min_value] Invalid min_value: 'x' is not a valid number"),
+        (
+            json!({ "systems": [JITA], "min_value": "x" }),
+            "[validation:invalid_min_value] Invalid min_value: 'x' is not a valid number",
+        ),
     ] {
         let reply = client.ask(json!(["1", "1", LOBBY, "phx_join", payload])).await;
-        assert_eq!(reply, json!(["1", "1", LOBBY, "phx_reply", { "status": "error", "response": { "reason": reason } }]));
+        assert_eq!(
+            reply,
+            json!(["1", "1", LOBBY, "phx_reply", { "status": "error", "response": { "reason": reason } }])
+        );
     }
     client.join(json!({ "systems": [JITA] })).await;
 }
@@ -155,7 +180,10 @@ async fn case_51_a_wrong_event_is_told_and_the_channel_lives() {
     ] {
         let (status, response) = client.say(event, payload).await;
         let reason = response["reason"].as_str().unwrap().to_owned();
-        assert!(status == "error" && reason.starts_with(&format!("unknown event: {event}: ")), "{status} {reason}");
+        assert!(
+            status == "error" && reason.starts_with(&format!("unknown event: {event}: ")),
+            "{status} {reason}"
+        );
     }
     upstream.publish(killmail(1));
     assert_eq!(client.live(1).await, [1]);
@@ -164,12 +192,16 @@ async fn case_51_a_wrong_event_is_told_and_the_channel_lives() {
 #[tokio::test]
 async fn case_55_get_status_has_five_keys() {
     let server = Setup::quiet().start();
-    let mut client = Channel::open(server.address(), "/socket/websocket?vsn=2.0.0&client_identifier=My%20App!").await;
+    let mut client =
+        Channel::open(server.address(), "/socket/websocket?vsn=2.0.0&client_identifier=My%20App!").await;
     let joined = client.join(json!({ "systems": [JITA], "character_ids": [PILOT] })).await;
     let (_, status) = client.say("get_status", json!({})).await;
     assert_eq!(status.as_object().unwrap().len(), 5, "{status}");
     assert_eq!(status["subscription_id"], joined["subscription_id"]);
-    assert_eq!((&status["subscribed_systems"], &status["subscribed_characters"]), (&json!([JITA]), &json!([PILOT])));
+    assert_eq!(
+        (&status["subscribed_systems"], &status["subscribed_characters"]),
+        (&json!([JITA]), &json!([PILOT]))
+    );
     assert!(status["user_id"].as_str().unwrap().starts_with("My_App__"), "{status}");
     assert!(status["connected_at"].as_str().unwrap().ends_with('Z'));
 }
@@ -182,7 +214,10 @@ async fn update_subscriptions_does_both_and_says_so() {
     client.join(json!({ "systems": [JITA, PERIMETER], "character_ids": [PILOT] })).await;
     let change = json!({ "add_systems": [AMARR, JITA], "remove_systems": [JITA, PERIMETER], "remove_characters": [PILOT] });
     let (status, response) = client.say("update_subscriptions", change).await;
-    assert_eq!((status.as_str(), sorted(&response["subscribed_systems"])), ("ok", vec![JITA.into(), AMARR.into()]));
+    assert_eq!(
+        (status.as_str(), sorted(&response["subscribed_systems"])),
+        ("ok", vec![JITA.into(), AMARR.into()])
+    );
     assert_eq!(response["subscribed_characters"], json!([]));
     assert_eq!(client.event("subscription_updated").await, response);
     let (status, response) = client.say("update_subscriptions", json!({ "add_system": [PERIMETER] })).await;
@@ -223,8 +258,12 @@ async fn ten_thousand_systems_and_fifty_thousand_characters_join_at_once() {
     let mut client = Channel::v2(server.address()).await;
     let systems: Vec<u32> = (30_000_001..=30_010_000).collect();
     let characters: Vec<u32> = (95_000_001..=95_050_000).collect();
-    let response = client.join(json!({ "systems": systems, "character_ids": characters, "preload": true })).await;
-    assert_eq!((&response["subscribed_systems"], &response["subscribed_characters"]), (&json!(systems), &json!(characters)));
+    let response =
+        client.join(json!({ "systems": systems, "character_ids": characters, "preload": true })).await;
+    assert_eq!(
+        (&response["subscribed_systems"], &response["subscribed_characters"]),
+        (&json!(systems), &json!(characters))
+    );
     let beat = client.say("get_status", json!({})).await;
     assert_eq!(beat.0, "ok");
     upstream.publish(killmail(1).system(31_000_005).victim(95_050_000));
@@ -253,12 +292,18 @@ async fn case_58_who_leaves_is_gone() {
     assert_ne!(socket["id"], joined["subscription_id"]);
     assert_eq!(socket["id"], again[4]["response"]["subscription_id"]);
     assert!(socket["subscriber_id"].as_str().unwrap().starts_with("test_"), "{socket}");
-    assert_eq!((&socket["system_ids"], &socket["character_ids"], &socket["callback_url"]), (&json!([JITA]), &json!([]), &Value::Null));
+    assert_eq!(
+        (&socket["system_ids"], &socket["character_ids"], &socket["callback_url"]),
+        (&json!([JITA]), &json!([]), &Value::Null)
+    );
     assert!(socket["created_at"].is_string() && socket["updated_at"].is_string());
     let stats = server.get("/api/v1/subscriptions/stats").await.expect(200)["data"].clone();
-    for (name, count) in
-        [("total_subscriptions", 2), ("websocket_subscriptions", 1), ("sse_subscriptions", 1), ("webhook_subscriptions", 0)]
-    {
+    for (name, count) in [
+        ("total_subscriptions", 2),
+        ("websocket_subscriptions", 1),
+        ("sse_subscriptions", 1),
+        ("webhook_subscriptions", 0),
+    ] {
         assert_eq!(stats[name], count, "{name} in {stats}");
     }
     assert_eq!((&stats["total_systems"], &stats["total_characters"]), (&json!(1), &json!(0)));

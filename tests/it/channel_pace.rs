@@ -81,7 +81,9 @@ async fn what_stays_keeps_its_preload() {
     let server = stored("[feed]\npreload_within_ms = 4_000").await;
     for way in ["unsubscribe_systems", "update_subscriptions"] {
         let mut client = Channel::v2(server.address()).await;
-        client.join(json!({ "systems": [JITA, AMARR, PERIMETER], "character_ids": [PILOT], "preload": slow() })).await;
+        client
+            .join(json!({ "systems": [JITA, AMARR, PERIMETER], "character_ids": [PILOT], "preload": slow() }))
+            .await;
         assert_eq!(killmail_ids(&client.event("killmail_update").await), [3]);
         client.say(way, json!({ "systems": [AMARR, PERIMETER], "remove_systems": [AMARR, PERIMETER] })).await;
         let (killmails, end, counts) = rest(&mut client).await;
@@ -112,7 +114,15 @@ async fn a_preload_ends_with_its_join() {
 async fn an_interval_has_a_batch_of_killmails_whatever_their_systems() {
     let server = Setup::quiet().start();
     let systems: Vec<u32> = (30_000_001..=30_000_040).collect();
-    add(&server, systems.iter().enumerate().map(|(n, system)| killmail(n as u32 + 1).ago(HOUR).system(*system)).collect()).await;
+    add(
+        &server,
+        systems
+            .iter()
+            .enumerate()
+            .map(|(n, system)| killmail(n as u32 + 1).ago(HOUR).system(*system))
+            .collect(),
+    )
+    .await;
     let mut client = Channel::v2(server.address()).await;
     let wish = json!({ "delivery_batch_size": 40, "delivery_interval_ms": 10_000 });
     client.join(json!({ "systems": systems, "preload": wish })).await;

@@ -23,7 +23,8 @@ const QUIET: Duration = Duration::from_millis(400);
 async fn add(server: &Server, killmails: Vec<Build>) {
     let count = killmails.len();
     let documents: Vec<Value> = killmails.into_iter().map(Build::r2z2).collect();
-    let report = server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
+    let report =
+        server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
     assert_eq!(report["data"]["new"], count, "{report}");
 }
 
@@ -34,7 +35,11 @@ async fn preload(client: &mut Channel) -> (Vec<Value>, Value) {
         let frame = client.frame().await;
         match parts(&frame) {
             ("killmail_update", update) => {
-                assert_eq!((&frame[0], &frame[1], &update["preload"]), (&json!("1"), &Value::Null, &json!(true)), "{frame}");
+                assert_eq!(
+                    (&frame[0], &frame[1], &update["preload"]),
+                    (&json!("1"), &Value::Null, &json!(true)),
+                    "{frame}"
+                );
                 assert!(update.get("event_id").is_none());
                 pushes.push(update.clone());
             }
@@ -91,7 +96,8 @@ async fn case_64_counts_are_of_a_day_and_live_comes_meanwhile() {
     let upstream = Upstream::start();
     let server = Server::following(&upstream);
     let fresh = (1..=6).map(|n| killmail(100 + n).ago(HOUR * 11 - i64::from(n)));
-    add(&server, fresh.chain([killmail(99).ago(HOUR * 30), killmail(150).ago(HOUR).system(AMARR)]).collect()).await;
+    add(&server, fresh.chain([killmail(99).ago(HOUR * 30), killmail(150).ago(HOUR).system(AMARR)]).collect())
+        .await;
     let mut client = Channel::v2(server.address()).await;
     let wish = json!({ "limit_per_system": 4, "delivery_batch_size": 1, "delivery_interval_ms": 700 });
     client.join(json!({ "systems": [JITA, PERIMETER], "preload": wish })).await;
@@ -111,14 +117,22 @@ async fn case_64_counts_are_of_a_day_and_live_comes_meanwhile() {
     assert_eq!(order.iter().filter(|id| **id != 200).copied().collect::<Vec<_>>(), [106, 105, 104, 103]);
     assert_eq!(order.iter().filter(|id| **id == 200).count(), 1, "{order:?}");
     assert_eq!(counts, [(json!(JITA), json!(6))]);
-    assert_eq!(client.event_within("kill_count_update", QUIET).await, None, "systems without a preload are not counted");
+    assert_eq!(
+        client.event_within("kill_count_update", QUIET).await,
+        None,
+        "systems without a preload are not counted"
+    );
 }
 
 #[tokio::test]
 async fn what_grows_brings_its_past_but_nothing_twice() {
     let upstream = Upstream::start();
     let server = Server::following(&upstream);
-    add(&server, vec![killmail(1).ago(HOUR).victim(PILOT), killmail(2).ago(HOUR).system(AMARR).victim(PILOT)]).await;
+    add(
+        &server,
+        vec![killmail(1).ago(HOUR).victim(PILOT), killmail(2).ago(HOUR).system(AMARR).victim(PILOT)],
+    )
+    .await;
     let mut client = Channel::v2(server.address()).await;
     client.join(json!({ "systems": [JITA] })).await;
     assert_eq!(ids(&preload(&mut client).await.0), [vec![1]]);
@@ -126,8 +140,11 @@ async fn what_grows_brings_its_past_but_nothing_twice() {
     upstream.publish(killmail(4).system(PERIMETER).victim(PILOT));
     upstream.publish(killmail(5));
     assert_eq!(client.live(2).await, [3, 5]);
-    // The character brings what was not sent: an old one elsewhere, and one that came live before it was asked for.
-    client.send(json!(["1", "2", LOBBY, "subscribe_characters", { "character_ids": [PILOT], "preload": true }])).await;
+    // The character brings what was not sent: an old one elsewhere, and one that came live before it was
+    // asked for.
+    client
+        .send(json!(["1", "2", LOBBY, "subscribe_characters", { "character_ids": [PILOT], "preload": true }]))
+        .await;
     let (pushes, end) = preload(&mut client).await;
     let mut got = ids(&pushes);
     got.sort_unstable();
@@ -153,7 +170,10 @@ async fn a_preload_ends_at_its_limit_and_says_so() {
     client.join(json!({ "systems": [JITA, AMARR, PERIMETER] })).await;
     let (pushes, end) = preload(&mut client).await;
     assert_eq!((ids(&pushes), &end["total_kills"]), (vec![vec![2, 1], vec![4]], &json!(3)));
-    assert_eq!(end["errors"], json!(["a preload has at most 3 killmails; 2 systems or other ids were left out"]));
+    assert_eq!(
+        end["errors"],
+        json!(["a preload has at most 3 killmails; 2 systems or other ids were left out"])
+    );
 }
 
 #[tokio::test]
@@ -210,7 +230,10 @@ async fn a_place_that_cannot_be_had_is_told() {
     for (place, reason) in [("nonsense", "malformed"), ("00000000000000aa-5", "other_store")] {
         let mut client = Channel::v2(server.address()).await;
         let response = client.join(json!({ "systems": [JITA], "resume_from": place })).await;
-        assert_eq!((&response["gap"]["reason"], &response["gap"]["requested"]), (&json!(reason), &json!(place)));
+        assert_eq!(
+            (&response["gap"]["reason"], &response["gap"]["requested"]),
+            (&json!(reason), &json!(place))
+        );
         assert!(response["gap"]["resumed_at"].is_string() && response.get("resumed_from").is_none());
     }
 }
@@ -218,8 +241,10 @@ async fn a_place_that_cannot_be_had_is_told() {
 #[tokio::test]
 async fn counts_come_in_turn_but_not_after_a_push() {
     let upstream = Upstream::start();
-    let server = Setup::following(&upstream).config("[channels]\ncount_ms = 300\ncount_quiet_ms = 60_000").start();
-    add(&server, vec![killmail(1).ago(HOUR), killmail(2).ago(HOUR), killmail(3).ago(HOUR).system(AMARR)]).await;
+    let server =
+        Setup::following(&upstream).config("[channels]\ncount_ms = 300\ncount_quiet_ms = 60_000").start();
+    add(&server, vec![killmail(1).ago(HOUR), killmail(2).ago(HOUR), killmail(3).ago(HOUR).system(AMARR)])
+        .await;
     let mut client = Channel::v2(server.address()).await;
     client.join(json!({ "systems": [JITA, PERIMETER, AMARR], "preload": false })).await;
     let mut told = Vec::new();

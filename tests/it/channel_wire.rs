@@ -24,7 +24,9 @@ fn place() -> String {
 }
 
 fn join() -> Vec<u8> {
-    json!(["1", "1", LOBBY, "phx_join", { "systems": [JITA], "resume_from": place() }]).to_string().into_bytes()
+    json!(["1", "1", LOBBY, "phx_join", { "systems": [JITA], "resume_from": place() }])
+        .to_string()
+        .into_bytes()
 }
 
 /// Inflates a message.
@@ -36,7 +38,8 @@ fn inflated(body: &[u8]) -> Value {
     serde_json::from_slice(&text).unwrap()
 }
 
-/// The first answer to a join over a connection with these offers: what was agreed, the first byte, the payload.
+/// The first answer to a join over a connection with these offers: what was agreed, the first byte, the
+/// payload.
 async fn answered(server: &Server, offers: &[&str]) -> (Option<String>, u8, Vec<u8>) {
     let mut socket = Socket::open(server.address(), offers).await;
     let agreed = socket.header("sec-websocket-extensions").map(str::to_owned);
@@ -48,18 +51,29 @@ async fn answered(server: &Server, offers: &[&str]) -> (Option<String>, u8, Vec<
 #[tokio::test]
 async fn the_window_agreed_to_is_the_window_used() {
     let server = Setup::quiet().start();
-    let small =
-        answered(&server, &["sec-websocket-extensions: permessage-deflate; server_max_window_bits=9; client_max_window_bits=9"]).await;
+    let small = answered(
+        &server,
+        &["sec-websocket-extensions: permessage-deflate; server_max_window_bits=9; client_max_window_bits=9"],
+    )
+    .await;
     let agreed = small.0.unwrap();
-    assert!(agreed.starts_with("permessage-deflate; server_max_window_bits=9;") && !agreed.contains("client_max"), "{agreed}");
-    assert_eq!((small.1, &inflated(&small.2)[4]["response"]["gap"]["requested"]), (DEFLATED_TEXT, &json!(place())));
-    let whole = answered(&server, &["sec-websocket-extensions: permessage-deflate; client_max_window_bits"]).await;
+    assert!(
+        agreed.starts_with("permessage-deflate; server_max_window_bits=9;") && !agreed.contains("client_max"),
+        "{agreed}"
+    );
+    assert_eq!(
+        (small.1, &inflated(&small.2)[4]["response"]["gap"]["requested"]),
+        (DEFLATED_TEXT, &json!(place()))
+    );
+    let whole =
+        answered(&server, &["sec-websocket-extensions: permessage-deflate; client_max_window_bits"]).await;
     assert!(!whole.0.unwrap().contains("window_bits"));
     assert_eq!(inflated(&whole.2)[4]["response"]["gap"]["requested"], place());
     // What a window of 512 bytes cannot reach has to be written out again.
     assert!(small.2.len() > whole.2.len() + 200, "{} and {} bytes", small.2.len(), whole.2.len());
     // What Python's `websockets` offers, behind something nobody knows; this window reaches far enough.
-    let offer = "permessage-deflate; foo, permessage-deflate; server_max_window_bits=12; client_max_window_bits=12";
+    let offer =
+        "permessage-deflate; foo, permessage-deflate; server_max_window_bits=12; client_max_window_bits=12";
     let second = answered(&server, &[&format!("sec-websocket-extensions: {offer}")]).await;
     assert!(second.0.unwrap().contains("server_max_window_bits=12"));
     assert!(second.2.len() < whole.2.len() + 50, "{} and {} bytes", second.2.len(), whole.2.len());
@@ -68,9 +82,13 @@ async fn the_window_agreed_to_is_the_window_used() {
 #[tokio::test]
 async fn what_cannot_be_kept_is_declined() {
     let server = Setup::quiet().start();
-    for offer in ["permessage-deflate; foo=1", "permessage-deflate; server_max_window_bits=8", "permessage-deflate; server_max_window_bits"]
-    {
-        let (agreed, first, payload) = answered(&server, &[&format!("sec-websocket-extensions: {offer}")]).await;
+    for offer in [
+        "permessage-deflate; foo=1",
+        "permessage-deflate; server_max_window_bits=8",
+        "permessage-deflate; server_max_window_bits",
+    ] {
+        let (agreed, first, payload) =
+            answered(&server, &[&format!("sec-websocket-extensions: {offer}")]).await;
         assert_eq!((agreed, first), (None, TEXT), "{offer}");
         assert!(serde_json::from_slice::<Value>(&payload).is_ok());
     }
@@ -87,10 +105,18 @@ async fn the_token_of_phoenix_is_a_protocol() {
     assert_eq!(socket.header("sec-websocket-protocol"), Some("phoenix"), "a browser goes away without");
     let socket = Socket::open(server.address(), &["sec-websocket-protocol: other"]).await;
     assert_eq!(socket.header("sec-websocket-protocol"), None);
-    let socket = Socket::ask(server.address(), "/socket/websocket", &["sec-websocket-protocol: phoenix, base64url.bearer.phx.c"]).await;
+    let socket = Socket::ask(
+        server.address(),
+        "/socket/websocket",
+        &["sec-websocket-protocol: phoenix, base64url.bearer.phx.c"],
+    )
+    .await;
     assert!(socket.answer.starts_with("http/1.1 400 "), "{}", socket.answer);
     let body: Value = serde_json::from_str(&socket.body().await).unwrap();
-    assert_eq!(body["error"], "sec-websocket-protocol: what follows base64url.bearer.phx. must be the token in base64");
+    assert_eq!(
+        body["error"],
+        "sec-websocket-protocol: what follows base64url.bearer.phx. must be the token in base64"
+    );
 }
 
 /// What ended a connection: the code and reason of its one close frame, behind which nothing comes.
@@ -128,7 +154,8 @@ async fn there_is_one_close_frame_and_nothing_behind_it() {
 
 #[tokio::test]
 async fn a_server_that_says_goodbye_does_so_once() {
-    let server = Setup::quiet().config("[channels]\nidle_ms = 300\nping_ms = 60_000\ngoodbye_ms = 20_000").start();
+    let server =
+        Setup::quiet().config("[channels]\nidle_ms = 300\nping_ms = 60_000\ngoodbye_ms = 20_000").start();
     let mut socket = Socket::open(server.address(), &[]).await;
     let (first, payload) = socket.next().await.unwrap();
     assert_eq!((first, &payload[..2]), (CLOSE, &1000_u16.to_be_bytes()[..]));
@@ -139,7 +166,9 @@ async fn a_server_that_says_goodbye_does_so_once() {
 #[tokio::test]
 async fn needless_slashes_are_overlooked() {
     let server = Setup::quiet().start();
-    for path in ["//socket/websocket", "/socket//websocket/?vsn=2.0.0", "/socket/", "/websocket/", "//websocket"] {
+    for path in
+        ["//socket/websocket", "/socket//websocket/?vsn=2.0.0", "/socket/", "/websocket/", "//websocket"]
+    {
         let socket = Socket::ask(server.address(), path, &[]).await;
         assert!(socket.answer.starts_with("http/1.1 101 "), "{path}: {}", socket.answer);
     }

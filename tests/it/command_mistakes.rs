@@ -61,7 +61,11 @@ fn commands_that_read_make_no_store() {
         for command in commands {
             let output = run(&setup, command[0], &command[1..]);
             assert_eq!(output.status.code(), Some(1), "{command:?}: {}", err(&output));
-            assert!(err(&output).contains(&format!("there is no store in {dir}")), "{command:?}: {}", err(&output));
+            assert!(
+                err(&output).contains(&format!("there is no store in {dir}")),
+                "{command:?}: {}",
+                err(&output)
+            );
             assert!(output.stdout.is_empty(), "{command:?}");
         }
     }
@@ -149,7 +153,8 @@ fn compacting_a_young_store_touches_nothing() {
     assert_eq!(String::from_utf8_lossy(&count.stdout), "4\n");
 }
 
-/// Damage the engine meets while it opens, and such that it meets later: whatever it says of itself stays inside.
+/// Damage the engine meets while it opens, and such that it meets later: whatever it says of itself stays
+/// inside.
 #[test]
 fn the_panics_of_the_engine_are_told_in_our_words() {
     let setup = filled().env("RUST_BACKTRACE", "1");
@@ -157,12 +162,15 @@ fn the_panics_of_the_engine_are_told_in_our_words() {
     let whole = fs::read(&db).unwrap();
     let written = whole.iter().rposition(|byte| *byte != 0).unwrap();
     let mut told = 0;
-    for (from, to) in [(0, written), (0, 64), (20, 4_096), (written / 4, written / 2), (written / 2, written)] {
+    for (from, to) in [(0, written), (0, 64), (20, 4_096), (written / 4, written / 2), (written / 2, written)]
+    {
         let mut bent = whole.clone();
         bent[from..to].iter_mut().for_each(|byte| *byte = byte.wrapping_mul(31) ^ 0x5A);
         fs::write(&db, &bent).unwrap();
         let salvaged = setup.folder().join(format!("salvaged-{from}-{to}"));
-        for (command, arguments) in [("verify", vec![]), ("salvage", vec![setup.data_dir(), salvaged]), ("compact", vec![])] {
+        for (command, arguments) in
+            [("verify", vec![]), ("salvage", vec![setup.data_dir(), salvaged]), ("compact", vec![])]
+        {
             let output = setup.command(command).args(arguments).output().unwrap();
             for foreign in ["panicked", "backtrace", "sled", ".rs:"] {
                 assert!(!err(&output).contains(foreign), "{command} {from}..{to}: {}", err(&output));

@@ -79,7 +79,8 @@ fn all_mistakes_of_a_configuration_are_told_at_once() {
 
 #[test]
 fn impatience_with_the_real_host_is_refused() {
-    let (status, log) = Setup::quiet().env("SOURCE", "r2z2").env("R2Z2_BASE_URL", "").try_start().unwrap_err();
+    let (status, log) =
+        Setup::quiet().env("SOURCE", "r2z2").env("R2Z2_BASE_URL", "").try_start().unwrap_err();
     assert_eq!(status.code(), Some(2), "{log}");
     assert!(log.contains("600 is under 6000") && log.contains("10 is under 100"), "{log}");
 }
@@ -107,7 +108,8 @@ fn a_folder_in_use_names_its_user() {
 #[test]
 fn a_taken_address_is_said() {
     let server = Setup::quiet().start();
-    let (status, log) = Setup::quiet().args(&["--listen", &server.address().to_string()]).try_start().unwrap_err();
+    let (status, log) =
+        Setup::quiet().args(&["--listen", &server.address().to_string()]).try_start().unwrap_err();
     assert_eq!(status.code(), Some(1));
     assert!(log.contains("cannot listen on"), "{log}");
 }
@@ -135,7 +137,9 @@ async fn the_token_is_made_once_and_lets_write() {
     assert_eq!(out(&run(&given, "token", &[])), "given\n");
     assert!(!given.data_dir().join("token").exists());
     let url = server.url("");
-    let upload = |token: &str| run(server.setup(), "plugin", &["upload", "mine", COMPONENT, "--server", &url, "--token", token]);
+    let upload = |token: &str| {
+        run(server.setup(), "plugin", &["upload", "mine", COMPONENT, "--server", &url, "--token", token])
+    };
     assert_eq!(upload("wrong").status.code(), Some(1));
     assert!(upload(token.trim()).status.success());
 }
@@ -147,7 +151,8 @@ fn plugins_are_managed_on_a_free_folder() {
     assert!(output.status.success(), "{}", err(&output));
     assert!(out(&output).starts_with("mine sha256:"), "{}", out(&output));
     assert_eq!(out(&run(&setup, "plugin", &["list"])), out(&output));
-    let wrong = run(&setup, "plugin", &["upload", "text", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]);
+    let wrong =
+        run(&setup, "plugin", &["upload", "text", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]);
     assert_eq!(wrong.status.code(), Some(1));
     assert!(err(&wrong).contains("not_wasm"), "{}", err(&wrong));
     assert!(run(&setup, "plugin", &["delete", "mine"]).status.success());
@@ -160,7 +165,9 @@ fn queries_and_exports_work_on_a_folder_and_through_a_server() {
     let query = ["system_ids=30000142", "limit=3", "order=oldest"];
     let here = run(&setup, "query", &query);
     let ids = |text: &str| -> Vec<u64> {
-        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["killmail_id"].as_u64().unwrap()).collect()
+        text.lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["killmail_id"].as_u64().unwrap())
+            .collect()
     };
     assert_eq!(ids(&out(&here)), [1, 2, 3], "{}", err(&here));
     let wrong = run(&setup, "query", &["sytem_ids=1"]);
@@ -183,7 +190,8 @@ fn a_document_no_server_takes_does_not_end_an_import() {
     let long = format!("{{\"killmail_id\":2,\"text\":\"{}\"}}", "x".repeat(9_000_000));
     fs::write(&file, format!("{}\n{long}\n{}\n", killmail(1).esi(), killmail(3).esi())).unwrap();
     let server = setup.start();
-    let output = run(server.setup(), "import", &[file.to_str().unwrap(), "--json", "--server", &server.url("")]);
+    let output =
+        run(server.setup(), "import", &[file.to_str().unwrap(), "--json", "--server", &server.url("")]);
     let report: Value = serde_json::from_str(&out(&output)).unwrap_or_else(|_| panic!("{}", err(&output)));
     assert_eq!((&report["new"], &report["refused"]), (&json!(2), &json!({ "too_large": 1 })));
     assert!(output.status.success());
@@ -227,7 +235,9 @@ async fn a_running_server_is_backed_up_into_a_folder_here() {
     let url = server.url("");
     server.upload("mine", include_bytes!("../../plugins/prebuilt/high-value.wasm")).await;
     let dest = server.setup().folder().join("backup");
-    let backup = |token: &str| run(server.setup(), "backup", &[dest.to_str().unwrap(), "--json", "--server", &url, "--token", token]);
+    let backup = |token: &str| {
+        run(server.setup(), "backup", &[dest.to_str().unwrap(), "--json", "--server", &url, "--token", token])
+    };
     let refused = backup("wrong");
     assert_eq!(refused.status.code(), Some(1));
     assert!(err(&refused).contains("401"), "{}", err(&refused));
@@ -257,14 +267,20 @@ async fn a_running_server_is_backed_up_into_a_folder_here() {
 async fn tokens_let_do_what_their_scopes_say() {
     let server = Setup::quiet().start();
     let url = server.url("");
-    let token =
-        |arguments: &[&str], token: &str| run(server.setup(), "token", &[arguments, &["--server", &url, "--token", token]].concat());
+    let token = |arguments: &[&str], token: &str| {
+        run(server.setup(), "token", &[arguments, &["--server", &url, "--token", token]].concat())
+    };
     let made = token(&["create", "ci", "--scope", "plugins", "--scope", "killmails"], TOKEN);
     assert!(made.status.success(), "{}", err(&made));
     let secret = out(&made).trim().to_owned();
     assert!(secret.len() >= 32, "{secret}");
     for listed in [token(&["list"], TOKEN), token(&[], TOKEN)] {
-        assert!(out(&listed).starts_with("ci ") && out(&listed).contains("plugins,killmails"), "{}{}", out(&listed), err(&listed));
+        assert!(
+            out(&listed).starts_with("ci ") && out(&listed).contains("plugins,killmails"),
+            "{}{}",
+            out(&listed),
+            err(&listed)
+        );
         assert!(!out(&listed).contains(&secret));
     }
     let ask = async |method: Method, path: &str, token: &str| {
@@ -275,7 +291,11 @@ async fn tokens_let_do_what_their_scopes_say() {
     // What it may do is refused for other reasons, or done; what it may not is refused for want of the scope.
     assert_eq!(ask(Method::DELETE, "/api/v1/plugins/none", &secret).await, (404, "NOT_FOUND".to_owned()));
     assert_eq!(ask(Method::POST, "/api/v1/killmails", &secret).await.0, 200);
-    for (method, path) in [(Method::GET, "/api/v1/tokens"), (Method::DELETE, "/api/v1/tokens/ci"), (Method::POST, "/api/v1/backup")] {
+    for (method, path) in [
+        (Method::GET, "/api/v1/tokens"),
+        (Method::DELETE, "/api/v1/tokens/ci"),
+        (Method::POST, "/api/v1/backup"),
+    ] {
         assert_eq!(ask(method.clone(), path, &secret).await, (403, "FORBIDDEN".to_owned()), "{path}");
         assert_eq!(ask(method, path, "wrong").await, (401, "UNAUTHORIZED".to_owned()), "{path}");
     }
@@ -291,12 +311,15 @@ async fn tokens_let_do_what_their_scopes_say() {
     let mut server = server;
     server.restart();
     let url = server.url("");
-    let revoke = |token: &str| run(server.setup(), "token", &["revoke", "ci", "--server", &url, "--token", token]);
-    let upload = run(server.setup(), "plugin", &["upload", "mine", COMPONENT, "--server", &url, "--token", &secret]);
+    let revoke =
+        |token: &str| run(server.setup(), "token", &["revoke", "ci", "--server", &url, "--token", token]);
+    let upload =
+        run(server.setup(), "plugin", &["upload", "mine", COMPONENT, "--server", &url, "--token", &secret]);
     assert!(upload.status.success(), "{}", err(&upload));
     assert!(revoke(TOKEN).status.success());
     assert!(err(&revoke(TOKEN)).contains("404"));
-    let upload = run(server.setup(), "plugin", &["upload", "mine", COMPONENT, "--server", &url, "--token", &secret]);
+    let upload =
+        run(server.setup(), "plugin", &["upload", "mine", COMPONENT, "--server", &url, "--token", &secret]);
     assert!(err(&upload).contains("401"), "{}", err(&upload));
 }
 

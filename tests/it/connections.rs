@@ -1,4 +1,5 @@
-//! Connections that cost something without being a request: half of one, none, one too large, an answer nobody takes.
+//! Connections that cost something without being a request: half of one, none, one too large, an answer
+//! nobody takes.
 //!
 //! Must not know: how connections are watched.
 
@@ -50,7 +51,9 @@ async fn pinged(address: SocketAddr) -> TcpStream {
 }
 
 fn head(method: &str, path: &str, length: usize) -> String {
-    format!("{method} {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n")
+    format!(
+        "{method} {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n"
+    )
 }
 
 #[tokio::test]
@@ -60,7 +63,8 @@ async fn what_is_no_whole_request_has_an_end() {
     let at = server.address();
     let mut stream = server.basic("").await;
     stream.next_block().await;
-    let waiting = say(at, "GET /ephemeral/7.json?wait=3 HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n").await;
+    let waiting =
+        say(at, "GET /ephemeral/7.json?wait=3 HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n").await;
     let (silent, idle) = (TcpStream::connect(at).await.unwrap(), pinged(at).await);
     let half = say(at, "GET /ping HTTP/1.1\r\nhost: he").await;
     let mut trickling = say(at, "GET /ping HTTP/1.1\r\nx: ").await;
@@ -122,7 +126,12 @@ async fn headers_and_urls_have_limits_of_their_own() {
     assert_eq!(status, 431);
     let (status, body) = answer(say(at, &ask(66_000, 100)).await).await;
     assert_eq!((status, &body["limit"]), (414, &json!(65_534)), "{body}");
-    let many = |lines: usize| format!("GET /ping HTTP/1.1\r\nhost: here\r\nconnection: close\r\n{}\r\n", "x: y\r\n".repeat(lines - 2));
+    let many = |lines: usize| {
+        format!(
+            "GET /ping HTTP/1.1\r\nhost: here\r\nconnection: close\r\n{}\r\n",
+            "x: y\r\n".repeat(lines - 2)
+        )
+    };
     assert_eq!(answer(say(at, &many(100)).await).await, (200, json!("pong")));
     let (status, body) = answer(say(at, &many(101)).await).await;
     assert_eq!((status, &body["limit"]), (431, &json!(100)), "{body}");
@@ -166,11 +175,13 @@ async fn a_body_over_its_limit_is_refused_before_it_comes() {
         (SEARCH, token.as_str(), 8_000_001, 8_000_000, "http.body_max_bytes"),
         ("/api/v1/killmails", token.as_str(), 8_000_001, 8_000_000, "http.body_max_bytes"),
     ] {
-        let (status, body) = answer(say(at, &format!("{}{with}\r\n", head("POST", path, length))).await).await;
+        let (status, body) =
+            answer(say(at, &format!("{}{with}\r\n", head("POST", path, length))).await).await;
         assert_eq!((status, &body["limit"]), (413, &json!(limit)), "{path} {body}");
         assert!(body["message"].as_str().unwrap().contains(setting), "{path} {body}");
     }
-    // Who sends on reads the answer all the same, and who does not say how much it will be is cut off at the limit.
+    // Who sends on reads the answer all the same, and who does not say how much it will be is cut off at the
+    // limit.
     let chunked = "POST /api/v1/kills/systems HTTP/1.1\r\nhost: here\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
     let chunk = format!("10000\r\n{}\r\n", " ".repeat(65_536)).repeat(17);
     assert_eq!(answer(say(at, &format!("{chunked}{chunk}0\r\n\r\n")).await).await.0, 413);
@@ -197,8 +208,13 @@ async fn a_token_is_asked_for_before_a_body() {
         // No byte of the body is ever sent; the length alone would be too much for some.
         let request = head(method, path, 9_000_000);
         assert_eq!(answer(say(at, &format!("{request}\r\n")).await).await.0, 401, "{path}");
-        assert_eq!(answer(say(at, &format!("{request}authorization: Bearer wrong\r\n\r\n")).await).await.0, 401, "{path}");
-        let (status, body) = answer(say(at, &format!("{request}authorization: Bearer {lesser}\r\n\r\n")).await).await;
+        assert_eq!(
+            answer(say(at, &format!("{request}authorization: Bearer wrong\r\n\r\n")).await).await.0,
+            401,
+            "{path}"
+        );
+        let (status, body) =
+            answer(say(at, &format!("{request}authorization: Bearer {lesser}\r\n\r\n")).await).await;
         assert_eq!((status, &body["code"]), (403, &json!("FORBIDDEN")), "{path}");
     }
 }
@@ -213,15 +229,23 @@ async fn bodies_share_their_memory_and_come_at_a_least_rate() {
     until("the first to be in memory", async || {
         let metrics = server.get("/metrics/prometheus").await.text();
         let line = metrics.lines().find(|line| line.starts_with("killstream_requests_in_flight_bytes "));
-        line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).filter(|bytes| *bytes > 200_000).map(drop)
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .filter(|bytes| *bytes > 200_000)
+            .map(drop)
     })
     .await;
     let (status, body) = answer(say(at, &part(249_000)).await).await;
-    assert_eq!((status, &body["code"], &body["details"]["limit"]), (503, &json!("LIMIT_REACHED"), &json!(300_000)), "{body}");
+    assert_eq!(
+        (status, &body["code"], &body["details"]["limit"]),
+        (503, &json!("LIMIT_REACHED"), &json!(300_000)),
+        "{body}"
+    );
     let stream = format!("{}\r\n{}", head("POST", "/api/v1/kills/stream", 250_000), " ".repeat(249_000));
     let refused = rest(say(at, &stream).await).await;
     assert!(
-        refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: ") && refused.contains("\"domain\":\"sse\""),
+        refused.starts_with("HTTP/1.1 503")
+            && refused.contains("retry-after: ")
+            && refused.contains("\"domain\":\"sse\""),
         "{refused}"
     );
     let (status, body) = answer(first).await;
@@ -242,7 +266,12 @@ async fn an_answer_nobody_takes_is_given_up() {
     let asked = async { while socket.write_all(page.as_bytes()).await.is_ok() {} };
     timeout(PATIENCE, asked).await.expect("the server gives up");
     until("it to be counted", async || {
-        server.get("/metrics/prometheus").await.text().contains("killstream_connections_stalled_total 1\n").then_some(())
+        server
+            .get("/metrics/prometheus")
+            .await
+            .text()
+            .contains("killstream_connections_stalled_total 1\n")
+            .then_some(())
     })
     .await;
 }
@@ -264,7 +293,8 @@ async fn a_channel_that_never_says_a_word_is_closed() {
 async fn open_connections_do_not_keep_a_server_from_stopping() {
     let mut server: Server = Setup::quiet().start();
     let at = server.address();
-    let (_silent, _idle, mut stream) = (TcpStream::connect(at).await.unwrap(), pinged(at).await, server.basic("").await);
+    let (_silent, _idle, mut stream) =
+        (TcpStream::connect(at).await.unwrap(), pinged(at).await, server.basic("").await);
     stream.next_block().await;
     let _half = say(at, "POST /ping HTTP/1.1\r\nhost: here\r\ncontent-length: 10\r\n\r\nx").await;
     let status = tokio::task::spawn_blocking(move || server.stop()).await.unwrap();

@@ -1,5 +1,5 @@
-//! Cut anywhere, come back with the last id: nothing lost, nothing twice. Both streams, in the preload, at its end and live, over
-//! lost connections and a server killed with -9, while the feed runs.
+//! Cut anywhere, come back with the last id: nothing lost, nothing twice. Both streams, in the preload, at
+//! its end and live, over lost connections and a server killed with -9, while the feed runs.
 //!
 //! Must not know: how a reader finds its place again.
 
@@ -25,12 +25,16 @@ fn past(n: u32) -> Build {
 }
 
 async fn filled(upstream: &Upstream) -> Server {
-    let setup = Setup::following(upstream).config("[sse]\nping_ms = 200\nheartbeat_ms = 300\n[feed]\nbatch_pause_ms = 5");
+    let setup = Setup::following(upstream)
+        .config("[sse]\nping_ms = 200\nheartbeat_ms = 300\n[feed]\nbatch_pause_ms = 5");
     let server = setup.start();
     let mut documents: Vec<Value> = (0..PAST).map(|n| past(n).r2z2()).collect();
     documents.extend((0..PAST).map(|n| killmail(1001 + 2 * n).ago(3 * DAY).r2z2()));
     documents.push(killmail(1).victim(PILOT).ago(100 * DAY).r2z2());
-    let report = server.send(reqwest::Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
+    let report = server
+        .send(reqwest::Method::POST, "/api/v1/killmails", json!(documents).to_string())
+        .await
+        .expect(200);
     assert_eq!(report["data"]["new"], json!(2 * PAST + 1), "{report}");
     server
 }
@@ -54,7 +58,9 @@ impl Client {
     fn take(&mut self, block: &Block) -> usize {
         let mut killmails = Vec::new();
         match block.name() {
-            "batch" => killmails.extend(block.json()["kills"].as_array().unwrap().iter().filter_map(|k| k["killmail_id"].as_u64())),
+            "batch" => killmails.extend(
+                block.json()["kills"].as_array().unwrap().iter().filter_map(|k| k["killmail_id"].as_u64()),
+            ),
             "transition" => self.transitions += 1,
             "gap" => panic!("nothing was lost, yet: {}", block.raw),
             _ => killmails.extend(block.killmail_id()),

@@ -1,5 +1,6 @@
-//! Law 3 (prefix) on the real thing: a process that appends is killed, or its disk loses power, at random moments; what was
-//! acknowledged is there, the log is a prefix of what was published, and nothing is damaged.
+//! Law 3 (prefix) on the real thing: a process that appends is killed, or its disk loses power, at random
+//! moments; what was acknowledged is there, the log is a prefix of what was published, and nothing is
+//! damaged.
 //!
 //! Must not know: how the store keeps what it keeps.
 
@@ -42,10 +43,13 @@ impl Acknowledged {
     /// Takes in what a child said; a line cut short was not said.
     pub fn read(&mut self, said: &[u8]) -> usize {
         let whole = said.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        let acks: Vec<Ack> = std::str::from_utf8(&said[..whole]).unwrap().lines().filter_map(Ack::parse).collect();
+        let acks: Vec<Ack> =
+            std::str::from_utf8(&said[..whole]).unwrap().lines().filter_map(Ack::parse).collect();
         for ack in &acks {
             match *ack {
-                Ack::New { seq, killmail_id } => assert_eq!(self.new.insert(seq, killmail_id), None, "number {seq} was given twice"),
+                Ack::New { seq, killmail_id } => {
+                    assert_eq!(self.new.insert(seq, killmail_id), None, "number {seq} was given twice")
+                }
                 Ack::Revised { seq, version } => {
                     let before = self.revised.insert(seq, version);
                     assert!(before.is_none_or(|b| b < version));
@@ -66,24 +70,41 @@ impl Acknowledged {
             assert_eq!(store.seq_of(*id), Some(Seq(*seq)));
         }
         for seq in from..=head {
-            let entry = store.entry(Seq(seq)).unwrap().unwrap_or_else(|| panic!("number {seq} of {head} is lost"));
+            let entry =
+                store.entry(Seq(seq)).unwrap().unwrap_or_else(|| panic!("number {seq} of {head} is lost"));
             assert_eq!(entry.is_late(), Plan::is_late(seq), "number {seq}");
             let (mut kept, mut published) = (entry.killmail.clone(), Plan::killmail(seq));
             assert_eq!(kept.killmail_id, published.killmail_id, "number {seq}");
             // A revision that was under way may be there or not.
-            let values = [&mut kept, &mut published].map(|k| k.zkb.as_mut().unwrap().total_value.take().unwrap());
+            let values =
+                [&mut kept, &mut published].map(|k| k.zkb.as_mut().unwrap().total_value.take().unwrap());
             assert_eq!(kept, published, "number {seq}");
-            assert!(values[0] == values[1] || values[0] >= VALUE, "number {seq} has a value nobody gave: {values:?}");
+            assert!(
+                values[0] == values[1] || values[0] >= VALUE,
+                "number {seq} has a value nobody gave: {values:?}"
+            );
         }
         for (seq, version) in &self.revised {
             let entry = store.killmail(Plan::id(*seq)).unwrap().unwrap();
             let value = entry.killmail.zkb.as_ref().unwrap().total_value.unwrap();
-            assert!(value >= VALUE + *version as f64, "number {seq}: version {version} was acknowledged, {value} is kept");
+            assert!(
+                value >= VALUE + *version as f64,
+                "number {seq}: version {version} was acknowledged, {value} is kept"
+            );
         }
         let files = (1..=store.newest_file()).map(|file| store.entry_of_file(file).map(|seq| seq.0));
-        assert!(files.eq((1..=head).filter(|n| Plan::has_hash(*n)).map(Some)), "each killmail with a hash has the next file");
-        let checkpoint = store.checkpoint(SOURCE).unwrap().map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().unwrap()));
-        assert!((last..=head).contains(&checkpoint), "the source stands at {checkpoint}, the log at {head}, acknowledged {last}");
+        assert!(
+            files.eq((1..=head).filter(|n| Plan::has_hash(*n)).map(Some)),
+            "each killmail with a hash has the next file"
+        );
+        let checkpoint = store
+            .checkpoint(SOURCE)
+            .unwrap()
+            .map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().unwrap()));
+        assert!(
+            (last..=head).contains(&checkpoint),
+            "the source stands at {checkpoint}, the log at {head}, acknowledged {last}"
+        );
     }
 }
 
@@ -113,7 +134,8 @@ impl Victim {
         Self { child, said, heard }
     }
 
-    /// Lets it live until it has acknowledged so much, and a moment longer: time alone would prove little on a busy machine.
+    /// Lets it live until it has acknowledged so much, and a moment longer: time alone would prove little on
+    /// a busy machine.
     fn live(&mut self, moment: Moment) {
         let end = Instant::now() + PATIENCE;
         while self.heard.load(Ordering::Relaxed) < moment.acknowledged {
@@ -161,7 +183,8 @@ fn kill_9_loses_nothing_acknowledged() {
         let mut victim = Victim::start(folder.path(), round, &[]);
         victim.live(moment(&mut dice));
         acks += known.read(&victim.kill());
-        let store = Store::open(child::config(folder.path())).unwrap_or_else(|e| panic!("round {round}: {e}"));
+        let store =
+            Store::open(child::config(folder.path())).unwrap_or_else(|e| panic!("round {round}: {e}"));
         known.check(&store, checked);
         checked = store.head().0 + 1;
     }
@@ -173,8 +196,14 @@ fn kill_9_loses_nothing_acknowledged() {
     drop(store);
     verify(folder.path());
     let giants = (1..=head).filter(|n| Plan::is_giant(*n)).count();
-    println!("{rounds} kills, {acks} acknowledgements, {head} entries, {giants} giants, {} revised", known.revised.len());
-    assert!(giants > 0 && known.revised.len() > 20 && known.new.len() > 500, "too little happened to prove anything");
+    println!(
+        "{rounds} kills, {acks} acknowledgements, {head} entries, {giants} giants, {} revised",
+        known.revised.len()
+    );
+    assert!(
+        giants > 0 && known.revised.len() > 20 && known.new.len() > 500,
+        "too little happened to prove anything"
+    );
 }
 
 #[test]
@@ -194,7 +223,11 @@ fn power_loss_keeps_everything_acknowledged() {
                 image::copy(before, fresh);
             }
         }
-        let mut victim = Victim::start(&disk, round, &[("LD_PRELOAD", &shim), ("POWER_ROOT", &disk), ("POWER_IMAGE", &survives)]);
+        let mut victim = Victim::start(
+            &disk,
+            round,
+            &[("LD_PRELOAD", &shim), ("POWER_ROOT", &disk), ("POWER_IMAGE", &survives)],
+        );
         let moment = moment(&mut dice);
         victim.live(Moment { acknowledged: moment.acknowledged.max(30), ..moment });
         known.read(&victim.kill());
@@ -224,7 +257,15 @@ pub fn found(store: &Store) -> Vec<Vec<Hit>> {
     terms.push((Dimension::Region, 10_000_002));
     let ask = |filter: &Filter| {
         let head = store.head();
-        let query = HistoryQuery { filter, interest: None, order: Order::Oldest, after: None, below: None, head, limit: usize::MAX };
+        let query = HistoryQuery {
+            filter,
+            interest: None,
+            order: Order::Oldest,
+            after: None,
+            below: None,
+            head,
+            limit: usize::MAX,
+        };
         store.select(&query).unwrap()
     };
     let by_term = terms.into_iter().map(|(kind, id)| {

@@ -1,5 +1,6 @@
-//! Damage on the real thing: a store of 20,000 killmails, half of them revised, loses a block or has a bit flipped somewhere; it is opened,
-//! verified and salvaged in a process of its own. Every frame the damage does not touch is recovered, nothing wrong or stale is served.
+//! Damage on the real thing: a store of 20,000 killmails, half of them revised, loses a block or has a bit
+//! flipped somewhere; it is opened, verified and salvaged in a process of its own. Every frame the damage
+//! does not touch is recovered, nothing wrong or stale is served.
 //!
 //! Must not know: how the store keeps what it keeps.
 
@@ -26,8 +27,8 @@ enum Damage {
 }
 
 impl Damage {
-    /// Killmails that may be lost at most. Where the journal is gone as well, all that stood in a block: the smallest frames have some
-    /// 190 bytes.
+    /// Killmails that may be lost at most. Where the journal is gone as well, all that stood in a block: the
+    /// smallest frames have some 190 bytes.
     const fn lost_max(self, journal: bool) -> u64 {
         match self {
             Self::Block if journal => 10,
@@ -71,7 +72,8 @@ fn trial(base: &Path, pristine: &Path, damage: Damage, number: u64) -> Findings 
     let output = command(&folder, if number.is_multiple_of(20) { 1 } else { 20 }).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let findings = said.lines().find_map(Findings::parse);
-    let context = || format!("{damage:?} {number} at {at}:\n{said}{}", String::from_utf8_lossy(&output.stderr));
+    let context =
+        || format!("{damage:?} {number} at {at}:\n{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}", context());
     let findings = findings.unwrap_or_else(|| panic!("{}", context()));
     println!("{damage:?} {number:>2} at {at:>9}, journal {journal}: {findings:?}");
@@ -94,7 +96,8 @@ fn damage_costs_no_more_than_it_touches() {
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    let (damage, number) = (if number.is_multiple_of(2) { Damage::Block } else { Damage::Flip }, number / 2);
+                    let (damage, number) =
+                        (if number.is_multiple_of(2) { Damage::Block } else { Damage::Flip }, number / 2);
                     if number >= each {
                         break;
                     }
@@ -107,6 +110,13 @@ fn damage_costs_no_more_than_it_touches() {
     let all = all.into_inner().unwrap();
     assert_eq!(all.len() as u64, 2 * each);
     let noticed = all.iter().filter(|findings| !findings.clean).count();
-    println!("{} trials, {noticed} noticed, {} killmails lost in all", all.len(), all.iter().map(|f| f.lost).sum::<u64>());
-    assert!(noticed > 0 && all.iter().any(|findings| !findings.opened), "too little happened to prove anything");
+    println!(
+        "{} trials, {noticed} noticed, {} killmails lost in all",
+        all.len(),
+        all.iter().map(|f| f.lost).sum::<u64>()
+    );
+    assert!(
+        noticed > 0 && all.iter().any(|findings| !findings.opened),
+        "too little happened to prove anything"
+    );
 }

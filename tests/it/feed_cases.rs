@@ -12,7 +12,8 @@ use crate::support::upstream::{Canned, FIRST, Seen, Upstream};
 use crate::support::{long, until};
 
 /// Every wait of the follower small, for tests that are not about waits.
-const HASTY: &str = "[ingest]\nr2z2_ghost_ms = 300\nr2z2_limited_ms = 300\nr2z2_forbidden_ms = 600\nr2z2_failed_ms = 20\n";
+const HASTY: &str =
+    "[ingest]\nr2z2_ghost_ms = 300\nr2z2_limited_ms = 300\nr2z2_forbidden_ms = 600\nr2z2_failed_ms = 20\n";
 
 /// The killmail as the server has it.
 async fn stored(server: &Server, id: u32) -> Value {
@@ -91,7 +92,11 @@ async fn case_34_a_malformed_document_is_passed_over_and_the_feed_goes_on() {
         (stats["total_processed"] == 7).then_some(stats)
     })
     .await;
-    assert_eq!((&stats["stored"], &stats["skipped"], &stats["failed"]), (&json!(2), &json!(1), &json!(4)), "{stats}");
+    assert_eq!(
+        (&stats["stored"], &stats["skipped"], &stats["failed"]),
+        (&json!(2), &json!(1), &json!(4)),
+        "{stats}"
+    );
 }
 
 #[tokio::test]
@@ -113,7 +118,11 @@ async fn case_35_a_first_start_begins_at_the_pointer_and_waits_after_a_404() {
     let tries: Vec<Seen> = requests.into_iter().filter(|s| s.number() == Some(FIRST + 3)).collect();
     // The fake notes a request when it has come, so the smallest gap may look a little shorter than it was.
     assert!(gaps(&tries).iter().all(|gap| *gap >= Duration::from_millis(590)), "{:?}", gaps(&tries));
-    assert_eq!(server.get("/api/v1/killmail/1").await.status, 404, "what came before the pointer is not live");
+    assert_eq!(
+        server.get("/api/v1/killmail/1").await.status,
+        404,
+        "what came before the pointer is not live"
+    );
     upstream.publish(killmail(4));
     stored(&server, 4).await;
 }
@@ -147,7 +156,10 @@ async fn case_36_a_restart_goes_on_behind_the_last_one() {
 #[tokio::test]
 async fn case_37_in_short_a_missing_number_is_passed_over_when_the_next_one_is_there() {
     let upstream = Upstream::start();
-    let server = Setup::following(&upstream).env("R2Z2_IDLE_MS", "400").config("[ingest]\nr2z2_heal_ms = 2000").start();
+    let server = Setup::following(&upstream)
+        .env("R2Z2_IDLE_MS", "400")
+        .config("[ingest]\nr2z2_heal_ms = 2000")
+        .start();
     let mut stream = server.basic("").await;
     upstream.publish(killmail(1));
     let missing = upstream.hole();
@@ -155,13 +167,21 @@ async fn case_37_in_short_a_missing_number_is_passed_over_when_the_next_one_is_t
     assert_eq!(stream.killmails(2).await, [1, 3], "sequence.json has not passed it");
     let asked = upstream.requests();
     let tries: Vec<Seen> = asked.iter().filter(|seen| seen.number() == Some(missing)).cloned().collect();
-    assert!(tries.len() >= 2 && tries[1].at - tries[0].at >= Duration::from_millis(390), "{:?}", gaps(&tries));
+    assert!(
+        tries.len() >= 2 && tries[1].at - tries[0].at >= Duration::from_millis(390),
+        "{:?}",
+        gaps(&tries)
+    );
     let looked: Vec<&Seen> = asked.iter().filter(|seen| seen.number() == Some(later)).collect();
     assert_eq!(looked.len(), 1, "what was looked at is taken");
     assert!(looked[0].at - tries[1].at < Duration::from_millis(390), "at once after the second 404");
     assert!(server.log().contains(&format!("{missing} is missing")), "{}", server.log());
     let metrics = server.get("/metrics/prometheus").await.text();
-    assert!(metrics.contains("\nkillstream_source_gaps_total 1\n") && metrics.contains("\nkillstream_source_gap_numbers 1\n"), "{metrics}");
+    assert!(
+        metrics.contains("\nkillstream_source_gaps_total 1\n")
+            && metrics.contains("\nkillstream_source_gap_numbers 1\n"),
+        "{metrics}"
+    );
     upstream.publish(killmail(4));
     assert_eq!(stream.killmails(1).await, [4]);
     upstream.publish_at(missing, killmail(2).r2z2());
@@ -179,13 +199,22 @@ async fn case_37_at_length_a_missing_number_is_passed_over_after_six_seconds_and
     let missing = upstream.hole();
     upstream.publish(killmail(2));
     stored(&server, 2).await;
-    let tries = async || -> Vec<Seen> { upstream.requests().into_iter().filter(|s| s.number() == Some(missing)).collect() };
+    let tries = async || -> Vec<Seen> {
+        upstream.requests().into_iter().filter(|s| s.number() == Some(missing)).collect()
+    };
     assert_eq!(tries().await.len(), 2);
     tokio::time::sleep(Duration::from_secs(17)).await;
     let waits: Vec<u128> = gaps(&tries().await).iter().map(Duration::as_millis).collect();
-    assert!(matches!(waits[..], [a, b] if (5_990..7_500).contains(&a) && (14_990..16_500).contains(&b)), "{waits:?}");
+    assert!(
+        matches!(waits[..], [a, b] if (5_990..7_500).contains(&a) && (14_990..16_500).contains(&b)),
+        "{waits:?}"
+    );
     let metrics = server.get("/metrics/prometheus").await.text();
-    assert!(metrics.contains("\nkillstream_source_gaps_total 1\n") && metrics.contains("\nkillstream_source_gap_numbers 1\n"), "{metrics}");
+    assert!(
+        metrics.contains("\nkillstream_source_gaps_total 1\n")
+            && metrics.contains("\nkillstream_source_gap_numbers 1\n"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]
@@ -238,7 +267,8 @@ async fn case_39_a_rewritten_file_changes_values_and_is_not_pushed_again() {
     let number = upstream.publish(killmail(1).value(1e6));
     assert_eq!(stream.killmails(1).await, [1]);
     upstream.rewrite(number, killmail(1).value(5e9).labels(&["ganked"]).r2z2(), killmail(2));
-    until("the new value", async || (stored(&server, 1).await["zkb"]["totalValue"] == 5e9).then_some(())).await;
+    until("the new value", async || (stored(&server, 1).await["zkb"]["totalValue"] == 5e9).then_some(()))
+        .await;
     assert_eq!(stored(&server, 1).await["zkb"]["labels"], json!(["ganked"]));
     // The same killmail under a new number, as when the feed was reset.
     upstream.publish(killmail(1).value(5e9).labels(&["ganked"]));
@@ -286,11 +316,19 @@ async fn a_number_in_the_wrong_file_is_refused() {
 async fn a_replay_brings_old_killmails_as_if_they_were_new() {
     let setup = Setup::quiet();
     let file = setup.folder().join("replay.ndjson");
-    let lines: Vec<String> = (1..=20_u32).map(|id| killmail(id).time(1_638_000_000 + i64::from(id) * 60).esi().to_string()).collect();
+    let lines: Vec<String> = (1..=20_u32)
+        .map(|id| killmail(id).time(1_638_000_000 + i64::from(id) * 60).esi().to_string())
+        .collect();
     std::fs::write(&file, lines.join("\n")).unwrap();
-    let server = setup.args(&["--source", "replay", "--replay", file.to_str().unwrap(), "--replay-speed", "6000"]).start();
+    let server = setup
+        .args(&["--source", "replay", "--replay", file.to_str().unwrap(), "--replay-speed", "6000"])
+        .start();
     let mut stream = server.basic("").await;
-    let opening = [stream.next_block().await.unwrap().id, stream.next_block().await.unwrap().id].into_iter().flatten().next().unwrap();
+    let opening = [stream.next_block().await.unwrap().id, stream.next_block().await.unwrap().id]
+        .into_iter()
+        .flatten()
+        .next()
+        .unwrap();
     // Wherever the replay was when the stream opened: from the beginning of the log on, all of it is live.
     let beginning = format!("{}-0", opening.split_once('-').unwrap().0);
     let mut stream = server.basic(&format!("last_event_id={beginning}")).await;

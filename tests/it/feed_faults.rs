@@ -1,5 +1,5 @@
-//! Answers of a feed that are not what was asked for: pages, other JSON, documents nobody can use. None is taken for a document, and
-//! whoever looks at `/health` sees it.
+//! Answers of a feed that are not what was asked for: pages, other JSON, documents nobody can use. None is
+//! taken for a document, and whoever looks at `/health` sees it.
 //!
 //! Must not know: how the follower is built; only what it asks and what comes of it.
 
@@ -38,7 +38,10 @@ async fn a_page_for_everything_is_an_outage_and_no_number_is_passed_over() {
     until("the breaker to open", async || (state(&server).await == "breaker_open").then_some(())).await;
     let health = server.get("/health").await.expect(200);
     assert_eq!(health["status"], "degraded", "{health}");
-    assert!(health["details"]["source"]["reason"].as_str().unwrap().contains("not a document of the feed"), "{health}");
+    assert!(
+        health["details"]["source"]["reason"].as_str().unwrap().contains("not a document of the feed"),
+        "{health}"
+    );
     upstream.refuse(None);
     // Whether it ends between a number and the one after it is left to chance: that would pass it over.
     until("the outage to end", async || (state(&server).await == "following").then_some(())).await;
@@ -48,12 +51,20 @@ async fn a_page_for_everything_is_an_outage_and_no_number_is_passed_over() {
     assert_eq!(stream.killmails(3).await, [2, 3, 4]);
     let counts = (metric(&server, "source_gaps_total").await, metric(&server, "source_refused_total").await);
     assert_eq!(counts, ("0".to_owned(), "0".to_owned()));
-    until("good health", async || (server.get("/health").await.expect(200)["status"] == "ok").then_some(())).await;
+    until("good health", async || (server.get("/health").await.expect(200)["status"] == "ok").then_some(()))
+        .await;
 }
 
 #[tokio::test]
 async fn one_unreadable_number_is_kept_raw_passed_over_and_tried_again() {
-    for text in ["<html>busy</html>", "", "{}", "{\"error\":\"busy\"}", "[{\"killmail_id\":2}]", "{\"killmail_id\":2,\"esi\":{\"vic"] {
+    for text in [
+        "<html>busy</html>",
+        "",
+        "{}",
+        "{\"error\":\"busy\"}",
+        "[{\"killmail_id\":2}]",
+        "{\"killmail_id\":2,\"esi\":{\"vic",
+    ] {
         let upstream = Upstream::start();
         let server = Setup::following(&upstream).config(HASTY).start();
         let mut stream = server.basic("").await;
@@ -69,7 +80,10 @@ async fn one_unreadable_number_is_kept_raw_passed_over_and_tried_again() {
         assert_eq!(stream.killmails(1).await, [2]);
         let metrics = server.get("/metrics/prometheus").await.text();
         assert!(metrics.contains("store_refused_total{reason=\"not_of_the_feed\"} 1"), "{text}: {metrics}");
-        until("the gap to close", async || (metric(&server, "source_gap_numbers").await == "0").then_some(())).await;
+        until("the gap to close", async || {
+            (metric(&server, "source_gap_numbers").await == "0").then_some(())
+        })
+        .await;
     }
 }
 
@@ -90,10 +104,12 @@ async fn documents_refused_one_after_the_other_for_one_reason_turn_health() {
     let run = async || server.get("/health").await.expect(200);
     let of = |health: &Value| health["details"]["source"]["refused_in_a_row"]["documents"].clone();
     broken(3);
-    let health = until("three to be refused", async || Some(run().await).filter(|health| of(health) == 3)).await;
+    let health =
+        until("three to be refused", async || Some(run().await).filter(|health| of(health) == 3)).await;
     assert_eq!(health["status"], "ok", "{health}");
     broken(2);
-    let health = until("five to be refused", async || Some(run().await).filter(|health| of(health) == 5)).await;
+    let health =
+        until("five to be refused", async || Some(run().await).filter(|health| of(health) == 5)).await;
     assert_eq!((&health["status"], &health["healthy"]), (&json!("degraded"), &json!(true)), "{health}");
     assert_eq!(health["details"]["source"]["refused_in_a_row"]["reason"], "missing_fields", "{health}");
     upstream.publish(killmail(99));
@@ -104,15 +120,20 @@ async fn documents_refused_one_after_the_other_for_one_reason_turn_health() {
 
 #[tokio::test]
 async fn the_pointer_may_be_a_bare_number_or_one_in_a_string_and_is_never_a_page() {
-    for (first, text) in [("<html>busy</html>", format!("{}", FIRST + 1)), ("{\"error\":1}", format!("{{\"sequence\":\"{}\"}}", FIRST + 1))]
-    {
+    for (first, text) in [
+        ("<html>busy</html>", format!("{}", FIRST + 1)),
+        ("{\"error\":1}", format!("{{\"sequence\":\"{}\"}}", FIRST + 1)),
+    ] {
         let upstream = Upstream::start();
         upstream.publish(killmail(1));
         upstream.publish(killmail(2));
         upstream.answer("/ephemeral/sequence.json", page(&text));
         upstream.answer_once("/ephemeral/sequence.json", page(first));
         let server = Setup::following(&upstream).config(HASTY).start();
-        until("the second killmail", async || (server.get("/api/v1/killmail/2").await.status == 200).then_some(())).await;
+        until("the second killmail", async || {
+            (server.get("/api/v1/killmail/2").await.status == 200).then_some(())
+        })
+        .await;
         assert_eq!(server.get("/api/v1/killmail/1").await.status, 404);
     }
 }

@@ -19,7 +19,10 @@ async fn connect(server: &Server) -> (TcpStream, String) {
     socket.write_all(b"GET /sse HTTP/1.1\r\nhost: here\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     while !String::from_utf8_lossy(&answer).contains("connected") && !answer.ends_with(b"}}") {
-        let read = tokio::time::timeout(PATIENCE, socket.read_buf(&mut answer)).await.expect("an answer in time").unwrap();
+        let read = tokio::time::timeout(PATIENCE, socket.read_buf(&mut answer))
+            .await
+            .expect("an answer in time")
+            .unwrap();
         assert!(read > 0, "cut off after {:?}", String::from_utf8_lossy(&answer));
     }
     (socket, String::from_utf8(answer).unwrap())
@@ -28,9 +31,14 @@ async fn connect(server: &Server) -> (TcpStream, String) {
 #[tokio::test]
 async fn connections_are_refused_before_files_run_out() {
     let upstream = Upstream::start();
-    let server = Setup::following(&upstream).files(64, HARD).config(&format!("reserved_files = {RESERVED}")).start();
+    let server =
+        Setup::following(&upstream).files(64, HARD).config(&format!("reserved_files = {RESERVED}")).start();
     let system = server.get("/status").await.expect(200)["metrics"]["system"].clone();
-    assert_eq!((&system["ports"]["limit"], &system["connections"]["max"]), (&HARD.into(), &RESERVED.into()), "{system}");
+    assert_eq!(
+        (&system["ports"]["limit"], &system["connections"]["max"]),
+        (&HARD.into(), &RESERVED.into()),
+        "{system}"
+    );
     assert!(server.log().contains("200 files may be open (at first 64); connections beyond 100 are refused"));
 
     let mut stream = server.basic("").await;
@@ -45,7 +53,10 @@ async fn connections_are_refused_before_files_run_out() {
         assert!(guests.len() <= RESERVED, "nobody was refused");
     };
     assert!(refusal.starts_with("HTTP/1.1 503") && refusal.contains("connection: close"), "{refusal}");
-    assert!(refusal.contains(r#""type":"connection_limit_reached""#) && refusal.contains("(max 100)"), "{refusal}");
+    assert!(
+        refusal.contains(r#""type":"connection_limit_reached""#) && refusal.contains("(max 100)"),
+        "{refusal}"
+    );
     assert!(guests.len() > RESERVED - 10, "refused after {}", guests.len());
 
     // Full to the brim: the source goes on, the store writes, who is in gets it.
@@ -62,7 +73,8 @@ async fn connections_are_refused_before_files_run_out() {
     .await;
     let system = server.get("/status").await.expect(200)["metrics"]["system"].clone();
     assert!(
-        system["connections"]["refused_total"].as_u64() >= Some(1) && system["ports"]["count"].as_u64() < Some(HARD.into()),
+        system["connections"]["refused_total"].as_u64() >= Some(1)
+            && system["ports"]["count"].as_u64() < Some(HARD.into()),
         "{system}"
     );
     assert_eq!(server.get("/api/v1/killmail/20").await.expect(200)["data"]["killmail_id"], 20);

@@ -12,12 +12,13 @@ use crate::support::server::Setup;
 const GROWS: &str = "(drop (memory.grow (i32.const 380))) (i32.const 0)";
 /// `err` with 4,000,000 bytes from 65,536 on, nearly all of them 0.
 const REFUSES: &str = "(drop (memory.grow (i32.const 70))) (i32.const 128)";
-const WHY: &str =
-    r#"(data (i32.const 128) "\01\00\00\00\00\00\00\00\00\00\01\00\00\09\3d\00") (data (i32.const 65536) "no \1b[31msuch\0athing")"#;
+const WHY: &str = r#"(data (i32.const 128) "\01\00\00\00\00\00\00\00\00\00\01\00\00\09\3d\00") (data (i32.const 65536) "no \1b[31msuch\0athing")"#;
 
 #[tokio::test]
 async fn who_comes_when_guests_have_all_their_memory_is_told_to_come_later() {
-    let server = Setup::quiet().config("trusted_proxies = [\"127.0.0.0/8\"]\n[plugin]\nguests_memory_bytes = 67108864").start();
+    let server = Setup::quiet()
+        .config("trusted_proxies = [\"127.0.0.0/8\"]\n[plugin]\nguests_memory_bytes = 67108864")
+        .start();
     server.upload("grows", &guests::guest(&Text { configure: GROWS, ..Text::default() })).await;
     let asked = |n: u32| format!("plugin=grows&plugin_config=%7B%22n%22:{n}%7D");
     let path = |n: u32| format!("/api/v1/kills/stream?system_ids=30000142&{}", asked(n));
@@ -28,7 +29,12 @@ async fn who_comes_when_guests_have_all_their_memory_is_told_to_come_later() {
     let refused = limits::get(&server, &path(2), &from(1)).await;
     assert!(refused.header("retry-after").is_some());
     let message = refused.expect(503)["error"]["message"].as_str().unwrap().to_owned();
-    assert!(message.contains("33554432") && message.contains("from this address") && message.contains("half of plugin."), "{message}");
+    assert!(
+        message.contains("33554432")
+            && message.contains("from this address")
+            && message.contains("half of plugin."),
+        "{message}"
+    );
     let two = limits::open(&server, &path(2), &from(2)).await;
     assert_eq!(two.status, 200, "another address has its own half");
 
@@ -37,7 +43,11 @@ async fn who_comes_when_guests_have_all_their_memory_is_told_to_come_later() {
     assert_eq!(told["waiting"]["pages"], json!({ "live": 0, "history": 0, "held": 0 }), "{told}");
     assert_eq!(told["waiting"]["configurations"], 0, "{told}");
     assert!(told["resting"] == 0 && told["compile_large_memory_bytes"].is_u64(), "{told}");
-    assert_eq!((&told["max_bytes"], &told["evaluators"]["small"]["kept"]), (&(64 << 20).into(), &2.into()), "{told}");
+    assert_eq!(
+        (&told["max_bytes"], &told["evaluators"]["small"]["kept"]),
+        (&(64 << 20).into(), &2.into()),
+        "{told}"
+    );
     assert!(told["component_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{told}");
     assert_eq!(told["scripting"], json!({ "bytes": 0, "max_bytes": 48 << 20, "refused_total": 0 }));
 
@@ -66,7 +76,9 @@ async fn who_comes_when_guests_have_all_their_memory_is_told_to_come_later() {
 #[tokio::test]
 async fn a_refusal_of_four_megabytes_is_answered_in_one_line() {
     let server = Setup::quiet().start();
-    server.upload("refuses", &guests::guest(&Text { head: WHY, configure: REFUSES, ..Text::default() })).await;
+    server
+        .upload("refuses", &guests::guest(&Text { head: WHY, configure: REFUSES, ..Text::default() }))
+        .await;
     let refused = server.get("/api/v1/killmails?limit=1&plugin=refuses&plugin_config=%7B%22n%22:1%7D").await;
     let text = refused.text();
     assert!(text.len() < 1_024 && text.contains("no [31msuch thing"), "{} bytes: {:.200}", text.len(), text);

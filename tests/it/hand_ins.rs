@@ -53,7 +53,8 @@ async fn killmails_are_handed_in_by_name_in_every_form() {
         stored(&server, id).await;
     }
     // What is here already needs no fetching.
-    let again = add(&server, &format!("{}\n{}", documents[0], json!({ "killmail_id": 5, "hash": hash(5) }))).await;
+    let again =
+        add(&server, &format!("{}\n{}", documents[0], json!({ "killmail_id": 5, "hash": hash(5) }))).await;
     assert_eq!((&again["known"], &again["fetching"]), (&json!(1), &json!(1)), "{again}");
     // From files, the same way.
     let file = server.setup().folder().join("names.ndjson");
@@ -70,9 +71,16 @@ async fn without_a_contact_names_are_refused() {
     let setup = Setup::quiet().env("ESI_BASE_URL", "https://esi.evetech.net").env("USER_AGENT_CONTACT", "");
     let server = setup.start();
     let report = add(&server, &json!({ "killmail_id": 1, "hash": hash(1) }).to_string()).await;
-    assert_eq!((&report["refused"], &report["fetching"]), (&json!({ "no_contact": 1 }), &json!(0)), "{report}");
+    assert_eq!(
+        (&report["refused"], &report["fetching"]),
+        (&json!({ "no_contact": 1 }), &json!(0)),
+        "{report}"
+    );
     let told = &report["refused_documents"][0];
-    assert_eq!((&told["index"], &told["killmail_id"], &told["reason"]), (&json!(0), &json!(1), &json!("no_contact")));
+    assert_eq!(
+        (&told["index"], &told["killmail_id"], &told["reason"]),
+        (&json!(0), &json!(1), &json!("no_contact"))
+    );
     assert!(told["message"].as_str().unwrap().contains("USER_AGENT_CONTACT"), "{told}");
 }
 
@@ -81,13 +89,25 @@ async fn refused_documents_are_named_one_by_one() {
     let server = Setup::quiet().start();
     let mut without_victim = killmail(2).esi();
     without_victim.as_object_mut().unwrap().remove("victim");
-    let lines = [killmail(1).esi().to_string(), without_victim.to_string(), "{\"cut".to_owned(), killmail(3).esi().to_string()];
+    let lines = [
+        killmail(1).esi().to_string(),
+        without_victim.to_string(),
+        "{\"cut".to_owned(),
+        killmail(3).esi().to_string(),
+    ];
     let report = add(&server, &format!("\u{feff}{}", lines.join("\n"))).await;
-    assert_eq!((&report["new"], &report["refused"]), (&json!(2), &json!({ "missing_fields": 1, "malformed_json": 1 })), "{report}");
+    assert_eq!(
+        (&report["new"], &report["refused"]),
+        (&json!(2), &json!({ "missing_fields": 1, "malformed_json": 1 })),
+        "{report}"
+    );
     let documents = report["refused_documents"].as_array().unwrap();
     let keys = |at: usize| documents[at].as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>();
     assert_eq!(keys(0), ["field", "index", "killmail_id", "message", "reason"]);
-    assert_eq!((&documents[0]["index"], &documents[0]["killmail_id"], &documents[0]["field"]), (&json!(1), &json!(2), &json!("victim")));
+    assert_eq!(
+        (&documents[0]["index"], &documents[0]["killmail_id"], &documents[0]["field"]),
+        (&json!(1), &json!(2), &json!("victim"))
+    );
     assert_eq!(keys(1), ["index", "message", "reason"]);
     assert_eq!((&documents[1]["index"], &documents[1]["reason"]), (&json!(2), &json!("malformed_json")));
     // A hundred are named, all are counted.

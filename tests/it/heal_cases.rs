@@ -1,4 +1,5 @@
-//! What the feed owes is remembered and healed: by its own number, or from the archive of its day; and told, once, to every stream.
+//! What the feed owes is remembered and healed: by its own number, or from the archive of its day; and told,
+//! once, to every stream.
 //!
 //! Must not know: how holes are remembered.
 
@@ -13,8 +14,7 @@ use crate::support::until;
 use crate::support::upstream::{Canned, FIRST, Upstream};
 
 /// Every wait small, archives there at midnight.
-const HASTY: &str =
-    "[ingest]\nr2z2_ghost_ms = 100\nr2z2_heal_ms = 20\nr2z2_failed_ms = 20\narchive_after_secs = 0\nr2z2_far_numbers = 10\n";
+const HASTY: &str = "[ingest]\nr2z2_ghost_ms = 100\nr2z2_heal_ms = 20\nr2z2_failed_ms = 20\narchive_after_secs = 0\nr2z2_far_numbers = 10\n";
 const DAY: i64 = 86_400;
 
 /// Noon of yesterday, unix seconds.
@@ -44,7 +44,8 @@ async fn gaps(server: &Server) -> Value {
 
 async fn metric(server: &Server, name: &str) -> u64 {
     let text = server.get("/metrics/prometheus").await.text();
-    let line = text.lines().find_map(|line| line.strip_prefix(&format!("killstream_{name} "))).map(str::to_owned);
+    let line =
+        text.lines().find_map(|line| line.strip_prefix(&format!("killstream_{name} "))).map(str::to_owned);
     line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
 }
 
@@ -68,24 +69,36 @@ async fn told(stream: &mut Sse) -> Value {
 #[tokio::test]
 async fn a_skipped_number_is_remembered_over_a_kill_and_healed_when_it_comes() {
     let upstream = Upstream::start();
-    let mut server = Setup::following(&upstream).config(&HASTY.replace("heal_ms = 20", "heal_ms = 400")).start();
+    let mut server =
+        Setup::following(&upstream).config(&HASTY.replace("heal_ms = 20", "heal_ms = 400")).start();
     upstream.publish(killmail(1));
     until("the first killmail", async || (count(&server).await == 1).then_some(())).await;
     let ghost = upstream.hole();
     let last = upstream.publish(killmail(3));
     upstream.point_at(last);
-    until("the number to be passed over", async || (gaps(&server).await["open_numbers"] == 1).then_some(())).await;
-    assert_eq!((metric(&server, "source_gaps_total").await, metric(&server, "source_gap_numbers").await), (1, 1));
+    until("the number to be passed over", async || (gaps(&server).await["open_numbers"] == 1).then_some(()))
+        .await;
+    assert_eq!(
+        (metric(&server, "source_gaps_total").await, metric(&server, "source_gap_numbers").await),
+        (1, 1)
+    );
     until("what came after it", async || (count(&server).await == 2).then_some(())).await;
     server.kill();
     server.restart();
     let open = gaps(&server).await;
-    assert_eq!((&open["open"][0]["first"], &open["open"][0]["numbers"]), (&json!(ghost), &json!(1)), "{open}");
+    assert_eq!(
+        (&open["open"][0]["first"], &open["open"][0]["numbers"]),
+        (&json!(ghost), &json!(1)),
+        "{open}"
+    );
     let mut stream = server.basic("").await;
     upstream.publish_at(ghost, killmail(2).r2z2());
     assert_eq!(stream.killmails(1).await, [2], "healed by its own number it is live");
     closed(&server).await;
-    assert_eq!((metric(&server, "source_gap_numbers").await, metric(&server, "source_healed_total").await), (0, 1));
+    assert_eq!(
+        (metric(&server, "source_gap_numbers").await, metric(&server, "source_healed_total").await),
+        (0, 1)
+    );
     assert!(server.log().contains("is closed"), "{}", server.log());
     assert_eq!(count(&server).await, 3);
 }
@@ -112,8 +125,10 @@ async fn what_never_comes_is_filled_in_from_the_archive_and_told_once_to_every_s
     assert_eq!(one["killmails"], 2);
     // What is told finds what was filled in.
     let (from, to) = (one["from"].as_str().unwrap(), one["to"].as_str().unwrap());
-    let found = server.get(&format!("/api/v1/killmails?since={from}&until={to}&order=oldest")).await.expect(200);
-    let ids: Vec<&Value> = found["data"]["killmails"].as_array().unwrap().iter().map(|k| &k["killmail_id"]).collect();
+    let found =
+        server.get(&format!("/api/v1/killmails?since={from}&until={to}&order=oldest")).await.expect(200);
+    let ids: Vec<&Value> =
+        found["data"]["killmails"].as_array().unwrap().iter().map(|k| &k["killmail_id"]).collect();
     assert_eq!(ids, [2, 3], "{found}");
     let body = server.get("/api/v1/killmail/2").await.expect(200);
     assert_eq!(body["data"]["killmail_hash"], format!("{:040x}", 2), "the hash is that of the list");
@@ -145,7 +160,11 @@ async fn after_days_away_the_files_still_there_come_first_and_then_the_archives(
     server.restart();
     until("the newest killmail", async || (count(&server).await == 31).then_some(())).await;
     let open = gaps(&server).await;
-    assert_eq!((&open["open"][0]["first"], &open["open"][0]["numbers"]), (&json!(FIRST + 1), &json!(58)), "{open}");
+    assert_eq!(
+        (&open["open"][0]["first"], &open["open"][0]["numbers"]),
+        (&json!(FIRST + 1), &json!(58)),
+        "{open}"
+    );
     drop(stream);
     let mut stream = server.basic("").await;
     upstream.archive(&yesterday(), &(1..90).map(at_noon).collect::<Vec<_>>());
@@ -173,9 +192,15 @@ async fn an_archive_that_breaks_off_is_read_again() {
     upstream.answer_once(&raw, Canned { body: whole[..whole.len() - 2].to_vec(), ..Canned::status(200) });
     for page in ["<html>busy</html>", "{\"error\":\"busy\"}", "{}"] {
         upstream.answer_once(&raw, Canned { body: page.as_bytes().to_vec(), ..Canned::status(200) });
-        upstream.answer_once(&format!("/history/{}.json", yesterday()), Canned { body: page.as_bytes().to_vec(), ..Canned::status(200) });
+        upstream.answer_once(
+            &format!("/history/{}.json", yesterday()),
+            Canned { body: page.as_bytes().to_vec(), ..Canned::status(200) },
+        );
     }
-    upstream.answer_once(&format!("/history/{}.json", yesterday()), Canned { body: b"<html>".to_vec(), ..Canned::status(200) });
+    upstream.answer_once(
+        &format!("/history/{}.json", yesterday()),
+        Canned { body: b"<html>".to_vec(), ..Canned::status(200) },
+    );
     closed(&server).await;
     assert_eq!(count(&server).await, 9);
 }
@@ -186,7 +211,8 @@ fn cut_gzip(text: &[u8]) -> Canned {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(text).unwrap();
     let whole = encoder.finish().unwrap();
-    Canned { body: whole[..whole.len() / 2].to_vec(), ..Canned::status(200) }.header("content-encoding", "gzip")
+    Canned { body: whole[..whole.len() / 2].to_vec(), ..Canned::status(200) }
+        .header("content-encoding", "gzip")
 }
 
 #[tokio::test]
@@ -208,7 +234,8 @@ async fn answers_that_are_none_are_asked_for_again() {
     assert!(metric(&server, "source_timeouts_total").await >= 1);
     drop(stream.killmails_until_quiet(Duration::from_millis(100)).await);
     // With so little time for an answer a busy machine may miss another one now and then.
-    until("good health", async || (server.get("/health").await.expect(200)["status"] == "ok").then_some(())).await;
+    until("good health", async || (server.get("/health").await.expect(200)["status"] == "ok").then_some(()))
+        .await;
 }
 
 #[tokio::test]

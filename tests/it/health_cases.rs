@@ -1,4 +1,5 @@
-//! Health (docs/cases.md, case 3, among it): when the server calls itself unwell, when it is not ready, and what it says of a silent feed.
+//! Health (docs/cases.md, case 3, among it): when the server calls itself unwell, when it is not ready, and
+//! what it says of a silent feed.
 //!
 //! Must not know: how silence is measured.
 
@@ -24,7 +25,8 @@ async fn case_03_a_breaker_open_for_too_long_is_unhealthy_and_before_that_degrad
     for (secs, status) in [(600, 200), (0, 503)] {
         let upstream = Upstream::start();
         upstream.answer("/ephemeral/sequence.json", Canned::status(403));
-        let server = Setup::following(&upstream).config(&format!("[health]\nbreaker_open_secs = {secs}\n")).start();
+        let server =
+            Setup::following(&upstream).config(&format!("[health]\nbreaker_open_secs = {secs}\n")).start();
         upstream.asked_for("/ephemeral/sequence.json").await;
         let health = until("the breaker to open", async || {
             let health = server.get("/health").await;
@@ -33,7 +35,10 @@ async fn case_03_a_breaker_open_for_too_long_is_unhealthy_and_before_that_degrad
         .await;
         let body = health.expect(status);
         let words = (body["healthy"].as_bool(), body["status"].as_str());
-        assert_eq!(words, if status == 200 { (Some(true), Some("degraded")) } else { (Some(false), Some("error")) });
+        assert_eq!(
+            words,
+            if status == 200 { (Some(true), Some("degraded")) } else { (Some(false), Some("error")) }
+        );
         for key in ["details", "circuit_breaker", "connection_monitor", "timestamp"] {
             assert!(!body[key].is_null(), "{key}: {body}");
         }
@@ -54,7 +59,11 @@ async fn a_silent_feed_turns_readiness_and_is_said_once() {
     // Two more looks say nothing new.
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     assert_eq!((said("the feed is silent"), said("no longer silent")), (1, 0), "{}", server.log());
-    assert!(server.log().contains("the source answers and is asked on"), "what is done is said: {}", server.log());
+    assert!(
+        server.log().contains("the source answers and is asked on"),
+        "what is done is said: {}",
+        server.log()
+    );
     let mut id = 0;
     let ready = until("killmails to make it ready, and the log to say so", async || {
         id += 1;
@@ -79,7 +88,8 @@ async fn without_a_source_the_server_is_healthy_and_ready() {
 #[tokio::test]
 async fn what_is_kept_is_looked_at_for_damage_while_the_server_runs() {
     let upstream = Upstream::start();
-    let server = Setup::following(&upstream).config("[store]\nscrub_per_sec = 1000\nscrub_pause_secs = 0\n").start();
+    let server =
+        Setup::following(&upstream).config("[store]\nscrub_per_sec = 1000\nscrub_pause_secs = 0\n").start();
     for id in 1..=5 {
         upstream.publish(killmail(id));
     }

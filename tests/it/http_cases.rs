@@ -11,14 +11,15 @@ use crate::support::server::{Server, Setup};
 use crate::support::until;
 use crate::support::upstream::Upstream;
 
-const JITA: u32 = SYSTEMS[0];
-const PERIMETER: u32 = SYSTEMS[1];
+pub const JITA: u32 = SYSTEMS[0];
+pub const PERIMETER: u32 = SYSTEMS[1];
 
 /// Hands killmails in; all must be new.
-async fn add(server: &Server, killmails: Vec<Build>) {
+pub async fn add(server: &Server, killmails: Vec<Build>) {
     let count = killmails.len();
     let documents: Vec<Value> = killmails.into_iter().map(Build::r2z2).collect();
-    let report = server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
+    let report =
+        server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
     let expected = json!({ "new": count, "revised": 0, "known": 0, "conflict": 0, "refused": {}, "fetching": 0, "refused_documents": [] });
     assert_eq!(report["data"], expected);
 }
@@ -35,13 +36,20 @@ async fn inject(server: &Server, upstream: &Upstream, build: Build) -> Value {
     .await
 }
 
-fn ids(list: &Value) -> Vec<u64> {
-    list.as_array().unwrap_or_else(|| panic!("no list: {list}")).iter().map(|k| k["killmail_id"].as_u64().unwrap()).collect()
+pub fn ids(list: &Value) -> Vec<u64> {
+    list.as_array()
+        .unwrap_or_else(|| panic!("no list: {list}"))
+        .iter()
+        .map(|k| k["killmail_id"].as_u64().unwrap())
+        .collect()
 }
 
 fn is_iso_micros(value: &Value) -> bool {
     let text = value.as_str().unwrap_or_default();
-    text.len() == 27 && text.ends_with('Z') && text.as_bytes()[19] == b'.' && text.parse::<jiff::Timestamp>().is_ok()
+    text.len() == 27
+        && text.ends_with('Z')
+        && text.as_bytes()[19] == b'.'
+        && text.parse::<jiff::Timestamp>().is_ok()
 }
 
 fn assert_kills_error(reply: &Reply, status: u16, code: &str, message: &str) {
@@ -83,14 +91,27 @@ async fn case_04_status_has_every_name() {
         (body["metrics"]["processing"]["killmails_received"] == 1).then_some(body)
     })
     .await;
-    for key in ["api_requests_per_minute", "active_subscriptions", "killmails_stored", "cache_hit_rate", "memory_usage_mb", "uptime_hours"]
-    {
+    for key in [
+        "api_requests_per_minute",
+        "active_subscriptions",
+        "killmails_stored",
+        "cache_hit_rate",
+        "memory_usage_mb",
+        "uptime_hours",
+    ] {
         assert!(body["summary"][key].is_number(), "{key} in {body}");
     }
     assert!(is_iso_micros(&body["timestamp"]));
-    assert_eq!((&body["summary"]["killmails_stored"], &body["metrics"]["storage"]["systems_count"]), (&json!(1), &json!(1)));
+    assert_eq!(
+        (&body["summary"]["killmails_stored"], &body["metrics"]["storage"]["systems_count"]),
+        (&json!(1), &json!(1))
+    );
     let processing = &body["metrics"]["processing"];
-    assert_eq!((&processing["redisq_received"], &processing["killmails_received"]), (&json!(1), &json!(1)), "{processing}");
+    assert_eq!(
+        (&processing["redisq_received"], &processing["killmails_received"]),
+        (&json!(1), &json!(1)),
+        "{processing}"
+    );
     assert!(processing["last_killmail_ago_seconds"].as_u64().unwrap() < 60, "{processing}");
     // What the older service's dashboard reads.
     let dashboard = server.get("/status?debug=dashboard").await.expect(200);
@@ -111,9 +132,21 @@ async fn case_05_metrics_are_json_or_text() {
     for component in ["cache", "application", "subscriptions"] {
         assert!(body["components"][component].is_object(), "{component} in {body}");
     }
-    let plain = http::request(Method::GET, &server.url("/metrics"), &[("accept", "text/plain")], Vec::new()).await;
-    let open = http::request(Method::GET, &server.url("/metrics"), &[("accept", "application/openmetrics-text")], Vec::new()).await;
-    for reply in [&plain, &open, &server.get("/metrics?format=prometheus").await, &server.get("/metrics/prometheus").await] {
+    let plain =
+        http::request(Method::GET, &server.url("/metrics"), &[("accept", "text/plain")], Vec::new()).await;
+    let open = http::request(
+        Method::GET,
+        &server.url("/metrics"),
+        &[("accept", "application/openmetrics-text")],
+        Vec::new(),
+    )
+    .await;
+    for reply in [
+        &plain,
+        &open,
+        &server.get("/metrics?format=prometheus").await,
+        &server.get("/metrics/prometheus").await,
+    ] {
         let text = reply.text();
         assert!(text.contains("\nkillstream_store_killmails 1\n"), "{text}");
         let ours = |line: &str| line.starts_with("# ") || line.starts_with("killstream_");
@@ -139,8 +172,13 @@ async fn case_09_unknown_paths_are_told_apart() {
 #[tokio::test]
 async fn case_10_who_wants_html_of_the_api_gets_406() {
     let server = Setup::quiet().start();
-    let get = async |path: &str, accept| http::request(Method::GET, &server.url(path), &[("accept", accept)], Vec::new()).await;
-    assert_eq!(get("/api/v1/killmails", "text/html").await.expect(406), json!({ "error": "Not Acceptable", "status": "406" }));
+    let get = async |path: &str, accept| {
+        http::request(Method::GET, &server.url(path), &[("accept", accept)], Vec::new()).await
+    };
+    assert_eq!(
+        get("/api/v1/killmails", "text/html").await.expect(406),
+        json!({ "error": "Not Acceptable", "status": "406" })
+    );
     assert_eq!(get("/api/v1/killmails", "text/html,*/*;q=0.8").await.status, 200);
     assert_eq!(get("/", "text/html").await.status, 200);
 }
@@ -178,7 +216,10 @@ async fn case_15_windows_are_checked() {
         let reply = server.get(&format!("/api/v1/kills/system/{JITA}?{wrong}")).await;
         assert_kills_error(&reply, 400, "INVALID_SYSTEM_ID", "Invalid system ID format");
     }
-    server.get(&format!("/api/v1/kills/system/{JITA}?since_hours=99999999999999999999999&limit=1000&other=x")).await.expect(200);
+    server
+        .get(&format!("/api/v1/kills/system/{JITA}?since_hours=99999999999999999999999&limit=1000&other=x"))
+        .await
+        .expect(200);
 }
 
 #[tokio::test]
@@ -190,7 +231,12 @@ async fn case_16_a_killmail_of_the_feed_is_listed() {
     let data = &body["data"];
     let first = &data["kills"][0];
     assert_eq!((&first["killmail_id"], &first["zkb"]["totalValue"]), (&json!(77), &json!(5e6)));
-    assert!(first["killmail_time"].is_string() && data["cached"].is_boolean() && is_iso_micros(&data["timestamp"]), "{body}");
+    assert!(
+        first["killmail_time"].is_string()
+            && data["cached"].is_boolean()
+            && is_iso_micros(&data["timestamp"]),
+        "{body}"
+    );
 }
 
 #[tokio::test]
@@ -224,7 +270,10 @@ async fn case_18_the_newest_come_first() {
 async fn case_20_several_systems_at_once() {
     let server = Setup::quiet().start();
     add(&server, vec![killmail(1), killmail(2)]).await;
-    let body = server.post("/api/v1/kills/systems", &json!({ "system_ids": [JITA, PERIMETER, -5], "limit": "1" })).await.expect(200);
+    let body = server
+        .post("/api/v1/kills/systems", &json!({ "system_ids": [JITA, PERIMETER, -5], "limit": "1" }))
+        .await
+        .expect(200);
     let lists = &body["data"]["systems_kills"];
     assert_eq!(ids(&lists[JITA.to_string()]), [2]);
     assert_eq!((&lists[PERIMETER.to_string()], &lists["-5"]), (&json!([]), &json!([])));
@@ -237,11 +286,19 @@ async fn case_20_several_systems_at_once() {
 #[tokio::test]
 async fn case_21_lists_of_systems_are_checked() {
     let server = Setup::quiet().start();
-    for wrong in [json!({}), json!([]), json!({ "system_ids": [] }), json!({ "system_ids": ["x"] }), json!({ "system_ids": 5 })] {
+    for wrong in [
+        json!({}),
+        json!([]),
+        json!({ "system_ids": [] }),
+        json!({ "system_ids": ["x"] }),
+        json!({ "system_ids": 5 }),
+    ] {
         let reply = server.post("/api/v1/kills/systems", &wrong).await;
         assert_kills_error(&reply, 400, "INVALID_SYSTEM_IDS", "Invalid system IDs");
     }
-    for (name, value) in [("limit", json!(0)), ("limit", json!(1001)), ("since_hours", json!("x")), ("since_hours", json!(0))] {
+    for (name, value) in
+        [("limit", json!(0)), ("limit", json!(1001)), ("since_hours", json!("x")), ("since_hours", json!(0))]
+    {
         let reply = server.post("/api/v1/kills/systems", &json!({ "system_ids": [JITA], name: value })).await;
         assert_kills_error(&reply, 400, "INVALID_PARAMETERS", "Invalid parameters");
     }
@@ -254,7 +311,8 @@ async fn case_21_lists_of_systems_are_checked() {
     .await;
     assert_eq!(large.expect(200)["data"]["systems_kills"], json!({ "18446744073709551616": [] }));
     let url = server.url("/api/v1/kills/systems");
-    let broken = http::request(Method::POST, &url, &[("content-type", "application/json")], b"{".to_vec()).await;
+    let broken =
+        http::request(Method::POST, &url, &[("content-type", "application/json")], b"{".to_vec()).await;
     assert_eq!(broken.expect(400), json!({ "error": "Bad Request", "status": "400" }));
 }
 
@@ -286,7 +344,12 @@ async fn case_23_killmail_ids_are_checked() {
         assert_kills_error(&reply, 400, "INVALID_KILLMAIL_ID", "Invalid killmail ID format");
     }
     for id in ["5", "99999999999999999999"] {
-        assert_kills_error(&server.get(&format!("/api/v1/killmail/{id}")).await, 404, "NOT_FOUND", "Killmail not found");
+        assert_kills_error(
+            &server.get(&format!("/api/v1/killmail/{id}")).await,
+            404,
+            "NOT_FOUND",
+            "Killmail not found",
+        );
     }
 }
 
@@ -300,7 +363,11 @@ async fn case_26_counts_are_of_the_last_day() {
     }
     let body = server.get(&format!("/api/v1/kills/count/{JITA}")).await.expect(200);
     let data = &body["data"];
-    assert_eq!((&data["system_id"], &data["count"], &data["window_hours"]), (&json!(JITA), &json!(3), &json!(24)), "{body}");
+    assert_eq!(
+        (&data["system_id"], &data["count"], &data["window_hours"]),
+        (&json!(JITA), &json!(3), &json!(24)),
+        "{body}"
+    );
 }
 
 fn has_null(value: &Value) -> bool {
@@ -318,10 +385,16 @@ async fn case_27_every_killmail_has_both_spellings() {
     add(&server, vec![killmail(5).attackers(&[1, 2, 3]).ago(60)]).await;
     let body = server.get("/api/v1/killmail/5").await.expect(200);
     let data = &body["data"];
-    assert_eq!((&data["system_id"], &data["solar_system_id"], &data["attacker_count"]), (&json!(JITA), &json!(JITA), &json!(3)));
+    assert_eq!(
+        (&data["system_id"], &data["solar_system_id"], &data["attacker_count"]),
+        (&json!(JITA), &json!(JITA), &json!(3))
+    );
     assert_eq!(data["kill_time"], data["killmail_time"]);
     assert!(data["kill_time"].as_str().unwrap().ends_with('Z'));
-    assert!(data.get("killID").is_none() && data.get("victim_char_id").is_none() && !has_null(data), "{data}");
+    assert!(
+        data.get("killID").is_none() && data.get("victim_char_id").is_none() && !has_null(data),
+        "{data}"
+    );
 }
 
 #[tokio::test]
@@ -330,16 +403,25 @@ async fn case_28_zkb_has_both_spellings() {
     add(&server, vec![killmail(5).value(4e6), killmail(6).without_zkb()]).await;
     let body = server.get("/api/v1/killmail/5").await.expect(200);
     let (data, zkb) = (&body["data"], &body["data"]["zkb"]);
-    for (camel, snake) in [("totalValue", "total_value"), ("droppedValue", "dropped_value"), ("fittedValue", "fitted_value")] {
+    for (camel, snake) in
+        [("totalValue", "total_value"), ("droppedValue", "dropped_value"), ("fittedValue", "fitted_value")]
+    {
         assert!(zkb[camel].is_number() && zkb[camel] == zkb[snake], "{zkb}");
     }
     assert!(zkb["hash"].is_string() && zkb["points"].is_u64() && zkb["labels"].is_array(), "{zkb}");
     assert!(["npc", "solo", "awox"].iter().all(|flag| zkb[flag].is_boolean()), "{zkb}");
     assert_eq!((&data["total_value"], &data["npc"]), (&zkb["total_value"], &zkb["npc"]));
     let bare = &server.get("/api/v1/killmail/6").await.expect(200)["data"]["zkb"];
-    assert_eq!((&bare["totalValue"], &bare["points"], &bare["solo"]), (&json!(0.0), &json!(0), &json!(false)), "{bare}");
+    assert_eq!(
+        (&bare["totalValue"], &bare["points"], &bare["solo"]),
+        (&json!(0.0), &json!(0), &json!(false)),
+        "{bare}"
+    );
     let absent: Vec<&str> = bare["absent"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-    assert!(["totalValue", "points", "npc", "solo", "awox", "labels"].iter().all(|name| absent.contains(name)), "{bare}");
+    assert!(
+        ["totalValue", "points", "npc", "solo", "awox", "labels"].iter().all(|name| absent.contains(name)),
+        "{bare}"
+    );
 }
 
 #[tokio::test]
@@ -369,118 +451,23 @@ async fn case_30_a_structure_is_a_victim() {
 #[tokio::test]
 async fn case_32_items_and_position_come_back() {
     let server = Setup::quiet().start();
-    let item = |id: u64| killstream::domain::killmail::Item { item_type_id: id, flag: 5, quantity_dropped: Some(2), ..Default::default() };
+    let item = |id: u64| killstream::domain::killmail::Item {
+        item_type_id: id,
+        flag: 5,
+        quantity_dropped: Some(2),
+        ..Default::default()
+    };
     let build = killmail(5).with(|k| {
-        k.victim.items = Some(vec![killstream::domain::killmail::Item { items: Some(vec![item(34)]), ..item(3293) }, item(2488)]);
+        k.victim.items = Some(vec![
+            killstream::domain::killmail::Item { items: Some(vec![item(34)]), ..item(3293) },
+            item(2488),
+        ]);
     });
     let source = without_nulls(esi(&build.clone().build()));
     add(&server, vec![build]).await;
     let victim = &server.get("/api/v1/killmail/5").await.expect(200)["data"]["victim"];
-    assert_eq!((&victim["items"], &victim["position"]), (&source["victim"]["items"], &source["victim"]["position"]));
-}
-
-#[tokio::test]
-async fn history_is_paged_and_its_cursor_pins_the_head() {
-    let server = Setup::quiet().start();
-    add(&server, (1..=5).map(|id| killmail(id).ago(600)).collect()).await;
-    let page = async |query: &str| server.get(&format!("/api/v1/killmails?{query}")).await.expect(200);
-    let first = page("limit=2").await;
     assert_eq!(
-        (ids(&first["data"]["killmails"]), &first["data"]["count"], &first["data"]["complete"]),
-        (vec![5, 4], &json!(2), &json!(true))
+        (&victim["items"], &victim["position"]),
+        (&source["victim"]["items"], &source["victim"]["position"])
     );
-    // Older, but written after the first page was answered.
-    add(&server, vec![killmail(6).ago(5), killmail(100).ago(5)]).await;
-    let cursor = first["data"]["next_cursor"].as_str().unwrap();
-    let second = page(&format!("limit=2&cursor={cursor}")).await;
-    assert_eq!(ids(&second["data"]["killmails"]), [3, 2]);
-    let third = page(&format!("limit=2&cursor={}", second["data"]["next_cursor"].as_str().unwrap())).await;
-    assert_eq!((ids(&third["data"]["killmails"]), &third["data"]["next_cursor"]), (vec![1], &Value::Null));
-    assert_eq!(ids(&page("order=oldest&limit=3").await["data"]["killmails"]), [1, 2, 3]);
-    let body = server.post("/api/v1/killmails/search", &json!({ "system_ids": [JITA], "order": "oldest", "limit": 1 })).await.expect(200);
-    // Nothing is passed over unseen.
-    for path in ["/api/v1/killmails/search", "/api/v1/killmails/count"] {
-        let refused = server.post(path, &json!([JITA])).await.expect(400);
-        assert_eq!((&refused["code"], &refused["details"]["field"]), (&json!("INVALID_PARAMETERS"), &json!("body")), "{refused}");
-        let refused = server.post(&format!("{path}?min_valeu=1"), &json!({})).await.expect(400);
-        assert_eq!(refused["details"]["field"], "min_valeu", "{refused}");
-    }
-    assert_eq!(ids(&body["data"]["killmails"]), [1]);
-    let both = server.post("/api/v1/killmails/search?limit=2&order=newest", &json!({ "order": "oldest" })).await.expect(200);
-    assert_eq!(ids(&both["data"]["killmails"]), [1, 2], "the address counts, the body more");
-    let count = server.get(&format!("/api/v1/killmails/count?system_ids={JITA}")).await.expect(200);
-    assert_eq!(count["data"], json!({ "count": 7, "filter": { "match": "any", "system_ids": [JITA] } }));
-    let none = server.post("/api/v1/killmails/count", &json!({ "system_ids": [PERIMETER] })).await.expect(200);
-    assert_eq!(none["data"], json!({ "count": 0, "filter": { "match": "any", "system_ids": [PERIMETER] } }));
-}
-
-#[tokio::test]
-async fn history_names_the_field_that_is_wrong() {
-    let server = Setup::quiet().start();
-    for (query, field) in [
-        ("limit=0", "limit"),
-        ("limit=1001", "limit"),
-        ("system_ids=x", "system_ids"),
-        ("nonsense=1", "nonsense"),
-        ("cursor=x", "cursor"),
-        ("order=sideways", "order"),
-        ("plugin=missing", "plugin"),
-    ] {
-        let body = server.get(&format!("/api/v1/killmails?{query}")).await.expect(400);
-        assert_eq!((&body["code"], &body["details"]["field"]), (&json!("INVALID_PARAMETERS"), &json!(field)), "{body}");
-    }
-}
-
-#[tokio::test]
-async fn writing_needs_the_token() {
-    let server = Setup::quiet().start();
-    let body = killmail(1).r2z2().to_string();
-    for header in [&[][..], &[("authorization", "Bearer wrong")], &[("authorization", "Basic test-token")]] {
-        let reply = http::request(Method::POST, &server.url("/api/v1/killmails"), header, body.clone().into_bytes()).await;
-        assert_eq!((reply.status.as_u16(), &reply.json()["code"]), (401, &json!("UNAUTHORIZED")));
-    }
-    server.get("/api/v1/killmail/1").await.expect(404);
-}
-
-#[tokio::test]
-async fn documents_are_taken_in_every_arrangement() {
-    let server = Setup::quiet().start();
-    let document = |id| killmail(id).r2z2().to_string();
-    let add = async |body: String| server.send(Method::POST, "/api/v1/killmails", body).await;
-    assert_eq!(add(document(1)).await.expect(200)["data"]["new"], 1);
-    assert_eq!(
-        add(format!("[{},{}]", document(1), document(2))).await.expect(200)["data"],
-        json!({ "new": 1, "revised": 0, "known": 1, "conflict": 0, "refused": {}, "fetching": 0, "refused_documents": [] })
-    );
-    let lines = format!("{}\n{{\"broken\n{}\n\n{{\"a\":1}}\n", document(3), document(4));
-    let report = add(lines).await.expect(200)["data"].clone();
-    assert_eq!((&report["new"], &report["refused"]["malformed_json"]), (&json!(2), &json!(1)), "{report}");
-    assert_eq!(add("{\n \"a\": [\n".to_owned()).await.expect(400), json!({ "error": "Bad Request", "status": "400" }));
-    let exported = server.send(Method::GET, "/api/v1/export", "").await;
-    let listed: Vec<Value> = exported.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(ids(&json!(listed)), [1, 2, 3, 4]);
-    // What was exported is understood again.
-    let again = add(exported.text()).await.expect(200)["data"].clone();
-    assert_eq!((&again["known"], &again["refused"]), (&json!(4), &json!({})), "{again}");
-}
-
-#[tokio::test]
-async fn an_address_may_be_64_kib_long() {
-    let server = Setup::quiet().start();
-    add(&server, vec![killmail(5)]).await;
-    let many = (10_000_000..10_007_000).map(|n: u32| n.to_string()).collect::<Vec<_>>().join(",");
-    let path = format!("/api/v1/killmails/count?character_ids={many},90000001");
-    assert!(path.len() > 63_000, "{}", path.len());
-    assert_eq!(server.get(&path).await.expect(200)["data"]["count"], 1);
-    assert_eq!(server.stream(&format!("{path}{}", ",1".repeat(2000))).await.status, 414);
-}
-
-#[tokio::test]
-async fn a_head_is_a_get_without_its_body() {
-    let server = Setup::quiet().start();
-    for path in ["/ping", "/api/v1/killmails", "/api/v1/kills/stream", "/sse", "/api/v1/kills/stream/enhanced"] {
-        let reply = http::request(Method::HEAD, &server.url(path), &[], Vec::new()).await;
-        assert_eq!((reply.status.as_u16(), reply.body.len()), (200, 0), "{path}");
-    }
-    assert_eq!(server.get("/status").await.expect(200)["metrics"]["sse"]["opened_total"], 0);
 }

@@ -68,7 +68,8 @@ fn every_form(folder: &Path) -> u64 {
         tar.append_data(&mut header, format!("killmails/{id}.json"), text.as_bytes()).unwrap();
     }
     write("killmails-2021-12-01.tar.bz2", &bz2(&tar.into_inner().unwrap()));
-    let day: serde_json::Map<String, Value> = (150..160).map(|id| (id.to_string(), killmail(id).esi())).collect();
+    let day: serde_json::Map<String, Value> =
+        (150..160).map(|id| (id.to_string(), killmail(id).esi())).collect();
     write("20211201.json", Value::Object(day).to_string().as_bytes());
     let array: Vec<Value> = (160..170).map(|id| killmail(id).esi()).collect();
     write("array.json", serde_json::to_string_pretty(&array).unwrap().as_bytes());
@@ -106,9 +107,17 @@ async fn an_import_through_a_server_is_the_same_and_is_not_pushed() {
     assert_eq!(report, new(count));
     assert_eq!(stream.killmails_until_quiet(std::time::Duration::from_millis(300)).await, [0; 0]);
     assert_eq!(server.get("/api/v1/killmails/count").await.expect(200)["data"]["count"], count);
-    let refused = setup.command("import").args([files.to_str().unwrap(), "--server", &url, "--token", "wrong"]).output().unwrap();
+    let refused = setup
+        .command("import")
+        .args([files.to_str().unwrap(), "--server", &url, "--token", "wrong"])
+        .output()
+        .unwrap();
     assert_eq!(refused.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("401"), "{}", String::from_utf8_lossy(&refused.stderr));
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("401"),
+        "{}",
+        String::from_utf8_lossy(&refused.stderr)
+    );
 }
 
 #[test]
@@ -117,7 +126,11 @@ fn broken_documents_are_counted_by_reason_and_cost_only_themselves() {
     let file = setup.folder().join("mixed.ndjson");
     let mut without_victim = killmail(2).esi();
     without_victim.as_object_mut().unwrap().remove("victim");
-    let text = format!("{}\n{without_victim}\n{{\"killmail_id\": 3, \"cut\n{}\n", killmail(1).esi(), killmail(4).esi());
+    let text = format!(
+        "{}\n{without_victim}\n{{\"killmail_id\": 3, \"cut\n{}\n",
+        killmail(1).esi(),
+        killmail(4).esi()
+    );
     fs::write(&file, text).unwrap();
     let report = import(&setup, &[file.to_str().unwrap()]);
     assert_eq!(report["new"], 2);
@@ -125,26 +138,47 @@ fn broken_documents_are_counted_by_reason_and_cost_only_themselves() {
     assert_eq!(refused.values().filter_map(Value::as_u64).sum::<u64>(), 2, "{report}");
     assert_eq!(refused["malformed_json"], 1, "{report}");
     let again = refused_again(&setup);
-    assert_eq!((&again["refused"], &again["new"]), (&report["refused"], &json!(0)), "they are kept, and are still no killmails");
+    assert_eq!(
+        (&again["refused"], &again["new"]),
+        (&report["refused"], &json!(0)),
+        "they are kept, and are still no killmails"
+    );
     assert_eq!(refused_again(&setup), again, "trying them again keeps none twice");
 }
 
-/// As after an update that understands what an earlier version did not: some of what was refused is a killmail now.
+/// As after an update that understands what an earlier version did not: some of what was refused is a
+/// killmail now.
 #[test]
 fn what_is_taken_at_last_leaves_the_list_of_the_refused() {
     let setup = Setup::quiet();
-    let open = || Store::open(Config { dir: setup.data_dir(), min_free_bytes: 0, ..Config::default() }).unwrap();
+    let open =
+        || Store::open(Config { dir: setup.data_dir(), min_free_bytes: 0, ..Config::default() }).unwrap();
     let store = open();
-    let documents = [killmail(1).r2z2().to_string(), "{\"killmail_id\":3}".to_owned(), killmail(2).esi().to_string()];
+    let documents =
+        [killmail(1).r2z2().to_string(), "{\"killmail_id\":3}".to_owned(), killmail(2).esi().to_string()];
     for raw in documents {
         let raw = raw.into_bytes().into();
-        store.refuse(&Refused { reason: "once".to_owned(), killmail_id: None, source: "r2z2".to_owned(), raw, at_ms: 0 }).unwrap();
+        store
+            .refuse(&Refused {
+                reason: "once".to_owned(),
+                killmail_id: None,
+                source: "r2z2".to_owned(),
+                raw,
+                at_ms: 0,
+            })
+            .unwrap();
     }
     drop(store);
     let report = import(&setup, &["--refused"]);
-    assert_eq!(report, json!({ "new": 2, "revised": 0, "known": 0, "conflict": 0, "refused": { "missing_fields": 1 } }));
+    assert_eq!(
+        report,
+        json!({ "new": 2, "revised": 0, "known": 0, "conflict": 0, "refused": { "missing_fields": 1 } })
+    );
     let again = refused_again(&setup);
-    assert_eq!(again, json!({ "new": 0, "revised": 0, "known": 0, "conflict": 0, "refused": { "missing_fields": 1 } }));
+    assert_eq!(
+        again,
+        json!({ "new": 0, "revised": 0, "known": 0, "conflict": 0, "refused": { "missing_fields": 1 } })
+    );
     let store = open();
     let left = store.refused(usize::MAX).unwrap();
     assert_eq!(left.iter().map(|refused| &refused.raw[..]).collect::<Vec<_>>(), [b"{\"killmail_id\":3}"]);
@@ -191,9 +225,18 @@ fn all_real_killmails_are_taken_and_none_is_refused() {
         );
         stored += count("new");
     }
-    assert_eq!(stored, if data::folder().is_some() { ALL } else { BUNDLED }, "different killmails in all sources together");
+    assert_eq!(
+        stored,
+        if data::folder().is_some() { ALL } else { BUNDLED },
+        "different killmails in all sources together"
+    );
     let output = setup.command("query").arg("--count").output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), stored.to_string(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).trim(),
+        stored.to_string(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
@@ -205,9 +248,18 @@ fn forms_of_old_are_refused_with_a_reason() {
         let output = setup.command("import").args(["--json", file.to_str().unwrap()]).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{}: nothing was taken in", documents.source);
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!((&report["new"], &report["conflict"]), (&json!(0), &json!(0)), "{}: {report}", documents.source);
+        assert_eq!(
+            (&report["new"], &report["conflict"]),
+            (&json!(0), &json!(0)),
+            "{}: {report}",
+            documents.source
+        );
         let refused: u64 = report["refused"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
         assert!(refused >= documents.lines.len() as u64, "{}: {report}", documents.source);
-        assert!(report["refused"].as_object().unwrap().keys().all(|reason| reason.starts_with("legacy")), "{}: {report}", documents.source);
+        assert!(
+            report["refused"].as_object().unwrap().keys().all(|reason| reason.starts_with("legacy")),
+            "{}: {report}",
+            documents.source
+        );
     }
 }

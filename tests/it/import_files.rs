@@ -1,4 +1,5 @@
-//! Files as they lie about: broken, odd, or nothing to be read at all. Each is its own, and nothing is passed over in silence.
+//! Files as they lie about: broken, odd, or nothing to be read at all. Each is its own, and nothing is passed
+//! over in silence.
 //!
 //! Must not know: how files are read.
 
@@ -51,13 +52,19 @@ fn attacker_a_line(id: u32) -> String {
 fn a_list_that_breaks_off_is_named() {
     let setup = Setup::quiet();
     let file = setup.folder().join("file.json");
-    for (text, count, code) in
-        [("[".to_owned(), 0, 1), (format!("[{},", killmail(1).esi()), 1, 0), (format!("{{\"2\":{}", killmail(2).esi()), 1, 0)]
-    {
+    for (text, count, code) in [
+        ("[".to_owned(), 0, 1),
+        (format!("[{},", killmail(1).esi()), 1, 0),
+        (format!("{{\"2\":{}", killmail(2).esi()), 1, 0),
+    ] {
         fs::write(&file, text).unwrap();
         let output = run(&setup, &[file.to_str().unwrap()]);
         assert_eq!((output.status.code(), report(&output)), (Some(code), new(count)), "{}", err(&output));
-        assert!(err(&output).contains("file.json: it breaks off inside of a list or an object of killmails"), "{}", err(&output));
+        assert!(
+            err(&output).contains("file.json: it breaks off inside of a list or an object of killmails"),
+            "{}",
+            err(&output)
+        );
     }
 }
 
@@ -65,15 +72,23 @@ fn a_list_that_breaks_off_is_named() {
 fn a_document_that_parses_is_one_document() {
     let setup = Setup::quiet();
     let file = setup.folder().join("file.json");
-    fs::write(&file, format!("\u{feff}{}\n{}\n{}", attacker_a_line(1), killmail(2).esi(), attacker_a_line(3))).unwrap();
+    fs::write(
+        &file,
+        format!("\u{feff}{}\n{}\n{}", attacker_a_line(1), killmail(2).esi(), attacker_a_line(3)),
+    )
+    .unwrap();
     let output = run(&setup, &[file.to_str().unwrap()]);
     assert_eq!((report(&output), err(&output)), (new(3), String::new()));
     // One cut off by a crash costs itself, not those behind it.
     let cut = attacker_a_line(4);
     let cut = &cut[..cut.find("[\n{").unwrap() + 2];
-    fs::write(&file, format!("{cut}{}\n{}\n{}", killmail(5).esi(), attacker_a_line(6), killmail(7).esi())).unwrap();
+    fs::write(&file, format!("{cut}{}\n{}\n{}", killmail(5).esi(), attacker_a_line(6), killmail(7).esi()))
+        .unwrap();
     let output = run(&setup, &[file.to_str().unwrap()]);
-    assert_eq!((&report(&output)["new"], &report(&output)["refused"]), (&json!(3), &json!({ "malformed_json": 1 })));
+    assert_eq!(
+        (&report(&output)["new"], &report(&output)["refused"]),
+        (&json!(3), &json!({ "malformed_json": 1 }))
+    );
 }
 
 #[test]
@@ -96,7 +111,11 @@ fn each_file_is_its_own() {
     // As pzstd writes it.
     write(
         "j.zst",
-        &[&[0x50, 0x2A, 0x4D, 0x18, 4, 0, 0, 0, 9, 9, 9, 9][..], &zstd::encode_all(lines(6..8).as_bytes(), 3).unwrap()].concat(),
+        &[
+            &[0x50, 0x2A, 0x4D, 0x18, 4, 0, 0, 0, 9, 9, 9, 9][..],
+            &zstd::encode_all(lines(6..8).as_bytes(), 3).unwrap(),
+        ]
+        .concat(),
     );
     let output = run(&setup, &[folder.to_str().unwrap()]);
     let told = err(&output);
@@ -120,7 +139,8 @@ fn each_file_is_its_own() {
 }
 
 fn stored(setup: &Setup, id: u32) -> Option<u32> {
-    let store = Store::open(Config { dir: setup.data_dir(), min_free_bytes: 0, ..Config::default() }).unwrap();
+    let store =
+        Store::open(Config { dir: setup.data_dir(), min_free_bytes: 0, ..Config::default() }).unwrap();
     store.killmail(id).unwrap().map(|entry| entry.killmail.killmail_id)
 }
 
@@ -128,8 +148,10 @@ fn zip(members: &[(&str, &str)]) -> Vec<u8> {
     let mut out = vec![];
     let mut archive = rawzip::ZipArchiveWriter::new(&mut out);
     for (name, text) in members {
-        let (mut entry, config) = archive.new_file(name).compression_method(rawzip::CompressionMethod::DEFLATE).start().unwrap();
-        let mut writer = config.wrap(flate2::write::DeflateEncoder::new(&mut entry, flate2::Compression::default()));
+        let (mut entry, config) =
+            archive.new_file(name).compression_method(rawzip::CompressionMethod::DEFLATE).start().unwrap();
+        let mut writer =
+            config.wrap(flate2::write::DeflateEncoder::new(&mut entry, flate2::Compression::default()));
         writer.write_all(text.as_bytes()).unwrap();
         let (encoder, descriptor) = writer.finish().unwrap();
         encoder.finish().unwrap();
@@ -163,7 +185,11 @@ async fn what_is_not_taken_in_is_told_and_nothing_taken_in_is_a_failure() {
     let expected = "refused 21 of 21 documents: malformed_json 20, missing_fields 1";
     let output = run(&setup, &[path]);
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(report(&output)["refused"], json!({ "malformed_json": 20, "missing_fields": 1 }), "counts come all the same");
+    assert_eq!(
+        report(&output)["refused"],
+        json!({ "malformed_json": 20, "missing_fields": 1 }),
+        "counts come all the same"
+    );
     assert!(err(&output).contains(expected), "{}", err(&output));
     // Through a server it is the same.
     let server = Setup::quiet().start();
@@ -181,7 +207,12 @@ async fn what_is_not_taken_in_is_told_and_nothing_taken_in_is_a_failure() {
     assert_eq!(some.status.code(), Some(0));
     assert!(err(&some).contains("refused 1 of 3 documents: malformed_json 1"), "{}", err(&some));
     let nothing = run(&setup, &[path, "nowhere.ndjson"]);
-    assert_eq!((nothing.status.code(), report(&nothing)["known"].as_u64()), (Some(1), Some(2)), "{}", err(&nothing));
+    assert_eq!(
+        (nothing.status.code(), report(&nothing)["known"].as_u64()),
+        (Some(1), Some(2)),
+        "{}",
+        err(&nothing)
+    );
     assert!(err(&nothing).contains("nowhere.ndjson"), "{}", err(&nothing));
 }
 
@@ -191,7 +222,12 @@ fn what_is_piped_in_is_read() {
     let file = setup.folder().join("killmails.gz");
     fs::write(&file, gzip(&lines(1..4))).unwrap();
     let mut cat = Command::new("cat").arg(&file).stdout(std::process::Stdio::piped()).spawn().unwrap();
-    let output = setup.command("import").args(["--json", "/dev/stdin"]).stdin(cat.stdout.take().unwrap()).output().unwrap();
+    let output = setup
+        .command("import")
+        .args(["--json", "/dev/stdin"])
+        .stdin(cat.stdout.take().unwrap())
+        .output()
+        .unwrap();
     cat.wait().unwrap();
     assert_eq!(report(&output), new(3), "{}", err(&output));
 }
@@ -211,7 +247,8 @@ fn rubbish_pushes_no_killmail_off_the_list() {
     let first = import(format!("{without_victim}\n"));
     assert_eq!(report(&first)["refused"], json!({ "missing_fields": 1 }));
     import((0..10_001).map(|n| format!("line {n}\n")).collect());
-    let store = Store::open(Config { dir: setup.data_dir(), min_free_bytes: 0, ..Config::default() }).unwrap();
+    let store =
+        Store::open(Config { dir: setup.data_dir(), min_free_bytes: 0, ..Config::default() }).unwrap();
     let kept = store.refused(usize::MAX).unwrap();
     assert_eq!((kept.len(), kept[0].raw.as_ref()), (10_000, "line 10000".as_bytes()));
     assert_eq!(kept.last().unwrap().killmail_id, Some(1), "the oldest of all");

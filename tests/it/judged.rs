@@ -1,5 +1,5 @@
-//! Plugins through a running server: what a hostile one does to its neighbours, and what promotion, rollback and deletion do to open
-//! readers.
+//! Plugins through a running server: what a hostile one does to its neighbours, and what promotion, rollback
+//! and deletion do to open readers.
 //!
 //! Must not know: how guests run.
 
@@ -15,7 +15,8 @@ use crate::support::server::{Server, Setup};
 use crate::support::sse::Sse;
 use crate::support::upstream::Upstream;
 
-/// By the killmail's id: traps, runs for ever, eats memory, keeps. It keeps all large ids, so that its upload passes.
+/// By the killmail's id: traps, runs for ever, eats memory, keeps. It keeps all large ids, so that its upload
+/// passes.
 const HOSTILE: &str = "(local $what i32)
     (if (i64.gt_u (local.get $id) (i64.const 1000000)) (then (return (i32.const 64))))
     (local.set $what (i32.wrap_i64 (i64.rem_u (local.get $id) (i64.const 4))))
@@ -46,7 +47,8 @@ async fn a_neighbours_stream_is_the_same_byte_for_byte() {
     }
     assert_eq!(alone.killmails(ids.len()).await, ids);
     assert_eq!(neighbour.killmails(ids.len()).await, ids);
-    let (alone, neighbour) = (String::from_utf8_lossy(alone.bytes()), String::from_utf8_lossy(neighbour.bytes()));
+    let (alone, neighbour) =
+        (String::from_utf8_lossy(alone.bytes()), String::from_utf8_lossy(neighbour.bytes()));
     assert!(alone.matches("killmail_id").count() >= ids.len(), "{alone}");
     assert_eq!(alone, neighbour);
 
@@ -57,8 +59,17 @@ async fn a_neighbours_stream_is_the_same_byte_for_byte() {
             "killmail" => kept.extend(block.killmail_id()),
             "error" => {
                 let body = block.json();
-                assert_eq!((&body["type"], &body["plugin"]), (&json!("plugin_fault"), &json!("hostile")), "{body}");
-                assert!(body["killmail_id"].is_u64() && body["timestamp"].is_string() && body["message"].is_string(), "{body}");
+                assert_eq!(
+                    (&body["type"], &body["plugin"]),
+                    (&json!("plugin_fault"), &json!("hostile")),
+                    "{body}"
+                );
+                assert!(
+                    body["killmail_id"].is_u64()
+                        && body["timestamp"].is_string()
+                        && body["message"].is_string(),
+                    "{body}"
+                );
                 *told.entry(body["fault"].as_str().unwrap().to_owned()).or_insert(0) += 1;
             }
             other => panic!("{other}: {}", block.raw),
@@ -68,7 +79,11 @@ async fn a_neighbours_stream_is_the_same_byte_for_byte() {
     let once = ["deadline", "memory", "trap"].map(|word| (word.to_owned(), 1));
     assert_eq!(told, BTreeMap::from(once), "each word once, however often it occurred");
     let counted = calls(&server, "hostile").await;
-    assert_eq!((&counted["faults"], &counted["keeps"]), (&json!({ "deadline": 6, "memory": 6, "trap": 6 }), &json!(6)), "{counted}");
+    assert_eq!(
+        (&counted["faults"], &counted["keeps"]),
+        (&json!({ "deadline": 6, "memory": 6, "trap": 6 }), &json!(6)),
+        "{counted}"
+    );
     assert_eq!(calls(&server, "good").await["faults"], json!({}));
 }
 
@@ -96,7 +111,11 @@ async fn what_a_guest_writes_and_why_it_fails_is_told_where_faults_are_shown() {
     let upstream = Upstream::start();
     let server = Setup::following(&upstream).start();
     let evaluate = "(call $out) (call $err) (if (i64.ge_u (local.get $id) (i64.const 1000)) (then unreachable)) (i32.const 64)";
-    let bytes = guests::writing("looking\u{feff} at it", "KeyError: \x1b[1m'ship'\n", &Text { evaluate, ..Text::default() });
+    let bytes = guests::writing(
+        "looking\u{feff} at it",
+        "KeyError: \x1b[1m'ship'\n",
+        &Text { evaluate, ..Text::default() },
+    );
     server.upload("writes", &bytes).await;
     let mut enhanced = server.enhanced("plugin=writes").await;
     assert_eq!(enhanced.event().await.name(), "connected");
@@ -104,31 +123,50 @@ async fn what_a_guest_writes_and_why_it_fails_is_told_where_faults_are_shown() {
     let told = enhanced.event_named("error").await.json();
     let message = told["message"].as_str().unwrap();
     assert!(
-        message.contains("failed on killmail 1000: trap: wasm trap: ") && message.contains("it said last: KeyError: [1m'ship'"),
+        message.contains("failed on killmail 1000: trap: wasm trap: ")
+            && message.contains("it said last: KeyError: [1m'ship'"),
         "{told}"
     );
-    let last = server.send(Method::GET, "/api/v1/plugins/writes", "").await.expect(200)["data"]["last_fault"].clone();
+    let last = server.send(Method::GET, "/api/v1/plugins/writes", "").await.expect(200)["data"]["last_fault"]
+        .clone();
     assert_eq!((&last["fault"], &last["killmail_id"]), (&json!("trap"), &json!(1000)), "{last}");
-    assert!(last["message"].as_str().unwrap().contains("KeyError: [1m'ship'") && last["at"].is_string(), "{last}");
+    assert!(
+        last["message"].as_str().unwrap().contains("KeyError: [1m'ship'") && last["at"].is_string(),
+        "{last}"
+    );
     let list = server.send(Method::GET, "/api/v1/subscriptions", "").await.expect(200);
     let fault = &list["data"]["subscriptions"][0]["last_fault"];
-    assert_eq!((&fault["plugin"], &fault["fault"], &fault["message"]), (&json!("writes"), &json!("trap"), &last["message"]), "{list}");
+    assert_eq!(
+        (&fault["plugin"], &fault["fault"], &fault["message"]),
+        (&json!("writes"), &json!("trap"), &last["message"]),
+        "{list}"
+    );
     // It may quote a configuration, so that strangers are told the word only.
     let told = calls(&server, "writes").await["last_fault"].clone();
     assert_eq!(told, json!({ "fault": "trap", "message": null, "killmail_id": 1000, "at": last["at"] }));
     let list = server.get("/api/v1/subscriptions").await.expect(200);
     let told = &list["data"]["subscriptions"][0]["last_fault"];
-    assert_eq!((&told["plugin"], &told["fault"], &told["message"]), (&json!("writes"), &json!("trap"), &Value::Null), "{list}");
+    assert_eq!(
+        (&told["plugin"], &told["fault"], &told["message"]),
+        (&json!("writes"), &json!("trap"), &Value::Null),
+        "{list}"
+    );
     let log = server.log();
-    let line =
-        |level: &str, text: &str| log.lines().any(|line| line.contains(level) && line.contains("plugin writes ") && line.contains(text));
+    let line = |level: &str, text: &str| {
+        log.lines().any(|line| line.contains(level) && line.contains("plugin writes ") && line.contains(text))
+    };
     assert!(line("INFO", "says: looking at it") && line("WARN", "says: KeyError: [1m'ship'"), "{log}");
     assert!(line("WARN", "failed on killmail 1000: trap: wasm trap: "), "{log}");
     // Those that were not failed on have none.
     let mut good = server.enhanced("").await;
     assert_eq!(good.event().await.name(), "connected");
     let list = server.get("/api/v1/subscriptions").await.expect(200);
-    let without = list["data"]["subscriptions"].as_array().unwrap().iter().filter(|one| one.get("last_fault").is_none()).count();
+    let without = list["data"]["subscriptions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| one.get("last_fault").is_none())
+        .count();
     assert_eq!(without, 1, "{list}");
 }
 
@@ -197,7 +235,10 @@ async fn deletion_ends_readers_with_an_error() {
     for mut stream in [enhanced, basic] {
         let last = stream.event_named("error").await.json();
         assert_eq!(last["type"], "plugin_gone", "{last}");
-        assert!(last["message"].as_str().unwrap().contains("mine") && last["timestamp"].is_string(), "{last}");
+        assert!(
+            last["message"].as_str().unwrap().contains("mine") && last["timestamp"].is_string(),
+            "{last}"
+        );
         assert_eq!(stream.next_block().await, None, "nothing follows");
     }
     upstream.publish(killmail(2));
@@ -208,10 +249,13 @@ async fn deletion_ends_readers_with_an_error() {
 
 #[tokio::test]
 async fn a_preload_ends_when_its_plugin_is_deleted() {
-    let server = Setup::quiet().config("[feed]\nbatch_max = 1\nbatch_pause_ms = 20\npreload_within_ms = 600000").start();
+    let server = Setup::quiet()
+        .config("[feed]\nbatch_max = 1\nbatch_pause_ms = 20\npreload_within_ms = 600000")
+        .start();
     server.upload("mine", &saying(1)).await;
     let documents: Vec<Value> = (1..=2000).map(|id| killmail(id).r2z2()).collect();
-    let report = server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
+    let report =
+        server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
     assert_eq!(report["data"]["new"], 2000);
     let mut stream = server.enhanced("plugin=mine&system_ids=30000142&preload_days=90").await;
     stream.event_named("batch").await;
@@ -234,19 +278,30 @@ fn forgetful() -> Vec<u8> {
 #[tokio::test]
 async fn an_upload_is_tried_with_the_configuration_of_its_manifest() {
     let server = Setup::quiet().start();
-    // Without one it is tried with `{}`, refuses that, and is tried when somebody comes with a configuration it takes.
+    // Without one it is tried with `{}`, refuses that, and is tried when somebody comes with a configuration
+    // it takes.
     server.upload("later", &forgetful()).await;
     let refused = server.get("/api/v1/killmails?plugin=later").await.expect(400);
     assert!(refused["details"]["message"].as_str().unwrap().contains("n: needed"), "{refused}");
-    let refused = server.get("/api/v1/killmails?plugin=later&plugin_config=%7B%22n%22:1%7D").await.expect(400);
+    let refused =
+        server.get("/api/v1/killmails?plugin=later&plugin_config=%7B%22n%22:1%7D").await.expect(400);
     assert_eq!(refused["details"]["field"], "plugin_config", "{refused}");
-    assert!(refused["details"]["message"].as_str().unwrap().contains("must not depend on killmails judged before"), "{refused}");
+    assert!(
+        refused["details"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("must not depend on killmails judged before"),
+        "{refused}"
+    );
     // With one it is tried at once.
     let manifest = r#"{"default_config":{"n":1}}"#;
-    let reply = server.send(Method::PUT, "/api/v1/plugins/now", guests::with_manifest(forgetful(), manifest)).await;
+    let reply =
+        server.send(Method::PUT, "/api/v1/plugins/now", guests::with_manifest(forgetful(), manifest)).await;
     let body = reply.expect(422);
     assert_eq!(body["details"]["reason"], "not_repeatable", "{body}");
-    let fresh = server.send(Method::PUT, "/api/v1/plugins/now?instance=fresh", guests::with_manifest(forgetful(), manifest)).await;
+    let fresh = server
+        .send(Method::PUT, "/api/v1/plugins/now?instance=fresh", guests::with_manifest(forgetful(), manifest))
+        .await;
     fresh.expect(201);
 }
 
@@ -264,8 +319,15 @@ async fn each_configuration_is_tried_when_it_is_first_used() {
     });
     server.upload("later", &bytes).await;
     server.get("/api/v1/killmails?plugin=later&plugin_config=%7B%22n%22:1%7D").await.expect(200);
-    let refused = server.get("/api/v1/killmails?plugin=later&plugin_config=%7B%22n%22:10%7D").await.expect(400);
-    assert!(refused["details"]["message"].as_str().unwrap().contains("must not depend on killmails judged before"), "{refused}");
+    let refused =
+        server.get("/api/v1/killmails?plugin=later&plugin_config=%7B%22n%22:10%7D").await.expect(400);
+    assert!(
+        refused["details"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("must not depend on killmails judged before"),
+        "{refused}"
+    );
 }
 
 /// Keeps every fiftieth, after thinking about each for half a millisecond or so.
@@ -284,9 +346,18 @@ async fn a_request_judges_within_its_budget_and_goes_on_by_its_cursor() {
         server.upload("thorough", &guests::evaluating(THOROUGH)).await;
         let (mut cursor, mut kept, mut requests) = (String::new(), Vec::new(), 0);
         loop {
-            let page = server.get(&format!("/api/v1/killmails?plugin=thorough&order=oldest&limit=100{cursor}")).await.expect(200);
+            let page = server
+                .get(&format!("/api/v1/killmails?plugin=thorough&order=oldest&limit=100{cursor}"))
+                .await
+                .expect(200);
             let data = &page["data"];
-            kept.extend(data["killmails"].as_array().unwrap().iter().filter_map(|killmail| killmail["killmail_id"].as_u64()));
+            kept.extend(
+                data["killmails"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .filter_map(|killmail| killmail["killmail_id"].as_u64()),
+            );
             requests += 1;
             let Some(next) = data["next_cursor"].as_str() else {
                 assert_eq!(data["complete"], true);

@@ -1,7 +1,9 @@
-//! The laws that need more than one module, as property tests; each prints how often each kind of step occurred.
+//! The laws that need more than one module, as property tests; each prints how often each kind of step
+//! occurred.
 //!
 //! Must not know: how anything keeps its law.
 
+mod answer_steps;
 mod answers;
 mod client;
 mod lists;
@@ -36,7 +38,11 @@ impl Steps {
         let counts = self.counts.lock().unwrap();
         println!("law {}: {counts:?}", self.law);
         for step in expected {
-            assert!(counts.get(step).is_some_and(|n| *n > 0), "law {}: no {step} occurred; nothing is proved of it", self.law);
+            assert!(
+                counts.get(step).is_some_and(|n| *n > 0),
+                "law {}: no {step} occurred; nothing is proved of it",
+                self.law
+            );
         }
     }
 }

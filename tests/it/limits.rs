@@ -69,9 +69,21 @@ async fn an_address_has_its_own_number_of_evaluators() {
     let message = refused["error"]["message"].as_str().unwrap();
     assert!(message.contains("evaluators_per_address_max") && message.contains('2'), "{message}");
     let refused = get(&server, &with("/api/v1/killmails", 3), "198.51.100.1").await.expect(503);
-    assert_eq!((&refused["code"], &refused["details"]["limit"]), (&json!("LIMIT_REACHED"), &json!(2)), "{refused}");
-    assert_eq!(get(&server, &with("/api/v1/killmails", 2), "198.51.100.1").await.status, 200, "an equal one counts once");
-    assert_eq!(get(&server, &with("/api/v1/killmails", 3), "198.51.100.2").await.status, 200, "another address has its own");
+    assert_eq!(
+        (&refused["code"], &refused["details"]["limit"]),
+        (&json!("LIMIT_REACHED"), &json!(2)),
+        "{refused}"
+    );
+    assert_eq!(
+        get(&server, &with("/api/v1/killmails", 2), "198.51.100.1").await.status,
+        200,
+        "an equal one counts once"
+    );
+    assert_eq!(
+        get(&server, &with("/api/v1/killmails", 3), "198.51.100.2").await.status,
+        200,
+        "another address has its own"
+    );
     drop(one);
     until("a free evaluator", async || {
         let status = get(&server, &with("/api/v1/killmails", 3), "198.51.100.1").await.status;
@@ -86,7 +98,8 @@ async fn all_evaluators_together_have_a_limit() {
     server.upload("mine", &guests::evaluating(guests::KEEP)).await;
     let one = server.basic("plugin=mine&plugin_config=%7B%22n%22:1%7D").await;
     assert_eq!(one.status, 200);
-    let refused = server.get(&format!("{STREAM}?plugin=mine&plugin_config=%7B%22n%22:2%7D")).await.expect(503);
+    let refused =
+        server.get(&format!("{STREAM}?plugin=mine&plugin_config=%7B%22n%22:2%7D")).await.expect(503);
     assert!(refused["error"]["message"].as_str().unwrap().contains('1'), "{refused}");
 }
 
@@ -94,12 +107,17 @@ async fn all_evaluators_together_have_a_limit() {
 async fn history_is_compressed_for_who_asks_and_streams_never_are() {
     let server = Setup::quiet().start();
     let documents: Vec<Value> = (1..=50).map(|id| killmail(id).r2z2()).collect();
-    assert_eq!(server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200)["data"]["new"], 50);
+    assert_eq!(
+        server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200)["data"]
+            ["new"],
+        50
+    );
     http::client();
     let client = Client::builder().no_proxy().no_gzip().build().unwrap();
     let ask = async |path: &str, accepted: &str| {
         let response = client.get(server.url(path)).header("accept-encoding", accepted).send().await.unwrap();
-        let encoding = response.headers().get("content-encoding").map(|value| value.to_str().unwrap().to_owned());
+        let encoding =
+            response.headers().get("content-encoding").map(|value| value.to_str().unwrap().to_owned());
         (encoding, response.bytes().await.unwrap())
     };
     let (encoding, packed) = ask("/api/v1/killmails?limit=50", "gzip").await;
@@ -108,9 +126,15 @@ async fn history_is_compressed_for_who_asks_and_streams_never_are() {
     flate2::read::GzDecoder::new(&packed[..]).read_to_string(&mut unpacked).unwrap();
     let (encoding, plain) = ask("/api/v1/killmails?limit=50", "identity").await;
     assert_eq!(encoding, None);
-    let (unpacked, plain): (Value, Value) = (serde_json::from_str(&unpacked).unwrap(), serde_json::from_slice(&plain).unwrap());
+    let (unpacked, plain): (Value, Value) =
+        (serde_json::from_str(&unpacked).unwrap(), serde_json::from_slice(&plain).unwrap());
     assert_eq!(unpacked["data"], plain["data"]);
-    assert!(packed.len() * 4 < plain.to_string().len(), "{} bytes of {}", packed.len(), plain.to_string().len());
+    assert!(
+        packed.len() * 4 < plain.to_string().len(),
+        "{} bytes of {}",
+        packed.len(),
+        plain.to_string().len()
+    );
     let stream = Sse::get(server.address(), STREAM, &[("accept-encoding", "gzip")]).await;
     assert_eq!((stream.status, stream.header("content-encoding")), (200, None));
 }

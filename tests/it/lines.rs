@@ -1,4 +1,5 @@
-//! What a stream looks like on the wire: events and chunks, lines and their lengths, characters that end lines.
+//! What a stream looks like on the wire: events and chunks, lines and their lengths, characters that end
+//! lines.
 //!
 //! Must not know: which killmails a stream gets.
 
@@ -16,7 +17,8 @@ const BREAKS: [char; 3] = ['\u{2028}', '\u{2029}', '\u{85}'];
 
 async fn add(server: &Server, documents: Vec<Value>) {
     let count = documents.len();
-    let report = server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
+    let report =
+        server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
     assert_eq!(report["data"]["new"], count, "{report}");
 }
 
@@ -34,7 +36,10 @@ async fn an_event_is_a_chunk() {
     for path in ["/api/v1/kills/stream", "/api/v1/kills/stream/enhanced"] {
         let mut stream = server.stream(&format!("{path}?system_ids={JITA}&preload_days=1")).await;
         let mut blocks = Vec::new();
-        while blocks.iter().all(|raw: &String| !raw.contains("historical_complete") && !raw.contains(": transition")) {
+        while blocks
+            .iter()
+            .all(|raw: &String| !raw.contains("historical_complete") && !raw.contains(": transition"))
+        {
             blocks.push(stream.next_block().await.unwrap().raw);
         }
         let id = if path.ends_with("enhanced") { 11 } else { 10 };
@@ -56,7 +61,10 @@ async fn an_event_over_the_limit_comes_whole() {
     assert_eq!(basic.event().await.json(), kept);
     let mut enhanced = server.enhanced(&format!("system_ids={system}&preload_days=1")).await;
     let batch = enhanced.event_named("batch").await.json();
-    assert_eq!((&batch["kills"], &batch["killmails"], &batch["last"]), (&json!([kept]), &json!([kept]), &json!(true)));
+    assert_eq!(
+        (&batch["kills"], &batch["killmails"], &batch["last"]),
+        (&json!([kept]), &json!([kept]), &json!(true))
+    );
     assert!(basic.chunks.iter().chain(&enhanced.chunks).all(|size| *size <= 64 << 10));
 }
 
@@ -79,9 +87,17 @@ async fn line_breaks_of_unicode_are_escaped_on_every_door() {
         assert!(!reply.text().contains(BREAKS) && reply.expect(200).to_string().contains(text), "{path}");
     }
     // What is said of what was asked.
-    for path in ["/api/v1/killmails?role=%E2%80%A8", "/api/v1/kills/stream?role=%E2%80%A9", "/api/v1/killmails?%C2%85=1"] {
+    for path in [
+        "/api/v1/killmails?role=%E2%80%A8",
+        "/api/v1/kills/stream?role=%E2%80%A9",
+        "/api/v1/killmails?%C2%85=1",
+    ] {
         let reply = server.get(path).await;
-        assert!(!reply.text().contains(BREAKS) && reply.expect(400).to_string().contains(BREAKS), "{path}: {}", reply.text());
+        assert!(
+            !reply.text().contains(BREAKS) && reply.expect(400).to_string().contains(BREAKS),
+            "{path}: {}",
+            reply.text()
+        );
     }
     let mut mirrored = server.send(Method::GET, "/api/v1/export", "").await.text();
     mirrored.push_str(&server.get("/ephemeral/1.json").await.text());

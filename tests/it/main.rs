@@ -1,9 +1,13 @@
 //! The integration tests: the real program, fake upstreams on loopback, real killmails.
 //!
-//! Must not know: how the server is built inside; what is tested below its doors (store, feed) is named where it is used.
+//! Must not know: how the server is built inside; what is tested below its doors (store, feed) is named where
+//! it is used.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
-#![allow(clippy::disallowed_methods, reason = "tests start their own threads and tasks; the bans are for the server")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start their own threads and tasks; the bans are for the server"
+)]
 
 mod budgets;
 mod channel_cases;
@@ -32,6 +36,7 @@ mod guests;
 mod hand_ins;
 mod heal_cases;
 mod health_cases;
+mod history_cases;
 mod http_cases;
 mod import_cases;
 mod import_files;
@@ -51,6 +56,7 @@ mod real_killmails;
 mod soak;
 mod soak_cases;
 mod source_health;
+mod source_settings;
 mod sources;
 mod space;
 mod stream_cases;
@@ -58,4 +64,5 @@ mod support;
 mod support_test;
 mod undated;
 mod unreadable;
+mod upload_limits;
 mod uploads;

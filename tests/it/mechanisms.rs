@@ -1,4 +1,5 @@
-//! Counters that prove how the work is saved: who is rung, what a plugin is asked, how often a killmail is encoded.
+//! Counters that prove how the work is saved: who is rung, what a plugin is asked, how often a killmail is
+//! encoded.
 //!
 //! Must not know: doors; what is counted lies below them.
 
@@ -12,13 +13,14 @@ use killstream::domain::killmail::Killmail;
 use killstream::domain::subscription::{PluginUse, Subscription};
 use killstream::domain::term::Dimension;
 use killstream::feed::event::{Delivered, Event};
-use killstream::feed::plugin_history::StoreHistory;
-use killstream::feed::plugins::{Plugins, Upload};
 use killstream::feed::reader::Reader;
 use killstream::feed::start::Start;
 use killstream::feed::{self, Feed};
 use killstream::plugin::engine::Engine;
 use killstream::plugin::limits;
+use killstream::plugins::Plugins;
+use killstream::plugins::plugin_history::StoreHistory;
+use killstream::plugins::upload::Upload;
 use killstream::store::incoming::{AgeRule, Incoming, ZkbRule};
 use killstream::store::{self, Store};
 use killstream::wire;
@@ -39,11 +41,20 @@ struct House {
 impl House {
     fn open(encode: fn(&Killmail) -> Bytes) -> Self {
         let folder = TempDir::with_prefix("killstream-mechanisms-").unwrap();
-        let config = store::config::Config { dir: folder.path().to_owned(), min_free_bytes: 0, encode, ..store::config::Config::default() };
+        let config = store::config::Config {
+            dir: folder.path().to_owned(),
+            min_free_bytes: 0,
+            encode,
+            ..store::config::Config::default()
+        };
         let store = Store::open(config).unwrap();
         let history = Arc::new(StoreHistory::new(&store));
-        let engine =
-            Engine::new(limits::Config { compile_here: true, ..limits::Config::default() }, history, wire::killmail::json).unwrap();
+        let engine = Engine::new(
+            limits::Config { compile_here: true, ..limits::Config::default() },
+            history,
+            wire::killmail::json,
+        )
+        .unwrap();
         let plugins = Plugins::open(Arc::clone(&store), engine, Vec::new()).unwrap();
         // No tick: whoever wakes was rung.
         let config = feed::config::Config { tick_ms: 3_600_000, ..feed::config::Config::default() };
@@ -51,7 +62,7 @@ impl House {
     }
 
     async fn reader(&self, subscription: Subscription) -> Reader {
-        let mut reader = self.feed.open(subscription, Start::default()).await.unwrap();
+        let mut reader = Reader::open(self.feed.clone(), subscription, Start::default()).await.unwrap();
         assert!(matches!(reader.next().await, Some(Event::Opened { .. })));
         reader
     }
@@ -104,9 +115,15 @@ async fn a_killmail_rings_only_the_readers_concerned() {
     drop(everything);
     house.publish(vec![killmail(1001).system(JITA + 1000).build()]).await;
     assert_eq!(rung(), 2, "nobody asked for that system, and who left is not rung");
-    house.publish((0..200).map(|system| killmail(2000 + system).system(JITA + system).build()).collect()).await;
+    house
+        .publish((0..200).map(|system| killmail(2000 + system).system(JITA + system).build()).collect())
+        .await;
     assert_eq!(rung(), 202, "each its own");
-    assert_eq!(house.feed.counters().delivered.load(Ordering::Relaxed), 2, "and nobody was handed anything unasked");
+    assert_eq!(
+        house.feed.counters().delivered.load(Ordering::Relaxed),
+        2,
+        "and nobody was handed anything unasked"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,7 +143,11 @@ async fn serializations_per_killmail_stay_one() {
         let first = kept(&mut readers[0]).await;
         for reader in &mut readers[1..] {
             let other = kept(reader).await;
-            assert_eq!(wire::killmail::json(&other.entry).as_ptr(), wire::killmail::json(&first.entry).as_ptr(), "the very same bytes");
+            assert_eq!(
+                wire::killmail::json(&other.entry).as_ptr(),
+                wire::killmail::json(&first.entry).as_ptr(),
+                "the very same bytes"
+            );
         }
     }
     assert_eq!(ENCODED.load(Ordering::Relaxed), 20);
@@ -150,7 +171,11 @@ async fn with_an_interest_only_its_killmails_are_judged() {
         assert!(kept.annotations[0].1.contains("99003581"), "{:?}", kept.annotations);
     }
     assert_eq!(house.feed.plugins().engine().counts().calls, 5);
-    assert_eq!(house.feed.counters().rung.load(Ordering::Relaxed), 5, "the bell, too, knows what the plugin needs");
+    assert_eq!(
+        house.feed.counters().rung.load(Ordering::Relaxed),
+        5,
+        "the bell, too, knows what the plugin needs"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -162,7 +187,11 @@ async fn a_hundred_equal_pairs_judge_once() {
         readers.push(house.reader(judged("high-value", r#"{"min_isk":5e8}"#)).await);
     }
     let before = house.feed.plugins().engine().counts().calls;
-    house.publish((0..10).map(|n| killmail(5000 + n).value(if n % 2 == 0 { 1e9 } else { 1e6 }).build()).collect()).await;
+    house
+        .publish(
+            (0..10).map(|n| killmail(5000 + n).value(if n % 2 == 0 { 1e9 } else { 1e6 }).build()).collect(),
+        )
+        .await;
     for reader in &mut readers {
         for expected in [5000, 5002, 5004, 5006, 5008] {
             assert_eq!(kept(reader).await.entry.facts.killmail_id, expected);

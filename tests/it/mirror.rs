@@ -57,7 +57,13 @@ async fn the_mirror_gives_every_file_as_it_came() {
         document["sequence_id"] = json!(number);
         assert_eq!(file(&server, number).await, document);
     }
-    for path in ["/ephemeral/21.json", "/ephemeral/0.json", "/ephemeral/x.json", "/ephemeral/1", "/ephemeral/99999999999999999999.json"] {
+    for path in [
+        "/ephemeral/21.json",
+        "/ephemeral/0.json",
+        "/ephemeral/x.json",
+        "/ephemeral/1",
+        "/ephemeral/99999999999999999999.json",
+    ] {
         assert_eq!(server.get(path).await.status, 404, "{path}");
     }
 }
@@ -66,18 +72,27 @@ async fn the_mirror_gives_every_file_as_it_came() {
 async fn the_mirror_answers_briefly_to_those_who_know() {
     let server = Setup::quiet().start();
     add(&server, &killmail(1).time(NOON).r2z2()).await;
-    for path in
-        ["/ephemeral/sequence.json", "/ephemeral/1.json", "/history/totals.json", "/history/20211127.json", "/history/raw/20211127.json"]
-    {
+    for path in [
+        "/ephemeral/sequence.json",
+        "/ephemeral/1.json",
+        "/history/totals.json",
+        "/history/20211127.json",
+        "/history/raw/20211127.json",
+    ] {
         let first = asked(&server, path, &[("accept", "image/png")]).await;
         assert_eq!(first.status, 200, "{path}: {}", first.text());
         let tag = first.header("etag").unwrap().to_owned();
         let again = asked(&server, path, &[("if-none-match", &tag)]).await;
-        assert_eq!((again.status.as_u16(), again.body.len(), again.header("etag")), (304, 0, Some(tag.as_str())), "{path}");
+        assert_eq!(
+            (again.status.as_u16(), again.body.len(), again.header("etag")),
+            (304, 0, Some(tag.as_str())),
+            "{path}"
+        );
         assert_eq!(asked(&server, path, &[("if-none-match", "\"other\"")]).await.status, 200, "{path}");
     }
     let plain = reqwest::Client::builder().no_proxy().no_gzip().build().unwrap();
-    let zipped = plain.get(server.url("/ephemeral/1.json")).header("accept-encoding", "gzip").send().await.unwrap();
+    let zipped =
+        plain.get(server.url("/ephemeral/1.json")).header("accept-encoding", "gzip").send().await.unwrap();
     assert_eq!(zipped.headers()["content-encoding"], "gzip");
     let zipped = zipped.bytes().await.unwrap();
     let mut plain = String::new();
@@ -95,8 +110,15 @@ async fn a_revised_killmail_is_told_by_the_next_file_whatever_happens_in_between
     add(&server, &killmail(2).value(5e9).r2z2()).await;
     add(&server, &killmail(1).value(6e9).r2z2()).await;
     assert_eq!(head(&server).await, 3, "a revision is no new file");
-    assert_eq!(asked(&server, "/ephemeral/2.json", &[("if-none-match", &tag)]).await.expect(200)["zkb"]["totalValue"], 5e9);
-    assert_eq!(file(&server, 3).await.get("sequence_updated"), None, "files that are out do not change for it");
+    assert_eq!(
+        asked(&server, "/ephemeral/2.json", &[("if-none-match", &tag)]).await.expect(200)["zkb"]["totalValue"],
+        5e9
+    );
+    assert_eq!(
+        file(&server, 3).await.get("sequence_updated"),
+        None,
+        "files that are out do not change for it"
+    );
     server.restart();
     for id in 4..=6 {
         add(&server, &killmail(id).r2z2()).await;
@@ -110,7 +132,12 @@ async fn a_revised_killmail_is_told_by_the_next_file_whatever_happens_in_between
 
 /// Nothing to compute a hash from, and nobody gave one.
 fn hashless(id: u32) -> Value {
-    killmail(id).time(NOON).without_zkb().with(|k| k.hash = None).with(|k| k.attackers[0].final_blow = false).esi()
+    killmail(id)
+        .time(NOON)
+        .without_zkb()
+        .with(|k| k.hash = None)
+        .with(|k| k.attackers[0].final_blow = false)
+        .esi()
 }
 
 #[tokio::test]
@@ -135,23 +162,31 @@ async fn a_killmail_without_a_hash_takes_no_number_until_it_has_one() {
     assert_eq!((head(&server).await, &file(&server, 3).await["killmail_id"]), (3, &json!(2)));
     server.restart();
     add(&server, &killmail(4).r2z2()).await;
-    let ids: Vec<Value> = [file(&server, 1).await, file(&server, 2).await, file(&server, 3).await, file(&server, 4).await]
-        .map(|file| file["killmail_id"].clone())
-        .to_vec();
+    let ids: Vec<Value> =
+        [file(&server, 1).await, file(&server, 2).await, file(&server, 3).await, file(&server, 4).await]
+            .map(|file| file["killmail_id"].clone())
+            .to_vec();
     assert_eq!(ids, [1, 3, 2, 4]);
 }
 
 #[tokio::test]
 async fn a_hash_nobody_gave_is_computed_until_somebody_does() {
     let first = Setup::quiet().start();
-    let second = Setup::quiet().env("SOURCE", "r2z2").env("R2Z2_BASE_URL", &first.url("")).env("R2Z2_IDLE_MS", "20").start();
+    let second = Setup::quiet()
+        .env("SOURCE", "r2z2")
+        .env("R2Z2_BASE_URL", &first.url(""))
+        .env("R2Z2_IDLE_MS", "20")
+        .start();
     let body = killmail(1).time(NOON).without_zkb().with(|k| k.hash = None).esi();
     add(&first, &body).await;
     // Victim 90000001, final blow by 90000002, a Rifter, noon of 2021-11-27.
     let computed = "568ed5265b3e10af17fe2a0e69deae980407087d";
     let shown = first.get("/api/v1/killmail/1").await.expect(200)["data"].clone();
     assert_eq!((&shown["killmail_hash"], &shown["hash_source"]), (&json!(computed), &json!("computed")));
-    assert_eq!((&file(&first, 1).await["hash"], &file(&first, 1).await["hash_source"]), (&json!(computed), &json!("computed")));
+    assert_eq!(
+        (&file(&first, 1).await["hash"], &file(&first, 1).await["hash_source"]),
+        (&json!(computed), &json!("computed"))
+    );
     assert_eq!(first.get("/history/20211127.json").await.expect(200), json!({ "1": computed }));
     let kept = async || {
         let reply = second.get("/api/v1/killmail/1").await;
@@ -165,7 +200,11 @@ async fn a_hash_nobody_gave_is_computed_until_somebody_does() {
     add(&first, &killmail(2).r2z2()).await;
     assert_eq!(file(&first, 1).await["hash"], "ab".repeat(20));
     assert_eq!(file(&first, 1).await.get("hash_source"), None);
-    let corrected = async || kept().await.filter(|shown| shown["killmail_hash"] == "ab".repeat(20) && shown.get("hash_source").is_none());
+    let corrected = async || {
+        kept()
+            .await
+            .filter(|shown| shown["killmail_hash"] == "ab".repeat(20) && shown.get("hash_source").is_none())
+    };
     until("the follower to have the given one", corrected).await;
     until("equal stores", async || (first.digest().await == second.digest().await).then_some(())).await;
 }
@@ -175,7 +214,10 @@ async fn a_corrected_hash_is_corrected_everywhere() {
     let upstream = Upstream::start();
     let server = Server::following(&upstream);
     let number = upstream.publish(killmail(1).time(NOON));
-    until("the killmail", async || (head(&server).await == 1 && server.get("/ephemeral/1.json").await.status == 200).then_some(())).await;
+    until("the killmail", async || {
+        (head(&server).await == 1 && server.get("/ephemeral/1.json").await.status == 200).then_some(())
+    })
+    .await;
     let new = "cd".repeat(20);
     let corrected = killmail(1).time(NOON).with(|k| {
         k.hash = Some("cd".repeat(20));
@@ -193,7 +235,8 @@ async fn a_corrected_hash_is_corrected_everywhere() {
     assert_eq!(server.get("/history/20211127.json").await.expect(200), json!({ "1": new }));
     upstream.publish(killmail(3));
     until("the files after it", async || (head(&server).await == 3).then_some(())).await;
-    let told = [file(&server, 2).await, file(&server, 3).await].map(|file| file.get("sequence_updated").cloned());
+    let told =
+        [file(&server, 2).await, file(&server, 3).await].map(|file| file.get("sequence_updated").cloned());
     assert!(told.contains(&Some(json!(1))), "those who follow the mirror are told: {told:?}");
 }
 
@@ -201,17 +244,26 @@ async fn a_corrected_hash_is_corrected_everywhere() {
 async fn histories_list_a_day_and_no_other() {
     let server = Setup::quiet().start();
     let midnight = NOON + 12 * 3600;
-    for (id, time) in [(1, midnight - 86_401), (2, midnight - 86_400), (3, NOON), (4, midnight - 1), (5, midnight)] {
+    for (id, time) in
+        [(1, midnight - 86_401), (2, midnight - 86_400), (3, NOON), (4, midnight - 1), (5, midnight)]
+    {
         add(&server, &killmail(id).time(time).r2z2()).await;
     }
-    assert_eq!(server.get("/history/totals.json").await.expect(200), json!({ "20211126": 1, "20211127": 3, "20211128": 1 }));
+    assert_eq!(
+        server.get("/history/totals.json").await.expect(200),
+        json!({ "20211126": 1, "20211127": 3, "20211128": 1 })
+    );
     let hashes = server.get("/history/20211127.json").await.expect(200);
-    let expected: Value = (2..=4).map(|id| (id.to_string(), json!(format!("{id:040x}")))).collect::<serde_json::Map<_, _>>().into();
+    let expected: Value = (2..=4)
+        .map(|id| (id.to_string(), json!(format!("{id:040x}"))))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
     assert_eq!(hashes, expected);
     let bodies = server.get("/history/raw/20211127.json").await.expect(200);
     assert_eq!(bodies["3"], killmail(3).time(NOON).esi());
     assert_eq!(bodies.as_object().unwrap().len(), 3);
-    for path in ["20211125.json", "20211131.json", "raw/20211125.json", "2021112.json", "20211127", "x.json"] {
+    for path in ["20211125.json", "20211131.json", "raw/20211125.json", "2021112.json", "20211127", "x.json"]
+    {
         assert_eq!(server.get(&format!("/history/{path}")).await.status, 404, "{path}");
     }
     add(&server, &killmail(6).time(NOON).r2z2()).await;
@@ -223,7 +275,8 @@ async fn a_request_may_wait_for_the_next_file() {
     let upstream = Upstream::start();
     let server = Setup::following(&upstream).config("[mirror]\nwait_max_secs = 15\n").start();
     upstream.publish(killmail(1));
-    until("the first killmail", async || (server.get("/ephemeral/1.json").await.status == 200).then_some(())).await;
+    until("the first killmail", async || (server.get("/ephemeral/1.json").await.status == 200).then_some(()))
+        .await;
     let tag = asked(&server, "/ephemeral/sequence.json", &[]).await.header("etag").unwrap().to_owned();
     let waiting = asked(&server, "/ephemeral/2.json?wait=1000", &[]);
     let moved = [("if-none-match", tag.as_str())];
@@ -238,13 +291,20 @@ async fn a_request_may_wait_for_the_next_file() {
     assert_eq!(server.get("/ephemeral/2.json?wait=soon").await.status, 400);
     drop(server);
     let impatient = Setup::quiet().config("[mirror]\nwait_max_secs = 1\n").start();
-    assert_eq!(asked(&impatient, "/ephemeral/1.json?wait=1000", &[]).await.status, 404, "bounded by the server, not by who asks");
+    assert_eq!(
+        asked(&impatient, "/ephemeral/1.json?wait=1000", &[]).await.status,
+        404,
+        "bounded by the server, not by who asks"
+    );
 }
 
 #[tokio::test]
 async fn a_follower_that_waits_has_the_next_killmail_without_asking_again() {
     let first = Setup::quiet().start();
-    let setup = Setup::quiet().env("SOURCE", "r2z2").env("R2Z2_BASE_URL", &first.url("")).env("R2Z2_IDLE_MS", "600000");
+    let setup = Setup::quiet()
+        .env("SOURCE", "r2z2")
+        .env("R2Z2_BASE_URL", &first.url(""))
+        .env("R2Z2_IDLE_MS", "600000");
     let second = setup.config("[ingest]\nr2z2_wait_secs = 15\n").start();
     until("the second to ask", async || second.log().contains("from where it is").then_some(())).await;
     for id in 1..=3 {
@@ -259,12 +319,18 @@ async fn two_servers_chained_through_the_mirror_are_equal_after_kills_under_load
     let upstream = Upstream::start();
     let first = Server::following(&upstream);
     let base = first.url("");
-    let mut second =
-        Setup::quiet().env("SOURCE", "r2z2").env("R2Z2_BASE_URL", &base).env("R2Z2_IDLE_MS", "20").env("R2Z2_PACE_MS", "1").start();
+    let mut second = Setup::quiet()
+        .env("SOURCE", "r2z2")
+        .env("R2Z2_BASE_URL", &base)
+        .env("R2Z2_IDLE_MS", "20")
+        .env("R2Z2_PACE_MS", "1")
+        .start();
     // Only then it has been told where to begin.
     let state = async || second.get("/health").await.json()["details"]["source"]["state"].clone();
     until("the second to follow", async || (state().await == "following").then_some(())).await;
-    let count = async |server: &Server| server.get("/api/v1/killmails/count").await.expect(200)["data"]["count"].as_u64();
+    let count = async |server: &Server| {
+        server.get("/api/v1/killmails/count").await.expect(200)["data"]["count"].as_u64()
+    };
     let mut dice = Dice::new(11);
     let mut numbers = Vec::new();
     for id in 1..=400_u32 {
@@ -272,7 +338,10 @@ async fn two_servers_chained_through_the_mirror_are_equal_after_kills_under_load
         numbers.push((upstream.publish(killmail.clone()), killmail));
         if id % 40 == 0 {
             // A file that is rewritten before anybody read it would prove nothing.
-            until("the first to have it", async || (count(&first).await >= Some(u64::from(id))).then_some(())).await;
+            until("the first to have it", async || {
+                (count(&first).await >= Some(u64::from(id))).then_some(())
+            })
+            .await;
             let (number, killmail) = numbers[usize::try_from(dice.below(u64::from(id))).unwrap()].clone();
             let rewritten = killmail.value(f64::from(id) * 1e6).labels(&["ganked"]).r2z2();
             upstream.rewrite(number, rewritten, Build(random(&mut dice, 10_000 + id, began())));

@@ -1,4 +1,5 @@
-//! Parameters of history, counts, streams and their paths: what is understood, what is told of it, what is refused.
+//! Parameters of history, counts, streams and their paths: what is understood, what is told of it, what is
+//! refused.
 //!
 //! Must not know: how a killmail is found.
 
@@ -17,14 +18,14 @@ const PERIMETER: u32 = SYSTEMS[1];
 #[tokio::test]
 async fn answers_of_history_echo_the_filter_as_it_was_read() {
     let server = Setup::quiet().start();
-    let query =
-        format!("system_ids={PERIMETER},{JITA},{JITA}&role=victim&min_value=1e9&since=1637971201&until=2021-11-28T01:00:00%2B01:00");
+    let query = format!(
+        "system_ids={PERIMETER},{JITA},{JITA}&role=victim&min_value=1e9&since=1637971201&until=2021-11-28T01:00:00%2B01:00"
+    );
     let filter = json!({
         "system_ids": [JITA, PERIMETER], "match": "any", "role": "victim", "min_value": 1e9,
         "since": "2021-11-27T00:00:01Z", "until": "2021-11-28T00:00:00Z",
     });
-    let body =
-        json!({ "system_ids": [PERIMETER, JITA], "role": "victim", "min_value": 1e9, "since": 1_637_971_201, "until": "2021-11-28" });
+    let body = json!({ "system_ids": [PERIMETER, JITA], "role": "victim", "min_value": 1e9, "since": 1_637_971_201, "until": "2021-11-28" });
     for reply in [
         server.get(&format!("/api/v1/killmails?{query}")).await,
         server.get(&format!("/api/v1/killmails/count?{query}")).await,
@@ -51,7 +52,11 @@ async fn a_format_there_is_not_is_refused_by_the_kills_api_too() {
         (server.post("/api/v1/kills/systems", &in_body).await, "INVALID_PARAMETERS"),
     ] {
         let refused = reply.expect(400);
-        assert_eq!((&refused["code"], &refused["details"]), (&json!(code), &json!({ "field": "format", "message": message })), "{refused}");
+        assert_eq!(
+            (&refused["code"], &refused["details"]),
+            (&json!(code), &json!({ "field": "format", "message": message })),
+            "{refused}"
+        );
     }
     server.get(&format!("/api/v1/kills/system/{JITA}?format=canonical")).await.expect(200);
 }
@@ -60,7 +65,8 @@ const STREAMS: [&str; 2] = ["/api/v1/kills/stream", "/api/v1/kills/stream/enhanc
 
 async fn add(server: &Server, killmails: impl Iterator<Item = Build>) {
     let documents: Vec<Value> = killmails.map(Build::r2z2).collect();
-    let report = server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
+    let report =
+        server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
     assert_eq!(report["data"]["new"], documents.len(), "{report}");
 }
 
@@ -83,12 +89,14 @@ async fn what_cannot_be_meant_is_refused_on_every_door() {
             ("charater_ids=5", "Unknown parameter: charater_ids; did you mean character_ids?"),
         ] {
             let refused = server.get(&format!("{path}?{query}")).await.expect(400);
-            let error =
-                json!({ "domain": "validation", "type": "invalid_format", "message": message, "details": null, "retryable": false });
+            let error = json!({ "domain": "validation", "type": "invalid_format", "message": message, "details": null, "retryable": false });
             assert_eq!(refused, json!({ "error": error }), "{query}");
         }
         let refused = server.post(path, &json!({ "charater_ids": [5] })).await.expect(400);
-        assert_eq!(refused["error"]["message"], "Unknown parameter: charater_ids; did you mean character_ids?");
+        assert_eq!(
+            refused["error"]["message"],
+            "Unknown parameter: charater_ids; did you mean character_ids?"
+        );
     }
 }
 
@@ -97,14 +105,18 @@ async fn what_has_no_effect_is_told() {
     let server = Setup::quiet().start();
     let connected = async |query: &str| server.enhanced(query).await.event_named("connected").await.json();
     let told = connected("nonsense=1&preload_days=9999&_=%0A").await;
-    assert_eq!((&told["ignored"], &told["preload"]), (&json!(["nonsense", "_"]), &json!({ "skipped": "needs an id list" })));
+    assert_eq!(
+        (&told["ignored"], &told["preload"]),
+        (&json!(["nonsense", "_"]), &json!({ "skipped": "needs an id list" }))
+    );
     assert_eq!(told["filters"]["preload_days"], 90, "what is used is told");
     let plain = connected(&format!("system_ids={JITA}&preload_days=1")).await;
     assert!(plain.get("ignored").is_none() && plain.get("preload").is_none(), "{plain}");
     let mut basic = server.basic("nonsense=1&b%0Adata:%20x=2&preload_days=3").await;
     basic.next_block().await;
     let opening = basic.next_block().await.unwrap();
-    let comments = ["connected", "preload skipped: needs an id list", r#"ignored: ["nonsense","b\ndata: x"]"#];
+    let comments =
+        ["connected", "preload skipped: needs an id list", r#"ignored: ["nonsense","b\ndata: x"]"#];
     assert!(opening.comments == comments && opening.data.is_none() && opening.id.is_some(), "{opening:?}");
 }
 
@@ -113,14 +125,24 @@ async fn a_join_hears_of_slips_and_of_what_has_no_effect() {
     let server = Setup::quiet().start();
     let mut channel = Channel::v2(server.address()).await;
     for (payload, message) in [
-        (json!({ "charater_ids": [5] }), "[validation:invalid_charater_ids] Unknown parameter: charater_ids; did you mean character_ids?"),
-        (json!({ "format": "nonsense" }), "[validation:invalid_format] Invalid format: 'nonsense' is not one of canonical"),
+        (
+            json!({ "charater_ids": [5] }),
+            "[validation:invalid_charater_ids] Unknown parameter: charater_ids; did you mean character_ids?",
+        ),
+        (
+            json!({ "format": "nonsense" }),
+            "[validation:invalid_format] Invalid format: 'nonsense' is not one of canonical",
+        ),
     ] {
         let refused = channel.ask(json!(["1", "2", LOBBY, "phx_join", payload])).await;
         assert_eq!(refused[4], json!({ "status": "error", "response": { "reason": message } }));
     }
     let joined = channel.join(json!({ "systems": [JITA], "nonsense": 1, "preload_days": 3 })).await;
-    assert_eq!((&joined["status"], &joined["ignored"]), (&json!("connected"), &json!(["nonsense", "preload_days"])), "{joined}");
+    assert_eq!(
+        (&joined["status"], &joined["ignored"]),
+        (&json!("connected"), &json!(["nonsense", "preload_days"])),
+        "{joined}"
+    );
 }
 
 #[tokio::test]
@@ -128,7 +150,8 @@ async fn times_restrict_a_stream_in_preload_and_live() {
     let upstream = Upstream::start();
     let server = Setup::following(&upstream).start();
     add(&server, [(1, 7200), (2, 5400), (3, 600)].into_iter().map(|(id, ago)| killmail(id).ago(ago))).await;
-    let query = format!("system_ids={JITA}&preload_days=1&since={}&until={}000", began() - 6000, began() - 60);
+    let query =
+        format!("system_ids={JITA}&preload_days=1&since={}&until={}000", began() - 6000, began() - 60);
     let mut enhanced = server.enhanced(&query).await;
     let mut basic = server.basic(&query).await;
     assert_eq!(basic.killmails(2).await, [2, 3]);
@@ -145,13 +168,18 @@ async fn batches_are_as_long_as_a_client_can_read() {
     add(&server, (1..=60).map(|id| killmail(id).ago(600))).await;
     for (key, max_bytes) in [(None, 16_384), (Some("kills"), 16_384), (Some("killmails"), 65_536)] {
         let named = key.map(|key| format!("&batch_key={key}")).unwrap_or_default();
-        let mut stream = server.enhanced(&format!("system_ids={JITA}&preload_days=1&batch_max_bytes={max_bytes}{named}")).await;
+        let mut stream = server
+            .enhanced(&format!("system_ids={JITA}&preload_days=1&batch_max_bytes={max_bytes}{named}"))
+            .await;
         let (mut killmails, mut numbers) = (0, Vec::new());
         loop {
             let block = stream.event_named("batch").await;
             assert!(block.raw.lines().all(|line| line.len() < max_bytes), "{key:?}: {}", block.raw.len());
             let batch = block.json();
-            assert_eq!((batch.get("kills").is_some(), batch.get("killmails").is_some()), (key != Some("killmails"), key != Some("kills")));
+            assert_eq!(
+                (batch.get("kills").is_some(), batch.get("killmails").is_some()),
+                (key != Some("killmails"), key != Some("kills"))
+            );
             killmails += batch[key.unwrap_or("kills")].as_array().unwrap().len();
             numbers.push((batch["batch_number"].as_u64().unwrap(), batch["total_batches"].as_u64().unwrap()));
             if batch["last"] == true {
@@ -159,7 +187,11 @@ async fn batches_are_as_long_as_a_client_can_read() {
             }
         }
         let total = numbers.len() as u64;
-        assert_eq!((killmails, numbers), (60, (1..=total).map(|number| (number, total)).collect()), "{key:?}");
+        assert_eq!(
+            (killmails, numbers),
+            (60, (1..=total).map(|number| (number, total)).collect()),
+            "{key:?}"
+        );
         assert!(total > 1, "{key:?}");
     }
 }
@@ -176,17 +208,34 @@ async fn a_stream_goes_on_by_every_name_of_the_last_id() {
     for name in ["last_event_id", "lastEventId", "Last-Event-ID", "evs_last_event_id"] {
         assert_eq!(server.basic(&format!("{name}={place}")).await.killmails(1).await, [2], "{name}");
         let path = format!("/api/v1/kills/stream?{name}=nonsense");
-        assert_eq!(Sse::get(server.address(), &path, &[("last-event-id", &place)]).await.killmails(1).await, [2], "the header wins");
+        assert_eq!(
+            Sse::get(server.address(), &path, &[("last-event-id", &place)]).await.killmails(1).await,
+            [2],
+            "the header wins"
+        );
     }
 }
 
 #[tokio::test]
 async fn repeated_keys_are_one_list_and_milliseconds_are_times() {
     let server = Setup::quiet().start();
-    add(&server, [(1, JITA), (2, PERIMETER), (3, SYSTEMS[2])].into_iter().map(|(id, system)| killmail(id).ago(600).system(system))).await;
+    add(
+        &server,
+        [(1, JITA), (2, PERIMETER), (3, SYSTEMS[2])]
+            .into_iter()
+            .map(|(id, system)| killmail(id).ago(600).system(system)),
+    )
+    .await;
     let query = format!("system_ids={JITA}&system_ids={PERIMETER}");
-    let found = server.get(&format!("/api/v1/killmails?{query}&since={}000", began() - 3600)).await.expect(200);
-    assert_eq!((&found["data"]["count"], &found["data"]["filter"]["system_ids"]), (&json!(2), &json!([JITA, PERIMETER])));
-    assert_eq!(server.get(&format!("/api/v1/killmails?since={}000000", began())).await.expect(400)["details"]["field"], "since");
+    let found =
+        server.get(&format!("/api/v1/killmails?{query}&since={}000", began() - 3600)).await.expect(200);
+    assert_eq!(
+        (&found["data"]["count"], &found["data"]["filter"]["system_ids"]),
+        (&json!(2), &json!([JITA, PERIMETER]))
+    );
+    assert_eq!(
+        server.get(&format!("/api/v1/killmails?since={}000000", began())).await.expect(400)["details"]["field"],
+        "since"
+    );
     assert_eq!(server.basic(&format!("{query}&preload_days=1")).await.killmails(2).await, [1, 2]);
 }

@@ -12,7 +12,15 @@ use crate::support::server::Setup;
 #[tokio::test]
 async fn slashes_too_many_change_nothing() {
     let server = Setup::quiet().start();
-    for path in ["/ping/", "//ping", "/ping//", "/api/v1/killmails/", "//api//v1///killmails//?limit=1", "/api/v1/killmails/count/", "//"] {
+    for path in [
+        "/ping/",
+        "//ping",
+        "/ping//",
+        "/api/v1/killmails/",
+        "//api//v1///killmails//?limit=1",
+        "/api/v1/killmails/count/",
+        "//",
+    ] {
         let reply = server.get(path).await;
         assert_eq!(reply.status, 200, "{path}: {}", reply.text());
         assert!(reply.header("x-request-id").is_some() && reply.header("cache-control").is_some(), "{path}");
@@ -39,7 +47,11 @@ async fn one_origin_host_is_for_pages_and_channels() {
     assert_eq!(allowed("https://yourdomain.com").await.as_deref(), Some("https://yourdomain.com"));
     assert_eq!(allowed("https://other.example").await, None);
     let path = "/socket/websocket?vsn=2.0.0";
-    let open = async |origin| Channel::try_open(server.address(), path, &[("origin", origin)]).await.map(drop);
-    assert_eq!((open("https://yourdomain.com").await, open("https://other.example").await), (Ok(()), Err(403)));
+    let open =
+        async |origin| Channel::try_open(server.address(), path, &[("origin", origin)]).await.map(drop);
+    assert_eq!(
+        (open("https://yourdomain.com").await, open("https://other.example").await),
+        (Ok(()), Err(403))
+    );
     assert!(Channel::try_open(server.address(), path, &[]).await.is_ok(), "programs send no origin");
 }

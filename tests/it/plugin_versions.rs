@@ -24,13 +24,24 @@ fn err(output: &Output) -> String {
 async fn a_second_version_waits_and_says_so() {
     let server = Setup::quiet().start();
     let url = server.url("");
-    let plugin =
-        |arguments: &[&str]| server.setup().command("plugin").args(arguments).args(["--server", &url, "--token", TOKEN]).output().unwrap();
+    let plugin = |arguments: &[&str]| {
+        server
+            .setup()
+            .command("plugin")
+            .args(arguments)
+            .args(["--server", &url, "--token", TOKEN])
+            .output()
+            .unwrap()
+    };
     let first = plugin(&["upload", "mine", HIGH_VALUE]);
     assert!(first.status.success() && err(&first).is_empty(), "{}", err(&first));
     let second = plugin(&["upload", "mine", WATCHLIST]);
     assert!(second.status.success(), "{}", err(&second));
-    assert!(err(&second).contains("killstream plugin promote mine ") && err(&second).contains("stays active"), "{}", err(&second));
+    assert!(
+        err(&second).contains("killstream plugin promote mine ") && err(&second).contains("stays active"),
+        "{}",
+        err(&second)
+    );
     let digest = out(&second).split([' ', ':']).nth(2).unwrap().to_owned();
     let listed = out(&plugin(&["list"]));
     let states: Vec<&str> = listed.lines().map(|line| line.split(' ').nth(2).unwrap()).collect();
@@ -39,17 +50,25 @@ async fn a_second_version_waits_and_says_so() {
     // The command it names works as it stands.
     let prefix = err(&second).rsplit(' ').next().unwrap().trim_matches(['`', '\n', '.']).to_owned();
     assert!(digest.starts_with(&prefix), "{prefix}");
-    for (wrong, why) in [(&digest[..7], "first 8 hex digits"), ("00000000", "no version"), ("latest-one", "is not a digest")] {
+    for (wrong, why) in
+        [(&digest[..7], "first 8 hex digits"), ("00000000", "no version"), ("latest-one", "is not a digest")]
+    {
         let refused = plugin(&["promote", "mine", wrong]);
         assert!(!refused.status.success() && err(&refused).contains(why), "{wrong}: {}", err(&refused));
     }
     let promoted = plugin(&["promote", "mine", &prefix]);
-    assert!(promoted.status.success() && out(&promoted).contains(&format!("{digest} active")), "{}{}", out(&promoted), err(&promoted));
+    assert!(
+        promoted.status.success() && out(&promoted).contains(&format!("{digest} active")),
+        "{}{}",
+        out(&promoted),
+        err(&promoted)
+    );
 }
 
 #[tokio::test]
 async fn an_upload_over_the_limit_hears_which_one() {
-    let server = Setup::quiet().config("[plugin]\nupload_bytes = 100000\nscripting_upload_bytes = 100000").start();
+    let server =
+        Setup::quiet().config("[plugin]\nupload_bytes = 100000\nscripting_upload_bytes = 100000").start();
     let url = server.url("");
     let file = server.setup().folder().join("large.wasm");
     for megabytes in [1, 30] {
@@ -58,17 +77,27 @@ async fn an_upload_over_the_limit_hears_which_one() {
         let output = server.setup().command("plugin").args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         let told = err(&output);
-        assert!(told.contains("larger than 100000 bytes") && !told.contains("Broken pipe"), "{megabytes} MiB: {told}");
+        assert!(
+            told.contains("larger than 100000 bytes") && !told.contains("Broken pipe"),
+            "{megabytes} MiB: {told}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_module_that_is_no_plugin_is_told_how_to_become_one() {
     let server = Setup::quiet().start();
-    for text in ["(module)", "(module (memory (export \"memory\") 1) (func (export \"evaluate\")))", "(component)"] {
-        let reply = server.send(reqwest::Method::PUT, "/api/v1/plugins/mine", wat::parse_str(text).unwrap()).await;
+    for text in
+        ["(module)", "(module (memory (export \"memory\") 1) (func (export \"evaluate\")))", "(component)"]
+    {
+        let reply =
+            server.send(reqwest::Method::PUT, "/api/v1/plugins/mine", wat::parse_str(text).unwrap()).await;
         let body = reply.json();
-        assert_eq!((reply.status.as_u16(), &body["details"]["reason"]), (422, &json!("missing_export")), "{text}: {body}");
+        assert_eq!(
+            (reply.status.as_u16(), &body["details"]["reason"]),
+            (422, &json!("missing_export")),
+            "{text}: {body}"
+        );
         let message = body["details"]["message"].as_str().unwrap();
         assert!(message.contains("wasm32-wasip2") && message.contains("export!"), "{text}: {message}");
     }
@@ -85,8 +114,16 @@ async fn a_number_beside_a_system_is_named() {
         ("/api/systems/30000142/kills?limit=0", "limit", json!(1000)),
     ] {
         let body = server.get(path).await.expect(400);
-        assert_eq!((&body["code"], &body["error"]), (&json!("INVALID_SYSTEM_ID"), &json!("Invalid system ID format")), "{path}");
-        assert_eq!((&body["details"]["field"], &body["details"]["limit"]), (&json!(field), &limit), "{path}: {body}");
+        assert_eq!(
+            (&body["code"], &body["error"]),
+            (&json!("INVALID_SYSTEM_ID"), &json!("Invalid system ID format")),
+            "{path}"
+        );
+        assert_eq!(
+            (&body["details"]["field"], &body["details"]["limit"]),
+            (&json!(field), &limit),
+            "{path}: {body}"
+        );
     }
     let body = server.get("/api/v1/characters/5/killmails?limit=2000").await.expect(400);
     assert_eq!(

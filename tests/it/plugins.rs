@@ -8,11 +8,11 @@ use killstream::domain::facts::Facts;
 use killstream::domain::filter::{Filter, RoleClause};
 use killstream::domain::id::Seq;
 use killstream::domain::verdict::Verdict;
-use killstream::plugin::component::Component;
 use killstream::plugin::engine::Engine;
-use killstream::plugin::evaluator::{Instance, Run};
 use killstream::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuestion, Totals};
+use killstream::plugin::judging::run::{Instance, Run};
 use killstream::plugin::limits::Config;
+use killstream::plugin::sandbox::component::Component;
 use killstream::store::facts::facts;
 use killstream::wire;
 use serde_json::Value;
@@ -27,7 +27,8 @@ struct Past(Mutex<Vec<(Seq, Facts)>>);
 
 impl Past {
     fn matching(&self, query: &HistoryQuestion, bound: Bound) -> Vec<Facts> {
-        let filter = Filter { each: query.terms.clone(), since: query.since, until: query.until, ..Filter::default() };
+        let filter =
+            Filter { each: query.terms.clone(), since: query.since, until: query.until, ..Filter::default() };
         let past = self.0.lock().unwrap();
         let seen = past.iter().filter(|(seq, facts)| *seq <= bound.head && facts.killmail_id < bound.below);
         seen.filter(|(_, facts)| filter.accepts(facts)).map(|(_, facts)| facts.clone()).collect()
@@ -49,7 +50,12 @@ impl History for Past {
         })
     }
 
-    fn last_seen(&self, term: &RoleClause, bound: Bound, allowance: &mut Allowance) -> Result<Option<i64>, Exhausted> {
+    fn last_seen(
+        &self,
+        term: &RoleClause,
+        bound: Bound,
+        allowance: &mut Allowance,
+    ) -> Result<Option<i64>, Exhausted> {
         let query = HistoryQuestion { terms: vec![term.clone()], ..HistoryQuestion::default() };
         self.totals(&query, bound, allowance).map(|totals| totals.last)
     }
@@ -61,11 +67,14 @@ fn engine() -> (Arc<Engine>, Arc<Past>) {
     (Engine::new(Config::default(), history, wire::killmail::json).unwrap(), past)
 }
 
-/// The component kept in the repository, or the one just rebuilt where `KILLSTREAM_REBUILT_PLUGINS` names its folder.
+/// The component kept in the repository, or the one just rebuilt where `KILLSTREAM_REBUILT_PLUGINS` names its
+/// folder.
 fn component(engine: &Engine, name: &str) -> Component {
     if let Some(folder) = std::env::var_os("KILLSTREAM_REBUILT_PLUGINS") {
         let path = std::path::Path::new(&folder).join(format!("{name}.wasm"));
-        return engine.compile(&std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap();
+        return engine
+            .compile(&std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
+            .unwrap();
     }
     engine.compile(prebuilt(name)).unwrap()
 }
@@ -105,14 +114,16 @@ async fn replay(vectors: &str) {
     let says = vectors["says"].as_str().unwrap();
     let (engine, past) = engine();
     let component = component(&engine, vectors["plugin"].as_str().unwrap());
-    let evaluator = engine.evaluator(&component, &vectors["config"].to_string(), Instance::Warm).await.unwrap();
+    let evaluator =
+        engine.evaluator(&component, &vectors["config"].to_string(), Instance::Warm).await.unwrap();
     let cases = vectors["cases"].as_array().unwrap();
     for (seq, case) in (1..).zip(cases) {
         let entry = entry(seq, &case["killmail"].to_string());
         past.0.lock().unwrap().push((entry.seq, entry.facts.clone()));
         let id = entry.killmail.killmail_id;
         let verdict = engine.evaluate(&evaluator, vec![entry], Run::Live).await.remove(0);
-        let verdict = verdict.unwrap_or_else(|fault| panic!("{says}: killmail {id} ended in the fault {fault}"));
+        let verdict =
+            verdict.unwrap_or_else(|fault| panic!("{says}: killmail {id} ended in the fault {fault}"));
         let found = match verdict {
             Verdict::Drop => Value::from("drop"),
             Verdict::Keep => Value::from("keep"),
@@ -144,7 +155,8 @@ vectors! {
     watchlist_victim: "watchlist-victim";
 }
 
-/// Law 7: live one by one, again as pages of history on another instance, backwards and fresh, the verdicts are the same.
+/// Law 7: live one by one, again as pages of history on another instance, backwards and fresh, the verdicts
+/// are the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn law_7_same_in_same_out() {
     let (engine, past) = engine();
@@ -182,10 +194,15 @@ async fn with_an_interest_evaluate_runs_only_for_its_killmails() {
     let (engine, _) = engine();
     let component = component(&engine, "watchlist");
     let alliance = 498_125_261;
-    let watch = engine.evaluator(&component, &format!("{{\"alliances\":[{alliance}]}}"), Instance::Warm).await.unwrap();
+    let watch = engine
+        .evaluator(&component, &format!("{{\"alliances\":[{alliance}]}}"), Instance::Warm)
+        .await
+        .unwrap();
     assert!(watch.interest().is_some());
     let sample = sample();
-    let concerned = |facts: &Facts| facts.victim.alliances.contains(&alliance) || facts.attackers.alliances.contains(&alliance);
+    let concerned = |facts: &Facts| {
+        facts.victim.alliances.contains(&alliance) || facts.attackers.alliances.contains(&alliance)
+    };
     let theirs = sample.iter().filter(|e| concerned(&e.facts)).count() as u64;
     let all = sample.len() as u64;
     let answers = engine.evaluate(&watch, sample, Run::Live).await;

@@ -1,4 +1,5 @@
-//! Sources of different ranks: what a queue of another site says never replaces what zKillboard said, in whatever order they come.
+//! Sources of different ranks: what a queue of another site says never replaces what zKillboard said, in
+//! whatever order they come.
 //!
 //! Must not know: how values are merged; only which ones are shown, and where they are said to be from.
 
@@ -13,8 +14,14 @@ use crate::support::upstream::{Canned, Upstream};
 
 /// A server that follows R2Z2 and, beside it, a queue of another site.
 fn beside(upstream: &Upstream, queue: &Upstream) -> Server {
-    let config = format!("[ingest]\nredisq_pace_ms = 20\n[[sources]]\nkind = \"redisq\"\nurl = \"{}\"\nwhen = \"always\"\n", queue.base());
-    queue.answer("/listen.php", Canned { after: Duration::from_millis(30), ..Canned::json(&json!({ "package": null })) });
+    let config = format!(
+        "[ingest]\nredisq_pace_ms = 20\n[[sources]]\nkind = \"redisq\"\nurl = \"{}\"\nwhen = \"always\"\n",
+        queue.base()
+    );
+    queue.answer(
+        "/listen.php",
+        Canned { after: Duration::from_millis(30), ..Canned::json(&json!({ "package": null })) },
+    );
     Setup::following(upstream).env("ESI_BASE_URL", &queue.base()).config(&config).start()
 }
 
@@ -53,13 +60,18 @@ async fn a_queue_that_comes_second_only_fills_in() {
     // Another body of the lower rank is a conflict, another value from R2Z2 is not.
     body["victim"]["damage_taken"] = json!(1);
     package(&queue, 1, &body);
-    let conflicts = async || server.get("/metrics/prometheus").await.text().contains("killstream_store_conflicts_total 1");
+    let conflicts = async || {
+        server.get("/metrics/prometheus").await.text().contains("killstream_store_conflicts_total 1")
+    };
     until("the conflict", async || conflicts().await.then_some(())).await;
     let mut war = killmail(1).value(2e6).r2z2();
     war["esi"]["war_id"] = json!(700_002);
     upstream.publish_document(war);
     let last = shown(&server, 1, "from R2Z2 again", |shown| shown["zkb"]["totalValue"] == 2e6).await;
-    assert_eq!((&last["war_id"], &last["provenance"]), (&json!(700_002), &json!({ "redisq": ["zkb.theirs"] })));
+    assert_eq!(
+        (&last["war_id"], &last["provenance"]),
+        (&json!(700_002), &json!({ "redisq": ["zkb.theirs"] }))
+    );
 }
 
 #[tokio::test]
@@ -90,7 +102,10 @@ async fn a_body_fetched_for_a_queue_is_esis() {
     let named = json!({ "package": { "killID": 1, "zkb": { "hash": hash, "totalValue": 7.0 } } });
     queue.answer_once("/listen.php", Canned::json(&named));
     let fetched = shown(&server, 1, "fetched", |_| true).await;
-    assert_eq!((&fetched["provenance"], &fetched["zkb"]["totalValue"]), (&json!({ "redisq": ["zkb"] }), &json!(7.0)));
+    assert_eq!(
+        (&fetched["provenance"], &fetched["zkb"]["totalValue"]),
+        (&json!({ "redisq": ["zkb"] }), &json!(7.0))
+    );
     upstream.publish(killmail(1));
     let both = shown(&server, 1, "from R2Z2", |shown| shown["zkb"]["totalValue"] == 1e6).await;
     assert_eq!(both.get("provenance"), None);

@@ -1,5 +1,5 @@
-//! Every real killmail goes into a store, comes back with everything it carried, also after a restart, and is found under each of its
-//! terms and under no other.
+//! Every real killmail goes into a store, comes back with everything it carried, also after a restart, and is
+//! found under each of its terms and under no other.
 //!
 //! Must not know: how documents travel; `import_cases` has that.
 
@@ -25,16 +25,29 @@ use crate::support::data;
 const BATCH: usize = 1000;
 
 fn open(folder: &Path) -> Arc<Store> {
-    let config =
-        Config { dir: folder.to_owned(), min_free_bytes: 0, tail_entries: 2000, encode: wire::killmail::encode, ..Config::default() };
+    let config = Config {
+        dir: folder.to_owned(),
+        min_free_bytes: 0,
+        tail_entries: 2000,
+        encode: wire::killmail::encode,
+        ..Config::default()
+    };
     Store::open(config).unwrap()
 }
 
 fn incoming(line: &str) -> Incoming {
-    let package = wire::read::package::parse(line.as_bytes()).unwrap_or_else(|refused| panic!("{refused:?}: {line}"));
+    let package =
+        wire::read::package::parse(line.as_bytes()).unwrap_or_else(|refused| panic!("{refused:?}: {line}"));
     let killmail = package.killmail.unwrap_or_else(|| panic!("no body: {line}"));
     let received_at_ms = killmail.time * 1000;
-    Incoming { killmail, origin: Origin::Backfill, received_at_ms, uploaded_at: None, age: AgeRule::ByUpload, zkb: ZkbRule::Keep }
+    Incoming {
+        killmail,
+        origin: Origin::Backfill,
+        received_at_ms,
+        uploaded_at: None,
+        age: AgeRule::ByUpload,
+        zkb: ZkbRule::Keep,
+    }
 }
 
 #[test]
@@ -80,10 +93,24 @@ fn assert_all_come_back(store: &Store, sources: &[data::Documents]) -> u64 {
         let mut equal = 0;
         for line in &source.lines {
             let given = incoming(line).killmail;
-            let kept = store.killmail(given.killmail_id).unwrap().unwrap_or_else(|| panic!("{} is lost", given.killmail_id));
-            assert_eq!(merge(&kept.killmail, &given, false), Sameness::Known, "{} of {}", given.killmail_id, source.source);
+            let kept = store
+                .killmail(given.killmail_id)
+                .unwrap()
+                .unwrap_or_else(|| panic!("{} is lost", given.killmail_id));
+            assert_eq!(
+                merge(&kept.killmail, &given, false),
+                Sameness::Known,
+                "{} of {}",
+                given.killmail_id,
+                source.source
+            );
             if different.insert(given.killmail_id) && kept.rev == 0 {
-                assert_eq!(wire::killmail::json(&kept), wire::killmail::encode(&given), "{}", given.killmail_id);
+                assert_eq!(
+                    wire::killmail::json(&kept),
+                    wire::killmail::encode(&given),
+                    "{}",
+                    given.killmail_id
+                );
                 equal += 1;
             }
         }
@@ -96,7 +123,8 @@ fn assert_all_come_back(store: &Store, sources: &[data::Documents]) -> u64 {
 fn assert_found_by_every_term(store: &Store, sources: &[data::Documents]) {
     let mut by_term: BTreeMap<Term, BTreeSet<u32>> = BTreeMap::new();
     let mut by_label: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
-    let ids: BTreeSet<u32> = sources.iter().flat_map(|s| &s.lines).map(|line| incoming(line).killmail.killmail_id).collect();
+    let ids: BTreeSet<u32> =
+        sources.iter().flat_map(|s| &s.lines).map(|line| incoming(line).killmail.killmail_id).collect();
     for id in ids {
         let facts = facts(&store.killmail(id).unwrap().unwrap().killmail);
         for term in facts.terms() {
@@ -120,7 +148,14 @@ fn assert_found_by_every_term(store: &Store, sources: &[data::Documents]) {
 }
 
 fn found(store: &Store, filter: &Filter) -> Vec<u32> {
-    let query =
-        HistoryQuery { filter, interest: None, order: Order::Oldest, after: None, below: None, head: store.head(), limit: usize::MAX };
+    let query = HistoryQuery {
+        filter,
+        interest: None,
+        order: Order::Oldest,
+        after: None,
+        below: None,
+        head: store.head(),
+        limit: usize::MAX,
+    };
     store.select(&query).unwrap().into_iter().map(|hit| hit.killmail_id).collect()
 }

@@ -1,4 +1,5 @@
-//! The soak in short: two thin days through faults and kills. The long one is `cargo run --release --example soak`.
+//! The soak in short: two thin days through faults and kills. The long one is `cargo run --release --example
+//! soak`.
 //!
 //! Must not know: what goes wrong when.
 
@@ -10,7 +11,8 @@ use crate::support::server::Setup;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_store_equals_the_truth_and_everyone_saw_everything_once() {
-    let (killmails, subscribers, kills, missing) = if long() { (20_000, 100, 8, 0.001) } else { (2_000, 24, 2, 0.005) };
+    let (killmails, subscribers, kills, missing) =
+        if long() { (20_000, 100, 8, 0.001) } else { (2_000, 24, 2, 0.005) };
     let plan = Plan { killmails, days: 2.0, missing, subscribers, kills, seed: 7 };
     let setup = Setup::quiet();
     let file = setup.folder().join("soak.toml");
@@ -20,7 +22,8 @@ async fn the_store_equals_the_truth_and_everyone_saw_everything_once() {
         let setup = setup.env("R2Z2_IDLE_MS", "").env("R2Z2_PACE_MS", "").env("PORT", &port.to_string());
         let mut command = setup.command("serve");
         command.arg("--config").arg(&file);
-        command.stderr(fs::File::options().create(true).append(true).open(setup.folder().join("log")).unwrap());
+        command
+            .stderr(fs::File::options().create(true).append(true).open(setup.folder().join("log")).unwrap());
         command
     };
     if let Err(error) = soak::run(plan, serve).await {

@@ -1,4 +1,5 @@
-//! What is told of sources: when they are not ready, why nothing is written, what they are called, and how often they ask.
+//! What is told of sources: when they are not ready, why nothing is written, what they are called, and how
+//! often they ask.
 //!
 //! Must not know: how a source is followed.
 
@@ -42,17 +43,27 @@ async fn an_open_breaker_is_not_ready_unless_another_source_follows_its_feed() {
 
     let (first, second) = (Upstream::start(), Upstream::start());
     first.refuse(Some(Canned::status(403)));
-    let config = format!("[ingest]\nfallback_after_ms = 200\n[[sources]]\nkind = \"r2z2\"\nurl = \"{}\"", second.base());
+    let config = format!(
+        "[ingest]\nfallback_after_ms = 200\n[[sources]]\nkind = \"r2z2\"\nurl = \"{}\"",
+        second.base()
+    );
     let server = Setup::following(&first).config(&config).start();
     ready(&server, 503).await;
-    assert_eq!(ready(&server, 200).await["source"]["state"], "breaker_open", "the other one brings what comes");
+    assert_eq!(
+        ready(&server, 200).await["source"]["state"],
+        "breaker_open",
+        "the other one brings what comes"
+    );
 }
 
 #[tokio::test]
 async fn the_only_source_may_be_one_of_the_others() {
     let upstream = Upstream::start();
     upstream.refuse(Some(Canned::status(403)));
-    let table = format!("[[sources]]\nkind = \"r2z2\"\nurl = \"{}\"\nname = \"spare\"\nwhen = \"always\"", upstream.base());
+    let table = format!(
+        "[[sources]]\nkind = \"r2z2\"\nurl = \"{}\"\nname = \"spare\"\nwhen = \"always\"",
+        upstream.base()
+    );
     let server = Setup::quiet().config(&format!("[ingest]\nr2z2_forbidden_ms = 300\n{table}")).start();
     let body = ready(&server, 503).await;
     let reason = body["reason"].as_str().unwrap();
@@ -60,7 +71,8 @@ async fn the_only_source_may_be_one_of_the_others() {
     assert_eq!(server.get("/health").await.expect(200)["status"], "degraded");
     upstream.refuse(None);
     ready(&server, 200).await;
-    until("health to be well", async || (server.get("/health").await.json()["status"] == "ok").then_some(())).await;
+    until("health to be well", async || (server.get("/health").await.json()["status"] == "ok").then_some(()))
+        .await;
 }
 
 #[tokio::test]
@@ -70,7 +82,10 @@ async fn a_full_disk_is_told_without_a_source_too_and_said_once() {
     assert!(body["reason"].as_str().unwrap().contains("must stay free"), "{body}");
     let health = server.get("/health").await.expect(200);
     assert_eq!((&health["status"], &health["healthy"]), (&json!("degraded"), &json!(true)), "{health}");
-    assert!(health["details"]["storage"]["no_space"].as_str().unwrap().contains("must stay free"), "{health}");
+    assert!(
+        health["details"]["storage"]["no_space"].as_str().unwrap().contains("must stay free"),
+        "{health}"
+    );
     let said = || server.log().matches("the disk is full").count();
     until("the log to say it", async || (said() == 1).then_some(())).await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
@@ -81,24 +96,42 @@ async fn a_full_disk_is_told_without_a_source_too_and_said_once() {
 #[tokio::test]
 async fn two_sources_of_one_kind_are_told_apart_by_their_hosts() {
     let (one, two) = (Upstream::start(), Upstream::start());
-    let table = |upstream: &Upstream| format!("[[sources]]\nkind = \"redisq\"\nurl = \"{}\"\nwhen = \"always\"\n", upstream.base());
+    let table = |upstream: &Upstream| {
+        format!("[[sources]]\nkind = \"redisq\"\nurl = \"{}\"\nwhen = \"always\"\n", upstream.base())
+    };
     for upstream in [&one, &two] {
-        upstream.answer("/listen.php", Canned { after: Duration::from_millis(50), ..Canned::json(&json!({ "package": null })) });
+        upstream.answer(
+            "/listen.php",
+            Canned { after: Duration::from_millis(50), ..Canned::json(&json!({ "package": null })) },
+        );
     }
-    let server = Setup::quiet().config(&format!("[ingest]\nr2z2_failed_ms = 20\n{}{}", table(&one), table(&two))).start();
+    let server = Setup::quiet()
+        .config(&format!("[ingest]\nr2z2_failed_ms = 20\n{}{}", table(&one), table(&two)))
+        .start();
     let names = [&one, &two].map(|upstream| upstream.base().trim_start_matches("http://").to_owned());
     let health = server.get("/health").await.expect(200);
-    let told: Vec<&str> = health["details"]["sources"].as_array().unwrap().iter().map(|source| source["name"].as_str().unwrap()).collect();
+    let told: Vec<&str> = health["details"]["sources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|source| source["name"].as_str().unwrap())
+        .collect();
     assert_eq!(told, names);
     until("both to be told as active", async || {
         let metrics = server.get("/metrics/prometheus").await.text();
-        names.iter().all(|name| metrics.contains(&format!("killstream_source_other_active{{source=\"{name}\"}} 1"))).then_some(())
+        names
+            .iter()
+            .all(|name| metrics.contains(&format!("killstream_source_other_active{{source=\"{name}\"}} 1")))
+            .then_some(())
     })
     .await;
     one.answer_once("/listen.php", Canned::json(&json!({ "error": "busy" })));
     let said = format!("{}: the queue answers 200 with what is not a package", names[0]);
     until("a fault to be told by name", async || server.log().contains(&said).then_some(())).await;
-    two.answer_once("/listen.php", Canned::json(&json!({ "package": { "killID": 1, "killmail": killmail(1).esi(), "zkb": {} } })));
+    two.answer_once(
+        "/listen.php",
+        Canned::json(&json!({ "package": { "killID": 1, "killmail": killmail(1).esi(), "zkb": {} } })),
+    );
     until("a killmail", async || (server.get("/api/v1/killmail/1").await.status == 200).then_some(())).await;
 }
 
@@ -109,7 +142,8 @@ async fn rates_are_of_the_last_minute_though_nobody_asked_before() {
     for id in 1..=20 {
         upstream.publish(killmail(id));
     }
-    until("twenty killmails", async || (server.get("/api/v1/killmail/20").await.status == 200).then_some(())).await;
+    until("twenty killmails", async || (server.get("/api/v1/killmail/20").await.status == 200).then_some(()))
+        .await;
     let zkillboard = server.get("/status").await.expect(200)["metrics"]["api"]["zkillboard"].clone();
     assert!(zkillboard["total_requests"].as_u64() >= Some(21), "{zkillboard}");
     assert!(zkillboard["requests_per_minute"].as_f64() >= Some(21.0), "it runs for seconds: {zkillboard}");

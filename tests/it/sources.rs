@@ -18,7 +18,7 @@ const HASTY: &str = "[ingest]\nr2z2_limited_ms = 300\nr2z2_forbidden_ms = 300\nr
     fallback_after_ms = 400\nfallback_back_ms = 300\nwebsocket_ping_ms = 3000\n\
     esi_unmatched_retry_ms = [30, 30, 30]\n";
 
-fn source(kind: &str, url: &str, more: &str) -> String {
+pub fn source(kind: &str, url: &str, more: &str) -> String {
     format!("{HASTY}[[sources]]\nkind = \"{kind}\"\nurl = \"{url}\"\n{more}\n")
 }
 
@@ -27,7 +27,7 @@ fn only(upstream: &Upstream, kind: &str, url: &str) -> Setup {
     Setup::quiet().env("ESI_BASE_URL", &upstream.base()).config(&source(kind, url, "when = \"always\""))
 }
 
-async fn stored(server: &Server, id: u32) -> Value {
+pub async fn stored(server: &Server, id: u32) -> Value {
     until(&format!("killmail {id} to be stored"), async || {
         let reply = server.get(&format!("/api/v1/killmail/{id}")).await;
         (reply.status == 200).then(|| reply.json()["data"].clone())
@@ -43,7 +43,10 @@ async fn metric(server: &Server, name: &str) -> String {
 
 /// A queue with nothing in it; a package comes once.
 fn queue(upstream: &Upstream) {
-    upstream.answer("/listen.php", Canned { after: Duration::from_millis(30), ..Canned::json(&json!({ "package": null })) });
+    upstream.answer(
+        "/listen.php",
+        Canned { after: Duration::from_millis(30), ..Canned::json(&json!({ "package": null })) },
+    );
 }
 
 fn package(upstream: &Upstream, package: &Value) {
@@ -57,7 +60,10 @@ fn hash(id: u32) -> String {
 /// ESI has the body of a killmail.
 fn body(upstream: &Upstream, killmail: Build) {
     let (id, esi) = (killmail.0.killmail_id, killmail.esi());
-    upstream.answer(&esi_path(id), Canned::json(&esi).header("x-ratelimit-limit", "3600/15m").header("x-ratelimit-remaining", "3598"));
+    upstream.answer(
+        &esi_path(id),
+        Canned::json(&esi).header("x-ratelimit-limit", "3600/15m").header("x-ratelimit-remaining", "3598"),
+    );
 }
 
 fn esi_path(id: u32) -> String {
@@ -89,8 +95,13 @@ async fn a_queue_brings_killmails_with_and_without_bodies() {
     assert!(asked.headers["user-agent"].to_str().unwrap().contains("(tests@localhost"));
     assert_eq!(asked.headers["x-compatibility-date"], "2026-08-18");
     let listened = requests.iter().find(|seen| seen.url.starts_with("/listen.php")).unwrap();
-    assert!(listened.url.contains("queueID=killstream-") && listened.url.contains("ttw=10"), "{}", listened.url);
-    until("it to be counted", async || (metric(&server, "fetch_bodies_total").await == "1").then_some(())).await;
+    assert!(
+        listened.url.contains("queueID=killstream-") && listened.url.contains("ttw=10"),
+        "{}",
+        listened.url
+    );
+    until("it to be counted", async || (metric(&server, "fetch_bodies_total").await == "1").then_some(()))
+        .await;
 }
 
 #[tokio::test]
@@ -104,10 +115,15 @@ async fn a_queue_that_refuses_is_left_alone_for_as_long_as_it_says() {
     package(&upstream, &json!({ "killID": 1, "killmail": killmail(1).esi(), "zkb": { "hash": hash(1) } }));
     let server = only(&upstream, "redisq", &upstream.base()).start();
     stored(&server, 1).await;
-    let asked: Vec<_> = upstream.requests().into_iter().filter(|seen| seen.url.starts_with("/listen.php")).collect();
+    let asked: Vec<_> =
+        upstream.requests().into_iter().filter(|seen| seen.url.starts_with("/listen.php")).collect();
     // 403 doubles what the 429 before it began.
     for (pair, least_ms) in asked.windows(2).zip([1_000, 600, 80, 160]) {
-        assert!(pair[1].at - pair[0].at + Duration::from_millis(10) >= Duration::from_millis(least_ms), "after {}", pair[0].status);
+        assert!(
+            pair[1].at - pair[0].at + Duration::from_millis(10) >= Duration::from_millis(least_ms),
+            "after {}",
+            pair[0].status
+        );
     }
 }
 
@@ -116,11 +132,22 @@ async fn bodies_are_fetched_through_whatever_esi_answers() {
     let upstream = Upstream::start();
     queue(&upstream);
     (1..=3).for_each(|id| body(&upstream, killmail(id)));
-    let limits = |status: u16| Canned::status(status).header("x-esi-error-limit-remain", "0").header("x-esi-error-limit-reset", "1");
-    upstream.answer_once(&esi_path(1), Canned { body: b"<html>bad gateway</html>".to_vec(), ..Canned::status(502) });
+    let limits = |status: u16| {
+        Canned::status(status).header("x-esi-error-limit-remain", "0").header("x-esi-error-limit-reset", "1")
+    };
+    upstream.answer_once(
+        &esi_path(1),
+        Canned { body: b"<html>bad gateway</html>".to_vec(), ..Canned::status(502) },
+    );
     upstream.answer_once(&esi_path(2), limits(420));
     upstream.answer_once(&esi_path(3), Canned::status(429).header("retry-after", "1"));
-    upstream.answer(&esi_path(4), Canned { status: 422, ..Canned::json(&json!({ "error": "Invalid killmail_id and/or killmail_hash" })) });
+    upstream.answer(
+        &esi_path(4),
+        Canned {
+            status: 422,
+            ..Canned::json(&json!({ "error": "Invalid killmail_id and/or killmail_hash" }))
+        },
+    );
     body(&upstream, killmail(6));
     upstream.answer(&esi_path(5), Canned::json(&killmail(6).esi()));
     (1..=6).for_each(|id| package(&upstream, &named(id)));
@@ -128,23 +155,42 @@ async fn bodies_are_fetched_through_whatever_esi_answers() {
     for id in [1, 2, 3, 6] {
         stored(&server, id).await;
     }
-    until("two to be given up", async || (metric(&server, "fetch_given_up_total").await == "2").then_some(())).await;
+    until("two to be given up", async || {
+        (metric(&server, "fetch_given_up_total").await == "2").then_some(())
+    })
+    .await;
     assert!(
-        server.log().contains("killmail 4 of redisq is given up: ESI says that id and hash do not belong together"),
+        server
+            .log()
+            .contains("killmail 4 of redisq is given up: ESI says that id and hash do not belong together"),
         "{}",
         server.log()
     );
-    assert!(server.log().contains("killmail 5 of redisq is given up: ESI gave another killmail"), "{}", server.log());
+    assert!(
+        server.log().contains("killmail 5 of redisq is given up: ESI gave another killmail"),
+        "{}",
+        server.log()
+    );
     let refused = server.get("/metrics/prometheus").await.text();
     assert!(refused.contains("store_refused_total{reason=\"no_body\"} 2"), "{refused}");
-    let asked: Vec<_> = upstream.requests().into_iter().filter(|seen| seen.url.starts_with("/killmails/")).collect();
+    let asked: Vec<_> =
+        upstream.requests().into_iter().filter(|seen| seen.url.starts_with("/killmails/")).collect();
     assert_eq!(asked.iter().filter(|seen| seen.url == esi_path(4)).count(), 4, "three times more");
     let failed = asked.iter().filter(|seen| seen.status != 200).count();
     let esi = server.get("/status").await.expect(200)["metrics"]["api"]["esi"].clone();
-    assert_eq!((&esi["total_requests"], &esi["error_count"]), (&json!(asked.len()), &json!(failed)), "as many as were asked: {esi}");
+    assert_eq!(
+        (&esi["total_requests"], &esi["error_count"]),
+        (&json!(asked.len()), &json!(failed)),
+        "as many as were asked: {esi}"
+    );
     assert_eq!(esi["requests_per_minute"].as_f64(), esi["total_requests"].as_f64(), "{esi}");
     for pair in asked.windows(2).filter(|pair| matches!(pair[0].status, 420 | 429 | 502)) {
-        assert!(pair[1].at - pair[0].at >= Duration::from_millis(990), "{} after {}", pair[1].url, pair[0].status);
+        assert!(
+            pair[1].at - pair[0].at >= Duration::from_millis(990),
+            "{} after {}",
+            pair[1].url,
+            pair[0].status
+        );
     }
 }
 
@@ -155,19 +201,24 @@ async fn a_body_still_to_be_fetched_survives_a_kill() {
     upstream.answer(&esi_path(1), Canned::status(503));
     package(&upstream, &named(1));
     let mut server = only(&upstream, "redisq", &upstream.base()).start();
-    until("a try to fetch", async || (metric(&server, "fetch_failures_total").await != "0").then_some(())).await;
+    until("a try to fetch", async || (metric(&server, "fetch_failures_total").await != "0").then_some(()))
+        .await;
     server.kill();
     body(&upstream, killmail(1));
     server.restart();
     assert_eq!(stored(&server, 1).await["zkb"]["totalValue"], 5e6);
-    until("nothing to be wanted", async || (metric(&server, "fetch_waiting").await == "0").then_some(())).await;
+    until("nothing to be wanted", async || (metric(&server, "fetch_waiting").await == "0").then_some(()))
+        .await;
 }
 
 #[tokio::test]
 async fn esi_that_says_invalid_of_a_right_pair_is_asked_again_and_the_wait_survives_a_kill() {
     let upstream = Upstream::start();
     queue(&upstream);
-    let invalid = Canned { status: 422, ..Canned::json(&json!({ "error": "Invalid killmail_id and/or killmail_hash" })) };
+    let invalid = Canned {
+        status: 422,
+        ..Canned::json(&json!({ "error": "Invalid killmail_id and/or killmail_hash" }))
+    };
     upstream.answer_once(&esi_path(1), Canned { body: b"<html>busy</html>".to_vec(), ..Canned::status(200) });
     body(&upstream, killmail(1));
     upstream.answer_once(&esi_path(2), invalid.clone());
@@ -175,7 +226,8 @@ async fn esi_that_says_invalid_of_a_right_pair_is_asked_again_and_the_wait_survi
     body(&upstream, killmail(2));
     package(&upstream, &named(1));
     package(&upstream, &named(2));
-    let config = source("redisq", &upstream.base(), "when = \"always\"").replace("[30, 30, 30]", "[30, 8_000]");
+    let config =
+        source("redisq", &upstream.base(), "when = \"always\"").replace("[30, 30, 30]", "[30, 8_000]");
     let mut server = Setup::quiet().env("ESI_BASE_URL", &upstream.base()).config(&config).start();
     stored(&server, 1).await;
     let asked = || upstream.requests().iter().filter(|seen| seen.url == esi_path(2)).count();
@@ -199,10 +251,13 @@ async fn a_killmail_handed_in_by_name_is_fetched_and_not_announced() {
     let server = Setup::following(&upstream).start();
     let mut stream = server.basic("max_age_secs=0").await;
     // As a row of zKillboard's REST before June 2026.
-    let row =
-        json!([{ "killmail_id": 1, "zkb": { "hash": hash(1), "totalValue": 5e6 } }, { "killmail_id": 2, "zkb": { "totalValue": 1.0 } }]);
-    let report = server.send(Method::POST, "/api/v1/killmails", row.to_string()).await.expect(200)["data"].clone();
-    assert_eq!((&report["new"], &report["fetching"], &report["refused"]), (&json!(0), &json!(1), &json!({ "missing_hash": 1 })));
+    let row = json!([{ "killmail_id": 1, "zkb": { "hash": hash(1), "totalValue": 5e6 } }, { "killmail_id": 2, "zkb": { "totalValue": 1.0 } }]);
+    let report =
+        server.send(Method::POST, "/api/v1/killmails", row.to_string()).await.expect(200)["data"].clone();
+    assert_eq!(
+        (&report["new"], &report["fetching"], &report["refused"]),
+        (&json!(0), &json!(1), &json!({ "missing_hash": 1 }))
+    );
     assert_eq!(stored(&server, 1).await["zkb"]["totalValue"], 5e6);
     upstream.publish(killmail(3));
     assert_eq!(stream.killmails(1).await, [3], "what was put in is not live");
@@ -226,7 +281,10 @@ async fn a_websocket_brings_killmails_and_is_connected_again() {
     eve_kill.killmail(&theirs);
     assert_eq!(stored(&server, 1).await["zkb"]["totalValue"], 7e6);
     assert_eq!(stored(&server, 2).await["victim"]["ship_type_id"], 587, "the body is ESI's, not theirs");
-    until("the ping to be answered", async || eve_kill.heard().iter().any(|text| text == "{\"type\":\"pong\"}").then_some(())).await;
+    until("the ping to be answered", async || {
+        eve_kill.heard().iter().any(|text| text == "{\"type\":\"pong\"}").then_some(())
+    })
+    .await;
     eve_kill.close();
     eve_kill.subscribed(2).await;
     eve_kill.refuse(Some(503));
@@ -256,7 +314,10 @@ async fn a_fallback_stands_in_while_the_feed_is_away_and_steps_back() {
     let first = Upstream::start();
     let second = Upstream::start();
     let server = Setup::following(&first)
-        .config(&source("r2z2", &second.base(), "name = \"second\"").replace("[[", "fallback_overlap_numbers = 2\n[["))
+        .config(
+            &source("r2z2", &second.base(), "name = \"second\"")
+                .replace("[[", "fallback_overlap_numbers = 2\n[["),
+        )
         .start();
     let mut stream = server.basic("").await;
     first.publish(killmail(1));
@@ -269,9 +330,16 @@ async fn a_fallback_stands_in_while_the_feed_is_away_and_steps_back() {
     second.publish(killmail(3));
     assert_eq!(stream.killmails(1).await, [3]);
     assert_eq!(metric(&server, "source_fallback_active").await, "1");
-    assert!(server.log().contains("the source r2z2 is away (") && server.log().contains("second stands in"), "{}", server.log());
+    assert!(
+        server.log().contains("the source r2z2 is away (") && server.log().contains("second stands in"),
+        "{}",
+        server.log()
+    );
     let health = server.get("/health").await.expect(200);
-    assert_eq!((&health["status"], &health["details"]["source"]["fallback"]), (&json!("degraded"), &json!("second")));
+    assert_eq!(
+        (&health["status"], &health["details"]["source"]["fallback"]),
+        (&json!("degraded"), &json!("second"))
+    );
     assert_eq!(
         (&health["details"]["sources"][0]["state"], &health["details"]["sources"][0]["active"]),
         (&json!("following"), &json!(true))
@@ -281,7 +349,10 @@ async fn a_fallback_stands_in_while_the_feed_is_away_and_steps_back() {
     }
     first.refuse(None);
     assert_eq!(stream.killmails(1).await, [4]);
-    until("the other one to step back", async || (metric(&server, "source_fallback_active").await == "0").then_some(())).await;
+    until("the other one to step back", async || {
+        (metric(&server, "source_fallback_active").await == "0").then_some(())
+    })
+    .await;
     assert!(server.log().contains("r2z2 is back; second steps back"), "{}", server.log());
     let asked = second.requests().len();
     first.publish(killmail(5));
@@ -302,14 +373,20 @@ async fn the_next_fallback_stands_in_where_the_one_before_cannot() {
     eve_kill.subscribed(1).await;
     eve_kill.killmail(&killmail(1).esi());
     stored(&server, 1).await;
-    assert!(server.log().contains("dead stands in") && server.log().contains("websocket stands in"), "{}", server.log());
+    assert!(
+        server.log().contains("dead stands in") && server.log().contains("websocket stands in"),
+        "{}",
+        server.log()
+    );
 }
 
 #[tokio::test]
 async fn sources_side_by_side_bring_each_killmail_once() {
     let upstream = Upstream::start();
     let eve_kill = EveKill::start();
-    let server = Setup::following(&upstream).config(&source("websocket", &eve_kill.url(), "when = \"always\"")).start();
+    let server = Setup::following(&upstream)
+        .config(&source("websocket", &eve_kill.url(), "when = \"always\""))
+        .start();
     let mut stream = server.basic("").await;
     eve_kill.subscribed(1).await;
     for id in 1..=30 {
@@ -342,32 +419,11 @@ async fn a_mirror_beside_the_first_goes_on_where_it_stopped() {
     stored(&server, 3).await;
     stored(&server, 4).await;
     let next = |upstream: &Upstream, before: usize| upstream.requests()[before].number();
-    assert_eq!((next(&first, before.0), next(&second, before.1)), (Some(number + 1), Some(number + 1)), "each has a place of its own");
-}
-
-#[tokio::test]
-async fn a_source_that_may_not_run_stays_off_visibly() {
-    let upstream = Upstream::start();
-    let config = source("r2z2", "https://r2z2.zkillboard.com", "name = \"zkillboard\"\nwhen = \"always\"");
-    let server = Setup::following(&upstream).env("USER_AGENT_CONTACT", "").config(&config).start();
-    upstream.publish(killmail(1));
-    stored(&server, 1).await;
-    until("it to be said", async || server.log().contains("the source zkillboard stays off: ").then_some(())).await;
-    let health = server.get("/health").await.expect(200);
-    let other = &health["details"]["sources"][0];
-    assert_eq!((&other["name"], &other["state"]), (&json!("zkillboard"), &json!("refused")));
-    assert!(other["reason"].as_str().unwrap().contains("r2z2_idle_ms"), "too hasty for the real host: {other}");
-}
-
-#[tokio::test]
-async fn a_source_that_cannot_be_is_refused_at_start() {
-    let setup = Setup::quiet()
-        .config("[[sources]]\nkind = \"websocket\"\nurl = \"http://x\"\n[[sources]]\nkind = \"carrier-pigeon\"\nurl = \"x\"\n");
-    let (status, log) = setup.try_start().unwrap_err();
-    assert_eq!(status.code(), Some(2), "{log}");
-    assert!(log.contains("carrier-pigeon"), "{log}");
-    let (_, log) = Setup::quiet().config("[[sources]]\nkind = \"websocket\"\nurl = \"http://x\"\n").try_start().unwrap_err();
-    assert!(log.contains("no ws:// or wss:// address") && log.contains("no first source it could stand in for"), "{log}");
+    assert_eq!(
+        (next(&first, before.0), next(&second, before.1)),
+        (Some(number + 1), Some(number + 1)),
+        "each has a place of its own"
+    );
 }
 
 #[tokio::test]
@@ -375,7 +431,8 @@ async fn a_recording_is_played_back_with_its_timing() {
     let upstream = Upstream::start();
     let setup = Setup::following(&upstream);
     let file = setup.folder().join("recording.ndjson");
-    let mut recorder = setup.command("record").args(["--count", "6", file.to_str().unwrap()]).spawn().unwrap();
+    let mut recorder =
+        setup.command("record").args(["--count", "6", file.to_str().unwrap()]).spawn().unwrap();
     upstream.asked_for("/ephemeral/sequence.json").await;
     let number = upstream.publish(killmail(1).value(1e6));
     upstream.publish(killmail(2));
@@ -388,16 +445,25 @@ async fn a_recording_is_played_back_with_its_timing() {
     assert!(ended.success());
     let recorded = std::fs::read_to_string(&file).unwrap();
     assert_eq!(recorded.lines().count(), 6, "{recorded}");
-    let replayed = |speed: &str| Setup::quiet().args(&["--replay", file.to_str().unwrap(), "--replay-speed", speed]).start();
+    let replayed = |speed: &str| {
+        Setup::quiet().args(&["--replay", file.to_str().unwrap(), "--replay-speed", speed]).start()
+    };
     let slow = replayed("0.01");
     stored(&slow, 1).await;
     assert_eq!(slow.get("/api/v1/killmail/3").await.status, 404, "what came 0.9 s later comes 90 s later");
     drop(slow);
     let server = replayed("1");
-    assert_eq!(stored(&server, 2).await["killmail_time"], stored(&server, 4).await["killmail_time"], "times are their own");
+    assert_eq!(
+        stored(&server, 2).await["killmail_time"],
+        stored(&server, 4).await["killmail_time"],
+        "times are their own"
+    );
     assert_eq!(stored(&server, 1).await["zkb"]["totalValue"], 9e9, "what was rewritten is so again");
     let metrics = server.get("/metrics/prometheus").await.text();
-    assert!(metrics.contains("store_refused_total{reason="), "what is no killmail is refused again: {metrics}");
+    assert!(
+        metrics.contains("store_refused_total{reason="),
+        "what is no killmail is refused again: {metrics}"
+    );
     for id in 1..=4 {
         stored(&server, id).await;
     }

@@ -28,7 +28,8 @@ fn quick(upstream: &Upstream) -> Server {
 async fn add(server: &Server, killmails: Vec<Build>) {
     let count = killmails.len();
     let documents: Vec<Value> = killmails.into_iter().map(Build::r2z2).collect();
-    let report = server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
+    let report =
+        server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
     assert_eq!(report["data"]["new"], count, "{report}");
 }
 
@@ -64,7 +65,9 @@ async fn case_66_limits_of_parameters_are_refused_in_so_many_words() {
             assert_eq!(server.get(&format!("{path}?{query}")).await.expect(400), refusal(message), "{query}");
         }
     }
-    let mut capped = server.enhanced("system_ids=%2030000142%20,%2030000144%20&preload_days=120&unknown=1&min_value=").await;
+    let mut capped = server
+        .enhanced("system_ids=%2030000142%20,%2030000144%20&preload_days=120&unknown=1&min_value=")
+        .await;
     let connected = capped.event_named("connected").await.json();
     assert_eq!(connected["filters"]["system_ids"], json!([30_000_142, 30_000_144]));
     assert_eq!(connected["filters"]["preload_days"], 90);
@@ -77,7 +80,10 @@ async fn case_67_the_basic_stream_is_unnamed_and_never_silent() {
     let mut stream = server.basic("").await;
     assert_eq!(stream.status, 200);
     assert_eq!(stream.header("content-type"), Some("text/event-stream; charset=utf-8"));
-    assert_eq!((stream.header("cache-control"), stream.header("x-accel-buffering")), (Some("no-cache"), Some("no")));
+    assert_eq!(
+        (stream.header("cache-control"), stream.header("x-accel-buffering")),
+        (Some("no-cache"), Some("no"))
+    );
     assert_eq!(stream.next_block().await.unwrap().raw, "retry: 2000\n\n");
     let opening = stream.next_block().await.unwrap();
     assert!(opening.data.is_none() && opening.event.is_none() && opening.id.is_some(), "{opening:?}");
@@ -184,17 +190,26 @@ async fn case_69_history_comes_in_batches_then_live() {
     with_history(&server).await;
     let mut stream = server.enhanced("character_ids=77&preload_days=90").await;
     assert_eq!(stream.header("content-type"), Some("text/event-stream; charset=utf-8"));
-    assert_eq!((stream.header("cache-control"), stream.header("x-accel-buffering")), (Some("no-cache"), Some("no")));
+    assert_eq!(
+        (stream.header("cache-control"), stream.header("x-accel-buffering")),
+        (Some("no-cache"), Some("no"))
+    );
     let first = stream.event().await;
     let connected = first.json();
     assert_eq!((first.name(), &connected["status"]), ("connected", &json!("connected")));
     assert_eq!(connected["filters"]["character_ids"], json!([77]));
-    assert!(connected["subscription_id"].is_string() && connected["timestamp"].is_string() && first.id.is_some(), "{connected}");
+    assert!(
+        connected["subscription_id"].is_string() && connected["timestamp"].is_string() && first.id.is_some(),
+        "{connected}"
+    );
     let mut got = Vec::new();
     for number in 1..=3 {
         let block = stream.event_but_heartbeat().await;
         let batch = block.json();
-        assert_eq!((block.name(), &batch["batch_number"], &batch["total_batches"]), ("batch", &json!(number), &json!(3)));
+        assert_eq!(
+            (block.name(), &batch["batch_number"], &batch["total_batches"]),
+            ("batch", &json!(number), &json!(3))
+        );
         assert_eq!(batch["kills"], batch["killmails"]);
         let listed = ids(&batch["kills"]);
         assert!(listed.len() <= 50 && batch["count"] == json!(listed.len()), "{}", listed.len());
@@ -230,7 +245,11 @@ async fn case_69_the_basic_stream_preloads_one_by_one() {
             break block;
         }
     };
-    assert!(transition.data.is_none() && transition.id.is_some_and(|id| !id.contains('.')), "{:?}", transition.raw);
+    assert!(
+        transition.data.is_none() && transition.id.is_some_and(|id| !id.contains('.')),
+        "{:?}",
+        transition.raw
+    );
     upstream.publish(killmail(9000).victim(77));
     assert_eq!(stream.killmails(1).await, [9000]);
 }
@@ -328,7 +347,8 @@ async fn a_post_asks_for_the_same_stream() {
     let upstream = Upstream::start();
     let server = quick(&upstream);
     let many: Vec<u32> = (1..=5000).collect();
-    let mut stream = Sse::post(server.address(), ENHANCED, &json!({ "character_ids": many, "min_value": 10 })).await;
+    let mut stream =
+        Sse::post(server.address(), ENHANCED, &json!({ "character_ids": many, "min_value": 10 })).await;
     assert_eq!(stream.event().await.name(), "connected");
     upstream.publish(killmail(5));
     upstream.publish(killmail(6).victim(4999));
@@ -391,7 +411,8 @@ async fn who_does_not_read_costs_little_and_loses_nothing() {
                 r2z2(&one)
             })
             .collect();
-        let report = server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
+        let report =
+            server.send(Method::POST, "/api/v1/killmails", json!(documents).to_string()).await.expect(200);
         assert_eq!(report["data"]["new"], 300);
     }
     let path = format!("{ENHANCED}?character_ids=77&preload_days=1");
@@ -399,7 +420,8 @@ async fn who_does_not_read_costs_little_and_loses_nothing() {
     reads.event_named("transition").await;
     let mut stuck = Vec::new();
     let mut resident = Vec::new();
-    // The allocator and the kernel take memory for reasons of their own: what clients cost is what every further round costs at least.
+    // The allocator and the kernel take memory for reasons of their own: what clients cost is what every
+    // further round costs at least.
     for round in 0..4 {
         for _ in 0..CLIENTS {
             stuck.push(Sse::narrow(server.address(), &path, 4096).await);
@@ -408,7 +430,8 @@ async fn who_does_not_read_costs_little_and_loses_nothing() {
         resident.push(metric(&server, "process_resident_memory_bytes").await);
         eprintln!("round {round}: {} bytes resident", resident[round]);
     }
-    let each = resident.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) / CLIENTS as u64).min().unwrap();
+    let each =
+        resident.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) / CLIENTS as u64).min().unwrap();
     eprintln!("{each} bytes for each client that does not read");
     assert!(each < 64 << 10, "{each} bytes for each client that does not read: {resident:?}");
     let mut one = stuck.swap_remove(0);

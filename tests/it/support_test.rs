@@ -17,7 +17,9 @@ use crate::support::{data, dice::Dice, http, strategy};
 async fn the_fake_feed_publishes_records_and_fails_on_demand() {
     let upstream = Upstream::start();
     let base = upstream.base();
-    let get = async |path: &str| http::request(Method::GET, &format!("{base}{path}"), &[("user-agent", "me")], Vec::new()).await;
+    let get = async |path: &str| {
+        http::request(Method::GET, &format!("{base}{path}"), &[("user-agent", "me")], Vec::new()).await
+    };
     assert_eq!(get("/ephemeral/sequence.json").await.json()["sequence"], FIRST);
     assert_eq!(get(&format!("/ephemeral/{FIRST}.json")).await.status, 404);
     let number = upstream.publish(killmail(7).system(30_000_144).victim(5));

@@ -42,13 +42,17 @@ async fn check(server: &Server) {
     assert_eq!(listed("/api/v1/killmails?order=oldest").await, [1, 2, 3, 4, 5]);
     let since = now() - 24 * HOUR;
     assert_eq!(listed(&format!("/api/v1/killmails?since={since}")).await, [4, 2]);
-    assert_eq!(server.get(&format!("/api/v1/killmails/count?since={since}")).await.expect(200)["data"]["count"], 2);
+    assert_eq!(
+        server.get(&format!("/api/v1/killmails/count?since={since}")).await.expect(200)["data"]["count"],
+        2
+    );
     assert_eq!(server.get("/api/v1/killmails/count").await.expect(200)["data"]["count"], 5);
     // Page by page it is the same.
     let mut pages = Vec::new();
     let mut cursor = String::new();
     loop {
-        let page = server.get(&format!("/api/v1/killmails?limit=1{cursor}")).await.expect(200)["data"].clone();
+        let page =
+            server.get(&format!("/api/v1/killmails?limit=1{cursor}")).await.expect(200)["data"].clone();
         pages.extend(ids(&page["killmails"]));
         let Some(next) = page["next_cursor"].as_str() else { break };
         cursor = format!("&cursor={next}");
@@ -82,7 +86,9 @@ async fn preloads_and_counts_leave_them_out() {
     let transition = stream.event().await;
     assert_eq!((transition.name(), &transition.json()["total_historical"]), ("transition", &json!(2)));
     let mut client = Channel::v2(server.address()).await;
-    client.join(json!({ "systems": [SYSTEM], "preload": { "limit_per_system": 50, "since_hours": 168 } })).await;
+    client
+        .join(json!({ "systems": [SYSTEM], "preload": { "limit_per_system": 50, "since_hours": 168 } }))
+        .await;
     let mut pushed = ids(&client.event("killmail_update").await["killmails"]);
     pushed.sort_unstable();
     assert_eq!(pushed, [2, 4]);

@@ -1,4 +1,5 @@
-//! Documents with members nobody can read: the killmail is kept, what it could not say is told, at every door and after every copy.
+//! Documents with members nobody can read: the killmail is kept, what it could not say is told, at every door
+//! and after every copy.
 //!
 //! Must not know: how documents are read.
 
@@ -38,18 +39,31 @@ fn odd(id: u32) -> Value {
 
 fn check(shown: &Value) {
     let zkb = &shown["zkb"];
-    assert_eq!((&zkb["points"], &zkb["labels"], &zkb["absent"]), (&json!(0), &json!([]), &json!(["points", "labels"])), "{shown}");
+    assert_eq!(
+        (&zkb["points"], &zkb["labels"], &zkb["absent"]),
+        (&json!(0), &json!([]), &json!(["points", "labels"])),
+        "{shown}"
+    );
     assert_eq!(zkb["unreadable"], json!({ "points": 1.5, "labels": ["pvp", { "id": null }] }));
-    assert_eq!((&zkb["totalValue"], &zkb["total_value"], &zkb["locationID"]), (&json!(5.0), &json!(5.0), &json!(40_046_921)));
+    assert_eq!(
+        (&zkb["totalValue"], &zkb["total_value"], &zkb["locationID"]),
+        (&json!(5.0), &json!(5.0), &json!(40_046_921))
+    );
     assert_eq!((&zkb["attackerCount"], &shown["total_value"]), (&json!(1), &json!(5.0)));
     assert_eq!((&shown["unreadable"], shown.get("war_id")), (&json!({ "war_id": 1_u64 << 40 }), None));
     let victim = &shown["victim"];
     assert_eq!((&victim["unreadable"], victim.get("alliance_id")), (&json!({ "faction_id": -1 }), None));
-    assert_eq!(victim["items"][0], json!({ "item_type_id": 34, "flag": 5, "singleton": 0, "quantity_dropped": 12 }));
+    assert_eq!(
+        victim["items"][0],
+        json!({ "item_type_id": 34, "flag": 5, "singleton": 0, "quantity_dropped": 12 })
+    );
     let second = json!({ "item_type_id": 1_u64 << 40, "flag": 5, "singleton": 0, "unreadable": { "quantity_destroyed": -1 } });
     assert_eq!(victim["items"][1], second);
     let attacker = &shown["attackers"][0];
-    assert_eq!((&attacker["damage_done"], &attacker["unreadable"]), (&json!(0), &json!({ "damage_done": "much" })));
+    assert_eq!(
+        (&attacker["damage_done"], &attacker["unreadable"]),
+        (&json!(0), &json!({ "damage_done": "much" }))
+    );
 }
 
 #[tokio::test]
@@ -78,8 +92,14 @@ async fn a_member_of_another_type_costs_nothing_and_is_told() {
     let fields = json!({
         "attackers.damage_done": 1, "items.quantity_destroyed": 1, "victim.faction_id": 1, "war_id": 1, "zkb": 1, "zkb.labels": 1, "zkb.points": 1,
     });
-    assert_eq!(server.get("/status").await.expect(200)["metrics"]["parser_stats"]["unreadable_fields"], fields);
-    assert_eq!(server.get("/metrics").await.expect(200)["components"]["application"]["unreadable_fields"], fields);
+    assert_eq!(
+        server.get("/status").await.expect(200)["metrics"]["parser_stats"]["unreadable_fields"],
+        fields
+    );
+    assert_eq!(
+        server.get("/metrics").await.expect(200)["components"]["application"]["unreadable_fields"],
+        fields
+    );
     let text = server.get("/metrics/prometheus").await.text();
     assert!(text.contains("killstream_unreadable_fields_total{field=\"zkb.points\"} 1\n"), "{text}");
     let log = server.log();
@@ -103,10 +123,15 @@ async fn a_member_no_parser_takes_costs_nothing() {
         upstream.publish_raw(number, [before.as_bytes(), value, behind.as_bytes()].concat());
         assert_eq!(stream.event().await.killmail_id(), Some(id.into()));
         let zkb = shown(&server, id).await["zkb"].clone();
-        assert_eq!((&zkb["points"], &zkb["unreadable"]), (&json!(0), &json!({ "points": String::from_utf8_lossy(value) })));
+        assert_eq!(
+            (&zkb["points"], &zkb["unreadable"]),
+            (&json!(0), &json!({ "points": String::from_utf8_lossy(value) }))
+        );
         // By hand the same.
-        let again =
-            server.send(Method::POST, "/api/v1/killmails", [before.as_bytes(), value, behind.as_bytes()].concat()).await.expect(200);
+        let again = server
+            .send(Method::POST, "/api/v1/killmails", [before.as_bytes(), value, behind.as_bytes()].concat())
+            .await
+            .expect(200);
         assert_eq!((&again["data"]["known"], &again["data"]["refused"]), (&json!(1), &json!({})), "{again}");
     }
 }
@@ -114,8 +139,14 @@ async fn a_member_no_parser_takes_costs_nothing() {
 #[tokio::test]
 async fn copies_keep_what_could_not_be_read_until_somebody_can() {
     let first = Setup::quiet().start();
-    let second = Setup::quiet().env("SOURCE", "r2z2").env("R2Z2_BASE_URL", &first.url("")).env("R2Z2_IDLE_MS", "20").start();
-    let add = async |server: &Server, body: &str| server.send(Method::POST, "/api/v1/killmails", body).await.expect(200)["data"].clone();
+    let second = Setup::quiet()
+        .env("SOURCE", "r2z2")
+        .env("R2Z2_BASE_URL", &first.url(""))
+        .env("R2Z2_IDLE_MS", "20")
+        .start();
+    let add = async |server: &Server, body: &str| {
+        server.send(Method::POST, "/api/v1/killmails", body).await.expect(200)["data"].clone()
+    };
     let report = add(&first, &odd(1).to_string()).await;
     assert_eq!((&report["new"], &report["refused"]), (&json!(1), &json!({})), "{report}");
     // A mirror's follower has it as it is here.
@@ -134,7 +165,10 @@ async fn copies_keep_what_could_not_be_read_until_somebody_can() {
     plain["zkb"]["points"] = json!(9);
     assert_eq!(add(&third, &plain.to_string()).await["revised"], 1);
     let filled = shown(&third, 1).await;
-    assert_eq!((&filled["attackers"][0]["damage_done"], filled["attackers"][0].get("unreadable")), (&json!(1_200), None));
+    assert_eq!(
+        (&filled["attackers"][0]["damage_done"], filled["attackers"][0].get("unreadable")),
+        (&json!(1_200), None)
+    );
     assert_eq!((&filled["war_id"], filled.get("unreadable")), (&json!(7), None));
     assert_eq!((&filled["zkb"]["points"], &filled["zkb"]["absent"]), (&json!(9), &json!(["labels"])));
     assert_eq!(filled["zkb"]["unreadable"], json!({ "labels": ["pvp", { "id": null }] }));

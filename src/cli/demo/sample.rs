@@ -1,4 +1,5 @@
-//! The bundled sample, cut in two: what happened until now, and what is to happen. One constant moves all of it.
+//! The bundled sample, cut in two: what happened until now, and what is to happen. One constant moves all of
+//! it.
 
 use std::ops::Range;
 
@@ -24,7 +25,8 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Reads and moves it. The few killmails years after the busy stretch are left out: they would lie in the future.
+    /// Reads and moves it. The few killmails years after the busy stretch are left out: they would lie in the
+    /// future.
     #[must_use]
     pub fn read() -> Self {
         let now_ms = clock::now_ms();
@@ -42,7 +44,8 @@ impl Sample {
     }
 }
 
-/// What comes live: the end of the sample, then its busy stretch again and again under new ids. It never ends.
+/// What comes live: the end of the sample, then its busy stretch again and again under new ids. It never
+/// ends.
 pub struct Live {
     coming: Box<dyn Iterator<Item = Incoming> + Send>,
     busy: Range<usize>,
@@ -59,7 +62,8 @@ impl Live {
         Self { coming: Box::new(live.into_iter()), busy, next_id, renamed: false }
     }
 
-    /// The next killmail, as if it happened at this moment (unix milliseconds); `None` once each time the sample begins again.
+    /// The next killmail, as if it happened at this moment (unix milliseconds); `None` once each time the
+    /// sample begins again.
     pub fn next(&mut self, now_ms: i64) -> Option<Incoming> {
         let Some(mut incoming) = self.coming.next() else {
             self.coming = Box::new(killmails(now_ms).skip(self.busy.start).take(self.busy.len()));
@@ -92,7 +96,8 @@ fn rename(killmail: &mut Killmail, id: u32) {
     }
 }
 
-/// Most of the sample came without values: a server that shows them as worth nothing would hide half of what it can do.
+/// Most of the sample came without values: a server that shows them as worth nothing would hide half of what
+/// it can do.
 fn appraise(incoming: &mut Incoming) {
     let killmail = &mut incoming.killmail;
     if killmail.zkb.as_ref().is_none_or(|zkb| zkb.total_value.is_none()) {
@@ -134,7 +139,8 @@ mod tests {
     #[test]
     fn every_killmail_is_worth_something() {
         let sample = Sample::read();
-        let value = |k: &Incoming| k.killmail.zkb.as_ref().and_then(|zkb| zkb.total_value).unwrap_or_default();
+        let value =
+            |k: &Incoming| k.killmail.zkb.as_ref().and_then(|zkb| zkb.total_value).unwrap_or_default();
         assert!(sample.history.iter().chain(&sample.live).all(|k| value(k) > 0.0));
         let billions = sample.history.iter().filter(|k| value(k) > 1e9).count();
         assert!((50..1_500).contains(&billions), "{billions}");

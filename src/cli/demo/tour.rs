@@ -28,11 +28,16 @@ pub struct Step {
 #[must_use]
 pub fn steps(addr: SocketAddr, history: &[Incoming]) -> Vec<Step> {
     let last = history.last().map_or(0, |last| last.killmail.time);
-    let lately: Vec<&Incoming> = history.iter().filter(|killmail| killmail.killmail.time > last - LATELY_SECS).collect();
+    let lately: Vec<&Incoming> =
+        history.iter().filter(|killmail| killmail.killmail.time > last - LATELY_SECS).collect();
     let system = commonest(lately.iter().map(|k| k.killmail.solar_system_id));
-    let region = commonest(lately.iter().filter_map(|k| Some(universe::system(k.killmail.solar_system_id)?.region_id)));
-    let pilot = commonest(lately.iter().flat_map(|k| k.killmail.attackers.iter().filter_map(|a| a.character_id)));
-    let alliance = commonest(lately.iter().flat_map(|k| k.killmail.attackers.iter().filter_map(|a| a.alliance_id)));
+    let region = commonest(
+        lately.iter().filter_map(|k| Some(universe::system(k.killmail.solar_system_id)?.region_id)),
+    );
+    let pilot =
+        commonest(lately.iter().flat_map(|k| k.killmail.attackers.iter().filter_map(|a| a.character_id)));
+    let alliance =
+        commonest(lately.iter().flat_map(|k| k.killmail.attackers.iter().filter_map(|a| a.alliance_id)));
     let api = format!("http://{addr}/api/v1");
     let search = json!({ "character_ids": [pilot], "role": "attacker", "limit": 3 });
     let gatecamp = escaped(&json!({ "kills": 3, "minutes": 10 }).to_string());
@@ -41,7 +46,10 @@ pub fn steps(addr: SocketAddr, history: &[Incoming]) -> Vec<Step> {
     let step = |shows: &str, command: String| Step { shows: shows.to_owned(), command };
     let live = format!("curl -N -m {STREAM_SECS}");
     vec![
-        step("the newest losses of a billion ISK and more", format!("curl '{api}/killmails?min_value=1e9&limit=3'")),
+        step(
+            "the newest losses of a billion ISK and more",
+            format!("curl '{api}/killmails?min_value=1e9&limit=3'"),
+        ),
         step(
             "how many losses players caused in the busiest region, of the whole sample",
             format!("curl '{api}/killmails/count?region_ids={region}&npc=false'"),
@@ -62,7 +70,10 @@ pub fn steps(addr: SocketAddr, history: &[Incoming]) -> Vec<Step> {
             "a plugin asks history: losses that look like a gate camp, with its reasons under \"enriched\"",
             format!("curl '{api}/killmails?plugin=gatecamp&plugin_config={gatecamp}&limit=3'"),
         ),
-        step("a plugin judges values", format!("curl '{api}/killmails?plugin=high-value&plugin_config={valuable}&limit=3'")),
+        step(
+            "a plugin judges values",
+            format!("curl '{api}/killmails?plugin=high-value&plugin_config={valuable}&limit=3'"),
+        ),
         step("everything, live", format!("{live} '{api}/kills/stream'")),
         step(
             "a day of the busiest system in batches, then live",
@@ -83,7 +94,11 @@ fn commonest<T: Copy + Ord + Hash + Default>(values: impl Iterator<Item = T>) ->
     for value in values {
         *counts.entry(value).or_default() += 1;
     }
-    counts.into_iter().max_by_key(|(value, count)| (*count, std::cmp::Reverse(*value))).map(|(value, _)| value).unwrap_or_default()
+    counts
+        .into_iter()
+        .max_by_key(|(value, count)| (*count, std::cmp::Reverse(*value)))
+        .map(|(value, _)| value)
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

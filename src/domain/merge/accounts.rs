@@ -1,8 +1,8 @@
-//! Two accounts of one killmail of which one could not be read in every part: what cannot be read is absent, so that what one account
-//! says fills in what the other one could not say, and its raw JSON goes.
+//! Two accounts of one killmail of which one could not be read in every part: what cannot be read is absent,
+//! so that what one account says fills in what the other one could not say, and its raw JSON goes.
 //!
-//! Members that always have a value are settled first, attacker by attacker and item by item where both accounts have them in one order;
-//! then `sameness` decides as it does on readable ones.
+//! Members that always have a value are settled first, attacker by attacker and item by item where both
+//! accounts have them in one order; then `sameness` decides as it does on readable ones.
 //!
 //! Must not know: where either account came from.
 
@@ -13,7 +13,8 @@ use crate::domain::merge::members::{any_unreadable, of_attacker, of_item, of_kil
 use crate::domain::merge::sameness::{self, Sameness};
 use crate::domain::unreadable::Unreadable;
 
-/// Merges an incoming account into the stored one, as `sameness::merge` does, whatever of either could not be read.
+/// Merges an incoming account into the stored one, as `sameness::merge` does, whatever of either could not be
+/// read.
 #[must_use]
 pub fn merge(stored: &Killmail, incoming: &Killmail, renew: bool) -> Sameness {
     if !any_unreadable(stored) && !any_unreadable(incoming) {
@@ -36,8 +37,8 @@ struct Side<'a, T> {
     unreadable: &'a mut Unreadable,
 }
 
-/// Where one account could not say a member that always has a value, it takes the other's. One that was left out counts as said, as it does
-/// on readable accounts.
+/// Where one account could not say a member that always has a value, it takes the other's. One that was left
+/// out counts as said, as it does on readable accounts.
 fn level<T: Clone>(name: &str, ours: Side<'_, T>, theirs: Side<'_, T>) {
     let (from, to) = match (ours.unreadable.contains(name), theirs.unreadable.contains(name)) {
         (true, false) => (theirs, ours),
@@ -62,7 +63,8 @@ fn settle(ours: &mut Killmail, theirs: &mut Killmail) {
     level!(ours, theirs, attackers);
     level!(ours.victim, theirs.victim, damage_taken);
     if ours.attackers.len() == theirs.attackers.len() {
-        for (a, b) in ours.attackers.iter_mut().zip(&mut theirs.attackers).filter(|(a, b)| parties_fit(a, b)) {
+        for (a, b) in ours.attackers.iter_mut().zip(&mut theirs.attackers).filter(|(a, b)| parties_fit(a, b))
+        {
             level!(a, b, damage_done final_blow security_status);
         }
     }
@@ -95,8 +97,12 @@ fn keep_unreadable(merged: &mut Killmail, ours: &Killmail, theirs: &Killmail) {
         if let (Some(zkb), Some(said)) = (&mut merged.zkb, &account.zkb) {
             zkb.unreadable.add(&said.unreadable);
         }
-        let same = |a: &Attacker, b: &Attacker| parties_fit(a, b) && (a.damage_done, a.final_blow) == (b.damage_done, b.final_blow);
-        for (attacker, said) in merged.attackers.iter_mut().zip(&account.attackers).filter(|(a, b)| same(a, b)) {
+        let same = |a: &Attacker, b: &Attacker| {
+            parties_fit(a, b) && (a.damage_done, a.final_blow) == (b.damage_done, b.final_blow)
+        };
+        for (attacker, said) in
+            merged.attackers.iter_mut().zip(&account.attackers).filter(|(a, b)| same(a, b))
+        {
             attacker.unreadable.add(&said.unreadable);
         }
         add_to_items(merged.victim.items.as_deref_mut(), account.victim.items.as_deref());
@@ -123,7 +129,8 @@ fn still(mut unreadable: Unreadable, known: impl Fn(&str) -> Option<bool>) -> Un
 
 fn add_to_items(merged: Option<&mut [Item]>, said: Option<&[Item]>) {
     let (Some(merged), Some(said)) = (merged, said) else { return };
-    let same = |a: &Item, b: &Item| (a.item_type_id, a.flag, a.singleton) == (b.item_type_id, b.flag, b.singleton);
+    let same =
+        |a: &Item, b: &Item| (a.item_type_id, a.flag, a.singleton) == (b.item_type_id, b.flag, b.singleton);
     for (item, said) in merged.iter_mut().zip(said).filter(|(a, b)| same(a, b)) {
         item.unreadable.add(&said.unreadable);
         add_to_items(item.items.as_deref_mut(), said.items.as_deref());
@@ -148,8 +155,19 @@ mod tests {
     fn killmail() -> Killmail {
         let attacker = |id| Attacker { character_id: Some(id), damage_done: 7, ..Attacker::default() };
         let item = Item { item_type_id: 34, flag: 5, quantity_dropped: Some(1), ..Item::default() };
-        let victim = Victim { ship_type_id: Some(587), damage_taken: 14, items: Some(vec![item]), ..Victim::default() };
-        Killmail { killmail_id: 1, solar_system_id: 2, victim, attackers: vec![attacker(8), attacker(9)], ..Killmail::default() }
+        let victim = Victim {
+            ship_type_id: Some(587),
+            damage_taken: 14,
+            items: Some(vec![item]),
+            ..Victim::default()
+        };
+        Killmail {
+            killmail_id: 1,
+            solar_system_id: 2,
+            victim,
+            attackers: vec![attacker(8), attacker(9)],
+            ..Killmail::default()
+        }
     }
 
     fn without_damage(order: [usize; 2]) -> Killmail {
@@ -178,7 +196,9 @@ mod tests {
         let full = killmail();
         let mut odd = killmail();
         odd.unreadable.insert("war_id", json!("seven"));
-        let Sameness::Revised(merged) = merge(&full, &odd, false) else { unreachable!("the raw JSON is new") };
+        let Sameness::Revised(merged) = merge(&full, &odd, false) else {
+            unreachable!("the raw JSON is new")
+        };
         assert_eq!(*merged, odd);
         odd.unreadable.insert("war_id", json!("eight"));
         assert_eq!(merge(&merged, &odd, true), Sameness::Known);

@@ -1,17 +1,21 @@
 //! The body of a killmail when it comes again, where sources of the lower rank had a part in it.
 //!
-//! A body of the lower rank gives way to one of the higher rank, also where the two differ; what only the lower one has stays, noted as
-//! such. A body of the higher rank is filled in by one of the lower rank; where the two differ that is a conflict.
+//! A body of the lower rank gives way to one of the higher rank, also where the two differ; what only the
+//! lower one has stays, noted as such. A body of the higher rank is filled in by one of the lower rank; where
+//! the two differ that is a conflict.
 //!
 //! Must not know: the hash, zKillboard's block.
 
 use crate::domain::killmail::{Attacker, Item, Killmail, Victim};
 use crate::domain::merge::pairing::Budget;
 use crate::domain::merge::parts::{clear, gained, present};
-use crate::domain::merge::sameness::{add_extra, attacker_key, attacker_partners, fill_body, item_key, item_partners};
+use crate::domain::merge::sameness::{
+    add_extra, attacker_key, attacker_partners, fill_body, item_key, item_partners,
+};
 use crate::domain::provenance::{BODY, Provenance};
 
-/// The stored killmail with what the incoming body adds or replaces; `None` where the two contradict each other.
+/// The stored killmail with what the incoming body adds or replaces; `None` where the two contradict each
+/// other.
 pub fn merged_body(stored: &Killmail, incoming: &Killmail, budget: &mut Budget) -> Option<Killmail> {
     match (stored.provenance.source(BODY), incoming.provenance.source(BODY)) {
         (Some(_), None) => Some(raised(stored, incoming, budget)),
@@ -38,7 +42,12 @@ pub fn merged_body(stored: &Killmail, incoming: &Killmail, budget: &mut Budget) 
 fn raised(stored: &Killmail, incoming: &Killmail, budget: &mut Budget) -> Killmail {
     let mut provenance = stored.provenance.clone();
     provenance.remove_body();
-    let mut merged = Killmail { hash: stored.hash.clone(), zkb: stored.zkb.clone(), provenance, ..without_lower(incoming) };
+    let mut merged = Killmail {
+        hash: stored.hash.clone(),
+        zkb: stored.zkb.clone(),
+        provenance,
+        ..without_lower(incoming)
+    };
     sort_attackers(&mut merged.attackers, &stored.attackers, budget);
     sort_items(merged.victim.items.as_mut(), stored.victim.items.as_deref(), budget);
     refill(&mut merged, stored);
@@ -66,7 +75,11 @@ fn refill(merged: &mut Killmail, account: &Killmail) {
     fill(&mut merged.war_id, &account.war_id);
     fill_victim(&mut merged.victim, &account.victim);
     if alike(&merged.attackers, &account.attackers, |a, b| attacker_key(a, b).is_eq()) {
-        merged.attackers.iter_mut().zip(&account.attackers).for_each(|(ours, theirs)| fill_attacker(ours, theirs));
+        merged
+            .attackers
+            .iter_mut()
+            .zip(&account.attackers)
+            .for_each(|(ours, theirs)| fill_attacker(ours, theirs));
     }
     add_extra(&mut merged.extra, &account.extra);
     for part in gained(&before, merged) {

@@ -25,7 +25,8 @@ pub enum Part {
     Zkb,
 }
 
-/// Whether a member is known; `None`: there is none of this name. Of those that always have a value it cannot be told, so they are not.
+/// Whether a member is known; `None`: there is none of this name. Of those that always have a value it cannot
+/// be told, so they are not.
 #[must_use]
 pub fn of_killmail(killmail: &Killmail, name: &str) -> Option<bool> {
     Some(match name {
@@ -121,7 +122,8 @@ fn any_unreadable_item(item: &Item) -> bool {
     !item.unreadable.is_empty() || item.items.iter().flatten().any(any_unreadable_item)
 }
 
-/// Tells every member that could not be read: the part it is of, its name (`None`: one that we do not know), its raw JSON.
+/// Tells every member that could not be read: the part it is of, its name (`None`: one that we do not know),
+/// its raw JSON.
 pub fn each_unreadable(killmail: &Killmail, tell: &mut dyn FnMut(Part, Option<&str>, &Value)) {
     let mut each = |part, unreadable: &Unreadable, named: &dyn Fn(&str) -> bool| {
         unreadable.iter().for_each(|(name, raw)| tell(part, Some(name).filter(|name| named(name)), raw));

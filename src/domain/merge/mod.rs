@@ -1,4 +1,5 @@
-//! What two accounts of one killmail make together: whether they are the same, and what the newer one may add.
+//! What two accounts of one killmail make together: whether they are the same, and what the newer one may
+//! add.
 //!
 //! Must not know: where accounts come from, or how they are kept.
 

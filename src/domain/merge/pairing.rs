@@ -1,4 +1,5 @@
-//! Which part of one account of a killmail is which part of another: attackers and items are multisets, and either side may know less.
+//! Which part of one account of a killmail is which part of another: attackers and items are multisets, and
+//! either side may know less.
 //!
 //! Must not know: what the parts are.
 
@@ -6,8 +7,8 @@ use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// Comparisons of two parts one merge may make before it gives up. Real killmails need one for each part; only thousands of
-/// parts that cannot be told apart come near.
+/// Comparisons of two parts one merge may make before it gives up. Real killmails need one for each part;
+/// only thousands of parts that cannot be told apart come near.
 pub const COMPARISONS_MAX: usize = 4_000_000;
 
 /// How many comparisons are left.
@@ -29,9 +30,11 @@ impl Budget {
     }
 }
 
-/// Finds for each of `ours` its own one of `theirs` so that every pair fits; `None` when there is no such pairing.
+/// Finds for each of `ours` its own one of `theirs` so that every pair fits; `None` when there is no such
+/// pairing.
 ///
-/// `order` sorts parts so that those it calls equal in `key` stand together, the most alike first; parts that differ in `key` never fit.
+/// `order` sorts parts so that those it calls equal in `key` stand together, the most alike first; parts that
+/// differ in `key` never fit.
 pub fn pair<T>(
     ours: &[T],
     theirs: &[T],
@@ -53,7 +56,9 @@ pub fn pair<T>(
     let mut partner = vec![0; ours.len()];
     for run in runs(&left, |a, b| key(&ours[*a], &ours[*b]).is_eq()) {
         let (rows, columns) = (&left[run.clone()], &right[run]);
-        let mut fit = |row: usize, column: usize| budget.spend() && fits(&ours[rows[row]], &theirs[columns[column]], budget);
+        let mut fit = |row: usize, column: usize| {
+            budget.spend() && fits(&ours[rows[row]], &theirs[columns[column]], budget)
+        };
         for (row, column) in assign(rows.len(), &mut fit)?.into_iter().enumerate() {
             partner[rows[row]] = columns[column];
         }
@@ -61,13 +66,20 @@ pub fn pair<T>(
     Some(partner)
 }
 
-fn sorted<T>(parts: &[T], key: impl Fn(&T, &T) -> Ordering, order: impl Fn(&T, &T) -> Ordering) -> Vec<usize> {
+fn sorted<T>(
+    parts: &[T],
+    key: impl Fn(&T, &T) -> Ordering,
+    order: impl Fn(&T, &T) -> Ordering,
+) -> Vec<usize> {
     let mut places: Vec<usize> = (0..parts.len()).collect();
     places.sort_by(|a, b| key(&parts[*a], &parts[*b]).then_with(|| order(&parts[*a], &parts[*b])));
     places
 }
 
-fn runs<'a>(places: &'a [usize], same: impl Fn(&usize, &usize) -> bool + 'a) -> impl Iterator<Item = Range<usize>> + 'a {
+fn runs<'a>(
+    places: &'a [usize],
+    same: impl Fn(&usize, &usize) -> bool + 'a,
+) -> impl Iterator<Item = Range<usize>> + 'a {
     let mut at = 0;
     places.chunk_by(same).map(move |run| {
         let range = at..at + run.len();
@@ -76,8 +88,8 @@ fn runs<'a>(places: &'a [usize], same: impl Fn(&usize, &usize) -> bool + 'a) -> 
     })
 }
 
-/// Gives every row a column of its own, by augmenting paths from the pairs that fit where they stand. Without recursion: a row of
-/// thousands must not cost stack.
+/// Gives every row a column of its own, by augmenting paths from the pairs that fit where they stand. Without
+/// recursion: a row of thousands must not cost stack.
 fn assign(len: usize, fit: &mut impl FnMut(usize, usize) -> bool) -> Option<Vec<usize>> {
     let mut taken: Vec<Option<usize>> = vec![None; len];
     let mut loose = Vec::new();
@@ -98,7 +110,11 @@ fn assign(len: usize, fit: &mut impl FnMut(usize, usize) -> bool) -> Option<Vec<
     Some(columns)
 }
 
-fn augment(start: usize, taken: &mut [Option<usize>], fit: &mut impl FnMut(usize, usize) -> bool) -> Option<()> {
+fn augment(
+    start: usize,
+    taken: &mut [Option<usize>],
+    fit: &mut impl FnMut(usize, usize) -> bool,
+) -> Option<()> {
     let mut came_from: Vec<Option<usize>> = vec![None; taken.len()];
     let mut waiting = VecDeque::from([start]);
     while let Some(row) = waiting.pop_front() {
@@ -119,7 +135,8 @@ fn augment(start: usize, taken: &mut [Option<usize>], fit: &mut impl FnMut(usize
     None
 }
 
-/// Walks back from the free column: each row on the path takes the column it reached and leaves its own to the one before.
+/// Walks back from the free column: each row on the path takes the column it reached and leaves its own to
+/// the one before.
 fn hand_over(free: usize, start: usize, came_from: &[Option<usize>], taken: &mut [Option<usize>]) {
     let mut column = free;
     while let Some(row) = came_from[column] {
@@ -153,7 +170,8 @@ mod tests {
     fn by_hand(ours: &[Part], theirs: &[Part], used: &mut Vec<bool>) -> bool {
         let Some((first, rest)) = ours.split_first() else { return true };
         (0..theirs.len()).any(|at| {
-            if used[at] || first.0 != theirs[at].0 || !compatible(first, &theirs[at], &mut Budget::default()) {
+            if used[at] || first.0 != theirs[at].0 || !compatible(first, &theirs[at], &mut Budget::default())
+            {
                 return false;
             }
             used[at] = true;

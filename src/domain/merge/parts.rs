@@ -1,4 +1,5 @@
-//! The parts of a killmail's body that may be unknown, by their names in our JSON: `war_id`, `victim.items`, `attackers.0.character_id`.
+//! The parts of a killmail's body that may be unknown, by their names in our JSON: `war_id`, `victim.items`,
+//! `attackers.0.character_id`.
 //!
 //! Must not know: why somebody wants to know them.
 
@@ -75,7 +76,10 @@ fn items(names: &mut BTreeSet<String>, prefix: &str, items_of: Option<&[Item]>) 
     names.insert(format!("{prefix}items"));
     for (at, item) in list.iter().enumerate() {
         let prefix = format!("{prefix}items.{at}.");
-        let parts = [("quantity_dropped", item.quantity_dropped.is_some()), ("quantity_destroyed", item.quantity_destroyed.is_some())];
+        let parts = [
+            ("quantity_dropped", item.quantity_dropped.is_some()),
+            ("quantity_destroyed", item.quantity_destroyed.is_some()),
+        ];
         add(names, &prefix, &parts, &item.extra);
         items(names, &prefix, item.items.as_deref());
     }

@@ -1,8 +1,9 @@
 //! When two accounts of one killmail are the same, and what the newer one may add.
 //!
-//! Absent never replaces present: what we lack is filled, what we have stays. Attackers and items are compared as multisets and
-//! keep the order they first came in. A differing body is a conflict, never a change, unless its rank is higher (`layers`). The hash and
-//! zKillboard's members may be renewed (`renewal`); unknown top-level fields are filled only.
+//! Absent never replaces present: what we lack is filled, what we have stays. Attackers and items are
+//! compared as multisets and keep the order they first came in. A differing body is a conflict, never a
+//! change, unless its rank is higher (`layers`). The hash and zKillboard's members may be renewed
+//! (`renewal`); unknown top-level fields are filled only.
 //!
 //! Must not know: which sources there are, or when one is newer.
 
@@ -24,7 +25,8 @@ pub enum Sameness {
     Conflict,
 }
 
-/// Merges an incoming account into the stored one. With `newer` its zkb members and its hash replace present ones of the same rank.
+/// Merges an incoming account into the stored one. With `newer` its zkb members and its hash replace present
+/// ones of the same rank.
 #[must_use]
 pub fn merge(stored: &Killmail, incoming: &Killmail, newer: bool) -> Sameness {
     let mut budget = Budget::default();
@@ -55,7 +57,15 @@ fn covers(ours: &Killmail, theirs: &Killmail, budget: &mut Budget) -> bool {
         && knows(&ours.war_id, &theirs.war_id)
         && theirs.extra.keys().all(|name| ours.extra.contains_key(name))
         && covers_victim(&ours.victim, &theirs.victim, budget)
-        && pair(&ours.attackers, &theirs.attackers, attacker_key, attacker_order, |a, b, _| covers_attacker(a, b), budget).is_some()
+        && pair(
+            &ours.attackers,
+            &theirs.attackers,
+            attacker_key,
+            attacker_order,
+            |a, b, _| covers_attacker(a, b),
+            budget,
+        )
+        .is_some()
 }
 
 fn covers_victim(ours: &Victim, theirs: &Victim, budget: &mut Budget) -> bool {
@@ -111,8 +121,17 @@ pub fn attacker_key(a: &Attacker, b: &Attacker) -> Ordering {
 
 /// Most alike first.
 fn attacker_order(a: &Attacker, b: &Attacker) -> Ordering {
-    let ids =
-        |x: &Attacker| (x.character_id, x.ship_type_id, x.weapon_type_id, x.corporation_id, x.alliance_id, x.faction_id, x.extra.len());
+    let ids = |x: &Attacker| {
+        (
+            x.character_id,
+            x.ship_type_id,
+            x.weapon_type_id,
+            x.corporation_id,
+            x.alliance_id,
+            x.faction_id,
+            x.extra.len(),
+        )
+    };
     ids(a).cmp(&ids(b))
 }
 
@@ -124,7 +143,8 @@ pub fn item_key(a: &Item, b: &Item) -> Ordering {
 
 /// Most alike first.
 fn item_order(a: &Item, b: &Item) -> Ordering {
-    let more = |x: &Item| (x.quantity_dropped, x.quantity_destroyed, x.items.as_ref().map(Vec::len), x.extra.len());
+    let more =
+        |x: &Item| (x.quantity_dropped, x.quantity_destroyed, x.items.as_ref().map(Vec::len), x.extra.len());
     more(a).cmp(&more(b))
 }
 
@@ -143,10 +163,18 @@ pub fn fill_body(ours: &mut Killmail, theirs: &Killmail, budget: &mut Budget) ->
     Some(())
 }
 
-/// Which attacker of theirs is which of ours. Where ours know all that theirs do, a pairing that adds nothing: another one could give an
-/// attacker what belongs to one beside it, so that the same account would add something a second time.
+/// Which attacker of theirs is which of ours. Where ours know all that theirs do, a pairing that adds
+/// nothing: another one could give an attacker what belongs to one beside it, so that the same account would
+/// add something a second time.
 pub fn attacker_partners(ours: &[Attacker], theirs: &[Attacker], budget: &mut Budget) -> Option<Vec<usize>> {
-    let known = pair(ours, theirs, attacker_key, attacker_order, |a, b, _| covers_attacker(a, b), &mut Budget::default());
+    let known = pair(
+        ours,
+        theirs,
+        attacker_key,
+        attacker_order,
+        |a, b, _| covers_attacker(a, b),
+        &mut Budget::default(),
+    );
     known.or_else(|| pair(ours, theirs, attacker_key, attacker_order, |a, b, _| attackers_fit(a, b), budget))
 }
 

@@ -12,7 +12,8 @@ use crate::domain::provenance::{BODY, HASH, Provenance};
 use crate::domain::zkb::Zkb;
 
 fn extra() -> impl Strategy<Value = Extra> {
-    prop::option::weighted(0.2, 0..2_u8).prop_map(|v| v.into_iter().map(|v| ("unheard_of".to_owned(), json!(v))).collect())
+    prop::option::weighted(0.2, 0..2_u8)
+        .prop_map(|v| v.into_iter().map(|v| ("unheard_of".to_owned(), json!(v))).collect())
 }
 
 fn id() -> impl Strategy<Value = Option<u32>> {
@@ -20,31 +21,33 @@ fn id() -> impl Strategy<Value = Option<u32>> {
 }
 
 fn attacker() -> impl Strategy<Value = Attacker> {
-    (id(), id(), id(), id(), 0..2_i64, any::<bool>(), extra()).prop_map(|(who, corporation, ship, weapon, damage, blow, extra)| Attacker {
-        character_id: who,
-        corporation_id: corporation,
-        ship_type_id: ship,
-        weapon_type_id: weapon,
-        damage_done: damage,
-        final_blow: blow,
-        extra,
-        ..Attacker::default()
-    })
+    (id(), id(), id(), id(), 0..2_i64, any::<bool>(), extra()).prop_map(
+        |(who, corporation, ship, weapon, damage, blow, extra)| Attacker {
+            character_id: who,
+            corporation_id: corporation,
+            ship_type_id: ship,
+            weapon_type_id: weapon,
+            damage_done: damage,
+            final_blow: blow,
+            extra,
+            ..Attacker::default()
+        },
+    )
 }
 
 fn item() -> impl Strategy<Value = Item> {
-    let leaf = (1..3_u64, 0..2_i64, prop::option::of(1..3_u64), prop::option::of(1..3_u64), extra()).prop_map(
-        |(item_type_id, flag, quantity_dropped, quantity_destroyed, extra)| Item {
+    let leaf = (1..3_u64, 0..2_i64, prop::option::of(1..3_u64), prop::option::of(1..3_u64), extra())
+        .prop_map(|(item_type_id, flag, quantity_dropped, quantity_destroyed, extra)| Item {
             item_type_id,
             flag,
             quantity_dropped,
             quantity_destroyed,
             extra,
             ..Item::default()
-        },
-    );
+        });
     leaf.prop_recursive(2, 8, 3, |inner| {
-        (inner.clone(), prop::option::of(prop::collection::vec(inner, 0..3))).prop_map(|(item, items)| Item { items, ..item })
+        (inner.clone(), prop::option::of(prop::collection::vec(inner, 0..3)))
+            .prop_map(|(item, items)| Item { items, ..item })
     })
 }
 
@@ -147,7 +150,8 @@ fn source() -> impl Strategy<Value = Option<&'static str>> {
 }
 
 fn from(mut killmail: Killmail, source: Option<&str>) -> Killmail {
-    killmail.provenance = source.map_or_else(Provenance::default, |source| Provenance::all(&killmail, source));
+    killmail.provenance =
+        source.map_or_else(Provenance::default, |source| Provenance::all(&killmail, source));
     killmail
 }
 
@@ -301,10 +305,14 @@ proptest! {
 
 #[test]
 fn unknown_top_level_fields_are_only_filled() {
-    let stored = Killmail { extra: [("new".to_owned(), json!(1))].into_iter().collect(), ..Killmail::default() };
-    let other = Killmail { extra: [("new".to_owned(), json!(2))].into_iter().collect(), ..Killmail::default() };
+    let stored =
+        Killmail { extra: [("new".to_owned(), json!(1))].into_iter().collect(), ..Killmail::default() };
+    let other =
+        Killmail { extra: [("new".to_owned(), json!(2))].into_iter().collect(), ..Killmail::default() };
     assert_eq!(merge(&stored, &other, true), Sameness::Known);
-    assert!(matches!(merge(&Killmail::default(), &other, false), Sameness::Revised(merged) if *merged == other));
+    assert!(
+        matches!(merge(&Killmail::default(), &other, false), Sameness::Revised(merged) if *merged == other)
+    );
 }
 
 #[test]
@@ -337,11 +345,20 @@ fn a_fetched_body_and_the_block_of_a_queue_have_ranks_of_their_own() {
     fetched.provenance.set("zkb", "redisq");
     let mut wrong = fetched.clone();
     wrong.victim.damage_taken = 7;
-    assert_eq!(merge(&fetched, &from(wrong.clone(), Some("websocket")), true), Sameness::Conflict, "its body is not lower");
-    let r2z2 = Killmail { zkb: Some(Zkb { points: None, ..zkb(9.0).unwrap_or_default() }), ..Killmail::default() };
+    assert_eq!(
+        merge(&fetched, &from(wrong.clone(), Some("websocket")), true),
+        Sameness::Conflict,
+        "its body is not lower"
+    );
+    let r2z2 =
+        Killmail { zkb: Some(Zkb { points: None, ..zkb(9.0).unwrap_or_default() }), ..Killmail::default() };
     let merged = after(&fetched, &r2z2, false).expect("the bodies are the same");
     assert_eq!(merged.zkb.as_ref().and_then(|zkb| zkb.total_value), Some(9.0));
-    assert_eq!(merged.provenance.iter().collect::<Vec<_>>(), [("zkb.points", "redisq")], "only what R2Z2 does not say");
+    assert_eq!(
+        merged.provenance.iter().collect::<Vec<_>>(),
+        [("zkb.points", "redisq")],
+        "only what R2Z2 does not say"
+    );
     let again = from(Killmail { zkb: zkb(1.0), ..Killmail::default() }, Some("redisq"));
     assert_eq!(merge(&merged, &again, true), Sameness::Known);
 }
@@ -349,7 +366,11 @@ fn a_fetched_body_and_the_block_of_a_queue_have_ranks_of_their_own() {
 #[test]
 fn thousands_of_shuffled_attackers_are_known() {
     let attackers: Vec<_> = (0..3_753)
-        .map(|n| Attacker { character_id: (n % 3 != 0).then_some(n), ship_type_id: Some(n % 50), ..Attacker::default() })
+        .map(|n| Attacker {
+            character_id: (n % 3 != 0).then_some(n),
+            ship_type_id: Some(n % 50),
+            ..Attacker::default()
+        })
         .collect();
     let stored = Killmail { attackers, ..Killmail::default() };
     let mut turned = stored.clone();
@@ -364,7 +385,11 @@ fn thousands_of_shuffled_attackers_are_known() {
 #[test]
 fn what_one_attacker_lacks_is_not_taken_from_another() {
     let of = |corporations: [Option<u32>; 2]| {
-        let attackers = corporations.map(|corporation_id| Attacker { corporation_id, damage_done: 1, ..Attacker::default() });
+        let attackers = corporations.map(|corporation_id| Attacker {
+            corporation_id,
+            damage_done: 1,
+            ..Attacker::default()
+        });
         Killmail { killmail_id: 7, attackers: attackers.to_vec(), ..Killmail::default() }
     };
     let (stored, shuffled) = (of([None, Some(1)]), of([Some(1), None]));

@@ -1,14 +1,15 @@
-//! What lower floors refuse or fail at, in this door's two dialects: history answers in the kills envelope, streams in their own.
+//! What lower floors refuse or fail at, in this door's two dialects: history answers in the kills envelope,
+//! streams in their own.
 //!
 //! Must not know: envelopes.
 
 use axum::http::StatusCode;
 
-use crate::feed::plugin_quota::TooMany;
-use crate::feed::{self, plugins};
 use crate::http::answer::error::{Error, PLUGIN_UNUSABLE};
+use crate::plugins::plugin_quota::TooMany;
 use crate::store;
 use crate::wire::query;
+use crate::{feed, plugins};
 
 /// Whose fault it is.
 enum Blame {
@@ -28,7 +29,9 @@ enum Blame {
 
 fn blame(error: &feed::error::FeedError) -> Blame {
     match error {
-        feed::error::FeedError::PreloadTooLarge { max, .. } => Blame::Parameter { field: "preload_days", limit: Some(*max) },
+        feed::error::FeedError::PreloadTooLarge { max, .. } => {
+            Blame::Parameter { field: "preload_days", limit: Some(*max) }
+        }
         feed::error::FeedError::Store(store::error::StoreError::NoSpace { min, .. }) => Blame::Limit(*min),
         feed::error::FeedError::Store(store::error::StoreError::UnderWay { .. }) => Blame::Limit(1),
         feed::error::FeedError::Filters(full) => Blame::Limit(full.max_bytes),
@@ -37,7 +40,9 @@ fn blame(error: &feed::error::FeedError) -> Blame {
             (Some(field), _) => Blame::Parameter { field, limit: None },
             (None, plugins::Error::Preparing { .. }) => Blame::Preparing,
             (None, plugins::Error::Unusable { .. }) => Blame::Unusable,
-            (None, plugins::Error::Refused(refusal)) if refusal.is_busy() => Blame::Limit(refusal.limit().unwrap_or_default()),
+            (None, plugins::Error::Refused(refusal)) if refusal.is_busy() => {
+                Blame::Limit(refusal.limit().unwrap_or_default())
+            }
             (None, _) => Blame::Us,
         },
         feed::error::FeedError::Store(_) | feed::error::FeedError::Lost(_) => Blame::Us,
@@ -65,10 +70,20 @@ impl Error {
         let message = error.to_string();
         match blame(&error) {
             Blame::Parameter { field, .. } => Self::Stream { message: format!("Invalid {field}: {message}") },
-            Blame::Limit(_) => Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "limit_reached", message },
-            Blame::Preparing => Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "plugin_preparing", message },
-            Blame::Unusable => Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: PLUGIN_UNUSABLE, message },
-            Blame::Closing => Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "closing", message },
+            Blame::Limit(_) => {
+                Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "limit_reached", message }
+            }
+            Blame::Preparing => Self::StreamFailed {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                kind: "plugin_preparing",
+                message,
+            },
+            Blame::Unusable => {
+                Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: PLUGIN_UNUSABLE, message }
+            }
+            Blame::Closing => {
+                Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "closing", message }
+            }
             Blame::Us => {
                 tracing::error!(%error, "a stream cannot be opened: {error}");
                 Self::StreamFailed { status: StatusCode::INTERNAL_SERVER_ERROR, kind: "open_failed", message }
@@ -79,10 +94,15 @@ impl Error {
     /// A stream whose address has too many judges at work.
     #[must_use]
     pub fn stream_judges(error: TooMany) -> Self {
-        Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "limit_reached", message: error.to_string() }
+        Self::StreamFailed {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            kind: "limit_reached",
+            message: error.to_string(),
+        }
     }
 
-    /// A page of history whose address has too many judges at work, or for which too many pages are being judged.
+    /// A page of history whose address has too many judges at work, or for which too many pages are being
+    /// judged.
     #[must_use]
     pub fn history_judges(error: TooMany) -> Self {
         Self::Busy { message: error.to_string(), limit: error.max() as u64 }

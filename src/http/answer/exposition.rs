@@ -45,7 +45,13 @@ impl Exposition {
     }
 
     /// Numbers that only grow, one for each value of a label.
-    pub fn counters<V: Display>(&mut self, name: &str, help: &str, label: &str, values: impl IntoIterator<Item = (impl AsRef<str>, V)>) {
+    pub fn counters<V: Display>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (impl AsRef<str>, V)>,
+    ) {
         self.family(name, "counter", help);
         for (word, value) in values {
             self.sample(name, &[(label, word.as_ref())], value);
@@ -59,7 +65,13 @@ impl Exposition {
     }
 
     /// Numbers that go up and down, one for each value of a label.
-    pub fn gauges<V: Display>(&mut self, name: &str, help: &str, label: &str, values: impl IntoIterator<Item = (impl AsRef<str>, V)>) {
+    pub fn gauges<V: Display>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (impl AsRef<str>, V)>,
+    ) {
         self.family(name, "gauge", help);
         for (word, value) in values {
             self.sample(name, &[(label, word.as_ref())], value);
@@ -81,11 +93,13 @@ impl Exposition {
             Dialect::Prometheus => name,
         };
         // Writing into a string cannot fail.
-        let _ = writeln!(self.text, "# HELP killstream_{declared} {help}\n# TYPE killstream_{declared} {kind}");
+        let _ =
+            writeln!(self.text, "# HELP killstream_{declared} {help}\n# TYPE killstream_{declared} {kind}");
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let labels: Vec<String> = labels.iter().map(|(label, word)| format!("{label}=\"{}\"", escaped(word))).collect();
+        let labels: Vec<String> =
+            labels.iter().map(|(label, word)| format!("{label}=\"{}\"", escaped(word))).collect();
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         let _ = writeln!(self.text, "killstream_{name}{labels} {value}");
     }
@@ -108,11 +122,12 @@ mod tests {
 
     #[test]
     fn both_dialects_are_spoken() {
-        let samples =
-            "killstream_things_total 3\n# HELP killstream_open Open.\n# TYPE killstream_open gauge\nkillstream_open{kind=\"a\\\"b\"} 1\n";
+        let samples = "killstream_things_total 3\n# HELP killstream_open Open.\n# TYPE killstream_open gauge\nkillstream_open{kind=\"a\\\"b\"} 1\n";
         assert_eq!(
             written(Dialect::Prometheus),
-            format!("# HELP killstream_things_total Things.\n# TYPE killstream_things_total counter\n{samples}")
+            format!(
+                "# HELP killstream_things_total Things.\n# TYPE killstream_things_total counter\n{samples}"
+            )
         );
         assert_eq!(
             written(Dialect::OpenMetrics),

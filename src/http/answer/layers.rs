@@ -1,4 +1,5 @@
-//! What every answer of this door has, whatever the route: a request id, a cache rule, CORS, compression, an answer after a crash.
+//! What every answer of this door has, whatever the route: a request id, a cache rule, CORS, compression, an
+//! answer after a crash.
 //!
 //! Must not know: any route.
 
@@ -35,7 +36,12 @@ pub fn around(routes: Router, config: &Config) -> Router {
 }
 
 async fn stamp(request: Request, next: Next) -> Response {
-    let id = request.headers().get(&REQUEST_ID).filter(|id| (20..=200).contains(&id.len())).cloned().unwrap_or_else(new_id);
+    let id = request
+        .headers()
+        .get(&REQUEST_ID)
+        .filter(|id| (20..=200).contains(&id.len()))
+        .cloned()
+        .unwrap_or_else(new_id);
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID.clone(), id);
@@ -78,7 +84,8 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
 
 #[expect(clippy::needless_pass_by_value, reason = "the layer hands over the box")]
 fn crashed(panic: Box<dyn Any + Send + 'static>) -> Response {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text =
+        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     tracing::error!(panic = text, "a request crashed: {}", text.unwrap_or("no message"));
     Error::Internal.into_response()
 }

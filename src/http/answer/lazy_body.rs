@@ -1,8 +1,10 @@
-//! A body that is made while it is taken: when the client has everything, the next step is awaited, never sooner.
+//! A body that is made while it is taken: when the client has everything, the next step is awaited, never
+//! sooner.
 //!
-//! The HTTP library would take up to 16 pieces for a connection that does not drain, whatever their size. So a piece counts until the
-//! library lets go of it, which is when the socket has it, and the next one waits while too much is on its way. Whoever collects such a
-//! body without a socket copies each piece and drops it, or waits for ever.
+//! The HTTP library would take up to 16 pieces for a connection that does not drain, whatever their size. So
+//! a piece counts until the library lets go of it, which is when the socket has it, and the next one waits
+//! while too much is on its way. Whoever collects such a body without a socket copies each piece and drops
+//! it, or waits for ever.
 //!
 //! Must not know: what is poured.
 
@@ -20,11 +22,12 @@ use tokio_util::sync::ReusableBoxFuture;
 
 use crate::http::stream::sse::Out;
 
-/// What a step gives: more pieces and what the next step needs, or nothing at the end. An error cuts the connection, so that the client
-/// does not take what it has for everything.
+/// What a step gives: more pieces and what the next step needs, or nothing at the end. An error cuts the
+/// connection, so that the client does not take what it has for everything.
 pub type Next<S> = io::Result<Option<(S, Out)>>;
 
-/// While so many bytes are with the HTTP library, it gets no further piece: there are many streams, and most are quiet.
+/// While so many bytes are with the HTTP library, it gets no further piece: there are many streams, and most
+/// are quiet.
 const UNSENT_BYTES: usize = 16 << 10;
 
 /// What the HTTP library has and the socket has not.
@@ -39,7 +42,12 @@ struct Unsent {
 
 impl Unsent {
     fn new(max_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { max_bytes, bytes: AtomicUsize::new(0), pieces: AtomicUsize::new(0), waiting: Mutex::default() })
+        Arc::new(Self {
+            max_bytes,
+            bytes: AtomicUsize::new(0),
+            pieces: AtomicUsize::new(0),
+            waiting: Mutex::default(),
+        })
     }
 
     /// Whether there is room for a further piece; if not, the caller is woken when there is.
@@ -52,7 +60,8 @@ impl Unsent {
         if self.has_room() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// A compressor keeps the piece it has read until it gets the next one: a single piece never holds up another, however large.
+    /// A compressor keeps the piece it has read until it gets the next one: a single piece never holds up
+    /// another, however large.
     fn has_room(&self) -> bool {
         self.bytes.load(Ordering::Acquire) < self.max_bytes || self.pieces.load(Ordering::Acquire) < 2
     }
@@ -105,7 +114,8 @@ where
         Self { out: first, step, coming, unsent: Unsent::new(UNSENT_BYTES) }
     }
 
-    /// The same with more on its way at a time: each time the HTTP library has to come back for more costs a write to the socket.
+    /// The same with more on its way at a time: each time the HTTP library has to come back for more costs a
+    /// write to the socket.
     pub fn with_unsent(self, max_bytes: usize) -> Self {
         Self { unsent: Unsent::new(max_bytes), ..self }
     }
@@ -205,7 +215,10 @@ mod tests {
             match pour.as_mut().poll_next(&mut context) {
                 Poll::Ready(Some(piece)) => kept = piece.unwrap(),
                 Poll::Ready(None) => break,
-                Poll::Pending => panic!("piece {pieces} never comes while the one before, of {} bytes, is kept", kept.len()),
+                Poll::Pending => panic!(
+                    "piece {pieces} never comes while the one before, of {} bytes, is kept",
+                    kept.len()
+                ),
             }
             pieces += 1;
         }

@@ -1,5 +1,6 @@
-//! Answers with killmails or long lists in them, made while they are taken: what is held for a client that does not read is a list of numbers and one
-//! portion of text, not the whole answer. A short answer is made at once and has its length.
+//! Answers with killmails or long lists in them, made while they are taken: what is held for a client that
+//! does not read is a list of numbers and one portion of text, not the whole answer. A short answer is made
+//! at once and has its length.
 //!
 //! Must not know: what was asked, how killmails are found.
 
@@ -98,12 +99,17 @@ impl Listing {
         self
     }
 
-    /// The answer. Its first portion is made here, so that a disk that cannot be read is an error and not an answer cut off.
+    /// The answer. Its first portion is made here, so that a disk that cannot be read is an error and not an
+    /// answer cut off.
     ///
     /// # Errors
     /// The store failed.
     pub async fn answer(&mut self) -> Result<Response, Error> {
-        let mut this = Self { feed: Arc::clone(&self.feed), parts: std::mem::take(&mut self.parts), held: self.held.take() };
+        let mut this = Self {
+            feed: Arc::clone(&self.feed),
+            parts: std::mem::take(&mut self.parts),
+            held: self.held.take(),
+        };
         let first = this.portion(WHOLE_BYTES).await.map_err(Error::history)?;
         let body = if this.parts.is_empty() {
             Body::from(first)
@@ -111,7 +117,9 @@ impl Listing {
             Body::from_stream(LazyBody::new(pieces(&first), this, Self::step).with_unsent(UNSENT_BYTES))
         };
         let mut response = Response::new(body);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
         Ok(response)
     }
 
@@ -188,6 +196,8 @@ impl Listing {
 
 fn pieces(text: &Bytes) -> Out {
     let mut out = Out::default();
-    (0..text.len()).step_by(PIECE_BYTES).for_each(|at| out.piece(text.slice(at..text.len().min(at + PIECE_BYTES))));
+    (0..text.len())
+        .step_by(PIECE_BYTES)
+        .for_each(|at| out.piece(text.slice(at..text.len().min(at + PIECE_BYTES))));
     out
 }

@@ -1,4 +1,5 @@
-//! Negotiation: a caller who accepts nothing that a route could send gets 406. No header, or a wildcard, accepts everything.
+//! Negotiation: a caller who accepts nothing that a route could send gets 406. No header, or a wildcard,
+//! accepts everything.
 //!
 //! Must not know: what the routes send beside its kind.
 
@@ -45,25 +46,35 @@ pub fn names(headers: &HeaderMap, media_type: &str) -> bool {
 }
 
 fn accepts(headers: &HeaderMap, offered: &[&str]) -> bool {
-    ranges(headers).next().is_none() || ranges(headers).any(|range| offered.iter().any(|kind| fits(range, kind)))
+    ranges(headers).next().is_none()
+        || ranges(headers).any(|range| offered.iter().any(|kind| fits(range, kind)))
 }
 
 /// The media ranges of all `Accept` headers, without parameters; those with `q=0` are refusals and left out.
 fn ranges(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).filter_map(|part| {
-        let mut pieces = part.split(';').map(str::trim);
-        let range = pieces.next().filter(|range| !range.is_empty())?;
-        let refused = pieces.any(|p| p.strip_prefix("q=").is_some_and(|q| q.parse::<f32>().is_ok_and(|q| q <= 0.0)));
-        (!refused).then_some(range)
-    })
+    headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|part| {
+            let mut pieces = part.split(';').map(str::trim);
+            let range = pieces.next().filter(|range| !range.is_empty())?;
+            let refused = pieces
+                .any(|p| p.strip_prefix("q=").is_some_and(|q| q.parse::<f32>().is_ok_and(|q| q <= 0.0)));
+            (!refused).then_some(range)
+        })
 }
 
 fn fits(range: &str, kind: &str) -> bool {
-    let (Some((main, sub)), Some((kind_main, kind_sub))) = (range.split_once('/'), kind.split_once('/')) else {
+    let (Some((main, sub)), Some((kind_main, kind_sub))) = (range.split_once('/'), kind.split_once('/'))
+    else {
         return range == "*";
     };
     let suffixed = sub.rsplit_once('+').is_some_and(|(_, suffix)| suffix.eq_ignore_ascii_case(kind_sub));
-    main == "*" || (main.eq_ignore_ascii_case(kind_main) && (sub == "*" || sub.eq_ignore_ascii_case(kind_sub) || suffixed))
+    main == "*"
+        || (main.eq_ignore_ascii_case(kind_main)
+            && (sub == "*" || sub.eq_ignore_ascii_case(kind_sub) || suffixed))
 }
 
 #[cfg(test)]
@@ -91,7 +102,8 @@ mod tests {
         ] {
             assert!(accepts(&sent(accept), json), "{accept}");
         }
-        for accept in ["text/html", "text/*", "application/jsonx", "image/png, text/event-stream", "nonsense"] {
+        for accept in ["text/html", "text/*", "application/jsonx", "image/png, text/event-stream", "nonsense"]
+        {
             assert!(!accepts(&sent(accept), json), "{accept}");
         }
     }

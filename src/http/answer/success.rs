@@ -20,7 +20,9 @@ impl IntoResponse for Json {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.1));
         *response.status_mut() = self.0;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
         response
     }
 }

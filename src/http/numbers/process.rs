@@ -51,7 +51,10 @@ mod tests {
     #[test]
     fn fields_are_found() {
         let status = "Name:\tx\nVmRSS:\t   2048 kB\nThreads:\t7\n";
-        assert_eq!((field(status, "VmRSS:"), field(status, "Threads:"), field(status, "Nothing:")), (2048, 7, 0));
+        assert_eq!(
+            (field(status, "VmRSS:"), field(status, "Threads:"), field(status, "Nothing:")),
+            (2048, 7, 0)
+        );
         assert_eq!(Process { memory_bytes: 10_485_760, ..Process::default() }.memory_mb().to_string(), "10");
     }
 }

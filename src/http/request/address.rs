@@ -9,7 +9,7 @@ use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 
-use crate::feed::plugin_quota::Caller;
+use crate::plugins::plugin_quota::Caller;
 
 /// A network, written `10.0.0.0/8`, or one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,9 @@ impl Network {
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
-            (IpAddr::V4(net), IpAddr::V4(ip)) => same(net.to_bits().into(), ip.to_bits().into(), 32 - self.bits),
+            (IpAddr::V4(net), IpAddr::V4(ip)) => {
+                same(net.to_bits().into(), ip.to_bits().into(), 32 - self.bits)
+            }
             (IpAddr::V6(net), IpAddr::V6(ip)) => same(net.to_bits(), ip.to_bits(), 128 - self.bits),
             _ => false,
         }
@@ -45,7 +47,8 @@ impl FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, NoNetwork> {
         let refuse = || NoNetwork(text.to_owned());
-        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let (address, bits) =
+            text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let address: IpAddr = address.trim().parse().map_err(|_| refuse())?;
         let most = if address.is_ipv4() { 32 } else { 128 };
         let bits = bits.map_or(Ok(most), |bits| bits.trim().parse()).map_err(|_| refuse())?;
@@ -114,7 +117,8 @@ mod tests {
     use super::*;
 
     fn from(peer: &str, forwarded: &str, trusted: &[&str]) -> String {
-        let (mut parts, ()) = Request::get("/").header("x-forwarded-for", forwarded).body(()).unwrap().into_parts();
+        let (mut parts, ()) =
+            Request::get("/").header("x-forwarded-for", forwarded).body(()).unwrap().into_parts();
         parts.extensions.insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 1)));
         let trusted: Vec<Network> = trusted.iter().map(|text| text.parse().unwrap()).collect();
         of(&parts, &trusted).unwrap().to_string()
@@ -142,7 +146,8 @@ mod tests {
     #[test]
     fn a_private_peer_may_speak_for_many_until_proxies_are_named() {
         let at = |peer: &str, trusted: &[&str]| {
-            let (mut parts, ()) = Request::get("/").header("x-forwarded-for", "8.8.8.8").body(()).unwrap().into_parts();
+            let (mut parts, ()) =
+                Request::get("/").header("x-forwarded-for", "8.8.8.8").body(()).unwrap().into_parts();
             parts.extensions.insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 1)));
             let trusted: Vec<Network> = trusted.iter().map(|text| text.parse().unwrap()).collect();
             caller(&parts, &trusted).map(|caller| (caller.address.to_string(), caller.is_shared)).unwrap()

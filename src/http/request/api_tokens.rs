@@ -26,8 +26,11 @@ impl Token {
     /// Of a digest written in hex; `None` if it is none.
     #[must_use]
     pub fn of_digest(hex: &str) -> Option<Self> {
-        let bytes: Vec<u8> =
-            hex.as_bytes().chunks(2).map(|two| u8::from_str_radix(str::from_utf8(two).ok()?, 16).ok()).collect::<Option<_>>()?;
+        let bytes: Vec<u8> = hex
+            .as_bytes()
+            .chunks(2)
+            .map(|two| u8::from_str_radix(str::from_utf8(two).ok()?, 16).ok())
+            .collect::<Option<_>>()?;
         bytes.try_into().ok().map(Self)
     }
 
@@ -63,7 +66,8 @@ pub enum Scope {
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Admin, Self::Plugins, Self::Killmails, Self::Subscriptions, Self::Events];
+    pub const ALL: [Self; 5] =
+        [Self::Admin, Self::Plugins, Self::Killmails, Self::Subscriptions, Self::Events];
 
     /// The word.
     #[must_use]
@@ -139,7 +143,8 @@ impl Keys {
             return Ok(());
         }
         let given = self.given.read();
-        let known = given.iter().fold(None, |known, given| if given.token.is(text) { Some(given) } else { known });
+        let known =
+            given.iter().fold(None, |known, given| if given.token.is(text) { Some(given) } else { known });
         let known = known.ok_or(Error::Unauthorized)?;
         let may = known.scopes.iter().any(|has| [Scope::Admin, scope].contains(has));
         if may { Ok(()) } else { Err(Error::Forbidden { scope: scope.word() }) }
@@ -148,14 +153,18 @@ impl Keys {
     /// Whether the token among these headers is one of ours, whatever it lets do.
     #[must_use]
     pub fn knows(&self, headers: &HeaderMap) -> bool {
-        sent(headers).is_some_and(|text| self.admin.is(text) || self.given.read().iter().any(|given| given.token.is(text)))
+        sent(headers).is_some_and(|text| {
+            self.admin.is(text) || self.given.read().iter().any(|given| given.token.is(text))
+        })
     }
 }
 
 /// The token that was sent.
 fn sent(headers: &HeaderMap) -> Option<&str> {
     let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let sent = header.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let sent = header
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     sent.map(|(_, token)| token.trim())
 }
 
@@ -180,9 +189,16 @@ mod tests {
 
     #[test]
     fn a_token_lets_do_what_its_scopes_say() {
-        let given =
-            |name: &str, scopes: &[Scope]| Given { name: name.to_owned(), token: Token::new(name), scopes: scopes.to_vec(), created_at: 0 };
-        let keys = Keys::new("root", vec![given("ci", &[Scope::Plugins, Scope::Killmails]), given("second", &[Scope::Admin])]);
+        let given = |name: &str, scopes: &[Scope]| Given {
+            name: name.to_owned(),
+            token: Token::new(name),
+            scopes: scopes.to_vec(),
+            created_at: 0,
+        };
+        let keys = Keys::new(
+            "root",
+            vec![given("ci", &[Scope::Plugins, Scope::Killmails]), given("second", &[Scope::Admin])],
+        );
         let check = |header: &str, scope| {
             let (parts, ()) = Request::get("/").header(AUTHORIZATION, header).body(()).unwrap().into_parts();
             keys.check(&parts, scope)
@@ -193,10 +209,15 @@ mod tests {
                 assert_eq!(check(wrong, scope), Err(Error::Unauthorized), "{wrong}");
             }
             let may = matches!(scope, Scope::Plugins | Scope::Killmails);
-            assert_eq!(check("Bearer ci", scope), if may { Ok(()) } else { Err(Error::Forbidden { scope: scope.word() }) });
+            assert_eq!(
+                check("Bearer ci", scope),
+                if may { Ok(()) } else { Err(Error::Forbidden { scope: scope.word() }) }
+            );
             assert_eq!(Scope::of(scope.word()), Some(scope));
         }
-        let knows = |header: &str| keys.knows(Request::get("/").header(AUTHORIZATION, header).body(()).unwrap().headers());
+        let knows = |header: &str| {
+            keys.knows(Request::get("/").header(AUTHORIZATION, header).body(()).unwrap().headers())
+        };
         assert!(knows("Bearer root") && knows("bearer ci") && !knows("Bearer wrong") && !knows("Basic root"));
         keys.replace(Vec::new());
         assert_eq!(check("Bearer ci", Scope::Plugins), Err(Error::Unauthorized));

@@ -1,4 +1,5 @@
-//! Who may do what: bearer tokens, each with its scopes. The one of the data folder (or `API_TOKEN`) may do everything.
+//! Who may do what: bearer tokens, each with its scopes. The one of the data folder (or `API_TOKEN`) may do
+//! everything.
 //!
 //! Must not know: what is done with a right.
 

@@ -1,4 +1,5 @@
-//! How bodies come in: within the limit of who sends them and where, at a least rate, and within the bytes that all bodies share.
+//! How bodies come in: within the limit of who sends them and where, at a least rate, and within the bytes
+//! that all bodies share.
 //!
 //! Must not know: what is in a body.
 
@@ -23,8 +24,13 @@ use crate::http::config::Config;
 use crate::http::state::HttpState;
 
 /// Where a filter may be in the body: its lists of ids are long.
-const WITH_FILTER: &[&str] =
-    &["/api/v1/killmails/search", "/api/v1/killmails/count", "/api/v1/kills/stream", "/api/v1/kills/stream/enhanced", "/sse"];
+const WITH_FILTER: &[&str] = &[
+    "/api/v1/killmails/search",
+    "/api/v1/killmails/count",
+    "/api/v1/kills/stream",
+    "/api/v1/kills/stream/enhanced",
+    "/sse",
+];
 
 /// What a body may take.
 #[derive(Debug, Clone)]
@@ -74,7 +80,9 @@ impl Intake {
 
     fn full(&self) -> Error {
         let limit = self.budget.max();
-        let message = format!("requests on their way fill {limit} bytes of memory (http.in_flight_max_bytes); try again");
+        let message = format!(
+            "requests on their way fill {limit} bytes of memory (http.in_flight_max_bytes); try again"
+        );
         Error::Busy { message, limit }
     }
 }
@@ -90,9 +98,14 @@ pub async fn admit(State(door): State<Arc<HttpState>>, mut request: Request, nex
     if !request.body().is_end_stream() {
         let intake = Intake::new(&door.config, Arc::clone(&door.in_flight));
         let known = door.keys.knows(request.headers());
-        let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().trim_end_matches('/'));
+        let matched =
+            request.extensions().get::<MatchedPath>().map(|path| path.as_str().trim_end_matches('/'));
         let with_filter = matched.is_some_and(|path| WITH_FILTER.contains(&path));
-        request.extensions_mut().insert(if known { intake } else { intake.anonymous(&door.config, with_filter) });
+        request.extensions_mut().insert(if known {
+            intake
+        } else {
+            intake.anonymous(&door.config, with_filter)
+        });
     }
     next.run(request).await
 }
@@ -131,7 +144,9 @@ fn unwritten(file: &Path, error: &io::Error) -> Error {
         return Error::failed(error);
     }
     let folder = file.parent().unwrap_or(file).display();
-    let message = format!("the disk of the folder {folder} is full, the body could not be kept there: {error}; make room and try again");
+    let message = format!(
+        "the disk of the folder {folder} is full, the body could not be kept there: {error}; make room and try again"
+    );
     tracing::error!("a request failed: {message}");
     Error::DiskFull { message }
 }
@@ -187,7 +202,8 @@ impl Held {
         let length = self.bytes.len() + piece.len();
         if length > self.bytes.capacity() {
             let most = usize::try_from(whole.unwrap_or(intake.max_bytes)).unwrap_or(usize::MAX);
-            // Twice as much as before, but no more than can come: not what the client says, but what it sends, takes memory.
+            // Twice as much as before, but no more than can come: not what the client says, but what it
+            // sends, takes memory.
             let room = (self.bytes.capacity() * 2).min(most).max(length);
             if !self.share.reach(room as u64) {
                 return Err(intake.full());
@@ -209,7 +225,8 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// Whether enough comes: in each window of waiting at least so many bytes. Time in which nobody waits does not count.
+/// Whether enough comes: in each window of waiting at least so many bytes. Time in which nobody waits does
+/// not count.
 #[derive(Debug)]
 struct Pace {
     window: Duration,
@@ -257,7 +274,9 @@ mod tests {
     }
 
     fn pieces(pieces: Vec<&'static str>) -> Body {
-        Body::from_stream(stream::iter(pieces).map(|piece| Ok::<_, io::Error>(Bytes::from_static(piece.as_bytes()))))
+        Body::from_stream(
+            stream::iter(pieces).map(|piece| Ok::<_, io::Error>(Bytes::from_static(piece.as_bytes()))),
+        )
     }
 
     #[test]
@@ -268,13 +287,21 @@ mod tests {
         for _ in 0..3 {
             assert_eq!((pace.waited(ms(60)), pace.left()), (Ok(()), ms(40)));
             pace.came(10);
-            assert_eq!((pace.waited(ms(40)), pace.left()), (Ok(()), ms(100)), "a slow body that goes on is taken");
+            assert_eq!(
+                (pace.waited(ms(40)), pace.left()),
+                (Ok(()), ms(100)),
+                "a slow body that goes on is taken"
+            );
         }
         pace.came(1_000_000);
         assert_eq!(pace.waited(ms(100)), Ok(()));
         pace.came(9);
         let slow = pace.waited(ms(100)).unwrap_err();
-        assert_eq!(slow, Error::SlowBody { min_bytes: 10, window_ms: 100 }, "what came before the window is no credit");
+        assert_eq!(
+            slow,
+            Error::SlowBody { min_bytes: 10, window_ms: 100 },
+            "what came before the window is no credit"
+        );
     }
 
     #[tokio::test]
@@ -285,7 +312,11 @@ mod tests {
         assert_eq!(read(pieces(vec!["abc", "", "def"]), &intake).await, Ok(Bytes::from_static(b"abcdef")));
         let too_large = Err(Error::TooLarge { limit: 6, setting: "http.body_max_bytes" });
         assert_eq!(read(pieces(vec!["abc", "defg"]), &intake).await, too_large);
-        assert_eq!(read(Body::from("abcdefg"), &intake).await, too_large, "one that says its size is not read at all");
+        assert_eq!(
+            read(Body::from("abcdefg"), &intake).await,
+            too_large,
+            "one that says its size is not read at all"
+        );
     }
 
     #[tokio::test]
@@ -305,10 +336,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_finds_no_room_on_the_disk_is_told_so() {
-        let full = save(Body::from("abc"), &intake(&Config::default()), Path::new("/dev/full")).await.unwrap_err();
+        let full =
+            save(Body::from("abc"), &intake(&Config::default()), Path::new("/dev/full")).await.unwrap_err();
         let Error::DiskFull { message } = full else { panic!("{full}") };
         assert!(message.starts_with("the disk of the folder /dev is full"), "{message}");
-        let missing = save(Body::from("abc"), &intake(&Config::default()), Path::new("/nowhere/at/all")).await.unwrap_err();
+        let missing = save(Body::from("abc"), &intake(&Config::default()), Path::new("/nowhere/at/all"))
+            .await
+            .unwrap_err();
         assert!(matches!(missing, Error::Failed { .. }), "{missing}");
     }
 
@@ -317,7 +351,10 @@ mod tests {
         let body = Body::from_stream(pieces(vec!["abc"]).into_data_stream().chain(stream::pending()));
         let began = Instant::now();
         let slow = read(body, &intake(&Config::default())).await.unwrap_err();
-        assert_eq!((slow, began.elapsed().as_secs()), (Error::SlowBody { min_bytes: 10_000, window_ms: 10_000 }, 10));
+        assert_eq!(
+            (slow, began.elapsed().as_secs()),
+            (Error::SlowBody { min_bytes: 10_000, window_ms: 10_000 }, 10)
+        );
     }
 
     #[test]

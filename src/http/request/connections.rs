@@ -1,4 +1,5 @@
-//! How many connections may be open: each is a file of the process, and the store and the source need some too.
+//! How many connections may be open: each is a file of the process, and the store and the source need some
+//! too.
 //!
 //! Must not know: who listens, what the limit of files is.
 
@@ -7,7 +8,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-/// Stands among the extensions of an answer that goes on at the client's pace, however slow: a stream, an export, a backup.
+/// Stands among the extensions of an answer that goes on at the client's pace, however slow: a stream, an
+/// export, a backup.
 #[derive(Debug, Clone, Copy)]
 pub struct OwnPace;
 
@@ -47,7 +49,9 @@ impl Connections {
 
     /// One more, unless it is full.
     pub fn enter(self: &Arc<Self>) -> Option<Place> {
-        let taken = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < self.max).then_some(open + 1));
+        let taken = self
+            .open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < self.max).then_some(open + 1));
         taken.is_ok().then(|| Place(Arc::clone(self)))
     }
 

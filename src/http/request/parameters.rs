@@ -12,7 +12,8 @@ use serde_json::value::RawValue;
 use crate::http::answer::error::Error;
 use crate::http::request::body::{self, Intake};
 use crate::tasks;
-use crate::wire::query::parameters::{Known, Parameters, json_number};
+use crate::wire::query::given_value::json_number;
+use crate::wire::query::parameters::{Known, Parameters};
 use crate::wire::query::{self, Asked};
 use crate::wire::read::json::Broken;
 use crate::wire::read::number::{INTEGERS_MIN, integral};
@@ -101,11 +102,14 @@ impl Object {
         F: FnOnce(&Parameters<'_>) -> Result<T, Error> + Send + 'static,
     {
         let Self { body, said_json } = self;
-        tasks::read("body", body.len(), move || read(&object(&body, said_json, known)?)).await.map_err(Error::failed)?
+        tasks::read("body", body.len(), move || read(&object(&body, said_json, known)?))
+            .await
+            .map_err(Error::failed)?
     }
 }
 
-/// A question asked in the body, a JSON object, or none. Parameters in the address count too, where the body does not name them.
+/// A question asked in the body, a JSON object, or none. Parameters in the address count too, where the body
+/// does not name them.
 #[derive(Debug, Clone)]
 pub struct Question {
     body: Bytes,
@@ -127,7 +131,10 @@ impl Question {
     ///
     /// # Errors
     /// 500: the reading was lost. What `read` says is inside.
-    pub async fn read(self, read: fn(&[u8], &query::Pairs) -> Result<Asked, query::Error>) -> Result<Result<Asked, query::Error>, Error> {
+    pub async fn read(
+        self,
+        read: fn(&[u8], &query::Pairs) -> Result<Asked, query::Error>,
+    ) -> Result<Result<Asked, query::Error>, Error> {
         let Self { body, pairs } = self;
         tasks::read("question", body.len(), move || read(&body, &pairs)).await.map_err(Error::failed)
     }
@@ -154,7 +161,8 @@ fn says_json(headers: &HeaderMap) -> bool {
     })
 }
 
-/// A positive number written in digits only, leading zeros allowed; beyond what fits it is the largest there is.
+/// A positive number written in digits only, leading zeros allowed; beyond what fits it is the largest there
+/// is.
 #[must_use]
 pub fn positive(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -165,14 +173,17 @@ pub fn positive(text: &str) -> Option<u64> {
 /// A positive number as a JSON integer.
 #[must_use]
 pub fn positive_json(value: &RawValue) -> Option<u64> {
-    integer(value).and_then(|number| u64::try_from(number.min(u64::MAX.into())).ok()).filter(|number| *number > 0)
+    integer(value)
+        .and_then(|number| u64::try_from(number.min(u64::MAX.into())).ok())
+        .filter(|number| *number > 0)
 }
 
 /// A JSON integer of any size, cut to what 128 bits hold; one written as a float is none here.
 #[must_use]
 pub fn integer(value: &RawValue) -> Option<i128> {
     let number = json_number(value)?;
-    integral(&number).filter(|_| !number.is_f64() || number.as_f64().is_some_and(|float| float.abs() >= INTEGERS_MIN))
+    integral(&number)
+        .filter(|_| !number.is_f64() || number.as_f64().is_some_and(|float| float.abs() >= INTEGERS_MIN))
 }
 
 #[cfg(test)]
@@ -191,9 +202,15 @@ mod tests {
     #[test]
     fn json_integers_never_overflow() {
         let given = |text: &str| positive_json(serde_json::from_str(text).unwrap());
-        assert_eq!((given("7"), given("\"7\""), given("18446744073709551615")), (Some(7), None, Some(u64::MAX)));
+        assert_eq!(
+            (given("7"), given("\"7\""), given("18446744073709551615")),
+            (Some(7), None, Some(u64::MAX))
+        );
         assert_eq!((given("18446744073709551616"), given(&"9".repeat(60))), (Some(u64::MAX), Some(u64::MAX)));
-        assert_eq!((given("0"), given("-18446744073709551616"), given("1.5"), given("1.0"), given("true")), (None, None, None, None, None));
+        assert_eq!(
+            (given("0"), given("-18446744073709551616"), given("1.5"), given("1.0"), given("true")),
+            (None, None, None, None, None)
+        );
     }
 
     #[test]
@@ -211,6 +228,9 @@ mod tests {
     #[test]
     fn pairs_are_decoded_and_the_last_wins() {
         let pairs = Pairs::of(&Uri::from_static("/x?a=1&b=%20x+y&a=2&c")).unwrap();
-        assert_eq!((pairs.get("a"), pairs.get("b"), pairs.get("c"), pairs.get("d")), (Some("2"), Some(" x y"), Some(""), None));
+        assert_eq!(
+            (pairs.get("a"), pairs.get("b"), pairs.get("c"), pairs.get("d")),
+            (Some("2"), Some(" x y"), Some(""), None)
+        );
     }
 }

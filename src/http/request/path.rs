@@ -1,4 +1,5 @@
-//! Paths as people and programs write them: `//socket/websocket` and `/api/v1/killmails/` mean what they mean without the slashes too many.
+//! Paths as people and programs write them: `//socket/websocket` and `/api/v1/killmails/` mean what they mean
+//! without the slashes too many.
 //!
 //! Must not know: any route.
 
@@ -10,8 +11,8 @@ use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
 use tower::util::MapRequest;
 
-/// Finds routes whatever slashes stand doubled or at the end of a path. The path has to be put right before a router sees it, so this
-/// one has no route of its own.
+/// Finds routes whatever slashes stand doubled or at the end of a path. The path has to be put right before a
+/// router sees it, so this one has no route of its own.
 pub fn found(routes: Router) -> Router {
     Router::new().fallback_service(MapRequest::new(routes, put_right))
 }

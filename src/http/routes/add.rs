@@ -1,5 +1,5 @@
-//! Killmails handed in: one document, an array, or one to a line, in any upstream form. They are backfill, never announced. Of one that
-//! is only named the body is fetched, where this server fetches any.
+//! Killmails handed in: one document, an array, or one to a line, in any upstream form. They are backfill,
+//! never announced. Of one that is only named the body is fetched, where this server fetches any.
 //!
 //! Must not know: what the forms are, when two killmails are the same.
 
@@ -49,8 +49,8 @@ const BATCH: usize = 1_000;
 /// Lines of documents: each stands for itself.
 const NDJSON: [&str; 3] = ["application/x-ndjson", "application/ndjson", "application/jsonl"];
 
-/// `POST /api/v1/killmails`. Answers what became of the documents, as `import` reports it. Newer zkb values replace stored ones, but
-/// not with `?prefer_incoming=false`.
+/// `POST /api/v1/killmails`. Answers what became of the documents, as `import` reports it. Newer zkb values
+/// replace stored ones, but not with `?prefer_incoming=false`.
 pub async fn add(
     _: May<Killmails>,
     State(door): State<Arc<HttpState>>,
@@ -65,7 +65,9 @@ pub async fn add(
     let are_lines = says_ndjson(&headers);
     let sorted = tasks::blocking("rest-add", move || -> Result<Sorted, Error> {
         let mut sorted = sort(&body, zkb, are_lines)?;
-        sorted.order(&store, wanted_max).map_err(|error| Error::history(feed::error::FeedError::Store(error)))?;
+        sorted
+            .order(&store, wanted_max)
+            .map_err(|error| Error::history(feed::error::FeedError::Store(error)))?;
         Ok(sorted)
     });
     let sorted = sorted.await.map_err(Error::failed)??;
@@ -167,10 +169,18 @@ impl Sorted {
         let index = self.count;
         self.count += 1;
         match reference::read(document) {
-            Some(Ok(named)) => return self.refer(index, named.killmail_id, named.hash.clone(), named.document(), true),
+            Some(Ok(named)) => {
+                return self.refer(index, named.killmail_id, named.hash.clone(), named.document(), true);
+            }
             Some(Err(refused)) => {
                 let reference::Refused { reason, field, message, killmail_id } = refused;
-                let told = Told { index, killmail_id, reason: reason.word(), field: Some(field.to_owned()), message };
+                let told = Told {
+                    index,
+                    killmail_id,
+                    reason: reason.word(),
+                    field: Some(field.to_owned()),
+                    message,
+                };
                 return self.refuse(told, document);
             }
             None => {}
@@ -190,18 +200,34 @@ impl Sorted {
             }
             Ok(_) => {
                 let message = "the document holds no killmail".to_owned();
-                self.refuse(Told { index, killmail_id: None, reason: NO_BODY, field: None, message }, document);
+                self.refuse(
+                    Told { index, killmail_id: None, reason: NO_BODY, field: None, message },
+                    document,
+                );
             }
             Err(refused) => {
                 let package::Refused { reason, message, killmail_id, .. } = refused;
-                let told = Told { index, killmail_id, reason: reason.word(), field: field(reason, &message), message };
+                let told = Told {
+                    index,
+                    killmail_id,
+                    reason: reason.word(),
+                    field: field(reason, &message),
+                    message,
+                };
                 self.refuse(told, document);
             }
         }
     }
 
     fn refer(&mut self, index: usize, killmail_id: u32, hash: String, raw: String, is_bare: bool) {
-        let wanted = Wanted { killmail_id, source: SOURCE.to_owned(), at_ms: self.at_ms, raw, backfill: true, ..Wanted::default() };
+        let wanted = Wanted {
+            killmail_id,
+            source: SOURCE.to_owned(),
+            at_ms: self.at_ms,
+            raw,
+            backfill: true,
+            ..Wanted::default()
+        };
         self.references.push(Reference { index, hash, is_bare, wanted });
     }
 
@@ -214,7 +240,9 @@ impl Sorted {
         }
         // References are refused after all others, so the first by number are only known in the end.
         let named = self.report.refused_documents.len();
-        if named < NAMED_MAX || self.report.refused_documents.last().is_some_and(|last| told.index < last.index) {
+        if named < NAMED_MAX
+            || self.report.refused_documents.last().is_some_and(|last| told.index < last.index)
+        {
             let at = self.report.refused_documents.partition_point(|one| one.index < told.index);
             self.report.refused_documents.insert(at, told);
             self.report.refused_documents.truncate(NAMED_MAX);
@@ -248,7 +276,13 @@ impl Sorted {
                 let why = "its body cannot be ordered now: as many wait as may (ingest.esi_wanted_max), or its document is over 2 KiB";
                 (NO_BODY, format!("{why}; {wanted_max} may wait at a time"))
             };
-            let told = Told { index: one.index, killmail_id: Some(one.wanted.killmail_id.into()), reason, field: None, message };
+            let told = Told {
+                index: one.index,
+                killmail_id: Some(one.wanted.killmail_id.into()),
+                reason,
+                field: None,
+                message,
+            };
             self.refuse(told, one.wanted.raw.as_bytes());
         }
         for refused in &self.raw {
@@ -260,27 +294,33 @@ impl Sorted {
 
 fn is_known(store: &Store, named: &Reference) -> Result<bool, Failure> {
     let entry = store.killmail(named.wanted.killmail_id)?;
-    Ok(entry.is_some_and(|entry| entry.killmail.hash.as_deref().is_some_and(|hash| hash.eq_ignore_ascii_case(&named.hash))))
+    Ok(entry.is_some_and(|entry| {
+        entry.killmail.hash.as_deref().is_some_and(|hash| hash.eq_ignore_ascii_case(&named.hash))
+    }))
 }
 
 /// The member at fault, where the reason tells.
 fn field(reason: Reason, message: &str) -> Option<String> {
     Some(match reason {
-        Reason::MissingFields => message.strip_prefix("Missing required fields: ")?.split(',').next()?.to_owned(),
+        Reason::MissingFields => {
+            message.strip_prefix("Missing required fields: ")?.split(',').next()?.to_owned()
+        }
         Reason::InvalidKillmailId | Reason::IdMismatch => "killmail_id".to_owned(),
         Reason::InvalidSystemId => "solar_system_id".to_owned(),
         Reason::MissingHash => "hash".to_owned(),
         Reason::InvalidVictim => "victim".to_owned(),
         Reason::InvalidAttackers => "attackers".to_owned(),
-        Reason::MissingTime | Reason::InvalidTimeType | Reason::InvalidTimeFormat => "killmail_time".to_owned(),
+        Reason::MissingTime | Reason::InvalidTimeType | Reason::InvalidTimeFormat => {
+            "killmail_time".to_owned()
+        }
         // The message begins with the member.
         Reason::IdOutOfRange => message.split(' ').next().filter(|name| name.contains('_'))?.to_owned(),
         _ => return None,
     })
 }
 
-/// Cuts the body into documents. JSON that stands one after another, on lines or not, is taken one by one; what follows a broken
-/// document on a line of its own is not lost.
+/// Cuts the body into documents. JSON that stands one after another, on lines or not, is taken one by one;
+/// what follows a broken document on a line of its own is not lost.
 ///
 /// # Errors
 /// 400: the body is one document, and broken.
@@ -338,7 +378,9 @@ mod tests {
 
     #[test]
     fn a_broken_line_does_not_hide_the_others() {
-        let kept = sorted("{\"killmail_id\":1}\n{\"broken\n{\"killmail_id\":\n2}").ok().map(|sorted| sorted.raw.len());
+        let kept = sorted("{\"killmail_id\":1}\n{\"broken\n{\"killmail_id\":\n2}")
+            .ok()
+            .map(|sorted| sorted.raw.len());
         assert_eq!(kept, Some(3));
         assert_eq!(refused("{\n \"a\": [\n").unwrap_err(), Error::BadRequest);
         assert_eq!(refused("nonsense").unwrap_err(), Error::BadRequest);
@@ -349,16 +391,23 @@ mod tests {
     #[test]
     fn countless_refused_documents_are_counted_and_the_first_named() {
         let sorted = sorted(&"{}\n".repeat(RAW_MAX + 5)).ok().unwrap();
-        assert_eq!((sorted.report.refused["missing_fields"], sorted.raw.len()), (RAW_MAX as u64 + 5, RAW_MAX));
+        assert_eq!(
+            (sorted.report.refused["missing_fields"], sorted.raw.len()),
+            (RAW_MAX as u64 + 5, RAW_MAX)
+        );
         let named: Vec<usize> = sorted.report.refused_documents.iter().map(|told| told.index).collect();
         assert_eq!(named, (0..NAMED_MAX).collect::<Vec<_>>());
     }
 
     #[test]
     fn refused_documents_are_named_with_the_member_at_fault() {
-        let body = r#"[{"killmail_id":7},5,{"url":"https://zkillboard.com/kill/9/"},{"killmail_id":8,"zkb":{}}]"#;
+        let body =
+            r#"[{"killmail_id":7},5,{"url":"https://zkillboard.com/kill/9/"},{"killmail_id":8,"zkb":{}}]"#;
         let documents = sorted(body).ok().unwrap().report.refused_documents;
-        let told: Vec<_> = documents.iter().map(|told| (told.index, told.killmail_id, told.reason, told.field.as_deref())).collect();
+        let told: Vec<_> = documents
+            .iter()
+            .map(|told| (told.index, told.killmail_id, told.reason, told.field.as_deref()))
+            .collect();
         assert_eq!(
             told,
             [

@@ -1,5 +1,5 @@
-//! A backup of the store, sent as one tar archive: what `killstream backup --server` unpacks. Its last entry says what it holds, so
-//! that nobody takes a part for the whole.
+//! A backup of the store, sent as one tar archive: what `killstream backup --server` unpacks. Its last entry
+//! says what it holds, so that nobody takes a part for the whole.
 //!
 //! Must not know: what is in a backup, or how it is made.
 
@@ -70,7 +70,8 @@ struct Pieces<'a>(&'a Sender<io::Result<Bytes>>);
 impl Write for Pieces<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let sent = self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes)));
-        sent.map(|()| bytes.len()).map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the client went away"))
+        sent.map(|()| bytes.len())
+            .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the client went away"))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -49,7 +49,8 @@ impl Way {
             return Ok(None);
         }
         let subscription = Arc::clone(&self.subscription);
-        let lookup = Lookup { subscription, order: Order::Oldest, after: self.after, head: self.head, limit: PAGE };
+        let lookup =
+            Lookup { subscription, order: Order::Oldest, after: self.after, head: self.head, limit: PAGE };
         let found = self.feed.lookup(lookup).await.map_err(cut_off)?;
         let kept = self.feed.kept(found.chosen).await.map_err(cut_off)?;
         let mut out = Out::default();

@@ -38,7 +38,8 @@ pub async fn live() -> Json {
 /// `GET /health/ready`: killmails come as they usually do, and can be kept.
 pub async fn ready(State(door): State<Arc<HttpState>>) -> Result<Response, Error> {
     let feed = Arc::clone(&door.feed);
-    let store = tasks::blocking("ready", move || (feed.store().failure(), feed.store().lack_of_space())).await;
+    let store =
+        tasks::blocking("ready", move || (feed.store().failure(), feed.store().lack_of_space())).await;
     let (failure, lack) = store.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
     let source_status = door.feed.source_status();
     let (doing, _) = source_status.doing();
@@ -74,22 +75,28 @@ pub async fn ready(State(door): State<Arc<HttpState>>) -> Result<Response, Error
 /// Why no killmails can come: of the sources that should run none is usable.
 fn off(door: &HttpState, doing: &Doing) -> Option<String> {
     let sources = door.feed.fallback_status().sources.read();
-    let others: Vec<(String, Doing)> =
-        sources.iter().filter(|other| runs(other)).map(|other| (other.name.clone(), other.status.doing().0)).collect();
+    let others: Vec<(String, Doing)> = sources
+        .iter()
+        .filter(|other| runs(other))
+        .map(|other| (other.name.clone(), other.status.doing().0))
+        .collect();
     none_usable(doing, &others)
 }
 
-/// Whether a source beside the first should run now; one that stands in for others only does while it is asked to.
+/// Whether a source beside the first should run now; one that stands in for others only does while it is
+/// asked to.
 fn runs(other: &FallbackSource) -> bool {
     !other.fallback || other.active.load(Ordering::Relaxed)
 }
 
-/// Why neither the first source nor one beside it can bring anything; `None` where one can, or none is meant to.
+/// Why neither the first source nor one beside it can bring anything; `None` where one can, or none is meant
+/// to.
 fn none_usable(first: &Doing, others: &[(String, Doing)]) -> Option<String> {
     let shut = |doing: &Doing| matches!(doing, Doing::Refused(_) | Doing::BreakerOpen(_));
     let is_off = |doing: &Doing| matches!(doing, Doing::Off | Doing::Finished);
     // Whoever stands beside another has to follow to count; the first is given its time.
-    let usable = (!is_off(first) && !shut(first)) || others.iter().any(|(_, doing)| *doing == Doing::Following);
+    let usable =
+        (!is_off(first) && !shut(first)) || others.iter().any(|(_, doing)| *doing == Doing::Following);
     if usable || !(shut(first) || others.iter().any(|(_, doing)| shut(doing))) {
         return None;
     }
@@ -99,7 +106,9 @@ fn none_usable(first: &Doing, others: &[(String, Doing)]) -> Option<String> {
         Doing::BackingOff(why) => Some(format!("the source{name} waits after a failure: {why}")),
         _ => None,
     };
-    let all = told("", first).into_iter().chain(others.iter().filter_map(|(name, doing)| told(&format!(" {name}"), doing)));
+    let all = told("", first)
+        .into_iter()
+        .chain(others.iter().filter_map(|(name, doing)| told(&format!(" {name}"), doing)));
     Some(all.collect::<Vec<_>>().join("; "))
 }
 
@@ -117,7 +126,14 @@ pub fn look(door: &HttpState) -> (StatusCode, Value) {
     let now = door.feed.source_status().doing();
     let judged = match judge(&now, failure.as_deref(), &door.config.health) {
         // What is damaged is not served; the rest is.
-        Judged::Ok if lack.is_some() || door.feed.store().damaged() > 0 || refuses(door) || off(door, &now.0).is_some() => Judged::Degraded,
+        Judged::Ok
+            if lack.is_some()
+                || door.feed.store().damaged() > 0
+                || refuses(door)
+                || off(door, &now.0).is_some() =>
+        {
+            Judged::Degraded
+        }
         judged => judged,
     };
     let status = if judged == Judged::Error { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
@@ -128,7 +144,8 @@ pub fn look(door: &HttpState) -> (StatusCode, Value) {
 fn refuses(door: &HttpState) -> bool {
     let most = door.config.health.refused_documents;
     let is_long = |source_status: &SourceStatus| most > 0 && source_status.refused_run.lock().count >= most;
-    is_long(door.feed.source_status()) || door.feed.fallback_status().sources.read().iter().any(|other| is_long(&other.status))
+    is_long(door.feed.source_status())
+        || door.feed.fallback_status().sources.read().iter().any(|other| is_long(&other.status))
 }
 
 /// What a source brought last was refused: why, and how often in a row.
@@ -156,10 +173,15 @@ type Now = (Doing, i64);
 fn judge((doing, since_ms): &Now, failure: Option<&str>, config: &Config) -> Judged {
     match doing {
         _ if failure.is_some() => Judged::Error,
-        Doing::BreakerOpen(_) if now_secs() - since_ms / 1000 >= i64::try_from(config.breaker_open_secs).unwrap_or(i64::MAX) => {
+        Doing::BreakerOpen(_)
+            if now_secs() - since_ms / 1000
+                >= i64::try_from(config.breaker_open_secs).unwrap_or(i64::MAX) =>
+        {
             Judged::Error
         }
-        Doing::BreakerOpen(_) | Doing::BackingOff(_) | Doing::NoSpace(_) | Doing::Refused(_) => Judged::Degraded,
+        Doing::BreakerOpen(_) | Doing::BackingOff(_) | Doing::NoSpace(_) | Doing::Refused(_) => {
+            Judged::Degraded
+        }
         Doing::Off | Doing::Following | Doing::Finished => Judged::Ok,
     }
 }
@@ -223,7 +245,10 @@ fn details(door: &HttpState, (doing, since_ms): &Now, Storage { failure, lack }:
 /// The name of the source that stands in for the first, if one does.
 fn standing_in(door: &HttpState) -> Option<String> {
     let sources = door.feed.fallback_status().sources.read();
-    sources.iter().find(|other| other.fallback && other.active.load(Ordering::Relaxed)).map(|other| other.name.clone())
+    sources
+        .iter()
+        .find(|other| other.fallback && other.active.load(Ordering::Relaxed))
+        .map(|other| other.name.clone())
 }
 
 fn of_other(other: &FallbackSource) -> Value {
@@ -285,8 +310,10 @@ fn connections(door: &HttpState, source_status: &SourceStatus) -> Value {
     let errors = source_status.errors.load(Ordering::Relaxed);
     let timeouts = source_status.timeouts.load(Ordering::Relaxed);
     let (doing, _) = source_status.doing();
-    let reasons =
-        doing.reason().map_or_else(|| json!({}), |reason| json!({ reason: source_status.consecutive_errors.load(Ordering::Relaxed) }));
+    let reasons = doing.reason().map_or_else(
+        || json!({}),
+        |reason| json!({ reason: source_status.consecutive_errors.load(Ordering::Relaxed) }),
+    );
     json!({
         "consecutive_timeout_errors": if timeouts > 0 { source_status.consecutive_errors.load(Ordering::Relaxed).min(timeouts) } else { 0 },
         "consecutive_connection_failures": source_status.consecutive_errors.load(Ordering::Relaxed),
@@ -319,7 +346,11 @@ mod tests {
         source_status.note(Doing::Following, 0);
         assert_eq!(judge(&source_status.doing(), None, &at_once), Judged::Ok);
         source_status.note(Doing::BreakerOpen("403".to_owned()), (now_secs() - 601) * 1000);
-        assert_eq!(judge(&source_status.doing(), None, &Config::default()), Judged::Error, "after ten minutes");
+        assert_eq!(
+            judge(&source_status.doing(), None, &Config::default()),
+            Judged::Error,
+            "after ten minutes"
+        );
     }
 
     #[test]
@@ -334,16 +365,30 @@ mod tests {
         let told = none_usable(&Doing::Off, &beside(shut()));
         assert_eq!(told.as_deref(), Some("the source spare keeps away from the other side: 403"));
         let told = none_usable(&Doing::Refused("no contact".to_owned()), &beside(shut()));
-        assert_eq!(told.as_deref(), Some("the source is off: no contact; the source spare keeps away from the other side: 403"));
+        assert_eq!(
+            told.as_deref(),
+            Some("the source is off: no contact; the source spare keeps away from the other side: 403")
+        );
     }
 
     #[test]
     fn nothing_else_but_a_failed_store_is_unhealthy() {
         let source_status = SourceStatus::default();
         let why = || "x".to_owned();
-        for doing in [Doing::Off, Doing::Refused(why()), Doing::BackingOff(why()), Doing::NoSpace(why()), Doing::Finished] {
+        for doing in [
+            Doing::Off,
+            Doing::Refused(why()),
+            Doing::BackingOff(why()),
+            Doing::NoSpace(why()),
+            Doing::Finished,
+        ] {
             source_status.note(doing, 1);
-            assert_ne!(judge(&source_status.doing(), None, &Config::default()), Judged::Error, "{:?}", source_status.doing());
+            assert_ne!(
+                judge(&source_status.doing(), None, &Config::default()),
+                Judged::Error,
+                "{:?}",
+                source_status.doing()
+            );
             assert_eq!(judge(&source_status.doing(), Some("disk"), &Config::default()), Judged::Error);
         }
     }

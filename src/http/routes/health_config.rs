@@ -15,7 +15,8 @@ pub struct Config {
     pub breaker_open_secs: u64,
     /// So many documents of a source in a row, refused for one reason, degrade the server; 0: none do.
     pub refused_documents: u64,
-    /// `/health/ready` turns when no killmail came for so long, seconds, or for longer where they usually come slower.
+    /// `/health/ready` turns when no killmail came for so long, seconds, or for longer where they usually
+    /// come slower.
     pub silent_secs: u64,
     /// How many killmails have to be missing before it turns, by how many usually come at this hour.
     pub silent_killmails: f64,

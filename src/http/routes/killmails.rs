@@ -31,7 +31,11 @@ use crate::wire::{text, time};
 const FEW_IDS: usize = 1000;
 
 /// `GET /api/v1/killmail/{id}`. Recent ones are in memory and answered without leaving this thread.
-pub async fn one(State(door): State<Arc<HttpState>>, Segment(id): Segment, pairs: Pairs) -> Result<Json, Error> {
+pub async fn one(
+    State(door): State<Arc<HttpState>>,
+    Segment(id): Segment,
+    pairs: Pairs,
+) -> Result<Json, Error> {
     check_format(&pairs).map_err(|message| Error::parameter("format", message))?;
     let id = positive(&id).ok_or(Error::KillmailId)?;
     let id = u32::try_from(id).map_err(|_| Error::Killmail)?;
@@ -44,7 +48,10 @@ pub async fn one(State(door): State<Arc<HttpState>>, Segment(id): Segment, pairs
         None => {
             door.misses.fetch_add(1, Ordering::Relaxed);
             let store = Arc::clone(store);
-            tasks::blocking("killmail", move || store.killmail(id)).await.map_err(Error::failed)?.map_err(Error::failed)?
+            tasks::blocking("killmail", move || store.killmail(id))
+                .await
+                .map_err(Error::failed)?
+                .map_err(Error::failed)?
         }
     };
     let kept = Delivered { entry: entry.ok_or(Error::Killmail)?, annotations: Vec::new() };
@@ -52,12 +59,20 @@ pub async fn one(State(door): State<Arc<HttpState>>, Segment(id): Segment, pairs
 }
 
 /// `GET /api/v1/killmails`.
-pub async fn list(State(door): State<Arc<HttpState>>, parts: Parts, Pairs(pairs): Pairs) -> Result<Response, Error> {
+pub async fn list(
+    State(door): State<Arc<HttpState>>,
+    parts: Parts,
+    Pairs(pairs): Pairs,
+) -> Result<Response, Error> {
     answer(&door, &parts, query::history_pairs(&pairs).map_err(Error::history_parameter)?).await
 }
 
 /// `POST /api/v1/killmails/search`.
-pub async fn search(State(door): State<Arc<HttpState>>, parts: Parts, body: Question) -> Result<Response, Error> {
+pub async fn search(
+    State(door): State<Arc<HttpState>>,
+    parts: Parts,
+    body: Question,
+) -> Result<Response, Error> {
     answer(&door, &parts, body.read(query::history_body).await?.map_err(Error::history_parameter)?).await
 }
 
@@ -88,21 +103,33 @@ async fn answer(door: &HttpState, parts: &Parts, asked: Asked) -> Result<Respons
         None => (door.feed.head(), None),
     };
     let (order, limit, (held, subscription)) = (asked.order, asked.limit, hold(door, asked.subscription)?);
-    let found = door.feed.lookup(Lookup { subscription: Arc::clone(&subscription), order, after, head, limit }).await;
+    let found =
+        door.feed.lookup(Lookup { subscription: Arc::clone(&subscription), order, after, head, limit }).await;
     // What is left costs no plugin anything.
     drop(place);
     page(door, head, (held, &subscription), found.map_err(Error::history)?).await
 }
 
 /// Takes a filter with many ids into use until its answer is taken: it is told in it.
-fn hold(door: &HttpState, mut subscription: Subscription) -> Result<(Option<Held>, Arc<Subscription>), Error> {
-    let ids: usize = subscription.filter.dimensions.iter().map(|dimension| dimension.ids.as_slice().len()).sum();
+fn hold(
+    door: &HttpState,
+    mut subscription: Subscription,
+) -> Result<(Option<Held>, Arc<Subscription>), Error> {
+    let ids: usize =
+        subscription.filter.dimensions.iter().map(|dimension| dimension.ids.as_slice().len()).sum();
     let held = (ids > FEW_IDS).then(|| door.feed.filters().hold_for_answer(&mut subscription)).transpose();
     Ok((held.map_err(|full| Error::history(full.into()))?, Arc::new(subscription)))
 }
 
-async fn page(door: &HttpState, head: Seq, (held, asked): (Option<Held>, &Subscription), found: Found) -> Result<Response, Error> {
-    let next = found.next.map(|after| EventId { epoch: door.feed.epoch(), place: Place::Preload { head, after } }.to_string());
+async fn page(
+    door: &HttpState,
+    head: Seq,
+    (held, asked): (Option<Held>, &Subscription),
+    found: Found,
+) -> Result<Response, Error> {
+    let next = found
+        .next
+        .map(|after| EventId { epoch: door.feed.epoch(), place: Place::Preload { head, after } }.to_string());
     let mut behind = JsonWriter::default();
     behind.push(r#","count":"#).value(found.chosen.len());
     behind.push(r#","next_cursor":"#).value(next).push(r#","complete":"#).value(found.complete);
@@ -113,7 +140,10 @@ async fn page(door: &HttpState, head: Seq, (held, asked): (Option<Held>, &Subscr
         }
     }
     let mut listing = Listing::new(&door.feed).holding(held);
-    listing.text(r#"{"data":{"killmails":"#).killmails(found.chosen).text(behind.push(r#","filter":"#).done());
+    listing
+        .text(r#"{"data":{"killmails":"#)
+        .killmails(found.chosen)
+        .text(behind.push(r#","filter":"#).done());
     tell(&mut listing, asked);
     listing.text(format!(r#"}},"timestamp":"{}"}}"#, time::iso_micros_now())).answer().await
 }
@@ -128,7 +158,8 @@ fn tell(listing: &mut Listing, asked: &Subscription) {
     listing.text(text::json(&FilterEcho::of(&rest)).split_off(1));
 }
 
-/// A cursor names the head of the first page and the killmail id last sent. It is spelled like an event id and as opaque.
+/// A cursor names the head of the first page and the killmail id last sent. It is spelled like an event id
+/// and as opaque.
 fn cursor(door: &HttpState, text: &str) -> Result<(Seq, Option<u32>), Error> {
     let refuse = |why: &str| Error::parameter("cursor", format!("cursor {why}"));
     let id: EventId = text.parse().map_err(|_| refuse("is not one of ours"))?;

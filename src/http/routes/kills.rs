@@ -27,10 +27,13 @@ const LIMIT_MAX: u64 = 1000;
 /// Hours looked back where nobody says how many.
 const HOURS: u64 = 24;
 
-/// `GET /api/v1/kills/system/{id}`. Whatever is wrong, it is the system id that is said to be: clients know no other code here. The details
-/// say what it really was.
-/// `cached` says that nobody else was asked.
-pub async fn system(State(door): State<Arc<HttpState>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
+/// `GET /api/v1/kills/system/{id}`. Whatever is wrong, it is the system id that is said to be: clients know
+/// no other code here. The details say what it really was. `cached` says that nobody else was asked.
+pub async fn system(
+    State(door): State<Arc<HttpState>>,
+    Segment(id): Segment,
+    pairs: Pairs,
+) -> Result<Response, Error> {
     check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = positive(&id).ok_or(Error::SystemId)?;
     let (hours, limit) = window(&pairs, "since_hours").map_err(Error::SystemWindow)?;
@@ -39,7 +42,11 @@ pub async fn system(State(door): State<Arc<HttpState>>, Segment(id): Segment, pa
 }
 
 /// `GET /api/v1/kills/cached/{id}`.
-pub async fn cached(State(door): State<Arc<HttpState>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
+pub async fn cached(
+    State(door): State<Arc<HttpState>>,
+    Segment(id): Segment,
+    pairs: Pairs,
+) -> Result<Response, Error> {
     check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = positive(&id).ok_or(Error::SystemId)?;
     let (chosen, truncated) = newest(&door, Dimension::System, id, None, door.config.cached_max).await?;
@@ -47,16 +54,26 @@ pub async fn cached(State(door): State<Arc<HttpState>>, Segment(id): Segment, pa
 }
 
 /// `GET /api/v1/kills/count/{id}`: of the last 24 hours.
-pub async fn count(State(door): State<Arc<HttpState>>, Segment(id): Segment, pairs: Pairs) -> Result<Json, Error> {
+pub async fn count(
+    State(door): State<Arc<HttpState>>,
+    Segment(id): Segment,
+    pairs: Pairs,
+) -> Result<Json, Error> {
     check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = positive(&id).ok_or(Error::SystemId)?;
     let system = u32::try_from(id).ok();
     let count = system.map_or(0, |system| door.feed.store().system_count(system, since(HOURS)));
-    Ok(Json::data(&json!({ "system_id": id, "count": count, "window_hours": HOURS, "timestamp": time::iso_micros_now() })))
+    Ok(Json::data(
+        &json!({ "system_id": id, "count": count, "window_hours": HOURS, "timestamp": time::iso_micros_now() }),
+    ))
 }
 
 /// `POST /api/v1/kills/systems`.
-pub async fn systems(State(door): State<Arc<HttpState>>, pairs: Pairs, body: Object) -> Result<Response, Error> {
+pub async fn systems(
+    State(door): State<Arc<HttpState>>,
+    pairs: Pairs,
+    body: Object,
+) -> Result<Response, Error> {
     check_format(&pairs).map_err(|message| Error::parameter("format", message))?;
     let several = several(&door, body, "since_hours", "limit").await?;
     let now = time::iso_micros_now();
@@ -75,7 +92,11 @@ pub async fn bulk(State(door): State<Arc<HttpState>>, pairs: Pairs, body: Object
 }
 
 /// `GET /api/v1/systems/{id}/killmails`.
-pub async fn of_system(State(door): State<Arc<HttpState>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
+pub async fn of_system(
+    State(door): State<Arc<HttpState>>,
+    Segment(id): Segment,
+    pairs: Pairs,
+) -> Result<Response, Error> {
     check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = positive(&id).ok_or(Error::SystemId)?;
     let (hours, limit) = window(&pairs, "hours").map_err(Error::SystemWindow)?;
@@ -84,7 +105,11 @@ pub async fn of_system(State(door): State<Arc<HttpState>>, Segment(id): Segment,
 }
 
 /// `GET /api/v1/characters/{id}/killmails`.
-pub async fn of_character(State(door): State<Arc<HttpState>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
+pub async fn of_character(
+    State(door): State<Arc<HttpState>>,
+    Segment(id): Segment,
+    pairs: Pairs,
+) -> Result<Response, Error> {
     check_format(&pairs).map_err(|message| Error::parameter("format", message))?;
     let id = positive(&id).ok_or_else(|| Error::parameter("id", "not a character id"))?;
     let (hours, limit) = window(&pairs, "hours").map_err(Error::Window)?;
@@ -93,7 +118,11 @@ pub async fn of_character(State(door): State<Arc<HttpState>>, Segment(id): Segme
 }
 
 /// `GET /api/systems/{id}/kills`.
-pub async fn list_of_system(State(door): State<Arc<HttpState>>, Segment(id): Segment, pairs: Pairs) -> Result<Response, Error> {
+pub async fn list_of_system(
+    State(door): State<Arc<HttpState>>,
+    Segment(id): Segment,
+    pairs: Pairs,
+) -> Result<Response, Error> {
     check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = positive(&id).ok_or(Error::SystemId)?;
     let (hours, limit) = window(&pairs, "since_hours").map_err(Error::SystemWindow)?;
@@ -113,8 +142,15 @@ async fn enveloped(door: &HttpState, chosen: Vec<Chosen>, more: &Value) -> Resul
     Listing::new(&door.feed).text(r#"{"data":{"kills":"#).killmails(chosen).text(behind).answer().await
 }
 
-/// The newest killmails of an id, and whether there are more. Ids beyond what EVE has are valid and have none.
-async fn newest(door: &HttpState, kind: Dimension, id: u64, hours: Option<u64>, limit: usize) -> Result<(Vec<Chosen>, bool), Error> {
+/// The newest killmails of an id, and whether there are more. Ids beyond what EVE has are valid and have
+/// none.
+async fn newest(
+    door: &HttpState,
+    kind: Dimension,
+    id: u64,
+    hours: Option<u64>,
+    limit: usize,
+) -> Result<(Vec<Chosen>, bool), Error> {
     let Ok(id) = u32::try_from(id) else { return Ok((Vec::new(), false)) };
     let latest = Latest { term: Term { kind, id }, since: hours.map(since), limit };
     door.feed.latest(latest).await.map_err(Error::history)
@@ -126,7 +162,12 @@ const KNOWN: Known = &[&["system_ids", "since_hours", "limit", "hours", "limit_p
 /// What a body asks for: the systems, hours back, killmails of each.
 type Several = (Vec<i128>, u64, usize);
 
-async fn several(door: &HttpState, body: Object, hours: &'static str, limit: &'static str) -> Result<Several, Error> {
+async fn several(
+    door: &HttpState,
+    body: Object,
+    hours: &'static str,
+    limit: &'static str,
+) -> Result<Several, Error> {
     let most = door.config.systems_max;
     body.read(KNOWN, move |given| {
         if let Some(asked) = given.text("format").map_err(Error::history_parameter)? {
@@ -144,7 +185,9 @@ fn by_system(listing: &mut Listing, (ids, hours, limit): Several) {
     for (at, id) in ids.into_iter().enumerate() {
         listing.text(format!("{}\"{id}\":", if at == 0 { "{" } else { "," }));
         match u32::try_from(id) {
-            Ok(id) if id > 0 => listing.sought(Latest { term: Term { kind: Dimension::System, id }, since, limit }),
+            Ok(id) if id > 0 => {
+                listing.sought(Latest { term: Term { kind: Dimension::System, id }, since, limit })
+            }
             _ => listing.text("[]"),
         };
     }
@@ -190,7 +233,9 @@ fn window(pairs: &Pairs, hours: &'static str) -> Result<(u64, usize), OutOfRange
 }
 
 fn within(field: &'static str, number: Option<u64>, most: u64) -> Result<u64, OutOfRange> {
-    number.filter(|number| *number <= most).ok_or(OutOfRange { field, limit: (most < u64::MAX).then_some(most) })
+    number
+        .filter(|number| *number <= most)
+        .ok_or(OutOfRange { field, limit: (most < u64::MAX).then_some(most) })
 }
 
 /// The time so many hours ago, unix seconds; the beginning of time if that is longer than time is.
@@ -215,10 +260,18 @@ mod tests {
         assert_eq!(window(&pairs(""), "hours"), Ok((24, 50)));
         assert_eq!(window(&pairs("hours=99999999999999999999&limit=1000"), "hours"), Ok((u64::MAX, 1000)));
         for wrong in ["limit=0", "limit=1001", "limit=x"] {
-            assert_eq!(window(&pairs(wrong), "hours"), Err(OutOfRange { field: "limit", limit: Some(1000) }), "{wrong}");
+            assert_eq!(
+                window(&pairs(wrong), "hours"),
+                Err(OutOfRange { field: "limit", limit: Some(1000) }),
+                "{wrong}"
+            );
         }
         for wrong in ["hours=0", "hours=x", "hours="] {
-            assert_eq!(window(&pairs(wrong), "hours"), Err(OutOfRange { field: "hours", limit: None }), "{wrong}");
+            assert_eq!(
+                window(&pairs(wrong), "hours"),
+                Err(OutOfRange { field: "hours", limit: None }),
+                "{wrong}"
+            );
         }
     }
 

@@ -24,6 +24,7 @@ use crate::plugin::build::lanes::Load;
 use crate::plugin::class::Class;
 use crate::plugin::counters::Counts;
 use crate::plugin::engine::Engine;
+use crate::plugin::resources::capacity::Capacity;
 use crate::tasks;
 use crate::telemetry::fallback_status::FallbackSource;
 use crate::telemetry::source_status::Doing;
@@ -31,7 +32,11 @@ use crate::wire::killmail::encodings;
 use crate::wire::time;
 
 /// `GET /metrics`: text for those who name it, JSON for everyone else.
-pub async fn metrics(State(door): State<Arc<HttpState>>, headers: HeaderMap, pairs: Pairs) -> Result<Response, Error> {
+pub async fn metrics(
+    State(door): State<Arc<HttpState>>,
+    headers: HeaderMap,
+    pairs: Pairs,
+) -> Result<Response, Error> {
     let dialect = if names(&headers, "application/openmetrics-text") {
         Dialect::OpenMetrics
     } else if names(&headers, "text/plain") || pairs.get("format") == Some("prometheus") {
@@ -103,7 +108,10 @@ fn limiter(door: &HttpState) -> Value {
 
 fn dimension(door: &HttpState, kind: Dimension, ids: &str) -> Value {
     let lines = door.feed.registry().lines();
-    let sizes: Vec<usize> = lines.iter().filter_map(|line| line.subscription().filter.ids(kind).map(|set| set.as_slice().len())).collect();
+    let sizes: Vec<usize> = lines
+        .iter()
+        .filter_map(|line| line.subscription().filter.ids(kind).map(|set| set.as_slice().len()))
+        .collect();
     json!({ "count": sizes.len(), ids: sizes.iter().sum::<usize>() })
 }
 
@@ -117,13 +125,37 @@ fn written(door: &HttpState, dialect: Dialect) -> String {
     text.gauge("process_open_files", "Open files and sockets.", process.files);
     text.gauge("process_max_files", "Files and sockets that may be open at a time.", process.files_max);
     text.gauge("connections_open", "Connections open.", door.connections.open());
-    text.counter("connections_refused_total", "Connections refused at the limit of open files.", door.connections.refused());
+    text.counter(
+        "connections_refused_total",
+        "Connections refused at the limit of open files.",
+        door.connections.refused(),
+    );
     let connections = &door.connections;
-    text.counter("connections_evicted_total", "Idle connections closed to make room for another.", connections.evicted());
-    text.counter("connections_timed_out_total", "Connections closed because no request came or none became whole.", connections.late());
-    text.counter("connections_stalled_total", "Connections cut off because the client took nothing of its answer.", connections.stalled());
-    text.gauge("requests_in_flight_bytes", "Bytes of bodies and long headers in memory.", door.in_flight.used());
-    text.counter("requests_in_flight_refused_total", "Requests refused because these bytes were too many.", door.in_flight.refused());
+    text.counter(
+        "connections_evicted_total",
+        "Idle connections closed to make room for another.",
+        connections.evicted(),
+    );
+    text.counter(
+        "connections_timed_out_total",
+        "Connections closed because no request came or none became whole.",
+        connections.late(),
+    );
+    text.counter(
+        "connections_stalled_total",
+        "Connections cut off because the client took nothing of its answer.",
+        connections.stalled(),
+    );
+    text.gauge(
+        "requests_in_flight_bytes",
+        "Bytes of bodies and long headers in memory.",
+        door.in_flight.used(),
+    );
+    text.counter(
+        "requests_in_flight_refused_total",
+        "Requests refused because these bytes were too many.",
+        door.in_flight.refused(),
+    );
     memory(door, &mut text);
     motion(door, &mut text);
     judgment(door, &mut text);
@@ -157,8 +189,16 @@ fn motion(door: &HttpState, text: &mut Exposition) {
     text.gauge("feed_readers", "Open readers.", feed.registry().len());
     text.gauge("feed_bell_bytes", "Memory the bell takes, about.", feed.wakeups().bytes());
     text.gauge("feed_filters_bytes", "What counts of the filters in use.", feed.filters().bytes());
-    text.gauge("feed_filters_max_bytes", "What the filters in use may take together.", feed.filters().max_bytes());
-    text.counter("feed_filters_refused_total", "Filters refused because there was no room.", feed.filters().refused());
+    text.gauge(
+        "feed_filters_max_bytes",
+        "What the filters in use may take together.",
+        feed.filters().max_bytes(),
+    );
+    text.counter(
+        "feed_filters_refused_total",
+        "Filters refused because there was no room.",
+        feed.filters().refused(),
+    );
     text.counter("feed_announced_total", "Killmails announced to readers.", get(&counters.announced));
     text.counter("feed_rung_total", "Readers woken by the bell.", get(&counters.rung));
     text.counter("feed_delivered_total", "Killmails handed to doors, live.", get(&counters.delivered));
@@ -177,28 +217,74 @@ fn motion(door: &HttpState, text: &mut Exposition) {
 fn judgment(door: &HttpState, text: &mut Exposition) {
     let plugins = door.feed.plugins();
     let (all, each) = (plugins.engine().counts(), plugins.counts());
-    let of = |count: fn(&Counts) -> u64| each.iter().map(move |(name, counts)| (name.as_str(), count(counts))).collect::<Vec<_>>();
+    let of = |count: fn(&Counts) -> u64| {
+        each.iter().map(move |(name, counts)| (name.as_str(), count(counts))).collect::<Vec<_>>()
+    };
     text.counters("plugin_calls_total", "Calls of `evaluate`.", "plugin", of(|counts| counts.calls));
     text.counters("plugin_keeps_total", "Calls that kept the killmail.", "plugin", of(|counts| counts.keeps));
     text.counters("plugin_drops_total", "Calls that dropped it.", "plugin", of(|counts| counts.drops));
-    text.counters("plugin_faulty_total", "Calls that ended in a fault.", "plugin", of(|counts| counts.faults.values().sum()));
+    text.counters(
+        "plugin_faulty_total",
+        "Calls that ended in a fault.",
+        "plugin",
+        of(|counts| counts.faults.values().sum()),
+    );
     text.counters("plugin_faults_total", "Faults of all plugins, by word.", "fault", all.faults);
-    text.counter("plugin_remembered_total", "Killmails answered from an equal pair's verdict.", all.remembered);
+    text.counter(
+        "plugin_remembered_total",
+        "Killmails answered from an equal pair's verdict.",
+        all.remembered,
+    );
     text.counter("plugin_passed_over_total", "Killmails outside a plugin's interest.", all.passed_over);
-    text.counter("plugin_faults_at_rest_total", "Killmails answered with a fault because the plugin's pair rests.", all.at_rest);
-    text.gauge("plugin_resting", "Pairs of plugin and configuration that rest.", plugins.engine().resting_count());
-    text.gauge("plugin_trials_waiting", "Configurations waiting to be made ready.", plugins.engine().trials_waiting());
+    text.counter(
+        "plugin_faults_at_rest_total",
+        "Killmails answered with a fault because the plugin's pair rests.",
+        all.at_rest,
+    );
+    text.gauge(
+        "plugin_resting",
+        "Pairs of plugin and configuration that rest.",
+        plugins.engine().resting_count(),
+    );
+    text.gauge(
+        "plugin_trials_waiting",
+        "Configurations waiting to be made ready.",
+        plugins.engine().trials_waiting(),
+    );
     waiting(plugins.engine(), text);
     text.counter("plugin_log_lines_cut_total", "Lines of plugins' log cut or left out.", all.log_lines_cut);
-    text.gauge("plugin_evaluators", "Pairs of plugin and configuration kept ready.", plugins.engine().evaluators_kept());
-    let capacity = plugins.engine().capacity();
+    text.gauge(
+        "plugin_evaluators",
+        "Pairs of plugin and configuration kept ready.",
+        plugins.engine().evaluators_kept(),
+    );
+    plugin_memory(plugins.engine().capacity(), text);
+}
+
+fn plugin_memory(capacity: &Capacity, text: &mut Exposition) {
     let evaluators = Class::ALL.map(|class| (class.word(), capacity.evaluators(class).0));
     text.gauges("plugin_evaluators_by_class", "The same by the class of the component.", "class", evaluators);
-    text.gauge("plugin_memory_bytes", "Memory of all guests and loaded components.", capacity.memory().used());
-    text.gauge("plugin_memory_components_bytes", "The part of it that loaded components take.", capacity.component_memory().used());
+    text.gauge(
+        "plugin_memory_bytes",
+        "Memory of all guests and loaded components.",
+        capacity.memory().used(),
+    );
+    text.gauge(
+        "plugin_memory_components_bytes",
+        "The part of it that loaded components take.",
+        capacity.component_memory().used(),
+    );
     let scripting = capacity.scripting_memory();
-    text.gauge("plugin_memory_scripting_bytes", "The part of it that the class scripting takes.", scripting.used());
-    text.gauge("plugin_memory_scripting_max_bytes", "What the class scripting may have of it.", scripting.max());
+    text.gauge(
+        "plugin_memory_scripting_bytes",
+        "The part of it that the class scripting takes.",
+        scripting.used(),
+    );
+    text.gauge(
+        "plugin_memory_scripting_max_bytes",
+        "What the class scripting may have of it.",
+        scripting.max(),
+    );
     text.counter(
         "plugin_memory_scripting_refused_total",
         "Requests refused because the class scripting had all of it.",
@@ -210,21 +296,47 @@ fn judgment(door: &HttpState, text: &mut Exposition) {
         capacity.refused_to_payers(),
     );
     text.gauge("plugin_memory_max_bytes", "What guests may have together.", capacity.memory().max());
-    text.counter("plugin_memory_refused_total", "Requests for memory refused because guests had all of it.", capacity.memory().refused());
+    text.counter(
+        "plugin_memory_refused_total",
+        "Requests for memory refused because guests had all of it.",
+        capacity.memory().refused(),
+    );
 }
 
 fn waiting(engine: &Engine, text: &mut Exposition) {
     let loads = engine.builder().loads();
     let each = |count: fn(Load) -> usize| {
-        loads
-            .iter()
-            .flat_map(move |of| [(format!("{} scan", of.size), count(of.scan)), (format!("{} compile", of.size), count(of.compile))])
+        loads.iter().flat_map(move |of| {
+            [
+                (format!("{} scan", of.size), count(of.scan)),
+                (format!("{} compile", of.size), count(of.compile)),
+            ]
+        })
     };
-    text.gauges("plugin_uploads_waiting", "Uploads waiting, by their size and for what.", "lane", each(|load| load.waiting));
-    text.gauges("plugin_uploads_under_way", "Uploads being worked on, the same.", "lane", each(|load| load.under_way));
+    text.gauges(
+        "plugin_uploads_waiting",
+        "Uploads waiting, by their size and for what.",
+        "lane",
+        each(|load| load.waiting),
+    );
+    text.gauges(
+        "plugin_uploads_under_way",
+        "Uploads being worked on, the same.",
+        "lane",
+        each(|load| load.under_way),
+    );
     let pages = engine.pages_waiting();
-    text.gauges("plugin_pages_waiting", "Pages waiting to be judged.", "of", [("live", pages.live), ("history", pages.past)]);
-    text.gauge("plugin_pages_held", "Those among them held back because pairs of their component keep failing.", pages.held);
+    text.gauges(
+        "plugin_pages_waiting",
+        "Pages waiting to be judged.",
+        "of",
+        [("live", pages.live), ("history", pages.past)],
+    );
+    text.gauge(
+        "plugin_pages_held",
+        "Those among them held back because pairs of their component keep failing.",
+        pages.held,
+    );
 }
 
 fn source(door: &HttpState, text: &mut Exposition) {
@@ -239,11 +351,19 @@ fn source(door: &HttpState, text: &mut Exposition) {
     text.gauges("source_state", "1 for the state the source is in.", "state", [(doing.word(), 1)]);
     let last_ms = source_status.last_killmail_ms.load(Ordering::Relaxed);
     if last_ms > 0 {
-        text.gauge("source_last_killmail_seconds", "Time since a killmail came.", now_secs() - last_ms / 1000);
+        text.gauge(
+            "source_last_killmail_seconds",
+            "Time since a killmail came.",
+            now_secs() - last_ms / 1000,
+        );
     }
     text.gauge("source_sequence", "The number last taken from the source.", get(&source_status.sequence));
     text.counter("source_received_total", "Killmails received.", get(&source_status.received));
-    text.counter("source_late_total", "Killmails received that were over an hour old.", get(&source_status.late));
+    text.counter(
+        "source_late_total",
+        "Killmails received that were over an hour old.",
+        get(&source_status.late),
+    );
     text.counter(
         "source_skipped_total",
         "Killmails passed over: known, in conflict with what is kept, or too large.",
@@ -251,9 +371,21 @@ fn source(door: &HttpState, text: &mut Exposition) {
     );
     text.counter("source_refused_total", "Documents refused.", get(&source_status.refused));
     text.counter("source_gaps_total", "Numbers that never came.", get(&source_status.gaps));
-    text.gauge("source_gap_numbers", "Numbers that never came and are not healed yet.", source_status.open_numbers());
-    text.counter("source_healed_total", "Numbers that never came at first and were healed.", get(&source_status.healed));
-    text.counter("source_backfilled_total", "Killmails that archives filled in.", get(&source_status.backfilled));
+    text.gauge(
+        "source_gap_numbers",
+        "Numbers that never came and are not healed yet.",
+        source_status.open_numbers(),
+    );
+    text.counter(
+        "source_healed_total",
+        "Numbers that never came at first and were healed.",
+        get(&source_status.healed),
+    );
+    text.counter(
+        "source_backfilled_total",
+        "Killmails that archives filled in.",
+        get(&source_status.backfilled),
+    );
     text.counter("source_requests_total", "Requests sent.", get(&source_status.requests));
     text.counter("source_errors_total", "Requests that failed.", get(&source_status.errors));
     text.counter("source_timeouts_total", "Requests that timed out.", get(&source_status.timeouts));
@@ -262,17 +394,40 @@ fn source(door: &HttpState, text: &mut Exposition) {
 fn others(door: &HttpState, text: &mut Exposition) {
     let others = door.feed.fallback_status();
     let sources = others.sources.read().clone();
-    let of = |value: fn(&FallbackSource) -> u64| sources.iter().map(|other| (other.name.as_str(), value(other))).collect::<Vec<_>>();
-    let stands_in = |other: &FallbackSource| u64::from(other.fallback && other.active.load(Ordering::Relaxed));
+    let of = |value: fn(&FallbackSource) -> u64| {
+        sources.iter().map(|other| (other.name.as_str(), value(other))).collect::<Vec<_>>()
+    };
+    let stands_in =
+        |other: &FallbackSource| u64::from(other.fallback && other.active.load(Ordering::Relaxed));
     text.gauge(
         "source_fallback_active",
         "1 while another source stands in for the first.",
         sources.iter().map(|o| stands_in(o)).sum::<u64>().min(1),
     );
-    text.gauges("source_other_active", "1 while this other source runs.", "source", of(|o| u64::from(o.active.load(Ordering::Relaxed))));
-    text.gauges("source_other_up", "1 while it follows its feed.", "source", of(|o| u64::from(o.status.doing().0 == Doing::Following)));
-    text.counters("source_fallback_switches_total", "How often it began to stand in.", "source", of(|o| get(&o.switches)));
-    text.counters("source_other_received_total", "Killmails received from it.", "source", of(|o| get(&o.status.received)));
+    text.gauges(
+        "source_other_active",
+        "1 while this other source runs.",
+        "source",
+        of(|o| u64::from(o.active.load(Ordering::Relaxed))),
+    );
+    text.gauges(
+        "source_other_up",
+        "1 while it follows its feed.",
+        "source",
+        of(|o| u64::from(o.status.doing().0 == Doing::Following)),
+    );
+    text.counters(
+        "source_fallback_switches_total",
+        "How often it began to stand in.",
+        "source",
+        of(|o| get(&o.switches)),
+    );
+    text.counters(
+        "source_other_received_total",
+        "Killmails received from it.",
+        "source",
+        of(|o| get(&o.status.received)),
+    );
     text.gauge("fetch_waiting", "Bodies still to be fetched.", get(&others.fetch_waiting));
     text.counter("esi_requests_total", "Requests sent to ESI.", get(&others.esi.sent));
     text.counter("esi_errors_total", "Requests to ESI that brought no body.", get(&others.esi.failed));
@@ -291,7 +446,11 @@ fn doors(door: &HttpState, text: &mut Exposition) {
     text.gauge("channels_connections", "Open WebSockets.", traffic.open());
     text.gauge("channels_joined", "Topics joined now.", traffic.subscribed());
     text.counter("channels_opened_total", "WebSockets opened.", get(&traffic.opened));
-    text.counter("channels_refused_total", "WebSockets refused: too many, or of an origin that may not.", get(&traffic.refused));
+    text.counter(
+        "channels_refused_total",
+        "WebSockets refused: too many, or of an origin that may not.",
+        get(&traffic.refused),
+    );
     text.counter("channels_joins_total", "Joins accepted.", get(&traffic.joined));
     text.counter("channels_joins_refused_total", "Joins refused.", get(&traffic.join_refused));
     text.counters(
@@ -302,5 +461,9 @@ fn doors(door: &HttpState, text: &mut Exposition) {
     );
     text.counter("channels_counts_total", "Counts pushed on channels.", get(&traffic.counts));
     text.counter("killmail_memory_hits_total", "Killmails by id answered from memory.", get(&door.hits));
-    text.counter("killmail_memory_misses_total", "Killmails by id that were not in memory.", get(&door.misses));
+    text.counter(
+        "killmail_memory_misses_total",
+        "Killmails by id that were not in memory.",
+        get(&door.misses),
+    );
 }

@@ -1,7 +1,8 @@
-//! The mirror: our log as R2Z2 publishes zKillboard's, so that whoever follows R2Z2 can follow us, another killstream too.
+//! The mirror: our log as R2Z2 publishes zKillboard's, so that whoever follows R2Z2 can follow us, another
+//! killstream too.
 //!
-//! Files have a count of their own (`store/mirror/file_numbers`), the pointer is exactly the newest. A request may wait (`?wait=` seconds) for
-//! what is not there yet. Histories are poured while they are read.
+//! Files have a count of their own (`store/mirror/file_numbers`), the pointer is exactly the newest. A
+//! request may wait (`?wait=` seconds) for what is not there yet. Histories are poured while they are read.
 //!
 //! Must not know: how documents are written, how entries are kept.
 
@@ -36,9 +37,13 @@ use crate::{store, tasks};
 /// Killmails read from disk at once for a day.
 const PAGE: usize = 64;
 
-/// `GET /ephemeral/sequence.json`: the newest number, exactly; 1 while there is none, since that is the one to ask for then. Waits while
-/// the caller has it already (`If-None-Match`).
-pub async fn sequence(State(door): State<Arc<HttpState>>, pairs: Pairs, headers: HeaderMap) -> Result<Response, Error> {
+/// `GET /ephemeral/sequence.json`: the newest number, exactly; 1 while there is none, since that is the one
+/// to ask for then. Waits while the caller has it already (`If-None-Match`).
+pub async fn sequence(
+    State(door): State<Arc<HttpState>>,
+    pairs: Pairs,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
     let mut patience = LongPoll::of(&door, &pairs)?;
     loop {
         let newest = door.feed.store().newest_file();
@@ -50,7 +55,8 @@ pub async fn sequence(State(door): State<Arc<HttpState>>, pairs: Pairs, headers:
     }
 }
 
-/// `GET /ephemeral/{n}.json`: the file with this number. Up to the newest one each is there; what lost its killmail is a placeholder.
+/// `GET /ephemeral/{n}.json`: the file with this number. Up to the newest one each is there; what lost its
+/// killmail is a placeholder.
 pub async fn numbered(
     State(door): State<Arc<HttpState>>,
     Segment(name): Segment,
@@ -70,8 +76,9 @@ pub async fn numbered(
     }
 }
 
-/// The revision and the document of a file that is out. Where there is no killmail it is a placeholder: a number lost with damage, and one
-/// given before files had a count of their own to a span or a killmail without a hash.
+/// The revision and the document of a file that is out. Where there is no killmail it is a placeholder: a
+/// number lost with damage, and one given before files had a count of their own to a span or a killmail
+/// without a hash.
 async fn file(door: &Arc<HttpState>, number: u64) -> Result<(u64, Bytes), Error> {
     let door = Arc::clone(door);
     let read = tasks::blocking("mirror file", move || {
@@ -94,7 +101,8 @@ pub async fn totals(State(door): State<Arc<HttpState>>, headers: HeaderMap) -> R
         let (upto, days) = &mut *counted_lock;
         counted.feed.store().count_days(days, *upto, head);
         *upto = head.max(*upto);
-        let lines: Vec<String> = days.iter().map(|(day, count)| format!("\"{}\":{count}", time::compact_day(*day))).collect();
+        let lines: Vec<String> =
+            days.iter().map(|(day, count)| format!("\"{}\":{count}", time::compact_day(*day))).collect();
         Bytes::from(format!("{{{}}}", lines.join(",")))
     });
     let text = text.await.map_err(Error::failed)?;
@@ -102,12 +110,20 @@ pub async fn totals(State(door): State<Arc<HttpState>>, headers: HeaderMap) -> R
 }
 
 /// `GET /history/{day}.json`: killmail ids and hashes of a day.
-pub async fn hashes(state: State<Arc<HttpState>>, name: Segment, headers: HeaderMap) -> Result<Response, Error> {
+pub async fn hashes(
+    state: State<Arc<HttpState>>,
+    name: Segment,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
     day(state, name, headers, Kind::Hashes).await
 }
 
 /// `GET /history/raw/{day}.json`: killmail ids and bodies of a day.
-pub async fn bodies(state: State<Arc<HttpState>>, name: Segment, headers: HeaderMap) -> Result<Response, Error> {
+pub async fn bodies(
+    state: State<Arc<HttpState>>,
+    name: Segment,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
     day(state, name, headers, Kind::Bodies).await
 }
 
@@ -117,11 +133,17 @@ enum Kind {
     Bodies,
 }
 
-async fn day(State(door): State<Arc<HttpState>>, Segment(name): Segment, headers: HeaderMap, kind: Kind) -> Result<Response, Error> {
+async fn day(
+    State(door): State<Arc<HttpState>>,
+    Segment(name): Segment,
+    headers: HeaderMap,
+    kind: Kind,
+) -> Result<Response, Error> {
     let day = name.strip_suffix(".json").and_then(time::day).ok_or(Error::Path)?;
     let (feed, rev) = (Arc::clone(&door.feed), door.feed.store().revision());
     let found = tasks::blocking("mirror day", move || {
-        let filter = Filter { since: Some(day * DAY_SECS), until: Some((day + 1) * DAY_SECS), ..Filter::default() };
+        let filter =
+            Filter { since: Some(day * DAY_SECS), until: Some((day + 1) * DAY_SECS), ..Filter::default() };
         let query = HistoryQuery {
             filter: &filter,
             interest: None,
@@ -140,7 +162,10 @@ async fn day(State(door): State<Arc<HttpState>>, Segment(name): Segment, headers
         return Ok(tagged(&headers, &tag, Bytes::new));
     }
     let limit = door.config.mirror.days_max;
-    let busy = || Error::Busy { message: format!("{limit} histories are being sent (mirror.days_max)"), limit: limit as u64 };
+    let busy = || Error::Busy {
+        message: format!("{limit} histories are being sent (mirror.days_max)"),
+        limit: limit as u64,
+    };
     let permit = Arc::clone(&door.mirror.days).try_acquire_owned().map_err(|_| busy())?;
     let way = Way { feed: Arc::clone(&door.feed), hits, at: 0, kind, begun: false, _permit: permit };
     let mut response = tagged(&headers, &tag, Bytes::new);
@@ -213,7 +238,11 @@ fn tagged(headers: &HeaderMap, tag: &str, body: impl FnOnce() -> Bytes) -> Respo
 
 /// Whether the caller has what this tag stands for.
 fn has(headers: &HeaderMap, tag: &str) -> bool {
-    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let known = headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
     let strong = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
     known.map(str::trim).any(|known| known == "*" || strong(known) == strong(tag))
 }
@@ -257,7 +286,8 @@ mod tests {
 
     #[test]
     fn a_tag_is_known_in_whatever_form_it_comes_back() {
-        let sent = |text: &'static str| HeaderMap::from_iter([(IF_NONE_MATCH, HeaderValue::from_static(text))]);
+        let sent =
+            |text: &'static str| HeaderMap::from_iter([(IF_NONE_MATCH, HeaderValue::from_static(text))]);
         for known in ["W/\"a-1\"", "\"a-1\"", "\"x\", W/\"a-1\"", "*"] {
             assert!(has(&sent(known), "W/\"a-1\""), "{known}");
         }

@@ -15,7 +15,8 @@ use crate::domain::id::Seq;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// A request waits for what is not there yet no longer than this, seconds, whatever it asks for; 0: it never waits.
+    /// A request waits for what is not there yet no longer than this, seconds, whatever it asks for; 0: it
+    /// never waits.
     pub wait_max_secs: u64,
     /// Requests that wait at a time; more are answered at once.
     pub waiting_max: usize,

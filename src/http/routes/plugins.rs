@@ -1,4 +1,5 @@
-//! The routes of plugins: upload, list, look, delete, promote, roll back. Whatever changes something needs the token.
+//! The routes of plugins: upload, list, look, delete, promote, roll back. Whatever changes something needs
+//! the token.
 //!
 //! Must not know: what is in a component, or how versions are kept.
 
@@ -13,9 +14,6 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde_json::{Value, json};
 
-use crate::feed::manifest::{Standing, Version};
-use crate::feed::plugins::components::State;
-use crate::feed::plugins::{self, Plugin, Plugins, Upload, Uploaded, uploads};
 use crate::http::answer::error::Error;
 use crate::http::answer::success::Json;
 use crate::http::request::api_tokens::Scope;
@@ -26,8 +24,14 @@ use crate::http::state::HttpState;
 use crate::plugin::build::order::Stage;
 use crate::plugin::counters::LastFault;
 use crate::plugin::error::Refusal;
-use crate::plugin::evaluator::Instance;
-use crate::plugin::records::Resting;
+use crate::plugin::judging::pair_records::Resting;
+use crate::plugin::judging::run::Instance;
+use crate::plugins;
+use crate::plugins::components::State;
+use crate::plugins::manifest::{Standing, Version};
+use crate::plugins::summary::Plugin;
+use crate::plugins::upload::{Upload, Uploaded};
+use crate::plugins::{Plugins, uploads};
 use crate::wire::time;
 use crate::{store, tasks};
 
@@ -45,12 +49,16 @@ pub async fn list(extract::State(door): extract::State<Arc<HttpState>>) -> Json 
     Json::data(&json!({ "count": all.len(), "plugins": all }))
 }
 
-/// `GET /api/v1/plugins/{name}`: with what its guests did so far. What a guest said of its last fault is told only to those with the right
-/// token: it may quote the configuration of another caller.
+/// `GET /api/v1/plugins/{name}`: with what its guests did so far. What a guest said of its last fault is told
+/// only to those with the right token: it may quote the configuration of another caller.
 ///
 /// # Errors
 /// 404: no such plugin.
-pub async fn one(extract::State(door): extract::State<Arc<HttpState>>, Path(name): Path<String>, parts: Parts) -> Result<Json, Error> {
+pub async fn one(
+    extract::State(door): extract::State<Arc<HttpState>>,
+    Path(name): Path<String>,
+    parts: Parts,
+) -> Result<Json, Error> {
     let trusted = door.keys.check(&parts, Scope::Plugins).is_ok();
     let (plugin, counts) = door.feed.plugins().get(&name).map_err(|error| refused(&error))?;
     let mut value = shown(&door, &plugin);
@@ -75,14 +83,22 @@ pub async fn one(extract::State(door): extract::State<Arc<HttpState>>, Path(name
 ///
 /// # Errors
 /// 404: no such plugin.
-pub async fn versions(extract::State(door): extract::State<Arc<HttpState>>, Path(name): Path<String>) -> Result<Json, Error> {
+pub async fn versions(
+    extract::State(door): extract::State<Arc<HttpState>>,
+    Path(name): Path<String>,
+) -> Result<Json, Error> {
     let (plugin, _) = door.feed.plugins().get(&name).map_err(|error| refused(&error))?;
-    let versions: Vec<Value> = plugin.versions.iter().rev().map(|(version, standing)| version_shown(&door, version, *standing)).collect();
+    let versions: Vec<Value> = plugin
+        .versions
+        .iter()
+        .rev()
+        .map(|(version, standing)| version_shown(&door, version, *standing))
+        .collect();
     Ok(Json::data(&json!({ "versions": versions })))
 }
 
-/// `PUT /api/v1/plugins/{name}`: the component is the body, and has a limit of its own. The answer waits until the component is
-/// compiled and tried, at most `wait` seconds.
+/// `PUT /api/v1/plugins/{name}`: the component is the body, and has a limit of its own. The answer waits
+/// until the component is compiled and tried, at most `wait` seconds.
 ///
 /// # Errors
 /// 401, 400 for a parameter or a name, 413, 422 with the reason, 503 at a limit.
@@ -101,12 +117,16 @@ pub async fn upload(
     let room = door.uploads.enter(&name, body.size_hint().exact()).map_err(|error| refused(&error))?;
     let file = door.feed.store().upload_file().map_err(|error| refused(&error.into()))?;
     body::save(body, &intake, file.path()).await.map_err(|error| match error {
-        Error::TooLarge { limit, setting } => Error::PluginTooLarge { max_bytes: limit, setting: setting.to_owned() },
+        Error::TooLarge { limit, setting } => {
+            Error::PluginTooLarge { max_bytes: limit, setting: setting.to_owned() }
+        }
         other => other,
     })?;
     let mut waiting = door.uploads.start(room, file, how);
     match waiting.done(wait).await {
-        uploads::Standing::At(stage) => Ok(Json::created(StatusCode::ACCEPTED, &stage_shown(&waiting.leave(), stage))),
+        uploads::Standing::At(stage) => {
+            Ok(Json::created(StatusCode::ACCEPTED, &stage_shown(&waiting.leave(), stage)))
+        }
         uploads::Standing::Accepted(uploaded) => {
             let status = if uploaded.new { StatusCode::CREATED } else { StatusCode::OK };
             Ok(Json::created(status, &accepted(&door, &name, &uploaded)))
@@ -119,7 +139,10 @@ pub async fn upload(
 ///
 /// # Errors
 /// 404: no such upload, or it came to its end long ago.
-pub async fn upload_state(extract::State(door): extract::State<Arc<HttpState>>, Path(id): Path<String>) -> Result<Json, Error> {
+pub async fn upload_state(
+    extract::State(door): extract::State<Arc<HttpState>>,
+    Path(id): Path<String>,
+) -> Result<Json, Error> {
     let (name, standing) = door.uploads.standing(&id).ok_or(Error::Missing { what: "Upload" })?;
     Ok(Json::data(&match standing {
         uploads::Standing::At(stage) => stage_shown(&id, stage),
@@ -159,7 +182,11 @@ fn accepted(door: &HttpState, name: &str, uploaded: &Uploaded) -> Value {
 ///
 /// # Errors
 /// 401, 404.
-pub async fn delete(_: May<Rights>, extract::State(door): extract::State<Arc<HttpState>>, Path(name): Path<String>) -> Result<Json, Error> {
+pub async fn delete(
+    _: May<Rights>,
+    extract::State(door): extract::State<Arc<HttpState>>,
+    Path(name): Path<String>,
+) -> Result<Json, Error> {
     let named = name.clone();
     changed(&door, "plugin-delete", move |plugins| plugins.delete(&name)).await?;
     Ok(Json::data(&json!({ "name": named })))
@@ -176,8 +203,12 @@ pub async fn promote(
     body: Object,
 ) -> Result<Json, Error> {
     let digest = body.read(&[&["digest"]], |given| Ok(given.plain("digest").map(str::to_owned))).await?;
-    let digest = digest
-        .ok_or_else(|| Error::parameter("digest", "digest must be \"sha256:<hex>\" of a version, or at least its first 8 hex digits"))?;
+    let digest = digest.ok_or_else(|| {
+        Error::parameter(
+            "digest",
+            "digest must be \"sha256:<hex>\" of a version, or at least its first 8 hex digits",
+        )
+    })?;
     let plugin = changed(&door, "plugin-promote", move |plugins| plugins.promote(&name, &digest)).await?;
     Ok(Json::data(&shown(&door, &plugin)))
 }
@@ -202,7 +233,10 @@ async fn changed<T: Send + 'static>(
     change: impl FnOnce(&Plugins) -> Result<T, plugins::Error> + Send + 'static,
 ) -> Result<T, Error> {
     let plugins = Arc::clone(door.feed.plugins());
-    tasks::blocking(name, move || change(&plugins)).await.map_err(Error::failed)?.map_err(|error| refused(&error))
+    tasks::blocking(name, move || change(&plugins))
+        .await
+        .map_err(Error::failed)?
+        .map_err(|error| refused(&error))
 }
 
 /// How an upload is to be taken, and how long its answer may wait.
@@ -225,7 +259,9 @@ fn wanted(asked: &HashMap<String, String>) -> Result<(Upload, Duration), Error> 
 
 fn wait_of(secs: &str) -> Result<Duration, Error> {
     let wait = secs.parse().ok().map(Duration::from_secs).filter(|wait| *wait <= WAIT_MAX);
-    wait.ok_or_else(|| Error::parameter("wait", format!("wait must be a number of seconds, at most {}", WAIT_MAX.as_secs())))
+    wait.ok_or_else(|| {
+        Error::parameter("wait", format!("wait must be a number of seconds, at most {}", WAIT_MAX.as_secs()))
+    })
 }
 
 fn shown(door: &HttpState, plugin: &Plugin) -> Value {
@@ -280,8 +316,12 @@ fn refused(error: &plugins::Error) -> Error {
     let message = error.to_string();
     match error {
         plugins::Error::Unknown { .. } => Error::Missing { what: "Plugin" },
-        plugins::Error::UnknownVersion { .. } | plugins::Error::NothingBefore { .. } => Error::parameter("digest", message),
-        plugins::Error::MalformedDigest { .. } | plugins::Error::AmbiguousDigest { .. } => Error::parameter("digest", message),
+        plugins::Error::UnknownVersion { .. } | plugins::Error::NothingBefore { .. } => {
+            Error::parameter("digest", message)
+        }
+        plugins::Error::MalformedDigest { .. } | plugins::Error::AmbiguousDigest { .. } => {
+            Error::parameter("digest", message)
+        }
         plugins::Error::NotActive { .. } => Error::parameter("plugin", message),
         plugins::Error::BadName { .. } => Error::parameter("name", message),
         plugins::Error::TooManyNames { max } => Error::Busy { message, limit: *max },
@@ -291,14 +331,24 @@ fn refused(error: &plugins::Error) -> Error {
         plugins::Error::Refused(Refusal::TooLarge { max, setting, .. }) => {
             Error::PluginTooLarge { max_bytes: *max as u64, setting: setting.clone() }
         }
-        plugins::Error::Refused(refusal) if refusal.is_busy() => Error::Busy { message, limit: refusal.limit().unwrap_or_default() },
-        plugins::Error::Refused(refusal) => {
-            Error::InvalidPlugin { reason: refusal.reason().to_owned(), message: refusal.to_string(), limit: refusal.limit() }
+        plugins::Error::Refused(refusal) if refusal.is_busy() => {
+            Error::Busy { message, limit: refusal.limit().unwrap_or_default() }
         }
-        plugins::Error::Store(store::error::StoreError::NoSpace { min, .. }) => Error::Busy { message, limit: *min },
-        plugins::Error::Store(error) if error.is_disk_full() => Error::DiskFull { message: format!("the disk is full: {message}") },
+        plugins::Error::Refused(refusal) => Error::InvalidPlugin {
+            reason: refusal.reason().to_owned(),
+            message: refusal.to_string(),
+            limit: refusal.limit(),
+        },
+        plugins::Error::Store(store::error::StoreError::NoSpace { min, .. }) => {
+            Error::Busy { message, limit: *min }
+        }
+        plugins::Error::Store(error) if error.is_disk_full() => {
+            Error::DiskFull { message: format!("the disk is full: {message}") }
+        }
         plugins::Error::DiskFull(_) => Error::DiskFull { message },
-        plugins::Error::Store(_) | plugins::Error::Record { .. } | plugins::Error::GivenUp => Error::failed(message),
+        plugins::Error::Store(_) | plugins::Error::Record { .. } | plugins::Error::GivenUp => {
+            Error::failed(message)
+        }
         plugins::Error::Failed(_) | plugins::Error::Lost(_) => Error::failed(message),
     }
 }

@@ -12,11 +12,11 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use super::*;
-use crate::feed::plugin_history::StoreHistory;
 use crate::feed::{self, Feed};
 use crate::http;
 use crate::plugin::engine::Engine;
 use crate::plugin::limits;
+use crate::plugins::plugin_history::StoreHistory;
 use crate::store::Store;
 use crate::wire::killmail;
 
@@ -38,7 +38,12 @@ fn api(limits: limits::Config) -> Api {
         ..store::config::Config::default()
     };
     let store = Store::open(config).unwrap();
-    let engine = Engine::new(limits::Config { compile_here: true, ..limits }, Arc::new(StoreHistory::new(&store)), killmail::json).unwrap();
+    let engine = Engine::new(
+        limits::Config { compile_here: true, ..limits },
+        Arc::new(StoreHistory::new(&store)),
+        killmail::json,
+    )
+    .unwrap();
     let plugins = Plugins::open(store.clone(), engine, Vec::new()).unwrap();
     let feed = Feed::start(store, plugins, feed::config::Config::default()).unwrap();
     let (config, token, others) = (http::config::Config::default(), "secret".to_owned(), Router::new());
@@ -55,7 +60,13 @@ fn api(limits: limits::Config) -> Api {
 }
 
 impl Api {
-    async fn send(&self, method: &str, path: &str, token: Option<&str>, body: impl Into<Body>) -> (u16, Value) {
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: impl Into<Body>,
+    ) -> (u16, Value) {
         let mut request = Request::builder().method(method).uri(format!("/api/v1/plugins{path}"));
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
@@ -79,19 +90,34 @@ impl Api {
 async fn a_plugin_is_uploaded_listed_looked_at_and_deleted() {
     let api = api(limits::Config::default());
     let (status, first) = api.write("PUT", "/mine", HIGH_VALUE).await;
-    assert_eq!((status, &first["data"]["state"], &first["data"]["name"]), (201, &json!("active"), &json!("mine")));
+    assert_eq!(
+        (status, &first["data"]["state"], &first["data"]["name"]),
+        (201, &json!("active"), &json!("mine"))
+    );
     assert_eq!(first["data"]["size_bytes"], HIGH_VALUE.len());
     assert!(first["data"]["digest"].as_str().unwrap().starts_with("sha256:"));
     assert!(first["timestamp"].is_string());
     assert_eq!(api.write("PUT", "/mine", HIGH_VALUE).await.0, 200);
     let (status, second) = api.write("PUT", "/mine?instance=fresh", WATCHLIST).await;
-    assert_eq!((status, &second["data"]["state"], &second["data"]["instance"]), (201, &json!("uploaded"), &json!("fresh")));
+    assert_eq!(
+        (status, &second["data"]["state"], &second["data"]["instance"]),
+        (201, &json!("uploaded"), &json!("fresh"))
+    );
 
     let (status, list) = api.read("").await;
-    assert_eq!((status, &list["data"]["count"], &list["data"]["plugins"][0]["name"]), (200, &json!(1), &json!("mine")));
+    assert_eq!(
+        (status, &list["data"]["count"], &list["data"]["plugins"][0]["name"]),
+        (200, &json!(1), &json!("mine"))
+    );
     let (status, one) = api.read("/mine").await;
-    assert_eq!((status, &one["data"]["digest"], &one["data"]["faults"]), (200, &first["data"]["digest"], &json!({})));
-    assert_eq!((&one["data"]["calls"], &one["data"]["keeps"], &one["data"]["drops"]), (&json!(0), &json!(0), &json!(0)));
+    assert_eq!(
+        (status, &one["data"]["digest"], &one["data"]["faults"]),
+        (200, &first["data"]["digest"], &json!({}))
+    );
+    assert_eq!(
+        (&one["data"]["calls"], &one["data"]["keeps"], &one["data"]["drops"]),
+        (&json!(0), &json!(0), &json!(0))
+    );
     assert_eq!(one["data"]["versions"].as_array().unwrap().len(), 2);
 
     // It says that it waits, and how it gets its turn.
@@ -128,14 +154,24 @@ async fn what_changes_something_needs_the_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_have_their_status_code_and_reason() {
-    let api = api(limits::Config { upload_bytes: 200_000, scripting_upload_bytes: 200_000, ..limits::Config::default() });
+    let api = api(limits::Config {
+        upload_bytes: 200_000,
+        scripting_upload_bytes: 200_000,
+        ..limits::Config::default()
+    });
     let (status, body) = api.write("PUT", "/mine", "hello").await;
-    assert_eq!((status, &body["code"], &body["details"]["reason"]), (422, &json!("INVALID_PLUGIN"), &json!("not_wasm")));
+    assert_eq!(
+        (status, &body["code"], &body["details"]["reason"]),
+        (422, &json!("INVALID_PLUGIN"), &json!("not_wasm"))
+    );
     assert!(body["details"]["message"].as_str().unwrap().contains("text"));
     let (status, body) = api.write("PUT", "/mine", &b"\0asm\x01\0\0\0"[..]).await;
     assert_eq!((status, &body["details"]["reason"]), (422, &json!("missing_export")));
     let (status, body) = api.write("PUT", "/mine", vec![0; 200_001]).await;
-    assert_eq!((status, &body["code"], &body["details"]["limit"]), (413, &json!("PLUGIN_TOO_LARGE"), &json!(200_000)));
+    assert_eq!(
+        (status, &body["code"], &body["details"]["limit"]),
+        (413, &json!("PLUGIN_TOO_LARGE"), &json!(200_000))
+    );
     for path in ["/Mine", "/mine?promote=yes", "/mine?instance=cold", "/mine?colour=red"] {
         let (status, body) = api.write("PUT", path, HIGH_VALUE).await;
         assert_eq!((status, &body["code"]), (400, &json!("INVALID_PARAMETERS")), "{path}");

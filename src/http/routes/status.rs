@@ -109,10 +109,11 @@ fn websocket(door: &HttpState) -> Value {
     let lines = door.feed.registry().lines();
     let now = lines.iter().map(|line| line.now()).filter(|now| now.through == Transport::Websocket);
     let sizes = now.map(|now| {
-        [Dimension::System, Dimension::Character].map(|kind| now.subscription.filter.ids(kind).map_or(0, |ids| ids.as_slice().len()))
+        [Dimension::System, Dimension::Character]
+            .map(|kind| now.subscription.filter.ids(kind).map_or(0, |ids| ids.as_slice().len()))
     });
-    let (active, systems, characters) =
-        sizes.fold((0_u32, 0, 0), |(n, s, c), [systems, characters]| (n + 1_u32, s + systems, c + characters));
+    let (active, systems, characters) = sizes
+        .fold((0_u32, 0, 0), |(n, s, c), [systems, characters]| (n + 1_u32, s + systems, c + characters));
     let two_digits = |number: f64| (number * 100.0).round() / 100.0;
     json!({
         "kills_sent": { "realtime": realtime, "preload": preload, "total": realtime + preload },
@@ -239,7 +240,10 @@ fn plugins(door: &HttpState) -> Value {
 /// What of plugins waits for its turn.
 fn plugins_waiting(engine: &Engine) -> Value {
     let load = |load: Load| json!({ "waiting": load.waiting, "under_way": load.under_way });
-    let loads = engine.builder().loads().map(|of| (of.size.to_owned(), json!({ "scan": load(of.scan), "compile": load(of.compile) })));
+    let loads = engine
+        .builder()
+        .loads()
+        .map(|of| (of.size.to_owned(), json!({ "scan": load(of.scan), "compile": load(of.compile) })));
     let pages = engine.pages_waiting();
     json!({
         "uploads": Value::Object(loads.into_iter().collect()),
@@ -248,9 +252,11 @@ fn plugins_waiting(engine: &Engine) -> Value {
     })
 }
 
-/// What became of the killmails that came since the start, those filled in from archives too; bodies still to be fetched are not counted.
+/// What became of the killmails that came since the start, those filled in from archives too; bodies still to
+/// be fetched are not counted.
 fn parser(door: &HttpState, source_status: &SourceStatus) -> Value {
-    let (stored, skipped, failed) = (get(&source_status.kept), get(&source_status.skipped), get(&source_status.refused));
+    let (stored, skipped, failed) =
+        (get(&source_status.kept), get(&source_status.skipped), get(&source_status.refused));
     json!({
         "stored": stored,
         "skipped": skipped,

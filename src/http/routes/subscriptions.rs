@@ -24,8 +24,8 @@ use crate::tasks;
 use crate::wire::text;
 use crate::wire::time::{iso_micros, iso_seconds};
 
-/// `GET /api/v1/subscriptions`: oldest first. Where from, and what a guest said of its last fault, is told only to those with the
-/// right token.
+/// `GET /api/v1/subscriptions`: oldest first. Where from, and what a guest said of its last fault, is told
+/// only to those with the right token.
 pub async fn list(State(door): State<Arc<HttpState>>, parts: Parts) -> Result<Response, Error> {
     let trusted = door.keys.check(&parts, Scope::Subscriptions).is_ok();
     let feed = Arc::clone(&door.feed);
@@ -41,7 +41,8 @@ pub async fn list(State(door): State<Arc<HttpState>>, parts: Parts) -> Result<Re
     Listing::new(&door.feed).text(begin).each(all).text("]}}").answer().await
 }
 
-/// A subscription in JSON, its ids behind everything else. Lists are long, so they are shared and not written here.
+/// A subscription in JSON, its ids behind everything else. Lists are long, so they are shared and not written
+/// here.
 fn told(is_first: bool, line: &OpenReader, (epoch, head): (Epoch, Seq), trusted: bool) -> Vec<Part> {
     let Now { subscription, updated_at_ms, through, subscriber, address, connected_at_ms } = line.now();
     let Progress { place, delivered } = line.progress();
@@ -67,7 +68,8 @@ fn told(is_first: bool, line: &OpenReader, (epoch, head): (Epoch, Seq), trusted:
     let mut members = text::json(&told);
     // The end of the object comes behind its lists.
     members.pop();
-    let mut parts = vec![Part::Text(Bytes::from_static(if is_first { b"" } else { b"," })), Part::Text(members.into())];
+    let mut parts =
+        vec![Part::Text(Bytes::from_static(if is_first { b"" } else { b"," })), Part::Text(members.into())];
     for (at, kind) in Dimension::ALL.into_iter().enumerate() {
         let before = if at == 0 { "" } else { "]" };
         parts.push(Part::Text(format!(r#"{before},"{}_ids":["#, kind.word()).into()));

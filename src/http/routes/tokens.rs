@@ -1,4 +1,5 @@
-//! The routes of tokens: give one out with scopes, list, revoke. A token is shown once, when it is made; what is kept is its digest.
+//! The routes of tokens: give one out with scopes, list, revoke. A token is shown once, when it is made; what
+//! is kept is its digest.
 //!
 //! Must not know: what the scopes are asked for.
 
@@ -30,7 +31,8 @@ const RANDOM_BYTES: usize = 32;
 /// The members of a body.
 const KNOWN: Known = &[&["name", "scopes"]];
 
-/// A token as the file keeps it. Law 4 (old bytes speak): a field is added with a default, never renamed or taken away.
+/// A token as the file keeps it. Law 4 (old bytes speak): a field is added with a default, never renamed or
+/// taken away.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     name: String,
@@ -81,10 +83,16 @@ pub async fn create(_: Admin, State(door): State<Arc<HttpState>>, body: Object) 
     value["token"] = secret.into();
     changed(door, move |given| {
         if given.iter().any(|other| other.name == one.name) {
-            return Err(Error::parameter("name", format!("there is a token named {:?}; revoke it first", one.name)));
+            return Err(Error::parameter(
+                "name",
+                format!("there is a token named {:?}; revoke it first", one.name),
+            ));
         }
         if given.len() >= TOKENS_MAX {
-            return Err(Error::Busy { message: format!("there are {TOKENS_MAX} tokens, the most there may be"), limit: TOKENS_MAX as u64 });
+            return Err(Error::Busy {
+                message: format!("there are {TOKENS_MAX} tokens, the most there may be"),
+                limit: TOKENS_MAX as u64,
+            });
         }
         given.push(one);
         Ok(())
@@ -97,7 +105,11 @@ pub async fn create(_: Admin, State(door): State<Arc<HttpState>>, body: Object) 
 ///
 /// # Errors
 /// 401, 403, 404.
-pub async fn revoke(_: Admin, State(door): State<Arc<HttpState>>, Path(name): Path<String>) -> Result<Json, Error> {
+pub async fn revoke(
+    _: Admin,
+    State(door): State<Arc<HttpState>>,
+    Path(name): Path<String>,
+) -> Result<Json, Error> {
     let named = name.clone();
     changed(door, move |given| {
         let at = given.iter().position(|one| one.name == name).ok_or(Error::Missing { what: "Token" })?;
@@ -109,14 +121,22 @@ pub async fn revoke(_: Admin, State(door): State<Arc<HttpState>>, Path(name): Pa
 }
 
 /// Changes the list, first on disk. One at a time.
-async fn changed(door: Arc<HttpState>, change: impl FnOnce(&mut Vec<Given>) -> Result<(), Error> + Send + 'static) -> Result<(), Error> {
+async fn changed(
+    door: Arc<HttpState>,
+    change: impl FnOnce(&mut Vec<Given>) -> Result<(), Error> + Send + 'static,
+) -> Result<(), Error> {
     let work = move || {
         let _changing = door.keys.changing();
         let mut given = door.keys.given();
         change(&mut given)?;
         let kept: Vec<Kept> = given
             .iter()
-            .map(|one| Kept { name: one.name.clone(), sha256: one.token.digest(), scopes: one.scopes.clone(), created_at: one.created_at })
+            .map(|one| Kept {
+                name: one.name.clone(),
+                sha256: one.token.digest(),
+                scopes: one.scopes.clone(),
+                created_at: one.created_at,
+            })
             .collect();
         let bytes = serde_json::to_vec(&kept).map_err(Error::failed)?;
         door.feed.store().put_tokens(&bytes).map_err(Error::failed)?;
@@ -136,7 +156,10 @@ fn name(given: &parameters::Parameters<'_>) -> Result<String, Error> {
     if (1..=NAME_LEN_MAX).contains(&name.len()) && name.bytes().all(good) {
         return Ok(name.to_owned());
     }
-    Err(Error::parameter("name", format!("name must be 1 to {NAME_LEN_MAX} letters, digits, dashes, dots and underscores")))
+    Err(Error::parameter(
+        "name",
+        format!("name must be 1 to {NAME_LEN_MAX} letters, digits, dashes, dots and underscores"),
+    ))
 }
 
 fn scopes(given: &parameters::Parameters<'_>) -> Result<Vec<Scope>, Error> {

@@ -1,6 +1,7 @@
-//! Batches of a preload on their way to clients. A batch is half a megabyte; a client that does not read must not hold one. So a
-//! connection keeps only the numbers of the killmails, their texts wait in a parking place of limited size for all connections, and a
-//! slow client whose batch had to leave gets its texts from the store again.
+//! Batches of a preload on their way to clients. A batch is half a megabyte; a client that does not read must
+//! not hold one. So a connection keeps only the numbers of the killmails, their texts wait in a parking place
+//! of limited size for all connections, and a slow client whose batch had to leave gets its texts from the
+//! store again.
 //!
 //! Must not know: why these killmails are sent.
 
@@ -22,7 +23,8 @@ use crate::wire::batch_key::BatchKey;
 use crate::wire::event::{self, BATCH_FRAME_BYTES};
 use crate::wire::killmail;
 
-/// Bytes of killmails made ready at a time: what one connection holds beside the pieces the HTTP library holds.
+/// Bytes of killmails made ready at a time: what one connection holds beside the pieces the HTTP library
+/// holds.
 const READY_BYTES: usize = 4 * 1024;
 
 /// Where the texts of batches wait.
@@ -87,7 +89,8 @@ impl Form {
         BATCH_FRAME_BYTES + self.key.copies() * (bytes + killmails) as u64
     }
 
-    /// How many killmails each line of this batch has. It was cut by what the store knows of them; what a plugin said is known only now.
+    /// How many killmails each line of this batch has. It was cut by what the store knows of them; what a
+    /// plugin said is known only now.
     fn cut(&self, kept: &[Delivered]) -> Vec<usize> {
         if self.kind == StreamKind::Basic {
             return vec![kept.len()];
@@ -108,9 +111,15 @@ impl Form {
     }
 }
 
-/// Takes over a batch, in as many lines as it needs: nearly always one. `beyond` counts those of this preload that were not planned. Up to
-/// `parked_bytes` of texts wait for all connections.
-pub fn lines_of(batch: Batch, form: Form, beyond: &mut u64, parking: &Arc<BatchCache>, parked_bytes: usize) -> VecDeque<Sending> {
+/// Takes over a batch, in as many lines as it needs: nearly always one. `beyond` counts those of this preload
+/// that were not planned. Up to `parked_bytes` of texts wait for all connections.
+pub fn lines_of(
+    batch: Batch,
+    form: Form,
+    beyond: &mut u64,
+    parking: &Arc<BatchCache>,
+    parked_bytes: usize,
+) -> VecDeque<Sending> {
     let cut = form.cut(&batch.kept);
     let Batch { kept, number, total, last, judged, head, id } = batch;
     let mut kept = kept.into_iter();
@@ -120,7 +129,15 @@ pub fn lines_of(batch: Batch, form: Form, beyond: &mut u64, parking: &Arc<BatchC
         let is_end = at + 1 == cut.len();
         let after = kept.last().map_or(0, |one| one.entry.facts.killmail_id);
         let id = if is_end { id } else { EventId { epoch: id.epoch, place: Place::Preload { head, after } } };
-        let line = Batch { kept, number: number + *beyond, total: total + *beyond, last: last && is_end, judged, head, id };
+        let line = Batch {
+            kept,
+            number: number + *beyond,
+            total: total + *beyond,
+            last: last && is_end,
+            judged,
+            head,
+            id,
+        };
         sendings.push_back(Sending::new(form, parking, parked_bytes, line));
         *beyond += u64::from(!is_end);
     }
@@ -175,7 +192,8 @@ impl Sending {
         }
     }
 
-    /// Makes the next part ready: the whole where it is not long, else about `READY_BYTES`; false when that was the last.
+    /// Makes the next part ready: the whole where it is not long, else about `READY_BYTES`; false when that
+    /// was the last.
     ///
     /// # Errors
     /// The killmails could not be read again, or one changed half way.
@@ -264,7 +282,11 @@ impl Sending {
             None => self.again(store, range.clone()).await?,
         };
         let annotated = |(line, text): (&Line, Bytes)| {
-            if line.annotations.is_empty() { text } else { killmail::with_annotations(&text, &line.annotations) }
+            if line.annotations.is_empty() {
+                text
+            } else {
+                killmail::with_annotations(&text, &line.annotations)
+            }
         };
         Ok(self.lines[range].iter().zip(texts).map(annotated).collect())
     }
@@ -321,148 +343,5 @@ pub enum Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::entry::{Origin, SharedEntry};
-    use crate::domain::id::Seq;
-    use crate::sample::generate::Recipe;
-    use crate::store::config::Config;
-    use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
-
-    #[test]
-    fn the_oldest_loads_leave_first() {
-        let parking = BatchCache::default();
-        let texts = || vec![Bytes::from_static(b"0123456789")];
-        let first = parking.park(texts(), 25);
-        let second = parking.park(texts(), 25);
-        assert!(first.upgrade().is_some());
-        let third = parking.park(texts(), 25);
-        assert!(first.upgrade().is_none() && second.upgrade().is_some());
-        parking.leave(&second);
-        parking.leave(&first);
-        assert!(second.upgrade().is_none() && third.upgrade().is_some());
-        let parked = parking.parked.lock();
-        assert_eq!((parked.bytes, parked.loads.len()), (10, 1));
-    }
-
-    #[test]
-    fn a_load_larger_than_the_place_is_not_kept() {
-        let parking = BatchCache::default();
-        assert!(parking.park(vec![Bytes::from_static(b"0123456789")], 5).upgrade().is_none());
-        assert_eq!(parking.parked.lock().bytes, 0);
-    }
-
-    fn store(killmails: u32) -> (tempfile::TempDir, Arc<Store>) {
-        let dir = tempfile::tempdir().unwrap();
-        let config = Config { dir: dir.path().to_owned(), encode: killmail::encode, ..Config::default() };
-        let store = Store::open(config).unwrap();
-        let made = Recipe { killmails: killmails.into(), revised: 0.0, ..Recipe::default() }.generate();
-        let incoming = made.map(|made| Incoming {
-            killmail: made.killmail,
-            origin: Origin::Backfill,
-            received_at_ms: made.uploaded_at * 1000,
-            uploaded_at: Some(made.uploaded_at),
-            age: AgeRule::ByUpload,
-            zkb: ZkbRule::Keep,
-        });
-        store.append(incoming.collect(), None).unwrap();
-        (dir, store)
-    }
-
-    fn entries(store: &Store, count: u64) -> Vec<SharedEntry> {
-        (1..=count).map(|seq| store.entry(Seq(seq)).unwrap().unwrap()).collect()
-    }
-
-    fn batch(store: &Store, entries: &[SharedEntry]) -> Batch {
-        let kept = entries.iter().map(|entry| Delivered { entry: entry.clone(), annotations: Vec::new() }).collect();
-        let id = EventId { epoch: store.epoch(), place: Place::Preload { head: Seq(12), after: 99 } };
-        Batch { kept, number: 1, total: 1, last: true, judged: false, head: Seq(12), id }
-    }
-
-    /// All pieces of a batch.
-    async fn pieces(store: &Arc<Store>, form: Form, parked_bytes: usize, batch: Batch) -> Vec<Bytes> {
-        let (mut all, mut beyond) = (Vec::new(), 0);
-        for mut sending in lines_of(batch, form, &mut beyond, &Arc::default(), parked_bytes) {
-            let mut more = true;
-            while more {
-                let mut out = Out::default();
-                more = sending.fill(store, &mut out).await.unwrap();
-                let begun = all.len();
-                all.extend(std::iter::from_fn(|| out.pop()));
-                let bytes: usize = all[begun..].iter().map(Bytes::len).sum();
-                assert!(bytes < READY_BYTES + 1_024 || bytes <= EVENT_BYTES && all.len() == begun + 1, "{bytes} bytes were ready at once");
-            }
-        }
-        all
-    }
-
-    fn datas(pieces: &[Bytes]) -> Vec<String> {
-        let text = String::from_utf8(pieces.concat()).unwrap();
-        text.split("data: ").skip(1).map(|block| block.split_once("\n\n").unwrap().0.to_owned()).collect()
-    }
-
-    const LONG: u64 = 1 << 20;
-
-    /// A batch in small parts is the same text, whether its killmails wait in the parking place or are read again for each part.
-    #[tokio::test]
-    async fn parts_make_up_the_batch() {
-        let (_dir, store) = store(60);
-        let entries = entries(&store, 60);
-        let list: Vec<String> = entries.iter().map(|entry| String::from_utf8(killmail::json(entry).to_vec()).unwrap()).collect();
-        let all = list.join(",");
-        assert!(all.len() > EVENT_BYTES, "{}", all.len());
-        for (kind, key) in [
-            (StreamKind::Basic, BatchKey::Both),
-            (StreamKind::Enhanced, BatchKey::Both),
-            (StreamKind::Enhanced, BatchKey::Kills),
-            (StreamKind::Enhanced, BatchKey::Killmails),
-        ] {
-            for parked_bytes in [0, 1 << 20] {
-                let form = Form { kind, key, line_max_bytes: LONG };
-                let found = datas(&pieces(&store, form, parked_bytes, batch(&store, &entries)).await);
-                let tail = r#","count":60,"batch_number":1,"total_batches":1,"last":true}"#;
-                match (kind, key) {
-                    (StreamKind::Basic, _) => assert_eq!(found, list),
-                    (_, BatchKey::Both) => assert_eq!(found, [format!("{{\"kills\":[{all}],\"killmails\":[{all}]{tail}")]),
-                    (_, BatchKey::Kills) => assert_eq!(found, [format!("{{\"kills\":[{all}]{tail}")]),
-                    (_, BatchKey::Killmails) => assert_eq!(found, [format!("{{\"killmails\":[{all}]{tail}")]),
-                }
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn what_is_not_long_is_one_piece() {
-        let (_dir, store) = store(3);
-        let entries = entries(&store, 3);
-        for parked_bytes in [0, 1 << 20] {
-            let form = |kind| Form { kind, key: BatchKey::Both, line_max_bytes: LONG };
-            assert_eq!(pieces(&store, form(StreamKind::Basic), parked_bytes, batch(&store, &entries)).await.len(), 3);
-            assert_eq!(pieces(&store, form(StreamKind::Enhanced), parked_bytes, batch(&store, &entries)).await.len(), 1);
-            assert_eq!(pieces(&store, form(StreamKind::Enhanced), parked_bytes, batch(&store, &[])).await.len(), 1);
-        }
-    }
-
-    /// What a plugin said makes lines longer than planned: they are cut again, numbered on, and each says the place behind it.
-    #[tokio::test]
-    async fn no_line_is_longer_than_asked_for() {
-        let (_dir, store) = store(12);
-        let mut batch = batch(&store, &entries(&store, 12));
-        let said: Arc<str> = format!("{{\"why\":\"{}\"}}", "x".repeat(10_000)).into();
-        batch.kept.iter_mut().for_each(|kept| kept.annotations = vec![("p".to_owned(), Arc::clone(&said))]);
-        let line_max_bytes = 64 << 10;
-        let form = Form { kind: StreamKind::Enhanced, key: BatchKey::Both, line_max_bytes };
-        let texts = pieces(&store, form, 1 << 20, batch).await.concat();
-        let text = String::from_utf8(texts).unwrap();
-        assert!(text.lines().all(|line| line.len() as u64 <= line_max_bytes), "{:?}", text.lines().map(str::len).collect::<Vec<_>>());
-        let found: Vec<serde_json::Value> =
-            text.lines().filter_map(|l| l.strip_prefix("data: ")).map(|l| serde_json::from_str(l).unwrap()).collect();
-        let killmails: usize = found.iter().map(|batch| batch["kills"].as_array().unwrap().len()).sum();
-        assert!(found.len() > 1 && killmails == 12, "{}", found.len());
-        let numbers: Vec<u64> = found.iter().map(|batch| batch["batch_number"].as_u64().unwrap()).collect();
-        assert_eq!(numbers, (1..=found.len() as u64).collect::<Vec<_>>());
-        assert_eq!(found.iter().filter(|batch| batch["last"] == true).count(), 1);
-        let ids: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
-        assert!(ids.len() == found.len() && ids.last().unwrap().ends_with(".99"), "{ids:?}");
-    }
-}
+#[path = "batch_cache_tests.rs"]
+mod tests;

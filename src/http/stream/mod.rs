@@ -1,5 +1,5 @@
-//! The two streams: what a reader hands over becomes server-sent events. Nothing is queued for a client: the body asks the reader
-//! for its next event when the last one was taken.
+//! The two streams: what a reader hands over becomes server-sent events. Nothing is queued for a client: the
+//! body asks the reader for its next event when the last one was taken.
 //!
 //! Must not know: which killmails a reader hands over.
 
@@ -25,7 +25,6 @@ use crate::clock::{DAY_SECS, now_secs};
 use crate::domain::verdict::{Failure, Fault};
 use crate::feed::event::Event;
 use crate::feed::filters::Echo;
-use crate::feed::plugin_quota::Hold;
 use crate::feed::reader::Reader;
 use crate::feed::registry::{Transport, Who};
 use crate::feed::start::{BatchForm, Start};
@@ -39,6 +38,7 @@ use crate::http::state::HttpState;
 use crate::http::stream::batch_cache::{Form, Sending, lines_of};
 use crate::http::stream::sse::Out;
 use crate::http::stream::stream_limits::{Slot, StreamKind};
+use crate::plugins::plugin_quota::Hold;
 use crate::wire::event;
 use crate::wire::query::{self, Asked};
 
@@ -72,7 +72,9 @@ async fn open(door: Arc<HttpState>, kind: StreamKind, request: Request) -> Resul
         batches: batches(form),
         last_event_id: last_event_id(&parts.headers, &asked),
     };
-    let reader = door.feed.open(std::mem::take(&mut asked.subscription), start).await.map_err(Error::stream)?;
+    let reader = Reader::open(door.feed.clone(), std::mem::take(&mut asked.subscription), start)
+        .await
+        .map_err(Error::stream)?;
     reader.introduce(Who { through: Transport::Sse, subscriber: None, address, connected_at_ms: None });
     let mut first = Out::default();
     first.retry(door.config.sse.retry_ms);
@@ -90,9 +92,11 @@ async fn asked(request: Request) -> Result<Asked, Error> {
     asked.map_err(Error::stream_parameter)
 }
 
-/// The header is what a browser sends by itself when it comes back; it knows better than the address it was first given.
+/// The header is what a browser sends by itself when it comes back; it knows better than the address it was
+/// first given.
 fn last_event_id(headers: &HeaderMap, asked: &Asked) -> Option<String> {
-    let header = headers.get("last-event-id").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let header =
+        headers.get("last-event-id").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     header.filter(|id| !id.is_empty()).or_else(|| asked.last_event_id.clone())
 }
 
@@ -105,9 +109,11 @@ fn form(kind: StreamKind, asked: &Asked, batch_bytes: u64) -> Form {
 const fn batches(form: Form) -> BatchForm {
     match form.kind {
         StreamKind::Basic => BatchForm { max_bytes: None, copies: 1, frame_bytes: 0 },
-        StreamKind::Enhanced => {
-            BatchForm { max_bytes: Some(form.line_max_bytes), copies: form.key.copies(), frame_bytes: event::BATCH_FRAME_BYTES }
-        }
+        StreamKind::Enhanced => BatchForm {
+            max_bytes: Some(form.line_max_bytes),
+            copies: form.key.copies(),
+            frame_bytes: event::BATCH_FRAME_BYTES,
+        },
     }
 }
 
@@ -147,10 +153,28 @@ struct StreamBody {
 }
 
 impl StreamBody {
-    fn new(door: Arc<HttpState>, form: Form, reader: Reader, (asked, echo): (Asked, Echo), rights: (Slot, Option<Hold>)) -> Self {
+    fn new(
+        door: Arc<HttpState>,
+        form: Form,
+        reader: Reader,
+        (asked, echo): (Asked, Echo),
+        rights: (Slot, Option<Hold>),
+    ) -> Self {
         let echo = Some(echo);
         let (due, sending) = (Instant::now(), VecDeque::new());
-        let mut talk = Self { door, form, reader, asked, echo, due, sent: false, faults: Vec::new(), sending, beyond: 0, _rights: rights };
+        let mut talk = Self {
+            door,
+            form,
+            reader,
+            asked,
+            echo,
+            due,
+            sent: false,
+            faults: Vec::new(),
+            sending,
+            beyond: 0,
+            _rights: rights,
+        };
         talk.wind();
         talk
     }
@@ -206,7 +230,9 @@ impl StreamBody {
             StreamKind::Basic => out.comment("ping", &id),
             // Three heartbeats without data make a client believe that history has ended.
             StreamKind::Enhanced if self.reader.in_preload() && !self.sent => {}
-            StreamKind::Enhanced => out.event(Some("heartbeat"), Some(&id), &event::heartbeat(self.reader.in_preload())),
+            StreamKind::Enhanced => {
+                out.event(Some("heartbeat"), Some(&id), &event::heartbeat(self.reader.in_preload()))
+            }
         }
         self.sent = false;
         self.wind();
@@ -215,32 +241,50 @@ impl StreamBody {
     fn tell(&mut self, event: Event, out: &mut Out) {
         let basic = self.form.kind == StreamKind::Basic;
         match event {
-            Event::Opened { id } if basic => out.comments(&event::connected_comments(&self.asked, self.reader.is_preparing()), &id),
+            Event::Opened { id } if basic => {
+                out.comments(&event::connected_comments(&self.asked, self.reader.is_preparing()), &id)
+            }
             Event::Opened { id } => {
                 let preparing = self.reader.is_preparing();
-                out.event(Some("connected"), Some(&id), &event::connected(self.reader.subscription_id(), &self.asked, preparing));
+                out.event(
+                    Some("connected"),
+                    Some(&id),
+                    &event::connected(self.reader.subscription_id(), &self.asked, preparing),
+                );
                 // It is told once, and a long list would be kept as long as the stream is open.
                 self.asked.filters = Bytes::new();
             }
-            Event::Gap(gap) => {
-                out.event(Some("gap"), Some(&gap.resumed_at), &event::gap(gap.reason.word(), &gap.requested, &gap.resumed_at))
-            }
+            Event::Gap(gap) => out.event(
+                Some("gap"),
+                Some(&gap.resumed_at),
+                &event::gap(gap.reason.word(), &gap.requested, &gap.resumed_at),
+            ),
             Event::Batch(batch) => {
                 self.sent |= !batch.kept.is_empty();
                 let parked_bytes = self.door.config.sse.parked_bytes;
                 self.sending = lines_of(batch, self.form, &mut self.beyond, &self.door.parking, parked_bytes);
             }
             Event::Preloaded { id, .. } if basic => out.comment("transition", &id),
-            Event::Preloaded { total, id } => out.event(Some("transition"), Some(&id), &event::transition(total)),
+            Event::Preloaded { total, id } => {
+                out.event(Some("transition"), Some(&id), &event::transition(total))
+            }
             Event::Killmail { kept, id } => {
                 out.event((!basic).then_some("killmail"), Some(&id), &json_of(&kept));
                 self.sent = true;
             }
-            Event::Backfilled { span, id } => out.event(Some("gap"), Some(&id), &event::backfilled(&span, &id)),
-            Event::Fault { plugin, failure, killmail_id } => self.tell_fault(&plugin, &failure, killmail_id, out),
-            Event::Ended { reason, message } => out.event(Some("error"), None, &event::error(reason, &message)),
+            Event::Backfilled { span, id } => {
+                out.event(Some("gap"), Some(&id), &event::backfilled(&span, &id))
+            }
+            Event::Fault { plugin, failure, killmail_id } => {
+                self.tell_fault(&plugin, &failure, killmail_id, out)
+            }
+            Event::Ended { reason, message } => {
+                out.event(Some("error"), None, &event::error(reason, &message))
+            }
             Event::Closing if basic => out.comment("closing", &self.reader.id()),
-            Event::Closing => out.event(Some("error"), None, &event::error("closing", "the server is stopping")),
+            Event::Closing => {
+                out.event(Some("error"), None, &event::error("closing", "the server is stopping"))
+            }
         }
         if !self.sending.is_empty() || !out.is_empty() {
             self.wind_basic();

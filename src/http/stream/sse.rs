@@ -1,5 +1,5 @@
-//! The framing of server-sent events: blocks of lines. An event that is not huge is one piece, so that the HTTP library sends it as one
-//! chunk in one write: naive clients take a chunk for an event.
+//! The framing of server-sent events: blocks of lines. An event that is not huge is one piece, so that the
+//! HTTP library sends it as one chunk in one write: naive clients take a chunk for an event.
 //!
 //! Must not know: what the events mean.
 
@@ -85,7 +85,8 @@ impl Out {
         self.piece(Bytes::from(text));
     }
 
-    /// A part of an event's text that nobody else keeps: its pieces are copies, so that one of them does not hold all of it.
+    /// A part of an event's text that nobody else keeps: its pieces are copies, so that one of them does not
+    /// hold all of it.
     pub fn data_copied(&mut self, text: &Bytes) {
         if memchr2(b'\n', b'\r', text).is_some() {
             return self.data(text);
@@ -93,7 +94,8 @@ impl Out {
         self.0.extend(text.chunks(PIECE_BYTES).map(Bytes::copy_from_slice));
     }
 
-    /// A part of an event's text. Compact JSON has no line breaks. Should one come all the same, the text goes on in a further `data:` line.
+    /// A part of an event's text. Compact JSON has no line breaks. Should one come all the same, the text
+    /// goes on in a further `data:` line.
     pub fn data(&mut self, text: &Bytes) {
         let mut begun = 0;
         for at in memchr2_iter(b'\n', b'\r', text) {
@@ -144,7 +146,9 @@ mod tests {
         out.event(None, Some(&id()), &Bytes::from_static(b"{}"));
         out.event(Some("heartbeat"), None, &Bytes::from_static(b"{\"a\":1}"));
         let id = "000000000000000a-3";
-        let expected = format!("retry: 2000\n\n: ping\nid: {id}\n\nid: {id}\ndata: {{}}\n\nevent: heartbeat\ndata: {{\"a\":1}}\n\n");
+        let expected = format!(
+            "retry: 2000\n\n: ping\nid: {id}\n\nid: {id}\ndata: {{}}\n\nevent: heartbeat\ndata: {{\"a\":1}}\n\n"
+        );
         assert_eq!(text(out), expected);
     }
 

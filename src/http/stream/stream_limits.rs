@@ -1,4 +1,5 @@
-//! How many streams may be open: in all, of the enhanced kind, from one address. A slot is free again when it is dropped.
+//! How many streams may be open: in all, of the enhanced kind, from one address. A slot is free again when it
+//! is dropped.
 //!
 //! Must not know: what streams carry.
 
@@ -29,7 +30,8 @@ pub struct Config {
     pub heartbeat_ms: u64,
     /// A fault word of a plugin is told to a client at most once in this time, milliseconds.
     pub fault_pause_ms: u64,
-    /// Texts of batches on their way wait in so many bytes of memory for all streams together; slower clients' are read again.
+    /// Texts of batches on their way wait in so many bytes of memory for all streams together; slower
+    /// clients' are read again.
     pub parked_bytes: usize,
 }
 
@@ -82,7 +84,12 @@ impl StreamLimits {
     ///
     /// # Errors
     /// All are taken.
-    pub fn take(self: &Arc<Self>, config: &Config, kind: StreamKind, address: Option<IpAddr>) -> Result<Slot, Error> {
+    pub fn take(
+        self: &Arc<Self>,
+        config: &Config,
+        kind: StreamKind,
+        address: Option<IpAddr>,
+    ) -> Result<Slot, Error> {
         let mut taken = self.taken.lock();
         let from_there = address.map_or(0, |address| taken.by_address.of(&address));
         let full = taken.basic + taken.enhanced >= config.max_connections

@@ -1,6 +1,7 @@
 //! ESI: the bodies of killmails by id and hash, through the one limiter whoever asks.
 //!
-//! Rules are CCP's (esi-docs): no version in the path, a compatibility date in a header, limits as the headers tell.
+//! Rules are CCP's (esi-docs): no version in the path, a compatibility date in a header, limits as the
+//! headers tell.
 //!
 //! Must not know: why a body is wanted, what becomes of it.
 
@@ -80,7 +81,8 @@ impl Esi {
     /// # Errors
     /// No HTTP client can be made.
     pub fn new(config: Config) -> Result<Self, client::Error> {
-        let client = client::new(&config.user_agent, &config.base_url, Duration::from_millis(config.timeout_ms))?;
+        let client =
+            client::new(&config.user_agent, &config.base_url, Duration::from_millis(config.timeout_ms))?;
         let limiter = Mutex::new(Limiter::new(config.bucket));
         Ok(Self { config, client, limiter, started: Instant::now() })
     }
@@ -98,13 +100,16 @@ impl Esi {
         counts.sent.fetch_add(1, Ordering::Relaxed);
         let asked = Instant::now();
         let answer = self.ask(&format!("{}/killmails/{killmail_id}/{hash}", self.config.base_url)).await;
-        counts.took_ms.fetch_add(u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        counts
+            .took_ms
+            .fetch_add(u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         counts.failed.fetch_add(u64::from(answer.is_err()), Ordering::Relaxed);
         answer
     }
 
     async fn ask(&self, url: &str) -> Result<Bytes, Error> {
-        let asked = self.client.get(url).header("x-compatibility-date", &self.config.compatibility_date).send().await;
+        let asked =
+            self.client.get(url).header("x-compatibility-date", &self.config.compatibility_date).send().await;
         let response = match asked {
             Ok(response) => response,
             Err(error) => {

@@ -1,7 +1,10 @@
-//! How ESI may be asked: two regimes side by side, both obeyed. A pure state machine: answers and times in, permission out.
+//! How ESI may be asked: two regimes side by side, both obeyed. A pure state machine: answers and times in,
+//! permission out.
 //!
-//! Token buckets over a floating window (CCP's rate-limiting.md, January 2026): 2xx costs 2, 3xx 1, 4xx 5, 5xx nothing; over it comes a
-//! 429. Routes that have not moved count errors (100 a minute), then answer 420 on every route. Headers tell which holds; both keep a spare.
+//! Token buckets over a floating window (CCP's rate-limiting.md, January 2026): 2xx costs 2, 3xx 1, 4xx 5,
+//! 5xx nothing; over it comes a
+//! 429. Routes that have not moved count errors (100 a minute), then answer 420 on every route. Headers tell
+//!      which holds; both keep a spare.
 //!
 //! Must not know: clocks, sockets; what is asked for.
 
@@ -85,7 +88,11 @@ impl Limiter {
         self.forget(now_ms);
         if self.free() < MOST {
             // With nothing spent, others have questions out: theirs come back soon.
-            return Err(self.spent.front().map_or(now_ms + FAILED_FIRST_MS, |(at, _)| at + self.bucket.window_ms).max(now_ms + 1));
+            return Err(self
+                .spent
+                .front()
+                .map_or(now_ms + FAILED_FIRST_MS, |(at, _)| at + self.bucket.window_ms)
+                .max(now_ms + 1));
         }
         self.outstanding += 1;
         Ok(())
@@ -94,7 +101,9 @@ impl Limiter {
     /// Takes the answer to a question.
     pub fn answered(&mut self, said: &Said, now_ms: u64) {
         self.outstanding = self.outstanding.saturating_sub(1);
-        if let Some((tokens, window_ms)) = said.limit.filter(|(tokens, window_ms)| *tokens >= 2 * MOST && *window_ms > 0) {
+        if let Some((tokens, window_ms)) =
+            said.limit.filter(|(tokens, window_ms)| *tokens >= 2 * MOST && *window_ms > 0)
+        {
             (self.bucket.tokens, self.bucket.window_ms) = (tokens, window_ms);
         }
         self.spend(cost(said.status), now_ms);
@@ -107,7 +116,10 @@ impl Limiter {
             420 => Some(said.errors_reset_ms.or(said.retry_after_ms).unwrap_or(CLOSED_MS)),
             429 => Some(said.retry_after_ms.unwrap_or(CLOSED_MS)),
             500.. => Some(said.retry_after_ms.unwrap_or_else(|| self.fail())),
-            _ => said.errors_remain.filter(|remain| *remain <= ERRORS_SPARE).map(|_| said.errors_reset_ms.unwrap_or(CLOSED_MS)),
+            _ => said
+                .errors_remain
+                .filter(|remain| *remain <= ERRORS_SPARE)
+                .map(|_| said.errors_reset_ms.unwrap_or(CLOSED_MS)),
         };
         if said.status < 500 {
             self.failures = 0;
@@ -148,7 +160,8 @@ impl Limiter {
     }
 
     fn forget(&mut self, now_ms: u64) {
-        while let Some((_, tokens)) = self.spent.pop_front_if(|(at, _)| *at + self.bucket.window_ms <= now_ms) {
+        while let Some((_, tokens)) = self.spent.pop_front_if(|(at, _)| *at + self.bucket.window_ms <= now_ms)
+        {
             self.used -= tokens;
         }
     }
@@ -166,7 +179,18 @@ mod tests {
 
     #[test]
     fn case_80_answers_cost_what_esi_says() {
-        for (status, tokens) in [(200, 2), (204, 2), (302, 1), (304, 1), (404, 5), (422, 5), (420, 5), (429, 0), (500, 0), (503, 0)] {
+        for (status, tokens) in [
+            (200, 2),
+            (204, 2),
+            (302, 1),
+            (304, 1),
+            (404, 5),
+            (422, 5),
+            (420, 5),
+            (429, 0),
+            (500, 0),
+            (503, 0),
+        ] {
             assert_eq!(cost(status), tokens, "{status}");
             let mut limiter = Limiter::new(BUCKET);
             limiter.reserve(0).unwrap();
@@ -220,7 +244,10 @@ mod tests {
     fn few_errors_left_stop_it_before_that() {
         let mut limiter = Limiter::new(BUCKET);
         for (remain, answer) in [(98, Ok(())), (21, Ok(())), (20, Err(30_000))] {
-            limiter.answered(&Said { errors_remain: Some(remain), errors_reset_ms: Some(30_000), ..said(422) }, 0);
+            limiter.answered(
+                &Said { errors_remain: Some(remain), errors_reset_ms: Some(30_000), ..said(422) },
+                0,
+            );
             assert_eq!(limiter.reserve(0), answer, "{remain}");
         }
     }

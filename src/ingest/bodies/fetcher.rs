@@ -1,7 +1,9 @@
-//! Fetches the bodies of killmails that sources only name, and brings them into the writer as if the source had sent them whole.
+//! Fetches the bodies of killmails that sources only name, and brings them into the writer as if the source
+//! had sent them whole.
 //!
-//! What is to be fetched is on disk before the source goes on, so a crash forgets nothing. What cannot be fetched is tried again, longer
-//! and longer apart, and at last put with the refused documents, where `import --refused` finds it.
+//! What is to be fetched is on disk before the source goes on, so a crash forgets nothing. What cannot be
+//! fetched is tried again, longer and longer apart, and at last put with the refused documents, where `import
+//! --refused` finds it.
 //!
 //! Must not know: who names killmails; how ESI wants to be asked.
 
@@ -47,14 +49,16 @@ impl BodyRequests {
         Self { feed }
     }
 
-    /// Keeps in mind to fetch what a document names, on disk when this returns. `false`: it names nothing, or too much is wanted
-    /// already.
+    /// Keeps in mind to fetch what a document names, on disk when this returns. `false`: it names nothing, or
+    /// too much is wanted already.
     ///
     /// # Errors
     /// The store does not take it.
     pub async fn want(&self, document: &Refused, lower_rank: Option<&str>) -> Result<bool, FeedError> {
         let named = package::parse(&document.raw).ok().and_then(|package| package.reference);
-        let (Some(named), Ok(raw)) = (named, String::from_utf8(document.raw.to_vec())) else { return Ok(false) };
+        let (Some(named), Ok(raw)) = (named, String::from_utf8(document.raw.to_vec())) else {
+            return Ok(false);
+        };
         let wanted = Wanted {
             killmail_id: named.killmail_id,
             source: document.source.clone(),
@@ -63,7 +67,8 @@ impl BodyRequests {
             lower_rank: lower_rank.map(str::to_owned),
             ..Wanted::default()
         };
-        let (store, max) = (Arc::clone(self.feed.store()), self.feed.fallback_status().wanted_max.load(Ordering::Relaxed));
+        let (store, max) =
+            (Arc::clone(self.feed.store()), self.feed.fallback_status().wanted_max.load(Ordering::Relaxed));
         let kept = tasks::blocking("want", move || store.want(&wanted, max)).await??;
         self.feed.fallback_status().news.notify_one();
         Ok(kept)
@@ -97,12 +102,18 @@ struct Again {
 pub struct FetchRetries {
     /// After so many failures.
     pub max: u32,
-    /// After one answer more than these that id and hash do not belong together; the waits after each, milliseconds.
+    /// After one answer more than these that id and hash do not belong together; the waits after each,
+    /// milliseconds.
     pub unmatched_ms: Vec<u64>,
 }
 
 /// Fetches until `stop` says so.
-pub async fn run(desk: Arc<BodyRequests>, esi: Arc<Esi>, tries: FetchRetries, mut stop: watch::Receiver<bool>) {
+pub async fn run(
+    desk: Arc<BodyRequests>,
+    esi: Arc<Esi>,
+    tries: FetchRetries,
+    mut stop: watch::Receiver<bool>,
+) {
     let work = Work { desk: Arc::clone(&desk), esi, tries, again: HashMap::new() };
     tokio::select! {
         () = work.forever() => {}
@@ -126,7 +137,8 @@ impl Work {
             let due = |id: &u32| self.again.get(id).is_none_or(|again| again.at <= Instant::now());
             let due: Vec<u32> = ids.into_iter().filter(due).collect();
             if due.is_empty() {
-                let next = self.again.values().map(|again| again.at).min().unwrap_or_else(|| Instant::now() + TICK);
+                let next =
+                    self.again.values().map(|again| again.at).min().unwrap_or_else(|| Instant::now() + TICK);
                 tokio::select! {
                     () = self.desk.feed.fallback_status().news.notified() => {}
                     () = tokio::time::sleep_until(next.min(Instant::now() + TICK)) => {}
@@ -160,8 +172,11 @@ impl Work {
     async fn one(&mut self, id: u32) -> bool {
         let others = self.desk.feed.fallback_status();
         let store = Arc::clone(self.desk.feed.store());
-        let Ok(Ok(Some(wanted))) = tasks::blocking("wanted", move || store.wanted(id)).await else { return true };
-        if let Some(left) = wanted.due_ms.map(|due_ms| unmatched::left(&self.tries.unmatched_ms, due_ms, clock::now_ms()))
+        let Ok(Ok(Some(wanted))) = tasks::blocking("wanted", move || store.wanted(id)).await else {
+            return true;
+        };
+        if let Some(left) =
+            wanted.due_ms.map(|due_ms| unmatched::left(&self.tries.unmatched_ms, due_ms, clock::now_ms()))
             && !left.is_zero()
         {
             // Its wait began before the server did.
@@ -193,7 +208,11 @@ impl Work {
                     self.give_up(wanted, &why).await;
                     return true;
                 }
-                tracing::warn!(killmail.id = id, "killmail {id} could not be fetched, try {tries} of {}: {why}", self.tries.max);
+                tracing::warn!(
+                    killmail.id = id,
+                    "killmail {id} could not be fetched, try {tries} of {}: {why}",
+                    self.tries.max
+                );
                 let wait = AGAIN_FIRST.saturating_mul(1 << (tries - 1).min(16)).min(AGAIN_MAX);
                 self.again.insert(id, Again { tries, at: Instant::now() + wait });
             }
@@ -208,12 +227,22 @@ impl Work {
         wanted.due_ms = unmatched::again_ms(&self.tries.unmatched_ms, wanted.unmatched, now_ms);
         let Some(due_ms) = wanted.due_ms else { return self.give_up(wanted, why).await };
         let left = unmatched::left(&self.tries.unmatched_ms, due_ms, now_ms);
-        tracing::warn!(killmail.id = id, "killmail {id} could not be fetched, next try in {} s: {why}", left.as_secs());
+        tracing::warn!(
+            killmail.id = id,
+            "killmail {id} could not be fetched, next try in {} s: {why}",
+            left.as_secs()
+        );
         let store = Arc::clone(self.desk.feed.store());
         match tasks::blocking("want still", move || store.want_still(&wanted)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(killmail.id = id, "when killmail {id} is asked for again could not be kept: {error}"),
-            Err(error) => tracing::error!(killmail.id = id, "when killmail {id} is asked for again could not be kept: {error}"),
+            Ok(Err(error)) => tracing::error!(
+                killmail.id = id,
+                "when killmail {id} is asked for again could not be kept: {error}"
+            ),
+            Err(error) => tracing::error!(
+                killmail.id = id,
+                "when killmail {id} is asked for again could not be kept: {error}"
+            ),
         }
         self.postpone(id, left);
     }
@@ -224,7 +253,9 @@ impl Work {
     }
 
     async fn fetch(&self, wanted: &Wanted) -> Outcome {
-        let Ok(named) = package::parse(wanted.raw.as_bytes()) else { return Outcome::Never("the document names nothing".to_owned()) };
+        let Ok(named) = package::parse(wanted.raw.as_bytes()) else {
+            return Outcome::Never("the document names nothing".to_owned());
+        };
         let (Some(reference), uploaded_at) = (named.reference, named.uploaded_at) else {
             return Outcome::Never("the document names nothing".to_owned());
         };
@@ -233,7 +264,11 @@ impl Work {
         let killmail = match known {
             // What we have needs no fetching; it may still learn what the document says beside the name.
             Some(killmail) => killmail,
-            None => match self.esi.killmail(reference.killmail_id, &reference.hash, &self.desk.feed.fallback_status().esi).await {
+            None => match self
+                .esi
+                .killmail(reference.killmail_id, &reference.hash, &self.desk.feed.fallback_status().esi)
+                .await
+            {
                 Ok(bytes) if !feed_document::is_document(&bytes) => {
                     return Outcome::Later("ESI answers 200 with what is not a killmail".to_owned());
                 }
@@ -281,7 +316,13 @@ impl Work {
         tracing::warn!(killmail.id = id, "killmail {id} of {} is given up: {why}", wanted.source);
         self.desk.feed.fallback_status().fetch_given_up.fetch_add(1, Ordering::Relaxed);
         let Wanted { source, at_ms, raw, .. } = wanted;
-        let refused = Refused { reason: NO_BODY.to_owned(), killmail_id: Some(u64::from(id)), source, raw: raw.into(), at_ms };
+        let refused = Refused {
+            reason: NO_BODY.to_owned(),
+            killmail_id: Some(u64::from(id)),
+            source,
+            raw: raw.into(),
+            at_ms,
+        };
         let store = Arc::clone(self.desk.feed.store());
         match tasks::blocking("refuse", move || store.refuse(&refused)).await {
             Ok(Ok(())) => self.forget(id).await,
@@ -297,8 +338,14 @@ impl Work {
     }
 }
 
-/// The killmail with what the document that names it says, and whose word that is: the body is ESI's, and so is a hash it was fetched by.
-fn named_by(mut killmail: Killmail, reference: Reference, lower_rank: Option<&str>, fetched: bool) -> Killmail {
+/// The killmail with what the document that names it says, and whose word that is: the body is ESI's, and so
+/// is a hash it was fetched by.
+fn named_by(
+    mut killmail: Killmail,
+    reference: Reference,
+    lower_rank: Option<&str>,
+    fetched: bool,
+) -> Killmail {
     (killmail.hash, killmail.zkb) = (None, None);
     body::take_up(&mut killmail, Some(reference.hash), reference.zkb, Extra::new(), &reference.unreadable);
     killmail.provenance.remove(HASH);
@@ -324,8 +371,15 @@ mod tests {
     #[test]
     fn a_fetched_body_is_esis_and_the_block_is_the_sources() {
         let zkb = Zkb { points: Some(1), ..Zkb::default() };
-        let reference = || Reference { killmail_id: 7, hash: "aa".to_owned(), zkb: Some(zkb.clone()), unreadable: Unreadable::default() };
-        let parts = |killmail: Killmail| killmail.provenance.iter().map(|(part, _)| part.to_owned()).collect::<Vec<_>>();
+        let reference = || Reference {
+            killmail_id: 7,
+            hash: "aa".to_owned(),
+            zkb: Some(zkb.clone()),
+            unreadable: Unreadable::default(),
+        };
+        let parts = |killmail: Killmail| {
+            killmail.provenance.iter().map(|(part, _)| part.to_owned()).collect::<Vec<_>>()
+        };
         assert_eq!(parts(named_by(Killmail::default(), reference(), Some("redisq"), true)), ["zkb"]);
         assert_eq!(parts(named_by(Killmail::default(), reference(), None, true)), Vec::<String>::new());
         let mut stored = Killmail { hash: Some("bb".to_owned()), ..Killmail::default() };

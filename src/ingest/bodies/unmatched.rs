@@ -1,6 +1,8 @@
-//! When a killmail is asked for again that ESI says does not go with its hash. Pure: how often it said so and times in, times out.
+//! When a killmail is asked for again that ESI says does not go with its hash. Pure: how often it said so and
+//! times in, times out.
 //!
-//! ESI says so for right pairs, too, while it is under load. What is remembered stands on disk, so the waits survive the server.
+//! ESI says so for right pairs, too, while it is under load. What is remembered stands on disk, so the waits
+//! survive the server.
 //!
 //! Must not know: clocks, ESI.
 
@@ -13,7 +15,8 @@ pub fn again_ms(waits_ms: &[u64], times: u32, now_ms: i64) -> Option<i64> {
     Some(now_ms.saturating_add_unsigned(*wait_ms))
 }
 
-/// How long to wait at `now_ms` for a time told by [`again_ms`]; a clock that was set back waits no longer than the longest wait.
+/// How long to wait at `now_ms` for a time told by [`again_ms`]; a clock that was set back waits no longer
+/// than the longest wait.
 #[must_use]
 pub fn left(waits_ms: &[u64], due_ms: i64, now_ms: i64) -> Duration {
     let left_ms = u64::try_from(due_ms.saturating_sub(now_ms)).unwrap_or(0);
@@ -31,7 +34,10 @@ mod tests {
         let (mut now_ms, mut waits) = (5, vec![]);
         for times in 1.. {
             let Some(due_ms) = again_ms(&WAITS_MS, times, now_ms) else { break };
-            assert_eq!(left(&WAITS_MS, due_ms, now_ms), Duration::from_millis(u64::try_from(due_ms - now_ms).unwrap()));
+            assert_eq!(
+                left(&WAITS_MS, due_ms, now_ms),
+                Duration::from_millis(u64::try_from(due_ms - now_ms).unwrap())
+            );
             assert_eq!(left(&WAITS_MS, due_ms, due_ms), Duration::ZERO);
             waits.push((due_ms - now_ms) / 60_000);
             now_ms = due_ms;

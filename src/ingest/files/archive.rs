@@ -1,7 +1,8 @@
 //! Opens what killmails are kept in: plain or compressed files, tar and zip archives of them.
 //!
-//! What a file is is read from its first bytes, not from its name. Streams: no file is ever whole in memory. Each file, and each file in an
-//! archive, is its own: what cannot be read is told with its reason, and the rest goes on.
+//! What a file is is read from its first bytes, not from its name. Streams: no file is ever whole in memory.
+//! Each file, and each file in an archive, is its own: what cannot be read is told with its reason, and the
+//! rest goes on.
 //!
 //! Must not know: what a document means.
 
@@ -35,7 +36,8 @@ pub enum Found<'a> {
 /// Who is handed what is found.
 type Take<'a, E> = dyn FnMut(Found<'_>) -> Result<(), E> + 'a;
 
-/// Reads one file; `read` hears how many bytes of the file on disk went by, `found` gets every document, and what cannot be read.
+/// Reads one file; `read` hears how many bytes of the file on disk went by, `found` gets every document, and
+/// what cannot be read.
 ///
 /// # Errors
 /// `found` stopped.
@@ -59,10 +61,15 @@ impl<E> From<io::Error> for Stop<E> {
     fn from(error: io::Error) -> Self {
         let words = error.to_string();
         // What unpacks speaks to those who make it.
-        let is_cut = error.kind() == io::ErrorKind::UnexpectedEof || words.to_ascii_lowercase().contains("unexpected eof");
+        let is_cut = error.kind() == io::ErrorKind::UnexpectedEof
+            || words.to_ascii_lowercase().contains("unexpected eof");
         Self::Unreadable(match error.kind() {
             _ if is_cut => format!("it is cut off ({words})"),
-            _ if error.get_ref().is_some_and(|inner| inner.is::<Said>()) || error.raw_os_error().is_some() => words,
+            _ if error.get_ref().is_some_and(|inner| inner.is::<Said>())
+                || error.raw_os_error().is_some() =>
+            {
+                words
+            }
             _ => format!("it is damaged: it cannot be unpacked beyond this place ({words})"),
         })
     }
@@ -84,13 +91,17 @@ impl<E> Reading<'_, '_, E> {
             return Err(Stop::Unreadable(format!("it is {what}")));
         }
         let file = if metadata.is_file() { file } else { File::open(self.path)? };
-        let counted = BufReader::with_capacity(PIECE_BYTES, Counted { inner: file, read: self.read, expansion: self.expansion });
+        let counted = BufReader::with_capacity(
+            PIECE_BYTES,
+            Counted { inner: file, read: self.read, expansion: self.expansion },
+        );
         let mut start = Peeked::new(counted);
         if metadata.is_file() && is_zip(start.peek(START_BYTES)?) {
             self.expansion.add_read(metadata.len());
             return self.zip();
         }
-        let mut plain = Peeked::new(BufReader::with_capacity(PIECE_BYTES, Decompressed::new(start, self.expansion)?));
+        let mut plain =
+            Peeked::new(BufReader::with_capacity(PIECE_BYTES, Decompressed::new(start, self.expansion)?));
         if is_tar(plain.peek(START_BYTES)?) { self.tar(plain) } else { self.text(&mut plain) }
     }
 
@@ -115,7 +126,8 @@ impl<E> Reading<'_, '_, E> {
                 continue;
             }
             let name = String::from_utf8_lossy(entry.file_path().as_bytes()).into_owned();
-            let (way, method, is_encrypted) = (entry.wayfinder(), entry.compression_method(), entry.flags().is_encrypted());
+            let (way, method, is_encrypted) =
+                (entry.wayfinder(), entry.compression_method(), entry.flags().is_encrypted());
             if is_encrypted {
                 self.unreadable(&name, "it is encrypted")?;
                 continue;
@@ -140,7 +152,10 @@ impl<E> Reading<'_, '_, E> {
                         Err(error) => self.unreadable(&name, error.to_string())?,
                     }
                 }
-                other => self.unreadable(&name, format!("it is compressed as {other}, which is not read; unpack it first"))?,
+                other => self.unreadable(
+                    &name,
+                    format!("it is compressed as {other}, which is not read; unpack it first"),
+                )?,
             }
         }
         Ok(())
@@ -175,7 +190,9 @@ impl<E> Reading<'_, '_, E> {
             if bytes.is_empty() {
                 let breaks_off = splitter.is_inside();
                 splitter.finish(&mut take)?;
-                let why = || Stop::Unreadable("it breaks off inside of a list or an object of killmails".to_owned());
+                let why = || {
+                    Stop::Unreadable("it breaks off inside of a list or an object of killmails".to_owned())
+                };
                 return if breaks_off { Err(why()) } else { Ok(()) };
             }
             splitter.push(bytes, &mut take)?;
@@ -200,17 +217,28 @@ fn is_tar(start: &[u8]) -> bool {
 /// What a file begins like that is neither text nor anything that is unpacked here.
 fn not_text(start: &[u8]) -> Option<&'static str> {
     match start {
-        [b'7', b'z', 0xBC, 0xAF, 0x27, 0x1C, ..] => Some("it is a 7z archive, which is not read; unpack it first"),
-        [b'R', b'a', b'r', b'!', 0x1A, 7, ..] => Some("it is a rar archive, which is not read; unpack it first"),
+        [b'7', b'z', 0xBC, 0xAF, 0x27, 0x1C, ..] => {
+            Some("it is a 7z archive, which is not read; unpack it first")
+        }
+        [b'R', b'a', b'r', b'!', 0x1A, 7, ..] => {
+            Some("it is a rar archive, which is not read; unpack it first")
+        }
         [0x04, 0x22, 0x4D, 0x18, ..] => Some("it is compressed by lz4, which is not read; unpack it first"),
-        [b'L', b'Z', b'I', b'P', 1, ..] => Some("it is compressed by lzip, which is not read; unpack it first"),
+        [b'L', b'Z', b'I', b'P', 1, ..] => {
+            Some("it is compressed by lzip, which is not read; unpack it first")
+        }
         [0x1F, 0x9D | 0xA0, ..] => Some("it is compressed by compress, which is not read; unpack it first"),
         [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => Some("it is text in UTF-16; convert it to UTF-8 first"),
-        _ if is_zip(start) => Some("it is a zip archive inside of another one, which is not read; unpack it first"),
+        _ if is_zip(start) => {
+            Some("it is a zip archive inside of another one, which is not read; unpack it first")
+        }
         _ => {
             // Zeros may stand behind a text, not in it.
             let text = start.iter().position(|byte| *byte == 0).unwrap_or(start.len());
-            start[text..].iter().any(|byte| *byte != 0).then_some("it is neither text nor an archive of a kind known here")
+            start[text..]
+                .iter()
+                .any(|byte| *byte != 0)
+                .then_some("it is neither text nor an archive of a kind known here")
         }
     }
 }

@@ -48,7 +48,8 @@ fn zip_of(members: &[(&str, &[u8])], is_deflated: bool) -> Vec<u8> {
         let method = if is_deflated { CompressionMethod::DEFLATE } else { CompressionMethod::STORE };
         let (mut entry, config) = archive.new_file(name).compression_method(method).start().unwrap();
         let descriptor = if is_deflated {
-            let mut writer = config.wrap(flate2::write::DeflateEncoder::new(&mut entry, flate2::Compression::default()));
+            let mut writer =
+                config.wrap(flate2::write::DeflateEncoder::new(&mut entry, flate2::Compression::default()));
             writer.write_all(text).unwrap();
             let (encoder, descriptor) = writer.finish().unwrap();
             encoder.finish().unwrap();
@@ -67,7 +68,8 @@ fn zip_of(members: &[(&str, &[u8])], is_deflated: bool) -> Vec<u8> {
 #[test]
 fn every_kind_of_file_is_read_by_its_first_bytes() {
     let members: [(&str, &[u8]); 2] = [("killmails/1.json", b"{\"a\":1}"), ("2.json", b"{\"a\":2}")];
-    let mut forms = vec![LINES.as_bytes().to_vec(), format!("\u{feff}{LINES}").into_bytes(), tar_of(&members)];
+    let mut forms =
+        vec![LINES.as_bytes().to_vec(), format!("\u{feff}{LINES}").into_bytes(), tar_of(&members)];
     forms.extend([zip_of(&members, true), zip_of(&members, false)]);
     for (_, compress) in COMPRESS {
         forms.extend([compress(LINES.as_bytes()), compress(&tar_of(&members))]);
@@ -96,7 +98,10 @@ fn what_is_damaged_is_told_in_words_for_a_person() {
         let middle = spoiled.len() / 2;
         spoiled[middle..middle + 40].iter_mut().for_each(|byte| *byte ^= 0x5A);
         let (_, unreadable) = read(&spoiled);
-        assert!(unreadable.iter().all(|told| told.contains("it is damaged: ") || told.contains("it is cut off")), "{name}: {unreadable:?}");
+        assert!(
+            unreadable.iter().all(|told| told.contains("it is damaged: ") || told.contains("it is cut off")),
+            "{name}: {unreadable:?}"
+        );
         assert_eq!(unreadable.len(), 1, "{name}");
     }
 }
@@ -108,7 +113,11 @@ fn what_is_cut_off_is_told_after_what_could_be_read() {
         let whole = compress(lines.as_bytes());
         let (found, unreadable) = read(&whole[..whole.len() * 2 / 3]);
         assert_eq!(unreadable.len(), 1, "{name}");
-        assert!(found.len() < 20_000 && (name == "bzip2" || name == "xz" || found.len() > 1_000), "{name}: {}", found.len());
+        assert!(
+            found.len() < 20_000 && (name == "bzip2" || name == "xz" || found.len() > 1_000),
+            "{name}: {}",
+            found.len()
+        );
     }
     let tar = tar_of(&[("1", b"{\"a\":1}"), ("2", b"{\"a\":2}")]);
     let (found, unreadable) = read(&tar[..1_024 + 300]);
@@ -118,13 +127,23 @@ fn what_is_cut_off_is_told_after_what_could_be_read() {
 #[test]
 fn a_broken_member_ends_only_itself() {
     let cut = COMPRESS[0].1(LINES.repeat(100).as_bytes());
-    let members: [(&str, &[u8]); 4] =
-        [("1", b"{\"a\":1}"), ("cut\n.gz", &cut[..cut.len() - 4]), ("b.7z", b"7z\xBC\xAF\x27\x1C\0\0"), ("2", b"{\"a\":2}")];
+    let members: [(&str, &[u8]); 4] = [
+        ("1", b"{\"a\":1}"),
+        ("cut\n.gz", &cut[..cut.len() - 4]),
+        ("b.7z", b"7z\xBC\xAF\x27\x1C\0\0"),
+        ("2", b"{\"a\":2}"),
+    ];
     for form in [tar_of(&members), zip_of(&members, true)] {
         let (found, unreadable) = read(&form);
-        assert_eq!((found.first().map(String::as_str), found.last().map(String::as_str)), (Some(BOTH[0]), Some(BOTH[1])));
+        assert_eq!(
+            (found.first().map(String::as_str), found.last().map(String::as_str)),
+            (Some(BOTH[0]), Some(BOTH[1]))
+        );
         assert_eq!(unreadable.len(), 2, "{unreadable:?}");
-        assert!(unreadable[0].contains("cut\\n.gz in ") && unreadable[1].contains("b.7z in "), "{unreadable:?}");
+        assert!(
+            unreadable[0].contains("cut\\n.gz in ") && unreadable[1].contains("b.7z in "),
+            "{unreadable:?}"
+        );
     }
     // A byte of the data is another: the sum tells.
     let mut bent = zip_of(&[("1", b"{\"a\":1}"), ("2", b"{\"a\":2}")], false);
@@ -149,7 +168,10 @@ fn what_is_no_text_is_told_and_not_taken_for_documents() {
         (b"\0asm\x01\0\0\0", "neither text"),
     ] {
         let (found, unreadable) = read(bytes);
-        assert!(found.is_empty() && unreadable.len() == 1 && unreadable[0].contains(part), "{part}: {found:?} {unreadable:?}");
+        assert!(
+            found.is_empty() && unreadable.len() == 1 && unreadable[0].contains(part),
+            "{part}: {found:?} {unreadable:?}"
+        );
     }
     assert_eq!(read(b"").1.len() + read(&[0; 4_096]).1.len(), 0, "nothing is no fault");
 }

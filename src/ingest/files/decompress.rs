@@ -1,5 +1,6 @@
-//! The bytes behind whatever compression a stream's first bytes tell of: gzip, zstd, bzip2, xz, in any number of parts one after another,
-//! as parallel compressors write them, with zeros at the end, as tapes and block devices have them. What is not compressed is itself.
+//! The bytes behind whatever compression a stream's first bytes tell of: gzip, zstd, bzip2, xz, in any number
+//! of parts one after another, as parallel compressors write them, with zeros at the end, as tapes and block
+//! devices have them. What is not compressed is itself.
 //!
 //! Must not know: files, archives, what the bytes mean.
 
@@ -13,8 +14,8 @@ use zstd::stream::read::Decoder as ZstdDecoder;
 
 /// Memory an xz stream may ask for, KiB: `xz -9` takes 64 MiB.
 const XZ_MEMORY_KIB: u32 = 256 << 10;
-/// Killmails become a tenth or a thirtieth; what becomes more than this many times its size, beyond the bytes that are free, is no file of
-/// killmails.
+/// Killmails become a tenth or a thirtieth; what becomes more than this many times its size, beyond the bytes
+/// that are free, is no file of killmails.
 const EXPANSION_MAX: u64 = 500;
 const EXPANSION_FREE_BYTES: u64 = 1 << 30;
 /// The longest beginning that anything is known by, bytes.
@@ -46,7 +47,9 @@ impl Expansion {
         let made = self.made.get() + bytes;
         self.made.set(made);
         if made > EXPANSION_FREE_BYTES && made / EXPANSION_MAX > self.read.get() {
-            return Err(invalid(format!("it becomes more than {EXPANSION_MAX} times its size, which no file of killmails does")));
+            return Err(invalid(format!(
+                "it becomes more than {EXPANSION_MAX} times its size, which no file of killmails does"
+            )));
         }
         Ok(())
     }
@@ -234,7 +237,8 @@ pub mod tests {
     type Compress = fn(&[u8]) -> Vec<u8>;
 
     /// All ways, by name.
-    pub const COMPRESS: [(&str, Compress); 4] = [("gzip", gzip), ("bzip2", bzip2), ("zstd", zstd), ("xz", xz)];
+    pub const COMPRESS: [(&str, Compress); 4] =
+        [("gzip", gzip), ("bzip2", bzip2), ("zstd", zstd), ("xz", xz)];
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
@@ -280,7 +284,11 @@ pub mod tests {
             for (at, form) in forms.iter().enumerate() {
                 // Buffers that end amid beginnings.
                 for capacity in [1, 5, 64 << 10] {
-                    assert_eq!(read(form, capacity).unwrap(), TEXT, "{name}, form {at}, {capacity} bytes at a time");
+                    assert_eq!(
+                        read(form, capacity).unwrap(),
+                        TEXT,
+                        "{name}, form {at}, {capacity} bytes at a time"
+                    );
                 }
             }
             let cut = &forms[0][..forms[0].len() - 3];

@@ -1,4 +1,5 @@
-//! Which files there are under the paths somebody names. Whatever is not a file to be read is told with its reason, and the rest goes on.
+//! Which files there are under the paths somebody names. Whatever is not a file to be read is told with its
+//! reason, and the rest goes on.
 //!
 //! Must not know: what is in the files.
 
@@ -56,7 +57,9 @@ impl FileList {
         for path in paths {
             let known = list.unreadable.len();
             list.walk(path, &mut Vec::new());
-            for unreadable in list.unreadable.iter_mut().skip(known).filter(|unreadable| unreadable.path == *path) {
+            for unreadable in
+                list.unreadable.iter_mut().skip(known).filter(|unreadable| unreadable.path == *path)
+            {
                 unreadable.is_named = true;
             }
         }
@@ -140,7 +143,8 @@ mod tests {
             fs::write(folder.path().join(name), "{}").unwrap();
         }
         let found = FileList::of(&[folder.path().to_owned()]);
-        let names: Vec<_> = found.files.iter().map(|p| p.file_name().unwrap().to_string_lossy().into_owned()).collect();
+        let names: Vec<_> =
+            found.files.iter().map(|p| p.file_name().unwrap().to_string_lossy().into_owned()).collect();
         assert_eq!(names, ["a.json", "z.json"]);
         assert!(found.unreadable.is_empty());
     }

@@ -1,4 +1,5 @@
-//! Fills the log from files: reads ahead on a thread of its own, hands over batches, adds up what became of them.
+//! Fills the log from files: reads ahead on a thread of its own, hands over batches, adds up what became of
+//! them.
 //!
 //! Must not know: whether a batch goes into a store here or over HTTP to a server.
 
@@ -17,7 +18,8 @@ use crate::store::refused::list::Refused;
 use crate::store::{Store, error};
 use crate::{clock, tasks};
 
-/// Documents in one batch: large enough that one sync to disk serves many, small enough that readers are not held up.
+/// Documents in one batch: large enough that one sync to disk serves many, small enough that readers are not
+/// held up.
 pub const BATCH_DOCUMENTS: usize = 500;
 /// Bytes of documents in one batch, but for one document that alone has more.
 pub const BATCH_BYTES: usize = 4 << 20;
@@ -94,7 +96,8 @@ pub struct Batch {
     bytes: usize,
 }
 
-/// Reads all files and hands batch after batch to `sink`, and what could not be read to `tell`, on a thread of its own.
+/// Reads all files and hands batch after batch to `sink`, and what could not be read to `tell`, on a thread
+/// of its own.
 ///
 /// # Errors
 /// `sink` failed.
@@ -124,21 +127,28 @@ fn read(files: &[PathBuf], tell: &dyn Fn(&Unreadable), sender: &SyncSender<Batch
         sender.send(full).map_err(|_| ())
     };
     for file in files {
-        let answer = archive::documents(file, &|bytes| read_bytes.set(read_bytes.get() + bytes), &mut |found| match found {
-            Found::Document(document) => {
-                // A server refuses what is too long as a whole.
-                if batch.bytes + document.len() > BATCH_BYTES && !batch.documents.is_empty() {
-                    send(&mut batch)?;
+        let answer =
+            archive::documents(file, &|bytes| read_bytes.set(read_bytes.get() + bytes), &mut |found| {
+                match found {
+                    Found::Document(document) => {
+                        // A server refuses what is too long as a whole.
+                        if batch.bytes + document.len() > BATCH_BYTES && !batch.documents.is_empty() {
+                            send(&mut batch)?;
+                        }
+                        batch.bytes += document.len();
+                        batch.documents.push(document.to_vec());
+                        if batch.documents.len() >= BATCH_DOCUMENTS || batch.bytes >= BATCH_BYTES {
+                            send(&mut batch)
+                        } else {
+                            Ok(())
+                        }
+                    }
+                    Found::Unreadable(unreadable) => {
+                        tell(&unreadable);
+                        Ok(())
+                    }
                 }
-                batch.bytes += document.len();
-                batch.documents.push(document.to_vec());
-                if batch.documents.len() >= BATCH_DOCUMENTS || batch.bytes >= BATCH_BYTES { send(&mut batch) } else { Ok(()) }
-            }
-            Found::Unreadable(unreadable) => {
-                tell(&unreadable);
-                Ok(())
-            }
-        });
+            });
         // Nobody takes any more.
         if answer.is_err() {
             return;
@@ -151,13 +161,18 @@ fn read(files: &[PathBuf], tell: &dyn Fn(&Unreadable), sender: &SyncSender<Batch
 ///
 /// # Errors
 /// The store failed; nothing of the batch is kept then, or all of a first part.
-pub fn into_store(store: &Store, batch: &[Vec<u8>], prefer_incoming: bool) -> Result<Report, error::StoreError> {
+pub fn into_store(
+    store: &Store,
+    batch: &[Vec<u8>],
+    prefer_incoming: bool,
+) -> Result<Report, error::StoreError> {
     let zkb = if prefer_incoming { ZkbRule::IfNewer } else { ZkbRule::Keep };
     let (report, _) = take(store, batch.iter().map(Vec::as_slice), zkb, &|refused| store.refuse(refused))?;
     Ok(report)
 }
 
-/// Tries the refused documents a store keeps once more. Those taken now leave the list; those refused again stay on it and are counted.
+/// Tries the refused documents a store keeps once more. Those taken now leave the list; those refused again
+/// stay on it and are counted.
 ///
 /// # Errors
 /// The store failed.
@@ -167,7 +182,8 @@ pub fn refused(store: &Store) -> Result<Report, error::StoreError> {
     let mut kept = store.refused_numbered(usize::MAX)?;
     kept.reverse();
     for batch in kept.chunks(BATCH_DOCUMENTS) {
-        let (some, taken) = take(store, batch.iter().map(|(_, refused)| &refused.raw[..]), ZkbRule::Keep, &|_| Ok(()))?;
+        let (some, taken) =
+            take(store, batch.iter().map(|(_, refused)| &refused.raw[..]), ZkbRule::Keep, &|_| Ok(()))?;
         report.add(some);
         let numbers: Vec<u64> = taken.into_iter().map(|at| batch[at].0).collect();
         store.forget_refused(&numbers)?;
@@ -199,7 +215,12 @@ fn take<'a>(
         }
     }
     let appended = store.append(killmails, None)?;
-    let taken = places.into_iter().zip(&appended).filter(|(_, one)| !matches!(one, Appended::Conflict(_))).map(|(at, _)| at).collect();
+    let taken = places
+        .into_iter()
+        .zip(&appended)
+        .filter(|(_, one)| !matches!(one, Appended::Conflict(_)))
+        .map(|(at, _)| at)
+        .collect();
     for appended in appended {
         match appended {
             Appended::New(_) => report.new += 1,

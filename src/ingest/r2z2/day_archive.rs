@@ -1,4 +1,5 @@
-//! The archive of a day: which killmails it lists, and those of them we want, taken out of its bodies as they stream by.
+//! The archive of a day: which killmails it lists, and those of them we want, taken out of its bodies as they
+//! stream by.
 //!
 //! Must not know: why the archive is read.
 
@@ -43,11 +44,16 @@ pub enum List {
 /// Reads a list (`{"<killmail id>": "<hash>", ..}`) and leaves out what `is_known`.
 #[must_use]
 pub fn list(text: &[u8], is_known: impl Fn(u32) -> bool) -> List {
-    let Ok(list) = serde_json::from_slice::<HashMap<String, Option<String>>>(text) else { return List::Unreadable };
+    let Ok(list) = serde_json::from_slice::<HashMap<String, Option<String>>>(text) else {
+        return List::Unreadable;
+    };
     if list.is_empty() {
         return List::Empty;
     }
-    let ids: Wanted = list.into_iter().filter_map(|(id, hash)| Some((id.parse().ok()?, hash.unwrap_or_default()))).collect();
+    let ids: Wanted = list
+        .into_iter()
+        .filter_map(|(id, hash)| Some((id.parse().ok()?, hash.unwrap_or_default())))
+        .collect();
     if ids.is_empty() {
         return List::Unreadable;
     }
@@ -128,7 +134,8 @@ pub struct Part {
 }
 
 impl ArchiveReader {
-    /// Begins to read. What happened before `begun` (unix seconds) is left out; a longer document is cut and refused.
+    /// Begins to read. What happened before `begun` (unix seconds) is left out; a longer document is cut and
+    /// refused.
     #[must_use]
     pub fn new(day: i64, response: Response, wanted: Wanted, begun: i64, document_max_bytes: usize) -> Self {
         let (splitter, part, shape) = (Splitter::new(document_max_bytes), Part::default(), Shape::default());
@@ -159,7 +166,11 @@ impl ArchiveReader {
         let part = std::mem::take(&mut self.part);
         let is_empty = part.killmails.is_empty() && part.refused.is_empty();
         // What came before the fault is kept first.
-        if is_empty && (!self.shape.is_whole() || self.named == 0) { Err(Error::Unreadable) } else { Ok(part) }
+        if is_empty && (!self.shape.is_whole() || self.named == 0) {
+            Err(Error::Unreadable)
+        } else {
+            Ok(part)
+        }
     }
 
     /// Listed killmails whose bodies did not come by.
@@ -176,7 +187,8 @@ fn take(document: &[u8], wanted: &mut Wanted, begun: i64, part: &mut Part) -> bo
         Ok(mut incoming) => {
             let Some(hash) = wanted.remove(&incoming.killmail.killmail_id) else { return true };
             if incoming.killmail.time >= begun {
-                incoming.killmail.hash = incoming.killmail.hash.take().or(Some(hash)).filter(|hash| !hash.is_empty());
+                incoming.killmail.hash =
+                    incoming.killmail.hash.take().or(Some(hash)).filter(|hash| !hash.is_empty());
                 part.killmails.push(incoming);
             }
             true

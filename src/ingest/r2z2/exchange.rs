@@ -13,7 +13,8 @@ pub enum Request {
     Document(u64),
     /// The document of this older number again: its file was rewritten.
     Rewritten(u64),
-    /// The document of this later number: whether it is there while the next one is missing or unreadable. It is kept if it is.
+    /// The document of this later number: whether it is there while the next one is missing or unreadable. It
+    /// is kept if it is.
     Ahead(u64),
     /// The document of this number, only to see whether there is one.
     Probe(u64),
@@ -30,7 +31,8 @@ pub enum Request {
 pub enum Reply {
     /// `sequence.json` names this number.
     Pointer(u64),
-    /// A document (one that was refused is one too: it was kept raw); it may name an older number whose file was rewritten.
+    /// A document (one that was refused is one too: it was kept raw); it may name an older number whose file
+    /// was rewritten.
     Document {
         /// That older number.
         updated: Option<u64>,
@@ -39,7 +41,8 @@ pub enum Reply {
     },
     /// A placeholder without a killmail: the number is missing.
     Hole,
-    /// 200, but not the document of this number: a page, a text that was cut off, JSON of something else. A fault of transport.
+    /// 200, but not the document of this number: a page, a text that was cut off, JSON of something else. A
+    /// fault of transport.
     Misfit {
         /// It is a document of the feed, but of another number.
         other_number: bool,
@@ -63,7 +66,8 @@ pub enum Reply {
         /// The wait asked for.
         retry_after_ms: Option<u64>,
     },
-    /// 5xx, a timeout, no connection, an answer that is no answer; perhaps with the wait it asks for, milliseconds.
+    /// 5xx, a timeout, no connection, an answer that is no answer; perhaps with the wait it asks for,
+    /// milliseconds.
     Failed {
         /// The wait asked for.
         retry_after_ms: Option<u64>,

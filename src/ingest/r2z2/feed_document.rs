@@ -45,7 +45,8 @@ impl Got {
     }
 }
 
-/// What stands beside the killmail; read apart from it, since it counts even where the killmail is broken. A member that is null is there.
+/// What stands beside the killmail; read apart from it, since it counts even where the killmail is broken. A
+/// member that is null is there.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Members<'a> {
@@ -75,7 +76,8 @@ fn members(body: &[u8]) -> Option<Members<'_>> {
     body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(body).ok()).flatten()
 }
 
-/// Whether this is a document of the feed, or of ESI: an object with its number or the id of its killmail, whatever else is wrong.
+/// Whether this is a document of the feed, or of ESI: an object with its number or the id of its killmail,
+/// whatever else is wrong.
 #[must_use]
 pub fn is_document(body: &[u8]) -> bool {
     let Some(body) = readable(without_bom(body)) else { return false };
@@ -110,11 +112,22 @@ pub fn document(body: &[u8], asked: u64, zkb: ZkbRule, source: &str) -> Got {
     let now_ms = clock::now_ms();
     let refused = |reason: &str| {
         let raw = Bytes::copy_from_slice(body);
-        Refused { reason: reason.to_owned(), killmail_id: None, source: source.to_owned(), raw, at_ms: now_ms }
+        Refused {
+            reason: reason.to_owned(),
+            killmail_id: None,
+            source: source.to_owned(),
+            raw,
+            at_ms: now_ms,
+        }
     };
-    let misfit = |other_number, reason| Got { answer: Reply::Misfit { other_number }, killmail: None, refused: Some(refused(reason)) };
+    let misfit = |other_number, reason| Got {
+        answer: Reply::Misfit { other_number },
+        killmail: None,
+        refused: Some(refused(reason)),
+    };
     let shown = readable(body).unwrap_or_default();
-    let members = members(&shown).filter(|members| members.sequence_id.is_some() || members.killmail_id.is_some());
+    let members =
+        members(&shown).filter(|members| members.sequence_id.is_some() || members.killmail_id.is_some());
     let Some(members) = members else { return misfit(false, NOT_OF_THE_FEED) };
     if members.sequence_id.and_then(number).is_some_and(|number| number != asked) {
         return misfit(true, MISMATCH);
@@ -122,13 +135,20 @@ pub fn document(body: &[u8], asked: u64, zkb: ZkbRule, source: &str) -> Got {
     if is_null(members.killmail_id) && is_null(members.esi) {
         // A killstream says so where its log holds no killmail: nothing is missing.
         if members.sequence_empty.is_some_and(|raw| raw.get() == "true") {
-            return Got::only(Reply::Document { updated: members.sequence_updated.and_then(number), at: None });
+            return Got::only(Reply::Document {
+                updated: members.sequence_updated.and_then(number),
+                at: None,
+            });
         }
         return Got { answer: Reply::Hole, killmail: None, refused: Some(refused(PLACEHOLDER)) };
     }
-    let taken = package::take(body, Rule { origin: Origin::Live, age: AgeRule::ByUpload, zkb }, source, now_ms);
+    let taken =
+        package::take(body, Rule { origin: Origin::Live, age: AgeRule::ByUpload, zkb }, source, now_ms);
     let time = taken.as_ref().ok().map(|incoming| incoming.killmail.time);
-    let answer = Reply::Document { updated: members.sequence_updated.and_then(number), at: published(&members, time, now_ms) };
+    let answer = Reply::Document {
+        updated: members.sequence_updated.and_then(number),
+        at: published(&members, time, now_ms),
+    };
     match taken {
         Ok(killmail) => Got { answer, killmail: Some(killmail), refused: None },
         Err(refused) => Got { answer, killmail: None, refused: Some(*refused) },
@@ -169,10 +189,14 @@ mod tests {
 
     #[test]
     fn a_number_that_never_held_anything_is_no_hole() {
-        let got = read(r#"{"killmail_id":null,"hash":null,"esi":null,"sequence_id":7,"sequence_empty":true}"#);
+        let got =
+            read(r#"{"killmail_id":null,"hash":null,"esi":null,"sequence_id":7,"sequence_empty":true}"#);
         assert_eq!(got.answer, Reply::Document { updated: None, at: None });
         assert!(got.killmail.is_none() && got.refused.is_none());
-        assert_eq!(read(r#"{"killmail_id":null,"hash":null,"esi":null,"sequence_id":7}"#).answer, Reply::Hole);
+        assert_eq!(
+            read(r#"{"killmail_id":null,"hash":null,"esi":null,"sequence_id":7}"#).answer,
+            Reply::Hole
+        );
     }
 
     #[test]
@@ -281,7 +305,9 @@ mod tests {
     #[test]
     fn a_document_of_the_feed_with_a_broken_killmail_is_refused_and_tells_the_rest() {
         let now = clock::now_ms() / 1000;
-        let broken = |rest: &str| read(&format!(r#"{{"killmail_id":1,"hash":"x","esi":{{}},"sequence_id":"7"{rest}}}"#));
+        let broken = |rest: &str| {
+            read(&format!(r#"{{"killmail_id":1,"hash":"x","esi":{{}},"sequence_id":"7"{rest}}}"#))
+        };
         for (rest, updated, at) in [
             (format!(r#","sequence_updated":3,"uploaded_at":{now}"#), Some(3), Some(now)),
             (format!(r#","sequence_updated":"3","uploaded_at":"{now}""#), Some(3), Some(now)),

@@ -1,54 +1,42 @@
-//! How R2Z2 is followed: what to ask next and when. A pure state machine: answers and times in, questions out.
+//! How R2Z2 is followed: what to ask next and when. A pure state machine: answers and times in, questions
+//! out.
 //!
-//! The rules are zKillboard's: one request at a time, a tenth of a second between documents, six seconds after a 404 and then the same
-//! number again, minutes after a 403. A 404 is ambiguous (nothing yet, a missing number, a stale edge of the CDN), so from the second
-//! 404 on one later number is asked for as well ([`LookAhead`]); where that is there, the follower goes on behind it, and what lies before
-//! is tried again beside the feed. Where too many in a row are missing, `sequence.json` tells after a minute that the feed has gone on.
+//! The rules are zKillboard's: one request at a time, a tenth of a second between documents, six seconds
+//! after a 404 and then the same number again, minutes after a 403. A 404 is ambiguous (nothing yet, a
+//! missing number, a stale edge of the CDN), so from the second 404 on one later number is asked for as well
+//! ([`LookAhead`]); where that is there, the follower goes on behind it, and what lies before is tried again
+//! beside the feed. Where too many in a row are missing, `sequence.json` tells after a minute that the feed
+//! has gone on.
 //!
-//! A page instead of a document is a fault of transport like a 5xx: it says nothing of the number. The same number is asked again, and
-//! passed over only once one after it can be read.
+//! A page instead of a document is a fault of transport like a 5xx: it says nothing of the number. The same
+//! number is asked again, and passed over only once one after it can be read.
 //!
 //! Must not know: clocks, sockets, JSON; who keeps the killmails.
 
-use serde::{Deserialize, Serialize};
-
 use crate::ingest::r2z2::exchange::{Notice, Reply, Request};
+use crate::ingest::r2z2::follower_place::Place;
 use crate::ingest::r2z2::look_ahead::LookAhead;
-use crate::ingest::r2z2::missing_numbers::{Cure, MissingNumbers};
+use crate::ingest::r2z2::missing_numbers::Cure;
 use crate::ingest::r2z2::oldest_file_search::{OldestFileSearch, SearchStep};
 use crate::ingest::r2z2::waits::Waits;
 
-/// Rewritten numbers remembered at once. Each is fetched before the next number, so there are hardly ever two; the checkpoint stays small.
+/// Rewritten numbers remembered at once. Each is fetched before the next number, so there are hardly ever
+/// two; the checkpoint stays small.
 const REWRITTEN_MAX: usize = 256;
 /// Tries of a rewritten file that is missing before it is put off.
 const REWRITTEN_TRIES: u32 = 3;
 /// From so many unreadable answers on, it is looked whether a number after it can be read.
 const UNREADABLE_MIN: u32 = 3;
-/// So many numbers passed over at once are remembered one by one; more become one stretch, which only archives heal.
+/// So many numbers passed over at once are remembered one by one; more become one stretch, which only
+/// archives heal.
 const APART_MAX: u64 = 16;
-/// What is published is rarely older than this, seconds: so long before the first document nothing is looked for.
+/// What is published is rarely older than this, seconds: so long before the first document nothing is looked
+/// for.
 const BEFORE_SECS: i64 = 3600;
 /// The feed is never silent for so long, seconds.
 const SILENT_SECS: i64 = 30 * 86_400;
 /// Ghosts one after the other before it is looked how far they reach.
 const GHOSTS_MAX: u32 = 3;
-
-/// What must be remembered: where to go on, and what is still to be healed.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Place {
-    /// The number that comes next.
-    pub next: Option<u64>,
-    /// Older numbers still to be fetched again.
-    pub rewritten: Vec<u64>,
-    /// Numbers given up.
-    pub holes: MissingNumbers,
-    /// An hour before the first document ever was published, or earlier where numbers were given up before it, unix seconds: nothing
-    /// older is looked for.
-    pub begun: Option<i64>,
-    /// When the last one was.
-    pub last: Option<i64>,
-}
 
 /// Where the follower stands. Times are unix milliseconds.
 #[derive(Debug, Clone)]
@@ -145,7 +133,9 @@ impl FollowerState {
     /// Takes the answer to the question last given out, at `now_ms`.
     pub fn answered(&mut self, ask: Request, answer: Reply, now_ms: u64) -> Option<Notice> {
         let (own_ms, asked_ms) = match answer {
-            Reply::Limited { retry_after_ms } => (self.waits.limited_ms, retry_after_ms.or(Some(self.waits.limited_ms))),
+            Reply::Limited { retry_after_ms } => {
+                (self.waits.limited_ms, retry_after_ms.or(Some(self.waits.limited_ms)))
+            }
             Reply::Forbidden { retry_after_ms } => {
                 (doubled(self.waits.forbidden_ms, self.failures, self.waits.forbidden_max_ms), retry_after_ms)
             }
@@ -161,7 +151,9 @@ impl FollowerState {
                 _ => (self.failed_ms(), None),
             },
             _ => match (ask, answer) {
-                (Request::Ahead(number), Reply::Missing) if self.misfits > 0 => return Some(self.unproven(number, now_ms)),
+                (Request::Ahead(number), Reply::Missing) if self.misfits > 0 => {
+                    return Some(self.unproven(number, now_ms));
+                }
                 _ => return self.heard(ask, answer, now_ms),
             },
         };
@@ -180,7 +172,8 @@ impl FollowerState {
         doubled(self.waits.failed_ms, self.failures, self.waits.failed_max_ms)
     }
 
-    /// What a failure changes besides the wait: whatever is not the next number itself must not be insisted on.
+    /// What a failure changes besides the wait: whatever is not the next number itself must not be insisted
+    /// on.
     fn failed(&mut self, ask: Request, misfit: bool, now_ms: u64) {
         match ask {
             Request::Document(_) | Request::Rewritten(_) if misfit => {
@@ -219,13 +212,14 @@ impl FollowerState {
         }
     }
 
-    /// The number whose file shows that the feed goes on behind what is unreadable: the next number, or a rewritten file before it.
+    /// The number whose file shows that the feed goes on behind what is unreadable: the next number, or a
+    /// rewritten file before it.
     fn after_unreadable(&self) -> Option<u64> {
         self.place.next.map(|next| next + u64::from(self.place.rewritten.is_empty()))
     }
 
-    /// A number after an unreadable one is missing or cannot be read either: nothing is known. A further one is looked at in each round,
-    /// in turn, for those may be in a row.
+    /// A number after an unreadable one is missing or cannot be read either: nothing is known. A further one
+    /// is looked at in each round, in turn, for those may be in a row.
     fn unproven(&mut self, number: u64, now_ms: u64) -> Notice {
         let further = self.waits.ahead_numbers.saturating_sub(1);
         let turn = u64::from(self.misfits.saturating_sub(UNREADABLE_MIN)).checked_rem(further);
@@ -284,7 +278,8 @@ impl FollowerState {
     fn pointed(&mut self, answer: Reply, now_ms: u64) -> Option<Notice> {
         self.look_at_pointer = false;
         let Reply::Pointer(pointer) = answer else {
-            // sequence.json itself is missing: ask again after the idle wait, as for a document; the next number meanwhile.
+            // sequence.json itself is missing: ask again after the idle wait, as for a document; the next
+            // number meanwhile.
             self.missing_since_ms = self.missing_since_ms.map(|_| now_ms);
             self.idle(now_ms);
             return None;
@@ -324,9 +319,11 @@ impl FollowerState {
                 let since = *self.missing_since_ms.get_or_insert(now_ms);
                 self.stuck_since_ms.get_or_insert(now_ms);
                 self.ahead.missed(number, now_ms);
-                // A look at the pointer or at a later number is not another try of this one, so it need not wait.
+                // A look at the pointer or at a later number is not another try of this one, so it need not
+                // wait.
                 self.look_at_pointer = now_ms.saturating_sub(since) > self.waits.ghost_ms;
-                self.look = self.ahead.next(number, self.waits.ahead_numbers).filter(|_| !self.look_at_pointer);
+                self.look =
+                    self.ahead.next(number, self.waits.ahead_numbers).filter(|_| !self.look_at_pointer);
                 if !self.look_at_pointer && self.look.is_none() {
                     self.idle(now_ms);
                 }
@@ -370,10 +367,11 @@ impl FollowerState {
     /// A document was published at this time, unix seconds.
     fn dated(&mut self, at: i64) {
         if self.place.last.is_none() {
-            // What was given up before the first document is dated by our clock, but the feed may be one of older days, and the clock
-            // of a machine that has just started one of 1970.
+            // What was given up before the first document is dated by our clock, but the feed may be one of
+            // older days, and the clock of a machine that has just started one of 1970.
             let begun = at - BEFORE_SECS;
-            self.place.begun = Some(self.place.begun.map_or(begun, |guess| guess.min(begun).max(at - SILENT_SECS)));
+            self.place.begun =
+                Some(self.place.begun.map_or(begun, |guess| guess.min(begun).max(at - SILENT_SECS)));
             self.place.holes.not_behind(at);
         }
         self.place.last = Some(at);
@@ -471,7 +469,8 @@ impl FollowerState {
         let from = self.place.last.unwrap_or_else(|| i64::try_from(now_ms / 1000).unwrap_or(i64::MAX));
         self.place.begun.get_or_insert(from - BEFORE_SECS);
         // Waits count from the last time it was asked for.
-        let asked_ms = self.ahead.asked_ms(numbers.0).filter(|_| !rewritten && self.misfits == 0).unwrap_or(now_ms);
+        let asked_ms =
+            self.ahead.asked_ms(numbers.0).filter(|_| !rewritten && self.misfits == 0).unwrap_or(now_ms);
         self.place.holes.open(numbers, rewritten, from, &self.waits.healing, (now_ms, asked_ms));
     }
 

@@ -5,7 +5,8 @@
 use crate::clock::DAY_SECS;
 use crate::domain::span::Span;
 use crate::ingest::r2z2::exchange::{Notice, Reply, Request};
-use crate::ingest::r2z2::follower_state::{FollowerState, Place};
+use crate::ingest::r2z2::follower_place::Place;
+use crate::ingest::r2z2::follower_state::FollowerState;
 use crate::ingest::r2z2::missing_numbers::Cure;
 use crate::ingest::r2z2::waits::Waits;
 
@@ -57,8 +58,16 @@ fn run(
 fn files(first: u64, end: u64, missing: &'static [u64]) -> impl FnMut(Request, u64) -> Reply {
     move |ask, _| match ask {
         Request::Pointer => Reply::Pointer(end - 1),
-        Request::Document(n) | Request::Rewritten(n) | Request::Ahead(n) | Request::Probe(n) | Request::Retry(n, _) => {
-            if (first..end).contains(&n) && !missing.contains(&n) { PLAIN } else { Reply::Missing }
+        Request::Document(n)
+        | Request::Rewritten(n)
+        | Request::Ahead(n)
+        | Request::Probe(n)
+        | Request::Retry(n, _) => {
+            if (first..end).contains(&n) && !missing.contains(&n) {
+                PLAIN
+            } else {
+                Reply::Missing
+            }
         }
         Request::List(_) | Request::Bodies(_) => Reply::Missing,
     }
@@ -94,7 +103,10 @@ fn no_two_requests_come_closer_than_the_pace() {
 
 #[test]
 fn a_number_is_passed_over_after_a_minute_where_no_later_one_is_looked_at() {
-    let mut pace = FollowerState::new(Waits { ahead_numbers: 0, ..Waits::default() }, Place { next: Some(7), ..Place::default() });
+    let mut pace = FollowerState::new(
+        Waits { ahead_numbers: 0, ..Waits::default() },
+        Place { next: Some(7), ..Place::default() },
+    );
     let mut now = 0;
     while pace.ask().0 == Request::Document(7) {
         step(&mut pace, Reply::Missing, &mut now);
@@ -174,7 +186,8 @@ fn too_far_behind_goes_to_the_oldest_file_still_there() {
     assert_eq!(notes.first(), Some(&Notice::Skipped(1_000, 61_233)));
     let probes = asked.iter().filter(|(ask, _)| matches!(ask, Request::Probe(_))).count();
     assert!(probes < 60, "{probes}");
-    let first = asked.iter().find_map(|(ask, at)| matches!(ask, Request::Document(61_234)).then_some(*at)).unwrap();
+    let first =
+        asked.iter().find_map(|(ask, at)| matches!(ask, Request::Document(61_234)).then_some(*at)).unwrap();
     assert!(first - AT_MS < 90_000, "a minute of 404s and the search: {}", first - AT_MS);
     assert_eq!(pace.place().holes.list()[0].numbers, 60_234);
     assert_eq!(pace.place().next, Some(62_000));
@@ -210,14 +223,16 @@ fn a_file_that_names_itself_or_the_future_starts_no_loop() {
 
 #[test]
 fn a_rewritten_file_that_stays_missing_is_tried_again_later() {
-    let mut pace = FollowerState::new(Waits::default(), Place { next: Some(8), rewritten: vec![3], ..Place::default() });
+    let mut pace =
+        FollowerState::new(Waits::default(), Place { next: Some(8), rewritten: vec![3], ..Place::default() });
     let mut now = AT_MS;
     assert_eq!(step(&mut pace, Reply::Missing, &mut now).2, None);
     assert_eq!(step(&mut pace, Reply::Missing, &mut now).1, AT_MS + 6_000);
     step(&mut pace, Reply::Missing, &mut now);
     assert_eq!(pace.ask().0, Request::Document(8));
-    let (asked, _) =
-        run(&mut pace, &mut now, AT_MS + 600_000, |ask, _| if matches!(ask, Request::Retry(..)) { PLAIN } else { Reply::Missing });
+    let (asked, _) = run(&mut pace, &mut now, AT_MS + 600_000, |ask, _| {
+        if matches!(ask, Request::Retry(..)) { PLAIN } else { Reply::Missing }
+    });
     assert_eq!(asked.iter().filter(|(ask, _)| *ask == Request::Retry(3, true)).count(), 1);
     assert_eq!(pace.place().holes.list(), []);
 }
@@ -249,7 +264,10 @@ fn retry_after_is_always_honoured() {
 fn a_429_without_a_word_waits_half_a_minute() {
     let mut pace = following(7);
     let mut now = 0;
-    assert_eq!(step(&mut pace, Reply::Limited { retry_after_ms: None }, &mut now).2, Some(Notice::Waiting(30_000)));
+    assert_eq!(
+        step(&mut pace, Reply::Limited { retry_after_ms: None }, &mut now).2,
+        Some(Notice::Waiting(30_000))
+    );
     assert_eq!(pace.ask(), (Request::Document(7), 30_000));
 }
 
@@ -305,11 +323,16 @@ fn a_skipped_number_is_tried_again_while_the_feed_rests() {
         Request::Pointer => Reply::Pointer(9),
         _ => Reply::Missing,
     });
-    let waits: Vec<u64> = asked.iter().filter(|(ask, _)| matches!(ask, Request::Retry(..))).map(|(_, at)| (at - AT_MS) / 1_000).collect();
+    let waits: Vec<u64> = asked
+        .iter()
+        .filter(|(ask, _)| matches!(ask, Request::Retry(..)))
+        .map(|(_, at)| (at - AT_MS) / 1_000)
+        .collect();
     assert_eq!(waits, [15, 75, 375], "seconds: after a quarter, one and five minutes");
     assert!(matches!(&notes[..], [Notice::Healed(holes)] if holes[0].first == 7), "{notes:?}");
     assert_eq!(pace.place().holes.list(), []);
-    let live = asked.iter().filter(|(ask, _)| *ask == Request::Document(9)).map(|(_, at)| *at).collect::<Vec<_>>();
+    let live =
+        asked.iter().filter(|(ask, _)| *ask == Request::Document(9)).map(|(_, at)| *at).collect::<Vec<_>>();
     assert!(live.windows(2).all(|pair| pair[1] - pair[0] >= 6_000), "the head is asked no more often for it");
 }
 
@@ -355,8 +378,12 @@ fn what_never_comes_is_looked_for_in_the_archive_of_its_day() {
         notes.extend(pace.answered(ask, answer, now));
         assert!(now < AT_MS + 3 * 86_400_000, "it is never healed");
     }
-    let archive: Vec<_> = asked.iter().filter(|(ask, _)| matches!(ask, Request::List(_) | Request::Bodies(_))).collect();
-    assert_eq!(archive.iter().map(|(ask, _)| *ask).collect::<Vec<_>>(), [Request::List(20_000), Request::Bodies(20_000)]);
+    let archive: Vec<_> =
+        asked.iter().filter(|(ask, _)| matches!(ask, Request::List(_) | Request::Bodies(_))).collect();
+    assert_eq!(
+        archive.iter().map(|(ask, _)| *ask).collect::<Vec<_>>(),
+        [Request::List(20_000), Request::Bodies(20_000)]
+    );
     assert!(archive[0].1 >= 20_001 * 86_400_000 + 23_400_000, "after half past six of the next day");
     let Notice::Healed(holes) = &notes[0] else { panic!("{notes:?}") };
     assert_eq!(holes[0].filled(), Some(Span::of(AT + 5)));
@@ -378,8 +405,10 @@ fn a_hole_before_the_first_document_is_of_the_time_of_the_feed() {
         let until = now + 40 * 86_400_000;
         let (asked, _) = run(&mut pace, &mut now, until, feed);
         assert_eq!(pace.place().holes.list(), [], "all of it was read");
-        let days: Vec<_> =
-            asked.into_iter().filter_map(|(ask, _)| if let Request::List(day) = ask { Some(day - 20_000) } else { None }).collect();
+        let days: Vec<_> = asked
+            .into_iter()
+            .filter_map(|(ask, _)| if let Request::List(day) = ask { Some(day - 20_000) } else { None })
+            .collect();
         (days, pace.begun())
     };
     // A feed of a month ago: its own days are read, not ours.
@@ -430,7 +459,11 @@ fn a_restart_in_the_middle_goes_on_with_all_that_was_open() {
     let again = FollowerState::new(Waits::default(), place);
     assert_eq!(again.ask().0, Request::Rewritten(3));
     let old: Place = serde_json::from_str(r#"{"next":9,"rewritten":[4]}"#).unwrap();
-    assert_eq!((old.next, &old.rewritten[..], old.holes.list().len()), (Some(9), &[4][..], 0), "an older checkpoint is read");
+    assert_eq!(
+        (old.next, &old.rewritten[..], old.holes.list().len()),
+        (Some(9), &[4][..], 0),
+        "an older checkpoint is read"
+    );
 }
 
 /// Lets `sequence.json` say something else.

@@ -10,7 +10,8 @@ const MISSES_MIN: u64 = 2;
 pub struct LookAhead {
     /// 404s on the next number.
     misses: u64,
-    /// When each number was last asked for in vain, unix milliseconds: the next one, and those looked at behind it.
+    /// When each number was last asked for in vain, unix milliseconds: the next one, and those looked at
+    /// behind it.
     asked: Vec<(u64, u64)>,
 }
 
@@ -30,7 +31,8 @@ impl LookAhead {
         self.misses += u64::from(self.asked.first().is_some_and(|(first, _)| *first == number));
     }
 
-    /// The later number to ask for now: with each further 404 another one of the `numbers` behind the next one, in turn.
+    /// The later number to ask for now: with each further 404 another one of the `numbers` behind the next
+    /// one, in turn.
     #[must_use]
     pub fn next(&self, next: u64, numbers: u64) -> Option<u64> {
         let round = self.misses.checked_sub(MISSES_MIN)?;
@@ -65,9 +67,13 @@ mod tests {
                 ahead.missed(number, at_ms);
             }
         }
-        let expected = [0, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9].map(|number| Some(number).filter(|number| *number > 0));
+        let expected =
+            [0, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9].map(|number| Some(number).filter(|number| *number > 0));
         assert_eq!(looked, expected);
-        assert_eq!((ahead.asked_ms(7), ahead.asked_ms(8), ahead.asked_ms(10), ahead.asked_ms(16)), (Some(10), Some(9), Some(3), None));
+        assert_eq!(
+            (ahead.asked_ms(7), ahead.asked_ms(8), ahead.asked_ms(10), ahead.asked_ms(16)),
+            (Some(10), Some(9), Some(3), None)
+        );
         assert_eq!(ahead.next(7, 0), None, "switched off");
     }
 }

@@ -1,5 +1,6 @@
-//! Numbers that were given up: remembered, tried again after growing waits, and at last looked for in the archives of their days. Pure:
-//! times in, questions out. Times are unix milliseconds unless they say otherwise.
+//! Numbers that were given up: remembered, tried again after growing waits, and at last looked for in the
+//! archives of their days. Pure: times in, questions out. Times are unix milliseconds unless they say
+//! otherwise.
 //!
 //! Bounded: beyond [`HOLES_MAX`] the two nearest become one stretch, which only archives can heal.
 //!
@@ -13,19 +14,21 @@ use crate::domain::span::Span;
 pub const HOLES_MAX: usize = 64;
 /// Tries of a number before the archives are asked.
 const NUMBER_TRIES: u32 = 6;
-/// Tries of an archive that is not there before its day is let go; the waits grow to an hour, so this is a day at least.
+/// Tries of an archive that is not there before its day is let go; the waits grow to an hour, so this is a
+/// day at least.
 const ARCHIVE_TRIES: u32 = 30;
 /// Waits grow up to so many times the first.
 const WAIT_MAX: u64 = 60;
-/// Killmails may be published so much later than they happened: their archive is that of an earlier day, seconds.
+/// Killmails may be published so much later than they happened: their archive is that of an earlier day,
+/// seconds.
 const LATE_SECS: i64 = 3 * DAY_SECS;
 const DAY_SECS: i64 = 86_400;
 
 /// How holes are healed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Healing {
-    /// The wait before the second try of a number, milliseconds. The first comes after a quarter of it, the third after five times
-    /// it, the next ones after 8, 16, 32 and 60 times it.
+    /// The wait before the second try of a number, milliseconds. The first comes after a quarter of it, the
+    /// third after five times it, the next ones after 8, 16, 32 and 60 times it.
     pub first_ms: u64,
     /// No number is tried again sooner than this, milliseconds.
     pub least_ms: u64,
@@ -120,8 +123,16 @@ impl MissingNumbers {
         &self.0
     }
 
-    /// Remembers numbers given up at `now_ms`, which were last asked for at `asked_ms`; the document before them was published at `from`.
-    pub fn open(&mut self, (first, last): (u64, u64), rewritten: bool, from: i64, healing: &Healing, (now_ms, asked_ms): (u64, u64)) {
+    /// Remembers numbers given up at `now_ms`, which were last asked for at `asked_ms`; the document before
+    /// them was published at `from`.
+    pub fn open(
+        &mut self,
+        (first, last): (u64, u64),
+        rewritten: bool,
+        from: i64,
+        healing: &Healing,
+        (now_ms, asked_ms): (u64, u64),
+    ) {
         if self.0.iter().any(|hole| hole.first <= first && last <= hole.last) {
             return;
         }
@@ -178,7 +189,8 @@ impl MissingNumbers {
         self.0.iter().any(|hole| hole.rewritten && hole.is_one() && hole.first == number)
     }
 
-    /// What to ask next for any hole, and when. Nothing before `begun` (unix seconds) is looked for: the feed was not followed then.
+    /// What to ask next for any hole, and when. Nothing before `begun` (unix seconds) is looked for: the feed
+    /// was not followed then.
     #[must_use]
     pub fn next(&self, begun: i64, healing: &Healing) -> Option<(Cure, u64)> {
         self.0.iter().filter_map(|hole| cure(hole, begun, healing)).min_by_key(|(_, at_ms)| *at_ms)
@@ -200,12 +212,14 @@ impl MissingNumbers {
             (hole.tries, hole.unread) = (NUMBER_TRIES, 0);
             hole.due_ms = 0;
         }
-        let (healed, open) = std::mem::take(&mut self.0).into_iter().partition(|hole: &MissingNumber| is_over(hole, begun));
+        let (healed, open) =
+            std::mem::take(&mut self.0).into_iter().partition(|hole: &MissingNumber| is_over(hole, begun));
         self.0 = open;
         healed
     }
 
-    /// The archive of this day could not be read, at `now_ms`, which says nothing of whether it is there: it is tried again.
+    /// The archive of this day could not be read, at `now_ms`, which says nothing of whether it is there: it
+    /// is tried again.
     pub fn put_off(&mut self, day: i64, begun: i64, healing: &Healing, now_ms: u64) {
         for hole in self.0.iter_mut().filter(|hole| wants(hole, day, begun)) {
             let times = 1_u64.checked_shl(hole.unread).unwrap_or(WAIT_MAX).min(WAIT_MAX);
@@ -226,7 +240,9 @@ impl MissingNumbers {
 
     fn join_nearest(&mut self) {
         // A number that may still come is not made part of a stretch while others are left to archives.
-        let apart = |pair: &[MissingNumber]| (pair.iter().any(MissingNumber::is_young), pair[1].first.saturating_sub(pair[0].last));
+        let apart = |pair: &[MissingNumber]| {
+            (pair.iter().any(MissingNumber::is_young), pair[1].first.saturating_sub(pair[0].last))
+        };
         let nearest = (1..self.0.len()).min_by_key(|at| apart(&self.0[at - 1..=*at]));
         let Some(at) = nearest else { return };
         let other = self.0.remove(at);
@@ -334,7 +350,10 @@ mod tests {
             let healed = holes.read(day, begun);
             assert_eq!(healed.len(), usize::from(day == 20_001));
             if let Some(hole) = healed.first() {
-                assert_eq!(hole.filled(), Some(Span { from: NOON + 19_997, to: NOON + 20_002, killmails: 5 }));
+                assert_eq!(
+                    hole.filled(),
+                    Some(Span { from: NOON + 19_997, to: NOON + 20_002, killmails: 5 })
+                );
             }
         }
         assert_eq!(days, [-3, -2, -1, 0, 1]);
@@ -393,7 +412,11 @@ mod tests {
                 break;
             }
         }
-        assert!(tries > 30 && now_ms > NOON_MS + 86_400_000, "{tries} tries in {} s", (now_ms - NOON_MS) / 1000);
+        assert!(
+            tries > 30 && now_ms > NOON_MS + 86_400_000,
+            "{tries} tries in {} s",
+            (now_ms - NOON_MS) / 1000
+        );
     }
 
     #[test]
@@ -410,7 +433,11 @@ mod tests {
             }
         }
         let numbers = asked.iter().filter(|cure| **cure == Cure::Number(7)).count();
-        assert_eq!(asked[..8], [[Cure::Number(7); 5].as_slice(), &[Cure::Day(20_000), Cure::Number(7), Cure::Day(20_000)]].concat());
+        assert_eq!(
+            asked[..8],
+            [[Cure::Number(7); 5].as_slice(), &[Cure::Day(20_000), Cure::Number(7), Cure::Day(20_000)]]
+                .concat()
+        );
         assert_eq!((numbers, asked.len() - numbers), (20, 16), "it is let go in the end");
     }
 
@@ -427,7 +454,11 @@ mod tests {
             holes.open((number, number), false, NOON, &HEALING, (NOON_MS, NOON_MS));
         }
         assert_eq!(holes.list().len(), HOLES_MAX);
-        assert_eq!(holes.list().iter().filter(|hole| hole.is_one() && hole.first >= 70_000).count(), 2, "{holes:?}");
+        assert_eq!(
+            holes.list().iter().filter(|hole| hole.is_one() && hole.first >= 70_000).count(),
+            2,
+            "{holes:?}"
+        );
     }
 
     #[test]
@@ -439,7 +470,10 @@ mod tests {
         }
         assert_eq!(holes.next(NOON, &HEALING).map(|(cure, _)| cure), Some(Cure::Day(20_000)));
         holes.put_off(20_000, NOON, &HEALING, NOON_MS + 100 * 86_400_000);
-        assert_eq!(holes.next(NOON, &HEALING).map(|(_, at_ms)| at_ms), Some(NOON_MS + 100 * 86_400_000 + 3_600_000));
+        assert_eq!(
+            holes.next(NOON, &HEALING).map(|(_, at_ms)| at_ms),
+            Some(NOON_MS + 100 * 86_400_000 + 3_600_000)
+        );
     }
 
     #[test]
@@ -451,7 +485,9 @@ mod tests {
         assert_eq!(holes.list().len(), HOLES_MAX);
         assert_eq!(holes.list().iter().map(|hole| hole.numbers).sum::<u64>(), 500);
         assert!(serde_json::to_vec(&holes).unwrap().len() < 12_000);
-        assert!((0..500).all(|n| holes.list().iter().any(|hole| (hole.first..=hole.last).contains(&(n * 10)))));
+        assert!(
+            (0..500).all(|n| holes.list().iter().any(|hole| (hole.first..=hole.last).contains(&(n * 10))))
+        );
         holes.open((250, 250), false, NOON, &HEALING, (NOON_MS, NOON_MS));
         assert_eq!(holes.list().iter().map(|hole| hole.numbers).sum::<u64>(), 500, "known already");
     }

@@ -1,12 +1,15 @@
-//! zKillboard's R2Z2 feed: numbered files, one killmail each, followed one request at a time; and the archives of days, for what is missing.
+//! zKillboard's R2Z2 feed: numbered files, one killmail each, followed one request at a time; and the
+//! archives of days, for what is missing.
 //!
-//! [`FollowerState`] says what to ask and when; this asks, and keeps the place of the follower beside the killmails it brought.
+//! [`FollowerState`] says what to ask and when; this asks, and keeps the place of the follower beside the
+//! killmails it brought.
 //!
 //! Must not know: who keeps the killmails; what happens to them.
 
 pub mod day_archive;
 pub mod exchange;
 pub mod feed_document;
+pub mod follower_place;
 pub mod follower_state;
 pub mod look_ahead;
 pub mod missing_numbers;
@@ -30,7 +33,8 @@ use crate::ingest::client;
 use crate::ingest::r2z2::day_archive::{ArchiveReader, List, Wanted};
 use crate::ingest::r2z2::exchange::{Notice, Reply, Request};
 use crate::ingest::r2z2::feed_document::{Got, retry_after_ms};
-use crate::ingest::r2z2::follower_state::{FollowerState, Place};
+use crate::ingest::r2z2::follower_place::Place;
+use crate::ingest::r2z2::follower_state::FollowerState;
 use crate::ingest::r2z2::missing_numbers::MissingNumber;
 use crate::ingest::r2z2::waits::Waits;
 use crate::store::incoming::{Checkpoint, ZkbRule};
@@ -94,13 +98,22 @@ impl R2z2 {
     ///
     /// # Errors
     /// No HTTP client can be made.
-    pub fn new(config: Config, checkpoint: Option<&[u8]>, source_status: Arc<SourceStatus>, known: Known) -> Result<Self, client::Error> {
-        let client = client::new(&config.user_agent, &config.base_url, Duration::from_millis(config.timeout_ms))?;
+    pub fn new(
+        config: Config,
+        checkpoint: Option<&[u8]>,
+        source_status: Arc<SourceStatus>,
+        known: Known,
+    ) -> Result<Self, client::Error> {
+        let client =
+            client::new(&config.user_agent, &config.base_url, Duration::from_millis(config.timeout_ms))?;
         let place: Place = match checkpoint.map(serde_json::from_slice) {
             Some(Ok(place)) => place,
             None => Place::default(),
             Some(Err(error)) => {
-                tracing::error!("the place in {} cannot be read, beginning at the head of the feed: {error}", config.name);
+                tracing::error!(
+                    "the place in {} cannot be read, beginning at the head of the feed: {error}",
+                    config.name
+                );
                 Place::default()
             }
         };
@@ -144,7 +157,10 @@ impl R2z2 {
         let (ask, at_ms) = self.pace.ask();
         let wait_ms = at_ms.saturating_sub(self.started_ms);
         // A wait beyond what the clock can count is waited for piece by piece.
-        tokio::time::sleep_until(self.started + Duration::from_millis(wait_ms.min(self.elapsed_ms() + 3_600_000))).await;
+        tokio::time::sleep_until(
+            self.started + Duration::from_millis(wait_ms.min(self.elapsed_ms() + 3_600_000)),
+        )
+        .await;
         if self.now_ms() < at_ms {
             return None;
         }
@@ -189,13 +205,16 @@ impl R2z2 {
         })
     }
 
-    /// What of an answer goes to the refused documents. What is in the place of a document is asked for again and does so only when
-    /// that is given up; a number that is tried again has been kept before.
+    /// What of an answer goes to the refused documents. What is in the place of a document is asked for again
+    /// and does so only when that is given up; a number that is tried again has been kept before.
     fn refused_of(&mut self, ask: Request, got: &mut Got) -> Option<Refused> {
         let refused = got.refused.take();
         match (ask, got.answer) {
             (Request::Document(_) | Request::Rewritten(_), Reply::Misfit { .. }) => self.misfit = refused,
-            (Request::Document(_) | Request::Rewritten(_), Reply::Limited { .. } | Reply::Forbidden { .. } | Reply::Failed { .. }) => {}
+            (
+                Request::Document(_) | Request::Rewritten(_),
+                Reply::Limited { .. } | Reply::Forbidden { .. } | Reply::Failed { .. },
+            ) => {}
             (Request::Retry(..), Reply::Hole) | (_, Reply::Misfit { .. }) => {}
             (Request::Document(_) | Request::Rewritten(_), _) => {
                 self.misfit = None;
@@ -207,7 +226,10 @@ impl R2z2 {
     }
 
     fn checkpoint(&self) -> Checkpoint {
-        Checkpoint { source: NAME.to_owned(), bytes: serde_json::to_vec(self.pace.place()).unwrap_or_default() }
+        Checkpoint {
+            source: NAME.to_owned(),
+            bytes: serde_json::to_vec(self.pace.place()).unwrap_or_default(),
+        }
     }
 
     /// What is to be healed, for whoever reports.
@@ -218,7 +240,8 @@ impl R2z2 {
             numbers: hole.numbers,
             since_ms: i64::try_from(hole.since_ms).unwrap_or(i64::MAX),
         };
-        *self.source_status.open.lock() = self.pace.place().holes.list().iter().filter(|hole| !hole.rewritten).map(gap).collect();
+        *self.source_status.open.lock() =
+            self.pace.place().holes.list().iter().filter(|hole| !hole.rewritten).map(gap).collect();
     }
 
     /// The next killmails of the archive that is being read.
@@ -236,7 +259,10 @@ impl R2z2 {
         if part.killmails.is_empty() && part.refused.is_empty() {
             let left = reading.left();
             if left > 0 {
-                tracing::info!("the archive of {} lists {left} killmails without their bodies", day_archive::day_name(day));
+                tracing::info!(
+                    "the archive of {} lists {left} killmails without their bodies",
+                    day_archive::day_name(day)
+                );
             }
             self.reading = None;
             return self.take(Request::Bodies(day), Got::only(Reply::Filled));
@@ -263,7 +289,13 @@ impl R2z2 {
             (_, Err(answer)) => Some(Got::only(answer)),
             (Request::Bodies(day), Ok(response)) => {
                 let wanted = std::mem::take(&mut self.wanted);
-                self.reading = Some(ArchiveReader::new(day, response, wanted, self.pace.begun(), self.config.document_max_bytes));
+                self.reading = Some(ArchiveReader::new(
+                    day,
+                    response,
+                    wanted,
+                    self.pace.begun(),
+                    self.config.document_max_bytes,
+                ));
                 None
             }
             (_, Ok(response)) => Some(match self.body(&url, response).await {
@@ -292,7 +324,9 @@ impl R2z2 {
             Request::Rewritten(number) | Request::Retry(number, true) => {
                 feed_document::document(body, number, ZkbRule::Always, &self.config.name)
             }
-            Request::Probe(number) => Got::only(feed_document::document(body, number, ZkbRule::IfNewer, &self.config.name).answer),
+            Request::Probe(number) => {
+                Got::only(feed_document::document(body, number, ZkbRule::IfNewer, &self.config.name).answer)
+            }
             Request::List(_) => Got::only(match day_archive::list(body, &self.known.0) {
                 List::Wanted(wanted) => {
                     self.wanted = wanted;
@@ -309,7 +343,8 @@ impl R2z2 {
     async fn response(&self, ask: Request, url: &str) -> Result<Response, Reply> {
         let asked = match ask {
             Request::List(_) | Request::Bodies(_) => {
-                client::get_large(&self.client, url, Duration::from_millis(self.config.archive_timeout_ms)).await
+                client::get_large(&self.client, url, Duration::from_millis(self.config.archive_timeout_ms))
+                    .await
             }
             _ => client::get(&self.client, url).await,
         };

@@ -1,4 +1,5 @@
-//! The search for the oldest file still there, where those before it are gone. Pure: answers in, numbers to look at out.
+//! The search for the oldest file still there, where those before it are gone. Pure: answers in, numbers to
+//! look at out.
 //!
 //! Must not know: how it is asked whether a file is there.
 

@@ -12,7 +12,14 @@ use crate::telemetry::source_status::{Doing, SourceStatus};
 use crate::telemetry::usual_rate;
 
 /// Notes an answer to the source of this name at this time (unix milliseconds), and what came of it.
-pub fn tell(status: &SourceStatus, name: &str, ask: Request, answer: Reply, note: Option<&Notice>, now_ms: i64) {
+pub fn tell(
+    status: &SourceStatus,
+    name: &str,
+    ask: Request,
+    answer: Reply,
+    note: Option<&Notice>,
+    now_ms: i64,
+) {
     match note {
         Some(Notice::Waiting(wait_ms)) => return tell_wait(status, name, ask, answer, *wait_ms, now_ms),
         Some(Notice::Unproven) => {
@@ -23,7 +30,9 @@ pub fn tell(status: &SourceStatus, name: &str, ask: Request, answer: Reply, note
         Some(Notice::Missing(first, last)) => tell_missing(status, name, *first, *last),
         Some(Notice::Skipped(first, last)) => tell_skipped(status, name, *first, *last),
         Some(Notice::RolledBack(from, to)) => {
-            tracing::warn!("{name} has been set back: number {from} did not come, sequence.json says {to}; going on from there");
+            tracing::warn!(
+                "{name} has been set back: number {from} did not come, sequence.json says {to}; going on from there"
+            );
         }
         Some(Notice::Healed(holes)) => holes.iter().for_each(|hole| tell_healed(status, name, hole)),
         None => {}
@@ -49,7 +58,9 @@ fn tell_missing(status: &SourceStatus, name: &str, first: u64, last: u64) {
 
 fn tell_skipped(status: &SourceStatus, name: &str, first: u64, last: u64) {
     status.gaps.fetch_add(last - first + 1, Ordering::Relaxed);
-    tracing::warn!("{name} numbers {first} to {last} are no longer there and were passed over; they are looked for in the archives");
+    tracing::warn!(
+        "{name} numbers {first} to {last} are no longer there and were passed over; they are looked for in the archives"
+    );
 }
 
 fn tell_healed(status: &SourceStatus, name: &str, hole: &MissingNumber) {
@@ -57,7 +68,10 @@ fn tell_healed(status: &SourceStatus, name: &str, hole: &MissingNumber) {
     let MissingNumber { first, last, .. } = hole;
     match hole.filled() {
         Some(span) => {
-            tracing::info!("the gap at {name} numbers {first} to {last} is closed: {} killmails came from archives", span.killmails)
+            tracing::info!(
+                "the gap at {name} numbers {first} to {last} is closed: {} killmails came from archives",
+                span.killmails
+            )
         }
         None => tracing::info!("the gap at {name} numbers {first} to {last} is closed"),
     }
@@ -128,29 +142,52 @@ mod tests {
     #[test]
     fn pages_turn_health_as_failures_do_and_what_proves_nothing_does_not_turn_it_back() {
         let page = Reply::Misfit { other_number: false };
-        assert_eq!((after(1, page, 0), after(9, page, 0), after(10, page, 0)), ("backing_off", "backing_off", "breaker_open"));
+        assert_eq!(
+            (after(1, page, 0), after(9, page, 0), after(10, page, 0)),
+            ("backing_off", "backing_off", "breaker_open")
+        );
         let status = SourceStatus::default();
         for _ in 0..10 {
             tell(&status, "r2z2", Request::Document(7), page, Some(&Notice::Waiting(1_000)), 5);
             tell(&status, "r2z2", Request::Ahead(8), Reply::Missing, Some(&Notice::Unproven), 5);
         }
         assert_eq!((status.doing().0.word(), status.errors.load(Ordering::Relaxed)), ("breaker_open", 10));
-        tell(&status, "r2z2", Request::Ahead(8), Reply::Document { updated: None, at: None }, Some(&Notice::Missing(7, 7)), 6);
+        tell(
+            &status,
+            "r2z2",
+            Request::Ahead(8),
+            Reply::Document { updated: None, at: None },
+            Some(&Notice::Missing(7, 7)),
+            6,
+        );
         assert_eq!(status.doing(), (Doing::Following, 6));
         tell(&status, "r2z2", Request::Pointer, page, Some(&Notice::Waiting(1_000)), 7);
-        assert_eq!(status.doing().0.reason(), Some("r2z2 answers 200 with what is not a document of the feed"));
+        assert_eq!(
+            status.doing().0.reason(),
+            Some("r2z2 answers 200 with what is not a document of the feed")
+        );
     }
 
     #[test]
     fn a_403_opens_the_breaker_at_once_and_at_any_time() {
         let forbidden = Reply::Forbidden { retry_after_ms: None };
-        assert_eq!((after(1, forbidden, 0), after(1, forbidden, ELEVEN_MS)), ("breaker_open", "breaker_open"));
+        assert_eq!(
+            (after(1, forbidden, 0), after(1, forbidden, ELEVEN_MS)),
+            ("breaker_open", "breaker_open")
+        );
     }
 
     #[test]
     fn gaps_are_counted_and_an_answer_closes_the_breaker() {
         let status = SourceStatus::default();
-        tell(&status, "r2z2", Request::Document(7), Reply::Forbidden { retry_after_ms: None }, Some(&Notice::Waiting(1)), 5);
+        tell(
+            &status,
+            "r2z2",
+            Request::Document(7),
+            Reply::Forbidden { retry_after_ms: None },
+            Some(&Notice::Waiting(1)),
+            5,
+        );
         tell(&status, "r2z2", Request::Pointer, Reply::Pointer(20), Some(&Notice::Missing(7, 11)), 9);
         assert_eq!((status.doing(), status.gaps.load(Ordering::Relaxed)), ((Doing::Following, 9), 5));
     }

@@ -15,7 +15,8 @@ pub struct Waits {
     pub ahead_numbers: u64,
     /// After 404s on one number for longer than this, `sequence.json` is asked whether the feed has gone on.
     pub ghost_ms: u64,
-    /// 404s on one number for longer than this while `sequence.json` is behind it: the feed was set back, or `sequence.json` is stale.
+    /// 404s on one number for longer than this while `sequence.json` is behind it: the feed was set back, or
+    /// `sequence.json` is stale.
     pub rollback_ms: u64,
     /// A missing number so far behind `sequence.json` is one of many whose files are gone.
     pub far_numbers: u64,

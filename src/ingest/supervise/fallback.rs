@@ -1,6 +1,8 @@
-//! The sources beside the first one: those that always run, and those that stand in while the ones before them are away.
+//! The sources beside the first one: those that always run, and those that stand in while the ones before
+//! them are away.
 //!
-//! All write into the one log, which keeps each killmail once, so it does no harm when several bring the same.
+//! All write into the one log, which keeps each killmail once, so it does no harm when several bring the
+//! same.
 //!
 //! Must not know: how a source asks and waits.
 
@@ -65,7 +67,10 @@ struct Running {
 
 impl Standby {
     fn new(config: Config, feed: Arc<Feed>, desk: Arc<BodyRequests>) -> Self {
-        let watch = OutageDetector::new(Waits { after_ms: config.fallback_after_ms, back_ms: config.fallback_back_ms });
+        let watch = OutageDetector::new(Waits {
+            after_ms: config.fallback_after_ms,
+            back_ms: config.fallback_back_ms,
+        });
         let member = |source: &FallbackConfig| {
             let other = Arc::new(FallbackSource {
                 name: source.name().to_owned(),
@@ -80,7 +85,8 @@ impl Standby {
             Member { source: source.clone(), other, watch: watch.clone(), running: None }
         };
         let members: Vec<Member> = config.sources.iter().map(member).collect();
-        *feed.fallback_status().sources.write() = members.iter().map(|member| Arc::clone(&member.other)).collect();
+        *feed.fallback_status().sources.write() =
+            members.iter().map(|member| Arc::clone(&member.other)).collect();
         Self { config, feed, desk, began: Instant::now(), watch, members }
     }
 
@@ -128,8 +134,13 @@ impl Member {
         let task = match open::secondary(&self.source, config, feed, Arc::clone(&status)).await {
             Ok(source) => {
                 let place = Some(open::place(&self.source));
-                let runs =
-                    RunContext { feed: Arc::clone(feed), status, desk: Arc::clone(desk), place, space_check_ms: config.space_check_ms };
+                let runs = RunContext {
+                    feed: Arc::clone(feed),
+                    status,
+                    desk: Arc::clone(desk),
+                    place,
+                    space_check_ms: config.space_check_ms,
+                };
                 tasks::spawn("other source", run::run(source, runs, stopped))
             }
             Err(why) => {

@@ -30,7 +30,11 @@ const REAL_ESI: &str = "evetech.net";
 ///
 /// # Errors
 /// Why it may not run or cannot begin, in words for people.
-pub async fn r2z2(config: &Config, feed: &Arc<Feed>, source_status: Arc<SourceStatus>) -> Result<Source, String> {
+pub async fn r2z2(
+    config: &Config,
+    feed: &Arc<Feed>,
+    source_status: Arc<SourceStatus>,
+) -> Result<Source, String> {
     contact(config)?;
     let checkpoint = checkpoint(feed, r2z2::NAME).await?;
     follow(config, r2z2::NAME, known(feed), source_status, checkpoint)
@@ -65,7 +69,8 @@ fn follow(
         archive_timeout_ms: config.archive_timeout_ms,
         document_max_bytes: config.document_max_bytes,
     };
-    let r2z2 = R2z2::new(follower, checkpoint.as_deref(), source_status, known).map_err(|error| error.to_string())?;
+    let r2z2 = R2z2::new(follower, checkpoint.as_deref(), source_status, known)
+        .map_err(|error| error.to_string())?;
     Ok(Source::R2z2(Box::new(r2z2)))
 }
 
@@ -85,7 +90,9 @@ pub async fn secondary(
     feed: &Arc<Feed>,
     source_status: Arc<SourceStatus>,
 ) -> Result<Source, String> {
-    let Kind::R2z2 = source.kind else { return other(source, config, &feed.epoch().to_string(), source_status) };
+    let Kind::R2z2 = source.kind else {
+        return other(source, config, &feed.epoch().to_string(), source_status);
+    };
     let config = mirror(source, config)?;
     match source.when {
         When::Always => {
@@ -102,7 +109,8 @@ pub async fn secondary(
     }
 }
 
-/// A source to be recorded, by its name: the first one, or one of the others. It begins where the source is and remembers nothing.
+/// A source to be recorded, by its name: the first one, or one of the others. It begins where the source is
+/// and remembers nothing.
 ///
 /// # Errors
 /// There is no such source; why it may not run or cannot begin, in words for people.
@@ -111,8 +119,11 @@ pub fn alone(name: &str, config: &Config) -> Result<Source, String> {
     let nothing_to_heal = || Known(Box::new(|_| true));
     if let Some(source) = config.sources.iter().find(|source| source.name() == name) {
         return match source.kind {
-            Kind::R2z2 => contact(&mirror(source, config)?).and_then(|config| follow(config, name, nothing_to_heal(), source_status, None)),
-            Kind::Websocket | Kind::Redisq => other(source, config, &format!("record-{}", clock::now_ms()), source_status),
+            Kind::R2z2 => contact(&mirror(source, config)?)
+                .and_then(|config| follow(config, name, nothing_to_heal(), source_status, None)),
+            Kind::Websocket | Kind::Redisq => {
+                other(source, config, &format!("record-{}", clock::now_ms()), source_status)
+            }
         };
     }
     if name != r2z2::NAME {
@@ -125,19 +136,38 @@ pub fn alone(name: &str, config: &Config) -> Result<Source, String> {
 fn mirror(source: &FallbackConfig, config: &Config) -> Result<Config, String> {
     let r2z2_base_url = source.url.trim_end_matches('/').to_owned();
     let r2z2_wait_secs = source.wait_secs;
-    let config = Config { source: config::Kind::R2z2, sources: vec![], r2z2_base_url, r2z2_wait_secs, ..config.clone() };
+    let config = Config {
+        source: config::Kind::R2z2,
+        sources: vec![],
+        r2z2_base_url,
+        r2z2_wait_secs,
+        ..config.clone()
+    };
     let mistakes = config.mistakes();
     if mistakes.is_empty() { Ok(config) } else { Err(mistakes.join("; ")) }
 }
 
-fn other(source: &FallbackConfig, config: &Config, store: &str, source_status: Arc<SourceStatus>) -> Result<Source, String> {
+fn other(
+    source: &FallbackConfig,
+    config: &Config,
+    store: &str,
+    source_status: Arc<SourceStatus>,
+) -> Result<Source, String> {
     let user_agent = client::user_agent(config.user_agent_contact.as_deref());
-    let (url, timeout) = (source.url.trim_end_matches('/').to_owned(), Duration::from_millis(config.timeout_ms));
+    let (url, timeout) =
+        (source.url.trim_end_matches('/').to_owned(), Duration::from_millis(config.timeout_ms));
     let link = SourceLink::new(source.name().to_owned(), source.kind.word(), waits(config), source_status);
     let document_max_bytes = config.document_max_bytes;
     if source.kind == Kind::Websocket {
         let (topics, ping) = (source.topics.clone(), Duration::from_millis(config.websocket_ping_ms));
-        let config = websocket::Config { url: source.url.clone(), user_agent, topics, timeout, ping, document_max_bytes };
+        let config = websocket::Config {
+            url: source.url.clone(),
+            user_agent,
+            topics,
+            timeout,
+            ping,
+            document_max_bytes,
+        };
         return Ok(Source::Websocket(Box::new(Websocket::new(config, link))));
     }
     let queue_id = source.queue_id.clone().unwrap_or_else(|| format!("killstream-{store}"));
@@ -155,26 +185,39 @@ fn contact(config: &Config) -> Result<&Config, String> {
     Ok(config)
 }
 
-/// A mirror that stands in: what it had long before is of no use now, but what came while nobody followed anything is.
-async fn stand_in(name: &str, config: &Config, feed: &Arc<Feed>, source_status: Arc<SourceStatus>) -> Result<Source, String> {
+/// A mirror that stands in: what it had long before is of no use now, but what came while nobody followed
+/// anything is.
+async fn stand_in(
+    name: &str,
+    config: &Config,
+    feed: &Arc<Feed>,
+    source_status: Arc<SourceStatus>,
+) -> Result<Source, String> {
     contact(config)?;
-    let begin = begin(config, &source_status).await.map(|next| json!({ "next": next }).to_string().into_bytes());
+    let begin =
+        begin(config, &source_status).await.map(|next| json!({ "next": next }).to_string().into_bytes());
     follow(config, name, known(feed), source_status, begin)
 }
 
-/// A number some way before the head of a mirror whose file is there; `None` if the mirror does not answer, which its follower will see.
+/// A number some way before the head of a mirror whose file is there; `None` if the mirror does not answer,
+/// which its follower will see.
 async fn begin(config: &Config, source_status: &SourceStatus) -> Option<u64> {
     let user_agent = client::user_agent(config.user_agent_contact.as_deref());
-    let client = client::new(&user_agent, &config.r2z2_base_url, Duration::from_millis(config.timeout_ms)).ok()?;
+    let client =
+        client::new(&user_agent, &config.r2z2_base_url, Duration::from_millis(config.timeout_ms)).ok()?;
     source_status.requests.fetch_add(1, Ordering::Relaxed);
-    let response = client::get(&client, &format!("{}/ephemeral/sequence.json", config.r2z2_base_url)).await.ok()?;
+    let response =
+        client::get(&client, &format!("{}/ephemeral/sequence.json", config.r2z2_base_url)).await.ok()?;
     let pointer = feed_document::pointer(&client::body(response, config.document_max_bytes).await.ok()?)?;
     for back in [config.fallback_overlap_numbers, config.fallback_overlap_numbers / 4] {
         let number = pointer.saturating_sub(back).max(1);
         tokio::time::sleep(Duration::from_millis(config.r2z2_pace_ms)).await;
         source_status.requests.fetch_add(1, Ordering::Relaxed);
-        let response = client::get(&client, &format!("{}/ephemeral/{number}.json", config.r2z2_base_url)).await.ok()?;
-        if response.status().is_success() && feed_document::is_document(&client::body(response, config.document_max_bytes).await.ok()?) {
+        let response =
+            client::get(&client, &format!("{}/ephemeral/{number}.json", config.r2z2_base_url)).await.ok()?;
+        if response.status().is_success()
+            && feed_document::is_document(&client::body(response, config.document_max_bytes).await.ok()?)
+        {
             return Some(number);
         }
     }
@@ -186,7 +229,14 @@ async fn begin(config: &Config, source_status: &SourceStatus) -> Option<u64> {
 /// # Errors
 /// Why it may not be asked, in words for people.
 pub fn esi(config: &Config) -> Result<Esi, String> {
-    let host = config.esi_base_url.split("://").last().unwrap_or_default().split(['/', ':']).next().unwrap_or_default();
+    let host = config
+        .esi_base_url
+        .split("://")
+        .last()
+        .unwrap_or_default()
+        .split(['/', ':'])
+        .next()
+        .unwrap_or_default();
     if host.to_ascii_lowercase().ends_with(REAL_ESI) && config.user_agent_contact.is_none() {
         return Err("USER_AGENT_CONTACT is not set; CCP wants to know whom to reach".to_owned());
     }

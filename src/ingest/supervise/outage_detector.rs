@@ -1,4 +1,5 @@
-//! When a source stands in for another: after the other was away for a while, until it has been back for a while. A pure state machine.
+//! When a source stands in for another: after the other was away for a while, until it has been back for a
+//! while. A pure state machine.
 //!
 //! Must not know: clocks; what sources are.
 

@@ -115,7 +115,9 @@ async fn keep(runs: &RunContext, arrival: Arrival, mut stop: watch::Receiver<boo
                 *space_check_ms
             }
             Err(error) => {
-                tracing::error!("the store does not take what the source brings, next try in {wait_ms} ms: {error}");
+                tracing::error!(
+                    "the store does not take what the source brings, next try in {wait_ms} ms: {error}"
+                );
                 status.note(Doing::BackingOff(error.to_string()), clock::now_ms());
                 let pause_ms = wait_ms;
                 wait_ms = (wait_ms * 2).min(RETRY_MAX_MS);
@@ -134,8 +136,14 @@ fn no_space(status: &SourceStatus, error: &error::StoreError) {
     status.note(Doing::NoSpace(error.to_string()), clock::now_ms());
 }
 
-/// Orders the body a document lacks, once there is room: `false` when the server stops first. `None`: there is nothing to order.
-async fn order(runs: &RunContext, document: &Refused, lower_rank: Option<&str>, mut stop: watch::Receiver<bool>) -> Option<bool> {
+/// Orders the body a document lacks, once there is room: `false` when the server stops first. `None`: there
+/// is nothing to order.
+async fn order(
+    runs: &RunContext,
+    document: &Refused,
+    lower_rank: Option<&str>,
+    mut stop: watch::Receiver<bool>,
+) -> Option<bool> {
     loop {
         match runs.desk.want(document, lower_rank).await {
             Ok(true) => {
@@ -144,7 +152,9 @@ async fn order(runs: &RunContext, document: &Refused, lower_rank: Option<&str>, 
                 return Some(true);
             }
             Ok(false) => return None,
-            Err(FeedError::Store(error @ error::StoreError::NoSpace { .. })) => no_space(&runs.status, &error),
+            Err(FeedError::Store(error @ error::StoreError::NoSpace { .. })) => {
+                no_space(&runs.status, &error)
+            }
             Err(error) => {
                 tracing::error!("a killmail to be fetched could not be kept in mind: {error}");
                 return None;
@@ -157,9 +167,14 @@ async fn order(runs: &RunContext, document: &Refused, lower_rank: Option<&str>, 
     }
 }
 
-/// Orders the body a document lacks, else keeps it raw, once there is room; any other failure costs only the evidence. `false` when the
-/// server stops first.
-async fn refuse(runs: &RunContext, document: Refused, lower_rank: Option<&str>, mut stop: watch::Receiver<bool>) -> bool {
+/// Orders the body a document lacks, else keeps it raw, once there is room; any other failure costs only the
+/// evidence. `false` when the server stops first.
+async fn refuse(
+    runs: &RunContext,
+    document: Refused,
+    lower_rank: Option<&str>,
+    mut stop: watch::Receiver<bool>,
+) -> bool {
     let RunContext { feed, status, space_check_ms, .. } = runs;
     if document.reason == NO_BODY
         && let Some(ordered) = order(runs, &document, lower_rank, stop.clone()).await
@@ -172,7 +187,12 @@ async fn refuse(runs: &RunContext, document: Refused, lower_rank: Option<&str>, 
     } else {
         status.refuse(&document.reason);
     }
-    tracing::warn!(killmail.id = document.killmail_id, "a document of {} was refused: {}", document.source, document.reason);
+    tracing::warn!(
+        killmail.id = document.killmail_id,
+        "a document of {} was refused: {}",
+        document.source,
+        document.reason
+    );
     loop {
         let (store, kept) = (Arc::clone(feed.store()), document.clone());
         match tasks::blocking("refuse", move || store.refuse(&kept)).await {

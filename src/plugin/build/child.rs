@@ -1,5 +1,5 @@
-//! What the compiling process does: it confines itself, reads its order and the component, does the work, reports, and ends. It ends with
-//! the server too, whose end of its stdin closes then.
+//! What the compiling process does: it confines itself, reads its order and the component, does the work,
+//! reports, and ends. It ends with the server too, whose end of its stdin closes then.
 //!
 //! Must not know: how it was started.
 
@@ -11,22 +11,26 @@ use bytes::Bytes;
 use tokio::runtime::Builder;
 
 use crate::domain::entry::{Entry, SharedEntry};
+use crate::plugin::build::compile;
+use crate::plugin::build::compile::Upload;
 use crate::plugin::build::confine::{self, Limits};
 use crate::plugin::build::order::{LINE_BYTES_MAX, Order, Report, Stage, Work};
 use crate::plugin::build::process::NO_FILTER;
-use crate::plugin::clock::Ticker;
-use crate::plugin::compile::{self, Upload};
 use crate::plugin::counters::Counters;
 use crate::plugin::error::Refusal;
-use crate::plugin::guest::Guest;
 use crate::plugin::history::NoHistory;
-use crate::plugin::probe::{self, Tried};
+use crate::plugin::judging::probe;
+use crate::plugin::judging::probe::Tried;
+use crate::plugin::resources::capacity::Memory;
+use crate::plugin::resources::cpu_clock::Ticker;
+use crate::plugin::sandbox::guest::Guest;
+use crate::plugin::sandbox::setup::Setup;
+use crate::plugin::sandbox::state::Outside;
 use crate::plugin::scan;
-use crate::plugin::setup::{Memory, Setup};
-use crate::plugin::state::Outside;
 use crate::tasks;
 
-/// The stack that reading and compiling may take, bytes: nesting is bounded, but not to what a thread usually has.
+/// The stack that reading and compiling may take, bytes: nesting is bounded, but not to what a thread usually
+/// has.
 const STACK_BYTES: usize = 64 << 20;
 
 /// What trials need from outside.
@@ -84,12 +88,19 @@ fn work(order: &Order, bytes: &[u8], trial: impl FnOnce() -> Trial) -> io::Resul
     let mut code = Vec::new();
     let report = match order.work {
         Work::Scan => scan::scan(bytes, &order.config).map(|seen| Report::Scanned(seen.about)),
-        Work::Build { probe } => build(order, bytes, probe.then(trial), &mut out).map(|(report, compiled)| {
-            code = compiled;
-            report
-        }),
+        Work::Build { probe } => {
+            build(order, bytes, probe.then(trial), &mut out).map(|(report, compiled)| {
+                code = compiled;
+                report
+            })
+        }
     };
-    say(&mut out, &report.unwrap_or_else(|refusal| Report::Refused(in_words(refusal, order).legible(order.config.text_bytes))))?;
+    say(
+        &mut out,
+        &report.unwrap_or_else(|refusal| {
+            Report::Refused(in_words(refusal, order).legible(order.config.text_bytes))
+        }),
+    )?;
     out.write_all(&code)?;
     out.flush()
 }
@@ -100,17 +111,26 @@ fn say(out: &mut impl Write, report: &Report) -> io::Result<()> {
     out.flush()
 }
 
-fn build(order: &Order, bytes: &[u8], trial: Option<Trial>, out: &mut impl Write) -> Result<(Report, Vec<u8>), Refusal> {
-    let (json, sample) = trial.map_or((nothing as fn(&Entry) -> Bytes, None), |trial| (trial.json, Some(trial.sample)));
+fn build(
+    order: &Order,
+    bytes: &[u8],
+    trial: Option<Trial>,
+    out: &mut impl Write,
+) -> Result<(Report, Vec<u8>), Refusal> {
+    let (json, sample) =
+        trial.map_or((nothing as fn(&Entry) -> Bytes, None), |trial| (trial.json, Some(trial.sample)));
     let outside = Outside { history: Arc::new(NoHistory), json };
-    let setup = Setup::new(order.config.clone(), outside, Memory::OnDemand).map_err(|error| Refusal::Crashed(error.to_string()))?;
+    let setup = Setup::new(order.config.clone(), outside, Memory::OnDemand)
+        .map_err(|error| Refusal::Crashed(error.to_string()))?;
     let ticker = Ticker::start(setup.weak()).map_err(|error| Refusal::Crashed(error.to_string()))?;
     let compiled = compile::compile(&setup, bytes)?;
     let upload = Upload { digest: "", size_bytes: bytes.len() };
     let component = compile::component(&setup, &compiled, upload, Arc::<Counters>::default())?;
     let _awake = ticker.awake();
-    // WASI's streams want a tokio handle at hand; without one they start a runtime of their own, with threads that are denied here.
-    let runtime = Builder::new_current_thread().build().map_err(|error| Refusal::Crashed(error.to_string()))?;
+    // WASI's streams want a tokio handle at hand; without one they start a runtime of their own, with threads
+    // that are denied here.
+    let runtime =
+        Builder::new_current_thread().build().map_err(|error| Refusal::Crashed(error.to_string()))?;
     let _entered = runtime.enter();
     Guest::new(&setup, &component)?;
     let mut tried = Tried::default();

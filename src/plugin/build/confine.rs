@@ -1,9 +1,14 @@
-//! What the compiling process takes from itself before it reads a byte of an upload: time, memory, files, network, priority.
+//! What the compiling process takes from itself before it reads a byte of an upload: time, memory, files,
+//! network, priority.
 //!
-//! None of it needs privileges. What a system does not offer is left out; the limits of time and memory are always there.
+//! None of it needs privileges. What a system does not offer is left out; the limits of time and memory are
+//! always there.
 //!
 //! Must not know: what is compiled.
-#![expect(unsafe_code, reason = "limits of a process are set by system calls that the standard library does not have")]
+#![expect(
+    unsafe_code,
+    reason = "limits of a process are set by system calls that the standard library does not have"
+)]
 
 use std::io;
 
@@ -31,11 +36,13 @@ pub fn stand_back(nice: u8) {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, c_int::from(nice)) };
 }
 
-/// Leaves nothing open but the standard streams, gains no rights, comes last at the disk, and is the first to go when memory ends.
+/// Leaves nothing open but the standard streams, gains no rights, comes last at the disk, and is the first to
+/// go when memory ends.
 pub fn withdraw() {
     // Where the system has no such file or call, it stays as it was.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
-    // SAFETY: these calls take numbers and touch no memory of ours; descriptors from 3 on were inherited, nothing here uses them.
+    // SAFETY: these calls take numbers and touch no memory of ours; descriptors from 3 on were inherited,
+    // nothing here uses them.
     unsafe {
         libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32);
         libc::syscall(libc::SYS_ioprio_set, IO_OF_PROCESS, 0, IO_IDLE);
@@ -49,10 +56,15 @@ pub fn withdraw() {
 /// The system does not take them.
 pub fn limit(limits: Limits) -> io::Result<()> {
     let set = |resource, most: u64| {
-        // At the end of its CPU time a process gets the signal that says so, and is killed only at a second limit behind it.
+        // At the end of its CPU time a process gets the signal that says so, and is killed only at a second
+        // limit behind it.
         let limit = libc::rlimit { rlim_cur: most, rlim_max: most.saturating_add(1) };
         // SAFETY: the limit is read by the call and not kept.
-        if unsafe { libc::setrlimit(resource, &raw const limit) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        if unsafe { libc::setrlimit(resource, &raw const limit) } == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
     };
     set(libc::RLIMIT_AS, limits.memory_bytes)?;
     set(libc::RLIMIT_CPU, limits.cpu_secs)?;
@@ -61,8 +73,8 @@ pub fn limit(limits: Limits) -> io::Result<()> {
     set(libc::RLIMIT_NOFILE, FILES_MAX)
 }
 
-/// From now on the system answers "there is no such call" to everything a compiler does not need: no file is opened, no socket made, no
-/// program started.
+/// From now on the system answers "there is no such call" to everything a compiler does not need: no file is
+/// opened, no socket made, no program started.
 ///
 /// # Errors
 /// The system knows no filters of calls.
@@ -72,10 +84,13 @@ pub fn filter_calls() -> io::Result<()> {
 
     use seccompiler::SeccompCmpArgLen::{Dword, Qword};
     use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
-    use seccompiler::{BpfProgram, SeccompAction, SeccompCondition, SeccompFilter, SeccompRule, apply_filter_all_threads};
+    use seccompiler::{
+        BpfProgram, SeccompAction, SeccompCondition, SeccompFilter, SeccompRule, apply_filter_all_threads,
+    };
 
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
-    // Threads yes, processes no. The call `clone3` keeps its flags where no filter sees them; without it, threads are made by this one.
+    // Threads yes, processes no. The call `clone3` keeps its flags where no filter sees them; without it,
+    // threads are made by this one.
     let thread = u64::try_from(libc::CLONE_THREAD).unwrap_or_default();
     let is_thread = SeccompCondition::new(0, Qword, MaskedEq(thread), thread).map_err(io::Error::other)?;
     rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![is_thread]).map_err(io::Error::other)?]);
@@ -105,8 +120,15 @@ pub fn filter_calls() -> io::Result<()> {
 
 /// What may be asked of an open file: its flags, and that the image of a memory stays as it is.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-const FILE_COMMANDS: &[c_int] =
-    &[libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL, libc::F_DUPFD_CLOEXEC, libc::F_ADD_SEALS, libc::F_GET_SEALS];
+const FILE_COMMANDS: &[c_int] = &[
+    libc::F_GETFD,
+    libc::F_SETFD,
+    libc::F_GETFL,
+    libc::F_SETFL,
+    libc::F_DUPFD_CLOEXEC,
+    libc::F_ADD_SEALS,
+    libc::F_GET_SEALS,
+];
 
 /// What compiling and running a guest takes: memory, threads, time, the streams that are open.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

@@ -1,5 +1,5 @@
-//! A lane: one at a time, in the order in which they came; who waits is told its place. Components of one size have two, one behind the
-//! other: one is looked through while another is compiled.
+//! A lane: one at a time, in the order in which they came; who waits is told its place. Components of one
+//! size have two, one behind the other: one is looked through while another is compiled.
 //!
 //! Must not know: what is done when it is one's turn.
 
@@ -45,8 +45,8 @@ pub struct Load {
 }
 
 impl Lane {
-    /// Waits for one's turn, which lasts until the answer is dropped. `urgent` ones go before all others that still wait. Dropping
-    /// the future gives up the place.
+    /// Waits for one's turn, which lasts until the answer is dropped. `urgent` ones go before all others that
+    /// still wait. Dropping the future gives up the place.
     pub async fn take(self: &Arc<Self>, urgent: bool, position: &(dyn Fn(usize) + Send + Sync)) -> Turn {
         let turn = self.enter(urgent);
         turn.come(None, position).await;
@@ -96,9 +96,11 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Waits until it is one's turn. `position` is told how many are before it, here and in the lane behind this one, whenever that changes.
+    /// Waits until it is one's turn. `position` is told how many are before it, here and in the lane behind
+    /// this one, whenever that changes.
     pub async fn come(&self, behind: Option<&Lane>, position: &(dyn Fn(usize) + Send + Sync)) {
-        let (mut moved, mut moved_behind) = (self.lane.moved.subscribe(), behind.map(|lane| lane.moved.subscribe()));
+        let (mut moved, mut moved_behind) =
+            (self.lane.moved.subscribe(), behind.map(|lane| lane.moved.subscribe()));
         let mut told = None;
         loop {
             let here = self.lane.before(self.number);
@@ -169,7 +171,10 @@ mod tests {
         let note = |at| places.lock().push(at);
         let compiled = [false, true, false].map(|urgent| compiling.enter(urgent));
         let (first, second) = (scanning.enter(true), scanning.enter(true));
-        assert_eq!((scanning.load(), compiling.load()), (Load { waiting: 1, under_way: 1 }, Load { waiting: 2, under_way: 1 }));
+        assert_eq!(
+            (scanning.load(), compiling.load()),
+            (Load { waiting: 1, under_way: 1 }, Load { waiting: 2, under_way: 1 })
+        );
         let mut come = Box::pin(second.come(Some(&compiling), &note));
         assert!(come.as_mut().now_or_never().is_none());
         let [one, two, idle] = compiled;

@@ -1,9 +1,11 @@
-//! Everything that happens to an upload before it may run, in a process of its own: reading, scanning, compiling, a first instance, the
-//! trial. What an upload does to that process is a refusal; the server does not notice.
+//! Everything that happens to an upload before it may run, in a process of its own: reading, scanning,
+//! compiling, a first instance, the trial. What an upload does to that process is a refusal; the server does
+//! not notice.
 //!
 //! Must not know: names and versions of plugins, or who uploads.
 
 pub mod child;
+pub mod compile;
 mod confine;
 pub mod lanes;
 pub mod order;
@@ -16,11 +18,11 @@ use std::sync::Arc;
 use crate::plugin::build::lanes::{Lane, Load, Turn};
 use crate::plugin::build::order::{Order, Report, Stage, Work};
 use crate::plugin::build::process::Run;
-use crate::plugin::component::About;
+use crate::plugin::component_info::About;
 use crate::plugin::error::Failed;
+use crate::plugin::judging::probe::Tried;
 use crate::plugin::limits::Config;
-use crate::plugin::machine;
-use crate::plugin::probe::Tried;
+use crate::plugin::resources::machine_memory;
 
 /// What came of a component that may run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +91,8 @@ impl Builder {
     /// With these limits.
     #[must_use]
     pub fn new(config: Arc<Config>) -> Self {
-        let large_memory_bytes = large_memory(config.compile_large_memory_bytes, machine::memory_bytes(Path::new("/")));
+        let large_memory_bytes =
+            large_memory(config.compile_large_memory_bytes, machine_memory::memory_bytes(Path::new("/")));
         Self { config, small: Lanes::default(), large: Lanes::default(), large_memory_bytes }
     }
 
@@ -106,7 +109,11 @@ impl Builder {
     /// How many components are on their way.
     #[must_use]
     pub fn loads(&self) -> [Loads; 2] {
-        let loads = |size, lanes: &Lanes| Loads { size, scan: lanes.scanning.load(), compile: lanes.compiling.load() };
+        let loads = |size, lanes: &Lanes| Loads {
+            size,
+            scan: lanes.scanning.load(),
+            compile: lanes.compiling.load(),
+        };
         [loads("small", &self.small), loads("large", &self.large)]
     }
 
@@ -146,7 +153,8 @@ impl Builder {
     pub async fn build(&self, component: Build<'_>, progress: Progress<'_>) -> Result<Built, Failed> {
         let Build { file, code, probe, urgent } = component;
         let size = size_of(file)?;
-        let turn = self.lanes(size).compiling.take(urgent, &|position| progress(Stage::Queued { position })).await;
+        let turn =
+            self.lanes(size).compiling.take(urgent, &|position| progress(Stage::Queued { position })).await;
         progress(Stage::Compiling);
         let order = self.order(Work::Build { probe }, size);
         let run = Run { program: self.program(), order: &order, file, code: Some(code), stage: progress };

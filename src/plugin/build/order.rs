@@ -1,14 +1,15 @@
-//! What server and compiling process say to each other: a line of JSON with the order and the component behind it; lines of JSON with what
-//! is being done, the last of them with how it ended and the compiled code behind it.
+//! What server and compiling process say to each other: a line of JSON with the order and the component
+//! behind it; lines of JSON with what is being done, the last of them with how it ended and the compiled code
+//! behind it.
 //!
 //! Must not know: processes.
 
 use serde::{Deserialize, Serialize};
 
-use crate::plugin::component::About;
+use crate::plugin::component_info::About;
 use crate::plugin::error::Refusal;
+use crate::plugin::judging::probe::Tried;
 use crate::plugin::limits::Config;
-use crate::plugin::probe::Tried;
 
 /// The longest line either side takes, bytes.
 pub const LINE_BYTES_MAX: u64 = 1 << 20;
@@ -61,10 +62,20 @@ impl Order {
     #[must_use]
     pub fn too_much_memory(&self) -> Refusal {
         let (limit, setting) = (self.memory_bytes, self.setting(false));
-        let set = if self.small { self.config.compile_small_memory_bytes } else { self.config.compile_large_memory_bytes };
-        let whence =
-            if limit == set { setting.to_owned() } else { format!("half of what this machine has; with more, {setting} allows {set}") };
-        Refusal::TooMuchMemory { message: format!("compiling it takes more than {limit} bytes of memory ({whence})"), limit }
+        let set = if self.small {
+            self.config.compile_small_memory_bytes
+        } else {
+            self.config.compile_large_memory_bytes
+        };
+        let whence = if limit == set {
+            setting.to_owned()
+        } else {
+            format!("half of what this machine has; with more, {setting} allows {set}")
+        };
+        Refusal::TooMuchMemory {
+            message: format!("compiling it takes more than {limit} bytes of memory ({whence})"),
+            limit,
+        }
     }
 }
 

@@ -51,13 +51,18 @@ impl Run<'_> {
     /// # Errors
     /// It cannot be started or fed. What it does to itself is a refusal.
     pub async fn report(&self) -> Result<Report, Failed> {
-        let component = File::open(self.file).await.map_err(|error| Failed::system("read the upload", &error))?;
-        let mut child = self.start().map_err(|error| Failed::system("start the compiling process", &error))?;
+        let component =
+            File::open(self.file).await.map_err(|error| Failed::system("read the upload", &error))?;
+        let mut child =
+            self.start().map_err(|error| Failed::system("start the compiling process", &error))?;
         let wall = Duration::from_secs(self.order.cpu_secs.max(1)) * WALL_TIMES;
         let Ok(talked) = timeout(wall, self.talk(&mut child, component)).await else {
             end(&mut child).await;
             let secs = wall.as_secs();
-            let message = format!("compiling it took more than {secs} s on the clock ({WALL_TIMES} times {})", self.order.setting(true));
+            let message = format!(
+                "compiling it took more than {secs} s on the clock ({WALL_TIMES} times {})",
+                self.order.setting(true)
+            );
             return Ok(Report::Refused(Refusal::TooSlowToCompile { message, limit: secs }));
         };
         let (answer, said) = talked;
@@ -95,7 +100,9 @@ impl Run<'_> {
 
     /// Feeds it and listens, to the report or the end of what it says; and what it wrote to stderr.
     async fn talk(&self, child: &mut Child, component: File) -> (Result<Option<Report>, Failed>, String) {
-        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
+        let (Some(stdin), Some(stdout), Some(stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
             return (Ok(None), String::new());
         };
         let listen = self.listen(stdout);
@@ -105,15 +112,20 @@ impl Run<'_> {
         (answer, said)
     }
 
-    /// Writes order and component, as long as anybody reads them: who does not has ended, and that is told otherwise.
+    /// Writes order and component, as long as anybody reads them: who does not has ended, and that is told
+    /// otherwise.
     async fn feed(&self, mut stdin: ChildStdin, component: File) -> Result<ChildStdin, Failed> {
-        let mut line = serde_json::to_vec(self.order).map_err(|error| Failed::system("write an order", &error.into()))?;
+        let mut line = serde_json::to_vec(self.order)
+            .map_err(|error| Failed::system("write an order", &error.into()))?;
         line.push(b'\n');
         let mut taken = stdin.write_all(&line).await.is_ok();
         let mut component = component.take(self.order.size);
         let mut piece = vec![0; PIECE_BYTES];
         while taken {
-            let read = component.read(&mut piece).await.map_err(|error| Failed::system("read the upload", &error))?;
+            let read = component
+                .read(&mut piece)
+                .await
+                .map_err(|error| Failed::system("read the upload", &error))?;
             if read == 0 {
                 break;
             }
@@ -136,7 +148,9 @@ impl Run<'_> {
                 Report::At(stage) => (self.stage)(*stage),
                 // More than it may have in memory it does not have.
                 Report::Built { code_bytes, .. } if *code_bytes > self.order.memory_bytes => return Ok(None),
-                Report::Built { code_bytes, .. } => return Ok(self.keep(&mut lines, *code_bytes).await?.then_some(report)),
+                Report::Built { code_bytes, .. } => {
+                    return Ok(self.keep(&mut lines, *code_bytes).await?.then_some(report));
+                }
                 _ => return Ok(Some(report)),
             }
         }
@@ -171,13 +185,18 @@ impl Run<'_> {
         }
         match status.signal() {
             Some(libc::SIGXCPU) => {
-                let message = format!("compiling it takes more than {cpu_secs} s of CPU time ({})", self.order.setting(true));
+                let message = format!(
+                    "compiling it takes more than {cpu_secs} s of CPU time ({})",
+                    self.order.setting(true)
+                );
                 Refusal::TooSlowToCompile { message, limit: cpu_secs }
             }
             signal => {
                 let advice = advice(signal);
                 let said = last_words(said);
-                Refusal::Crashed(format!("the process that compiles it ended before it was done ({status}; {said}); {advice}"))
+                Refusal::Crashed(format!(
+                    "the process that compiles it ended before it was done ({status}; {said}); {advice}"
+                ))
             }
         }
     }
@@ -185,7 +204,12 @@ impl Run<'_> {
 
 /// What it wrote of its end: where it was, and what.
 fn last_words(said: &str) -> String {
-    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains(NO_FILTER)).take(2).collect();
+    let lines: Vec<&str> = said
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.contains(NO_FILTER))
+        .take(2)
+        .collect();
     if lines.is_empty() { "it said nothing".to_owned() } else { lines.join(" ") }
 }
 
@@ -213,7 +237,9 @@ fn unfiltered(said: &str) {
     if let Some(line) = said.lines().find(|line| line.contains(NO_FILTER))
         && !SAID.swap(true, Ordering::Relaxed)
     {
-        tracing::warn!("uploads are compiled without a filter of system calls, which this system does not offer: {line}");
+        tracing::warn!(
+            "uploads are compiled without a filter of system calls, which this system does not offer: {line}"
+        );
     }
 }
 

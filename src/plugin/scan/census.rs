@@ -3,8 +3,9 @@
 //! Must not know: which class follows from the figures.
 
 use wasmparser::{
-    CanonicalFunction, ComponentType, ComponentTypeDeclaration, CompositeInnerType, CoreType, DataKind, Encoding, FromReader, FunctionBody,
-    InstanceTypeDeclaration, Operator, Parser, Payload, SectionLimited, SubType, TypeRef, TypeSectionReader,
+    CanonicalFunction, ComponentType, ComponentTypeDeclaration, CompositeInnerType, CoreType, DataKind,
+    Encoding, FromReader, FunctionBody, InstanceTypeDeclaration, Operator, Parser, Payload, SectionLimited,
+    SubType, TypeRef, TypeSectionReader,
 };
 
 use crate::plugin::error::Refusal;
@@ -20,7 +21,8 @@ const DEPTH_MAX: usize = 16;
 const TYPE_DEPTH_MAX: u64 = 16;
 /// A page of memory where a module says nothing else, bytes, as a power of two.
 const PAGE_LOG2: u32 = 16;
-/// Work for a type of a core module (a way in and out of compiled code), and for each of its parameters and results.
+/// Work for a type of a core module (a way in and out of compiled code), and for each of its parameters and
+/// results.
 const TYPE_WORK: u64 = 50;
 const VALUE_WORK: u64 = 5;
 /// Work for a function converted from one component to another.
@@ -235,7 +237,9 @@ impl<'a> Census<'a> {
             Payload::DataSection(section) => {
                 self.items(section.count())?;
                 self.each(section, |census, data| {
-                    if let (Some(module), DataKind::Active { memory_index, offset_expr }) = (census.module(), data.kind) {
+                    if let (Some(module), DataKind::Active { memory_index, offset_expr }) =
+                        (census.module(), data.kind)
+                    {
                         let first = offset_expr.get_operators_reader().read();
                         module.fill(memory_index, first.ok(), data.data.len() as u64);
                     }
@@ -271,7 +275,8 @@ impl<'a> Census<'a> {
         module.read += 1;
         let range = body.range();
         let bytes = range.end.saturating_sub(range.start);
-        let cost = cost::of(body, &module.types, function, locals_max, work_max).map_err(|error| malformed(&error, len))?;
+        let cost = cost::of(body, &module.types, function, locals_max, work_max)
+            .map_err(|error| malformed(&error, len))?;
         self.figures.function(bytes, &cost);
         self.figures.class(self.limits).map(|_| ())
     }
@@ -280,11 +285,15 @@ impl<'a> Census<'a> {
         match payload {
             Payload::InstanceSection(section) => {
                 self.made(section.count())?;
-                self.each(section, |census, instance| census.scope().map_or(Ok(()), |scope| scope.instance(&instance)))
+                self.each(section, |census, instance| {
+                    census.scope().map_or(Ok(()), |scope| scope.instance(&instance))
+                })
             }
             Payload::ComponentInstanceSection(section) => {
                 self.made(section.count())?;
-                self.each(section, |census, instance| census.scope().map_or(Ok(()), |scope| scope.component_instance(&instance)))
+                self.each(section, |census, instance| {
+                    census.scope().map_or(Ok(()), |scope| scope.component_instance(&instance))
+                })
             }
             Payload::ComponentAliasSection(section) => {
                 self.made(section.count())?;
@@ -399,7 +408,9 @@ impl Module {
     fn fill(&mut self, memory: u32, place: Option<Operator<'_>>, len: u64) {
         let Some(&bytes) = self.memories.get(memory as usize) else { return };
         let (from, to) = match place {
-            Some(Operator::I32Const { value }) => (u64::from(value.cast_unsigned()), u64::from(value.cast_unsigned()).saturating_add(len)),
+            Some(Operator::I32Const { value }) => {
+                (u64::from(value.cast_unsigned()), u64::from(value.cast_unsigned()).saturating_add(len))
+            }
             _ => (0, bytes),
         };
         self.filled.resize(self.memories.len(), None);
@@ -409,7 +420,9 @@ impl Module {
     }
 
     fn image_bytes(&self) -> u64 {
-        let image = |(filled, bytes): (&Option<(u64, u64)>, &u64)| filled.map_or(0, |(first, last)| last.saturating_sub(first).min(*bytes));
+        let image = |(filled, bytes): (&Option<(u64, u64)>, &u64)| {
+            filled.map_or(0, |(first, last)| last.saturating_sub(first).min(*bytes))
+        };
         self.filled.iter().zip(&self.memories).map(image).fold(0, u64::saturating_add)
     }
 }
@@ -441,7 +454,9 @@ fn within(ty: &ComponentType<'_>, depth: u64) -> Result<u64, Refusal> {
             for declaration in declared {
                 count += 1;
                 match declaration {
-                    ComponentTypeDeclaration::Type(ty) => count = count.saturating_add(within(ty, depth + 1)?),
+                    ComponentTypeDeclaration::Type(ty) => {
+                        count = count.saturating_add(within(ty, depth + 1)?)
+                    }
                     ComponentTypeDeclaration::CoreType(ty) => count = count.saturating_add(within_core(ty)),
                     _ => {}
                 }

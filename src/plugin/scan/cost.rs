@@ -1,12 +1,14 @@
 //! What a function will cost to compile, estimated from one pass over its code.
 //!
-//! The compiler takes more than linear time for loops within loops, for values that blocks and branches carry, and for locals and operands
-//! that live across many blocks. Each of these is counted by what it multiplies to, so that a short text cannot ask for long work.
+//! The compiler takes more than linear time for loops within loops, for values that blocks and branches
+//! carry, and for locals and operands that live across many blocks. Each of these is counted by what it
+//! multiplies to, so that a short text cannot ask for long work.
 //!
 //! Must not know: limits, or what the code does.
 
 use wasmparser::{
-    BlockType, BrTable, CompositeInnerType, ContType, FrameKind, FuncType, FunctionBody, ModuleArity, Operator, RefType, Result, SubType,
+    BlockType, BrTable, CompositeInnerType, ContType, FrameKind, FuncType, FunctionBody, ModuleArity,
+    Operator, RefType, Result, SubType,
 };
 
 /// What one function is, and what it will cost.
@@ -34,8 +36,8 @@ pub struct Cost {
     pub far: u64,
     /// For each use of a local, the edges since the use before.
     pub reach: u64,
-    /// For each block, the locals set between the first and the last way to its end, times these ways; apart, those that come from a
-    /// `br_table`, which take several times as long.
+    /// For each block, the locals set between the first and the last way to its end, times these ways; apart,
+    /// those that come from a `br_table`, which take several times as long.
     pub merged: u64,
     /// See `merged`.
     pub merged_from_tables: u64,
@@ -44,7 +46,8 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// All of it as one number. A unit is about a microsecond of compiling or, where memory is what runs out first, about 50 bytes.
+    /// All of it as one number. A unit is about a microsecond of compiling or, where memory is what runs out
+    /// first, about 50 bytes.
     #[must_use]
     pub const fn units(&self) -> u64 {
         const FUNCTION: u64 = 80;
@@ -120,12 +123,18 @@ struct Pass<'a> {
     used: Vec<u64>,
 }
 
-/// Reads a function's code; `function` is its place among the functions of its module. Ends early, with what was seen so far, at more
-/// locals or a higher cost than these.
+/// Reads a function's code; `function` is its place among the functions of its module. Ends early, with what
+/// was seen so far, at more locals or a higher cost than these.
 ///
 /// # Errors
 /// It is no code.
-pub fn of(body: &FunctionBody<'_>, types: &Types, function: usize, locals_max: u64, units_max: u64) -> Result<Cost> {
+pub fn of(
+    body: &FunctionBody<'_>,
+    types: &Types,
+    function: usize,
+    locals_max: u64,
+    units_max: u64,
+) -> Result<Cost> {
     let ty = types.functions.get(function).copied().unwrap_or(u32::MAX);
     let (params, _) = types.arity(ty);
     let mut locals = params;
@@ -242,7 +251,19 @@ impl<'a> Pass<'a> {
         // A loop is come to from before it, the end of an `if` also from its beginning.
         let branches = u64::from(matches!(kind, FrameKind::Loop | FrameKind::If));
         let (first, last, edges, uses) = (self.sets, self.sets, self.edges, self.uses);
-        self.frames.push(Frame { ty, kind, params, results, height, branches, from_tables: 0, first, last, edges, uses });
+        self.frames.push(Frame {
+            ty,
+            kind,
+            params,
+            results,
+            height,
+            branches,
+            from_tables: 0,
+            first,
+            last,
+            edges,
+            uses,
+        });
         self.cost.depth = self.cost.depth.max(self.frames.len() as u64);
         if matches!(kind, FrameKind::Loop) {
             self.loops += 1;
@@ -300,7 +321,8 @@ impl<'a> Pass<'a> {
         let ways = frame.branches + u64::from(falls);
         if ways > 1 {
             self.cost.merged = self.cost.merged.saturating_add(set.saturating_mul(ways - frame.from_tables));
-            self.cost.merged_from_tables = self.cost.merged_from_tables.saturating_add(set.saturating_mul(frame.from_tables));
+            self.cost.merged_from_tables =
+                self.cost.merged_from_tables.saturating_add(set.saturating_mul(frame.from_tables));
         }
         self.alive |= !matches!(frame.kind, FrameKind::Loop) && frame.branches > 0;
     }
@@ -346,7 +368,8 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Whether the code made of an operator calls through a table or into the runtime: many of these in one function take more than linear time.
+/// Whether the code made of an operator calls through a table or into the runtime: many of these in one
+/// function take more than linear time.
 const fn calls_runtime(operator: &Operator<'_>) -> bool {
     matches!(
         operator,

@@ -98,7 +98,8 @@ impl Figures {
         }
     }
 
-    /// Memory that the compiled component takes beside its code, estimated from above, bytes. `plugin/tests/loaded` measures it.
+    /// Memory that the compiled component takes beside its code, estimated from above, bytes.
+    /// `plugin/tests/loaded` measures it.
     #[must_use]
     pub const fn heap_bytes(&self) -> u64 {
         const BASE: u64 = 32 << 10;
@@ -132,19 +133,61 @@ impl Figures {
             complex(self.functions, bounds.functions_max, "functions", "functions_max"),
             complex(self.body_bytes, bounds.body_bytes_max, "bytes in one function", "body_bytes_max"),
             complex(self.locals, bounds.locals_max, "locals in one function", "locals_max"),
-            complex(self.depth, bounds.block_depth_max, "blocks within one another in one function", "block_depth_max"),
-            complex(self.loop_depth, bounds.loop_depth_max, "loops within one another in one function", "loop_depth_max"),
-            complex(self.targets, bounds.br_table_targets_max as usize, "targets in one br_table", "br_table_targets_max"),
+            complex(
+                self.depth,
+                bounds.block_depth_max,
+                "blocks within one another in one function",
+                "block_depth_max",
+            ),
+            complex(
+                self.loop_depth,
+                bounds.loop_depth_max,
+                "loops within one another in one function",
+                "loop_depth_max",
+            ),
+            complex(
+                self.targets,
+                bounds.br_table_targets_max as usize,
+                "targets in one br_table",
+                "br_table_targets_max",
+            ),
             complex(self.types, bounds.types_max, "types", "types_max"),
             complex(self.items, bounds.items_max, ITEMS, "items_max"),
-            complex(self.core_instances, bounds.core_instances_max, "core instances in one instance of it", "core_instances_max"),
+            complex(
+                self.core_instances,
+                bounds.core_instances_max,
+                "core instances in one instance of it",
+                "core_instances_max",
+            ),
             complex(self.memories, bounds.memories_max, "memories in one instance of it", "memories_max"),
             complex(self.tables, bounds.tables_max, "tables in one instance of it", "tables_max"),
-            complex(self.image_bytes, bounds.image_bytes, "bytes of memory that its data fills", "image_bytes"),
-            of(Word::Complex, self.function_work, bounds.function_work_max, FUNCTION_WORK, "function_work_max"),
-            of(Word::Complex, self.work, bounds.compile_work_max, "units of work to compile it, as estimated", "compile_work_max"),
+            complex(
+                self.image_bytes,
+                bounds.image_bytes,
+                "bytes of memory that its data fills",
+                "image_bytes",
+            ),
+            of(
+                Word::Complex,
+                self.function_work,
+                bounds.function_work_max,
+                FUNCTION_WORK,
+                "function_work_max",
+            ),
+            of(
+                Word::Complex,
+                self.work,
+                bounds.compile_work_max,
+                "units of work to compile it, as estimated",
+                "compile_work_max",
+            ),
             start(self.memory_bytes, bounds.memory_bytes, "bytes of memory", "memory_bytes"),
-            start(self.table_elements, bounds.table_elements_max, "elements in one table", "table_elements_max"),
+            start(
+                self.table_elements,
+                bounds.table_elements_max,
+                "elements in one table",
+                "table_elements_max",
+            ),
         ]
     }
 }
@@ -158,8 +201,13 @@ impl Measure {
         let setting = format!("{}{setting}", bounds.prefix);
         match word {
             Word::Large => Refusal::TooLarge { bytes: bytes(*value), max: bytes(*max), setting },
-            Word::Complex => Refusal::TooComplex { message: format!("{value} {what}; at most {max} ({setting})"), limit: Some(*max) },
-            Word::Start => Refusal::Instantiate(format!("it begins with {value} {what}; at most {max} ({setting})")),
+            Word::Complex => Refusal::TooComplex {
+                message: format!("{value} {what}; at most {max} ({setting})"),
+                limit: Some(*max),
+            },
+            Word::Start => {
+                Refusal::Instantiate(format!("it begins with {value} {what}; at most {max} ({setting})"))
+            }
         }
     }
 }

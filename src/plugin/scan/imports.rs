@@ -1,11 +1,12 @@
-//! What an upload asks for and gives, read from the names in it before any compiler sees it: whether the server has all of it is known in
-//! microseconds, and said in the words of the tool that made the upload.
+//! What an upload asks for and gives, read from the names in it before any compiler sees it: whether the
+//! server has all of it is known in microseconds, and said in the words of the tool that made the upload.
 //!
 //! Must not know: how anything is provided.
 
 use wasmparser::{
-    CanonicalFunction, CanonicalOption, ComponentAlias, ComponentExternalKind, ComponentFuncType, ComponentOuterAliasKind, ComponentType,
-    ComponentTypeRef, InstanceTypeDeclaration, Parser, Payload, TypeBounds,
+    CanonicalFunction, CanonicalOption, ComponentAlias, ComponentExternalKind, ComponentFuncType,
+    ComponentOuterAliasKind, ComponentType, ComponentTypeRef, InstanceTypeDeclaration, Parser, Payload,
+    TypeBounds,
 };
 
 use crate::plugin::error::Refusal;
@@ -23,7 +24,10 @@ pub const PROVIDED: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("killmail", &["attackers", "items", "values", "position", "labels", "column", "involves", "json"]),
     ("history", &["count", "count-all", "summarize", "last-seen"]),
-    ("universe", &["name", "group", "category", "constellation", "region", "security", "jumps", "light-years"]),
+    (
+        "universe",
+        &["name", "group", "category", "constellation", "region", "security", "jumps", "light-years"],
+    ),
     ("log", &["log"]),
 ];
 /// What to do about something that is not a plugin.
@@ -67,8 +71,14 @@ pub fn check_imports(bytes: &[u8]) -> Result<(), Refusal> {
         return Err(Refusal::UnknownImport(format!("the component imports {}; {what}", listed(&wrong))));
     }
     let Some((module, name)) = names.foreign else { return Ok(()) };
-    let whose = if module == "env" { ", which no plugin is given" } else { " of WASI preview 1, which is not provided" };
-    Err(Refusal::UnknownImport(format!("the core module imports `{module}.{name}`{whose}; build with `--target wasm32-wasip2`")))
+    let whose = if module == "env" {
+        ", which no plugin is given"
+    } else {
+        " of WASI preview 1, which is not provided"
+    };
+    Err(Refusal::UnknownImport(format!(
+        "the core module imports `{module}.{name}`{whose}; build with `--target wasm32-wasip2`"
+    )))
 }
 
 /// Looks at what a component exports, or whether a core module says that it was made for a world that does.
@@ -78,7 +88,11 @@ pub fn check_imports(bytes: &[u8]) -> Result<(), Refusal> {
 pub fn check_exports(bytes: &[u8]) -> Result<(), Refusal> {
     let names = Names::of(bytes)?;
     if !Parser::is_component(bytes) {
-        return if names.has_world { Ok(()) } else { Err(Refusal::MissingExport(format!("{NO_WORLD} `{GUEST}`; {HOW_TO_BUILD}"))) };
+        return if names.has_world {
+            Ok(())
+        } else {
+            Err(Refusal::MissingExport(format!("{NO_WORLD} `{GUEST}`; {HOW_TO_BUILD}")))
+        };
     }
     if names.exports.contains(&GUEST) {
         return Ok(());
@@ -95,8 +109,9 @@ pub fn check_exports(bytes: &[u8]) -> Result<(), Refusal> {
 /// # Errors
 /// `UnknownImport`, with what to build otherwise.
 pub fn check_conversion(function: &CanonicalFunction) -> Result<(), Refusal> {
-    let asynchronous =
-        |options: &[CanonicalOption]| options.iter().any(|option| matches!(option, CanonicalOption::Async | CanonicalOption::Callback(_)));
+    let asynchronous = |options: &[CanonicalOption]| {
+        options.iter().any(|option| matches!(option, CanonicalOption::Async | CanonicalOption::Callback(_)))
+    };
     let name = match function {
         CanonicalFunction::Lift { options, .. } if asynchronous(options) => "an asynchronous `canon lift`",
         CanonicalFunction::Lower { options, .. } if asynchronous(options) => "an asynchronous `canon lower`",
@@ -118,7 +133,9 @@ pub fn check_conversion(function: &CanonicalFunction) -> Result<(), Refusal> {
         | CanonicalFunction::WaitableJoin => "`waitable-set`",
         _ => "streams, futures or threads",
     };
-    Err(Refusal::UnknownImport(format!("the component asks for {name} of the async ABI, which is not provided; {BUILD_SYNC}")))
+    Err(Refusal::UnknownImport(format!(
+        "the component asks for {name} of the async ABI, which is not provided; {BUILD_SYNC}"
+    )))
 }
 
 /// Looks at the type of a function.
@@ -128,7 +145,9 @@ pub fn check_conversion(function: &CanonicalFunction) -> Result<(), Refusal> {
 pub fn check_function(function: &ComponentFuncType<'_>) -> Result<(), Refusal> {
     if function.async_ {
         let what = "an `async` function, which is of the async ABI";
-        return Err(Refusal::UnknownImport(format!("the component names {what} and not provided; {BUILD_SYNC}")));
+        return Err(Refusal::UnknownImport(format!(
+            "the component names {what} and not provided; {BUILD_SYNC}"
+        )));
     }
     Ok(())
 }
@@ -187,7 +206,9 @@ impl<'b> Names<'b> {
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {
                     let import = import.map_err(unreadable)?;
-                    if self.foreign.is_none() && (import.module.starts_with("wasi_") || import.module == "env") {
+                    if self.foreign.is_none()
+                        && (import.module.starts_with("wasi_") || import.module == "env")
+                    {
                         self.foreign = Some((import.module, import.name));
                     }
                 }
@@ -205,7 +226,9 @@ impl<'b> Names<'b> {
                 self.types.push(None);
                 return;
             }
-            ComponentTypeRef::Instance(index) => self.types.get(*index as usize).and_then(Option::as_ref).unwrap_or(&nothing),
+            ComponentTypeRef::Instance(index) => {
+                self.types.get(*index as usize).and_then(Option::as_ref).unwrap_or(&nothing)
+            }
             _ => return self.wrong.push((name, words(name))),
         };
         if let Some(rest) = name.strip_prefix(PACKAGE) {
@@ -236,16 +259,23 @@ fn needs<'b>(ty: &ComponentType<'b>) -> Option<Needs<'b>> {
 fn lacking(rest: &str, needs: &Needs<'_>) -> Option<String> {
     let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
     let Some((_, functions)) = PROVIDED.iter().find(|(name, _)| *name == interface) else {
-        return Some(format!("this server's version of the contract, {VERSION}, has no interface `{interface}`"));
+        return Some(format!(
+            "this server's version of the contract, {VERSION}, has no interface `{interface}`"
+        ));
     };
     if !fits(version) {
-        return Some(format!("this server has version {VERSION} of the contract; build against its `wit/plugin.wit`"));
+        return Some(format!(
+            "this server has version {VERSION} of the contract; build against its `wit/plugin.wit`"
+        ));
     }
     let unknown = needs.functions.iter().find(|name| !functions.contains(*name));
-    unknown.map(|name| format!("this server's version of the contract, {VERSION}, has no function `{name}` in it"))
+    unknown.map(|name| {
+        format!("this server's version of the contract, {VERSION}, has no function `{name}` in it")
+    })
 }
 
-/// Whether something made for this version of the contract runs with ours: versions before the first are fit for themselves only.
+/// Whether something made for this version of the contract runs with ours: versions before the first are fit
+/// for themselves only.
 fn fits(version: &str) -> bool {
     let major = |version: &str| version.split('.').next().map(str::to_owned);
     let is_final = |version: &str| !version.contains('-');
@@ -259,7 +289,8 @@ fn words(name: &str) -> String {
         return format!("WASI 0.3 is not provided, 0.2 is; {BUILD_SYNC}");
     }
     if name.starts_with("wasi:") {
-        return "of WASI only version 0.2 is provided; build for it (in Rust: `--target wasm32-wasip2`)".to_owned();
+        return "of WASI only version 0.2 is provided; build for it (in Rust: `--target wasm32-wasip2`)"
+            .to_owned();
     }
     format!(
         "that is not provided; a plugin may import the interfaces of `{PACKAGE}` and of WASI 0.2, so take it out of the world it is built for"

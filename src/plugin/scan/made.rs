@@ -1,10 +1,11 @@
-//! What one instance of a component makes, counted bottom-up: a component within it counts as often as it is instantiated.
+//! What one instance of a component makes, counted bottom-up: a component within it counts as often as it is
+//! instantiated.
 //!
 //! Must not know: limits.
 
 use wasmparser::{
-    ComponentAlias, ComponentExport, ComponentExternalKind, ComponentImport, ComponentInstance, ComponentOuterAliasKind, ComponentTypeRef,
-    Instance,
+    ComponentAlias, ComponentExport, ComponentExternalKind, ComponentImport, ComponentInstance,
+    ComponentOuterAliasKind, ComponentTypeRef, Instance,
 };
 
 use crate::plugin::error::Refusal;
@@ -38,7 +39,8 @@ impl Made {
     }
 }
 
-/// What an index of core modules or components means: what an instance of it makes, unless it comes from outside.
+/// What an index of core modules or components means: what an instance of it makes, unless it comes from
+/// outside.
 type Known = Option<Made>;
 
 /// A component that is being read.
@@ -121,14 +123,20 @@ impl Scope {
 pub fn alias(scopes: &mut [&mut Scope], alias: &ComponentAlias<'_>) {
     let outer = |count: u32| scopes.len().checked_sub(1)?.checked_sub(count as usize);
     let (kind, known) = match *alias {
-        ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. } => (ComponentOuterAliasKind::CoreModule, None),
-        ComponentAlias::InstanceExport { kind: ComponentExternalKind::Component, .. } => (ComponentOuterAliasKind::Component, None),
-        ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, count, index } => {
-            (ComponentOuterAliasKind::CoreModule, outer(count).and_then(|from| at(&scopes[from].modules, index)))
+        ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. } => {
+            (ComponentOuterAliasKind::CoreModule, None)
         }
-        ComponentAlias::Outer { kind: ComponentOuterAliasKind::Component, count, index } => {
-            (ComponentOuterAliasKind::Component, outer(count).and_then(|from| at(&scopes[from].components, index)))
+        ComponentAlias::InstanceExport { kind: ComponentExternalKind::Component, .. } => {
+            (ComponentOuterAliasKind::Component, None)
         }
+        ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, count, index } => (
+            ComponentOuterAliasKind::CoreModule,
+            outer(count).and_then(|from| at(&scopes[from].modules, index)),
+        ),
+        ComponentAlias::Outer { kind: ComponentOuterAliasKind::Component, count, index } => (
+            ComponentOuterAliasKind::Component,
+            outer(count).and_then(|from| at(&scopes[from].components, index)),
+        ),
         _ => return,
     };
     let Some(scope) = scopes.last_mut() else { return };

@@ -1,8 +1,8 @@
-//! A look at uploaded bytes before any compiler sees them: are they WebAssembly at all, do they ask only for what is provided, and are they
-//! of a size that compiles quickly. The class follows from what is found.
+//! A look at uploaded bytes before any compiler sees them: are they WebAssembly at all, do they ask only for
+//! what is provided, and are they of a size that compiles quickly. The class follows from what is found.
 //!
-//! Whatever multiplies (instances of instances, targets times values) is counted by what it multiplies to, in one pass that takes time and
-//! memory in proportion to the bytes.
+//! Whatever multiplies (instances of instances, targets times values) is counted by what it multiplies to, in
+//! one pass that takes time and memory in proportion to the bytes.
 //!
 //! Must not know: what the code does.
 
@@ -15,7 +15,7 @@ mod made;
 use serde_json::{Map, Value};
 use wasmparser::{BinaryReaderError, Chunk, Parser, Payload, SectionLimited};
 
-use crate::plugin::component::About;
+use crate::plugin::component_info::About;
 use crate::plugin::error::Refusal;
 use crate::plugin::limits::Config;
 use crate::plugin::scan::census::Census;
@@ -31,7 +31,8 @@ pub struct Seen {
     pub work: u64,
 }
 
-/// The custom section with the manifest, in the component or in a core module within: a JSON object, `default_config` among its members.
+/// The custom section with the manifest, in the component or in a core module within: a JSON object,
+/// `default_config` among its members.
 const MANIFEST_SECTION: &str = "killstream:manifest";
 /// The longest manifest, bytes.
 const MANIFEST_MAX_BYTES: usize = 64 << 10;
@@ -41,8 +42,9 @@ const TYPES_MAX_BYTES: u64 = 2 << 20;
 /// Reads the bytes through.
 ///
 /// # Errors
-/// `TooLarge`, `NotWasm` where they are something else or end too early, `UnknownImport` and `MissingExport` where they ask for or give
-/// something else, `TooComplex` and `Instantiate` where a limit of the class is exceeded.
+/// `TooLarge`, `NotWasm` where they are something else or end too early, `UnknownImport` and `MissingExport`
+/// where they ask for or give something else, `TooComplex` and `Instantiate` where a limit of the class is
+/// exceeded.
 pub fn scan(bytes: &[u8], limits: &Config) -> Result<Seen, Refusal> {
     let (max, setting) = limits.upload_max();
     if bytes.len() > max {
@@ -75,11 +77,15 @@ fn few(count: u64) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// The sections of the outermost component or module, without what is in the components, modules and functions within.
+/// The sections of the outermost component or module, without what is in the components, modules and
+/// functions within.
 ///
 /// # Errors
 /// `NotWasm`, or what `take` refuses.
-pub fn outermost<'b>(bytes: &'b [u8], mut take: impl FnMut(Payload<'b>) -> Result<(), Refusal>) -> Result<(), Refusal> {
+pub fn outermost<'b>(
+    bytes: &'b [u8],
+    mut take: impl FnMut(Payload<'b>) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
     let mut parser = Parser::new(0);
     let mut rest = bytes;
     loop {
@@ -87,7 +93,8 @@ pub fn outermost<'b>(bytes: &'b [u8], mut take: impl FnMut(Payload<'b>) -> Resul
         let Chunk::Parsed { consumed, payload } = chunk else { return Ok(()) };
         rest = rest.get(consumed..).unwrap_or_default();
         let skipped = match &payload {
-            Payload::ModuleSection { unchecked_range: within, .. } | Payload::ComponentSection { unchecked_range: within, .. } => {
+            Payload::ModuleSection { unchecked_range: within, .. }
+            | Payload::ComponentSection { unchecked_range: within, .. } => {
                 within.end.saturating_sub(within.start)
             }
             Payload::CodeSectionStart { size, .. } => {
@@ -98,7 +105,9 @@ pub fn outermost<'b>(bytes: &'b [u8], mut take: impl FnMut(Payload<'b>) -> Resul
             _ => 0,
         };
         let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
-        rest = rest.get(skipped..).ok_or_else(|| Refusal::NotWasm(format!("it is cut off after {} bytes", bytes.len())))?;
+        rest = rest
+            .get(skipped..)
+            .ok_or_else(|| Refusal::NotWasm(format!("it is cut off after {} bytes", bytes.len())))?;
         take(payload)?;
     }
 }
@@ -109,16 +118,22 @@ fn default_config(manifest: &[u8], limits: &Config) -> Result<Option<String>, Re
     if manifest.len() > MANIFEST_MAX_BYTES {
         return Err(wrong(format!("has {} bytes; at most {MANIFEST_MAX_BYTES}", manifest.len())));
     }
-    let manifest: Map<String, Value> = serde_json::from_slice(manifest).map_err(|error| wrong(format!("is no JSON object: {error}")))?;
+    let manifest: Map<String, Value> =
+        serde_json::from_slice(manifest).map_err(|error| wrong(format!("is no JSON object: {error}")))?;
     let Some(config) = manifest.get("default_config") else { return Ok(None) };
     let text = config.to_string();
     if text.len() > limits.config_bytes {
-        return Err(wrong(format!("names a configuration of {} bytes; at most {} (plugin.config_bytes)", text.len(), limits.config_bytes)));
+        return Err(wrong(format!(
+            "names a configuration of {} bytes; at most {} (plugin.config_bytes)",
+            text.len(),
+            limits.config_bytes
+        )));
     }
     Ok(Some(text))
 }
 
-/// The types of a section are read one by one, but each may be as large as the section and takes many times its bytes.
+/// The types of a section are read one by one, but each may be as large as the section and takes many times
+/// its bytes.
 ///
 /// # Errors
 /// `TooComplex`, where it is larger than those of any toolchain.
@@ -136,7 +151,8 @@ pub fn check_types<T>(section: &SectionLimited<'_, T>) -> Result<(), Refusal> {
 #[must_use]
 pub fn malformed(error: &BinaryReaderError, len: usize) -> Refusal {
     if error.message().contains("nesting is too deep") {
-        let message = format!("component types within one another, too deep to be read ({})", error.message());
+        let message =
+            format!("component types within one another, too deep to be read ({})", error.message());
         return Refusal::TooComplex { message, limit: None };
     }
     if error.message().contains("unexpected end") || error.offset() >= len as u64 {
@@ -150,7 +166,9 @@ fn first_words(bytes: &[u8]) -> String {
         return "the upload is empty".to_owned();
     }
     match std::str::from_utf8(&bytes[..bytes.len().min(512)]) {
-        Ok(text) if text.trim_start().starts_with('(') => "it is WebAssembly text; encode it first (wasm-tools parse)".to_owned(),
+        Ok(text) if text.trim_start().starts_with('(') => {
+            "it is WebAssembly text; encode it first (wasm-tools parse)".to_owned()
+        }
         Ok(_) => "it is text".to_owned(),
         Err(_) => "it does not begin with the bytes 00 61 73 6d".to_owned(),
     }

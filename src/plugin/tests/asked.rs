@@ -1,4 +1,5 @@
-//! What components ask for: what is there, what is there and denied, and what is refused with what to build instead.
+//! What components ask for: what is there, what is there and denied, and what is refused with what to build
+//! instead.
 //!
 //! Must not know: how anything is linked.
 
@@ -6,7 +7,7 @@ use wit_component::StringEncoding;
 use wit_parser::{Resolve, WorldItem};
 
 use crate::domain::verdict::Fault;
-use crate::plugin::evaluator::{Instance, Run};
+use crate::plugin::judging::run::{Instance, Run};
 use crate::plugin::limits::Config;
 use crate::plugin::scan::imports;
 use crate::plugin::tests::guests::{self, TAKE_ALL, Text};
@@ -23,7 +24,8 @@ fn checked(parts: &str) -> Result<(), (&'static str, String)> {
 #[test]
 fn the_functions_we_name_are_those_of_the_contract() {
     let mut resolve = Resolve::default();
-    let package = resolve.push_str("plugin.wit", include_str!("../../../wit/plugin.wit")).expect("the contract is WIT");
+    let package =
+        resolve.push_str("plugin.wit", include_str!("../../../wit/plugin.wit")).expect("the contract is WIT");
     let version = resolve.packages[package].name.version.as_ref().expect("it has a version");
     assert_eq!(version.to_string(), imports::VERSION);
     let world = resolve.select_world(&[package], Some("plugin")).expect("the contract has the world");
@@ -40,7 +42,9 @@ fn the_functions_we_name_are_those_of_the_contract() {
         .collect();
     let mut ours: Vec<(String, Vec<String>)> = imports::PROVIDED
         .iter()
-        .map(|(name, functions)| ((*name).to_owned(), functions.iter().map(|name| (*name).to_owned()).collect()))
+        .map(|(name, functions)| {
+            ((*name).to_owned(), functions.iter().map(|name| (*name).to_owned()).collect())
+        })
         .collect();
     contract.sort();
     ours.sort();
@@ -67,13 +71,31 @@ fn what_is_there_is_fine() {
 #[test]
 fn what_is_not_there_is_named_with_what_to_build() {
     for (import, words) in [
-        (r#""acme:tools/bell@1.0.0" (instance (export "ring" (func)))"#, ["`acme:tools/bell@1.0.0`", "take it out of the world"]),
+        (
+            r#""acme:tools/bell@1.0.0" (instance (export "ring" (func)))"#,
+            ["`acme:tools/bell@1.0.0`", "take it out of the world"],
+        ),
         (r#""ring" (func)"#, ["`ring`", "take it out of the world"]),
-        (r#""wasi:http/handler@0.3.0" (instance (export "f" (func)))"#, ["`wasi:http/handler@0.3.0`", "--sync"]),
-        (r#""wasi:cli/stdin@0.1.0" (instance (export "f" (func)))"#, ["`wasi:cli/stdin@0.1.0`", "--target wasm32-wasip2"]),
-        (r#""killstream:plugin/log@1.0.0-rc.1" (instance (export "shout" (func)))"#, ["no function `shout`", "1.0.0-rc.1"]),
-        (r#""killstream:plugin/log@2.0.0" (instance (export "log" (func)))"#, ["has version 1.0.0-rc.1", "wit/plugin.wit"]),
-        (r#""killstream:plugin/weather@1.0.0-rc.1" (instance (export "f" (func)))"#, ["no interface `weather`", "1.0.0-rc.1"]),
+        (
+            r#""wasi:http/handler@0.3.0" (instance (export "f" (func)))"#,
+            ["`wasi:http/handler@0.3.0`", "--sync"],
+        ),
+        (
+            r#""wasi:cli/stdin@0.1.0" (instance (export "f" (func)))"#,
+            ["`wasi:cli/stdin@0.1.0`", "--target wasm32-wasip2"],
+        ),
+        (
+            r#""killstream:plugin/log@1.0.0-rc.1" (instance (export "shout" (func)))"#,
+            ["no function `shout`", "1.0.0-rc.1"],
+        ),
+        (
+            r#""killstream:plugin/log@2.0.0" (instance (export "log" (func)))"#,
+            ["has version 1.0.0-rc.1", "wit/plugin.wit"],
+        ),
+        (
+            r#""killstream:plugin/weather@1.0.0-rc.1" (instance (export "f" (func)))"#,
+            ["no interface `weather`", "1.0.0-rc.1"],
+        ),
     ] {
         let (reason, text) = checked(&format!("(import {import})")).expect_err("it is refused");
         assert_eq!(reason, "unknown_import", "{text}");
@@ -81,15 +103,20 @@ fn what_is_not_there_is_named_with_what_to_build() {
             assert!(text.contains(part), "{text}");
         }
     }
-    let six: String = (0..6).map(|n| format!(r#"(import "acme:tools/bell{n}@1.0.0" (instance (export "ring" (func))))"#)).collect();
+    let six: String = (0..6)
+        .map(|n| format!(r#"(import "acme:tools/bell{n}@1.0.0" (instance (export "ring" (func))))"#))
+        .collect();
     assert!(checked(&six).expect_err("it is refused").1.contains("and 1 more"));
 }
 
 #[test]
 fn the_async_abi_is_refused_with_what_to_build() {
     let engine = trial::engine(Config::default());
-    for part in ["(core func (canon task.cancel))", "(core func (canon waitable-set.new))", "(type (func async))"] {
-        let bytes = wat::parse_str(format!("(component (component {part}) {GUEST})")).expect("the text is a component");
+    for part in
+        ["(core func (canon task.cancel))", "(core func (canon waitable-set.new))", "(type (func async))"]
+    {
+        let bytes = wat::parse_str(format!("(component (component {part}) {GUEST})"))
+            .expect("the text is a component");
         let refusal = engine.compile(&bytes).expect_err("it is refused");
         assert_eq!(refusal.reason(), "unknown_import", "{part}: {refusal}");
         assert!(refusal.to_string().contains("componentize-qjs: build with `--sync`"), "{part}: {refusal}");
@@ -130,7 +157,8 @@ fn of_that_world(text: &Text<'_>) -> Vec<u8> {
     resolve.push_str("plugin.wit", include_str!("../../../wit/plugin.wit")).expect("the contract is WIT");
     let package = resolve.push_str("guest.wit", WASI).expect("it is WIT");
     let world = resolve.select_world(&[package], Some("guest")).expect("there is the world");
-    wit_component::embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8, false).expect("the world fits");
+    wit_component::embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8, false)
+        .expect("the world fits");
     bytes
 }
 
@@ -145,7 +173,10 @@ async fn http_and_sockets_are_linked_and_denied() {
         let component = engine.compile(&wanting_wasi(&format!("{call} {TAKE_ALL}"))).expect("it is accepted");
         let refusal = engine.evaluator(&component, "{}", Instance::Warm).await.expect_err("it traps");
         let text = refusal.to_string();
-        assert!(text.contains("the fault trap") && text.contains(&format!("`{name}` is denied to plugins")), "{text}");
+        assert!(
+            text.contains("the fault trap") && text.contains(&format!("`{name}` is denied to plugins")),
+            "{text}"
+        );
     }
 }
 
@@ -161,7 +192,11 @@ async fn a_denied_call_is_named_however_deep_it_was_made() {
             (call ${wide} (i64.sub (local.get 0) (i64.const 1))))"
     );
     let evaluate = format!("(call ${wide} (i64.const 40)) (i32.const 64)");
-    let evaluator = trial::evaluator(&engine, &of_that_world(&Text { head: &head, evaluate: &evaluate, ..Text::default() })).await;
+    let evaluator = trial::evaluator(
+        &engine,
+        &of_that_world(&Text { head: &head, evaluate: &evaluate, ..Text::default() }),
+    )
+    .await;
     let answer = engine.judge(&evaluator, vec![trial::killmail(1)], Run::Live).await.remove(0);
     let failure = answer.expect_err("it is denied");
     assert_eq!(failure.fault, Fault::Trap);

@@ -1,5 +1,5 @@
-//! Law 6 (a guest hurts only itself): however many configurations of a bad guest there are, a neighbor waits for one call; and what keeps
-//! failing rests.
+//! Law 6 (a guest hurts only itself): however many configurations of a bad guest there are, a neighbor waits
+//! for one call; and what keeps failing rests.
 //!
 //! Must not know: how turns are given, or what is held against a pair.
 
@@ -16,13 +16,13 @@ use crate::budget::Budget;
 use crate::domain::filter::RoleClause;
 use crate::domain::verdict::{Fault, Verdict};
 use crate::plugin::class::Class;
-use crate::plugin::component::Component;
 use crate::plugin::engine::Engine;
-use crate::plugin::evaluator::{Instance, Run};
 use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuestion, Totals};
+use crate::plugin::judging::job_queue::PagesWaiting;
+use crate::plugin::judging::run::{Instance, Run};
 use crate::plugin::limits::Config;
-use crate::plugin::line::PagesWaiting;
-use crate::plugin::purse::Payer;
+use crate::plugin::resources::purse::Payer;
+use crate::plugin::sandbox::component::Component;
 use crate::plugin::tests::guests::{self, KEEP, Text};
 use crate::plugin::tests::trial::{self, judge, killmail};
 
@@ -59,8 +59,14 @@ async fn law_6_an_innocent_stream_beside_two_hundred_looping_configurations() {
     const PAGES: u32 = 20;
     for run in [Run::Live, Run::History { head: killmail(u32::MAX).seq }] {
         // None rests, so that all of them stay in the way.
-        let config =
-            Config { workers: 1, evaluate_cpu_ms: 2, rest_faults: 0, rest_excess_ms: 0, faults_cpu_ms_per_sec: 0, ..Config::default() };
+        let config = Config {
+            workers: 1,
+            evaluate_cpu_ms: 2,
+            rest_faults: 0,
+            rest_excess_ms: 0,
+            faults_cpu_ms_per_sec: 0,
+            ..Config::default()
+        };
         let watch = Arc::new(Watch::default());
         let engine = Engine::new(config, watch.clone(), |_| Bytes::new()).unwrap();
         let bad = engine.compile(&guests::evaluating(LOOPS)).unwrap();
@@ -93,9 +99,13 @@ async fn law_6_an_innocent_stream_beside_two_hundred_looping_configurations() {
         };
         let (faults, standing) = tokio::join!(hostile, innocent);
         let called = watch.calls.lock().clone();
-        let waited: Vec<u64> = called.iter().zip(&standing).map(|(called, stood)| called.saturating_sub(*stood)).collect();
+        let waited: Vec<u64> =
+            called.iter().zip(&standing).map(|(called, stood)| called.saturating_sub(*stood)).collect();
         assert_eq!(waited.len(), PAGES as usize);
-        assert!(waited.iter().all(|calls| *calls <= 1), "it waits for the call that is going on: {run:?}: {waited:?}");
+        assert!(
+            waited.iter().all(|calls| *calls <= 1),
+            "it waits for the call that is going on: {run:?}: {waited:?}"
+        );
         assert!(faults.iter().flatten().all(|answer| *answer == Err(Fault::Deadline)));
         assert_eq!(bad.counts().calls, 600);
     }
@@ -113,7 +123,8 @@ fn loops_if_told() -> Vec<u8> {
 async fn looping_configurations_of_a_component_wait_and_those_that_work_do_not() {
     for run in [Run::Live, Run::History { head: killmail(u32::MAX).seq }] {
         // One fault takes what the next 49 seconds may cost.
-        let config = Config { workers: 1, evaluate_cpu_ms: 50, faults_cpu_ms_per_sec: 1, ..Config::default() };
+        let config =
+            Config { workers: 1, evaluate_cpu_ms: 50, faults_cpu_ms_per_sec: 1, ..Config::default() };
         let engine = trial::engine(config);
         let component = engine.compile(&loops_if_told()).unwrap();
         let good = engine.evaluator(&component, "{}", Instance::Warm).await.unwrap();
@@ -124,7 +135,11 @@ async fn looping_configurations_of_a_component_wait_and_those_that_work_do_not()
         for n in 100..105 {
             looping.push(engine.evaluator(&component, &n.to_string(), Instance::Warm).await.unwrap());
         }
-        let mut hostile = pin!(join_all(looping.iter().map(|evaluator| engine.evaluate(evaluator, vec![killmail(21)], run))));
+        let mut hostile = pin!(join_all(looping.iter().map(|evaluator| engine.evaluate(
+            evaluator,
+            vec![killmail(21)],
+            run
+        ))));
         while component.counts().faults.is_empty() || engine.pages_waiting().held < 4 {
             assert!(hostile.as_mut().now_or_never().is_none(), "they wait");
             tokio::task::yield_now().await;
@@ -137,7 +152,8 @@ async fn looping_configurations_of_a_component_wait_and_those_that_work_do_not()
     }
 }
 
-const ASKS: &str = "(drop (call $count (i32.const 0) (i32.const 0) (i32.const 7) (i64.const 0) (i64.const 0)))";
+const ASKS: &str =
+    "(drop (call $count (i32.const 0) (i32.const 0) (i32.const 7) (i64.const 0) (i64.const 0)))";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pair_that_works_has_its_turns_among_those_without_strikes() {
@@ -171,7 +187,8 @@ async fn a_pair_that_works_has_its_turns_among_those_without_strikes() {
         assert_eq!((record.is_proven(), record.strikes()), (true, 1));
         let newcomer = engine.evaluator(&component, "2", Instance::Warm).await.unwrap();
         let before = component.counts().calls;
-        let mut slow = pin!(engine.evaluate(&newcomer, (1_000..1_019).map(killmail).collect::<Vec<_>>(), run));
+        let mut slow =
+            pin!(engine.evaluate(&newcomer, (1_000..1_019).map(killmail).collect::<Vec<_>>(), run));
         while component.counts().calls == before {
             assert!(slow.as_mut().now_or_never().is_none(), "it takes longer");
             tokio::task::yield_now().await;
@@ -191,15 +208,22 @@ async fn looping_configurations_of_one_address_do_not_go_before_another_addresss
     let head = format!("{COUNT}\n(global $loops (mut i32) (i32.const 0))");
     let configure = "(global.set $loops (i32.gt_u (local.get $config_len) (i32.const 2))) (i32.const 0)";
     let evaluate = format!("(if (global.get $loops) (then (loop $again (br $again)))) {ASKS} (i32.const 64)");
-    let component = engine.compile(&guests::guest(&Text { head: &head, configure, evaluate: &evaluate })).unwrap();
+    let component =
+        engine.compile(&guests::guest(&Text { head: &head, configure, evaluate: &evaluate })).unwrap();
     watch.other.set(component.clone()).unwrap();
     let payers: [Payer; 2] = [Arc::new(Budget::default()), Arc::new(Budget::default())];
     let mut looping = Vec::new();
     for n in 100..140 {
-        looping.push(engine.paid(&component, &n.to_string(), Instance::Warm, None, Some(&payers[0])).await.unwrap());
+        looping.push(
+            engine.paid(&component, &n.to_string(), Instance::Warm, None, Some(&payers[0])).await.unwrap(),
+        );
     }
     let honest = engine.paid(&component, "{}", Instance::Warm, None, Some(&payers[1])).await.unwrap();
-    let mut hostile = pin!(join_all(looping.iter().map(|evaluator| engine.evaluate(evaluator, vec![killmail(1)], Run::Live))));
+    let mut hostile = pin!(join_all(looping.iter().map(|evaluator| engine.evaluate(
+        evaluator,
+        vec![killmail(1)],
+        Run::Live
+    ))));
     while component.counts().faults.is_empty() || engine.pages_waiting().held < 20 {
         assert!(hostile.as_mut().now_or_never().is_none(), "they wait");
         tokio::task::yield_now().await;
@@ -228,14 +252,23 @@ async fn a_cheap_fault_before_a_slow_call_that_goes_well_is_not_a_costly_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_that_nobody_waits_for_any_more_are_not_kept() {
-    let engine = trial::engine(Config { workers: 1, evaluate_cpu_ms: 50, faults_cpu_ms_per_sec: 1, ..Config::default() });
+    let engine = trial::engine(Config {
+        workers: 1,
+        evaluate_cpu_ms: 50,
+        faults_cpu_ms_per_sec: 1,
+        ..Config::default()
+    });
     let component = engine.compile(&loops_if_told()).unwrap();
     let mut looping = Vec::new();
     for n in 100..105 {
         looping.push(engine.evaluator(&component, &n.to_string(), Instance::Warm).await.unwrap());
     }
     {
-        let mut hostile = pin!(join_all(looping.iter().map(|evaluator| engine.evaluate(evaluator, vec![killmail(1)], Run::Live))));
+        let mut hostile = pin!(join_all(looping.iter().map(|evaluator| engine.evaluate(
+            evaluator,
+            vec![killmail(1)],
+            Run::Live
+        ))));
         while engine.pages_waiting().held < 4 {
             assert!(hostile.as_mut().now_or_never().is_none(), "they wait");
             tokio::task::yield_now().await;
@@ -244,7 +277,10 @@ async fn pages_that_nobody_waits_for_any_more_are_not_kept() {
     // What comes next finds them gone.
     let other = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
     while engine.pages_waiting() != PagesWaiting::default() {
-        assert_eq!(engine.evaluate(&other, vec![killmail(2)], Run::History { head: killmail(9).seq }).await, [Ok(Verdict::Keep)]);
+        assert_eq!(
+            engine.evaluate(&other, vec![killmail(2)], Run::History { head: killmail(9).seq }).await,
+            [Ok(Verdict::Keep)]
+        );
     }
     assert_eq!(component.counts().faults["deadline"], 1);
 }
@@ -285,7 +321,10 @@ async fn a_pair_that_keeps_failing_rests_whoever_uses_it() {
     assert_eq!(bad.counts().calls, 7);
     let resting = engine.resting(bad.digest());
     assert_eq!((resting.count, engine.resting_count()), (1, 1));
-    assert_eq!((resting.some[0].until - resting.some[0].since, resting.some[0].config_digest.len()), (30, 64));
+    assert_eq!(
+        (resting.some[0].until - resting.some[0].since, resting.some[0].config_digest.len()),
+        (30, 64)
+    );
     assert_eq!(resting.some[0].reason, "5 faults in 60 s, the last: trap");
     // Whoever lets go of it and comes back finds it resting still.
     drop(evaluator);
@@ -297,14 +336,19 @@ async fn a_pair_that_keeps_failing_rests_whoever_uses_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_asks_for_history_does_not_put_live_streams_to_rest() {
     let engine = trial::engine(Config::default());
-    let bytes = guests::evaluating("(if (i64.eq (local.get $id) (i64.const 7)) (then unreachable)) (i32.const 64)");
+    let bytes =
+        guests::evaluating("(if (i64.eq (local.get $id) (i64.const 7)) (then unreachable)) (i32.const 64)");
     let evaluator = trial::evaluator(&engine, &bytes).await;
     let past = Run::History { head: killmail(99).seq };
     for _ in 0..20 {
         assert_eq!(engine.evaluate(&evaluator, vec![killmail(7)], past).await, [Err(Fault::Trap)]);
     }
     assert_eq!(evaluator.component().counts().calls, 5);
-    assert_eq!(engine.evaluate(&evaluator, vec![killmail(8)], past).await, [Err(Fault::Trap)], "history rests");
+    assert_eq!(
+        engine.evaluate(&evaluator, vec![killmail(8)], past).await,
+        [Err(Fault::Trap)],
+        "history rests"
+    );
     assert_eq!(judge(&engine, &evaluator, 8).await, Ok(Verdict::Keep));
     assert_eq!(engine.resting_count(), 1);
     assert!(engine.resting(evaluator.digest()).some[0].reason.starts_with("for killmails of the past only"));
@@ -313,13 +357,19 @@ async fn who_asks_for_history_does_not_put_live_streams_to_rest() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_goes_well_ends_the_rest() {
     let engine = trial::engine(Config { rest_secs: 0, rest_max_secs: 0, ..Config::default() });
-    let bad = engine.compile(&guests::evaluating("(if (i64.lt_u (local.get $id) (i64.const 9)) (then unreachable)) (i32.const 64)"));
+    let bad = engine.compile(&guests::evaluating(
+        "(if (i64.lt_u (local.get $id) (i64.const 9)) (then unreachable)) (i32.const 64)",
+    ));
     let evaluator = engine.evaluator(&bad.unwrap(), "{}", Instance::Warm).await.unwrap();
     for id in 1..=8 {
         assert_eq!(judge(&engine, &evaluator, id).await, Err(Fault::Trap));
     }
     let counts = evaluator.component().counts();
-    assert_eq!((engine.resting_count(), counts.calls, counts.at_rest), (0, 8, 0), "a rest of no length is over at once");
+    assert_eq!(
+        (engine.resting_count(), counts.calls, counts.at_rest),
+        (0, 8, 0),
+        "a rest of no length is over at once"
+    );
     assert_eq!(judge(&engine, &evaluator, 9).await, Ok(Verdict::Keep));
     for id in 1..=4 {
         assert_eq!(judge(&engine, &evaluator, 10 * id + 9).await, Ok(Verdict::Keep));
@@ -355,7 +405,8 @@ async fn a_judge_stops_when_it_has_cost_what_it_may() {
     let engine = trial::engine(Config { evaluate_cpu_ms: 100, ..Config::default() });
     let slow = "(local $n i32) (loop $again
         (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 10000000)))) (i32.const 64)";
-    let evaluator = trial::evaluator(&engine, &guests::evaluating(slow)).await.within(Duration::from_millis(10));
+    let evaluator =
+        trial::evaluator(&engine, &guests::evaluating(slow)).await.within(Duration::from_millis(10));
     let run = Run::History { head: killmail(u32::MAX).seq };
     let page: Vec<_> = (1..=64).map(killmail).collect();
     let answers = engine.evaluate(&evaluator, page.clone(), run).await;

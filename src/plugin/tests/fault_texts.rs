@@ -5,12 +5,14 @@
 use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::plugin::engine::Engine;
 use crate::plugin::error::Refusal;
-use crate::plugin::evaluator::{Evaluator, Instance, Run};
+use crate::plugin::judging::evaluator::Evaluator;
+use crate::plugin::judging::run::{Instance, Run};
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, KEEP, TAKE_ALL, Text};
 use crate::plugin::tests::trial::{self, killmail};
 
-const TRACEBACK: &str = "Traceback (most recent call last):\n  File \"app.py\", line 3\nValueError: \x1b[31mbad\u{feff} value\n";
+const TRACEBACK: &str =
+    "Traceback (most recent call last):\n  File \"app.py\", line 3\nValueError: \x1b[31mbad\u{feff} value\n";
 
 /// What became of a killmail that could not be judged.
 async fn failure(engine: &Engine, evaluator: &Evaluator, id: u32) -> Failure {
@@ -25,13 +27,17 @@ async fn failing(bytes: &[u8]) -> Failure {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_guest_wrote_to_stderr_is_in_its_fault_and_only_there() {
     let engine = trial::engine(Config { rest_faults: 0, ..Config::default() });
-    let evaluate = "(if (i64.eq (local.get $id) (i64.const 2)) (then unreachable)) (call $out) (call $err) unreachable";
+    let evaluate =
+        "(if (i64.eq (local.get $id) (i64.const 2)) (then unreachable)) (call $out) (call $err) unreachable";
     let bytes = guests::writing("all is well\n", TRACEBACK, &Text { evaluate, ..Text::default() });
     let evaluator = trial::evaluator(&engine, &bytes).await;
     let first = failure(&engine, &evaluator, 1).await;
     let said = "; it said last: Traceback (most recent call last):   File \"app.py\", line 3 ValueError: [31mbad value; ";
     assert_eq!(first.fault, Fault::Trap);
-    assert!(first.message.starts_with("wasm trap: wasm `unreachable`") && first.message.contains(said), "{first}");
+    assert!(
+        first.message.starts_with("wasm trap: wasm `unreachable`") && first.message.contains(said),
+        "{first}"
+    );
     let second = failure(&engine, &evaluator, 2).await;
     assert!(!second.message.contains("it said last"), "that was another call: {second}");
     assert_eq!(failure(&engine, &evaluator, 3).await, first, "the same again");
@@ -52,21 +58,27 @@ async fn of_a_long_text_the_end_is_told() {
 async fn what_is_said_on_the_way_to_a_refusal_is_in_it() {
     let engine = trial::engine(Config::default());
     let configure = "(call $err) unreachable";
-    let component = engine.compile(&guests::writing("", TRACEBACK, &Text { configure, ..Text::default() })).expect("it compiles");
+    let component = engine
+        .compile(&guests::writing("", TRACEBACK, &Text { configure, ..Text::default() }))
+        .expect("it compiles");
     let refusal = engine.evaluator(&component, "{}", Instance::Warm).await.expect_err("it traps").to_string();
     assert!(refusal.contains("the fault trap") && refusal.contains("ValueError: [31mbad value"), "{refusal}");
     let log = r#"(import "killstream:plugin/log@1.0.0-rc.1" "log" (func $log (param i32 i32 i32)))
         (data (i32.const 1024) "no such field")"#;
     let says = "(call $log (i32.const 4) (i32.const 1024) (i32.const 13)) unreachable";
     let failure = failing(&guests::guest(&Text { head: log, evaluate: says, ..Text::default() })).await;
-    assert!(failure.message.contains("it said last: no such field"), "an error in its log is said as well: {failure}");
+    assert!(
+        failure.message.contains("it said last: no such field"),
+        "an error in its log is said as well: {failure}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_guest_writes_is_bounded_like_its_log() {
     let engine = trial::engine(Config::default());
     let text = Text { evaluate: "(call $out) (call $err) (i32.const 64)", ..Text::default() };
-    let evaluator = trial::evaluator(&engine, &guests::writing(&"a\n".repeat(15), &"b\n".repeat(15), &text)).await;
+    let evaluator =
+        trial::evaluator(&engine, &guests::writing(&"a\n".repeat(15), &"b\n".repeat(15), &text)).await;
     assert_eq!(trial::judge(&engine, &evaluator, 1).await, Ok(Verdict::Keep));
     assert_eq!(evaluator.component().counts().log_lines_cut, 10, "20 lines of a call are told");
     let long = trial::evaluator(&engine, &guests::writing(&"a".repeat(1_500), "", &text)).await;
@@ -82,11 +94,27 @@ async fn a_limit_is_named_with_its_setting_and_value() {
     let huge = "(drop (memory.grow (i32.const 100)))
         (drop (call $involves (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1500000))) (i32.const 64)";
     for (fault, words, bytes) in [
-        (Fault::Deadline, "10 ms of CPU time (plugin.evaluate_cpu_ms)", with("", "(loop $again (br $again)) unreachable")),
-        (Fault::Memory, "67108864 (plugin.memory_bytes)", with("", "(drop (memory.grow (i32.const 2000))) unreachable")),
-        (Fault::Stack, "524288 bytes of stack (plugin.stack_bytes)", with(deep, "(call $deep (i64.const 1)) (i32.const 64)")),
+        (
+            Fault::Deadline,
+            "10 ms of CPU time (plugin.evaluate_cpu_ms)",
+            with("", "(loop $again (br $again)) unreachable"),
+        ),
+        (
+            Fault::Memory,
+            "67108864 (plugin.memory_bytes)",
+            with("", "(drop (memory.grow (i32.const 2000))) unreachable"),
+        ),
+        (
+            Fault::Stack,
+            "524288 bytes of stack (plugin.stack_bytes)",
+            with(deep, "(call $deep (i64.const 1)) (i32.const 64)"),
+        ),
         (Fault::Output, "4194304 bytes in one call (plugin.hostcall_bytes)", with(involves, huge)),
-        (Fault::Output, "65536 (plugin.verdict_bytes)", guests::keep_with(&format!("{{\"a\":\"{}\"}}", "x".repeat(70_000)))),
+        (
+            Fault::Output,
+            "65536 (plugin.verdict_bytes)",
+            guests::keep_with(&format!("{{\"a\":\"{}\"}}", "x".repeat(70_000))),
+        ),
     ] {
         let failure = failing(&bytes).await;
         assert_eq!(failure.fault, fault, "{failure}");
@@ -98,11 +126,17 @@ async fn a_limit_is_named_with_its_setting_and_value() {
 fn a_start_that_takes_too_long_is_refused_with_the_limit() {
     let engine = trial::engine(Config::default());
     let head = "(func $spin (loop $again (br $again))) (start $spin)";
-    let refusal = engine.compile(&guests::guest(&Text { head, ..Text::default() })).expect_err("it never ends");
+    let refusal =
+        engine.compile(&guests::guest(&Text { head, ..Text::default() })).expect_err("it never ends");
     let Refusal::Deadline { message, limit: 100 } = refusal else { panic!("{refusal}") };
-    assert!(message.contains("making an instance") && message.contains("100 ms of CPU time (plugin.configure_cpu_ms)"), "{message}");
+    assert!(
+        message.contains("making an instance")
+            && message.contains("100 ms of CPU time (plugin.configure_cpu_ms)"),
+        "{message}"
+    );
     let engine = trial::engine(Config { configure_cpu_ms: 600_000, call_wall_ms: 20, ..Config::default() });
-    let refusal = engine.compile(&guests::guest(&Text { head, ..Text::default() })).expect_err("it never ends");
+    let refusal =
+        engine.compile(&guests::guest(&Text { head, ..Text::default() })).expect_err("it never ends");
     let Refusal::Deadline { message, limit: 20 } = refusal else { panic!("{refusal}") };
     assert!(message.contains("20 ms on the clock (plugin.call_wall_ms)"), "{message}");
 }
@@ -120,9 +154,19 @@ async fn a_refusal_without_a_text_says_so() {
         let refusing = guests::guest(&Text { head: &head, configure: "(i32.const 128)", ..Text::default() });
         let component = engine.compile(&refusing).expect("it compiles");
         let refusal = engine.evaluator(&component, "{}", Instance::Warm).await.expect_err("it refuses");
-        assert_eq!(refusal, Refusal::Configure("the plugin refused the configuration without a text".to_owned()), "{text:?}");
-        let failure = failing(&guests::guest(&Text { head: &head, evaluate: "(i32.const 256)", configure: TAKE_ALL })).await;
-        assert_eq!(failure, Failure::new(Fault::BadOutput, "the plugin could not judge it and gave no text"), "{text:?}");
+        assert_eq!(
+            refusal,
+            Refusal::Configure("the plugin refused the configuration without a text".to_owned()),
+            "{text:?}"
+        );
+        let failure =
+            failing(&guests::guest(&Text { head: &head, evaluate: "(i32.const 256)", configure: TAKE_ALL }))
+                .await;
+        assert_eq!(
+            failure,
+            Failure::new(Fault::BadOutput, "the plugin could not judge it and gave no text"),
+            "{text:?}"
+        );
     }
 }
 
@@ -139,7 +183,11 @@ async fn who_rests_still_tells_why() {
     failure(&engine, &evaluator, 1).await;
     let resting = failure(&engine, &evaluator, 2).await;
     assert_eq!((resting.fault, evaluator.component().counts().at_rest), (Fault::Trap, 1));
-    assert!(resting.message.starts_with("it rests; its last fault: wasm trap") && resting.message.contains("ValueError"), "{resting}");
+    assert!(
+        resting.message.starts_with("it rests; its last fault: wasm trap")
+            && resting.message.contains("ValueError"),
+        "{resting}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,7 +202,10 @@ async fn who_rests_tells_what_ended_calls_of_that_kind() {
     let resting = failure(&engine, &evaluator, 3).await;
     assert!(resting.message.contains("ValueError"), "another's words: {resting}");
     let resting = engine.judge(&evaluator, vec![killmail(3)], past).await.remove(0).expect_err("it rests");
-    assert!(resting.message.starts_with("it rests; ") && !resting.message.contains("ValueError"), "another's words: {resting}");
+    assert!(
+        resting.message.starts_with("it rests; ") && !resting.message.contains("ValueError"),
+        "another's words: {resting}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,13 +226,24 @@ async fn what_the_log_has_no_room_for_is_counted() {
 fn a_trial_that_fails_is_told() {
     let engine = trial::engine(Config::default());
     let sample: Vec<_> = (1..=51).map(killmail).collect();
-    let tried = |bytes: &[u8]| engine.probe_by_default(&engine.compile(bytes).expect("it compiles"), &sample).expect("it is repeatable");
+    let tried = |bytes: &[u8]| {
+        engine
+            .probe_by_default(&engine.compile(bytes).expect("it compiles"), &sample)
+            .expect("it is repeatable")
+    };
     let all = tried(&guests::evaluating("unreachable"));
     assert!(all.probed && all.warnings.len() == 1, "{all:?}");
-    assert!(all.warnings[0].starts_with("all 254 calls of the trial ended in `trap`: wasm trap: wasm `unreachable`"), "{all:?}");
+    assert!(
+        all.warnings[0]
+            .starts_with("all 254 calls of the trial ended in `trap`: wasm trap: wasm `unreachable`"),
+        "{all:?}"
+    );
     let most = "(if (i64.gt_u (local.get $id) (i64.const 9)) (then unreachable)) (i32.const 64)";
     let most = tried(&guests::evaluating(most));
     assert!(most.warnings[0].starts_with("209 of 254 calls of the trial ended in `trap`: "), "{most:?}");
     let few = "(if (i64.lt_u (local.get $id) (i64.const 9)) (then unreachable)) (i32.const 64)";
-    assert_eq!((tried(&guests::evaluating(few)).warnings, tried(&guests::evaluating(KEEP)).warnings), (vec![], vec![]));
+    assert_eq!(
+        (tried(&guests::evaluating(few)).warnings, tried(&guests::evaluating(KEEP)).warnings),
+        (vec![], vec![])
+    );
 }

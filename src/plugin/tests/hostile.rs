@@ -10,16 +10,15 @@ use bytes::Bytes;
 use crate::domain::entry::Entry;
 use crate::domain::verdict::{Fault, Verdict};
 use crate::plugin::engine::Engine;
-use crate::plugin::evaluator::{Instance, Run};
 use crate::plugin::history::NoHistory;
+use crate::plugin::judging::run::{Instance, Run};
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, DROP, KEEP, Text};
 use crate::plugin::tests::trial::{self, judge, killmail};
 use crate::tasks;
 
 const LOG: &str = r#"(import "killstream:plugin/log@1.0.0-rc.1" "log" (func $log (param i32 i32 i32)))"#;
-const INVOLVES: &str =
-    r#"(import "killstream:plugin/killmail@1.0.0-rc.1" "involves" (func $involves (param i32 i32 i32 i32) (result i32)))"#;
+const INVOLVES: &str = r#"(import "killstream:plugin/killmail@1.0.0-rc.1" "involves" (func $involves (param i32 i32 i32 i32) (result i32)))"#;
 const COUNT: &str = r#"(import "killstream:plugin/history@1.0.0-rc.1" "count" (func $count (param i32 i32 i32 i64 i64) (result i64)))"#;
 
 const COUNT_ALL: &str = r#"(import "killstream:plugin/history@1.0.0-rc.1" "count-all" (func $count (param i32 i32 i64 i64) (result i64)))"#;
@@ -35,7 +34,11 @@ fn bad_guests() -> Vec<(&'static str, Fault, Vec<u8>)> {
     vec![
         ("loops", Fault::Deadline, guests::evaluating("(loop $again (br $again)) unreachable")),
         ("traps", Fault::Trap, guests::evaluating("unreachable")),
-        ("grows memory", Fault::Memory, guests::evaluating("(loop $again (drop (memory.grow (i32.const 64))) (br $again)) unreachable")),
+        (
+            "grows memory",
+            Fault::Memory,
+            guests::evaluating("(loop $again (drop (memory.grow (i32.const 64))) (br $again)) unreachable"),
+        ),
         (
             "grows a second memory",
             Fault::Memory,
@@ -47,25 +50,41 @@ fn bad_guests() -> Vec<(&'static str, Fault, Vec<u8>)> {
         (
             "grows a table",
             Fault::Table,
-            with("(table $t 1 funcref)", "(loop $again (drop (table.grow $t (ref.null func) (i32.const 1000))) (br $again)) unreachable"),
+            with(
+                "(table $t 1 funcref)",
+                "(loop $again (drop (table.grow $t (ref.null func) (i32.const 1000))) (br $again)) unreachable",
+            ),
         ),
-        ("recurses", Fault::Stack, with("(func $deep (param i64) (call $deep (local.get 0)) (call $deep (local.get 0)))", DEEP)),
+        (
+            "recurses",
+            Fault::Stack,
+            with("(func $deep (param i64) (call $deep (local.get 0)) (call $deep (local.get 0)))", DEEP),
+        ),
         ("says too much", Fault::Output, guests::keep_with(&format!("{{\"a\":\"{}\"}}", "x".repeat(70_000)))),
         ("hands over too much", Fault::Output, with(INVOLVES, HUGE_LIST)),
         ("annotates without JSON", Fault::BadOutput, guests::keep_with("{nonsense")),
         ("annotates with a list", Fault::BadOutput, guests::keep_with("[1]")),
         ("annotates with a number out of range", Fault::BadOutput, guests::keep_with("{\"a\":1e999}")),
-        ("annotates too deep", Fault::BadOutput, guests::keep_with(&format!("{{\"a\":{}{}}}", "[".repeat(500), "]".repeat(500)))),
+        (
+            "annotates too deep",
+            Fault::BadOutput,
+            guests::keep_with(&format!("{{\"a\":{}{}}}", "[".repeat(500), "]".repeat(500))),
+        ),
         ("answers with an error", Fault::BadOutput, with(SAYS_ERROR, "(i32.const 128)")),
         ("points outside its memory", Fault::Trap, guests::evaluating("(i32.const 0x7fff0000)")),
-        ("answers with an unknown case", Fault::Trap, with(r#"(data (i32.const 128) "\09")"#, "(i32.const 128)")),
+        (
+            "answers with an unknown case",
+            Fault::Trap,
+            with(r#"(data (i32.const 128) "\09")"#, "(i32.const 128)"),
+        ),
         ("asks history too often", Fault::HostBudget, with(COUNT, ASKS_FOR_EVER)),
         ("asks history for too much at once", Fault::HostBudget, with(COUNT_ALL, ASKS_FOR_MUCH)),
     ]
 }
 
 const DEEP: &str = "(call $deep (i64.const 1)) (i32.const 64)";
-const SAYS_ERROR: &str = r#"(data (i32.const 128) "\01\00\00\00\00\04\00\00\05\00\00\00") (data (i32.const 1024) "sorry")"#;
+const SAYS_ERROR: &str =
+    r#"(data (i32.const 128) "\01\00\00\00\00\04\00\00\05\00\00\00") (data (i32.const 1024) "sorry")"#;
 const ASKS_FOR_EVER: &str = "(loop $again
     (drop (call $count (i32.const 0) (i32.const 0) (i32.const 7) (i64.const 0) (i64.const 0))) (br $again)) unreachable";
 const HUGE_LIST: &str = "(drop (memory.grow (i32.const 100)))
@@ -82,7 +101,10 @@ async fn law_6_every_bad_guest_gets_its_own_word_and_its_neighbor_is_unaffected(
         for _ in 0..3 {
             id += 1;
             let page = || vec![killmail(id)];
-            let (bad, good) = tokio::join!(engine.evaluate(&bad, page(), Run::Live), engine.evaluate(&good, page(), Run::Live));
+            let (bad, good) = tokio::join!(
+                engine.evaluate(&bad, page(), Run::Live),
+                engine.evaluate(&good, page(), Run::Live)
+            );
             assert_eq!(bad, [Err(word)], "a guest that {what}");
             assert_eq!(good, [Ok(Verdict::Keep)], "the neighbor of a guest that {what}");
         }
@@ -91,7 +113,8 @@ async fn law_6_every_bad_guest_gets_its_own_word_and_its_neighbor_is_unaffected(
     }
     assert_eq!(good.component().counts().keeps, u64::from(id));
     assert!(good.component().counts().faults.is_empty());
-    // After every fault but bad output there is a new instance; the neighbor keeps its first (the other was for the check at upload).
+    // After every fault but bad output there is a new instance; the neighbor keeps its first (the other was
+    // for the check at upload).
     assert_eq!(good.component().counts().instances, 2);
 }
 
@@ -115,7 +138,9 @@ async fn a_flood_of_log_is_cut_and_counted() {
         (call $log (i32.const 2) (i32.const 0) (i32.const 2000))
         (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 50))))
         (i32.const 64)";
-    let guest = trial::evaluator(&engine, &guests::guest(&Text { head: LOG, evaluate: text, ..Text::default() })).await;
+    let guest =
+        trial::evaluator(&engine, &guests::guest(&Text { head: LOG, evaluate: text, ..Text::default() }))
+            .await;
     assert_eq!(judge(&engine, &guest, 1).await, Ok(Verdict::Keep));
     assert_eq!(guest.component().counts().log_lines_cut, 50, "20 were cut to their length, 30 left out");
 }
@@ -127,7 +152,8 @@ async fn annotations_are_one_line_of_json() {
     assert_eq!(judge(&engine, &guest, 1).await, Ok(Verdict::KeepWith("{\"a\":1.5}".into())));
 }
 
-/// The guest counts to half a million: a millisecond or two of its own, many of the wall where it is preempted.
+/// The guest counts to half a million: a millisecond or two of its own, many of the wall where it is
+/// preempted.
 fn busy_but_innocent() -> Vec<u8> {
     guests::evaluating(
         "(local $n i32) (loop $again
@@ -181,14 +207,21 @@ async fn what_a_killmail_holds_is_charged_before_it_is_handed_over() {
         WRITTEN.fetch_add(1, Ordering::Relaxed);
         Bytes::from_static(b"{}")
     };
-    let engine = Engine::new(Config { host_cpu_ms: 0, ..Config::default() }, Arc::new(NoHistory), json).unwrap();
+    let engine =
+        Engine::new(Config { host_cpu_ms: 0, ..Config::default() }, Arc::new(NoHistory), json).unwrap();
     for (name, params, call) in [
         ("json", "i32", "(call $ask (i32.const 2048))"),
         ("attackers", "i32", "(call $ask (i32.const 2048))"),
         ("column", "i32 i32 i32", "(call $ask (i32.const 0) (i32.const 0) (i32.const 2048))"),
     ] {
-        let head = format!(r#"(import "killstream:plugin/killmail@1.0.0-rc.1" "{name}" (func $ask (param {params})))"#);
-        let asks = guests::guest(&Text { head: &head, evaluate: &format!("{call} (i32.const 64)"), ..Text::default() });
+        let head = format!(
+            r#"(import "killstream:plugin/killmail@1.0.0-rc.1" "{name}" (func $ask (param {params})))"#
+        );
+        let asks = guests::guest(&Text {
+            head: &head,
+            evaluate: &format!("{call} (i32.const 64)"),
+            ..Text::default()
+        });
         let evaluator = trial::evaluator(&engine, &asks).await;
         assert_eq!(judge(&engine, &evaluator, 1).await, Err(Fault::HostBudget), "{name}");
     }

@@ -11,7 +11,8 @@ use proptest::test_runner::{Config as Cases, TestRunner};
 
 use crate::domain::verdict::{Fault, Verdict};
 use crate::plugin::engine::Engine;
-use crate::plugin::evaluator::{Answer, Evaluator, Instance, Run};
+use crate::plugin::judging::evaluator::Evaluator;
+use crate::plugin::judging::run::{Answer, Instance, Run};
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, Text};
 use crate::plugin::tests::trial::{self, killmail};
@@ -48,8 +49,14 @@ async fn bad(engine: &Engine) -> Vec<(Fault, Evaluator)> {
     for (fault, bytes) in [
         (Fault::Deadline, guests::evaluating("(loop $again (br $again)) unreachable")),
         (Fault::Trap, guests::evaluating("unreachable")),
-        (Fault::Memory, guests::evaluating("(loop $again (drop (memory.grow (i32.const 256))) (br $again)) unreachable")),
-        (Fault::Stack, with("(func $deep (param i64) (call $deep (local.get 0)) (call $deep (local.get 0)))", DEEP)),
+        (
+            Fault::Memory,
+            guests::evaluating("(loop $again (drop (memory.grow (i32.const 256))) (br $again)) unreachable"),
+        ),
+        (
+            Fault::Stack,
+            with("(func $deep (param i64) (call $deep (local.get 0)) (call $deep (local.get 0)))", DEEP),
+        ),
         (Fault::BadOutput, guests::keep_with("[]")),
         (Fault::Output, guests::keep_with(&format!("{{\"a\":\"{}\"}}", "x".repeat(70_000)))),
     ] {
@@ -81,7 +88,9 @@ fn law_6_a_guest_hurts_only_itself_in_any_order() {
                 let page = || ids.iter().map(|id| killmail(*id)).collect::<Vec<_>>();
                 let run = if live { Run::Live } else { Run::History { head: killmail(u32::MAX).seq } };
                 let (word, guest) = &bad[which];
-                let both = async { tokio::join!(engine.evaluate(guest, page(), run), engine.evaluate(&good, page(), run)) };
+                let both = async {
+                    tokio::join!(engine.evaluate(guest, page(), run), engine.evaluate(&good, page(), run))
+                };
                 let (faults, verdicts) = runtime.block_on(both);
                 prop_assert!(faults.iter().all(|answer| *answer == Err(*word)), "{word}: {faults:?}");
                 prop_assert_eq!(verdicts, ids.iter().map(|id| says(*id)).collect::<Vec<_>>());
@@ -91,7 +100,16 @@ fn law_6_a_guest_hurts_only_itself_in_any_order() {
             Ok(())
         })
         .unwrap();
-    steps.none_is_missing(&["deadline", "trap", "memory", "stack", "bad_output", "output", "live", "history"]);
+    steps.none_is_missing(&[
+        "deadline",
+        "trap",
+        "memory",
+        "stack",
+        "bad_output",
+        "output",
+        "live",
+        "history",
+    ]);
     assert!(good.component().counts().faults.is_empty());
 }
 
@@ -123,7 +141,8 @@ const SOMETIMES_TRAPS: &str = "(if (i64.ge_u (local.get $id) (i64.const 1000000)
 
 #[test]
 fn law_7_same_in_same_out_whatever_was_before() {
-    let engine: Arc<Engine> = trial::engine(Config { evaluators_max: 2, rest_faults: 0, ..Config::default() });
+    let engine: Arc<Engine> =
+        trial::engine(Config { evaluators_max: 2, rest_faults: 0, ..Config::default() });
     let component = engine.compile(&guests::evaluating(&format!("{SOMETIMES_TRAPS} {NEIGHBOR}"))).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let counts = Steps::default();
@@ -144,15 +163,17 @@ fn law_7_same_in_same_out_whatever_was_before() {
                         counts.count(if fresh { "fresh" } else { "warm" });
                     }
                     Step::Fault => {
-                        let answers = runtime.block_on(engine.evaluate(guest, vec![killmail(1_000_000)], Run::Live));
+                        let answers =
+                            runtime.block_on(engine.evaluate(guest, vec![killmail(1_000_000)], Run::Live));
                         prop_assert_eq!(answers, vec![Err(Fault::Trap)]);
                         counts.count("fault");
                     }
                     Step::Anew => {
                         drop(pair);
                         // Two others take their places, then they come back.
-                        let others =
-                            ["1", "2"].map(|config| runtime.block_on(engine.evaluator(&component, config, Instance::Warm)).unwrap());
+                        let others = ["1", "2"].map(|config| {
+                            runtime.block_on(engine.evaluator(&component, config, Instance::Warm)).unwrap()
+                        });
                         drop(others);
                         pair = [make(Instance::Warm), make(Instance::Fresh)];
                         counts.count("anew");

@@ -1,5 +1,6 @@
-//! Measures what loaded components take of memory, which must be no more than they are charged with: `cargo test --lib -- --ignored loaded --nocapture
-//! --test-threads=1`. With `KILLSTREAM_GUESTS` (see `tests/clients/plugins/build`), those of JavaScript and Python too.
+//! Measures what loaded components take of memory, which must be no more than they are charged with: `cargo
+//! test --lib -- --ignored loaded --nocapture --test-threads=1`. With `KILLSTREAM_GUESTS` (see
+//! `tests/clients/plugins/build`), those of JavaScript and Python too.
 //!
 //! Must not know: what follows from it.
 
@@ -10,15 +11,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::plugin::compile::{self, Upload};
-use crate::plugin::component::About;
+use crate::plugin::build::compile;
+use crate::plugin::build::compile::Upload;
+use crate::plugin::component_info::About;
 use crate::plugin::error::Refusal;
-use crate::plugin::evaluator::{Instance, Run};
 use crate::plugin::history::NoHistory;
+use crate::plugin::judging::run::{Instance, Run};
 use crate::plugin::limits::Config;
+use crate::plugin::resources::capacity::Memory;
+use crate::plugin::sandbox::setup::Setup;
+use crate::plugin::sandbox::state::Outside;
 use crate::plugin::scan;
-use crate::plugin::setup::{Memory, Setup};
-use crate::plugin::state::Outside;
 use crate::plugin::tests::guests::{self, Text};
 use crate::plugin::tests::trial::{self, killmail};
 
@@ -45,7 +48,8 @@ fn heap() -> u64 {
     (info.uordblks + info.hblkhd) as u64
 }
 
-/// Of the mappings of this file: for each kind of access its size, what is in memory and what of that is no page of the file, KiB.
+/// Of the mappings of this file: for each kind of access its size, what is in memory and what of that is no
+/// page of the file, KiB.
 fn mapped(file: &Path) -> String {
     let maps = fs::read_to_string("/proc/self/smaps").expect("it is there");
     let (mut told, mut ours) = (String::new(), false);
@@ -87,7 +91,8 @@ fn measure(name: &str, bytes: &[u8]) {
     let load = |setup: &Setup| {
         let charge = compile::charge(setup, &about, file_bytes).expect("there is memory");
         let compiled = compile::load(setup, about.clone(), &file, charge).expect("it loads");
-        let component = compile::component(setup, &compiled, Upload { digest: "", size_bytes }, Arc::default());
+        let component =
+            compile::component(setup, &compiled, Upload { digest: "", size_bytes }, Arc::default());
         (compiled, component)
     };
     let before = (heap(), status("RssFile:"));
@@ -120,17 +125,39 @@ fn greedy() -> Vec<(&'static str, u64, Vec<u8>)> {
     let places = repeated(19_000, |n| format!("$f{n}"));
     let functions = repeated(19_000, |n| format!("(func $f{n})"));
     // Each another type, by the bits of its number.
-    let values = |n: usize| (0..14).map(|bit| if n >> bit & 1 == 0 { "i32 " } else { "i64 " }).collect::<String>();
+    let values =
+        |n: usize| (0..14).map(|bit| if n >> bit & 1 == 0 { "i32 " } else { "i64 " }).collect::<String>();
     let many = " i32".repeat(90);
-    let record = |n: usize| format!("(type (record (field \"a{n}\" string) (field \"b\" u32))) (export \"t{n}\" (type {}))", n * 2);
+    let record = |n: usize| {
+        format!(
+            "(type (record (field \"a{n}\" string) (field \"b\" u32))) (export \"t{n}\" (type {}))",
+            n * 2
+        )
+    };
     vec![
         ("ordinary", 19_660, guest("")),
-        ("19,000 exports", 4_024_724, guest(&repeated(19_000, |n| format!("(global (export \"g{n}\") i32 (i32.const 1))")))),
+        (
+            "19,000 exports",
+            4_024_724,
+            guest(&repeated(19_000, |n| format!("(global (export \"g{n}\") i32 (i32.const 1))"))),
+        ),
         ("19,000 exports of long names", 5_466_856, guest(&format!("(func $f) {names}"))),
         ("19,000 functions", 474_750, guest(&repeated(19_000, |_| "(func)".to_owned()))),
-        ("19,000 functions in a table", 1_006_776, guest(&format!("{functions} (table 19000 funcref) (elem (i32.const 0) func {places})"))),
-        ("9,000 types", 11_094_316, guest(&repeated(9_000, |n| format!("(type (func (param {})))", values(n))))),
-        ("5,000 long types", 27_733_794, guest(&repeated(5_000, |n| format!("(type (func (param {}{many})))", values(n))))),
+        (
+            "19,000 functions in a table",
+            1_006_776,
+            guest(&format!("{functions} (table 19000 funcref) (elem (i32.const 0) func {places})")),
+        ),
+        (
+            "9,000 types",
+            11_094_316,
+            guest(&repeated(9_000, |n| format!("(type (func (param {})))", values(n)))),
+        ),
+        (
+            "5,000 long types",
+            27_733_794,
+            guest(&repeated(5_000, |n| format!("(type (func (param {}{many})))", values(n)))),
+        ),
         ("3,000 component types", 1_798_924, component(&repeated(3_000, record))),
         ("900 modules", 774_232, component(&repeated(900, |_| "(core module)".to_owned()))),
     ]
@@ -142,7 +169,10 @@ fn the_estimate_is_above_what_was_measured() {
     for (name, measured, bytes) in greedy() {
         let estimated = scan::scan(&bytes, &Config::default()).expect("it may be loaded").about.heap_bytes;
         assert!(estimated >= measured, "{name}: {estimated} bytes estimated, {measured} measured");
-        assert!(name != "ordinary" || estimated < 512 << 10, "an ordinary one is charged with {estimated} bytes");
+        assert!(
+            name != "ordinary" || estimated < 512 << 10,
+            "an ordinary one is charged with {estimated} bytes"
+        );
     }
 }
 
@@ -152,21 +182,35 @@ fn what_loaded_components_take() {
     for (name, _, bytes) in greedy() {
         measure(name, &bytes);
     }
-    measure("1,000,000 null elements", &guest(&format!("(elem funcref {})", "(ref.null func)".repeat(1_000_000))));
-    measure("10,000 data segments", &guest(&repeated(10_000, |n| format!("(data (i32.const {}) \"x\")", 70_000 + n * 2))));
-    measure("dense image of 15 MiB", &guest(&format!("(memory $m 250) (data (memory $m) (i32.const 0) \"{}\")", "x".repeat(15 << 20))));
+    measure(
+        "1,000,000 null elements",
+        &guest(&format!("(elem funcref {})", "(ref.null func)".repeat(1_000_000))),
+    );
+    measure(
+        "10,000 data segments",
+        &guest(&repeated(10_000, |n| format!("(data (i32.const {}) \"x\")", 70_000 + n * 2))),
+    );
+    measure(
+        "dense image of 15 MiB",
+        &guest(&format!("(memory $m 250) (data (memory $m) (i32.const 0) \"{}\")", "x".repeat(15 << 20))),
+    );
 }
 
-/// A component of this text that has the export of a plugin, though nothing in it: it can be loaded, but not instantiated.
+/// A component of this text that has the export of a plugin, though nothing in it: it can be loaded, but not
+/// instantiated.
 fn component(text: &str) -> Vec<u8> {
-    let text = format!(r#"(component {text} (instance $guest) (export "killstream:plugin/guest@1.0.0-rc.1" (instance $guest)))"#);
+    let text = format!(
+        r#"(component {text} (instance $guest) (export "killstream:plugin/guest@1.0.0-rc.1" (instance $guest)))"#
+    );
     wat::parse_str(text).expect("the text is a component")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "measures the heap of the whole process: to be run alone"]
 async fn what_loaded_guests_of_scripting_languages_take() {
-    let Ok(folder) = std::env::var("KILLSTREAM_GUESTS") else { return println!("KILLSTREAM_GUESTS is not set") };
+    let Ok(folder) = std::env::var("KILLSTREAM_GUESTS") else {
+        return println!("KILLSTREAM_GUESTS is not set");
+    };
     for name in ["js", "python"] {
         let bytes = fs::read(Path::new(&folder).join(format!("{name}.wasm"))).expect("it is built");
         measure(name, &bytes);
@@ -174,9 +218,16 @@ async fn what_loaded_guests_of_scripting_languages_take() {
         let file = dir.path().join("code");
         let about = compiled_to(&file, &bytes).expect("it compiles");
         let engine = trial::engine(Config { guests_memory_bytes: 1 << 30, ..Config::default() });
-        let charge = engine.charge(&about, fs::metadata(&file).expect("it is there").len()).expect("there is memory");
-        let component = engine.load(Upload { digest: "0", size_bytes: bytes.len() }, about, &file, charge).expect("it loads");
-        println!("  {name}: charged with {} for the component; the file is mapped so:{}", component.charged_bytes(), mapped(&file));
+        let charge =
+            engine.charge(&about, fs::metadata(&file).expect("it is there").len()).expect("there is memory");
+        let component = engine
+            .load(Upload { digest: "0", size_bytes: bytes.len() }, about, &file, charge)
+            .expect("it loads");
+        println!(
+            "  {name}: charged with {} for the component; the file is mapped so:{}",
+            component.charged_bytes(),
+            mapped(&file)
+        );
         let before = (status("RssAnon:"), status("RssFile:"), engine.capacity().memory().used());
         let mut all = Vec::new();
         for n in 0..4 {

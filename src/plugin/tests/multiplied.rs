@@ -1,4 +1,5 @@
-//! Uploads that are short and ask for long work: each is refused before a compiler sees it, in well under a second, with the limit.
+//! Uploads that are short and ask for long work: each is refused before a compiler sees it, in well under a
+//! second, with the limit.
 //!
 //! Must not know: how anything is counted.
 
@@ -15,7 +16,9 @@ fn scanned(text: &str) -> Result<Seen, (&'static str, String)> {
 }
 
 fn encoded(text: &str) -> Vec<u8> {
-    let text = format!(r#"(component {text} (instance $guest) (export "killstream:plugin/guest@1.0.0-rc.1" (instance $guest)))"#);
+    let text = format!(
+        r#"(component {text} (instance $guest) (export "killstream:plugin/guest@1.0.0-rc.1" (instance $guest)))"#
+    );
     wat::parse_str(text).expect("the text is a component")
 }
 
@@ -45,7 +48,11 @@ fn levels(first: &str, levels: usize, each: usize) -> String {
     let mut text = format!("(component $c0 {first})");
     for level in 1..=levels {
         let made = format!("(instance (instantiate $c{}))", level - 1).repeat(each);
-        text = format!("{text} (component $c{level} (alias outer 1 $c{} (component $c{})) {made})", level - 1, level - 1);
+        text = format!(
+            "{text} (component $c{level} (alias outer 1 $c{} (component $c{})) {made})",
+            level - 1,
+            level - 1
+        );
     }
     format!("{text} (instance (instantiate $c{levels}))")
 }
@@ -56,7 +63,11 @@ const MODULE: &str = "(core module $m (memory 1) (table 1 funcref)) (core instan
 fn instances_count_as_often_as_they_are_made() {
     refused(&levels(MODULE, 8, 8), "too_complex", &["at most", "(plugin.scripting_items_max)"]);
     refused(&levels("", 12, 60), "too_complex", &["plugin.scripting_items_max"]);
-    refused(&levels(MODULE, 4, 8), "too_complex", &["4096 core instances", "at most 400 (plugin.scripting_core_instances_max)"]);
+    refused(
+        &levels(MODULE, 4, 8),
+        "too_complex",
+        &["4096 core instances", "at most 400 (plugin.scripting_core_instances_max)"],
+    );
     let seen = scanned(&levels(MODULE, 2, 2)).expect("four are few");
     assert_eq!((seen.about.core_instances, seen.about.memories, seen.about.tables), (4, 4, 4));
     assert_eq!(seen.about.class, Class::Small);
@@ -67,8 +78,15 @@ fn instances_count_as_often_as_they_are_made() {
 #[test]
 fn memory_counts_as_often_as_it_is_made() {
     let large = "(core module $m (memory 320)) (core instance (instantiate $m))";
-    refused(&levels(large, 1, 8), "instantiate", &["begins with 167772160 bytes of memory", "(plugin.scripting_memory_bytes)"]);
-    assert_eq!(scanned(&levels(large, 1, 4)).expect("80 MiB are fine for scripting").about.class, Class::Scripting);
+    refused(
+        &levels(large, 1, 8),
+        "instantiate",
+        &["begins with 167772160 bytes of memory", "(plugin.scripting_memory_bytes)"],
+    );
+    assert_eq!(
+        scanned(&levels(large, 1, 4)).expect("80 MiB are fine for scripting").about.class,
+        Class::Scripting
+    );
     assert_eq!(scanned(&levels(large, 1, 3)).expect("60 MiB are fine").about.class, Class::Small);
 }
 
@@ -124,8 +142,16 @@ fn push_section(bytes: &mut Vec<u8>, id: u8, content: &[u8]) {
 #[test]
 fn many_types_are_refused() {
     let types = |count| "(type (func (param i32)))".repeat(count);
-    refused(&format!("(core module {})", types(50_000)), "too_complex", &["50000 types", "at most 10000 (plugin.scripting_types_max)"]);
-    refused(&"(type (tuple u8))".repeat(50_000), "too_complex", &["50000 types", "plugin.scripting_types_max"]);
+    refused(
+        &format!("(core module {})", types(50_000)),
+        "too_complex",
+        &["50000 types", "at most 10000 (plugin.scripting_types_max)"],
+    );
+    refused(
+        &"(type (tuple u8))".repeat(50_000),
+        "too_complex",
+        &["50000 types", "plugin.scripting_types_max"],
+    );
     let within = format!("(type (instance {}))", "(type (tuple u8))".repeat(20_000));
     refused(&within, "too_complex", &["types", "plugin.scripting_types_max"]);
 }
@@ -133,8 +159,16 @@ fn many_types_are_refused() {
 #[test]
 fn blocks_and_loops_within_one_another_are_refused() {
     let nested = |block: &str, depth| function("", &format!("{}{}", block.repeat(depth), ")".repeat(depth)));
-    refused(&nested("(loop ", 20_000), "too_complex", &["blocks within one another", "(plugin.scripting_block_depth_max)"]);
-    refused(&nested("(loop ", 65), "too_complex", &["65 loops within one another", "at most 64 (plugin.scripting_loop_depth_max)"]);
+    refused(
+        &nested("(loop ", 20_000),
+        "too_complex",
+        &["blocks within one another", "(plugin.scripting_block_depth_max)"],
+    );
+    refused(
+        &nested("(loop ", 65),
+        "too_complex",
+        &["65 loops within one another", "at most 64 (plugin.scripting_loop_depth_max)"],
+    );
     scanned(&nested("(loop ", 64)).expect("64 compile quickly");
     scanned(&nested("(block ", 2_000)).expect("2,000 compile quickly");
 }
@@ -145,40 +179,61 @@ fn many_loops_and_calls_are_refused() {
     refused(&function("", &"(loop (br_if 0 (local.get 0)))".repeat(20_000)), "too_complex", work);
     let call = "(call_indirect (type $t) (local.get 0))";
     refused(&function("(table 1 funcref) (type $t (func))", &call.repeat(40_000)), "too_complex", work);
-    refused(&function("(memory 1)", &"(drop (memory.grow (local.get 0)))".repeat(20_000)), "too_complex", work);
+    refused(
+        &function("(memory 1)", &"(drop (memory.grow (local.get 0)))".repeat(20_000)),
+        "too_complex",
+        work,
+    );
     let wide = format!("(type $t (func (param {0}) (result {0})))", "i32 ".repeat(1_000));
-    let calls = format!("{} {} {}", "(i32.const 1)".repeat(1_000), "(call 0)".repeat(1_000), "drop ".repeat(1_000));
+    let calls =
+        format!("{} {} {}", "(i32.const 1)".repeat(1_000), "(call 0)".repeat(1_000), "drop ".repeat(1_000));
     refused(&function(&format!("{wide} (func (type $t) unreachable)"), &calls), "too_complex", work);
 }
 
 #[test]
 fn values_carried_by_blocks_and_branches_are_refused() {
-    let work = &["units of work to compile one function, as estimated", "(plugin.scripting_function_work_max)"];
+    let work =
+        &["units of work to compile one function, as estimated", "(plugin.scripting_function_work_max)"];
     let many = "i32 ".repeat(1_000);
     let ones = "(i32.const 1)".repeat(1_000);
     let ty = format!("(type $t (func (param {many}) (result {many})))");
-    let blocks = format!("{ones} {} {}", "(block (type $t) (br_if 0 (local.get 0)))".repeat(9_000), "drop ".repeat(1_000));
+    let blocks = format!(
+        "{ones} {} {}",
+        "(block (type $t) (br_if 0 (local.get 0)))".repeat(9_000),
+        "drop ".repeat(1_000)
+    );
     refused(&function(&ty, &blocks), "too_complex", work);
     // A table over as many blocks as each gives values.
     let ty = format!("(type $t (func (result {many})))");
     let labels: String = (0..1_000).map(|label| format!("{label} ")).collect();
     let table = format!("{ones} (local.get 0) (br_table {labels} 0)").repeat(8);
-    let nested = format!("{} {table} {} {}", "(block (type $t)".repeat(1_000), ")".repeat(1_000), "drop ".repeat(1_000));
+    let nested = format!(
+        "{} {table} {} {}",
+        "(block (type $t)".repeat(1_000),
+        ")".repeat(1_000),
+        "drop ".repeat(1_000)
+    );
     refused(&function(&ty, &nested), "too_complex", work);
 }
 
 #[test]
 fn locals_and_operands_over_many_blocks_are_refused() {
     let work = &["plugin.scripting_function_work_max"];
-    let set: String = (1..5_000).map(|local| format!("(local.set {local} (i32.load (local.get 0)))")).collect();
-    let used: String = (1..5_000).map(|local| format!("(i32.store (local.get 0) (local.get {local}))")).collect();
+    let set: String =
+        (1..5_000).map(|local| format!("(local.set {local} (i32.load (local.get 0)))")).collect();
+    let used: String =
+        (1..5_000).map(|local| format!("(i32.store (local.get 0) (local.get {local}))")).collect();
     let declared = format!("(local {})", "i32 ".repeat(4_999));
     let blocks = "(block (br_if 0 (local.get 0)))".repeat(100_000);
     refused(&function("(memory 1)", &format!("{declared} {set} {blocks} {used}")), "too_complex", work);
     let looped = format!("{declared} {}{used}{}", "(loop ".repeat(60), "(br_if 0 (local.get 0)))".repeat(60));
     refused(&function("(memory 1)", &looped), "too_complex", work);
     let operands = "(memory.grow (i32.const 0))".repeat(20_000);
-    refused(&function("(memory 1)", &format!("{operands} {blocks} {}", "drop ".repeat(20_000))), "too_complex", work);
+    refused(
+        &function("(memory 1)", &format!("{operands} {blocks} {}", "drop ".repeat(20_000))),
+        "too_complex",
+        work,
+    );
     refused(
         &function("", "(local i32)".repeat(6_000).as_str()),
         "too_complex",
@@ -188,11 +243,19 @@ fn locals_and_operands_over_many_blocks_are_refused() {
 
 #[test]
 fn locals_that_tables_of_branches_carry_are_refused() {
-    let set: String = (1..=50).map(|local| format!("(local.set {local} (i32.add (local.get {local}) (i32.const 1)))")).collect();
+    let set: String = (1..=50)
+        .map(|local| format!("(local.set {local} (i32.add (local.get {local}) (i32.const 1)))"))
+        .collect();
     let labels: String = (1..2_000).map(|label| format!("{label} ")).collect();
-    let tables = format!("{set} (block (br_if 0 (local.get 0)) (br_table {labels} 1 (local.get 0)))").repeat(20);
-    let blocks = format!("(local {}) {} {tables} {}", "i32 ".repeat(50), "(block ".repeat(2_000), ")".repeat(2_000));
-    refused(&function("", &blocks), "too_complex", &["units of work to compile one function", "(plugin.scripting_function_work_max)"]);
+    let tables =
+        format!("{set} (block (br_if 0 (local.get 0)) (br_table {labels} 1 (local.get 0)))").repeat(20);
+    let blocks =
+        format!("(local {}) {} {tables} {}", "i32 ".repeat(50), "(block ".repeat(2_000), ")".repeat(2_000));
+    refused(
+        &function("", &blocks),
+        "too_complex",
+        &["units of work to compile one function", "(plugin.scripting_function_work_max)"],
+    );
 }
 
 #[test]
@@ -210,7 +273,11 @@ fn what_is_only_declared_counts_too() {
 #[test]
 fn memory_images_are_counted_together() {
     let image = r#"(core module (memory 256) (data (i32.const 0) "a") (data (i32.const 16777215) "z"))"#;
-    refused(&image.repeat(400), "too_complex", &["bytes of memory that its data fills", "(plugin.scripting_image_bytes)"]);
+    refused(
+        &image.repeat(400),
+        "too_complex",
+        &["bytes of memory that its data fills", "(plugin.scripting_image_bytes)"],
+    );
     assert_eq!(scanned(image).expect("one is fine").about.class, Class::Small);
     assert_eq!(scanned(&image.repeat(3)).expect("three are fine").about.class, Class::Scripting);
 }
@@ -224,7 +291,11 @@ fn an_ordinary_guest_is_far_from_every_limit() {
 
 #[test]
 fn changed_bytes_are_looked_through_all_the_same() {
-    let whole = encoded(&format!("{} {}", levels(MODULE, 2, 2), function("(memory 1)", "(loop (br_if 0 (local.get 0)))")));
+    let whole = encoded(&format!(
+        "{} {}",
+        levels(MODULE, 2, 2),
+        function("(memory 1)", "(loop (br_if 0 (local.get 0)))")
+    ));
     for at in 8..whole.len() {
         for byte in [0x00, 0x7f, 0xff, whole[at] ^ 1, whole[at].wrapping_add(1)] {
             let mut bytes = whole.clone();

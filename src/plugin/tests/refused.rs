@@ -3,7 +3,7 @@
 //! Must not know: how an upload is looked through.
 
 use crate::plugin::error::Refusal;
-use crate::plugin::evaluator::Instance;
+use crate::plugin::judging::run::Instance;
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, KEEP, Text};
 use crate::plugin::tests::trial;
@@ -61,9 +61,12 @@ fn a_manifest_names_the_configuration_to_be_tried_with() {
     }
     assert_eq!(engine.compile(&guests::evaluating(KEEP)).expect("it compiles").default_config(), None);
     let long = format!("{{\"default_config\":\"{}\"}}", "x".repeat(9_000));
-    for (manifest, words) in
-        [("text", "no JSON object"), ("[]", "no JSON object"), (&long, "plugin.config_bytes"), (&" ".repeat(70_000), "70000 bytes")]
-    {
+    for (manifest, words) in [
+        ("text", "no JSON object"),
+        ("[]", "no JSON object"),
+        (&long, "plugin.config_bytes"),
+        (&" ".repeat(70_000), "70000 bytes"),
+    ] {
         let (reason, text) = refused(&with(manifest));
         assert_eq!(reason, "configure", "{text}");
         assert!(text.contains("killstream:manifest") && text.contains(words), "{text}");
@@ -101,7 +104,10 @@ fn an_unknown_import_is_named() {
         let head = format!(r#"(import "{module}" "{name}" (func (param i32 i32 i32 i32) (result i32)))"#);
         let (reason, text) = refused(&guests::guest(&Text { head: &head, ..Text::default() }));
         assert_eq!(reason, "unknown_import", "{text}");
-        assert!(text.contains(&format!("{module}.{name}")) && text.contains("--target wasm32-wasip2"), "{text}");
+        assert!(
+            text.contains(&format!("{module}.{name}")) && text.contains("--target wasm32-wasip2"),
+            "{text}"
+        );
     }
 }
 
@@ -109,7 +115,10 @@ fn an_unknown_import_is_named() {
 fn what_compiles_for_too_long_is_refused_before_the_compiler_sees_it() {
     let functions = guests::guest(&Text { head: &"(func)".repeat(100_001), ..Text::default() });
     let body = guests::evaluating(&format!("{} (i32.const 64)", "(drop (i32.const 1))".repeat(700_000)));
-    let table = guests::evaluating(&format!("(block $out (br_table {} (i32.const 0))) (i32.const 64)", "$out ".repeat(20_002)));
+    let table = guests::evaluating(&format!(
+        "(block $out (br_table {} (i32.const 0))) (i32.const 64)",
+        "$out ".repeat(20_002)
+    ));
     for (bytes, words) in [(functions, "functions"), (body, "bytes"), (table, "br_table")] {
         let (reason, text) = refused(&bytes);
         assert_eq!(reason, "too_complex", "{text}");
@@ -119,7 +128,8 @@ fn what_compiles_for_too_long_is_refused_before_the_compiler_sees_it() {
 
 #[test]
 fn an_upload_over_the_limit_is_refused_with_the_limit() {
-    let engine = trial::engine(Config { upload_bytes: 100, scripting_upload_bytes: 200, ..Config::default() });
+    let engine =
+        trial::engine(Config { upload_bytes: 100, scripting_upload_bytes: 200, ..Config::default() });
     let refusal = engine.compile(&guests::evaluating(KEEP)).expect_err("it is refused");
     assert!(matches!(refusal, Refusal::TooLarge { max: 200, .. }), "{refusal}");
     assert!(refusal.to_string().contains("plugin.scripting_upload_bytes"), "{refusal}");
@@ -157,7 +167,8 @@ async fn a_refused_configuration_comes_back_in_the_guests_words() {
     let guest = engine.compile(&bytes).unwrap();
     let refusal = engine.evaluator(&guest, "{}", Instance::Warm).await.expect_err("it is refused");
     assert_eq!((refusal.reason(), refusal.to_string().as_str()), ("configure", "no such field"));
-    let loops = guests::guest(&Text { configure: "(loop $again (br $again)) unreachable", ..Text::default() });
+    let loops =
+        guests::guest(&Text { configure: "(loop $again (br $again)) unreachable", ..Text::default() });
     let guest = engine.compile(&loops).unwrap();
     let refusal = engine.evaluator(&guest, "{}", Instance::Warm).await.expect_err("it is refused");
     assert_eq!(refusal.reason(), "deadline");

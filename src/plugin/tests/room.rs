@@ -9,10 +9,11 @@ use crate::budget::Budget;
 use crate::domain::verdict::{Fault, Verdict};
 use crate::plugin::class::Class;
 use crate::plugin::error::Refusal;
-use crate::plugin::evaluator::{Evaluator, Instance, Key, Run};
-use crate::plugin::kept::{Kept, Told};
+use crate::plugin::judging::evaluator::{Evaluator, Key};
+use crate::plugin::judging::evaluator_cache::{Kept, Told};
+use crate::plugin::judging::run::{Instance, Run};
 use crate::plugin::limits::Config;
-use crate::plugin::purse::Payer;
+use crate::plugin::resources::purse::Payer;
 use crate::plugin::tests::guests::{self, KEEP, Text};
 use crate::plugin::tests::trial::{self, judge, killmail};
 
@@ -20,7 +21,8 @@ const MIB: u64 = 1 << 20;
 /// With the four pages it begins with, a guest has 60 MiB; all of it is written to.
 const FILLS: &str = "(drop (memory.grow (i32.const 956))) (memory.fill (i32.const 65536) (i32.const 1) (i32.const 62849024)) (i32.const 0)";
 /// Grows by 30 MiB on killmail 2, keeps all others.
-const GROWS: &str = "(if (i64.eq (local.get $id) (i64.const 2)) (then (drop (memory.grow (i32.const 480))))) (i32.const 64)";
+const GROWS: &str =
+    "(if (i64.eq (local.get $id) (i64.const 2)) (then (drop (memory.grow (i32.const 480))))) (i32.const 64)";
 
 fn within(guests_memory_bytes: u64) -> Config {
     Config { guests_memory_bytes, ..Config::default() }
@@ -43,7 +45,11 @@ async fn forty_evaluators_of_60_mb_stay_within_the_budget_of_all_guests() {
     }
     assert_eq!((made.len(), refused.len()), (4, 36));
     let text = " of 268435456 bytes of memory for guests are in use, and another does not fit (plugin.guests_memory_bytes)";
-    assert!(refused.iter().all(|refusal| refusal.is_busy() && refusal.to_string().ends_with(text)), "{:?}", refused[0]);
+    assert!(
+        refused.iter().all(|refusal| refusal.is_busy() && refusal.to_string().ends_with(text)),
+        "{:?}",
+        refused[0]
+    );
     assert_eq!(memory.refused(), 36);
     for evaluator in &made {
         assert_eq!(judge(&engine, evaluator, 1).await, Ok(Verdict::Keep), "those that are there go on");
@@ -73,7 +79,11 @@ async fn growing_beyond_the_budget_of_all_is_a_memory_fault() {
     assert_eq!(engine.capacity().evaluators(Class::Small), (2, 1_000));
     // The same where the other is not in use: it gives way within the call.
     drop(one);
-    assert_eq!(judge(&engine, &two, 2).await, Ok(Verdict::Keep), "what ended for want of room is not remembered");
+    assert_eq!(
+        judge(&engine, &two, 2).await,
+        Ok(Verdict::Keep),
+        "what ended for want of room is not remembered"
+    );
     assert_eq!(engine.evaluators_kept(), 1);
 }
 
@@ -95,7 +105,8 @@ async fn what_one_address_alone_uses_is_held_to_its_part() {
     let engine = trial::engine(within(256 * MIB));
     let payers: [Payer; 2] = [Arc::new(Budget::new(40 * MIB)), Arc::new(Budget::new(40 * MIB))];
     let component = engine.compile(&guests::evaluating(GROWS)).unwrap();
-    let ask = async |config, payer| engine.paid(&component, config, Instance::Warm, None, payer).await.unwrap();
+    let ask =
+        async |config, payer| engine.paid(&component, config, Instance::Warm, None, payer).await.unwrap();
     let (one, two) = (ask("1", Some(&payers[0])).await, ask("2", Some(&payers[0])).await);
     let other = ask("3", Some(&payers[1])).await;
     assert_eq!(judge(&engine, &one, 2).await, Ok(Verdict::Keep));
@@ -119,15 +130,23 @@ async fn what_one_address_alone_uses_is_held_to_its_part() {
 async fn loaded_components_are_charged() {
     let engine = trial::engine(within(16 * MIB));
     let memory = engine.capacity().memory().clone();
-    let many = (0..10_000).map(|n| format!("(global (export \"g{n}\") i32 (i32.const 1))\n")).collect::<String>();
+    let many =
+        (0..10_000).map(|n| format!("(global (export \"g{n}\") i32 (i32.const 1))\n")).collect::<String>();
     let bytes = guests::guest(&Text { head: &many, ..Text::default() });
     let component = engine.compile(&bytes).unwrap();
-    assert!(memory.used() > MIB && memory.used() == engine.capacity().component_memory().used(), "{} bytes", memory.used());
+    assert!(
+        memory.used() > MIB && memory.used() == engine.capacity().component_memory().used(),
+        "{} bytes",
+        memory.used()
+    );
     drop(component);
     assert_eq!(memory.used(), 0);
     let refused = trial::engine(within(MIB)).compile(&bytes).unwrap_err();
     assert!(!refused.is_busy() && refused.reason() == "too_much_memory", "{refused}");
-    assert!(refused.to_string().ends_with("all guests together may have 1048576 (plugin.guests_memory_bytes)"), "{refused}");
+    assert!(
+        refused.to_string().ends_with("all guests together may have 1048576 (plugin.guests_memory_bytes)"),
+        "{refused}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,7 +173,10 @@ async fn a_full_pool_refuses_the_newcomer() {
     for evaluator in &all {
         let page = vec![killmail(1)];
         assert_eq!(judge(&engine, evaluator, 1).await, Ok(Verdict::Keep));
-        assert_eq!(engine.evaluate(evaluator, page, Run::History { head: killmail(9).seq }).await, [Ok(Verdict::Keep)]);
+        assert_eq!(
+            engine.evaluate(evaluator, page, Run::History { head: killmail(9).seq }).await,
+            [Ok(Verdict::Keep)]
+        );
     }
 }
 
@@ -162,14 +184,14 @@ async fn a_full_pool_refuses_the_newcomer() {
 async fn a_refusal_of_four_megabytes_is_a_short_line() {
     let engine = trial::engine(Config::default());
     // err(text): 4,000,000 bytes from 65,536 on, all of them 0 but for what stands at the beginning.
-    let head =
-        r#"(data (i32.const 128) "\01\00\00\00\00\00\00\00\00\00\01\00\00\09\3d\00") (data (i32.const 65536) "no \1b[31msuch\0athing")"#;
+    let head = r#"(data (i32.const 128) "\01\00\00\00\00\00\00\00\00\00\01\00\00\09\3d\00") (data (i32.const 65536) "no \1b[31msuch\0athing")"#;
     let configure = "(drop (memory.grow (i32.const 70))) (i32.const 128)";
     let component = engine.compile(&guests::guest(&Text { head, configure, ..Text::default() })).unwrap();
     let refused = engine.evaluator(&component, "{}", Instance::Warm).await.unwrap_err();
     assert_eq!(refused, Refusal::Configure("no [31msuch thing".to_owned()));
     let head = head.replace("no \\1b[31msuch\\0athing", &"x".repeat(2_000));
-    let component = engine.compile(&guests::guest(&Text { head: &head, configure, ..Text::default() })).unwrap();
+    let component =
+        engine.compile(&guests::guest(&Text { head: &head, configure, ..Text::default() })).unwrap();
     let refused = engine.evaluator(&component, "{}", Instance::Warm).await.unwrap_err().to_string();
     assert!(refused.len() <= 1_024 && refused.ends_with("x…"), "{} bytes", refused.len());
 }
@@ -184,7 +206,8 @@ async fn a_trap_gives_no_new_lines_of_log() {
         (call $log (i32.const 2) (i32.const 0) (i32.const 8))
         (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 20))))
         unreachable";
-    let component = engine.compile(&guests::guest(&Text { head: LOG, evaluate: says, ..Text::default() })).unwrap();
+    let component =
+        engine.compile(&guests::guest(&Text { head: LOG, evaluate: says, ..Text::default() })).unwrap();
     component.set_label("talker 3");
     component.set_label("another");
     assert_eq!(component.label(), "talker 3");
@@ -194,8 +217,8 @@ async fn a_trap_gives_no_new_lines_of_log() {
         let answers = engine.evaluate(&guest, page, Run::Live).await;
         assert!(answers.iter().all(|answer| *answer == Err(Fault::Trap)));
     }
-    // 2,000 lines, of which 160 fit into 64 KiB; each line that is cut counts, and all of these hold control characters. Beside them a line
-    // for each fault, most of which do not fit.
+    // 2,000 lines, of which 160 fit into 64 KiB; each line that is cut counts, and all of these hold control
+    // characters. Beside them a line for each fault, most of which do not fit.
     let cut = component.counts().log_lines_cut;
     assert!((2_050..2_100).contains(&cut), "{cut}");
     assert!(!component.counters().may_log(1, 64 << 10), "the minute is full");
@@ -239,8 +262,10 @@ async fn what_calls_cost_that_find_no_memory_is_counted() {
     let engine = trial::engine(Config { evaluate_cpu_ms: 10_000, ..within(256 * MIB) });
     let payer: Payer = Arc::new(Budget::new(40 * MIB));
     let component = engine.compile(&guests::evaluating(WORKS_AND_GROWS)).unwrap();
-    let make = async |config, payer| engine.paid(&component, config, Instance::Warm, None, payer).await.unwrap();
-    let (one, two, other) = (make("1", Some(&payer)).await, make("2", Some(&payer)).await, make("3", None).await);
+    let make =
+        async |config, payer| engine.paid(&component, config, Instance::Warm, None, payer).await.unwrap();
+    let (one, two, other) =
+        (make("1", Some(&payer)).await, make("2", Some(&payer)).await, make("3", None).await);
     let seen = |evaluator: &Evaluator| {
         let record = evaluator.record().of(Run::Live);
         (record.strikes(), record.fault_budget().is_suspected(Instant::now()))
@@ -265,7 +290,9 @@ fn what_two_addresses_have_made_is_charged_to_neither() {
     let kept = Kept::new(&Arc::new(Config::default()));
     let payers: [Payer; 2] = [Arc::new(Budget::new(MIB)), Arc::new(Budget::new(MIB))];
     let key = Key { digest: "d".to_owned(), config: "{}".to_owned(), instance: Instance::Warm };
-    let Told::New(_waiting, order) = kept.ask(&key, false, Some(&payers[0])) else { panic!("it was not asked for before") };
+    let Told::New(_waiting, order) = kept.ask(&key, false, Some(&payers[0])) else {
+        panic!("it was not asked for before")
+    };
     assert!(matches!(kept.ask(&key, false, Some(&payers[0])), Told::UnderWay(_)));
     assert!(order.purse().is_of(&payers[0]));
     assert!(matches!(kept.ask(&key, false, Some(&payers[1])), Told::UnderWay(_)));

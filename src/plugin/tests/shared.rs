@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::domain::term::{Dimension, Role};
 use crate::domain::verdict::Verdict;
 use crate::plugin::error::Refusal;
-use crate::plugin::evaluator::{Instance, Run};
+use crate::plugin::judging::run::{Instance, Run};
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, KEEP, Text};
 use crate::plugin::tests::trial::{self, judge, killmail};
@@ -92,7 +92,11 @@ async fn the_kit_frees_what_was_given() {
     let page: Vec<_> = (0..50_000).map(|_| killmail(1)).collect();
     for _ in 0..4 {
         let answers = engine.evaluate(&evaluator, page.clone(), Run::History { head: killmail(9).seq }).await;
-        assert!(answers.iter().all(|answer| matches!(answer, Ok(Verdict::KeepWith(_)))), "{:?}", answers.last());
+        assert!(
+            answers.iter().all(|answer| matches!(answer, Ok(Verdict::KeepWith(_)))),
+            "{:?}",
+            answers.last()
+        );
     }
     assert_eq!(component.counts().faults, [].into());
 }
@@ -120,14 +124,23 @@ async fn history_and_live_never_share_an_instance() {
     judge(&engine, &evaluator, 1).await.unwrap();
     assert_eq!(judge(&engine, &evaluator, 2).await, Ok(Verdict::Keep), "the live instance was called before");
     let run = Run::History { head: killmail(9).seq };
-    assert_eq!(engine.evaluate(&evaluator, vec![killmail(3)], run).await, [Ok(Verdict::Drop)], "the other was not");
-    assert_eq!(engine.evaluate(&evaluator, vec![killmail(3)], run).await, [Ok(Verdict::Keep)], "and is not remembered for");
+    assert_eq!(
+        engine.evaluate(&evaluator, vec![killmail(3)], run).await,
+        [Ok(Verdict::Drop)],
+        "the other was not"
+    );
+    assert_eq!(
+        engine.evaluate(&evaluator, vec![killmail(3)], run).await,
+        [Ok(Verdict::Keep)],
+        "and is not remembered for"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interest_keeps_the_rest_away() {
     let engine = trial::engine(Config::default());
-    // ok(some({any-of: [{alliance, final-blow, [2]}], ..})); terms and ids stand at 256 and 512. At least 2, at most 5 attackers.
+    // ok(some({any-of: [{alliance, final-blow, [2]}], ..})); terms and ids stand at 256 and 512. At least 2,
+    // at most 5 attackers.
     let interest = |id: u32| {
         format!(
             r#"(data (i32.const 128) "\00\00\00\00\00\00\00\00\01\00\00\00\00\00\00\00\00\01\00\00\01\00\00\00\00\00\00\00\00\00\00\00\02\00\00\00\05\00\00\00\00\00")
@@ -140,9 +153,16 @@ async fn an_interest_keeps_the_rest_away() {
     let said = fits.interest().unwrap();
     assert_eq!((said.min_value, said.min_attackers, said.max_attackers), (None, Some(2), Some(5)));
     let wanted = &said.any_of[0];
-    assert_eq!((wanted.kind, wanted.role, wanted.ids.as_slice()), (Dimension::Alliance, Role::FinalBlow, &[2][..]));
+    assert_eq!(
+        (wanted.kind, wanted.role, wanted.ids.as_slice()),
+        (Dimension::Alliance, Role::FinalBlow, &[2][..])
+    );
     assert_eq!(judge(&engine, &fits, 1).await, Ok(Verdict::Keep));
-    assert_eq!(judge(&engine, &misses, 1).await, Ok(Verdict::Drop), "alliance 1 took part but not as the final blow");
+    assert_eq!(
+        judge(&engine, &misses, 1).await,
+        Ok(Verdict::Drop),
+        "alliance 1 took part but not as the final blow"
+    );
     assert_eq!((fits.component().counts().calls, misses.component().counts().calls), (1, 0));
     assert_eq!(misses.component().counts().passed_over, 1);
 }
@@ -174,7 +194,11 @@ async fn the_killmail_now_judged_can_be_asked() {
     };
     let evaluate = "(i32.mul (i32.const 64) (call $involves (i32.const 2) (global.get $role) (i32.const 512) (i32.const 1)))";
     for (role, kept) in [(0, true), (1, false), (2, true), (3, true)] {
-        let guest = trial::evaluator(&engine, &guests::guest(&Text { head: &head(role), evaluate, ..Text::default() })).await;
+        let guest = trial::evaluator(
+            &engine,
+            &guests::guest(&Text { head: &head(role), evaluate, ..Text::default() }),
+        )
+        .await;
         let verdict = if kept { Verdict::Keep } else { Verdict::Drop };
         assert_eq!(judge(&engine, &guest, 1).await, Ok(verdict), "role {role}");
     }

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use crate::domain::verdict::Fault;
-use crate::plugin::evaluator::{Instance, Run};
+use crate::plugin::judging::run::{Instance, Run};
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, KEEP};
 use crate::plugin::tests::trial::{self, judge, killmail};
@@ -28,7 +28,8 @@ async fn the_engine_stops_at_once_whatever_it_keeps() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_nobody_waits_for_hold_nothing_up() {
-    let engine = trial::engine(Config { workers: 1, evaluate_cpu_ms: 20, rest_faults: 0, ..Config::default() });
+    let engine =
+        trial::engine(Config { workers: 1, evaluate_cpu_ms: 20, rest_faults: 0, ..Config::default() });
     let slow = trial::evaluator(&engine, &guests::evaluating("(loop $again (br $again)) unreachable")).await;
     let page: Vec<_> = (1..=64).map(killmail).collect();
     let asked = engine.evaluate(&slow, page, Run::Live);

@@ -11,14 +11,17 @@ use crate::domain::facts::{Columns, Facts};
 use crate::domain::id::Seq;
 use crate::domain::killmail::{Attacker, Killmail, Victim};
 use crate::plugin::engine::Engine;
-use crate::plugin::evaluator::{Answer, Evaluator, Instance, Run};
 use crate::plugin::history::NoHistory;
+use crate::plugin::judging::evaluator::Evaluator;
+use crate::plugin::judging::run::{Answer, Instance, Run};
 use crate::plugin::limits::Config;
 
 /// An engine without history.
 pub fn engine(config: Config) -> Arc<Engine> {
-    Engine::new(config, Arc::new(NoHistory), |entry| Bytes::from(format!("{{\"killmail_id\":{}}}", entry.killmail.killmail_id)))
-        .expect("the engine starts")
+    Engine::new(config, Arc::new(NoHistory), |entry| {
+        Bytes::from(format!("{{\"killmail_id\":{}}}", entry.killmail.killmail_id))
+    })
+    .expect("the engine starts")
 }
 
 /// An evaluator of these bytes with the configuration `{}`.

@@ -1,4 +1,5 @@
-//! Law 7 (same in, same out) is tried before a plugin is used: once for all who ask, and with an outcome that no load changes.
+//! Law 7 (same in, same out) is tried before a plugin is used: once for all who ask, and with an outcome that
+//! no load changes.
 //!
 //! Must not know: in which orders the sample is judged.
 
@@ -10,7 +11,7 @@ use futures_util::future::join_all;
 use crate::domain::entry::SharedEntry;
 use crate::domain::verdict::Verdict;
 use crate::plugin::error::Refusal;
-use crate::plugin::evaluator::Instance;
+use crate::plugin::judging::run::Instance;
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, KEEP, Text};
 use crate::plugin::tests::trial::{self, judge, killmail};
@@ -47,7 +48,9 @@ fn law_7_guests_that_remember_are_not_repeatable() {
         ("traps every second time", format!("{COUNT} (if (i32.and (global.get $seen) (i32.const 1)) (then unreachable)) (i32.const 64)")),
     ];
     for (what, evaluate) in remembering {
-        let guest = engine.compile(&guests::guest(&Text { head: SEEN, evaluate: &evaluate, ..Text::default() })).unwrap();
+        let guest = engine
+            .compile(&guests::guest(&Text { head: SEEN, evaluate: &evaluate, ..Text::default() }))
+            .unwrap();
         for count in [20, 21] {
             let probed = engine.probe(&guest, "{}", &sample(count));
             if what == "traps every second time" {
@@ -59,7 +62,8 @@ fn law_7_guests_that_remember_are_not_repeatable() {
         }
     }
     // One that looks at the killmail only is.
-    let looks = guests::evaluating("(i32.mul (i32.const 64) (i32.wrap_i64 (i64.and (local.get $id) (i64.const 1))))");
+    let looks =
+        guests::evaluating("(i32.mul (i32.const 64) (i32.wrap_i64 (i64.and (local.get $id) (i64.const 1))))");
     for count in [0, 1, 2, 21] {
         engine.probe(&engine.compile(&looks).unwrap(), "{}", &sample(count)).unwrap();
     }
@@ -72,19 +76,21 @@ fn what_takes_too_long_is_refused_for_that() {
         let guest = engine.compile(&guests::guest(&Text { head, evaluate, ..Text::default() })).unwrap();
         engine.probe(&guest, "{}", &sample(9))
     };
-    let seventh = "(if (i64.eq (local.get $id) (i64.const 7)) (then (loop $again (br $again)))) (i32.const 64)";
+    let seventh =
+        "(if (i64.eq (local.get $id) (i64.const 7)) (then (loop $again (br $again)))) (i32.const 64)";
     let Err(Refusal::Deadline { message, limit: 10 }) = probe(seventh, "") else { panic!("another outcome") };
     assert!(message.contains("killmail 7") && message.contains("plugin.evaluate_cpu_ms"), "{message}");
     let asks = r#"(import "killstream:plugin/history@1.0.0-rc.1" "count" (func $count (param i32 i32 i32 i64 i64) (result i64)))"#;
-    let for_ever =
-        "(loop $again (drop (call $count (i32.const 0) (i32.const 0) (i32.const 7) (i64.const 0) (i64.const 0))) (br $again)) unreachable";
+    let for_ever = "(loop $again (drop (call $count (i32.const 0) (i32.const 0) (i32.const 7) (i64.const 0) (i64.const 0))) (br $again)) unreachable";
     let refusal = probe(for_ever, asks).unwrap_err();
     assert_eq!(refusal.reason(), "host_budget", "{refusal}");
     // Its first call takes too long, as a call of any guest may on a busy machine; alone it does not.
     let once = "(if (i32.eqz (global.get $seen)) (then (loop $again (br $again)))) (i32.const 64)";
     let refusal = probe(once, SEEN).unwrap_err();
     assert_eq!(refusal.reason(), "deadline", "alone it is the first call again: {refusal}");
-    let second = format!("{COUNT} (if (i32.eq (global.get $seen) (i32.const 2)) (then (loop $again (br $again)))) (i32.const 64)");
+    let second = format!(
+        "{COUNT} (if (i32.eq (global.get $seen) (i32.const 2)) (then (loop $again (br $again)))) (i32.const 64)"
+    );
     probe(&second, SEEN).unwrap();
 }
 
@@ -94,7 +100,9 @@ fn a_trial_has_a_budget_of_its_own() {
     let busy = "(local $n i32) (loop $again
         (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 2000000)))) (i32.const 64)";
     let guest = engine.compile(&guests::evaluating(busy)).unwrap();
-    let Err(Refusal::Deadline { message, limit: 20 }) = engine.probe(&guest, "{}", &sample(200)) else { panic!("another outcome") };
+    let Err(Refusal::Deadline { message, limit: 20 }) = engine.probe(&guest, "{}", &sample(200)) else {
+        panic!("another outcome")
+    };
     assert!(message.contains("plugin.trial_cpu_ms"), "{message}");
 }
 
@@ -104,13 +112,16 @@ async fn a_configuration_is_tried_once_for_all_who_ask() {
     let sample: Arc<Vec<SharedEntry>> = Arc::new(sample(20));
     let good = engine.compile(&guests::evaluating(KEEP)).unwrap();
     let alternates = format!("{COUNT} (i32.mul (i32.const 64) (i32.and (global.get $seen) (i32.const 1)))");
-    let bad = engine.compile(&guests::guest(&Text { head: SEEN, evaluate: &alternates, ..Text::default() })).unwrap();
+    let bad = engine
+        .compile(&guests::guest(&Text { head: SEEN, evaluate: &alternates, ..Text::default() }))
+        .unwrap();
     let refusing = engine.compile(&refusing()).unwrap();
     let before = [&good, &bad, &refusing].map(|component| component.counts().instances);
     let (told, mut outcomes) = tokio::sync::mpsc::channel(600);
     for _ in 0..200 {
         for component in [&good, &bad, &refusing] {
-            let (engine, component, sample, told) = (Arc::clone(&engine), component.clone(), Arc::clone(&sample), told.clone());
+            let (engine, component, sample, told) =
+                (Arc::clone(&engine), component.clone(), Arc::clone(&sample), told.clone());
             tasks::spawn("asker", async move {
                 let tried = engine.tried(&component, "{\"a\":1}", Instance::Warm, &sample).await;
                 told.send(tried.map(drop).map_err(|refusal| refusal.reason())).await.unwrap();
@@ -135,13 +146,21 @@ async fn a_configuration_is_tried_once_for_all_who_ask() {
     assert_eq!(made[2] - before[2], 1);
     // A refusal for its verdicts is none to those who want it untried, with a fresh instance for each call.
     engine.evaluator(&bad, "{\"a\":1}", Instance::Fresh).await.unwrap();
-    assert_eq!(engine.evaluator(&refusing, "{\"a\":1}", Instance::Fresh).await.unwrap_err().reason(), "configure");
+    assert_eq!(
+        engine.evaluator(&refusing, "{\"a\":1}", Instance::Fresh).await.unwrap_err().reason(),
+        "configure"
+    );
     assert_eq!(refusing.counts().instances - before[2], 1, "it is remembered");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_are_judged_while_configurations_are_tried() {
-    let engine = trial::engine(Config { workers: 1, evaluate_cpu_ms: 1_000, trials_cpu_ms_per_sec: 1_000, ..Config::default() });
+    let engine = trial::engine(Config {
+        workers: 1,
+        evaluate_cpu_ms: 1_000,
+        trials_cpu_ms_per_sec: 1_000,
+        ..Config::default()
+    });
     let quick = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
     let slow = engine.compile(&guests::evaluating(
         "(local $n i32) (loop $again
@@ -170,7 +189,10 @@ async fn what_nobody_waits_for_is_given_up() {
     let slow = engine.compile(&guests::evaluating(endless)).unwrap();
     let sample = sample(200);
     let asked = engine.tried(&slow, "{}", Instance::Warm, &sample);
-    assert!(tokio::time::timeout(Duration::from_millis(20), asked).await.is_err(), "it takes longer than that");
+    assert!(
+        tokio::time::timeout(Duration::from_millis(20), asked).await.is_err(),
+        "it takes longer than that"
+    );
     // The next configuration does not wait for the rest of it.
     let quick = engine.compile(&guests::evaluating(KEEP)).unwrap();
     engine.evaluator(&quick, "{}", Instance::Warm).await.unwrap();
@@ -189,12 +211,18 @@ async fn refusals_for_want_of_room_are_not_remembered() {
     let engine = trial::engine(Config { evaluators_max: 1, trials_waiting_max: 0, ..Config::default() });
     let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
     for _ in 0..2 {
-        assert_eq!(engine.evaluator(&component, "{}", Instance::Warm).await.unwrap_err(), Refusal::TooManyTrials { max: 0 });
+        assert_eq!(
+            engine.evaluator(&component, "{}", Instance::Warm).await.unwrap_err(),
+            Refusal::TooManyTrials { max: 0 }
+        );
     }
     let engine = trial::engine(Config { evaluators_max: 1, ..Config::default() });
     let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
     let one = engine.evaluator(&component, "1", Instance::Warm).await.unwrap();
-    assert_eq!(engine.evaluator(&component, "2", Instance::Warm).await.unwrap_err(), Refusal::TooMany { max: 1 });
+    assert_eq!(
+        engine.evaluator(&component, "2", Instance::Warm).await.unwrap_err(),
+        Refusal::TooMany { max: 1 }
+    );
     drop(one);
     engine.evaluator(&component, "2", Instance::Warm).await.unwrap();
 }
@@ -204,7 +232,10 @@ async fn a_thousand_refusals_are_remembered_in_bounded_room() {
     let engine = trial::engine(Config { outcomes_max: 10, ..Config::default() });
     let refusing = engine.compile(&refusing()).unwrap();
     for n in 0..50 {
-        assert_eq!(engine.evaluator(&refusing, &n.to_string(), Instance::Warm).await.unwrap_err().reason(), "configure");
+        assert_eq!(
+            engine.evaluator(&refusing, &n.to_string(), Instance::Warm).await.unwrap_err().reason(),
+            "configure"
+        );
     }
     let before = refusing.counts().instances;
     for n in 40..50 {
@@ -225,7 +256,8 @@ async fn configurations_wait_for_cpu_time_and_none_is_lost() {
     let sample = sample(5);
     let configs: Vec<String> = (0..4).map(|n| n.to_string()).collect();
     let asked = configs.iter().map(|config| engine.tried(&component, config, Instance::Warm, &sample));
-    let made = tokio::time::timeout(Duration::from_secs(60), join_all(asked)).await.expect("all are answered");
+    let made =
+        tokio::time::timeout(Duration::from_secs(60), join_all(asked)).await.expect("all are answered");
     assert!(made.iter().all(Result::is_ok), "{made:?}");
 }
 
@@ -234,24 +266,39 @@ fn an_upload_that_fails_to_configure_is_not_untried() {
     let engine = trial::engine(Config::default());
     let by_default = |configure: &str| {
         let guest = engine.compile(&guests::guest(&Text { configure, ..Text::default() })).unwrap();
-        engine.probe_by_default(&guest, &sample(3)).map(|tried| tried.probed).map_err(|refusal| refusal.reason())
+        engine
+            .probe_by_default(&guest, &sample(3))
+            .map(|tried| tried.probed)
+            .map_err(|refusal| refusal.reason())
     };
     assert_eq!(by_default("(i32.const 0)"), Ok(true));
     assert_eq!(by_default("(loop $again (br $again)) unreachable"), Err("deadline"));
     assert_eq!(by_default("unreachable"), Err("configure"));
     let refusing = engine.compile(&refusing()).unwrap();
-    assert_eq!(engine.probe_by_default(&refusing, &sample(3)).map(|tried| tried.probed), Ok(false), "it wants another configuration");
+    assert_eq!(
+        engine.probe_by_default(&refusing, &sample(3)).map(|tried| tried.probed),
+        Ok(false),
+        "it wants another configuration"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_end_while_the_component_is_still_there() {
     let engine = trial::engine(Config { outcome_secs: 0, ..Config::default() });
-    let traps = engine.compile(&guests::guest(&Text { configure: "unreachable", ..Text::default() })).unwrap();
+    let traps =
+        engine.compile(&guests::guest(&Text { configure: "unreachable", ..Text::default() })).unwrap();
     for (component, instances) in [(engine.compile(&refusing()).unwrap(), 1), (traps, 2)] {
         for _ in 0..3 {
             let before = component.counts().instances;
-            assert_eq!(engine.evaluator(&component, "{}", Instance::Warm).await.unwrap_err().reason(), "configure");
-            assert_eq!(component.counts().instances - before, instances, "a fault is one where it comes twice");
+            assert_eq!(
+                engine.evaluator(&component, "{}", Instance::Warm).await.unwrap_err().reason(),
+                "configure"
+            );
+            assert_eq!(
+                component.counts().instances - before,
+                instances,
+                "a fault is one where it comes twice"
+            );
         }
     }
     let good = engine.compile(&guests::evaluating(KEEP)).unwrap();

@@ -48,7 +48,8 @@ fn every_killmail_comes_once_and_ids_follow_time() {
     let made = week();
     let first: Vec<&Made> = made.iter().filter(|m| !m.revision).collect();
     assert_eq!(first.len() as u64, WEEK);
-    let mut by_id: Vec<(u32, i64)> = first.iter().map(|m| (m.killmail.killmail_id, m.killmail.time)).collect();
+    let mut by_id: Vec<(u32, i64)> =
+        first.iter().map(|m| (m.killmail.killmail_id, m.killmail.time)).collect();
     by_id.sort_unstable();
     assert!(by_id.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 <= w[1].1));
     near("ids used", WEEK as f64 / f64::from(by_id[by_id.len() - 1].0 - by_id[0].0), 0.58, 0.02);
@@ -69,7 +70,10 @@ fn a_revision_is_the_same_killmail_with_another_block() {
             None => assert!(!made.revision),
             Some(before) => {
                 assert!(made.revision && before.zkb != made.killmail.zkb);
-                assert_eq!(Killmail { zkb: None, ..before.clone() }, Killmail { zkb: None, ..made.killmail.clone() });
+                assert_eq!(
+                    Killmail { zkb: None, ..before.clone() },
+                    Killmail { zkb: None, ..made.killmail.clone() }
+                );
                 revised += 1;
             }
         }
@@ -81,8 +85,22 @@ fn a_revision_is_the_same_killmail_with_another_block() {
 fn attackers_are_as_many_as_in_life() {
     let counts = sorted(week().iter().map(|m| m.killmail.attackers.len()));
     near("mean", mean(&counts), 5.13, 0.25);
-    for (most, real) in [(1, 0.453), (2, 0.645), (5, 0.830), (10, 0.912), (25, 0.966), (50, 0.987), (100, 0.995), (250, 0.9993)] {
-        near(&format!("at most {most}"), share(counts.partition_point(|n| *n <= most), counts.len()), real, 0.012);
+    for (most, real) in [
+        (1, 0.453),
+        (2, 0.645),
+        (5, 0.830),
+        (10, 0.912),
+        (25, 0.966),
+        (50, 0.987),
+        (100, 0.995),
+        (250, 0.9993),
+    ] {
+        near(
+            &format!("at most {most}"),
+            share(counts.partition_point(|n| *n <= most), counts.len()),
+            real,
+            0.012,
+        );
     }
     assert!((400..=603).contains(counts.last().unwrap()));
 }
@@ -92,15 +110,26 @@ fn items_are_as_many_as_in_life() {
     let made = week();
     let counts = sorted(made.iter().map(|m| m.killmail.victim.items.as_ref().unwrap().len()));
     near("mean", mean(&counts), 16.2, 1.0);
-    for (part, real, tolerance) in
-        [(0.5, 15.0, 2.0), (0.75, 27.0, 2.0), (0.9, 35.0, 2.0), (0.95, 41.0, 3.0), (0.99, 61.0, 8.0), (0.999, 137.0, 40.0)]
-    {
+    for (part, real, tolerance) in [
+        (0.5, 15.0, 2.0),
+        (0.75, 27.0, 2.0),
+        (0.9, 35.0, 2.0),
+        (0.95, 41.0, 3.0),
+        (0.99, 61.0, 8.0),
+        (0.999, 137.0, 40.0),
+    ] {
         near(&format!("p{part}"), at(&counts, part), real, tolerance);
     }
     let items: Vec<_> = made.iter().flat_map(|m| m.killmail.victim.items.iter().flatten()).collect();
     assert!(items.iter().all(|i| i.quantity_destroyed.is_some() != i.quantity_dropped.is_some()));
-    near("destroyed", share(items.iter().filter(|i| i.quantity_destroyed.is_some()).count(), items.len()), 0.55, 0.02);
-    let nested = made.iter().filter(|m| m.killmail.victim.items.iter().flatten().any(|i| i.items.is_some())).count();
+    near(
+        "destroyed",
+        share(items.iter().filter(|i| i.quantity_destroyed.is_some()).count(), items.len()),
+        0.55,
+        0.02,
+    );
+    let nested =
+        made.iter().filter(|m| m.killmail.victim.items.iter().flatten().any(|i| i.items.is_some())).count();
     near("nested", share(nested, made.len()), 0.007, 0.002);
     let capsules = made.iter().filter(|m| m.killmail.victim.ship_type_id == Some(670)).count();
     near("capsules", share(capsules, made.len()), 0.27, 0.01);
@@ -132,16 +161,23 @@ fn what_always_holds_in_life_holds() {
 fn parties_are_mixed_as_in_life() {
     let made = week();
     let attackers: Vec<_> = made.iter().flat_map(|m| &m.killmail.attackers).collect();
-    let part = |has: fn(&Attacker) -> bool| share(attackers.iter().filter(|a| has(a)).count(), attackers.len());
+    let part =
+        |has: fn(&Attacker) -> bool| share(attackers.iter().filter(|a| has(a)).count(), attackers.len());
     near("character", part(|a| a.character_id.is_some()), 0.939, 0.02);
     near("corporation", part(|a| a.corporation_id.is_some()), 0.971, 0.02);
     near("alliance", part(|a| a.alliance_id.is_some()), 0.856, 0.05);
     near("faction", part(|a| a.faction_id.is_some()), 0.053, 0.04);
     near("ship", part(|a| a.ship_type_id.is_some()), 0.988, 0.01);
     near("weapon", part(|a| a.weapon_type_id.is_some()), 0.939, 0.03);
-    near("weapon is ship", part(|a| a.weapon_type_id.is_some() && a.weapon_type_id == a.ship_type_id), 0.316, 0.03);
+    near(
+        "weapon is ship",
+        part(|a| a.weapon_type_id.is_some() && a.weapon_type_id == a.ship_type_id),
+        0.316,
+        0.03,
+    );
     near("no damage", part(|a| a.damage_done == 0), 0.234, 0.06);
-    let victims = |has: fn(&Victim) -> bool| share(made.iter().filter(|m| has(&m.killmail.victim)).count(), made.len());
+    let victims =
+        |has: fn(&Victim) -> bool| share(made.iter().filter(|m| has(&m.killmail.victim)).count(), made.len());
     near("victim's alliance", victims(|v| v.alliance_id.is_some()), 0.68, 0.05);
     near("victim without character", victims(|v| v.character_id.is_none()), 0.018, 0.004);
     let npc = made.iter().filter(|m| m.killmail.zkb.as_ref().unwrap().npc == Some(true)).count();

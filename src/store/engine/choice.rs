@@ -1,7 +1,9 @@
 //! Which of the versions found in raw files count.
 //!
-//! - A revision was given to one killmail: the one the ledger names, else the one written last. Others never counted.
-//! - Of a killmail the newest revision anything tells of counts, and only if it is whole; of equal ones the one written last.
+//! - A revision was given to one killmail: the one the ledger names, else the one written last. Others never
+//!   counted.
+//! - Of a killmail the newest revision anything tells of counts, and only if it is whole; of equal ones the
+//!   one written last.
 //! - A number was given to one killmail: of several the one written last.
 //! - Nothing up to the horizon counts: it was forgotten on purpose.
 //!
@@ -58,7 +60,8 @@ pub fn choose(raw: &Raw, ledger: &Contents) -> Choice {
         }
         keep_last(&mut by_killmail, version.killmail_id, (*version, places.written), &mut choice.unfinished);
     }
-    choice.rev = choice.rev.max(raw.lines.keys().filter(|rev| **rev <= plausible(raw)).max().copied().unwrap_or(0));
+    choice.rev =
+        choice.rev.max(raw.lines.keys().filter(|rev| **rev <= plausible(raw)).max().copied().unwrap_or(0));
     let mut by_number: HashMap<u64, (Version, u64)> = HashMap::new();
     for (version, written) in by_killmail.into_values() {
         keep_last(&mut by_number, version.seq.0, (version, written), &mut choice.unfinished);
@@ -66,7 +69,8 @@ pub fn choose(raw: &Raw, ledger: &Contents) -> Choice {
     choice.chosen = by_number.into_values().collect();
     choice.chosen.sort_unstable_by_key(|(version, _)| version.seq);
     let chosen: HashSet<u64> = choice.chosen.iter().map(|(version, _)| version.killmail_id).collect();
-    choice.stale = older.into_iter().filter(|id| !chosen.contains(id)).filter_map(|id| u32::try_from(id).ok()).collect();
+    choice.stale =
+        older.into_iter().filter(|id| !chosen.contains(id)).filter_map(|id| u32::try_from(id).ok()).collect();
     choice.stale.sort_unstable();
     choice
 }
@@ -100,7 +104,8 @@ fn owns(owners: &HashMap<u64, u64>, version: &Version) -> bool {
 
 /// The newest revision anything tells of, by killmail.
 fn newest(raw: &Raw, ledger: &Contents, owners: &HashMap<u64, u64>) -> HashMap<u64, u64> {
-    let mut newest: HashMap<u64, u64> = ledger.newest().into_iter().map(|(id, rev)| (u64::from(id), rev)).collect();
+    let mut newest: HashMap<u64, u64> =
+        ledger.newest().into_iter().map(|(id, rev)| (u64::from(id), rev)).collect();
     let mut tell = |id: u64, rev: u64| {
         let known = newest.entry(id).or_default();
         *known = rev.max(*known);
@@ -110,7 +115,8 @@ fn newest(raw: &Raw, ledger: &Contents, owners: &HashMap<u64, u64>) -> HashMap<u
     }
     for (rev, killmails) in &raw.lines {
         let owner = owners.get(rev);
-        for id in killmails.iter().map(|id| u64::from(*id)).filter(|id| owner.is_none_or(|owner| owner == id)) {
+        for id in killmails.iter().map(|id| u64::from(*id)).filter(|id| owner.is_none_or(|owner| owner == id))
+        {
             tell(id, *rev);
         }
     }

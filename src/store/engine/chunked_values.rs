@@ -1,4 +1,5 @@
-//! Values beyond what the engine should hold in one piece are cut: a piece of exactly the full size means that another follows.
+//! Values beyond what the engine should hold in one piece are cut: a piece of exactly the full size means
+//! that another follows.
 //!
 //! Must not know: what the values are.
 

@@ -16,7 +16,8 @@ use crate::store::progress::{Phase, Progress};
 /// Values between two syncs of the copy.
 const SYNC_EVERY: u64 = 20_000;
 
-/// Copies every tree into an engine that is empty; on disk when this returns. Damaged records are not copied but reported.
+/// Copies every tree into an engine that is empty; on disk when this returns. Damaged records are not copied
+/// but reported.
 ///
 /// # Errors
 /// `Damaged` for the first value of the original that is not whole; else the disk.
@@ -52,7 +53,9 @@ pub fn same(from: &Engine, to: &Engine, progress: &Progress<'_>) -> Result<(), S
         loop {
             let (one, other) = (ones.next().transpose()?, others.next().transpose()?);
             let equal = match (&one, &other) {
-                (Some((key, value)), Some((copied_key, copied))) => **key == **copied_key && **value == **copied,
+                (Some((key, value)), Some((copied_key, copied))) => {
+                    **key == **copied_key && **value == **copied
+                }
                 (None, None) => break,
                 _ => false,
             };

@@ -35,13 +35,17 @@ pub fn must_hold_store(dir: &Path) -> Result<(), StoreError> {
     must_hold_one_of(dir, &[segments::db_path(dir), folder_swap::before_path(dir)])
 }
 
-/// Makes sure that a folder holds a file in which killmails may stand, if not in a store: in the journal, or in the spare.
+/// Makes sure that a folder holds a file in which killmails may stand, if not in a store: in the journal, or
+/// in the spare.
 ///
 /// # Errors
 /// `NoStore`; the file system.
 pub fn must_hold_killmails(dir: &Path) -> Result<(), StoreError> {
     let [older, newer] = journal::paths(dir);
-    must_hold_one_of(dir, &[segments::db_path(dir), folder_swap::before_path(dir), newer, older, spare::path(dir)])
+    must_hold_one_of(
+        dir,
+        &[segments::db_path(dir), folder_swap::before_path(dir), newer, older, spare::path(dir)],
+    )
 }
 
 fn must_hold_one_of(dir: &Path, paths: &[PathBuf]) -> Result<(), StoreError> {
@@ -60,7 +64,8 @@ pub fn remove_unfinished_backup(data_dir: &Path) -> Result<(), StoreError> {
     remove(&backup_dir(data_dir))
 }
 
-/// Removes what a process that ended amid a compaction left behind. To be called with the engine's lock: a compaction has it, too.
+/// Removes what a process that ended amid a compaction left behind. To be called with the engine's lock: a
+/// compaction has it, too.
 pub fn remove_unfinished_compaction(data_dir: &Path) -> Result<(), StoreError> {
     [folder_swap::twin_dir(data_dir), folder_swap::copy_dir(data_dir)].iter().try_for_each(|dir| remove(dir))
 }
@@ -68,7 +73,9 @@ pub fn remove_unfinished_compaction(data_dir: &Path) -> Result<(), StoreError> {
 /// Removes a folder with all in it, if it is there.
 fn remove(dir: &Path) -> Result<(), StoreError> {
     match fs::remove_dir_all(dir) {
-        Err(source) if source.kind() != ErrorKind::NotFound => Err(StoreError::Io { what: "remove", path: dir.to_owned(), source }),
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            Err(StoreError::Io { what: "remove", path: dir.to_owned(), source })
+        }
         _ => Ok(()),
     }
 }

@@ -1,4 +1,5 @@
-//! A copy of the engine's folder takes the original's place, in two renames; whatever moment the process ends at, one of both is found.
+//! A copy of the engine's folder takes the original's place, in two renames; whatever moment the process ends
+//! at, one of both is found.
 //!
 //! Must not know: what is in the folders.
 
@@ -36,7 +37,8 @@ pub fn take_place(data_dir: &Path) -> io::Result<()> {
     sync(data_dir)
 }
 
-/// Last step, and what a start does about a swap that was cut off: without a copy in its place the original comes back, else it goes.
+/// Last step, and what a start does about a swap that was cut off: without a copy in its place the original
+/// comes back, else it goes.
 pub fn finish(data_dir: &Path) -> io::Result<()> {
     let (store, before) = (data_dir.join(STORE), data_dir.join(BEFORE));
     if !before.exists() {

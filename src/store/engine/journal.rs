@@ -1,7 +1,9 @@
-//! The journal: the frames committed last once more, in files of their own. A damaged block of the engine's file takes ten or twenty small
-//! records that stand side by side; as long as they are recent, `salvage` finds them here.
+//! The journal: the frames committed last once more, in files of their own. A damaged block of the engine's
+//! file takes ten or twenty small records that stand side by side; as long as they are recent, `salvage`
+//! finds them here.
 //!
-//! Written after the commit and not synced, two files of at most 32 MiB, the older one replaced: what is in it did count.
+//! Written after the commit and not synced, two files of at most 32 MiB, the older one replaced: what is in
+//! it did count.
 //!
 //! Must not know: what the frames hold.
 
@@ -29,7 +31,13 @@ pub fn paths(data_dir: &Path) -> [PathBuf; 2] {
 
 /// The frames among these writes, one after the other.
 pub fn frames(writes: &[Write]) -> Vec<u8> {
-    writes.iter().filter(|write| write.tree == Tree::Records).filter_map(|write| write.value.as_deref()).flatten().copied().collect()
+    writes
+        .iter()
+        .filter(|write| write.tree == Tree::Records)
+        .filter_map(|write| write.value.as_deref())
+        .flatten()
+        .copied()
+        .collect()
 }
 
 /// Removes the journal of a store that stood here before.

@@ -1,8 +1,10 @@
-//! The ledger: which killmail each revision changed and how far the log went, in a small file beside the engine.
+//! The ledger: which killmail each revision changed and how far the log went, in a small file beside the
+//! engine.
 //!
-//! The engine's files still hold older values of what was revised. When damage takes the newest one, nothing in there need tell that it
-//! ever was; the ledger does, so no older value is taken for the newest. It also shows when the engine silently lost its end. Written
-//! after each commit and not synced: it is never ahead of the engine; behind after a loss of power, and filled up at the next start.
+//! The engine's files still hold older values of what was revised. When damage takes the newest one, nothing
+//! in there need tell that it ever was; the ledger does, so no older value is taken for the newest. It also
+//! shows when the engine silently lost its end. Written after each commit and not synced: it is never ahead
+//! of the engine; behind after a loss of power, and filled up at the next start.
 //!
 //! ```text
 //! magic 4 | version u32 | epoch u64 | head u64 | rev u64 | horizon u64 (0: nothing was ever forgotten) | crc32 u32, zeros up to 64
@@ -52,7 +54,8 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// The newest revision it tells of. A slot is written after its commit and before the mark, so it counts whatever the mark says.
+    /// The newest revision it tells of. A slot is written after its commit and before the mark, so it counts
+    /// whatever the mark says.
     pub fn rev(&self) -> u64 {
         self.mark.map_or(0, |mark| mark.rev).max(self.revised.len() as u64)
     }
@@ -84,7 +87,8 @@ pub fn read(dir: &Path) -> io::Result<Contents> {
     };
     let mark = mark(&bytes).ok();
     let (slots, _) = bytes.get(MARK_BYTES..).unwrap_or_default().as_chunks::<SLOT_BYTES>();
-    let mut revised: Vec<Option<u32>> = (1..).zip(slots).map(|(rev, bytes)| slot(bytes).filter(|s| s.0 == rev).map(|s| s.1)).collect();
+    let mut revised: Vec<Option<u32>> =
+        (1..).zip(slots).map(|(rev, bytes)| slot(bytes).filter(|s| s.0 == rev).map(|s| s.1)).collect();
     while revised.last() == Some(&None) {
         revised.pop();
     }
@@ -99,18 +103,25 @@ pub fn write(dir: &Path, mark: Mark, revised: &[Option<u32>]) -> io::Result<()> 
 }
 
 impl Ledger {
-    /// Opens the ledger of a store that opened, fills in what it lacks, and gives the newest revision of each killmail ever revised.
+    /// Opens the ledger of a store that opened, fills in what it lacks, and gives the newest revision of each
+    /// killmail ever revised.
     ///
     /// # Errors
     /// `Damaged` if the store has less than the ledger knows of.
-    pub fn open(engine: &Engine, epoch: Epoch, numbers: &Numbers) -> Result<(Self, HashMap<u32, u64>), StoreError> {
+    pub fn open(
+        engine: &Engine,
+        epoch: Epoch,
+        numbers: &Numbers,
+    ) -> Result<(Self, HashMap<u32, u64>), StoreError> {
         let at = path(engine.dir());
         let mut found = read(engine.dir()).map_err(StoreError::io("read", &at))?;
         if found.mark.is_some_and(|mark| mark.epoch != epoch) {
             // Of a store that stood here before.
             found = Contents::default();
         }
-        let lost = |what, from: u64, to: u64| engine.damaged(format!("{what} {from} to {to} were kept and are gone"));
+        let lost = |what, from: u64, to: u64| {
+            engine.damaged(format!("{what} {from} to {to} were kept and are gone"))
+        };
         let head = found.mark.map_or(0, |mark| mark.head.0);
         if head > numbers.head {
             return Err(lost("log entries", numbers.head + 1, head));
@@ -129,10 +140,12 @@ impl Ledger {
         Ok((Self { file, mark }, found.newest()))
     }
 
-    /// Notes what was just committed: the store's numbers, and revisions with their killmails. A note that cannot be written is only
-    /// logged: the next start fills it in.
+    /// Notes what was just committed: the store's numbers, and revisions with their killmails. A note that
+    /// cannot be written is only logged: the next start fills it in.
     pub fn note(&mut self, numbers: &Numbers, revised: impl Iterator<Item = (u64, u32)>) {
-        let written = revised.into_iter().try_for_each(|(rev, id)| self.file.write_all_at(&slot_bytes(rev, id), slot_at(rev)));
+        let written = revised
+            .into_iter()
+            .try_for_each(|(rev, id)| self.file.write_all_at(&slot_bytes(rev, id), slot_at(rev)));
         self.mark = Mark { head: Seq(numbers.head), rev: numbers.rev, ..self.mark };
         let written = written.and_then(|()| self.file.write_all_at(&mark_bytes(&self.mark), 0));
         if let Err(error) = written {
@@ -161,7 +174,9 @@ const fn slot_at(rev: u64) -> u64 {
 fn mark_bytes(mark: &Mark) -> [u8; MARK_BYTES] {
     let mut out = MAGIC.to_vec();
     out.extend_from_slice(&VERSION.to_le_bytes());
-    [mark.epoch.0, mark.head.0, mark.rev, mark.horizon.0].iter().for_each(|n| out.extend_from_slice(&n.to_le_bytes()));
+    [mark.epoch.0, mark.head.0, mark.rev, mark.horizon.0]
+        .iter()
+        .for_each(|n| out.extend_from_slice(&n.to_le_bytes()));
     out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
     let mut bytes = [0; MARK_BYTES];
     bytes[..out.len()].copy_from_slice(&out);
@@ -173,7 +188,12 @@ fn mark(bytes: &[u8]) -> Result<Mark, Malformed> {
     if cursor.take(4)? != MAGIC || cursor.u32()? != VERSION {
         return Err(Malformed);
     }
-    let mark = Mark { epoch: Epoch(cursor.u64()?), head: Seq(cursor.u64()?), rev: cursor.u64()?, horizon: Seq(cursor.u64()?) };
+    let mark = Mark {
+        epoch: Epoch(cursor.u64()?),
+        head: Seq(cursor.u64()?),
+        rev: cursor.u64()?,
+        horizon: Seq(cursor.u64()?),
+    };
     if bytes.get(..MARK_BYTES) == Some(&mark_bytes(&mark)[..]) { Ok(mark) } else { Err(Malformed) }
 }
 

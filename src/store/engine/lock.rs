@@ -1,7 +1,7 @@
 //! Who has the engine of a data folder open: its lock, and the file `pid` that names the process.
 //!
-//! In a container every server may be number 1, so the file also holds a random number of the process: only that tells whether the
-//! folder's last user was this very process.
+//! In a container every server may be number 1, so the file also holds a random number of the process: only
+//! that tells whether the folder's last user was this very process.
 //!
 //! Must not know: what is in the engine.
 
@@ -15,17 +15,21 @@ use std::time::Duration;
 use crate::store::engine::segments::db_path;
 use crate::store::error::StoreError;
 
-/// How long a store that this very process just let go of may take to unlock: the engine's last threads drop it.
+/// How long a store that this very process just let go of may take to unlock: the engine's last threads drop
+/// it.
 const UNLOCK_TRIES: u32 = 100;
-/// And where the folder's last user was this process itself, so that nobody else is to be told of: a busy machine takes its time.
+/// And where the folder's last user was this process itself, so that nobody else is to be told of: a busy
+/// machine takes its time.
 const OWN_UNLOCK_TRIES: u32 = 3_000;
 /// Between two tries.
 pub const UNLOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The random number of this process, as a word. Without randomness no folder counts as this process's own.
-static RUN: LazyLock<Option<String>> = LazyLock::new(|| getrandom::u64().ok().map(|number| format!("run-{number:016x}")));
+static RUN: LazyLock<Option<String>> =
+    LazyLock::new(|| getrandom::u64().ok().map(|number| format!("run-{number:016x}")));
 
-/// Keeps others from opening the engine's files of this data folder until the answer is dropped; changes nothing there.
+/// Keeps others from opening the engine's files of this data folder until the answer is dropped; changes
+/// nothing there.
 ///
 /// # Errors
 /// `InUse`, or there are none.

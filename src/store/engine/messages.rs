@@ -1,5 +1,6 @@
-//! The messages in one segment of the engine's main file, as far as it matters which of them the engine will take as it opens: those behind
-//! a broken one it passes over, and a batch whose end it does not find it takes for torn from its first message on.
+//! The messages in one segment of the engine's main file, as far as it matters which of them the engine will
+//! take as it opens: those behind a broken one it passes over, and a batch whose end it does not find it
+//! takes for torn from its first message on.
 //!
 //! ```text
 //! crc32 u32, flipped (of the body, then of the rest of the head) | kind u8 | length varint | segment varint | page varint | body
@@ -18,7 +19,8 @@ const LEAST_BYTES: usize = 32;
 const BROKEN: u8 = 0;
 /// Says that the rest of the segment is empty.
 const CAP: u8 = 2;
-/// The page named at the head of a batch, as a varint; its body is the place in time of the batch's last message.
+/// The page named at the head of a batch, as a varint; its body is the place in time of the batch's last
+/// message.
 const BATCH: [u8; 9] = [0xFF, 0x65, 0xFD, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF];
 
 /// Whether every message up to the end of the segment is whole.
@@ -37,7 +39,8 @@ pub fn are_whole(segment: &[u8], written: u64) -> bool {
 /// Where the latest of the batches that begin in the segment ends: the place in time of its last message.
 pub fn last_batch_end(segment: &[u8]) -> Option<u64> {
     // What the segment held before it was used again says less.
-    let ends = memmem::find_iter(segment, &BATCH).filter_map(|at| segment.get(at + BATCH.len()..)?.first_chunk());
+    let ends =
+        memmem::find_iter(segment, &BATCH).filter_map(|at| segment.get(at + BATCH.len()..)?.first_chunk());
     ends.map(|end| u64::from_le_bytes(*end)).max()
 }
 

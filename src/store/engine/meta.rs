@@ -1,4 +1,5 @@
-//! The store's own values: its identity, its numbers, the numbers that were lost, spans, and the dictionaries its records were written with.
+//! The store's own values: its identity, its numbers, the numbers that were lost, spans, and the dictionaries
+//! its records were written with.
 //!
 //! Must not know: when they change.
 
@@ -10,8 +11,8 @@ use crate::store::engine::{Engine, Write, chunked_values};
 use crate::store::error::StoreError;
 use crate::store::keys::{Key, Tree, number_after, prefix};
 
-/// The newest arrangement of trees, keys and values this code knows. Raised with the version of anything in the trees, so that an older
-/// killstream does not open the store at all.
+/// The newest arrangement of trees, keys and values this code knows. Raised with the version of anything in
+/// the trees, so that an older killstream does not open the store at all.
 const SCHEMA: u32 = 1;
 
 /// The writer's numbers, as of the last commit.
@@ -49,14 +50,23 @@ pub type Spans = BTreeMap<u64, Span>;
 /// `TooNew`; the disk.
 pub fn is_founded(engine: &Engine) -> Result<bool, StoreError> {
     let Some(schema) = engine.get(Tree::Meta, &Key::Schema.bytes())? else { return Ok(false) };
-    let found = schema.as_array().copied().map(u32::from_le_bytes).ok_or_else(|| engine.damaged("the schema number"))?;
+    let found = schema
+        .as_array()
+        .copied()
+        .map(u32::from_le_bytes)
+        .ok_or_else(|| engine.damaged("the schema number"))?;
     if found > SCHEMA { Err(StoreError::TooNew { what: "schema", found, known: SCHEMA }) } else { Ok(true) }
 }
 
 /// The writes that make a folder a store.
 pub fn founding(epoch: Epoch, numbers: &Numbers, lost: &[(u64, u64)]) -> Vec<Write> {
-    let lost: Vec<u8> = lost.iter().flat_map(|(first, last)| [*first, *last]).flat_map(u64::to_le_bytes).collect();
-    let mut writes = if lost.is_empty() { Vec::new() } else { chunked_values::put(Tree::Meta, &Key::LostNumbers.bytes(), &lost) };
+    let lost: Vec<u8> =
+        lost.iter().flat_map(|(first, last)| [*first, *last]).flat_map(u64::to_le_bytes).collect();
+    let mut writes = if lost.is_empty() {
+        Vec::new()
+    } else {
+        chunked_values::put(Tree::Meta, &Key::LostNumbers.bytes(), &lost)
+    };
     writes.push(Write::new(Key::Schema, SCHEMA.to_le_bytes().to_vec()));
     writes.push(Write::new(Key::Epoch, epoch.0.to_le_bytes().to_vec()));
     writes.push(Write::new(Key::Numbers, numbers.to_bytes()));
@@ -65,18 +75,28 @@ pub fn founding(epoch: Epoch, numbers: &Numbers, lost: &[(u64, u64)]) -> Vec<Wri
 
 /// The identity of a store.
 pub fn epoch(engine: &Engine) -> Result<Epoch, StoreError> {
-    let epoch = engine.get(Tree::Meta, &Key::Epoch.bytes())?.ok_or_else(|| engine.damaged("the store's identity is missing"))?;
-    epoch.as_array().copied().map(|b| Epoch(u64::from_le_bytes(b))).ok_or_else(|| engine.damaged("the store's identity"))
+    let epoch = engine
+        .get(Tree::Meta, &Key::Epoch.bytes())?
+        .ok_or_else(|| engine.damaged("the store's identity is missing"))?;
+    epoch
+        .as_array()
+        .copied()
+        .map(|b| Epoch(u64::from_le_bytes(b)))
+        .ok_or_else(|| engine.damaged("the store's identity"))
 }
 
 /// An identity no other store has.
 pub fn new_epoch() -> Result<Epoch, StoreError> {
-    getrandom::u64().map(Epoch).map_err(|e| StoreError::Engine { what: "make an identity for the store", why: e.to_string() })
+    getrandom::u64()
+        .map(Epoch)
+        .map_err(|e| StoreError::Engine { what: "make an identity for the store", why: e.to_string() })
 }
 
 /// The store's own numbers.
 pub fn numbers(engine: &Engine) -> Result<Numbers, StoreError> {
-    let bytes = engine.get(Tree::Meta, &Key::Numbers.bytes())?.ok_or_else(|| engine.damaged("the store's own numbers are missing"))?;
+    let bytes = engine
+        .get(Tree::Meta, &Key::Numbers.bytes())?
+        .ok_or_else(|| engine.damaged("the store's own numbers are missing"))?;
     Numbers::from_bytes(&bytes).ok_or_else(|| engine.damaged("the store's own numbers"))
 }
 
@@ -89,7 +109,9 @@ pub fn dictionary_writes(number: u8, bytes: &[u8]) -> Vec<Write> {
 pub fn dictionaries(engine: &Engine) -> Result<BTreeMap<u8, Vec<u8>>, StoreError> {
     let mut known = BTreeMap::new();
     for number in 1..=u8::MAX {
-        let Some(bytes) = chunked_values::get(engine, Tree::Meta, &Key::Dictionary(number).bytes())? else { break };
+        let Some(bytes) = chunked_values::get(engine, Tree::Meta, &Key::Dictionary(number).bytes())? else {
+            break;
+        };
         known.insert(number, bytes);
     }
     Ok(known)
@@ -98,8 +120,12 @@ pub fn dictionaries(engine: &Engine) -> Result<BTreeMap<u8, Vec<u8>>, StoreError
 /// Ranges of numbers known to be lost, first and last.
 pub fn lost(engine: &Engine) -> Result<Vec<(u64, u64)>, StoreError> {
     let bytes = chunked_values::get(engine, Tree::Meta, &Key::LostNumbers.bytes())?.unwrap_or_default();
-    let (numbers, []) = bytes.as_chunks::<8>() else { return Err(engine.damaged("the list of lost numbers")) };
-    let (pairs, []) = numbers.as_chunks::<2>() else { return Err(engine.damaged("the list of lost numbers")) };
+    let (numbers, []) = bytes.as_chunks::<8>() else {
+        return Err(engine.damaged("the list of lost numbers"));
+    };
+    let (pairs, []) = numbers.as_chunks::<2>() else {
+        return Err(engine.damaged("the list of lost numbers"));
+    };
     Ok(pairs.iter().map(|[first, last]| (u64::from_le_bytes(*first), u64::from_le_bytes(*last))).collect())
 }
 
@@ -141,5 +167,9 @@ pub fn span_to_bytes(span: &Span) -> Vec<u8> {
 fn span_from_bytes(bytes: &[u8]) -> Option<Span> {
     let (numbers, []) = bytes.as_chunks::<8>() else { return None };
     let [from, to, killmails] = numbers else { return None };
-    Some(Span { from: i64::from_le_bytes(*from), to: i64::from_le_bytes(*to), killmails: u64::from_le_bytes(*killmails) })
+    Some(Span {
+        from: i64::from_le_bytes(*from),
+        to: i64::from_le_bytes(*to),
+        killmails: u64::from_le_bytes(*killmails),
+    })
 }

@@ -1,8 +1,10 @@
-//! The engine under everything: trees of bytes, one transaction at a time, on disk when `commit` returns. The only file naming sled.
+//! The engine under everything: trees of bytes, one transaction at a time, on disk when `commit` returns. The
+//! only file naming sled.
 //!
-//! What sled 0.34.7 needs from us: `flush` is no fsync, so the files are synced here; damaged files make it panic, so every call is
-//! caught and the store says `Damaged`; values beyond some kilobytes become files nobody syncs, so they are synced here; a batch over
-//! several trees tears, so only transactions write what belongs together.
+//! What sled 0.34.7 needs from us: `flush` is no fsync, so the files are synced here; damaged files make it
+//! panic, so every call is caught and the store says `Damaged`; values beyond some kilobytes become files
+//! nobody syncs, so they are synced here; a batch over several trees tears, so only transactions write what
+//! belongs together.
 //!
 //! Must not know: what is in the trees.
 
@@ -42,7 +44,8 @@ use crate::store::error::StoreError;
 use crate::store::keys::{Key, Tree, is_kept_twice};
 use crate::tasks;
 
-/// One write of a transaction; `None` removes. All trees take part in transactions but that of refused documents.
+/// One write of a transaction; `None` removes. All trees take part in transactions but that of refused
+/// documents.
 #[derive(Debug)]
 pub struct Write {
     /// Where.
@@ -98,7 +101,11 @@ impl Engine {
         folder_swap::finish(data_dir).map_err(StoreError::io("finish a compaction in", data_dir))?;
         data_folder::make(data_dir).map_err(StoreError::io("make", data_dir))?;
         fs::create_dir_all(&dir).map_err(StoreError::io("make", &dir))?;
-        let config = sled::Config::new().path(&dir).cache_capacity(cache_bytes).flush_every_ms(None).use_compression(false);
+        let config = sled::Config::new()
+            .path(&dir)
+            .cache_capacity(cache_bytes)
+            .flush_every_ms(None)
+            .use_compression(false);
         let folder = data_dir.to_owned();
         let opened = tasks::thread("store open", move || tasks::caught(|| open_trees(&folder, &config)));
         let opened = opened.map_err(StoreError::io("start a thread to open", &dir))?;
@@ -108,7 +115,9 @@ impl Engine {
             Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
                 return Err(StoreError::InUse { pid: lock::pid_in(data_dir) });
             }
-            Ok(Err(sled::Error::Io(source))) => return Err(StoreError::Io { what: "open", path: dir, source }),
+            Ok(Err(sled::Error::Io(source))) => {
+                return Err(StoreError::Io { what: "open", path: dir, source });
+            }
             Ok(Err(error)) => return Err(damaged(words(&error))),
             Ok(Ok(opened)) => opened,
         };
@@ -137,23 +146,32 @@ impl Engine {
     }
 
     /// Keys and values from a key on, ascending.
-    pub fn scan(&self, tree: Tree, from: &[u8]) -> impl DoubleEndedIterator<Item = Result<(Value, Value), StoreError>> {
+    pub fn scan(
+        &self,
+        tree: Tree,
+        from: &[u8],
+    ) -> impl DoubleEndedIterator<Item = Result<(Value, Value), StoreError>> {
         let mut pairs = self.tree(tree).range(from.to_vec()..);
         Scan { engine: self, next: move |back: bool| if back { pairs.next_back() } else { pairs.next() } }
     }
 
     /// Writes all or nothing, and returns when it is on disk.
     pub fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
-        let noted: Vec<_> =
-            writes.iter().filter(|w| is_kept_twice(w.tree, &w.key)).map(|w| (w.tree, w.key.clone(), w.value.clone())).collect();
+        let noted: Vec<_> = writes
+            .iter()
+            .filter(|w| is_kept_twice(w.tree, &w.key))
+            .map(|w| (w.tree, w.key.clone(), w.value.clone()))
+            .collect();
         let writes: Vec<(usize, IVec, Option<IVec>)> =
             writes.into_iter().map(|w| (w.tree as usize, w.key.into(), w.value.map(IVec::from))).collect();
         let [records, log, revisions, meta, plugins, _] = &self.trees;
         self.guard("write", || {
             let trees = (records, log, revisions, meta, plugins);
-            trees.transaction(|(r, l, v, m, p)| apply(&[r, l, v, m, p], &writes)).map_err(|error| match error {
-                TransactionError::Abort(error) | TransactionError::Storage(error) => error,
-            })
+            trees
+                .transaction(|(r, l, v, m, p)| apply(&[r, l, v, m, p], &writes))
+                .map_err(|error| match error {
+                    TransactionError::Abort(error) | TransactionError::Storage(error) => error,
+                })
         })?;
         self.sync()?;
         noted.iter().for_each(|(tree, key, value)| self.note(*tree, key, value.as_deref()));
@@ -166,7 +184,8 @@ impl Engine {
     /// The disk.
     pub fn keep_second(&self) -> Result<(), StoreError> {
         let second = Second::make(&self.dir, &self.kept_twice()?);
-        *self.second.lock() = Some(second.map_err(StoreError::io("write a second copy of small values in", &self.dir))?);
+        *self.second.lock() =
+            Some(second.map_err(StoreError::io("write a second copy of small values in", &self.dir))?);
         Ok(())
     }
 
@@ -194,7 +213,8 @@ impl Engine {
         let noted = if second.add(&second::seal(tree, key, value)) {
             Ok(())
         } else {
-            self.kept_twice().and_then(|bytes| second.rewrite(&bytes).map_err(StoreError::io("write", &self.dir)))
+            self.kept_twice()
+                .and_then(|bytes| second.rewrite(&bytes).map_err(StoreError::io("write", &self.dir)))
         };
         if let Err(error) = noted {
             tracing::warn!("cannot write a second copy of a small value: {error}");
@@ -228,7 +248,10 @@ impl Engine {
     /// # Errors
     /// The file system.
     pub fn file_bytes(&self) -> Result<u64, StoreError> {
-        self.file.metadata().map(|meta| meta.len()).map_err(StoreError::io("look at", self.dir.join("store").join("db")))
+        self.file
+            .metadata()
+            .map(|meta| meta.len())
+            .map_err(StoreError::io("look at", self.dir.join("store").join("db")))
     }
 
     /// Size of the engine's files, bytes.
@@ -245,7 +268,8 @@ impl Engine {
         &self.trees[tree as usize]
     }
 
-    /// Blob files are written once and never changed, so each is synced once. Those that are gone are forgotten.
+    /// Blob files are written once and never changed, so each is synced once. Those that are gone are
+    /// forgotten.
     fn sync_blobs(&self, dir: &Path) -> Result<(), StoreError> {
         let mut synced = self.synced_blobs.lock();
         let mut before = mem::take(&mut *synced);
@@ -271,14 +295,20 @@ impl Engine {
     }
 
     /// Calls the engine; a panic in there is damage, and after one the engine is not called again.
-    fn guard<T>(&self, what: &'static str, call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, StoreError> {
+    fn guard<T>(
+        &self,
+        what: &'static str,
+        call: impl FnOnce() -> Result<T, sled::Error>,
+    ) -> Result<T, StoreError> {
         if self.failed.load(Ordering::Relaxed) {
             return Err(self.damaged("the engine gave up earlier"));
         }
         match tasks::caught(call) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(sled::Error::Io(error))) => Err(StoreError::Engine { what, why: error.to_string() }),
-            Ok(Err(error @ (sled::Error::Corruption { .. } | sled::Error::ReportableBug(_)))) => Err(self.damaged(words(&error))),
+            Ok(Err(error @ (sled::Error::Corruption { .. } | sled::Error::ReportableBug(_)))) => {
+                Err(self.damaged(words(&error)))
+            }
             Ok(Err(error)) => Err(StoreError::Engine { what, why: error.to_string() }),
             Err(_) => {
                 self.failed.store(true, Ordering::Relaxed);
@@ -314,7 +344,10 @@ impl<F: FnMut(bool) -> Option<sled::Result<(IVec, IVec)>>> DoubleEndedIterator f
     }
 }
 
-fn apply(trees: &[&TransactionalTree; 5], writes: &[(usize, IVec, Option<IVec>)]) -> Result<(), ConflictableTransactionError<sled::Error>> {
+fn apply(
+    trees: &[&TransactionalTree; 5],
+    writes: &[(usize, IVec, Option<IVec>)],
+) -> Result<(), ConflictableTransactionError<sled::Error>> {
     for (tree, key, value) in writes {
         match value {
             Some(value) => trees[*tree].insert(key.clone(), value.clone())?,
@@ -330,7 +363,9 @@ fn open_trees(data_dir: &Path, config: &sled::Config) -> sled::Result<(Db, [Sled
     let db = loop {
         tidy(data_dir)?;
         match config.open() {
-            Err(sled::Error::Io(error)) if tries < most && error.to_string().contains("could not acquire lock") => {
+            Err(sled::Error::Io(error))
+                if tries < most && error.to_string().contains("could not acquire lock") =>
+            {
                 tries += 1;
                 sleep(lock::UNLOCK_PAUSE);
             }
@@ -342,12 +377,14 @@ fn open_trees(data_dir: &Path, config: &sled::Config) -> sled::Result<(Db, [Sled
     Ok((db, trees))
 }
 
-/// Takes away what a process that was killed left half-written of the engine's own, and what the engine would stumble over: a
-/// snapshot under way (it looks for those under another name than it gives them), and settings beside which nothing was stored yet.
-/// What it might change is copied first.
+/// Takes away what a process that was killed left half-written of the engine's own, and what the engine would
+/// stumble over: a snapshot under way (it looks for those under another name than it gives them), and
+/// settings beside which nothing was stored yet. What it might change is copied first.
 fn tidy(data_dir: &Path) -> io::Result<()> {
     let store = &data_dir.join("store");
-    let gone = |result: io::Result<()>| result.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) });
+    let gone = |result: io::Result<()>| {
+        result.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
+    };
     let nothing_stored = match File::open(store.join("db")) {
         // In use: whoever holds it is writing those very files.
         Ok(db) if db.try_lock().is_err() => return Ok(()),
@@ -372,7 +409,11 @@ fn tidy(data_dir: &Path) -> io::Result<()> {
 /// Size of the engine's files in a data folder, bytes; opening them makes them larger.
 pub fn size_bytes(data_dir: &Path) -> u64 {
     let store = data_dir.join("store");
-    let files = [store.clone(), store.join("blobs")].into_iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten();
+    let files = [store.clone(), store.join("blobs")]
+        .into_iter()
+        .filter_map(|dir| fs::read_dir(dir).ok())
+        .flatten()
+        .flatten();
     files.filter_map(|entry| entry.metadata().ok()).filter(|meta| meta.is_file()).map(|meta| meta.len()).sum()
 }
 

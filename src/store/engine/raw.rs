@@ -1,7 +1,9 @@
-//! The engine's files read without the engine: every whole frame there, whatever is broken around it, and what else tells of revisions.
+//! The engine's files read without the engine: every whole frame there, whatever is broken around it, and
+//! what else tells of revisions.
 //!
-//! A frame stands in these files several times: as it was written, in later copies of its page, in pages long out of use. And what was
-//! being written when a process died may stand there although it never counted. So each version is kept with when it was last written.
+//! A frame stands in these files several times: as it was written, in later copies of its page, in pages long
+//! out of use. And what was being written when a process died may stand there although it never counted. So
+//! each version is kept with when it was last written.
 //!
 //! Must not know: which versions count.
 
@@ -37,7 +39,12 @@ pub struct Version {
 
 impl Version {
     const fn of(header: &Header) -> Self {
-        Self { killmail_id: header.killmail_id, rev: header.rev, seq: header.seq, raw_bytes: header.raw_bytes }
+        Self {
+            killmail_id: header.killmail_id,
+            rev: header.rev,
+            seq: header.seq,
+            raw_bytes: header.raw_bytes,
+        }
     }
 }
 
@@ -89,17 +96,23 @@ impl Raw {
         let spare = Some(spare::path(data_dir)).filter(|path| path.exists());
         let db = Some(db_path(data_dir)).filter(|path| path.exists());
         for path in db.into_iter().chain(spare) {
-            let begun = File::open(&path).and_then(|file| segments(&file)).map_err(StoreError::io("read", &path))?;
-            sources.push((path, Written::Segments(begun.into_iter().map(|segment| (segment.at, segment.written)).collect())));
+            let begun =
+                File::open(&path).and_then(|file| segments(&file)).map_err(StoreError::io("read", &path))?;
+            sources.push((
+                path,
+                Written::Segments(begun.into_iter().map(|segment| (segment.at, segment.written)).collect()),
+            ));
         }
         for entry in copy::files(&blobs_path(data_dir))? {
             let written = entry.file_name().to_str().and_then(|name| name.parse().ok()).unwrap_or(0);
             sources.push((entry.path(), Written::From(written)));
         }
         // What is in the journal counted, so it comes after all the engine's files may hold.
-        let journal = (JOURNALED..).step_by(1 << 40).zip(journal::paths(data_dir)).filter(|(_, path)| path.exists());
+        let journal =
+            (JOURNALED..).step_by(1 << 40).zip(journal::paths(data_dir)).filter(|(_, path)| path.exists());
         sources.extend(journal.map(|(written, path)| (path, Written::From(written))));
-        let total = sources.iter().filter_map(|(path, _)| path.metadata().ok()).map(|meta| meta.len() >> 20).sum();
+        let total =
+            sources.iter().filter_map(|(path, _)| path.metadata().ok()).map(|meta| meta.len() >> 20).sum();
         let mut phase = Phase::new(progress, "scan (MiB)", total);
         for (path, written) in sources {
             raw.scan_file(&path, &written, &mut phase).map_err(StoreError::io("read", &path))?;
@@ -109,7 +122,8 @@ impl Raw {
 
     /// The frames of a version, as they stand, and what is in them. `None` if they are not whole any more.
     pub fn read(&self, places: &Places) -> Option<(Header, Vec<u8>, Vec<Vec<u8>>)> {
-        let frames: Vec<Vec<u8>> = places.parts.iter().map(|place| self.bytes(place.as_ref()?)).collect::<Option<_>>()?;
+        let frames: Vec<Vec<u8>> =
+            places.parts.iter().map(|place| self.bytes(place.as_ref()?)).collect::<Option<_>>()?;
         let mut payload = Vec::new();
         let mut header = None;
         for bytes in &frames {
@@ -138,7 +152,10 @@ impl Raw {
             // What begins behind the chunk is found in the next one.
             for (at, frame) in frame::find(bytes).take_while(|(at, _)| *at < CHUNK_BYTES) {
                 let at = start + at as u64;
-                self.note(&frame, Place { file: number, length: frame.bytes() as u32, at, written: written.at(at) });
+                self.note(
+                    &frame,
+                    Place { file: number, length: frame.bytes() as u32, at, written: written.at(at) },
+                );
             }
             for (killmail_id, rev) in log_entry::find(bytes) {
                 let killmails = self.lines.entry(rev).or_default();
@@ -179,7 +196,9 @@ enum Written {
 impl Written {
     fn at(&self, at: u64) -> u64 {
         match self {
-            Self::Segments(begun) => begun.get(&(at / SEGMENT_BYTES * SEGMENT_BYTES)).map_or(0, |begun| begun + at % SEGMENT_BYTES),
+            Self::Segments(begun) => {
+                begun.get(&(at / SEGMENT_BYTES * SEGMENT_BYTES)).map_or(0, |begun| begun + at % SEGMENT_BYTES)
+            }
             Self::From(begun) => begun + at,
         }
     }

@@ -19,7 +19,9 @@ pub fn read(engine: &Engine, codec: &Codec, killmail_id: u32) -> Result<(Header,
         let Some((header, payload)) = frames(engine, killmail_id)? else { continue };
         must_be_known(&header)?;
         let unpacked = codec.unpack(&header, &payload);
-        return unpacked.map(|killmail| (header, killmail)).map_err(|why| engine.damaged(format!("killmail {killmail_id}: {why}")));
+        return unpacked
+            .map(|killmail| (header, killmail))
+            .map_err(|why| engine.damaged(format!("killmail {killmail_id}: {why}")));
     }
     Err(engine.damaged(format!("the record of killmail {killmail_id}")))
 }
@@ -30,7 +32,11 @@ pub fn read(engine: &Engine, codec: &Codec, killmail_id: u32) -> Result<(Header,
 /// `TooNew`.
 pub fn must_be_known(header: &Header) -> Result<(), StoreError> {
     if header.version > VERSION {
-        return Err(StoreError::TooNew { what: "record version", found: header.version.into(), known: VERSION.into() });
+        return Err(StoreError::TooNew {
+            what: "record version",
+            found: header.version.into(),
+            known: VERSION.into(),
+        });
     }
     Ok(())
 }
@@ -42,16 +48,20 @@ pub fn must_be_known(header: &Header) -> Result<(), StoreError> {
 pub fn line(engine: &Engine, bytes: &[u8], what: impl FnOnce() -> String) -> Result<LogEntry, StoreError> {
     log_entry::decode(bytes).map_err(|why| match why {
         Unreadable::Malformed => engine.damaged(what()),
-        Unreadable::Newer(version) => {
-            StoreError::TooNew { what: "log entry version", found: version.into(), known: log_entry::VERSION.into() }
-        }
+        Unreadable::Newer(version) => StoreError::TooNew {
+            what: "log entry version",
+            found: version.into(),
+            known: log_entry::VERSION.into(),
+        },
     })
 }
 
 /// What the frames of a record that must be there say, without decoding it.
 pub fn header(engine: &Engine, killmail_id: u32) -> Result<Header, StoreError> {
     let whole = (0..READ_TRIES).find_map(|_| frames(engine, killmail_id).transpose());
-    whole.unwrap_or(Err(engine.damaged(format!("the record of killmail {killmail_id}")))).map(|(header, _)| header)
+    whole
+        .unwrap_or(Err(engine.damaged(format!("the record of killmail {killmail_id}"))))
+        .map(|(header, _)| header)
 }
 
 /// The parts of a record, put together; `None` if they are missing, not whole, or of different revisions.
@@ -64,7 +74,9 @@ fn frames(engine: &Engine, killmail_id: u32) -> Result<Option<(Header, Vec<u8>)>
     }
     let mut payload = first.payload.to_vec();
     for part in 1..first.parts {
-        let Some(next) = engine.get(Tree::Records, &chunked_values::key_of(&key, u16::from(part)))? else { return Ok(None) };
+        let Some(next) = engine.get(Tree::Records, &chunked_values::key_of(&key, u16::from(part)))? else {
+            return Ok(None);
+        };
         let Ok(next) = frame::open(&next) else { return Ok(None) };
         if (next.header, next.part) != (first.header, part) {
             return Ok(None);

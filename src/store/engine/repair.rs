@@ -1,4 +1,5 @@
-//! The log from the records: entries that are missing or bent are made again, since a record holds all that its entry does.
+//! The log from the records: entries that are missing or bent are made again, since a record holds all that
+//! its entry does.
 //!
 //! Must not know: the index.
 
@@ -18,7 +19,12 @@ use crate::store::keys::Tree;
 const TRANSACTION_MAX: usize = 500;
 
 /// Makes entries of the log again, as far as their records are there; says how many.
-pub fn log_from_records(engine: &Engine, codec: &Codec, encode: fn(&Killmail) -> Bytes, numbers: &Numbers) -> Result<u64, StoreError> {
+pub fn log_from_records(
+    engine: &Engine,
+    codec: &Codec,
+    encode: fn(&Killmail) -> Bytes,
+    numbers: &Numbers,
+) -> Result<u64, StoreError> {
     let whole = whole_entries(engine, numbers)?;
     let (mut writes, mut made) = (Vec::new(), 0);
     for pair in engine.scan(Tree::Records, &[]) {
@@ -41,11 +47,14 @@ pub fn log_from_records(engine: &Engine, codec: &Codec, encode: fn(&Killmail) ->
         }
     }
     engine.commit(writes)?;
-    tracing::warn!("{made} entries of the log were missing or bent and have been made again from their records");
+    tracing::warn!(
+        "{made} entries of the log were missing or bent and have been made again from their records"
+    );
     Ok(made)
 }
 
-/// By number: whether the log's entry is there and whole. `TooNew` if a later killstream wrote one: nothing is made again then.
+/// By number: whether the log's entry is there and whole. `TooNew` if a later killstream wrote one: nothing
+/// is made again then.
 fn whole_entries(engine: &Engine, numbers: &Numbers) -> Result<Vec<bool>, StoreError> {
     let mut whole = vec![false; numbers.head as usize + 1];
     for seq in 1..=numbers.head {

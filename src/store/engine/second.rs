@@ -1,8 +1,9 @@
-//! The small things of a store once more, in a file beside the engine: plugins, how far sources were read, what was told of gaps. The
-//! engine's files frame none of them, so when they do not open any more, `salvage` takes them from here.
+//! The small things of a store once more, in a file beside the engine: plugins, how far sources were read,
+//! what was told of gaps. The engine's files frame none of them, so when they do not open any more, `salvage`
+//! takes them from here.
 //!
-//! Values are added as they are written and not synced: behind after a loss of power, and made anew at every start. Of a key the last one
-//! counts.
+//! Values are added as they are written and not synced: behind after a loss of power, and made anew at every
+//! start. Of a key the last one counts.
 //!
 //! ```text
 //! tree u8 | removed u8 | key length u16 | key | value, each in an envelope
@@ -69,10 +70,13 @@ impl Second {
         Ok(second)
     }
 
-    /// Adds one sealed value. False if that is not possible, or the file has grown enough: it is to be rewritten, of all there is.
+    /// Adds one sealed value. False if that is not possible, or the file has grown enough: it is to be
+    /// rewritten, of all there is.
     pub fn add(&mut self, sealed: &[u8]) -> bool {
         self.added += sealed.len();
-        if self.added <= self.added_max && self.file.as_mut().is_some_and(|file| file.write_all(sealed).is_ok()) {
+        if self.added <= self.added_max
+            && self.file.as_mut().is_some_and(|file| file.write_all(sealed).is_ok())
+        {
             return true;
         }
         self.file = None;
@@ -123,7 +127,10 @@ mod tests {
     use super::*;
 
     fn values(pairs: &[(&str, &str)]) -> Values {
-        pairs.iter().map(|(key, value)| ((Tree::Plugins, key.as_bytes().to_vec()), value.as_bytes().to_vec())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((Tree::Plugins, key.as_bytes().to_vec()), value.as_bytes().to_vec()))
+            .collect()
     }
 
     fn sealed(values: &Values) -> Vec<u8> {
@@ -153,7 +160,10 @@ mod tests {
         let mut second = Second::make(dir.path(), &[]).unwrap();
         let adds = (0..200).take_while(|_| second.add(&one)).count();
         assert_eq!((adds, length()), (ADDED_MAX / one.len(), adds * one.len()));
-        assert!(!second.add(&seal(Tree::Plugins, b"a", None)), "nothing is added until then, or a value would be missing between");
+        assert!(
+            !second.add(&seal(Tree::Plugins, b"a", None)),
+            "nothing is added until then, or a value would be missing between"
+        );
         // A large one may double.
         let large = one.repeat(300);
         second.rewrite(&large).unwrap();
@@ -172,7 +182,10 @@ mod tests {
             bent[at] ^= 0x10;
             fs::write(&path, bent).unwrap();
             let found = read(dir.path()).unwrap();
-            assert!(found.len() == 2 && found.iter().all(|(key, value)| whole.get(key) == Some(value)), "byte {at}: {found:?}");
+            assert!(
+                found.len() == 2 && found.iter().all(|(key, value)| whole.get(key) == Some(value)),
+                "byte {at}: {found:?}"
+            );
         }
     }
 }

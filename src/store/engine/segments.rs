@@ -1,6 +1,8 @@
-//! What a raw file of the engine looks like, as far as mending needs it: segments of 512 KiB, each with the place in time of its first byte.
+//! What a raw file of the engine looks like, as far as mending needs it: segments of 512 KiB, each with the
+//! place in time of its first byte.
 //!
-//! Segments are used again when nothing in them is needed any more, so their order in the file is not that in which they were written.
+//! Segments are used again when nothing in them is needed any more, so their order in the file is not that in
+//! which they were written.
 //!
 //! Must not know: what is written in them.
 
@@ -38,12 +40,16 @@ pub fn blobs_path(data_dir: &Path) -> PathBuf {
     data_dir.join("store").join("blobs")
 }
 
-/// How far the engine had read when it last opened, a place in time; from there on it reads again. 0 if it never did.
+/// How far the engine had read when it last opened, a place in time; from there on it reads again. 0 if it
+/// never did.
 pub fn last_opened(data_dir: &Path) -> io::Result<u64> {
     let mut newest = 0;
     for entry in fs::read_dir(data_dir.join("store"))? {
         let name = entry?.file_name();
-        let place = name.to_str().and_then(|name| name.strip_prefix("snap.")).and_then(|place| u64::from_str_radix(place, 16).ok());
+        let place = name
+            .to_str()
+            .and_then(|name| name.strip_prefix("snap."))
+            .and_then(|place| u64::from_str_radix(place, 16).ok());
         newest = newest.max(place.unwrap_or(0));
     }
     Ok(newest)
@@ -72,7 +78,11 @@ fn header(bytes: &[u8; HEADER_BYTES], at: u64) -> Option<Segment> {
     let (written, stable) = (cursor.u64().ok()? ^ NUMBER_FLIP, cursor.u64().ok()? ^ NUMBER_FLIP);
     // Before anything was stable the engine writes a negative number.
     let stable = if stable > i64::MAX as u64 { 0 } else { stable };
-    (crc == crc32fast::hash(&bytes[4..]) && written <= i64::MAX as u64).then_some(Segment { at, written, stable })
+    (crc == crc32fast::hash(&bytes[4..]) && written <= i64::MAX as u64).then_some(Segment {
+        at,
+        written,
+        stable,
+    })
 }
 
 /// Fills the buffer from a place in the file on, as far as the file goes; how far that was.

@@ -1,12 +1,14 @@
-//! A spare copy of what the engine might wipe out as it opens, for as long as it opens: what it takes for torn it fills with zeros, and
-//! where something is damaged that would be all that is left of good records. `salvage` reads the spare, too.
+//! A spare copy of what the engine might wipe out as it opens, for as long as it opens: what it takes for
+//! torn it fills with zeros, and where something is damaged that would be all that is left of good records.
+//! `salvage` reads the spare, too.
 //!
-//! The engine reads its log on from where it stood when it last opened. What it takes for torn: the end from the first broken message
-//! on; a whole batch that reaches beyond that message; everything it reads, if the first segment of the end is not there; a segment whose
-//! header is broken; and one of which it could use nothing, for instance as its first message is broken.
+//! The engine reads its log on from where it stood when it last opened. What it takes for torn: the end from
+//! the first broken message on; a whole batch that reaches beyond that message; everything it reads, if the
+//! first segment of the end is not there; a segment whose header is broken; and one of which it could use
+//! nothing, for instance as its first message is broken.
 //!
-//! One file: whole segments as they stand in the engine's main file, then the values that had files of their own. Normally that is one or
-//! two megabytes, gone again as soon as the store stands.
+//! One file: whole segments as they stand in the engine's main file, then the values that had files of their
+//! own. Normally that is one or two megabytes, gone again as soon as the store stands.
 //!
 //! Must not know: what is in the files.
 
@@ -15,7 +17,9 @@ use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::store::engine::messages;
-use crate::store::engine::segments::{SEGMENT_BYTES, Segment, blobs_path, db_path, headers, last_opened, read_up_to};
+use crate::store::engine::segments::{
+    SEGMENT_BYTES, Segment, blobs_path, db_path, headers, last_opened, read_up_to,
+};
 use crate::store::whole_file;
 
 /// Where the spare of a data folder is.
@@ -23,10 +27,13 @@ pub fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("spare")
 }
 
-/// Copies what the engine might change as it opens. A spare that is there stays: since it was made the store never stood.
+/// Copies what the engine might change as it opens. A spare that is there stays: since it was made the store
+/// never stood.
 pub fn save(data_dir: &Path) -> io::Result<()> {
     let spare = path(data_dir);
-    let Some(db) = missing_is_none(File::open(db_path(data_dir)))?.filter(|_| !spare.exists()) else { return Ok(()) };
+    let Some(db) = missing_is_none(File::open(db_path(data_dir)))?.filter(|_| !spare.exists()) else {
+        return Ok(());
+    };
     let (places, from) = endangered(data_dir, &db)?;
     let unfinished = spare.with_extension("new");
     let mut out = BufWriter::new(File::create(&unfinished)?);
@@ -35,7 +42,12 @@ pub fn save(data_dir: &Path) -> io::Result<()> {
     }
     for entry in missing_is_none(fs::read_dir(blobs_path(data_dir)))?.into_iter().flatten() {
         let entry = entry?;
-        if entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok()).is_some_and(|written| written >= from) {
+        if entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u64>().ok())
+            .is_some_and(|written| written >= from)
+        {
             io::copy(&mut File::open(entry.path())?, &mut out)?;
         }
     }
@@ -48,7 +60,11 @@ fn endangered(data_dir: &Path, db: &File) -> io::Result<(Vec<u64>, u64)> {
     let begin = |written: u64| written / SEGMENT_BYTES * SEGMENT_BYTES;
     let since = begin(last_opened(data_dir)?);
     let headers = headers(db)?;
-    let log: Vec<Segment> = headers.iter().filter_map(|(_, segment)| *segment).filter(|segment| segment.written >= since).collect();
+    let log: Vec<Segment> = headers
+        .iter()
+        .filter_map(|(_, segment)| *segment)
+        .filter(|segment| segment.written >= since)
+        .collect();
     let end = log.iter().map(|segment| begin(segment.stable)).fold(since, u64::max);
     let mut from = if log.iter().any(|segment| segment.written == end) { end } else { since };
     let mut places = Vec::new();

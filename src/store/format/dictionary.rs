@@ -1,7 +1,9 @@
-//! Compression with a trained dictionary: killmails are small and alike, so most of a record is in the dictionary already.
+//! Compression with a trained dictionary: killmails are small and alike, so most of a record is in the
+//! dictionary already.
 //!
-//! The dictionary is `dictionary.bin`, made by `cargo run --release --example store_dictionary -- FILE..`; a store keeps the ones it was written
-//! with (in `meta` and as a file beside it), so that a new one never makes old records unreadable.
+//! The dictionary is `dictionary.bin`, made by `cargo run --release --example store_dictionary -- FILE..`; a
+//! store keeps the ones it was written with (in `meta` and as a file beside it), so that a new one never
+//! makes old records unreadable.
 //!
 //! Must not know: what is compressed.
 
@@ -36,11 +38,13 @@ pub struct Dictionaries {
 }
 
 impl Dictionaries {
-    /// Takes dictionaries by their number; new records are compressed with `CURRENT`, the embedded one if it is not among them.
+    /// Takes dictionaries by their number; new records are compressed with `CURRENT`, the embedded one if it
+    /// is not among them.
     pub fn new(mut known: BTreeMap<u8, Vec<u8>>) -> Self {
         let current = known.entry(CURRENT).or_insert_with(|| EMBEDDED.to_vec());
         let encoder = EncoderDictionary::copy(current, LEVEL);
-        let decoders = known.iter().map(|(number, bytes)| (*number, DecoderDictionary::copy(bytes))).collect();
+        let decoders =
+            known.iter().map(|(number, bytes)| (*number, DecoderDictionary::copy(bytes))).collect();
         Self { encoder, decoders }
     }
 
@@ -54,7 +58,8 @@ impl Dictionaries {
         let unknown = || io::Error::other(format!("dictionary {dictionary} is not in this store"));
         let decoder = self.decoders.get(&dictionary).ok_or_else(unknown)?;
         let mut out = Vec::with_capacity(raw);
-        let done = CONTEXT.with_borrow_mut(|context| context.decompress_using_ddict(&mut out, bytes, decoder.as_ddict()));
+        let done = CONTEXT
+            .with_borrow_mut(|context| context.decompress_using_ddict(&mut out, bytes, decoder.as_ddict()));
         done.map(|_| out).map_err(|code| io::Error::other(get_error_name(code)))
     }
 }
@@ -70,7 +75,8 @@ pub fn files(dir: &Path) -> io::Result<BTreeMap<u8, Vec<u8>>> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix("dictionary-")?.split('-').next()?.parse().ok());
+        let number =
+            name.to_str().and_then(|name| name.strip_prefix("dictionary-")?.split('-').next()?.parse().ok());
         let Some(number) = number else { continue };
         let bytes = fs::read(entry.path())?;
         if name.to_str() == Some(&file_name(number, &bytes)) {

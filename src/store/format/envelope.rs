@@ -49,8 +49,13 @@ pub fn open(magic: Magic, bytes: &[u8]) -> Result<&[u8], Malformed> {
     Ok(&whole[HEAD_BYTES..body])
 }
 
-/// Whatever can be read from whole envelopes in raw bytes, with where each begins; what lies between is passed over.
-pub fn find<'a, T>(magic: Magic, bytes: &'a [u8], read: fn(&'a [u8]) -> Result<T, Malformed>) -> impl Iterator<Item = (usize, T)> {
+/// Whatever can be read from whole envelopes in raw bytes, with where each begins; what lies between is
+/// passed over.
+pub fn find<'a, T>(
+    magic: Magic,
+    bytes: &'a [u8],
+    read: fn(&'a [u8]) -> Result<T, Malformed>,
+) -> impl Iterator<Item = (usize, T)> {
     let mut at = 0;
     std::iter::from_fn(move || {
         while let Some(step) = memmem::find(bytes.get(at..)?, &magic) {

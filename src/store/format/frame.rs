@@ -4,8 +4,8 @@
 //! killmail id u64 | version u8 | dictionary u8 | part u8 | parts u8 | seq u64 | rev u64
 //! | received_at_ms i64 | uploaded_at i64 (minimum: unknown) | origin u8 | age_secs u32 | raw length u32 | payload
 //! ```
-//! Little endian, in an envelope. A payload beyond one value's limit is cut into parts, each in a frame of its own. This is the only
-//! file that makes, reads or looks for frames.
+//! Little endian, in an envelope. A payload beyond one value's limit is cut into parts, each in a frame of
+//! its own. This is the only file that makes, reads or looks for frames.
 //!
 //! Must not know: what is in the payload, or where frames are kept.
 
@@ -19,7 +19,8 @@ const MAGIC: Magic = [0xB5, b'K', b'M', 0x1F];
 const HEADER_BYTES: usize = 53;
 /// No frame is longer, bytes.
 pub const FRAME_MAX: usize = envelope::BYTES + HEADER_BYTES + PART_BYTES;
-/// Payload bytes of one part: large values make their neighbours in the engine slow, and 64 KiB is the house's limit.
+/// Payload bytes of one part: large values make their neighbours in the engine slow, and 64 KiB is the
+/// house's limit.
 pub const PART_BYTES: usize = 48 << 10;
 const UNKNOWN: i64 = i64::MIN;
 
@@ -68,7 +69,8 @@ impl Frame<'_> {
     }
 }
 
-/// Frames a payload: one frame, or several if it is large; `None` if it is beyond what parts can hold (12 MiB).
+/// Frames a payload: one frame, or several if it is large; `None` if it is beyond what parts can hold (12
+/// MiB).
 pub fn seal(header: &Header, payload: &[u8]) -> Option<Vec<Vec<u8>>> {
     let parts = u8::try_from(payload.len().div_ceil(PART_BYTES).max(1)).ok()?;
     let mut rest = payload;

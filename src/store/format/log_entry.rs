@@ -1,10 +1,12 @@
-//! An entry of the log: the facts of a killmail without its items and texts, from which the index is built and every role is exact.
+//! An entry of the log: the facts of a killmail without its items and texts, from which the index is built
+//! and every role is exact.
 //!
 //! ```text
 //! crc32 u32 | version u8 | killmail id u32 | time i64 | system u32 | received_at_ms i64 | origin u8 | age_secs u32 | weight u32
 //! | rev u64 | flags u8 | value f64 if known | attackers varint | victim, attackers, final blow: six ascending lists each | labels
 //! ```
-//! Constellations, regions and ship groups are not stored: they follow from static EVE facts. Law 4 holds for `version`.
+//! Constellations, regions and ship groups are not stored: they follow from static EVE facts. Law 4 holds for
+//! `version`.
 //!
 //! Must not know: where entries are kept.
 
@@ -57,7 +59,8 @@ pub fn encode(line: &LogEntry) -> Vec<u8> {
     out.extend_from_slice(&line.age_secs.to_le_bytes());
     out.extend_from_slice(&line.weight.to_le_bytes());
     out.extend_from_slice(&line.rev.to_le_bytes());
-    let flags = [(facts.npc, NPC), (facts.solo, SOLO), (facts.awox, AWOX), (facts.total_value.is_some(), VALUED)];
+    let flags =
+        [(facts.npc, NPC), (facts.solo, SOLO), (facts.awox, AWOX), (facts.total_value.is_some(), VALUED)];
     out.push(flags.into_iter().map(|(is, bit)| if is { bit } else { 0 }).sum());
     if let Some(value) = facts.total_value {
         out.extend_from_slice(&value.to_le_bytes());
@@ -105,7 +108,8 @@ pub fn decode(bytes: &[u8]) -> Result<LogEntry, Unreadable> {
     Ok(line)
 }
 
-/// The line somewhere at the start of raw bytes, with its length: lines name no length, so it is known only once all is read.
+/// The line somewhere at the start of raw bytes, with its length: lines name no length, so it is known only
+/// once all is read.
 fn open(bytes: &[u8]) -> Result<(LogEntry, usize), Malformed> {
     let (crc, body) = bytes.split_first_chunk::<4>().ok_or(Malformed)?;
     let mut cursor = Cursor::new(body);
@@ -117,7 +121,8 @@ fn open(bytes: &[u8]) -> Result<(LogEntry, usize), Malformed> {
     Ok((line, 4 + length))
 }
 
-/// Every whole line of a revision in raw bytes: its killmail, and the revision. Lines of revision 0 tell nothing and are passed over.
+/// Every whole line of a revision in raw bytes: its killmail, and the revision. Lines of revision 0 tell
+/// nothing and are passed over.
 pub fn find(bytes: &[u8]) -> impl Iterator<Item = (u32, u64)> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -125,7 +130,12 @@ pub fn find(bytes: &[u8]) -> impl Iterator<Item = (u32, u64)> {
             // The fixed part looks like little else: cheap to tell before a checksum is.
             at += memchr(VERSION, bytes.get(at + CRC_BYTES..)?)?;
             let rest = bytes.get(at..).filter(|rest| rest.len() > FIXED_BYTES)?;
-            let impossible = rest[29] > 1 || rest[46] > 15 || rest[14] != 0 || rest[15] != 0 || rest[16] != 0 || rest[28] != 0;
+            let impossible = rest[29] > 1
+                || rest[46] > 15
+                || rest[14] != 0
+                || rest[15] != 0
+                || rest[16] != 0
+                || rest[28] != 0;
             if impossible || rest[38..46] == [0; 8] {
                 at += 1;
                 continue;
@@ -146,7 +156,8 @@ fn parse(cursor: &mut Cursor<'_>) -> Result<LogEntry, Malformed> {
     if cursor.u8()? != VERSION {
         return Err(Malformed);
     }
-    let mut facts = Facts { killmail_id: cursor.u32()?, time: cursor.i64()?, system: cursor.u32()?, ..Facts::default() };
+    let mut facts =
+        Facts { killmail_id: cursor.u32()?, time: cursor.i64()?, system: cursor.u32()?, ..Facts::default() };
     let received_at_ms = cursor.i64()?;
     let origin = origin(cursor.u8()?)?;
     let (age_secs, weight, rev) = (cursor.u32()?, cursor.u32()?, cursor.u64()?);
@@ -166,7 +177,8 @@ fn parse(cursor: &mut Cursor<'_>) -> Result<LogEntry, Malformed> {
 }
 
 fn put_columns(out: &mut Vec<u8>, c: &Columns) {
-    for column in [&c.characters, &c.corporations, &c.alliances, &c.factions, &c.ship_types, &c.weapon_types] {
+    for column in [&c.characters, &c.corporations, &c.alliances, &c.factions, &c.ship_types, &c.weapon_types]
+    {
         put_ascending(out, column);
     }
 }

@@ -1,4 +1,5 @@
-//! Everything the store writes, in bytes: records, entries of the log, the frame around a killmail, compression.
+//! Everything the store writes, in bytes: records, entries of the log, the frame around a killmail,
+//! compression.
 //!
 //! Old bytes decode for ever (law 4). Each format is drawn in `docs/storage.md`.
 //!

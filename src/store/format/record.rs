@@ -1,7 +1,8 @@
 //! A killmail as bytes: named MessagePack (short names) of structs of this file's own, compressed.
 //!
-//! Law 4 (old bytes speak): a version, once written by a release, is read for ever; a change of a struct here is a new version with its
-//! own structs. Every field is named and either always there or left out, so that fields can be added behind old readers' backs.
+//! Law 4 (old bytes speak): a version, once written by a release, is read for ever; a change of a struct here
+//! is a new version with its own structs. Every field is named and either always there or left out, so that
+//! fields can be added behind old readers' backs.
 //!
 //! Must not know: where records are kept.
 
@@ -57,7 +58,10 @@ impl Codec {
         if header.version != VERSION {
             return Err(format!("record version {} is unknown", header.version));
         }
-        let raw = self.dictionaries.decompress(header.dictionary, payload, header.raw_bytes as usize).map_err(|e| e.to_string())?;
+        let raw = self
+            .dictionaries
+            .decompress(header.dictionary, payload, header.raw_bytes as usize)
+            .map_err(|e| e.to_string())?;
         let record: RecordV1 = rmp_serde::from_slice(&raw).map_err(|e| e.to_string())?;
         let killmail = record.into_killmail()?;
         Ok(Killmail { time_implausible: is_implausible(killmail.time, header.received_at_ms), ..killmail })

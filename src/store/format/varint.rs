@@ -1,4 +1,5 @@
-//! Small numbers on disk: varints, ascending id lists as differences, and a cursor that never reads past the end.
+//! Small numbers on disk: varints, ascending id lists as differences, and a cursor that never reads past the
+//! end.
 //!
 //! Must not know: what the numbers mean.
 

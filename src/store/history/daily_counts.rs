@@ -1,4 +1,5 @@
-//! How many killmails there are of each day: counted from the rows, block by block, so that no lock is held for long.
+//! How many killmails there are of each day: counted from the rows, block by block, so that no lock is held
+//! for long.
 //!
 //! Must not know: what the counts are for.
 
@@ -11,14 +12,16 @@ use crate::store::Store;
 use crate::store::index::rows::BLOCK;
 
 impl Store {
-    /// Adds the killmails numbered after `after` up to `head` to the counts of their days (days since 1970, by killmail time). Undated ones have
-    /// no day.
+    /// Adds the killmails numbered after `after` up to `head` to the counts of their days (days since 1970,
+    /// by killmail time). Undated ones have no day.
     pub fn count_days(&self, days: &mut BTreeMap<i64, u64>, after: Seq, head: Seq) {
         let mut next = after.0 + 1;
         while next <= head.0 {
             let last = head.0.min(next + BLOCK - 1);
             let memory = self.memory.read();
-            for row in (next..=last).filter_map(|seq| memory.index.rows.get(Seq(seq))).filter(|row| row.is_dated()) {
+            for row in
+                (next..=last).filter_map(|seq| memory.index.rows.get(Seq(seq))).filter(|row| row.is_dated())
+            {
                 *days.entry(row.time.div_euclid(DAY_SECS)).or_default() += 1;
             }
             next = last + 1;

@@ -1,8 +1,8 @@
 //! What answering a question about history takes, told before it is answered.
 //!
-//! Law 7 (same in, same out) stands here: it follows from the question, and from killmails it is about, which are numbered up to its head.
-//! What came later changes nothing of it, neither ids that lie among the others nor lists that were empty before. So it is not always
-//! the least that would do.
+//! Law 7 (same in, same out) stands here: it follows from the question, and from killmails it is about, which
+//! are numbered up to its head. What came later changes nothing of it, neither ids that lie among the others
+//! nor lists that were empty before. So it is not always the least that would do.
 //!
 //! Must not know: who asks, or how much of it he may have.
 
@@ -54,8 +54,8 @@ impl List {
 }
 
 impl Store {
-    /// What it takes to find all that a query asks for whose filter has nothing but `each` and times. It is not told exactly where it is
-    /// more than reading `most` ids.
+    /// What it takes to find all that a query asks for whose filter has nothing but `each` and times. It is
+    /// not told exactly where it is more than reading `most` ids.
     #[must_use]
     pub fn effort(&self, query: &HistoryQuery<'_>, most: u64) -> Effort {
         let memory = self.memory.read();
@@ -81,7 +81,8 @@ struct Asked<'a> {
     most: u64,
 }
 
-/// What it takes to count without looking at each id: the index, and the few ids that do not count because they came later.
+/// What it takes to count without looking at each id: the index, and the few ids that do not count because
+/// they came later.
 struct Counted<'a> {
     index: &'a Index,
     plan: &'a Plan<'a>,
@@ -90,7 +91,8 @@ struct Counted<'a> {
 
 impl Asked<'_> {
     fn effort(&self, counted: Option<&Counted<'_>>) -> Effort {
-        let mut groups: Vec<(&RoleClause, u64)> = self.query.filter.each.iter().map(|w| (w, w.ids.as_slice().len() as u64)).collect();
+        let mut groups: Vec<(&RoleClause, u64)> =
+            self.query.filter.each.iter().map(|w| (w, w.ids.as_slice().len() as u64)).collect();
         // Nothing but how long this takes depends on the order.
         groups.sort_by_cached_key(|(wanted, _)| self.at_most(wanted, counted));
         let widths: u64 = groups.iter().map(|(_, width)| width).sum();
@@ -126,8 +128,12 @@ impl Asked<'_> {
 
     /// An upper bound of the ids in the lists of a term.
     fn at_most(&self, wanted: &RoleClause, counted: Option<&Counted<'_>>) -> u64 {
-        let count =
-            |index: &Index| lists(wanted).filter_map(|list| list.find(index)).map(|ids| ids.count(self.range.0, self.range.1)).sum::<u64>();
+        let count = |index: &Index| {
+            lists(wanted)
+                .filter_map(|list| list.find(index))
+                .map(|ids| ids.count(self.range.0, self.range.1))
+                .sum::<u64>()
+        };
         counted.map_or_else(|| count(&self.store.memory.read().index), |counted| count(counted.index))
     }
 
@@ -165,7 +171,8 @@ impl Asked<'_> {
             let mut last = None;
             for id in ids.range(low, high).take(WINDOW_MAX as usize) {
                 last = Some(id);
-                held += u64::from(memory.index.row_of(id).is_some_and(|(seq, row)| self.is_concerned(seq, row)));
+                held +=
+                    u64::from(memory.index.row_of(id).is_some_and(|(seq, row)| self.is_concerned(seq, row)));
             }
             let Some(next) = last.and_then(|id| id.checked_add(1)) else { break };
             low = next;
@@ -182,8 +189,9 @@ fn lists(wanted: &RoleClause) -> impl Iterator<Item = List> {
     wanted.ids.as_slice().iter().map(|id| List::Of(Term { kind: wanted.kind, id: *id }))
 }
 
-/// Ids within the range of a question whose numbers are beyond its head; `None` where there may be too many to look for. Mostly there are
-/// hardly any: whoever asks early asks about the newest killmail, and ids ascend with numbers, nearly.
+/// Ids within the range of a question whose numbers are beyond its head; `None` where there may be too many
+/// to look for. Mostly there are hardly any: whoever asks early asks about the newest killmail, and ids
+/// ascend with numbers, nearly.
 fn late(index: &Index, plan: &Plan<'_>, head: Seq, (low, high): (u32, u32)) -> Option<Vec<u32>> {
     let (mut late, mut looked_at) = (Vec::new(), 0);
     let first = (head.0.min(index.head().0) / BLOCK) as usize;
@@ -192,12 +200,17 @@ fn late(index: &Index, plan: &Plan<'_>, head: Seq, (low, high): (u32, u32)) -> O
             continue;
         }
         let begins = at as u64 * BLOCK;
-        let rows = block.rows.get(head.0.saturating_sub(begins).min(block.rows.len() as u64) as usize..).unwrap_or_default();
+        let rows = block
+            .rows
+            .get(head.0.saturating_sub(begins).min(block.rows.len() as u64) as usize..)
+            .unwrap_or_default();
         looked_at += rows.len() as u64;
         if looked_at > BLOCK {
             return None;
         }
-        let concerned = |row: &&Row| row.killmail_id != 0 && (low..=high).contains(&row.killmail_id) && plan.test.passes(row);
+        let concerned = |row: &&Row| {
+            row.killmail_id != 0 && (low..=high).contains(&row.killmail_id) && plan.test.passes(row)
+        };
         late.extend(rows.iter().filter(concerned).map(|row| row.killmail_id));
     }
     Some(late)

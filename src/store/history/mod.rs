@@ -1,4 +1,5 @@
-//! Questions about what is kept: pages of history by killmail id, the next page of the log for a reader, counts and sums, and what they cost.
+//! Questions about what is kept: pages of history by killmail id, the next page of the log for a reader,
+//! counts and sums, and what they cost.
 //!
 //! Must not know: how killmails come in.
 

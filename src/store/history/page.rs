@@ -1,7 +1,8 @@
-//! What comes next for a reader, in log order: its place in, a page out. Law 1 (select is accept) guards this file.
+//! What comes next for a reader, in log order: its place in, a page out. Law 1 (select is accept) guards this
+//! file.
 //!
-//! Two gears that agree: `walk` tests the facts of each entry after the place (near the head they are in memory), `select_pages` asks the
-//! bitmaps a block of 4,096 numbers at a time (far behind).
+//! Two gears that agree: `walk` tests the facts of each entry after the place (near the head they are in
+//! memory), `select_pages` asks the bitmaps a block of 4,096 numbers at a time (far behind).
 //!
 //! Must not know: who reads.
 
@@ -16,7 +17,8 @@ use crate::store::query::{Hit, Page, PageQuery};
 
 /// Entries of the tail looked at while the lock is held.
 const STEP: u64 = 256;
-/// A block whose ids lie so much wider than it is long is not gathered by its span, if looking up each is cheaper.
+/// A block whose ids lie so much wider than it is long is not gathered by its span, if looking up each is
+/// cheaper.
 const LOOKUP_COST: u64 = 4;
 
 impl Store {
@@ -44,12 +46,18 @@ impl Store {
                 memory.tail.first().filter(|first| *first <= place.next())?;
                 let to = Seq(end.0.min(place.0 + STEP));
                 let entries = (place.0 + 1..=to.0).filter_map(|seq| memory.tail.get(Seq(seq)));
-                step.extend(entries.map(|e| (SharedEntry::clone(e), memory.index.rows.get(e.seq).map_or(0, |row| row.weight))));
+                step.extend(entries.map(|e| {
+                    (SharedEntry::clone(e), memory.index.rows.get(e.seq).map_or(0, |row| row.weight))
+                }));
                 to
             };
             for (entry, weight) in step.drain(..) {
-                let live = entry.origin == Origin::Live && (ask.max_age_secs == 0 || entry.age_secs <= ask.max_age_secs);
-                if live && accepts(ask.filter, ask.interest, &entry.facts) && !taking.take(entry.seq, weight, entry) {
+                let live = entry.origin == Origin::Live
+                    && (ask.max_age_secs == 0 || entry.age_secs <= ask.max_age_secs);
+                if live
+                    && accepts(ask.filter, ask.interest, &entry.facts)
+                    && !taking.take(entry.seq, weight, entry)
+                {
                     return Some(taking.page());
                 }
             }
@@ -66,10 +74,12 @@ impl Store {
         let end = end_of(ask, self.head());
         let mut taking = Taking::new(ask);
         for seq in (ask.after.0 + 1..=end.0).map(Seq) {
-            let live = |row: &Row| row.is_live() && (ask.max_age_secs == 0 || row.age_secs <= ask.max_age_secs);
+            let live =
+                |row: &Row| row.is_live() && (ask.max_age_secs == 0 || row.age_secs <= ask.max_age_secs);
             let row = self.memory.read().index.rows.get(seq).copied().filter(live);
             let Some(row) = row else { continue };
-            let wanted = self.with_facts(seq, |facts| accepts(ask.filter, ask.interest, facts))?.unwrap_or(false);
+            let wanted =
+                self.with_facts(seq, |facts| accepts(ask.filter, ask.interest, facts))?.unwrap_or(false);
             if wanted && !taking.take(seq, row.weight, Hit { seq, killmail_id: row.killmail_id }) {
                 return self.read_page(taking.page_of_hits());
             }
@@ -96,7 +106,8 @@ impl Store {
                 candidates(&memory.index, &plan, place.next(), end)
             };
             for (hit, weight) in candidates {
-                let wanted = !facts || self.with_facts(hit.seq, |f| accepts(ask.filter, ask.interest, f))?.unwrap_or(false);
+                let wanted = !facts
+                    || self.with_facts(hit.seq, |f| accepts(ask.filter, ask.interest, f))?.unwrap_or(false);
                 if wanted && !taking.take(hit.seq, weight, hit) {
                     return self.read_page(taking.page_of_hits());
                 }
@@ -116,7 +127,8 @@ fn end_of(ask: &PageQuery<'_>, head: Seq) -> Seq {
     Seq(ask.head.0.min(head.0).min(ask.after.0.saturating_add(ask.scan as u64)))
 }
 
-/// The entries from one number on that pass everything but roles, up to the end of their block or of the range; and where that is.
+/// The entries from one number on that pass everything but roles, up to the end of their block or of the
+/// range; and where that is.
 fn candidates(index: &Index, plan: &Plan<'_>, from: Seq, end: Seq) -> (Vec<(Hit, u32)>, Seq) {
     let Some((start, block)) = index.rows.block(from) else { return (Vec::new(), end) };
     let to = Seq(end.0.min(start.0 + BLOCK - 1));
@@ -125,7 +137,8 @@ fn candidates(index: &Index, plan: &Plan<'_>, from: Seq, end: Seq) -> (Vec<(Hit,
     let passes = |row: &Row| row.killmail_id != 0 && plan.test.passes(row);
     let numbered = || (from.0..).map(Seq).zip(rows);
     let (low, high) = plan.bounds;
-    let span = block.span.map(|(first, last)| (first.max(low), last.min(high))).filter(|(low, high)| low <= high);
+    let span =
+        block.span.map(|(first, last)| (first.max(low), last.min(high))).filter(|(low, high)| low <= high);
     let Some((low, high)) = span else { return (Vec::new(), to) };
     if plan.groups().is_empty() {
         return (numbered().filter(|(_, row)| passes(row)).map(|(seq, row)| hit(seq, row)).collect(), to);
@@ -136,7 +149,8 @@ fn candidates(index: &Index, plan: &Plan<'_>, from: Seq, end: Seq) -> (Vec<(Hit,
         return (found.map(|(seq, row)| hit(seq, row)).collect(), to);
     }
     let ids = plan.gather(index, low, high).into_iter();
-    let rows = ids.filter_map(|id| index.row_of(id)).filter(|(seq, row)| (from..=to).contains(seq) && passes(row));
+    let rows =
+        ids.filter_map(|id| index.row_of(id)).filter(|(seq, row)| (from..=to).contains(seq) && passes(row));
     let mut found: Vec<_> = rows.map(|(seq, row)| hit(seq, row)).collect();
     found.sort_unstable_by_key(|(hit, _)| hit.seq);
     (found, to)
@@ -153,7 +167,13 @@ struct Taking<T> {
 
 impl<T> Taking<T> {
     fn new(ask: &PageQuery<'_>) -> Self {
-        Self { taken: Vec::new(), passed: ask.after, bytes: 0, limit: ask.limit.max(1), limit_bytes: ask.limit_bytes }
+        Self {
+            taken: Vec::new(),
+            passed: ask.after,
+            bytes: 0,
+            limit: ask.limit.max(1),
+            limit_bytes: ask.limit_bytes,
+        }
     }
 
     /// Takes one more; false when the page ends with it, or before it for want of room.

@@ -1,7 +1,9 @@
-//! History: killmails in the order of their ids, found through the bitmaps. Law 1 (select is accept) guards this file.
+//! History: killmails in the order of their ids, found through the bitmaps. Law 1 (select is accept) guards
+//! this file.
 //!
-//! Ids are taken a window at a time from the end where the answer begins, so that the newest fifty of a million cost fifty; between
-//! windows the lock is given back. Killmails whose time cannot be come after all others where the newest come first.
+//! Ids are taken a window at a time from the end where the answer begins, so that the newest fifty of a
+//! million cost fifty; between windows the lock is given back. Killmails whose time cannot be come after all
+//! others where the newest come first.
 //!
 //! Must not know: places of readers.
 
@@ -38,25 +40,39 @@ impl Store {
         Ok(self.select_within(query, &mut all)?.unwrap_or_default())
     }
 
-    /// The same, but at most so many killmails are looked up on the disk, which are taken off; `None` where that is not enough.
+    /// The same, but at most so many killmails are looked up on the disk, which are taken off; `None` where
+    /// that is not enough.
     ///
     /// # Errors
     /// As [`Store::select`].
-    pub fn select_within(&self, query: &HistoryQuery<'_>, lookups: &mut u64) -> Result<Option<Vec<Hit>>, StoreError> {
+    pub fn select_within(
+        &self,
+        query: &HistoryQuery<'_>,
+        lookups: &mut u64,
+    ) -> Result<Option<Vec<Hit>>, StoreError> {
         let mut hits = Vec::new();
-        let among_undated = undated_last(query) && query.after.is_some_and(|id| self.memory.read().index.undated().contains(id));
+        let among_undated = undated_last(query)
+            && query.after.is_some_and(|id| self.memory.read().index.undated().contains(id));
         if !among_undated && !self.select_into(query, &mut hits, lookups)? {
             return Ok(None);
         }
         let undated = HistoryQuery { after: query.after.filter(|_| among_undated), ..*query };
-        if undated_last(query) && hits.len() < query.limit && !self.select_undated(&undated, &mut hits, lookups)? {
+        if undated_last(query)
+            && hits.len() < query.limit
+            && !self.select_undated(&undated, &mut hits, lookups)?
+        {
             return Ok(None);
         }
         Ok(Some(hits))
     }
 
     /// The same, but for the undated ones where they come last.
-    fn select_into(&self, query: &HistoryQuery<'_>, hits: &mut Vec<Hit>, lookups: &mut u64) -> Result<bool, StoreError> {
+    fn select_into(
+        &self,
+        query: &HistoryQuery<'_>,
+        hits: &mut Vec<Hit>,
+        lookups: &mut u64,
+    ) -> Result<bool, StoreError> {
         let facts = needs_facts(query.filter, query.interest);
         let (mut range, mut eager) = (Range::Unread, 1);
         while hits.len() < query.limit {
@@ -77,7 +93,12 @@ impl Store {
     }
 
     /// The undated killmails a query asks for, the greatest ids first.
-    fn select_undated(&self, query: &HistoryQuery<'_>, hits: &mut Vec<Hit>, lookups: &mut u64) -> Result<bool, StoreError> {
+    fn select_undated(
+        &self,
+        query: &HistoryQuery<'_>,
+        hits: &mut Vec<Hit>,
+        lookups: &mut u64,
+    ) -> Result<bool, StoreError> {
         let mut rest = Some(narrowed(query, (0, u32::MAX)));
         while let Some(range) = rest.filter(|(low, high)| low <= high && hits.len() < query.limit) {
             let from = hits.len();
@@ -86,7 +107,9 @@ impl Store {
                 let index = &memory.index;
                 let plan = Plan::new(index, query.filter, query.interest);
                 rest = walk(index.undated(), Order::Newest, range, &mut |id| {
-                    let row = index.row_of(id).filter(|(seq, row)| *seq <= query.head && plan.test.passes(row) && plan.named(id));
+                    let row = index
+                        .row_of(id)
+                        .filter(|(seq, row)| *seq <= query.head && plan.test.passes(row) && plan.named(id));
                     hits.extend(row.map(|(seq, _)| Hit { seq, killmail_id: id }));
                     hits.len() < query.limit
                 });
@@ -111,7 +134,11 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::count_matching`].
-    pub fn count_within(&self, query: &HistoryQuery<'_>, lookups: &mut u64) -> Result<Option<u64>, StoreError> {
+    pub fn count_within(
+        &self,
+        query: &HistoryQuery<'_>,
+        lookups: &mut u64,
+    ) -> Result<Option<u64>, StoreError> {
         if let Some(count) = self.count_in_bitmaps(query) {
             return Ok(Some(count));
         }
@@ -132,8 +159,14 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::totals`].
-    pub fn totals_within(&self, query: &HistoryQuery<'_>, lookups: &mut u64) -> Result<Option<Totals>, StoreError> {
-        let Some(hits) = self.select_within(&HistoryQuery { limit: usize::MAX, ..*query }, lookups)? else { return Ok(None) };
+    pub fn totals_within(
+        &self,
+        query: &HistoryQuery<'_>,
+        lookups: &mut u64,
+    ) -> Result<Option<Totals>, StoreError> {
+        let Some(hits) = self.select_within(&HistoryQuery { limit: usize::MAX, ..*query }, lookups)? else {
+            return Ok(None);
+        };
         let mut totals = Totals { killmails: hits.len() as u64, ..Totals::default() };
         for hits in hits.chunks(WINDOW_MAX as usize) {
             let memory = self.memory.read();
@@ -154,13 +187,22 @@ impl Store {
         let mut filter = Filter { since: Some(since), ..Filter::default() };
         filter.set_ids(Dimension::System, vec![system]);
         let memory = self.memory.read();
-        let Some(postings) = memory.index.postings(Term { kind: Dimension::System, id: system }) else { return 0 };
+        let Some(postings) = memory.index.postings(Term { kind: Dimension::System, id: system }) else {
+            return 0;
+        };
         let plan = Plan::new(&memory.index, &filter, None);
         count_times(&memory.index, &plan, postings, plan.bounds)
     }
 
-    /// Takes the next window of a query, `eager` times as large as should do for `want`; says whether there may be more.
-    fn window(&self, query: &HistoryQuery<'_>, range: &mut Range, (want, eager): (usize, u64), hits: &mut Vec<Hit>) -> bool {
+    /// Takes the next window of a query, `eager` times as large as should do for `want`; says whether there
+    /// may be more.
+    fn window(
+        &self,
+        query: &HistoryQuery<'_>,
+        range: &mut Range,
+        (want, eager): (usize, u64),
+        hits: &mut Vec<Hit>,
+    ) -> bool {
         let memory = self.memory.read();
         let index = &memory.index;
         let plan = Plan::new(index, query.filter, query.interest);
@@ -170,14 +212,23 @@ impl Store {
         };
         let upto = hits.len().saturating_add(want);
         let sure = sure_range(query, &plan, index);
-        let passed_over = if undated_last(query) { Some(index.undated()).filter(|undated| !undated.is_empty()) } else { None };
+        let passed_over = if undated_last(query) {
+            Some(index.undated()).filter(|undated| !undated.is_empty())
+        } else {
+            None
+        };
         let mut test = |id: u32| {
             if passed_over.is_some_and(|undated| undated.contains(id)) {
                 return hits.len() < upto;
             }
             let seq = match &sure {
-                Some(sure) if sure.contains(&id) && !(plan.test.windowed && index.undated().contains(id)) => index.ids.get(id),
-                _ => index.row_of(id).filter(|(seq, row)| *seq <= query.head && plan.test.passes(row)).map(|(seq, _)| seq),
+                Some(sure) if sure.contains(&id) && !(plan.test.windowed && index.undated().contains(id)) => {
+                    index.ids.get(id)
+                }
+                _ => index
+                    .row_of(id)
+                    .filter(|(seq, row)| *seq <= query.head && plan.test.passes(row))
+                    .map(|(seq, _)| seq),
             };
             hits.extend(seq.map(|seq| Hit { seq, killmail_id: id }));
             hits.len() < upto
@@ -185,7 +236,8 @@ impl Store {
         if let Some(only) = plan.only(index) {
             rest = rest.and_then(|rest| walk(only, query.order, rest, &mut test));
         } else {
-            // What is left where several terms must fit is unknown before: larger windows then, since each costs a start.
+            // What is left where several terms must fit is unknown before: larger windows then, since each
+            // costs a start.
             let least = if plan.groups().len() > 1 { WINDOW_JOINED } else { WINDOW_MIN };
             let aim = (want as u64).saturating_mul(2).max(least).saturating_mul(eager).min(WINDOW_MAX);
             let ids = take_window(&plan, index, query.order, &mut rest, aim);
@@ -197,8 +249,13 @@ impl Store {
             if let (true, Some(last)) = (full, hits.last()) {
                 // More of this window may be wanted if facts take some of these out.
                 rest = match query.order {
-                    Order::Newest => last.killmail_id.checked_sub(1).map(|to| (low.unwrap_or_else(|| ids[0]), to)),
-                    Order::Oldest => last.killmail_id.checked_add(1).map(|from| (from, high.unwrap_or_else(|| ids[ids.len() - 1]))),
+                    Order::Newest => {
+                        last.killmail_id.checked_sub(1).map(|to| (low.unwrap_or_else(|| ids[0]), to))
+                    }
+                    Order::Oldest => last
+                        .killmail_id
+                        .checked_add(1)
+                        .map(|from| (from, high.unwrap_or_else(|| ids[ids.len() - 1]))),
                 };
             }
         }
@@ -207,12 +264,21 @@ impl Store {
     }
 
     /// Takes out the hits whose facts are not asked for; `false` where no more may be looked up.
-    fn keep_accepted(&self, query: &HistoryQuery<'_>, from: usize, hits: &mut Vec<Hit>, lookups: &mut u64) -> Result<bool, StoreError> {
+    fn keep_accepted(
+        &self,
+        query: &HistoryQuery<'_>,
+        from: usize,
+        hits: &mut Vec<Hit>,
+        lookups: &mut u64,
+    ) -> Result<bool, StoreError> {
         let candidates = hits.split_off(from);
         for hit in candidates {
             let Some(left) = lookups.checked_sub(1) else { return Ok(false) };
             *lookups = left;
-            if self.with_facts(hit.seq, |facts| accepts(query.filter, query.interest, facts))?.unwrap_or(false) {
+            if self
+                .with_facts(hit.seq, |facts| accepts(query.filter, query.interest, facts))?
+                .unwrap_or(false)
+            {
                 hits.push(hit);
             }
         }
@@ -226,7 +292,8 @@ impl Store {
         }
         let memory = self.memory.read();
         let plan = Plan::new(&memory.index, query.filter, query.interest);
-        let postings = plan.only(&memory.index).filter(|_| plan.counts_in_bitmaps(&memory.index, query.head))?;
+        let postings =
+            plan.only(&memory.index).filter(|_| plan.counts_in_bitmaps(&memory.index, query.head))?;
         Some(count_times(&memory.index, &plan, postings, narrowed(query, plan.bounds)))
     }
 }
@@ -236,8 +303,14 @@ pub const fn undated_last(query: &HistoryQuery<'_>) -> bool {
     matches!(query.order, Order::Newest) && !query.filter.has_window()
 }
 
-/// Goes through one term's ids from the end where the answer begins, at most a window of them, until `wanted` has enough; what is left.
-fn walk(only: &Postings, order: Order, (low, high): (u32, u32), wanted: &mut impl FnMut(u32) -> bool) -> Option<(u32, u32)> {
+/// Goes through one term's ids from the end where the answer begins, at most a window of them, until `wanted`
+/// has enough; what is left.
+fn walk(
+    only: &Postings,
+    order: Order,
+    (low, high): (u32, u32),
+    wanted: &mut impl FnMut(u32) -> bool,
+) -> Option<(u32, u32)> {
     let mut looked_at = 0;
     let mut goes_on = |id: &u32| {
         looked_at += 1;
@@ -245,17 +318,26 @@ fn walk(only: &Postings, order: Order, (low, high): (u32, u32), wanted: &mut imp
     };
     let mut ids = only.range(low, high);
     match order {
-        Order::Newest => ids.rev().find(|id| !goes_on(id)).and_then(|id| id.checked_sub(1)).map(|to| (low, to)),
-        Order::Oldest => ids.find(|id| !goes_on(id)).and_then(|id| id.checked_add(1)).map(|from| (from, high)),
+        Order::Newest => {
+            ids.rev().find(|id| !goes_on(id)).and_then(|id| id.checked_sub(1)).map(|to| (low, to))
+        }
+        Order::Oldest => {
+            ids.find(|id| !goes_on(id)).and_then(|id| id.checked_add(1)).map(|from| (from, high))
+        }
     }
 }
 
-/// Ids whose rows need not be looked at: nothing but time restricts, and the hours tell that these are within it.
+/// Ids whose rows need not be looked at: nothing but time restricts, and the hours tell that these are within
+/// it.
 fn sure_range(query: &HistoryQuery<'_>, plan: &Plan<'_>, index: &Index) -> Option<RangeInclusive<u32>> {
     if plan.test.beyond_time || plan.test.live.is_some() || query.head < index.head() {
         return None;
     }
-    let low = if plan.test.since == i64::MIN { 0 } else { index.hours.surely_since(plan.test.since).saturating_add(1) };
+    let low = if plan.test.since == i64::MIN {
+        0
+    } else {
+        index.hours.surely_since(plan.test.since).saturating_add(1)
+    };
     let until = if plan.test.until == i64::MAX { None } else { index.hours.surely_until(plan.test.until) };
     Some(low..=until.map_or(u32::MAX, |bound| bound.saturating_sub(1)))
 }
@@ -265,21 +347,30 @@ pub fn count_times(index: &Index, plan: &Plan<'_>, postings: &Postings, (low, hi
     if low > high {
         return 0;
     }
-    let sure_low = if plan.test.since == i64::MIN { low } else { index.hours.surely_since(plan.test.since).saturating_add(1).max(low) };
-    let sure_until = if plan.test.until == i64::MAX { None } else { index.hours.surely_until(plan.test.until) };
+    let sure_low = if plan.test.since == i64::MIN {
+        low
+    } else {
+        index.hours.surely_since(plan.test.since).saturating_add(1).max(low)
+    };
+    let sure_until =
+        if plan.test.until == i64::MAX { None } else { index.hours.surely_until(plan.test.until) };
     let sure_high = sure_until.map_or(high, |bound| bound.saturating_sub(1).min(high));
     let exact = |low: u32, high: u32| {
         let mut ids = Vec::new();
         postings.gather(low, high, &mut ids);
-        ids.into_iter().filter_map(|id| index.row_of(id)).filter(|(_, row)| plan.test.passes(row)).count() as u64
+        ids.into_iter().filter_map(|id| index.row_of(id)).filter(|(_, row)| plan.test.passes(row)).count()
+            as u64
     };
     if sure_low > sure_high {
         return exact(low, high);
     }
     let below = if low < sure_low { exact(low, sure_low - 1) } else { 0 };
     let above = if sure_high < high { exact(sure_high + 1, high) } else { 0 };
-    let undated =
-        if plan.test.windowed { index.undated().range(sure_low, sure_high).filter(|id| postings.contains(*id)).count() } else { 0 };
+    let undated = if plan.test.windowed {
+        index.undated().range(sure_low, sure_high).filter(|id| postings.contains(*id)).count()
+    } else {
+        0
+    };
     below + postings.count(sure_low, sure_high).saturating_sub(undated as u64) + above
 }
 
@@ -296,8 +387,15 @@ pub fn narrowed(query: &HistoryQuery<'_>, (low, high): (u32, u32)) -> (u32, u32)
     u32::try_from(low).ok().zip(u32::try_from(high).ok()).unwrap_or((1, 0))
 }
 
-/// Takes ids from the end of the range where the answer begins, about `aim` of them, and moves the range behind them.
-fn take_window(plan: &Plan<'_>, index: &Index, order: Order, range: &mut Option<(u32, u32)>, aim: u64) -> Vec<u32> {
+/// Takes ids from the end of the range where the answer begins, about `aim` of them, and moves the range
+/// behind them.
+fn take_window(
+    plan: &Plan<'_>,
+    index: &Index,
+    order: Order,
+    range: &mut Option<(u32, u32)>,
+    aim: u64,
+) -> Vec<u32> {
     let mut scale = 1;
     while let Some((low, high)) = range.filter(|(low, high)| low <= high) {
         let (from, to) = window_of(plan, index, order, (low, high), aim, scale);
@@ -318,7 +416,14 @@ fn take_window(plan: &Plan<'_>, index: &Index, order: Order, range: &mut Option<
 }
 
 /// The part of a range of ids, at the end where the answer begins, that should hold `aim` of them.
-fn window_of(plan: &Plan<'_>, index: &Index, order: Order, (low, high): (u32, u32), aim: u64, scale: u64) -> (u32, u32) {
+fn window_of(
+    plan: &Plan<'_>,
+    index: &Index,
+    order: Order,
+    (low, high): (u32, u32),
+    aim: u64,
+    scale: u64,
+) -> (u32, u32) {
     let count = plan.count(index, low, high);
     if count <= aim {
         return (low, high);

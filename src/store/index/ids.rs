@@ -1,4 +1,5 @@
-//! Killmail id -> number in the log: a tree of three levels, since ids come in runs, and three loads beat a hash.
+//! Killmail id -> number in the log: a tree of three levels, since ids come in runs, and three loads beat a
+//! hash.
 //!
 //! Must not know: anything else about entries.
 
@@ -46,7 +47,9 @@ impl Ids {
 
     /// Memory taken, bytes, estimated.
     pub fn bytes(&self) -> usize {
-        self.leaves * (LEAF * 4 + 16) + self.branches.iter().flatten().count() * BRANCH * 8 + self.branches.capacity() * 16
+        self.leaves * (LEAF * 4 + 16)
+            + self.branches.iter().flatten().count() * BRANCH * 8
+            + self.branches.capacity() * 16
     }
 }
 

@@ -1,7 +1,9 @@
-//! Everything that is asked of killmails without reading them: postings of every term, and a row for each entry.
+//! Everything that is asked of killmails without reading them: postings of every term, and a row for each
+//! entry.
 //!
-//! Postings are by killmail id (time order), rows by number (log order). The terms stand in many small maps: growing one big one would
-//! hold up readers for tens of milliseconds, and a snapshot can copy one small map at a time.
+//! Postings are by killmail id (time order), rows by number (log order). The terms stand in many small maps:
+//! growing one big one would hold up readers for tens of milliseconds, and a snapshot can copy one small map
+//! at a time.
 //!
 //! Must not know: disks; how filters combine.
 
@@ -28,7 +30,8 @@ use crate::store::index::value_bands::ValueBands;
 
 /// How many maps the terms are spread over.
 pub const SHARDS: usize = 256;
-/// Memory of a term's place in its map, bytes: the entry and its control byte, and the eighth a map keeps free.
+/// Memory of a term's place in its map, bytes: the entry and its control byte, and the eighth a map keeps
+/// free.
 const TERM_BYTES: usize = (size_of::<(Term, Postings)>() + 1) * 8 / 7;
 
 /// One of zKillboard's flags.
@@ -116,7 +119,8 @@ impl Index {
         self.rows.get(seq).map(|row| (seq, row))
     }
 
-    /// Killmails whose time cannot be: they are in no window of time, and come last where the newest come first.
+    /// Killmails whose time cannot be: they are in no window of time, and come last where the newest come
+    /// first.
     pub const fn undated(&self) -> &Postings {
         &self.undated
     }
@@ -146,8 +150,8 @@ impl Index {
         &self.bands
     }
 
-    /// Takes an entry in: the next number, or one beyond it, or one that is there, whose value and time go then. The same entry again
-    /// changes nothing.
+    /// Takes an entry in: the next number, or one beyond it, or one that is there, whose value and time go
+    /// then. The same entry again changes nothing.
     pub fn insert(&mut self, seq: Seq, row: Row, facts: &Facts) {
         let id = row.killmail_id;
         if self.ids.get(id).is_none() {
@@ -272,13 +276,22 @@ impl Index {
     /// Memory of one of the `SHARDS` maps, bytes, estimated.
     pub fn shard_bytes(&self, number: usize) -> u64 {
         let map = self.shards.get(number);
-        map.map_or(0, |map| (map.capacity() * TERM_BYTES + map.values().map(Postings::heap_bytes).sum::<usize>()) as u64)
+        map.map_or(0, |map| {
+            (map.capacity() * TERM_BYTES + map.values().map(Postings::heap_bytes).sum::<usize>()) as u64
+        })
     }
 
     /// Memory of everything else, bytes, estimated.
     pub fn other_bytes(&self) -> u64 {
-        let postings = self.labels.values().chain(&self.flags).chain([&self.all, &self.undated]).map(Postings::heap_bytes).sum::<usize>();
-        let rows = self.rows.blocks().iter().map(|block| block.rows.capacity() * size_of::<Row>()).sum::<usize>();
+        let postings = self
+            .labels
+            .values()
+            .chain(&self.flags)
+            .chain([&self.all, &self.undated])
+            .map(Postings::heap_bytes)
+            .sum::<usize>();
+        let rows =
+            self.rows.blocks().iter().map(|block| block.rows.capacity() * size_of::<Row>()).sum::<usize>();
         (postings + rows + self.ids.bytes() + self.bands.heap_bytes()) as u64
     }
 }

@@ -50,7 +50,9 @@ impl NewestEntries {
         let bytes = ENTRY_BYTES + weight as usize * MEMORY_PER_JSON;
         self.bytes += bytes;
         self.entries.push_back((entry, bytes));
-        while self.entries.len() > self.max_entries.max(1) || (self.bytes > self.max_bytes && self.entries.len() > 1) {
+        while self.entries.len() > self.max_entries.max(1)
+            || (self.bytes > self.max_bytes && self.entries.len() > 1)
+        {
             let Some((entry, bytes)) = self.entries.pop_front() else { break };
             self.bytes -= bytes;
             gone.push(entry);

@@ -1,6 +1,8 @@
-//! A question turned into set operations: groups of postings that are united and then intersected, and a test of the rows that remain.
+//! A question turned into set operations: groups of postings that are united and then intersected, and a test
+//! of the rows that remain.
 //!
-//! What a plan yields is exact but for roles (and attacker counts beyond a row's reach): those are tested afterwards on the facts.
+//! What a plan yields is exact but for roles (and attacker counts beyond a row's reach): those are tested
+//! afterwards on the facts.
 //!
 //! Must not know: disks, places of readers.
 
@@ -47,7 +49,8 @@ impl Group<'_> {
         }
     }
 
-    /// The ids from `low` to `high` that are in both, where both are bitmaps: then that is cheaper than looking each id up.
+    /// The ids from `low` to `high` that are in both, where both are bitmaps: then that is cheaper than
+    /// looking each id up.
     fn join(&self, other: &Self, low: u32, high: u32, out: &mut Vec<u32>) -> bool {
         match (self.single(), other.single()) {
             (Some(one), Some(other)) => one.join(other, low, high, out),
@@ -55,7 +58,8 @@ impl Group<'_> {
         }
     }
 
-    /// The united ids from `low` to `high`, ascending: concatenated and sorted, which beats folding bitmaps by far.
+    /// The united ids from `low` to `high`, ascending: concatenated and sorted, which beats folding bitmaps
+    /// by far.
     pub fn gather(&self, low: u32, high: u32, out: &mut Vec<u32>) {
         out.clear();
         for list in &self.lists {
@@ -99,7 +103,8 @@ impl Test {
         let max_attackers = interest.and_then(|i| i.max_attackers).unwrap_or(u32::MAX);
         let (npc, solo, awox, max_value) = (filter.npc, filter.solo, filter.awox, filter.max_value);
         let flags = npc.or(solo).or(awox).is_some();
-        let beyond_time = flags || min_value.or(max_value).is_some() || min_attackers > 0 || max_attackers < u32::MAX;
+        let beyond_time =
+            flags || min_value.or(max_value).is_some() || min_attackers > 0 || max_attackers < u32::MAX;
         Self {
             since: filter.since.unwrap_or(i64::MIN),
             until: filter.until.unwrap_or(i64::MAX),
@@ -146,7 +151,8 @@ impl Test {
     }
 
     const fn needs_count(&self) -> bool {
-        self.min_attackers > ATTACKERS_MAX as u32 || (self.max_attackers >= ATTACKERS_MAX as u32 && self.max_attackers < u32::MAX)
+        self.min_attackers > ATTACKERS_MAX as u32
+            || (self.max_attackers >= ATTACKERS_MAX as u32 && self.max_attackers < u32::MAX)
     }
 }
 
@@ -166,7 +172,9 @@ impl<'a> Plan<'a> {
     /// Of a filter and what a plugin narrows it to.
     pub fn new(index: &'a Index, filter: &Filter, interest: Option<&Interest>) -> Self {
         let mut groups = Vec::new();
-        let lists = |kind: Dimension, ids: &[u32]| ids.iter().filter_map(|id| index.postings(Term { kind, id: *id })).collect::<Vec<_>>();
+        let lists = |kind: Dimension, ids: &[u32]| {
+            ids.iter().filter_map(|id| index.postings(Term { kind, id: *id })).collect::<Vec<_>>()
+        };
         let dimensions = filter.dimensions.iter().map(|d| lists(d.kind, d.ids.as_slice()));
         match filter.matching {
             _ if filter.dimensions.is_empty() => {}
@@ -175,15 +183,22 @@ impl<'a> Plan<'a> {
         }
         groups.extend(filter.each.iter().map(|w| Group { lists: lists(w.kind, w.ids.as_slice()) }));
         if let Some(interest) = interest.filter(|i| !i.any_of.is_empty()) {
-            groups.push(Group { lists: interest.any_of.iter().flat_map(|w| lists(w.kind, w.ids.as_slice())).collect() });
+            groups.push(Group {
+                lists: interest.any_of.iter().flat_map(|w| lists(w.kind, w.ids.as_slice())).collect(),
+            });
         }
         if !filter.labels.is_empty() {
-            groups.push(Group { lists: filter.labels.iter().filter_map(|label| index.labelled(label)).collect() });
+            groups.push(Group {
+                lists: filter.labels.iter().filter_map(|label| index.labelled(label)).collect(),
+            });
         }
         if groups.is_empty() {
             let flags = [(filter.npc, Flag::Npc), (filter.solo, Flag::Solo), (filter.awox, Flag::Awox)];
             groups.extend(
-                flags.into_iter().filter(|(want, _)| *want == Some(true)).map(|(_, flag)| Group { lists: vec![index.flagged(flag)] }),
+                flags
+                    .into_iter()
+                    .filter(|(want, _)| *want == Some(true))
+                    .map(|(_, flag)| Group { lists: vec![index.flagged(flag)] }),
             );
         }
         let test = Test::new(filter, interest);
@@ -191,7 +206,8 @@ impl<'a> Plan<'a> {
         if let Some(values) = test.values().filter(|_| short) {
             // Worth another group only where values take out most of what the others leave.
             let worth = index.bands().count(values);
-            let left = groups.iter().map(|group| group.count(0, u32::MAX)).min().unwrap_or_else(|| index.count());
+            let left =
+                groups.iter().map(|group| group.count(0, u32::MAX)).min().unwrap_or_else(|| index.count());
             if worth.saturating_mul(LOOKUP_COST) <= left {
                 groups.push(Group { lists: index.bands().lists(values) });
             }
@@ -199,7 +215,12 @@ impl<'a> Plan<'a> {
         let mut without = Vec::new();
         if groups.is_empty() {
             let flags = [(filter.npc, Flag::Npc), (filter.solo, Flag::Solo), (filter.awox, Flag::Awox)];
-            without.extend(flags.into_iter().filter(|(want, _)| *want == Some(false)).map(|(_, flag)| index.flagged(flag)));
+            without.extend(
+                flags
+                    .into_iter()
+                    .filter(|(want, _)| *want == Some(false))
+                    .map(|(_, flag)| index.flagged(flag)),
+            );
         }
         Self { groups, without, bounds: bounds(index, &test), test }
     }
@@ -225,7 +246,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Whether bitmaps alone can tell how many there are up to this number: one term or none, and nothing but time restricting.
+    /// Whether bitmaps alone can tell how many there are up to this number: one term or none, and nothing but
+    /// time restricting.
     pub fn counts_in_bitmaps(&self, index: &'a Index, head: Seq) -> bool {
         self.only(index).is_some() && !self.test.beyond_time && head >= index.head()
     }
@@ -251,8 +273,18 @@ impl<'a> Plan<'a> {
     /// The ids from `low` to `high` that are in every group, ascending; rows are not tested.
     pub fn gather(&self, index: &Index, low: u32, high: u32) -> Vec<u32> {
         let mut ids = Vec::new();
-        let counts: Vec<u64> = if self.groups.len() > 1 { self.groups.iter().map(|g| g.count(low, high)).collect() } else { vec![0] };
-        let Some((first, _)) = self.groups.iter().zip(&counts).enumerate().min_by_key(|(_, (_, count))| **count).map(|(at, g)| (at, g.1))
+        let counts: Vec<u64> = if self.groups.len() > 1 {
+            self.groups.iter().map(|g| g.count(low, high)).collect()
+        } else {
+            vec![0]
+        };
+        let Some((first, _)) = self
+            .groups
+            .iter()
+            .zip(&counts)
+            .enumerate()
+            .min_by_key(|(_, (_, count))| **count)
+            .map(|(at, g)| (at, g.1))
         else {
             match self.without.iter().max_by_key(|flagged| flagged.count(low, high)) {
                 None => index.all().gather(low, high, &mut ids),
@@ -282,12 +314,16 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Whether the answer needs the facts of each candidate: for roles, and for attacker counts a row cannot hold.
+/// Whether the answer needs the facts of each candidate: for roles, and for attacker counts a row cannot
+/// hold.
 pub fn needs_facts(filter: &Filter, interest: Option<&Interest>) -> bool {
     let by_role = filter.role != Role::Any && filter.dimensions.iter().any(|d| d.kind.is_party());
     let wanted_by_role = |w: &RoleClause| w.role != Role::Any && w.kind.is_party();
     let narrowed_by_role = interest.is_some_and(|i| i.any_of.iter().any(wanted_by_role));
-    by_role || narrowed_by_role || filter.each.iter().any(wanted_by_role) || Test::new(filter, interest).needs_count()
+    by_role
+        || narrowed_by_role
+        || filter.each.iter().any(wanted_by_role)
+        || Test::new(filter, interest).needs_count()
 }
 
 /// Whether the killmail with these facts is asked for.

@@ -1,6 +1,8 @@
-//! The killmails of one term, by killmail id: one, a sorted list of a few, or a bitmap of many. The only file naming roaring.
+//! The killmails of one term, by killmail id: one, a sorted list of a few, or a bitmap of many. The only file
+//! naming roaring.
 //!
-//! Most terms are characters seen a few times: a bitmap for each would take three times the memory of all lists together.
+//! Most terms are characters seen a few times: a bitmap for each would take three times the memory of all
+//! lists together.
 //!
 //! Must not know: what the term is, or what is behind an id.
 
@@ -116,7 +118,9 @@ impl Postings {
     /// The ids from `low` to `high`, both included, ascending; from both ends.
     pub fn range(&self, low: u32, high: u32) -> Range<'_> {
         match self {
-            Self::One(one) => Range::List(if (low..=high).contains(one) { slice::from_ref(one) } else { &[] }.iter().copied()),
+            Self::One(one) => Range::List(
+                if (low..=high).contains(one) { slice::from_ref(one) } else { &[] }.iter().copied(),
+            ),
             Self::Few(ids) => Range::List(between(ids, low, high).iter().copied()),
             Self::Many(bitmap) if low <= high => Range::Bitmap(bitmap.range(low..=high)),
             Self::Many(_) => Range::List([].iter().copied()),
@@ -133,8 +137,8 @@ impl Postings {
         }
     }
 
-    /// Appends the ids from `low` to `high` that are in both, ascending, if both are bitmaps and the smaller lies within: bitmaps join
-    /// whole. Otherwise nothing, and false.
+    /// Appends the ids from `low` to `high` that are in both, ascending, if both are bitmaps and the smaller
+    /// lies within: bitmaps join whole. Otherwise nothing, and false.
     pub fn join(&self, other: &Self, low: u32, high: u32, out: &mut Vec<u32>) -> bool {
         let (Self::Many(one), Self::Many(two)) = (self, other) else { return false };
         let least = one.len().min(two.len());

@@ -36,13 +36,20 @@ pub struct Row {
 
 impl Row {
     /// A number that was never given out or is lost.
-    pub const HOLE: Self = Self { time: 0, value: f64::NAN, killmail_id: 0, age_secs: 0, weight: 0, attackers: 0, flags: 0 };
+    pub const HOLE: Self =
+        Self { time: 0, value: f64::NAN, killmail_id: 0, age_secs: 0, weight: 0, attackers: 0, flags: 0 };
 
     /// Of a line of the log.
     pub fn new(line: &LogEntry) -> Self {
         let facts = &line.facts;
         let backfill = line.origin == Origin::Backfill;
-        let flags = [(facts.npc, NPC), (facts.solo, SOLO), (facts.awox, AWOX), (backfill, BACKFILL), (facts.time_implausible, UNDATED)];
+        let flags = [
+            (facts.npc, NPC),
+            (facts.solo, SOLO),
+            (facts.awox, AWOX),
+            (backfill, BACKFILL),
+            (facts.time_implausible, UNDATED),
+        ];
         Self {
             time: facts.time,
             value: facts.total_value.unwrap_or(f64::NAN),
@@ -133,7 +140,11 @@ impl Rows {
     /// The entry with this number, unless it is a hole.
     pub fn get(&self, seq: Seq) -> Option<&Row> {
         let at = seq.0.checked_sub(1)?;
-        self.blocks.get((at / BLOCK) as usize)?.rows.get((at % BLOCK) as usize).filter(|row| row.killmail_id != 0)
+        self.blocks
+            .get((at / BLOCK) as usize)?
+            .rows
+            .get((at % BLOCK) as usize)
+            .filter(|row| row.killmail_id != 0)
     }
 
     /// Puts an entry at its number: the next one, beyond (holes fill the room between), or one that is there.

@@ -4,8 +4,9 @@
 //! magic 4 | version u32 | epoch u64 | head u64 | rev u64 | terms u32 | crc32 u32, then sections: length u64 | bytes | crc32 u32
 //! sections: rows (32 bytes each), 256 shards of terms, labels, flags
 //! ```
-//! It is copied while the store works, a shard at a time, so it may already hold a little of what came after `head` and `rev`. That does no
-//! harm: start replays everything behind those two, and taking the same entry in twice changes nothing.
+//! It is copied while the store works, a shard at a time, so it may already hold a little of what came after
+//! `head` and `rev`. That does no harm: start replays everything behind those two, and taking the same entry
+//! in twice changes nothing.
 //!
 //! Must not know: the log.
 
@@ -48,9 +49,11 @@ pub struct Mark {
     pub rev: u64,
 }
 
-/// What the postings depend on beside the log. A term stands in them by its dimension's number, so the list of dimensions is part of it:
-/// with another one, postings would be incomplete or mean something else. Constellations, regions and ship groups come from static facts.
-static TERMS: LazyLock<u32> = LazyLock::new(|| checksum_of_terms(Dimension::ALL.iter().map(|dimension| dimension.word())));
+/// What the postings depend on beside the log. A term stands in them by its dimension's number, so the list
+/// of dimensions is part of it: with another one, postings would be incomplete or mean something else.
+/// Constellations, regions and ship groups come from static facts.
+static TERMS: LazyLock<u32> =
+    LazyLock::new(|| checksum_of_terms(Dimension::ALL.iter().map(|dimension| dimension.word())));
 
 fn checksum_of_terms<'a>(dimensions: impl Iterator<Item = &'a str>) -> u32 {
     let mut crc = crc32fast::Hasher::new();
@@ -59,7 +62,9 @@ fn checksum_of_terms<'a>(dimensions: impl Iterator<Item = &'a str>) -> u32 {
         crc.update(&[0]);
     }
     for system in universe::systems() {
-        [system.id, system.constellation_id, system.region_id].iter().for_each(|id| crc.update(&id.to_le_bytes()));
+        [system.id, system.constellation_id, system.region_id]
+            .iter()
+            .for_each(|id| crc.update(&id.to_le_bytes()));
     }
     for (id, _) in universe::types() {
         [id, universe::group_of(id).unwrap_or(0)].iter().for_each(|id| crc.update(&id.to_le_bytes()));
@@ -91,7 +96,9 @@ pub fn write(dir: &Path, memory: &RwLock<Resident>, mark: &Mark) -> io::Result<(
     }
     write_section(&mut out, &labels)?;
     let mut flags = Vec::new();
-    [Flag::Npc, Flag::Solo, Flag::Awox].into_iter().for_each(|flag| memory.read().index.flagged(flag).encode(&mut flags));
+    [Flag::Npc, Flag::Solo, Flag::Awox]
+        .into_iter()
+        .for_each(|flag| memory.read().index.flagged(flag).encode(&mut flags));
     write_section(&mut out, &flags)?;
     whole_file::take_place(&path, &temporary, &out.into_inner().map_err(io::IntoInnerError::into_error)?)?;
     files(dir)?.into_iter().skip(KEPT).try_for_each(fs::remove_file)
@@ -201,7 +208,8 @@ fn read_file(path: &Path, newest: &Mark) -> io::Result<(Index, Mark)> {
     let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
     let mut bytes = [0; HEADER_BYTES];
     file.read_exact(&mut bytes)?;
-    let mark = mark_of(&bytes, newest).ok_or_else(|| io::Error::other("it is of another store, another version, or damaged"))?;
+    let mark = mark_of(&bytes, newest)
+        .ok_or_else(|| io::Error::other("it is of another store, another version, or damaged"))?;
     let mut index = Index::default();
     let rows = section(&mut file)?;
     let (rows, []) = rows.as_chunks::<{ ROW_BYTES as usize }>() else { return Err(malformed(Malformed)) };

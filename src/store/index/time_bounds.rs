@@ -1,7 +1,8 @@
 //! Bounds of killmail ids for a window of time: ids grow with time, nearly.
 //!
-//! For each hour the smallest id at or after it and the greatest at or before it, as two staircases: only the hours where a bound changes
-//! are kept, so that a bound is one look-up and late or mixed arrivals cost no more than a step.
+//! For each hour the smallest id at or after it and the greatest at or before it, as two staircases: only the
+//! hours where a bound changes are kept, so that a bound is one look-up and late or mixed arrivals cost no
+//! more than a step.
 //!
 //! Must not know: exact times; those decide within the bounds.
 
@@ -23,7 +24,9 @@ impl TimeBounds {
     pub fn add(&mut self, time: i64, id: u32) {
         let hour = time.div_euclid(HOUR_SECS);
         if self.least.range(hour..).next().is_none_or(|(_, least)| id < *least) {
-            while let Some((step, _)) = self.least.range(..=hour).next_back().filter(|(_, least)| **least >= id) {
+            while let Some((step, _)) =
+                self.least.range(..=hour).next_back().filter(|(_, least)| **least >= id)
+            {
                 let step = *step;
                 self.least.remove(&step);
             }

@@ -1,5 +1,5 @@
-//! Killmails by what they are worth, in bands a quarter of an octave wide: a question for values alone then looks at those near its bounds
-//! and beyond, not at every row. Bands are coarse; rows are tested exactly.
+//! Killmails by what they are worth, in bands a quarter of an octave wide: a question for values alone then
+//! looks at those near its bounds and beyond, not at every row. Bands are coarse; rows are tested exactly.
 //!
 //! Must not know: what else is asked.
 
@@ -21,7 +21,10 @@ pub struct ValueBands {
 
 impl Default for ValueBands {
     fn default() -> Self {
-        Self { lists: (0..BANDS).map(|_| Postings::default()).collect(), counts: vec![0; BANDS].into_boxed_slice() }
+        Self {
+            lists: (0..BANDS).map(|_| Postings::default()).collect(),
+            counts: vec![0; BANDS].into_boxed_slice(),
+        }
     }
 }
 
@@ -93,7 +96,10 @@ mod tests {
         for value in [f64::NEG_INFINITY, -5.0, 0.0, 0.5, 1.0] {
             assert_eq!(band(value), Some(0), "{value}");
         }
-        assert_eq!((band(1e30), band(f64::INFINITY), band(f64::NAN)), (Some(BANDS - 1), Some(BANDS - 1), None));
+        assert_eq!(
+            (band(1e30), band(f64::INFINITY), band(f64::NAN)),
+            (Some(BANDS - 1), Some(BANDS - 1), None)
+        );
         assert!(band(1e9) < band(1.3e9), "a quarter of an octave apart");
     }
 
@@ -103,7 +109,10 @@ mod tests {
         bands.insert(5e6, 7);
         bands.insert(5e6, 7);
         bands.insert(f64::NAN, 8);
-        assert_eq!((bands.count((0.0, f64::INFINITY)), bands.count((1e7, f64::INFINITY)), bands.count((9.0, 8.0))), (1, 0, 0));
+        assert_eq!(
+            (bands.count((0.0, f64::INFINITY)), bands.count((1e7, f64::INFINITY)), bands.count((9.0, 8.0))),
+            (1, 0, 0)
+        );
         bands.remove(9e12, 7);
         bands.remove(5e6, 7);
         bands.remove(5e6, 7);

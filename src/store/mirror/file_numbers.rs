@@ -1,10 +1,13 @@
-//! The numbers of the mirror's files: a count without gaps of the killmails that have a hash, beside the log's own numbers.
+//! The numbers of the mirror's files: a count without gaps of the killmails that have a hash, beside the
+//! log's own numbers.
 //!
-//! Both counts are the same until something enters the log that has no file: a span, a killmail without a hash. From there on the file's
-//! number is smaller by one more. So it is enough to keep where a run of files begins: a file's number and the entry's. They are written
-//! in the transaction of the entry that ends the run before. A killmail that gets its hash only later is the next file then, a run of one.
+//! Both counts are the same until something enters the log that has no file: a span, a killmail without a
+//! hash. From there on the file's number is smaller by one more. So it is enough to keep where a run of files
+//! begins: a file's number and the entry's. They are written in the transaction of the entry that ends the
+//! run before. A killmail that gets its hash only later is the next file then, a run of one.
 //!
-//! What was numbered before files had a count of their own keeps its numbers: it is the first run, spans included.
+//! What was numbered before files had a count of their own keeps its numbers: it is the first run, spans
+//! included.
 //!
 //! Must not know: what a file looks like, or who reads it.
 
@@ -47,7 +50,12 @@ impl FileNumbers {
     /// # Errors
     /// The disk; they contradict each other.
     pub fn read(engine: &Engine, head: u64) -> Result<Self, StoreError> {
-        let mut numbers = Self { runs: vec![Run { file: 1, entry: 1 }], late: BTreeMap::new(), late_files: BTreeMap::new(), next: 1 };
+        let mut numbers = Self {
+            runs: vec![Run { file: 1, entry: 1 }],
+            late: BTreeMap::new(),
+            late_files: BTreeMap::new(),
+            next: 1,
+        };
         // Where the file goes on whose number is next.
         let mut on = Run { file: 1, entry: 1 };
         for pair in engine.scan(Tree::Meta, prefix::FILE_RUN) {
@@ -105,8 +113,8 @@ impl FileNumbers {
         (file < end && !self.late.contains_key(&file)).then_some(file)
     }
 
-    /// Numbers files for new entries behind `head` up to `new_head` but for those without one, and before them for older entries that have
-    /// a file only now. Both lists are ascending.
+    /// Numbers files for new entries behind `head` up to `new_head` but for those without one, and before
+    /// them for older entries that have a file only now. Both lists are ascending.
     #[must_use]
     pub fn add(&self, head: u64, new_head: u64, without: &[u64], late: &[u64]) -> Added {
         let mut added = Added { next: self.next, ..Added::default() };
@@ -190,7 +198,8 @@ mod tests {
 
     use super::*;
 
-    /// What a transaction brings: new entries, each with or without a hash, and which of the older ones get theirs.
+    /// What a transaction brings: new entries, each with or without a hash, and which of the older ones get
+    /// theirs.
     fn turn() -> impl Strategy<Value = (Vec<bool>, Vec<usize>)> {
         (vec(prop::bool::weighted(0.6), 0..6), vec(any::<usize>(), 0..2))
     }
@@ -247,7 +256,10 @@ mod tests {
         for (file, entry) in [(3_u64, 9_u64), (20, 5), (2, 0)] {
             let write = Write::new(Key::FileRun(file), entry.to_le_bytes().to_vec());
             engine.commit(vec![write]).unwrap();
-            assert!(matches!(FileNumbers::read(&engine, 7), Err(StoreError::Damaged { .. })), "{file} {entry}");
+            assert!(
+                matches!(FileNumbers::read(&engine, 7), Err(StoreError::Damaged { .. })),
+                "{file} {entry}"
+            );
             engine.commit(vec![Write::removal(Key::FileRun(file))]).unwrap();
         }
         assert_eq!(FileNumbers::read(&engine, 7).unwrap().head(), 7);

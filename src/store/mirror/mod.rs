@@ -28,6 +28,9 @@ impl Store {
     /// # Errors
     /// The disk.
     pub fn told_by(&self, file: u64) -> Result<Option<u64>, StoreError> {
-        Ok(self.engine.get(Tree::Meta, &Key::RevisionNotice(file).bytes())?.and_then(|value| revision_notices::told_by(&value)))
+        Ok(self
+            .engine
+            .get(Tree::Meta, &Key::RevisionNotice(file).bytes())?
+            .and_then(|value| revision_notices::told_by(&value)))
     }
 }

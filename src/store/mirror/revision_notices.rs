@@ -1,7 +1,9 @@
-//! Which file of the mirror tells of which revision: whoever reads by number learns from the next new file that an older one has changed.
+//! Which file of the mirror tells of which revision: whoever reads by number learns from the next new file
+//! that an older one has changed.
 //!
-//! One file tells of one revision, as zKillboard's feed does, so several revisions are told by several files to come. What will tell
-//! is settled with the revision itself, in its transaction: a reader that follows the numbers misses none, whatever restarts in between.
+//! One file tells of one revision, as zKillboard's feed does, so several revisions are told by several files
+//! to come. What will tell is settled with the revision itself, in its transaction: a reader that follows the
+//! numbers misses none, whatever restarts in between.
 //!
 //! Must not know: who reads, over which door.
 
@@ -42,7 +44,9 @@ impl RevisionNotices {
         for pair in engine.scan(Tree::Meta, &Key::RevisionNotice(head + 1).bytes()) {
             let (key, value) = pair?;
             let Some(number) = key.strip_prefix(prefix::REVISION_NOTICE) else { break };
-            if let (Some(number), Some(of)) = (number.as_array().copied().map(u64::from_be_bytes), told_by(&value)) {
+            if let (Some(number), Some(of)) =
+                (number.as_array().copied().map(u64::from_be_bytes), told_by(&value))
+            {
                 notices.add(number, of);
             }
         }
@@ -54,7 +58,9 @@ impl RevisionNotices {
         // A file to come that tells of it already tells of what it is then.
         let new = revised.filter(|of| !self.of.contains(of));
         let next = self.waiting.back().map_or(head, |(number, _)| *number) + 1;
-        AssignedNotices { pairs: (next..).zip(new.take(WAITING_MAX - self.waiting.len().min(WAITING_MAX))).collect() }
+        AssignedNotices {
+            pairs: (next..).zip(new.take(WAITING_MAX - self.waiting.len().min(WAITING_MAX))).collect(),
+        }
     }
 
     /// Remembers what was written, and forgets what files up to `head` have told.
@@ -67,7 +73,9 @@ impl RevisionNotices {
         }
         let full = self.waiting.len() >= WAITING_MAX;
         if full && !self.full {
-            tracing::warn!("{WAITING_MAX} revisions wait to be told to those who follow by number; further ones are not told");
+            tracing::warn!(
+                "{WAITING_MAX} revisions wait to be told to those who follow by number; further ones are not told"
+            );
         }
         self.full = full;
     }
@@ -81,7 +89,8 @@ impl RevisionNotices {
 impl AssignedNotices {
     /// What writes them.
     pub fn writes(&self) -> impl Iterator<Item = Write> {
-        let told = |(number, of): &(u64, u64)| Write::new(Key::RevisionNotice(*number), of.to_le_bytes().to_vec());
+        let told =
+            |(number, of): &(u64, u64)| Write::new(Key::RevisionNotice(*number), of.to_le_bytes().to_vec());
         self.pairs.iter().map(told)
     }
 }

@@ -1,8 +1,10 @@
-//! Compiled code, kept as files, so that nothing is compiled twice; and where uploads are kept until they are taken in.
+//! Compiled code, kept as files, so that nothing is compiled twice; and where uploads are kept until they are
+//! taken in.
 //!
-//! Machine code cannot be checked by looking at it. Each file has a seal: a keyed hash of its name, of what is known of it and of its
-//! content, with a key that stands in this data folder alone. A file without its seal is not given out, and made again. The seal begins with
-//! another one, of everything but the content: what is known of the code can be trusted before all of it is read.
+//! Machine code cannot be checked by looking at it. Each file has a seal: a keyed hash of its name, of what
+//! is known of it and of its content, with a key that stands in this data folder alone. A file without its
+//! seal is not given out, and made again. The seal begins with another one, of everything but the content:
+//! what is known of the code can be trusted before all of it is read.
 //!
 //! Must not know: what is in the files.
 
@@ -26,7 +28,8 @@ const COMPILED: &str = "compiled";
 const UPLOADS: &str = "uploads";
 /// Bytes of the key.
 const KEY_BYTES: usize = 32;
-/// Bytes of each of the two seals, before what is known of the code: that of what is known, then that of everything.
+/// Bytes of each of the two seals, before what is known of the code: that of what is known, then that of
+/// everything.
 const SEAL_BYTES: usize = 32;
 
 /// Files are read in pieces of so many bytes.
@@ -44,7 +47,8 @@ pub struct Compiled {
     pub about: Vec<u8>,
 }
 
-/// Compiled code that is kept; what is known of it and its size are as they were sealed, its content was not looked at yet.
+/// Compiled code that is kept; what is known of it and its size are as they were sealed, its content was not
+/// looked at yet.
 #[derive(Debug)]
 pub struct Sealed {
     /// What is kept.
@@ -56,7 +60,8 @@ pub struct Sealed {
 }
 
 impl Store {
-    /// The code compiled of a component (its SHA-256, hex) by this compiler, if it is there and its seal is right. Reads all of it.
+    /// The code compiled of a component (its SHA-256, hex) by this compiler, if it is there and its seal is
+    /// right. Reads all of it.
     ///
     /// # Errors
     /// The file system.
@@ -86,7 +91,12 @@ impl Store {
             Err(source) => return Err(StoreError::Io { what: "read", path: code, source }),
         };
         let bytes = file.metadata().map_err(StoreError::io("read", &code))?.len();
-        if self.sealing_known(digest, compiler, about, bytes).map_err(StoreError::io("read", &code))?.verify_slice(of_known).is_err() {
+        if self
+            .sealing_known(digest, compiler, about, bytes)
+            .map_err(StoreError::io("read", &code))?
+            .verify_slice(of_known)
+            .is_err()
+        {
             warn_of_change(&code);
             return Ok(None);
         }
@@ -97,9 +107,15 @@ impl Store {
     ///
     /// # Errors
     /// The file system.
-    pub fn opened(&self, digest: &str, compiler: &str, sealed: Sealed) -> Result<Option<Compiled>, StoreError> {
+    pub fn opened(
+        &self,
+        digest: &str,
+        compiler: &str,
+        sealed: Sealed,
+    ) -> Result<Option<Compiled>, StoreError> {
         let Sealed { kept, file, seal, .. } = sealed;
-        let sealing = self.sealing(digest, compiler, &kept.about, file).map_err(StoreError::io("read", &kept.code))?;
+        let sealing =
+            self.sealing(digest, compiler, &kept.about, file).map_err(StoreError::io("read", &kept.code))?;
         if sealing.verify_slice(&seal).is_err() {
             warn_of_change(&kept.code);
             return Ok(None);
@@ -122,7 +138,13 @@ impl Store {
     ///
     /// # Errors
     /// The file system.
-    pub fn keep_compiled(&self, digest: &str, compiler: &str, draft: &Path, about: &[u8]) -> Result<PathBuf, StoreError> {
+    pub fn keep_compiled(
+        &self,
+        digest: &str,
+        compiler: &str,
+        draft: &Path,
+        about: &[u8],
+    ) -> Result<PathBuf, StoreError> {
         let (code, seal) = self.compiled_paths(digest, compiler)?;
         let sealed = self.seal_of(digest, compiler, draft, about).map_err(StoreError::io("read", draft))?;
         // A seal without its code is no seal: the other order would leave code without one for good.
@@ -145,7 +167,8 @@ impl Store {
         Ok(())
     }
 
-    /// Removes what belongs to no component any more or was made by another compiler, and what was on its way when the server ended.
+    /// Removes what belongs to no component any more or was made by another compiler, and what was on its way
+    /// when the server ended.
     ///
     /// # Errors
     /// The file system.
@@ -204,7 +227,8 @@ impl Store {
     /// Both seals of code in this file, and what is known of it.
     fn seal_of(&self, digest: &str, compiler: &str, code: &Path, about: &[u8]) -> io::Result<Vec<u8>> {
         let file = File::open(code)?;
-        let known = self.sealing_known(digest, compiler, about, file.metadata()?.len())?.finalize().into_bytes();
+        let known =
+            self.sealing_known(digest, compiler, about, file.metadata()?.len())?.finalize().into_bytes();
         let all = self.sealing(digest, compiler, about, file)?.finalize().into_bytes();
         Ok([&known[..], &all[..], about].concat())
     }
@@ -217,7 +241,13 @@ impl Store {
     }
 
     /// Of names, what is known of the code, and its size.
-    fn sealing_known(&self, digest: &str, compiler: &str, about: &[u8], code_bytes: u64) -> io::Result<Hmac<Sha256>> {
+    fn sealing_known(
+        &self,
+        digest: &str,
+        compiler: &str,
+        about: &[u8],
+        code_bytes: u64,
+    ) -> io::Result<Hmac<Sha256>> {
         let mut sealing = self.sealing_of([b"known", digest.as_bytes(), compiler.as_bytes(), about])?;
         sealing.update(&code_bytes.to_le_bytes());
         Ok(sealing)
@@ -264,7 +294,10 @@ impl Store {
     fn compiled_paths(&self, digest: &str, compiler: &str) -> Result<(PathBuf, PathBuf), StoreError> {
         let is_hex = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
         if digest.len() != 64 || !is_hex(digest) || !is_hex(compiler) {
-            return Err(StoreError::Engine { what: "name compiled code", why: format!("{digest:?}, {compiler:?} are not hex") });
+            return Err(StoreError::Engine {
+                what: "name compiled code",
+                why: format!("{digest:?}, {compiler:?} are not hex"),
+            });
         }
         let dir = self.engine.dir().join(COMPILED);
         Ok((dir.join(format!("{digest}-{compiler}.code")), dir.join(format!("{digest}-{compiler}.seal"))))

@@ -66,7 +66,8 @@ impl Store {
         Ok(removals)
     }
 
-    /// Keeps an upload as the component of this digest (hex); on disk when this returns. The upload's file is gone then.
+    /// Keeps an upload as the component of this digest (hex); on disk when this returns. The upload's file is
+    /// gone then.
     ///
     /// # Errors
     /// The file system.
@@ -74,7 +75,9 @@ impl Store {
         let path = self.component_path(sha256_hex)?;
         let dir = self.engine.dir().join("plugins");
         data_folder::make(&dir).map_err(StoreError::io("make", &dir))?;
-        let kept = File::open(upload.path()).and_then(|file| file.sync_all()).and_then(|()| fs::rename(upload.path(), &path));
+        let kept = File::open(upload.path())
+            .and_then(|file| file.sync_all())
+            .and_then(|()| fs::rename(upload.path(), &path));
         kept.and_then(|()| File::open(&dir)?.sync_all()).map_err(StoreError::io("write", &path))
     }
 
@@ -107,7 +110,9 @@ impl Store {
     pub fn remove_component(&self, sha256_hex: &str) -> Result<(), StoreError> {
         let path = self.component_path(sha256_hex)?;
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::Io { what: "remove", path, source: error }),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::Io { what: "remove", path, source: error })
+            }
             _ => Ok(()),
         }
     }
@@ -115,7 +120,10 @@ impl Store {
     /// Digests become file names: nothing but hex may.
     fn component_path(&self, sha256_hex: &str) -> Result<PathBuf, StoreError> {
         if sha256_hex.len() != 64 || !sha256_hex.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(StoreError::Engine { what: "name a component", why: format!("{sha256_hex:?} is no SHA-256 in hex") });
+            return Err(StoreError::Engine {
+                what: "name a component",
+                why: format!("{sha256_hex:?} is no SHA-256 in hex"),
+            });
         }
         Ok(self.engine.dir().join("plugins").join(format!("{sha256_hex}.wasm")))
     }

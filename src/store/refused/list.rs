@@ -1,5 +1,6 @@
-//! Documents nobody could read, kept as they came: the newest 10,000 of them, 64 MiB at most, counted by reason for ever. What could be a
-//! killmail is apart from what could not: it leaves only for others that could be one, however much else is refused.
+//! Documents nobody could read, kept as they came: the newest 10,000 of them, 64 MiB at most, counted by
+//! reason for ever. What could be a killmail is apart from what could not: it leaves only for others that
+//! could be one, however much else is refused.
 //!
 //! Must not know: why a document is refused; reasons are words here.
 
@@ -46,8 +47,8 @@ struct RefusedV1 {
     could_be_killmail: Option<bool>,
 }
 
-/// Whether a document could be a killmail that is only damaged, or of a form not known yet: it has an id and a hash, or an id, a time and a
-/// victim. Looked for in its bytes, since it may be no JSON.
+/// Whether a document could be a killmail that is only damaged, or of a form not known yet: it has an id and
+/// a hash, or an id, a time and a victim. Looked for in its bytes, since it may be no JSON.
 #[must_use]
 pub fn could_be_killmail(raw: &[u8], killmail_id: Option<u64>) -> bool {
     let has = |names: &[&str]| names.iter().any(|name| memmem::find(raw, name.as_bytes()).is_some());
@@ -85,7 +86,8 @@ impl RefusedList {
                 let count = value.as_array().copied().map_or(0, u64::from_le_bytes);
                 ring.counts.insert(String::from_utf8_lossy(reason).into_owned(), count);
             } else if let Some(number) = refused_document(&key) {
-                is_killmail = head_of(&value).ok().and_then(|(head, _)| head.could_be_killmail).unwrap_or(true);
+                is_killmail =
+                    head_of(&value).ok().and_then(|(head, _)| head.could_be_killmail).unwrap_or(true);
                 ring.add(number, value.len(), is_killmail);
             } else if let Some(last) = ring.list(is_killmail).back_mut() {
                 last.1 += value.len();
@@ -124,17 +126,22 @@ pub(crate) fn encode(refused: &Refused) -> Result<Vec<u8>, StoreError> {
         at_ms: refused.at_ms,
         could_be_killmail: Some(could_be_killmail(&refused.raw, refused.killmail_id)),
     };
-    let head = rmp_serde::to_vec_named(&head).map_err(|e| StoreError::Engine { what: "encode a refused document", why: e.to_string() })?;
+    let head = rmp_serde::to_vec_named(&head)
+        .map_err(|e| StoreError::Engine { what: "encode a refused document", why: e.to_string() })?;
     let raw = zstd::bulk::compress(&refused.raw[..refused.raw.len().min(RAW_MAX)], 3);
-    let raw = raw.map_err(|e| StoreError::Engine { what: "compress a refused document", why: e.to_string() })?;
+    let raw =
+        raw.map_err(|e| StoreError::Engine { what: "compress a refused document", why: e.to_string() })?;
     Ok([&(head.len() as u32).to_le_bytes(), &head[..], &raw[..]].concat())
 }
 
-/// What is noted of a document, and the document, compressed; of its first piece only the former is sure to be whole.
+/// What is noted of a document, and the document, compressed; of its first piece only the former is sure to
+/// be whole.
 fn head_of(value: &[u8]) -> Result<(RefusedV1, &[u8]), StoreError> {
     let bad = |why: &str| StoreError::Engine { what: "read a refused document", why: why.to_owned() };
     let (length, rest) = value.split_first_chunk::<4>().ok_or_else(|| bad("it ends too early"))?;
-    let (head, raw) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(|| bad("it ends too early"))?;
+    let (head, raw) = rest
+        .split_at_checked(u32::from_le_bytes(*length) as usize)
+        .ok_or_else(|| bad("it ends too early"))?;
     Ok((rmp_serde::from_slice(head).map_err(|e| bad(&e.to_string()))?, raw))
 }
 
@@ -143,7 +150,13 @@ pub(crate) fn decode(value: &[u8]) -> Result<Refused, StoreError> {
     let (head, raw) = head_of(value)?;
     let bad = |e: std::io::Error| StoreError::Engine { what: "read a refused document", why: e.to_string() };
     let raw = zstd::bulk::decompress(raw, RAW_MAX).map_err(bad)?;
-    Ok(Refused { reason: head.reason, killmail_id: head.killmail_id, source: head.source, raw: raw.into(), at_ms: head.at_ms })
+    Ok(Refused {
+        reason: head.reason,
+        killmail_id: head.killmail_id,
+        source: head.source,
+        raw: raw.into(),
+        at_ms: head.at_ms,
+    })
 }
 
 #[cfg(test)]
@@ -160,7 +173,12 @@ mod tests {
         ] {
             assert!(could_be_killmail(raw.as_bytes(), id), "{raw}");
         }
-        for (raw, id) in [("a line of text", None), (r#"{"killmail_id":3}"#, Some(3)), (r#"{"hash":"ab","victim":1}"#, None), ("", None)] {
+        for (raw, id) in [
+            ("a line of text", None),
+            (r#"{"killmail_id":3}"#, Some(3)),
+            (r#"{"hash":"ab","victim":1}"#, None),
+            ("", None),
+        ] {
             assert!(!could_be_killmail(raw.as_bytes(), id), "{raw}");
         }
     }
@@ -174,9 +192,12 @@ mod tests {
             source: String,
             at_ms: i64,
         }
-        let before = Before { reason: "once".to_owned(), killmail_id: Some(5), source: "r2z2".to_owned(), at_ms: 7 };
+        let before =
+            Before { reason: "once".to_owned(), killmail_id: Some(5), source: "r2z2".to_owned(), at_ms: 7 };
         let head = rmp_serde::to_vec_named(&before).unwrap();
-        let value = [&(head.len() as u32).to_le_bytes(), &head[..], &zstd::bulk::compress(b"{}", 3).unwrap()[..]].concat();
+        let value =
+            [&(head.len() as u32).to_le_bytes(), &head[..], &zstd::bulk::compress(b"{}", 3).unwrap()[..]]
+                .concat();
         assert_eq!(head_of(&value).unwrap().0.could_be_killmail, None);
         assert_eq!(decode(&value).unwrap().raw, Bytes::from_static(b"{}"));
     }

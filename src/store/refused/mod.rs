@@ -1,4 +1,5 @@
-//! Documents that could not be read: kept, counted by reason, taken off the list when something became of them.
+//! Documents that could not be read: kept, counted by reason, taken off the list when something became of
+//! them.
 //!
 //! Must not know: why a document is refused; reasons are words here.
 
@@ -36,7 +37,8 @@ impl Store {
         Ok(())
     }
 
-    /// Takes documents off the list, by their numbers: what became of them is known by now. They stay counted. On disk when it returns.
+    /// Takes documents off the list, by their numbers: what became of them is known by now. They stay
+    /// counted. On disk when it returns.
     ///
     /// # Errors
     /// The disk.
@@ -46,7 +48,12 @@ impl Store {
         }
         let mut ring = self.refused.lock();
         for is_killmail in [true, false] {
-            let gone: Vec<(u64, usize)> = ring.list(is_killmail).iter().filter(|(number, _)| numbers.contains(number)).copied().collect();
+            let gone: Vec<(u64, usize)> = ring
+                .list(is_killmail)
+                .iter()
+                .filter(|(number, _)| numbers.contains(number))
+                .copied()
+                .collect();
             for (number, bytes) in gone {
                 self.remove_refused(number, bytes)?;
                 ring.list(is_killmail).retain(|(kept, _)| *kept != number);
@@ -89,7 +96,12 @@ impl Store {
         };
         numbers.sort_unstable_by(|one, other| other.cmp(one));
         numbers.truncate(limit);
-        let read = |number: u64| Some((number, chunked_values::get(&self.engine, Tree::Refused, &number.to_be_bytes()).transpose()?));
+        let read = |number: u64| {
+            Some((
+                number,
+                chunked_values::get(&self.engine, Tree::Refused, &number.to_be_bytes()).transpose()?,
+            ))
+        };
         numbers.into_iter().filter_map(read).map(|(number, value)| Ok((number, decode(&value?)?))).collect()
     }
 }

@@ -1,5 +1,5 @@
-//! What stands beside the engine: what a start makes again or removes, what `verify` says of it, and that `compact` and `salvage` need none
-//! of it.
+//! What stands beside the engine: what a start makes again or removes, what `verify` says of it, and that
+//! `compact` and `salvage` need none of it.
 //!
 //! Must not know: the command line.
 
@@ -55,7 +55,11 @@ fn a_snapshot_of_another_killstream_is_no_damage() {
         rewrite(&with_snapshot(&dir), at);
         let report = report(&dir);
         assert_eq!(report.problems, [], "byte {at}");
-        assert!(matches!(&report.notes[..], [note] if note.contains("the next snapshot replaces it")), "{:?}", report.notes);
+        assert!(
+            matches!(&report.notes[..], [note] if note.contains("the next snapshot replaces it")),
+            "{:?}",
+            report.notes
+        );
         expect_all(dir.path(), Some(epoch));
     }
     // Nor is one of another store; a bent one is.
@@ -67,7 +71,10 @@ fn a_snapshot_of_another_killstream_is_no_damage() {
         bytes[at] ^= 1;
         fs::write(&path, bytes).expect("written");
         let problems = report(&dir).problems;
-        assert!(matches!(&problems[..], [problem] if problem.command == format!("rm {}", path.display())), "byte {at}: {problems:?}");
+        assert!(
+            matches!(&problems[..], [problem] if problem.command == format!("rm {}", path.display())),
+            "byte {at}: {problems:?}"
+        );
         expect_all(dir.path(), Some(epoch));
         fs::remove_file(path).expect("removed");
     }
@@ -105,7 +112,9 @@ fn damaged_trees_stop_a_compaction_with_the_command_for_this_store() {
         filled(&dir);
         tamper(&dir, Tree::Log, &9u64.to_be_bytes(), None);
         fs::File::create(dir.path().join("store/waste")).and_then(|file| file.set_len(waste)).expect("made");
-        let Err(StoreError::Damaged { what, command }) = compact::run(&config(&dir), &silent) else { panic!("compacted") };
+        let Err(StoreError::Damaged { what, command }) = compact::run(&config(&dir), &silent) else {
+            panic!("compacted")
+        };
         assert_eq!(
             (what.as_str(), command),
             ("log entries 9 to 9 are missing", format!("killstream salvage {} NEWDIR", dir.path().display()))
@@ -132,7 +141,8 @@ fn a_compaction_leaves_the_folders_of_another_one_alone() {
 fn a_start_writes_every_dictionary_that_lacks_its_file() {
     let dir = folder();
     let epoch = filled(&dir);
-    let bend: [fn(PathBuf); 2] = [|path| fs::remove_file(path).expect("removed"), |path| fs::write(path, "bent").expect("written")];
+    let bend: [fn(PathBuf); 2] =
+        [|path| fs::remove_file(path).expect("removed"), |path| fs::write(path, "bent").expect("written")];
     for bend in bend {
         bend(dictionary_path(&dir));
         let problems = report(&dir).problems;
@@ -166,7 +176,11 @@ fn salvage_needs_no_engine() {
     fs::remove_dir_all(dir.path().join("store")).expect("removed");
     let losses = salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
     assert_eq!((losses.killmails, losses.lost, losses.carried.get("plugins")), (50, 0, Some(&1)));
-    assert!(matches!(&losses.notes[..], [note] if note.contains("the engine's main file is missing")), "{:?}", losses.notes);
+    assert!(
+        matches!(&losses.notes[..], [note] if note.contains("the engine's main file is missing")),
+        "{:?}",
+        losses.notes
+    );
     assert_eq!(open(&new).count(), 50);
     assert_eq!(problems(&new), Vec::<String>::new());
     assert!(!dir.path().join("store").exists(), "the damaged one is only read");
@@ -205,6 +219,9 @@ fn a_salvaged_plugin_stands_in_a_folder_of_its_owner() {
     salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
     open(&dir).backup(copy.path(), &silent).expect("copied");
     for dir in [new, copy] {
-        assert_eq!(fs::metadata(dir.path().join("plugins")).expect("there").permissions().mode() & 0o777, 0o700);
+        assert_eq!(
+            fs::metadata(dir.path().join("plugins")).expect("there").permissions().mode() & 0o777,
+            0o700
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The numbers of the mirror's files, kept through whatever happens to the store, and in a store written before they were counted.
+//! The numbers of the mirror's files, kept through whatever happens to the store, and in a store written
+//! before they were counted.
 //!
 //! Must not know: what is in a file.
 
@@ -48,7 +49,11 @@ fn filled(dir: &TempDir) -> Arc<Store> {
 
 fn check(store: &Store) {
     assert_eq!((store.head(), files(store)), (Seq(8), vec![1, 4, 6, 3, 8]));
-    assert_eq!(store.told_by(4).expect("read"), Some(1), "the next file tells of the revised one, which the late one is");
+    assert_eq!(
+        store.told_by(4).expect("read"),
+        Some(1),
+        "the next file tells of the revised one, which the late one is"
+    );
     assert_eq!((store.entry_of_file(0), store.entry_of_file(6)), (None, None));
 }
 
@@ -77,7 +82,10 @@ fn a_store_of_before_keeps_its_numbers_and_counts_on_behind_them() {
         store.engine.remove(Tree::Meta, &Key::FileRun(file).bytes()).expect("removed");
     }
     // As it was written then: the entry to come tells of a revised one.
-    store.engine.put(Tree::Meta, &[b"told/", &9_u64.to_be_bytes()[..]].concat(), &4_u64.to_le_bytes()).expect("put");
+    store
+        .engine
+        .put(Tree::Meta, &[b"told/", &9_u64.to_be_bytes()[..]].concat(), &4_u64.to_le_bytes())
+        .expect("put");
     store.engine.sync().expect("synced");
     drop(store);
     let store = open(&dir);

@@ -1,4 +1,5 @@
-//! Law 1, select is accept: whatever the killmails and the filter, selection and pages give exactly what the filter accepts.
+//! Law 1, select is accept: whatever the killmails and the filter, selection and pages give exactly what the
+//! filter accepts.
 //!
 //! Must not know: how an answer is found.
 
@@ -44,8 +45,8 @@ pub fn killmails() -> impl Strategy<Value = Vec<Killmail>> {
 pub fn any_killmail() -> impl Strategy<Value = Killmail> {
     // Time follows the id, but not strictly.
     let undated = proptest::bool::weighted(0.1);
-    (1u32..400, 0i64..20_000, select(&SYSTEMS[..]), party(), vec(party(), 1..4), option::of(zkb()), undated).prop_map(
-        |(id, blur, solar_system_id, (c, o, s), attackers, zkb, time_implausible)| {
+    (1u32..400, 0i64..20_000, select(&SYSTEMS[..]), party(), vec(party(), 1..4), option::of(zkb()), undated)
+        .prop_map(|(id, blur, solar_system_id, (c, o, s), attackers, zkb, time_implausible)| {
             let attackers = attackers.into_iter().enumerate().map(|(n, (c, o, s))| Attacker {
                 character_id: c,
                 corporation_id: o,
@@ -64,8 +65,7 @@ pub fn any_killmail() -> impl Strategy<Value = Killmail> {
                 zkb,
                 ..Killmail::default()
             }
-        },
-    )
+        })
 }
 
 fn party() -> impl Strategy<Value = (Option<u32>, Option<u32>, Option<u32>)> {
@@ -74,14 +74,16 @@ fn party() -> impl Strategy<Value = (Option<u32>, Option<u32>, Option<u32>)> {
 
 fn zkb() -> impl Strategy<Value = Zkb> {
     let labels = subsequence(LABELS.map(str::to_owned).to_vec(), 0..=3);
-    (option::of(0u32..10), any::<(bool, bool, bool)>(), labels).prop_map(|(value, (npc, solo, awox), labels)| Zkb {
-        total_value: value.map(f64::from),
-        npc: Some(npc),
-        solo: Some(solo),
-        awox: Some(awox),
-        labels: Some(labels),
-        ..Zkb::default()
-    })
+    (option::of(0u32..10), any::<(bool, bool, bool)>(), labels).prop_map(
+        |(value, (npc, solo, awox), labels)| Zkb {
+            total_value: value.map(f64::from),
+            npc: Some(npc),
+            solo: Some(solo),
+            awox: Some(awox),
+            labels: Some(labels),
+            ..Zkb::default()
+        },
+    )
 }
 
 fn role() -> impl Strategy<Value = Role> {
@@ -110,16 +112,37 @@ fn filter() -> impl Strategy<Value = Filter> {
     let flag = || option::weighted(0.15, any::<bool>());
     let value = || option::weighted(0.15, (0u32..10).prop_map(f64::from));
     let time = || option::weighted(0.3, START..START + 280_000);
-    let labels = prop_oneof![4 => Just(Vec::new()), 1 => vec(select(LABELS.map(str::to_owned).to_vec()), 1..3)];
+    let labels =
+        prop_oneof![4 => Just(Vec::new()), 1 => vec(select(LABELS.map(str::to_owned).to_vec()), 1..3)];
     let matching = select(&[Match::Any, Match::All][..]);
     let each = prop_oneof![4 => Just(Vec::new()), 1 => vec(wanted(), 1..3)];
     let flags = (flag(), flag(), flag());
     let values = (value(), value());
     let lists = (vec(dimension(), 0..3), matching, prop_oneof![2 => Just(Role::Any), 1 => role()]);
     (lists, labels, flags, values, time(), time(), each).prop_map(
-        |((dimensions, matching, role), labels, (npc, solo, awox), (min_value, max_value), since, until, each)| {
-            let mut filter =
-                Filter { matching, role, each, labels, npc, solo, awox, min_value, max_value, since, until, ..Filter::default() };
+        |(
+            (dimensions, matching, role),
+            labels,
+            (npc, solo, awox),
+            (min_value, max_value),
+            since,
+            until,
+            each,
+        )| {
+            let mut filter = Filter {
+                matching,
+                role,
+                each,
+                labels,
+                npc,
+                solo,
+                awox,
+                min_value,
+                max_value,
+                since,
+                until,
+                ..Filter::default()
+            };
             dimensions.into_iter().for_each(|(kind, ids)| filter.set_ids(kind, ids));
             filter
         },
@@ -127,12 +150,22 @@ fn filter() -> impl Strategy<Value = Filter> {
 }
 
 fn interest() -> impl Strategy<Value = Interest> {
-    (vec(wanted(), 0..3), option::weighted(0.2, 0u32..9), option::weighted(0.2, 0u32..4), option::weighted(0.2, 0u32..4)).prop_map(
-        |(any_of, value, min_attackers, max_attackers)| Interest { any_of, min_value: value.map(f64::from), min_attackers, max_attackers },
+    (
+        vec(wanted(), 0..3),
+        option::weighted(0.2, 0u32..9),
+        option::weighted(0.2, 0u32..4),
+        option::weighted(0.2, 0u32..4),
     )
+        .prop_map(|(any_of, value, min_attackers, max_attackers)| Interest {
+            any_of,
+            min_value: value.map(f64::from),
+            min_attackers,
+            max_attackers,
+        })
 }
 
-/// A store of these killmails in this order, with a tail of `tail` entries; every fifth is backfill, every seventh old.
+/// A store of these killmails in this order, with a tail of `tail` entries; every fifth is backfill, every
+/// seventh old.
 fn store_of(dir: &TempDir, killmails: &[Killmail], tail: usize) -> Arc<Store> {
     let store = Store::open(Config { tail_entries: tail, ..config(dir) }).expect("opens");
     let batch = killmails.iter().cloned().enumerate().map(|(n, killmail)| {
@@ -144,7 +177,11 @@ fn store_of(dir: &TempDir, killmails: &[Killmail], tail: usize) -> Arc<Store> {
     store
 }
 
-fn accepted<'a>(all: &'a [(u64, Facts)], filter: &'a Filter, interest: Option<&'a Interest>) -> impl Iterator<Item = &'a (u64, Facts)> {
+fn accepted<'a>(
+    all: &'a [(u64, Facts)],
+    filter: &'a Filter,
+    interest: Option<&'a Interest>,
+) -> impl Iterator<Item = &'a (u64, Facts)> {
     all.iter().filter(move |(_, facts)| filter.accepts(facts) && interest.is_none_or(|i| i.accepts(facts)))
 }
 
@@ -162,7 +199,8 @@ fn check_history(
     cut: (u32, u64),
 ) -> Result<(), TestCaseError> {
     let query = HistoryQuery { interest, ..history(filter) };
-    let mut expected: Vec<u32> = accepted(all, filter, interest).map(|(_, facts)| facts.killmail_id).collect();
+    let mut expected: Vec<u32> =
+        accepted(all, filter, interest).map(|(_, facts)| facts.killmail_id).collect();
     expected.sort_unstable();
     happened(0, expected.len() as u64);
     let found = u64::from(!expected.is_empty());
@@ -176,13 +214,19 @@ fn check_history(
     prop_assert_eq!(store.count_matching(&query)?, expected.len() as u64);
     let totals = store.totals(&query)?;
     let value: f64 = accepted(all, filter, interest).filter_map(|(_, facts)| facts.total_value).sum();
-    let first = accepted(all, filter, interest).filter(|(_, facts)| !facts.time_implausible).map(|(_, facts)| facts.time).min();
+    let first = accepted(all, filter, interest)
+        .filter(|(_, facts)| !facts.time_implausible)
+        .map(|(_, facts)| facts.time)
+        .min();
     prop_assert_eq!((totals.killmails, totals.value, totals.first), (expected.len() as u64, value, first));
 
     let (id, head) = cut;
     let pinned = HistoryQuery { head: Seq(head), after: Some(id), below: Some(300), limit: 3, ..query };
     let expected: Vec<u32> = {
-        let mut ids: Vec<u32> = accepted(all, filter, interest).filter(|(seq, _)| *seq <= head).map(|(_, f)| f.killmail_id).collect();
+        let mut ids: Vec<u32> = accepted(all, filter, interest)
+            .filter(|(seq, _)| *seq <= head)
+            .map(|(_, f)| f.killmail_id)
+            .collect();
         ids.retain(|i| *i < 300);
         ids.sort_unstable();
         ids
@@ -196,7 +240,8 @@ fn check_history(
         prop_assert_eq!(ids(&store.select(&HistoryQuery { after: Some(*id), ..pinned })?), next);
     }
     if all.iter().all(|(_, facts)| facts.killmail_id != id) {
-        let undated = |id: &u32| all.iter().any(|(_, facts)| facts.killmail_id == *id && facts.time_implausible);
+        let undated =
+            |id: &u32| all.iter().any(|(_, facts)| facts.killmail_id == *id && facts.time_implausible);
         let next: Vec<u32> = newest.iter().copied().filter(|i| *i < id || undated(i)).take(3).collect();
         prop_assert_eq!(ids(&store.select(&pinned)?), next);
     }
@@ -205,8 +250,10 @@ fn check_history(
 
 /// These ids, the greatest first, but those whose time cannot be behind all others.
 fn newest_first(all: &[(u64, Facts)], ids: &[u32], filter: &Filter) -> Vec<u32> {
-    let undated: HashSet<u32> = all.iter().filter(|(_, facts)| facts.time_implausible).map(|(_, facts)| facts.killmail_id).collect();
-    let mut ids: Vec<(bool, u32)> = ids.iter().map(|id| (!filter.has_window() && undated.contains(id), *id)).collect();
+    let undated: HashSet<u32> =
+        all.iter().filter(|(_, facts)| facts.time_implausible).map(|(_, facts)| facts.killmail_id).collect();
+    let mut ids: Vec<(bool, u32)> =
+        ids.iter().map(|id| (!filter.has_window() && undated.contains(id), *id)).collect();
     ids.sort_unstable_by_key(|(undated, id)| (*undated, std::cmp::Reverse(*id)));
     ids.into_iter().map(|(_, id)| id).collect()
 }
@@ -221,14 +268,18 @@ fn check_pages(
     for after in 0..=store.head().0 {
         let question = PageQuery { interest, after: Seq(after), max_age_secs: 3600, limit, ..ask(filter) };
         let live = |seq: u64| (seq - 1) % 5 != 2 && (seq - 1) % 7 != 3;
-        let expected: Vec<u64> =
-            accepted(all, filter, interest).map(|(seq, _)| *seq).filter(|s| *s > after && live(*s)).take(limit).collect();
+        let expected: Vec<u64> = accepted(all, filter, interest)
+            .map(|(seq, _)| *seq)
+            .filter(|s| *s > after && live(*s))
+            .take(limit)
+            .collect();
         let pages = [store.walk(&question)?, store.select_pages(&question)?, store.page(&question)?];
         for page in &pages {
             prop_assert_eq!(seqs(&page.entries), expected.clone());
         }
         happened(4, u64::from(expected.len() == limit));
-        let passed = if expected.len() == limit { expected.last().copied().unwrap_or(after) } else { store.head().0 };
+        let passed =
+            if expected.len() == limit { expected.last().copied().unwrap_or(after) } else { store.head().0 };
         prop_assert!(pages.iter().all(|page| page.passed == Seq(passed)));
     }
     Ok(())
@@ -261,8 +312,17 @@ fn select_is_accept() {
 /// Nothing fits, or little does: that is known without a look at every row, whatever revisions did to values.
 #[test]
 fn values_and_flags_alone_need_no_look_at_every_row() {
-    let zkb = |value: f64| Some(Zkb { total_value: Some(value), npc: Some(false), solo: Some(true), awox: Some(true), ..Zkb::default() });
-    let killmails: Vec<Killmail> = (1..=6_000).map(|id| Killmail { zkb: zkb(f64::from(id) * 1e6), ..killmail(id) }).collect();
+    let zkb = |value: f64| {
+        Some(Zkb {
+            total_value: Some(value),
+            npc: Some(false),
+            solo: Some(true),
+            awox: Some(true),
+            ..Zkb::default()
+        })
+    };
+    let killmails: Vec<Killmail> =
+        (1..=6_000).map(|id| Killmail { zkb: zkb(f64::from(id) * 1e6), ..killmail(id) }).collect();
     let dir = folder();
     let store = store_of(&dir, &killmails, 100);
     let looks_at = |filter: &Filter| {
@@ -294,22 +354,36 @@ fn values_and_flags_alone_need_no_look_at_every_row() {
     assert_eq!(again, [5_999, 7]);
 }
 
+/// Killmails of four runs whose ids and times arrive out of order.
+fn killmail_of_run(n: u32) -> Killmail {
+    let run = [3, 1, 2, 0][(n / 3_000) as usize];
+    Killmail {
+        killmail_id: 1 + run * 1_000_000 + n % 3_000 * if run == 2 { 50 } else { 1 },
+        time: START + i64::from(run) * 900_000 + i64::from(n % 3_000) * 100,
+        solar_system_id: SYSTEMS[n as usize % 5],
+        victim: Victim {
+            character_id: Some(1 + n % 1_000),
+            ship_type_id: Some(SHIPS[n as usize / 7 % 5]),
+            ..Victim::default()
+        },
+        attackers: vec![Attacker {
+            character_id: Some(5_000 + n % 17),
+            final_blow: true,
+            ..Attacker::default()
+        }],
+        zkb: n.is_multiple_of(3).then(|| Zkb {
+            total_value: Some(f64::from(n)),
+            awox: Some(n.is_multiple_of(300)),
+            ..Zkb::default()
+        }),
+        ..Killmail::default()
+    }
+}
+
 /// Several blocks, large postings, ids in runs that arrive out of order.
 #[test]
 fn select_is_accept_over_many_blocks() {
-    let shape = |n: u32| {
-        let run = [3, 1, 2, 0][(n / 3_000) as usize];
-        Killmail {
-            killmail_id: 1 + run * 1_000_000 + n % 3_000 * if run == 2 { 50 } else { 1 },
-            time: START + i64::from(run) * 900_000 + i64::from(n % 3_000) * 100,
-            solar_system_id: SYSTEMS[n as usize % 5],
-            victim: Victim { character_id: Some(1 + n % 1_000), ship_type_id: Some(SHIPS[n as usize / 7 % 5]), ..Victim::default() },
-            attackers: vec![Attacker { character_id: Some(5_000 + n % 17), final_blow: true, ..Attacker::default() }],
-            zkb: n.is_multiple_of(3).then(|| Zkb { total_value: Some(f64::from(n)), awox: Some(n.is_multiple_of(300)), ..Zkb::default() }),
-            ..Killmail::default()
-        }
-    };
-    let killmails: Vec<Killmail> = (0..12_000).map(shape).collect();
+    let killmails: Vec<Killmail> = (0..12_000).map(killmail_of_run).collect();
     let dir = folder();
     let store = store_of(&dir, &killmails, 100);
     let all: Vec<(u64, Facts)> = (1..).zip(killmails.iter().map(facts)).collect();
@@ -346,7 +420,8 @@ fn select_is_accept_over_many_blocks() {
         check_history(&store, &all, filter, None, (250, 9_000)).expect("history");
         for after in [0, 1, 2_500, 4_095, 4_096, 5_000, 8_191, 8_200, 11_500, 11_950, 12_000] {
             let question = PageQuery { after: Seq(after), max_age_secs: 3600, limit: 700, ..ask(filter) };
-            let (walk, select) = (store.walk(&question).expect("walked"), store.select_pages(&question).expect("selected"));
+            let (walk, select) =
+                (store.walk(&question).expect("walked"), store.select_pages(&question).expect("selected"));
             assert_eq!((seqs(&walk.entries), walk.passed), (seqs(&select.entries), select.passed));
         }
     }

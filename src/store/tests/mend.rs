@@ -35,21 +35,29 @@ pub fn silent(_: Step) {}
 pub fn filled(dir: &TempDir) -> Epoch {
     let store = open(dir);
     store
-        .append((1..=50).map(killmail).map(incoming).collect(), Some(Checkpoint { source: "r2z2".to_owned(), bytes: vec![7] }))
+        .append(
+            (1..=50).map(killmail).map(incoming).collect(),
+            Some(Checkpoint { source: "r2z2".to_owned(), bytes: vec![7] }),
+        )
         .expect("kept");
-    store.append((1..=50).step_by(3).map(|id| incoming(valued(id, f64::from(id)))).collect(), None).expect("revised");
+    store
+        .append((1..=50).step_by(3).map(|id| incoming(valued(id, f64::from(id)))).collect(), None)
+        .expect("revised");
     store.put_plugin("gatecamp", b"state").expect("kept");
     // Their counts stand beside them, under the words of any length.
     for reason in (1..=12).map(|letters| "no_body_at_all"[..letters].to_owned()) {
         let raw = Bytes::from_static(b"{}");
-        store.refuse(&Refused { reason, killmail_id: None, source: "test".to_owned(), raw, at_ms: 1 }).expect("kept");
+        store
+            .refuse(&Refused { reason, killmail_id: None, source: "test".to_owned(), raw, at_ms: 1 })
+            .expect("kept");
     }
     fs::write(dir.path().join("token"), "secret\n").expect("written");
     store.epoch()
 }
 
 pub fn expect_all(dir: &Path, epoch: Option<Epoch>) -> Epoch {
-    let store = Store::open(Config { dir: dir.to_owned(), min_free_bytes: 0, ..Config::default() }).expect("opens");
+    let store =
+        Store::open(Config { dir: dir.to_owned(), min_free_bytes: 0, ..Config::default() }).expect("opens");
     assert_eq!((store.head(), store.count(), store.stats().revised), (Seq(50), 50, 17));
     for id in 1..=50 {
         let expected = if id % 3 == 1 { valued(id, f64::from(id)) } else { killmail(id) };
@@ -96,8 +104,14 @@ fn verify_names_what_is_damaged() {
     let record = |id: u64| id.to_be_bytes();
     type Tampering = fn(&TempDir);
     let cases: [(Tampering, &str); 7] = [
-        (|dir| tamper(dir, Tree::Records, &5u64.to_be_bytes(), None), "the record of killmail 5, number 5, is missing"),
-        (|dir| tamper(dir, Tree::Records, &5u64.to_be_bytes(), Some(vec![1, 2, 3])), "the record of killmail 5"),
+        (
+            |dir| tamper(dir, Tree::Records, &5u64.to_be_bytes(), None),
+            "the record of killmail 5, number 5, is missing",
+        ),
+        (
+            |dir| tamper(dir, Tree::Records, &5u64.to_be_bytes(), Some(vec![1, 2, 3])),
+            "the record of killmail 5",
+        ),
         (|dir| tamper(dir, Tree::Log, &9u64.to_be_bytes(), None), "log entries 9 to 9 are missing"),
         (|dir| tamper(dir, Tree::Log, &50u64.to_be_bytes(), None), "log entries 50 to 50 are missing"),
         (|dir| tamper(dir, Tree::Revisions, &3u64.to_be_bytes(), None), "revisions 3 to 3 are missing"),
@@ -125,7 +139,10 @@ fn verify_names_what_is_damaged() {
         value(&other, Tree::Records, &record(4))
     };
     tamper(&dir, Tree::Records, &record(4), Some(old));
-    assert_eq!(problems(&dir), ["the record of killmail 4 is number 4 revision 0, the log says number 4 revision 2"]);
+    assert_eq!(
+        problems(&dir),
+        ["the record of killmail 4 is number 4 revision 0, the log says number 4 revision 2"]
+    );
     assert!(
         matches!(Store::open(config(&dir)), Err(StoreError::Damaged { what, .. }) if what == "revision 2 of killmail 4 is gone, 0 is there")
     );
@@ -137,22 +154,30 @@ fn an_engine_that_lost_its_end_is_not_taken_for_whole() {
     let epoch = filled(&dir);
     let contents = ledger::read(dir.path()).expect("read");
     let mark = contents.mark.expect("marked");
-    assert_eq!((mark, contents.newest().len()), (Mark { epoch, head: Seq(50), rev: 17, horizon: Seq::ZERO }, 17));
+    assert_eq!(
+        (mark, contents.newest().len()),
+        (Mark { epoch, head: Seq(50), rev: 17, horizon: Seq::ZERO }, 17)
+    );
     ledger::write(dir.path(), Mark { head: Seq(52), ..mark }, &contents.revised).expect("written");
     assert!(
         matches!(Store::open(config(&dir)), Err(StoreError::Damaged { what, .. }) if what == "log entries 51 to 52 were kept and are gone")
     );
     assert!(problems(&dir)[0].contains("52"));
     // A ledger that is behind, torn or missing is filled in.
-    for bytes in [None, Some(Vec::new()), Some(fs::read(ledger::path(dir.path())).expect("read")[..100].to_vec())] {
+    for bytes in
+        [None, Some(Vec::new()), Some(fs::read(ledger::path(dir.path())).expect("read")[..100].to_vec())]
+    {
         match bytes {
             None => fs::remove_file(ledger::path(dir.path())).expect("removed"),
-            Some(bytes) => fs::write(ledger::path(dir.path()), bytes.get(64..).unwrap_or_default()).expect("written"),
+            Some(bytes) => {
+                fs::write(ledger::path(dir.path()), bytes.get(64..).unwrap_or_default()).expect("written")
+            }
         }
         expect_all(dir.path(), Some(epoch));
         assert_eq!(ledger::read(dir.path()).expect("read"), contents);
     }
-    // Slots are written after their commit: one beyond the last revision counts, whether or not the mark is whole.
+    // Slots are written after their commit: one beyond the last revision counts, whether or not the mark is
+    // whole.
     let revised: Vec<Option<u32>> = contents.revised.iter().copied().chain([Some(9)]).collect();
     for mark_too in [true, false] {
         ledger::write(dir.path(), mark, &revised).expect("written");
@@ -191,7 +216,11 @@ fn a_compaction_may_end_at_any_step() {
         &[half],
         &[copied],
         &[copied, |dir| folder_swap::aside(dir.path()).expect("aside")],
-        &[copied, |dir| folder_swap::aside(dir.path()).expect("aside"), |dir| folder_swap::take_place(dir.path()).expect("in place")],
+        &[
+            copied,
+            |dir| folder_swap::aside(dir.path()).expect("aside"),
+            |dir| folder_swap::take_place(dir.path()).expect("in place"),
+        ],
         &[
             copied,
             |dir| folder_swap::aside(dir.path()).expect("aside"),
@@ -214,8 +243,13 @@ fn a_compaction_may_end_at_any_step() {
         let compacted = compact::run(&config(&dir), &silent).expect("compacted");
         assert!(compacted.before_bytes > 0 && compacted.after_bytes > 0);
         expect_all(dir.path(), Some(epoch));
-        assert_eq!((problems(&dir), fs::read_to_string(dir.path().join("token")).expect("kept")), (Vec::new(), "secret\n".to_owned()));
-        assert!(!folder_swap::copy_dir(dir.path()).exists() && !dir.path().join("store.before-compact").exists());
+        assert_eq!(
+            (problems(&dir), fs::read_to_string(dir.path().join("token")).expect("kept")),
+            (Vec::new(), "secret\n".to_owned())
+        );
+        assert!(
+            !folder_swap::copy_dir(dir.path()).exists() && !dir.path().join("store.before-compact").exists()
+        );
     }
 }
 
@@ -268,7 +302,10 @@ fn salvage_brings_back_what_is_intact() {
     let losses = salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
     assert_eq!((losses.killmails, losses.head, losses.lost, losses.holes), (50, 50, 0, Vec::new()));
     assert_ne!(expect_all(new.path(), None), epoch);
-    assert_eq!((problems(&new), fs::read_to_string(new.path().join("token")).expect("kept")), (Vec::new(), "secret\n".to_owned()));
+    assert_eq!(
+        (problems(&new), fs::read_to_string(new.path().join("token")).expect("kept")),
+        (Vec::new(), "secret\n".to_owned())
+    );
     assert!(salvage::run(dir.path(), &config(&new), &silent).is_err(), "into a store");
     let store = open(&dir);
     assert!(matches!(salvage::run(dir.path(), &config(&folder()), &silent), Err(StoreError::InUse { .. })));
@@ -277,7 +314,9 @@ fn salvage_brings_back_what_is_intact() {
 
 /// Destroys every frame of a killmail's revision, wherever it stands.
 fn destroy(dir: &TempDir, killmail_id: u64, rev: u64) {
-    for path in [db_path(dir.path())].into_iter().chain(journal::paths(dir.path())).filter(|path| path.exists()) {
+    for path in
+        [db_path(dir.path())].into_iter().chain(journal::paths(dir.path())).filter(|path| path.exists())
+    {
         let mut bytes = fs::read(&path).expect("read");
         let found: Vec<usize> = frame::find(&bytes)
             .filter(|(_, frame)| frame.header.killmail_id == killmail_id && frame.header.rev == rev)
@@ -300,9 +339,15 @@ fn an_older_revision_is_not_taken_for_the_newest() {
             fs::remove_file(ledger::path(dir.path())).expect("removed");
         }
         let losses = salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
-        assert_eq!((losses.killmails, losses.lost, losses.holes, losses.stale), (48, 2, vec![(7, 8)], vec![7]));
+        assert_eq!(
+            (losses.killmails, losses.lost, losses.holes, losses.stale),
+            (48, 2, vec![(7, 8)], vec![7])
+        );
         let store = open(&new);
-        assert_eq!((store.killmail(7).expect("read").is_none(), store.killmail(8).expect("read").is_none()), (true, true));
+        assert_eq!(
+            (store.killmail(7).expect("read").is_none(), store.killmail(8).expect("read").is_none()),
+            (true, true)
+        );
         assert_eq!((store.head(), store.count()), (Seq(50), 48));
         // What was lost may come again.
         store.append(vec![incoming(valued(7, 7.0)), incoming(killmail(51))], None).expect("appended");
@@ -332,10 +377,15 @@ fn what_never_counted_does_not_come_back() {
         let dir = folder();
         fs::create_dir(dir.path().join("store")).expect("made");
         fs::write(db_path(dir.path()), []).expect("written");
-        let bytes: Vec<u8> = frames.iter().flat_map(|header| frame::seal(header, b"x").expect("small").remove(0)).collect();
+        let bytes: Vec<u8> =
+            frames.iter().flat_map(|header| frame::seal(header, b"x").expect("small").remove(0)).collect();
         fs::write(&journal::paths(dir.path())[0], bytes).expect("written");
         let choice = choose(&Raw::scan(dir.path(), &silent).expect("scanned"), contents);
-        let all: Vec<_> = choice.chosen.iter().map(|(version, _)| (version.killmail_id, version.seq.0, version.rev)).collect();
+        let all: Vec<_> = choice
+            .chosen
+            .iter()
+            .map(|(version, _)| (version.killmail_id, version.seq.0, version.rev))
+            .collect();
         (all, choice.unfinished)
     };
     let ledger = |revised: Vec<Option<u32>>| Contents { mark: None, revised };
@@ -377,7 +427,9 @@ fn a_giant_is_salvaged_whole_or_not_at_all() {
     let (bytes, path) = (fs::read(&journal::paths(dir.path())[1]).expect("read"), db_path(dir.path()));
     let second = frame::find(&bytes).nth(2).expect("a second part").0;
     let piece = bytes[second + 100..second + 200].to_vec();
-    for path in [path].into_iter().chain(fs::read_dir(dir.path().join("store/blobs")).expect("listed").map(|e| e.expect("listed").path())) {
+    for path in [path].into_iter().chain(
+        fs::read_dir(dir.path().join("store/blobs")).expect("listed").map(|e| e.expect("listed").path()),
+    ) {
         let mut bytes = fs::read(&path).expect("read");
         let found: Vec<usize> = memmem::find_iter(&bytes, &piece).collect();
         found.into_iter().for_each(|at| bytes[at] ^= 1);

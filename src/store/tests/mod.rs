@@ -8,6 +8,7 @@ mod law;
 mod mend;
 mod newer;
 mod old_bytes;
+mod plugins;
 mod prefix;
 mod scrub;
 mod spans;
@@ -15,7 +16,6 @@ mod spare;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -31,7 +31,6 @@ use crate::store::Store;
 use crate::store::config::Config;
 use crate::store::error::StoreError;
 use crate::store::incoming::{AgeRule, Appended, Checkpoint, Incoming, ZkbRule};
-use crate::store::keys::Tree;
 use crate::store::query::{HistoryQuery, Hit, Order, PageQuery};
 use crate::store::refused::list::Refused;
 use crate::store::upkeep::{compact, verify};
@@ -53,7 +52,8 @@ fn folder() -> TempDir {
     TempDir::new().expect("a temporary folder")
 }
 
-/// What holds of a store holds after opening it again, compacting it, and in a backup; and it is undamaged. Says what `verify` found.
+/// What holds of a store holds after opening it again, compacting it, and in a backup; and it is undamaged.
+/// Says what `verify` found.
 fn holds_in_every_copy(dir: &TempDir, check: impl Fn(&Store)) -> verify::Report {
     check(&open(dir));
     let report = verify::run(&config(dir), &|_| {}).expect("verified");
@@ -83,19 +83,36 @@ fn killmail(id: u32) -> Killmail {
         killmail_id: id,
         time: 1_700_000_000 + i64::from(id) * 40,
         solar_system_id: 30_000_140 + id % 7,
-        victim: Victim { character_id: Some(90_000_000 + id % 11), ship_type_id: Some(587 + id % 5), ..Victim::default() },
-        attackers: vec![Attacker { character_id: Some(91_000_000 + id % 13), final_blow: true, ..Attacker::default() }],
+        victim: Victim {
+            character_id: Some(90_000_000 + id % 11),
+            ship_type_id: Some(587 + id % 5),
+            ..Victim::default()
+        },
+        attackers: vec![Attacker {
+            character_id: Some(91_000_000 + id % 13),
+            final_blow: true,
+            ..Attacker::default()
+        }],
         ..Killmail::default()
     }
 }
 
 fn valued(id: u32, value: f64) -> Killmail {
-    let zkb = Zkb { total_value: Some(value), labels: Some(vec!["loc:highsec".to_owned()]), ..Zkb::default() };
+    let zkb =
+        Zkb { total_value: Some(value), labels: Some(vec!["loc:highsec".to_owned()]), ..Zkb::default() };
     Killmail { zkb: Some(zkb), ..killmail(id) }
 }
 
 fn history(filter: &Filter) -> HistoryQuery<'_> {
-    HistoryQuery { filter, interest: None, order: Order::Newest, after: None, below: None, head: Seq(u64::MAX), limit: usize::MAX }
+    HistoryQuery {
+        filter,
+        interest: None,
+        order: Order::Newest,
+        after: None,
+        below: None,
+        head: Seq(u64::MAX),
+        limit: usize::MAX,
+    }
 }
 
 fn ask(filter: &Filter) -> PageQuery<'_> {
@@ -159,13 +176,17 @@ fn a_known_killmail_is_revised_or_contradicted_but_keeps_its_number() {
     let appended = store.append(batch, None).expect("appended");
     let words: Vec<&str> = appended.iter().map(word).collect();
     assert_eq!(words, ["new 1", "revised 1", "known 1", "conflict 1", "new 2"]);
-    let appended = store.append(vec![incoming(valued(8, 2e9)), incoming(valued(7, 6e6))], None).expect("appended");
+    let appended =
+        store.append(vec![incoming(valued(8, 2e9)), incoming(valued(7, 6e6))], None).expect("appended");
     assert_eq!(appended.iter().map(word).collect::<Vec<_>>(), ["revised 2", "revised 1"]);
     let keep = Incoming { zkb: ZkbRule::Keep, ..incoming(valued(7, 9e6)) };
     assert_eq!(word(&store.append(vec![keep], None).expect("appended")[0]), "known 1");
     drop(store);
     let store = open(&dir);
-    assert_eq!((store.head(), store.count(), store.stats().revised, store.stats().conflicts), (Seq(2), 2, 2, 1));
+    assert_eq!(
+        (store.head(), store.count(), store.stats().revised, store.stats().conflicts),
+        (Seq(2), 2, 2, 1)
+    );
     assert_eq!(store.killmail(7).expect("read").expect("kept").killmail, valued(7, 6e6));
     let filter = Filter { min_value: Some(1e9), labels: vec!["loc:highsec".to_owned()], ..Filter::default() };
     assert_eq!(ids(&store.select(&history(&filter)).expect("selected")), [8]);
@@ -195,7 +216,9 @@ fn a_killmail_of_thousands_of_attackers_comes_back() {
             ..Attacker::default()
         })
         .collect();
-    store.append(vec![incoming(killmail(3)), incoming(large.clone()), incoming(killmail(5))], None).expect("appended");
+    store
+        .append(vec![incoming(killmail(3)), incoming(large.clone()), incoming(killmail(5))], None)
+        .expect("appended");
     let mut revised = large.clone();
     revised.zkb.get_or_insert_default().points = Some(12);
     drop(store);
@@ -218,7 +241,8 @@ fn a_page_ends_at_its_limits() {
     let filter = Filter::default();
     for memory in [true, false] {
         let page = |ask: PageQuery<'_>| {
-            let page = if memory { store.page_in_memory(&ask) } else { store.select_pages(&ask).ok() }.expect("a page");
+            let page = if memory { store.page_in_memory(&ask) } else { store.select_pages(&ask).ok() }
+                .expect("a page");
             (seqs(&page.entries), page.passed.0)
         };
         assert_eq!(page(PageQuery { limit: 3, ..ask(&filter) }), (vec![1, 2, 3], 3));
@@ -238,8 +262,12 @@ fn only_what_a_running_source_brings_is_live() {
     let backfill = Incoming { origin: Origin::Backfill, ..incoming(killmail(2)) };
     let old = Incoming { received_at_ms: (killmail(3).time + 7200) * 1000, ..incoming(killmail(3)) };
     let replayed = Incoming { age: AgeRule::Zero, ..old.clone() };
-    let uploaded = Incoming { uploaded_at: Some(killmail(5).time + 10), ..Incoming { killmail: killmail(5), ..old.clone() } };
-    let batch = vec![incoming(killmail(1)), backfill, old, Incoming { killmail: killmail(4), ..replayed }, uploaded];
+    let uploaded = Incoming {
+        uploaded_at: Some(killmail(5).time + 10),
+        ..Incoming { killmail: killmail(5), ..old.clone() }
+    };
+    let batch =
+        vec![incoming(killmail(1)), backfill, old, Incoming { killmail: killmail(4), ..replayed }, uploaded];
     store.append(batch, None).expect("appended");
     let filter = Filter::default();
     let hour = PageQuery { max_age_secs: 3600, ..ask(&filter) };
@@ -259,9 +287,13 @@ fn undated(id: u32, time: i64) -> Incoming {
 fn killmails_of_no_possible_time_are_kept_apart() {
     let dir = folder();
     let check = |store: &Store| {
-        let (all, window) = (Filter::default(), Filter { since: Some(killmail(1).time), ..Filter::default() });
+        let (all, window) =
+            (Filter::default(), Filter { since: Some(killmail(1).time), ..Filter::default() });
         assert_eq!(ids(&store.select(&history(&all)).expect("selected")), [6, 4, 3, 1, 5, 2]);
-        assert_eq!(ids(&store.select(&HistoryQuery { order: Order::Oldest, ..history(&all) }).expect("selected")), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(
+            ids(&store.select(&HistoryQuery { order: Order::Oldest, ..history(&all) }).expect("selected")),
+            [1, 2, 3, 4, 5, 6]
+        );
         assert_eq!(ids(&store.select(&history(&window)).expect("selected")), [6, 4, 3, 1]);
         assert_eq!(store.count_matching(&history(&all)).expect("counted"), 6);
         assert_eq!(store.count_matching(&history(&window)).expect("counted"), 4);
@@ -270,7 +302,10 @@ fn killmails_of_no_possible_time_are_kept_apart() {
         let mut days = BTreeMap::new();
         store.count_days(&mut days, Seq(0), store.head());
         assert_eq!(days.values().sum::<u64>(), 4);
-        assert!(days.keys().all(|day| (killmail(1).time / 86_400..=killmail(6).time / 86_400).contains(day)), "{days:?}");
+        assert!(
+            days.keys().all(|day| (killmail(1).time / 86_400..=killmail(6).time / 86_400).contains(day)),
+            "{days:?}"
+        );
         let stats = store.stats();
         assert_eq!((stats.oldest, stats.newest), (Some(killmail(1).time), Some(killmail(6).time)));
         let marked = |id: u32| store.killmail(id).expect("read").expect("kept").killmail.time_implausible;
@@ -278,12 +313,20 @@ fn killmails_of_no_possible_time_are_kept_apart() {
     };
     let store = open(&dir);
     let hour_ahead = undated(4, killmail(4).time + 3600);
-    let batch =
-        vec![incoming(killmail(1)), undated(2, 946_684_800), incoming(killmail(3)), hour_ahead, undated(5, killmail(5).time + 3601)];
+    let batch = vec![
+        incoming(killmail(1)),
+        undated(2, 946_684_800),
+        incoming(killmail(3)),
+        hour_ahead,
+        undated(5, killmail(5).time + 3601),
+    ];
     store.append(batch, None).expect("appended");
     store.append(vec![incoming(killmail(6))], None).expect("appended");
     // It comes again a day later, when its time could be: what it was when it came stays.
-    let again = Incoming { received_at_ms: (killmail(5).time + 86_400) * 1000, ..undated(5, killmail(5).time + 3601) };
+    let again = Incoming {
+        received_at_ms: (killmail(5).time + 86_400) * 1000,
+        ..undated(5, killmail(5).time + 3601)
+    };
     let zkb = Some(Zkb { points: Some(1), ..Zkb::default() });
     let again = Incoming { killmail: Killmail { zkb, ..again.killmail.clone() }, ..again };
     assert!(matches!(store.append(vec![again], None).expect("appended")[..], [Appended::Revised(_)]));
@@ -309,7 +352,11 @@ fn an_upload_that_cannot_be_is_ignored() {
     let dir = folder();
     let store = open(&dir);
     let received = |id: u32| killmail(id).time + 100;
-    let uploaded = |id: u32, at: i64| Incoming { received_at_ms: received(id) * 1000, uploaded_at: Some(at), ..incoming(killmail(id)) };
+    let uploaded = |id: u32, at: i64| Incoming {
+        received_at_ms: received(id) * 1000,
+        uploaded_at: Some(at),
+        ..incoming(killmail(id))
+    };
     let day = 86_400;
     let batch = vec![
         uploaded(1, killmail(1).time * 1000),
@@ -319,14 +366,25 @@ fn an_upload_that_cannot_be_is_ignored() {
         uploaded(5, killmail(5).time),
     ];
     store.append(batch, None).expect("appended");
-    let of = |store: &Store, seq| store.entry(Seq(seq)).expect("read").map(|entry| (entry.uploaded_at, entry.age_secs)).expect("kept");
-    let expected = [(None, 100), (None, 100), (None, 100), (Some(received(4) + day), 86_500), (Some(killmail(5).time), 0)];
+    let of = |store: &Store, seq| {
+        store.entry(Seq(seq)).expect("read").map(|entry| (entry.uploaded_at, entry.age_secs)).expect("kept")
+    };
+    let expected = [
+        (None, 100),
+        (None, 100),
+        (None, 100),
+        (Some(received(4) + day), 86_500),
+        (Some(killmail(5).time), 0),
+    ];
     for (seq, expected) in (1..).zip(expected) {
         assert_eq!(of(&store, seq), expected, "{seq}");
     }
     // One that cannot be does not outrank what was published, either.
     let renewed = |value| Zkb { total_value: Some(value), ..Zkb::default() };
-    let again = |value, at| Incoming { killmail: Killmail { zkb: Some(renewed(value)), ..killmail(5) }, ..uploaded(5, at) };
+    let again = |value, at| Incoming {
+        killmail: Killmail { zkb: Some(renewed(value)), ..killmail(5) },
+        ..uploaded(5, at)
+    };
     store.append(vec![again(1.0, killmail(5).time + 50)], None).expect("appended");
     store.append(vec![again(2.0, killmail(5).time * 1000)], None).expect("appended");
     let entry = store.killmail(5).expect("read").expect("kept");
@@ -347,7 +405,10 @@ fn too_little_space_stops_writing_and_nothing_else() {
     open(&dir).append(vec![incoming(killmail(1))], None).expect("appended");
     let store = Store::open(Config { min_free_bytes: u64::MAX, ..config(&dir) }).expect("opens");
     assert!(!store.has_space());
-    assert!(matches!(store.append(vec![incoming(killmail(2))], None), Err(StoreError::NoSpace { min: u64::MAX, .. })));
+    assert!(matches!(
+        store.append(vec![incoming(killmail(2))], None),
+        Err(StoreError::NoSpace { min: u64::MAX, .. })
+    ));
     assert_eq!((store.head(), store.killmail(1).expect("read").is_some()), (Seq(1), true));
 }
 
@@ -363,48 +424,21 @@ fn refused_documents_are_kept_and_counted() {
         raw: raw.into(),
         at_ms,
     };
-    let all = [refused(1, "legacy_crest", raw), refused(2, "missing_time", b"{}".to_vec()), refused(3, "missing_time", Vec::new())];
+    let all = [
+        refused(1, "legacy_crest", raw),
+        refused(2, "missing_time", b"{}".to_vec()),
+        refused(3, "missing_time", Vec::new()),
+    ];
     all.iter().for_each(|r| store.refuse(r).expect("kept"));
     store.append(vec![incoming(killmail(1))], None).expect("appended");
     drop(store);
     let store = open(&dir);
     assert_eq!(store.refused(10).expect("read"), all.iter().rev().cloned().collect::<Vec<_>>());
-    assert_eq!(store.refused_counts().into_iter().collect::<Vec<_>>(), [("legacy_crest".to_owned(), 1), ("missing_time".to_owned(), 2)]);
+    assert_eq!(
+        store.refused_counts().into_iter().collect::<Vec<_>>(),
+        [("legacy_crest".to_owned(), 1), ("missing_time".to_owned(), 2)]
+    );
     assert_eq!(store.stats().refused, 3);
-}
-
-#[test]
-fn plugins_and_components_are_kept() {
-    let dir = folder();
-    let store = open(&dir);
-    let state: Vec<u8> = (0..150_000u32).map(|n| n as u8).collect();
-    let digest = "ab".repeat(32);
-    store.put_plugin("gatecamp", &state).expect("kept");
-    store.put_plugin("gatecamp-2", b"small").expect("kept");
-    let upload = store.upload_file().expect("made");
-    upload.write(b"\0asm").expect("written");
-    assert!(matches!(store.keep_component("../../evil", &upload), Err(StoreError::Engine { .. })));
-    store.keep_component(&digest, &upload).expect("kept");
-    assert!(!upload.path().exists());
-    drop(store);
-    let store = open(&dir);
-    assert_eq!(store.plugins().expect("read"), [("gatecamp".to_owned(), state), ("gatecamp-2".to_owned(), b"small".to_vec())]);
-    assert_eq!(store.read_component(&digest).expect("read").as_deref(), Some(&b"\0asm"[..]));
-    let chunks = || {
-        store
-            .engine
-            .scan(Tree::Plugins, b"gatecamp\0")
-            .filter(|pair| pair.as_ref().is_ok_and(|(k, _)| k.starts_with(b"gatecamp\0")))
-            .count()
-    };
-    assert_eq!(chunks(), 4);
-    store.put_plugin("gatecamp", &[7; 60_000]).expect("kept");
-    assert_eq!((chunks(), store.plugins().expect("read")[0].1.len()), (2, 60_000), "what goes on behind it is gone");
-    store.remove_plugin("gatecamp").expect("removed");
-    assert_eq!(chunks(), 0);
-    assert_eq!(fs::metadata(dir.path().join("plugins")).expect("there").permissions().mode() & 0o777, 0o700);
-    store.remove_component(&digest).expect("removed");
-    assert_eq!((store.plugins().expect("read").len(), store.read_component(&digest).expect("read")), (1, None));
 }
 
 #[test]
@@ -426,61 +460,4 @@ fn damage_is_said_with_the_command_that_mends_it() {
         Err(error) => panic!("{error}"),
         Ok(_) => panic!("64 KiB of zeros went unnoticed"),
     }
-}
-
-#[test]
-fn compiled_code_is_given_out_only_with_its_seal() {
-    let dir = folder();
-    let store = open(&dir);
-    let (one, two, compiler) = ("ab".repeat(32), "cd".repeat(32), "0123456789abcdef");
-    let keep = |digest: &str, code: &[u8], about: &[u8]| {
-        let draft = store.compiled_draft(digest, compiler).expect("a place");
-        fs::write(&draft, code).expect("written");
-        store.keep_compiled(digest, compiler, &draft, about).expect("kept");
-    };
-    let known = |digest: &str| store.compiled(digest, compiler).expect("read");
-    assert_eq!(known(&one), None);
-    keep(&one, b"code of one", b"about one");
-    keep(&two, b"code of two", b"about two");
-    let found = known(&one).expect("it is kept");
-    assert_eq!((fs::read(&found.code).expect("read"), found.about), (b"code of one".to_vec(), b"about one".to_vec()));
-    assert_eq!(store.compiled(&one, "fedcba9876543210").expect("read"), None, "another compiler");
-
-    let (code_of_two, seal) = (known(&two).expect("kept").code, found.code.with_extension("seal"));
-    for (path, bytes) in
-        [(&found.code, b"code of oue".to_vec()), (&found.code, Vec::new()), (&seal, b"x".repeat(50)), (&seal, b"x".to_vec())]
-    {
-        let whole = fs::read(path).expect("read");
-        fs::write(path, bytes).expect("written");
-        assert_eq!(known(&one), None, "{}", path.display());
-        fs::write(path, whole).expect("written");
-    }
-    // The seal is of this component alone.
-    let code_of_one = fs::read(&found.code).expect("read");
-    fs::copy(&code_of_two, &found.code).expect("copied");
-    fs::copy(code_of_two.with_extension("seal"), &seal).expect("copied");
-    assert_eq!(known(&one), None);
-    fs::write(&found.code, code_of_one).expect("written");
-    keep(&one, b"code of one", b"about one");
-
-    store.prune_compiled(11, |digest| digest == one).expect("pruned");
-    assert!(known(&one).is_some() && known(&two).is_none());
-    keep(&two, b"code of two", b"about two");
-    fs::write(store.upload_file().expect("a place").path(), b"gone with its place").expect("written");
-    store.tidy_compiled(compiler, |digest| digest == two).expect("tidied");
-    assert!(known(&one).is_none() && known(&two).is_some());
-    store.tidy_compiled("fedcba9876543210", |_| true).expect("tidied");
-    assert!(known(&two).is_none());
-    // Another folder has another key.
-    let elsewhere = folder();
-    let other = open(&elsewhere);
-    keep(&one, b"code of one", b"about one");
-    other.compiled_draft(&one, compiler).expect("a place");
-    for file in fs::read_dir(dir.path().join("compiled")).expect("read") {
-        let path = file.expect("a file").path();
-        if path.file_name().is_some_and(|name| name != "key") {
-            fs::copy(&path, elsewhere.path().join("compiled").join(path.file_name().expect("a name"))).expect("copied");
-        }
-    }
-    assert_eq!(other.compiled(&one, compiler).expect("read"), None);
 }

@@ -1,4 +1,5 @@
-//! What a later killstream wrote is refused as such: it is not damage, and nothing of it is made again as this one would have it.
+//! What a later killstream wrote is refused as such: it is not damage, and nothing of it is made again as
+//! this one would have it.
 //!
 //! Must not know: what a later version looks like.
 
@@ -56,8 +57,10 @@ fn a_revision_of_a_newer_version_is_not_taken_for_bent() {
     let dir = folder();
     filled(&dir);
     let key = 3u64.to_be_bytes();
-    let (seq, line) =
-        { value(&dir, Tree::Revisions, &key) }.split_first_chunk::<8>().map(|(seq, line)| (*seq, line.to_vec())).expect("long");
+    let (seq, line) = { value(&dir, Tree::Revisions, &key) }
+        .split_first_chunk::<8>()
+        .map(|(seq, line)| (*seq, line.to_vec()))
+        .expect("long");
     tamper(&dir, Tree::Revisions, &key, Some([&seq[..], &of_version_2(line)[..]].concat()));
     assert!(is_too_new(verify::run(&config(&dir), &silent), "log entry version"));
     // The ledger asks for it where it does not know itself.
@@ -72,10 +75,14 @@ fn a_record_of_a_newer_version_is_not_taken_for_damaged() {
     let key = 20u64.to_be_bytes();
     let bytes = value(&dir, Tree::Records, &key);
     let frame = frame::open(&bytes).expect("whole");
-    let newer = frame::seal(&frame::Header { version: 2, ..frame.header }, frame.payload).expect("small").remove(0);
+    let newer =
+        frame::seal(&frame::Header { version: 2, ..frame.header }, frame.payload).expect("small").remove(0);
     tamper(&dir, Tree::Records, &key, Some(newer));
     refused(&dir, "record version");
-    assert!(is_too_new(salvage::run(dir.path(), &config(&folder()), &silent), "record version"), "none of it would be lost");
+    assert!(
+        is_too_new(salvage::run(dir.path(), &config(&folder()), &silent), "record version"),
+        "none of it would be lost"
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Law 4, old bytes speak: every version of a record or a log line ever written decodes.
 //!
-//! The fixtures were written by the version they are named for and are never made again; a new version adds a file.
+//! The fixtures were written by the version they are named for and are never made again; a new version adds a
+//! file.
 //!
 //! Must not know: how today's encoder works.
 
@@ -128,7 +129,14 @@ fn header() -> Header {
 }
 
 fn line() -> LogEntry {
-    LogEntry { facts: facts(&full()), received_at_ms: 1_763_600_061_234, origin: Origin::Backfill, age_secs: 61, weight: 4_321, rev: 3 }
+    LogEntry {
+        facts: facts(&full()),
+        received_at_ms: 1_763_600_061_234,
+        origin: Origin::Backfill,
+        age_secs: 61,
+        weight: 4_321,
+        rev: 3,
+    }
 }
 
 fn codec() -> Codec {
@@ -150,8 +158,13 @@ fn a_log_line_of_version_1_decodes() {
 
 #[test]
 fn what_is_written_now_decodes() {
-    let bare =
-        Killmail { killmail_id: 1, time: -5, solar_system_id: 31_000_005, attackers: vec![Attacker::default()], ..Killmail::default() };
+    let bare = Killmail {
+        killmail_id: 1,
+        time: -5,
+        solar_system_id: 31_000_005,
+        attackers: vec![Attacker::default()],
+        ..Killmail::default()
+    };
     let parts = [("zkb.points", "redisq"), ("attackers.1.ship_type_id", "websocket")];
     let provenance = parts.into_iter().map(|(part, source)| (part.to_owned(), source.to_owned())).collect();
     for killmail in [full(), bare, unreadable(), Killmail { provenance, ..full() }] {
@@ -177,7 +190,8 @@ fn bent_log_lines_are_noticed() {
 #[ignore = "fixtures of a version are written once, by its first author"]
 fn writes_the_fixtures() {
     let packed = codec().pack([&full()].into_iter()).expect("packed").remove(0);
-    let frames = frame::seal(&Header { raw_bytes: packed.raw_bytes, ..header() }, &packed.payload).expect("small");
+    let frames =
+        frame::seal(&Header { raw_bytes: packed.raw_bytes, ..header() }, &packed.payload).expect("small");
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/tests");
     for (name, bytes) in [("record-v1.bin", &frames[0]), ("log-v1.bin", &log_entry::encode(&line()))] {
         let path = dir.join(name);

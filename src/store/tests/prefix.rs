@@ -1,4 +1,5 @@
-//! Law 3, prefix: after reopening, the log holds what was acknowledged, and the index is that of a rebuild from the log.
+//! Law 3, prefix: after reopening, the log holds what was acknowledged, and the index is that of a rebuild
+//! from the log.
 //!
 //! Must not know: which step of a commit was cut; `tests/it` cuts processes.
 
@@ -29,11 +30,22 @@ use crate::store::tests::{config, folder, history, ids, incoming, killmail};
 
 /// Everything the index holds, in an order of its own.
 fn contents(index: &Index) -> (BTreeMap<String, Vec<u32>>, Vec<String>, [u64; 3]) {
-    let terms = (0..SHARDS).flat_map(|n| index.shard(n)).map(|(term, ids)| (format!("{term:?}"), ids.to_vec()));
-    let labels = index.labels().filter(|(_, ids)| !ids.is_empty()).map(|(label, ids)| (label.to_owned(), ids.to_vec()));
-    let flags = [Flag::Npc, Flag::Solo, Flag::Awox].into_iter().map(|flag| (format!("{flag:?}"), index.flagged(flag).to_vec()));
-    let bands = index.bands().each().filter(|(_, ids)| !ids.is_empty()).map(|(band, ids)| (format!("band {band}"), ids.to_vec()));
-    let whole = [("all", index.all()), ("undated", index.undated())].map(|(name, ids)| (name.to_owned(), ids.to_vec()));
+    let terms =
+        (0..SHARDS).flat_map(|n| index.shard(n)).map(|(term, ids)| (format!("{term:?}"), ids.to_vec()));
+    let labels = index
+        .labels()
+        .filter(|(_, ids)| !ids.is_empty())
+        .map(|(label, ids)| (label.to_owned(), ids.to_vec()));
+    let flags = [Flag::Npc, Flag::Solo, Flag::Awox]
+        .into_iter()
+        .map(|flag| (format!("{flag:?}"), index.flagged(flag).to_vec()));
+    let bands = index
+        .bands()
+        .each()
+        .filter(|(_, ids)| !ids.is_empty())
+        .map(|(band, ids)| (format!("band {band}"), ids.to_vec()));
+    let whole = [("all", index.all()), ("undated", index.undated())]
+        .map(|(name, ids)| (name.to_owned(), ids.to_vec()));
     let rows = (1..=index.head().0).map(|seq| format!("{:?}", index.rows.get(Seq(seq)))).collect();
     let postings = terms.chain(labels).chain(flags).chain(bands).chain(whole).collect();
     (postings, rows, [index.count(), index.terms(), index.systems()])
@@ -97,12 +109,21 @@ fn settings(dir: &TempDir) -> Config {
 
 fn revised(killmail: &Killmail, value: u32) -> Killmail {
     let labels = vec![format!("isk:{}", value % 5)];
-    let zkb = Zkb { total_value: Some(f64::from(value)), labels: Some(labels), npc: Some(value.is_multiple_of(2)), ..Zkb::default() };
+    let zkb = Zkb {
+        total_value: Some(f64::from(value)),
+        labels: Some(labels),
+        npc: Some(value.is_multiple_of(2)),
+        ..Zkb::default()
+    };
     let mut revised = Killmail { zkb: Some(zkb), ..killmail.clone() };
     // Some of it from a source of the lower rank.
     if !killmail.provenance.is_empty() && value.is_multiple_of(3) {
         // A time that can be, or one that cannot.
-        revised.time = if value.is_multiple_of(2) { START + i64::from(killmail.killmail_id) * 600 } else { i64::from(value) };
+        revised.time = if value.is_multiple_of(2) {
+            START + i64::from(killmail.killmail_id) * 600
+        } else {
+            i64::from(value)
+        };
     }
     revised.provenance = match value % 7 {
         0 => Provenance::all(&revised, "redisq"),
@@ -116,7 +137,10 @@ fn revised(killmail: &Killmail, value: u32) -> Killmail {
 fn append(store: &Store, model: &mut Vec<Killmail>, killmails: Vec<Killmail>) -> Result<(), TestCaseError> {
     let bytes = (model.len() as u64).to_le_bytes().to_vec();
     let came = |killmail| Incoming { received_at_ms: (START + 400_000) * 1000, ..incoming(killmail) };
-    let appended = store.append(killmails.into_iter().map(came).collect(), Some(Checkpoint { source: "s".to_owned(), bytes }))?;
+    let appended = store.append(
+        killmails.into_iter().map(came).collect(),
+        Some(Checkpoint { source: "s".to_owned(), bytes }),
+    )?;
     for appended in appended {
         match appended {
             Appended::New(entry) if entry.seq.0 > model.len() as u64 => {
@@ -140,9 +164,11 @@ fn append(store: &Store, model: &mut Vec<Killmail>, killmails: Vec<Killmail>) ->
 
 fn check(store: &Store, model: &[Killmail]) -> Result<(), TestCaseError> {
     prop_assert_eq!((store.head().0, store.count()), (model.len() as u64, model.len() as u64));
-    let mut filed: Vec<u64> = (1..=store.newest_file()).filter_map(|file| store.entry_of_file(file)).map(|seq| seq.0).collect();
+    let mut filed: Vec<u64> =
+        (1..=store.newest_file()).filter_map(|file| store.entry_of_file(file)).map(|seq| seq.0).collect();
     filed.sort_unstable();
-    let hashed: Vec<u64> = (1..).zip(model).filter(|(_, killmail)| is_known(killmail)).map(|(seq, _)| seq).collect();
+    let hashed: Vec<u64> =
+        (1..).zip(model).filter(|(_, killmail)| is_known(killmail)).map(|(seq, _)| seq).collect();
     prop_assert_eq!(filed, hashed, "every killmail with a hash has one file, and nothing else has");
     for (seq, killmail) in (1..).zip(model) {
         let entry = store.entry(Seq(seq))?;
@@ -196,7 +222,9 @@ proptest! {
 fn prefix() {
     any_steps();
     let counts: Vec<u64> = COUNTS.iter().map(|c| c.load(Ordering::Relaxed)).collect();
-    println!("revised, known, conflict, rebuilt, from a snapshot, dated or undated by a revision: {counts:?}");
+    println!(
+        "revised, known, conflict, rebuilt, from a snapshot, dated or undated by a revision: {counts:?}"
+    );
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
 }
 
@@ -227,15 +255,20 @@ fn a_record_that_is_gone_is_damage() {
     store.engine.remove(Tree::Records, &13u64.to_be_bytes()).expect("removed");
     store.engine.sync().expect("synced");
     drop(store);
-    assert!(matches!(Store::open(settings(&dir)), Err(StoreError::Damaged { what, .. }) if what.contains("killmail 13")));
+    assert!(
+        matches!(Store::open(settings(&dir)), Err(StoreError::Damaged { what, .. }) if what.contains("killmail 13"))
+    );
 }
 
-/// A start from a snapshot takes a revision in as the running store did: what was replaced leaves nothing behind.
+/// A start from a snapshot takes a revision in as the running store did: what was replaced leaves nothing
+/// behind.
 #[test]
 fn a_killmail_that_became_dated_is_in_its_place_also_after_reopening() {
     let dir = folder();
-    let came = |killmail: Killmail| Incoming { received_at_ms: (START + 400_000) * 1000, ..incoming(killmail) };
-    let mut undated = Killmail { time: 7, zkb: Some(Zkb { total_value: Some(1e9), ..Zkb::default() }), ..killmail(30) };
+    let came =
+        |killmail: Killmail| Incoming { received_at_ms: (START + 400_000) * 1000, ..incoming(killmail) };
+    let mut undated =
+        Killmail { time: 7, zkb: Some(Zkb { total_value: Some(1e9), ..Zkb::default() }), ..killmail(30) };
     undated.provenance = Provenance::all(&undated, "redisq");
     let store = Store::open(settings(&dir)).expect("opens");
     store.append((1..30).map(killmail).chain([undated.clone()]).map(came).collect(), None).expect("appended");

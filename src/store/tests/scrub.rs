@@ -29,7 +29,11 @@ fn what_is_damaged_is_found_by_looking() {
     store.engine.put(Tree::Records, &key, &broken).unwrap();
     let other = store.engine.get(Tree::Records, &9_u64.to_be_bytes()).unwrap().expect("a record").to_vec();
     store.engine.put(Tree::Records, &8_u64.to_be_bytes(), &other).unwrap();
-    assert_eq!((all(), all()), ((3, 2), (3, 2)), "one is broken, one is another's; told once however often it is seen");
+    assert_eq!(
+        (all(), all()),
+        ((3, 2), (3, 2)),
+        "one is broken, one is another's; told once however often it is seen"
+    );
     store.engine.put(Tree::Records, &key, &whole).unwrap();
     assert_eq!(all(), (3, 1));
 }

@@ -1,4 +1,5 @@
-//! Spans: numbers of the log without a killmail, which every check and every start must take for what they are.
+//! Spans: numbers of the log without a killmail, which every check and every start must take for what they
+//! are.
 //!
 //! Must not know: who writes spans, and why.
 
@@ -33,7 +34,11 @@ fn check(store: &Store) {
     assert_eq!(store.spans(Seq(3), Seq(4)), []);
     assert_eq!(store.spans(Seq(2), Seq(3)), [(Seq(3), SPAN)]);
     assert_eq!(store.entry(Seq(3)).expect("read").map(|e| e.seq), None);
-    for page in [store.page(&ask(&Filter::default())), store.walk(&ask(&Filter::default())), store.select_pages(&ask(&Filter::default()))] {
+    for page in [
+        store.page(&ask(&Filter::default())),
+        store.walk(&ask(&Filter::default())),
+        store.select_pages(&ask(&Filter::default())),
+    ] {
         let page = page.expect("a page");
         assert_eq!((seqs(&page.entries), page.passed), (vec![1, 2, 4], Seq(5)));
     }

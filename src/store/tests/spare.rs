@@ -15,12 +15,15 @@ use crate::store::upkeep::salvage;
 const KILLMAILS: u32 = 4_000;
 const BATCH: u32 = 1_000;
 
-/// A store of some segments, all written since it was opened, in batches that are longer than a segment; then many are revised.
+/// A store of some segments, all written since it was opened, in batches that are longer than a segment; then
+/// many are revised.
 fn filled() -> tempfile::TempDir {
     let dir = folder();
     let store = open(&dir);
     let batch = |from: u32, value: f64| {
-        store.append((from..from + BATCH).map(|id| incoming(valued(id, value))).collect(), None).expect("kept");
+        store
+            .append((from..from + BATCH).map(|id| incoming(valued(id, value))).collect(), None)
+            .expect("kept");
     };
     (1..=KILLMAILS).step_by(BATCH as usize).for_each(|from| batch(from, 1e6));
     batch(KILLMAILS / 2, 1e9);
@@ -40,7 +43,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Flips a bit of the main file of a copy whose journal is gone, opens it, salvages it; whether the damage was refused.
+/// Flips a bit of the main file of a copy whose journal is gone, opens it, salvages it; whether the damage
+/// was refused.
 fn strike(pristine: &Path, at: u64) -> bool {
     let (dir, new) = (folder(), folder());
     copy(pristine, dir.path());
@@ -75,7 +79,8 @@ fn heads(dir: &Path) -> impl Iterator<Item = u64> {
 fn a_flipped_bit_costs_one_killmail_wherever_it_is() {
     let pristine = filled();
     assert!(heads(pristine.path()).count() > 4, "too few segments to prove anything");
-    // In the header, in the first message, and where there are many before and after; the last segment is not that long.
+    // In the header, in the first message, and where there are many before and after; the last segment is not
+    // that long.
     let places = heads(pristine.path()).flat_map(|head| [head, head + 24, head + SEGMENT_BYTES / 3]);
     let length = fs::metadata(db_path(pristine.path())).expect("there").len();
     let refused = places.filter(|at| *at < length && strike(pristine.path(), *at)).count();

@@ -1,6 +1,8 @@
-//! Backups: a store copied as it stands at one moment, with a mark by which its first start makes it a store of its own.
+//! Backups: a store copied as it stands at one moment, with a mark by which its first start makes it a store
+//! of its own.
 //!
-//! Not in a backup: tokens (secrets), and what the first start makes again (snapshots of the index, the ledger).
+//! Not in a backup: tokens (secrets), and what the first start makes again (snapshots of the index, the
+//! ledger).
 //!
 //! Must not know: who asks for them, or when.
 
@@ -60,7 +62,8 @@ impl Drop for Aside {
 }
 
 impl Store {
-    /// Makes a backup beside the store, for whoever cannot reach this disk. Needs as much room as the store once more.
+    /// Makes a backup beside the store, for whoever cannot reach this disk. Needs as much room as the store
+    /// once more.
     ///
     /// # Errors
     /// `UnderWay`: there is one at a time; `NoSpace`; else as [`Store::backup`].
@@ -77,7 +80,8 @@ impl Store {
         Ok(aside)
     }
 
-    /// Copies the store into a folder that is empty or does not exist yet. Nothing is appended meanwhile; reads go on.
+    /// Copies the store into a folder that is empty or does not exist yet. Nothing is appended meanwhile;
+    /// reads go on.
     ///
     /// # Errors
     /// The folder is not empty; `NoSpace` before anything is written; `Damaged`; else the disk.
@@ -126,7 +130,10 @@ pub fn sync(dir: &Path) -> Result<(), StoreError> {
 pub fn make_empty(dir: &Path) -> Result<(), StoreError> {
     data_folder::make(dir).map_err(StoreError::io("make", dir))?;
     if fs::read_dir(dir).map_err(StoreError::io("list", dir))?.next().is_some() {
-        return Err(StoreError::Engine { what: "write to a folder of one's own", why: format!("{} is not empty", dir.display()) });
+        return Err(StoreError::Engine {
+            what: "write to a folder of one's own",
+            why: format!("{} is not empty", dir.display()),
+        });
     }
     Ok(())
 }

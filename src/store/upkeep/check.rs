@@ -50,8 +50,11 @@ impl Check<'_> {
         let mut logged = self.log();
         self.records(&mut logged);
         if !self.cut {
-            let mut missing: Vec<(u64, u32)> =
-                logged.iter().filter(|(_, logged)| !logged.met).map(|(id, logged)| (logged.seq, *id)).collect();
+            let mut missing: Vec<(u64, u32)> = logged
+                .iter()
+                .filter(|(_, logged)| !logged.met)
+                .map(|(id, logged)| (logged.seq, *id))
+                .collect();
             missing.sort_unstable();
             for (seq, id) in missing {
                 self.damage(format!("the record of killmail {id}, number {seq}, is missing"));
@@ -77,7 +80,13 @@ impl Check<'_> {
     }
 
     /// Calls with each pair of a tree, in order; what the engine cannot read ends it.
-    fn each(&mut self, tree: Tree, phase: &'static str, total: u64, mut visit: impl FnMut(&mut Self, &[u8], &Value)) {
+    fn each(
+        &mut self,
+        tree: Tree,
+        phase: &'static str,
+        total: u64,
+        mut visit: impl FnMut(&mut Self, &[u8], &Value),
+    ) {
         let mut phase = Phase::new(self.progress, phase, total);
         let mut last: Vec<u8> = Vec::new();
         for pair in self.engine.scan(tree, &[]) {
@@ -143,7 +152,9 @@ impl Check<'_> {
     fn records(&mut self, logged: &mut HashMap<u32, Logged>) {
         let mut current: Option<Parts> = None;
         self.each(Tree::Records, "records", self.numbers.count, |check, key, value| {
-            let Some((id, part)) = key.split_first_chunk::<8>() else { return check.damage(format!("a record under the key {key:?}")) };
+            let Some((id, part)) = key.split_first_chunk::<8>() else {
+                return check.damage(format!("a record under the key {key:?}"));
+            };
             let id = u64::from_be_bytes(*id);
             match frame::open(value) {
                 Ok(frame) if part.is_empty() => {
@@ -169,9 +180,10 @@ impl Check<'_> {
                     }
                 }
                 Err(_) if part.is_empty() => check.damage(format!("the record of killmail {id}")),
-                Err(_) => {
-                    current.iter_mut().filter(|parts| parts.id == id && parts.next < parts.parts).for_each(|parts| parts.whole = false)
-                }
+                Err(_) => current
+                    .iter_mut()
+                    .filter(|parts| parts.id == id && parts.next < parts.parts)
+                    .for_each(|parts| parts.whole = false),
             }
         });
         if let Some(parts) = current {
@@ -193,27 +205,34 @@ impl Check<'_> {
             Err(why) => return self.damage(format!("the record of killmail {id}: {why}")),
         };
         if header.killmail_id != id || u64::from(killmail.killmail_id) != id {
-            return self.damage(format!("the record of killmail {id} is of killmail {}", killmail.killmail_id));
+            return self
+                .damage(format!("the record of killmail {id} is of killmail {}", killmail.killmail_id));
         }
         let Some(logged) = logged.get_mut(&killmail.killmail_id) else {
             if self.cut {
                 return;
             }
-            return self.damage(format!("killmail {id} has a record, number {}, but no log entry", header.seq));
+            return self
+                .damage(format!("killmail {id} has a record, number {}, but no log entry", header.seq));
         };
         logged.met = true;
         if logged.seq != header.seq.0 || logged.rev != header.rev {
-            let what = format!("the record of killmail {id} is number {} revision {}", header.seq, header.rev);
+            let what =
+                format!("the record of killmail {id} is number {} revision {}", header.seq, header.rev);
             let log = format!("the log says number {} revision {}", logged.seq, logged.rev);
             return self.damage(format!("{what}, {log}"));
         }
         if logged.digest != digest(line_of(&header, &killmail, |_| Bytes::new())) {
-            return self.damage(format!("log entry {} says other things than the record of killmail {id}", logged.seq));
+            return self.damage(format!(
+                "log entry {} says other things than the record of killmail {id}",
+                logged.seq
+            ));
         }
         self.report.killmails += 1;
     }
 
-    /// Revisions have no gaps (the first ones may be gone), and each is of a killmail that is at least that new.
+    /// Revisions have no gaps (the first ones may be gone), and each is of a killmail that is at least that
+    /// new.
     fn revisions(&mut self, logged: &HashMap<u32, Logged>) {
         let mut next = None;
         self.each(Tree::Revisions, "revisions", self.numbers.rev, |check, key, value| {
@@ -226,9 +245,14 @@ impl Check<'_> {
             let (seq, old) = bytes.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
             let seq = u64::from_le_bytes(*seq);
             let Some(old) = check.line(old, || format!("revision {rev}")) else { return };
-            let newer = logged.get(&old.facts.killmail_id).is_some_and(|logged| logged.seq == seq && logged.rev >= rev && rev > old.rev);
+            let newer = logged
+                .get(&old.facts.killmail_id)
+                .is_some_and(|logged| logged.seq == seq && logged.rev >= rev && rev > old.rev);
             if !newer && !check.cut && !check.is_hole(seq, seq) {
-                check.damage(format!("revision {rev} of killmail {} is not in the log", old.facts.killmail_id));
+                check.damage(format!(
+                    "revision {rev} of killmail {} is not in the log",
+                    old.facts.killmail_id
+                ));
             }
         });
         if self.cut {
@@ -245,7 +269,9 @@ impl Check<'_> {
         let (kept_head, kept_rev) = (self.ledger.mark.map_or(0, |mark| mark.head.0), self.ledger.rev());
         let Numbers { head, rev, .. } = self.numbers;
         if kept_head > head || kept_rev > rev {
-            self.damage(format!("number {kept_head} and revision {kept_rev} were kept, the store ends at {head} and {rev}"));
+            self.damage(format!(
+                "number {kept_head} and revision {kept_rev} were kept, the store ends at {head} and {rev}"
+            ));
         }
         let mut newest: Vec<(u32, u64)> = self.ledger.newest().into_iter().collect();
         newest.sort_unstable();
@@ -254,7 +280,9 @@ impl Check<'_> {
                 Some(logged) if logged.rev == rev => {}
                 Some(logged) => {
                     let found = logged.rev;
-                    self.damage(format!("killmail {id} was revised ({rev}), the store has revision {found} of it"));
+                    self.damage(format!(
+                        "killmail {id} was revised ({rev}), the store has revision {found} of it"
+                    ));
                 }
                 None if self.cut => {}
                 None => self.damage(format!("killmail {id} was revised ({rev}), the store does not have it")),

@@ -1,5 +1,6 @@
-//! Compaction: the engine's files never shrink, so the store is copied into new ones, the copy is verified and takes the place of the
-//! original. Numbers, identity, checkpoints, plugins and everything beside the engine stay.
+//! Compaction: the engine's files never shrink, so the store is copied into new ones, the copy is verified
+//! and takes the place of the original. Numbers, identity, checkpoints, plugins and everything beside the
+//! engine stay.
 //!
 //! Must not know: why it is wanted.
 
@@ -23,15 +24,17 @@ pub struct Compacted {
     pub before_bytes: u64,
     /// And after; the same where a copy would not be smaller, so that the store was left as it is.
     pub after_bytes: u64,
-    /// What is damaged beside the engine, as `verify` tells it: that does not keep the store from being compacted.
+    /// What is damaged beside the engine, as `verify` tells it: that does not keep the store from being
+    /// compacted.
     pub problems: Vec<Problem>,
 }
 
-/// A store up to this size is opened as a copy of itself, bytes: opening makes the files of a young one larger, and it is the young that
-/// have nothing to let go of.
+/// A store up to this size is opened as a copy of itself, bytes: opening makes the files of a young one
+/// larger, and it is the young that have nothing to let go of.
 const YOUNG_BYTES: u64 = 64 << 20;
 
-/// Compacts the store of a data folder that nobody has open. Cut off at any moment, the store is as it was, or compacted.
+/// Compacts the store of a data folder that nobody has open. Cut off at any moment, the store is as it was,
+/// or compacted.
 ///
 /// # Errors
 /// `InUse`, `NoSpace`, `Damaged`; what the system says. The store is as it was then.
@@ -41,18 +44,22 @@ pub fn run(config: &Config, progress: &Progress<'_>) -> Result<Compacted, StoreE
     data_folder::must_hold_store(dir)?;
     let before_bytes = engine::size_bytes(dir);
     let is_young = before_bytes <= YOUNG_BYTES;
-    let needed = config.min_free_bytes.saturating_add(before_bytes.saturating_mul(if is_young { 2 } else { 1 }));
+    let needed =
+        config.min_free_bytes.saturating_add(before_bytes.saturating_mul(if is_young { 2 } else { 1 }));
     let free = free_bytes(dir).map_err(StoreError::io("ask for free space at", dir))?;
     if free < needed {
         return Err(StoreError::NoSpace { free, min: needed });
     }
-    let compacted = if is_young { young(config, before_bytes, progress) } else { grown(config, before_bytes, progress) };
+    let compacted =
+        if is_young { young(config, before_bytes, progress) } else { grown(config, before_bytes, progress) };
     // In use means that the folders are those of another compaction.
     if !matches!(compacted, Err(StoreError::InUse { .. })) {
         data_folder::remove_unfinished_compaction(dir)?;
     }
     // The command must name the store, not a copy of it.
-    compacted.map_err(|error| if let StoreError::Damaged { what, .. } = error { engine::damaged(dir, what) } else { error })
+    compacted.map_err(|error| {
+        if let StoreError::Damaged { what, .. } = error { engine::damaged(dir, what) } else { error }
+    })
 }
 
 /// A young store: its files are not touched but to be replaced by smaller ones.
@@ -96,7 +103,8 @@ impl Copied {
     }
 }
 
-/// The copy takes the place of the original, which is held until then, so that nobody opens it on its way out.
+/// The copy takes the place of the original, which is held until then, so that nobody opens it on its way
+/// out.
 fn exchange<H>(dir: &Path, held: H) -> Result<(), StoreError> {
     spare::remove(dir).map_err(StoreError::io("remove the spare in", dir))?;
     folder_swap::aside(dir).map_err(StoreError::io("move aside the store in", dir))?;
@@ -119,7 +127,8 @@ fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the copy, opens it once more from the disk, and lets nothing pass that differs or does not fit together.
+/// Makes the copy, opens it once more from the disk, and lets nothing pass that differs or does not fit
+/// together.
 fn copied(from: &Engine, config: &Config, progress: &Progress<'_>) -> Result<Copied, StoreError> {
     let dir = folder_swap::copy_dir(&config.dir);
     meta::is_founded(from)?;

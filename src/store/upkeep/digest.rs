@@ -1,7 +1,9 @@
-//! One number for everything kept: two stores with the same digest have the same killmails, whatever way they came and in whatever order.
+//! One number for everything kept: two stores with the same digest have the same killmails, whatever way they
+//! came and in whatever order.
 //!
-//! The SHA-256 of the canonical JSON of every killmail with a newline behind each, in killmail id order: of the very text that
-//! `GET /api/v1/export` answers, without `provenance`. Ids, bodies and zKillboard's values are in it, times of arrival and numbers are not.
+//! The SHA-256 of the canonical JSON of every killmail with a newline behind each, in killmail id order: of
+//! the very text that `GET /api/v1/export` answers, without `provenance`. Ids, bodies and zKillboard's values
+//! are in it, times of arrival and numbers are not.
 //!
 //! Must not know: what the JSON looks like.
 
@@ -54,12 +56,17 @@ impl Store {
         loop {
             let hits = self.select(&page(&filter, after, head))?;
             for entry in self.entries(&hits)? {
-                // Where a part came from and when the killmail came is no part of what is kept: whoever follows us has the same digest.
+                // Where a part came from and when the killmail came is no part of what is kept: whoever
+                // follows us has the same digest.
                 let known = &entry.killmail;
                 if known.provenance.is_empty() && !known.time_implausible {
                     digest.add(&encode(known));
                 } else {
-                    digest.add(&encode(&Killmail { provenance: Provenance::default(), time_implausible: false, ..known.clone() }));
+                    digest.add(&encode(&Killmail {
+                        provenance: Provenance::default(),
+                        time_implausible: false,
+                        ..known.clone()
+                    }));
                 }
             }
             match hits.last() {

@@ -1,10 +1,11 @@
-//! Salvage: a new store out of what is intact in the files of one that is damaged. The damaged one is only read; where a compaction was cut
-//! off, its files first go back to their place.
+//! Salvage: a new store out of what is intact in the files of one that is damaged. The damaged one is only
+//! read; where a compaction was cut off, its files first go back to their place.
 //!
-//! What counts of each killmail is its newest revision. The ledger beside the engine, the lines of the log and every frame tell which
-//! that is; where it is destroyed, an older one that survived is not taken for it: the number becomes a hole, and the loss is named.
-//! Numbers are kept, holes are recorded, the log is made anew from the records, and the store gets an identity of its own, so that
-//! clients see that it is not the one they knew.
+//! What counts of each killmail is its newest revision. The ledger beside the engine, the lines of the log
+//! and every frame tell which that is; where it is destroyed, an older one that survived is not taken for it:
+//! the number becomes a hole, and the loss is named. Numbers are kept, holes are recorded, the log is made
+//! anew from the records, and the store gets an identity of its own, so that clients see that it is not the
+//! one they knew.
 //!
 //! Must not know: how the damage came about.
 
@@ -64,10 +65,12 @@ pub struct Losses {
     pub epoch: String,
 }
 
-/// Writes what is intact in the data folder `from` into the folder `config.dir`, which is empty or does not exist yet.
+/// Writes what is intact in the data folder `from` into the folder `config.dir`, which is empty or does not
+/// exist yet.
 ///
 /// # Errors
-/// There is no store, or nothing intact in it; it is in use; a newer killstream wrote it; the new folder is not empty; the disk.
+/// There is no store, or nothing intact in it; it is in use; a newer killstream wrote it; the new folder is
+/// not empty; the disk.
 pub fn run(from: &Path, config: &Config, progress: &Progress<'_>) -> Result<Losses, StoreError> {
     data_folder::must_hold_killmails(from)?;
     if !from.join("store").exists() {
@@ -78,7 +81,11 @@ pub fn run(from: &Path, config: &Config, progress: &Progress<'_>) -> Result<Loss
     let held = db_path(from).exists().then(|| lock::hold(from)).transpose()?;
     let raw = Raw::scan(from, progress)?;
     if raw.record_version > VERSION {
-        return Err(StoreError::TooNew { what: "record version", found: raw.record_version.into(), known: VERSION.into() });
+        return Err(StoreError::TooNew {
+            what: "record version",
+            found: raw.record_version.into(),
+            known: VERSION.into(),
+        });
     }
     let ledger = ledger::read(from).map_err(StoreError::io("read", ledger::path(from)))?;
     let choice = choose(&raw, &ledger);
@@ -87,7 +94,8 @@ pub fn run(from: &Path, config: &Config, progress: &Progress<'_>) -> Result<Loss
         return Err(StoreError::Engine { what: "salvage the store", why });
     }
     make_empty(&config.dir)?;
-    let mut losses = Losses { unfinished: choice.unfinished, stale: choice.stale.clone(), ..Losses::default() };
+    let mut losses =
+        Losses { unfinished: choice.unfinished, stale: choice.stale.clone(), ..Losses::default() };
     let small = small::read(from, config, &mut losses.notes)?;
     let engine = Engine::open(&config.dir, config.cache_bytes)?;
     let salvage = Salvage { raw: &raw, codec: codec(from, &engine, &mut losses.notes)?, config };
@@ -118,11 +126,19 @@ struct Saved {
 }
 
 impl Salvage<'_> {
-    fn write(&self, engine: &Engine, choice: &Choice, progress: &Progress<'_>, losses: &mut Losses) -> Result<Kept, StoreError> {
+    fn write(
+        &self,
+        engine: &Engine,
+        choice: &Choice,
+        progress: &Progress<'_>,
+        losses: &mut Losses,
+    ) -> Result<Kept, StoreError> {
         let mut phase = Phase::new(progress, "write", choice.chosen.len() as u64);
         let mut kept = Kept::new();
         for step in choice.chosen.chunks(STEP) {
-            let saved = tasks::spread(step, |part| part.iter().map(|(version, _)| self.save(version)).collect::<Vec<_>>());
+            let saved = tasks::spread(step, |part| {
+                part.iter().map(|(version, _)| self.save(version)).collect::<Vec<_>>()
+            });
             let mut writes = Vec::new();
             for saved in saved.into_iter().flatten() {
                 match saved {
@@ -145,7 +161,11 @@ impl Salvage<'_> {
 
     fn saved(&self, version: &Version, places: &Places) -> Option<Saved> {
         let (header, payload, frames) = self.raw.read(places)?;
-        let killmail = self.codec.unpack(&header, &payload).ok().filter(|k| u64::from(k.killmail_id) == header.killmail_id)?;
+        let killmail = self
+            .codec
+            .unpack(&header, &payload)
+            .ok()
+            .filter(|k| u64::from(k.killmail_id) == header.killmail_id)?;
         let line = log_entry::encode(&line_of(&header, &killmail, self.config.encode));
         Some(Saved { killmail_id: killmail.killmail_id, version: *version, frames, line })
     }
@@ -173,7 +193,8 @@ fn finish(
     losses: &mut Losses,
 ) -> Result<Epoch, StoreError> {
     let epoch = new_epoch()?;
-    let numbers = Numbers { head: choice.head, count: kept.len() as u64, rev: choice.rev, conflicts: small.conflicts };
+    let numbers =
+        Numbers { head: choice.head, count: kept.len() as u64, rev: choice.rev, conflicts: small.conflicts };
     losses.killmails = numbers.count;
     losses.head = numbers.head;
     let whole: BTreeSet<u64> = kept.keys().copied().chain(small.spans()).collect();
@@ -193,7 +214,8 @@ fn finish(
     // Killmails that are holes now may come again, as new ones.
     revised.iter_mut().for_each(|id| *id = id.filter(|id| kept.contains_key(id)));
     let mark = Mark { epoch, head: Seq(numbers.head), rev: numbers.rev, horizon: Seq(choice.horizon) };
-    ledger::write(engine.dir(), mark, &revised).map_err(StoreError::io("write", ledger::path(engine.dir())))?;
+    ledger::write(engine.dir(), mark, &revised)
+        .map_err(StoreError::io("write", ledger::path(engine.dir())))?;
     Ok(epoch)
 }
 
@@ -213,7 +235,9 @@ fn holes(whole: &BTreeSet<u64>, horizon: u64, head: u64) -> Vec<(u64, u64)> {
 fn codec(from: &Path, engine: &Engine, notes: &mut Vec<String>) -> Result<Codec, StoreError> {
     let mut known = dictionary::files(from).map_err(StoreError::io("read dictionaries of", from))?;
     known.entry(CURRENT).or_insert_with(|| {
-        notes.push("the dictionary's file is missing or damaged; the one of this killstream is used".to_owned());
+        notes.push(
+            "the dictionary's file is missing or damaged; the one of this killstream is used".to_owned(),
+        );
         EMBEDDED.to_vec()
     });
     for (number, bytes) in &known {

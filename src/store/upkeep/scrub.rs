@@ -1,4 +1,5 @@
-//! Reading what is kept, a little at a time, while the server runs: damage is found before someone asks for the killmail.
+//! Reading what is kept, a little at a time, while the server runs: damage is found before someone asks for
+//! the killmail.
 //!
 //! Must not know: when it is done, or how often.
 
@@ -11,8 +12,9 @@ use crate::store::query::Hit;
 const DAMAGED_MAX: usize = 10_000;
 
 impl Store {
-    /// Looks at the records of `count` numbers behind a place, without decoding them: says how far it came, `None` at the end. Damage is
-    /// logged once for each killmail and counted in [`Store::stats`]; a record found whole again is taken off the list.
+    /// Looks at the records of `count` numbers behind a place, without decoding them: says how far it came,
+    /// `None` at the end. Damage is logged once for each killmail and counted in [`Store::stats`]; a record
+    /// found whole again is taken off the list.
     pub fn scrub(&self, after: Seq, count: u64) -> Option<Seq> {
         let upto = Seq(after.0.saturating_add(count).min(self.head().0));
         for seq in (after.0 + 1..=upto.0).map(Seq) {

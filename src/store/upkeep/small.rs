@@ -1,5 +1,6 @@
-//! The small things of a damaged store: plugins, refused documents, spans, how far sources were read. They stand in no frames, so the
-//! engine reads them, on a copy and only if it opens; all but refused documents are kept a second time beside it.
+//! The small things of a damaged store: plugins, refused documents, spans, how far sources were read. They
+//! stand in no frames, so the engine reads them, on a copy and only if it opens; all but refused documents
+//! are kept a second time beside it.
 //!
 //! Must not know: what the values mean.
 
@@ -33,7 +34,8 @@ pub struct Small {
 pub fn read(from: &Path, config: &Config, notes: &mut Vec<String>) -> Result<Small, StoreError> {
     let scratch = config.dir.join(SCRATCH);
     let mut small = Small::default();
-    let read = copy_engine(from, &scratch).and_then(|()| small.take(&Engine::open(&scratch, config.cache_bytes)?));
+    let read =
+        copy_engine(from, &scratch).and_then(|()| small.take(&Engine::open(&scratch, config.cache_bytes)?));
     let unread = match read {
         Ok(()) => None,
         Err(error @ StoreError::TooNew { .. }) => {
@@ -45,10 +47,14 @@ pub fn read(from: &Path, config: &Config, notes: &mut Vec<String>) -> Result<Sma
         Err(StoreError::Damaged { what, .. }) => Some(what),
         Err(error) => Some(error.to_string()),
     };
-    notes.extend(unread.map(|why| format!("refused documents could not be read, at least not all of them: {why}")));
+    notes.extend(
+        unread.map(|why| format!("refused documents could not be read, at least not all of them: {why}")),
+    );
     match second::read(from) {
         Ok(kept) => small.add(kept),
-        Err(error) => notes.push(format!("the second copy of plugins and of how far sources were read could not be read: {error}")),
+        Err(error) => notes.push(format!(
+            "the second copy of plugins and of how far sources were read could not be read: {error}"
+        )),
     }
     if let Err(error) = fs::remove_dir_all(&scratch) {
         notes.push(format!("cannot remove {}: {error}", scratch.display()));
@@ -58,7 +64,8 @@ pub fn read(from: &Path, config: &Config, notes: &mut Vec<String>) -> Result<Sma
 
 impl Small {
     fn take(&mut self, engine: &Engine) -> Result<(), StoreError> {
-        // Too new an arrangement is not to be read at all; a number that is not whole says nothing of what stands beside it.
+        // Too new an arrangement is not to be read at all; a number that is not whole says nothing of what
+        // stands beside it.
         if let Err(error @ StoreError::TooNew { .. }) = meta::is_founded(engine) {
             return Err(error);
         }

@@ -78,7 +78,8 @@ impl Report {
 /// Reads everything in a data folder that nobody has open.
 ///
 /// # Errors
-/// There is no store, it is in use, a newer killstream wrote it, or the file system does not let it be read. Damage is no error.
+/// There is no store, it is in use, a newer killstream wrote it, or the file system does not let it be read.
+/// Damage is no error.
 pub fn run(config: &Config, progress: &Progress<'_>) -> Result<Report, StoreError> {
     let dir = &config.dir;
     folder_swap::finish(dir).map_err(StoreError::io("finish a compaction in", dir))?;
@@ -98,12 +99,17 @@ pub fn run(config: &Config, progress: &Progress<'_>) -> Result<Report, StoreErro
     Ok(report)
 }
 
-/// Holds the trees of an engine against each other and against the ledger of this folder; the store's own numbers, if they are whole.
-/// What is damaged goes into the report.
+/// Holds the trees of an engine against each other and against the ledger of this folder; the store's own
+/// numbers, if they are whole. What is damaged goes into the report.
 ///
 /// # Errors
 /// `TooNew`.
-pub(crate) fn examine(engine: &Engine, dir: &Path, progress: &Progress<'_>, report: &mut Report) -> Result<Option<Numbers>, StoreError> {
+pub(crate) fn examine(
+    engine: &Engine,
+    dir: &Path,
+    progress: &Progress<'_>,
+    report: &mut Report,
+) -> Result<Option<Numbers>, StoreError> {
     let mut trees = Trees { engine, report };
     let Some((epoch, numbers)) = trees.numbers()? else { return Ok(None) };
     let known = trees.tell(meta::dictionaries(engine))?.unwrap_or_default();
@@ -113,13 +119,24 @@ pub(crate) fn examine(engine: &Engine, dir: &Path, progress: &Progress<'_>, repo
     trees.tell(FileNumbers::read(engine, numbers.head))?;
     (trees.report.head, trees.report.revisions) = (numbers.head, numbers.rev);
     trees.report.holes.clone_from(&holes);
-    let mut contents = trees.tell(ledger::read(dir).map_err(StoreError::io("read", ledger::path(dir))))?.unwrap_or_default();
+    let mut contents =
+        trees.tell(ledger::read(dir).map_err(StoreError::io("read", ledger::path(dir))))?.unwrap_or_default();
     if contents.mark.is_some_and(|mark| mark.epoch != epoch) {
         // Of a store that stood here before.
         contents = Contents::default();
     }
-    Check { engine, numbers, holes: &unfilled, codec: &codec, ledger: &contents, progress, report: trees.report, cut: false, newer: None }
-        .all()?;
+    Check {
+        engine,
+        numbers,
+        holes: &unfilled,
+        codec: &codec,
+        ledger: &contents,
+        progress,
+        report: trees.report,
+        cut: false,
+        newer: None,
+    }
+    .all()?;
     trees.refused()?;
     Ok(Some(numbers))
 }
@@ -158,7 +175,8 @@ impl Trees<'_> {
             for pair in self.engine.scan(tree, &[]) {
                 let Some((key, value)) = self.tell(pair)? else { break };
                 let Some(number) = refused_document(&key).filter(|_| tree == Tree::Refused) else { continue };
-                let whole = chunked_values::join(self.engine, tree, &key, &value).and_then(|bytes| list::decode(&bytes));
+                let whole = chunked_values::join(self.engine, tree, &key, &value)
+                    .and_then(|bytes| list::decode(&bytes));
                 if whole.is_err() {
                     tell(self.engine, self.report, self.engine.damaged(format!("refused document {number}")));
                 }
@@ -191,7 +209,9 @@ impl Beside<'_> {
         let Ok(known) = meta::dictionaries(self.engine) else { return };
         let files = dictionary::files(self.dir).unwrap_or_default();
         for (number, _) in known.iter().filter(|(number, bytes)| files.get(number) != Some(bytes)) {
-            let what = format!("dictionary {number} has no whole copy beside the store, which salvage needs; every start writes it");
+            let what = format!(
+                "dictionary {number} has no whole copy beside the store, which salvage needs; every start writes it"
+            );
             self.report.add(what, format!("killstream serve --data-dir {}", self.dir.display()));
         }
     }
@@ -204,9 +224,13 @@ impl Beside<'_> {
             let mut note = |what: &str| self.report.notes.push(format!("{} {what}", path.display()));
             match snapshot::standing(&path, &newest) {
                 Ok(Standing::Current) => {}
-                Ok(Standing::Outdated) => note("is a snapshot of another version of killstream; the next snapshot replaces it"),
+                Ok(Standing::Outdated) => {
+                    note("is a snapshot of another version of killstream; the next snapshot replaces it")
+                }
                 Ok(Standing::Foreign) => note("is a snapshot of another store"),
-                Err(_) => self.report.add(format!("the snapshot {}", path.display()), format!("rm {}", path.display())),
+                Err(_) => self
+                    .report
+                    .add(format!("the snapshot {}", path.display()), format!("rm {}", path.display())),
             }
         }
     }
@@ -220,7 +244,9 @@ impl Beside<'_> {
             if path.extension().is_none_or(|extension| extension != "wasm") {
                 continue;
             }
-            let whole = fs::read(&path).is_ok_and(|bytes| path.file_stem().and_then(|stem| stem.to_str()) == Some(&sha256_hex(&bytes)));
+            let whole = fs::read(&path).is_ok_and(|bytes| {
+                path.file_stem().and_then(|stem| stem.to_str()) == Some(&sha256_hex(&bytes))
+            });
             if !whole {
                 damaged.insert(path);
             }
@@ -239,7 +265,8 @@ impl Beside<'_> {
 
 /// Puts an error of the store into the report.
 pub(crate) fn tell(engine: &Engine, report: &mut Report, error: StoreError) {
-    let error = if matches!(error, StoreError::Damaged { .. }) { error } else { engine.damaged(error.to_string()) };
+    let error =
+        if matches!(error, StoreError::Damaged { .. }) { error } else { engine.damaged(error.to_string()) };
     if let StoreError::Damaged { what, command } = error {
         report.add(what, command);
     }

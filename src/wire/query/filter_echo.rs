@@ -1,5 +1,5 @@
-//! A subscription's filter as clients are told it: the names of the parameters, ids sorted, times in RFC 3339. History, counts, join
-//! replies and the list of subscriptions all tell it in this one form.
+//! A subscription's filter as clients are told it: the names of the parameters, ids sorted, times in RFC
+//! 3339. History, counts, join replies and the list of subscriptions all tell it in this one form.
 //!
 //! Must not know: which door tells it, how it was spelled when it was asked.
 
@@ -10,7 +10,8 @@ use crate::domain::subscription::{PluginUse, Subscription};
 use crate::domain::term::Role;
 use crate::wire::time::iso_seconds;
 
-/// The filter as it was read. `match` is always there, for it is what people guess wrong; of everything else only what restricts.
+/// The filter as it was read. `match` is always there, for it is what people guess wrong; of everything else
+/// only what restricts.
 #[derive(Debug, Clone, Copy)]
 pub struct FilterEcho<'a> {
     /// Which killmails.
@@ -70,7 +71,11 @@ impl Serialize for FilterEcho<'_> {
         known(&mut map, "since", filter.since.map(iso_seconds).as_ref())?;
         known(&mut map, "until", filter.until.map(iso_seconds).as_ref())?;
         known(&mut map, "plugin", plugin.map(|used| &used.name))?;
-        known(&mut map, "plugin_config", plugin.map(|used| &used.config).filter(|config| *config != NO_CONFIG))?;
+        known(
+            &mut map,
+            "plugin_config",
+            plugin.map(|used| &used.config).filter(|config| *config != NO_CONFIG),
+        )?;
         map.end()
     }
 }
@@ -96,13 +101,18 @@ mod tests {
         (filter.labels, filter.npc) = (vec!["pvp".to_owned()], Some(false));
         (filter.min_value, filter.max_value) = (Some(1e9), Some(2.5e9));
         (filter.since, filter.until) = (Some(1_637_971_200), Some(0));
-        subscription.plugin = Some(PluginUse { name: "gatecamp".to_owned(), version: None, config: "{}".to_owned() });
+        subscription.plugin =
+            Some(PluginUse { name: "gatecamp".to_owned(), version: None, config: "{}".to_owned() });
         let told = json!({
             "ship_type_ids": [587, 17_738], "match": "all", "role": "final_blow", "labels": ["pvp"], "npc": false,
             "min_value": 1e9, "max_value": 2.5e9, "since": "2021-11-27T00:00:00Z", "until": "1970-01-01T00:00:00Z", "plugin": "gatecamp",
         });
         assert_eq!(json!(FilterEcho::of(&subscription)), told);
-        subscription.plugin = Some(PluginUse { name: "gatecamp".to_owned(), version: None, config: r#"{"kills":3}"#.to_owned() });
+        subscription.plugin = Some(PluginUse {
+            name: "gatecamp".to_owned(),
+            version: None,
+            config: r#"{"kills":3}"#.to_owned(),
+        });
         assert_eq!(json!(FilterEcho::of(&subscription))["plugin_config"], r#"{"kills":3}"#);
     }
 }

@@ -1,11 +1,13 @@
-//! Questions become subscriptions: one reader of filters for every door, for query strings and JSON objects alike.
+//! Questions become subscriptions: one reader of filters for every door, for query strings and JSON objects
+//! alike.
 //!
-//! Must not know: envelopes, status codes. An error has the text both dialects use, and the field and limit history tells beside it.
+//! Must not know: envelopes, status codes. An error has the text both dialects use, and the field and limit
+//! history tells beside it.
 
 use bytes::Bytes;
 use serde::ser::{Serialize, SerializeSeq, Serializer};
+use serde_json::Number;
 use serde_json::value::RawValue;
-use serde_json::{Map, Number, Value};
 
 use crate::domain::filter::{Filter, Match};
 use crate::domain::subscription::{MAX_AGE_SECS, PluginUse, Subscription};
@@ -13,7 +15,7 @@ use crate::domain::term::{Dimension, Role};
 use crate::store::query::Order;
 use crate::wire::batch_key::BatchKey;
 use crate::wire::query::parameters::{AskedId, AskedIds, Error as Unusable, Known, Parameters};
-use crate::wire::read::number::shown;
+use crate::wire::query::plugin_use::plugin_use;
 use crate::wire::text::Text;
 
 /// Ids in one dimension of a stream asked for by GET, as WandererKills has it.
@@ -32,12 +34,6 @@ const PAGE_MAX: u32 = 1000;
 const BATCH_BYTES: (u32, u32) = (16 << 10, 1 << 20);
 /// Killmails of one page of history where nobody says.
 const PAGE: u32 = 50;
-/// JSON that is built before it is read, bytes: a plugin's configuration may be printed with many blanks.
-const BUILT_MAX_BYTES: usize = 64 << 10;
-/// A plugin's configuration, bytes.
-const PLUGIN_CONFIG_MAX_BYTES: usize = 8 << 10;
-/// Plugins of one subscription.
-const PLUGINS_MAX: usize = 1;
 
 /// The id no killmail has: a filter that names only impossible ids takes nothing, not everything.
 const NOBODY: u32 = u32::MAX;
@@ -56,7 +52,8 @@ pub const DIMENSIONS: &[&str] = &[
     "weapon_type_ids",
 ];
 /// What else restricts.
-pub const FILTERS: &[&str] = &["match", "role", "labels", "npc", "solo", "awox", "min_value", "max_value", "since", "until"];
+pub const FILTERS: &[&str] =
+    &["match", "role", "labels", "npc", "solo", "awox", "min_value", "max_value", "since", "until"];
 /// What judges.
 pub const PLUGIN: &[&str] = &["plugin", "plugin_config", "plugins"];
 const FORMAT: &[&str] = &["format"];
@@ -69,7 +66,8 @@ const LAST_IDS: &[&str] = &["last_event_id", "lastEventId", "Last-Event-ID", "ev
 const JOIN: &[&str] = &["resume_from", "preload"];
 /// The lists of ids a channel join has under names of its own.
 pub const JOINED: &[&str] = &["systems", "characters"];
-/// Who a client is, which older ones say in every join too: the socket's own parameter counts, and nobody needs to be told.
+/// Who a client is, which older ones say in every join too: the socket's own parameter counts, and nobody
+/// needs to be told.
 const CLIENT: &[&str] = &["client_id", "client_identifier", "identifier"];
 
 const KNOWN_IN_HISTORY: Known = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, PAGING];
@@ -78,8 +76,12 @@ const KNOWN_IN_STREAMS: Known = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, LIVE, STR
 /// The names that have a meaning in a channel join.
 pub const KNOWN_IN_JOINS: Known = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, LIVE, JOINED, JOIN, CLIENT];
 
-const ROLES: &[(&str, Role)] =
-    &[("any", Role::Any), ("victim", Role::Victim), ("attacker", Role::Attacker), ("final_blow", Role::FinalBlow)];
+const ROLES: &[(&str, Role)] = &[
+    ("any", Role::Any),
+    ("victim", Role::Victim),
+    ("attacker", Role::Attacker),
+    ("final_blow", Role::FinalBlow),
+];
 const MATCHES: &[(&str, Match)] = &[("any", Match::Any), ("all", Match::All)];
 const BATCH_KEYS: &[(&str, BatchKey)] = &[("kills", BatchKey::Kills), ("killmails", BatchKey::Killmails)];
 /// The forms in which killmails are answered.
@@ -146,7 +148,11 @@ pub type Pairs = [(String, String)];
 /// # Errors
 /// The first parameter that cannot be used, in WandererKills' order.
 pub fn stream_pairs(pairs: &Pairs) -> Result<Asked, Error> {
-    read(Transport::StreamGet, &Parameters::pairs(pairs, Transport::StreamGet.known()), (GET_IDS_MAX, GET_IDS_MAX))
+    read(
+        Transport::StreamGet,
+        &Parameters::pairs(pairs, Transport::StreamGet.known()),
+        (GET_IDS_MAX, GET_IDS_MAX),
+    )
 }
 
 /// A stream, by the text of a JSON object, or none, and what the address says beside it.
@@ -200,7 +206,11 @@ pub fn count_body(body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
 fn read_body(transport: Transport, body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
     let (body, known) = (body.trim_ascii(), transport.known());
     let no_object = |why| Error::new("body", format!("the body must be a JSON object: {why}"));
-    let given = if body.is_empty() { Parameters::none(known) } else { Parameters::object(body, known).map_err(no_object)? };
+    let given = if body.is_empty() {
+        Parameters::none(known)
+    } else {
+        Parameters::object(body, known).map_err(no_object)?
+    };
     read(transport, &given.or_pairs(pairs), (POST_SYSTEMS_MAX, POST_IDS_MAX))
 }
 
@@ -209,7 +219,11 @@ fn parameter(kind: Dimension) -> String {
     format!("{}_ids", kind.word())
 }
 
-fn read(transport: Transport, given: &Parameters<'_>, (systems_max, ids_max): (usize, usize)) -> Result<Asked, Error> {
+fn read(
+    transport: Transport,
+    given: &Parameters<'_>,
+    (systems_max, ids_max): (usize, usize),
+) -> Result<Asked, Error> {
     let is_stream = matches!(transport, Transport::StreamGet | Transport::StreamPost);
     let is_live = is_stream || transport == Transport::Channel;
     if !is_live {
@@ -221,7 +235,7 @@ fn read(transport: Transport, given: &Parameters<'_>, (systems_max, ids_max): (u
     let mut filter = restrictions(given)?;
     filter.min_value = min_value;
     let max_age_secs = if is_live { given.count("max_age_secs", u32::MAX)? } else { None };
-    let plugin = if transport == Transport::Count { None } else { plugin(given)? };
+    let plugin = if transport == Transport::Count { None } else { plugin_use(given)? };
     let paging = transport == Transport::History;
     let order = if paging { given.word("order", ORDERS)? } else { None };
     let limit = if paging { given.bounded("limit", (1, PAGE_MAX))? } else { None };
@@ -232,7 +246,11 @@ fn read(transport: Transport, given: &Parameters<'_>, (systems_max, ids_max): (u
     let last_event_id = if is_stream { last_event_id(given) } else { None };
     limit_counts(&lists, systems_max, ids_max)?;
     let ignored = if is_live { ignored(transport, given)? } else { Vec::new() };
-    let filters = if is_stream { understood(&lists, &filter, preload_days.unwrap_or(0), plugin.as_ref()) } else { Bytes::new() };
+    let filters = if is_stream {
+        understood(&lists, &filter, preload_days.unwrap_or(0), plugin.as_ref())
+    } else {
+        Bytes::new()
+    };
     for (kind, ids) in lists {
         filter.set_ids(kind, ids.iter().map(wanted).collect());
     }
@@ -281,7 +299,9 @@ fn ignored(transport: Transport, given: &Parameters<'_>) -> Result<Vec<String>, 
 
 /// Whatever it is, it is no reason to refuse: a place that is none is told as a gap.
 fn last_event_id(given: &Parameters<'_>) -> Option<String> {
-    let id = |name: &&str| given.plain(name).or_else(|| given.raw(name).map(RawValue::get)).filter(|id| !id.is_empty());
+    let id = |name: &&str| {
+        given.plain(name).or_else(|| given.raw(name).map(RawValue::get)).filter(|id| !id.is_empty())
+    };
     LAST_IDS.iter().find_map(id).map(str::to_owned)
 }
 
@@ -298,7 +318,9 @@ fn lists(
 ) -> Result<Vec<(Dimension, AskedIds)>, Error> {
     let lenient = !matches!(transport, Transport::History | Transport::Count);
     let mut lists = Vec::new();
-    for kind in dimensions().filter(|kind| transport != Transport::Channel || !matches!(kind, Dimension::System | Dimension::Character)) {
+    for kind in dimensions().filter(|kind| {
+        transport != Transport::Channel || !matches!(kind, Dimension::System | Dimension::Character)
+    }) {
         let field = parameter(kind);
         let ids = given.ids(&field, if kind == Dimension::System { systems_max } else { ids_max })?;
         if !lenient && ids.has_impossible() {
@@ -322,20 +344,16 @@ fn limit_counts(lists: &[(Dimension, AskedIds)], systems_max: usize, ids_max: us
     for (kind, ids) in lists {
         let most = if *kind == Dimension::System { systems_max } else { ids_max };
         if ids.len() > most {
-            return Err(too_many(&parameter(*kind), most));
+            return Err(Error::too_many(&parameter(*kind), most));
         }
     }
     Ok(())
 }
 
-fn too_many(field: &str, most: usize) -> Error {
-    Error::over(field, format!("Too many {field} specified (max {most})"), most as u64)
-}
-
 fn restrictions(given: &Parameters<'_>) -> Result<Filter, Error> {
     let labels = given.texts("labels", LABELS_MAX)?;
     if labels.len() > LABELS_MAX {
-        return Err(too_many("labels", LABELS_MAX));
+        return Err(Error::too_many("labels", LABELS_MAX));
     }
     Ok(Filter {
         matching: given.word("match", MATCHES)?.unwrap_or_default(),
@@ -351,75 +369,13 @@ fn restrictions(given: &Parameters<'_>) -> Result<Filter, Error> {
     })
 }
 
-fn plugin(given: &Parameters<'_>) -> Result<Option<PluginUse>, Error> {
-    let name = given.text("plugin")?;
-    let config = given.json("plugin_config", BUILT_MAX_BYTES)?.map(|value| config("plugin_config", value)).transpose()?;
-    let list = plugins(given)?;
-    match (name, config, list) {
-        (Some(_), _, Some(_)) => Err(Error::new("plugins", "give either plugin or plugins")),
-        (None, Some(_), _) => Err(Error::new("plugin_config", "plugin_config is given without plugin")),
-        (Some(name), config, None) => {
-            Ok(Some(PluginUse { name: name.to_owned(), version: None, config: config.unwrap_or_else(|| "{}".to_owned()) }))
-        }
-        (None, None, list) => Ok(list),
-    }
-}
-
-fn plugins(given: &Parameters<'_>) -> Result<Option<PluginUse>, Error> {
-    const FIELD: &str = "plugins";
-    let mut list = match given.json(FIELD, BUILT_MAX_BYTES)? {
-        None => return Ok(None),
-        Some(Value::Array(list)) => list,
-        Some(other) => return Err(Error::new(FIELD, format!("plugins must be a list, not {}", shown(&other)))),
-    };
-    if list.len() > PLUGINS_MAX {
-        return Err(too_many(FIELD, PLUGINS_MAX));
-    }
-    match list.pop() {
-        None => Ok(None),
-        Some(Value::Object(element)) => one_plugin(FIELD, element).map(Some),
-        Some(other) => Err(Error::new(FIELD, format!("an element of plugins must be an object, not {}", shown(&other)))),
-    }
-}
-
-fn one_plugin(field: &str, element: Map<String, Value>) -> Result<PluginUse, Error> {
-    let mut named = PluginUse { name: String::new(), version: None, config: "{}".to_owned() };
-    for (key, value) in element {
-        match (key.as_str(), value) {
-            (_, Value::Null) => {}
-            ("name", Value::String(name)) => named.name = name,
-            ("version", Value::String(version)) => named.version = Some(version),
-            ("config", value) => named.config = config(field, value)?,
-            ("on_fault", Value::String(word)) if word == "skip" => {}
-            ("on_fault", value) => return Err(Error::new(field, format!("on_fault is {}; here only \"skip\" can be", shown(&value)))),
-            ("name" | "version", value) => return Err(Error::new(field, format!("{key} must be a text, not {}", shown(&value)))),
-            _ => return Err(Error::new(field, format!("an element of plugins has no member {key}"))),
-        }
-    }
-    if named.name.is_empty() { Err(Error::new(field, "an element of plugins needs a name")) } else { Ok(named) }
-}
-
-/// A configuration as the text a guest gets: what is written as a text of JSON is that JSON.
-fn config(field: &str, value: Value) -> Result<String, Error> {
-    let text = match value {
-        Value::String(text) => match serde_json::from_str::<Value>(&text) {
-            Ok(_) => text,
-            Err(error) => {
-                let what = "a configuration in a text must be JSON itself, and this text is not";
-                return Err(Error::new(field, format!("Invalid {field}: {what}: {error}; give an object, or its JSON as a text")));
-            }
-        },
-        other => other.to_string(),
-    };
-    if text.len() > PLUGIN_CONFIG_MAX_BYTES {
-        let message = format!("a plugin's configuration may have {PLUGIN_CONFIG_MAX_BYTES} bytes, this one has {}", text.len());
-        return Err(Error::over(field, message, PLUGIN_CONFIG_MAX_BYTES as u64));
-    }
-    Ok(text)
-}
-
 /// WandererKills' four members always; of the others those that restrict.
-fn understood(lists: &[(Dimension, AskedIds)], filter: &Filter, preload_days: u32, plugin: Option<&PluginUse>) -> Bytes {
+fn understood(
+    lists: &[(Dimension, AskedIds)],
+    filter: &Filter,
+    preload_days: u32,
+    plugin: Option<&PluginUse>,
+) -> Bytes {
     let mut out = Text::with_capacity(256);
     out.open(b'{');
     for kind in [Dimension::System, Dimension::Character] {
@@ -428,10 +384,15 @@ fn understood(lists: &[(Dimension, AskedIds)], filter: &Filter, preload_days: u3
     }
     out.field("min_value", &filter.min_value);
     out.field("preload_days", &preload_days);
-    for (kind, ids) in lists.iter().filter(|(kind, _)| !matches!(kind, Dimension::System | Dimension::Character)) {
+    for (kind, ids) in
+        lists.iter().filter(|(kind, _)| !matches!(kind, Dimension::System | Dimension::Character))
+    {
         out.field(&parameter(*kind), &Said(ids));
     }
-    let matching = MATCHES.iter().find(|(_, matching)| *matching == filter.matching).filter(|_| filter.matching != Match::default());
+    let matching = MATCHES
+        .iter()
+        .find(|(_, matching)| *matching == filter.matching)
+        .filter(|_| filter.matching != Match::default());
     let role = ROLES.iter().find(|(_, role)| *role == filter.role).filter(|_| filter.role != Role::default());
     out.known("match", matching.map(|(word, _)| word));
     out.known("role", role.map(|(word, _)| word));
@@ -456,7 +417,10 @@ impl Serialize for Said<'_> {
         for id in self.0.iter() {
             match id {
                 AskedId::Id(id) => list.serialize_element(&id)?,
-                #[expect(clippy::cast_precision_loss, reason = "an integer larger than any id is told roughly")]
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "an integer larger than any id is told roughly"
+                )]
                 AskedId::Impossible(number) => match Number::from_i128(number) {
                     Some(number) => list.serialize_element(&number)?,
                     None => list.serialize_element(&(number as f64))?,
@@ -468,8 +432,10 @@ impl Serialize for Said<'_> {
 }
 
 pub mod filter_echo;
+pub mod given_value;
 pub mod origin;
 pub mod parameters;
+mod plugin_use;
 pub mod spelling;
 #[cfg(test)]
 #[path = "query_tests.rs"]

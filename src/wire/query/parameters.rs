@@ -1,23 +1,21 @@
-//! Parameters as they were given, in a query string or a JSON object, read as what they should be. The texts of what can be wrong
-//! are WandererKills' where it has one.
+//! Parameters as they were given, in a query string or a JSON object, read as what they should be. The texts
+//! of what can be wrong are WandererKills' where it has one.
 //!
-//! Whoever reads says which names there are. Of a JSON object the values of these are kept as the text they are and read when they are
-//! asked for; all else is skipped, and its names are told.
+//! Whoever reads says which names there are. Of a JSON object the values of these are kept as the text they
+//! are and read when they are asked for; all else is skipped, and its names are told.
 //!
 //! Must not know: which parameters there are, which door asks.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Number, Value};
 
+use crate::wire::query::given_value::{asked_id, cut, json_id, json_integer, json_number, shown_raw};
 use crate::wire::query::spelling::{moment, number, parts, spelled, unix_seconds, whole, with_plus};
 use crate::wire::read::json::{self, Broken};
-use crate::wire::read::number::{integral, shown};
 
-/// Characters of what was given that a message repeats.
-const SHOWN_CHARS: usize = 60;
 /// Names without a meaning that are told, each cut to [`SHOWN_CHARS`].
 const UNKNOWN_MAX: usize = 32;
 
@@ -34,6 +32,12 @@ pub struct Error {
 }
 
 impl Error {
+    /// A list longer than it may be.
+    #[must_use]
+    pub fn too_many(field: &str, most: usize) -> Self {
+        Self::over(field, format!("Too many {field} specified (max {most})"), most as u64)
+    }
+
     /// A parameter that cannot be understood.
     pub fn new(field: &str, message: impl Into<String>) -> Self {
         Self { field: field.to_owned(), message: message.into(), limit: None }
@@ -132,7 +136,8 @@ impl AskedIds {
 }
 
 impl<'a> Parameters<'a> {
-    /// Of a decoded query string; a list that comes twice is one list, of another name that comes twice the last counts.
+    /// Of a decoded query string; a list that comes twice is one list, of another name that comes twice the
+    /// last counts.
     #[must_use]
     pub fn pairs(pairs: &'a [(String, String)], known: Known) -> Self {
         let mut given = Self::none(known);
@@ -157,7 +162,13 @@ impl<'a> Parameters<'a> {
     /// Nothing.
     #[must_use]
     pub const fn none(known: Known) -> Self {
-        Self { known, named: BTreeMap::new(), earlier: BTreeMap::new(), bracketed: BTreeSet::new(), unknown: Vec::new() }
+        Self {
+            known,
+            named: BTreeMap::new(),
+            earlier: BTreeMap::new(),
+            bracketed: BTreeSet::new(),
+            unknown: Vec::new(),
+        }
     }
 
     /// With what the query string says beside it, where this says nothing.
@@ -173,7 +184,9 @@ impl<'a> Parameters<'a> {
 
     fn enter(&mut self, name: &str, one: One<'a>) {
         let find = |name: &str| self.known.iter().copied().flatten().copied().find(|known| *known == name);
-        let list = || name.split_once('[').and_then(|(plain, _)| find(plain)).filter(|plain| plain.ends_with("_ids"));
+        let list = || {
+            name.split_once('[').and_then(|(plain, _)| find(plain)).filter(|plain| plain.ends_with("_ids"))
+        };
         if let Some(name) = find(name) {
             if let Some(One::Text(earlier)) = self.named.insert(name, one) {
                 self.earlier.entry(name).or_default().push(earlier);
@@ -192,14 +205,18 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// The first names of what was given that have no meaning here, in their order, each cut to a readable length.
+    /// The first names of what was given that have no meaning here, in their order, each cut to a readable
+    /// length.
     #[must_use]
     pub fn unknown(&self) -> &[String] {
         &self.unknown
     }
 
     fn get(&self, field: &str) -> Option<&One<'a>> {
-        debug_assert!(self.known.iter().any(|names| names.contains(&field)), "{field} is read, but not among the known names");
+        debug_assert!(
+            self.known.iter().any(|names| names.contains(&field)),
+            "{field} is read, but not among the known names"
+        );
         self.named.get(field).filter(|one| !one.is_empty())
     }
 
@@ -250,11 +267,14 @@ impl<'a> Parameters<'a> {
         match self.get(field) {
             None => Ok(None),
             Some(One::Text(text)) => Ok(Some(text)),
-            Some(One::Json(value)) => Err(Error::new(field, format!("Invalid {field}: {} is not a text", shown_raw(value)))),
+            Some(One::Json(value)) => {
+                Err(Error::new(field, format!("Invalid {field}: {} is not a text", shown_raw(value))))
+            }
         }
     }
 
-    /// Ids, in the order given, repetitions kept: separated by commas, or a JSON list. Of more than `most` one more is kept.
+    /// Ids, in the order given, repetitions kept: separated by commas, or a JSON list. Of more than `most`
+    /// one more is kept.
     ///
     /// # Errors
     /// The first that is no integer, or no list at all.
@@ -287,8 +307,11 @@ impl<'a> Parameters<'a> {
     /// # Errors
     /// Not a list of texts.
     pub fn texts(&self, field: &str, most: usize) -> Result<Vec<String>, Error> {
-        let mut texts: Vec<String> =
-            self.earlier(field).flat_map(|text| text.split(',').flat_map(with_plus)).take(most.saturating_add(1)).collect();
+        let mut texts: Vec<String> = self
+            .earlier(field)
+            .flat_map(|text| text.split(',').flat_map(with_plus))
+            .take(most.saturating_add(1))
+            .collect();
         match self.get(field) {
             None => {}
             Some(One::Text(text)) => {
@@ -318,10 +341,14 @@ impl<'a> Parameters<'a> {
         let amount = match self.get(field) {
             None => return Ok(None),
             Some(One::Text(text)) => number(text).ok_or_else(|| cut(text)),
-            Some(One::Json(value)) => json_number(value).and_then(|number| number.as_f64()).ok_or_else(|| shown_raw(value)),
+            Some(One::Json(value)) => {
+                json_number(value).and_then(|number| number.as_f64()).ok_or_else(|| shown_raw(value))
+            }
         };
         match amount {
-            Ok(amount) if amount < 0.0 => Err(Error::new(field, format!("{field} must be non-negative, got {}", spelled(amount)))),
+            Ok(amount) if amount < 0.0 => {
+                Err(Error::new(field, format!("{field} must be non-negative, got {}", spelled(amount))))
+            }
             Ok(amount) => Ok(Some(amount)),
             Err(given) => Err(Error::new(field, format!("Invalid {field}: '{given}' is not a valid number"))),
         }
@@ -340,7 +367,9 @@ impl<'a> Parameters<'a> {
         match count {
             Ok(count) if count < 0 => Err(Error::new(field, format!("{field} must be non-negative"))),
             Ok(count) => Ok(Some(u32::try_from(count).unwrap_or(most).min(most))),
-            Err(given) => Err(Error::new(field, format!("Invalid {field}: '{given}' is not a valid integer"))),
+            Err(given) => {
+                Err(Error::new(field, format!("Invalid {field}: '{given}' is not a valid integer")))
+            }
         }
     }
 
@@ -349,11 +378,15 @@ impl<'a> Parameters<'a> {
     /// # Errors
     /// Anything else.
     pub fn bounded(&self, field: &str, (least, most): (u32, u32)) -> Result<Option<u32>, Error> {
-        let limit = |limit: u32| Err(Error::over(field, format!("{field} must be between {least} and {most}"), u64::from(limit)));
+        let limit = |limit: u32| {
+            Err(Error::over(field, format!("{field} must be between {least} and {most}"), u64::from(limit)))
+        };
         match self.count(field, u32::MAX) {
             Ok(Some(count)) if count < least => limit(if least > 1 { least } else { most }),
             Ok(Some(count)) if count > most => limit(most),
-            Err(error) if error.message.ends_with("non-negative") => limit(if least > 1 { least } else { most }),
+            Err(error) if error.message.ends_with("non-negative") => {
+                limit(if least > 1 { least } else { most })
+            }
             other => other,
         }
     }
@@ -371,7 +404,9 @@ impl<'a> Parameters<'a> {
         match given {
             ("true", _) => Ok(Some(true)),
             ("false", _) => Ok(Some(false)),
-            (_, shown) => Err(Error::new(field, format!("Invalid {field}: '{shown}' is neither true nor false"))),
+            (_, shown) => {
+                Err(Error::new(field, format!("Invalid {field}: '{shown}' is neither true nor false")))
+            }
         }
     }
 
@@ -383,7 +418,9 @@ impl<'a> Parameters<'a> {
         let Some(given) = self.text(field)? else { return Ok(None) };
         let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let found = words.iter().find(|(word, _)| *word == given).map(|(_, value)| *value);
-        found.map(Some).ok_or_else(|| Error::new(field, format!("Invalid {field}: '{}' is not one of {}", cut(given), known.join(", "))))
+        found.map(Some).ok_or_else(|| {
+            Error::new(field, format!("Invalid {field}: '{}' is not one of {}", cut(given), known.join(", ")))
+        })
     }
 
     /// A moment: RFC 3339, or unix seconds or milliseconds.
@@ -391,11 +428,18 @@ impl<'a> Parameters<'a> {
     /// # Errors
     /// None of these.
     pub fn moment(&self, field: &str) -> Result<Option<i64>, Error> {
-        let wrong = |given: &str| Error::new(field, format!("Invalid {field}: '{given}' is neither an RFC 3339 time nor unix seconds"));
+        let wrong = |given: &str| {
+            Error::new(
+                field,
+                format!("Invalid {field}: '{given}' is neither an RFC 3339 time nor unix seconds"),
+            )
+        };
         match self.get(field) {
             None => Ok(None),
             Some(One::Text(text)) => moment(text).map(Some).ok_or_else(|| wrong(&cut(text))),
-            Some(One::Json(value)) => json_integer(value).and_then(unix_seconds).map(Some).ok_or_else(|| wrong(&shown_raw(value))),
+            Some(One::Json(value)) => {
+                json_integer(value).and_then(unix_seconds).map(Some).ok_or_else(|| wrong(&shown_raw(value)))
+            }
         }
     }
 
@@ -413,56 +457,8 @@ impl<'a> Parameters<'a> {
             let message = format!("{field} may have {most_bytes} bytes, this one has {}", text.len());
             return Err(Error::over(field, message, most_bytes as u64));
         }
-        serde_json::from_str(text).map(Some).map_err(|error| Error::new(field, format!("Invalid {field}: not JSON: {error}")))
+        serde_json::from_str(text)
+            .map(Some)
+            .map_err(|error| Error::new(field, format!("Invalid {field}: not JSON: {error}")))
     }
-}
-
-fn json_id(field: &str, value: &RawValue) -> Result<AskedId, Error> {
-    match json::text(value) {
-        Some(text) => asked_id(field, text.trim()),
-        None => json_integer(value).map(possible).ok_or_else(|| no_integer(field, &shown_raw(value))),
-    }
-}
-
-/// The number a JSON value is.
-#[must_use]
-pub fn json_number(value: &RawValue) -> Option<Number> {
-    let is_number = value.get().starts_with(|first: char| first == '-' || first.is_ascii_digit());
-    is_number.then(|| serde_json::from_str(value.get()).ok()).flatten()
-}
-
-fn json_integer(value: &RawValue) -> Option<i128> {
-    match value.get().parse::<u32>() {
-        Ok(usual) => Some(usual.into()),
-        Err(_) => json_number(value).as_ref().and_then(integral),
-    }
-}
-
-/// A JSON value, short enough for a message.
-fn shown_raw(value: &RawValue) -> String {
-    match value.get().as_bytes().first() {
-        Some(b'[' | b'{') => json::kind(value).to_owned(),
-        Some(b'"') => cut(value.get()),
-        _ => serde_json::from_str(value.get()).map_or_else(|_| cut(value.get()), |plain| shown(&plain)),
-    }
-}
-
-/// A text, short enough for a message.
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_CHARS) {
-        Some((at, _)) => format!("{}...", &text[..at]),
-        None => text.to_owned(),
-    }
-}
-
-fn asked_id(field: &str, text: &str) -> Result<AskedId, Error> {
-    whole(text).map(possible).ok_or_else(|| no_integer(field, text))
-}
-
-fn no_integer(field: &str, given: &str) -> Error {
-    Error::new(field, format!("Invalid {field}: '{}' is not a valid integer", cut(given)))
-}
-
-fn possible(number: i128) -> AskedId {
-    u32::try_from(number).ok().filter(|id| *id > 0).map_or(AskedId::Impossible(number), AskedId::Id)
 }

@@ -3,7 +3,7 @@
 //! Must not know: HTTP.
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::*;
 
@@ -37,7 +37,10 @@ fn many(count: usize) -> String {
 fn a_stream_without_parameters_takes_everything() {
     let asked = stream("").unwrap();
     assert_eq!(asked.subscription, Subscription::default());
-    assert_eq!(told(&asked), json!({"system_ids": [], "character_ids": [], "min_value": null, "preload_days": 0}));
+    assert_eq!(
+        told(&asked),
+        json!({"system_ids": [], "character_ids": [], "min_value": null, "preload_days": 0})
+    );
     assert_eq!(stream("system_ids=&min_value=&preload_days=&character_ids=,,").unwrap(), asked);
     assert_eq!(posted(json!({"system_ids": [], "min_value": null})).unwrap(), asked);
 }
@@ -47,36 +50,85 @@ fn what_looks_like_a_filter_is_refused_and_the_rest_told_as_ignored() {
     let ignored = Asked { ignored: vec!["nonsense".to_owned()], ..stream("").unwrap() };
     assert_eq!(stream("nonsense=1&system_ids=").unwrap(), ignored);
     assert_eq!(posted(json!({"nonsense": 1, "order": null})).unwrap(), ignored);
-    assert_eq!(stream("systems=30000142").unwrap_err(), "Unknown parameter: systems; did you mean system_ids?");
-    assert_eq!(posted(json!({"charater_ids": [5]})).unwrap_err(), "Unknown parameter: charater_ids; did you mean character_ids?");
-    assert_eq!(stream("systems=1&character_ids=x").unwrap_err(), "Invalid character_ids: 'x' is not a valid integer", "known ones first");
+    assert_eq!(
+        stream("systems=30000142").unwrap_err(),
+        "Unknown parameter: systems; did you mean system_ids?"
+    );
+    assert_eq!(
+        posted(json!({"charater_ids": [5]})).unwrap_err(),
+        "Unknown parameter: charater_ids; did you mean character_ids?"
+    );
+    assert_eq!(
+        stream("systems=1&character_ids=x").unwrap_err(),
+        "Invalid character_ids: 'x' is not a valid integer",
+        "known ones first"
+    );
     let joined = |value: Value| {
         let text = value.to_string();
-        join(&Parameters::object(text.as_bytes(), KNOWN_IN_JOINS).unwrap()).map(|asked| asked.ignored).map_err(|error| error.message)
+        join(&Parameters::object(text.as_bytes(), KNOWN_IN_JOINS).unwrap())
+            .map(|asked| asked.ignored)
+            .map_err(|error| error.message)
     };
-    assert_eq!(joined(json!({"systems": [1], "characters": [], "system_ids": [2], "resume_from": null, "preload": true})), Ok(vec![]));
-    assert_eq!(joined(json!({"alliances": [1], "preload_days": 3})), Ok(vec!["alliances".to_owned(), "preload_days".to_owned()]));
-    assert_eq!(joined(json!({"alliance_id": [1]})), Err("Unknown parameter: alliance_id; did you mean alliance_ids?".to_owned()));
+    assert_eq!(
+        joined(
+            json!({"systems": [1], "characters": [], "system_ids": [2], "resume_from": null, "preload": true})
+        ),
+        Ok(vec![])
+    );
+    assert_eq!(
+        joined(json!({"alliances": [1], "preload_days": 3})),
+        Ok(vec!["alliances".to_owned(), "preload_days".to_owned()])
+    );
+    assert_eq!(
+        joined(json!({"alliance_id": [1]})),
+        Err("Unknown parameter: alliance_id; did you mean alliance_ids?".to_owned())
+    );
     let hinted = history_pairs(&pairs("systems=1")).unwrap_err();
-    assert_eq!((hinted.field.as_str(), hinted.message.as_str()), ("systems", "Unknown parameter: systems; did you mean system_ids?"));
+    assert_eq!(
+        (hinted.field.as_str(), hinted.message.as_str()),
+        ("systems", "Unknown parameter: systems; did you mean system_ids?")
+    );
 }
 
 #[test]
 fn repeated_lists_are_one_list() {
-    let asked = stream("system_ids=5&min_value=1&system_ids=7,6&labels=a&system_ids=&min_value=2&labels=b,c").unwrap();
+    let asked = stream("system_ids=5&min_value=1&system_ids=7,6&labels=a&system_ids=&min_value=2&labels=b,c")
+        .unwrap();
     assert_eq!(asked.subscription.filter.ids(Dimension::System).unwrap().as_slice(), [5, 6, 7]);
     assert_eq!(
         (asked.subscription.filter.labels, asked.subscription.filter.min_value),
         (vec!["a".into(), "b".into(), "c".into()], Some(2.0))
     );
-    assert_eq!(history("region_ids=1&region_ids=2").unwrap().subscription.filter.ids(Dimension::Region).unwrap().as_slice(), [1, 2]);
-    assert_eq!(stream("system_ids=x&system_ids=y").unwrap_err(), "Invalid system_ids: 'x' is not a valid integer");
+    assert_eq!(
+        history("region_ids=1&region_ids=2")
+            .unwrap()
+            .subscription
+            .filter
+            .ids(Dimension::Region)
+            .unwrap()
+            .as_slice(),
+        [1, 2]
+    );
+    assert_eq!(
+        stream("system_ids=x&system_ids=y").unwrap_err(),
+        "Invalid system_ids: 'x' is not a valid integer"
+    );
     let repeated = vec!["system_ids=5"; 101].join("&");
     assert_eq!(stream(&repeated).unwrap_err(), "Too many system_ids specified (max 100)");
-    let beside = |body: &str| stream_body(body.as_bytes(), &pairs("system_ids=5&system_ids=7")).unwrap().subscription.filter;
+    let beside = |body: &str| {
+        stream_body(body.as_bytes(), &pairs("system_ids=5&system_ids=7")).unwrap().subscription.filter
+    };
     assert_eq!(beside("").ids(Dimension::System).unwrap().as_slice(), [5, 7]);
-    assert_eq!(beside("{\"system_ids\":[9]}").ids(Dimension::System).unwrap().as_slice(), [9], "the body counts more");
-    assert_eq!(beside("{\"system_ids\":\"8\",\"system_ids\":\"9\"}").ids(Dimension::System).unwrap().as_slice(), [9], "JSON says it once");
+    assert_eq!(
+        beside("{\"system_ids\":[9]}").ids(Dimension::System).unwrap().as_slice(),
+        [9],
+        "the body counts more"
+    );
+    assert_eq!(
+        beside("{\"system_ids\":\"8\",\"system_ids\":\"9\"}").ids(Dimension::System).unwrap().as_slice(),
+        [9],
+        "JSON says it once"
+    );
 }
 
 #[test]
@@ -96,10 +148,15 @@ fn batches_are_as_large_as_asked_for_within_bounds() {
     let asked = stream("batch_key=kills&batch_max_bytes=65536").unwrap();
     assert_eq!((asked.batch_key, asked.batch_max_bytes), (BatchKey::Kills, Some(65_536)));
     assert_eq!(stream("").unwrap().batch_key, BatchKey::Both);
-    for text in ["batch_max_bytes=16383", "batch_max_bytes=1048577", "batch_max_bytes=0", "batch_max_bytes=-1"] {
+    for text in
+        ["batch_max_bytes=16383", "batch_max_bytes=1048577", "batch_max_bytes=0", "batch_max_bytes=-1"]
+    {
         assert_eq!(stream(text).unwrap_err(), "batch_max_bytes must be between 16384 and 1048576", "{text}");
     }
-    assert_eq!(stream("batch_key=both").unwrap_err(), "Invalid batch_key: 'both' is not one of kills, killmails");
+    assert_eq!(
+        stream("batch_key=both").unwrap_err(),
+        "Invalid batch_key: 'both' is not one of kills, killmails"
+    );
 }
 
 #[test]
@@ -109,14 +166,24 @@ fn every_name_of_the_last_id_is_known() {
         assert_eq!((asked.last_event_id.as_deref(), asked.ignored.len()), (Some("x-1"), 0), "{name}");
     }
     assert_eq!(stream("evs_last_event_id=b&last_event_id=a").unwrap().last_event_id.as_deref(), Some("a"));
-    assert_eq!(posted(json!({"last_event_id": 5})).unwrap().last_event_id.as_deref(), Some("5"), "never a refusal");
+    assert_eq!(
+        posted(json!({"last_event_id": 5})).unwrap().last_event_id.as_deref(),
+        Some("5"),
+        "never a refusal"
+    );
 }
 
 #[test]
 fn milliseconds_are_moments_too() {
     let since = |text: &str| history(&format!("since={text}")).map(|asked| asked.subscription.filter.since);
-    assert_eq!((since("1637971201000"), since("1637971201")), (Ok(Some(1_637_971_201)), Ok(Some(1_637_971_201))));
-    assert_eq!(posted(json!({"until": 1_637_971_201_000_u64})).unwrap().subscription.filter.until, Some(1_637_971_201));
+    assert_eq!(
+        (since("1637971201000"), since("1637971201")),
+        (Ok(Some(1_637_971_201)), Ok(Some(1_637_971_201)))
+    );
+    assert_eq!(
+        posted(json!({"until": 1_637_971_201_000_u64})).unwrap().subscription.filter.until,
+        Some(1_637_971_201)
+    );
     assert_eq!(since("1637971201000000"), Err(("since".into(), None)), "not an empty answer");
 }
 
@@ -140,7 +207,10 @@ fn flaws_of_a_stream_have_the_older_services_words() {
         ("npc=yes", "Invalid npc: 'yes' is neither true nor false"),
         ("since=soon", "Invalid since: 'soon' is neither an RFC 3339 time nor unix seconds"),
         ("plugin_config={}", "plugin_config is given without plugin"),
-        ("plugin=a&plugin_config=hello", "Invalid plugin_config: not JSON: expected value at line 1 column 1"),
+        (
+            "plugin=a&plugin_config=hello",
+            "Invalid plugin_config: not JSON: expected value at line 1 column 1",
+        ),
         (
             "plugin=a&plugin_config=\"hello\"",
             "Invalid plugin_config: a configuration in a text must be JSON itself, and this text is not: expected value at line 1 column \
@@ -155,23 +225,48 @@ fn flaws_of_a_stream_have_the_older_services_words() {
 #[test]
 fn counts_are_limited_after_everything_was_read() {
     assert!(stream(&format!("system_ids={}", many(100))).is_ok());
-    assert_eq!(stream(&format!("system_ids={}", many(101))).unwrap_err(), "Too many system_ids specified (max 100)");
-    assert_eq!(stream(&format!("region_ids={}", many(101))).unwrap_err(), "Too many region_ids specified (max 100)");
-    assert_eq!(stream(&format!("system_ids={}&preload_days=-1", many(101))).unwrap_err(), "preload_days must be non-negative");
-    assert_eq!(stream(&format!("system_ids={}", ["5"; 101].join(","))).unwrap_err(), "Too many system_ids specified (max 100)", "repeated");
+    assert_eq!(
+        stream(&format!("system_ids={}", many(101))).unwrap_err(),
+        "Too many system_ids specified (max 100)"
+    );
+    assert_eq!(
+        stream(&format!("region_ids={}", many(101))).unwrap_err(),
+        "Too many region_ids specified (max 100)"
+    );
+    assert_eq!(
+        stream(&format!("system_ids={}&preload_days=-1", many(101))).unwrap_err(),
+        "preload_days must be non-negative"
+    );
+    assert_eq!(
+        stream(&format!("system_ids={}", ["5"; 101].join(","))).unwrap_err(),
+        "Too many system_ids specified (max 100)",
+        "repeated"
+    );
     let ids: Vec<u32> = (1..=50_001).collect();
-    assert_eq!(posted(json!({"system_ids": &ids[..10_001]})).unwrap_err(), "Too many system_ids specified (max 10000)");
-    assert_eq!(posted(json!({"character_ids": ids})).unwrap_err(), "Too many character_ids specified (max 50000)");
+    assert_eq!(
+        posted(json!({"system_ids": &ids[..10_001]})).unwrap_err(),
+        "Too many system_ids specified (max 10000)"
+    );
+    assert_eq!(
+        posted(json!({"character_ids": ids})).unwrap_err(),
+        "Too many character_ids specified (max 50000)"
+    );
     assert!(posted(json!({"character_ids": &ids[..50_000], "system_ids": &ids[..10_000]})).is_ok());
     assert!(history(&format!("system_ids={}", many(5_000))).is_ok(), "only the address ends");
-    assert_eq!(history_body(json!({"system_ids": &ids[..10_001]}).to_string().as_bytes(), &[]).unwrap_err().limit, Some(10_000));
+    assert_eq!(
+        history_body(json!({"system_ids": &ids[..10_001]}).to_string().as_bytes(), &[]).unwrap_err().limit,
+        Some(10_000)
+    );
 }
 
 #[test]
 fn lists_are_trimmed_and_days_are_capped() {
     let asked = stream("system_ids= 30000142 , 30000144 ,&preload_days=120&character_ids=+5").unwrap();
     assert_eq!(asked.preload_days, 90);
-    assert_eq!(asked.subscription.filter.ids(Dimension::System).unwrap().as_slice(), [30_000_142, 30_000_144]);
+    assert_eq!(
+        asked.subscription.filter.ids(Dimension::System).unwrap().as_slice(),
+        [30_000_142, 30_000_144]
+    );
     assert_eq!(told(&asked)["system_ids"], json!([30_000_142, 30_000_144]));
     assert_eq!(stream(&format!("preload_days={}", "9".repeat(60))).unwrap().preload_days, 90);
 }
@@ -184,7 +279,10 @@ fn impossible_ids_take_nothing_rather_than_everything() {
     }
     // They are told as they were asked for.
     let asked = stream("system_ids=-5,30000142,99999999999&character_ids=0").unwrap();
-    assert_eq!((&told(&asked)["system_ids"], &told(&asked)["character_ids"]), (&json!([-5, 30_000_142, 99_999_999_999_u64]), &json!([0])));
+    assert_eq!(
+        (&told(&asked)["system_ids"], &told(&asked)["character_ids"]),
+        (&json!([-5, 30_000_142, 99_999_999_999_u64]), &json!([0]))
+    );
     assert!(told(&stream("system_ids=99999999999999999999999").unwrap())["system_ids"][0].is_number());
 }
 
@@ -198,7 +296,10 @@ fn both_ways_of_asking_mean_the_same() {
     let (one, other) = (stream(text).unwrap(), posted(object).unwrap());
     assert_eq!(one, other);
     let filter = &one.subscription.filter;
-    assert_eq!((filter.matching, filter.role, filter.npc, filter.solo), (Match::All, Role::FinalBlow, Some(false), None));
+    assert_eq!(
+        (filter.matching, filter.role, filter.npc, filter.solo),
+        (Match::All, Role::FinalBlow, Some(false), None)
+    );
     assert_eq!((filter.min_value, filter.max_value), (Some(1.5), Some(1e9)));
     assert_eq!((filter.since, filter.until), (Some(1_637_971_201), Some(1_637_971_300)));
     assert_eq!(one.subscription.plugin.as_ref().map(|p| p.config.as_str()), Some("{\"minutes\":5}"));
@@ -214,7 +315,10 @@ fn history_names_the_field_and_the_limit() {
     assert_eq!(history("order=up").unwrap_err(), ("order".into(), None));
     assert_eq!(history("nonsense=1").unwrap_err(), ("nonsense".into(), None));
     assert_eq!(history("preload_days=1").unwrap_err(), ("preload_days".into(), None));
-    assert_eq!(history(&format!("plugin=a&plugin_config=\"{}\"", "x".repeat(9_000))).unwrap_err().0, "plugin_config");
+    assert_eq!(
+        history(&format!("plugin=a&plugin_config=\"{}\"", "x".repeat(9_000))).unwrap_err().0,
+        "plugin_config"
+    );
     let long = format!("plugin=a&plugin_config={{\"a\":\"{}\"}}", "x".repeat(9_000));
     assert_eq!(history(&long).unwrap_err(), ("plugin_config".into(), Some(8192)));
     assert_eq!(count_pairs(&pairs("plugin=a")).unwrap_err().field, "plugin");
@@ -227,9 +331,14 @@ fn history_names_the_field_and_the_limit() {
 
 #[test]
 fn a_body_is_an_object_or_nothing_and_the_address_speaks_where_it_is_silent() {
-    let read = |body: &str, text: &str| history_body(body.as_bytes(), &pairs(text)).map_err(|error| (error.field, error.message));
+    let read = |body: &str, text: &str| {
+        history_body(body.as_bytes(), &pairs(text)).map_err(|error| (error.field, error.message))
+    };
     assert_eq!(read(" ", "limit=7").unwrap().limit, 7);
-    assert_eq!(read("{\"limit\":5,\"limit\":6}", "limit=7&order=oldest").map(|asked| (asked.limit, asked.order)), Ok((6, Order::Oldest)));
+    assert_eq!(
+        read("{\"limit\":5,\"limit\":6}", "limit=7&order=oldest").map(|asked| (asked.limit, asked.order)),
+        Ok((6, Order::Oldest))
+    );
     for wrong in ["[30000142]", "5", "null", "\"x\"", "limit=10", "{\"a\":"] {
         let (field, message) = read(wrong, "").unwrap_err();
         assert!(field == "body" && message.contains("JSON object"), "{message}");
@@ -241,7 +350,11 @@ fn a_body_is_an_object_or_nothing_and_the_address_speaks_where_it_is_silent() {
 #[test]
 fn what_has_no_meaning_is_skipped_and_told_by_name() {
     let names: Vec<String> = (0..100).map(|n| format!("\"n{n}\":[{{\"a\":{{}}}}]")).collect();
-    let body = format!("{{{},\"{}\":1,\"null\":null,\"empty\":\"\",\"system_ids\":[5]}}", names.join(","), "x".repeat(100));
+    let body = format!(
+        "{{{},\"{}\":1,\"null\":null,\"empty\":\"\",\"system_ids\":[5]}}",
+        names.join(","),
+        "x".repeat(100)
+    );
     let given = Parameters::object(body.as_bytes(), KNOWN_IN_STREAMS).unwrap();
     assert_eq!((given.unknown().len(), given.unknown()[0].as_str()), (32, "n0"));
     assert_eq!(given.ids("system_ids", 1).unwrap().len(), 1);
@@ -256,7 +369,10 @@ fn no_more_ids_are_kept_than_may_be_and_all_are_checked() {
     let given = Parameters::object(body.as_bytes(), KNOWN_IN_STREAMS).unwrap();
     assert_eq!(given.ids("character_ids", 50_000).unwrap().len(), 50_001);
     let body = body.replace("0]", "{}]");
-    assert_eq!(stream_body(body.as_bytes(), &[]).unwrap_err().message, "Invalid character_ids: 'an object' is not a valid integer");
+    assert_eq!(
+        stream_body(body.as_bytes(), &[]).unwrap_err().message,
+        "Invalid character_ids: 'an object' is not a valid integer"
+    );
 }
 
 fn anything() -> impl Strategy<Value = Value> {
@@ -268,7 +384,10 @@ fn anything() -> impl Strategy<Value = Value> {
         ".{0,9}".prop_map(Value::from)
     ];
     leaf.prop_recursive(2, 8, 4, |inner| {
-        prop_oneof![prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from), (".{0,6}", inner).prop_map(|(k, v)| json!({k: v}))]
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            (".{0,6}", inner).prop_map(|(k, v)| json!({k: v}))
+        ]
     })
 }
 

@@ -9,7 +9,8 @@ pub fn parts(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
-/// In a query string `+` means a blank, and labels such as `isk:1b+` end with one: a trailing blank stands for either.
+/// In a query string `+` means a blank, and labels such as `isk:1b+` end with one: a trailing blank stands
+/// for either.
 #[must_use]
 pub fn with_plus(part: &str) -> Vec<String> {
     let label = part.trim();
@@ -36,14 +37,16 @@ pub fn whole(text: &str) -> Option<i128> {
 pub fn number(text: &str) -> Option<f64> {
     let plain = text.strip_prefix(['+', '-']).unwrap_or(text);
     let begins = plain.as_bytes().first().is_some_and(u8::is_ascii_digit);
-    let of_digits = plain.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
+    let of_digits =
+        plain.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
     text.parse().ok().filter(|n: &f64| begins && of_digits && n.is_finite())
 }
 
 /// From here on a number of seconds, some 3,000 years ahead, was meant as milliseconds.
 const MILLISECONDS_MIN: u128 = 100_000_000_000;
 
-/// A moment as a number: unix seconds, or milliseconds where it is too large for them; `None` where it is too large for either.
+/// A moment as a number: unix seconds, or milliseconds where it is too large for them; `None` where it is too
+/// large for either.
 #[must_use]
 pub fn unix_seconds(number: i128) -> Option<i64> {
     let seconds = if number.unsigned_abs() < MILLISECONDS_MIN { number } else { number.div_euclid(1000) };
@@ -61,7 +64,8 @@ pub fn moment(text: &str) -> Option<i64> {
     seconds().or_else(|| time::parse(text)).or_else(offset_with_plus)
 }
 
-/// A float as the older service writes it: the shortest digits, in the shorter of plain and scientific notation.
+/// A float as the older service writes it: the shortest digits, in the shorter of plain and scientific
+/// notation.
 #[must_use]
 pub fn spelled(number: f64) -> String {
     let scientific = format!("{number:e}");
@@ -123,7 +127,11 @@ mod tests {
     fn moments_survive_a_query_string() {
         assert_eq!(moment("1637971201"), Some(1_637_971_201));
         assert_eq!((moment("1637971201999"), moment("-1")), (Some(1_637_971_201), Some(-1)), "milliseconds");
-        assert_eq!((moment("1637971201000000"), moment(&i64::MAX.to_string())), (None, None), "microseconds are no moment");
+        assert_eq!(
+            (moment("1637971201000000"), moment(&i64::MAX.to_string())),
+            (None, None),
+            "microseconds are no moment"
+        );
         assert_eq!(moment("2021-11-27T01:00:01 01:00"), Some(1_637_971_201), "a plus became a blank");
         assert_eq!(moment("2021-11-27"), Some(1_637_971_200));
         assert_eq!(moment("soon"), None);

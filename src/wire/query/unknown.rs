@@ -1,4 +1,5 @@
-//! Parameters nobody knows: which of them were meant as a filter, so that a stream with a misspelt filter does not bring everything.
+//! Parameters nobody knows: which of them were meant as a filter, so that a stream with a misspelt filter
+//! does not bring everything.
 //!
 //! Must not know: which parameters a door knows.
 
@@ -23,19 +24,23 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("tag", "labels"),
 ];
 
-/// The filter a name was meant as, where a mistake must be told: a dimension within two edits (`charater_ids`), another number or spelling of
-/// its word (`systems`, `system_id`, `SystemIDs`), its beginning or its last word (`corp_ids`, `group_ids`), one with something before it
+/// The filter a name was meant as, where a mistake must be told: a dimension within two edits
+/// (`charater_ids`), another number or spelling of its word (`systems`, `system_id`, `SystemIDs`), its
+/// beginning or its last word (`corp_ids`, `group_ids`), one with something before it
 /// (`victim.character_ids`), or any other filter nearly spelled right (`minvalue`, `rol`).
 #[must_use]
 pub fn meant(name: &str) -> Option<&'static str> {
     let word = bare(name);
     let is_list = ["id", "ids"].iter().any(|ending| name.to_ascii_lowercase().ends_with(ending));
-    let tails: Vec<String> = name.match_indices(['.', '_', '[']).map(|(at, _)| bare(&name[at + 1..])).collect();
+    let tails: Vec<String> =
+        name.match_indices(['.', '_', '[']).map(|(at, _)| bare(&name[at + 1..])).collect();
     let enough = if is_list { BEGINNING.1 } else { BEGINNING.0 };
     let like = |filter: &str| {
         let its = bare(filter);
         let begins = word.len() >= enough && its.starts_with(&word);
-        let last = is_list && !word.is_empty() && filter.match_indices('_').any(|(at, _)| bare(&filter[at + 1..]) == word);
+        let last = is_list
+            && !word.is_empty()
+            && filter.match_indices('_').any(|(at, _)| bare(&filter[at + 1..]) == word);
         is_near(&word, &its) || begins || last
     };
     let dimensions = || DIMENSIONS.iter().copied();
@@ -72,7 +77,8 @@ fn slip_of(name: &str, names: impl Iterator<Item = &'static str>) -> Option<&'st
 
 /// The word of a list of ids, without its ending, underscores and capitals.
 fn bare(name: &str) -> String {
-    let word: String = name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
+    let word: String =
+        name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
     let ending = ["ids", "id", "s"].into_iter().find_map(|ending| word.strip_suffix(ending));
     ending.unwrap_or(&word).to_owned()
 }

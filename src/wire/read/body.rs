@@ -1,7 +1,8 @@
-//! The body of a killmail as it comes in: ESI's form, also after a trip through a database (nulls, floats or texts for integers) and in our
-//! own spelling. Unknown fields stay where they stood.
+//! The body of a killmail as it comes in: ESI's form, also after a trip through a database (nulls, floats or
+//! texts for integers) and in our own spelling. Unknown fields stay where they stood.
 //!
-//! Only what no killmail can do without refuses it: id, time, system, a victim, a list of attackers. What else cannot be read is unknown.
+//! Only what no killmail can do without refuses it: id, time, system, a victim, a list of attackers. What
+//! else cannot be read is unknown.
 //!
 //! Must not know: the envelope around the body.
 
@@ -21,8 +22,8 @@ use crate::wire::read::reason::{Flaw, Reason};
 use crate::wire::read::zkb;
 use crate::wire::time;
 
-/// Items in items in items: ESI has one level inside, ships in a carrier's bay never more. Each level costs stack wherever killmails are
-/// walked.
+/// Items in items in items: ESI has one level inside, ships in a carrier's bay never more. Each level costs
+/// stack wherever killmails are walked.
 pub const ITEM_LEVELS_MAX: usize = 16;
 
 /// The parts every killmail has, set aside until they are read in the order in which their flaws are told.
@@ -38,7 +39,8 @@ struct Parts<'a> {
 /// Reads a body, with the zkb block if it carries one.
 ///
 /// # Errors
-/// What of the parts every killmail has is missing or wrong, in the order: missing fields, ids, victim, attackers, time.
+/// What of the parts every killmail has is missing or wrong, in the order: missing fields, ids, victim,
+/// attackers, time.
 pub fn read(fields: Fields<'_>) -> Result<Killmail, Box<Flaw>> {
     let mut killmail = Killmail::default();
     let mut unreadable = Unreadable::default();
@@ -74,7 +76,9 @@ pub fn read(fields: Fields<'_>) -> Result<Killmail, Box<Flaw>> {
         forget_hash(&mut killmail.hash, killmail.zkb.as_mut());
     }
     settle_hash(&mut killmail);
-    take_unreadable(told.as_ref(), &mut unreadable, |name| members::of_killmail(&killmail, name) == Some(true));
+    take_unreadable(told.as_ref(), &mut unreadable, |name| {
+        members::of_killmail(&killmail, name) == Some(true)
+    });
     killmail.unreadable = unreadable;
     Ok(killmail)
 }
@@ -99,7 +103,11 @@ fn provenance(value: &Node<'_>) -> Provenance {
     parts.collect()
 }
 
-fn read_parts(killmail: &mut Killmail, parts: Parts<'_>, unreadable: &mut Unreadable) -> Result<(), Box<Flaw>> {
+fn read_parts(
+    killmail: &mut Killmail,
+    parts: Parts<'_>,
+    unreadable: &mut Unreadable,
+) -> Result<(), Box<Flaw>> {
     let there = [
         ("killmail_id", parts.killmail_id.is_some()),
         ("solar_system_id", parts.system.is_some()),
@@ -107,9 +115,18 @@ fn read_parts(killmail: &mut Killmail, parts: Parts<'_>, unreadable: &mut Unread
         ("attackers", parts.attackers.is_some()),
     ];
     let missing: Vec<&str> = there.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect();
-    let Parts { killmail_id: Some(number), system: Some(system), victim: Some(victim), attackers: Some(attackers), time: when } = parts
+    let Parts {
+        killmail_id: Some(number),
+        system: Some(system),
+        victim: Some(victim),
+        attackers: Some(attackers),
+        time: when,
+    } = parts
     else {
-        return Err(Flaw::new(Reason::MissingFields, format!("Missing required fields: {}", missing.join(", "))));
+        return Err(Flaw::new(
+            Reason::MissingFields,
+            format!("Missing required fields: {}", missing.join(", ")),
+        ));
     };
     killmail.killmail_id = named(&number, "killmail_id", Reason::InvalidKillmailId)?;
     killmail.solar_system_id = named(&system, "solar_system_id", Reason::InvalidSystemId)?;
@@ -144,8 +161,15 @@ fn settle_hash(killmail: &mut Killmail) {
     }
 }
 
-/// Takes up what an envelope knows of the killmail beyond its body: the hash, zKillboard's block, unknown fields, those that cannot be read.
-pub fn take_up(killmail: &mut Killmail, hash: Option<String>, zkb: Option<Zkb>, extra: Extra, unreadable: &Unreadable) {
+/// Takes up what an envelope knows of the killmail beyond its body: the hash, zKillboard's block, unknown
+/// fields, those that cannot be read.
+pub fn take_up(
+    killmail: &mut Killmail,
+    hash: Option<String>,
+    zkb: Option<Zkb>,
+    extra: Extra,
+    unreadable: &Unreadable,
+) {
     if killmail.hash.is_none() {
         killmail.hash = hash;
     }
@@ -163,11 +187,18 @@ fn read_time(value: Option<Node<'_>>) -> Result<i64, Box<Flaw>> {
     match value {
         None => Err(Flaw::new(Reason::MissingTime, "killmail_time is missing")),
         Some(Node::Text(text)) => {
-            let wrong = || Flaw::new(Reason::InvalidTimeFormat, format!("killmail_time is no time: {}", Node::Text(text.clone()).shown()));
+            let wrong = || {
+                Flaw::new(
+                    Reason::InvalidTimeFormat,
+                    format!("killmail_time is no time: {}", Node::Text(text.clone()).shown()),
+                )
+            };
             // What could not be written again as it came is no time of a killmail.
             time::parse(&text).filter(|secs| time::is_writable(*secs)).ok_or_else(wrong)
         }
-        Some(other) => Err(Flaw::new(Reason::InvalidTimeType, format!("killmail_time is no text: {}", other.shown()))),
+        Some(other) => {
+            Err(Flaw::new(Reason::InvalidTimeType, format!("killmail_time is no text: {}", other.shown())))
+        }
     }
 }
 
@@ -186,7 +217,9 @@ fn read_victim(value: Node<'_>) -> Result<Victim, Box<Flaw>> {
             "alliance_id" => victim.alliance_id = id(&value, "alliance_id", &mut unreadable),
             "faction_id" => victim.faction_id = id(&value, "faction_id", &mut unreadable),
             "ship_type_id" => victim.ship_type_id = id(&value, "ship_type_id", &mut unreadable),
-            "damage_taken" => victim.damage_taken = count(&value, "damage_taken", &mut unreadable).unwrap_or(0),
+            "damage_taken" => {
+                victim.damage_taken = count(&value, "damage_taken", &mut unreadable).unwrap_or(0)
+            }
             "position" => read_position(&mut victim, value, &mut unreadable),
             "items" => victim.items = member(&value, "items", &mut unreadable, |items| read_items(items, 1)),
             "unreadable" => told = Some(value),
@@ -199,10 +232,17 @@ fn read_victim(value: Node<'_>) -> Result<Victim, Box<Flaw>> {
     Ok(victim)
 }
 
-/// A position that lacks an axis is kept as unknown fields are; one with an axis that is no number cannot be read.
+/// A position that lacks an axis is kept as unknown fields are; one with an axis that is no number cannot be
+/// read.
 fn read_position(victim: &mut Victim, value: Node<'_>, unreadable: &mut Unreadable) {
     (victim.position, _) = (None, victim.extra.remove(keys::POSITION_REST));
-    let axis = |name: &str| if let Node::Object(fields) = &value { fields.get(name).filter(|axis| **axis != Node::Null) } else { None };
+    let axis = |name: &str| {
+        if let Node::Object(fields) = &value {
+            fields.get(name).filter(|axis| **axis != Node::Null)
+        } else {
+            None
+        }
+    };
     let axes = ["x", "y", "z"].map(axis);
     let values = axes.map(|axis| axis.and_then(Node::float));
     let broken = axes.iter().zip(&values).any(|(axis, value)| axis.is_some() && value.is_none());
@@ -253,15 +293,23 @@ fn read_attacker(fields: Fields<'_>) -> Attacker {
             "faction_id" => attacker.faction_id = id(&value, "faction_id", &mut unreadable),
             "ship_type_id" => attacker.ship_type_id = id(&value, "ship_type_id", &mut unreadable),
             "weapon_type_id" => attacker.weapon_type_id = id(&value, "weapon_type_id", &mut unreadable),
-            "damage_done" => attacker.damage_done = count(&value, "damage_done", &mut unreadable).unwrap_or(0),
-            "final_blow" => attacker.final_blow = yes_or_no(&value, "final_blow", &mut unreadable).unwrap_or(false),
-            "security_status" => attacker.security_status = number(&value, "security_status", &mut unreadable).unwrap_or(0.0),
+            "damage_done" => {
+                attacker.damage_done = count(&value, "damage_done", &mut unreadable).unwrap_or(0)
+            }
+            "final_blow" => {
+                attacker.final_blow = yes_or_no(&value, "final_blow", &mut unreadable).unwrap_or(false)
+            }
+            "security_status" => {
+                attacker.security_status = number(&value, "security_status", &mut unreadable).unwrap_or(0.0)
+            }
             "unreadable" => told = Some(value),
             known if keys::ATTACKER.contains(&known) => {}
             _ => keep(&mut attacker.extra, &mut unreadable, &name, value),
         }
     }
-    take_unreadable(told.as_ref(), &mut unreadable, |name| members::of_attacker(&attacker, name) == Some(true));
+    take_unreadable(told.as_ref(), &mut unreadable, |name| {
+        members::of_attacker(&attacker, name) == Some(true)
+    });
     attacker.unreadable = unreadable;
     attacker
 }
@@ -285,8 +333,12 @@ fn read_item(value: &Node<'_>, level: usize) -> Option<Item> {
             "flag" => item.flag = count(value, "flag", &mut unreadable).unwrap_or(0),
             "singleton" => item.singleton = count(value, "singleton", &mut unreadable).unwrap_or(0),
             "quantity_dropped" => item.quantity_dropped = count(value, "quantity_dropped", &mut unreadable),
-            "quantity_destroyed" => item.quantity_destroyed = count(value, "quantity_destroyed", &mut unreadable),
-            "items" => item.items = member(value, "items", &mut unreadable, |items| read_items(items, level + 1)),
+            "quantity_destroyed" => {
+                item.quantity_destroyed = count(value, "quantity_destroyed", &mut unreadable)
+            }
+            "items" => {
+                item.items = member(value, "items", &mut unreadable, |items| read_items(items, level + 1))
+            }
             "unreadable" => told = Some(value),
             _ => keep(&mut item.extra, &mut unreadable, name, value.clone()),
         }

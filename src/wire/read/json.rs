@@ -1,5 +1,6 @@
-//! JSON from outside, read without building it: members and elements are handed over as the text they are, the rest is skipped. What is
-//! built of a text can take a hundred times its size, so only what is asked for may be built.
+//! JSON from outside, read without building it: members and elements are handed over as the text they are,
+//! the rest is skipped. What is built of a text can take a hundred times its size, so only what is asked for
+//! may be built.
 //!
 //! Must not know: what the members mean.
 
@@ -115,7 +116,11 @@ pub fn elements<'a>(list: &'a RawValue, each: impl FnMut(&'a RawValue)) -> bool 
 #[must_use]
 pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     let inner = value.get().strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') { serde_json::from_str(value.get()).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+    if inner.contains('\\') {
+        serde_json::from_str(value.get()).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(inner))
+    }
 }
 
 /// What a value is, for a message.
@@ -199,18 +204,27 @@ mod tests {
 
     fn read(text: &str) -> Result<Vec<(String, String)>, Broken> {
         let mut all = Vec::new();
-        members(text.as_bytes(), |name, value| all.push((name.into_owned(), value.get().to_owned()))).map(|()| all)
+        members(text.as_bytes(), |name, value| all.push((name.into_owned(), value.get().to_owned())))
+            .map(|()| all)
     }
 
     #[test]
     fn members_come_as_the_text_they_are() {
-        let of = |pairs: &[(&str, &str)]| Ok(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect());
+        let of = |pairs: &[(&str, &str)]| {
+            Ok(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+        };
         assert_eq!(
             read(r#" {"a": [1, {"b":2}] ,"\u0062":"x\"","c":null} "#),
             of(&[("a", r#"[1, {"b":2}]"#), ("b", r#""x\"""#), ("c", "null")])
         );
         assert_eq!((read("{}"), read("\u{feff} {}")), (of(&[]), of(&[])));
-        for (text, kind) in [("[1]", "a list"), ("5", "a number"), ("null", "null"), ("\"x\"", "a text"), ("true", "true or false")] {
+        for (text, kind) in [
+            ("[1]", "a list"),
+            ("5", "a number"),
+            ("null", "null"),
+            ("\"x\"", "a text"),
+            ("true", "true or false"),
+        ] {
             assert_eq!(read(text), Err(Broken::NotAnObject(kind)), "{text}");
         }
         for text in ["", "{", "{\"a\":}", "{\"a\":1}x", "{\"a\" 1}", "nonsense", "[1", "{\"a\":1,}"] {
@@ -221,7 +235,8 @@ mod tests {
 
     #[test]
     fn depth_is_limited_outside_of_texts() {
-        let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
+        let nested =
+            |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
         assert!(read(&nested(LEVELS_MAX)).is_ok());
         assert_eq!(read(&nested(LEVELS_MAX + 1)), Err(Broken::TooDeep));
         assert_eq!(read(&"[".repeat(8 << 20)), Err(Broken::TooDeep));
@@ -233,7 +248,8 @@ mod tests {
     #[test]
     fn elements_are_those_of_lists() {
         let read = |text: &str| {
-            let (mut all, list): (Vec<String>, Box<RawValue>) = (Vec::new(), serde_json::from_str(text).unwrap());
+            let (mut all, list): (Vec<String>, Box<RawValue>) =
+                (Vec::new(), serde_json::from_str(text).unwrap());
             elements(&list, |one| all.push(one.get().to_owned())).then_some(all)
         };
         assert_eq!(read(r#"[1, "a,b", [2,3]]"#), Some(vec!["1".into(), "\"a,b\"".into(), "[2,3]".into()]));

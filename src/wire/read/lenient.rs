@@ -1,7 +1,9 @@
-//! A document the JSON parser gives back, read part by part: a value it cannot take (a number no float holds, half of a surrogate pair, bytes
-//! that are not UTF-8, a bare word, nesting without end) is kept as the text it is, and all beside it is read as ever.
+//! A document the JSON parser gives back, read part by part: a value it cannot take (a number no float holds,
+//! half of a surrogate pair, bytes that are not UTF-8, a bare word, nesting without end) is kept as the text
+//! it is, and all beside it is read as ever.
 //!
-//! Its structure has to be whole: names in quotes, colons, commas, every bracket closed. A document that broke off is not read.
+//! Its structure has to be whole: names in quotes, colons, commas, every bracket closed. A document that
+//! broke off is not read.
 //!
 //! Must not know: what the members mean, but for the names of those a killmail is made of.
 
@@ -18,7 +20,8 @@ use crate::wire::read::reason::{Flaw, Reason};
 /// The parser of usual documents takes so many levels; a list or object below them is kept as a text.
 const LEVELS_MAX: usize = 127;
 
-/// What a killmail is made of: these are read whatever their size. The lists and objects under all other names count together.
+/// What a killmail is made of: these are read whatever their size. The lists and objects under all other
+/// names count together.
 const PARTS: [&str; 6] = ["package", "killmail", "esi", "zkb", "victim", "attackers"];
 
 /// Lists and objects of one document: ten times those of the largest killmail.
@@ -46,7 +49,11 @@ struct Room {
 /// # Errors
 /// It is not whole, or what a killmail needs of it is too large.
 pub fn read(document: &[u8]) -> Result<Node<'_>, Box<Flaw>> {
-    let room = is_large(Shape::of(document)).then_some(Room { containers: CONTAINERS_MAX, values: VALUES_MAX, beside: BESIDE });
+    let room = is_large(Shape::of(document)).then_some(Room {
+        containers: CONTAINERS_MAX,
+        values: VALUES_MAX,
+        beside: BESIDE,
+    });
     let mut reader = Reader { text: document, at: 0, room };
     let node = reader.value(0, false)?;
     reader.blanks();
@@ -61,7 +68,10 @@ pub fn read(document: &[u8]) -> Result<Node<'_>, Box<Flaw>> {
 ///
 /// # Errors
 /// It is no object, or not whole; members before the flaw were handed over.
-pub fn members<'a>(object: &'a [u8], mut each: impl FnMut(&str, &'a [u8]) -> ControlFlow<()>) -> Result<(), Box<Flaw>> {
+pub fn members<'a>(
+    object: &'a [u8],
+    mut each: impl FnMut(&str, &'a [u8]) -> ControlFlow<()>,
+) -> Result<(), Box<Flaw>> {
     let mut reader = Reader { text: object, at: 0, room: None };
     if !reader.takes(b'{') {
         return Err(reader.broken("no object begins"));
@@ -190,7 +200,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The name before a value, and the colon behind it. One no parser takes is known to nobody, and is the text it is.
+    /// The name before a value, and the colon behind it. One no parser takes is known to nobody, and is the
+    /// text it is.
     fn name(&mut self) -> Result<Result<Cow<'a, str>, Cow<'a, str>>, Box<Flaw>> {
         self.blanks();
         if self.peek() != Some(b'"') {
@@ -251,8 +262,12 @@ impl<'a> Reader<'a> {
     /// Counts what is built of a large document.
     fn build(&mut self, containers: usize, values: usize) -> Result<(), Box<Flaw>> {
         let Some(room) = &mut self.room else { return Ok(()) };
-        let over = |what: &str, most| Flaw::new(Reason::TooLarge, format!("it is made of more than {most} {what}"));
-        room.containers = room.containers.checked_sub(containers).ok_or_else(|| over("lists and objects", CONTAINERS_MAX))?;
+        let over =
+            |what: &str, most| Flaw::new(Reason::TooLarge, format!("it is made of more than {most} {what}"));
+        room.containers = room
+            .containers
+            .checked_sub(containers)
+            .ok_or_else(|| over("lists and objects", CONTAINERS_MAX))?;
         room.values = room.values.checked_sub(values).ok_or_else(|| over("values", VALUES_MAX))?;
         Ok(())
     }
@@ -274,7 +289,8 @@ fn text_of(quoted: &[u8]) -> Node<'_> {
     let is_plain = !inside.iter().any(|byte| *byte == b'\\' || *byte < b' ');
     match std::str::from_utf8(inside) {
         Ok(text) if is_plain => Node::Text(Cow::Borrowed(text)),
-        _ => serde_json::from_slice(quoted).map_or(Node::Unread(quoted), |text: String| Node::Text(Cow::Owned(text))),
+        _ => serde_json::from_slice(quoted)
+            .map_or(Node::Unread(quoted), |text: String| Node::Text(Cow::Owned(text))),
     }
 }
 
@@ -282,7 +298,8 @@ fn text_of(quoted: &[u8]) -> Node<'_> {
 fn number_of(word: &[u8]) -> Option<Node<'_>> {
     let number: Number = serde_json::from_slice(word).ok()?;
     let is_integer = word.iter().all(|byte| byte.is_ascii_digit() || *byte == b'-');
-    let is_long = is_integer && number.is_f64() && number.as_f64().is_some_and(|float| float.abs() >= INTEGERS_MIN);
+    let is_long =
+        is_integer && number.is_f64() && number.as_f64().is_some_and(|float| float.abs() >= INTEGERS_MIN);
     Some(if is_long { Node::Long(number, std::str::from_utf8(word).ok()?) } else { Node::Number(number) })
 }
 

@@ -28,7 +28,11 @@ fn what_no_parser_takes_is_the_text_it_is() {
         let document = format!(r#" {{"a":1,"odd": {value} ,"list":["x", {value}],"b":"\u00e9"}} "#);
         let node = read(document.as_bytes()).unwrap_or_else(|flaw| panic!("{value}: {}", flaw.message));
         let Node::Object(mut fields) = node else { panic!("an object") };
-        assert_eq!((fields.get("a"), fields.get("b")), (Some(&Node::Number(1.into())), Some(&Node::Text("\u{e9}".into()))), "{value}");
+        assert_eq!(
+            (fields.get("a"), fields.get("b")),
+            (Some(&Node::Number(1.into())), Some(&Node::Text("\u{e9}".into()))),
+            "{value}"
+        );
         let raw = fields.take("odd").unwrap().raw();
         let raw = raw.as_str().unwrap_or_default();
         assert!(raw == kept || value == deep && raw.len() == 300, "{raw}");
@@ -37,14 +41,26 @@ fn what_no_parser_takes_is_the_text_it_is() {
     assert_eq!(shown(b"{\"a\xff\":[1],\"b\":2}"), Ok(json!({"a\u{fffd}": "[1]", "b": 2})));
     let long = format!("{{\"a\":[1e999,\"{}\"]}}", "\u{e9}".repeat(9_000));
     let Ok(Node::Object(mut fields)) = read(long.as_bytes()) else { panic!("an object") };
-    assert!(fields.take("a").unwrap().raw().as_str().is_some_and(|raw| raw.len() < 4_200 && raw.ends_with("...")));
+    assert!(
+        fields.take("a").unwrap().raw().as_str().is_some_and(|raw| raw.len() < 4_200 && raw.ends_with("..."))
+    );
 }
 
 #[test]
 fn a_document_that_is_not_whole_is_not_read() {
-    for text in
-        ["", "{", "{\"a\":}", "{\"a\":1}x", "{\"a\" 1}", "nonsense", "[1", "{\"a\":1,}", "{a:1}", "{\"a\":1 \"b\":2}", "{\"a\":tru e}"]
-    {
+    for text in [
+        "",
+        "{",
+        "{\"a\":}",
+        "{\"a\":1}x",
+        "{\"a\" 1}",
+        "nonsense",
+        "[1",
+        "{\"a\":1,}",
+        "{a:1}",
+        "{\"a\":1 \"b\":2}",
+        "{\"a\":tru e}",
+    ] {
         assert_eq!(shown(text.as_bytes()), Err(Reason::MalformedJson), "{text}");
     }
     assert_eq!(shown("[".repeat(8 << 20).as_bytes()), Err(Reason::MalformedJson));
@@ -54,13 +70,17 @@ fn a_document_that_is_not_whole_is_not_read() {
 #[test]
 fn large_members_nobody_needs_are_not_built() {
     let many = |part: &str, count: usize| format!("[{}0]", part.repeat(count));
-    let document = |name: &str| format!(r#"{{"killmail_id":5,"{name}":{},"victim":{{}}}}"#, many("{},", 60_000));
+    let document =
+        |name: &str| format!(r#"{{"killmail_id":5,"{name}":{},"victim":{{}}}}"#, many("{},", 60_000));
     let found = shown(document("more").as_bytes()).unwrap_or_default();
     assert_eq!((&found["killmail_id"], &found["victim"]), (&json!(5), &json!({})));
     assert!(found["more"].as_str().is_some_and(|raw| raw.len() < 4_200));
     let attackers = document("attackers");
     let refused = read(attackers.as_bytes()).map_err(|flaw| (flaw.reason, flaw.message));
-    assert_eq!(refused, Err((Reason::TooLarge, "it is made of more than 50000 lists and objects".to_owned())));
+    assert_eq!(
+        refused,
+        Err((Reason::TooLarge, "it is made of more than 50000 lists and objects".to_owned()))
+    );
     assert_eq!(shown(many("1,", 600_000).as_bytes()), Err(Reason::TooLarge));
 }
 
@@ -88,7 +108,8 @@ fn any_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(5, 64, 6, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map(".{0,4}", inner, 0..4).prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            prop::collection::btree_map(".{0,4}", inner, 0..4)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
         ]
     })
 }

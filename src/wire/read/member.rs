@@ -1,4 +1,5 @@
-//! Members of an upstream document, one by one. What cannot be read never costs the killmail: it counts as unknown and is kept raw.
+//! Members of an upstream document, one by one. What cannot be read never costs the killmail: it counts as
+//! unknown and is kept raw.
 //!
 //! Must not know: which members there are.
 
@@ -7,7 +8,12 @@ use crate::wire::read::node::Node;
 use crate::wire::read::number::{flag, whole};
 
 /// Reads a member. Of a name that comes twice the last counts.
-pub fn member<T>(value: &Node<'_>, name: &str, unreadable: &mut Unreadable, read: impl FnOnce(&Node<'_>) -> Option<T>) -> Option<T> {
+pub fn member<T>(
+    value: &Node<'_>,
+    name: &str,
+    unreadable: &mut Unreadable,
+    read: impl FnOnce(&Node<'_>) -> Option<T>,
+) -> Option<T> {
     let found = read(value);
     if found.is_some() {
         unreadable.remove(name);
@@ -42,7 +48,8 @@ pub fn text(value: &Node<'_>, name: &str, unreadable: &mut Unreadable) -> Option
     member(value, name, unreadable, |value| value.text().map(str::to_owned))
 }
 
-/// Takes up what our own form tells of members that could not be read, but for those that are known here. `known` says which are.
+/// Takes up what our own form tells of members that could not be read, but for those that are known here.
+/// `known` says which are.
 pub fn take_unreadable(told: Option<&Node<'_>>, unreadable: &mut Unreadable, known: impl Fn(&str) -> bool) {
     match told {
         Some(Node::Object(members)) => {

@@ -1,4 +1,5 @@
-//! No member but the essential ones costs a killmail: what cannot be read is absent, and stands raw where it stood, in every form.
+//! No member but the essential ones costs a killmail: what cannot be read is absent, and stands raw where it
+//! stood, in every form.
 //!
 //! Must not know: how members are kept on disk.
 
@@ -43,12 +44,20 @@ fn document() -> Value {
 fn members() -> Vec<String> {
     let mut paths = Vec::new();
     let document = document();
-    let parts = ["/esi", "/zkb", "/esi/victim", "/esi/attackers/0", "/esi/victim/items/0", "/esi/victim/items/0/items/0"];
+    let parts = [
+        "/esi",
+        "/zkb",
+        "/esi/victim",
+        "/esi/attackers/0",
+        "/esi/victim/items/0",
+        "/esi/victim/items/0/items/0",
+    ];
     for part in parts {
         let names = document.pointer(part).and_then(Value::as_object).unwrap().keys();
         paths.extend(names.map(|name| format!("{part}/{name}")));
     }
-    let essential = ["killmail_id", "killmail_time", "solar_system_id", "victim", "attackers"].map(|name| format!("/esi/{name}"));
+    let essential = ["killmail_id", "killmail_time", "solar_system_id", "victim", "attackers"]
+        .map(|name| format!("/esi/{name}"));
     // The hash stands beside the body as well.
     paths.retain(|path| !essential.contains(path) && path != "/zkb/hash");
     paths.push("/zkb".to_owned());
@@ -77,7 +86,16 @@ fn place(path: &str) -> (String, &str) {
 
 /// What no member can be read as, or only few can.
 fn odd() -> [Value; 8] {
-    [json!(1.5), json!(-1), json!("five"), json!(true), json!({"id": [null]}), json!([[]]), json!(1e300), json!(u64::MAX)]
+    [
+        json!(1.5),
+        json!(-1),
+        json!("five"),
+        json!(true),
+        json!({"id": [null]}),
+        json!([[]]),
+        json!(1e300),
+        json!(u64::MAX),
+    ]
 }
 
 #[test]
@@ -85,7 +103,8 @@ fn no_member_but_the_essential_ones_costs_a_killmail() {
     for path in members() {
         let mut unread = 0;
         for value in odd() {
-            let killmail = read(&with(&path, &value)).unwrap_or_else(|refused| panic!("{path} {value}: {refused}"));
+            let killmail =
+                read(&with(&path, &value)).unwrap_or_else(|refused| panic!("{path} {value}: {refused}"));
             let found = form(&killmail);
             let (part, name) = place(&path);
             let kept = found.pointer(&format!("{part}/unreadable/{name}"));
@@ -94,7 +113,10 @@ fn no_member_but_the_essential_ones_costs_a_killmail() {
             assert!(kept.is_none_or(|kept| *kept == value), "{path} {value}: {kept:?}");
             // It is as if it had not been said, but that what it was is told.
             let mut absent = document();
-            absent.pointer_mut(path.rsplit_once('/').unwrap().0).and_then(Value::as_object_mut).map(|part| part.remove(name));
+            absent
+                .pointer_mut(path.rsplit_once('/').unwrap().0)
+                .and_then(Value::as_object_mut)
+                .map(|part| part.remove(name));
             if kept.is_some() {
                 let mut told = found.clone();
                 told.pointer_mut(&part).and_then(Value::as_object_mut).map(|part| part.remove("unreadable"));
@@ -115,7 +137,11 @@ fn what_could_not_be_read_goes_through_every_form() {
             assert_eq!(encode(&again), encode(&once), "{path} {value}");
             assert_eq!(any_unreadable(&again), any_unreadable(&once), "{path} {value}");
             let upstream = parse(&upstream::body(&once)).unwrap().killmail.unwrap();
-            assert_eq!((&upstream.victim, &upstream.attackers), (&once.victim, &once.attackers), "{path} {value}");
+            assert_eq!(
+                (&upstream.victim, &upstream.attackers),
+                (&once.victim, &once.attackers),
+                "{path} {value}"
+            );
             assert_eq!(upstream.unreadable, once.unreadable, "{path} {value}");
         }
     }
@@ -128,7 +154,11 @@ fn what_is_said_later_fills_in_and_what_is_known_stays() {
         for value in odd() {
             let unread = read(&with(&path, &value)).unwrap();
             if any_unreadable(&unread) {
-                assert_eq!(merge(&unread, &full, false), Sameness::Revised(Box::new(full.clone())), "{path} {value}");
+                assert_eq!(
+                    merge(&unread, &full, false),
+                    Sameness::Revised(Box::new(full.clone())),
+                    "{path} {value}"
+                );
                 assert_eq!(merge(&full, &unread, true), Sameness::Known, "{path} {value}");
                 assert_eq!(merge(&unread, &unread, true), Sameness::Known, "{path} {value}");
             }
@@ -139,10 +169,10 @@ fn what_is_said_later_fills_in_and_what_is_known_stays() {
 #[test]
 fn numbers_in_texts_are_numbers() {
     let plain = read(&document()).unwrap();
-    for path in members()
-        .into_iter()
-        .chain(["/killmail_id", "/esi/killmail_id", "/esi/solar_system_id", "/sequence_id", "/uploaded_at"].map(str::to_owned))
-    {
+    for path in members().into_iter().chain(
+        ["/killmail_id", "/esi/killmail_id", "/esi/solar_system_id", "/sequence_id", "/uploaded_at"]
+            .map(str::to_owned),
+    ) {
         let number = document().pointer(&path).filter(|value| value.is_number()).map(Value::to_string);
         let Some(number) = number else { continue };
         assert_eq!(read(&with(&path, &json!(number))), Ok(plain.clone()), "{path}");
@@ -192,7 +222,10 @@ fn only_the_killmail_and_its_system_must_fit_32_bits() {
             "singleton",
         ];
         let (_, name) = place(&path);
-        let is_number = fits.contains(&name) || name.contains("Value") || name.starts_with("damage") || name == "security_status";
+        let is_number = fits.contains(&name)
+            || name.contains("Value")
+            || name.starts_with("damage")
+            || name == "security_status";
         assert_eq!(any_unreadable(&killmail), !is_number, "{path}");
     }
 }
@@ -208,10 +241,21 @@ fn written(path: &str, value: &[u8]) -> Vec<u8> {
 fn what_no_parser_takes_costs_its_member_alone() {
     let digits = "7".repeat(400);
     let deep = format!("{}{}", "[".repeat(150), "]".repeat(150));
-    for value in [&b"1e999"[..], digits.as_bytes(), br#"["\ud800"]"#, br#""\ud800""#, deep.as_bytes(), b"[\"x\xff\"]", b"NaN"] {
+    for value in [
+        &b"1e999"[..],
+        digits.as_bytes(),
+        br#"["\ud800"]"#,
+        br#""\ud800""#,
+        deep.as_bytes(),
+        b"[\"x\xff\"]",
+        b"NaN",
+    ] {
         let text = String::from_utf8_lossy(value).into_owned();
         for path in members().into_iter().chain(["/hash", "/uploaded_at", "/zkb/hash"].map(str::to_owned)) {
-            let killmail = parse(&written(&path, value)).unwrap_or_else(|refused| panic!("{path} {text}: {refused}")).killmail.unwrap();
+            let killmail = parse(&written(&path, value))
+                .unwrap_or_else(|refused| panic!("{path} {text}: {refused}"))
+                .killmail
+                .unwrap();
             let (part, name) = place(&path);
             let found = form(&killmail);
             assert_eq!(found.pointer(&format!("{part}/unreadable/{name}")), Some(&json!(text)), "{path}");
@@ -228,9 +272,16 @@ fn what_no_parser_takes_costs_its_member_alone() {
         }
     }
     let unknown = written("/zkb/points", b"7,\"unheard\":{\"of\":[1e999]}");
-    assert_eq!(form(&parse(&unknown).unwrap().killmail.unwrap())["zkb"]["unreadable"], json!({"unheard": r#"{"of":[1e999]}"#}));
-    let attackers = parse(&written("/esi/attackers", br#"[{"damage_done":5},1e999,null]"#)).unwrap().killmail.unwrap();
-    assert_eq!((attackers.attackers.len(), &form(&attackers)["unreadable"]), (1, &json!({"attackers": "[1e999,null]"})));
+    assert_eq!(
+        form(&parse(&unknown).unwrap().killmail.unwrap())["zkb"]["unreadable"],
+        json!({"unheard": r#"{"of":[1e999]}"#})
+    );
+    let attackers =
+        parse(&written("/esi/attackers", br#"[{"damage_done":5},1e999,null]"#)).unwrap().killmail.unwrap();
+    assert_eq!(
+        (attackers.attackers.len(), &form(&attackers)["unreadable"]),
+        (1, &json!({"attackers": "[1e999,null]"}))
+    );
 }
 
 #[test]
@@ -326,17 +377,24 @@ fn each_one_is_told_with_its_part() {
     document["esi"]["victim"]["items"][0]["items"][0]["quantity_destroyed"] = json!(-1);
     document["esi"]["unreadable"] = json!({"unheard_of": 5});
     let mut told = Vec::new();
-    each_unreadable(&read(&document).unwrap(), &mut |part, name, raw| told.push((part, name.map(str::to_owned), raw.clone())));
+    each_unreadable(&read(&document).unwrap(), &mut |part, name, raw| {
+        told.push((part, name.map(str::to_owned), raw.clone()))
+    });
     let named = |name: &str| Some(name.to_owned());
     assert_eq!(
         told,
-        [(Part::Killmail, None, json!(5)), (Part::Zkb, named("points"), json!(1.5)), (Part::Item, named("quantity_destroyed"), json!(-1)),]
+        [
+            (Part::Killmail, None, json!(5)),
+            (Part::Zkb, named("points"), json!(1.5)),
+            (Part::Item, named("quantity_destroyed"), json!(-1)),
+        ]
     );
 }
 
 #[test]
 fn documents_zkillboard_might_send_tomorrow_are_taken() {
-    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/cases/zkb-member-of-another-type.ndjson");
+    let beside =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/cases/zkb-member-of-another-type.ndjson");
     let Ok(text) = fs::read_to_string(beside) else { return };
     let zkb = |line: &str| form(&read(&serde_json::from_str(line).unwrap()).unwrap())["zkb"].clone();
     let blocks: Vec<Value> = text.lines().map(zkb).collect();

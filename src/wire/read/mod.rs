@@ -1,4 +1,5 @@
-//! Upstream documents become killmails: JSON read without building it, every known form, and why a document is refused.
+//! Upstream documents become killmails: JSON read without building it, every known form, and why a document
+//! is refused.
 //!
 //! Must not know: which source sent a document.
 

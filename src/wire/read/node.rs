@@ -1,5 +1,6 @@
-//! A JSON document as it is read: names and texts stay in the document's bytes, objects are lists in the document's order.
-//! Killmails are hundreds of small objects: a tree of owned maps costs more than twice as much.
+//! A JSON document as it is read: names and texts stay in the document's bytes, objects are lists in the
+//! document's order. Killmails are hundreds of small objects: a tree of owned maps costs more than twice as
+//! much.
 //!
 //! Must not know: what the document is about.
 
@@ -12,8 +13,8 @@ use serde_json::{Map, Number, Value};
 use crate::wire::read::json::Name;
 use crate::wire::read::number;
 
-/// What is kept as it came is nested so deep at most; what is deeper is kept as a text of JSON. Our own forms put levels around it, and
-/// are read again by readers that take 128.
+/// What is kept as it came is nested so deep at most; what is deeper is kept as a text of JSON. Our own forms
+/// put levels around it, and are read again by readers that take 128.
 const KEPT_LEVELS_MAX: usize = 64;
 /// What is kept of a text that is no JSON, bytes at most.
 const UNREAD_MAX_BYTES: usize = 4_096;
@@ -167,8 +168,12 @@ impl Node<'_> {
             Self::Number(number) | Self::Long(number, _) => Some(Value::Number(number)),
             Self::Text(text) => Some(Value::String(text.into_owned())),
             Self::Unread(bytes) => Some(Value::String(cut(String::from_utf8_lossy(bytes).into_owned()))),
-            Self::List(_) | Self::Object(_) if levels == 0 => Some(Value::String(self.kept(nulls, usize::MAX)?.to_string())),
-            Self::List(list) => Some(Value::Array(list.into_iter().filter_map(|value| value.kept(nulls, levels - 1)).collect())),
+            Self::List(_) | Self::Object(_) if levels == 0 => {
+                Some(Value::String(self.kept(nulls, usize::MAX)?.to_string()))
+            }
+            Self::List(list) => Some(Value::Array(
+                list.into_iter().filter_map(|value| value.kept(nulls, levels - 1)).collect(),
+            )),
             Self::Object(fields) => Some(Value::Object(fields.kept(nulls, levels))),
         }
     }
@@ -206,7 +211,10 @@ impl Fields<'_> {
     }
 
     fn kept(self, nulls: bool, levels: usize) -> Map<String, Value> {
-        self.0.into_iter().filter_map(|(name, value)| Some((name.into_owned(), value.kept(nulls, levels - 1)?))).collect()
+        self.0
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.into_owned(), value.kept(nulls, levels - 1)?)))
+            .collect()
     }
 }
 
@@ -277,6 +285,7 @@ impl<'de> Visitor<'de> for Any {
     }
 }
 
-/// An object with so many fields gets room for those of an attacker; a smaller one takes no more than it needs.
+/// An object with so many fields gets room for those of an attacker; a smaller one takes no more than it
+/// needs.
 const FIELDS_FEW: usize = 4;
 const FIELDS_LIKELY: usize = 8;

@@ -19,7 +19,8 @@ pub fn integer(value: &Value) -> Option<i128> {
     value.as_number().and_then(integral)
 }
 
-/// The integer a number stands for, cut to what 128 bits hold; `None` when it has a fraction or is a float that may have lost digits.
+/// The integer a number stands for, cut to what 128 bits hold; `None` when it has a fraction or is a float
+/// that may have lost digits.
 #[must_use]
 pub fn integral(number: &Number) -> Option<i128> {
     if let Some(n) = number.as_i64() {
@@ -30,7 +31,8 @@ pub fn integral(number: &Number) -> Option<i128> {
     }
     let float = number.as_f64()?;
     #[expect(clippy::cast_possible_truncation, reason = "a whole number, cut on purpose")]
-    (float.fract() == 0.0 && (float.abs() <= EXACT_MAX || float.abs() >= INTEGERS_MIN)).then_some(float as i128)
+    (float.fract() == 0.0 && (float.abs() <= EXACT_MAX || float.abs() >= INTEGERS_MIN))
+        .then_some(float as i128)
 }
 
 /// The number a text holds: JSON's way to write one, and nothing else but blanks around it.
@@ -41,12 +43,14 @@ pub fn written(text: &str) -> Option<Number> {
     Some(text).filter(|text| text.len() <= MAX_BYTES).and_then(|text| serde_json::from_str(text).ok())
 }
 
-/// An id of a killmail or solar system, which must be there. `reason` is what to say when it is no such number at all.
+/// An id of a killmail or solar system, which must be there. `reason` is what to say when it is no such
+/// number at all.
 ///
 /// # Errors
 /// Not a whole number of at least 0, or over 32 bits.
 pub fn essential_id(value: &Node<'_>, field: &str, reason: Reason) -> Result<u32, Box<Flaw>> {
-    let out_of_range = || Flaw::new(Reason::IdOutOfRange, format!("{field} does not fit 32 bits: {}", value.shown()));
+    let out_of_range =
+        || Flaw::new(Reason::IdOutOfRange, format!("{field} does not fit 32 bits: {}", value.shown()));
     match value.integer() {
         Some(n) if n < 0 => Err(Flaw::new(reason, format!("{field} is negative: {}", value.shown()))),
         Some(n) => u32::try_from(n).map_err(|_| out_of_range()),
@@ -66,7 +70,10 @@ pub fn whole<T: TryFrom<i128>>(value: &Node<'_>) -> Option<T> {
 pub fn flag(value: &Node<'_>) -> Option<bool> {
     match value {
         Node::Flag(flag) => Some(*flag),
-        other => [(0, false), (1, true)].into_iter().find(|(n, _)| other.integer() == Some(*n)).map(|(_, flag)| flag),
+        other => [(0, false), (1, true)]
+            .into_iter()
+            .find(|(n, _)| other.integer() == Some(*n))
+            .map(|(_, flag)| flag),
     }
 }
 

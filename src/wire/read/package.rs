@@ -1,7 +1,9 @@
-//! One upstream document, of any form in use, becomes a killmail, or a reference to one whose body must be fetched, or is refused.
+//! One upstream document, of any form in use, becomes a killmail, or a reference to one whose body must be
+//! fetched, or is refused.
 //!
-//! Forms: bare ESI bodies, EVE Ref lines, zKillboard's websocket and REST rows, our own; R2Z2 documents (`esi` beside `zkb`); RedisQ
-//! packages with and without `killmail`; raw days. CREST's and zKillboard's of 2013 are known and refused, never mangled.
+//! Forms: bare ESI bodies, EVE Ref lines, zKillboard's websocket and REST rows, our own; R2Z2 documents
+//! (`esi` beside `zkb`); RedisQ packages with and without `killmail`; raw days. CREST's and zKillboard's of
+//! 2013 are known and refused, never mangled.
 //!
 //! Must not know: where a document came from, what becomes of refused ones.
 
@@ -71,7 +73,8 @@ pub struct Refused {
 /// # Errors
 /// Why it is refused. Any bytes are answered, none can hurt.
 pub fn parse(document: &[u8]) -> Result<Package, Refused> {
-    let refused = |flaw: Box<Flaw>, killmail_id| Refused { reason: flaw.reason, message: flaw.message, killmail_id };
+    let refused =
+        |flaw: Box<Flaw>, killmail_id| Refused { reason: flaw.reason, message: flaw.message, killmail_id };
     if document.len() > DOCUMENT_MAX_BYTES {
         let message = format!("{} bytes, more than {DOCUMENT_MAX_BYTES}", document.len());
         return Err(refused(Flaw::new(Reason::TooLarge, message), None));
@@ -81,14 +84,17 @@ pub fn parse(document: &[u8]) -> Result<Package, Refused> {
             let named = named_id(&fields);
             read(fields).map_err(|flaw| refused(flaw, named))
         }
-        Ok(other) => Err(refused(Flaw::new(Reason::NotAnObject, format!("the document is {}", other.shown())), None)),
+        Ok(other) => {
+            Err(refused(Flaw::new(Reason::NotAnObject, format!("the document is {}", other.shown())), None))
+        }
         Err(flaw) => Err(refused(flaw, None)),
     }
 }
 
 /// A document with a value the parser cannot take, or with too many of them, is read part by part.
 fn tree(document: &[u8]) -> Result<Node<'_>, Box<Flaw>> {
-    let usual = if lenient::is_large(Shape::of(document)) { None } else { serde_json::from_slice(document).ok() };
+    let usual =
+        if lenient::is_large(Shape::of(document)) { None } else { serde_json::from_slice(document).ok() };
     usual.map_or_else(|| lenient::read(document), Ok)
 }
 
@@ -97,23 +103,32 @@ fn tree(document: &[u8]) -> Result<Node<'_>, Box<Flaw>> {
 pub fn readable(document: &[u8]) -> Option<Cow<'_, [u8]>> {
     match serde_json::from_slice::<&RawValue>(document) {
         Ok(_) => Some(Cow::Borrowed(document)),
-        Err(_) => lenient::read(document).ok().map(|node| Cow::Owned(node.readable().to_string().into_bytes())),
+        Err(_) => {
+            lenient::read(document).ok().map(|node| Cow::Owned(node.readable().to_string().into_bytes()))
+        }
     }
 }
 
-/// Reads a raw day: one object, killmail id to body. Calls `each` with the key and what came of the body, in the order of the file,
-/// until it breaks.
+/// Reads a raw day: one object, killmail id to body. Calls `each` with the key and what came of the body, in
+/// the order of the file, until it breaks.
 ///
 /// # Errors
 /// The text is no JSON object, or is cut off; what was read before was handed over.
-pub fn parse_day(day: &[u8], mut each: impl FnMut(&str, Result<Package, Refused>) -> ControlFlow<()>) -> Result<(), Refused> {
+pub fn parse_day(
+    day: &[u8],
+    mut each: impl FnMut(&str, Result<Package, Refused>) -> ControlFlow<()>,
+) -> Result<(), Refused> {
     let read = lenient::members(without_bom(day), |key, body| each(key, parse_named(key, body)));
     read.map_err(|flaw| Refused { reason: flaw.reason, message: flaw.message, killmail_id: None })
 }
 
 fn parse_named(key: &str, body: &[u8]) -> Result<Package, Refused> {
     let package = parse(body)?;
-    let named = package.killmail.as_ref().map(|k| k.killmail_id).or(package.reference.as_ref().map(|r| r.killmail_id));
+    let named = package
+        .killmail
+        .as_ref()
+        .map(|k| k.killmail_id)
+        .or(package.reference.as_ref().map(|r| r.killmail_id));
     if named.map(|id| id.to_string()).as_deref() == Some(key) {
         return Ok(package);
     }
@@ -132,7 +147,9 @@ fn named_id(fields: &Fields<'_>) -> Option<u64> {
 
 fn read(mut fields: Fields<'_>) -> Result<Package, Box<Flaw>> {
     match fields.take("package") {
-        Some(Node::Null) => return Err(Flaw::new(Reason::NoPackage, "the package is null: nothing happened")),
+        Some(Node::Null) => {
+            return Err(Flaw::new(Reason::NoPackage, "the package is null: nothing happened"));
+        }
         Some(Node::Object(package)) => return read_enveloped(package, "killmail"),
         Some(other) => fields.0.push(("package".into(), other)),
         None => {}
@@ -144,7 +161,9 @@ fn read(mut fields: Fields<'_>) -> Result<Package, Box<Flaw>> {
         return read_enveloped(fields, "killmail");
     }
     refuse_legacy(&fields)?;
-    let no_body = ["victim", "attackers"].into_iter().all(|part| fields.get(part).is_none_or(|part| *part == Node::Null));
+    let no_body = ["victim", "attackers"]
+        .into_iter()
+        .all(|part| fields.get(part).is_none_or(|part| *part == Node::Null));
     if no_body && fields.has("zkb") {
         return read_enveloped(fields, "killmail");
     }
@@ -177,7 +196,9 @@ fn read_enveloped(fields: Fields<'_>, inside: &str) -> Result<Package, Box<Flaw>
             "zkb" => envelope.zkb = zkb::read(value, false, &mut envelope.unreadable),
             "uploaded_at" => envelope.package.uploaded_at = count(&value, &name, &mut envelope.unreadable),
             "sequence_id" => envelope.package.sequence = count(&value, &name, &mut envelope.unreadable),
-            "sequence_updated" => envelope.package.sequence_updated = count(&value, &name, &mut envelope.unreadable),
+            "sequence_updated" => {
+                envelope.package.sequence_updated = count(&value, &name, &mut envelope.unreadable)
+            }
             _ => keep(&mut envelope.extra, &mut envelope.unreadable, &name, value),
         }
     }
@@ -187,9 +208,13 @@ fn read_enveloped(fields: Fields<'_>, inside: &str) -> Result<Package, Box<Flaw>
     }
     match envelope.body.take() {
         Some(Node::Object(fields)) => open(envelope, fields),
-        None | Some(Node::Null) if inside == "esi" => Err(Flaw::new(Reason::Placeholder, "the document holds no killmail")),
+        None | Some(Node::Null) if inside == "esi" => {
+            Err(Flaw::new(Reason::Placeholder, "the document holds no killmail"))
+        }
         None | Some(Node::Null) => refer(envelope),
-        Some(other) => Err(Flaw::new(Reason::MissingFields, format!("{inside} is no object: {}", other.shown()))),
+        Some(other) => {
+            Err(Flaw::new(Reason::MissingFields, format!("{inside} is no object: {}", other.shown())))
+        }
     }
 }
 
@@ -217,7 +242,8 @@ fn refer(envelope: Envelope<'_>) -> Result<Package, Box<Flaw>> {
     let id = id.ok_or_else(|| Flaw::new(Reason::MissingFields, "Missing required fields: killmail_id"))?;
     let killmail_id = body::named(&id, "killmail_id", Reason::InvalidKillmailId)?;
     let hash = hash.or_else(|| zkb.as_ref()?.hash.clone()).filter(|hash| !hash.is_empty());
-    let hash = hash.ok_or_else(|| Flaw::new(Reason::MissingHash, "neither a body nor the hash to fetch it with"))?;
+    let hash =
+        hash.ok_or_else(|| Flaw::new(Reason::MissingHash, "neither a body nor the hash to fetch it with"))?;
     package.reference = Some(Reference { killmail_id, hash, zkb, unreadable });
     Ok(package)
 }
@@ -228,10 +254,16 @@ fn refuse_legacy(fields: &Fields<'_>) -> Result<(), Box<Flaw>> {
         return Ok(());
     }
     if fields.has("solarSystem") {
-        return Err(Flaw::new(Reason::LegacyCrest, "a CREST killmail; ask ESI for this one by its id and hash"));
+        return Err(Flaw::new(
+            Reason::LegacyCrest,
+            "a CREST killmail; ask ESI for this one by its id and hash",
+        ));
     }
     if fields.has("solarSystemID") || (fields.has("killID") && fields.has("killTime")) {
-        return Err(Flaw::new(Reason::Legacy2013, "zKillboard's form of 2013; ask ESI for this one by its id and hash"));
+        return Err(Flaw::new(
+            Reason::Legacy2013,
+            "zKillboard's form of 2013; ask ESI for this one by its id and hash",
+        ));
     }
     Ok(())
 }

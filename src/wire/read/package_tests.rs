@@ -1,4 +1,5 @@
-//! Every document of the world outside: real files come back field by field, old forms are refused, rubbish hurts nobody.
+//! Every document of the world outside: real files come back field by field, old forms are refused, rubbish
+//! hurts nobody.
 //!
 //! Must not know: how the canonical form looks beyond the names it keeps.
 
@@ -20,7 +21,11 @@ use crate::wire::time;
 fn real() -> Option<PathBuf> {
     let named = env::var_os("KILLSTREAM_DATA").map(PathBuf::from);
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    [named, Some(beside)].into_iter().flatten().map(|folder| folder.join("killmails")).find(|folder| folder.is_dir())
+    [named, Some(beside)]
+        .into_iter()
+        .flatten()
+        .map(|folder| folder.join("killmails"))
+        .find(|folder| folder.is_dir())
 }
 
 fn lines(file: &str) -> Option<Vec<Vec<u8>>> {
@@ -29,22 +34,32 @@ fn lines(file: &str) -> Option<Vec<Vec<u8>>> {
         return None;
     };
     let bytes = fs::read(folder.join(file)).expect("the data folder is complete");
-    let bytes = if file.ends_with(".zst") { zstd::decode_all(bytes.as_slice()).expect("whole") } else { bytes };
+    let bytes =
+        if file.ends_with(".zst") { zstd::decode_all(bytes.as_slice()).expect("whole") } else { bytes };
     eprintln!("reading {}", folder.join(file).display());
     Some(bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect())
 }
 
-/// Whether everything in `given` is in `found`, under its name, with its value: nulls aside, numbers by value, times by moment.
+/// Whether everything in `given` is in `found`, under its name, with its value: nulls aside, numbers by
+/// value, times by moment.
 fn given_back(given: &Value, found: Option<&Value>, path: &str) {
     match (given, found) {
         (Value::Null, _) => {}
         (Value::Object(given), Some(Value::Object(found))) => {
-            given.iter().for_each(|(name, value)| given_back(value, found.get(name), &format!("{path}.{name}")));
+            given
+                .iter()
+                .for_each(|(name, value)| given_back(value, found.get(name), &format!("{path}.{name}")));
         }
         (Value::Array(given), Some(Value::Array(found))) if given.len() == found.len() => {
-            given.iter().zip(found).enumerate().for_each(|(at, (g, f))| given_back(g, Some(f), &format!("{path}[{at}]")));
+            given
+                .iter()
+                .zip(found)
+                .enumerate()
+                .for_each(|(at, (g, f))| given_back(g, Some(f), &format!("{path}[{at}]")));
         }
-        (Value::Number(given), Some(Value::Number(found))) => assert_eq!(given.as_f64(), found.as_f64(), "{path}"),
+        (Value::Number(given), Some(Value::Number(found))) => {
+            assert_eq!(given.as_f64(), found.as_f64(), "{path}")
+        }
         (Value::String(given), Some(Value::String(found))) if path == ".killmail_time" => {
             assert_eq!(time::parse(given), time::parse(found), "{path}");
         }
@@ -56,7 +71,9 @@ fn given_back(given: &Value, found: Option<&Value>, path: &str) {
 fn all_come_back(lines: &[Vec<u8>]) -> usize {
     for line in lines {
         let given: Value = serde_json::from_slice(line).expect("JSON");
-        let package = parse(line).unwrap_or_else(|refused| panic!("{refused}: {}", String::from_utf8_lossy(&line[..line.len().min(300)])));
+        let package = parse(line).unwrap_or_else(|refused| {
+            panic!("{refused}: {}", String::from_utf8_lossy(&line[..line.len().min(300)]))
+        });
         let found: Value = serde_json::from_slice(&encode(&package.killmail.expect("a body"))).expect("JSON");
         let inner = given.get("package").unwrap_or(&given);
         let body = ["killmail", "esi"].into_iter().find_map(|key| inner.get(key)).unwrap_or(inner);
@@ -95,7 +112,8 @@ fn the_bundled_sample_comes_back() {
 fn r2z2_documents_come_back_with_their_envelope() {
     let Some(lines) = lines("samples/r2z2-documents.constructed.json") else { return };
     let file: Value = serde_json::from_slice(&lines.join(&b'\n')).unwrap();
-    let documents: Vec<Vec<u8>> = file["documents"].as_array().unwrap().iter().map(|d| d.to_string().into_bytes()).collect();
+    let documents: Vec<Vec<u8>> =
+        file["documents"].as_array().unwrap().iter().map(|d| d.to_string().into_bytes()).collect();
     assert_eq!(all_come_back(&documents), 7);
     for (bytes, document) in documents.iter().zip(file["documents"].as_array().unwrap()) {
         let package = parse(bytes).unwrap();
@@ -113,7 +131,10 @@ fn rest_rows_without_a_body_are_references() {
         let package = parse(line).unwrap();
         let given: Value = serde_json::from_slice(line).unwrap();
         let reference = package.reference.unwrap();
-        assert_eq!((package.killmail, Some(u64::from(reference.killmail_id))), (None, given["killmail_id"].as_u64()));
+        assert_eq!(
+            (package.killmail, Some(u64::from(reference.killmail_id))),
+            (None, given["killmail_id"].as_u64())
+        );
         assert_eq!(Some(reference.hash.as_str()), given["zkb"]["hash"].as_str());
         assert!(reference.zkb.unwrap().total_value.is_some());
     }
@@ -140,7 +161,8 @@ fn every_legacy_killmail_is_refused_by_its_form() {
 
 #[test]
 fn the_same_killmail_in_two_forms_is_the_same() {
-    let (Some(exact), Some(derived)) = (lines("redisq-packages-reserialised.ndjson"), lines("redisq-packages-normalised.derived.ndjson"))
+    let (Some(exact), Some(derived)) =
+        (lines("redisq-packages-reserialised.ndjson"), lines("redisq-packages-normalised.derived.ndjson"))
     else {
         return;
     };
@@ -180,7 +202,9 @@ fn reason_of(document: &Value) -> Option<Reason> {
 #[test]
 fn each_flaw_has_its_word() {
     assert_eq!(reason_of(&body()), None);
-    for nobody in [json!({}), json!({"character_id": 0, "ship_type_id": 0}), json!({"corporation_id": 98_000_001})] {
+    for nobody in
+        [json!({}), json!({"character_id": 0, "ship_type_id": 0}), json!({"corporation_id": 98_000_001})]
+    {
         assert_eq!(reason_of(&but("/victim", Some(nobody))), None, "a victim is an object, whatever it says");
     }
     let set = |path: &str, value: Value| reason_of(&but(path, Some(value)));
@@ -219,12 +243,19 @@ fn each_flaw_has_its_word() {
 
 #[test]
 fn a_document_of_countless_small_parts_is_not_built() {
-    let with = |part: &str, count: usize| body().to_string().replacen('{', &format!("{{\"more\":[{}0],", part.repeat(count)), 1);
+    let with = |part: &str, count: usize| {
+        body().to_string().replacen('{', &format!("{{\"more\":[{}0],", part.repeat(count)), 1)
+    };
     let reason = |document: &str| parse(document.as_bytes()).err().map(|refused| refused.reason);
     assert_eq!(reason(&with("{},", 49_000)), None);
     for document in [with("{},", 60_000), with("1,", 500_001)] {
         let killmail = parse(document.as_bytes()).unwrap().killmail.unwrap();
-        let kept = killmail.unreadable.iter().find(|(name, _)| *name == "more").and_then(|(_, raw)| raw.as_str()).unwrap();
+        let kept = killmail
+            .unreadable
+            .iter()
+            .find(|(name, _)| *name == "more")
+            .and_then(|(_, raw)| raw.as_str())
+            .unwrap();
         assert!(kept.len() < 5_000, "the beginning of it is kept as a text");
     }
     let attackers = but("/attackers", Some(json!(vec![json!({}); 50_001]))).to_string();
@@ -234,7 +265,10 @@ fn a_document_of_countless_small_parts_is_not_built() {
 
 #[test]
 fn items_may_be_nested_but_not_without_end() {
-    let nested = |levels: usize| (1..levels).fold(json!([{"item_type_id": 1}]), |inner, _| json!([{"item_type_id": 1, "items": inner}]));
+    let nested = |levels: usize| {
+        (1..levels)
+            .fold(json!([{"item_type_id": 1}]), |inner, _| json!([{"item_type_id": 1, "items": inner}]))
+    };
     let inside = |item: Item, _| item.items?.into_iter().next();
     for (levels, kept) in [(body::ITEM_LEVELS_MAX, false), (body::ITEM_LEVELS_MAX + 1, true)] {
         let document = but("/victim/items", Some(nested(levels))).to_string();
@@ -270,13 +304,20 @@ fn a_redisq_package_without_body_is_a_reference() {
     let given = json!({"package": {"killID": 130_678_514, "zkb": {"hash": "145c", "totalValue": 3.5, "href": "https://esi"}}});
     let package = parse(given.to_string().as_bytes()).unwrap();
     let reference = package.reference.unwrap();
-    assert_eq!((package.killmail, reference.killmail_id, reference.hash.as_str()), (None, 130_678_514, "145c"));
+    assert_eq!(
+        (package.killmail, reference.killmail_id, reference.hash.as_str()),
+        (None, 130_678_514, "145c")
+    );
     assert_eq!(reference.zkb.and_then(|z| z.total_value), Some(3.5));
 }
 
 #[test]
 fn a_raw_day_is_read_in_its_order() {
-    let day = format!(r#"{{"9":{},"5":{},"x":[1]}}"#, but("/killmail_id", Some(json!(9))), but("/killmail_id", Some(json!(6))));
+    let day = format!(
+        r#"{{"9":{},"5":{},"x":[1]}}"#,
+        but("/killmail_id", Some(json!(9))),
+        but("/killmail_id", Some(json!(6)))
+    );
     let mut met = Vec::new();
     parse_day(day.as_bytes(), |key, found| {
         met.push((key.to_owned(), found.map(|p| p.killmail.unwrap().killmail_id).map_err(|r| r.reason)));
@@ -299,7 +340,11 @@ fn a_raw_day_is_read_in_its_order() {
 fn a_byte_order_mark_is_skipped() {
     let marked = |text: &str| format!("\u{feff}{text}").into_bytes();
     assert_eq!(parse(&marked(&body().to_string())), parse(body().to_string().as_bytes()));
-    assert_eq!(parse(&marked("\u{feff}{}")).map_err(|r| r.reason), Err(Reason::MalformedJson), "one is enough");
+    assert_eq!(
+        parse(&marked("\u{feff}{}")).map_err(|r| r.reason),
+        Err(Reason::MalformedJson),
+        "one is enough"
+    );
     let mut days = 0;
     parse_day(&marked(&format!(r#"{{"5":{}}}"#, body())), |_, found| {
         days += u32::from(found.is_ok());

@@ -86,14 +86,24 @@ fn object(id: &RawValue, hash: &RawValue) -> Result<Named, Refused> {
         return Ok(Named { killmail_id, hash: hash.to_ascii_lowercase() });
     }
     let message = format!("hash is not {HASH_LENGTH} hex digits: {}", shown(&hash));
-    Err(Refused { reason: Reason::MissingHash, field: "hash", message, killmail_id: Some(killmail_id.into()) })
+    Err(Refused {
+        reason: Reason::MissingHash,
+        field: "hash",
+        message,
+        killmail_id: Some(killmail_id.into()),
+    })
 }
 
-/// Links differ in what stands around id and hash, in versions and names of pages; the id is the last number before the hash.
+/// Links differ in what stands around id and hash, in versions and names of pages; the id is the last number
+/// before the hash.
 fn link(url: &str) -> Result<Named, Refused> {
     let refused = |reason, message, killmail_id| Refused { reason, field: "url", message, killmail_id };
     let Some(place) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) else {
-        return Err(refused(Reason::MissingFields, format!("url is not a link that begins with https://: {}", shown(url)), None));
+        return Err(refused(
+            Reason::MissingFields,
+            format!("url is not a link that begins with https://: {}", shown(url)),
+            None,
+        ));
     };
     // The host and its port are no ids.
     let path = place.split_once('/').map_or("", |(_, path)| path);
@@ -110,17 +120,28 @@ fn link(url: &str) -> Result<Named, Refused> {
     }
     match id.and_then(|id| id.parse().ok()) {
         Some(id) => {
-            let message = format!("the link has no hash, which ESI needs; {} has none after {id}", shown(url));
+            let message =
+                format!("the link has no hash, which ESI needs; {} has none after {id}", shown(url));
             Err(refused(Reason::MissingHash, message, Some(id)))
         }
-        None => Err(refused(Reason::MissingFields, format!("url does not lead to a killmail: {}", shown(url)), None)),
+        None => Err(refused(
+            Reason::MissingFields,
+            format!("url does not lead to a killmail: {}", shown(url)),
+            None,
+        )),
     }
 }
 
 fn read_id(text: &str, field: &'static str) -> Result<u32, Refused> {
     let number = text.parse::<u64>().ok();
-    let wrong =
-        |reason, why| Err(Refused { reason, field, message: format!("the killmail id {} {why}", shown(text)), killmail_id: number });
+    let wrong = |reason, why| {
+        Err(Refused {
+            reason,
+            field,
+            message: format!("the killmail id {} {why}", shown(text)),
+            killmail_id: number,
+        })
+    };
     match number.map(u32::try_from) {
         Some(Ok(id)) if id > 0 => Ok(id),
         Some(Err(_)) => wrong(Reason::IdOutOfRange, "is over 32 bits"),
@@ -152,7 +173,10 @@ mod tests {
 
     fn named(document: &str) -> Option<Outcome> {
         let read = read(document.replace("HASH", HASH).as_bytes());
-        read.map(|read| read.map(|named| (named.killmail_id, named.hash)).map_err(|refused| (refused.reason, refused.field)))
+        read.map(|read| {
+            read.map(|named| (named.killmail_id, named.hash))
+                .map_err(|refused| (refused.reason, refused.field))
+        })
     }
 
     #[test]
@@ -172,7 +196,10 @@ mod tests {
         }
         let reference = Named { killmail_id: 7, hash: HASH.to_owned() };
         let package = package::parse(reference.document().as_bytes()).unwrap();
-        assert_eq!(package.reference.map(|named| (named.killmail_id, named.hash)), Some((7, HASH.to_owned())));
+        assert_eq!(
+            package.reference.map(|named| (named.killmail_id, named.hash)),
+            Some((7, HASH.to_owned()))
+        );
     }
 
     #[test]

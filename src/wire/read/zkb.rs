@@ -1,5 +1,5 @@
-//! zKillboard's block as it comes in: any member may be null or missing or of another type, and PHP writes an empty object as a list and a
-//! list with holes as an object.
+//! zKillboard's block as it comes in: any member may be null or missing or of another type, and PHP writes an
+//! empty object as a list and a list with holes as an object.
 //!
 //! Must not know: which document the block stood in.
 
@@ -12,8 +12,8 @@ use crate::wire::keys::{self, keep};
 use crate::wire::read::member::{count, member, number, take_unreadable, text, yes_or_no};
 use crate::wire::read::node::{Fields, Node};
 
-/// Reads the block; `None` for null and for an empty one. One that is no object is kept as the member `zkb` that cannot be read. What the
-/// member `absent` says counts only in a document of ours.
+/// Reads the block; `None` for null and for an empty one. One that is no object is kept as the member `zkb`
+/// that cannot be read. What the member `absent` says counts only in a document of ours.
 pub fn read(value: Node<'_>, is_ours: bool, around: &mut Unreadable) -> Option<Zkb> {
     let members = match value {
         Node::Null => return None,
@@ -83,12 +83,17 @@ fn labels(value: &Node<'_>) -> Option<Vec<String>> {
         Node::Object(labels) => numbered(labels),
         _ => return None,
     };
-    labels.into_iter().filter(|label| **label != Node::Null).map(|label| label.text().map(str::to_owned)).collect()
+    labels
+        .into_iter()
+        .filter(|label| **label != Node::Null)
+        .map(|label| label.text().map(str::to_owned))
+        .collect()
 }
 
 /// The values of an object in the order of its numeric keys.
 fn numbered<'a, 'v>(fields: &'v Fields<'a>) -> Vec<&'v Node<'a>> {
-    let mut pairs: Vec<(u64, &Node<'a>)> = fields.0.iter().map(|(key, value)| (key.parse().unwrap_or(u64::MAX), value)).collect();
+    let mut pairs: Vec<(u64, &Node<'a>)> =
+        fields.0.iter().map(|(key, value)| (key.parse().unwrap_or(u64::MAX), value)).collect();
     pairs.sort_by_key(|(at, _)| *at);
     pairs.into_iter().map(|(_, value)| value).collect()
 }

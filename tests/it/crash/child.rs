@@ -54,7 +54,11 @@ impl Plan {
     pub fn killmail(n: u64) -> Killmail {
         let mut dice = Dice::new(n);
         let time = 1_700_000_000 + i64::try_from(n).unwrap();
-        let mut killmail = if Self::is_giant(n) { giant(&mut dice, Self::id(n), time) } else { random(&mut dice, Self::id(n), time) };
+        let mut killmail = if Self::is_giant(n) {
+            giant(&mut dice, Self::id(n), time)
+        } else {
+            random(&mut dice, Self::id(n), time)
+        };
         if !Self::has_hash(n) {
             killmail.hash = None;
             killmail.zkb.as_mut().unwrap().hash = None;
@@ -108,7 +112,14 @@ impl Ack {
 /// The store under test: small snapshots, so that kills fall into them, too.
 pub fn config(folder: &Path) -> Config {
     let encode = |killmail: &Killmail| Bytes::from(esi(killmail).to_string());
-    Config { dir: folder.to_owned(), snapshot_every: 300, tail_entries: 500, min_free_bytes: 0, encode, ..Config::default() }
+    Config {
+        dir: folder.to_owned(),
+        snapshot_every: 300,
+        tail_entries: 500,
+        min_free_bytes: 0,
+        encode,
+        ..Config::default()
+    }
 }
 
 /// This binary, to run again as the child.
@@ -122,10 +133,18 @@ pub fn command(folder: &Path, round: u64) -> Command {
 fn incoming(n: u64, killmail: Killmail) -> Incoming {
     let uploaded_at = Some(killmail.time + if Plan::is_late(n) { 7200 } else { 2 });
     let received_at_ms = killmail.time * 1000 + 9_000_000;
-    Incoming { killmail, origin: Origin::Live, received_at_ms, uploaded_at, age: AgeRule::ByUpload, zkb: ZkbRule::Always }
+    Incoming {
+        killmail,
+        origin: Origin::Live,
+        received_at_ms,
+        uploaded_at,
+        age: AgeRule::ByUpload,
+        zkb: ZkbRule::Always,
+    }
 }
 
-/// One batch: new killmails, the same again, and revisions of old and of brand new ones. `next` is the number the first new one gets.
+/// One batch: new killmails, the same again, and revisions of old and of brand new ones. `next` is the number
+/// the first new one gets.
 fn batch(dice: &mut Dice, next: u64, version: &mut u64) -> Vec<Incoming> {
     let mut batch = Vec::new();
     let count = if dice.one_in(10) { 120 } else { 1 + dice.below(20) };
@@ -144,7 +163,8 @@ fn batch(dice: &mut Dice, next: u64, version: &mut u64) -> Vec<Incoming> {
 fn append(store: &Store, dice: &mut Dice, version: &mut u64) -> String {
     let next = store.head().next().0;
     let batch = batch(dice, next, version);
-    let versions: Vec<f64> = batch.iter().map(|i| i.killmail.zkb.as_ref().unwrap().total_value.unwrap() - VALUE).collect();
+    let versions: Vec<f64> =
+        batch.iter().map(|i| i.killmail.zkb.as_ref().unwrap().total_value.unwrap() - VALUE).collect();
     let last = next - 1 + versions.iter().filter(|v| **v < 0.0).count() as u64;
     let checkpoint = Checkpoint { source: SOURCE.to_owned(), bytes: last.to_be_bytes().to_vec() };
     let appended = store.append(batch, Some(checkpoint)).unwrap();
@@ -152,7 +172,9 @@ fn append(store: &Store, dice: &mut Dice, version: &mut u64) -> String {
     let mut said = String::from("\n");
     for (appended, version) in appended.iter().zip(versions) {
         said.push_str(&match appended {
-            Appended::New(entry) => Ack::New { seq: entry.seq.0, killmail_id: entry.killmail.killmail_id }.line(),
+            Appended::New(entry) => {
+                Ack::New { seq: entry.seq.0, killmail_id: entry.killmail.killmail_id }.line()
+            }
             Appended::Revised(entry) => Ack::Revised { seq: entry.seq.0, version: version as u64 }.line(),
             other => panic!("{other:?}"),
         });
@@ -186,10 +208,15 @@ fn appends_until_it_is_killed() {
     }
 }
 
-/// The same binary as a child of [`crate::crash::image`]: what a careful and what careless writers leave behind.
+/// The same binary as a child of [`crate::crash::image`]: what a careful and what careless writers leave
+/// behind.
 #[test]
 fn writes_files_with_and_without_care() {
-    let Some(folder) = std::env::var_os(FOLDER).filter(|_| std::env::var_os(ROUND).is_some_and(|r| r == "files")) else { return };
+    let Some(folder) =
+        std::env::var_os(FOLDER).filter(|_| std::env::var_os(ROUND).is_some_and(|r| r == "files"))
+    else {
+        return;
+    };
     let path = |name: &str| Path::new(&folder).join(name);
     let write = |name: &str| {
         let mut file = File::create(path(name)).unwrap();

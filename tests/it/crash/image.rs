@@ -1,4 +1,5 @@
-//! Folders as images of a disk: the shim that keeps what survives a power cut, and what tests do with whole folders.
+//! Folders as images of a disk: the shim that keeps what survives a power cut, and what tests do with whole
+//! folders.
 //!
 //! Must not know: what is in the files.
 
@@ -15,7 +16,12 @@ use crate::crash::child;
 pub fn build_shim(into: &Path) -> PathBuf {
     let (source, library) = (into.join("power_loss.c"), into.join("power_loss.so"));
     fs::write(&source, include_str!("power_loss.c")).unwrap();
-    let output = Command::new("cc").args(["-O2", "-shared", "-fPIC", "-pthread", "-o"]).arg(&library).arg(&source).arg("-ldl").output();
+    let output = Command::new("cc")
+        .args(["-O2", "-shared", "-fPIC", "-pthread", "-o"])
+        .arg(&library)
+        .arg(&source)
+        .arg("-ldl")
+        .output();
     let output = output.unwrap_or_else(|e| panic!("no C compiler `cc`: {e}"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     library
@@ -54,7 +60,8 @@ pub fn same(one: &Path, other: &Path) -> bool {
 
 /// Whether two folders hold the same, empty files and those without content counted as nothing.
 pub fn same_files(one: &Path, other: &Path) -> bool {
-    let full = |folder| files(folder).into_iter().filter(|(_, content)| !content.is_empty()).collect::<Vec<_>>();
+    let full =
+        |folder| files(folder).into_iter().filter(|(_, content)| !content.is_empty()).collect::<Vec<_>>();
     full(one) == full(other)
 }
 
@@ -138,7 +145,12 @@ fn the_shim_keeps_what_was_synced_and_nothing_else() {
     fs::create_dir(&disk).unwrap();
     fs::create_dir(&survives).unwrap();
     let mut command = child::file_writer(&disk);
-    let output = command.env("LD_PRELOAD", build_shim(&base)).env("POWER_ROOT", &disk).env("POWER_IMAGE", &survives).output().unwrap();
+    let output = command
+        .env("LD_PRELOAD", build_shim(&base))
+        .env("POWER_ROOT", &disk)
+        .env("POWER_IMAGE", &survives)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let kept: BTreeMap<String, String> = files(&survives)
         .into_iter()

@@ -56,7 +56,8 @@ impl Findings {
 
     /// Reads a line; the test harness says other things between.
     pub fn parse(line: &str) -> Option<Self> {
-        let words: Vec<u64> = line.strip_prefix("found ")?.split(' ').map(|word| word.parse().ok()).collect::<Option<_>>()?;
+        let words: Vec<u64> =
+            line.strip_prefix("found ")?.split(' ').map(|word| word.parse().ok()).collect::<Option<_>>()?;
         let [opened, clean, wrong_before, wrong_after, lost] = words.try_into().ok()?;
         Some(Self { opened: opened == 1, clean: clean == 1, wrong_before, wrong_after, lost })
     }
@@ -65,13 +66,24 @@ impl Findings {
 /// This binary, to run again as the child.
 pub fn command(folder: &Path, every: usize) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "damage::child::opens_verifies_and_salvages", "--nocapture", "--test-threads=1"]);
+    command.args([
+        "--exact",
+        "damage::child::opens_verifies_and_salvages",
+        "--nocapture",
+        "--test-threads=1",
+    ]);
     command.env(FOLDER, folder).env(EVERY, every.to_string()).env("RUST_BACKTRACE", "0");
     command
 }
 
 fn config(folder: &Path) -> Config {
-    Config { dir: folder.to_owned(), min_free_bytes: 0, tail_entries: 100, encode: length, ..Config::default() }
+    Config {
+        dir: folder.to_owned(),
+        min_free_bytes: 0,
+        tail_entries: 100,
+        encode: length,
+        ..Config::default()
+    }
 }
 
 /// The real form takes its time in a debug build, and only its length is kept.
@@ -91,7 +103,8 @@ fn incoming(killmail: Killmail) -> Incoming {
     }
 }
 
-/// The smallest real killmails (the more of them stand in a block), made-up ones where there are too few, and a giant.
+/// The smallest real killmails (the more of them stand in a block), made-up ones where there are too few, and
+/// a giant.
 fn killmails() -> Vec<Killmail> {
     let documents = data::current();
     let mut lines: Vec<&String> = documents.iter().flat_map(|documents| &documents.lines).collect();
@@ -127,7 +140,12 @@ pub fn build(folder: &Path) {
     while !rest.is_empty() {
         let size = if dice.one_in(4) { 1 + dice.below(20) } else { 200 + dice.below(800) };
         let (batch, after) = rest.split_at(rest.len().min(usize::try_from(size).unwrap()));
-        store.append(batch.iter().cloned().map(incoming).collect(), Some(Checkpoint { source: "s".to_owned(), bytes: vec![1] })).unwrap();
+        store
+            .append(
+                batch.iter().cloned().map(incoming).collect(),
+                Some(Checkpoint { source: "s".to_owned(), bytes: vec![1] }),
+            )
+            .unwrap();
         rest = after;
     }
     store.put_plugin("gatecamp", b"state").unwrap();
@@ -147,8 +165,10 @@ pub fn build(folder: &Path) {
         rest = after;
     }
     assert_eq!((store.count(), store.stats().revised), (KILLMAILS as u64, KILLMAILS as u64 / 2));
-    let held: String =
-        killmails.iter().map(|k| format!("{} {} {}\n", store.seq_of(k.killmail_id).unwrap(), k.killmail_id, digest(k))).collect();
+    let held: String = killmails
+        .iter()
+        .map(|k| format!("{} {} {}\n", store.seq_of(k.killmail_id).unwrap(), k.killmail_id, digest(k)))
+        .collect();
     fs::write(folder.join(HELD), held).unwrap();
 }
 
@@ -174,7 +194,10 @@ fn served(store: &Store, held: &[(u64, u32, u32)], every: usize) -> (u64, u64) {
             Ok(Some(entry)) if entry.seq == Seq(*seq) && digest(&entry.killmail) == *expected => {}
             Ok(Some(entry)) => {
                 wrong += 1;
-                println!("killmail {id}, number {seq}, is served as number {} revision {}", entry.seq, entry.rev);
+                println!(
+                    "killmail {id}, number {seq}, is served as number {} revision {}",
+                    entry.seq, entry.rev
+                );
             }
             Ok(None) | Err(_) => lost += 1,
         }
@@ -182,11 +205,20 @@ fn served(store: &Store, held: &[(u64, u32, u32)], every: usize) -> (u64, u64) {
     (wrong, lost)
 }
 
-/// Every killmail that is kept has its own number and its newest value, as far as the index tells; how many have not.
+/// Every killmail that is kept has its own number and its newest value, as far as the index tells; how many
+/// have not.
 fn stale(store: &Store, held: &[(u64, u32, u32)]) -> u64 {
     let filter = Filter { min_value: Some(VALUE), ..Filter::default() };
     let head = store.head();
-    let query = HistoryQuery { filter: &filter, interest: None, order: Order::Oldest, after: None, below: None, head, limit: usize::MAX };
+    let query = HistoryQuery {
+        filter: &filter,
+        interest: None,
+        order: Order::Oldest,
+        after: None,
+        below: None,
+        head,
+        limit: usize::MAX,
+    };
     let revised: BTreeSet<u64> = store.select(&query).unwrap().into_iter().map(|hit| hit.seq.0).collect();
     let as_kept = |(n, (seq, id, _)): (usize, &(u64, u32, u32))| match store.seq_of(*id) {
         Some(kept) => kept.0 == *seq && revised.contains(seq) == (n % 2 == 1),
@@ -214,7 +246,12 @@ fn opens_verifies_and_salvages() {
     }
     let report = verify::run(&config(folder), &|_| {}).unwrap();
     findings.clean = report.is_clean();
-    println!("{} problems and {} more: {:?}", report.problems.len(), report.more, report.problems.iter().take(5).collect::<Vec<_>>());
+    println!(
+        "{} problems and {} more: {:?}",
+        report.problems.len(),
+        report.more,
+        report.problems.iter().take(5).collect::<Vec<_>>()
+    );
     let before = fs::read(folder.join("store/db")).unwrap();
     let new = folder.join("new");
     let losses = salvage::run(folder, &config(&new), &|_| {}).unwrap();
@@ -223,7 +260,10 @@ fn opens_verifies_and_salvages() {
     let store = Store::open(config(&new)).unwrap();
     findings.lost = losses.lost;
     findings.wrong_after = stale(&store, &held) + served(&store, &held, every).0;
-    assert_eq!((store.count(), losses.killmails), (KILLMAILS as u64 - losses.lost, KILLMAILS as u64 - losses.lost));
+    assert_eq!(
+        (store.count(), losses.killmails),
+        (KILLMAILS as u64 - losses.lost, KILLMAILS as u64 - losses.lost)
+    );
     assert_eq!(store.head(), Seq(KILLMAILS as u64));
     assert_ne!(Some(store.epoch()), epoch);
     // The small things are all there, whatever the engine makes of its files.

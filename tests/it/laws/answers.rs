@@ -1,8 +1,10 @@
-//! Law 5, every push gets its answer: whatever a client says, in whatever order and form, and whatever its readers do meanwhile, each
-//! message is answered exactly once, with its own ref, in its own form, heartbeats at once; only what belongs to a join gone by is not.
-//! What a preload hands over is pushed exactly where the lists told last still want it, and counts come for such systems only.
+//! Law 5, every push gets its answer: whatever a client says, in whatever order and form, and whatever its
+//! readers do meanwhile, each message is answered exactly once, with its own ref, in its own form, heartbeats
+//! at once; only what belongs to a join gone by is not. What a preload hands over is pushed exactly where the
+//! lists told last still want it, and counts come for such systems only.
 //!
-//! The expectation is folded from what was said on each topic, in order, from what became of the readers, and from the lists told.
+//! The expectation is folded from what was said on each topic, in order, from what became of the readers, and
+//! from the lists told.
 //!
 //! Must not know: sockets; the conversation is a value.
 
@@ -23,118 +25,12 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, TestRunner};
 use serde_json::{Value, json};
 
+use crate::laws::answer_steps::{EVENTS, Step, TOPICS, event_payload, join_payload, step};
 use crate::laws::lists::{Lists, made, system_of};
 use crate::laws::{Steps, cases};
 use crate::support::killmail::SYSTEMS;
 
 static STEPS: Steps = Steps::of("every push gets its answer");
-
-const TOPICS: [&str; 5] = ["killmails:lobby", "killmails:all", "killmails:system:30000142", "killmails:other", "room:lobby"];
-const EVENTS: [&str; 7] = [
-    "subscribe_systems",
-    "unsubscribe_systems",
-    "subscribe_characters",
-    "unsubscribe_characters",
-    "update_subscriptions",
-    "get_status",
-    "nonsense",
-];
-
-/// What happens, one after the other; numbers pick a topic, reader or payload, modulo how many there are.
-#[derive(Debug, Clone)]
-enum Step {
-    Heartbeat {
-        object: bool,
-    },
-    Join {
-        topic: usize,
-        payload: usize,
-        object: bool,
-        join_ref: bool,
-        number: bool,
-    },
-    Leave {
-        topic: usize,
-        current: bool,
-    },
-    Event {
-        topic: usize,
-        event: usize,
-        payload: usize,
-        join_ref: Option<bool>,
-        object: bool,
-    },
-    NoFrame(usize),
-    /// A reader being opened is open, or is not.
-    Open {
-        pick: usize,
-        good: bool,
-    },
-    Live {
-        pick: usize,
-        id: u32,
-    },
-    Portion {
-        pick: usize,
-        ids: Vec<u32>,
-    },
-    /// The count of a system that a preload may have been of.
-    Count {
-        pick: usize,
-        system: usize,
-    },
-    End(usize),
-    Tick,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let pick = any::<usize>;
-    let topic = || prop_oneof![4 => Just(0_usize), 1 => 1..TOPICS.len()];
-    prop_oneof![
-        2 => any::<bool>().prop_map(|object| Step::Heartbeat { object }),
-        4 => (topic(), pick(), prop::bool::weighted(0.3), any::<bool>(), prop::bool::weighted(0.3))
-            .prop_map(|(topic, payload, object, join_ref, number)| Step::Join { topic, payload, object, join_ref, number }),
-        1 => (topic(), any::<bool>()).prop_map(|(topic, current)| Step::Leave { topic, current }),
-        5 => (topic(), pick(), pick(), prop::option::weighted(0.7, prop::bool::weighted(0.8)), prop::bool::weighted(0.2))
-            .prop_map(|(topic, event, payload, join_ref, object)| Step::Event { topic, event, payload, join_ref, object }),
-        1 => pick().prop_map(Step::NoFrame),
-        5 => (pick(), prop::bool::weighted(0.8)).prop_map(|(pick, good)| Step::Open { pick, good }),
-        3 => (pick(), 1..12_u32).prop_map(|(pick, id)| Step::Live { pick, id }),
-        3 => (pick(), vec(1..24_u32, 0..5)).prop_map(|(pick, ids)| Step::Portion { pick, ids }),
-        2 => (pick(), 0..4_usize).prop_map(|(pick, system)| Step::Count { pick, system }),
-        1 => pick().prop_map(Step::End),
-        1 => Just(Step::Tick),
-    ]
-}
-
-fn join_payload(pick: usize) -> (Value, bool) {
-    let some = [
-        (json!({}), true),
-        (json!({ "systems": [SYSTEMS[0], SYSTEMS[1]], "preload": true }), true),
-        (json!({ "systems": [SYSTEMS[0]], "character_ids": [95_000_001], "resume_from": "x" }), true),
-        (json!(null), true),
-        (json!({ "systems": ["x"] }), false),
-        (json!({ "character_ids": [5] }), false),
-        (json!({ "min_value": -5 }), false),
-        (json!([1]), false),
-    ];
-    // Most are good: a conversation of refusals proves little.
-    some[if pick.is_multiple_of(3) { pick / 3 % some.len() } else { pick / 3 % 4 }].clone()
-}
-
-fn event_payload(pick: usize) -> Value {
-    let some = [
-        json!({ "systems": [SYSTEMS[1], SYSTEMS[2]] }),
-        json!({ "systems": [SYSTEMS[0]], "character_ids": [95_000_001], "preload": { "limit_per_system": 3 } }),
-        json!({ "character_ids": [95_000_001, 95_000_002] }),
-        json!({ "add_systems": [SYSTEMS[3]], "remove_systems": [SYSTEMS[0]] }),
-        json!({ "systems": "x", "add_systems": 5 }),
-        json!({ "systems": [0], "character_ids": ["x"] }),
-        json!(5),
-        json!(null),
-    ];
-    some[pick % some.len()].clone()
-}
 
 /// Something said, or a reader's end, in the order of one topic.
 #[derive(Debug, Clone)]
@@ -190,7 +86,13 @@ impl Case {
     }
 
     /// Says something and gives the frames that come at once.
-    fn say(&mut self, object: bool, refs: (&Value, &Value), (topic, event): (&str, &str), payload: &Value) -> Vec<Value> {
+    fn say(
+        &mut self,
+        object: bool,
+        refs: (&Value, &Value),
+        (topic, event): (&str, &str),
+        payload: &Value,
+    ) -> Vec<Value> {
         STEPS.count(if object { "an object" } else { "an array" });
         let (join_ref, reference) = refs;
         self.forms.insert(reference.to_string(), object);
@@ -199,7 +101,10 @@ impl Case {
         } else {
             json!([join_ref, reference, topic, event, payload])
         };
-        STEPS.add("said while a join is under way", u64::from(self.opening.iter().any(|(_, opening)| opening == topic)));
+        STEPS.add(
+            "said while a join is under way",
+            u64::from(self.opening.iter().any(|(_, opening)| opening == topic)),
+        );
         let mut effects = Vec::new();
         self.session.message(decode(&frame.to_string()).unwrap(), &mut effects);
         self.take(effects)
@@ -230,37 +135,59 @@ impl Case {
         frames
     }
 
+    fn heartbeat(&mut self, object: bool) -> Result<(), TestCaseError> {
+        let reference = self.reference(false);
+        let frames = self.say(object, (&Value::Null, &reference), ("phoenix", "heartbeat"), &json!({}));
+        prop_assert_eq!(frames.len(), 1, "a heartbeat is answered at once");
+        prop_assert_eq!(
+            reply_of(&frames[0]),
+            Some((&reference, Some(&Value::Null).filter(|_| !object), "ok"))
+        );
+        STEPS.count("a heartbeat");
+        Ok(())
+    }
+
     fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
         match step {
-            Step::Heartbeat { object } => {
-                let reference = self.reference(false);
-                let frames = self.say(object, (&Value::Null, &reference), ("phoenix", "heartbeat"), &json!({}));
-                prop_assert_eq!(frames.len(), 1, "a heartbeat is answered at once");
-                prop_assert_eq!(reply_of(&frames[0]), Some((&reference, Some(&Value::Null).filter(|_| !object), "ok")));
-                STEPS.count("a heartbeat");
-            }
+            Step::Heartbeat { object } => self.heartbeat(object)?,
             Step::Join { topic, payload, object, join_ref, number } => {
                 let topic = TOPICS[topic];
                 let reference = self.reference(number);
                 let join_ref = if join_ref { reference.clone() } else { Value::Null };
                 let (payload, good) = join_payload(payload);
-                self.said.entry(topic).or_default().push(Said::Join { reference: reference.clone(), join_ref: join_ref.clone(), good });
+                self.said.entry(topic).or_default().push(Said::Join {
+                    reference: reference.clone(),
+                    join_ref: join_ref.clone(),
+                    good,
+                });
                 self.current.insert(topic, reference.clone());
                 self.say(object, (&join_ref, &reference), (topic, "phx_join"), &payload);
                 STEPS.count("a join");
             }
             Step::Leave { topic, current } => {
                 let topic = TOPICS[topic];
-                let (reference, join_ref) = (self.reference(false), self.join_ref(topic, current.then_some(true)));
-                self.said.entry(topic).or_default().push(Said::Leave { reference: reference.clone(), join_ref: join_ref.clone() });
+                let (reference, join_ref) =
+                    (self.reference(false), self.join_ref(topic, current.then_some(true)));
+                self.said
+                    .entry(topic)
+                    .or_default()
+                    .push(Said::Leave { reference: reference.clone(), join_ref: join_ref.clone() });
                 self.say(false, (&join_ref, &reference), (topic, "phx_leave"), &json!({}));
                 STEPS.count("a leave");
             }
             Step::Event { topic, event, payload, join_ref, object } => {
                 let topic = TOPICS[topic];
                 let (reference, join_ref) = (self.reference(true), self.join_ref(topic, join_ref));
-                self.said.entry(topic).or_default().push(Said::Event { reference: reference.clone(), join_ref: join_ref.clone() });
-                self.say(object, (&join_ref, &reference), (topic, EVENTS[event % EVENTS.len()]), &event_payload(payload));
+                self.said
+                    .entry(topic)
+                    .or_default()
+                    .push(Said::Event { reference: reference.clone(), join_ref: join_ref.clone() });
+                self.say(
+                    object,
+                    (&join_ref, &reference),
+                    (topic, EVENTS[event % EVENTS.len()]),
+                    &event_payload(payload),
+                );
                 STEPS.count("an event");
             }
             Step::NoFrame(pick) => {
@@ -302,7 +229,12 @@ impl Case {
         self.outcomes.entry(topic).or_default().push(good);
         let mut effects = Vec::new();
         if good {
-            let opened = Opened { subscription_id: format!("reader {key}"), id: place(1), gap: None, preparing: false };
+            let opened = Opened {
+                subscription_id: format!("reader {key}"),
+                id: place(1),
+                gap: None,
+                preparing: false,
+            };
             self.session.opened(key, opened, &mut effects);
             STEPS.count("a reader opened");
         } else {
@@ -333,15 +265,22 @@ impl Case {
         let Some(system) = ids.first().map(|id| system_of(*id)) else { return Ok(()) };
         // Portions are of one system, and have each killmail once.
         let ids: BTreeSet<u32> = ids.iter().copied().filter(|id| system_of(*id) == system).collect();
-        let wanted: BTreeSet<u32> = ids.iter().copied().filter(|id| self.lists.wants(&topic, &made(*id).build())).collect();
+        let wanted: BTreeSet<u32> =
+            ids.iter().copied().filter(|id| self.lists.wants(&topic, &made(*id).build())).collect();
         STEPS.add("a portion of what is not wanted any more", u64::from(wanted.len() < ids.len()));
         if !wanted.is_empty() {
             self.lists.preloaded(&topic, system);
         }
         let known = self.pushed.get(&topic);
-        let new = wanted.iter().filter(|id| known.is_none_or(|known| !known.contains(&u64::from(**id)))).count();
+        let new =
+            wanted.iter().filter(|id| known.is_none_or(|known| !known.contains(&u64::from(**id)))).count();
         let mut effects = Vec::new();
-        let pushed = self.session.portion(key, (system, ids.iter().map(|id| kept(*id)).collect()), self.now_ms, &mut effects);
+        let pushed = self.session.portion(
+            key,
+            (system, ids.iter().map(|id| kept(*id)).collect()),
+            self.now_ms,
+            &mut effects,
+        );
         prop_assert_eq!(pushed, new, "of {:?}, {:?} are wanted on {}", ids, wanted, topic);
         self.session.preload_complete(key, 1, &[], &mut effects);
         STEPS.count("a portion");
@@ -354,7 +293,13 @@ impl Case {
         let due = self.lists.counted(&topic, system);
         let mut effects = Vec::new();
         let told = self.session.preload_count(key, (system, 1), self.now_ms, &mut effects);
-        prop_assert_eq!((told, self.take(effects).len()), (due, usize::from(due)), "the count of {} on {}", system, topic);
+        prop_assert_eq!(
+            (told, self.take(effects).len()),
+            (due, usize::from(due)),
+            "the count of {} on {}",
+            system,
+            topic
+        );
         STEPS.count(if due { "a count of a preload" } else { "a count nobody waits for" });
         Ok(())
     }
@@ -370,7 +315,12 @@ impl Case {
             for killmail in payload["killmails"].as_array().into_iter().flatten() {
                 prop_assert_eq!(event, "killmail_update");
                 let id = killmail["killmail_id"].as_u64().unwrap();
-                prop_assert!(self.pushed.entry(topic.to_owned()).or_default().insert(id), "killmail {} twice on {}", id, topic);
+                prop_assert!(
+                    self.pushed.entry(topic.to_owned()).or_default().insert(id),
+                    "killmail {} twice on {}",
+                    id,
+                    topic
+                );
             }
         }
         Ok(())
@@ -397,10 +347,13 @@ impl Case {
                     joined = None;
                     continue;
                 }
-                Said::Join { reference, .. } if topic == "room:lobby" => (reference, (Value::Null, Some("error"))),
+                Said::Join { reference, .. } if topic == "room:lobby" => {
+                    (reference, (Value::Null, Some("error")))
+                }
                 Said::Join { reference, join_ref, good } => {
                     let good = *good && topic != "killmails:other" && *outcomes.next().unwrap();
-                    joined = good.then(|| if join_ref.is_null() { reference.clone() } else { join_ref.clone() });
+                    joined =
+                        good.then(|| if join_ref.is_null() { reference.clone() } else { join_ref.clone() });
                     (reference, (join_ref.clone(), Some(if good { "ok" } else { "error" })))
                 }
                 Said::Leave { join_ref, .. } | Said::Event { join_ref, .. }
@@ -426,8 +379,12 @@ impl Case {
 /// The ref, the join ref (objects have none) and the status of an answer.
 fn reply_of(frame: &Value) -> Option<(&Value, Option<&Value>, &str)> {
     match frame {
-        Value::Array(parts) if parts[3] == "phx_reply" => Some((&parts[1], Some(&parts[0]), parts[4]["status"].as_str()?)),
-        Value::Object(frame) if frame["event"] == "phx_reply" => Some((&frame["ref"], None, frame["payload"]["status"].as_str()?)),
+        Value::Array(parts) if parts[3] == "phx_reply" => {
+            Some((&parts[1], Some(&parts[0]), parts[4]["status"].as_str()?))
+        }
+        Value::Object(frame) if frame["event"] == "phx_reply" => {
+            Some((&frame["ref"], None, frame["payload"]["status"].as_str()?))
+        }
         _ => None,
     }
 }
@@ -448,7 +405,9 @@ fn kept(id: u32) -> Delivered {
         facts: facts(&killmail),
         killmail,
         // Every third is large.
-        json: OnceLock::from(Bytes::from(json!({ "killmail_id": id, "more": "x".repeat((id as usize % 3 / 2) << 16) }).to_string())),
+        json: OnceLock::from(Bytes::from(
+            json!({ "killmail_id": id, "more": "x".repeat((id as usize % 3 / 2) << 16) }).to_string(),
+        )),
     };
     Delivered { entry: SharedEntry::new(entry), annotations: Vec::new() }
 }
@@ -469,17 +428,28 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
     for frame in &case.frames {
         let Some((reference, join_ref, status)) = reply_of(frame) else { continue };
         let reference = reference.to_string();
-        prop_assert_eq!(case.forms.get(&reference), Some(&frame.is_object()), "the form of the answer {}", frame);
+        prop_assert_eq!(
+            case.forms.get(&reference),
+            Some(&frame.is_object()),
+            "the form of the answer {}",
+            frame
+        );
         prop_assert!(answered.insert(reference.clone(), status).is_none(), "answered twice: {}", frame);
         if let Some((expected_join, expected_status)) = expected.get(&reference) {
-            prop_assert_eq!(join_ref, Some(expected_join).filter(|_| frame.is_array()), "the join ref of {}", frame);
+            prop_assert_eq!(
+                join_ref,
+                Some(expected_join).filter(|_| frame.is_array()),
+                "the join ref of {}",
+                frame
+            );
             prop_assert!(expected_status.is_none_or(|expected| expected == status), "{}", frame);
         }
     }
     for reference in expected.keys() {
         prop_assert!(answered.contains_key(reference), "no answer to {}", reference);
     }
-    let beats = case.forms.len() - case.said.values().flatten().filter(|said| !matches!(said, Said::Ended)).count();
+    let beats =
+        case.forms.len() - case.said.values().flatten().filter(|said| !matches!(said, Said::Ended)).count();
     prop_assert_eq!(answered.len(), expected.len() + beats, "nothing else is answered");
     Ok(())
 }
@@ -488,10 +458,35 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
 fn every_push_gets_its_answer() {
     let mut runner = TestRunner::new(Runs { failure_persistence: None, ..Runs::with_cases(cases()) });
     runner.run(&vec(step(), 5..60), run).unwrap_or_else(|e| panic!("{e}"));
-    let said = ["a heartbeat", "a join", "a join again", "a refused join", "a leave", "an event", "no frame", "an object", "an array"];
-    let odd = ["said while a join is under way", "a join gone by", "a reader opened", "a reader refused", "a reader's end"];
-    let pushed =
-        ["a live killmail", "a killmail known already", "a shared killmail", "a portion", "a preload", "a count", "a change", "a close"];
-    let ended = ["a portion of what is not wanted any more", "a count of a preload", "a count nobody waits for"];
+    let said = [
+        "a heartbeat",
+        "a join",
+        "a join again",
+        "a refused join",
+        "a leave",
+        "an event",
+        "no frame",
+        "an object",
+        "an array",
+    ];
+    let odd = [
+        "said while a join is under way",
+        "a join gone by",
+        "a reader opened",
+        "a reader refused",
+        "a reader's end",
+    ];
+    let pushed = [
+        "a live killmail",
+        "a killmail known already",
+        "a shared killmail",
+        "a portion",
+        "a preload",
+        "a count",
+        "a change",
+        "a close",
+    ];
+    let ended =
+        ["a portion of what is not wanted any more", "a count of a preload", "a count nobody waits for"];
     STEPS.report(&[&said[..], &odd, &pushed, &ended].concat());
 }

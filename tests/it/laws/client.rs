@@ -40,11 +40,22 @@ pub struct Client {
 
 impl Client {
     pub async fn open(feed: &Arc<Feed>, subscription: Subscription, start: Start) -> Self {
-        let reader = feed.open(subscription.clone(), start.clone()).await.unwrap();
+        let reader = Reader::open(feed.clone(), subscription.clone(), start.clone()).await.unwrap();
         let opened = reader.id().place.head();
         let last_id = reader.id().to_string();
         let filters = vec![(opened, subscription.filter.clone())];
-        Self { reader, subscription, start, opened, filters, got: Vec::new(), told: Vec::new(), last: opened, last_id, last_batch: None }
+        Self {
+            reader,
+            subscription,
+            start,
+            opened,
+            filters,
+            got: Vec::new(),
+            told: Vec::new(),
+            last: opened,
+            last_id,
+            last_batch: None,
+        }
     }
 
     /// Takes the next event if there is one soon.
@@ -110,7 +121,7 @@ impl Client {
         STEPS.count("stop");
         STEPS.count(if in_preload { "resume in a preload" } else { "resume" });
         let start = Start { last_event_id: Some(self.last_id.clone()), ..self.start.clone() };
-        self.reader = feed.open(self.subscription.clone(), start).await.unwrap();
+        self.reader = Reader::open(feed.clone(), self.subscription.clone(), start).await.unwrap();
         self.holds_from(self.reader.id().place.head());
     }
 
@@ -142,7 +153,8 @@ impl Client {
         let first = &self.filters[0].1;
         let mut expected = Vec::new();
         if let Some(since) = self.start.preload_since.filter(|_| first.has_ids()) {
-            let within = |e: &&SharedEntry| e.seq <= self.opened && e.facts.time >= since && first.accepts(&e.facts);
+            let within =
+                |e: &&SharedEntry| e.seq <= self.opened && e.facts.time >= since && first.accepts(&e.facts);
             expected.extend(log.iter().filter(within).map(|e| e.facts.killmail_id));
             expected.sort_unstable();
             STEPS.add("preloaded", expected.len() as u64);
@@ -150,7 +162,8 @@ impl Client {
         let before = expected.len();
         for entry in log.iter().filter(|e| e.seq > self.opened) {
             let (_, filter) = self.filters.iter().rev().find(|(from, _)| *from < entry.seq).unwrap();
-            let fresh = self.subscription.max_age_secs == 0 || entry.age_secs <= self.subscription.max_age_secs;
+            let fresh =
+                self.subscription.max_age_secs == 0 || entry.age_secs <= self.subscription.max_age_secs;
             if entry.origin == Origin::Live && fresh && filter.accepts(&entry.facts) {
                 expected.push(entry.facts.killmail_id);
             }

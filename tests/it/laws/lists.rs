@@ -1,4 +1,5 @@
-//! What a channel client subscribes to, as the server's answers told it, and what a preload may therefore bring.
+//! What a channel client subscribes to, as the server's answers told it, and what a preload may therefore
+//! bring.
 //!
 //! Must not know: how the server keeps its lists.
 

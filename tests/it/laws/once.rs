@@ -1,5 +1,5 @@
-//! Law 2, once, in order: whatever the interleaving of publish, open, filter growth, stop and resume, a reader yields each accepted
-//! number exactly once.
+//! Law 2, once, in order: whatever the interleaving of publish, open, filter growth, stop and resume, a
+//! reader yields each accepted number exactly once.
 //!
 //! The expectation is computed from the log alone: which entry stands where, and which filter held there.
 //!
@@ -15,12 +15,12 @@ use killstream::domain::killmail::Killmail;
 use killstream::domain::span::Span;
 use killstream::domain::subscription::Subscription;
 use killstream::domain::term::Dimension;
-use killstream::feed::plugins::Plugins;
 use killstream::feed::start::Start;
 use killstream::feed::{self, Feed};
 use killstream::plugin::engine::Engine;
 use killstream::plugin::history::NoHistory;
 use killstream::plugin::limits;
+use killstream::plugins::Plugins;
 use killstream::store::incoming::{AgeRule, Appended, Incoming, ZkbRule};
 use killstream::store::{self, Store};
 use proptest::collection::vec;
@@ -55,7 +55,8 @@ enum Step {
     Read(usize, usize),
     /// A reader is asked, and the asker goes away; perhaps while something is published.
     Cut { reader: usize, publish: bool },
-    /// A client goes away and comes back with the last id it saw; of a batch it may have seen only a part, or the id came with a ping.
+    /// A client goes away and comes back with the last id it saw; of a batch it may have seen only a part, or
+    /// the id came with a ping.
     Resume { reader: usize, seen: usize, ping: bool },
     /// A client wants more.
     Grow(usize, Filter),
@@ -65,7 +66,10 @@ fn step() -> impl Strategy<Value = Step> {
     let filter = move || strategy::filter(EPOCH + i64::from(IDS)..EPOCH + i64::from(IDS) + 60);
     let window = || prop::option::of(EPOCH + i64::from(IDS) - 20..EPOCH + i64::from(IDS) + 60);
     // Most filters take little; these take most, so that preloads have batches to be cut.
-    let broad = || (90_000_002..90_000_008_u32).prop_map(|end| with_ids(Dimension::Character, (90_000_000..end).collect()));
+    let broad = || {
+        (90_000_002..90_000_008_u32)
+            .prop_map(|end| with_ids(Dimension::Character, (90_000_000..end).collect()))
+    };
     let wanted = move || prop_oneof![filter(), broad()];
     let kind = || (prop::bool::weighted(0.2), prop::bool::weighted(0.2));
     prop_oneof![
@@ -90,7 +94,11 @@ fn with_ids(kind: Dimension, ids: Vec<u32>) -> Filter {
 fn killmails() -> impl Strategy<Value = Vec<Killmail>> {
     let ids = Just((IDS..IDS + 60).collect::<Vec<u32>>()).prop_shuffle();
     (vec(strategy::killmail(1..2, EPOCH), 60), ids).prop_map(|(killmails, ids)| {
-        let placed = |(killmail, id): (Killmail, u32)| Killmail { killmail_id: id, time: killmail.time + i64::from(id), ..killmail };
+        let placed = |(killmail, id): (Killmail, u32)| Killmail {
+            killmail_id: id,
+            time: killmail.time + i64::from(id),
+            ..killmail
+        };
         killmails.into_iter().zip(ids).map(placed).collect()
     })
 }
@@ -110,8 +118,13 @@ fn json(killmail: &Killmail) -> Bytes {
 }
 
 fn open_store(folder: &TempDir) -> Arc<Store> {
-    let config =
-        store::config::Config { dir: folder.path().to_owned(), tail_entries: 6, min_free_bytes: 0, encode: json, ..Default::default() };
+    let config = store::config::Config {
+        dir: folder.path().to_owned(),
+        tail_entries: 6,
+        min_free_bytes: 0,
+        encode: json,
+        ..Default::default()
+    };
     Store::open(config).unwrap()
 }
 
@@ -119,8 +132,12 @@ fn open_store(folder: &TempDir) -> Arc<Store> {
 fn engine() -> Arc<Engine> {
     static ENGINE: OnceLock<Arc<Engine>> = OnceLock::new();
     let make = || {
-        Engine::new(limits::Config { compile_here: true, ..limits::Config::default() }, Arc::new(NoHistory), |entry| json(&entry.killmail))
-            .unwrap()
+        Engine::new(
+            limits::Config { compile_here: true, ..limits::Config::default() },
+            Arc::new(NoHistory),
+            |entry| json(&entry.killmail),
+        )
+        .unwrap()
     };
     Arc::clone(ENGINE.get_or_init(make))
 }
@@ -140,7 +157,14 @@ impl Case {
         };
         let config = feed::config::Config { batch_bytes: 4000, batch_pause_ms: 0, ..small };
         let feed = Feed::start(store, plugins, config).unwrap();
-        Self { feed, log: Vec::new(), spans: Vec::new(), waiting: killmails.into_iter(), clients: Vec::new(), _folder: folder }
+        Self {
+            feed,
+            log: Vec::new(),
+            spans: Vec::new(),
+            waiting: killmails.into_iter(),
+            clients: Vec::new(),
+            _folder: folder,
+        }
     }
 
     fn batch(&mut self, kinds: &[(bool, bool)]) -> Vec<Incoming> {
@@ -149,7 +173,14 @@ impl Case {
             let received_at_ms = (killmail.time + if *late { 4000 } else { 5 }) * 1000;
             STEPS.add("late", u64::from(*late));
             STEPS.add("from an archive", u64::from(*archive));
-            Incoming { killmail, origin, received_at_ms, uploaded_at: None, age: AgeRule::ByUpload, zkb: ZkbRule::Always }
+            Incoming {
+                killmail,
+                origin,
+                received_at_ms,
+                uploaded_at: None,
+                age: AgeRule::ByUpload,
+                zkb: ZkbRule::Always,
+            }
         });
         batch.collect()
     }
@@ -172,7 +203,8 @@ impl Case {
         let Some(zkb) = killmail.zkb.as_mut() else { return };
         zkb.points = Some(1000 + i64::try_from(pick % 1_000_000).unwrap());
         let (origin, age, zkb) = (Origin::Live, AgeRule::ByUpload, ZkbRule::Always);
-        let incoming = Incoming { received_at_ms: killmail.time * 1000, killmail, origin, uploaded_at: None, age, zkb };
+        let incoming =
+            Incoming { received_at_ms: killmail.time * 1000, killmail, origin, uploaded_at: None, age, zkb };
         for one in self.feed.publish(vec![incoming], None).await.unwrap() {
             assert!(matches!(one, Appended::Revised(_) | Appended::Known(_)), "{one:?}");
             STEPS.add("revision", u64::from(matches!(one, Appended::Revised(_))));
@@ -190,7 +222,11 @@ impl Case {
             }
             Step::Revise(pick) => self.revise(pick).await,
             Step::Open { filter, preload, any_age } => {
-                let subscription = Subscription { filter, max_age_secs: if any_age { 0 } else { 3600 }, ..Subscription::default() };
+                let subscription = Subscription {
+                    filter,
+                    max_age_secs: if any_age { 0 } else { 3600 },
+                    ..Subscription::default()
+                };
                 let start = Start { preload_since: preload, ..Start::default() };
                 self.clients.push(Client::open(&self.feed, subscription, start).await);
                 STEPS.count("open");
@@ -202,7 +238,9 @@ impl Case {
                 }
             }
             Step::Cut { reader, publish } => self.cut(reader % count, publish).await,
-            Step::Resume { reader, seen, ping } => self.clients[reader % count].resume(&self.feed, seen, ping).await,
+            Step::Resume { reader, seen, ping } => {
+                self.clients[reader % count].resume(&self.feed, seen, ping).await
+            }
             Step::Grow(pick, filter) => self.clients[pick % count].grow(&filter),
         }
     }
@@ -245,7 +283,13 @@ async fn run(killmails: Vec<Killmail>, steps: Vec<Step>) -> Result<(), TestCaseE
     for client in &mut case.clients {
         client.drain(&case.feed).await;
         let got: Vec<u32> = client.got.iter().map(|kept| kept.entry.facts.killmail_id).collect();
-        prop_assert_eq!(got, client.expected(&case.log), "opened at {}, filters {:?}", client.opened, &client.filters);
+        prop_assert_eq!(
+            got,
+            client.expected(&case.log),
+            "opened at {}, filters {:?}",
+            client.opened,
+            &client.filters
+        );
         let spans: Vec<Seq> = case.spans.iter().copied().filter(|at| *at > client.opened).collect();
         prop_assert_eq!(&client.told, &spans, "opened at {}", client.opened);
     }
@@ -255,8 +299,14 @@ async fn run(killmails: Vec<Killmail>, steps: Vec<Step>) -> Result<(), TestCaseE
 #[test]
 fn once_in_order() {
     let runtime = Runtime::new().unwrap();
-    let mut runner = TestRunner::new(Config { failure_persistence: None, max_shrink_iters: 400, ..Config::with_cases(cases()) });
-    let tried = runner.run(&(killmails(), vec(step(), 5..40)), |(killmails, steps)| runtime.block_on(run(killmails, steps)));
+    let mut runner = TestRunner::new(Config {
+        failure_persistence: None,
+        max_shrink_iters: 400,
+        ..Config::with_cases(cases())
+    });
+    let tried = runner.run(&(killmails(), vec(step(), 5..40)), |(killmails, steps)| {
+        runtime.block_on(run(killmails, steps))
+    });
     tried.unwrap_or_else(|e| panic!("{e}"));
     let stops = ["stop", "resume", "resume in a preload", "cut within a batch", "cut", "growth"];
     let kinds = ["publish", "span", "open", "revision", "late", "from an archive", "preloaded", "live"];

@@ -1,8 +1,9 @@
-//! Law 3, prefix: cut the process anywhere; after reopening, the log is a prefix of what was published containing all that was
-//! acknowledged, the index equals a rebuild from the log, the checkpoint never exceeds the log.
+//! Law 3, prefix: cut the process anywhere; after reopening, the log is a prefix of what was published
+//! containing all that was acknowledged, the index equals a rebuild from the log, the checkpoint never
+//! exceeds the log.
 //!
-//! A child appends under the shim that journals every write it makes; a case rebuilds its folder as it stood at some moment, in the
-//! middle of a write if need be, and opens it.
+//! A child appends under the shim that journals every write it makes; a case rebuilds its folder as it stood
+//! at some moment, in the middle of a write if need be, and opens it.
 //!
 //! Must not know: which writes matter.
 
@@ -45,7 +46,9 @@ fn history(seed: u64) -> Vec<Change> {
 fn cut(changes: &[Change], at: f64, torn: Option<f64>, steps: &Steps) {
     let at = (at * changes.len() as f64) as usize;
     let under_way = match (&changes[at], torn) {
-        (change @ Change::Write { data, .. }, Some(share)) => Some((change, (share * data.len() as f64) as usize)),
+        (change @ Change::Write { data, .. }, Some(share)) => {
+            Some((change, (share * data.len() as f64) as usize))
+        }
         _ => None,
     };
     let mut files = image::replay(&changes[..at], under_way);
@@ -53,7 +56,8 @@ fn cut(changes: &[Change], at: f64, torn: Option<f64>, steps: &Steps) {
     known.read(&files.remove(ACKS).unwrap_or_default());
     let folder = TempDir::with_prefix("killstream-cut-").unwrap();
     image::lay_out(&files, folder.path());
-    let store = Store::open(child::config(folder.path())).unwrap_or_else(|e| panic!("cut at {at} of {}: {e}", changes.len()));
+    let store = Store::open(child::config(folder.path()))
+        .unwrap_or_else(|e| panic!("cut at {at} of {}: {e}", changes.len()));
     known.check(&store, 1);
     // Opening twice costs; a third of the cases is enough for what the index promises.
     let snapshots = if at.is_multiple_of(3) { index_equals_a_rebuild(&store, folder.path()) } else { 0 };
@@ -79,7 +83,8 @@ fn prefix() {
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(cases()) });
     let torn = prop_oneof![Just(None), (0.0..1.0).prop_map(Some)];
     let tried = runner.run(&(0..HISTORIES, 0.0..1.0, torn), |(seed, at, torn)| {
-        let changes = Arc::clone(histories.lock().unwrap().entry(seed).or_insert_with(|| Arc::new(history(seed))));
+        let changes =
+            Arc::clone(histories.lock().unwrap().entry(seed).or_insert_with(|| Arc::new(history(seed))));
         cut(&changes, at, torn, &STEPS);
         Ok(())
     });
@@ -97,7 +102,8 @@ fn prefix() {
     ]);
 }
 
-/// The engine's own first and last files, cut at every write and within: nothing acknowledged is behind them, so they are no damage.
+/// The engine's own first and last files, cut at every write and within: nothing acknowledged is behind them,
+/// so they are no damage.
 #[test]
 fn what_the_engine_leaves_half_made_is_no_damage() {
     static STEPS: Steps = Steps::of("prefix, the engine's own files");

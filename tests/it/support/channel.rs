@@ -1,4 +1,5 @@
-//! A client of Phoenix channels over a WebSocket of another make than the server's: frames as they are, versions 1 and 2.
+//! A client of Phoenix channels over a WebSocket of another make than the server's: frames as they are,
+//! versions 1 and 2.
 //!
 //! Must not know: which events the server sends.
 
@@ -65,7 +66,8 @@ impl Channel {
         self.message(Message::text(frame.to_string())).await;
     }
 
-    /// The next WebSocket message, control frames too; `None` when nothing comes within the time or ever again.
+    /// The next WebSocket message, control frames too; `None` when nothing comes within the time or ever
+    /// again.
     pub async fn message_within(&mut self, time: Duration) -> Option<Message> {
         match timeout(time, self.socket.next()).await.ok()? {
             Some(Ok(Message::Close(frame))) => {
@@ -125,11 +127,16 @@ impl Channel {
     /// Joins the lobby in version 2; the refs are those of the case texts. Gives the answer's response.
     pub async fn join(&mut self, payload: Value) -> Value {
         let reply = self.ask(json!(["1", "1", LOBBY, "phx_join", payload])).await;
-        assert_eq!((&reply[1], &reply[3], &reply[4]["status"]), (&json!("1"), &json!("phx_reply"), &json!("ok")), "{reply}");
+        assert_eq!(
+            (&reply[1], &reply[3], &reply[4]["status"]),
+            (&json!("1"), &json!("phx_reply"), &json!("ok")),
+            "{reply}"
+        );
         reply[4]["response"].clone()
     }
 
-    /// Says something in the lobby joined with ref "1" and gives the answer: status and response. What is pushed before is passed over.
+    /// Says something in the lobby joined with ref "1" and gives the answer: status and response. What is
+    /// pushed before is passed over.
     pub async fn say(&mut self, event: &str, payload: Value) -> (String, Value) {
         let reference = self.next_ref.to_string();
         self.next_ref += 1;
@@ -190,10 +197,19 @@ impl Channel {
 
 /// Event and payload of a frame in either version.
 pub fn parts(frame: &Value) -> (&str, &Value) {
-    if frame.is_array() { (frame[3].as_str().unwrap(), &frame[4]) } else { (frame["event"].as_str().unwrap(), &frame["payload"]) }
+    if frame.is_array() {
+        (frame[3].as_str().unwrap(), &frame[4])
+    } else {
+        (frame["event"].as_str().unwrap(), &frame["payload"])
+    }
 }
 
 /// The ids of the killmails of a `killmail_update`.
 pub fn killmail_ids(update: &Value) -> Vec<u64> {
-    update["killmails"].as_array().unwrap().iter().map(|killmail| killmail["killmail_id"].as_u64().unwrap()).collect()
+    update["killmails"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|killmail| killmail["killmail_id"].as_u64().unwrap())
+        .collect()
 }

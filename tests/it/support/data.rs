@@ -1,4 +1,5 @@
-//! Where the real killmails are: `$KILLSTREAM_DATA`, else `../shared/data` beside the repository, else the bundled sample.
+//! Where the real killmails are: `$KILLSTREAM_DATA`, else `../shared/data` beside the repository, else the
+//! bundled sample.
 //!
 //! Must not know: how a killmail is read.
 
@@ -21,9 +22,16 @@ pub struct Documents {
 pub fn folder() -> Option<PathBuf> {
     let named = std::env::var_os("KILLSTREAM_DATA").map(PathBuf::from);
     if let Some(folder) = &named {
-        assert!(folder.join("killmails").is_dir(), "KILLSTREAM_DATA={} has no folder `killmails`", folder.display());
+        assert!(
+            folder.join("killmails").is_dir(),
+            "KILLSTREAM_DATA={} has no folder `killmails`",
+            folder.display()
+        );
     }
-    named.or_else(|| Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data")).filter(|f| f.join("killmails").is_dir()))
+    named.or_else(|| {
+        Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"))
+            .filter(|f| f.join("killmails").is_dir())
+    })
 }
 
 /// Current forms that must all be understood, by file and how many documents each has.
@@ -37,8 +45,11 @@ pub const CURRENT: &[(&str, usize)] = &[
 ];
 
 /// Forms of old that must be refused with a reason.
-pub const LEGACY: &[(&str, usize)] =
-    &[("legacy-redisq-crest.ndjson", 55), ("legacy-zkb-api-2013.ndjson", 91), ("legacy-crest-killmails.ndjson", 1)];
+pub const LEGACY: &[(&str, usize)] = &[
+    ("legacy-redisq-crest.ndjson", 55),
+    ("legacy-zkb-api-2013.ndjson", 91),
+    ("legacy-crest-killmails.ndjson", 1),
+];
 
 /// How many killmails the bundled sample has.
 pub const SAMPLE: usize = 3927;
@@ -74,7 +85,9 @@ fn say(documents: &[Documents]) {
     let whole = documents.iter().map(|d| d.lines.len()).sum::<usize>();
     match folder() {
         Some(folder) => eprintln!("*** {whole} REAL DOCUMENTS from {} ***", folder.display()),
-        None => eprintln!("*** ONLY THE BUNDLED SAMPLE ({whole} killmails); set KILLSTREAM_DATA for the rest ***"),
+        None => {
+            eprintln!("*** ONLY THE BUNDLED SAMPLE ({whole} killmails); set KILLSTREAM_DATA for the rest ***")
+        }
     }
     for Documents { source, lines } in documents {
         eprintln!("    {:>6} {source}", lines.len());
@@ -84,8 +97,10 @@ fn say(documents: &[Documents]) {
 fn read(folder: &Path, name: &str, count: usize) -> Documents {
     let path = folder.join("killmails").join(name);
     let file = File::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let reader: Box<dyn Read> = if name.ends_with(".zst") { Box::new(zstd::Decoder::new(file).unwrap()) } else { Box::new(file) };
-    let lines: Vec<String> = BufReader::new(reader).lines().map(Result::unwrap).filter(|l| !l.trim().is_empty()).collect();
+    let reader: Box<dyn Read> =
+        if name.ends_with(".zst") { Box::new(zstd::Decoder::new(file).unwrap()) } else { Box::new(file) };
+    let lines: Vec<String> =
+        BufReader::new(reader).lines().map(Result::unwrap).filter(|l| !l.trim().is_empty()).collect();
     assert_eq!(lines.len(), count, "{}", path.display());
     Documents { source: name.to_owned(), lines }
 }

@@ -136,7 +136,9 @@ async fn serve(socket: TcpStream, shelf: Arc<Mutex<Shelf>>, mut orders: broadcas
     let greet = |request: &Request, response: Response| {
         let mut shelf = shelf.lock().unwrap();
         shelf.connections += 1;
-        shelf.agents.extend(request.headers().get("user-agent").and_then(|agent| agent.to_str().ok()).map(str::to_owned));
+        shelf.agents.extend(
+            request.headers().get("user-agent").and_then(|agent| agent.to_str().ok()).map(str::to_owned),
+        );
         match shelf.refuse {
             None => Ok(response),
             Some(status) => {

@@ -23,7 +23,8 @@ impl Reply {
 
     /// The body as JSON; panics with the body where it is none.
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("no JSON ({e}), status {}: {}", self.status, self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|e| panic!("no JSON ({e}), status {}: {}", self.status, self.text()))
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {

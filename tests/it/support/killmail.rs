@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 use crate::support::dice::Dice;
 
 /// Solar systems that exist: Jita, Perimeter, Amarr, Rens, Tama, a null-sec system, a wormhole system.
-pub const SYSTEMS: [u32; 7] = [30_000_142, 30_000_144, 30_002_187, 30_002_510, 30_002_813, 30_004_759, 31_000_005];
+pub const SYSTEMS: [u32; 7] =
+    [30_000_142, 30_000_144, 30_002_187, 30_002_510, 30_002_813, 30_004_759, 31_000_005];
 /// Ships that exist: Rifter, Caracal, Vexor, Machariel, Capsule, Sabre, Rorqual.
 pub const SHIPS: [u32; 7] = [587, 621, 626, 17_738, 670, 22_456, 28_352];
 /// Weapons that exist.
@@ -42,7 +43,11 @@ pub fn killmail(id: u32) -> Build {
         ..Victim::default()
     };
     let hash = format!("{id:040x}");
-    let zkb = Zkb { hash: Some(hash.clone()), labels: Some(vec!["pvp".to_owned(), "loc:highsec".to_owned()]), ..Zkb::default() };
+    let zkb = Zkb {
+        hash: Some(hash.clone()),
+        labels: Some(vec!["pvp".to_owned(), "loc:highsec".to_owned()]),
+        ..Zkb::default()
+    };
     let killmail = Killmail {
         killmail_id: id,
         time: began(),
@@ -89,7 +94,11 @@ impl Build {
     /// Who did it, in place of those before; the first has the final blow.
     pub fn attackers(mut self, characters: &[u32]) -> Self {
         let model = self.0.attackers[0].clone();
-        let one = |(n, id): (usize, &u32)| Attacker { character_id: Some(*id), final_blow: n == 0, ..model.clone() };
+        let one = |(n, id): (usize, &u32)| Attacker {
+            character_id: Some(*id),
+            final_blow: n == 0,
+            ..model.clone()
+        };
         self.0.attackers = characters.iter().enumerate().map(one).collect();
         self
     }
@@ -137,13 +146,18 @@ impl Build {
     }
 }
 
-/// A killmail as the game might make it: a few or many attackers, some NPCs, nested items, values that differ by magnitudes.
+/// A killmail as the game might make it: a few or many attackers, some NPCs, nested items, values that differ
+/// by magnitudes.
 pub fn random(dice: &mut Dice, id: u32, time: i64) -> Killmail {
     let many = if dice.one_in(20) { 60 } else { 6 };
     let attackers = 1 + usize::try_from(dice.below(many)).unwrap();
     let blow = usize::try_from(dice.below(attackers as u64)).unwrap();
     let party = |dice: &mut Dice, from: u32| from + u32::try_from(dice.below(5000)).unwrap();
-    let mut killmail = killmail(id).time(time).system(dice.pick(&SYSTEMS)).value(10_f64.powf(4.0 + 6.0 * dice.fraction()).round()).build();
+    let mut killmail = killmail(id)
+        .time(time)
+        .system(dice.pick(&SYSTEMS))
+        .value(10_f64.powf(4.0 + 6.0 * dice.fraction()).round())
+        .build();
     killmail.victim.character_id = (!dice.one_in(10)).then(|| party(dice, 90_000_000));
     killmail.victim.alliance_id = dice.one_in(2).then(|| party(dice, 99_000_000));
     killmail.victim.ship_type_id = Some(dice.pick(&SHIPS));
@@ -183,7 +197,9 @@ pub fn giant(dice: &mut Dice, id: u32, time: i64) -> Killmail {
 }
 
 fn item(dice: &mut Dice) -> Item {
-    let nested = dice.one_in(15).then(|| vec![Item { item_type_id: 34, flag: 5, quantity_dropped: Some(7), ..Item::default() }]);
+    let nested = dice
+        .one_in(15)
+        .then(|| vec![Item { item_type_id: 34, flag: 5, quantity_dropped: Some(7), ..Item::default() }]);
     let dropped = dice.one_in(2);
     let quantity = Some(1 + dice.below(1_000_000));
     Item {
@@ -281,9 +297,12 @@ pub fn r2z2(killmail: &Killmail) -> Value {
 /// The value with every null member taken out, however deep.
 pub fn without_nulls(value: Value) -> Value {
     match value {
-        Value::Object(members) => {
-            members.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, without_nulls(v))).collect::<Map<_, _>>().into()
-        }
+        Value::Object(members) => members
+            .into_iter()
+            .filter(|(_, v)| !v.is_null())
+            .map(|(k, v)| (k, without_nulls(v)))
+            .collect::<Map<_, _>>()
+            .into(),
         Value::Array(values) => values.into_iter().map(without_nulls).collect(),
         other => other,
     }

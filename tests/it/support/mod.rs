@@ -1,4 +1,5 @@
-//! What every integration test stands on: a server, a fake upstream, an SSE client, killmails made up and real.
+//! What every integration test stands on: a server, a fake upstream, an SSE client, killmails made up and
+//! real.
 //!
 //! Must not know: what any one test wants to prove.
 
@@ -18,7 +19,8 @@ pub mod upstream;
 
 use std::time::{Duration, Instant};
 
-/// The longest a test waits for something that must happen: only a broken server takes so long, however busy the machine is.
+/// The longest a test waits for something that must happen: only a broken server takes so long, however busy
+/// the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Whether the long forms were asked for.
@@ -26,7 +28,8 @@ pub fn long() -> bool {
     std::env::var("KILLSTREAM_LONG").is_ok_and(|v| v == "1")
 }
 
-/// Waits until `check` gives something, asking every 10 ms; panics after [`PATIENCE`] with what was waited for.
+/// Waits until `check` gives something, asking every 10 ms; panics after [`PATIENCE`] with what was waited
+/// for.
 pub async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {

@@ -58,10 +58,19 @@ impl Setup {
     /// No source, a fresh folder, every wait at a tenth.
     pub fn quiet() -> Self {
         let folder = Arc::new(TempDir::with_prefix("killstream-it-").unwrap());
-        let base = Self { folder, arguments: Vec::new(), environment: Vec::new(), config: String::new(), files: None };
+        let base = Self {
+            folder,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            config: String::new(),
+            files: None,
+        };
         // Nothing answers there: a test must not reach the real host by mistake.
         let base = base.env("R2Z2_BASE_URL", "http://127.0.0.1:9");
-        base.env("SOURCE", "none").env("R2Z2_IDLE_MS", "600").env("R2Z2_PACE_MS", "10").env("USER_AGENT_CONTACT", "tests@localhost")
+        base.env("SOURCE", "none")
+            .env("R2Z2_IDLE_MS", "600")
+            .env("R2Z2_PACE_MS", "10")
+            .env("USER_AGENT_CONTACT", "tests@localhost")
     }
 
     /// Follows the fake feed; whatever else it asks, it asks the fake.
@@ -112,7 +121,10 @@ impl Setup {
         let mut command = match self.files {
             Some((soft, hard)) => {
                 let mut shell = Command::new("sh");
-                shell.arg("-c").arg(format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"")).arg(PROGRAM);
+                shell
+                    .arg("-c")
+                    .arg(format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\""))
+                    .arg(PROGRAM);
                 shell
             }
             None => Command::new(PROGRAM),
@@ -121,13 +133,19 @@ impl Setup {
             command.env_remove(name);
         }
         command.arg(subcommand).env("DATA_DIR", self.data_dir()).env("API_TOKEN", TOKEN);
-        command.env("BIND_IP", "127.0.0.1").env("PORT", "0").envs(self.environment.iter().cloned()).current_dir(self.folder());
+        command
+            .env("BIND_IP", "127.0.0.1")
+            .env("PORT", "0")
+            .envs(self.environment.iter().cloned())
+            .current_dir(self.folder());
         command
     }
 
     /// Starts and waits for the ready line.
     pub fn start(self) -> Server {
-        self.try_start().unwrap_or_else(|(status, log)| panic!("the server ended with {status} before it was ready:\n{log}"))
+        self.try_start().unwrap_or_else(|(status, log)| {
+            panic!("the server ended with {status} before it was ready:\n{log}")
+        })
     }
 
     /// The configuration; beside other tests a compiler that stands back would hardly get any time.
@@ -136,7 +154,11 @@ impl Setup {
         if self.config.contains("compile_nice") {
             return self.config.clone();
         }
-        if self.config.contains("[plugin]\n") { self.config.replacen("[plugin]\n", EAGER, 1) } else { format!("{}{EAGER}", self.config) }
+        if self.config.contains("[plugin]\n") {
+            self.config.replacen("[plugin]\n", EAGER, 1)
+        } else {
+            format!("{}{EAGER}", self.config)
+        }
     }
 
     /// Starts; gives how it ended and its log where it was never ready.
@@ -147,7 +169,13 @@ impl Setup {
         command.arg("--config").arg(path);
         let log = self.folder().join("log");
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
-        let mut child = command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+        let mut child = command
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
         let lines = lines_of(child.stdout.take().unwrap());
         let end = Instant::now() + READY;
         while let Ok(line) = lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
@@ -224,12 +252,17 @@ impl Server {
         http::request(Method::GET, &self.url(path), &[], Vec::new()).await
     }
 
-    /// The digest of all killmails kept: equal stores have equal digests. As `killstream verify --digest` says it.
+    /// The digest of all killmails kept: equal stores have equal digests. As `killstream verify --digest`
+    /// says it.
     pub async fn digest(&self) -> String {
         let reply = self.send(Method::GET, "/api/v1/export", Vec::new()).await;
         assert_eq!(reply.status, 200, "{}", reply.text());
         let mut digest = Digest::default();
-        reply.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).for_each(|line| digest.add(line));
+        reply
+            .body
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .for_each(|line| digest.add(line));
         digest.done().0
     }
 
@@ -241,7 +274,13 @@ impl Server {
 
     /// Without a token.
     pub async fn post(&self, path: &str, body: &Value) -> Reply {
-        http::request(Method::POST, &self.url(path), &[("content-type", "application/json")], serde_json::to_vec(body).unwrap()).await
+        http::request(
+            Method::POST,
+            &self.url(path),
+            &[("content-type", "application/json")],
+            serde_json::to_vec(body).unwrap(),
+        )
+        .await
     }
 
     /// Uploads a component under a name; it must be taken.

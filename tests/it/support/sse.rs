@@ -58,7 +58,8 @@ impl Block {
 
     /// The killmail's id, where the block is a killmail.
     pub fn killmail_id(&self) -> Option<u64> {
-        (matches!(self.name(), "message" | "killmail") && self.data.is_some()).then(|| self.json()["killmail_id"].as_u64())?
+        (matches!(self.name(), "message" | "killmail") && self.data.is_some())
+            .then(|| self.json()["killmail_id"].as_u64())?
     }
 }
 
@@ -128,7 +129,19 @@ impl Sse {
         let socket = socket.connect(asked.address).await.unwrap();
         let (headers, body) = (Vec::new(), Vec::new());
         let (wire, chunks) = (Vec::new(), Vec::new());
-        let mut sse = Self { asked, socket, status: 0, headers, wire, chunks, body, taken: 0, searched: 0, ended: false, last_id };
+        let mut sse = Self {
+            asked,
+            socket,
+            status: 0,
+            headers,
+            wire,
+            chunks,
+            body,
+            taken: 0,
+            searched: 0,
+            ended: false,
+            last_id,
+        };
         let resume = sse.last_id.as_ref().map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
         let request = format!("{}{resume}\r\n{}", sse.asked.head, sse.asked.body);
         sse.socket.write_all(request.as_bytes()).await.unwrap();
@@ -148,13 +161,20 @@ impl Sse {
             if let Some(at) = find(&self.wire, b"\r\n\r\n") {
                 break at;
             }
-            assert!(timeout(PATIENCE, self.fill()).await.expect("no answer"), "closed before it answered: {:?}", self.wire);
+            assert!(
+                timeout(PATIENCE, self.fill()).await.expect("no answer"),
+                "closed before it answered: {:?}",
+                self.wire
+            );
         };
         let head = String::from_utf8(self.wire[..end].to_vec()).unwrap();
         self.wire.drain(..end + 4);
         let mut lines = head.lines();
         self.status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-        self.headers = lines.map(|l| l.split_once(": ").unwrap()).map(|(n, v)| (n.to_lowercase(), v.to_owned())).collect();
+        self.headers = lines
+            .map(|l| l.split_once(": ").unwrap())
+            .map(|(n, v)| (n.to_lowercase(), v.to_owned()))
+            .collect();
         // The first blocks may have come with the head.
         self.unchunk();
     }
@@ -184,7 +204,8 @@ impl Sse {
         }
         while let Some(line) = find(&self.wire, b"\r\n") {
             let size = String::from_utf8_lossy(&self.wire[..line]).into_owned();
-            let size = usize::from_str_radix(size.trim(), 16).unwrap_or_else(|_| panic!("a chunk of size {size:?}"));
+            let size =
+                usize::from_str_radix(size.trim(), 16).unwrap_or_else(|_| panic!("a chunk of size {size:?}"));
             if self.wire.len() < line + 2 + size + 2 {
                 return;
             }

@@ -1,4 +1,5 @@
-//! Strategies of proptest for killmails and filters: few ids, so that filters hit, and everything that may be missing is.
+//! Strategies of proptest for killmails and filters: few ids, so that filters hit, and everything that may be
+//! missing is.
 //!
 //! Must not know: how filters are evaluated or killmails kept.
 
@@ -24,40 +25,51 @@ fn party(first: u32) -> impl Strategy<Value = Option<u32>> {
 fn attacker() -> impl Strategy<Value = Attacker> {
     let ids = (party(90_000_000), party(98_000_000), party(99_000_000), option::weighted(0.1, Just(500_010)));
     let gear = (option::weighted(0.9, select(&SHIPS[..])), option::weighted(0.8, select(&WEAPONS[..])));
-    (ids, gear, 0..50_000_i64, prop::bool::weighted(0.4), -100..100_i32).prop_map(|(ids, gear, damage_done, final_blow, status)| Attacker {
-        character_id: ids.0,
-        corporation_id: ids.1,
-        alliance_id: ids.2,
-        faction_id: ids.3,
-        ship_type_id: gear.0,
-        weapon_type_id: gear.1,
-        damage_done,
-        final_blow,
-        security_status: f64::from(status) / 10.0,
-        ..Attacker::default()
-    })
+    (ids, gear, 0..50_000_i64, prop::bool::weighted(0.4), -100..100_i32).prop_map(
+        |(ids, gear, damage_done, final_blow, status)| Attacker {
+            character_id: ids.0,
+            corporation_id: ids.1,
+            alliance_id: ids.2,
+            faction_id: ids.3,
+            ship_type_id: gear.0,
+            weapon_type_id: gear.1,
+            damage_done,
+            final_blow,
+            security_status: f64::from(status) / 10.0,
+            ..Attacker::default()
+        },
+    )
 }
 
 fn victim() -> impl Strategy<Value = Victim> {
     let ids = (party(90_000_000), party(98_000_000), party(99_000_000), option::weighted(0.1, Just(500_010)));
-    (ids, option::weighted(0.95, select(&SHIPS[..])), 0..50_000_i64).prop_map(|(ids, ship_type_id, damage_taken)| Victim {
-        character_id: ids.0,
-        corporation_id: ids.1,
-        alliance_id: ids.2,
-        faction_id: ids.3,
-        ship_type_id,
-        damage_taken,
-        items: Some(Vec::new()),
-        ..Victim::default()
-    })
+    (ids, option::weighted(0.95, select(&SHIPS[..])), 0..50_000_i64).prop_map(
+        |(ids, ship_type_id, damage_taken)| Victim {
+            character_id: ids.0,
+            corporation_id: ids.1,
+            alliance_id: ids.2,
+            faction_id: ids.3,
+            ship_type_id,
+            damage_taken,
+            items: Some(Vec::new()),
+            ..Victim::default()
+        },
+    )
 }
 
 /// zKillboard's block, any member of which may be missing.
 pub fn zkb() -> impl Strategy<Value = Zkb> {
     let flag = || option::weighted(0.7, any::<bool>());
     let labels = option::weighted(0.8, subsequence(LABELS.to_vec(), 0..=LABELS.len()));
-    (option::weighted(0.8, select(&VALUES[..])), flag(), flag(), flag(), labels, option::weighted(0.5, 0..500_i64)).prop_map(
-        |(total_value, npc, solo, awox, labels, points)| Zkb {
+    (
+        option::weighted(0.8, select(&VALUES[..])),
+        flag(),
+        flag(),
+        flag(),
+        labels,
+        option::weighted(0.5, 0..500_i64),
+    )
+        .prop_map(|(total_value, npc, solo, awox, labels, points)| Zkb {
             total_value,
             npc,
             solo,
@@ -65,23 +77,25 @@ pub fn zkb() -> impl Strategy<Value = Zkb> {
             points,
             labels: labels.map(|labels| labels.into_iter().map(str::to_owned).collect()),
             ..Zkb::default()
-        },
-    )
+        })
 }
 
-/// A killmail with an id in the range; its time follows its id, a second apart from `epoch`, with jitter of some seconds.
+/// A killmail with an id in the range; its time follows its id, a second apart from `epoch`, with jitter of
+/// some seconds.
 pub fn killmail(ids: std::ops::Range<u32>, epoch: i64) -> impl Strategy<Value = Killmail> {
     let parts = (victim(), vec(attacker(), 1..5), option::weighted(0.8, zkb()));
-    (ids, select(&SYSTEMS[..]), -5..5_i64, parts).prop_map(move |(id, system, jitter, (victim, attackers, zkb))| Killmail {
-        killmail_id: id,
-        time: epoch + i64::from(id) + jitter,
-        solar_system_id: system,
-        hash: Some(format!("{id:040x}")),
-        victim,
-        attackers,
-        zkb,
-        ..Killmail::default()
-    })
+    (ids, select(&SYSTEMS[..]), -5..5_i64, parts).prop_map(
+        move |(id, system, jitter, (victim, attackers, zkb))| Killmail {
+            killmail_id: id,
+            time: epoch + i64::from(id) + jitter,
+            solar_system_id: system,
+            hash: Some(format!("{id:040x}")),
+            victim,
+            attackers,
+            zkb,
+            ..Killmail::default()
+        },
+    )
 }
 
 fn ids_of(kind: Dimension) -> BoxedStrategy<Vec<u32>> {
@@ -104,31 +118,41 @@ fn ids_of(kind: Dimension) -> BoxedStrategy<Vec<u32>> {
 
 /// A filter over what [`killmail`] makes: up to three dimensions, any role, restrictions now and then.
 pub fn filter(times: std::ops::Range<i64>) -> impl Strategy<Value = Filter> {
-    let dimension = select(Dimension::ALL.to_vec()).prop_flat_map(|kind| ids_of(kind).prop_map(move |ids| (kind, ids)));
+    let dimension =
+        select(Dimension::ALL.to_vec()).prop_flat_map(|kind| ids_of(kind).prop_map(move |ids| (kind, ids)));
     let roles = select(vec![Role::Any, Role::Any, Role::Victim, Role::Attacker, Role::FinalBlow]);
     let flag = || option::weighted(0.1, any::<bool>());
     let bound = || option::weighted(0.15, select(&VALUES[..]));
     let time = move || option::weighted(0.15, times.clone());
     let labels = prop_oneof![4 => Just(Vec::new()), 1 => subsequence(LABELS.to_vec(), 1..3)];
-    (vec(dimension, 0..4), any::<bool>(), roles, labels, (flag(), flag(), flag()), (bound(), bound()), (time(), time())).prop_map(
-        |(dimensions, all, role, labels, (npc, solo, awox), (min_value, max_value), (since, until))| {
-            let mut filter = Filter {
-                matching: if all { Match::All } else { Match::Any },
-                role,
-                labels: labels.into_iter().map(str::to_owned).collect(),
-                npc,
-                solo,
-                awox,
-                min_value,
-                max_value,
-                since,
-                until,
-                ..Filter::default()
-            };
-            for (kind, ids) in dimensions {
-                filter.set_ids(kind, ids);
-            }
-            filter
-        },
+    (
+        vec(dimension, 0..4),
+        any::<bool>(),
+        roles,
+        labels,
+        (flag(), flag(), flag()),
+        (bound(), bound()),
+        (time(), time()),
     )
+        .prop_map(
+            |(dimensions, all, role, labels, (npc, solo, awox), (min_value, max_value), (since, until))| {
+                let mut filter = Filter {
+                    matching: if all { Match::All } else { Match::Any },
+                    role,
+                    labels: labels.into_iter().map(str::to_owned).collect(),
+                    npc,
+                    solo,
+                    awox,
+                    min_value,
+                    max_value,
+                    since,
+                    until,
+                    ..Filter::default()
+                };
+                for (kind, ids) in dimensions {
+                    filter.set_ids(kind, ids);
+                }
+                filter
+            },
+        )
 }

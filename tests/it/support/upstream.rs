@@ -1,4 +1,5 @@
-//! A fake of everything the server asks outside: R2Z2's numbered files, and any other path (ESI, zKillboard) it is told to answer.
+//! A fake of everything the server asks outside: R2Z2's numbered files, and any other path (ESI, zKillboard)
+//! it is told to answer.
 //!
 //! It runs on a thread of its own, so that a test that blocks does not stop it, and records every request.
 //!
@@ -58,7 +59,8 @@ impl Canned {
     }
 
     pub fn json(value: &Value) -> Self {
-        Self { body: value.to_string().into_bytes(), ..Self::status(200) }.header("content-type", "application/json")
+        Self { body: value.to_string().into_bytes(), ..Self::status(200) }
+            .header("content-type", "application/json")
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Self {
@@ -69,8 +71,8 @@ impl Canned {
 
 #[derive(Debug, Default)]
 struct Shelf {
-    /// The number that was not there when it was asked for last. What is published right behind it does not show before it does: files
-    /// published within a millisecond would else seem to come in another order.
+    /// The number that was not there when it was asked for last. What is published right behind it does not
+    /// show before it does: files published within a millisecond would else seem to come in another order.
     missed: Option<u64>,
     next: u64,
     /// What `sequence.json` says.
@@ -96,7 +98,8 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// An empty feed whose next number is [`FIRST`]; `sequence.json` says so and stays there until told otherwise.
+    /// An empty feed whose next number is [`FIRST`]; `sequence.json` says so and stays there until told
+    /// otherwise.
     pub fn start() -> Self {
         let shelf = Arc::new(Mutex::new(Shelf { next: FIRST, pointer: FIRST, ..Shelf::default() }));
         let (stop, stopped) = oneshot::channel();
@@ -123,7 +126,8 @@ impl Upstream {
         work(&mut self.shelf.lock().unwrap())
     }
 
-    /// Publishes a killmail as the next file, uploaded when the tests began, so that its age is what `ago` says; gives its number.
+    /// Publishes a killmail as the next file, uploaded when the tests began, so that its age is what `ago`
+    /// says; gives its number.
     pub fn publish(&self, killmail: Build) -> u64 {
         self.publish_document(killmail.r2z2())
     }
@@ -175,11 +179,16 @@ impl Upstream {
         self.shelf(|shelf| shelf.documents.remove(&number));
     }
 
-    /// The archive of a day (`20251127`): these killmails, listed and with their bodies. It takes the place of an earlier one.
+    /// The archive of a day (`20251127`): these killmails, listed and with their bodies. It takes the place
+    /// of an earlier one.
     pub fn archive(&self, day: &str, killmails: &[Build]) {
         let bodies: Vec<Value> = killmails.iter().map(|killmail| killmail.clone().esi()).collect();
         let named = |of: &dyn Fn(&Value) -> Value| -> Value {
-            bodies.iter().map(|body| (body["killmail_id"].to_string(), of(body))).collect::<serde_json::Map<_, _>>().into()
+            bodies
+                .iter()
+                .map(|body| (body["killmail_id"].to_string(), of(body)))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
         };
         self.answer(
             &format!("/history/{day}.json"),
@@ -232,7 +241,8 @@ impl Upstream {
 
     /// Waits for a request of this path.
     pub async fn asked_for(&self, path: &str) -> Seen {
-        until(&format!("a request of {path}"), async || self.requests().into_iter().find(|s| s.url == path)).await
+        until(&format!("a request of {path}"), async || self.requests().into_iter().find(|s| s.url == path))
+            .await
     }
 
     /// Waits until the server has had the file of this number, and so everything before it.
@@ -276,7 +286,9 @@ impl Shelf {
         if let Some(canned) = &self.refuse {
             return canned.clone();
         }
-        if let Some(canned) = self.once.get_mut(path).and_then(VecDeque::pop_front).or_else(|| self.next_any.pop_front()) {
+        if let Some(canned) =
+            self.once.get_mut(path).and_then(VecDeque::pop_front).or_else(|| self.next_any.pop_front())
+        {
             return canned;
         }
         if let Some(canned) = self.always.get(path) {
@@ -285,13 +297,17 @@ impl Shelf {
         if path == "/ephemeral/sequence.json" {
             return Canned::json(&json!({ "sequence": self.pointer }));
         }
-        let number: Option<u64> = path.strip_prefix("/ephemeral/").and_then(|p| p.strip_suffix(".json")).and_then(|n| n.parse().ok());
+        let number: Option<u64> = path
+            .strip_prefix("/ephemeral/")
+            .and_then(|p| p.strip_suffix(".json"))
+            .and_then(|n| n.parse().ok());
         let missed = self.missed.filter(|missed| self.documents.contains_key(missed));
         let is_ahead = number.zip(missed).is_some_and(|(number, missed)| number > missed);
         match number.and_then(|n| self.documents.get(&n)).filter(|_| !is_ahead) {
             Some(body) => {
                 self.missed = None;
-                Canned { body: body.clone(), ..Canned::status(200) }.header("content-type", "application/json")
+                Canned { body: body.clone(), ..Canned::status(200) }
+                    .header("content-type", "application/json")
             }
             None => {
                 self.missed = number.filter(|_| !is_ahead);

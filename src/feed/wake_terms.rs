@@ -1,0 +1,40 @@
+//! Which killmails wake a reader, and taking a subscription's filter into use.
+//!
+//! Must not know: how a reader reads.
+
+use std::sync::Arc;
+
+use crate::domain::filter::{Filter, IdsIn, Interest};
+use crate::domain::subscription::Subscription;
+use crate::feed::error::FeedError;
+use crate::feed::filters::{Filters, Held, MANY_IDS};
+use crate::tasks;
+
+/// The ids whose killmails wake the reader: those the filter needs or those the plugin needs, whichever list is
+/// shorter. `None`: every killmail does.
+#[must_use]
+pub fn wake_terms(filter: &Filter, interest: Option<&Interest>) -> Option<Vec<IdsIn>> {
+    let length = |ids: &[IdsIn]| ids.iter().map(|d| d.ids.as_slice().len()).sum::<usize>();
+    match (filter.bell_ids(), interest.and_then(Interest::bell_ids)) {
+        (Some(wanted), Some(needed)) if length(&needed) < length(&wanted) => Some(needed),
+        (wanted @ Some(_), _) => wanted,
+        (None, needed) => needed,
+    }
+}
+
+/// Registers the filter of a subscription; one with many ids off the event loop.
+///
+/// # Errors
+/// There is no room for another filter.
+pub async fn hold(
+    filters: &Arc<Filters>,
+    mut subscription: Subscription,
+    interest: Option<&Interest>,
+) -> Result<(Subscription, Held), FeedError> {
+    let (filters, woken) = (Arc::clone(filters), wake_terms(&subscription.filter, interest));
+    let length = |ids: &[IdsIn]| ids.iter().map(|d| d.ids.as_slice().len()).sum::<usize>();
+    let many = length(&subscription.filter.dimensions).max(woken.as_deref().map_or(0, length)) > MANY_IDS;
+    let work = move || filters.hold(&mut subscription, woken).map(|held| (subscription, held));
+    let held = if many { tasks::blocking("filter", work).await? } else { work() };
+    Ok(held?)
+}

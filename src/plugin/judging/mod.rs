@@ -1,0 +1,18 @@
+//! Judging killmails: evaluators, the threads they run on, the order they get turns in, and how those that
+//! fail are held back.
+//!
+//! Must not know: how components are compiled, names and versions of plugins.
+
+pub mod conduct;
+pub mod evaluator;
+pub mod evaluator_cache;
+pub mod evaluator_setup;
+pub mod job_queue;
+pub mod pair_records;
+pub mod probe;
+pub mod queue_places;
+pub mod round_robin;
+pub mod run;
+pub mod threads;
+pub mod turn;
+pub mod verdict_memo;

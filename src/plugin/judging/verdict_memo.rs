@@ -1,0 +1,63 @@
+//! The last verdicts of one pair of plugin and configuration: equal pairs judge a live killmail once.
+//!
+//! Must not know: who asks, or what a verdict says.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::domain::entry::Entry;
+use crate::domain::verdict::Verdict;
+use crate::plugin::judging::run::Judged;
+
+type Key = (u64, u64);
+
+/// Verdicts by killmail and revision; the oldest leave first.
+#[derive(Debug)]
+pub struct Memo {
+    verdicts: HashMap<Key, Judged>,
+    order: VecDeque<Key>,
+    bytes: usize,
+    entries_max: usize,
+    bytes_max: usize,
+}
+
+impl Memo {
+    /// An empty one for at most so many verdicts and bytes of annotations and messages.
+    #[must_use]
+    pub fn new(entries_max: usize, bytes_max: usize) -> Self {
+        Self { verdicts: HashMap::new(), order: VecDeque::new(), bytes: 0, entries_max, bytes_max }
+    }
+
+    /// The verdict on this killmail at this revision.
+    #[must_use]
+    pub fn get(&self, entry: &Entry) -> Option<Judged> {
+        self.verdicts.get(&key(entry)).cloned()
+    }
+
+    /// Remembers a verdict.
+    pub fn put(&mut self, entry: &Entry, answer: &Judged) {
+        let key = key(entry);
+        self.bytes += weight(answer);
+        match self.verdicts.insert(key, answer.clone()) {
+            Some(old) => self.bytes -= weight(&old),
+            None => self.order.push_back(key),
+        }
+        while self.order.len() > self.entries_max || self.bytes > self.bytes_max {
+            let Some(oldest) = self.order.pop_front() else { break };
+            if let Some(old) = self.verdicts.remove(&oldest) {
+                self.bytes -= weight(&old);
+            }
+        }
+    }
+}
+
+const fn key(entry: &Entry) -> Key {
+    (entry.seq.0, entry.rev)
+}
+
+fn weight(answer: &Judged) -> usize {
+    match answer {
+        Ok(Verdict::KeepWith(json)) => json.len(),
+        Ok(_) => 0,
+        Err(failure) => failure.message.len(),
+    }
+}

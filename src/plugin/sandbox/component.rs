@@ -1,0 +1,169 @@
+//! A component that has passed every check of an upload and can be instantiated.
+//!
+//! Must not know: its name, or who uses it.
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use crate::plugin::class::Class;
+use crate::plugin::component_info::About;
+use crate::plugin::counters::{Counters, Counts};
+use crate::plugin::resources::capacity::Whose;
+use crate::plugin::resources::charge::Charge;
+use crate::plugin::sandbox::bindings::PluginPre;
+use crate::plugin::sandbox::state::State;
+
+/// A compiled component. Cheap to clone.
+#[derive(Clone)]
+pub struct Component(Arc<Inner>);
+
+struct Inner {
+    digest: String,
+    label: OnceLock<String>,
+    size_bytes: usize,
+    about: About,
+    pre: PluginPre<State>,
+    counters: Arc<Counters>,
+    // Given back after what it was charged for is gone.
+    charge: Arc<Charge>,
+}
+
+/// Tells whether anybody still has a component, without keeping it.
+#[derive(Clone)]
+pub struct Loaded(Weak<Inner>);
+
+impl Loaded {
+    /// Somebody has it.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Loaded").field(&self.is_loaded()).finish()
+    }
+}
+
+impl Component {
+    /// Puts together what `compile` made.
+    #[must_use]
+    pub fn new(
+        digest: &str,
+        size_bytes: usize,
+        about: About,
+        pre: PluginPre<State>,
+        counters: Arc<Counters>,
+        charge: Arc<Charge>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            digest: digest.to_owned(),
+            label: OnceLock::new(),
+            size_bytes,
+            about,
+            pre,
+            counters,
+            charge,
+        }))
+    }
+
+    /// What memory is charged with for it, bytes.
+    #[must_use]
+    pub fn charged_bytes(&self) -> u64 {
+        self.0.charge.bytes()
+    }
+
+    /// Whether anybody holds it beside this one.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    /// How many hold it.
+    #[must_use]
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
+    /// Whether it is one of these.
+    #[must_use]
+    pub fn is_of(&self, whose: Whose<'_>) -> bool {
+        match whose {
+            Whose::Anyones => true,
+            Whose::Class(class) => self.class() == class,
+            // They are everybody's.
+            Whose::Payer(_) => false,
+        }
+    }
+
+    /// What tells whether anybody still has it.
+    #[must_use]
+    pub fn loaded(&self) -> Loaded {
+        Loaded(Arc::downgrade(&self.0))
+    }
+
+    /// What is known of it without its code.
+    #[must_use]
+    pub fn about(&self) -> &About {
+        &self.0.about
+    }
+
+    /// What it is held to.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        self.0.about.class
+    }
+
+    /// The configuration its manifest names to be tried with; `None`: it has none.
+    #[must_use]
+    pub fn default_config(&self) -> Option<&str> {
+        self.0.about.default_config.as_deref()
+    }
+
+    /// SHA-256 of the bytes as uploaded, 64 hex digits.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.0.digest
+    }
+
+    /// Says under which name and version it is known to people. Only the first call counts.
+    pub fn set_label(&self, label: &str) {
+        let _ = self.0.label.set(label.to_owned());
+    }
+
+    /// The name and version people know it by; its digest where nobody said.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        self.0.label.get().unwrap_or(&self.0.digest)
+    }
+
+    /// Size as uploaded, bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.0.size_bytes
+    }
+
+    /// What its guests did so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.0.counters.read()
+    }
+
+    /// What instances are made from.
+    #[must_use]
+    pub fn pre(&self) -> &PluginPre<State> {
+        &self.0.pre
+    }
+
+    /// The counters of its guests.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.0.counters
+    }
+}
+
+impl std::fmt::Debug for Component {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Component").field(&self.0.digest).finish()
+    }
+}

@@ -1,0 +1,339 @@
+//! Ours into the contract's and back: killmails into summaries and columns, interests and verdicts into words
+//! of the domain.
+//!
+//! Must not know: how calls are made or limited.
+
+use serde_json::Value;
+
+use crate::domain::entry::Entry;
+use crate::domain::facts::Facts;
+use crate::domain::filter::{IdSet, Interest, RoleClause};
+use crate::domain::killmail::{Attacker, Item, Killmail};
+use crate::domain::term::{Dimension, Role};
+use crate::domain::verdict::{Fault, Verdict};
+use crate::plugin::history::{HistoryQuestion, Totals};
+use crate::plugin::sandbox::bindings::exports::killstream::plugin::guest;
+use crate::plugin::sandbox::bindings::killstream::plugin::{history as wit_history, types};
+use crate::universe;
+
+/// The largest id of a region of abyssal deadspace, and the smallest.
+const ABYSSAL_REGIONS: std::ops::RangeInclusive<u32> = 12_000_000..=12_999_999;
+/// zKillboard's label of a kill by suicide gank.
+const GANKED: &str = "ganked";
+
+/// The sixteen values every call carries.
+#[must_use]
+pub fn summary(entry: &Entry) -> types::Summary {
+    let (killmail, facts) = (&entry.killmail, &entry.facts);
+    let victim = &killmail.victim;
+    let last = killmail.attackers.iter().find(|a| a.final_blow);
+    let of_last = |id: fn(&Attacker) -> Option<u32>| last.and_then(id).unwrap_or(0);
+    types::Summary {
+        id: u64::from(killmail.killmail_id),
+        time: killmail.time,
+        system: facts.system,
+        region: facts.region,
+        victim_character: victim.character_id.unwrap_or(0),
+        victim_corporation: victim.corporation_id.unwrap_or(0),
+        victim_alliance: victim.alliance_id.unwrap_or(0),
+        victim_ship: victim.ship_type_id.unwrap_or(0),
+        victim_ship_group: facts.victim.ship_groups.first().copied().unwrap_or(0),
+        final_blow_character: of_last(|a| a.character_id),
+        final_blow_corporation: of_last(|a| a.corporation_id),
+        final_blow_alliance: of_last(|a| a.alliance_id),
+        attacker_count: facts.attacker_count,
+        points: killmail.zkb.as_ref().and_then(|z| z.points).and_then(|p| u32::try_from(p).ok()).unwrap_or(0),
+        total_value: facts.total_value.unwrap_or(0.0),
+        traits: traits(entry),
+    }
+}
+
+/// The marks of a killmail.
+#[must_use]
+pub fn traits(entry: &Entry) -> types::Traits {
+    let facts: &Facts = &entry.facts;
+    let mut traits = types::Traits::empty();
+    let mut mark = |is: bool, flag: types::Traits| {
+        if is {
+            traits |= flag;
+        }
+    };
+    mark(facts.npc, types::Traits::NPC);
+    mark(facts.solo, types::Traits::SOLO);
+    mark(facts.awox, types::Traits::AWOX);
+    mark(ABYSSAL_REGIONS.contains(&facts.region), types::Traits::ABYSSAL);
+    mark(facts.labels.iter().any(|label| label == GANKED), types::Traits::GANKED);
+    mark(entry.is_late(), types::Traits::LATE);
+    traits
+}
+
+/// All attackers in columns.
+#[must_use]
+pub fn attackers(killmail: &Killmail) -> types::AttackerColumns {
+    let all = &killmail.attackers;
+    let ids = |id: fn(&Attacker) -> Option<u32>| all.iter().map(|a| id(a).unwrap_or(0)).collect();
+    types::AttackerColumns {
+        characters: ids(|a| a.character_id),
+        corporations: ids(|a| a.corporation_id),
+        alliances: ids(|a| a.alliance_id),
+        factions: ids(|a| a.faction_id),
+        ships: ids(|a| a.ship_type_id),
+        weapons: ids(|a| a.weapon_type_id),
+        damage: all.iter().map(|a| clamp_u32(a.damage_done)).collect(),
+        security: all.iter().map(|a| narrow(a.security_status)).collect(),
+        final_blow: all.iter().position(|a| a.final_blow).and_then(|row| u32::try_from(row).ok()),
+    }
+}
+
+/// What the victim carried, in columns; what lies in an item follows it.
+#[must_use]
+pub fn items(killmail: &Killmail) -> types::ItemColumns {
+    let mut columns = types::ItemColumns {
+        type_ids: Vec::new(),
+        slots: Vec::new(),
+        destroyed: Vec::new(),
+        dropped: Vec::new(),
+        singletons: Vec::new(),
+        depth: Vec::new(),
+    };
+    add_items(&mut columns, killmail.victim.items.as_deref().unwrap_or_default(), 0);
+    columns
+}
+
+/// How many items there are, those within others too.
+#[must_use]
+pub fn item_count(killmail: &Killmail) -> u64 {
+    fn count(items: &[Item]) -> u64 {
+        items.iter().map(|item| 1 + count(item.items.as_deref().unwrap_or_default())).sum()
+    }
+    count(killmail.victim.items.as_deref().unwrap_or_default())
+}
+
+fn add_items(columns: &mut types::ItemColumns, items: &[Item], depth: u8) {
+    for item in items {
+        columns.type_ids.push(u32::try_from(item.item_type_id).unwrap_or(0));
+        columns.slots.push(clamp_u32(item.flag));
+        columns.destroyed.push(item.quantity_destroyed.unwrap_or(0));
+        columns.dropped.push(item.quantity_dropped.unwrap_or(0));
+        columns.singletons.push(u8::try_from(item.singleton).unwrap_or(0));
+        columns.depth.push(depth);
+        add_items(columns, item.items.as_deref().unwrap_or_default(), depth.saturating_add(1));
+    }
+}
+
+/// What it is worth.
+#[must_use]
+pub fn values(killmail: &Killmail) -> types::IskValues {
+    let zkb = killmail.zkb.as_ref();
+    let value = |of: Option<f64>| of.unwrap_or(0.0);
+    types::IskValues {
+        fitted: value(zkb.and_then(|z| z.fitted_value)),
+        dropped: value(zkb.and_then(|z| z.dropped_value)),
+        destroyed: value(zkb.and_then(|z| z.destroyed_value)),
+        total: value(zkb.and_then(|z| z.total_value)),
+    }
+}
+
+/// One property of those in a role, a row each, 0 where absent.
+#[must_use]
+pub fn column(entry: &Entry, kind: Dimension, role: Role) -> Vec<u32> {
+    if let Some(place) = entry.facts.place(kind) {
+        return vec![place];
+    }
+    let attackers = &entry.killmail.attackers;
+    let mut rows = Vec::with_capacity(attackers.len() + 1);
+    if matches!(role, Role::Any | Role::Victim) {
+        rows.push(of_victim(&entry.killmail, kind));
+    }
+    match role {
+        Role::Victim => {}
+        Role::Any | Role::Attacker => rows.extend(attackers.iter().map(|a| of_attacker(a, kind))),
+        Role::FinalBlow => {
+            rows.extend(attackers.iter().filter(|a| a.final_blow).map(|a| of_attacker(a, kind)))
+        }
+    }
+    rows
+}
+
+fn of_victim(killmail: &Killmail, kind: Dimension) -> u32 {
+    let victim = &killmail.victim;
+    let id = match kind {
+        Dimension::Character => victim.character_id,
+        Dimension::Corporation => victim.corporation_id,
+        Dimension::Alliance => victim.alliance_id,
+        Dimension::Faction => victim.faction_id,
+        Dimension::ShipType => victim.ship_type_id,
+        Dimension::ShipGroup => victim.ship_type_id.and_then(universe::group_of),
+        Dimension::WeaponType | Dimension::System | Dimension::Constellation | Dimension::Region => None,
+    };
+    id.unwrap_or(0)
+}
+
+fn of_attacker(attacker: &Attacker, kind: Dimension) -> u32 {
+    let id = match kind {
+        Dimension::Character => attacker.character_id,
+        Dimension::Corporation => attacker.corporation_id,
+        Dimension::Alliance => attacker.alliance_id,
+        Dimension::Faction => attacker.faction_id,
+        Dimension::ShipType => attacker.ship_type_id,
+        Dimension::ShipGroup => attacker.ship_type_id.and_then(universe::group_of),
+        Dimension::WeaponType => attacker.weapon_type_id,
+        Dimension::System | Dimension::Constellation | Dimension::Region => None,
+    };
+    id.unwrap_or(0)
+}
+
+/// Whether anyone in the role, or the place, has one of the ids.
+#[must_use]
+pub fn involves(facts: &Facts, kind: Dimension, role: Role, ids: &[u32]) -> bool {
+    if let Some(place) = facts.place(kind) {
+        return place != 0 && ids.contains(&place);
+    }
+    facts.columns(role).into_iter().flatten().map(|columns| columns.of(kind)).any(|column| {
+        // The column is sorted and holds no 0, so 0 finds nothing.
+        !column.is_empty() && ids.iter().any(|id| column.binary_search(id).is_ok())
+    })
+}
+
+/// The dimension.
+#[must_use]
+pub const fn kind(of: types::Kind) -> Dimension {
+    match of {
+        types::Kind::Character => Dimension::Character,
+        types::Kind::Corporation => Dimension::Corporation,
+        types::Kind::Alliance => Dimension::Alliance,
+        types::Kind::Faction => Dimension::Faction,
+        types::Kind::Ship => Dimension::ShipType,
+        types::Kind::ShipGroup => Dimension::ShipGroup,
+        types::Kind::Weapon => Dimension::WeaponType,
+        types::Kind::System => Dimension::System,
+        types::Kind::Constellation => Dimension::Constellation,
+        types::Kind::Region => Dimension::Region,
+    }
+}
+
+/// The role.
+#[must_use]
+pub const fn role(role: types::Role) -> Role {
+    match role {
+        types::Role::Any => Role::Any,
+        types::Role::Victim => Role::Victim,
+        types::Role::Attacker => Role::Attacker,
+        types::Role::FinalBlow => Role::FinalBlow,
+    }
+}
+
+/// One term; ids that name nothing are left out.
+#[must_use]
+pub fn wanted(of: types::Kind, in_role: types::Role, mut ids: Vec<u32>) -> RoleClause {
+    ids.retain(|id| *id != 0);
+    RoleClause { kind: kind(of), role: role(in_role), ids: IdSet::new(ids) }
+}
+
+/// Terms with a time; 0 is no bound.
+#[must_use]
+pub fn history_query(terms: Vec<types::Term>, since: i64, until: i64) -> HistoryQuestion {
+    let bound = |at: i64| (at != 0).then_some(at);
+    let terms = terms.into_iter().map(|t| wanted(t.of, t.role, t.ids)).collect();
+    HistoryQuestion { terms, since: bound(since), until: bound(until) }
+}
+
+/// Totals in the contract's words.
+#[must_use]
+pub const fn totals(totals: Totals) -> wit_history::Totals {
+    wit_history::Totals {
+        killmails: totals.killmails,
+        value: totals.value,
+        first: totals.first,
+        last: totals.last,
+    }
+}
+
+/// What a guest said it needs: the part the index knows, and the marks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Needs {
+    /// The part the index knows; `None` restricts nothing.
+    pub interest: Option<Interest>,
+    /// Marks a killmail must carry.
+    pub having: types::Traits,
+    /// Marks a killmail must not carry.
+    pub lacking: types::Traits,
+}
+
+impl Default for Needs {
+    fn default() -> Self {
+        Self { interest: None, having: types::Traits::empty(), lacking: types::Traits::empty() }
+    }
+}
+
+impl Needs {
+    /// Whether the guest needs to see this killmail.
+    #[must_use]
+    pub fn accepts(&self, entry: &Entry) -> bool {
+        if !self.interest.as_ref().is_none_or(|interest| interest.accepts(&entry.facts)) {
+            return false;
+        }
+        let none = types::Traits::empty();
+        if self.having == none && self.lacking == none {
+            return true;
+        }
+        let traits = traits(entry);
+        traits & self.having == self.having && traits & self.lacking == none
+    }
+}
+
+/// What the guest answered to `configure`, with the number of ids it names.
+#[must_use]
+pub fn needs(interest: Option<guest::Interest>) -> (Needs, usize) {
+    let Some(said) = interest else { return (Needs::default(), 0) };
+    let named = said.any_of.iter().map(|term| term.ids.len()).sum();
+    let interest = Interest {
+        any_of: said.any_of.into_iter().map(|t| wanted(t.of, t.role, t.ids)).collect(),
+        min_value: (said.min_value > 0.0).then_some(said.min_value),
+        min_attackers: (said.min_attackers > 0).then_some(said.min_attackers),
+        max_attackers: (said.max_attackers > 0).then_some(said.max_attackers),
+    };
+    let interest = (interest != Interest::default()).then_some(interest);
+    (Needs { interest, having: said.having, lacking: said.lacking }, named)
+}
+
+/// A verdict as the guest gave it.
+///
+/// # Errors
+/// `Output` for annotations over the limit, `BadOutput` for an error or for annotations that are no JSON
+/// object.
+pub fn verdict(said: Result<guest::Verdict, String>, bytes_max: usize) -> Result<Verdict, (Fault, String)> {
+    match said {
+        Ok(guest::Verdict::Drop) => Ok(Verdict::Drop),
+        Ok(guest::Verdict::Keep) => Ok(Verdict::Keep),
+        Ok(guest::Verdict::KeepWith(json)) => annotations(&json, bytes_max),
+        Err(text) => Err((Fault::BadOutput, text)),
+    }
+}
+
+fn annotations(json: &str, bytes_max: usize) -> Result<Verdict, (Fault, String)> {
+    if json.len() > bytes_max {
+        return Err((
+            Fault::Output,
+            format!("annotations of {} bytes; at most {bytes_max} (plugin.verdict_bytes)", json.len()),
+        ));
+    }
+    // Parsed as a whole: numbers out of range and nesting beyond what clients can read must not reach them.
+    let value = match serde_json::from_str::<Value>(json) {
+        Ok(value @ Value::Object(_)) => value,
+        Ok(_) => return Err((Fault::BadOutput, "the annotations are no JSON object".to_owned())),
+        Err(error) => return Err((Fault::BadOutput, format!("the annotations are no JSON: {error}"))),
+    };
+    // Line breaks are lawful between JSON's words but end a line of an event stream.
+    let has_breaks = json.bytes().any(|b| b.is_ascii_control());
+    Ok(Verdict::KeepWith(if has_breaks { value.to_string().into() } else { json.trim().into() }))
+}
+
+fn clamp_u32(number: i64) -> u32 {
+    u32::try_from(number.max(0)).unwrap_or(u32::MAX)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a security status has few digits")]
+const fn narrow(number: f64) -> f32 {
+    number as f32
+}

@@ -1,0 +1,197 @@
+//! Components whose compiled code is kept, over a real store.
+//!
+//! Must not know: who uses them.
+
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+
+use super::*;
+use crate::budget::Share;
+use crate::domain::hex::sha256_hex;
+use crate::domain::subscription::PluginUse;
+use crate::plugin::build::compile::tests::built;
+use crate::plugin::history::NoHistory;
+use crate::plugin::judging::run::Instance;
+use crate::plugin::limits::Config;
+use crate::plugins::Plugins;
+use crate::plugins::upload::{Accepted, Upload as How};
+
+const HIGH_VALUE: &[u8] = include_bytes!("../../../plugins/prebuilt/high-value.wasm");
+const GATECAMP: &[u8] = include_bytes!("../../../plugins/prebuilt/gatecamp.wasm");
+const MEMORY: u64 = 64 << 20;
+
+fn open(dir: &Path) -> Arc<Plugins> {
+    let config =
+        store::config::Config { dir: dir.to_owned(), min_free_bytes: 0, ..store::config::Config::default() };
+    let limits = Config { guests_memory_bytes: MEMORY, ..Config::default() };
+    let engine = Engine::new(limits, Arc::new(NoHistory), |_| Bytes::new()).unwrap();
+    Plugins::open(Store::open(config).unwrap(), engine, Vec::new()).unwrap()
+}
+
+/// Keeps what the compiling process would make of it.
+fn keep(components: &Components, bytes: &[u8]) -> Held {
+    let (about, code) = built(bytes);
+    let digest = sha256_hex(bytes);
+    let upload = Upload { digest: &digest, size_bytes: bytes.len() };
+    let draft = Draft(components.store.compiled_draft(&digest, &components.compiler).unwrap());
+    fs::write(&draft.0, code).unwrap();
+    components.keep(&draft, upload, about).unwrap()
+}
+
+/// Leaves guests no memory.
+fn fill(components: &Components) -> Share {
+    let memory = components.engine.capacity().memory();
+    let mut share = memory.share();
+    assert!(share.reach(MEMORY - memory.used()));
+    share
+}
+
+/// As many threads for blocking work as two who wait would take.
+fn two_threads() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).max_blocking_threads(2).enable_all().build().unwrap()
+}
+
+fn accepted(plugins: &Plugins, name: &str, bytes: &[u8]) -> Held {
+    let held = keep(plugins.components(), bytes);
+    let file = plugins.components().store.upload_file().unwrap();
+    file.write(bytes).unwrap();
+    let how = How { instance: Some(Instance::Fresh), ..How::default() };
+    let again = Held { digest: held.digest.clone(), component: held.component.clone(), ..held };
+    plugins
+        .accept(name, Accepted { file: &file, held: again, tried: Tried::default(), how }, || true)
+        .unwrap();
+    held
+}
+
+fn used(name: &str) -> PluginUse {
+    PluginUse { name: name.to_owned(), version: None, config: String::new() }
+}
+
+#[test]
+fn those_who_wait_for_a_component_take_no_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugins = open(dir.path());
+    let digest = accepted(&plugins, "one", HIGH_VALUE).digest;
+    plugins.components().known.lock().clear();
+    let runtime = two_threads();
+    let loading = plugins.components().loading.lock();
+    let asking: Vec<_> = (0..20)
+        .map(|_| {
+            let plugins = Arc::clone(&plugins);
+            runtime.spawn(async move {
+                plugins.resolve(&used("one")).await.map(|evaluator| evaluator.digest().to_owned())
+            })
+        })
+        .collect();
+    // All of them run up to where they wait: there is one thread, and it comes to this last.
+    runtime.block_on(runtime.spawn(async {})).unwrap();
+    let other = async { timeout(Duration::from_secs(20), tasks::blocking("other", || 7)).await };
+    assert_eq!(runtime.block_on(other).expect("others find a thread").unwrap(), 7);
+    drop(loading);
+    for asked in asking {
+        assert_eq!(runtime.block_on(asked).unwrap().unwrap(), digest);
+    }
+}
+
+#[test]
+fn memory_is_charged_before_code_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugins = open(dir.path());
+    let components = plugins.components();
+    let Held { digest, size_bytes, .. } = accepted(&plugins, "one", HIGH_VALUE);
+    components.known.lock().clear();
+    let code = components.store.compiled(&digest, &components.compiler).unwrap().unwrap().code;
+    let mut changed = fs::read(&code).unwrap();
+    changed[100] ^= 1;
+    fs::write(&code, changed).unwrap();
+    let others = fill(components);
+    // Had it been read, it would be prepared anew.
+    assert!(matches!(components.get(&digest, size_bytes), Err(Missing::Full(_))));
+    let memory = components.engine.capacity().memory();
+    let before = memory.refused();
+    let runtime = two_threads();
+    for _ in 0..50 {
+        assert!(matches!(runtime.block_on(components.ask(&digest, size_bytes)), Err(Missing::Full(_))));
+    }
+    assert!(memory.refused() - before < 50, "a refusal holds for a moment");
+    drop(others);
+    assert!(matches!(components.get(&digest, size_bytes), Err(Missing::Preparing)));
+}
+
+#[test]
+fn what_there_is_no_memory_for_is_accepted_and_loaded_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugins = open(dir.path());
+    let components = plugins.components();
+    let others = fill(components);
+    let held = accepted(&plugins, "one", HIGH_VALUE);
+    assert!(held.component.is_none());
+    // Nor is it compiled again when it is uploaded again.
+    let (again, version) = plugins.known("two", &held.digest).expect("its code is kept");
+    assert!(again.component.is_none() && Some(again.class) == version.class);
+    let runtime = two_threads();
+    assert!(runtime.block_on(plugins.resolve(&used("one"))).unwrap_err().is_passing());
+    drop(others);
+    let component = components.get(&held.digest, held.size_bytes).unwrap();
+    assert!(component.charged_bytes() > 0);
+}
+
+#[test]
+fn a_component_is_loaded_once_however_many_ask() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugins = open(dir.path());
+    let components = plugins.components();
+    let Held { digest, size_bytes, component, .. } = accepted(&plugins, "one", GATECAMP);
+    let charged = component.expect("there is memory").charged_bytes();
+    for _ in 0..10 {
+        components.known.lock().clear();
+        let begin = Barrier::new(4);
+        let all: Vec<Held> = thread::scope(|scope| {
+            let ask = || {
+                begin.wait();
+                components.kept(&digest, size_bytes).unwrap()
+            };
+            let asking: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+            asking.into_iter().map(|asked| asked.join().unwrap()).collect()
+        });
+        assert!(all.iter().all(|held| held.component.is_some()));
+        assert_eq!(components.engine.capacity().component_memory().used(), charged);
+    }
+}
+
+#[test]
+fn what_was_compiled_stays_while_an_equal_upload_is_on_its_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugins = open(dir.path());
+    let components = plugins.components();
+    let digest = keep(components, HIGH_VALUE).digest;
+    let is_kept = || components.store.compiled(&digest, &components.compiler).unwrap().is_some();
+    let claims = [components.claim(&digest), components.claim(&digest)];
+    for claim in claims {
+        plugins.discard(&digest);
+        assert!(is_kept());
+        drop(claim);
+    }
+    assert!(is_kept());
+    plugins.discard(&digest);
+    assert!(!is_kept());
+}
+
+#[test]
+fn counts_of_a_component_that_is_forgotten_go_on_in_the_sum() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugins = open(dir.path());
+    let held = accepted(&plugins, "one", HIGH_VALUE);
+    drop(two_threads().block_on(plugins.resolve(&used("one"))).unwrap());
+    let engine = plugins.engine();
+    let made = engine.counts().instances;
+    assert!(made > 0 && engine.counts_of(&held.digest).instances == made);
+    plugins.delete("one").unwrap();
+    assert_eq!(engine.counts().instances, made);
+    assert_eq!(engine.counts_of(&held.digest).instances, made, "as long as somebody has it");
+}

@@ -1,0 +1,43 @@
+//! Compiled code that is not kept yet, and what can go wrong on the way.
+//!
+//! Must not know: which plugin it is of.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::domain::hex::sha256_hex;
+use crate::plugin::error::{Failed, Refusal};
+use crate::store::error::StoreError;
+
+/// Code that is not kept yet; gone when it is dropped, unless it was kept.
+pub struct Draft(pub PathBuf);
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // Kept, it has another name by now.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Why compiled code could not be kept.
+pub fn failed(error: StoreError) -> Failed {
+    match error {
+        StoreError::Io { what, path, source } => {
+            Failed::unwritten(&format!("{what} {}", path.display()), &path, &source)
+        }
+        StoreError::NoSpace { .. } => Failed::DiskFull(error.to_string()),
+        other => Failed::Failed(other.to_string()),
+    }
+}
+
+/// Checks that what was read is still the component that was kept under this digest.
+///
+/// # Errors
+/// `NotWasm`: it was changed on disk.
+pub fn check_unchanged(digest: &str, bytes: &[u8]) -> Result<(), Refusal> {
+    if sha256_hex(bytes) == digest {
+        Ok(())
+    } else {
+        Err(Refusal::NotWasm(format!("the kept component {digest} was changed on disk")))
+    }
+}

@@ -1,0 +1,263 @@
+//! What is kept of a plugin: its versions, which is active, which were before. Version 1 of the record is
+//! this struct as JSON.
+//!
+//! Law 4 (old bytes speak): a field is added with a default, never renamed or taken away.
+//!
+//! Must not know: components, how they run, or the disk.
+
+use serde::{Deserialize, Serialize};
+
+use crate::plugin::class::Class;
+use crate::plugin::judging::run::Instance;
+
+/// Versions kept of one plugin; beyond it the oldest that is neither active nor waiting leaves.
+pub const VERSIONS_MAX: usize = 20;
+
+/// Hex digits by which a version may be named, at least.
+pub const PREFIX_DIGITS_MIN: usize = 8;
+
+/// Why a digest names no version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unnamed {
+    /// It is not the beginning of any.
+    Unknown,
+    /// It is not hex, or too little of it.
+    Malformed,
+    /// It is the beginning of so many.
+    Ambiguous(usize),
+}
+
+/// A plugin's record.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Its versions, the newest last.
+    pub versions: Vec<Version>,
+    /// Digest of the active version.
+    pub active: Option<String>,
+    /// Digests that were active before, the latest last.
+    #[serde(default)]
+    pub before: Vec<String>,
+}
+
+/// One upload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// SHA-256 of the upload, 64 hex digits.
+    pub digest: String,
+    /// Its size, bytes.
+    pub size_bytes: usize,
+    /// When it came, unix seconds.
+    pub uploaded_at: i64,
+    /// A new instance for every call.
+    #[serde(default)]
+    pub fresh: bool,
+    /// Whether it was tried for repeatability; otherwise its first accepted configuration is the trial.
+    #[serde(default)]
+    pub probed: bool,
+    /// What it is held to; unknown of versions that came before there were classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
+    /// What its trial showed that did not refuse it, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// Where a version stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It judges.
+    Active,
+    /// It was never active: `promote` makes it so.
+    Waiting,
+    /// It was active before.
+    Retired,
+}
+
+impl Standing {
+    /// The word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Waiting => "uploaded",
+            Self::Retired => "retired",
+        }
+    }
+}
+
+impl Version {
+    /// How long its instances live.
+    #[must_use]
+    pub const fn instance(&self) -> Instance {
+        if self.fresh { Instance::Fresh } else { Instance::Warm }
+    }
+}
+
+impl Manifest {
+    /// The version that judges; `None` where no version is active.
+    #[must_use]
+    pub fn active_version(&self) -> Option<&Version> {
+        self.active.as_deref().and_then(|digest| self.version(digest))
+    }
+
+    /// The version with this digest.
+    #[must_use]
+    pub fn version(&self, digest: &str) -> Option<&Version> {
+        self.versions.iter().find(|v| v.digest == digest)
+    }
+
+    /// The version that a digest, or its beginning, names; with or without `sha256:`.
+    ///
+    /// # Errors
+    /// It names none, or several.
+    pub fn named(&self, digest: &str) -> Result<&Version, Unnamed> {
+        let digits = digest.trim().strip_prefix("sha256:").unwrap_or(digest.trim()).to_ascii_lowercase();
+        if digits.len() < PREFIX_DIGITS_MIN || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(Unnamed::Malformed);
+        }
+        let mut found = self.versions.iter().filter(|version| version.digest.starts_with(&digits));
+        let first = found.next().ok_or(Unnamed::Unknown)?;
+        match found.count() {
+            0 => Ok(first),
+            more => Err(Unnamed::Ambiguous(more + 1)),
+        }
+    }
+
+    /// The same, to change it.
+    pub fn version_mut(&mut self, digest: &str) -> Option<&mut Version> {
+        self.versions.iter_mut().find(|v| v.digest == digest)
+    }
+
+    /// Where a version stands.
+    #[must_use]
+    pub fn standing(&self, digest: &str) -> Standing {
+        if self.active.as_deref() == Some(digest) {
+            Standing::Active
+        } else if self.before.iter().any(|b| b == digest) {
+            Standing::Retired
+        } else {
+            Standing::Waiting
+        }
+    }
+
+    /// Makes a version the active one.
+    pub fn activate(&mut self, digest: &str) {
+        if self.active.as_deref() == Some(digest) {
+            return;
+        }
+        self.before.retain(|b| b != digest);
+        self.before.extend(self.active.take());
+        self.active = Some(digest.to_owned());
+    }
+
+    /// Goes back to the version that was active before; `false` if there was none.
+    pub fn roll_back(&mut self) -> bool {
+        let Some(before) = self.before.pop() else { return false };
+        self.active = Some(before);
+        true
+    }
+
+    /// Takes out what is over the limit: its digests.
+    pub fn trim(&mut self) -> Vec<String> {
+        let mut gone = Vec::new();
+        while self.versions.len() > VERSIONS_MAX {
+            let last = self.versions.len() - 1;
+            // The newest upload stays even where all are waiting.
+            let retired =
+                self.versions[..last].iter().position(|v| self.standing(&v.digest) == Standing::Retired);
+            let waiting =
+                || self.versions[..last].iter().position(|v| self.standing(&v.digest) == Standing::Waiting);
+            let Some(place) = retired.or_else(waiting) else { break };
+            let version = self.versions.remove(place);
+            self.before.retain(|b| *b != version.digest);
+            gone.push(version.digest);
+        }
+        gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(n: usize) -> Version {
+        Version {
+            digest: format!("{n:064}"),
+            size_bytes: n,
+            uploaded_at: 0,
+            fresh: false,
+            probed: true,
+            class: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn promotion_and_rollback_go_back_and_forth() {
+        let mut manifest = Manifest { versions: (0..3).map(version).collect(), ..Manifest::default() };
+        let digest = |n: usize| format!("{n:064}");
+        for n in 0..3 {
+            manifest.activate(&digest(n));
+        }
+        assert_eq!(manifest.standing(&digest(0)), Standing::Retired);
+        assert!(manifest.roll_back());
+        assert_eq!(manifest.active, Some(digest(1)));
+        assert_eq!(
+            manifest.standing(&digest(2)),
+            Standing::Waiting,
+            "what was rolled back waits to be promoted again"
+        );
+        manifest.activate(&digest(1));
+        assert_eq!(manifest.before, [digest(0)], "promoting the active one changes nothing");
+        assert!(manifest.roll_back());
+        assert!(!manifest.roll_back());
+        assert_eq!(manifest.active, Some(digest(0)));
+    }
+
+    #[test]
+    fn old_versions_leave_and_the_active_and_the_newest_stay() {
+        let mut manifest = Manifest { versions: (0..40).map(version).collect(), ..Manifest::default() };
+        manifest.activate(&version(3).digest);
+        manifest.activate(&version(0).digest);
+        let gone = manifest.trim();
+        assert_eq!(gone.len(), 20);
+        assert_eq!(gone[0], version(3).digest, "what was active before leaves first");
+        assert!(
+            manifest.version(&version(0).digest).is_some() && manifest.version(&version(39).digest).is_some()
+        );
+    }
+
+    #[test]
+    fn a_version_is_named_by_any_beginning_that_is_its_alone() {
+        let digests = [
+            "0123456789abcdef".repeat(4),
+            format!("{}{}", "0123456789", "f".repeat(54)),
+            "fedcba98".repeat(8),
+        ];
+        let versions =
+            digests.iter().map(|digest| Version { digest: digest.clone(), ..version(0) }).collect();
+        let manifest = Manifest { versions, ..Manifest::default() };
+        let named = |digest: &str| manifest.named(digest).map(|version| version.digest.clone());
+        for (digest, expected) in [
+            ("fedcba98", Ok(2)),
+            ("sha256:FEDCBA98fed", Ok(2)),
+            ("0123456789a", Ok(0)),
+            (&digests[1], Ok(1)),
+            ("0123456789", Err(Unnamed::Ambiguous(2))),
+            ("fedcba9", Err(Unnamed::Malformed)),
+            ("sha256:", Err(Unnamed::Malformed)),
+            ("not hex at all", Err(Unnamed::Malformed)),
+            ("00000000", Err(Unnamed::Unknown)),
+        ] {
+            assert_eq!(named(digest), expected.map(|at: usize| digests[at].clone()), "{digest}");
+        }
+    }
+
+    #[test]
+    fn law_4_the_first_record_speaks() {
+        let text = r#"{"versions":[{"digest":"ab","size_bytes":5,"uploaded_at":7}],"active":"ab"}"#;
+        let manifest: Manifest = serde_json::from_str(text).unwrap();
+        assert_eq!(manifest.standing("ab"), Standing::Active);
+        assert_eq!(manifest.version("ab").map(|v| (v.instance(), v.probed)), Some((Instance::Warm, false)));
+    }
+}

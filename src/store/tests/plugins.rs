@@ -1,0 +1,118 @@
+//! Plugins and their components, and compiled code that is given out only with its seal.
+//!
+//! Must not know: what a component is.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::store::error::StoreError;
+use crate::store::keys::Tree;
+use crate::store::tests::{folder, open};
+
+#[test]
+fn plugins_and_components_are_kept() {
+    let dir = folder();
+    let store = open(&dir);
+    let state: Vec<u8> = (0..150_000u32).map(|n| n as u8).collect();
+    let digest = "ab".repeat(32);
+    store.put_plugin("gatecamp", &state).expect("kept");
+    store.put_plugin("gatecamp-2", b"small").expect("kept");
+    let upload = store.upload_file().expect("made");
+    upload.write(b"\0asm").expect("written");
+    assert!(matches!(store.keep_component("../../evil", &upload), Err(StoreError::Engine { .. })));
+    store.keep_component(&digest, &upload).expect("kept");
+    assert!(!upload.path().exists());
+    drop(store);
+    let store = open(&dir);
+    assert_eq!(
+        store.plugins().expect("read"),
+        [("gatecamp".to_owned(), state), ("gatecamp-2".to_owned(), b"small".to_vec())]
+    );
+    assert_eq!(store.read_component(&digest).expect("read").as_deref(), Some(&b"\0asm"[..]));
+    let chunks = || {
+        store
+            .engine
+            .scan(Tree::Plugins, b"gatecamp\0")
+            .filter(|pair| pair.as_ref().is_ok_and(|(k, _)| k.starts_with(b"gatecamp\0")))
+            .count()
+    };
+    assert_eq!(chunks(), 4);
+    store.put_plugin("gatecamp", &[7; 60_000]).expect("kept");
+    assert_eq!(
+        (chunks(), store.plugins().expect("read")[0].1.len()),
+        (2, 60_000),
+        "what goes on behind it is gone"
+    );
+    store.remove_plugin("gatecamp").expect("removed");
+    assert_eq!(chunks(), 0);
+    assert_eq!(fs::metadata(dir.path().join("plugins")).expect("there").permissions().mode() & 0o777, 0o700);
+    store.remove_component(&digest).expect("removed");
+    assert_eq!(
+        (store.plugins().expect("read").len(), store.read_component(&digest).expect("read")),
+        (1, None)
+    );
+}
+
+#[test]
+fn compiled_code_is_given_out_only_with_its_seal() {
+    let dir = folder();
+    let store = open(&dir);
+    let (one, two, compiler) = ("ab".repeat(32), "cd".repeat(32), "0123456789abcdef");
+    let keep = |digest: &str, code: &[u8], about: &[u8]| {
+        let draft = store.compiled_draft(digest, compiler).expect("a place");
+        fs::write(&draft, code).expect("written");
+        store.keep_compiled(digest, compiler, &draft, about).expect("kept");
+    };
+    let known = |digest: &str| store.compiled(digest, compiler).expect("read");
+    assert_eq!(known(&one), None);
+    keep(&one, b"code of one", b"about one");
+    keep(&two, b"code of two", b"about two");
+    let found = known(&one).expect("it is kept");
+    assert_eq!(
+        (fs::read(&found.code).expect("read"), found.about),
+        (b"code of one".to_vec(), b"about one".to_vec())
+    );
+    assert_eq!(store.compiled(&one, "fedcba9876543210").expect("read"), None, "another compiler");
+
+    let (code_of_two, seal) = (known(&two).expect("kept").code, found.code.with_extension("seal"));
+    for (path, bytes) in [
+        (&found.code, b"code of oue".to_vec()),
+        (&found.code, Vec::new()),
+        (&seal, b"x".repeat(50)),
+        (&seal, b"x".to_vec()),
+    ] {
+        let whole = fs::read(path).expect("read");
+        fs::write(path, bytes).expect("written");
+        assert_eq!(known(&one), None, "{}", path.display());
+        fs::write(path, whole).expect("written");
+    }
+    // The seal is of this component alone.
+    let code_of_one = fs::read(&found.code).expect("read");
+    fs::copy(&code_of_two, &found.code).expect("copied");
+    fs::copy(code_of_two.with_extension("seal"), &seal).expect("copied");
+    assert_eq!(known(&one), None);
+    fs::write(&found.code, code_of_one).expect("written");
+    keep(&one, b"code of one", b"about one");
+
+    store.prune_compiled(11, |digest| digest == one).expect("pruned");
+    assert!(known(&one).is_some() && known(&two).is_none());
+    keep(&two, b"code of two", b"about two");
+    fs::write(store.upload_file().expect("a place").path(), b"gone with its place").expect("written");
+    store.tidy_compiled(compiler, |digest| digest == two).expect("tidied");
+    assert!(known(&one).is_none() && known(&two).is_some());
+    store.tidy_compiled("fedcba9876543210", |_| true).expect("tidied");
+    assert!(known(&two).is_none());
+    // Another folder has another key.
+    let elsewhere = folder();
+    let other = open(&elsewhere);
+    keep(&one, b"code of one", b"about one");
+    other.compiled_draft(&one, compiler).expect("a place");
+    for file in fs::read_dir(dir.path().join("compiled")).expect("read") {
+        let path = file.expect("a file").path();
+        if path.file_name().is_some_and(|name| name != "key") {
+            fs::copy(&path, elsewhere.path().join("compiled").join(path.file_name().expect("a name")))
+                .expect("copied");
+        }
+    }
+    assert_eq!(other.compiled(&one, compiler).expect("read"), None);
+}
