@@ -33,6 +33,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::clock::now_ms;
 use crate::domain::id::{Epoch, EventId, Place, Seq};
+use crate::domain::skip::{DELIVERY, Skip};
 use crate::domain::span::Span;
 use crate::feed::config::Config;
 use crate::feed::counters::Counters;
@@ -230,7 +231,16 @@ impl Feed {
         checkpoint: Option<Checkpoint>,
     ) -> Result<Vec<Appended>, FeedError> {
         let found = Found::among(batch.iter().map(|incoming| &incoming.killmail));
+        // Only the debug log needs them.
+        let is_logged = tracing::enabled!(target: DELIVERY, tracing::Level::DEBUG);
+        let ids: Vec<u32> =
+            batch.iter().filter(|_| is_logged).map(|incoming| incoming.killmail.killmail_id).collect();
         let appended = self.writer.publish(batch, checkpoint).await?;
+        for (id, appended) in ids.into_iter().zip(&appended) {
+            if matches!(appended, Appended::Known(_) | Appended::Conflict(_)) {
+                tracing::debug!(target: DELIVERY, { killmail.id = id, why = %Skip::Known }, "not announced");
+            }
+        }
         self.unreadable.note(&found, now_ms());
         Ok(appended)
     }

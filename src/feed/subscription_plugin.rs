@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::domain::entry::SharedEntry;
 use crate::domain::filter::Interest;
+use crate::domain::skip::{DELIVERY, Skip};
 use crate::domain::subscription::PluginUse;
 use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::feed::Feed;
@@ -181,13 +182,21 @@ impl SubscriptionPlugin {
     }
 
     fn outcome(&self, entry: SharedEntry, verdict: Result<Verdict, Failure>) -> Outcome {
+        let id = entry.facts.killmail_id;
         match verdict {
-            Ok(Verdict::Drop) => Outcome::Dropped,
+            Ok(Verdict::Drop) => {
+                tracing::debug!(target: DELIVERY, { killmail.id = id, why = %Skip::Verdict }, "not delivered");
+                Outcome::Dropped
+            }
             Ok(Verdict::Keep) => Outcome::Kept(Delivered { entry, annotations: Vec::new() }),
             Ok(Verdict::KeepWith(json)) => {
                 Outcome::Kept(Delivered { entry, annotations: vec![(self.using.name.clone(), json)] })
             }
-            Err(failure) => Outcome::Fault(failure, entry),
+            Err(failure) => {
+                let fault = failure.fault.word();
+                tracing::debug!(target: DELIVERY, { killmail.id = id, why = %Skip::Fault, fault }, "not delivered");
+                Outcome::Fault(failure, entry)
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::domain::entry::Origin;
 use crate::domain::id::Seq;
+use crate::domain::skip::{DELIVERY, Skip};
 use crate::domain::span::Span;
 use crate::feed::counters::Counters;
 use crate::feed::error::FeedError;
@@ -118,9 +119,13 @@ impl Parts {
             let Appended::New(entry) = done else { continue };
             self.counters.announced.fetch_add(1, Ordering::Relaxed);
             // Live parts never deliver backfill, so nobody is woken for it.
+            let id = entry.facts.killmail_id;
             if entry.origin == Origin::Live {
-                let rung = self.wakeups.wake(&entry.facts, found);
-                self.counters.rung.fetch_add(rung as u64, Ordering::Relaxed);
+                let woken = self.wakeups.wake(&entry.facts, found);
+                self.counters.rung.fetch_add(woken as u64, Ordering::Relaxed);
+                tracing::debug!(target: DELIVERY, { killmail.id = id, seq = %entry.seq.0, woken }, "announced");
+            } else {
+                tracing::debug!(target: DELIVERY, { killmail.id = id, why = %Skip::Backfill }, "not announced");
             }
         }
         if appended.iter().any(|done| matches!(done, Appended::New(_) | Appended::Revised(_))) {

@@ -15,9 +15,11 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+use tracing::debug_span;
 use yawc::close::CloseCode;
 
 use crate::clock::{DAY_SECS, now_ms, now_secs};
+use crate::domain::skip::DELIVERY;
 use crate::domain::term::Term;
 use crate::feed::event::Event;
 use crate::feed::newest::Newest;
@@ -339,6 +341,10 @@ impl Connection {
     fn told(&mut self, key: u64, told: ChannelEvent) {
         match told {
             ChannelEvent::Live(Some(Event::Killmail { kept, id })) => {
+                let killmail_id = kept.entry.facts.killmail_id;
+                let span =
+                    debug_span!(target: DELIVERY, "delivery", killmail.id = killmail_id, event.id = %id);
+                let _entered = span.entered();
                 let pushed = self.session.killmail(key, &kept, &id, now_ms(), &mut self.effects);
                 self.count(|door| &door.feed.channel_counters().pushed, u64::from(pushed));
             }

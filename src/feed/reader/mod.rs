@@ -15,10 +15,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{Instrument, Span};
 
 use crate::domain::entry::SharedEntry;
 use crate::domain::filter::{Filter, Interest};
 use crate::domain::id::{Epoch, EventId, Place, Seq};
+use crate::domain::skip::DELIVERY;
 use crate::domain::subscription::Subscription;
 use crate::domain::verdict::Failure;
 use crate::feed::Feed;
@@ -54,6 +56,8 @@ pub struct Reader {
     passed: Seq,
     /// When a plugin is asked for again that could not be had for a reason that passes.
     again: Option<Instant>,
+    /// Names the subscription in every log line of this reader.
+    span: Span,
 }
 
 /// A plugin that could not be had for a reason that passes is asked for again after this.
@@ -84,8 +88,12 @@ impl Reader {
         let log = Log { epoch: feed.epoch(), head: feed.head(), horizon: feed.store().horizon() };
         let opened = opening(&start, log);
         let subscription = Arc::new(subscription);
+        let entered = feed.registry().enter(subscription.clone(), opened.place);
+        let span =
+            tracing::debug_span!(target: DELIVERY, "reader", subscription.id = entered.line.subscription_id);
         let mut reader = Self {
-            entered: feed.registry().enter(subscription.clone(), opened.place),
+            entered,
+            span,
             closing: feed.closing(),
             epoch: log.epoch,
             phase: Phase::Live,
@@ -240,6 +248,11 @@ impl Reader {
 
     /// The next event; `None` when there will be none any more. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Event> {
+        let span = self.span.clone();
+        self.next_event().instrument(span).await
+    }
+
+    async fn next_event(&mut self) -> Option<Event> {
         loop {
             if matches!(self.phase, Phase::Over) && self.pending.is_empty() {
                 return None;
@@ -273,13 +286,19 @@ impl Reader {
     fn handed_over(&mut self, event: &Event) {
         let counters = self.feed.counters();
         match event {
-            Event::Killmail { id, .. } => {
+            Event::Killmail { id, kept } => {
                 self.at = id.place;
                 self.entered.delivered(1);
+                let killmail_id = kept.entry.facts.killmail_id;
+                tracing::debug!(target: DELIVERY, { killmail.id = killmail_id, event.id = %id }, "handed over");
                 counters.delivered.fetch_add(1, Ordering::Relaxed);
             }
             Event::Batch(batch) => {
                 self.at = batch.id.place;
+                for kept in &batch.kept {
+                    let killmail_id = kept.entry.facts.killmail_id;
+                    tracing::debug!(target: DELIVERY, { killmail.id = killmail_id }, "handed over in the preload");
+                }
                 self.entered.delivered(batch.kept.len() as u64);
                 counters.preloaded.fetch_add(batch.kept.len() as u64, Ordering::Relaxed);
             }

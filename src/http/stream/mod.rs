@@ -22,6 +22,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::{DAY_SECS, now_secs};
+use crate::domain::skip::DELIVERY;
 use crate::domain::verdict::{Failure, Fault};
 use crate::feed::event::Event;
 use crate::feed::filters::Echo;
@@ -269,6 +270,11 @@ impl StreamBody {
                 out.event(Some("transition"), Some(&id), &event::transition(total))
             }
             Event::Killmail { kept, id } => {
+                let (killmail_id, subscription) =
+                    (kept.entry.facts.killmail_id, self.reader.subscription_id());
+                let span = tracing::debug_span!(target: DELIVERY, "delivery", killmail.id = killmail_id, event.id = %id);
+                let _entered = span.entered();
+                tracing::debug!(target: DELIVERY, { killmail.id = killmail_id, subscription.id = subscription }, "sent");
                 out.event((!basic).then_some("killmail"), Some(&id), &json_of(&kept));
                 self.sent = true;
             }
