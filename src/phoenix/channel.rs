@@ -310,7 +310,7 @@ impl Channel {
         // counted whole.
         let ids = filter.dimensions.iter().map(|dimension| dimension.ids.as_slice().len()).sum::<usize>();
         if let Some(filters) = payload.filters.filter(|_| ids >= SHORT_IDS) {
-            filters.room_for(ids).map_err(|full| full.to_string())?;
+            filters.check_room(ids).map_err(|full| full.to_string())?;
         }
         for (_, systems) in change.removed.iter().filter(|(kind, _)| *kind == Dimension::System) {
             self.uncounted.retain(|system| !systems.contains(system));

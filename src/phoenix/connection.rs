@@ -24,7 +24,7 @@ use crate::domain::term::Term;
 use crate::feed::event::Event;
 use crate::feed::newest::Newest;
 use crate::feed::reader::Reader;
-use crate::feed::registry::{Transport, Who};
+use crate::feed::registry::{Client, Transport};
 use crate::feed::start::Start;
 use crate::feed::{self, newest_preload};
 use crate::phoenix::effect::{Effect, Open};
@@ -262,18 +262,20 @@ impl Connection {
         let Open { key, subscription, resume_from, replaces, .. } = open;
         let before = replaces.and_then(|key| self.running.iter_mut().find(|running| running.key == key));
         let place = before.map(|running| {
-            running.reader.pass_over();
+            running.reader.skip_unmatched();
             running.reader.id().to_string()
         });
         let last_event_id = resume_from.or(place);
         replaces.into_iter().for_each(|key| self.close(key));
         let feed = Arc::clone(&self.door.feed);
-        let hold =
-            match feed.plugin_quota().take(&feed.judging(), self.caller.judged, subscription.plugin.as_ref())
-            {
-                Ok(hold) => hold,
-                Err(refused) => return self.session.refused(key, &refused.to_string(), &mut self.effects),
-            };
+        let hold = match feed.plugin_quota().take(
+            &feed.plugin_limits(),
+            self.caller.judged,
+            subscription.plugin.as_ref(),
+        ) {
+            Ok(hold) => hold,
+            Err(refused) => return self.session.refused(key, &refused.to_string(), &mut self.effects),
+        };
         let start = Start { last_event_id, ..Start::default() };
         let opening = async move {
             let reader = Reader::open(feed.clone(), (*subscription).clone(), start).await?;
@@ -294,13 +296,13 @@ impl Connection {
         match opened {
             Ok(mut running) => {
                 let reader = &mut running.reader;
-                reader.introduce(Who {
+                reader.set_client(Client {
                     through: Transport::Websocket,
                     subscriber: Some(Arc::clone(self.session.user_id())),
                     address: self.caller.address,
                     connected_at_ms: Some(self.session.connected_at_ms()),
                 });
-                let (id, gap) = reader.begin();
+                let (id, gap) = reader.take_opening();
                 let opened = Opened {
                     subscription_id: reader.subscription_id().to_owned(),
                     id,
