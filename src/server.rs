@@ -234,7 +234,7 @@ impl Running {
         }
         app.feed().close();
         within(grace, "a connection", doors.task).await;
-        if tokio::time::timeout(grace, app.channels().empty()).await.is_err() {
+        if tokio::time::timeout(grace, app.channels().closed()).await.is_err() {
             tracing::warn!(
                 "{} channel connections did not end within {} ms",
                 app.channels().open(),
