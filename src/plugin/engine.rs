@@ -259,10 +259,9 @@ impl Engine {
     ) -> Result<Evaluator, Refusal> {
         let max = self.setup.config.config_bytes;
         if config.len() > max {
-            return Err(Refusal::Configure(format!(
-                "the configuration is {} bytes; at most {max} (plugin.config_bytes)",
-                config.len()
-            )));
+            let message =
+                format!("the configuration is {} bytes; at most {max} (plugin.config_bytes)", config.len());
+            return Err(Refusal::Configure { message, limit: Some(max as u64) });
         }
         let key = Key { digest: component.digest().to_owned(), config: config.to_owned(), instance };
         loop {

@@ -45,12 +45,22 @@ pub enum Refusal {
     /// The compiler refused it.
     #[error("does not compile: {0}")]
     Compile(String),
-    /// It cannot be brought to life.
-    #[error("cannot be instantiated: {0}")]
-    Instantiate(String),
-    /// It refused its configuration, or failed on it; the guest's own words.
-    #[error("{0}")]
-    Configure(String),
+    /// No instance of it could be made.
+    #[error("cannot be instantiated: {message}")]
+    Instantiate {
+        /// What went wrong.
+        message: String,
+        /// The limit it exceeded, in the unit the message names; `None` if no single limit did it.
+        limit: Option<u64>,
+    },
+    /// It refused its configuration (in the guest's own words), or failed on it.
+    #[error("{message}")]
+    Configure {
+        /// What went wrong.
+        message: String,
+        /// The limit it exceeded, in the unit the message names; `None` if no single limit did it.
+        limit: Option<u64>,
+    },
     /// The same killmails gave other verdicts in another order.
     #[error("not repeatable: {0}")]
     NotRepeatable(String),
@@ -158,8 +168,8 @@ impl Refusal {
             | Self::UnknownImport(text)
             | Self::TooComplex { message: text, .. }
             | Self::Compile(text)
-            | Self::Instantiate(text)
-            | Self::Configure(text)
+            | Self::Instantiate { message: text, .. }
+            | Self::Configure { message: text, .. }
             | Self::NotRepeatable(text)
             | Self::Crashed(text)
             | Self::TooSlowToCompile { message: text, .. }
@@ -186,8 +196,8 @@ impl Refusal {
             Self::UnknownImport(_) => "unknown_import",
             Self::TooComplex { .. } => "too_complex",
             Self::Compile(_) => "compile",
-            Self::Instantiate(_) => "instantiate",
-            Self::Configure(_) => "configure",
+            Self::Instantiate { .. } => "instantiate",
+            Self::Configure { .. } => "configure",
             Self::NotRepeatable(_) => "not_repeatable",
             Self::TooSlowToCompile { .. } => "too_slow_to_compile",
             Self::TooMuchMemory { .. } | Self::NeverFits { .. } => "too_much_memory",
@@ -213,7 +223,9 @@ impl Refusal {
             | Self::HostBudget { limit, .. }
             | Self::Full { limit, .. }
             | Self::AddressFull { limit, .. } => Some(*limit),
-            Self::TooComplex { limit, .. } => *limit,
+            Self::TooComplex { limit, .. }
+            | Self::Instantiate { limit, .. }
+            | Self::Configure { limit, .. } => *limit,
             _ => None,
         }
     }

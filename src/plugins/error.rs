@@ -125,9 +125,9 @@ impl Error {
             Self::MalformedDigest { .. } | Self::AmbiguousDigest { .. } => Some("plugin"),
             // It was brought to life when it was uploaded, and now it fails at that: no matter of the
             // configuration.
-            Self::Refused(Refusal::Instantiate(_)) => Some("plugin"),
+            Self::Refused(Refusal::Instantiate { .. }) => Some("plugin"),
             Self::Refused(
-                Refusal::Configure(_)
+                Refusal::Configure { .. }
                 | Refusal::NotRepeatable(_)
                 | Refusal::Deadline { .. }
                 | Refusal::HostBudget { .. },

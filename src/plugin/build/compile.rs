@@ -48,7 +48,7 @@ pub fn compile(setup: &Setup, bytes: &[u8]) -> Result<Compiled, Refusal> {
     let world = setup.world(seen.about.class);
     let compiled = tasks::caught(|| wasmtime::component::Component::new(&world.wasm, &wrapped));
     let compiled = compiled.map_err(|_| Refusal::Compile("the compiler panicked on it".to_owned()))?;
-    let (wasm, about) = (compiled.map_err(|error| uncompiled(setup, &error))?, seen.about);
+    let (wasm, about) = (compiled.map_err(|error| compile_refusal(setup, &error))?, seen.about);
     // No file stands behind it: all of it is memory, and its images are once more.
     let code = wasm.image_range();
     let code_bytes = code.end.addr().saturating_sub(code.start.addr()) as u64;
@@ -132,16 +132,25 @@ fn wrap(module: &[u8]) -> Result<Vec<u8>, Refusal> {
         .map_err(|error| Refusal::Compile(format!("encoding the core module as a component: {error:#}")))
 }
 
-/// The pool looks at sizes while it compiles: what will not fit is no matter of the code.
-fn uncompiled(setup: &Setup, error: &wasmtime::Error) -> Refusal {
-    let told = causes(error);
-    if told.contains("pooling allocator") {
-        let max = setup.config.memory_bytes;
-        return Refusal::Instantiate(format!(
-            "it begins with more memory (at most {max} bytes, plugin.memory_bytes) or tables than it may have: {told}"
-        ));
+/// The pool checks the initial size of each memory during compilation, also of core modules that are never
+/// instantiated, which `scan` does not count.
+fn compile_refusal(setup: &Setup, error: &wasmtime::Error) -> Refusal {
+    let causes = causes(error);
+    if !is_too_large_for_pool(&causes) {
+        return Refusal::Compile(causes);
     }
-    Refusal::Compile(told)
+    let max = setup.config.memory_bytes;
+    Refusal::Instantiate {
+        message: format!(
+            "it begins with more memory than it may have (at most {max} bytes, plugin.memory_bytes): {causes}"
+        ),
+        limit: Some(max as u64),
+    }
+}
+
+/// wasmtime reports this only as text; a test makes it do so.
+fn is_too_large_for_pool(causes: &str) -> bool {
+    causes.contains("is unsupported in this pooling allocator configuration")
 }
 
 /// What the linker has suffices for most; the rest of WASI is linked for those that ask for it.
@@ -163,10 +172,26 @@ pub mod tests {
     use ::bytes::Bytes;
 
     use super::*;
+    use crate::plugin::class::Class;
     use crate::plugin::history::NoHistory;
     use crate::plugin::limits::Config;
     use crate::plugin::resources::capacity::Memory;
     use crate::plugin::sandbox::state::Outside;
+
+    #[test]
+    fn an_unused_module_with_too_much_memory_is_refused_with_the_limit() {
+        let outside = Outside { history: Arc::new(NoHistory), json: |_| Bytes::new() };
+        let setup = Setup::new(Config::default(), outside, Memory::Pooled).expect("the engine starts");
+        let component =
+            wat::parse_str("(component (core module (memory 65536)))").expect("it is a component");
+        let error = wasmtime::component::Component::new(&setup.world(Class::Small).wasm, component)
+            .err()
+            .expect("the pool has no such memory");
+        let refusal = compile_refusal(&setup, &error);
+        let limit = setup.config.memory_bytes as u64;
+        assert_eq!((refusal.reason(), refusal.limit()), ("instantiate", Some(limit)), "{refusal}");
+        assert!(refusal.to_string().contains("plugin.memory_bytes"), "{refusal}");
+    }
 
     /// What the compiling process makes of a component: what is known of it, and its code.
     pub fn built(bytes: &[u8]) -> (About, Vec<u8>) {

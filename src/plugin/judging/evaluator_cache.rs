@@ -295,7 +295,7 @@ impl Kept {
             Ok(_) if !order.tried => return,
             Ok(_) => None,
             Err(
-                refusal @ (Refusal::Configure(_)
+                refusal @ (Refusal::Configure { .. }
                 | Refusal::NotRepeatable(_)
                 | Refusal::Deadline { .. }
                 | Refusal::HostBudget { .. }),

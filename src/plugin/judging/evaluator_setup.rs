@@ -112,7 +112,7 @@ impl Making {
         let Self { order, component, digest, shard, work, purse, reserved: Some(reserved) } = self else {
             return None;
         };
-        let for_all = work.failed_to_configure() || matches!(made, Err(Refusal::Configure(_)));
+        let for_all = work.failed_to_configure() || matches!(made, Err(Refusal::Configure { .. }));
         let made = made.map_err(|refusal| refusal.legible(setup.config.text_bytes)).map(|(needs, first)| {
             let record = kept.records().of(&digest, &order.key().config_digest());
             record.asked_for_by(purse.payer().as_ref());

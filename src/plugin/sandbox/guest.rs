@@ -107,7 +107,8 @@ impl Guest {
         self.store.data_mut().end_call();
         let own = |why: &str| fault_text::own(why, setup.config.text_bytes, REFUSED_IN_SILENCE);
         let said = match said {
-            Ok(said) => said.map_err(|why| Unready::Unwilling(Refusal::Configure(own(&why))))?,
+            Ok(said) => said
+                .map_err(|why| Unready::Unwilling(Refusal::Configure { message: own(&why), limit: None }))?,
             Err(error) => {
                 let refusal = refused(&self.store, setup, Doing::Configure, &error);
                 return Err(if refusal.is_busy() {
@@ -120,9 +121,9 @@ impl Guest {
         let (needs, named) = convert::needs(said);
         let max = setup.config.interest_ids_max;
         if named > max {
-            let why =
+            let message =
                 format!("the plugin's interest names {named} ids; at most {max} (plugin.interest_ids_max)");
-            return Err(Unready::Refused(Refusal::Configure(why)));
+            return Err(Unready::Refused(Refusal::Configure { message, limit: Some(max as u64) }));
         }
         Ok(needs)
     }
@@ -174,8 +175,20 @@ fn refused(store: &Store<State>, setup: &Setup, doing: Doing, error: &Error) -> 
     match fault {
         Fault::Deadline => Refusal::Deadline { message, limit: fault_text::deadline(state, doing).1 },
         Fault::HostBudget => Refusal::HostBudget { message, limit: setup.config.host_cpu_ms },
-        _ if doing == Doing::Start => Refusal::Instantiate(format!("{fault}: {told}")),
-        _ => Refusal::Configure(message),
+        _ if doing == Doing::Start => {
+            Refusal::Instantiate { message: format!("{fault}: {told}"), limit: limit_exceeded(state, fault) }
+        }
+        _ => Refusal::Configure { message, limit: limit_exceeded(state, fault) },
+    }
+}
+
+/// The single limit that a call exceeded, in the unit its message names.
+fn limit_exceeded(state: &State, fault: Fault) -> Option<u64> {
+    match fault {
+        Fault::Stack => Some(state.config.stack_bytes as u64),
+        Fault::Output => Some(state.config.hostcall_bytes as u64),
+        Fault::Memory | Fault::Table => state.limiter.exceeded.and_then(|exceeded| exceeded.limit),
+        _ => None,
     }
 }
 
@@ -191,7 +204,7 @@ fn look(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadlin
 
 /// The word for what ended a call: what the host saw first, else what WebAssembly says.
 fn fault_of(state: &State, error: &Error) -> Fault {
-    if let Some(fault) = state.fault.or(state.limiter.exceeded) {
+    if let Some(fault) = state.fault.or(state.limiter.exceeded.map(|exceeded| exceeded.fault)) {
         return fault;
     }
     match error.downcast_ref::<Trap>() {

@@ -12,6 +12,15 @@ use crate::plugin::resources::charge::Charge;
 /// An element of a table takes so much memory, bytes: a pointer.
 const TABLE_ELEMENT_BYTES: usize = 8;
 
+/// A limit that an instance ran into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exceeded {
+    /// The fault it counts as.
+    pub fault: Fault,
+    /// The limit, bytes or elements; `None` where another limit than the instance's own was reached.
+    pub limit: Option<u64>,
+}
+
 /// Watches what one instance takes; the first excess is remembered as its fault. What was taken is given back
 /// with the instance.
 pub struct Limiter {
@@ -20,7 +29,7 @@ pub struct Limiter {
     bounds: Bounds,
     charge: Charge,
     /// What was exceeded, if anything was.
-    pub exceeded: Option<Fault>,
+    pub exceeded: Option<Exceeded>,
     /// It was not this instance that took too much: what it shares with others is used up.
     pub out_of_budget: Option<Refusal>,
 }
@@ -38,11 +47,15 @@ impl Limiter {
         self.memory_bytes.saturating_add(self.table_elements.saturating_mul(TABLE_ELEMENT_BYTES)) as u64
     }
 
+    const fn exceed(&mut self, fault: Fault, limit: usize) {
+        self.exceeded = Some(Exceeded { fault, limit: Some(limit as u64) });
+    }
+
     /// Charges what memories and tables take now.
     fn charge(&mut self) -> Result<()> {
         let bytes = self.bytes();
         let Err(refusal) = self.charge.reach(bytes) else { return Ok(()) };
-        self.exceeded = Some(Fault::Memory);
+        self.exceeded = Some(Exceeded { fault: Fault::Memory, limit: None });
         let told = format!("asks for {bytes} bytes of memory; {refusal}");
         self.out_of_budget = Some(refusal);
         bail!("{told}");
@@ -53,7 +66,7 @@ impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
         let sum = self.memory_bytes.saturating_add(desired.saturating_sub(current));
         if sum > self.bounds.memory_bytes {
-            self.exceeded = Some(Fault::Memory);
+            self.exceed(Fault::Memory, self.bounds.memory_bytes);
             bail!(
                 "asks for {sum} bytes of memory; it may have {} ({}memory_bytes)",
                 self.bounds.memory_bytes,
@@ -61,7 +74,7 @@ impl ResourceLimiter for Limiter {
             );
         }
         if let Some(max) = maximum.filter(|max| desired > *max) {
-            self.exceeded = Some(Fault::Memory);
+            self.exceed(Fault::Memory, max);
             bail!("asks for {desired} bytes in one memory; it may have {max}");
         }
         self.memory_bytes = sum;
@@ -70,21 +83,21 @@ impl ResourceLimiter for Limiter {
     }
 
     fn memory_grow_failed(&mut self, error: Error) -> Result<()> {
-        self.exceeded = Some(Fault::Memory);
+        self.exceeded = Some(Exceeded { fault: Fault::Memory, limit: None });
         Err(error.context("memory could not grow"))
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
         let elements_max = self.bounds.table_elements_max;
         if desired > elements_max {
-            self.exceeded = Some(Fault::Table);
+            self.exceed(Fault::Table, elements_max);
             bail!(
                 "asks for a table of {desired} elements; it may have {elements_max} ({}table_elements_max)",
                 self.bounds.prefix
             );
         }
         if let Some(max) = maximum.filter(|max| desired > *max) {
-            self.exceeded = Some(Fault::Table);
+            self.exceed(Fault::Table, max);
             bail!("asks for a table of {desired} elements; it said at most {max}");
         }
         self.table_elements = self.table_elements.saturating_add(desired.saturating_sub(current));
@@ -93,7 +106,7 @@ impl ResourceLimiter for Limiter {
     }
 
     fn table_grow_failed(&mut self, error: Error) -> Result<()> {
-        self.exceeded = Some(Fault::Table);
+        self.exceeded = Some(Exceeded { fault: Fault::Table, limit: None });
         Err(error.context("a table could not grow"))
     }
 

@@ -205,9 +205,10 @@ impl Measure {
                 message: format!("{value} {what}; at most {max} ({setting})"),
                 limit: Some(*max),
             },
-            Word::Start => {
-                Refusal::Instantiate(format!("it begins with {value} {what}; at most {max} ({setting})"))
-            }
+            Word::Start => Refusal::Instantiate {
+                message: format!("it begins with {value} {what}; at most {max} ({setting})"),
+                limit: Some(*max),
+            },
         }
     }
 }

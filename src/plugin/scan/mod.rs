@@ -114,20 +114,22 @@ pub fn outermost<'b>(
 
 /// The configuration a manifest names, as the text a plugin gets.
 fn default_config(manifest: &[u8], limits: &Config) -> Result<Option<String>, Refusal> {
-    let wrong = |why: String| Refusal::Configure(format!("the section `{MANIFEST_SECTION}` {why}"));
+    let refusal = |why: String, limit: Option<usize>| Refusal::Configure {
+        message: format!("the section `{MANIFEST_SECTION}` {why}"),
+        limit: limit.map(|limit| limit as u64),
+    };
     if manifest.len() > MANIFEST_MAX_BYTES {
-        return Err(wrong(format!("has {} bytes; at most {MANIFEST_MAX_BYTES}", manifest.len())));
+        let why = format!("has {} bytes; at most {MANIFEST_MAX_BYTES}", manifest.len());
+        return Err(refusal(why, Some(MANIFEST_MAX_BYTES)));
     }
-    let manifest: Map<String, Value> =
-        serde_json::from_slice(manifest).map_err(|error| wrong(format!("is no JSON object: {error}")))?;
+    let manifest: Map<String, Value> = serde_json::from_slice(manifest)
+        .map_err(|error| refusal(format!("is no JSON object: {error}"), None))?;
     let Some(config) = manifest.get("default_config") else { return Ok(None) };
-    let text = config.to_string();
-    if text.len() > limits.config_bytes {
-        return Err(wrong(format!(
-            "names a configuration of {} bytes; at most {} (plugin.config_bytes)",
-            text.len(),
-            limits.config_bytes
-        )));
+    let (text, max) = (config.to_string(), limits.config_bytes);
+    if text.len() > max {
+        let why =
+            format!("names a configuration of {} bytes; at most {max} (plugin.config_bytes)", text.len());
+        return Err(refusal(why, Some(max)));
     }
     Ok(Some(text))
 }

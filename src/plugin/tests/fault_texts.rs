@@ -156,7 +156,10 @@ async fn a_refusal_without_a_text_says_so() {
         let refusal = engine.evaluator(&component, "{}", Instance::Warm).await.expect_err("it refuses");
         assert_eq!(
             refusal,
-            Refusal::Configure("the plugin refused the configuration without a text".to_owned()),
+            Refusal::Configure {
+                message: "the plugin refused the configuration without a text".to_owned(),
+                limit: None,
+            },
             "{text:?}"
         );
         let failure =
