@@ -45,7 +45,7 @@ pub enum Error {
     Store(#[from] store::error::StoreError),
     /// The plugin engine cannot run here.
     #[error("cannot start the plugin engine: {0}")]
-    Engine(#[from] plugin::error::Error),
+    Engine(#[from] plugin::error::EngineError),
     /// What is kept of the plugins cannot be read.
     #[error(transparent)]
     Plugins(#[from] plugins::Error),

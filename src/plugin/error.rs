@@ -233,30 +233,30 @@ impl Refusal {
 
 /// A component was not compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failed {
+pub enum BuildError {
     /// It cannot be used.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// It may be as good as any: we could not.
     #[error("{0}")]
-    Failed(String),
+    Internal(String),
     /// The disk is full, in words for the operator.
     #[error("{0}")]
     DiskFull(String),
 }
 
-impl Failed {
+impl BuildError {
     /// The system did not do what it takes.
     #[must_use]
-    pub fn system(what: &str, error: &io::Error) -> Self {
-        Self::Failed(format!("cannot {what}: {error}"))
+    pub fn io(what: &str, error: &io::Error) -> Self {
+        Self::Internal(format!("cannot {what}: {error}"))
     }
 
     /// A file could not be written.
     #[must_use]
-    pub fn unwritten(what: &str, file: &Path, error: &io::Error) -> Self {
+    pub fn write(what: &str, file: &Path, error: &io::Error) -> Self {
         if !is_disk_full(error) {
-            return Self::system(what, error);
+            return Self::io(what, error);
         }
         let folder = file.parent().unwrap_or(file).display();
         Self::DiskFull(format!(
@@ -267,7 +267,7 @@ impl Failed {
 
 /// The engine could not start.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum EngineError {
     /// The compiler or the pool of instances could not be set up.
     #[error("the plugin engine could not be set up: {0}")]
     Engine(String),
@@ -276,10 +276,10 @@ pub enum Error {
     Thread(#[from] io::Error),
 }
 
-/// The causes of an error in one line.
-pub fn causes(error: &wasmtime::Error) -> String {
-    let causes: Vec<String> = error.chain().map(|cause| cause.to_string().replace('\n', " ")).collect();
-    causes.join(": ")
+/// The error_chain of an error in one line.
+pub fn error_chain(error: &wasmtime::Error) -> String {
+    let error_chain: Vec<String> = error.chain().map(|cause| cause.to_string().replace('\n', " ")).collect();
+    error_chain.join(": ")
 }
 
 #[cfg(test)]
@@ -289,13 +289,15 @@ mod tests {
     #[test]
     fn a_full_disk_names_its_folder() {
         let failed = |kind: io::ErrorKind| {
-            Failed::unwritten("keep compiled code", Path::new("/data/compiled/x.draft"), &kind.into())
+            BuildError::write("keep compiled code", Path::new("/data/compiled/x.draft"), &kind.into())
         };
-        let Failed::DiskFull(message) = failed(io::ErrorKind::StorageFull) else { panic!("another failure") };
+        let BuildError::DiskFull(message) = failed(io::ErrorKind::StorageFull) else {
+            panic!("another failure")
+        };
         assert!(
             message.starts_with("the disk of the folder /data/compiled is full, cannot keep compiled code: "),
             "{message}"
         );
-        assert!(matches!(failed(io::ErrorKind::PermissionDenied), Failed::Failed(_)));
+        assert!(matches!(failed(io::ErrorKind::PermissionDenied), BuildError::Internal(_)));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Must not know: status codes or envelopes of doors.
 
-use crate::plugin::error::{Failed, Refusal};
+use crate::plugin::error::{BuildError, Refusal};
 use crate::plugins::manifest::PREFIX_DIGITS_MIN;
 use crate::{store, tasks};
 
@@ -149,12 +149,12 @@ impl Error {
     }
 }
 
-impl From<Failed> for Error {
-    fn from(failed: Failed) -> Self {
+impl From<BuildError> for Error {
+    fn from(failed: BuildError) -> Self {
         match failed {
-            Failed::Refused(refusal) => Self::Refused(refusal),
-            Failed::Failed(message) => Self::Failed(message),
-            Failed::DiskFull(message) => Self::DiskFull(message),
+            BuildError::Refused(refusal) => Self::Refused(refusal),
+            BuildError::Internal(message) => Self::Failed(message),
+            BuildError::DiskFull(message) => Self::DiskFull(message),
         }
     }
 }

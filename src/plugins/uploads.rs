@@ -14,8 +14,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::domain::hex::hex;
-use crate::plugin::build::Entered;
-use crate::plugin::build::order::Stage;
+use crate::plugin::build::QueuedUpload;
+use crate::plugin::build::protocol::Stage;
 use crate::plugin::judging::probe::Tried;
 use crate::plugins::components::{Held, Order};
 use crate::plugins::upload::{Accepted, Upload, Uploaded};
@@ -190,7 +190,7 @@ impl Drop for Waiting {
 async fn take_in(
     plugins: &Arc<Plugins>,
     job: &Arc<Job>,
-    (file, entered): (UploadFile, Entered),
+    (file, entered): (UploadFile, QueuedUpload),
     how: Upload,
 ) -> Result<Uploaded, Error> {
     let file = Arc::new(file);
@@ -241,7 +241,7 @@ async fn take_in(
 async fn make(
     plugins: &Arc<Plugins>,
     job: &Job,
-    (file, entered): (&Arc<UploadFile>, Entered),
+    (file, entered): (&Arc<UploadFile>, QueuedUpload),
     (digest, size_bytes): (&str, usize),
     how: Upload,
 ) -> Result<(Held, Tried), Error> {

@@ -21,7 +21,7 @@ use crate::http::request::auth::{May, Plugins as Rights};
 use crate::http::request::body::{self, Intake};
 use crate::http::request::parameters::Object;
 use crate::http::state::HttpState;
-use crate::plugin::build::order::Stage;
+use crate::plugin::build::protocol::Stage;
 use crate::plugin::counters::LastFault;
 use crate::plugin::error::Refusal;
 use crate::plugin::judging::pair_records::Resting;

@@ -16,12 +16,12 @@ use wit_component::ComponentEncoder;
 
 use crate::plugin::component_info::About;
 use crate::plugin::counters::Counters;
-use crate::plugin::error::{Refusal, causes};
+use crate::plugin::error::{Refusal, error_chain};
 use crate::plugin::resources::charge::Charge;
 use crate::plugin::sandbox::bindings::PluginPre;
 use crate::plugin::sandbox::component::Component;
 use crate::plugin::sandbox::denied_wasi;
-use crate::plugin::sandbox::setup::{Setup, World};
+use crate::plugin::sandbox::setup::{ClassEngine, Setup};
 use crate::plugin::sandbox::state::State;
 use crate::plugin::scan;
 use crate::tasks;
@@ -45,8 +45,8 @@ pub fn compile(setup: &Setup, bytes: &[u8]) -> Result<Compiled, Refusal> {
         // What the encoder puts around it counts, too.
         seen = scan::scan(&wrapped, &setup.config)?;
     }
-    let world = setup.world(seen.about.class);
-    let compiled = tasks::caught(|| wasmtime::component::Component::new(&world.wasm, &wrapped));
+    let class_engine = setup.class_engine(seen.about.class);
+    let compiled = tasks::caught(|| wasmtime::component::Component::new(&class_engine.engine, &wrapped));
     let compiled = compiled.map_err(|_| Refusal::Compile("the compiler panicked on it".to_owned()))?;
     let (wasm, about) = (compiled.map_err(|error| compile_refusal(setup, &error))?, seen.about);
     // No file stands behind it: all of it is memory, and its images are once more.
@@ -61,30 +61,30 @@ pub fn compile(setup: &Setup, bytes: &[u8]) -> Result<Compiled, Refusal> {
 ///
 /// # Errors
 /// It cannot be written down.
-pub fn code(compiled: &Compiled) -> Result<Vec<u8>, Refusal> {
-    compiled.wasm.serialize().map_err(|error| Refusal::Compile(causes(&error)))
+pub fn serialize(compiled: &Compiled) -> Result<Vec<u8>, Refusal> {
+    compiled.wasm.serialize().map_err(|error| Refusal::Compile(error_chain(&error)))
 }
 
 /// Charges memory with what code of so many bytes takes loaded, before any of it is read.
 ///
 /// # Errors
 /// `Full` or `NeverFits` where there is no memory for it.
-pub fn charge(setup: &Setup, about: &About, code_bytes: u64) -> Result<Charge, Refusal> {
+pub fn charge_memory(setup: &Setup, about: &About, code_bytes: u64) -> Result<Charge, Refusal> {
     Charge::component(&setup.capacity, about.class, about.loaded_bytes(code_bytes))
 }
 
-/// Maps machine code that [`code`] gave, from a file that nobody else wrote and nobody changes.
+/// Maps machine code that [`serialize`] gave, from a file that nobody else wrote and nobody changes.
 ///
 /// # Errors
 /// Another version or other settings of the compiler made it.
 #[expect(unsafe_code, reason = "machine code cannot be checked; the caller knows who wrote it")]
 pub fn load(setup: &Setup, about: About, file: &Path, charge: Charge) -> Result<Compiled, Refusal> {
-    let world = setup.world(about.class);
+    let class_engine = setup.class_engine(about.class);
     // SAFETY: `feed` gives only files whose content the store has just found to be what our own compiler
     // wrote.
-    let wasm = unsafe { wasmtime::component::Component::deserialize_file(&world.wasm, file) };
+    let wasm = unsafe { wasmtime::component::Component::deserialize_file(&class_engine.engine, file) };
     Ok(Compiled {
-        wasm: wasm.map_err(|error| Refusal::Compile(causes(&error)))?,
+        wasm: wasm.map_err(|error| Refusal::Compile(error_chain(&error)))?,
         about,
         charge: Arc::new(charge),
     })
@@ -94,15 +94,15 @@ pub fn load(setup: &Setup, about: About, file: &Path, charge: Charge) -> Result<
 ///
 /// # Errors
 /// The import or export that is wrong.
-pub fn component(
+pub fn check_linkage(
     setup: &Setup,
     compiled: &Compiled,
-    upload: Upload<'_>,
+    upload: UploadId<'_>,
     counters: Arc<Counters>,
 ) -> Result<Component, Refusal> {
-    let world = setup.world(compiled.about.class);
-    let pre = check_imports(world, &compiled.wasm)?;
-    let pre = PluginPre::new(pre).map_err(|error| Refusal::MissingExport(causes(&error)))?;
+    let class_engine = setup.class_engine(compiled.about.class);
+    let pre = check_imports(class_engine, &compiled.wasm)?;
+    let pre = PluginPre::new(pre).map_err(|error| Refusal::MissingExport(error_chain(&error)))?;
     Ok(Component::new(
         upload.digest,
         upload.size_bytes,
@@ -115,7 +115,7 @@ pub fn component(
 
 /// What was uploaded.
 #[derive(Debug, Clone, Copy)]
-pub struct Upload<'a> {
+pub struct UploadId<'a> {
     /// SHA-256 of it, 64 hex digits.
     pub digest: &'a str,
     /// Its size, bytes.
@@ -135,7 +135,7 @@ fn wrap(module: &[u8]) -> Result<Vec<u8>, Refusal> {
 /// The pool checks the initial size of each memory during compilation, also of core modules that are never
 /// instantiated, which `scan` does not count.
 fn compile_refusal(setup: &Setup, error: &wasmtime::Error) -> Refusal {
-    let causes = causes(error);
+    let causes = error_chain(error);
     if !is_too_large_for_pool(&causes) {
         return Refusal::Compile(causes);
     }
@@ -155,14 +155,16 @@ fn is_too_large_for_pool(causes: &str) -> bool {
 
 /// What the linker has suffices for most; the rest of WASI is linked for those that ask for it.
 fn check_imports(
-    world: &World,
+    class_engine: &ClassEngine,
     component: &wasmtime::component::Component,
 ) -> Result<InstancePre<State>, Refusal> {
-    let linked = world.linker.instantiate_pre(component);
-    let linked = linked
-        .or_else(|_| denied_wasi::link(&world.linker, &world.wasm, component)?.instantiate_pre(component));
+    let linked = class_engine.linker.instantiate_pre(component);
+    let linked = linked.or_else(|_| {
+        denied_wasi::link_with_denied(&class_engine.linker, &class_engine.engine, component)?
+            .instantiate_pre(component)
+    });
     linked.map_err(|error| {
-        Refusal::UnknownImport(format!("the component imports what is not provided: {}", causes(&error)))
+        Refusal::UnknownImport(format!("the component imports what is not provided: {}", error_chain(&error)))
     })
 }
 
@@ -176,15 +178,15 @@ pub mod tests {
     use crate::plugin::history::NoHistory;
     use crate::plugin::limits::Config;
     use crate::plugin::resources::capacity::Memory;
-    use crate::plugin::sandbox::state::Outside;
+    use crate::plugin::sandbox::state::HostServices;
 
     #[test]
     fn an_unused_module_with_too_much_memory_is_refused_with_the_limit() {
-        let outside = Outside { history: Arc::new(NoHistory), json: |_| Bytes::new() };
-        let setup = Setup::new(Config::default(), outside, Memory::Pooled).expect("the engine starts");
+        let services = HostServices { history: Arc::new(NoHistory), json: |_| Bytes::new() };
+        let setup = Setup::new(Config::default(), services, Memory::Pooled).expect("the engine starts");
         let component =
             wat::parse_str("(component (core module (memory 65536)))").expect("it is a component");
-        let error = wasmtime::component::Component::new(&setup.world(Class::Small).wasm, component)
+        let error = wasmtime::component::Component::new(&setup.class_engine(Class::Small).engine, component)
             .err()
             .expect("the pool has no such memory");
         let refusal = compile_refusal(&setup, &error);
@@ -195,9 +197,9 @@ pub mod tests {
 
     /// What the compiling process makes of a component: what is known of it, and its code.
     pub fn built(bytes: &[u8]) -> (About, Vec<u8>) {
-        let outside = Outside { history: Arc::new(NoHistory), json: |_| Bytes::new() };
-        let setup = Setup::new(Config::default(), outside, Memory::OnDemand).expect("the engine starts");
+        let services = HostServices { history: Arc::new(NoHistory), json: |_| Bytes::new() };
+        let setup = Setup::new(Config::default(), services, Memory::OnDemand).expect("the engine starts");
         let compiled = compile(&setup, bytes).expect("it compiles");
-        (compiled.about.clone(), code(&compiled).expect("it can be written"))
+        (compiled.about.clone(), serialize(&compiled).expect("it can be written"))
     }
 }

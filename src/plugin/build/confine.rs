@@ -31,14 +31,14 @@ const IO_IDLE: c_int = 3 << 13;
 const IO_OF_PROCESS: c_int = 1;
 
 /// Stands back when others want the CPU, this much: 0 to 19.
-pub fn stand_back(nice: u8) {
+pub fn lower_priority(nice: u8) {
     // SAFETY: the call takes numbers and touches no memory of ours.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, c_int::from(nice)) };
 }
 
 /// Leaves nothing open but the standard streams, gains no rights, comes last at the disk, and is the first to
 /// go when memory ends.
-pub fn withdraw() {
+pub fn isolate() {
     // Where the system has no such file or call, it stays as it was.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     // SAFETY: these calls take numbers and touch no memory of ours; descriptors from 3 on were inherited,
@@ -54,7 +54,7 @@ pub fn withdraw() {
 ///
 /// # Errors
 /// The system does not take them.
-pub fn limit(limits: Limits) -> io::Result<()> {
+pub fn set_limits(limits: Limits) -> io::Result<()> {
     let set = |resource, most: u64| {
         // At the end of its CPU time a process gets the signal that says so, and is killed only at a second
         // limit behind it.
@@ -79,7 +79,7 @@ pub fn limit(limits: Limits) -> io::Result<()> {
 /// # Errors
 /// The system knows no filters of calls.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-pub fn filter_calls() -> io::Result<()> {
+pub fn filter_syscalls() -> io::Result<()> {
     use std::collections::BTreeMap;
 
     use seccompiler::SeccompCmpArgLen::{Dword, Qword};
@@ -114,7 +114,7 @@ pub fn filter_calls() -> io::Result<()> {
 /// # Errors
 /// Always.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub fn filter_calls() -> io::Result<()> {
+pub fn filter_syscalls() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

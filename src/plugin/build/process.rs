@@ -1,4 +1,4 @@
-//! The compiling process: started, fed, listened to, and ended when nobody waits for it any more.
+//! The compiling process: started, fed, listened to, and refusal_from_exit when nobody waits for it any more.
 //!
 //! Must not know: what it does with what it is fed.
 
@@ -15,70 +15,65 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::plugin::build::Progress;
-use crate::plugin::build::order::{LINE_BYTES_MAX, Order, Report};
-use crate::plugin::error::{Failed, Refusal};
+use crate::plugin::build::protocol::{BuildRequest, LINE_BYTES_MAX, Report};
+use crate::plugin::error::{BuildError, Refusal};
 
 /// The hidden command of our own program.
 pub const COMMAND: &str = "compile-plugin";
-/// Where a machine is busy, CPU time takes longer: the process is ended after so many times its CPU time.
+/// Where a machine is busy, CPU time takes longer: the process is refusal_from_exit after so many times its CPU time.
 const WALL_TIMES: u32 = 10;
 /// Component and code are handed over in pieces of so many bytes.
 const PIECE_BYTES: usize = 64 << 10;
-/// What the process says where there is no filter of system calls.
-pub const NO_FILTER: &str = "no filter of system calls";
 /// What is kept of what it writes to stderr, bytes.
 const STDERR_BYTES_MAX: u64 = 4 << 10;
-/// What the standard library and the system say when memory ends.
-const OUT_OF_MEMORY: [&str; 3] = ["memory allocation of", "out of memory", "Cannot allocate memory"];
 
 /// One component in one process.
-pub struct Run<'a> {
+pub struct CompileProcess<'a> {
     /// What is started.
     pub program: PathBuf,
     /// What it is told to do.
-    pub order: &'a Order,
+    pub request: &'a BuildRequest,
     /// The component.
     pub file: &'a Path,
     /// Where compiled code goes.
     pub code: Option<&'a Path>,
     /// Hears what it is at.
-    pub stage: Progress<'a>,
+    pub progress: Progress<'a>,
 }
 
-impl Run<'_> {
+impl CompileProcess<'_> {
     /// Starts the process and waits for its report. Dropping the future ends the process.
     ///
     /// # Errors
     /// It cannot be started or fed. What it does to itself is a refusal.
-    pub async fn report(&self) -> Result<Report, Failed> {
+    pub async fn run(&self) -> Result<Report, BuildError> {
         let component =
-            File::open(self.file).await.map_err(|error| Failed::system("read the upload", &error))?;
+            File::open(self.file).await.map_err(|error| BuildError::io("read the upload", &error))?;
         let mut child =
-            self.start().map_err(|error| Failed::system("start the compiling process", &error))?;
-        let wall = Duration::from_secs(self.order.cpu_secs.max(1)) * WALL_TIMES;
-        let Ok(talked) = timeout(wall, self.talk(&mut child, component)).await else {
-            end(&mut child).await;
+            self.start().map_err(|error| BuildError::io("start the compiling process", &error))?;
+        let wall = Duration::from_secs(self.request.cpu_secs.max(1)) * WALL_TIMES;
+        let Ok(exchanged) = timeout(wall, self.exchange(&mut child, component)).await else {
+            kill(&mut child).await;
             let secs = wall.as_secs();
             let message = format!(
                 "compiling it took more than {secs} s on the clock ({WALL_TIMES} times {})",
-                self.order.setting(true)
+                self.request.cpu_setting()
             );
             return Ok(Report::Refused(Refusal::TooSlowToCompile { message, limit: secs }));
         };
-        let (answer, said) = talked;
+        let (answer, stderr) = exchanged;
         match answer? {
             Some(report) => {
-                end(&mut child).await;
-                unfiltered(&said);
+                kill(&mut child).await;
                 Ok(report)
             }
-            // It ended, or closed its stream to end.
+            // It refusal_from_exit, or closed its stream to end.
             None => match timeout(wall, child.wait()).await {
-                Ok(Ok(status)) => Ok(Report::Refused(self.ended(status, &said))),
-                Ok(Err(error)) => Err(Failed::system("wait for the compiling process", &error)),
+                Ok(Ok(status)) => Ok(Report::Refused(self.refusal_from_exit(status, &stderr))),
+                Ok(Err(error)) => Err(BuildError::io("wait for the compiling process", &error)),
                 Err(_) => {
-                    end(&mut child).await;
-                    Err(Failed::Failed("the compiling process neither answers nor ends".to_owned()))
+                    kill(&mut child).await;
+                    Err(BuildError::Internal("the compiling process neither answers nor ends".to_owned()))
                 }
             },
         }
@@ -99,7 +94,11 @@ impl Run<'_> {
     }
 
     /// Feeds it and listens, to the report or the end of what it says; and what it wrote to stderr.
-    async fn talk(&self, child: &mut Child, component: File) -> (Result<Option<Report>, Failed>, String) {
+    async fn exchange(
+        &self,
+        child: &mut Child,
+        component: File,
+    ) -> (Result<Option<Report>, BuildError>, String) {
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
@@ -107,25 +106,25 @@ impl Run<'_> {
         };
         let listen = self.listen(stdout);
         // It ends when its stdin does, so that stays open until it has answered.
-        let (answer, said, fed) = tokio::join!(listen, heard(stderr), self.feed(stdin, component));
+        let (answer, stderr, fed) = tokio::join!(listen, read_stderr(stderr), self.feed(stdin, component));
         let answer = fed.and(answer);
-        (answer, said)
+        (answer, stderr)
     }
 
-    /// Writes order and component, as long as anybody reads them: who does not has ended, and that is told
+    /// Writes request and component, as long as anybody reads them: who does not has refusal_from_exit, and that is told
     /// otherwise.
-    async fn feed(&self, mut stdin: ChildStdin, component: File) -> Result<ChildStdin, Failed> {
-        let mut line = serde_json::to_vec(self.order)
-            .map_err(|error| Failed::system("write an order", &error.into()))?;
+    async fn feed(&self, mut stdin: ChildStdin, component: File) -> Result<ChildStdin, BuildError> {
+        let mut line = serde_json::to_vec(self.request)
+            .map_err(|error| BuildError::io("write an order", &error.into()))?;
         line.push(b'\n');
         let mut taken = stdin.write_all(&line).await.is_ok();
-        let mut component = component.take(self.order.size);
+        let mut component = component.take(self.request.size);
         let mut piece = vec![0; PIECE_BYTES];
         while taken {
             let read = component
                 .read(&mut piece)
                 .await
-                .map_err(|error| Failed::system("read the upload", &error))?;
+                .map_err(|error| BuildError::io("read the upload", &error))?;
             if read == 0 {
                 break;
             }
@@ -134,8 +133,8 @@ impl Run<'_> {
         Ok(stdin)
     }
 
-    /// What it says, to its report; `None`: it ended before, or says something else.
-    async fn listen(&self, stdout: ChildStdout) -> Result<Option<Report>, Failed> {
+    /// What it says, to its report; `None`: it refusal_from_exit before, or says something else.
+    async fn listen(&self, stdout: ChildStdout) -> Result<Option<Report>, BuildError> {
         let mut lines = BufReader::new(stdout);
         loop {
             let mut line = Vec::new();
@@ -145,21 +144,24 @@ impl Run<'_> {
             }
             let Ok(report) = serde_json::from_slice::<Report>(&line) else { return Ok(None) };
             match &report {
-                Report::At(stage) => (self.stage)(*stage),
+                Report::At(progress) => (self.progress)(*progress),
+                Report::Unfiltered(error) => warn_unfiltered(error),
                 // More than it may have in memory it does not have.
-                Report::Built { code_bytes, .. } if *code_bytes > self.order.memory_bytes => return Ok(None),
+                Report::Built { code_bytes, .. } if *code_bytes > self.request.memory_bytes => {
+                    return Ok(None);
+                }
                 Report::Built { code_bytes, .. } => {
-                    return Ok(self.keep(&mut lines, *code_bytes).await?.then_some(report));
+                    return Ok(self.save_code(&mut lines, *code_bytes).await?.then_some(report));
                 }
                 _ => return Ok(Some(report)),
             }
         }
     }
 
-    /// Writes compiled code into its file; `false`: the process ended amid it.
-    async fn keep(&self, code: &mut (impl AsyncRead + Unpin), bytes: u64) -> Result<bool, Failed> {
+    /// Writes compiled code into its file; `false`: the process refusal_from_exit amid it.
+    async fn save_code(&self, code: &mut (impl AsyncRead + Unpin), bytes: u64) -> Result<bool, BuildError> {
         let Some(path) = self.code else { return Ok(true) };
-        let failed = |error: io::Error| Failed::unwritten("keep compiled code", path, &error);
+        let failed = |error: io::Error| BuildError::write("keep compiled code", path, &error);
         let mut file = File::create(path).await.map_err(failed)?;
         let mut piece = vec![0; PIECE_BYTES];
         let mut code = code.take(bytes);
@@ -178,43 +180,45 @@ impl Run<'_> {
     }
 
     /// What its end means for the component.
-    fn ended(&self, status: ExitStatus, said: &str) -> Refusal {
-        let cpu_secs = self.order.cpu_secs;
-        if OUT_OF_MEMORY.iter().any(|words| said.contains(words)) {
-            return self.order.too_much_memory();
+    fn refusal_from_exit(&self, status: ExitStatus, stderr: &str) -> Refusal {
+        let cpu_secs = self.request.cpu_secs;
+        if ran_out_of_memory(stderr) {
+            return self.request.too_much_memory();
         }
         match status.signal() {
             Some(libc::SIGXCPU) => {
                 let message = format!(
                     "compiling it takes more than {cpu_secs} s of CPU time ({})",
-                    self.order.setting(true)
+                    self.request.cpu_setting()
                 );
                 Refusal::TooSlowToCompile { message, limit: cpu_secs }
             }
             signal => {
-                let advice = advice(signal);
-                let said = last_words(said);
+                let advice = advice_for(signal);
+                let stderr = first_lines(stderr);
                 Refusal::Crashed(format!(
-                    "the process that compiles it ended before it was done ({status}; {said}); {advice}"
+                    "the process that compiles it ended before it was done ({status}; {stderr}); {advice}"
                 ))
             }
         }
     }
 }
 
+/// Whether the process refusal_from_exit because it had no more memory. A failed allocation aborts it, so that all it
+/// leaves is what the standard library, or the system, wrote to stderr.
+fn ran_out_of_memory(stderr: &str) -> bool {
+    const TEXTS: [&str; 3] = ["memory allocation of", "out of memory", "Cannot allocate memory"];
+    TEXTS.iter().any(|text| stderr.contains(text))
+}
+
 /// What it wrote of its end: where it was, and what.
-fn last_words(said: &str) -> String {
-    let lines: Vec<&str> = said
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.contains(NO_FILTER))
-        .take(2)
-        .collect();
+fn first_lines(stderr: &str) -> String {
+    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).take(2).collect();
     if lines.is_empty() { "it said nothing".to_owned() } else { lines.join(" ") }
 }
 
 /// What can be done after an end by this signal, or by none.
-const fn advice(signal: Option<i32>) -> &'static str {
+const fn advice_for(signal: Option<i32>) -> &'static str {
     match signal {
         Some(libc::SIGKILL) => {
             "somebody ended it, mostly the system for want of memory: give the machine more, or lower plugin.compile_large_memory_bytes, \
@@ -231,29 +235,29 @@ const fn advice(signal: Option<i32>) -> &'static str {
     }
 }
 
-/// Says once that uploads are compiled without a filter of system calls.
-fn unfiltered(said: &str) {
-    static SAID: AtomicBool = AtomicBool::new(false);
-    if let Some(line) = said.lines().find(|line| line.contains(NO_FILTER))
-        && !SAID.swap(true, Ordering::Relaxed)
-    {
+/// Warns once that uploads are compiled without a filter of system calls.
+fn warn_unfiltered(error: &str) {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    if !WARNED.swap(true, Ordering::Relaxed) {
         tracing::warn!(
-            "uploads are compiled without a filter of system calls, which this system does not offer: {line}"
+            "uploads are compiled without a filter of system calls, which this system does not offer: {error}"
         );
     }
 }
 
-async fn heard(stderr: impl AsyncRead + Unpin) -> String {
-    let mut said = Vec::new();
-    let mut begin = stderr.take(STDERR_BYTES_MAX);
-    // What cannot be read was not said.
-    let _ = begin.read_to_end(&mut said).await;
-    let _ = copy(&mut begin.into_inner(), &mut sink()).await;
-    String::from_utf8_lossy(&said).into_owned()
+/// The first [`STDERR_BYTES_MAX`] of what the process writes to stderr; the rest is read and dropped, so that
+/// the process never blocks on it.
+async fn read_stderr(stderr: impl AsyncRead + Unpin) -> String {
+    let mut bytes = Vec::new();
+    let mut beginning = stderr.take(STDERR_BYTES_MAX);
+    // A read error ends it like the end of the stream: the report is what counts.
+    let _ = beginning.read_to_end(&mut bytes).await;
+    let _ = copy(&mut beginning.into_inner(), &mut sink()).await;
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Ends the process, whatever it is doing.
-async fn end(child: &mut Child) {
+async fn kill(child: &mut Child) {
     if let Err(error) = child.kill().await {
         tracing::debug!("a compiling process was gone already: {error}");
     }

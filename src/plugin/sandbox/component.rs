@@ -29,9 +29,9 @@ struct Inner {
 
 /// Tells whether anybody still has a component, without keeping it.
 #[derive(Clone)]
-pub struct Loaded(Weak<Inner>);
+pub struct WeakComponent(Weak<Inner>);
 
-impl Loaded {
+impl WeakComponent {
     /// Somebody has it.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
@@ -39,9 +39,9 @@ impl Loaded {
     }
 }
 
-impl std::fmt::Debug for Loaded {
+impl std::fmt::Debug for WeakComponent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Loaded").field(&self.is_loaded()).finish()
+        f.debug_tuple("WeakComponent").field(&self.is_loaded()).finish()
     }
 }
 
@@ -98,8 +98,8 @@ impl Component {
 
     /// What tells whether anybody still has it.
     #[must_use]
-    pub fn loaded(&self) -> Loaded {
-        Loaded(Arc::downgrade(&self.0))
+    pub fn downgrade(&self) -> WeakComponent {
+        WeakComponent(Arc::downgrade(&self.0))
     }
 
     /// What is known of it without its code.
@@ -151,7 +151,7 @@ impl Component {
 
     /// What instances are made from.
     #[must_use]
-    pub fn pre(&self) -> &PluginPre<State> {
+    pub fn instance_pre(&self) -> &PluginPre<State> {
         &self.0.pre
     }
 

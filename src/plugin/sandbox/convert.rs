@@ -53,17 +53,17 @@ pub fn summary(entry: &Entry) -> types::Summary {
 pub fn traits(entry: &Entry) -> types::Traits {
     let facts: &Facts = &entry.facts;
     let mut traits = types::Traits::empty();
-    let mut mark = |is: bool, flag: types::Traits| {
+    let mut set = |is: bool, flag: types::Traits| {
         if is {
             traits |= flag;
         }
     };
-    mark(facts.npc, types::Traits::NPC);
-    mark(facts.solo, types::Traits::SOLO);
-    mark(facts.awox, types::Traits::AWOX);
-    mark(ABYSSAL_REGIONS.contains(&facts.region), types::Traits::ABYSSAL);
-    mark(facts.labels.iter().any(|label| label == GANKED), types::Traits::GANKED);
-    mark(entry.is_late(), types::Traits::LATE);
+    set(facts.npc, types::Traits::NPC);
+    set(facts.solo, types::Traits::SOLO);
+    set(facts.awox, types::Traits::AWOX);
+    set(ABYSSAL_REGIONS.contains(&facts.region), types::Traits::ABYSSAL);
+    set(facts.labels.iter().any(|label| label == GANKED), types::Traits::GANKED);
+    set(entry.is_late(), types::Traits::LATE);
     traits
 }
 
@@ -197,7 +197,7 @@ pub fn involves(facts: &Facts, kind: Dimension, role: Role, ids: &[u32]) -> bool
 
 /// The dimension.
 #[must_use]
-pub const fn kind(of: types::Kind) -> Dimension {
+pub const fn dimension(of: types::Kind) -> Dimension {
     match of {
         types::Kind::Character => Dimension::Character,
         types::Kind::Corporation => Dimension::Corporation,
@@ -225,16 +225,16 @@ pub const fn role(role: types::Role) -> Role {
 
 /// One term; ids that name nothing are left out.
 #[must_use]
-pub fn wanted(of: types::Kind, in_role: types::Role, mut ids: Vec<u32>) -> RoleClause {
+pub fn role_clause(of: types::Kind, in_role: types::Role, mut ids: Vec<u32>) -> RoleClause {
     ids.retain(|id| *id != 0);
-    RoleClause { kind: kind(of), role: role(in_role), ids: IdSet::new(ids) }
+    RoleClause { kind: dimension(of), role: role(in_role), ids: IdSet::new(ids) }
 }
 
 /// Terms with a time; 0 is no bound.
 #[must_use]
-pub fn history_query(terms: Vec<types::Term>, since: i64, until: i64) -> HistoryQuestion {
+pub fn history_question(terms: Vec<types::Term>, since: i64, until: i64) -> HistoryQuestion {
     let bound = |at: i64| (at != 0).then_some(at);
-    let terms = terms.into_iter().map(|t| wanted(t.of, t.role, t.ids)).collect();
+    let terms = terms.into_iter().map(|t| role_clause(t.of, t.role, t.ids)).collect();
     HistoryQuestion { terms, since: bound(since), until: bound(until) }
 }
 
@@ -249,9 +249,9 @@ pub const fn totals(totals: Totals) -> wit_history::Totals {
     }
 }
 
-/// What a guest said it needs: the part the index knows, and the marks.
+/// What a guest answer it needs: the part the index knows, and the marks.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Needs {
+pub struct GuestInterest {
     /// The part the index knows; `None` restricts nothing.
     pub interest: Option<Interest>,
     /// Marks a killmail must carry.
@@ -260,13 +260,13 @@ pub struct Needs {
     pub lacking: types::Traits,
 }
 
-impl Default for Needs {
+impl Default for GuestInterest {
     fn default() -> Self {
         Self { interest: None, having: types::Traits::empty(), lacking: types::Traits::empty() }
     }
 }
 
-impl Needs {
+impl GuestInterest {
     /// Whether the guest needs to see this killmail.
     #[must_use]
     pub fn accepts(&self, entry: &Entry) -> bool {
@@ -284,17 +284,17 @@ impl Needs {
 
 /// What the guest answered to `configure`, with the number of ids it names.
 #[must_use]
-pub fn needs(interest: Option<guest::Interest>) -> (Needs, usize) {
-    let Some(said) = interest else { return (Needs::default(), 0) };
-    let named = said.any_of.iter().map(|term| term.ids.len()).sum();
+pub fn needs(interest: Option<guest::Interest>) -> (GuestInterest, usize) {
+    let Some(answer) = interest else { return (GuestInterest::default(), 0) };
+    let named = answer.any_of.iter().map(|term| term.ids.len()).sum();
     let interest = Interest {
-        any_of: said.any_of.into_iter().map(|t| wanted(t.of, t.role, t.ids)).collect(),
-        min_value: (said.min_value > 0.0).then_some(said.min_value),
-        min_attackers: (said.min_attackers > 0).then_some(said.min_attackers),
-        max_attackers: (said.max_attackers > 0).then_some(said.max_attackers),
+        any_of: answer.any_of.into_iter().map(|t| role_clause(t.of, t.role, t.ids)).collect(),
+        min_value: (answer.min_value > 0.0).then_some(answer.min_value),
+        min_attackers: (answer.min_attackers > 0).then_some(answer.min_attackers),
+        max_attackers: (answer.max_attackers > 0).then_some(answer.max_attackers),
     };
     let interest = (interest != Interest::default()).then_some(interest);
-    (Needs { interest, having: said.having, lacking: said.lacking }, named)
+    (GuestInterest { interest, having: answer.having, lacking: answer.lacking }, named)
 }
 
 /// A verdict as the guest gave it.
@@ -302,8 +302,8 @@ pub fn needs(interest: Option<guest::Interest>) -> (Needs, usize) {
 /// # Errors
 /// `Output` for annotations over the limit, `BadOutput` for an error or for annotations that are no JSON
 /// object.
-pub fn verdict(said: Result<guest::Verdict, String>, bytes_max: usize) -> Result<Verdict, (Fault, String)> {
-    match said {
+pub fn verdict(answer: Result<guest::Verdict, String>, bytes_max: usize) -> Result<Verdict, (Fault, String)> {
+    match answer {
         Ok(guest::Verdict::Drop) => Ok(Verdict::Drop),
         Ok(guest::Verdict::Keep) => Ok(Verdict::Keep),
         Ok(guest::Verdict::KeepWith(json)) => annotations(&json, bytes_max),

@@ -16,47 +16,58 @@ use crate::plugin::scan::imports;
 ///
 /// # Errors
 /// The component imports one thing in two ways.
-pub fn link(linker: &Linker<State>, engine: &Engine, component: &Component) -> Result<Linker<State>> {
+pub fn link_with_denied(
+    linker: &Linker<State>,
+    engine: &Engine,
+    component: &Component,
+) -> Result<Linker<State>> {
     let mut linker = linker.clone();
     let ty = component.component_type();
     // Resources go from one interface to the next (a request's body is a stream): each stays what it is where
     // it comes from.
-    let mut known: Vec<(ResourceType, ResourceType)> = Vec::new();
+    let mut our_resources: Vec<(ResourceType, ResourceType)> = Vec::new();
     for (name, import) in ty.imports(engine) {
-        let (Some(interface), ComponentItem::ComponentInstance(instance)) = (imports::wasi(name), &import.ty)
+        let (Some(interface), ComponentItem::ComponentInstance(instance)) =
+            (imports::wasi_interface(name), &import.ty)
         else {
             continue;
         };
         for (export, item) in instance.exports(engine) {
             if let (ComponentItem::Resource(theirs), Some(ours)) =
-                (item.ty, wasi::resource(interface, export))
+                (item.ty, wasi::resource_type(interface, export))
             {
-                known.push((theirs, ours));
+                our_resources.push((theirs, ours));
             }
         }
     }
     for (name, import) in ty.imports(engine) {
-        let (Some(interface), ComponentItem::ComponentInstance(instance)) = (imports::wasi(name), &import.ty)
+        let (Some(interface), ComponentItem::ComponentInstance(instance)) =
+            (imports::wasi_interface(name), &import.ty)
         else {
             continue;
         };
-        let linked = wasi::linked(interface);
-        let place = linked.then(|| format!("wasi:{interface}@{}", wasi::VERSION));
-        let mut into = linker.instance(place.as_deref().unwrap_or(name))?;
+        let linked = wasi::is_linked(interface);
+        let name_in_linker = linked.then(|| format!("wasi:{interface}@{}", wasi::VERSION));
+        let mut instance_linker = linker.instance(name_in_linker.as_deref().unwrap_or(name))?;
         for (export, item) in instance.exports(engine) {
             match item.ty {
                 ComponentItem::ComponentFunc(_) => {
                     let called = format!("{name}#{export}");
-                    let denied =
-                        into.func_new(export, move |_, _, _, _| bail!("`{called}` is denied to plugins"));
+                    let denied = instance_linker
+                        .func_new(export, move |_, _, _, _| bail!("`{called}` is denied to plugins"));
                     // What is linked already stays as it is.
                     if !linked {
                         denied?;
                     }
                 }
                 ComponentItem::Resource(theirs) if !linked => {
-                    let ours = known.iter().find(|(known, _)| *known == theirs).map(|(_, ours)| *ours);
-                    into.resource(export, ours.unwrap_or_else(ResourceType::host::<Denied>), |_, _| Ok(()))?;
+                    let ours =
+                        our_resources.iter().find(|(known, _)| *known == theirs).map(|(_, ours)| *ours);
+                    instance_linker.resource(
+                        export,
+                        ours.unwrap_or_else(ResourceType::host::<Denied>),
+                        |_, _| Ok(()),
+                    )?;
                 }
                 _ => {}
             }

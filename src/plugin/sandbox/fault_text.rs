@@ -1,5 +1,5 @@
 //! What is told of a call that ended in a fault: the cause first, with the limit where it is one, then what
-//! the guest said of errors last, then where it was.
+//! the guest stderr of errors last, then where it was.
 //!
 //! Must not know: who hears it.
 
@@ -11,7 +11,7 @@ use crate::plugin::sandbox::state::State;
 
 /// What was to be done, as far as its time is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doing {
+pub enum GuestCall {
     /// An instance was made: its start functions.
     Start,
     /// It was configured.
@@ -20,7 +20,7 @@ pub enum Doing {
     Evaluate,
 }
 
-impl Doing {
+impl GuestCall {
     const fn setting(self) -> &'static str {
         match self {
             Self::Start | Self::Configure => "configure_cpu_ms",
@@ -31,12 +31,12 @@ impl Doing {
 
 /// One legible line of at most `text_bytes`.
 #[must_use]
-pub fn of_failure(state: &State, doing: Doing, fault: Fault, error: &Error) -> String {
+pub fn describe_fault(state: &State, call: GuestCall, fault: Fault, error: &Error) -> String {
     let max = state.config.text_bytes;
     let mut causes: Vec<String> = error.chain().map(ToString::to_string).collect();
     let root = causes.pop().unwrap_or_default();
     let cause = match fault {
-        Fault::Deadline => deadline(state, doing).0,
+        Fault::Deadline => deadline(state, call).0,
         Fault::Stack => {
             format!("it takes more than {} bytes of stack (plugin.stack_bytes)", state.config.stack_bytes)
         }
@@ -46,9 +46,12 @@ pub fn of_failure(state: &State, doing: Doing, fault: Fault, error: &Error) -> S
         ),
         _ => root,
     };
-    let said = legible_end(&state.stdio.end(), max / 2);
-    let mut text =
-        if said.is_empty() { cause } else { format!("{}; it said last: {said}", legible(&cause, max / 3)) };
+    let stderr = legible_end(&state.stdio.stderr_tail(), max / 2);
+    let mut text = if stderr.is_empty() {
+        cause
+    } else {
+        format!("{}; it said last: {stderr}", legible(&cause, max / 3))
+    };
     // Where it was comes last: it may be long.
     for context in causes.iter().rev() {
         text.push_str("; ");
@@ -59,19 +62,19 @@ pub fn of_failure(state: &State, doing: Doing, fault: Fault, error: &Error) -> S
 
 /// Which limit of time the call met, in words and in milliseconds.
 #[must_use]
-pub fn deadline(state: &State, doing: Doing) -> (String, u64) {
-    if state.watch.is_over_by_the_clock() {
+pub fn deadline(state: &State, call: GuestCall) -> (String, u64) {
+    if state.stopwatch.is_over_by_the_clock() {
         let limit = state.config.call_wall_ms;
         return (format!("it takes more than {limit} ms on the clock (plugin.call_wall_ms)"), limit);
     }
     let bounds = state.bounds();
-    let limit = if doing == Doing::Evaluate { bounds.evaluate_cpu_ms } else { bounds.configure_cpu_ms };
-    (format!("it takes more than {limit} ms of CPU time ({}{})", bounds.prefix, doing.setting()), limit)
+    let limit = if call == GuestCall::Evaluate { bounds.evaluate_cpu_ms } else { bounds.configure_cpu_ms };
+    (format!("it takes more than {limit} ms of CPU time ({}{})", bounds.prefix, call.setting()), limit)
 }
 
-/// The guest's own words, or that it has none.
+/// The guest's own words, or that it has fallback.
 #[must_use]
-pub fn own(text: &str, bytes_max: usize, none: &str) -> String {
+pub fn guest_text_or(text: &str, bytes_max: usize, fallback: &str) -> String {
     let shown = legible(text, bytes_max);
-    if shown.trim().is_empty() { none.to_owned() } else { shown }
+    if shown.trim().is_empty() { fallback.to_owned() } else { shown }
 }

@@ -58,13 +58,13 @@ const LINKED: [&str; 20] = [
 
 /// Whether an interface, as `io/streams`, is linked.
 #[must_use]
-pub fn linked(interface: &str) -> bool {
+pub fn is_linked(interface: &str) -> bool {
     LINKED.contains(&interface)
 }
 
 /// What stands behind a resource that other interfaces use, too.
 #[must_use]
-pub fn resource(interface: &str, name: &str) -> Option<ResourceType> {
+pub fn resource_type(interface: &str, name: &str) -> Option<ResourceType> {
     match (interface, name) {
         ("io/error", "error") => Some(ResourceType::host::<io::error::Error>()),
         ("io/poll", "pollable") => Some(ResourceType::host::<sync_io::poll::Pollable>()),
@@ -86,35 +86,34 @@ impl HasData for Io {
 /// # Errors
 /// Two interfaces of the same name; does not happen.
 pub fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
-    let l = linker;
     let state: fn(&mut State) -> &mut State = |state| state;
-    wall_clock::add_to_linker::<_, HasSelf<State>>(l, state)?;
-    monotonic_clock::add_to_linker::<_, HasSelf<State>>(l, state)?;
-    random::add_to_linker::<_, HasSelf<State>>(l, state)?;
-    insecure::add_to_linker::<_, HasSelf<State>>(l, state)?;
-    insecure_seed::add_to_linker::<_, HasSelf<State>>(l, state)?;
-    io::error::add_to_linker::<_, Io>(l, |s| s.ctx().table)?;
-    sync_io::poll::add_to_linker::<_, Io>(l, |s| s.ctx().table)?;
-    sync_io::streams::add_to_linker::<_, Io>(l, |s| s.ctx().table)?;
-    filesystem::preopens::add_to_linker::<_, WasiFilesystem>(l, State::filesystem)?;
-    files::add_to_linker::<_, WasiFilesystem>(l, State::filesystem)?;
-    cli::exit::add_to_linker::<_, WasiCli>(l, State::cli)?;
-    cli::environment::add_to_linker::<_, WasiCli>(l, State::cli)?;
-    cli::stdin::add_to_linker::<_, WasiCli>(l, State::cli)?;
-    cli::stdout::add_to_linker::<_, WasiCli>(l, State::cli)?;
-    cli::stderr::add_to_linker::<_, WasiCli>(l, State::cli)?;
-    cli::terminal_input::add_to_linker::<_, WasiCli>(l, State::cli)?;
-    cli::terminal_output::add_to_linker::<_, WasiCli>(l, State::cli)?;
-    cli::terminal_stdin::add_to_linker::<_, WasiCli>(l, State::cli)?;
-    cli::terminal_stdout::add_to_linker::<_, WasiCli>(l, State::cli)?;
-    cli::terminal_stderr::add_to_linker::<_, WasiCli>(l, State::cli)?;
+    wall_clock::add_to_linker::<_, HasSelf<State>>(linker, state)?;
+    monotonic_clock::add_to_linker::<_, HasSelf<State>>(linker, state)?;
+    random::add_to_linker::<_, HasSelf<State>>(linker, state)?;
+    insecure::add_to_linker::<_, HasSelf<State>>(linker, state)?;
+    insecure_seed::add_to_linker::<_, HasSelf<State>>(linker, state)?;
+    io::error::add_to_linker::<_, Io>(linker, |s| s.ctx().table)?;
+    sync_io::poll::add_to_linker::<_, Io>(linker, |s| s.ctx().table)?;
+    sync_io::streams::add_to_linker::<_, Io>(linker, |s| s.ctx().table)?;
+    filesystem::preopens::add_to_linker::<_, WasiFilesystem>(linker, State::filesystem)?;
+    files::add_to_linker::<_, WasiFilesystem>(linker, State::filesystem)?;
+    cli::exit::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::environment::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::stdin::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::stdout::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::stderr::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::terminal_input::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::terminal_output::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::terminal_stdin::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::terminal_stdout::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::terminal_stderr::add_to_linker::<_, WasiCli>(linker, State::cli)?;
     Ok(())
 }
 
 impl State {
     /// Seconds the clock shows: the killmail's time, 0 while configuring.
     fn seconds(&self) -> u64 {
-        self.now.as_ref().map_or(0, |now| u64::try_from(now.entry().killmail.time).unwrap_or(0))
+        self.current.as_ref().map_or(0, |current| u64::try_from(current.entry().killmail.time).unwrap_or(0))
     }
 
     /// The next number of a splitmix64 sequence.
@@ -146,9 +145,9 @@ impl wall_clock::Host for State {
 
 /// The clock stands still, so whoever waits for it is told at once that the time has come: nothing here may
 /// block a thread.
-struct Now;
+struct AlwaysReady;
 
-impl Pollable for Now {
+impl Pollable for AlwaysReady {
     fn ready<'a, 'b>(&'a mut self) -> Pin<Box<dyn Future<Output = ()> + Send + 'b>>
     where
         'a: 'b,
@@ -169,8 +168,8 @@ impl monotonic_clock::Host for State {
 
     fn subscribe_instant(&mut self, _when: u64) -> Result<Resource<DynPollable>> {
         let table = self.ctx().table;
-        let now = table.push(Now)?;
-        subscribe(table, now)
+        let pollable = table.push(AlwaysReady)?;
+        subscribe(table, pollable)
     }
 
     fn subscribe_duration(&mut self, _duration: u64) -> Result<Resource<DynPollable>> {

@@ -1,5 +1,5 @@
 //! What an upload asks for and gives, read from the names in it before any compiler sees it: whether the
-//! server has all of it is known in microseconds, and said in the words of the tool that made the upload.
+//! server has all of it is known in microseconds, and said in the advice of the tool that made the upload.
 //!
 //! Must not know: how anything is provided.
 
@@ -10,7 +10,7 @@ use wasmparser::{
 };
 
 use crate::plugin::error::Refusal;
-use crate::plugin::scan::{check_types, malformed, outermost};
+use crate::plugin::scan::{check_type_section, refusal_from, visit_outermost};
 
 /// The version of the contract, as in `wit/`.
 pub const VERSION: &str = "1.0.0-rc.1";
@@ -36,27 +36,27 @@ const HOW_TO_BUILD: &str = "in Rust: `crate-type = [\"cdylib\"]`, `killstream_pl
 /// The section in which toolchains describe the world a core module was made for.
 const WORLD_SECTION: &str = "component-type";
 const NO_WORLD: &str = "this is a core module without a `component-type` section, so it exports no";
-/// What to do about the asynchronous ABI, and about the WASI that needs it.
+/// What to do about the asynchronous ABI, and about the WASI that imported it.
 const BUILD_SYNC: &str = "build for WASI 0.2 and without async (componentize-qjs: build with `--sync`)";
 
-/// What the type of an import needs.
+/// What the type of an import imported.
 #[derive(Debug, Default)]
-struct Needs<'b> {
+struct ImportedInstance<'b> {
     functions: Vec<&'b str>,
     /// A resource, or something within it again: names alone do not do.
-    more: bool,
+    has_more: bool,
 }
 
 /// The names of the outermost component or module.
 #[derive(Debug, Default)]
 struct Names<'b> {
-    /// For each index of a type, what it needs if it is of an instance.
-    types: Vec<Option<Needs<'b>>>,
+    /// For each index of a type, what it imported if it is of an instance.
+    types: Vec<Option<ImportedInstance<'b>>>,
     exports: Vec<&'b str>,
     /// Imports of a component that nobody provides, with what to do about them.
-    wrong: Vec<(&'b str, String)>,
+    unknown: Vec<(&'b str, String)>,
     /// The first import of a core module that no component has.
-    foreign: Option<(&'b str, &'b str)>,
+    core_import: Option<(&'b str, &'b str)>,
     has_world: bool,
 }
 
@@ -65,12 +65,15 @@ struct Names<'b> {
 /// # Errors
 /// `UnknownImport` with what to build otherwise, `NotWasm`.
 pub fn check_imports(bytes: &[u8]) -> Result<(), Refusal> {
-    let names = Names::of(bytes)?;
-    if let Some((_, what)) = names.wrong.first() {
-        let wrong: Vec<&str> = names.wrong.iter().map(|(name, _)| *name).collect();
-        return Err(Refusal::UnknownImport(format!("the component imports {}; {what}", listed(&wrong))));
+    let names = Names::read(bytes)?;
+    if let Some((_, what)) = names.unknown.first() {
+        let unknown: Vec<&str> = names.unknown.iter().map(|(name, _)| *name).collect();
+        return Err(Refusal::UnknownImport(format!(
+            "the component imports {}; {what}",
+            list_names(&unknown)
+        )));
     }
-    let Some((module, name)) = names.foreign else { return Ok(()) };
+    let Some((module, name)) = names.core_import else { return Ok(()) };
     let whose = if module == "env" {
         ", which no plugin is given"
     } else {
@@ -86,7 +89,7 @@ pub fn check_imports(bytes: &[u8]) -> Result<(), Refusal> {
 /// # Errors
 /// `MissingExport` with what to build otherwise, `NotWasm`.
 pub fn check_exports(bytes: &[u8]) -> Result<(), Refusal> {
-    let names = Names::of(bytes)?;
+    let names = Names::read(bytes)?;
     if !Parser::is_component(bytes) {
         return if names.has_world {
             Ok(())
@@ -99,7 +102,7 @@ pub fn check_exports(bytes: &[u8]) -> Result<(), Refusal> {
     }
     let found = match names.exports.as_slice() {
         [] => "it exports nothing, as a library without `export!` does".to_owned(),
-        some => format!("it exports {}", listed(some)),
+        some => format!("it exports {}", list_names(some)),
     };
     Err(Refusal::MissingExport(format!("the component does not export `{GUEST}`; {found}; {HOW_TO_BUILD}")))
 }
@@ -142,7 +145,7 @@ pub fn check_conversion(function: &CanonicalFunction) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// `UnknownImport` if it is asynchronous, with what to build otherwise.
-pub fn check_function(function: &ComponentFuncType<'_>) -> Result<(), Refusal> {
+pub fn check_function_type(function: &ComponentFuncType<'_>) -> Result<(), Refusal> {
     if function.async_ {
         let what = "an `async` function, which is of the async ABI";
         return Err(Refusal::UnknownImport(format!(
@@ -154,26 +157,26 @@ pub fn check_function(function: &ComponentFuncType<'_>) -> Result<(), Refusal> {
 
 /// The interface of WASI 0.2 that a name means, as `io/streams`; `None` where it is something else.
 #[must_use]
-pub fn wasi(name: &str) -> Option<&str> {
+pub fn wasi_interface(name: &str) -> Option<&str> {
     let (interface, version) = name.strip_prefix("wasi:")?.split_once('@')?;
     let patch = version.strip_prefix("0.2.")?;
     patch.bytes().all(|digit| digit.is_ascii_digit()).then_some(interface)
 }
 
 impl<'b> Names<'b> {
-    fn of(bytes: &'b [u8]) -> Result<Self, Refusal> {
+    fn read(bytes: &'b [u8]) -> Result<Self, Refusal> {
         let mut names = Self::default();
-        outermost(bytes, |payload| names.section(payload, bytes.len()))?;
+        visit_outermost(bytes, |payload| names.section(payload, bytes.len()))?;
         Ok(names)
     }
 
     fn section(&mut self, payload: Payload<'b>, len: usize) -> Result<(), Refusal> {
-        let unreadable = |error| malformed(&error, len);
+        let unreadable = |error| refusal_from(&error, len);
         match payload {
             Payload::ComponentTypeSection(section) => {
-                check_types(&section)?;
+                check_type_section(&section)?;
                 for ty in section {
-                    self.types.push(needs(&ty.map_err(unreadable)?));
+                    self.types.push(imported(&ty.map_err(unreadable)?));
                 }
             }
             Payload::ComponentAliasSection(section) => {
@@ -206,10 +209,10 @@ impl<'b> Names<'b> {
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {
                     let import = import.map_err(unreadable)?;
-                    if self.foreign.is_none()
+                    if self.core_import.is_none()
                         && (import.module.starts_with("wasi_") || import.module == "env")
                     {
-                        self.foreign = Some((import.module, import.name));
+                        self.core_import = Some((import.module, import.name));
                     }
                 }
             }
@@ -220,8 +223,8 @@ impl<'b> Names<'b> {
     }
 
     fn import(&mut self, name: &'b str, ty: &ComponentTypeRef) {
-        let nothing = Needs::default();
-        let needs = match ty {
+        let nothing = ImportedInstance::default();
+        let imported = match ty {
             ComponentTypeRef::Type(_) => {
                 self.types.push(None);
                 return;
@@ -229,46 +232,46 @@ impl<'b> Names<'b> {
             ComponentTypeRef::Instance(index) => {
                 self.types.get(*index as usize).and_then(Option::as_ref).unwrap_or(&nothing)
             }
-            _ => return self.wrong.push((name, words(name))),
+            _ => return self.unknown.push((name, advice(name))),
         };
         if let Some(rest) = name.strip_prefix(PACKAGE) {
-            if let Some(what) = lacking(rest, needs) {
-                self.wrong.push((name, what));
+            if let Some(what) = missing_in_contract(rest, imported) {
+                self.unknown.push((name, what));
             }
-        } else if wasi(name).is_none() && (needs.more || !needs.functions.is_empty()) {
-            self.wrong.push((name, words(name)));
+        } else if wasi_interface(name).is_none() && (imported.has_more || !imported.functions.is_empty()) {
+            self.unknown.push((name, advice(name)));
         }
     }
 }
 
-fn needs<'b>(ty: &ComponentType<'b>) -> Option<Needs<'b>> {
+fn imported<'b>(ty: &ComponentType<'b>) -> Option<ImportedInstance<'b>> {
     let ComponentType::Instance(declared) = ty else { return None };
-    let mut needs = Needs::default();
+    let mut imported = ImportedInstance::default();
     for declaration in declared {
         let InstanceTypeDeclaration::Export { name, ty } = declaration else { continue };
         match ty {
-            ComponentTypeRef::Func(_) => needs.functions.push(name.name),
+            ComponentTypeRef::Func(_) => imported.functions.push(name.name),
             ComponentTypeRef::Type(TypeBounds::Eq(_)) => {}
-            _ => needs.more = true,
+            _ => imported.has_more = true,
         }
     }
-    Some(needs)
+    Some(imported)
 }
 
 /// What of the contract is not there, if anything.
-fn lacking(rest: &str, needs: &Needs<'_>) -> Option<String> {
+fn missing_in_contract(rest: &str, imported: &ImportedInstance<'_>) -> Option<String> {
     let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
     let Some((_, functions)) = PROVIDED.iter().find(|(name, _)| *name == interface) else {
         return Some(format!(
             "this server's version of the contract, {VERSION}, has no interface `{interface}`"
         ));
     };
-    if !fits(version) {
+    if !is_compatible(version) {
         return Some(format!(
             "this server has version {VERSION} of the contract; build against its `wit/plugin.wit`"
         ));
     }
-    let unknown = needs.functions.iter().find(|name| !functions.contains(*name));
+    let unknown = imported.functions.iter().find(|name| !functions.contains(*name));
     unknown.map(|name| {
         format!("this server's version of the contract, {VERSION}, has no function `{name}` in it")
     })
@@ -276,14 +279,14 @@ fn lacking(rest: &str, needs: &Needs<'_>) -> Option<String> {
 
 /// Whether something made for this version of the contract runs with ours: versions before the first are fit
 /// for themselves only.
-fn fits(version: &str) -> bool {
+fn is_compatible(version: &str) -> bool {
     let major = |version: &str| version.split('.').next().map(str::to_owned);
     let is_final = |version: &str| !version.contains('-');
     version == VERSION || (is_final(version) && is_final(VERSION) && major(version) == major(VERSION))
 }
 
 /// What to do about an import that nobody provides.
-fn words(name: &str) -> String {
+fn advice(name: &str) -> String {
     let version = name.split_once('@').map_or("", |(_, version)| version);
     if name.starts_with("wasi:") && version.starts_with("0.3") {
         return format!("WASI 0.3 is not provided, 0.2 is; {BUILD_SYNC}");
@@ -297,7 +300,7 @@ fn words(name: &str) -> String {
     )
 }
 
-fn listed(names: &[&str]) -> String {
+fn list_names(names: &[&str]) -> String {
     const SHOWN: usize = 5;
     let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
     let more = names.len().saturating_sub(SHOWN);

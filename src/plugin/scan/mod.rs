@@ -6,11 +6,11 @@
 //!
 //! Must not know: what the code does.
 
-mod census;
-mod cost;
-mod figures;
+mod compile_cost;
+mod component_size;
 pub mod imports;
-mod made;
+mod instance_counts;
+mod scanner;
 
 use serde_json::{Map, Value};
 use wasmparser::{BinaryReaderError, Chunk, Parser, Payload, SectionLimited};
@@ -18,11 +18,11 @@ use wasmparser::{BinaryReaderError, Chunk, Parser, Payload, SectionLimited};
 use crate::plugin::component_info::About;
 use crate::plugin::error::Refusal;
 use crate::plugin::limits::Config;
-use crate::plugin::scan::census::Census;
+use crate::plugin::scan::scanner::Scanner;
 
 /// What was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct ScanResult {
     /// A component, not a core module.
     pub is_component: bool,
     /// What is to be kept beside its code.
@@ -45,35 +45,35 @@ const TYPES_MAX_BYTES: u64 = 2 << 20;
 /// `TooLarge`, `NotWasm` where they are something else or end too early, `UnknownImport` and `MissingExport`
 /// where they ask for or give something else, `TooComplex` and `Instantiate` where a limit of the class is
 /// exceeded.
-pub fn scan(bytes: &[u8], limits: &Config) -> Result<Seen, Refusal> {
+pub fn scan(bytes: &[u8], limits: &Config) -> Result<ScanResult, Refusal> {
     let (max, setting) = limits.upload_max();
     if bytes.len() > max {
         return Err(Refusal::TooLarge { bytes: bytes.len(), max, setting: setting.to_owned() });
     }
     if !bytes.starts_with(b"\0asm") {
-        return Err(Refusal::NotWasm(first_words(bytes)));
+        return Err(Refusal::NotWasm(describe_first_bytes(bytes)));
     }
     imports::check_imports(bytes)?;
     let mut about = About::default();
     let mut custom = |name: &str, data: &[u8]| {
         if name == MANIFEST_SECTION {
-            let named = default_config(data, limits)?;
-            about.default_config = named.or(about.default_config.take());
+            let config = default_config(data, limits)?;
+            about.default_config = config.or(about.default_config.take());
         }
         Ok(())
     };
-    let figures = Census::new(limits, bytes.len()).take(bytes, &mut custom)?;
+    let size = Scanner::new(limits, bytes.len()).scan(bytes, &mut custom)?;
     imports::check_exports(bytes)?;
-    about.class = figures.class(limits)?;
-    about.core_instances = few(figures.core_instances);
-    about.memories = few(figures.memories);
-    about.tables = few(figures.tables);
-    about.heap_bytes = figures.heap_bytes();
-    about.image_bytes = figures.image_bytes;
-    Ok(Seen { is_component: Parser::is_component(bytes), about, work: figures.work })
+    about.class = size.class(limits)?;
+    about.core_instances = saturate_u32(size.core_instances);
+    about.memories = saturate_u32(size.memories);
+    about.tables = saturate_u32(size.tables);
+    about.heap_bytes = size.heap_bytes();
+    about.image_bytes = size.image_bytes;
+    Ok(ScanResult { is_component: Parser::is_component(bytes), about, work: size.work })
 }
 
-fn few(count: u64) -> u32 {
+fn saturate_u32(count: u64) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
@@ -82,14 +82,14 @@ fn few(count: u64) -> u32 {
 ///
 /// # Errors
 /// `NotWasm`, or what `take` refuses.
-pub fn outermost<'b>(
+pub fn visit_outermost<'b>(
     bytes: &'b [u8],
-    mut take: impl FnMut(Payload<'b>) -> Result<(), Refusal>,
+    mut visit: impl FnMut(Payload<'b>) -> Result<(), Refusal>,
 ) -> Result<(), Refusal> {
     let mut parser = Parser::new(0);
     let mut rest = bytes;
     loop {
-        let chunk = parser.parse(rest, true).map_err(|error| malformed(&error, bytes.len()))?;
+        let chunk = parser.parse(rest, true).map_err(|error| refusal_from(&error, bytes.len()))?;
         let Chunk::Parsed { consumed, payload } = chunk else { return Ok(()) };
         rest = rest.get(consumed..).unwrap_or_default();
         let skipped = match &payload {
@@ -108,7 +108,7 @@ pub fn outermost<'b>(
         rest = rest
             .get(skipped..)
             .ok_or_else(|| Refusal::NotWasm(format!("it is cut off after {} bytes", bytes.len())))?;
-        take(payload)?;
+        visit(payload)?;
     }
 }
 
@@ -139,7 +139,7 @@ fn default_config(manifest: &[u8], limits: &Config) -> Result<Option<String>, Re
 ///
 /// # Errors
 /// `TooComplex`, where it is larger than those of any toolchain.
-pub fn check_types<T>(section: &SectionLimited<'_, T>) -> Result<(), Refusal> {
+pub fn check_type_section<T>(section: &SectionLimited<'_, T>) -> Result<(), Refusal> {
     let range = section.range();
     let bytes = range.end.saturating_sub(range.start);
     if bytes > TYPES_MAX_BYTES {
@@ -151,19 +151,29 @@ pub fn check_types<T>(section: &SectionLimited<'_, T>) -> Result<(), Refusal> {
 
 /// What a reader's error means for an upload of so many bytes.
 #[must_use]
-pub fn malformed(error: &BinaryReaderError, len: usize) -> Refusal {
-    if error.message().contains("nesting is too deep") {
+pub fn refusal_from(error: &BinaryReaderError, len: usize) -> Refusal {
+    if is_nested_too_deep(error) {
         let message =
             format!("component types within one another, too deep to be read ({})", error.message());
         return Refusal::TooComplex { message, limit: None };
     }
-    if error.message().contains("unexpected end") || error.offset() >= len as u64 {
+    if is_unexpected_end(error) || error.offset() >= len as u64 {
         return Refusal::NotWasm(format!("it is cut off after {len} bytes ({})", error.message()));
     }
     Refusal::NotWasm(format!("{} at byte {}", error.message(), error.offset()))
 }
 
-fn first_words(bytes: &[u8]) -> String {
+/// wasmparser does not expose the kind of an error; tests of too deep and of truncated uploads pin the texts.
+fn is_nested_too_deep(error: &BinaryReaderError) -> bool {
+    error.message().contains("nesting is too deep")
+}
+
+/// See [`is_nested_too_deep`].
+fn is_unexpected_end(error: &BinaryReaderError) -> bool {
+    error.message().contains("unexpected end")
+}
+
+fn describe_first_bytes(bytes: &[u8]) -> String {
     if bytes.is_empty() {
         return "the upload is empty".to_owned();
     }

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::plugin::class::Class;
 use crate::plugin::limits::Config;
-use crate::plugin::scan::{self, Seen};
+use crate::plugin::scan::{self, ScanResult};
 use crate::plugin::tests::guests::{self, KEEP};
 
 /// Looks through a component of this text, with the export of a plugin.
-fn scanned(text: &str) -> Result<Seen, (&'static str, String)> {
+fn scanned(text: &str) -> Result<ScanResult, (&'static str, String)> {
     looked_through(&encoded(text), &Config::default())
 }
 
@@ -22,7 +22,7 @@ fn encoded(text: &str) -> Vec<u8> {
     wat::parse_str(text).expect("the text is a component")
 }
 
-fn looked_through(bytes: &[u8], limits: &Config) -> Result<Seen, (&'static str, String)> {
+fn looked_through(bytes: &[u8], limits: &Config) -> Result<ScanResult, (&'static str, String)> {
     let begun = Instant::now();
     let seen = scan::scan(bytes, limits).map_err(|refusal| (refusal.reason(), refusal.to_string()));
     assert!(begun.elapsed() < Duration::from_millis(900), "it took {:?}", begun.elapsed());

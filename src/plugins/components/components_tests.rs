@@ -37,7 +37,7 @@ fn open(dir: &Path) -> Arc<Plugins> {
 fn keep(components: &Components, bytes: &[u8]) -> Held {
     let (about, code) = built(bytes);
     let digest = sha256_hex(bytes);
-    let upload = Upload { digest: &digest, size_bytes: bytes.len() };
+    let upload = UploadId { digest: &digest, size_bytes: bytes.len() };
     let draft = Draft(components.store.compiled_draft(&digest, &components.compiler).unwrap());
     fs::write(&draft.0, code).unwrap();
     components.keep(&draft, upload, about).unwrap()

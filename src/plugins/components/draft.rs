@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::domain::hex::sha256_hex;
-use crate::plugin::error::{Failed, Refusal};
+use crate::plugin::error::{BuildError, Refusal};
 use crate::store::error::StoreError;
 
 /// Code that is not kept yet; gone when it is dropped, unless it was kept.
@@ -20,13 +20,13 @@ impl Drop for Draft {
 }
 
 /// Why compiled code could not be kept.
-pub fn failed(error: StoreError) -> Failed {
+pub fn failed(error: StoreError) -> BuildError {
     match error {
         StoreError::Io { what, path, source } => {
-            Failed::unwritten(&format!("{what} {}", path.display()), &path, &source)
+            BuildError::write(&format!("{what} {}", path.display()), &path, &source)
         }
-        StoreError::NoSpace { .. } => Failed::DiskFull(error.to_string()),
-        other => Failed::Failed(other.to_string()),
+        StoreError::NoSpace { .. } => BuildError::DiskFull(error.to_string()),
+        other => BuildError::Internal(other.to_string()),
     }
 }
 

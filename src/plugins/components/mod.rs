@@ -19,12 +19,12 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::plugin::build::compile::Upload;
-use crate::plugin::build::{self, Build, Built};
+use crate::plugin::build::compile::UploadId;
+use crate::plugin::build::{self, BuildJob, Built};
 use crate::plugin::class::Class;
 use crate::plugin::component_info::About;
 use crate::plugin::engine::Engine;
-use crate::plugin::error::{Failed, Refusal};
+use crate::plugin::error::{BuildError, Refusal};
 use crate::plugin::judging::probe::Tried;
 use crate::plugin::resources::capacity::{Unused, Wanted, Whose};
 use crate::plugin::sandbox::component::Component;
@@ -336,29 +336,29 @@ impl Components {
     ///
     /// # Errors
     /// It is refused, or could not be compiled.
-    pub async fn build(self: &Arc<Self>, order: Order<'_>) -> Result<(Held, Tried), Failed> {
+    pub async fn build(self: &Arc<Self>, order: Order<'_>) -> Result<(Held, Tried), BuildError> {
         let Order { file, digest, size_bytes, probe, urgent, progress } = order;
         self.store.check_space().map_err(failed)?;
         let draft = self.store.compiled_draft(digest, &self.compiler).map_err(failed)?;
         let draft = Draft(draft);
-        let component = Build { file, code: &draft.0, probe, urgent };
+        let component = BuildJob { file, code: &draft.0, probe, urgent };
         let Built { about, tried } = self.engine.builder().build(component, progress).await?;
         let (components, digest) = (Arc::clone(self), digest.to_owned());
         let loaded = tasks::blocking("plugin-load", move || {
-            components.keep(&draft, Upload { digest: &digest, size_bytes }, about)
+            components.keep(&draft, UploadId { digest: &digest, size_bytes }, about)
         });
-        let held = loaded.await.map_err(|lost| Failed::Failed(lost.to_string()))??;
+        let held = loaded.await.map_err(|lost| BuildError::Internal(lost.to_string()))??;
         Ok((held, tried))
     }
 
     /// Keeps code that was just compiled, and loads it if there is memory for it.
-    fn keep(&self, draft: &Draft, upload: Upload<'_>, about: About) -> Result<Held, Failed> {
-        let Upload { digest, size_bytes } = upload;
-        let kept = serde_json::to_vec(&about).map_err(|error| Failed::Failed(error.to_string()))?;
+    fn keep(&self, draft: &Draft, upload: UploadId<'_>, about: About) -> Result<Held, BuildError> {
+        let UploadId { digest, size_bytes } = upload;
+        let kept = serde_json::to_vec(&about).map_err(|error| BuildError::Internal(error.to_string()))?;
         let _one = self.loading.lock();
         let code = self.store.keep_compiled(digest, &self.compiler, &draft.0, &kept).map_err(failed)?;
         let code_bytes =
-            fs::metadata(&code).map_err(|error| Failed::system("look at compiled code", &error))?.len();
+            fs::metadata(&code).map_err(|error| BuildError::io("look at compiled code", &error))?.len();
         let class = about.class;
         // Just written: there is no need to check the seal.
         let loaded = self
@@ -394,7 +394,7 @@ impl Components {
         let Some(kept) = self.store.opened(digest, &self.compiler, sealed).map_err(Missing::Store)? else {
             return Ok(None);
         };
-        match self.engine.load(Upload { digest, size_bytes }, about, &kept.code, charge) {
+        match self.engine.load(UploadId { digest, size_bytes }, about, &kept.code, charge) {
             Ok(component) => Ok(Some(Known::loaded(component))),
             Err(refusal) => {
                 tracing::warn!("what was compiled of {digest} cannot be loaded and is made again: {refusal}");

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use crate::plugin::error::Failed;
+use crate::plugin::error::BuildError;
 use crate::plugins::components::draft::{check_unchanged, failed};
 use crate::plugins::components::{Components, Held, Known, Missing, Order};
 use crate::plugins::manifest::Version;
@@ -116,7 +116,7 @@ impl Components {
                 // Where there is no memory for it now, who uses it loads it.
                 held.component.map(Known::loaded)
             }
-            Err(Failed::Refused(refusal)) if refusal.is_certain() || wanted.tries >= TRIES_MAX => {
+            Err(BuildError::Refused(refusal)) if refusal.is_certain() || wanted.tries >= TRIES_MAX => {
                 tracing::error!("the component {digest} can no longer run: {refusal}");
                 Some(Known::Unusable(refusal))
             }
@@ -143,7 +143,7 @@ impl Components {
 
     /// Tries it again later, each time after a longer pause: a busy or full machine is no fault of the
     /// component. Its readers go on waiting.
-    fn again(self: &Arc<Self>, wanted: Wanted, failed: &Failed) {
+    fn again(self: &Arc<Self>, wanted: Wanted, failed: &BuildError) {
         let pause = AFTER_FAILURE * 3_u32.saturating_pow(wanted.tries.min(TRIES_MAX));
         tracing::error!(
             "the component {} could not be compiled and is tried again in {} s: {failed}",
@@ -159,17 +159,20 @@ impl Components {
         }));
     }
 
-    async fn remake(self: &Arc<Self>, digest: &str, size_bytes: usize) -> Result<Held, Failed> {
+    async fn remake(self: &Arc<Self>, digest: &str, size_bytes: usize) -> Result<Held, BuildError> {
         let (store, wanted) = (Arc::clone(&self.store), digest.to_owned());
-        let read = tasks::blocking("plugin-check", move || -> Result<_, Failed> {
+        let read = tasks::blocking("plugin-check", move || -> Result<_, BuildError> {
             let bytes = store.read_component(&wanted).map_err(failed)?;
-            check_unchanged(&wanted, &bytes.ok_or_else(|| Failed::Failed("its file is gone".to_owned()))?)?;
+            check_unchanged(
+                &wanted,
+                &bytes.ok_or_else(|| BuildError::Internal("its file is gone".to_owned()))?,
+            )?;
             store
                 .component_file(&wanted)
                 .map_err(failed)?
-                .ok_or_else(|| Failed::Failed("its file is gone".to_owned()))
+                .ok_or_else(|| BuildError::Internal("its file is gone".to_owned()))
         });
-        let file = read.await.map_err(|lost| Failed::Failed(lost.to_string()))??;
+        let file = read.await.map_err(|lost| BuildError::Internal(lost.to_string()))??;
         let order = Order { file: &file, digest, size_bytes, probe: false, urgent: false, progress: &|_| {} };
         self.build(order).await.map(|(held, _)| held)
     }

@@ -1,15 +1,15 @@
-//! The figures of a component that decide its class, or that it is too much for any.
+//! The size of a component that decide its class, or that it is too much for any.
 //!
 //! Must not know: how they are found.
 
 use crate::plugin::class::Class;
 use crate::plugin::error::Refusal;
 use crate::plugin::limits::{Bounds, Config};
-use crate::plugin::scan::cost::Cost;
+use crate::plugin::scan::compile_cost::CompileCost;
 
 /// What is counted. What an instance has is counted as often as it is made, whatever makes it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Figures {
+pub struct ComponentSize {
     /// Bytes as uploaded.
     pub bytes: u64,
     /// Functions in all core modules.
@@ -60,19 +60,19 @@ struct Measure {
     max: u64,
     what: &'static str,
     setting: &'static str,
-    word: Word,
+    kind: RefusalKind,
 }
 
 /// How the excess of a figure is told.
-enum Word {
-    Large,
-    Complex,
-    Start,
+enum RefusalKind {
+    TooLarge,
+    TooComplex,
+    Instantiate,
 }
 
-impl Figures {
+impl ComponentSize {
     /// Adds a function.
-    pub fn function(&mut self, bytes: u64, cost: &Cost) {
+    pub fn add_function(&mut self, bytes: u64, cost: &CompileCost) {
         self.body_bytes = self.body_bytes.max(bytes);
         self.locals = self.locals.max(cost.locals);
         self.depth = self.depth.max(cost.depth);
@@ -82,7 +82,7 @@ impl Figures {
         self.work = self.work.saturating_add(cost.units());
     }
 
-    /// The first class it fits. Figures only grow, so that a part of them may be asked for, too.
+    /// The first class it fits. ComponentSize only grow, so that a part of them may be asked for, too.
     ///
     /// # Errors
     /// It fits none: what is too much for the larger class, with the setting.
@@ -93,7 +93,7 @@ impl Figures {
         }
         let bounds = limits.bounds(Class::Scripting);
         match self.excess(&bounds) {
-            Some(over) => Err(over.refusal(&bounds)),
+            Some(measure) => Err(measure.refusal(&bounds)),
             None => Ok(Class::Scripting),
         }
     }
@@ -124,12 +124,16 @@ impl Figures {
     }
 
     fn measures(&self, bounds: &Bounds) -> [Measure; 17] {
-        let of = |word, value, max, what, setting| Measure { value, max, what, setting, word };
+        let measure = |kind, value, max, what, setting| Measure { value, max, what, setting, kind };
         let size = |max: usize| max as u64;
-        let complex = |value, max: usize, what, setting| of(Word::Complex, value, size(max), what, setting);
-        let start = |value, max: usize, what, setting| of(Word::Start, value, size(max), what, setting);
+        let complex = |value, max: usize, what, setting| {
+            measure(RefusalKind::TooComplex, value, size(max), what, setting)
+        };
+        let start = |value, max: usize, what, setting| {
+            measure(RefusalKind::Instantiate, value, size(max), what, setting)
+        };
         [
-            of(Word::Large, self.bytes, size(bounds.upload_bytes), "bytes", "upload_bytes"),
+            measure(RefusalKind::TooLarge, self.bytes, size(bounds.upload_bytes), "bytes", "upload_bytes"),
             complex(self.functions, bounds.functions_max, "functions", "functions_max"),
             complex(self.body_bytes, bounds.body_bytes_max, "bytes in one function", "body_bytes_max"),
             complex(self.locals, bounds.locals_max, "locals in one function", "locals_max"),
@@ -167,15 +171,15 @@ impl Figures {
                 "bytes of memory that its data fills",
                 "image_bytes",
             ),
-            of(
-                Word::Complex,
+            measure(
+                RefusalKind::TooComplex,
                 self.function_work,
                 bounds.function_work_max,
                 FUNCTION_WORK,
                 "function_work_max",
             ),
-            of(
-                Word::Complex,
+            measure(
+                RefusalKind::TooComplex,
                 self.work,
                 bounds.compile_work_max,
                 "units of work to compile it, as estimated",
@@ -197,15 +201,17 @@ const ITEMS: &str = "imports, exports, aliases, conversions and instances, count
 
 impl Measure {
     fn refusal(&self, bounds: &Bounds) -> Refusal {
-        let Self { value, max, what, setting, word } = self;
+        let Self { value, max, what, setting, kind } = self;
         let setting = format!("{}{setting}", bounds.prefix);
-        match word {
-            Word::Large => Refusal::TooLarge { bytes: bytes(*value), max: bytes(*max), setting },
-            Word::Complex => Refusal::TooComplex {
+        match kind {
+            RefusalKind::TooLarge => {
+                Refusal::TooLarge { bytes: saturate_usize(*value), max: saturate_usize(*max), setting }
+            }
+            RefusalKind::TooComplex => Refusal::TooComplex {
                 message: format!("{value} {what}; at most {max} ({setting})"),
                 limit: Some(*max),
             },
-            Word::Start => Refusal::Instantiate {
+            RefusalKind::Instantiate => Refusal::Instantiate {
                 message: format!("it begins with {value} {what}; at most {max} ({setting})"),
                 limit: Some(*max),
             },
@@ -213,6 +219,6 @@ impl Measure {
     }
 }
 
-fn bytes(number: u64) -> usize {
+fn saturate_usize(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }

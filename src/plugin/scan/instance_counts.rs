@@ -12,7 +12,7 @@ use crate::plugin::error::Refusal;
 
 /// What one instance makes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Made {
+pub struct InstanceCounts {
     /// Core instances.
     pub core_instances: u64,
     /// Memories.
@@ -27,7 +27,7 @@ pub struct Made {
     pub lowered: u64,
 }
 
-impl Made {
+impl InstanceCounts {
     fn add(&mut self, other: &Self) {
         let sum = |mine: &mut u64, theirs: u64| *mine = mine.saturating_add(theirs);
         sum(&mut self.core_instances, other.core_instances);
@@ -41,45 +41,45 @@ impl Made {
 
 /// What an index of core modules or components means: what an instance of it makes, unless it comes from
 /// outside.
-type Known = Option<Made>;
+type KnownCounts = Option<InstanceCounts>;
 
 /// A component that is being read.
 #[derive(Debug, Default)]
-pub struct Scope {
-    modules: Vec<Known>,
-    components: Vec<Known>,
+pub struct ComponentScope {
+    modules: Vec<KnownCounts>,
+    components: Vec<KnownCounts>,
     /// What one instance of it makes.
-    pub made: Made,
+    pub counts: InstanceCounts,
 }
 
-impl Scope {
+impl ComponentScope {
     /// A core module ended within.
-    pub fn module(&mut self, made: Made) {
-        self.modules.push(Some(made));
+    pub fn add_module(&mut self, counts: InstanceCounts) {
+        self.modules.push(Some(counts));
     }
 
     /// A component ended within.
-    pub fn component(&mut self, made: Made) {
-        self.components.push(Some(made));
+    pub fn add_component(&mut self, counts: InstanceCounts) {
+        self.components.push(Some(counts));
     }
 
     /// It makes so many imports, exports, aliases or conversions.
-    pub const fn items(&mut self, count: u64) {
-        self.made.items = self.made.items.saturating_add(count);
+    pub const fn add_items(&mut self, count: u64) {
+        self.counts.items = self.counts.items.saturating_add(count);
     }
 
     /// It instantiates a core module.
     ///
     /// # Errors
     /// One that comes from outside.
-    pub fn instance(&mut self, instance: &Instance<'_>) -> Result<(), Refusal> {
+    pub fn add_instance(&mut self, instance: &Instance<'_>) -> Result<(), Refusal> {
         match instance {
             Instance::Instantiate { module_index, args } => {
-                self.items(args.len() as u64);
-                let made = known(&self.modules, *module_index, "core module")?;
-                self.made.add(&made);
+                self.add_items(args.len() as u64);
+                let counts = counts_of(&self.modules, *module_index, "core module")?;
+                self.counts.add(&counts);
             }
-            Instance::FromExports(exports) => self.items(exports.len() as u64),
+            Instance::FromExports(exports) => self.add_items(exports.len() as u64),
         }
         Ok(())
     }
@@ -88,20 +88,20 @@ impl Scope {
     ///
     /// # Errors
     /// One that comes from outside.
-    pub fn component_instance(&mut self, instance: &ComponentInstance<'_>) -> Result<(), Refusal> {
+    pub fn add_component_instance(&mut self, instance: &ComponentInstance<'_>) -> Result<(), Refusal> {
         match instance {
             ComponentInstance::Instantiate { component_index, args } => {
-                self.items(args.len() as u64);
-                let made = known(&self.components, *component_index, "component")?;
-                self.made.add(&made);
+                self.add_items(args.len() as u64);
+                let counts = counts_of(&self.components, *component_index, "component")?;
+                self.counts.add(&counts);
             }
-            ComponentInstance::FromExports(exports) => self.items(exports.len() as u64),
+            ComponentInstance::FromExports(exports) => self.add_items(exports.len() as u64),
         }
         Ok(())
     }
 
     /// It imports something. What an imported module or component makes is not known.
-    pub fn import(&mut self, import: &ComponentImport<'_>) {
+    pub fn add_import(&mut self, import: &ComponentImport<'_>) {
         match import.ty {
             ComponentTypeRef::Module(_) => self.modules.push(None),
             ComponentTypeRef::Component(_) => self.components.push(None),
@@ -110,19 +110,21 @@ impl Scope {
     }
 
     /// It exports something: that takes an index of its own, too.
-    pub fn export(&mut self, export: &ComponentExport<'_>) {
+    pub fn add_export(&mut self, export: &ComponentExport<'_>) {
         match export.kind {
-            ComponentExternalKind::Module => self.modules.push(at(&self.modules, export.index)),
-            ComponentExternalKind::Component => self.components.push(at(&self.components, export.index)),
+            ComponentExternalKind::Module => self.modules.push(counts_at(&self.modules, export.index)),
+            ComponentExternalKind::Component => {
+                self.components.push(counts_at(&self.components, export.index))
+            }
             _ => {}
         }
     }
 }
 
 /// The innermost of these components gives something another name.
-pub fn alias(scopes: &mut [&mut Scope], alias: &ComponentAlias<'_>) {
+pub fn add_alias(scopes: &mut [&mut ComponentScope], alias: &ComponentAlias<'_>) {
     let outer = |count: u32| scopes.len().checked_sub(1)?.checked_sub(count as usize);
-    let (kind, known) = match *alias {
+    let (kind, counts) = match *alias {
         ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. } => {
             (ComponentOuterAliasKind::CoreModule, None)
         }
@@ -131,27 +133,27 @@ pub fn alias(scopes: &mut [&mut Scope], alias: &ComponentAlias<'_>) {
         }
         ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, count, index } => (
             ComponentOuterAliasKind::CoreModule,
-            outer(count).and_then(|from| at(&scopes[from].modules, index)),
+            outer(count).and_then(|from| counts_at(&scopes[from].modules, index)),
         ),
         ComponentAlias::Outer { kind: ComponentOuterAliasKind::Component, count, index } => (
             ComponentOuterAliasKind::Component,
-            outer(count).and_then(|from| at(&scopes[from].components, index)),
+            outer(count).and_then(|from| counts_at(&scopes[from].components, index)),
         ),
         _ => return,
     };
     let Some(scope) = scopes.last_mut() else { return };
     match kind {
-        ComponentOuterAliasKind::CoreModule => scope.modules.push(known),
-        _ => scope.components.push(known),
+        ComponentOuterAliasKind::CoreModule => scope.modules.push(counts),
+        _ => scope.components.push(counts),
     }
 }
 
-fn at(all: &[Known], index: u32) -> Known {
+fn counts_at(all: &[KnownCounts], index: u32) -> KnownCounts {
     all.get(index as usize).copied().flatten()
 }
 
-fn known(all: &[Known], index: u32, what: &str) -> Result<Made, Refusal> {
-    at(all, index).ok_or_else(|| {
+fn counts_of(all: &[KnownCounts], index: u32, what: &str) -> Result<InstanceCounts, Refusal> {
+    counts_at(all, index).ok_or_else(|| {
         let message = format!(
             "a component within it instantiates a {what} that it imports or takes from an instance, so that what it makes cannot be \
              counted; it can only instantiate what is defined in the upload"

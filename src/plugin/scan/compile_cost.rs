@@ -13,7 +13,7 @@ use wasmparser::{
 
 /// What one function is, and what it will cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Cost {
+pub struct CompileCost {
     /// Locals, parameters among them.
     pub locals: u64,
     /// The deepest nesting of blocks.
@@ -45,7 +45,7 @@ pub struct Cost {
     pub live: u64,
 }
 
-impl Cost {
+impl CompileCost {
     /// All of it as one number. A unit is about a microsecond of compiling or, where memory is what runs out
     /// first, about 50 bytes.
     #[must_use]
@@ -67,14 +67,14 @@ impl Cost {
 
 /// The types of a core module and of its functions.
 #[derive(Debug, Default)]
-pub struct Types {
+pub struct ModuleTypes {
     /// Each type.
     pub types: Vec<SubType>,
     /// The type of each function, imported ones first.
     pub functions: Vec<u32>,
 }
 
-impl Types {
+impl ModuleTypes {
     fn arity(&self, index: u32) -> (u64, u64) {
         let Some(ty) = self.types.get(index as usize) else { return (0, 0) };
         match &ty.composite_type.inner {
@@ -104,13 +104,13 @@ struct Frame {
     uses: u64,
 }
 
-/// The state of one pass.
-struct Pass<'a> {
-    types: &'a Types,
-    cost: Cost,
+/// The state of one estimator.
+struct CostEstimator<'a> {
+    types: &'a ModuleTypes,
+    cost: CompileCost,
     frames: Vec<Frame>,
     height: u64,
-    /// Loops that are open, loops there were, and calls as in `Cost::runtime`.
+    /// Loops that are open, loops there were, and calls as in `CompileCost::runtime`.
     open_loops: u64,
     loops: u64,
     runtime: u64,
@@ -128,34 +128,34 @@ struct Pass<'a> {
 ///
 /// # Errors
 /// It is no code.
-pub fn of(
+pub fn estimate(
     body: &FunctionBody<'_>,
-    types: &Types,
+    types: &ModuleTypes,
     function: usize,
     locals_max: u64,
     units_max: u64,
-) -> Result<Cost> {
+) -> Result<CompileCost> {
     let ty = types.functions.get(function).copied().unwrap_or(u32::MAX);
     let (params, _) = types.arity(ty);
     let mut locals = params;
     for declared in body.get_locals_reader()? {
         locals = locals.saturating_add(u64::from(declared?.0));
     }
-    let mut pass = Pass::new(types, Cost { locals, ..Cost::default() });
+    let mut estimator = CostEstimator::new(types, CompileCost { locals, ..CompileCost::default() });
     if locals > locals_max {
-        return Ok(pass.cost);
+        return Ok(estimator.cost);
     }
-    pass.used = vec![0; usize::try_from(locals).unwrap_or(usize::MAX)];
-    pass.open(BlockType::FuncType(ty), FrameKind::Block, 0);
+    estimator.used = vec![0; usize::try_from(locals).unwrap_or(usize::MAX)];
+    estimator.open(BlockType::FuncType(ty), FrameKind::Block, 0);
     let mut operators = body.get_operators_reader()?;
-    while !operators.eof() && pass.cost.units() <= units_max {
-        pass.step(&operators.read()?)?;
+    while !operators.eof() && estimator.cost.units() <= units_max {
+        estimator.step(&operators.read()?)?;
     }
-    Ok(pass.cost)
+    Ok(estimator.cost)
 }
 
-impl<'a> Pass<'a> {
-    const fn new(types: &'a Types, cost: Cost) -> Self {
+impl<'a> CostEstimator<'a> {
+    const fn new(types: &'a ModuleTypes, cost: CompileCost) -> Self {
         Self {
             types,
             cost,
@@ -181,8 +181,8 @@ impl<'a> Pass<'a> {
                 self.pop(1);
                 self.enter(*blockty, FrameKind::If);
             }
-            Operator::Else => self.otherwise(),
-            Operator::End => self.end(),
+            Operator::Else => self.enter_else(),
+            Operator::End => self.leave(),
             Operator::Br { relative_depth } => {
                 self.branch(*relative_depth, false);
                 self.alive = false;
@@ -193,29 +193,29 @@ impl<'a> Pass<'a> {
                 self.branch(*relative_depth, false);
                 self.edge();
             }
-            Operator::BrTable { targets } => self.table(targets)?,
+            Operator::BrTable { targets } => self.branch_table(targets)?,
             Operator::LocalGet { local_index } => {
-                self.local(*local_index);
+                self.use_local(*local_index);
                 self.height += 1;
             }
             Operator::LocalSet { local_index } | Operator::LocalTee { local_index } => {
-                self.local(*local_index);
+                self.use_local(*local_index);
                 self.sets += 1;
-                self.arity(operator);
+                self.apply_arity(operator);
             }
             other => {
                 if calls_runtime(other) {
                     self.runtime += 1;
                     self.cost.runtime = self.cost.runtime.saturating_add(self.runtime);
                 }
-                self.arity(other);
+                self.apply_arity(other);
             }
         }
         Ok(())
     }
 
     /// Takes and gives what an operator does that leaves the order of the code alone.
-    fn arity(&mut self, operator: &Operator<'_>) {
+    fn apply_arity(&mut self, operator: &Operator<'_>) {
         let (taken, given) = operator.operator_arity(self).unwrap_or_default();
         self.cost.passed += u64::from(taken.saturating_add(given).saturating_sub(3));
         self.pop(u64::from(taken));
@@ -239,14 +239,14 @@ impl<'a> Pass<'a> {
     }
 
     fn enter(&mut self, ty: BlockType, kind: FrameKind) {
-        let (params, _) = self.of_block(ty);
+        let (params, _) = self.block_arity(ty);
         let below = self.height.saturating_sub(params);
         self.open(ty, kind, below);
         self.edge();
     }
 
     fn open(&mut self, ty: BlockType, kind: FrameKind, height: u64) {
-        let (params, results) = self.of_block(ty);
+        let (params, results) = self.block_arity(ty);
         self.carry(params + results);
         // A loop is come to from before it, the end of an `if` also from its beginning.
         let branches = u64::from(matches!(kind, FrameKind::Loop | FrameKind::If));
@@ -273,7 +273,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn otherwise(&mut self) {
+    fn enter_else(&mut self) {
         if let Some(frame) = self.frames.last() {
             self.height = frame.height + frame.params;
             let results = frame.results;
@@ -283,7 +283,7 @@ impl<'a> Pass<'a> {
         self.edge();
     }
 
-    fn end(&mut self) {
+    fn leave(&mut self) {
         let Some(frame) = self.frames.pop() else { return };
         self.height = frame.height + frame.results;
         self.carry(frame.results);
@@ -293,7 +293,7 @@ impl<'a> Pass<'a> {
             let uses = (self.uses - frame.uses).min(self.cost.locals);
             self.cost.reach = self.cost.reach.saturating_add(uses.saturating_mul(self.edges - frame.edges));
         }
-        self.meet(&frame);
+        self.merge_branches(&frame);
         // What is used behind it is looked for along every way that leads here.
         self.edges += frame.branches;
         self.edge();
@@ -314,11 +314,11 @@ impl<'a> Pass<'a> {
     }
 
     /// Where ways to a block meet, each local that was set between them takes a value from every way.
-    fn meet(&mut self, frame: &Frame) {
-        let falls = self.alive && !matches!(frame.kind, FrameKind::Loop);
-        let last = if falls { self.sets } else { frame.last };
+    fn merge_branches(&mut self, frame: &Frame) {
+        let falls_through = self.alive && !matches!(frame.kind, FrameKind::Loop);
+        let last = if falls_through { self.sets } else { frame.last };
         let set = last.saturating_sub(frame.first).min(self.cost.locals);
-        let ways = frame.branches + u64::from(falls);
+        let ways = frame.branches + u64::from(falls_through);
         if ways > 1 {
             self.cost.merged = self.cost.merged.saturating_add(set.saturating_mul(ways - frame.from_tables));
             self.cost.merged_from_tables =
@@ -327,7 +327,7 @@ impl<'a> Pass<'a> {
         self.alive |= !matches!(frame.kind, FrameKind::Loop) && frame.branches > 0;
     }
 
-    fn table(&mut self, table: &BrTable<'_>) -> Result<()> {
+    fn branch_table(&mut self, table: &BrTable<'_>) -> Result<()> {
         self.pop(1);
         self.cost.targets = self.cost.targets.max(u64::from(table.len()));
         for target in table.targets() {
@@ -338,7 +338,7 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    fn local(&mut self, index: u32) {
+    fn use_local(&mut self, index: u32) {
         self.uses += 1;
         if let Some(used) = self.used.get_mut(index as usize) {
             self.cost.reach = self.cost.reach.saturating_add(self.edges - *used);
@@ -346,20 +346,20 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn at(&self, depth: u32) -> Option<usize> {
+    fn frame_index(&self, depth: u32) -> Option<usize> {
         self.frames.len().checked_sub(1)?.checked_sub(depth as usize)
     }
 
     fn label(&self, depth: u32) -> Option<&Frame> {
-        self.frames.get(self.at(depth)?)
+        self.frames.get(self.frame_index(depth)?)
     }
 
     fn label_mut(&mut self, depth: u32) -> Option<&mut Frame> {
-        let at = self.at(depth)?;
+        let at = self.frame_index(depth)?;
         self.frames.get_mut(at)
     }
 
-    fn of_block(&self, ty: BlockType) -> (u64, u64) {
+    fn block_arity(&self, ty: BlockType) -> (u64, u64) {
         match ty {
             BlockType::Empty => (0, 0),
             BlockType::Type(_) => (0, 1),
@@ -388,7 +388,7 @@ const fn calls_runtime(operator: &Operator<'_>) -> bool {
     )
 }
 
-impl ModuleArity for Pass<'_> {
+impl ModuleArity for CostEstimator<'_> {
     fn sub_type_at(&self, index: u32) -> Option<&SubType> {
         self.types.types.get(index as usize)
     }

@@ -16,7 +16,7 @@ pub const LINE_BYTES_MAX: u64 = 1 << 20;
 
 /// What is to be done with a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Work {
+pub enum BuildTask {
     /// Look it through.
     Scan,
     /// Compile it, make an instance.
@@ -28,11 +28,11 @@ pub enum Work {
 
 /// An order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Order {
+pub struct BuildRequest {
     /// The limits of plugins.
     pub config: Config,
     /// What is to be done.
-    pub work: Work,
+    pub task: BuildTask,
     /// Bytes of the component.
     pub size: u64,
     /// Whether the limits are those of small components.
@@ -43,25 +43,27 @@ pub struct Order {
     pub memory_bytes: u64,
 }
 
-impl Order {
-    /// The setting of a limit.
+impl BuildRequest {
+    /// The setting that `cpu_secs` comes from.
     #[must_use]
-    pub const fn setting(&self, of_cpu: bool) -> &'static str {
-        match (self.small, of_cpu) {
-            (_, true) if matches!(self.work, Work::Scan) => "plugin.scan_cpu_secs",
-            (true, true) => "plugin.compile_small_cpu_secs",
-            (true, false) => "plugin.compile_small_memory_bytes",
-            (false, true) => "plugin.compile_large_cpu_secs",
-            (false, false) => "plugin.compile_large_memory_bytes",
+    pub const fn cpu_setting(&self) -> &'static str {
+        match (self.task, self.small) {
+            (BuildTask::Scan, _) => "plugin.scan_cpu_secs",
+            (BuildTask::Build { .. }, true) => "plugin.compile_small_cpu_secs",
+            (BuildTask::Build { .. }, false) => "plugin.compile_large_cpu_secs",
         }
     }
-}
 
-impl Order {
+    /// The setting that `memory_bytes` comes from.
+    #[must_use]
+    pub const fn memory_setting(&self) -> &'static str {
+        if self.small { "plugin.compile_small_memory_bytes" } else { "plugin.compile_large_memory_bytes" }
+    }
+
     /// It takes more memory than it may.
     #[must_use]
     pub fn too_much_memory(&self) -> Refusal {
-        let (limit, setting) = (self.memory_bytes, self.setting(false));
+        let (limit, setting) = (self.memory_bytes, self.memory_setting());
         let set = if self.small {
             self.config.compile_small_memory_bytes
         } else {
@@ -98,6 +100,8 @@ pub enum Stage {
 pub enum Report {
     /// What it is at now; more follows.
     At(Stage),
+    /// It runs without a filter of system calls, because of this error; more follows.
+    Unfiltered(String),
     /// It was looked through.
     Scanned(About),
     /// It may run.
