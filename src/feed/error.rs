@@ -3,7 +3,7 @@
 //! Must not know: how a transport tells it.
 
 use crate::feed::filters;
-use crate::plugins;
+use crate::plugins::error::PluginsError;
 use crate::{store, tasks};
 
 /// What a caller can be told.
@@ -14,7 +14,7 @@ pub enum FeedError {
     Store(#[from] store::error::StoreError),
     /// The plugin cannot judge for this subscription.
     #[error(transparent)]
-    Plugin(#[from] plugins::Error),
+    Plugin(#[from] PluginsError),
     /// The preload asked for is too large.
     #[error("the preload selects {count} killmails, more than preload_max_killmails {max}")]
     PreloadTooLarge {

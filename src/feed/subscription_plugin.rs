@@ -16,8 +16,8 @@ use crate::feed::error::FeedError;
 use crate::feed::event::Delivered;
 use crate::plugin::judging::evaluator::Evaluator;
 use crate::plugin::judging::run::Run;
-use crate::plugins;
 use crate::plugins::Plugins;
+use crate::plugins::error::PluginsError;
 use crate::plugins::plugin_quota::PluginQuota;
 
 /// What became of one killmail.
@@ -194,7 +194,7 @@ impl SubscriptionPlugin {
 
 /// Whether the plugin is being prepared, and can be had later.
 const fn is_preparing(error: &FeedError) -> bool {
-    matches!(error, FeedError::Plugin(plugins::Error::Preparing { .. }))
+    matches!(error, FeedError::Plugin(PluginsError::Preparing { .. }))
 }
 
 /// Judges a page where there is a judge; keeps everything where there is none.

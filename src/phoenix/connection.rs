@@ -266,12 +266,14 @@ impl Connection {
         let last_event_id = resume_from.or(place);
         replaces.into_iter().for_each(|key| self.close(key));
         let feed = Arc::clone(&self.door.feed);
-        let hold =
-            match feed.plugin_quota().take(&feed.judging(), self.caller.judged, subscription.plugin.as_ref())
-            {
-                Ok(hold) => hold,
-                Err(refused) => return self.session.refused(key, &refused.to_string(), &mut self.effects),
-            };
+        let hold = match feed.plugin_quota().acquire_evaluator(
+            &feed.judging(),
+            self.caller.judged,
+            subscription.plugin.as_ref(),
+        ) {
+            Ok(hold) => hold,
+            Err(refused) => return self.session.refused(key, &refused.to_string(), &mut self.effects),
+        };
         let start = Start { last_event_id, ..Start::default() };
         let opening = async move {
             let reader = Reader::open(feed.clone(), (*subscription).clone(), start).await?;

@@ -8,7 +8,7 @@ use crate::{store, tasks};
 
 /// Why a plugin cannot be had or changed.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum PluginsError {
     /// No such name.
     #[error("there is no plugin named {name:?}")]
     Unknown {
@@ -93,7 +93,7 @@ pub enum Error {
     GivenUp,
     /// The machine did not do what compiling takes.
     #[error("{0}")]
-    Failed(String),
+    Internal(String),
     /// The disk is full.
     #[error("{0}")]
     DiskFull(String),
@@ -113,7 +113,7 @@ pub enum Error {
     },
 }
 
-impl Error {
+impl PluginsError {
     /// Which parameter of a subscription is to blame: `plugin` or `plugin_config`; `None` where none is.
     #[must_use]
     pub const fn parameter(&self) -> Option<&'static str> {
@@ -137,23 +137,23 @@ impl Error {
     }
 }
 
-impl Error {
+impl PluginsError {
     /// Whether it may go well in a moment: a limit of the server was reached, or we could not.
     #[must_use]
     pub const fn is_passing(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.is_busy(),
-            Self::Store(_) | Self::Failed(_) | Self::DiskFull(_) | Self::Lost(_) => true,
+            Self::Store(_) | Self::Internal(_) | Self::DiskFull(_) | Self::Lost(_) => true,
             _ => false,
         }
     }
 }
 
-impl From<BuildError> for Error {
+impl From<BuildError> for PluginsError {
     fn from(failed: BuildError) -> Self {
         match failed {
             BuildError::Refused(refusal) => Self::Refused(refusal),
-            BuildError::Internal(message) => Self::Failed(message),
+            BuildError::Internal(message) => Self::Internal(message),
             BuildError::DiskFull(message) => Self::DiskFull(message),
         }
     }

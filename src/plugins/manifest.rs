@@ -18,7 +18,7 @@ pub const PREFIX_DIGITS_MIN: usize = 8;
 
 /// Why a digest names no version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unnamed {
+pub enum DigestError {
     /// It is not the beginning of any.
     Unknown,
     /// It is not hex, or too little of it.
@@ -64,7 +64,7 @@ pub struct Version {
 
 /// Where a version stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum VersionState {
     /// It judges.
     Active,
     /// It was never active: `promote` makes it so.
@@ -73,7 +73,7 @@ pub enum Standing {
     Retired,
 }
 
-impl Standing {
+impl VersionState {
     /// The word.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -110,16 +110,16 @@ impl Manifest {
     ///
     /// # Errors
     /// It names none, or several.
-    pub fn named(&self, digest: &str) -> Result<&Version, Unnamed> {
+    pub fn find(&self, digest: &str) -> Result<&Version, DigestError> {
         let digits = digest.trim().strip_prefix("sha256:").unwrap_or(digest.trim()).to_ascii_lowercase();
         if digits.len() < PREFIX_DIGITS_MIN || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(Unnamed::Malformed);
+            return Err(DigestError::Malformed);
         }
         let mut found = self.versions.iter().filter(|version| version.digest.starts_with(&digits));
-        let first = found.next().ok_or(Unnamed::Unknown)?;
+        let first = found.next().ok_or(DigestError::Unknown)?;
         match found.count() {
             0 => Ok(first),
-            more => Err(Unnamed::Ambiguous(more + 1)),
+            more => Err(DigestError::Ambiguous(more + 1)),
         }
     }
 
@@ -130,13 +130,13 @@ impl Manifest {
 
     /// Where a version stands.
     #[must_use]
-    pub fn standing(&self, digest: &str) -> Standing {
+    pub fn state_of(&self, digest: &str) -> VersionState {
         if self.active.as_deref() == Some(digest) {
-            Standing::Active
+            VersionState::Active
         } else if self.before.iter().any(|b| b == digest) {
-            Standing::Retired
+            VersionState::Retired
         } else {
-            Standing::Waiting
+            VersionState::Waiting
         }
     }
 
@@ -158,15 +158,16 @@ impl Manifest {
     }
 
     /// Takes out what is over the limit: its digests.
-    pub fn trim(&mut self) -> Vec<String> {
+    pub fn drop_old_versions(&mut self) -> Vec<String> {
         let mut gone = Vec::new();
         while self.versions.len() > VERSIONS_MAX {
             let last = self.versions.len() - 1;
             // The newest upload stays even where all are waiting.
             let retired =
-                self.versions[..last].iter().position(|v| self.standing(&v.digest) == Standing::Retired);
-            let waiting =
-                || self.versions[..last].iter().position(|v| self.standing(&v.digest) == Standing::Waiting);
+                self.versions[..last].iter().position(|v| self.state_of(&v.digest) == VersionState::Retired);
+            let waiting = || {
+                self.versions[..last].iter().position(|v| self.state_of(&v.digest) == VersionState::Waiting)
+            };
             let Some(place) = retired.or_else(waiting) else { break };
             let version = self.versions.remove(place);
             self.before.retain(|b| *b != version.digest);
@@ -199,12 +200,12 @@ mod tests {
         for n in 0..3 {
             manifest.activate(&digest(n));
         }
-        assert_eq!(manifest.standing(&digest(0)), Standing::Retired);
+        assert_eq!(manifest.state_of(&digest(0)), VersionState::Retired);
         assert!(manifest.roll_back());
         assert_eq!(manifest.active, Some(digest(1)));
         assert_eq!(
-            manifest.standing(&digest(2)),
-            Standing::Waiting,
+            manifest.state_of(&digest(2)),
+            VersionState::Waiting,
             "what was rolled back waits to be promoted again"
         );
         manifest.activate(&digest(1));
@@ -219,7 +220,7 @@ mod tests {
         let mut manifest = Manifest { versions: (0..40).map(version).collect(), ..Manifest::default() };
         manifest.activate(&version(3).digest);
         manifest.activate(&version(0).digest);
-        let gone = manifest.trim();
+        let gone = manifest.drop_old_versions();
         assert_eq!(gone.len(), 20);
         assert_eq!(gone[0], version(3).digest, "what was active before leaves first");
         assert!(
@@ -237,17 +238,17 @@ mod tests {
         let versions =
             digests.iter().map(|digest| Version { digest: digest.clone(), ..version(0) }).collect();
         let manifest = Manifest { versions, ..Manifest::default() };
-        let named = |digest: &str| manifest.named(digest).map(|version| version.digest.clone());
+        let named = |digest: &str| manifest.find(digest).map(|version| version.digest.clone());
         for (digest, expected) in [
             ("fedcba98", Ok(2)),
             ("sha256:FEDCBA98fed", Ok(2)),
             ("0123456789a", Ok(0)),
             (&digests[1], Ok(1)),
-            ("0123456789", Err(Unnamed::Ambiguous(2))),
-            ("fedcba9", Err(Unnamed::Malformed)),
-            ("sha256:", Err(Unnamed::Malformed)),
-            ("not hex at all", Err(Unnamed::Malformed)),
-            ("00000000", Err(Unnamed::Unknown)),
+            ("0123456789", Err(DigestError::Ambiguous(2))),
+            ("fedcba9", Err(DigestError::Malformed)),
+            ("sha256:", Err(DigestError::Malformed)),
+            ("not hex at all", Err(DigestError::Malformed)),
+            ("00000000", Err(DigestError::Unknown)),
         ] {
             assert_eq!(named(digest), expected.map(|at: usize| digests[at].clone()), "{digest}");
         }
@@ -257,7 +258,7 @@ mod tests {
     fn law_4_the_first_record_speaks() {
         let text = r#"{"versions":[{"digest":"ab","size_bytes":5,"uploaded_at":7}],"active":"ab"}"#;
         let manifest: Manifest = serde_json::from_str(text).unwrap();
-        assert_eq!(manifest.standing("ab"), Standing::Active);
+        assert_eq!(manifest.state_of("ab"), VersionState::Active);
         assert_eq!(manifest.version("ab").map(|v| (v.instance(), v.probed)), Some((Instance::Warm, false)));
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Must not know: which plugins there are.
 
-use crate::plugins::Error;
-use crate::plugins::manifest::{Manifest, Unnamed, Version};
+use crate::plugins::error::PluginsError;
+use crate::plugins::manifest::{DigestError, Manifest, Version};
 
 /// The longest name, letters.
 const NAME_LEN_MAX: usize = 63;
@@ -12,13 +12,15 @@ const NAME_LEN_MAX: usize = 63;
 ///
 /// # Errors
 /// None, several, or not a digest.
-pub fn named(manifest: &Manifest, name: &str, digest: &str) -> Result<Version, Error> {
+pub fn find_version(manifest: &Manifest, name: &str, digest: &str) -> Result<Version, PluginsError> {
     let (name, asked) = (|| name.to_owned(), digest.to_owned());
-    match manifest.named(digest) {
+    match manifest.find(digest) {
         Ok(version) => Ok(version.clone()),
-        Err(Unnamed::Unknown) => Err(Error::UnknownVersion { name: name(), digest: asked }),
-        Err(Unnamed::Malformed) => Err(Error::MalformedDigest { digest: asked }),
-        Err(Unnamed::Ambiguous(count)) => Err(Error::AmbiguousDigest { name: name(), digest: asked, count }),
+        Err(DigestError::Unknown) => Err(PluginsError::UnknownVersion { name: name(), digest: asked }),
+        Err(DigestError::Malformed) => Err(PluginsError::MalformedDigest { digest: asked }),
+        Err(DigestError::Ambiguous(count)) => {
+            Err(PluginsError::AmbiguousDigest { name: name(), digest: asked, count })
+        }
     }
 }
 
@@ -26,11 +28,11 @@ pub fn named(manifest: &Manifest, name: &str, digest: &str) -> Result<Version, E
 ///
 /// # Errors
 /// It may not.
-pub fn check_name(name: &str) -> Result<(), Error> {
+pub fn check_name(name: &str) -> Result<(), PluginsError> {
     let good = name.len() <= NAME_LEN_MAX
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         // Its routes are those of uploads on their way.
         && name != "uploads";
-    if good { Ok(()) } else { Err(Error::BadName { max: NAME_LEN_MAX }) }
+    if good { Ok(()) } else { Err(PluginsError::BadName { max: NAME_LEN_MAX }) }
 }

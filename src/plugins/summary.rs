@@ -2,26 +2,26 @@
 //!
 //! Must not know: components, or how they judge.
 
-use crate::plugins::manifest::{Manifest, Standing, Version};
+use crate::plugins::manifest::{Manifest, Version, VersionState};
 
 /// A plugin and its versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plugin {
+pub struct PluginSummary {
     /// Its name.
     pub name: String,
     /// The version that judges, else the newest.
     pub version: Version,
     /// Where that version stands.
-    pub standing: Standing,
+    pub state: VersionState,
     /// All versions, the newest last.
-    pub versions: Vec<(Version, Standing)>,
+    pub versions: Vec<(Version, VersionState)>,
 }
 
 /// Summarizes a manifest; `None` for one without versions.
 #[must_use]
-pub fn summary(name: &str, manifest: &Manifest) -> Option<Plugin> {
+pub fn summarize(name: &str, manifest: &Manifest) -> Option<PluginSummary> {
     let version = manifest.active_version().or_else(|| manifest.versions.last())?.clone();
-    let standing = manifest.standing(&version.digest);
-    let versions = manifest.versions.iter().map(|v| (v.clone(), manifest.standing(&v.digest))).collect();
-    Some(Plugin { name: name.to_owned(), version, standing, versions })
+    let state = manifest.state_of(&version.digest);
+    let versions = manifest.versions.iter().map(|v| (v.clone(), manifest.state_of(&v.digest))).collect();
+    Some(PluginSummary { name: name.to_owned(), version, state, versions })
 }

@@ -4,13 +4,13 @@
 
 use crate::plugin::judging::probe::Tried;
 use crate::plugin::judging::run::Instance;
-use crate::plugins::components::Held;
-use crate::plugins::manifest::{Standing, Version};
+use crate::plugins::components::KeptComponent;
+use crate::plugins::manifest::{Version, VersionState};
 use crate::store::plugins::compiled::UploadFile;
 
 /// How an upload is to be taken.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Upload {
+pub struct UploadOptions {
     /// Active at once, whatever was before.
     pub promote: bool,
     /// How long instances live; as before, else warm.
@@ -19,15 +19,15 @@ pub struct Upload {
 
 /// An upload that may run.
 #[derive(Debug)]
-pub struct Accepted<'a> {
+pub struct CheckedUpload<'a> {
     /// Its bytes.
     pub file: &'a UploadFile,
     /// What was made of them.
-    pub held: Held,
+    pub component: KeptComponent,
     /// What came of its trial.
     pub tried: Tried,
     /// How it is to be taken.
-    pub how: Upload,
+    pub options: UploadOptions,
 }
 
 /// What an upload led to.
@@ -36,7 +36,7 @@ pub struct Uploaded {
     /// The version.
     pub version: Version,
     /// Where it stands.
-    pub standing: Standing,
+    pub state: VersionState,
     /// Whether it was not known before.
     pub new: bool,
 }

@@ -6,9 +6,9 @@
 //!
 //! Must not know: names of plugins, or who uses them.
 
-mod draft;
-mod preparing;
-mod turns;
+mod background_builds;
+mod code_draft;
+mod load_turns;
 
 use std::collections::HashMap;
 use std::fs;
@@ -28,22 +28,22 @@ use crate::plugin::error::{BuildError, Refusal};
 use crate::plugin::judging::probe::Tried;
 use crate::plugin::resources::capacity::{Unused, Wanted, Whose};
 use crate::plugin::sandbox::component::Component;
-use crate::plugins::components::draft::{Draft, check_unchanged, failed};
-use crate::plugins::components::preparing::Queue;
-use crate::plugins::components::turns::{Claims, Turns};
+use crate::plugins::components::background_builds::Queue;
+use crate::plugins::components::code_draft::{CodeDraft, build_error_from, check_unchanged};
+use crate::plugins::components::load_turns::{Claims, LoadTurns};
 use crate::store::plugins::compiled::Sealed;
 use crate::store::{self, Store};
 use crate::tasks;
 
 /// Why a component cannot be used now.
 #[derive(Debug)]
-pub enum Missing {
+pub enum LoadError {
     /// It is being compiled.
     Preparing,
     /// Today's limits or compiler refuse it.
     Unusable(Refusal),
     /// There is no memory for it now.
-    Full(Refusal),
+    NoMemory(Refusal),
     /// It is not kept.
     Unknown,
     /// The store failed.
@@ -54,7 +54,7 @@ pub enum Missing {
 
 /// Whether a component can run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
+pub enum Readiness {
     /// It can, or will when it is first used.
     Usable,
     /// It is being compiled.
@@ -64,7 +64,7 @@ pub enum State {
 }
 
 #[derive(Debug, Clone)]
-enum Known {
+enum CacheEntry {
     Loaded { component: Component, used: Instant },
     Preparing,
     Unusable(Refusal),
@@ -72,7 +72,7 @@ enum Known {
 
 /// A component whose compiled code is kept.
 #[derive(Debug)]
-pub struct Held {
+pub struct KeptComponent {
     /// SHA-256 of its bytes, hex.
     pub digest: String,
     /// How many they are.
@@ -88,13 +88,13 @@ pub struct Components {
     store: Arc<Store>,
     engine: Arc<Engine>,
     compiler: String,
-    known: Mutex<HashMap<String, Known>>,
+    cache: Mutex<HashMap<String, CacheEntry>>,
     /// What is known of the classes of components that today's limits let in, loaded or not.
     classes: Mutex<HashMap<String, Class>>,
     /// Held while one is loaded, so that many who ask at once load it once.
     loading: Mutex<()>,
     /// Those who ask wait here for `loading`, off the threads for blocking work.
-    turns: Turns,
+    turns: LoadTurns,
     claims: Claims,
     small: Arc<Queue>,
     large: Arc<Queue>,
@@ -112,10 +112,10 @@ impl Components {
             store,
             engine,
             compiler,
-            known: Mutex::default(),
+            cache: Mutex::default(),
             classes: Mutex::default(),
             loading: Mutex::default(),
-            turns: Turns::default(),
+            turns: LoadTurns::default(),
             claims: Claims::default(),
             small: Arc::default(),
             large: Arc::default(),
@@ -140,7 +140,7 @@ impl Components {
     }
 
     /// Removes what is kept of components that are not known any more, and of other compilers.
-    pub fn tidy(&self, is_known: impl Fn(&str) -> bool) {
+    pub fn remove_stale(&self, is_known: impl Fn(&str) -> bool) {
         if let Err(error) = self.store.tidy_compiled(&self.compiler, is_known) {
             tracing::warn!("compiled plugins that nobody needs could not be removed: {error}");
         }
@@ -148,11 +148,11 @@ impl Components {
 
     /// Whether it can run, as far as is known.
     #[must_use]
-    pub fn state(&self, digest: &str) -> State {
-        match self.known.lock().get(digest) {
-            Some(Known::Unusable(why)) => State::Unusable(why.clone()),
-            Some(Known::Preparing) => State::Preparing,
-            Some(Known::Loaded { .. }) | None => State::Usable,
+    pub fn state(&self, digest: &str) -> Readiness {
+        match self.cache.lock().get(digest) {
+            Some(CacheEntry::Unusable(why)) => Readiness::Unusable(why.clone()),
+            Some(CacheEntry::Preparing) => Readiness::Preparing,
+            Some(CacheEntry::Loaded { .. }) | None => Readiness::Usable,
         }
     }
 
@@ -164,9 +164,9 @@ impl Components {
 
     /// A component that is loaded.
     #[must_use]
-    pub fn at_hand(&self, digest: &str) -> Option<Component> {
-        match self.known.lock().get_mut(digest) {
-            Some(Known::Loaded { component, used }) => {
+    pub fn get_loaded(&self, digest: &str) -> Option<Component> {
+        match self.cache.lock().get_mut(digest) {
+            Some(CacheEntry::Loaded { component, used }) => {
                 *used = Instant::now();
                 Some(component.clone())
             }
@@ -179,81 +179,81 @@ impl Components {
     /// are told so without another look.
     ///
     /// # Errors
-    /// See [`Missing`].
-    pub async fn ask(self: &Arc<Self>, digest: &str, size_bytes: usize) -> Result<Component, Missing> {
+    /// See [`LoadError`].
+    pub async fn get(self: &Arc<Self>, digest: &str, size_bytes: usize) -> Result<Component, LoadError> {
         let now = || {
-            self.known_now(digest)
-                .map(Known::ready)
-                .or_else(|| self.turns.refusal(digest).map(|full| Err(Missing::Full(full))))
+            self.cached(digest)
+                .map(CacheEntry::ready)
+                .or_else(|| self.turns.recent_refusal(digest).map(|full| Err(LoadError::NoMemory(full))))
         };
-        if let Some(known) = now() {
-            return known;
+        if let Some(cache) = now() {
+            return cache;
         }
-        let own = self.turns.of(digest).await;
-        if let Some(known) = now() {
-            return known;
+        let own = self.turns.for_component(digest).await;
+        if let Some(cache) = now() {
+            return cache;
         }
-        let turn = (self.turns.any().await, own);
+        let turn = (self.turns.for_any().await, own);
         let (components, digest) = (Arc::clone(self), digest.to_owned());
         let got = tasks::blocking("plugin-load", move || {
             // Given up while it waits or works, it still has its turn to the end.
             let _turn = turn;
-            let got = components.get(&digest, size_bytes);
-            if let Err(Missing::Full(refusal)) = &got {
-                components.turns.refuse(&digest, refusal);
+            let got = components.get_blocking(&digest, size_bytes);
+            if let Err(LoadError::NoMemory(refusal)) = &got {
+                components.turns.remember_refusal(&digest, refusal);
             }
             got
         });
-        got.await.unwrap_or_else(|lost| Err(Missing::Lost(lost)))
+        got.await.unwrap_or_else(|lost| Err(LoadError::Lost(lost)))
     }
 
     /// A component, loaded if need be; what is not compiled is then being prepared. Blocks while it is read.
     ///
     /// # Errors
-    /// See [`Missing`].
-    pub fn get(&self, digest: &str, size_bytes: usize) -> Result<Component, Missing> {
-        if let Some(known) = self.known_now(digest) {
-            return known.ready();
+    /// See [`LoadError`].
+    pub fn get_blocking(&self, digest: &str, size_bytes: usize) -> Result<Component, LoadError> {
+        if let Some(cache) = self.cached(digest) {
+            return cache.ready();
         }
-        let _one = self.loading.lock();
+        let _loading = self.loading.lock();
         // Perhaps loaded meanwhile.
-        if let Some(known) = self.known_now(digest) {
-            return known.ready();
+        if let Some(cache) = self.cached(digest) {
+            return cache.ready();
         }
-        let known = match self.load(digest, size_bytes)? {
-            Some(known) => known,
+        let cache = match self.load(digest, size_bytes)? {
+            Some(cache) => cache,
             None if self.engine.config().compile_here => self.compile_here(digest)?,
-            None if self.store.component_file(digest).map_err(Missing::Store)?.is_none() => {
-                return Err(Missing::Unknown);
+            None if self.store.component_file(digest).map_err(LoadError::Store)?.is_none() => {
+                return Err(LoadError::Unknown);
             }
-            None => Known::Preparing,
+            None => CacheEntry::Preparing,
         };
-        self.known.lock().insert(digest.to_owned(), known.clone());
-        if matches!(known, Known::Preparing) {
+        self.cache.lock().insert(digest.to_owned(), cache.clone());
+        if matches!(cache, CacheEntry::Preparing) {
             // Only after the insert: a worker that finishes at once must find the entry.
-            self.want(preparing::Wanted { digest: digest.to_owned(), size_bytes, tries: 0 });
+            self.enqueue(background_builds::PendingBuild { digest: digest.to_owned(), size_bytes, tries: 0 });
         }
-        known.ready()
+        cache.ready()
     }
 
     /// A component whose compiled code is kept, loaded if there is memory for it. Blocks while it is read.
     #[must_use]
-    pub fn kept(&self, digest: &str, size_bytes: usize) -> Option<Held> {
-        let held = |known: Known| known.ready().ok().map(Held::from);
-        if let Some(known) = self.known_now(digest) {
-            return held(known);
+    pub fn get_kept(&self, digest: &str, size_bytes: usize) -> Option<KeptComponent> {
+        let held = |cache: CacheEntry| cache.ready().ok().map(KeptComponent::from);
+        if let Some(cache) = self.cached(digest) {
+            return held(cache);
         }
-        let _one = self.loading.lock();
+        let _loading = self.loading.lock();
         // Perhaps loaded meanwhile.
-        if let Some(known) = self.known_now(digest) {
-            return held(known);
+        if let Some(cache) = self.cached(digest) {
+            return held(cache);
         }
         match self.load(digest, size_bytes) {
-            Ok(Some(known)) => {
-                self.known.lock().insert(digest.to_owned(), known.clone());
-                held(known)
+            Ok(Some(cache)) => {
+                self.cache.lock().insert(digest.to_owned(), cache.clone());
+                held(cache)
             }
-            Err(Missing::Full(_)) => Some(Held {
+            Err(LoadError::NoMemory(_)) => Some(KeptComponent {
                 digest: digest.to_owned(),
                 size_bytes,
                 class: self.class(digest)?,
@@ -265,25 +265,25 @@ impl Components {
 
     /// Says that this component is being taken in: what is compiled of it stays until the answer is dropped.
     #[must_use]
-    pub fn claim(&self, digest: &str) -> turns::Claim {
+    pub fn claim(&self, digest: &str) -> load_turns::Claim {
         self.claims.claim(digest)
     }
 
-    fn known_now(&self, digest: &str) -> Option<Known> {
-        let mut all = self.known.lock();
-        let known = all.get_mut(digest)?;
-        if let Known::Loaded { used, .. } = known {
+    fn cached(&self, digest: &str) -> Option<CacheEntry> {
+        let mut all = self.cache.lock();
+        let cache = all.get_mut(digest)?;
+        if let CacheEntry::Loaded { used, .. } = cache {
             *used = Instant::now();
         }
-        Some(known.clone())
+        Some(cache.clone())
     }
 
     /// Unloads the component that was not asked for for longest, of those nobody uses; `false`: there is
     /// none. It is mapped again when it is asked for.
     fn unload_one(&self, whose: Whose<'_>) -> bool {
-        let mut all = self.known.lock();
-        let unused = all.iter().filter_map(|(digest, known)| match known {
-            Known::Loaded { component, used } if !component.is_in_use() && component.is_of(whose) => {
+        let mut all = self.cache.lock();
+        let unused = all.iter().filter_map(|(digest, cache)| match cache {
+            CacheEntry::Loaded { component, used } if !component.is_in_use() && component.is_of(whose) => {
                 Some((*used, digest))
             }
             _ => None,
@@ -296,23 +296,23 @@ impl Components {
     }
 
     /// What was just compiled.
-    pub fn put(&self, held: Held) {
+    pub fn insert(&self, held: KeptComponent) {
         self.classes.lock().insert(held.digest.clone(), held.class);
-        let mut all = self.known.lock();
+        let mut all = self.cache.lock();
         match held.component {
-            Some(component) => drop(all.insert(held.digest, Known::loaded(component))),
+            Some(component) => drop(all.insert(held.digest, CacheEntry::loaded(component))),
             // Whatever it was before, it can be loaded now.
-            None if matches!(all.get(&held.digest), Some(Known::Loaded { .. })) => {}
+            None if matches!(all.get(&held.digest), Some(CacheEntry::Loaded { .. })) => {}
             None => drop(all.remove(&held.digest)),
         }
     }
 
     /// Lets go of what nobody uses but `is_needed`; it is mapped again when it is asked for. Compiled code
     /// beyond `compiled_max_bytes` on disk goes, too, and is made again then.
-    pub fn let_go(&self, is_needed: impl Fn(&str) -> bool) {
-        self.known.lock().retain(|digest, known| match known {
-            Known::Loaded { component, .. } => is_needed(digest) || component.is_in_use(),
-            Known::Preparing | Known::Unusable(_) => true,
+    pub fn unload_except(&self, is_needed: impl Fn(&str) -> bool) {
+        self.cache.lock().retain(|digest, cache| match cache {
+            CacheEntry::Loaded { component, .. } => is_needed(digest) || component.is_in_use(),
+            CacheEntry::Preparing | CacheEntry::Unusable(_) => true,
         });
         if let Err(error) = self.store.prune_compiled(self.engine.config().compiled_max_bytes, is_needed) {
             tracing::warn!("compiled plugins could not be removed: {error}");
@@ -324,8 +324,8 @@ impl Components {
     ///
     /// # Errors
     /// The store.
-    pub fn forget(&self, digest: &str) -> Result<(), store::error::StoreError> {
-        self.known.lock().remove(digest);
+    pub fn remove(&self, digest: &str) -> Result<(), store::error::StoreError> {
+        self.cache.lock().remove(digest);
         self.classes.lock().remove(digest);
         self.engine.forget(digest);
         self.claims.unless_claimed(digest, || self.store.remove_compiled(digest))?;
@@ -336,27 +336,36 @@ impl Components {
     ///
     /// # Errors
     /// It is refused, or could not be compiled.
-    pub async fn build(self: &Arc<Self>, order: Order<'_>) -> Result<(Held, Tried), BuildError> {
-        let Order { file, digest, size_bytes, probe, urgent, progress } = order;
-        self.store.check_space().map_err(failed)?;
-        let draft = self.store.compiled_draft(digest, &self.compiler).map_err(failed)?;
-        let draft = Draft(draft);
+    pub async fn build(
+        self: &Arc<Self>,
+        order: BuildOrder<'_>,
+    ) -> Result<(KeptComponent, Tried), BuildError> {
+        let BuildOrder { file, digest, size_bytes, probe, urgent, progress } = order;
+        self.store.check_space().map_err(build_error_from)?;
+        let draft = self.store.compiled_draft(digest, &self.compiler).map_err(build_error_from)?;
+        let draft = CodeDraft(draft);
         let component = BuildJob { file, code: &draft.0, probe, urgent };
         let Built { about, tried } = self.engine.builder().build(component, progress).await?;
         let (components, digest) = (Arc::clone(self), digest.to_owned());
         let loaded = tasks::blocking("plugin-load", move || {
-            components.keep(&draft, UploadId { digest: &digest, size_bytes }, about)
+            components.save_compiled(&draft, UploadId { digest: &digest, size_bytes }, about)
         });
         let held = loaded.await.map_err(|lost| BuildError::Internal(lost.to_string()))??;
         Ok((held, tried))
     }
 
     /// Keeps code that was just compiled, and loads it if there is memory for it.
-    fn keep(&self, draft: &Draft, upload: UploadId<'_>, about: About) -> Result<Held, BuildError> {
+    fn save_compiled(
+        &self,
+        draft: &CodeDraft,
+        upload: UploadId<'_>,
+        about: About,
+    ) -> Result<KeptComponent, BuildError> {
         let UploadId { digest, size_bytes } = upload;
         let kept = serde_json::to_vec(&about).map_err(|error| BuildError::Internal(error.to_string()))?;
-        let _one = self.loading.lock();
-        let code = self.store.keep_compiled(digest, &self.compiler, &draft.0, &kept).map_err(failed)?;
+        let _loading = self.loading.lock();
+        let code =
+            self.store.keep_compiled(digest, &self.compiler, &draft.0, &kept).map_err(build_error_from)?;
         let code_bytes =
             fs::metadata(&code).map_err(|error| BuildError::io("look at compiled code", &error))?.len();
         let class = about.class;
@@ -370,12 +379,12 @@ impl Components {
             Err(refusal) if refusal.is_busy() => None,
             Err(refusal) => return Err(refusal.into()),
         };
-        Ok(Held { digest: digest.to_owned(), size_bytes, class, component })
+        Ok(KeptComponent { digest: digest.to_owned(), size_bytes, class, component })
     }
 
     /// The compiled code of a component, and what is known of it, if it is kept and can be understood; its
     /// content was not looked at yet.
-    fn sealed(&self, digest: &str) -> Result<Option<(Sealed, About)>, store::error::StoreError> {
+    fn read_sealed(&self, digest: &str) -> Result<Option<(Sealed, About)>, store::error::StoreError> {
         let Some(sealed) = self.store.sealed(digest, &self.compiler)? else { return Ok(None) };
         let Ok(about) = serde_json::from_slice::<About>(&sealed.kept.about) else { return Ok(None) };
         self.classes.lock().insert(digest.to_owned(), about.class);
@@ -384,18 +393,20 @@ impl Components {
 
     /// Maps the compiled code of a component, if it is kept and can be used. Memory is charged before the
     /// code is read.
-    fn load(&self, digest: &str, size_bytes: usize) -> Result<Option<Known>, Missing> {
-        let Some((sealed, about)) = self.sealed(digest).map_err(Missing::Store)? else { return Ok(None) };
+    fn load(&self, digest: &str, size_bytes: usize) -> Result<Option<CacheEntry>, LoadError> {
+        let Some((sealed, about)) = self.read_sealed(digest).map_err(LoadError::Store)? else {
+            return Ok(None);
+        };
         let charge = match self.engine.charge(&about, sealed.bytes) {
             Ok(charge) => charge,
-            Err(refusal) if refusal.is_busy() => return Err(Missing::Full(refusal)),
-            Err(refusal) => return Ok(Some(Known::Unusable(refusal))),
+            Err(refusal) if refusal.is_busy() => return Err(LoadError::NoMemory(refusal)),
+            Err(refusal) => return Ok(Some(CacheEntry::Unusable(refusal))),
         };
-        let Some(kept) = self.store.opened(digest, &self.compiler, sealed).map_err(Missing::Store)? else {
+        let Some(kept) = self.store.opened(digest, &self.compiler, sealed).map_err(LoadError::Store)? else {
             return Ok(None);
         };
         match self.engine.load(UploadId { digest, size_bytes }, about, &kept.code, charge) {
-            Ok(component) => Ok(Some(Known::loaded(component))),
+            Ok(component) => Ok(Some(CacheEntry::loaded(component))),
             Err(refusal) => {
                 tracing::warn!("what was compiled of {digest} cannot be loaded and is made again: {refusal}");
                 Ok(None)
@@ -403,18 +414,18 @@ impl Components {
         }
     }
 
-    fn compile_here(&self, digest: &str) -> Result<Known, Missing> {
-        let bytes = self.store.read_component(digest).map_err(Missing::Store)?.ok_or(Missing::Unknown)?;
+    fn compile_here(&self, digest: &str) -> Result<CacheEntry, LoadError> {
+        let bytes = self.store.read_component(digest).map_err(LoadError::Store)?.ok_or(LoadError::Unknown)?;
         if let Err(refusal) = check_unchanged(digest, &bytes) {
-            return Ok(Known::Unusable(refusal));
+            return Ok(CacheEntry::Unusable(refusal));
         }
         Ok(match self.engine.compile(&bytes) {
             Ok(component) => {
                 self.classes.lock().insert(digest.to_owned(), component.class());
-                Known::loaded(component)
+                CacheEntry::loaded(component)
             }
-            Err(refusal) if refusal.is_busy() => return Err(Missing::Full(refusal)),
-            Err(refusal) => Known::Unusable(refusal),
+            Err(refusal) if refusal.is_busy() => return Err(LoadError::NoMemory(refusal)),
+            Err(refusal) => CacheEntry::Unusable(refusal),
         })
     }
 }
@@ -422,9 +433,9 @@ impl Components {
 impl Unused for Weak<Components> {
     fn amount(&self, wanted: Wanted<'_>, whose: Whose<'_>) -> u64 {
         let (Wanted::Memory, Some(components)) = (wanted, self.upgrade()) else { return 0 };
-        let all = components.known.lock();
-        let bytes = all.values().filter_map(|known| match known {
-            Known::Loaded { component, .. } if !component.is_in_use() && component.is_of(whose) => {
+        let all = components.cache.lock();
+        let bytes = all.values().filter_map(|cache| match cache {
+            CacheEntry::Loaded { component, .. } if !component.is_in_use() && component.is_of(whose) => {
                 Some(component.charged_bytes())
             }
             _ => None,
@@ -439,7 +450,7 @@ impl Unused for Weak<Components> {
 
 /// A component to be compiled and kept.
 #[derive(Clone, Copy)]
-pub struct Order<'a> {
+pub struct BuildOrder<'a> {
     /// Its bytes.
     pub file: &'a Path,
     /// Their SHA-256, hex.
@@ -454,23 +465,23 @@ pub struct Order<'a> {
     pub progress: build::Progress<'a>,
 }
 
-impl From<Component> for Held {
+impl From<Component> for KeptComponent {
     fn from(component: Component) -> Self {
         let (digest, size_bytes) = (component.digest().to_owned(), component.size_bytes());
         Self { digest, size_bytes, class: component.class(), component: Some(component) }
     }
 }
 
-impl Known {
+impl CacheEntry {
     fn loaded(component: Component) -> Self {
         Self::Loaded { component, used: Instant::now() }
     }
 
-    fn ready(self) -> Result<Component, Missing> {
+    fn ready(self) -> Result<Component, LoadError> {
         match self {
             Self::Loaded { component, .. } => Ok(component),
-            Self::Preparing => Err(Missing::Preparing),
-            Self::Unusable(why) => Err(Missing::Unusable(why)),
+            Self::Preparing => Err(LoadError::Preparing),
+            Self::Unusable(why) => Err(LoadError::Unusable(why)),
         }
     }
 }

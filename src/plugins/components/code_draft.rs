@@ -10,9 +10,9 @@ use crate::plugin::error::{BuildError, Refusal};
 use crate::store::error::StoreError;
 
 /// Code that is not kept yet; gone when it is dropped, unless it was kept.
-pub struct Draft(pub PathBuf);
+pub struct CodeDraft(pub PathBuf);
 
-impl Drop for Draft {
+impl Drop for CodeDraft {
     fn drop(&mut self) {
         // Kept, it has another name by now.
         let _ = fs::remove_file(&self.0);
@@ -20,7 +20,7 @@ impl Drop for Draft {
 }
 
 /// Why compiled code could not be kept.
-pub fn failed(error: StoreError) -> BuildError {
+pub fn build_error_from(error: StoreError) -> BuildError {
     match error {
         StoreError::Io { what, path, source } => {
             BuildError::write(&format!("{what} {}", path.display()), &path, &source)

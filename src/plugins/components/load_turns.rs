@@ -19,23 +19,23 @@ pub type Turn = sync::OwnedMutexGuard<()>;
 
 /// Turns of those who want components loaded. Who waits for one takes no thread.
 #[derive(Debug, Default)]
-pub struct Turns {
-    any: Arc<sync::Mutex<()>>,
-    each: Mutex<HashMap<String, Weak<sync::Mutex<()>>>>,
+pub struct LoadTurns {
+    all: Arc<sync::Mutex<()>>,
+    by_component: Mutex<HashMap<String, Weak<sync::Mutex<()>>>>,
     /// Components for which there was no memory, with when and why.
-    full: Mutex<HashMap<String, (Instant, Refusal)>>,
+    refusals: Mutex<HashMap<String, (Instant, Refusal)>>,
 }
 
-impl Turns {
+impl LoadTurns {
     /// A turn among those who want this component. Those who come later may find it loaded.
-    pub async fn of(&self, digest: &str) -> Turn {
+    pub async fn for_component(&self, digest: &str) -> Turn {
         let turns = {
-            let mut each = self.each.lock();
-            let known = each.get(digest).and_then(Weak::upgrade);
-            known.unwrap_or_else(|| {
-                each.retain(|_, turns| turns.strong_count() > 0);
+            let mut by_component = self.by_component.lock();
+            let cache = by_component.get(digest).and_then(Weak::upgrade);
+            cache.unwrap_or_else(|| {
+                by_component.retain(|_, turns| turns.strong_count() > 0);
                 let turns = Arc::default();
-                each.insert(digest.to_owned(), Arc::downgrade(&turns));
+                by_component.insert(digest.to_owned(), Arc::downgrade(&turns));
                 turns
             })
         };
@@ -43,37 +43,40 @@ impl Turns {
     }
 
     /// A turn among those who want any component.
-    pub async fn any(&self) -> Turn {
-        Arc::clone(&self.any).lock_owned().await
+    pub async fn for_any(&self) -> Turn {
+        Arc::clone(&self.all).lock_owned().await
     }
 
     /// There was no memory for it just now.
-    pub fn refuse(&self, digest: &str, refusal: &Refusal) {
-        let mut full = self.full.lock();
-        full.retain(|_, (since, _)| since.elapsed() < FULL_FOR);
-        full.insert(digest.to_owned(), (Instant::now(), refusal.clone()));
+    pub fn remember_refusal(&self, digest: &str, refusal: &Refusal) {
+        let mut refusals = self.refusals.lock();
+        refusals.retain(|_, (since, _)| since.elapsed() < FULL_FOR);
+        refusals.insert(digest.to_owned(), (Instant::now(), refusal.clone()));
     }
 
     /// What it was refused with a moment ago, for want of memory.
     #[must_use]
-    pub fn refusal(&self, digest: &str) -> Option<Refusal> {
-        let full = self.full.lock();
-        full.get(digest).filter(|(since, _)| since.elapsed() < FULL_FOR).map(|(_, refusal)| refusal.clone())
+    pub fn recent_refusal(&self, digest: &str) -> Option<Refusal> {
+        let refusals = self.refusals.lock();
+        refusals
+            .get(digest)
+            .filter(|(since, _)| since.elapsed() < FULL_FOR)
+            .map(|(_, refusal)| refusal.clone())
     }
 }
 
 /// How many uploads of each component are on their way.
-type Counts = Arc<Mutex<HashMap<String, usize>>>;
+type ClaimCounts = Arc<Mutex<HashMap<String, usize>>>;
 
 /// The components that are being taken in.
 #[derive(Debug, Default)]
-pub struct Claims(Counts);
+pub struct Claims(ClaimCounts);
 
 /// One upload of a component; what is compiled of the component stays while it lives.
 #[derive(Debug)]
 pub struct Claim {
     digest: String,
-    claims: Counts,
+    claims: ClaimCounts,
 }
 
 impl Claims {

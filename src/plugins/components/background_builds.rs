@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::plugin::error::BuildError;
-use crate::plugins::components::draft::{check_unchanged, failed};
-use crate::plugins::components::{Components, Held, Known, Missing, Order};
+use crate::plugins::components::code_draft::{build_error_from, check_unchanged};
+use crate::plugins::components::{BuildOrder, CacheEntry, Components, KeptComponent, LoadError};
 use crate::plugins::manifest::Version;
 use crate::store::error::StoreError;
 use crate::tasks;
@@ -24,7 +24,7 @@ const TRIES_MAX: u32 = 4;
 
 /// A component to be compiled, nobody knows for whom.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct PendingBuild {
     /// SHA-256 of its bytes, hex.
     pub digest: String,
     /// How many they are.
@@ -36,16 +36,16 @@ pub struct Wanted {
 /// Those of one lane of the builder, first come, first served.
 #[derive(Debug, Default)]
 pub struct Queue {
-    wanted: Mutex<VecDeque<Wanted>>,
+    pending: Mutex<VecDeque<PendingBuild>>,
     more: Notify,
 }
 
 impl Components {
     /// Has it compiled, after those that are wanted already.
-    pub fn want(&self, wanted: Wanted) {
-        let is_small = wanted.size_bytes <= self.engine.config().compile_small_bytes;
+    pub fn enqueue(&self, pending: PendingBuild) {
+        let is_small = pending.size_bytes <= self.engine.config().compile_small_bytes;
         let queue = if is_small { &self.small } else { &self.large };
-        queue.wanted.lock().push_back(wanted);
+        queue.pending.lock().push_back(pending);
         queue.more.notify_one();
     }
 
@@ -55,14 +55,14 @@ impl Components {
             let (components, queue) = (Arc::downgrade(self), Arc::clone(queue));
             drop(tasks::spawn("plugin-prepare", async move {
                 loop {
-                    let next = queue.wanted.lock().pop_front();
-                    let Some(wanted) = next else {
+                    let next = queue.pending.lock().pop_front();
+                    let Some(pending) = next else {
                         queue.more.notified().await;
                         continue;
                     };
                     let Some(components) = components.upgrade() else { return };
                     tokio::select! {
-                        () = components.make(wanted) => {}
+                        () = components.build_pending(pending) => {}
                         // The compiler ends with who waits for it.
                         () = components.closed() => return,
                     }
@@ -74,7 +74,7 @@ impl Components {
             for version in versions {
                 match components.upgrade() {
                     Some(components) if !*components.closing.borrow() => {
-                        components.check(&version.digest, version.size_bytes)
+                        components.enqueue_if_not_compiled(&version.digest, version.size_bytes)
                     }
                     _ => return,
                 }
@@ -83,14 +83,14 @@ impl Components {
     }
 
     /// Has it compiled if its code is not kept. It is not loaded: who uses it does that.
-    fn check(&self, digest: &str, size_bytes: usize) {
-        if self.known.lock().contains_key(digest) {
+    fn enqueue_if_not_compiled(&self, digest: &str, size_bytes: usize) {
+        if self.cache.lock().contains_key(digest) {
             return;
         }
-        match self.compiled(digest) {
+        match self.is_compiled(digest) {
             Ok(true) => {}
             Ok(false) => {
-                if let Err(Missing::Store(error)) = self.get(digest, size_bytes) {
+                if let Err(LoadError::Store(error)) = self.get_blocking(digest, size_bytes) {
                     tracing::error!("the component {digest} cannot be read: {error}");
                 }
             }
@@ -99,35 +99,35 @@ impl Components {
     }
 
     /// Whether its compiled code is kept and can be used. Reads all of it.
-    fn compiled(&self, digest: &str) -> Result<bool, StoreError> {
-        let Some((sealed, _)) = self.sealed(digest)? else { return Ok(false) };
+    fn is_compiled(&self, digest: &str) -> Result<bool, StoreError> {
+        let Some((sealed, _)) = self.read_sealed(digest)? else { return Ok(false) };
         Ok(self.store.opened(digest, &self.compiler, sealed)?.is_some())
     }
 
-    async fn make(self: &Arc<Self>, wanted: Wanted) {
-        let digest = wanted.digest.clone();
+    async fn build_pending(self: &Arc<Self>, pending: PendingBuild) {
+        let digest = pending.digest.clone();
         if !self.is_preparing(&digest) {
             // Removed, or uploaded anew.
             return;
         }
-        let known = match self.remake(&digest, wanted.size_bytes).await {
+        let cache = match self.rebuild(&digest, pending.size_bytes).await {
             Ok(held) => {
                 self.classes.lock().insert(digest.clone(), held.class);
                 // Where there is no memory for it now, who uses it loads it.
-                held.component.map(Known::loaded)
+                held.component.map(CacheEntry::loaded)
             }
-            Err(BuildError::Refused(refusal)) if refusal.is_certain() || wanted.tries >= TRIES_MAX => {
+            Err(BuildError::Refused(refusal)) if refusal.is_certain() || pending.tries >= TRIES_MAX => {
                 tracing::error!("the component {digest} can no longer run: {refusal}");
-                Some(Known::Unusable(refusal))
+                Some(CacheEntry::Unusable(refusal))
             }
-            Err(failed) => return self.again(wanted, &failed),
+            Err(failed) => return self.retry_later(pending, &failed),
         };
-        let mut all = self.known.lock();
-        let is_wanted = matches!(all.get(&digest), Some(Known::Preparing));
+        let mut all = self.cache.lock();
+        let is_wanted = matches!(all.get(&digest), Some(CacheEntry::Preparing));
         let is_gone = !all.contains_key(&digest);
         if is_wanted {
             all.remove(&digest);
-            all.extend(known.map(|known| (digest.clone(), known)));
+            all.extend(cache.map(|cache| (digest.clone(), cache)));
         }
         drop(all);
         let removed = || self.claims.unless_claimed(&digest, || self.store.remove_compiled(&digest));
@@ -138,42 +138,43 @@ impl Components {
     }
 
     fn is_preparing(&self, digest: &str) -> bool {
-        matches!(self.known.lock().get(digest), Some(Known::Preparing))
+        matches!(self.cache.lock().get(digest), Some(CacheEntry::Preparing))
     }
 
     /// Tries it again later, each time after a longer pause: a busy or full machine is no fault of the
     /// component. Its readers go on waiting.
-    fn again(self: &Arc<Self>, wanted: Wanted, failed: &BuildError) {
-        let pause = AFTER_FAILURE * 3_u32.saturating_pow(wanted.tries.min(TRIES_MAX));
+    fn retry_later(self: &Arc<Self>, pending: PendingBuild, failed: &BuildError) {
+        let pause = AFTER_FAILURE * 3_u32.saturating_pow(pending.tries.min(TRIES_MAX));
         tracing::error!(
             "the component {} could not be compiled and is tried again in {} s: {failed}",
-            wanted.digest,
+            pending.digest,
             pause.as_secs()
         );
         let components = Arc::downgrade(self);
         drop(tasks::spawn("plugin-prepare-again", async move {
             sleep(pause).await;
             if let Some(components) = components.upgrade() {
-                components.want(Wanted { tries: wanted.tries.saturating_add(1), ..wanted });
+                components.enqueue(PendingBuild { tries: pending.tries.saturating_add(1), ..pending });
             }
         }));
     }
 
-    async fn remake(self: &Arc<Self>, digest: &str, size_bytes: usize) -> Result<Held, BuildError> {
-        let (store, wanted) = (Arc::clone(&self.store), digest.to_owned());
+    async fn rebuild(self: &Arc<Self>, digest: &str, size_bytes: usize) -> Result<KeptComponent, BuildError> {
+        let (store, pending) = (Arc::clone(&self.store), digest.to_owned());
         let read = tasks::blocking("plugin-check", move || -> Result<_, BuildError> {
-            let bytes = store.read_component(&wanted).map_err(failed)?;
+            let bytes = store.read_component(&pending).map_err(build_error_from)?;
             check_unchanged(
-                &wanted,
+                &pending,
                 &bytes.ok_or_else(|| BuildError::Internal("its file is gone".to_owned()))?,
             )?;
             store
-                .component_file(&wanted)
-                .map_err(failed)?
+                .component_file(&pending)
+                .map_err(build_error_from)?
                 .ok_or_else(|| BuildError::Internal("its file is gone".to_owned()))
         });
         let file = read.await.map_err(|lost| BuildError::Internal(lost.to_string()))??;
-        let order = Order { file: &file, digest, size_bytes, probe: false, urgent: false, progress: &|_| {} };
+        let order =
+            BuildOrder { file: &file, digest, size_bytes, probe: false, urgent: false, progress: &|_| {} };
         self.build(order).await.map(|(held, _)| held)
     }
 }
