@@ -1,5 +1,5 @@
-//! Ours into the contract's and back: killmails into summaries and columns, interests and verdicts into words
-//! of the domain.
+//! Conversions between the domain's types and those of the plugin contract: killmails to summaries and
+//! columns, interests and verdicts back.
 //!
 //! Must not know: how calls are made or limited.
 
@@ -16,12 +16,12 @@ use crate::plugin::sandbox::bindings::exports::killstream::plugin::guest;
 use crate::plugin::sandbox::bindings::killstream::plugin::{history as wit_history, types};
 use crate::universe;
 
-/// The largest id of a region of abyssal deadspace, and the smallest.
+/// Ids of the regions of abyssal deadspace.
 const ABYSSAL_REGIONS: std::ops::RangeInclusive<u32> = 12_000_000..=12_999_999;
-/// zKillboard's label of a kill by suicide gank.
+/// zKillboard's label for a suicide gank.
 const GANKED: &str = "ganked";
 
-/// The sixteen values every call carries.
+/// The sixteen values that every call of `evaluate` carries.
 #[must_use]
 pub fn summary(entry: &Entry) -> types::Summary {
     let (killmail, facts) = (&entry.killmail, &entry.facts);
@@ -48,7 +48,7 @@ pub fn summary(entry: &Entry) -> types::Summary {
     }
 }
 
-/// The marks of a killmail.
+/// The flags of a killmail.
 #[must_use]
 pub fn traits(entry: &Entry) -> types::Traits {
     let facts: &Facts = &entry.facts;
@@ -67,7 +67,7 @@ pub fn traits(entry: &Entry) -> types::Traits {
     traits
 }
 
-/// All attackers in columns.
+/// All attackers, in columns.
 #[must_use]
 pub fn attackers(killmail: &Killmail) -> types::AttackerColumns {
     let all = &killmail.attackers;
@@ -85,7 +85,7 @@ pub fn attackers(killmail: &Killmail) -> types::AttackerColumns {
     }
 }
 
-/// What the victim carried, in columns; what lies in an item follows it.
+/// What the victim carried, in columns. The contents of an item follow it.
 #[must_use]
 pub fn items(killmail: &Killmail) -> types::ItemColumns {
     let mut columns = types::ItemColumns {
@@ -100,7 +100,7 @@ pub fn items(killmail: &Killmail) -> types::ItemColumns {
     columns
 }
 
-/// How many items there are, those within others too.
+/// The number of items, contents of other items included.
 #[must_use]
 pub fn item_count(killmail: &Killmail) -> u64 {
     fn count(items: &[Item]) -> u64 {
@@ -121,7 +121,7 @@ fn add_items(columns: &mut types::ItemColumns, items: &[Item], depth: u8) {
     }
 }
 
-/// What it is worth.
+/// The ISK values of a killmail; 0 where unknown.
 #[must_use]
 pub fn values(killmail: &Killmail) -> types::IskValues {
     let zkb = killmail.zkb.as_ref();
@@ -134,7 +134,7 @@ pub fn values(killmail: &Killmail) -> types::IskValues {
     }
 }
 
-/// One property of those in a role, a row each, 0 where absent.
+/// One property of the participants in a role, a row each, 0 where absent.
 #[must_use]
 pub fn column(entry: &Entry, kind: Dimension, role: Role) -> Vec<u32> {
     if let Some(place) = entry.facts.place(kind) {
@@ -183,19 +183,19 @@ fn of_attacker(attacker: &Attacker, kind: Dimension) -> u32 {
     id.unwrap_or(0)
 }
 
-/// Whether anyone in the role, or the place, has one of the ids.
+/// Whether a participant in the role, or the place, has one of the ids.
 #[must_use]
 pub fn involves(facts: &Facts, kind: Dimension, role: Role, ids: &[u32]) -> bool {
     if let Some(place) = facts.place(kind) {
         return place != 0 && ids.contains(&place);
     }
     facts.columns(role).into_iter().flatten().map(|columns| columns.of(kind)).any(|column| {
-        // The column is sorted and holds no 0, so 0 finds nothing.
+        // The column is sorted and contains no 0, so 0 is never found.
         !column.is_empty() && ids.iter().any(|id| column.binary_search(id).is_ok())
     })
 }
 
-/// The dimension.
+/// The contract's kind as a dimension.
 #[must_use]
 pub const fn dimension(of: types::Kind) -> Dimension {
     match of {
@@ -212,7 +212,7 @@ pub const fn dimension(of: types::Kind) -> Dimension {
     }
 }
 
-/// The role.
+/// The contract's role as a role.
 #[must_use]
 pub const fn role(role: types::Role) -> Role {
     match role {
@@ -223,14 +223,14 @@ pub const fn role(role: types::Role) -> Role {
     }
 }
 
-/// One term; ids that name nothing are left out.
+/// One term; ids of 0 are left out.
 #[must_use]
 pub fn role_clause(of: types::Kind, in_role: types::Role, mut ids: Vec<u32>) -> RoleClause {
     ids.retain(|id| *id != 0);
     RoleClause { kind: dimension(of), role: role(in_role), ids: IdSet::new(ids) }
 }
 
-/// Terms with a time; 0 is no bound.
+/// Terms with a time range, unix seconds; 0 is no bound.
 #[must_use]
 pub fn history_question(terms: Vec<types::Term>, since: i64, until: i64) -> HistoryQuestion {
     let bound = |at: i64| (at != 0).then_some(at);
@@ -238,7 +238,7 @@ pub fn history_question(terms: Vec<types::Term>, since: i64, until: i64) -> Hist
     HistoryQuestion { terms, since: bound(since), until: bound(until) }
 }
 
-/// Totals in the contract's words.
+/// Totals in the contract's type.
 #[must_use]
 pub const fn totals(totals: Totals) -> wit_history::Totals {
     wit_history::Totals {
@@ -249,14 +249,14 @@ pub const fn totals(totals: Totals) -> wit_history::Totals {
     }
 }
 
-/// What a guest answer it needs: the part the index knows, and the marks.
+/// Which killmails a guest needs to see: the part that the index can answer, and the flags.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GuestInterest {
-    /// The part the index knows; `None` restricts nothing.
+    /// The part that the index can answer; `None` restricts nothing.
     pub interest: Option<Interest>,
-    /// Marks a killmail must carry.
+    /// Flags a killmail must have.
     pub having: types::Traits,
-    /// Marks a killmail must not carry.
+    /// Flags a killmail must not have.
     pub lacking: types::Traits,
 }
 
@@ -282,7 +282,7 @@ impl GuestInterest {
     }
 }
 
-/// What the guest answered to `configure`, with the number of ids it names.
+/// What the guest answered to `configure`, and the number of ids it names.
 #[must_use]
 pub fn needs(interest: Option<guest::Interest>) -> (GuestInterest, usize) {
     let Some(answer) = interest else { return (GuestInterest::default(), 0) };
@@ -297,10 +297,10 @@ pub fn needs(interest: Option<guest::Interest>) -> (GuestInterest, usize) {
     (GuestInterest { interest, having: answer.having, lacking: answer.lacking }, named)
 }
 
-/// A verdict as the guest gave it.
+/// Checks the guest's verdict.
 ///
 /// # Errors
-/// `Output` for annotations over the limit, `BadOutput` for an error or for annotations that are no JSON
+/// `Output` for annotations over the limit, `BadOutput` for an error or for annotations that are not a JSON
 /// object.
 pub fn verdict(answer: Result<guest::Verdict, String>, bytes_max: usize) -> Result<Verdict, (Fault, String)> {
     match answer {
@@ -318,13 +318,13 @@ fn annotations(json: &str, bytes_max: usize) -> Result<Verdict, (Fault, String)>
             format!("annotations of {} bytes; at most {bytes_max} (plugin.verdict_bytes)", json.len()),
         ));
     }
-    // Parsed as a whole: numbers out of range and nesting beyond what clients can read must not reach them.
+    // Parsed completely: numbers out of range, and nesting that clients cannot read, must not reach them.
     let value = match serde_json::from_str::<Value>(json) {
         Ok(value @ Value::Object(_)) => value,
         Ok(_) => return Err((Fault::BadOutput, "the annotations are no JSON object".to_owned())),
         Err(error) => return Err((Fault::BadOutput, format!("the annotations are no JSON: {error}"))),
     };
-    // Line breaks are lawful between JSON's words but end a line of an event stream.
+    // Line breaks are allowed between JSON tokens but would end a line of an event stream.
     let has_breaks = json.bytes().any(|b| b.is_ascii_control());
     Ok(Verdict::KeepWith(if has_breaks { value.to_string().into() } else { json.trim().into() }))
 }

@@ -1,6 +1,6 @@
-//! What WASI 0.2 has beyond what is linked for every plugin (HTTP, sockets, whatever later versions add):
-//! linked for the components that import it, so that those of ordinary toolchains start, and denied. A call
-//! of it is a trap that names it.
+//! The rest of WASI 0.2 (HTTP, sockets, whatever later versions add), linked only for components that import
+//! it, so that those of ordinary toolchains start. A call of any of it traps with a message that names the
+//! function.
 //!
 //! Must not know: whether a component ever calls it.
 
@@ -12,7 +12,7 @@ use crate::plugin::sandbox::state::State;
 use crate::plugin::sandbox::wasi;
 use crate::plugin::scan::imports;
 
-/// What the component may import: all that this linker has, and what else of WASI 0.2 it asks for.
+/// A linker with everything that `linker` has, and stubs for what else of WASI 0.2 the component imports.
 ///
 /// # Errors
 /// The component imports one thing in two ways.
@@ -23,8 +23,8 @@ pub fn link_with_denied(
 ) -> Result<Linker<State>> {
     let mut linker = linker.clone();
     let ty = component.component_type();
-    // Resources go from one interface to the next (a request's body is a stream): each stays what it is where
-    // it comes from.
+    // Interfaces share resources (a request's body is a stream). A shared resource keeps the type it has in
+    // the interface that defines it.
     let mut our_resources: Vec<(ResourceType, ResourceType)> = Vec::new();
     for (name, import) in ty.imports(engine) {
         let (Some(interface), ComponentItem::ComponentInstance(instance)) =
@@ -55,7 +55,7 @@ pub fn link_with_denied(
                     let called = format!("{name}#{export}");
                     let denied = instance_linker
                         .func_new(export, move |_, _, _, _| bail!("`{called}` is denied to plugins"));
-                    // What is linked already stays as it is.
+                    // Functions that are linked already stay as they are.
                     if !linked {
                         denied?;
                     }

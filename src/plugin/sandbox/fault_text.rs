@@ -1,7 +1,7 @@
-//! What is told of a call that ended in a fault: the cause first, with the limit where it is one, then what
-//! the guest stderr of errors last, then where it was.
+//! The message for a call that ended in a fault: the cause first, with the limit if there is one, then the
+//! tail of the guest's stderr, then where it was.
 //!
-//! Must not know: who hears it.
+//! Must not know: who reads it.
 
 use wasmtime::Error;
 
@@ -9,14 +9,14 @@ use crate::domain::legible::{legible, legible_end};
 use crate::domain::verdict::Fault;
 use crate::plugin::sandbox::state::State;
 
-/// What was to be done, as far as its time is concerned.
+/// A call of a guest; each has its own time limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GuestCall {
-    /// An instance was made: its start functions.
+    /// An instance is created: its start functions run.
     Start,
-    /// It was configured.
+    /// `configure`.
     Configure,
-    /// It judged.
+    /// `evaluate`.
     Evaluate,
 }
 
@@ -52,7 +52,7 @@ pub fn describe_fault(state: &State, call: GuestCall, fault: Fault, error: &Erro
     } else {
         format!("{}; it said last: {stderr}", legible(&cause, max / 3))
     };
-    // Where it was comes last: it may be long.
+    // Where it was comes last, because it may be long.
     for context in causes.iter().rev() {
         text.push_str("; ");
         text.push_str(context);
@@ -60,7 +60,7 @@ pub fn describe_fault(state: &State, call: GuestCall, fault: Fault, error: &Erro
     legible(&text, max)
 }
 
-/// Which limit of time the call met, in words and in milliseconds.
+/// The time limit that the call exceeded, in words and in milliseconds.
 #[must_use]
 pub fn deadline(state: &State, call: GuestCall) -> (String, u64) {
     if state.stopwatch.is_over_by_the_clock() {
@@ -72,7 +72,7 @@ pub fn deadline(state: &State, call: GuestCall) -> (String, u64) {
     (format!("it takes more than {limit} ms of CPU time ({}{})", bounds.prefix, call.setting()), limit)
 }
 
-/// The guest's own words, or that it has fallback.
+/// The guest's own text, or `fallback` if it is blank.
 #[must_use]
 pub fn guest_text_or(text: &str, bytes_max: usize, fallback: &str) -> String {
     let shown = legible(text, bytes_max);

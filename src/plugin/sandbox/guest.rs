@@ -1,4 +1,4 @@
-//! One instance of a component, configured: called on one thread at a time, thrown away after any trap.
+//! One configured instance of a component. It is called on one thread at a time and dropped after any trap.
 //!
 //! Must not know: who shares it, or on which thread it runs.
 
@@ -21,29 +21,29 @@ use crate::plugin::sandbox::fault_text::GuestCall;
 use crate::plugin::sandbox::setup::Setup;
 use crate::plugin::sandbox::state::State;
 
-/// Why an instance did not take its configuration. It is of no use then.
+/// Why an instance could not be configured. The instance cannot be used then.
 pub enum ConfigureError {
-    /// The guest refused it, in its own words.
+    /// The guest refused the configuration, in its own words.
     RefusedByGuest(Refusal),
-    /// What it answer is over a limit, or guests have no memory left.
+    /// Its answer exceeds a limit, or guests have no memory left.
     OverLimit(Refusal),
-    /// The call ended in a fault: whether the guest or a busy machine is to blame shows when it is instantiated
-    /// again.
+    /// The call ended in a fault. Only a second call shows whether the guest or a busy machine is to blame.
     Faulted(Refusal),
 }
 
-/// Whose memory was used up when a call ended for want of it. Neither is the pair's call: it neither rests
-/// nor is that remembered.
+/// Whose memory ran out when a call ended because of it. Neither is the fault of the pair of plugin and
+/// configuration: the pair is not suspended, and the failure is not remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoryShortage {
-    /// That of all guests.
+    /// The memory of all guests.
     AllGuests,
-    /// That of the address which alone uses it, and so what the call cost is its own matter.
+    /// The memory of the only address that uses the pair, so the cost of the call is counted against that
+    /// address alone.
     OneAddress,
 }
 
 impl MemoryShortage {
-    /// What this refusal tells; `None`: it is not for want of memory.
+    /// The shortage that a refusal is about; `None` if it is about something else.
     #[must_use]
     pub fn from_refusal(refusal: &Refusal) -> Option<Self> {
         match refusal {
@@ -53,28 +53,28 @@ impl MemoryShortage {
     }
 }
 
-/// An instance ready to judge.
+/// An instance that is ready to evaluate killmails.
 pub struct Guest {
     store: Store<State>,
     plugin: Plugin,
 }
 
-/// What is description where a guest refuses a configuration and does not say why.
+/// The message if a guest refuses a configuration and does not say why.
 const REFUSED_WITHOUT_TEXT: &str = "the plugin refused the configuration without a text";
-/// What is description where a guest cannot judge a killmail and does not say why.
+/// The message if a guest cannot evaluate a killmail and does not say why.
 const FAILED_WITHOUT_TEXT: &str = "the plugin could not judge it and gave no text";
 
 impl Guest {
     /// Instantiates the component, without configuring it.
     ///
     /// # Errors
-    /// `Instantiate` with what it did wrong, `Deadline` or `HostBudget` with the limit; `Full` where guests
-    /// have no memory left.
+    /// `Instantiate` with what it did wrong, `Deadline` or `HostBudget` with the limit; `Full` if guests have
+    /// no memory left.
     pub fn new(setup: &Setup, component: &Component) -> Result<Self, Refusal> {
         Self::with_purse(setup, component, &Purse::new(None))
     }
 
-    /// The same, with its memory charged to this purse as well.
+    /// As [`Guest::new`], with its memory charged to `purse` as well.
     ///
     /// # Errors
     /// As [`Guest::new`].
@@ -96,10 +96,10 @@ impl Guest {
         }
     }
 
-    /// Configures the instance: what it needs to see.
+    /// Configures the instance. Returns which killmails the guest needs to see.
     ///
     /// # Errors
-    /// As [`ConfigureError`] tells.
+    /// See [`ConfigureError`].
     pub fn configure(&mut self, setup: &Setup, config: &str) -> Result<GuestInterest, ConfigureError> {
         self.store.data_mut().begin_configure();
         self.store.set_epoch_deadline(1);
@@ -130,10 +130,10 @@ impl Guest {
         Ok(needs)
     }
 
-    /// Judges the killmail at this place of the page.
+    /// Evaluates the killmail at index `at` of the page.
     ///
     /// # Errors
-    /// What the guest did wrong. After anything but `BadOutput` the instance is dead.
+    /// The guest's fault. The instance can be used again only after `BadOutput`.
     pub fn evaluate(&mut self, page: &Page, at: usize, bound: Bound) -> Result<Verdict, Failure> {
         self.store.data_mut().begin_evaluate(page, at, bound);
         self.store.set_epoch_deadline(1);
@@ -159,15 +159,15 @@ impl Guest {
         }
     }
 
-    /// What ended the last call, where that was not what this guest alone asked for: guests have no memory
-    /// left that it could have.
+    /// The refusal that ended the last call, if guests had no memory left, rather than this guest exceeding
+    /// its own limits.
     #[must_use]
     pub fn out_of_budget(&self) -> Option<&Refusal> {
         self.store.data().limiter.out_of_budget.as_ref()
     }
 }
 
-/// What a call that ended before its time is refused with.
+/// The refusal for a call that did not return.
 fn refusal_from(store: &Store<State>, setup: &Setup, call: GuestCall, error: &Error) -> Refusal {
     let state = store.data();
     if let Some(full) = &state.limiter.out_of_budget {
@@ -202,7 +202,7 @@ fn limit_exceeded(state: &State, fault: Fault) -> Option<u64> {
     }
 }
 
-/// Called at each tick a guest lives to see.
+/// Called at each epoch tick while a guest runs.
 fn check_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
     let state = store.data_mut();
     if state.stopwatch.is_over() {
@@ -212,7 +212,7 @@ fn check_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<Upd
     Ok(UpdateDeadline::Continue(1))
 }
 
-/// The word for what ended a call: what the host saw first, else what WebAssembly says.
+/// The fault that ended a call: what the host noticed first, else what WebAssembly reports.
 fn classify_fault(state: &State, error: &Error) -> Fault {
     if let Some(fault) = state.fault.or(state.limiter.exceeded.map(|exceeded| exceeded.fault)) {
         return fault;
@@ -226,7 +226,7 @@ fn classify_fault(state: &State, error: &Error) -> Fault {
     }
 }
 
-/// wasmtime keeps the type of this error to itself; a test holds on to its words.
+/// wasmtime keeps the type of this error private; a test pins its text.
 fn is_hostcall_data_exceeded(error: &Error) -> bool {
     error.chain().any(|cause| cause.to_string().contains("fuel allocated for hostcalls has been exhausted"))
 }

@@ -1,8 +1,8 @@
-//! What a guest can call: the killmail now judged, history, static facts, the log.
+//! The functions that a guest can import: the killmail being evaluated, history, static data, the log.
 //!
-//! Every function answers about "the killmail now judged", so nothing is handed over that was not asked for.
+//! Killmail functions answer about the killmail being evaluated and copy only what the guest asks for.
 //!
-//! Must not know: where killmails come from; how many guests there are.
+//! Must not know: where killmails come from, how many guests there are.
 
 use std::result;
 use std::sync::Arc;
@@ -25,30 +25,30 @@ use crate::plugin::sandbox::convert;
 use crate::plugin::sandbox::state::{CurrentKillmail, State};
 use crate::universe;
 
-/// Lists longer than this are the host's work: its time is not the guest's.
+/// Longer lists are searched on the host's time, not the guest's.
 const LONG_LIST: usize = 1_000;
 
 // Charges, nanoseconds of CPU time, taken before the work is done. Those of history were measured
-// (`feed/history_cost`); what an answer takes beyond them is charged by whoever answers.
-/// A question to history, whatever is in it.
+// (`plugins/history_cost`). Whoever answers a question charges what the answer takes beyond them.
+/// A question to history, whatever it contains.
 const QUESTION: u64 = 1_000;
 /// A term of a question.
 const TERM: u64 = 500;
 /// An id of a term, to be sorted and looked up.
 const ID: u64 = 250;
-/// An id of a list that the killmail's parties are held against.
+/// An id of a list that is compared with the killmail's participants.
 const INVOLVED_ID: u64 = 40;
-/// An attacker's row in all columns, output and handed over; an item's.
+/// An attacker's row in all columns, written and copied to the guest; an item's row.
 const ATTACKER: u64 = 100;
 const ITEM: u64 = 60;
-/// A row of one column, a label.
+/// A row of one column; a label.
 const CELL: u64 = 20;
 const LABEL: u64 = 100;
-/// The JSON of a killmail: whatever is in it, an attacker, an item.
+/// The JSON of a killmail: the base, each attacker, each item.
 const JSON: u64 = 10_000;
 const JSON_ATTACKER: u64 = 2_000;
 const JSON_ITEM: u64 = 500;
-/// A jump that the search for a way may have to go; beyond so many the whole map has been seen.
+/// A jump that a route search may have to go. Beyond `JUMPS_SEEN` jumps it has seen the whole map.
 const JUMP: u64 = 3_000;
 const JUMPS_SEEN: u32 = 30;
 
@@ -67,13 +67,13 @@ impl State {
             .ok_or_else(|| wasmtime::Error::msg("history may be asked in `evaluate` only"))
     }
 
-    /// Attackers and items of the killmail now judged.
+    /// Numbers of attackers and items of the killmail being evaluated.
     fn row_counts(&self) -> Result<(u64, u64)> {
         let killmail = &self.current_entry()?.killmail;
         Ok((killmail.attackers.len() as u64, convert::item_count(killmail)))
     }
 
-    /// Takes off what is about to be done for the guest; `what` it asks for, where that is too much.
+    /// Charges work before it is done; `what` describes it if it is too much.
     fn charge(&mut self, nanos: u64, what: impl FnOnce() -> String) -> Result<()> {
         let charged = self.allowance.charge(nanos);
         self.fault_if_exhausted(charged, what)
@@ -90,7 +90,7 @@ impl State {
         })
     }
 
-    /// Work done for the guest: its time is not the guest's, but it has a budget.
+    /// Does work for the guest that does not count as the guest's own CPU time but has a budget of its own.
     fn run_counted<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let before = calls_cpu();
         let answer = work(self);
@@ -105,7 +105,7 @@ impl State {
         answer
     }
 
-    /// A question to history of so many terms and ids.
+    /// Asks history a question of this many terms and ids.
     fn ask_history<T>(
         &mut self,
         (terms, ids): (usize, usize),
@@ -248,7 +248,8 @@ impl wit_universe::Host for State {
             Dimension::System => universe::system(id).map(|s| s.name),
             Dimension::Constellation => universe::constellation_name(id),
             Dimension::Region => universe::region_name(id),
-            // Killmails carry no names of parties yet, and a guest hears no others: names change.
+            // Killmails do not carry names of participants yet. A guest gets no names from elsewhere, because
+            // names change.
             Dimension::Character | Dimension::Corporation | Dimension::Alliance | Dimension::Faction => None,
         };
         Ok(name.map(str::to_owned))

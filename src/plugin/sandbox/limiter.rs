@@ -1,6 +1,6 @@
-//! Watches the memory and the tables of one instance, and has them charged to what all guests share.
+//! Limits the memory and the tables of one instance, and charges them to the budget that all guests share.
 //!
-//! Must not know: what a guest does with what it may have.
+//! Must not know: what a guest does with its memory.
 
 use wasmtime::{Error, ResourceLimiter, Result, bail};
 
@@ -9,28 +9,28 @@ use crate::plugin::error::Refusal;
 use crate::plugin::limits::Bounds;
 use crate::plugin::resources::charge::Charge;
 
-/// An element of a table takes so much memory, bytes: a pointer.
+/// Memory that an element of a table takes, bytes: a pointer.
 const TABLE_ELEMENT_BYTES: usize = 8;
 
-/// A limit that an instance ran into.
+/// A limit that an instance exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exceeded {
     /// The fault it counts as.
     pub fault: Fault,
-    /// The limit, bytes or elements; `None` where another limit than the instance's own was reached.
+    /// The limit, bytes or elements; `None` if it was not the instance's own limit.
     pub limit: Option<u64>,
 }
 
-/// Watches what one instance takes; the first excess is remembered as its fault. What was taken is given back
-/// with the instance.
+/// Limits one instance. The first limit it exceeds is kept as its fault. Its memory is given back when the
+/// instance is dropped.
 pub struct Limiter {
     memory_bytes: usize,
     table_elements: usize,
     bounds: Bounds,
     charge: Charge,
-    /// What was exceeded, if anything was.
+    /// The limit that was exceeded, if any.
     pub exceeded: Option<Exceeded>,
-    /// It was not this instance that took too much: what it shares with others is used up.
+    /// The refusal, if the budget shared with other guests ran out rather than the instance's own limit.
     pub out_of_budget: Option<Refusal>,
 }
 

@@ -1,8 +1,8 @@
-//! What every part of the engine needs to make and run instances: the limits, the compilers of both classes,
-//! what guests may import.
+//! What every part of the engine needs to create and run instances: the settings, a wasmtime engine for each
+//! class, and what guests may import.
 //!
-//! A component compiled by one process is loaded by another that was set up alike; how memory is had makes no
-//! difference to that.
+//! A component compiled by one process can be loaded by another with the same setup. How memory is allocated
+//! makes no difference to that.
 //!
 //! Must not know: which components there are.
 
@@ -20,16 +20,16 @@ use crate::plugin::sandbox::bindings::Plugin;
 use crate::plugin::sandbox::state::{HostServices, State};
 use crate::plugin::sandbox::wasi;
 
-/// Instances that are no evaluator's: what this process compiles itself is instantiated once.
+/// Instances that belong to no evaluator: what this process compiles itself is instantiated once.
 const TRIAL_INSTANCES: u32 = 4;
 
-/// What every part of the engine needs to make and run instances.
+/// What every part of the engine needs to create and run instances.
 pub struct Setup {
-    /// The limits.
+    /// The settings of plugins.
     pub config: Arc<Config>,
-    /// What guests may ask.
+    /// What the host provides to guests.
     pub services: Arc<HostServices>,
-    /// What all guests share.
+    /// The budgets that all guests share.
     pub capacity: Arc<Capacity>,
     small: ClassEngine,
     scripting: ClassEngine,
@@ -37,7 +37,7 @@ pub struct Setup {
 
 /// What components of one class are compiled and run with.
 pub struct ClassEngine {
-    /// The new_engine and its memory.
+    /// Compiles components and allocates the memory of instances.
     pub engine: wasmtime::Engine,
     /// What guests may import.
     pub linker: Linker<State>,
@@ -47,7 +47,7 @@ impl Setup {
     /// Sets up both classes.
     ///
     /// # Errors
-    /// The system refuses what the new_engine or the memory of instances need.
+    /// The system refuses what the compiler or the memory of instances needs.
     pub fn new(config: Config, services: HostServices, memory: Memory) -> Result<Self, EngineError> {
         let class_engine = |class| {
             ClassEngine::new(&config, class, memory).map_err(|error| EngineError::Engine(error_chain(&error)))
@@ -66,20 +66,20 @@ impl Setup {
         }
     }
 
-    /// Names what compiled code depends on beside the component, in 16 hex digits.
+    /// A hash of what compiled code depends on besides the component, 16 hex digits.
     #[must_use]
     pub fn compatibility(&self) -> String {
         let mut hasher = DefaultHasher::new();
         for class in Class::ALL {
             self.class_engine(class).engine.precompile_compatibility_hash().hash(&mut hasher);
-            // What was let in by other limits is looked at anew; how long guests may run is no matter of
-            // their code.
+            // Components accepted under other limits are checked again. How long guests may run does not
+            // affect their code.
             Bounds { evaluate_cpu_ms: 0, configure_cpu_ms: 0, ..self.config.bounds(class) }.hash(&mut hasher);
         }
         format!("{:016x}", hasher.finish())
     }
 
-    /// The compilers, to interrupt what runs in them, without keeping them alive.
+    /// The engines, to interrupt what runs in them, without keeping them alive.
     #[must_use]
     pub fn weak(&self) -> [EngineWeak; 2] {
         Class::ALL.map(|class| self.class_engine(class).engine.weak())
@@ -101,8 +101,8 @@ fn new_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     Ok(linker)
 }
 
-/// The new_engine of a class. Small components get their memory from a pool; without one where the address
-/// space does not allow it (instances then take longer to make).
+/// The wasmtime engine of a class. Small components get their memory from a pool, or without one if the
+/// address space does not allow it (then creating instances takes longer).
 fn new_engine(limits: &Config, class: Class, memory: Memory) -> wasmtime::Result<wasmtime::Engine> {
     let on_demand = engine_config(limits, class);
     if class == Class::Scripting || memory == Memory::OnDemand {
@@ -116,8 +116,7 @@ fn new_engine(limits: &Config, class: Class, memory: Memory) -> wasmtime::Result
     })
 }
 
-/// The new_engine's settings: one behaviour on every machine, nothing that is still being worked out, no way to
-/// make threads.
+/// The engine's settings: the same behaviour on every machine, no experimental features, no threads.
 fn engine_config(limits: &Config, class: Class) -> wasmtime::Config {
     let mut config = wasmtime::Config::new();
     config
@@ -141,8 +140,8 @@ fn engine_config(limits: &Config, class: Class) -> wasmtime::Config {
     config
 }
 
-/// Places for what evaluators reserve, and for the instances that are made to try a component. Address space
-/// only, until it is used.
+/// Space for what evaluators reserve, and for the instances that try a component. It takes only address space
+/// until it is used.
 fn pool_config(limits: &Config) -> PoolingAllocationConfig {
     let count_u32 = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let instances = count_u32(limits.evaluators_max).saturating_mul(2).saturating_add(TRIAL_INSTANCES);

@@ -1,7 +1,7 @@
-//! The start of an instance: it is made, then configured, a call at a time.
+//! Starts an instance step by step: creates it, then configures it.
 //!
-//! A call of `configure` that ends in a fault is made once more, on another instance: on a busy machine any
-//! may end so once.
+//! If `configure` ends in a fault, it is called once more, on another instance, because any call may fail
+//! once on a busy machine.
 //!
 //! Must not know: what the instance is for.
 
@@ -16,15 +16,15 @@ use crate::plugin::sandbox::setup::Setup;
 
 /// An instance being started.
 pub struct InstanceStart {
-    /// What the memory of its instances is charged to.
+    /// The purse that the memory of the instances is charged to.
     purse: Arc<Purse>,
     guest: Option<Guest>,
-    /// The first call ended in a fault.
+    /// The first call of `configure` ended in a fault.
     faulted: bool,
     refused_by: Option<RefusedBy>,
 }
 
-/// What a configuration was refused_by by.
+/// What refused the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RefusedBy {
     Guest,
@@ -38,11 +38,12 @@ impl InstanceStart {
         Self { purse, guest: None, faulted: false, refused_by: None }
     }
 
-    /// Makes the instance or calls it; gives it away once it is configured, and is ready to start the next.
+    /// Creates the instance, or configures it. Returns it once it is configured; then the next step starts
+    /// another one.
     ///
     /// # Errors
-    /// `Instantiate`; `Configure` with the guest's words; `Deadline`, `HostBudget` or `Configure` where its
-    /// call ended in a fault twice; `Full` where guests have no memory left.
+    /// `Instantiate`; `Configure` with the guest's own text; `Deadline`, `HostBudget` or `Configure` if
+    /// `configure` ended in a fault twice; `Full` if guests have no memory left.
     pub fn step(
         &mut self,
         setup: &Setup,
@@ -74,13 +75,13 @@ impl InstanceStart {
         }
     }
 
-    /// The guest refused_by the configuration in its own words.
+    /// Whether the guest refused the configuration in its own words.
     #[must_use]
     pub fn is_refused_by_guest(&self) -> bool {
         self.refused_by == Some(RefusedBy::Guest)
     }
 
-    /// Configuring ended in a fault twice.
+    /// Whether `configure` ended in a fault twice.
     #[must_use]
     pub fn has_faulted(&self) -> bool {
         self.refused_by == Some(RefusedBy::Fault)

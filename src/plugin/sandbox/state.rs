@@ -1,4 +1,4 @@
-//! What the host keeps for one instance: the killmail now judged, its time, its limits, its log.
+//! What the host keeps for one instance: the killmail being evaluated, its stopwatch, its limits, its log.
 //!
 //! Must not know: how instances are made or shared.
 
@@ -21,9 +21,9 @@ use crate::plugin::sandbox::component::Component;
 use crate::plugin::sandbox::limiter::Limiter;
 use crate::plugin::sandbox::stdio::{Stdio, StdioLimits, Stream};
 
-/// What guests may ask of the rest of the house.
+/// What the host provides to guests.
 pub struct HostServices {
-    /// The killmails before.
+    /// The killmails that came before.
     pub history: Arc<dyn History>,
     /// The canonical JSON of an entry.
     pub json: fn(&Entry) -> Bytes,
@@ -35,16 +35,16 @@ impl std::fmt::Debug for HostServices {
     }
 }
 
-/// The killmail now judged.
+/// The killmail being evaluated.
 pub struct CurrentKillmail {
     page: Page,
     at: usize,
-    /// What may be seen of history.
+    /// The part of history that the guest may see.
     pub bound: Bound,
 }
 
 impl CurrentKillmail {
-    /// The killmail.
+    /// The killmail's entry.
     #[must_use]
     pub fn entry(&self) -> &SharedEntry {
         &self.page[self.at]
@@ -53,31 +53,31 @@ impl CurrentKillmail {
 
 /// The host's side of one instance.
 pub struct State {
-    /// The killmail now judged; `None` while configuring.
+    /// The killmail being evaluated; `None` while configuring.
     pub current: Option<CurrentKillmail>,
-    /// The time of the call.
+    /// Measures the time of the current call.
     pub stopwatch: Stopwatch,
-    /// That of one which is about to judge.
+    /// Copied to `stopwatch` when `evaluate` is called.
     evaluate_stopwatch: Stopwatch,
-    /// That of one which is about to configure.
+    /// Copied to `stopwatch` when `configure` is called.
     configure_stopwatch: Stopwatch,
-    /// What the host may still do for the call, by what it is asked.
+    /// The work that the host may still do in this call, counted by what the guest asks for.
     pub allowance: Allowance,
-    /// What that may cost by the clock: where a machine is slower than the charges say.
+    /// The CPU time that work may take, for machines that are slower than the charges assume.
     pub host_cpu_max: Duration,
-    /// Questions asked of history in the call.
+    /// Questions to history in this call.
     pub history_calls: u32,
-    /// What the call did wrong, where the host saw it.
+    /// The fault of this call, if the host noticed one.
     pub fault: Option<Fault>,
-    /// Memory and tables.
+    /// Limits memory and tables.
     pub limiter: Limiter,
-    /// The limits.
+    /// The settings of plugins.
     pub config: Arc<Config>,
-    /// The rest of the house.
+    /// What the host provides to guests.
     pub services: Arc<HostServices>,
-    /// What it writes to stdout and stderr.
+    /// Collects what the guest writes to stdout and stderr.
     pub stdio: Stdio,
-    /// The state of the seeded random numbers.
+    /// The state of the seeded random number generator.
     pub random: u64,
     component: Component,
     wasi: WasiCtx,
@@ -86,7 +86,7 @@ pub struct State {
 }
 
 impl State {
-    /// The state of a new instance of this component, whose memory is charged to `charge`.
+    /// The state of a new instance of `component`, whose memory is charged to `charge`.
     #[must_use]
     pub fn new(
         config: &Arc<Config>,
@@ -100,7 +100,7 @@ impl State {
         table.set_max_capacity(config.handles_max);
         let stdio = Stdio::new(StdioLimits {
             lines: config.log_lines_per_call as usize,
-            // One more, so that a longer line is seen to be cut.
+            // One more byte, so that a line that is too long is seen to be cut.
             line_bytes: config.log_line_bytes.saturating_add(1),
             tail_bytes: config.text_bytes,
         });
@@ -127,7 +127,7 @@ impl State {
         }
     }
 
-    /// Makes ready for one judgment.
+    /// Prepares for a call of `evaluate`.
     pub fn begin_evaluate(&mut self, page: &Page, at: usize, bound: Bound) {
         self.stopwatch = self.evaluate_stopwatch;
         self.allowance = allowance(&self.config);
@@ -138,7 +138,7 @@ impl State {
         self.current = Some(CurrentKillmail { page: Arc::clone(page), at, bound });
     }
 
-    /// Makes ready for `configure`.
+    /// Prepares for a call of `configure`.
     pub fn begin_configure(&mut self) {
         self.stopwatch = self.configure_stopwatch;
         self.allowance = allowance(&self.config);
@@ -148,13 +148,13 @@ impl State {
         self.current = None;
     }
 
-    /// The limits of its class.
+    /// The limits of the component's class.
     #[must_use]
     pub fn bounds(&self) -> limits::Bounds {
         self.config.bounds(self.component.class())
     }
 
-    /// The call is over: what it wrote to stdout and stderr goes into our log, as far as it may.
+    /// Ends a call: what it wrote to stdout and stderr goes to the server's log, within the limits.
     pub fn end_call(&mut self) {
         self.current = None;
         let Some(output) = self.stdio.take_output() else { return };
@@ -165,8 +165,8 @@ impl State {
         self.component.counters().log_lines_cut(output.dropped_lines);
     }
 
-    /// Writes a line of the guest's into our log, as far as it may. What it says of an error counts as
-    /// output to stderr, too.
+    /// Writes a line of the guest to the server's log, within the limits. An error counts as written to
+    /// stderr, too.
     pub fn log_line(&mut self, level: Level, message: &str) {
         if level == Level::Error {
             self.stdio.add_to_stderr_tail(message);

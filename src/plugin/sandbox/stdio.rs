@@ -1,7 +1,7 @@
-//! What a guest writes to stdout and stderr: runtimes of languages tell their errors there. Its lines go to
-//! its log when the call is over, and the end of what it said of errors is kept for the words of a fault.
+//! What a guest writes to stdout and stderr, where language runtimes report their errors. After the call its
+//! lines go to the guest's log, and the tail of stderr is kept for the message of a fault.
 //!
-//! To the guest nothing shows: both take whatever is output, at once, as much as it likes.
+//! The guest notices nothing of this: both streams accept whatever is written, at once, in any amount.
 //!
 //! Must not know: where the log is, or what ends a call.
 
@@ -19,40 +19,40 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
 /// What a guest may write at once, bytes.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
-/// One of the two streams.
+/// Which of the two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
-    /// For words.
+    /// stdout.
     Out,
-    /// For errors.
+    /// stderr.
     Err,
 }
 
 /// What is kept of one call, at most.
 #[derive(Debug, Clone, Copy)]
 pub struct StdioLimits {
-    /// Lines.
+    /// Lines of both streams together.
     pub lines: usize,
-    /// Bytes of a line.
+    /// Bytes of one line; the rest of a longer line is dropped.
     pub line_bytes: usize,
-    /// Bytes of the end of what was said of errors.
+    /// Bytes of the tail of stderr.
     pub tail_bytes: usize,
 }
 
-/// What was output in one call.
+/// What was written in one call.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct GuestOutput {
-    /// Whole lines, in the order in which they ended.
+    /// Complete lines, in the order in which they ended.
     pub lines: Vec<(Stream, Vec<u8>)>,
-    /// Lines beyond those.
+    /// Lines beyond the limit.
     pub dropped_lines: u64,
 }
 
-/// A line that has not ended.
+/// A line that has not ended yet.
 #[derive(Debug, Default)]
 struct PartialLine {
     bytes: Vec<u8>,
-    /// Something is in it, kept or not.
+    /// Something was written to it, even if nothing of it was kept.
     begun: bool,
 }
 
@@ -65,12 +65,12 @@ struct Inner {
     stderr_tail: Vec<u8>,
 }
 
-/// What a guest writes, shared with the streams it holds.
+/// Collects what one guest writes. Clones share the same output.
 #[derive(Debug, Clone)]
 pub struct Stdio(Arc<(AtomicBool, Mutex<Inner>)>);
 
 impl Stdio {
-    /// Nothing was output.
+    /// Nothing was written yet.
     #[must_use]
     pub fn new(limits: StdioLimits) -> Self {
         let inner = Inner {
@@ -83,17 +83,17 @@ impl Stdio {
         Self(Arc::new((AtomicBool::new(false), Mutex::new(inner))))
     }
 
-    /// The stream as the guest gets it.
+    /// The stream to give to the guest.
     #[must_use]
     pub fn stream(&self, stream: Stream) -> Sink {
         Sink { stdio: self.clone(), stream }
     }
 
-    /// Takes what was output; a line that has not ended ends here.
+    /// Takes what was written since the last reset and ends unfinished lines. `None` if nothing was written.
     #[must_use]
     pub fn take_output(&self) -> Option<GuestOutput> {
         let (wrote, inner) = &*self.0;
-        // Nearly no call writes anything.
+        // Checked without the lock, because almost no call writes anything.
         if !wrote.load(Ordering::Relaxed) {
             return None;
         }
@@ -103,13 +103,13 @@ impl Stdio {
         Some(mem::take(&mut inner.output))
     }
 
-    /// The end of what was said of errors in the call.
+    /// The tail of what was written to stderr in this call.
     #[must_use]
     pub fn stderr_tail(&self) -> String {
         String::from_utf8_lossy(&self.0.1.lock().stderr_tail).into_owned()
     }
 
-    /// Notes what was said of an error on another way.
+    /// Adds a line to the tail of stderr: an error that the guest logged in another way.
     pub fn add_to_stderr_tail(&self, line: &str) {
         let (wrote, inner) = &*self.0;
         wrote.store(true, Ordering::Relaxed);
@@ -118,7 +118,7 @@ impl Stdio {
         inner.extend_tail(b"\n");
     }
 
-    /// A new call begins.
+    /// Forgets the output of the last call.
     pub fn reset(&self) {
         let (wrote, inner) = &*self.0;
         if wrote.swap(false, Ordering::Relaxed) {
@@ -154,7 +154,7 @@ impl Inner {
         LineWriter { line, room }
     }
 
-    /// Ends a line that may have nothing in it.
+    /// Ends an unfinished line, if there is one.
     fn end_line(&mut self, stream: Stream) {
         if self.partial_line(stream).line.begun {
             self.end_whole_line(stream);
@@ -164,7 +164,7 @@ impl Inner {
     fn end_whole_line(&mut self, stream: Stream) {
         let PartialLine { bytes, begun } = mem::take(self.partial_line(stream).line);
         if !begun {
-            // Empty lines say nothing.
+            // Empty lines are not logged.
         } else if self.output.lines.len() < self.limits.lines {
             self.output.lines.push((stream, bytes));
         } else {
@@ -176,7 +176,7 @@ impl Inner {
         let max = self.limits.tail_bytes;
         let last = &bytes[bytes.len().saturating_sub(max)..];
         self.stderr_tail.extend_from_slice(last);
-        // Not at each write: taking away the beginning moves the rest.
+        // Not at each write, because removing the beginning moves the rest.
         if self.stderr_tail.len() > max.saturating_mul(2) {
             self.stderr_tail.drain(..self.stderr_tail.len() - max);
         }
@@ -196,7 +196,7 @@ impl LineWriter<'_> {
     }
 }
 
-/// One of the two streams as a guest holds it.
+/// One of the two streams, as a guest holds it.
 #[derive(Debug, Clone)]
 pub struct Sink {
     stdio: Stdio,
@@ -214,7 +214,7 @@ impl StdoutStream for Sink {
         Box::new(self.clone())
     }
 
-    // Of a later version of WASI, which is not linked.
+    // Belongs to WASI 0.3, which is not linked.
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(empty())
     }

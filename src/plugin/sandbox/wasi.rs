@@ -1,10 +1,10 @@
-//! WASI 0.2 with everything denied, so that guests of ordinary toolchains start: no files, network,
-//! environment or arguments; stdin is closed, stdout and stderr go to the log (`stdio`), the clock stands at
-//! the killmail's time, random numbers are seeded by the killmail.
+//! WASI 0.2 with no access to the outside, so that guests built by ordinary toolchains start: no files,
+//! network, environment or arguments; stdin is closed, stdout and stderr go to the log (`stdio`), the clock
+//! stands at the killmail's time, random numbers are seeded by the killmail.
 //!
-//! Law 7 (same in, same out) rests on it. Sockets and HTTP are not here: `denied` answers for them.
+//! Law 7 (same input, same output) depends on this. Sockets and HTTP are in `denied_wasi`.
 //!
-//! Must not know: what is judged, beyond its time and number.
+//! Must not know: what is evaluated, beyond its time and id.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -24,12 +24,12 @@ use crate::plugin::sandbox::state::State;
 
 /// Random bytes a guest may ask for at once.
 const RANDOM_BYTES_MAX: u64 = 64 * 1024;
-/// Guests seed their hash maps with this once and keep it: it must be the same in every instance, whichever
-/// killmail came first.
+/// Guests seed their hash maps with this once and keep it, so it must be the same in every instance,
+/// whichever killmail came first.
 const HASH_SEED: (u64, u64) = (0x6b69_6c6c_7374_7265, 0x616d_2070_6c75_6769);
 const NANOS: u64 = 1_000_000_000;
 
-/// The version that is linked; components of another 0.2.x get the same.
+/// The version that is linked. Components built for another 0.2.x get the same one.
 pub const VERSION: &str = "0.2.12";
 
 /// The interfaces that are linked.
@@ -56,13 +56,13 @@ const LINKED: [&str; 20] = [
     "random/random",
 ];
 
-/// Whether an interface, as `io/streams`, is linked.
+/// Whether an interface such as `io/streams` is linked.
 #[must_use]
 pub fn is_linked(interface: &str) -> bool {
     LINKED.contains(&interface)
 }
 
-/// What stands behind a resource that other interfaces use, too.
+/// The host type of a resource that other interfaces use, too.
 #[must_use]
 pub fn resource_type(interface: &str, name: &str) -> Option<ResourceType> {
     match (interface, name) {
@@ -81,10 +81,10 @@ impl HasData for Io {
     type Data<'a> = &'a mut ResourceTable;
 }
 
-/// Adds the closed world to what guests may import.
+/// Adds these interfaces to a linker.
 ///
 /// # Errors
-/// Two interfaces of the same name; does not happen.
+/// Two interfaces have the same name; does not happen.
 pub fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     let state: fn(&mut State) -> &mut State = |state| state;
     wall_clock::add_to_linker::<_, HasSelf<State>>(linker, state)?;
@@ -111,7 +111,7 @@ pub fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
 }
 
 impl State {
-    /// Seconds the clock shows: the killmail's time, 0 while configuring.
+    /// Unix seconds that the clock shows: the killmail's time, 0 while configuring.
     fn seconds(&self) -> u64 {
         self.current.as_ref().map_or(0, |current| u64::try_from(current.entry().killmail.time).unwrap_or(0))
     }
@@ -143,8 +143,7 @@ impl wall_clock::Host for State {
     }
 }
 
-/// The clock stands still, so whoever waits for it is told at once that the time has come: nothing here may
-/// block a thread.
+/// The clock stands still, so a wait for a time ends at once: nothing here may block a thread.
 struct AlwaysReady;
 
 impl Pollable for AlwaysReady {
