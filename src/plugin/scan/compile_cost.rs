@@ -1,8 +1,8 @@
-//! What a function will cost to compile, estimated from one pass over its code.
+//! Estimates what a function costs to compile, in one pass over its code.
 //!
-//! The compiler takes more than linear time for loops within loops, for values that blocks and branches
-//! carry, and for locals and operands that live across many blocks. Each of these is counted by what it
-//! multiplies to, so that a short text cannot ask for long work.
+//! The compiler takes more than linear time for nested loops, for values that blocks and branches carry, and
+//! for locals and operands that live across many blocks. Each of these is counted by its product, so that
+//! short code cannot ask for long work.
 //!
 //! Must not know: limits, or what the code does.
 
@@ -11,10 +11,10 @@ use wasmparser::{
     Operator, RefType, Result, SubType,
 };
 
-/// What one function is, and what it will cost.
+/// The size of one function, and its cost in parts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CompileCost {
-    /// Locals, parameters among them.
+    /// Locals, including parameters.
     pub locals: u64,
     /// The deepest nesting of blocks.
     pub depth: u64,
@@ -26,18 +26,19 @@ pub struct CompileCost {
     pub operators: u64,
     /// For each loop, the loops before it.
     pub loops: u64,
-    /// For each indirect call and each operator that calls the runtime, those before it.
+    /// For each indirect call and each operator that calls the runtime, the number of those before it.
     pub runtime: u64,
-    /// Values that operators take and give beyond the usual few.
+    /// Operands and results of operators beyond the usual three.
     pub passed: u64,
-    /// Values that blocks take and give and branches carry.
+    /// Values that blocks take and return and that branches carry.
     pub carried: u64,
-    /// For each of these values, the edges of control flow before it.
+    /// For each of these values, the control flow edges before it.
     pub far: u64,
-    /// For each use of a local, the edges since the use before.
+    /// For each use of a local, the edges since its previous use.
     pub reach: u64,
-    /// For each block, the locals set between the first and the last way to its end, times these ways; apart,
-    /// those that come from a `br_table`, which take several times as long.
+    /// For each block, the locals set between the first and the last branch to its end, times the number of
+    /// those branches. Branches of a `br_table`, which take several times as long, are counted in
+    /// `merged_from_tables`.
     pub merged: u64,
     /// See `merged`.
     pub merged_from_tables: u64,
@@ -46,8 +47,8 @@ pub struct CompileCost {
 }
 
 impl CompileCost {
-    /// All of it as one number. A unit is about a microsecond of compiling or, where memory is what runs out
-    /// first, about 50 bytes.
+    /// The total cost. A unit is about a microsecond of compiling or, where memory runs out first, about 50
+    /// bytes.
     #[must_use]
     pub const fn units(&self) -> u64 {
         const FUNCTION: u64 = 80;
@@ -70,7 +71,7 @@ impl CompileCost {
 pub struct ModuleTypes {
     /// Each type.
     pub types: Vec<SubType>,
-    /// The type of each function, imported ones first.
+    /// The type index of each function, imported ones first.
     pub functions: Vec<u32>,
 }
 
@@ -84,7 +85,7 @@ impl ModuleTypes {
     }
 }
 
-/// A block that is open.
+/// An open block.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
     ty: BlockType,
@@ -93,10 +94,10 @@ struct Frame {
     results: u64,
     /// Operands below it.
     height: u64,
-    /// Branches to it so far, those of a `br_table` among them and apart.
+    /// Branches to it so far, and those of them that come from a `br_table`.
     branches: u64,
     from_tables: u64,
-    /// Sets of locals there were at the first branch and at the last one.
+    /// Sets of locals before the first and before the last branch to it.
     first: u64,
     last: u64,
     /// Edges and uses of locals before it.
@@ -104,30 +105,30 @@ struct Frame {
     uses: u64,
 }
 
-/// The state of one estimator.
+/// The state of one pass.
 struct CostEstimator<'a> {
     types: &'a ModuleTypes,
     cost: CompileCost,
     frames: Vec<Frame>,
     height: u64,
-    /// Loops that are open, loops there were, and calls as in `CompileCost::runtime`.
+    /// Open loops, all loops so far, and calls as in `CompileCost::runtime`.
     open_loops: u64,
     loops: u64,
     runtime: u64,
     edges: u64,
     uses: u64,
     sets: u64,
-    /// Whether control comes to the next operator.
+    /// Whether the next operator is reachable.
     alive: bool,
-    /// For each local, the edges there were at its last use.
+    /// For each local, the edges before its last use.
     used: Vec<u64>,
 }
 
-/// Reads a function's code; `function` is its place among the functions of its module. Ends early, with what
-/// was seen so far, at more locals or a higher cost than these.
+/// Estimates the cost of a function; `function` is its index in the module. Stops early, with the result so
+/// far, at more than `locals_max` locals or `units_max` units.
 ///
 /// # Errors
-/// It is no code.
+/// It is not valid code.
 pub fn estimate(
     body: &FunctionBody<'_>,
     types: &ModuleTypes,
@@ -214,7 +215,7 @@ impl<'a> CostEstimator<'a> {
         Ok(())
     }
 
-    /// Takes and gives what an operator does that leaves the order of the code alone.
+    /// Applies the operands and results of an operator without control flow.
     fn apply_arity(&mut self, operator: &Operator<'_>) {
         let (taken, given) = operator.operator_arity(self).unwrap_or_default();
         self.cost.passed += u64::from(taken.saturating_add(given).saturating_sub(3));
@@ -226,13 +227,13 @@ impl<'a> CostEstimator<'a> {
         self.height = self.height.saturating_sub(taken);
     }
 
-    /// Control may come to the next operator along another way.
+    /// The next operator can be reached along another edge.
     const fn edge(&mut self) {
         self.edges += 1;
         self.cost.live = self.cost.live.saturating_add(self.height);
     }
 
-    /// Values go along an edge.
+    /// Values are passed along an edge.
     const fn carry(&mut self, values: u64) {
         self.cost.carried = self.cost.carried.saturating_add(values);
         self.cost.far = self.cost.far.saturating_add(values.saturating_mul(self.edges));
@@ -248,7 +249,7 @@ impl<'a> CostEstimator<'a> {
     fn open(&mut self, ty: BlockType, kind: FrameKind, height: u64) {
         let (params, results) = self.block_arity(ty);
         self.carry(params + results);
-        // A loop is come to from before it, the end of an `if` also from its beginning.
+        // A loop is also entered from before it, and the end of an `if` is also reached from its beginning.
         let branches = u64::from(matches!(kind, FrameKind::Loop | FrameKind::If));
         let (first, last, edges, uses) = (self.sets, self.sets, self.edges, self.uses);
         self.frames.push(Frame {
@@ -289,12 +290,12 @@ impl<'a> CostEstimator<'a> {
         self.carry(frame.results);
         if matches!(frame.kind, FrameKind::Loop) {
             self.open_loops = self.open_loops.saturating_sub(1);
-            // What is used in a loop comes also from its end: it is looked for along all edges within.
+            // Uses in a loop are also reached from its end: the compiler searches all edges within for them.
             let uses = (self.uses - frame.uses).min(self.cost.locals);
             self.cost.reach = self.cost.reach.saturating_add(uses.saturating_mul(self.edges - frame.edges));
         }
         self.merge_branches(&frame);
-        // What is used behind it is looked for along every way that leads here.
+        // Uses after the block are searched for along every branch that leads here.
         self.edges += frame.branches;
         self.edge();
     }
@@ -313,7 +314,7 @@ impl<'a> CostEstimator<'a> {
         self.cost.operators += 1;
     }
 
-    /// Where ways to a block meet, each local that was set between them takes a value from every way.
+    /// Where branches to a block meet, each local that was set between them gets a value from every branch.
     fn merge_branches(&mut self, frame: &Frame) {
         let falls_through = self.alive && !matches!(frame.kind, FrameKind::Loop);
         let last = if falls_through { self.sets } else { frame.last };
@@ -368,7 +369,7 @@ impl<'a> CostEstimator<'a> {
     }
 }
 
-/// Whether the code made of an operator calls through a table or into the runtime: many of these in one
+/// Whether the compiled code of an operator calls through a table or into the runtime. Many of these in one
 /// function take more than linear time.
 const fn calls_runtime(operator: &Operator<'_>) -> bool {
     matches!(

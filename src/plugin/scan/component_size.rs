@@ -1,22 +1,22 @@
-//! The size of a component that decide its class, or that it is too much for any.
+//! The size of a component, which decides its class, or that it is too large for any class.
 //!
-//! Must not know: how they are found.
+//! Must not know: how it is measured.
 
 use crate::plugin::class::Class;
 use crate::plugin::error::Refusal;
 use crate::plugin::limits::{Bounds, Config};
 use crate::plugin::scan::compile_cost::CompileCost;
 
-/// What is counted. What an instance has is counted as often as it is made, whatever makes it.
+/// The size of a component. What an instance has is counted as often as it is instantiated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ComponentSize {
     /// Bytes as uploaded.
     pub bytes: u64,
     /// Functions in all core modules.
     pub functions: u64,
-    /// Bytes of the largest function's body.
+    /// Bytes of the largest function body.
     pub body_bytes: u64,
-    /// Locals of the function that has most.
+    /// Most locals in one function.
     pub locals: u64,
     /// The deepest nesting of blocks in a function.
     pub depth: u64,
@@ -24,9 +24,10 @@ pub struct ComponentSize {
     pub loop_depth: u64,
     /// Targets of the largest `br_table`.
     pub targets: u64,
-    /// Types, in core modules and in components, those within other types too.
+    /// Types in core modules and components, including nested ones.
     pub types: u64,
-    /// Imports, exports, aliases, conversions and instances: as written, and again as often as they are made.
+    /// Imports, exports, aliases, conversions and instances: as written, and again as often as they are
+    /// instantiated.
     pub items: u64,
     /// Core instances of one instance.
     pub core_instances: u64,
@@ -34,15 +35,15 @@ pub struct ComponentSize {
     pub memories: u64,
     /// Tables of one instance.
     pub tables: u64,
-    /// Bytes of memory that one instance begins with.
+    /// Initial bytes of memory of one instance.
     pub memory_bytes: u64,
     /// Elements of the largest table.
     pub table_elements: u64,
     /// Bytes of memory images, over all core modules.
     pub image_bytes: u64,
-    /// Estimated work of compiling the costliest function.
+    /// Estimated work to compile the most expensive function.
     pub function_work: u64,
-    /// Estimated work of compiling it.
+    /// Estimated work to compile all of it.
     pub work: u64,
     /// Core modules and components within, as written.
     pub modules: u64,
@@ -50,11 +51,11 @@ pub struct ComponentSize {
     pub type_bytes: u64,
     /// Bytes of the sections that fill tables.
     pub element_bytes: u64,
-    /// Bytes of all other sections but those of code and data: names, and what is done with them.
+    /// Bytes of all other sections except code and data, such as names.
     pub other_bytes: u64,
 }
 
-/// One figure beside its limit.
+/// A value and its limit.
 struct Measure {
     value: u64,
     max: u64,
@@ -63,7 +64,7 @@ struct Measure {
     kind: RefusalKind,
 }
 
-/// How the excess of a figure is told.
+/// The kind of refusal if a value exceeds its limit.
 enum RefusalKind {
     TooLarge,
     TooComplex,
@@ -82,10 +83,10 @@ impl ComponentSize {
         self.work = self.work.saturating_add(cost.units());
     }
 
-    /// The first class it fits. ComponentSize only grow, so that a part of them may be asked for, too.
+    /// The first class it fits into. Sizes only grow, so this may be asked before everything is counted.
     ///
     /// # Errors
-    /// It fits none: what is too much for the larger class, with the setting.
+    /// It fits into none: what is too much for the larger class, with the setting.
     pub fn class(&self, limits: &Config) -> Result<Class, Refusal> {
         let fits = |class: &Class| self.excess(&limits.bounds(*class)).is_none();
         if let Some(class) = Class::ALL.into_iter().find(fits) {
@@ -98,7 +99,7 @@ impl ComponentSize {
         }
     }
 
-    /// Memory that the compiled component takes beside its code, estimated from above, bytes.
+    /// An upper estimate of the memory that the compiled component takes besides its code, bytes.
     /// `plugin/tests/loaded` measures it.
     #[must_use]
     pub const fn heap_bytes(&self) -> u64 {

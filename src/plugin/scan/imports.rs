@@ -1,5 +1,5 @@
-//! What an upload asks for and gives, read from the names in it before any compiler sees it: whether the
-//! server has all of it is known in microseconds, and said in the advice of the tool that made the upload.
+//! Checks the names an upload imports and exports before any compiler sees it. Whether the server provides
+//! all of it is known within microseconds, and the message can name the tool that made the upload.
 //!
 //! Must not know: how anything is provided.
 
@@ -30,40 +30,40 @@ pub const PROVIDED: &[(&str, &[&str])] = &[
     ),
     ("log", &["log"]),
 ];
-/// What to do about something that is not a plugin.
+/// Advice for something that is not a plugin.
 const HOW_TO_BUILD: &str = "in Rust: `crate-type = [\"cdylib\"]`, `killstream_plugin::export!(YourType)`, and \
      `cargo build --release --target wasm32-wasip2`; in other languages, build a component for the world `killstream:plugin/plugin`";
 /// The section in which toolchains describe the world a core module was made for.
 const WORLD_SECTION: &str = "component-type";
 const NO_WORLD: &str = "this is a core module without a `component-type` section, so it exports no";
-/// What to do about the asynchronous ABI, and about the WASI that imported it.
+/// Advice about the async ABI, and about WASI 0.3, which needs it.
 const BUILD_SYNC: &str = "build for WASI 0.2 and without async (componentize-qjs: build with `--sync`)";
 
-/// What the type of an import imported.
+/// What an imported instance contains.
 #[derive(Debug, Default)]
 struct ImportedInstance<'b> {
     functions: Vec<&'b str>,
-    /// A resource, or something within it again: names alone do not do.
+    /// It also contains a resource or another instance, so that the function names alone do not decide.
     has_more: bool,
 }
 
 /// The names of the outermost component or module.
 #[derive(Debug, Default)]
 struct Names<'b> {
-    /// For each index of a type, what it imported if it is of an instance.
+    /// For each type index, its content if it is the type of an instance.
     types: Vec<Option<ImportedInstance<'b>>>,
     exports: Vec<&'b str>,
-    /// Imports of a component that nobody provides, with what to do about them.
+    /// Imports of a component that nobody provides, with advice.
     unknown: Vec<(&'b str, String)>,
-    /// The first import of a core module that no component has.
+    /// The first import of a core module that no component can provide, as module and name.
     core_import: Option<(&'b str, &'b str)>,
     has_world: bool,
 }
 
-/// Looks at what a component or core module imports.
+/// Checks what a component or core module imports.
 ///
 /// # Errors
-/// `UnknownImport` with what to build otherwise, `NotWasm`.
+/// `UnknownImport` with advice, `NotWasm`.
 pub fn check_imports(bytes: &[u8]) -> Result<(), Refusal> {
     let names = Names::read(bytes)?;
     if let Some((_, what)) = names.unknown.first() {
@@ -84,10 +84,10 @@ pub fn check_imports(bytes: &[u8]) -> Result<(), Refusal> {
     )))
 }
 
-/// Looks at what a component exports, or whether a core module says that it was made for a world that does.
+/// Checks what a component exports, or whether a core module says it was made for a world that exports it.
 ///
 /// # Errors
-/// `MissingExport` with what to build otherwise, `NotWasm`.
+/// `MissingExport` with advice, `NotWasm`.
 pub fn check_exports(bytes: &[u8]) -> Result<(), Refusal> {
     let names = Names::read(bytes)?;
     if !Parser::is_component(bytes) {
@@ -107,10 +107,10 @@ pub fn check_exports(bytes: &[u8]) -> Result<(), Refusal> {
     Err(Refusal::MissingExport(format!("the component does not export `{GUEST}`; {found}; {HOW_TO_BUILD}")))
 }
 
-/// Looks at a conversion between component and core module: those of the asynchronous ABI are not provided.
+/// Checks a canonical function: those of the async ABI are not provided.
 ///
 /// # Errors
-/// `UnknownImport`, with what to build otherwise.
+/// `UnknownImport` with advice.
 pub fn check_conversion(function: &CanonicalFunction) -> Result<(), Refusal> {
     let asynchronous = |options: &[CanonicalOption]| {
         options.iter().any(|option| matches!(option, CanonicalOption::Async | CanonicalOption::Callback(_)))
@@ -141,10 +141,10 @@ pub fn check_conversion(function: &CanonicalFunction) -> Result<(), Refusal> {
     )))
 }
 
-/// Looks at the type of a function.
+/// Checks the type of a function.
 ///
 /// # Errors
-/// `UnknownImport` if it is asynchronous, with what to build otherwise.
+/// `UnknownImport` with advice, if it is async.
 pub fn check_function_type(function: &ComponentFuncType<'_>) -> Result<(), Refusal> {
     if function.async_ {
         let what = "an `async` function, which is of the async ABI";
@@ -155,7 +155,7 @@ pub fn check_function_type(function: &ComponentFuncType<'_>) -> Result<(), Refus
     Ok(())
 }
 
-/// The interface of WASI 0.2 that a name means, as `io/streams`; `None` where it is something else.
+/// The interface of WASI 0.2 that a name stands for, such as `io/streams`; `None` if it is something else.
 #[must_use]
 pub fn wasi_interface(name: &str) -> Option<&str> {
     let (interface, version) = name.strip_prefix("wasi:")?.split_once('@')?;
@@ -258,7 +258,7 @@ fn imported<'b>(ty: &ComponentType<'b>) -> Option<ImportedInstance<'b>> {
     Some(imported)
 }
 
-/// What of the contract is not there, if anything.
+/// What the server's version of the contract lacks, if anything.
 fn missing_in_contract(rest: &str, imported: &ImportedInstance<'_>) -> Option<String> {
     let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
     let Some((_, functions)) = PROVIDED.iter().find(|(name, _)| *name == interface) else {
@@ -277,15 +277,15 @@ fn missing_in_contract(rest: &str, imported: &ImportedInstance<'_>) -> Option<St
     })
 }
 
-/// Whether something made for this version of the contract runs with ours: versions before the first are fit
-/// for themselves only.
+/// Whether something made for this version of the contract runs with the server's. A release candidate is
+/// only compatible with itself.
 fn is_compatible(version: &str) -> bool {
     let major = |version: &str| version.split('.').next().map(str::to_owned);
     let is_final = |version: &str| !version.contains('-');
     version == VERSION || (is_final(version) && is_final(VERSION) && major(version) == major(VERSION))
 }
 
-/// What to do about an import that nobody provides.
+/// Advice about an import that nobody provides.
 fn advice(name: &str) -> String {
     let version = name.split_once('@').map_or("", |(_, version)| version);
     if name.starts_with("wasi:") && version.starts_with("0.3") {

@@ -1,4 +1,4 @@
-//! What one instance of a component makes, counted bottom-up: a component within it counts as often as it is
+//! Counts what one instance of a component creates, bottom-up: a component within it counts as often as it is
 //! instantiated.
 //!
 //! Must not know: limits.
@@ -10,7 +10,7 @@ use wasmparser::{
 
 use crate::plugin::error::Refusal;
 
-/// What one instance makes.
+/// What one instance creates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InstanceCounts {
     /// Core instances.
@@ -19,11 +19,11 @@ pub struct InstanceCounts {
     pub memories: u64,
     /// Tables.
     pub tables: u64,
-    /// Bytes that its memories begin with.
+    /// Initial bytes of its memories.
     pub memory_bytes: u64,
     /// Imports, exports, aliases, conversions and instances.
     pub items: u64,
-    /// Functions converted for a core module: each may need code of its own.
+    /// Functions lowered to a core module. Each may need code of its own.
     pub lowered: u64,
 }
 
@@ -39,31 +39,31 @@ impl InstanceCounts {
     }
 }
 
-/// What an index of core modules or components means: what an instance of it makes, unless it comes from
-/// outside.
+/// What an instance of an indexed core module or component creates; `None` if it was imported or taken from
+/// an instance.
 type KnownCounts = Option<InstanceCounts>;
 
-/// A component that is being read.
+/// A component being read.
 #[derive(Debug, Default)]
 pub struct ComponentScope {
     modules: Vec<KnownCounts>,
     components: Vec<KnownCounts>,
-    /// What one instance of it makes.
+    /// What one instance of it creates.
     pub counts: InstanceCounts,
 }
 
 impl ComponentScope {
-    /// A core module ended within.
+    /// A core module within it has ended.
     pub fn add_module(&mut self, counts: InstanceCounts) {
         self.modules.push(Some(counts));
     }
 
-    /// A component ended within.
+    /// A component within it has ended.
     pub fn add_component(&mut self, counts: InstanceCounts) {
         self.components.push(Some(counts));
     }
 
-    /// It makes so many imports, exports, aliases or conversions.
+    /// Adds imports, exports, aliases or conversions.
     pub const fn add_items(&mut self, count: u64) {
         self.counts.items = self.counts.items.saturating_add(count);
     }
@@ -71,7 +71,7 @@ impl ComponentScope {
     /// It instantiates a core module.
     ///
     /// # Errors
-    /// One that comes from outside.
+    /// The core module is not defined in the upload.
     pub fn add_instance(&mut self, instance: &Instance<'_>) -> Result<(), Refusal> {
         match instance {
             Instance::Instantiate { module_index, args } => {
@@ -87,7 +87,7 @@ impl ComponentScope {
     /// It instantiates a component.
     ///
     /// # Errors
-    /// One that comes from outside.
+    /// The component is not defined in the upload.
     pub fn add_component_instance(&mut self, instance: &ComponentInstance<'_>) -> Result<(), Refusal> {
         match instance {
             ComponentInstance::Instantiate { component_index, args } => {
@@ -100,7 +100,7 @@ impl ComponentScope {
         Ok(())
     }
 
-    /// It imports something. What an imported module or component makes is not known.
+    /// It imports something. What an imported module or component creates is not known.
     pub fn add_import(&mut self, import: &ComponentImport<'_>) {
         match import.ty {
             ComponentTypeRef::Module(_) => self.modules.push(None),
@@ -109,7 +109,7 @@ impl ComponentScope {
         }
     }
 
-    /// It exports something: that takes an index of its own, too.
+    /// It exports something, which takes a new index.
     pub fn add_export(&mut self, export: &ComponentExport<'_>) {
         match export.kind {
             ComponentExternalKind::Module => self.modules.push(counts_at(&self.modules, export.index)),
@@ -121,7 +121,7 @@ impl ComponentScope {
     }
 }
 
-/// The innermost of these components gives something another name.
+/// Adds an alias to the innermost of these components.
 pub fn add_alias(scopes: &mut [&mut ComponentScope], alias: &ComponentAlias<'_>) {
     let outer = |count: u32| scopes.len().checked_sub(1)?.checked_sub(count as usize);
     let (kind, counts) = match *alias {

@@ -1,8 +1,9 @@
-//! A look at uploaded bytes before any compiler sees them: are they WebAssembly at all, do they ask only for
-//! what is provided, and are they of a size that compiles quickly. The class follows from what is found.
+//! Checks uploaded bytes before any compiler sees them: whether they are WebAssembly at all, whether they
+//! import only what is provided, and whether they are small enough to compile quickly. The class follows from
+//! the result.
 //!
-//! Whatever multiplies (instances of instances, targets times values) is counted by what it multiplies to, in
-//! one pass that takes time and memory in proportion to the bytes.
+//! Whatever multiplies (instances of instances, targets times values) is counted by its product, in one pass
+//! whose time and memory are proportional to the number of bytes.
 //!
 //! Must not know: what the code does.
 
@@ -20,31 +21,30 @@ use crate::plugin::error::Refusal;
 use crate::plugin::limits::Config;
 use crate::plugin::scan::scanner::Scanner;
 
-/// What was seen.
+/// What the scan found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanResult {
-    /// A component, not a core module.
+    /// A component rather than a core module.
     pub is_component: bool,
-    /// What is to be kept beside its code.
+    /// What is stored beside the compiled code.
     pub about: About,
-    /// Estimated work of compiling it, about microseconds.
+    /// Estimated work to compile it, in about microseconds.
     pub work: u64,
 }
 
-/// The custom section with the manifest, in the component or in a core module within: a JSON object,
-/// `default_config` among its members.
+/// The custom section with the manifest, in the component or in a core module within it: a JSON object that
+/// may have the member `default_config`.
 const MANIFEST_SECTION: &str = "killstream:manifest";
 /// The longest manifest, bytes.
 const MANIFEST_MAX_BYTES: usize = 64 << 10;
-/// The largest section of types, bytes; toolchains make some ten thousand bytes.
+/// The largest section of types, bytes; toolchains write about ten thousand bytes.
 const TYPES_MAX_BYTES: u64 = 2 << 20;
 
-/// Reads the bytes through.
+/// Scans an upload.
 ///
 /// # Errors
-/// `TooLarge`, `NotWasm` where they are something else or end too early, `UnknownImport` and `MissingExport`
-/// where they ask for or give something else, `TooComplex` and `Instantiate` where a limit of the class is
-/// exceeded.
+/// `TooLarge`; `NotWasm` if it is something else or truncated; `UnknownImport` and `MissingExport` if it
+/// imports or exports something else; `TooComplex` and `Instantiate` if it exceeds a limit of its class.
 pub fn scan(bytes: &[u8], limits: &Config) -> Result<ScanResult, Refusal> {
     let (max, setting) = limits.upload_max();
     if bytes.len() > max {
@@ -77,11 +77,11 @@ fn saturate_u32(count: u64) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// The sections of the outermost component or module, without what is in the components, modules and
-/// functions within.
+/// Visits the sections of the outermost component or module, but not what is inside the components, modules
+/// and functions within it.
 ///
 /// # Errors
-/// `NotWasm`, or what `take` refuses.
+/// `NotWasm`, or what `visit` refuses.
 pub fn visit_outermost<'b>(
     bytes: &'b [u8],
     mut visit: impl FnMut(Payload<'b>) -> Result<(), Refusal>,
@@ -112,7 +112,7 @@ pub fn visit_outermost<'b>(
     }
 }
 
-/// The configuration a manifest names, as the text a plugin gets.
+/// The default configuration that a manifest names, as the text that the plugin gets.
 fn default_config(manifest: &[u8], limits: &Config) -> Result<Option<String>, Refusal> {
     let refusal = |why: String, limit: Option<usize>| Refusal::Configure {
         message: format!("the section `{MANIFEST_SECTION}` {why}"),
@@ -134,11 +134,11 @@ fn default_config(manifest: &[u8], limits: &Config) -> Result<Option<String>, Re
     Ok(Some(text))
 }
 
-/// The types of a section are read one by one, but each may be as large as the section and takes many times
-/// its bytes.
+/// Limits the size of a section of types. Types are read one by one, but each may be as large as the section,
+/// and takes many times its bytes in memory.
 ///
 /// # Errors
-/// `TooComplex`, where it is larger than those of any toolchain.
+/// `TooComplex` if it is larger than the sections of any toolchain.
 pub fn check_type_section<T>(section: &SectionLimited<'_, T>) -> Result<(), Refusal> {
     let range = section.range();
     let bytes = range.end.saturating_sub(range.start);
@@ -149,7 +149,7 @@ pub fn check_type_section<T>(section: &SectionLimited<'_, T>) -> Result<(), Refu
     Ok(())
 }
 
-/// What a reader's error means for an upload of so many bytes.
+/// The refusal for a parser error in an upload of `len` bytes.
 #[must_use]
 pub fn refusal_from(error: &BinaryReaderError, len: usize) -> Refusal {
     if is_nested_too_deep(error) {
@@ -163,7 +163,8 @@ pub fn refusal_from(error: &BinaryReaderError, len: usize) -> Refusal {
     Refusal::NotWasm(format!("{} at byte {}", error.message(), error.offset()))
 }
 
-/// wasmparser does not expose the kind of an error; tests of too deep and of truncated uploads pin the texts.
+/// wasmparser does not expose the kind of an error. Tests of truncated and of too deeply nested uploads pin
+/// the texts.
 fn is_nested_too_deep(error: &BinaryReaderError) -> bool {
     error.message().contains("nesting is too deep")
 }

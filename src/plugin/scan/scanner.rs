@@ -1,4 +1,4 @@
-//! One pass over everything in an upload, counting.
+//! Measures an upload in one pass.
 //!
 //! Must not know: which class follows from the size.
 
@@ -15,22 +15,22 @@ use crate::plugin::scan::component_size::ComponentSize;
 use crate::plugin::scan::instance_counts::{self, ComponentScope, InstanceCounts};
 use crate::plugin::scan::{check_type_section, imports, refusal_from};
 
-/// Components and core modules within one another; toolchains use four levels.
+/// The deepest nesting of components and core modules; toolchains use four levels.
 const DEPTH_MAX: usize = 16;
-/// Component types within one another; toolchains use three levels. The reader itself goes 100 deep at most.
+/// The deepest nesting of component types; toolchains use three levels. The parser itself allows 100.
 const TYPE_DEPTH_MAX: u64 = 16;
-/// A page of memory where a module says nothing else, bytes, as a power of two.
+/// The default size of a page of memory, bytes, as a power of two.
 const PAGE_LOG2: u32 = 16;
-/// Work for a type of a core module (a way in and out of compiled code), and for each of its parameters and
-/// results.
+/// Work for a type of a core module (compiled code needs a trampoline for it), and for each of its parameters
+/// and results.
 const TYPE_WORK: u64 = 50;
 const VALUE_WORK: u64 = 5;
-/// Work for a function converted from one component to another.
+/// Work for a function lowered from a component to a core module.
 const LOWERED_WORK: u64 = 400;
-/// The section in which toolchains describe the world a core module was counts for: it holds a component.
+/// The section in which toolchains describe the world a core module was made for. It contains a component.
 const WORLD_SECTION: &str = "component-type";
 
-/// What is done with custom sections: their names and contents.
+/// Called with the name and the content of each custom section.
 pub type CustomSections<'a, 'b> = &'a mut dyn FnMut(&str, &'b [u8]) -> Result<(), Refusal>;
 
 /// What is being read.
@@ -39,21 +39,21 @@ enum Frame {
     Component(Box<ComponentScope>),
 }
 
-/// A core module that is being read.
+/// A core module being read.
 #[derive(Default)]
 struct Module {
     types: ModuleTypes,
     counts: InstanceCounts,
-    /// Functions whose code was read, and those imported.
+    /// Functions whose code was read, and those that were imported.
     bodies_read: usize,
     imported: usize,
-    /// Bytes of each memory at the beginning, imported ones among them as 0.
+    /// Initial bytes of each memory; imported ones count as 0.
     memories: Vec<u64>,
-    /// For each memory, the bytes from the first one that data fills to the last.
+    /// For each memory, the range of bytes that data fills.
     filled: Vec<Option<(u64, u64)>>,
 }
 
-/// The pass.
+/// Measures one upload.
 pub struct Scanner<'a> {
     limits: &'a Config,
     len: usize,
@@ -64,7 +64,7 @@ pub struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// Of an upload of so many bytes.
+    /// A scanner for an upload of `len` bytes.
     #[must_use]
     pub fn new(limits: &'a Config, len: usize) -> Self {
         let widest = limits.widest();
@@ -72,10 +72,10 @@ impl<'a> Scanner<'a> {
         Self { limits, len, size, frames: Vec::new(), locals_max: widest.0, work_max: widest.1 }
     }
 
-    /// Counts all there is, and gives the custom sections to `custom`.
+    /// Measures the upload, and passes each custom section to `custom`.
     ///
     /// # Errors
-    /// Bytes that cannot be read, what is too much for any class, or what `custom` refuses.
+    /// Bytes that cannot be parsed, what is too much for any class, or what `custom` refuses.
     pub fn scan<'b>(
         mut self,
         bytes: &'b [u8],
@@ -97,7 +97,7 @@ impl<'a> Scanner<'a> {
                 Payload::CustomSection(section) => {
                     custom(section.name(), section.data())?;
                     if section.name().starts_with(WORLD_SECTION) && section.data().starts_with(b"\0asm") {
-                        // The encoder reads it as a component; so do we, once.
+                        // The encoder reads it as a component, so it is measured as one, but only once.
                         if self.frames.len() > 1 || depth_before > 0 {
                             continue;
                         }
@@ -172,7 +172,7 @@ impl<'a> Scanner<'a> {
                 size.type_bytes = size.type_bytes.saturating_add(bytes);
             }
             Payload::ElementSection(_) => size.element_bytes = size.element_bytes.saturating_add(bytes),
-            // Code and data stay in the file; what is within others counts by itself.
+            // Code and data stay in the file; modules and components within are measured on their own.
             Payload::CodeSectionStart { .. } | Payload::DataSection(_) => {}
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {}
             _ => size.other_bytes = size.other_bytes.saturating_add(bytes),
@@ -378,13 +378,13 @@ impl<'a> Scanner<'a> {
         self.size.class(self.limits).map(|_| ())
     }
 
-    /// Items as written.
+    /// Counts items once, as written.
     fn count_items(&mut self, count: u32) -> Result<(), Refusal> {
         self.size.items = self.size.items.saturating_add(u64::from(count));
         self.size.class(self.limits).map(|_| ())
     }
 
-    /// Items as written, and as each instance of the component makes them.
+    /// Counts items as written, and again for each instance of the component.
     fn count_made_items(&mut self, count: u32) -> Result<(), Refusal> {
         if let Some(scope) = self.current_scope() {
             scope.add_items(u64::from(count));
@@ -411,7 +411,8 @@ impl Module {
         self.memories.push(bytes);
     }
 
-    /// Data goes to the place that this operator gives; where it gives none, anywhere.
+    /// Records that data is written at the offset that `place` gives; without a constant offset, it may be
+    /// anywhere.
     fn add_data(&mut self, memory: u32, place: Option<Operator<'_>>, len: u64) {
         let Some(&bytes) = self.memories.get(memory as usize) else { return };
         let (from, to) = match place {
@@ -449,7 +450,7 @@ fn type_work(ty: &SubType) -> u64 {
     TYPE_WORK + VALUE_WORK * values as u64
 }
 
-/// The types within a component type.
+/// The number of types within a component type.
 fn nested_types(ty: &ComponentType<'_>, depth: u64) -> Result<u64, Refusal> {
     if depth > TYPE_DEPTH_MAX {
         let message = format!("component types within one another, more than {TYPE_DEPTH_MAX} deep");
@@ -491,7 +492,7 @@ fn nested_types(ty: &ComponentType<'_>, depth: u64) -> Result<u64, Refusal> {
     Ok(count)
 }
 
-/// The declarations within a core type of a component.
+/// The number of declarations within a core type of a component.
 fn nested_core_types(ty: &CoreType<'_>) -> u64 {
     match ty {
         CoreType::Module(declared) => declared.len() as u64,
