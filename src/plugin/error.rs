@@ -1,7 +1,7 @@
-//! What can go wrong with plugins that is not a fault of a running guest: refusals of what was handed in, and
-//! our own failures.
+//! Errors with plugins other than faults of a running guest: refusals of an upload or a configuration, and
+//! failures of the server.
 //!
-//! Must not know: status codes or envelopes of doors.
+//! Must not know: status codes or envelopes of transports.
 
 use std::io;
 use std::path::Path;
@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::files::is_disk_full;
 use crate::domain::legible::legible;
 
-/// What was handed in cannot be used; the text says what is wrong with it. It crosses from the process that
-/// compiles as JSON.
+/// An upload or a configuration cannot be used; the message says why. It comes from the compiling process as
+/// JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// Larger than an upload may be.
@@ -22,16 +22,16 @@ pub enum Refusal {
         bytes: usize,
         /// The limit, bytes.
         max: usize,
-        /// The setting that says so.
+        /// The setting of the limit.
         setting: String,
     },
-    /// No WebAssembly, or cut off.
+    /// Not WebAssembly, or truncated.
     #[error("not a WebAssembly component: {0}")]
     NotWasm(String),
-    /// It does not provide what a plugin must.
+    /// It does not export what a plugin must.
     #[error("{0}")]
     MissingExport(String),
-    /// It needs what this server does not provide.
+    /// It imports what this server does not provide.
     #[error("{0}")]
     UnknownImport(String),
     /// It would take too long to compile.
@@ -39,18 +39,18 @@ pub enum Refusal {
     TooComplex {
         /// What there is too much of.
         message: String,
-        /// The limit; `None`: it is no number.
+        /// The limit; `None` if it is not a number.
         limit: Option<u64>,
     },
     /// The compiler refused it.
     #[error("does not compile: {0}")]
     Compile(String),
-    /// No instance of it could be made.
+    /// It cannot be instantiated.
     #[error("cannot be instantiated: {message}")]
     Instantiate {
         /// What went wrong.
         message: String,
-        /// The limit it exceeded, in the unit the message names; `None` if no single limit did it.
+        /// The limit it exceeded, in the unit the message names; `None` if no single limit was exceeded.
         limit: Option<u64>,
     },
     /// It refused its configuration (in the guest's own words), or failed on it.
@@ -58,10 +58,10 @@ pub enum Refusal {
     Configure {
         /// What went wrong.
         message: String,
-        /// The limit it exceeded, in the unit the message names; `None` if no single limit did it.
+        /// The limit it exceeded, in the unit the message names; `None` if no single limit was exceeded.
         limit: Option<u64>,
     },
-    /// The same killmails gave other verdicts in another order.
+    /// The same killmails got different verdicts in another order.
     #[error("not repeatable: {0}")]
     NotRepeatable(String),
     /// It took more CPU or wall time to compile and try than it may.
@@ -72,7 +72,7 @@ pub enum Refusal {
         /// The limit, seconds.
         limit: u64,
     },
-    /// It took more memory to compile and try than it may: another time it may go well.
+    /// It took more memory to compile and try than it may. It may succeed another time.
     #[error("{message}")]
     TooMuchMemory {
         /// What took how much.
@@ -80,7 +80,7 @@ pub enum Refusal {
         /// The limit, bytes.
         limit: u64,
     },
-    /// Loaded, it takes more memory than all guests may have together.
+    /// Once loaded, it takes more memory than all guests together may have.
     #[error("{message}")]
     NeverFits {
         /// How much it takes, and the setting.
@@ -88,10 +88,10 @@ pub enum Refusal {
         /// The limit, bytes.
         limit: u64,
     },
-    /// The process that compiles it ended without a word.
+    /// The compiling process ended without a report.
     #[error("{0}")]
     Crashed(String),
-    /// In its trial a call took more CPU time than it may, alone too.
+    /// In its trial a call took more CPU time than it may, even when repeated alone.
     #[error("{message}")]
     Deadline {
         /// Which call.
@@ -99,7 +99,7 @@ pub enum Refusal {
         /// The limit, milliseconds.
         limit: u64,
     },
-    /// In its trial it asked more of the host than it may, alone too.
+    /// In its trial a call asked more of the host than it may, even when repeated alone.
     #[error("{message}")]
     HostBudget {
         /// What it asked.
@@ -107,7 +107,7 @@ pub enum Refusal {
         /// The limit, milliseconds.
         limit: u64,
     },
-    /// Too many pairs of plugin and configuration in use.
+    /// Too many pairs of plugin and configuration are in use.
     #[error(
         "{max} pairs of plugin and configuration are in use, the most there may be (plugin.evaluators_max)"
     )]
@@ -115,7 +115,7 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
-    /// Something else that all evaluators share is used up: memory, places of the pool.
+    /// Another budget that all evaluators share is used up: memory, or slots of the pool.
     #[error("{message}")]
     Full {
         /// What is used up, and the setting.
@@ -123,7 +123,7 @@ pub enum Refusal {
         /// The limit.
         limit: u64,
     },
-    /// The memory that one address may have is used up, by what it alone uses.
+    /// The memory that one address may have is used up by what only that address uses.
     #[error("{message}")]
     AddressFull {
         /// How much is in use, and the setting.
@@ -140,8 +140,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether nothing is wrong with what was handed in: a limit of the server is reached, and later there
-    /// may be room.
+    /// Whether nothing is wrong with what was refused: a limit of the server is reached, and it may succeed
+    /// later.
     #[must_use]
     pub const fn is_busy(&self) -> bool {
         matches!(
@@ -150,16 +150,16 @@ impl Refusal {
         )
     }
 
-    /// Whether the component itself is the reason: not a limit of time or memory while it is compiled, which
-    /// a busy machine may bring about as well.
+    /// Whether the component itself is the reason, rather than a limit of time or memory during compilation,
+    /// which a busy machine may exceed as well.
     #[must_use]
     pub const fn is_certain(&self) -> bool {
         !self.is_busy()
             && !matches!(self, Self::Crashed(_) | Self::TooSlowToCompile { .. } | Self::TooMuchMemory { .. })
     }
 
-    /// The same in a text of at most so many bytes that shows what it says: parts of it are of the
-    /// component's own making.
+    /// The same refusal with a printable text of at most `bytes_max` bytes. Parts of the text come from the
+    /// component.
     #[must_use]
     pub fn legible(mut self, bytes_max: usize) -> Self {
         let text = match &mut self {
@@ -186,7 +186,7 @@ impl Refusal {
         self
     }
 
-    /// The word of the reason, for `details.reason`.
+    /// The word for `details.reason`.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
@@ -209,7 +209,7 @@ impl Refusal {
         }
     }
 
-    /// The limit that was exceeded, for `details.limit`; its unit stands in the text.
+    /// The limit that was exceeded, for `details.limit`, in the unit the message names.
     #[must_use]
     pub const fn limit(&self) -> Option<u64> {
         match self {
@@ -231,22 +231,22 @@ impl Refusal {
     }
 }
 
-/// A component was not compiled.
+/// Why a component was not built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
     /// It cannot be used.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// It may be as good as any: we could not.
+    /// Nothing may be wrong with it; the server failed.
     #[error("{0}")]
     Internal(String),
-    /// The disk is full, in words for the operator.
+    /// The disk is full, with advice for the operator.
     #[error("{0}")]
     DiskFull(String),
 }
 
 impl BuildError {
-    /// The system did not do what it takes.
+    /// A system call failed while doing `what`.
     #[must_use]
     pub fn io(what: &str, error: &io::Error) -> Self {
         Self::Internal(format!("cannot {what}: {error}"))
@@ -276,7 +276,7 @@ pub enum EngineError {
     Thread(#[from] io::Error),
 }
 
-/// The error_chain of an error in one line.
+/// An error and its causes in one line.
 pub fn error_chain(error: &wasmtime::Error) -> String {
     let error_chain: Vec<String> = error.chain().map(|cause| cause.to_string().replace('\n', " ")).collect();
     error_chain.join(": ")

@@ -1,5 +1,5 @@
-//! What the compiling process does: it confines itself, reads its request and the component, does the work,
-//! reports, and ends. It ends with the server too, whose end of its stdin closes then.
+//! The main function of the compiling process: it confines itself, reads a request and the component, does
+//! the work, reports, and exits. It also exits with the server, because its stdin closes then.
 //!
 //! Must not know: how it was started.
 
@@ -28,25 +28,25 @@ use crate::plugin::sandbox::state::HostServices;
 use crate::plugin::scan;
 use crate::tasks;
 
-/// The stack that reading and compiling may take, bytes: nesting is bounded, but not to what a thread usually
-/// has.
+/// Stack of the thread that parses and compiles, bytes. Nesting is limited, but not to what a default stack
+/// holds.
 const STACK_BYTES: usize = 64 << 20;
 
-/// What trials need from services.
+/// What a trial needs from the rest of the program.
 pub struct TrialInput {
-    /// Killmails to be judged.
+    /// Killmails to evaluate.
     pub sample: Vec<SharedEntry>,
     /// The canonical JSON of an entry.
     pub json: fn(&Entry) -> Bytes,
 }
 
-/// Runs the process to its end: 0 where a report was given.
+/// Runs the process to its end. It succeeds if a report was sent.
 pub fn run(trial: impl FnOnce() -> TrialInput + Send + 'static) -> ExitCode {
     confine::isolate();
     match serve_request(trial) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The server reads it and tells of it.
+            // The server reads stderr and reports it.
             eprintln!("{error}");
             ExitCode::FAILURE
         }
@@ -61,7 +61,7 @@ fn serve_request(trial: impl FnOnce() -> TrialInput + Send + 'static) -> io::Res
     confine::lower_priority(request.config.compile_nice);
     confine::set_limits(Limits { cpu_secs: request.cpu_secs, memory_bytes: request.memory_bytes })?;
     if let Err(error) = confine::filter_syscalls() {
-        // The other limits still hold; the server tells the operator.
+        // The other limits still hold; the server warns the operator.
         send_report(&mut io::stdout(), &Report::Unfiltered(error.to_string()))?;
     }
     let mut bytes = Vec::new();
@@ -74,7 +74,7 @@ fn serve_request(trial: impl FnOnce() -> TrialInput + Send + 'static) -> io::Res
     worker.join().map_err(|_| io::Error::other("the work panicked"))?
 }
 
-/// The server keeps its end of the stream open as long as it wants an answer.
+/// The server keeps its end of stdin open as long as it wants an answer.
 fn abort_when_closed(mut stdin: impl Read) {
     let mut byte = [0];
     if matches!(stdin.read(&mut byte), Ok(0) | Err(_)) {
@@ -126,15 +126,15 @@ fn build(
     let upload = UploadId { digest: "", size_bytes: bytes.len() };
     let component = compile::check_linkage(&setup, &compiled, upload, Arc::<Counters>::default())?;
     let _awake = ticker.awake();
-    // WASI's streams want a tokio handle at hand; without one they start a runtime of their own, with threads
-    // that are denied here.
+    // WASI's streams need a tokio runtime. Without one they start their own, with threads, which are denied
+    // here.
     let runtime =
         Builder::new_current_thread().build().map_err(|error| Refusal::Crashed(error.to_string()))?;
     let _entered = runtime.enter();
     Guest::new(&setup, &component)?;
     let mut tried = Tried::default();
     if let Some(sample) = sample {
-        // Who does not hear it waits all the same.
+        // If the server no longer reads, writing the final report fails as well.
         let _ = send_report(out, &Report::At(Stage::Probing));
         tried = probe::by_default(&setup, &component, &sample)?;
     }
@@ -146,13 +146,13 @@ fn no_json(_: &Entry) -> Bytes {
     Bytes::new()
 }
 
-/// Replaces the error of a failed system call, which means little to a person, by the limit that caused it.
+/// Replaces the error of a failed system call, which says little to a person, with the limit that caused it.
 fn explain_out_of_memory(refusal: Refusal, request: &BuildRequest) -> Refusal {
     if is_out_of_memory(&refusal) { request.too_much_memory() } else { refusal }
 }
 
-/// Whether a system call failed with `ENOMEM`. wasmtime's system calls return an error type of a crate it
-/// does not expose, so only the text of the refusal can tell.
+/// Whether a system call failed with `ENOMEM`. wasmtime's system calls fail with an error type of a crate it
+/// does not expose, so only the text of the refusal shows it.
 fn is_out_of_memory(refusal: &Refusal) -> bool {
     let enomem = io::Error::from_raw_os_error(libc::ENOMEM).to_string();
     refusal.to_string().contains(&enomem)

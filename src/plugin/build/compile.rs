@@ -1,9 +1,9 @@
-//! From uploaded bytes to a component that may be instantiated: look, wrap, scan, compile, check imports and
+//! Turns uploaded bytes into a component that can be instantiated: scan, wrap, compile, check imports and
 //! exports.
 //!
-//! Compile bombs are real (400 KB of empty functions take seconds and half a gigabyte), so bytes are counted
-//! before the compiler sees them, and it runs in a process of its own (`build`). This one maps what came of
-//! it.
+//! Compile bombs are real (400 KB of empty functions take seconds and half a gigabyte). Therefore bytes are
+//! scanned before the compiler sees them, and the compiler runs in a process of its own (`build`). The server
+//! only maps the result.
 //!
 //! Must not know: who uploads, or under which name.
 
@@ -33,7 +33,7 @@ pub struct Compiled {
     charge: Arc<Charge>,
 }
 
-/// Checks and compiles a component. Blocks for the time of the compiler.
+/// Scans and compiles a component. Blocks while the compiler runs.
 ///
 /// # Errors
 /// What is wrong with the bytes.
@@ -42,14 +42,14 @@ pub fn compile(setup: &Setup, bytes: &[u8]) -> Result<Compiled, Refusal> {
     let mut wrapped = Cow::Borrowed(bytes);
     if !seen.is_component {
         wrapped = Cow::Owned(wrap(bytes)?);
-        // What the encoder puts around it counts, too.
+        // What the encoder adds counts, too.
         seen = scan::scan(&wrapped, &setup.config)?;
     }
     let class_engine = setup.class_engine(seen.about.class);
     let compiled = tasks::caught(|| wasmtime::component::Component::new(&class_engine.engine, &wrapped));
     let compiled = compiled.map_err(|_| Refusal::Compile("the compiler panicked on it".to_owned()))?;
     let (wasm, about) = (compiled.map_err(|error| compile_refusal(setup, &error))?, seen.about);
-    // No file stands behind it: all of it is memory, and its images are once more.
+    // No file backs this code, so all of it is memory, and its images take memory once more.
     let code = wasm.image_range();
     let code_bytes = code.end.addr().saturating_sub(code.start.addr()) as u64;
     let bytes = about.heap_bytes.saturating_add(about.image_bytes).saturating_add(code_bytes);
@@ -57,30 +57,30 @@ pub fn compile(setup: &Setup, bytes: &[u8]) -> Result<Compiled, Refusal> {
     Ok(Compiled { wasm, about, charge })
 }
 
-/// The machine code, for [`load`].
+/// Serializes the machine code for [`load`].
 ///
 /// # Errors
-/// It cannot be written down.
+/// It cannot be serialized.
 pub fn serialize(compiled: &Compiled) -> Result<Vec<u8>, Refusal> {
     compiled.wasm.serialize().map_err(|error| Refusal::Compile(error_chain(&error)))
 }
 
-/// Charges memory with what code of so many bytes takes loaded, before any of it is read.
+/// Charges the memory that `code_bytes` of code take once loaded, before any of it is read.
 ///
 /// # Errors
-/// `Full` or `NeverFits` where there is no memory for it.
+/// `Full` or `NeverFits` if there is not enough memory.
 pub fn charge_memory(setup: &Setup, about: &About, code_bytes: u64) -> Result<Charge, Refusal> {
     Charge::component(&setup.capacity, about.class, about.loaded_bytes(code_bytes))
 }
 
-/// Maps machine code that [`serialize`] gave, from a file that nobody else wrote and nobody changes.
+/// Maps machine code made by [`serialize`], from a file that nobody else wrote and nobody changes.
 ///
 /// # Errors
-/// Another version or other settings of the compiler made it.
+/// It was made by another version or other settings of the compiler.
 #[expect(unsafe_code, reason = "machine code cannot be checked; the caller knows who wrote it")]
 pub fn load(setup: &Setup, about: About, file: &Path, charge: Charge) -> Result<Compiled, Refusal> {
     let class_engine = setup.class_engine(about.class);
-    // SAFETY: `feed` gives only files whose content the store has just found to be what our own compiler
+    // SAFETY: callers pass only files whose content the store has just found to be what our own compiler
     // wrote.
     let wasm = unsafe { wasmtime::component::Component::deserialize_file(&class_engine.engine, file) };
     Ok(Compiled {
@@ -90,7 +90,7 @@ pub fn load(setup: &Setup, about: About, file: &Path, charge: Charge) -> Result<
     })
 }
 
-/// Checks exports and imports: what comes of it can be instantiated.
+/// Checks imports and exports. The result can be instantiated.
 ///
 /// # Errors
 /// The import or export that is wrong.
@@ -113,16 +113,16 @@ pub fn check_linkage(
     ))
 }
 
-/// What was uploaded.
+/// Identifies an upload.
 #[derive(Debug, Clone, Copy)]
 pub struct UploadId<'a> {
-    /// SHA-256 of it, 64 hex digits.
+    /// SHA-256 of the bytes, 64 hex digits.
     pub digest: &'a str,
-    /// Its size, bytes.
+    /// Size, bytes.
     pub size_bytes: usize,
 }
 
-/// Makes a component of a core module that says which world it was made for.
+/// Encodes a core module as a component of the world it says it was made for.
 fn wrap(module: &[u8]) -> Result<Vec<u8>, Refusal> {
     let encoded = tasks::caught(|| {
         ComponentEncoder::default().validate(true).module(module).and_then(ComponentEncoder::encode)
@@ -132,7 +132,7 @@ fn wrap(module: &[u8]) -> Result<Vec<u8>, Refusal> {
         .map_err(|error| Refusal::Compile(format!("encoding the core module as a component: {error:#}")))
 }
 
-/// The pool checks the initial size of each memory during compilation, also of core modules that are never
+/// The pool checks the initial size of each memory during compilation, even in core modules that are never
 /// instantiated, which `scan` does not count.
 fn compile_refusal(setup: &Setup, error: &wasmtime::Error) -> Refusal {
     let causes = error_chain(error);
@@ -148,12 +148,12 @@ fn compile_refusal(setup: &Setup, error: &wasmtime::Error) -> Refusal {
     }
 }
 
-/// wasmtime reports this only as text; a test makes it do so.
+/// wasmtime reports this only as text; a test pins it.
 fn is_too_large_for_pool(causes: &str) -> bool {
     causes.contains("is unsupported in this pooling allocator configuration")
 }
 
-/// What the linker has suffices for most; the rest of WASI is linked for those that ask for it.
+/// The shared linker is enough for most components. The rest of WASI is linked only for those that import it.
 fn check_imports(
     class_engine: &ClassEngine,
     component: &wasmtime::component::Component,
@@ -168,7 +168,7 @@ fn check_imports(
     })
 }
 
-/// What tests elsewhere need of the compiler.
+/// Helpers for tests of other modules.
 #[cfg(test)]
 pub mod tests {
     use ::bytes::Bytes;

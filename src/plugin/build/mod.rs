@@ -1,6 +1,6 @@
 //! Everything that happens to an upload before it may run, in a process of its own: reading, scanning,
-//! compiling, a first instance, the trial. What an upload does to that process is a refusal; the server does
-//! not notice.
+//! compiling, a first instance, the trial. Whatever an upload does to that process ends in a refusal; the
+//! server is not affected.
 //!
 //! Must not know: names and versions of plugins, or who uploads.
 
@@ -24,71 +24,73 @@ use crate::plugin::judging::probe::Tried;
 use crate::plugin::limits::Config;
 use crate::plugin::resources::machine_memory;
 
-/// What came of a component that may run.
+/// A component that was built and may run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Built {
-    /// What is to be kept beside its code.
+    /// What is stored beside its compiled code.
     pub about: About,
-    /// What came of its trial; it was not tried where it refused the configuration it was to be tried with.
+    /// The result of its trial. It was not tried if it refused the configuration it was to be tried with.
     pub tried: Tried,
 }
 
-/// A component to be compiled.
+/// A component to be built.
 #[derive(Debug, Clone, Copy)]
 pub struct BuildJob<'a> {
     /// Its bytes, as uploaded.
     pub file: &'a Path,
-    /// Where its compiled code goes.
+    /// Where its compiled code is written.
     pub code: &'a Path,
-    /// Whether its verdicts are tried for repeatability.
+    /// Whether to try that its verdicts are repeatable.
     pub probe: bool,
-    /// Whether somebody waits for it: it goes before those nobody waits for.
+    /// Whether a client waits for it; such components go first.
     pub urgent: bool,
 }
 
-/// Where work is at, told to who waits.
+/// Called with each stage that an upload reaches.
 pub type Progress<'a> = &'a (dyn Fn(Stage) + Send + Sync);
 
-/// Compiles components, each in a process of its own, a small and a large one at a time.
+/// Builds components, each in a process of its own. It compiles at most one small and one large component at
+/// a time.
 #[derive(Debug)]
 pub struct Builder {
     config: Arc<Config>,
     small: SizeQueues,
     large: SizeQueues,
-    /// Address space that compiling a large component may take, bytes: less where the machine has little.
+    /// Address space for compiling a large component, bytes. Lower than configured on a machine with little
+    /// memory.
     large_memory_bytes: u64,
 }
 
-/// Those of one size: one is looked through while another is compiled.
+/// The queues for components of one size. One component is scanned while another is compiled.
 #[derive(Debug, Clone, Default)]
 struct SizeQueues {
     scanning: Arc<TurnQueue>,
     compiling: Arc<TurnQueue>,
 }
 
-/// A component that has its place in the queues of its size.
+/// A component that has its place in the scan queue of its size.
 #[derive(Debug)]
 pub struct QueuedUpload {
     queues: SizeQueues,
     turn: QueuePlace,
 }
 
-/// How many components are in the queues of one size.
+/// The lengths of the queues of one size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SizeLoads {
     /// `small` or `large`.
     pub size: &'static str,
-    /// To be looked through.
+    /// Components to be scanned.
     pub scan: QueueLoad,
-    /// To be compiled and tried.
+    /// Components to be compiled and tried.
     pub compile: QueueLoad,
 }
 
-/// Where there is less memory than this, compiling a large component may take half of it.
+/// On a machine with less memory than this, compiling a large component may take half of it.
 const ENOUGH_MEMORY_BYTES: u64 = 4 << 30;
 
 impl Builder {
-    /// With these limits.
+    /// A builder without work.
     #[must_use]
     pub fn new(config: Arc<Config>) -> Self {
         let large_memory_bytes = large_memory_limit(
@@ -98,7 +100,7 @@ impl Builder {
         Self { config, small: SizeQueues::default(), large: SizeQueues::default(), large_memory_bytes }
     }
 
-    /// Address space that compiling a large component may take, bytes.
+    /// Address space for compiling a large component, bytes.
     #[must_use]
     pub const fn large_memory_bytes(&self) -> u64 {
         self.large_memory_bytes
@@ -108,7 +110,7 @@ impl Builder {
         if size <= self.config.compile_small_bytes as u64 { &self.small } else { &self.large }
     }
 
-    /// How many components are on their way.
+    /// The lengths of all queues.
     #[must_use]
     pub fn loads(&self) -> [SizeLoads; 2] {
         let loads = |size, queues: &SizeQueues| SizeLoads {
@@ -119,7 +121,7 @@ impl Builder {
         [loads("small", &self.small), loads("large", &self.large)]
     }
 
-    /// Takes a place for a component of so many bytes, and tells how many are before it.
+    /// Takes a place for a component of `size` bytes. Returns it with the number of components ahead of it.
     #[must_use]
     pub fn enter(&self, size: u64) -> (QueuedUpload, usize) {
         let queues = self.queues(size).clone();
@@ -129,10 +131,10 @@ impl Builder {
         (QueuedUpload { queues, turn }, position)
     }
 
-    /// Looks a component through: a matter of milliseconds, before it waits for a compiler.
+    /// Scans a component, which takes milliseconds, before it waits for a compiler.
     ///
     /// # Errors
-    /// What is wrong with it, or the process could not be started.
+    /// What is wrong with the component, or the process could not be started.
     pub async fn scan(
         &self,
         entered: QueuedUpload,
@@ -161,10 +163,10 @@ impl Builder {
         }
     }
 
-    /// Compiles and tries a component, after those that came before it.
+    /// Compiles and tries a component, after those ahead of it.
     ///
     /// # Errors
-    /// What is wrong with it, or the process could not be started.
+    /// What is wrong with the component, or the process could not be started.
     pub async fn build(&self, component: BuildJob<'_>, progress: Progress<'_>) -> Result<Built, BuildError> {
         let BuildJob { file, code, probe, urgent } = component;
         let size = size_of(file)?;

@@ -1,6 +1,7 @@
-//! The compiling process: started, fed, listened to, and refusal_from_exit when nobody waits for it any more.
+//! Runs the compiling process: starts it, feeds it, reads its reports, and ends it when nobody waits any
+//! more.
 //!
-//! Must not know: what it does with what it is fed.
+//! Must not know: what the process does with what it gets.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -20,24 +21,24 @@ use crate::plugin::error::{BuildError, Refusal};
 
 /// The hidden command of our own program.
 pub const COMMAND: &str = "compile-plugin";
-/// Where a machine is busy, CPU time takes longer: the process is refusal_from_exit after so many times its CPU time.
+/// On a busy machine CPU time takes longer. The process is killed after this many times its CPU time.
 const WALL_TIMES: u32 = 10;
-/// Component and code are handed over in pieces of so many bytes.
+/// Component and code are copied in chunks of this size.
 const PIECE_BYTES: usize = 64 << 10;
-/// What is kept of what it writes to stderr, bytes.
+/// The most that is kept of its stderr, bytes.
 const STDERR_BYTES_MAX: u64 = 4 << 10;
 
 /// One component in one process.
 pub struct CompileProcess<'a> {
-    /// What is started.
+    /// The program to start.
     pub program: PathBuf,
-    /// What it is told to do.
+    /// The request to send.
     pub request: &'a BuildRequest,
     /// The component.
     pub file: &'a Path,
-    /// Where compiled code goes.
+    /// Where compiled code is written.
     pub code: Option<&'a Path>,
-    /// Hears what it is at.
+    /// Called with each stage that is reached.
     pub progress: Progress<'a>,
 }
 
@@ -45,7 +46,7 @@ impl CompileProcess<'_> {
     /// Starts the process and waits for its report. Dropping the future ends the process.
     ///
     /// # Errors
-    /// It cannot be started or fed. What it does to itself is a refusal.
+    /// It cannot be started or fed. What it does to itself is a refusal instead.
     pub async fn run(&self) -> Result<Report, BuildError> {
         let component =
             File::open(self.file).await.map_err(|error| BuildError::io("read the upload", &error))?;
@@ -67,7 +68,7 @@ impl CompileProcess<'_> {
                 kill(&mut child).await;
                 Ok(report)
             }
-            // It refusal_from_exit, or closed its stream to end.
+            // It has ended, or closed its stdout just before.
             None => match timeout(wall, child.wait()).await {
                 Ok(Ok(status)) => Ok(Report::Refused(self.refusal_from_exit(status, &stderr))),
                 Ok(Err(error)) => Err(BuildError::io("wait for the compiling process", &error)),
@@ -87,13 +88,13 @@ impl CompileProcess<'_> {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Signals of the terminal are for the server.
+            // Signals from the terminal are for the server.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
     }
 
-    /// Feeds it and listens, to the report or the end of what it says; and what it wrote to stderr.
+    /// Sends the request, and reads the reports and stderr.
     async fn exchange(
         &self,
         child: &mut Child,
@@ -105,14 +106,14 @@ impl CompileProcess<'_> {
             return (Ok(None), String::new());
         };
         let listen = self.listen(stdout);
-        // It ends when its stdin does, so that stays open until it has answered.
+        // The process ends when its stdin does, so stdin stays open until it has answered.
         let (answer, stderr, fed) = tokio::join!(listen, read_stderr(stderr), self.feed(stdin, component));
         let answer = fed.and(answer);
         (answer, stderr)
     }
 
-    /// Writes request and component, as long as anybody reads them: who does not has refusal_from_exit, and that is told
-    /// otherwise.
+    /// Writes request and component as long as the process reads them. A process that stops reading has
+    /// ended, and the caller reports why.
     async fn feed(&self, mut stdin: ChildStdin, component: File) -> Result<ChildStdin, BuildError> {
         let mut line = serde_json::to_vec(self.request)
             .map_err(|error| BuildError::io("write an order", &error.into()))?;
@@ -133,7 +134,7 @@ impl CompileProcess<'_> {
         Ok(stdin)
     }
 
-    /// What it says, to its report; `None`: it refusal_from_exit before, or says something else.
+    /// Reads reports up to the final one; `None` if the process ends before it or sends something else.
     async fn listen(&self, stdout: ChildStdout) -> Result<Option<Report>, BuildError> {
         let mut lines = BufReader::new(stdout);
         loop {
@@ -146,7 +147,7 @@ impl CompileProcess<'_> {
             match &report {
                 Report::At(progress) => (self.progress)(*progress),
                 Report::Unfiltered(error) => warn_unfiltered(error),
-                // More than it may have in memory it does not have.
+                // It cannot have more code than its memory limit allows.
                 Report::Built { code_bytes, .. } if *code_bytes > self.request.memory_bytes => {
                     return Ok(None);
                 }
@@ -158,7 +159,7 @@ impl CompileProcess<'_> {
         }
     }
 
-    /// Writes compiled code into its file; `false`: the process refusal_from_exit amid it.
+    /// Writes compiled code to its file; `false` if the process ended before all of it was sent.
     async fn save_code(&self, code: &mut (impl AsyncRead + Unpin), bytes: u64) -> Result<bool, BuildError> {
         let Some(path) = self.code else { return Ok(true) };
         let failed = |error: io::Error| BuildError::write("keep compiled code", path, &error);
@@ -179,7 +180,7 @@ impl CompileProcess<'_> {
         Ok(kept == bytes)
     }
 
-    /// What its end means for the component.
+    /// The refusal for a process that ended without a report.
     fn refusal_from_exit(&self, status: ExitStatus, stderr: &str) -> Refusal {
         let cpu_secs = self.request.cpu_secs;
         if ran_out_of_memory(stderr) {
@@ -204,20 +205,20 @@ impl CompileProcess<'_> {
     }
 }
 
-/// Whether the process refusal_from_exit because it had no more memory. A failed allocation aborts it, so that all it
-/// leaves is what the standard library, or the system, wrote to stderr.
+/// Whether the process ended because it had no more memory. A failed allocation aborts it, and all it leaves
+/// is what the standard library or the system wrote to stderr.
 fn ran_out_of_memory(stderr: &str) -> bool {
     const TEXTS: [&str; 3] = ["memory allocation of", "out of memory", "Cannot allocate memory"];
     TEXTS.iter().any(|text| stderr.contains(text))
 }
 
-/// What it wrote of its end: where it was, and what.
+/// The first lines it wrote: where it failed, and why.
 fn first_lines(stderr: &str) -> String {
     let lines: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).take(2).collect();
     if lines.is_empty() { "it said nothing".to_owned() } else { lines.join(" ") }
 }
 
-/// What can be done after an end by this signal, or by none.
+/// Advice after an end by this signal, or by none.
 const fn advice_for(signal: Option<i32>) -> &'static str {
     match signal {
         Some(libc::SIGKILL) => {
@@ -245,18 +246,18 @@ fn warn_unfiltered(error: &str) {
     }
 }
 
-/// The first [`STDERR_BYTES_MAX`] of what the process writes to stderr; the rest is read and dropped, so that
-/// the process never blocks on it.
+/// The first [`STDERR_BYTES_MAX`] bytes of stderr. The rest is read and dropped, so that the process never
+/// blocks on it.
 async fn read_stderr(stderr: impl AsyncRead + Unpin) -> String {
     let mut bytes = Vec::new();
     let mut beginning = stderr.take(STDERR_BYTES_MAX);
-    // A read error ends it like the end of the stream: the report is what counts.
+    // A read error is treated like the end of the stream, because only the report matters.
     let _ = beginning.read_to_end(&mut bytes).await;
     let _ = copy(&mut beginning.into_inner(), &mut sink()).await;
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Ends the process, whatever it is doing.
+/// Kills the process, whatever it is doing.
 async fn kill(child: &mut Child) {
     if let Err(error) = child.kill().await {
         tracing::debug!("a compiling process was gone already: {error}");

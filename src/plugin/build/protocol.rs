@@ -1,6 +1,6 @@
-//! What server and compiling process say to each other: a line of JSON with the order and the component
-//! behind it; lines of JSON with what is being done, the last of them with how it ended and the compiled code
-//! behind it.
+//! The protocol between server and compiling process. The server sends one line of JSON with the request,
+//! followed by the component. The process answers with lines of JSON: stages, then the result, followed by
+//! the compiled code.
 //!
 //! Must not know: processes.
 
@@ -11,35 +11,35 @@ use crate::plugin::error::Refusal;
 use crate::plugin::judging::probe::Tried;
 use crate::plugin::limits::Config;
 
-/// The longest line either side takes, bytes.
+/// The longest line either side accepts, bytes.
 pub const LINE_BYTES_MAX: u64 = 1 << 20;
 
-/// What is to be done with a component.
+/// What to do with a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BuildTask {
-    /// Look it through.
+    /// Scan it.
     Scan,
-    /// Compile it, make an instance.
+    /// Compile it and create an instance.
     Build {
-        /// And try whether its verdicts are repeatable.
+        /// Also try whether its verdicts are repeatable.
         probe: bool,
     },
 }
 
-/// An order.
+/// A request to the compiling process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BuildRequest {
-    /// The limits of plugins.
+    /// The settings of plugins.
     pub config: Config,
-    /// What is to be done.
+    /// What to do.
     pub task: BuildTask,
-    /// Bytes of the component.
+    /// Size of the component, bytes.
     pub size: u64,
     /// Whether the limits are those of small components.
     pub small: bool,
-    /// CPU time it may take, seconds.
+    /// CPU time limit, seconds.
     pub cpu_secs: u64,
-    /// Address space it may take, bytes.
+    /// Address space limit, bytes.
     pub memory_bytes: u64,
 }
 
@@ -60,7 +60,7 @@ impl BuildRequest {
         if self.small { "plugin.compile_small_memory_bytes" } else { "plugin.compile_large_memory_bytes" }
     }
 
-    /// It takes more memory than it may.
+    /// The refusal for a component that takes more memory than this.
     #[must_use]
     pub fn too_much_memory(&self) -> Refusal {
         let (limit, setting) = (self.memory_bytes, self.memory_setting());
@@ -81,12 +81,12 @@ impl BuildRequest {
     }
 }
 
-/// What an upload is at.
+/// The stage of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
-    /// It waits to be looked through, is, or waits for the compiler.
+    /// It waits to be scanned, is scanned, or waits for the compiler.
     Queued {
-        /// How many of its size are before it, the one being compiled included.
+        /// How many uploads of its size are ahead of it, including the one being compiled.
         position: usize,
     },
     /// It is being compiled.
@@ -95,24 +95,24 @@ pub enum Stage {
     Probing,
 }
 
-/// What the process says.
+/// A message from the process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
-    /// What it is at now; more follows.
+    /// The stage it has reached; more messages follow.
     At(Stage),
-    /// It runs without a filter of system calls, because of this error; more follows.
+    /// It runs without a filter of system calls, because of this error; more messages follow.
     Unfiltered(String),
-    /// It was looked through.
+    /// The component passed the scan.
     Scanned(About),
-    /// It may run.
+    /// The component may run.
     Built {
-        /// What is to be kept beside its code.
+        /// What is stored beside its compiled code.
         about: About,
-        /// What came of its trial.
+        /// The result of its trial.
         tried: Tried,
-        /// Bytes of compiled code behind this line.
+        /// Size of the compiled code that follows this line, bytes.
         code_bytes: u64,
     },
-    /// It may not.
+    /// The component may not run.
     Refused(Refusal),
 }

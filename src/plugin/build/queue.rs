@@ -1,7 +1,7 @@
-//! A queue: one at a time, in the order in which they came; who waits is reported its place. Components of one
-//! size have two, one behind the other: one is looked through while another is compiled.
+//! A queue that serves one component at a time, in order of arrival, and reports positions to those who wait.
+//! Components of one size pass two queues: one is scanned while another is compiled.
 //!
-//! Must not know: what is done when it is one's turn.
+//! Must not know: what is done when a turn comes.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-/// A waiting_line of those who wait, the one whose turn it is at its head.
+/// A queue; the component at the front has its turn.
 #[derive(Debug)]
 pub struct TurnQueue {
     waiting_line: Mutex<Waiting>,
@@ -35,18 +35,18 @@ impl Default for TurnQueue {
     }
 }
 
-/// How many are in a queue.
+/// The length of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueLoad {
     /// Waiting.
     pub waiting: usize,
-    /// Being worked on.
+    /// Having their turn: 0 or 1.
     pub under_way: usize,
 }
 
 impl TurnQueue {
-    /// Waits for one's turn, which lasts until the answer is dropped. `urgent` ones go before all others that
-    /// still wait. Dropping the future gives up the place.
+    /// Waits for a turn, which lasts until the returned place is dropped. `urgent` places go before all
+    /// others that still wait. Dropping the future gives up the place.
     pub async fn wait_for_turn(
         self: &Arc<Self>,
         urgent: bool,
@@ -57,32 +57,32 @@ impl TurnQueue {
         turn
     }
 
-    /// How many are in it.
+    /// The length of the queue.
     #[must_use]
     pub fn load(&self) -> QueueLoad {
         let all = self.waiting_line.lock().waiting.len();
         QueueLoad { waiting: all.saturating_sub(1), under_way: all.min(1) }
     }
 
-    /// Those that an urgent one that comes now has before it.
+    /// How many would be ahead of an urgent place taken now.
     #[must_use]
     pub fn ahead_of_urgent(&self) -> usize {
         let waiting_line = self.waiting_line.lock();
         waiting_line.waiting.iter().enumerate().filter(|(at, place)| *at == 0 || place.urgent).count()
     }
 
-    /// Takes a place. It is one's turn once nobody is before it: see [`QueuePlace::wait`].
+    /// Takes a place. Its turn comes once nobody is ahead of it, see [`QueuePlace::wait`].
     #[must_use]
     pub fn enter(self: &Arc<Self>, urgent: bool) -> QueuePlace {
         let mut waiting_line = self.waiting_line.lock();
         let number = waiting_line.next;
         waiting_line.next += 1;
-        // Whose turn it is stays at the head.
+        // The place that has its turn stays at the front.
         let patient = waiting_line.waiting.iter().skip(1).position(|place| !place.urgent).map(|at| at + 1);
         let at = patient.filter(|_| urgent).unwrap_or(waiting_line.waiting.len());
         waiting_line.waiting.insert(at, Waiter { number, urgent });
         drop(waiting_line);
-        // Those it went before hear of it.
+        // Places that were overtaken report their new position.
         self.moved.send_modify(|count| *count += 1);
         QueuePlace { queue: Arc::clone(self), number }
     }
@@ -92,7 +92,7 @@ impl TurnQueue {
     }
 }
 
-/// A place in the queue; given up on drop.
+/// A place in a queue; given up on drop.
 #[derive(Debug)]
 pub struct QueuePlace {
     queue: Arc<TurnQueue>,
@@ -100,8 +100,8 @@ pub struct QueuePlace {
 }
 
 impl QueuePlace {
-    /// Waits until it is one's turn. `position` is reported how many are before it, here and in the queue behind
-    /// this one, whenever that changes.
+    /// Waits for the turn. `position` is called with the number of places ahead, in this queue and in the one
+    /// after it (`behind`), whenever it changes.
     pub async fn wait(&self, behind: Option<&TurnQueue>, position: &(dyn Fn(usize) + Send + Sync)) {
         let (mut moved, mut moved_behind) =
             (self.queue.moved.subscribe(), behind.map(|queue| queue.moved.subscribe()));
