@@ -1,57 +1,57 @@
-//! What can go wrong with plugins by name.
+//! Errors of named plugins.
 //!
-//! Must not know: status codes or envelopes of doors.
+//! Must not know: status codes or envelopes of transports.
 
 use crate::plugin::error::{BuildError, Refusal};
 use crate::plugins::manifest::PREFIX_DIGITS_MIN;
 use crate::{store, tasks};
 
-/// Why a plugin cannot be had or changed.
+/// Why a plugin cannot be used or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginsError {
-    /// No such name.
+    /// There is no plugin of this name.
     #[error("there is no plugin named {name:?}")]
     Unknown {
-        /// The name.
+        /// The plugin's name.
         name: String,
     },
-    /// No such version of it.
+    /// The plugin has no such version.
     #[error("the plugin {name:?} has no version {digest:?}")]
     UnknownVersion {
-        /// The name.
+        /// The plugin's name.
         name: String,
-        /// The digest as asked for.
+        /// The digest as requested.
         digest: String,
     },
-    /// Not a digest, nor the beginning of one.
+    /// Neither a digest nor the prefix of one.
     #[error("{digest:?} is not a digest: sha256:<hex>, or at least its first {PREFIX_DIGITS_MIN} hex digits")]
     MalformedDigest {
-        /// The digest as asked for.
+        /// The digest as requested.
         digest: String,
     },
-    /// Several versions have digests that begin so.
+    /// Several versions have digests with this prefix.
     #[error("the digests of {count} versions of the plugin {name:?} begin with {digest:?}; give more digits")]
     AmbiguousDigest {
-        /// The name.
+        /// The plugin's name.
         name: String,
-        /// The digest as asked for.
+        /// The prefix as requested.
         digest: String,
-        /// How many.
+        /// The number of versions it fits.
         count: usize,
     },
-    /// No version of it is active.
+    /// None of its versions is active.
     #[error("the plugin {name:?} has no active version; promote one")]
     NotActive {
-        /// The name.
+        /// The plugin's name.
         name: String,
     },
     /// No version was active before.
     #[error("the plugin {name:?} has no earlier version to go back to")]
     NothingBefore {
-        /// The name.
+        /// The plugin's name.
         name: String,
     },
-    /// Not a name.
+    /// Not a valid name.
     #[error(
         "a plugin's name begins with a small letter and has at most {max} small letters, digits and dashes; `uploads` is not free"
     )]
@@ -59,7 +59,7 @@ pub enum PluginsError {
         /// The longest name, letters.
         max: usize,
     },
-    /// Too many names.
+    /// There are too many plugins.
     #[error("there are {max} plugins, the most there may be")]
     TooManyNames {
         /// The limit.
@@ -71,33 +71,33 @@ pub enum PluginsError {
     /// It is being compiled.
     #[error("the plugin {name:?} is being prepared; try again in a moment")]
     Preparing {
-        /// The name.
+        /// The plugin's name.
         name: String,
     },
-    /// What was good once is refused by today's limits or compiler.
+    /// It was accepted once, but the current limits or the current compiler refuse it.
     #[error("the plugin {name:?} can no longer run: {why}; upload it anew, or remove it")]
     Unusable {
-        /// The name.
+        /// The plugin's name.
         name: String,
-        /// Why.
+        /// Why it is refused.
         why: Refusal,
     },
-    /// As many uploads are on their way as may be.
+    /// Too many uploads are in progress.
     #[error("{max} uploads are on their way, the most there may be (plugin.uploads_max); try again")]
     TooManyUploads {
         /// The limit.
         max: usize,
     },
-    /// The client that uploaded it went away.
+    /// The client that uploaded it disconnected.
     #[error("the upload was given up: its client went away before it was told to wait")]
     GivenUp,
-    /// The machine did not do what compiling takes.
+    /// The server failed to compile it.
     #[error("{0}")]
     Internal(String),
     /// The disk is full.
     #[error("{0}")]
     DiskFull(String),
-    /// Work was lost.
+    /// A background task was lost.
     #[error(transparent)]
     Lost(#[from] tasks::Lost),
     /// The store failed.
@@ -106,15 +106,15 @@ pub enum PluginsError {
     /// The record of a plugin cannot be read or written.
     #[error("the record of the plugin {name:?} cannot be understood: {why}")]
     Record {
-        /// The name.
+        /// The plugin's name.
         name: String,
-        /// What is wrong with it.
+        /// What is wrong with the record.
         why: String,
     },
 }
 
 impl PluginsError {
-    /// Which parameter of a subscription is to blame: `plugin` or `plugin_config`; `None` where none is.
+    /// The parameter of a subscription that is to blame: `plugin` or `plugin_config`; `None` if neither is.
     #[must_use]
     pub const fn parameter(&self) -> Option<&'static str> {
         match self {
@@ -123,8 +123,8 @@ impl PluginsError {
             | Self::NotActive { .. }
             | Self::BadName { .. } => Some("plugin"),
             Self::MalformedDigest { .. } | Self::AmbiguousDigest { .. } => Some("plugin"),
-            // It was brought to life when it was uploaded, and now it fails at that: no matter of the
-            // configuration.
+            // It could be instantiated when it was uploaded and now it cannot, so the configuration is not to
+            // blame.
             Self::Refused(Refusal::Instantiate { .. }) => Some("plugin"),
             Self::Refused(
                 Refusal::Configure { .. }
@@ -138,7 +138,7 @@ impl PluginsError {
 }
 
 impl PluginsError {
-    /// Whether it may go well in a moment: a limit of the server was reached, or we could not.
+    /// Whether it may succeed in a moment: a limit of the server was reached, or the server failed.
     #[must_use]
     pub const fn is_passing(&self) -> bool {
         match self {

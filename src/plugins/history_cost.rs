@@ -1,5 +1,5 @@
-//! What questions to history cost beside what they are charged, on a store of 40,000 killmails of the real
-//! shape.
+//! Compares what questions to history cost with what they are charged, on a store of 40,000 realistic
+//! killmails.
 //!
 //!     CARGO_PROFILE_TEST_OPT_LEVEL=3 cargo test --lib history_cost -- --ignored --nocapture
 //!
@@ -30,7 +30,7 @@ struct Past {
     _dir: TempDir,
     _store: Arc<Store>,
     history: StoreHistory,
-    /// Ids of each kind, the commonest first.
+    /// Ids of each dimension, the most frequent first.
     ids: BTreeMap<Dimension, Vec<u32>>,
 }
 
@@ -78,7 +78,7 @@ fn term(kind: Dimension, role: Role, ids: &[u32]) -> RoleClause {
     RoleClause { kind, role, ids: IdSet::new(ids.to_vec()) }
 }
 
-/// Milliseconds of the second of two runs, and what was charged for it.
+/// Prints the duration of the second of two runs in milliseconds, and what it was charged.
 fn told(what: &str, ask: impl Fn(&mut Allowance) -> Result<u64, Exhausted>) {
     let (mut took, mut charged, mut answer) = (0.0, 0, 0);
     for _ in 0..2 {
@@ -167,11 +167,11 @@ fn what_takes_too_long_is_refused_before_it_is_done() {
     let one = term(Dimension::ShipType, Role::Any, &ships[..1]);
     assert!(ask(vec![one.clone()], &mut allowance).unwrap() > 100);
     assert!(allowance.left() > 49_900_000, "the cheap question is cheap");
-    // Some 10,000 killmails in each term: the lists alone would be read for a second.
+    // About 10,000 killmails in each term: reading the lists alone would take a second.
     let refused =
         ask(vec![term(Dimension::ShipType, Role::Any, &ships[..70]); 500], &mut allowance).unwrap_err();
     assert!(refused.needed > 50_000_000 && allowance.left() == refused.left, "{refused}");
-    // A role has to be looked up on the disk for each killmail: as many as there is allowance for.
+    // A role has to be looked up on disk for each killmail, so as many are read as the allowance pays for.
     let victims = vec![term(Dimension::ShipType, Role::Victim, ships)];
     let found = ask(victims.clone(), &mut Allowance::new(u64::MAX)).unwrap();
     assert_eq!(found, 3_000);

@@ -1,8 +1,8 @@
-//! Plugins by name: their versions, which one judges, and the evaluators subscriptions use.
+//! Plugins by name: their versions, which one is active, and the evaluators that subscriptions use.
 //!
-//! Changes are on disk before anyone is told.
+//! Changes are written to disk before readers are notified.
 //!
-//! Must not know: how guests run, how components are compiled, or over which door plugins come.
+//! Must not know: how guests run, how components are compiled, or which transport an upload came in on.
 
 pub mod components;
 pub mod error;
@@ -45,7 +45,7 @@ use crate::plugins::upload::{CheckedUpload, UploadOptions, Uploaded};
 use crate::store::Store;
 use crate::store::plugins::compiled::UploadFile;
 
-/// Plugins there may be (1,000): each name is a record and a line of every list.
+/// The most plugins there may be: each is a record in the store and an entry of every list.
 const NAMES_MAX: u64 = 1_000;
 
 /// All plugins of a server.
@@ -67,10 +67,10 @@ impl std::fmt::Debug for Plugins {
 }
 
 impl Plugins {
-    /// Reads what the store keeps. `sample` is what configurations are tried on. Blocks.
+    /// Reads the plugins from the store. Configurations are tried on `sample`. Blocks.
     ///
     /// # Errors
-    /// The store, or a record that cannot be understood.
+    /// The store fails.
     pub fn open(
         store: Arc<Store>,
         engine: Arc<Engine>,
@@ -80,8 +80,8 @@ impl Plugins {
         for (name, bytes) in store.plugins()? {
             match serde_json::from_slice(&bytes) {
                 Ok(manifest) => drop(names.insert(name, manifest)),
-                // The other plugins are not to blame. It stays on disk as it is until a plugin of that name
-                // is uploaded.
+                // Keep the other plugins. The record stays on disk as it is until a plugin of that name is
+                // uploaded.
                 Err(error) => tracing::error!(
                     plugin.id = name,
                     "the plugin {name} is left out: its record cannot be read: {error}"
@@ -102,27 +102,26 @@ impl Plugins {
         }))
     }
 
-    /// Makes active versions ready whose compiled code is not kept, until the server stops. Nobody waits for
-    /// it but those who need them.
+    /// Builds active versions whose compiled code is not kept, in the background, until the server stops.
     pub fn prepare(&self) {
         let active: Vec<Version> =
             self.names.lock().values().filter_map(Manifest::active_version).cloned().collect();
         self.components.prepare(active);
     }
 
-    /// The components under the plugins.
+    /// The components of all versions.
     #[must_use]
     pub const fn components(&self) -> &Arc<Components> {
         &self.components
     }
 
-    /// The engine under the plugins.
+    /// The engine that runs the plugins.
     #[must_use]
     pub const fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }
 
-    /// Tells of every promotion, rollback and deletion, of any plugin.
+    /// Changes with every promotion, rollback and deletion of any plugin.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
@@ -131,12 +130,12 @@ impl Plugins {
     /// The evaluator for a subscription.
     ///
     /// # Errors
-    /// No such plugin or version, or it refuses the configuration; see [`PluginsError::parameter`].
+    /// There is no such plugin or version, or it refuses the configuration; see [`PluginsError::parameter`].
     pub async fn resolve(self: &Arc<Self>, using: &PluginUse) -> Result<Evaluator, PluginsError> {
         self.resolve_for(using, None).await
     }
 
-    /// The same, with its memory charged to the address that alone uses it.
+    /// As [`Plugins::resolve`], with its memory charged to the only address that uses it.
     ///
     /// # Errors
     /// As [`Plugins::resolve`].
@@ -155,15 +154,15 @@ impl Plugins {
             )?,
         };
         let config = if using.config.trim().is_empty() { NO_CONFIG } else { &using.config };
-        // One configuration that passes its trial says nothing of another's.
+        // A trial with one configuration says nothing about another one.
         let sample = if version.probed || version.fresh { None } else { Some(self.sample.as_slice()) };
         Ok(self.engine.paid(&component, config, version.instance(), sample, payer).await?)
     }
 
-    /// Whether there may be a plugin of this name: it is one, or there is room for it.
+    /// Checks whether a plugin of this name may be uploaded: it exists, or there is room for one more.
     ///
     /// # Errors
-    /// Not a name, or too many names.
+    /// The name is not valid, or there are too many plugins.
     pub fn check_can_upload(&self, name: &str) -> Result<(), PluginsError> {
         check_name(name)?;
         let names = self.names.lock();
@@ -173,17 +172,17 @@ impl Plugins {
         Ok(())
     }
 
-    /// The version with this digest, of this plugin or of another, if its compiled code is kept.
+    /// The version with this digest, of this plugin or another, if its compiled code is kept.
     #[must_use]
     pub fn find_kept(&self, name: &str, digest: &str) -> Option<(KeptComponent, Version)> {
-        // Under this name, or another: it was compiled and tried all the same.
+        // A version under another name was compiled and tried just the same.
         let own = self.manifest(name).ok().and_then(|manifest| manifest.version(digest).cloned());
         let other = || self.names.lock().values().find_map(|manifest| manifest.version(digest).cloned());
         let version = own.or_else(other)?;
         Some((self.components.get_kept(digest, version.size_bytes)?, version))
     }
 
-    /// Removes what was compiled of an upload that was not accepted, unless it is a version of some plugin.
+    /// Removes the compiled code of an upload that was not accepted, unless it is a version of some plugin.
     pub fn discard(&self, digest: &str) {
         let _writing = self.writing.lock();
         if let Err(error) = self.remove_unused(&[digest.to_owned()]) {
@@ -191,7 +190,7 @@ impl Plugins {
         }
     }
 
-    /// Whether an upload is tried for repeatability: not one that gets a fresh instance for every call.
+    /// Whether an upload must be tried for repeatability: not if every call gets a fresh instance.
     #[must_use]
     pub fn needs_trial(&self, name: &str, digest: &str, options: UploadOptions) -> bool {
         let known = self
@@ -201,11 +200,11 @@ impl Plugins {
         options.instance.map_or(!known.unwrap_or(false), |instance| instance == Instance::Warm)
     }
 
-    /// Takes an upload in this process, without the limits of time and memory that others have: for programs
+    /// Accepts an upload and compiles it in this process, without limits of time and memory, for programs
     /// that trust it. Blocks.
     ///
     /// # Errors
-    /// Not a name, a refusal, or the store.
+    /// The name is not valid, the upload is refused, or the store fails.
     pub fn upload(&self, name: &str, bytes: &[u8], options: UploadOptions) -> Result<Uploaded, PluginsError> {
         self.check_can_upload(name)?;
         let file = self.store.upload_file()?;
@@ -217,10 +216,10 @@ impl Plugins {
         self.accept(name, CheckedUpload { file: &file, component: component.into(), tried, options }, || true)
     }
 
-    /// Compiles and tries an upload in this process: the component, and what came of its trial.
+    /// Compiles and tries an upload in this process. Returns the component and the result of its trial.
     ///
     /// # Errors
-    /// A refusal, or the file cannot be read.
+    /// The upload is refused, or the file cannot be read.
     pub fn compile_here(&self, file: &UploadFile, probe: bool) -> Result<(Component, Tried), PluginsError> {
         let bytes = file.read()?;
         let component = self.engine.compile(&bytes)?;
@@ -229,10 +228,10 @@ impl Plugins {
         Ok((component, tried))
     }
 
-    /// Keeps an upload that may run, under a name. `still_wanted` is asked when it is one's turn. Blocks.
+    /// Saves a checked upload under a name. `still_wanted` is called once other changes are done. Blocks.
     ///
     /// # Errors
-    /// Not a name, too many of them, given up, or the store.
+    /// The name is not valid, there are too many plugins, the upload is no longer wanted, or the store fails.
     pub fn accept(
         &self,
         name: &str,
@@ -291,8 +290,7 @@ impl Plugins {
         self.components.state(&version.digest)
     }
 
-    /// The class of a version: what today's limits hold it to, as far as that is known; `None` where they
-    /// refuse it.
+    /// The class that the current limits give a version, as far as is known; `None` if they refuse it.
     #[must_use]
     pub fn class(&self, version: &Version) -> Option<Class> {
         match self.state(version) {
@@ -303,32 +301,32 @@ impl Plugins {
         }
     }
 
-    /// Every plugin, by name.
+    /// All plugins, by name.
     #[must_use]
     pub fn list(&self) -> Vec<PluginSummary> {
         self.names.lock().iter().filter_map(|(name, manifest)| summarize(name, manifest)).collect()
     }
 
-    /// One plugin, and what its versions' guests did so far.
+    /// One plugin, and what the guests of its versions have done so far.
     ///
     /// # Errors
-    /// No such name.
+    /// There is no such plugin.
     pub fn get(&self, name: &str) -> Result<(PluginSummary, Counts), PluginsError> {
         let manifest = self.manifest(name)?;
         let counts = self.counts_of(&manifest);
         summarize(name, &manifest).map(|plugin| (plugin, counts)).ok_or_else(|| unknown_plugin(name))
     }
 
-    /// What the guests of each plugin did so far, by name.
+    /// What the guests of each plugin have done so far, by name.
     #[must_use]
     pub fn counts(&self) -> Vec<(String, Counts)> {
         self.names.lock().iter().map(|(name, manifest)| (name.clone(), self.counts_of(manifest))).collect()
     }
 
-    /// The pairs of a plugin's versions that rest because of what they did.
+    /// The suspended pairs of all versions of a plugin.
     ///
     /// # Errors
-    /// No such name.
+    /// There is no such plugin.
     pub fn resting(&self, name: &str) -> Result<AtRest, PluginsError> {
         let manifest = self.manifest(name)?;
         Ok(manifest
@@ -346,10 +344,10 @@ impl Plugins {
         counts
     }
 
-    /// Removes a plugin with all its versions; its readers are told. Blocks.
+    /// Removes a plugin with all its versions and notifies its readers. Blocks.
     ///
     /// # Errors
-    /// No such name, or the store.
+    /// There is no such plugin, or the store fails.
     pub fn delete(&self, name: &str) -> Result<(), PluginsError> {
         let _writing = self.writing.lock();
         let manifest = self.manifest(name)?;
@@ -363,7 +361,7 @@ impl Plugins {
     /// Makes a version the active one; its readers move to it. Blocks.
     ///
     /// # Errors
-    /// No such name or version, or the store.
+    /// There is no such plugin or version, or the store fails.
     pub fn promote(&self, name: &str, digest: &str) -> Result<PluginSummary, PluginsError> {
         self.update(name, |manifest| {
             let found = find_version(manifest, name, digest)?.digest;
@@ -372,10 +370,10 @@ impl Plugins {
         })
     }
 
-    /// Makes the version active that was before; its readers move to it. Blocks.
+    /// Activates the version that was active before; its readers move to it. Blocks.
     ///
     /// # Errors
-    /// No such name, nothing before, or the store.
+    /// There is no such plugin, no earlier version, or the store fails.
     pub fn rollback(&self, name: &str) -> Result<PluginSummary, PluginsError> {
         self.update(name, |manifest| {
             if manifest.roll_back() {
@@ -396,7 +394,7 @@ impl Plugins {
         let before = manifest.clone();
         change(&mut manifest)?;
         if let Some(active) = manifest.active_version() {
-            // What cannot run any more must not become active.
+            // A version that can no longer run must not become active.
             self.component(name, active)?;
         }
         let plugin = summarize(name, &manifest).ok_or_else(|| unknown_plugin(name))?;
@@ -404,7 +402,7 @@ impl Plugins {
         Ok(plugin)
     }
 
-    /// Writes a changed record, then tells readers if another version judges now.
+    /// Writes a changed record, then notifies readers if another version is active now.
     fn save_manifest(&self, name: &str, manifest: Manifest, before: &Manifest) -> Result<(), PluginsError> {
         if manifest == *before {
             return Ok(());
@@ -447,7 +445,7 @@ impl Plugins {
         label_loaded(name, version, self.components.get_blocking(&version.digest, version.size_bytes))
     }
 
-    /// Removes components no plugin uses any more.
+    /// Removes those of these components that no plugin uses any more.
     fn remove_unused(&self, digests: &[String]) -> Result<(), PluginsError> {
         for digest in digests {
             let used = self.names.lock().values().any(|manifest| manifest.version(digest).is_some());
@@ -460,7 +458,7 @@ impl Plugins {
     }
 }
 
-/// The component of a version of the plugin of this name, labelled; or why it cannot be had.
+/// Labels a loaded component with the plugin's name and the digest, or explains why it could not be loaded.
 fn label_loaded(
     name: &str,
     version: &Version,

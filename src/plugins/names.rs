@@ -1,4 +1,4 @@
-//! What names a plugin, and one of its versions.
+//! Checks names of plugins, and finds versions by digest.
 //!
 //! Must not know: which plugins there are.
 
@@ -8,10 +8,10 @@ use crate::plugins::manifest::{DigestError, Manifest, Version};
 /// The longest name, letters.
 const NAME_LEN_MAX: usize = 63;
 
-/// The version of a plugin that a digest, or its beginning, names.
+/// The version of a plugin that a digest or a prefix of it names.
 ///
 /// # Errors
-/// None, several, or not a digest.
+/// It names no version, or several, or it is not a digest.
 pub fn find_version(manifest: &Manifest, name: &str, digest: &str) -> Result<Version, PluginsError> {
     let (name, asked) = (|| name.to_owned(), digest.to_owned());
     match manifest.find(digest) {
@@ -24,7 +24,7 @@ pub fn find_version(manifest: &Manifest, name: &str, digest: &str) -> Result<Ver
     }
 }
 
-/// Whether a plugin may have this name.
+/// Checks whether a plugin may have this name.
 ///
 /// # Errors
 /// It may not.
@@ -32,7 +32,7 @@ pub fn check_name(name: &str) -> Result<(), PluginsError> {
     let good = name.len() <= NAME_LEN_MAX
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        // Its routes are those of uploads on their way.
+        // This is the route for the state of uploads.
         && name != "uploads";
     if good { Ok(()) } else { Err(PluginsError::BadName { max: NAME_LEN_MAX }) }
 }

@@ -1,4 +1,4 @@
-//! Plugins by name over a real store.
+//! Tests of plugins by name, with a real store.
 //!
 //! Must not know: how a record is written.
 
@@ -187,7 +187,7 @@ async fn components_that_nobody_uses_give_way_to_others() {
         let _judge = plugins.resolve(&used("one", "{}")).await.unwrap();
         (loaded, plugins.engine.capacity().memory().used() - loaded)
     };
-    // Both are loaded at once, or one of them at work.
+    // There is memory for both components, or for one of them and its instance.
     let plugins = open_within(
         dir.path(),
         limits::Config { guests_memory_bytes: loaded + instance - 1, ..limits::Config::default() },
@@ -212,10 +212,10 @@ async fn components_that_nobody_uses_give_way_to_others() {
         Readiness::Usable,
         "it is no worse for it"
     );
-    // Once nobody uses it its evaluator goes, then the component itself.
+    // Once nobody uses it, its evaluator is evicted, then the component itself.
     drop(judge);
     let end = Instant::now() + Duration::from_secs(20);
-    // The refusal holds for a moment.
+    // The refusal is remembered for a moment.
     while let Err(refused) = plugins.resolve(&used("two", "{}")).await {
         assert!(refused.is_passing() && Instant::now() < end, "{refused}");
         sleep(Duration::from_millis(50)).await;

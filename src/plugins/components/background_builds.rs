@@ -1,4 +1,4 @@
-//! Components that are compiled in the background, because their code is not kept.
+//! Builds components in the background if their compiled code is not kept.
 //!
 //! Must not know: who waits for them.
 
@@ -17,23 +17,23 @@ use crate::plugins::manifest::Version;
 use crate::store::error::StoreError;
 use crate::tasks;
 
-/// Where the machine did not do what compiling takes, it is tried again after this, then after longer pauses.
+/// Pause before a build is retried that failed because of the machine; later pauses are longer.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
-/// What crashes or takes too much so often again is taken to do so always.
+/// A build that crashed or exceeded a limit of the compiler this often is not retried any more.
 const TRIES_MAX: u32 = 4;
 
-/// A component to be compiled, nobody knows for whom.
+/// A component to be built in the background.
 #[derive(Debug, Clone)]
 pub struct PendingBuild {
     /// SHA-256 of its bytes, hex.
     pub digest: String,
-    /// How many they are.
+    /// Its size, bytes.
     pub size_bytes: usize,
-    /// How often it was tried.
+    /// Failed builds so far.
     pub tries: u32,
 }
 
-/// Those of one lane of the builder, first come, first served.
+/// The pending builds of one size, first come, first served.
 #[derive(Debug, Default)]
 pub struct Queue {
     pending: Mutex<VecDeque<PendingBuild>>,
@@ -41,7 +41,7 @@ pub struct Queue {
 }
 
 impl Components {
-    /// Has it compiled, after those that are wanted already.
+    /// Queues a build behind those already pending.
     pub fn enqueue(&self, pending: PendingBuild) {
         let is_small = pending.size_bytes <= self.engine.config().compile_small_bytes;
         let queue = if is_small { &self.small } else { &self.large };
@@ -49,7 +49,8 @@ impl Components {
         queue.more.notify_one();
     }
 
-    /// Compiles what is not kept of these, and what is asked for later, until the server stops.
+    /// Builds those of `versions` whose compiled code is not kept, and whatever is queued later, until the
+    /// server stops.
     pub fn prepare(self: &Arc<Self>, versions: Vec<Version>) {
         for queue in [&self.small, &self.large] {
             let (components, queue) = (Arc::downgrade(self), Arc::clone(queue));
@@ -63,7 +64,7 @@ impl Components {
                     let Some(components) = components.upgrade() else { return };
                     tokio::select! {
                         () = components.build_pending(pending) => {}
-                        // The compiler ends with who waits for it.
+                        // Dropping the build ends the compiling process.
                         () = components.closed() => return,
                     }
                 }
@@ -82,7 +83,7 @@ impl Components {
         });
     }
 
-    /// Has it compiled if its code is not kept. It is not loaded: who uses it does that.
+    /// Queues a build if the compiled code is not kept. It does not load the component; the first user does.
     fn enqueue_if_not_compiled(&self, digest: &str, size_bytes: usize) {
         if self.cache.lock().contains_key(digest) {
             return;
@@ -98,7 +99,7 @@ impl Components {
         }
     }
 
-    /// Whether its compiled code is kept and can be used. Reads all of it.
+    /// Whether usable compiled code is kept. Reads all of it.
     fn is_compiled(&self, digest: &str) -> Result<bool, StoreError> {
         let Some((sealed, _)) = self.read_sealed(digest)? else { return Ok(false) };
         Ok(self.store.opened(digest, &self.compiler, sealed)?.is_some())
@@ -107,13 +108,13 @@ impl Components {
     async fn build_pending(self: &Arc<Self>, pending: PendingBuild) {
         let digest = pending.digest.clone();
         if !self.is_preparing(&digest) {
-            // Removed, or uploaded anew.
+            // The plugin was deleted, or uploaded again.
             return;
         }
         let cache = match self.rebuild(&digest, pending.size_bytes).await {
             Ok(held) => {
                 self.classes.lock().insert(digest.clone(), held.class);
-                // Where there is no memory for it now, who uses it loads it.
+                // If there is not enough memory now, the first user loads it.
                 held.component.map(CacheEntry::loaded)
             }
             Err(BuildError::Refused(refusal)) if refusal.is_certain() || pending.tries >= TRIES_MAX => {
@@ -141,8 +142,8 @@ impl Components {
         matches!(self.cache.lock().get(digest), Some(CacheEntry::Preparing))
     }
 
-    /// Tries it again later, each time after a longer pause: a busy or full machine is no fault of the
-    /// component. Its readers go on waiting.
+    /// Retries later, with a longer pause each time: a busy or full machine is not the component's fault. Its
+    /// readers go on waiting.
     fn retry_later(self: &Arc<Self>, pending: PendingBuild, failed: &BuildError) {
         let pause = AFTER_FAILURE * 3_u32.saturating_pow(pending.tries.min(TRIES_MAX));
         tracing::error!(

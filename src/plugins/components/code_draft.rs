@@ -1,6 +1,6 @@
-//! Compiled code that is not kept yet, and what can go wrong on the way.
+//! Compiled code before it is saved, and the errors on the way.
 //!
-//! Must not know: which plugin it is of.
+//! Must not know: which plugin it belongs to.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,17 +9,17 @@ use crate::domain::hex::sha256_hex;
 use crate::plugin::error::{BuildError, Refusal};
 use crate::store::error::StoreError;
 
-/// Code that is not kept yet; gone when it is dropped, unless it was kept.
+/// A file with compiled code that is not saved yet. Removed on drop, unless it was saved.
 pub struct CodeDraft(pub PathBuf);
 
 impl Drop for CodeDraft {
     fn drop(&mut self) {
-        // Kept, it has another name by now.
+        // A saved draft has another file name by now.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// Why compiled code could not be kept.
+/// The error of a build for a failure of the store.
 pub fn build_error_from(error: StoreError) -> BuildError {
     match error {
         StoreError::Io { what, path, source } => {
@@ -30,10 +30,10 @@ pub fn build_error_from(error: StoreError) -> BuildError {
     }
 }
 
-/// Checks that what was read is still the component that was kept under this digest.
+/// Checks that the stored component was not changed on disk.
 ///
 /// # Errors
-/// `NotWasm`: it was changed on disk.
+/// `NotWasm` if it was changed.
 pub fn check_unchanged(digest: &str, bytes: &[u8]) -> Result<(), Refusal> {
     if sha256_hex(bytes) == digest {
         Ok(())

@@ -1,4 +1,4 @@
-//! Components whose compiled code is kept, over a real store.
+//! Tests of components whose compiled code is kept, with a real store.
 //!
 //! Must not know: who uses them.
 
@@ -33,7 +33,7 @@ fn open(dir: &Path) -> Arc<Plugins> {
     Plugins::open(Store::open(config).unwrap(), engine, Vec::new()).unwrap()
 }
 
-/// Keeps what the compiling process would make of it.
+/// Saves what the compiling process would make of `bytes`.
 fn save_compiled(components: &Components, bytes: &[u8]) -> KeptComponent {
     let (about, code) = built(bytes);
     let digest = sha256_hex(bytes);
@@ -43,7 +43,7 @@ fn save_compiled(components: &Components, bytes: &[u8]) -> KeptComponent {
     components.save_compiled(&draft, upload, about).unwrap()
 }
 
-/// Leaves guests no memory.
+/// Takes all memory of guests.
 fn fill(components: &Components) -> Share {
     let memory = components.engine.capacity().memory();
     let mut share = memory.share();
@@ -51,7 +51,7 @@ fn fill(components: &Components) -> Share {
     share
 }
 
-/// As many threads for blocking work as two who wait would take.
+/// A runtime with as many threads for blocking work as two waiting tasks would take.
 fn two_threads() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).max_blocking_threads(2).enable_all().build().unwrap()
 }
@@ -92,7 +92,8 @@ fn those_who_wait_for_a_component_take_no_threads() {
             })
         })
         .collect();
-    // All of them run up to where they wait: there is one thread, and it comes to this last.
+    // There is one worker thread, so by the time it runs this, all the others have reached the point where
+    // they wait.
     runtime.block_on(runtime.spawn(async {})).unwrap();
     let other = async { timeout(Duration::from_secs(20), tasks::blocking("other", || 7)).await };
     assert_eq!(runtime.block_on(other).expect("others find a thread").unwrap(), 7);
@@ -114,7 +115,7 @@ fn memory_is_charged_before_code_is_read() {
     changed[100] ^= 1;
     fs::write(&code, changed).unwrap();
     let others = fill(components);
-    // Had it been read, it would be prepared anew.
+    // If the code were read first, the damage would be noticed and the component rebuilt.
     assert!(matches!(components.get_blocking(&digest, size_bytes), Err(LoadError::NoMemory(_))));
     let memory = components.engine.capacity().memory();
     let before = memory.refused();
@@ -135,7 +136,7 @@ fn what_there_is_no_memory_for_is_accepted_and_loaded_later() {
     let others = fill(components);
     let held = accepted(&plugins, "one", HIGH_VALUE);
     assert!(held.component.is_none());
-    // Nor is it compiled again when it is uploaded again.
+    // Uploading it again does not compile it again.
     let (again, version) = plugins.find_kept("two", &held.digest).expect("its code is kept");
     assert!(again.component.is_none() && Some(again.class) == version.class);
     let runtime = two_threads();

@@ -1,4 +1,4 @@
-//! Who may load a component, and whose compiled code stays.
+//! Decides who may load a component, and which compiled code must stay on disk.
 //!
 //! Must not know: how components are loaded or compiled.
 
@@ -11,23 +11,23 @@ use tokio::sync;
 
 use crate::plugin::error::Refusal;
 
-/// A component for which there was no memory is not tried again for so long.
+/// A component that did not fit into memory is not tried again for this long.
 const FULL_FOR: Duration = Duration::from_secs(1);
 
-/// A turn; over when it is dropped.
+/// A turn; it ends when it is dropped.
 pub type Turn = sync::OwnedMutexGuard<()>;
 
-/// Turns of those who want components loaded. Who waits for one takes no thread.
+/// Turns to load components. Waiting for one does not occupy a thread.
 #[derive(Debug, Default)]
 pub struct LoadTurns {
     all: Arc<sync::Mutex<()>>,
     by_component: Mutex<HashMap<String, Weak<sync::Mutex<()>>>>,
-    /// Components for which there was no memory, with when and why.
+    /// Components that did not fit into memory: when, and the refusal.
     refusals: Mutex<HashMap<String, (Instant, Refusal)>>,
 }
 
 impl LoadTurns {
-    /// A turn among those who want this component. Those who come later may find it loaded.
+    /// A turn among those who want the same component. Those who come later may find it loaded.
     pub async fn for_component(&self, digest: &str) -> Turn {
         let turns = {
             let mut by_component = self.by_component.lock();
@@ -47,14 +47,14 @@ impl LoadTurns {
         Arc::clone(&self.all).lock_owned().await
     }
 
-    /// There was no memory for it just now.
+    /// Remembers that there was not enough memory for a component just now.
     pub fn remember_refusal(&self, digest: &str, refusal: &Refusal) {
         let mut refusals = self.refusals.lock();
         refusals.retain(|_, (since, _)| since.elapsed() < FULL_FOR);
         refusals.insert(digest.to_owned(), (Instant::now(), refusal.clone()));
     }
 
-    /// What it was refused with a moment ago, for want of memory.
+    /// The refusal for lack of memory that a component got a moment ago.
     #[must_use]
     pub fn recent_refusal(&self, digest: &str) -> Option<Refusal> {
         let refusals = self.refusals.lock();
@@ -65,14 +65,14 @@ impl LoadTurns {
     }
 }
 
-/// How many uploads of each component are on their way.
+/// The number of uploads in progress of each component.
 type ClaimCounts = Arc<Mutex<HashMap<String, usize>>>;
 
-/// The components that are being taken in.
+/// The components being uploaded.
 #[derive(Debug, Default)]
 pub struct Claims(ClaimCounts);
 
-/// One upload of a component; what is compiled of the component stays while it lives.
+/// One upload of a component. As long as it lives, the compiled code of the component stays.
 #[derive(Debug)]
 pub struct Claim {
     digest: String,
@@ -80,17 +80,17 @@ pub struct Claim {
 }
 
 impl Claims {
-    /// One more upload of this component.
+    /// Claims a component for one more upload.
     #[must_use]
     pub fn claim(&self, digest: &str) -> Claim {
         *self.0.lock().entry(digest.to_owned()).or_default() += 1;
         Claim { digest: digest.to_owned(), claims: Arc::clone(&self.0) }
     }
 
-    /// Does this unless the component is being taken in; nobody begins to meanwhile.
+    /// Does `work` unless the component is claimed. It cannot be claimed meanwhile.
     ///
     /// # Errors
-    /// What the work says.
+    /// Those of `work`.
     pub fn unless_claimed<E>(&self, digest: &str, work: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
         let claims = self.0.lock();
         if claims.contains_key(digest) { Ok(()) } else { work() }

@@ -1,8 +1,8 @@
-//! Components by digest: which are ready to run, which are being prepared, which no longer can.
+//! Components by digest: which can run, which are being built, and which no longer can.
 //!
-//! What was compiled once is kept and mapped when it is first used: a matter of milliseconds. What is not
-//! kept, because the compiler is a new one or the file was damaged, is compiled in the background; nobody but
-//! its own readers waits for it.
+//! Compiled code is kept on disk and mapped on first use, which takes milliseconds. If it is missing, because
+//! the compiler is a new version or the file was damaged, it is compiled again in the background; only the
+//! component's own readers wait for that.
 //!
 //! Must not know: names of plugins, or who uses them.
 
@@ -40,26 +40,26 @@ use crate::tasks;
 pub enum LoadError {
     /// It is being compiled.
     Preparing,
-    /// Today's limits or compiler refuse it.
+    /// The current limits or the current compiler refuse it.
     Unusable(Refusal),
-    /// There is no memory for it now.
+    /// There is not enough memory for it now.
     NoMemory(Refusal),
-    /// It is not kept.
+    /// It is not stored.
     Unknown,
     /// The store failed.
     Store(store::error::StoreError),
-    /// Work was lost.
+    /// The task that loads it was lost.
     Lost(tasks::Lost),
 }
 
 /// Whether a component can run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
-    /// It can, or will when it is first used.
+    /// It can run, or be loaded on first use.
     Usable,
     /// It is being compiled.
     Preparing,
-    /// It cannot.
+    /// It cannot run.
     Unusable(Refusal),
 }
 
@@ -75,11 +75,11 @@ enum CacheEntry {
 pub struct KeptComponent {
     /// SHA-256 of its bytes, hex.
     pub digest: String,
-    /// How many they are.
+    /// Its size, bytes.
     pub size_bytes: usize,
-    /// What it is held to.
+    /// Its class, which decides its limits.
     pub class: Class,
-    /// `None`: there is no memory for it now; who uses it loads it.
+    /// `None` if there was not enough memory to load it; the first user tries again.
     pub component: Option<Component>,
 }
 
@@ -89,11 +89,11 @@ pub struct Components {
     engine: Arc<Engine>,
     compiler: String,
     cache: Mutex<HashMap<String, CacheEntry>>,
-    /// What is known of the classes of components that today's limits let in, loaded or not.
+    /// The classes of components that the current limits accept, loaded or not.
     classes: Mutex<HashMap<String, Class>>,
-    /// Held while one is loaded, so that many who ask at once load it once.
+    /// Held while a component is loaded, so that concurrent requests load it once.
     loading: Mutex<()>,
-    /// Those who ask wait here for `loading`, off the threads for blocking work.
+    /// Async callers wait here for `loading`, without occupying a thread for blocking work.
     turns: LoadTurns,
     claims: Claims,
     small: Arc<Queue>,
@@ -103,8 +103,8 @@ pub struct Components {
 }
 
 impl Components {
-    /// None yet. `changes` is moved when one becomes ready or turns out to be unusable. Those that nobody
-    /// uses are unloaded where guests' memory ends.
+    /// No components yet. `changes` is incremented when a component becomes ready or unusable. Unused
+    /// components are unloaded when guests' memory runs out.
     #[must_use]
     pub fn new(store: Arc<Store>, engine: Arc<Engine>, changes: Arc<watch::Sender<u64>>) -> Arc<Self> {
         let compiler = engine.compatibility();
@@ -126,7 +126,7 @@ impl Components {
         components
     }
 
-    /// The server stops: nothing is compiled any more.
+    /// Stops all builds, because the server stops.
     pub fn close(&self) {
         self.closing.send_replace(true);
     }
@@ -139,7 +139,7 @@ impl Components {
         }
     }
 
-    /// Removes what is kept of components that are not known any more, and of other compilers.
+    /// Removes compiled code of components that are not known any more, and of other compilers.
     pub fn remove_stale(&self, is_known: impl Fn(&str) -> bool) {
         if let Err(error) = self.store.tidy_compiled(&self.compiler, is_known) {
             tracing::warn!("compiled plugins that nobody needs could not be removed: {error}");
@@ -156,13 +156,13 @@ impl Components {
         }
     }
 
-    /// What today's limits hold it to, as far as is known.
+    /// The class that the current limits give it, as far as is known.
     #[must_use]
     pub fn class(&self, digest: &str) -> Option<Class> {
         self.classes.lock().get(digest).copied()
     }
 
-    /// A component that is loaded.
+    /// The component, if it is loaded.
     #[must_use]
     pub fn get_loaded(&self, digest: &str) -> Option<Component> {
         match self.cache.lock().get_mut(digest) {
@@ -174,9 +174,9 @@ impl Components {
         }
     }
 
-    /// As [`Components::get`], without a thread of its own for each who asks: one component is loaded at a
-    /// time, and once for all who ask for it. Where there is no memory for it, all who ask within a second
-    /// are told so without another look.
+    /// As [`Components::get_blocking`], but waiting callers do not occupy threads: one component is loaded at
+    /// a time, and once for all who want it. If there is not enough memory, callers within the next second
+    /// get the same refusal.
     ///
     /// # Errors
     /// See [`LoadError`].
@@ -196,7 +196,7 @@ impl Components {
         let turn = (self.turns.for_any().await, own);
         let (components, digest) = (Arc::clone(self), digest.to_owned());
         let got = tasks::blocking("plugin-load", move || {
-            // Given up while it waits or works, it still has its turn to the end.
+            // A caller that gives up does not end the turn before the load has ended.
             let _turn = turn;
             let got = components.get_blocking(&digest, size_bytes);
             if let Err(LoadError::NoMemory(refusal)) = &got {
@@ -207,7 +207,8 @@ impl Components {
         got.await.unwrap_or_else(|lost| Err(LoadError::Lost(lost)))
     }
 
-    /// A component, loaded if need be; what is not compiled is then being prepared. Blocks while it is read.
+    /// The component, loaded if necessary. Starts a build if its code is not kept. Blocks while the code is
+    /// read.
     ///
     /// # Errors
     /// See [`LoadError`].
@@ -216,7 +217,7 @@ impl Components {
             return cache.ready();
         }
         let _loading = self.loading.lock();
-        // Perhaps loaded meanwhile.
+        // It may have been loaded meanwhile.
         if let Some(cache) = self.cached(digest) {
             return cache.ready();
         }
@@ -230,13 +231,13 @@ impl Components {
         };
         self.cache.lock().insert(digest.to_owned(), cache.clone());
         if matches!(cache, CacheEntry::Preparing) {
-            // Only after the insert: a worker that finishes at once must find the entry.
+            // Only after the insert, because a worker that finishes at once must find the entry.
             self.enqueue(background_builds::PendingBuild { digest: digest.to_owned(), size_bytes, tries: 0 });
         }
         cache.ready()
     }
 
-    /// A component whose compiled code is kept, loaded if there is memory for it. Blocks while it is read.
+    /// A component whose compiled code is kept, loaded if there is enough memory. Blocks while it is read.
     #[must_use]
     pub fn get_kept(&self, digest: &str, size_bytes: usize) -> Option<KeptComponent> {
         let held = |cache: CacheEntry| cache.ready().ok().map(KeptComponent::from);
@@ -244,7 +245,7 @@ impl Components {
             return held(cache);
         }
         let _loading = self.loading.lock();
-        // Perhaps loaded meanwhile.
+        // It may have been loaded meanwhile.
         if let Some(cache) = self.cached(digest) {
             return held(cache);
         }
@@ -263,7 +264,8 @@ impl Components {
         }
     }
 
-    /// Says that this component is being taken in: what is compiled of it stays until the answer is dropped.
+    /// Keeps the compiled code of a component on disk until the claim is dropped, because it is being
+    /// uploaded.
     #[must_use]
     pub fn claim(&self, digest: &str) -> load_turns::Claim {
         self.claims.claim(digest)
@@ -278,8 +280,8 @@ impl Components {
         Some(cache.clone())
     }
 
-    /// Unloads the component that was not asked for for longest, of those nobody uses; `false`: there is
-    /// none. It is mapped again when it is asked for.
+    /// Unloads the least recently used component that nobody uses; `false` if there is none. It is mapped
+    /// again on its next use.
     fn unload_one(&self, whose: Whose<'_>) -> bool {
         let mut all = self.cache.lock();
         let unused = all.iter().filter_map(|(digest, cache)| match cache {
@@ -295,20 +297,21 @@ impl Components {
         unloaded.is_some()
     }
 
-    /// What was just compiled.
+    /// Adds what was just compiled.
     pub fn insert(&self, held: KeptComponent) {
         self.classes.lock().insert(held.digest.clone(), held.class);
         let mut all = self.cache.lock();
         match held.component {
             Some(component) => drop(all.insert(held.digest, CacheEntry::loaded(component))),
-            // Whatever it was before, it can be loaded now.
+            // Whatever the entry said before, the component can be loaded now.
             None if matches!(all.get(&held.digest), Some(CacheEntry::Loaded { .. })) => {}
             None => drop(all.remove(&held.digest)),
         }
     }
 
-    /// Lets go of what nobody uses but `is_needed`; it is mapped again when it is asked for. Compiled code
-    /// beyond `compiled_max_bytes` on disk goes, too, and is made again then.
+    /// Unloads components that nobody uses and that are not `is_needed`; they are mapped again on their next
+    /// use. Also removes compiled code on disk beyond `compiled_max_bytes`, which is then compiled again when
+    /// needed.
     pub fn unload_except(&self, is_needed: impl Fn(&str) -> bool) {
         self.cache.lock().retain(|digest, cache| match cache {
             CacheEntry::Loaded { component, .. } => is_needed(digest) || component.is_in_use(),
@@ -319,11 +322,10 @@ impl Components {
         }
     }
 
-    /// Forgets a component and what was compiled of it; the latter not while an upload of the same is on its
-    /// way.
+    /// Removes a component and its compiled code; the code stays while an equal upload is in progress.
     ///
     /// # Errors
-    /// The store.
+    /// The store fails.
     pub fn remove(&self, digest: &str) -> Result<(), store::error::StoreError> {
         self.cache.lock().remove(digest);
         self.classes.lock().remove(digest);
@@ -332,7 +334,7 @@ impl Components {
         self.store.remove_component(digest)
     }
 
-    /// Compiles and keeps an upload, and loads what came of it if there is memory for it.
+    /// Compiles an upload and saves the code, and loads it if there is enough memory.
     ///
     /// # Errors
     /// It is refused, or could not be compiled.
@@ -354,7 +356,7 @@ impl Components {
         Ok((held, tried))
     }
 
-    /// Keeps code that was just compiled, and loads it if there is memory for it.
+    /// Saves code that was just compiled, and loads it if there is enough memory.
     fn save_compiled(
         &self,
         draft: &CodeDraft,
@@ -369,7 +371,7 @@ impl Components {
         let code_bytes =
             fs::metadata(&code).map_err(|error| BuildError::io("look at compiled code", &error))?.len();
         let class = about.class;
-        // Just written: there is no need to check the seal.
+        // It was just written, so the seal need not be checked.
         let loaded = self
             .engine
             .charge(&about, code_bytes)
@@ -382,8 +384,8 @@ impl Components {
         Ok(KeptComponent { digest: digest.to_owned(), size_bytes, class, component })
     }
 
-    /// The compiled code of a component, and what is known of it, if it is kept and can be understood; its
-    /// content was not looked at yet.
+    /// The compiled code of a component and what is known of it, if it is kept and readable. The content of
+    /// the code is not checked yet.
     fn read_sealed(&self, digest: &str) -> Result<Option<(Sealed, About)>, store::error::StoreError> {
         let Some(sealed) = self.store.sealed(digest, &self.compiler)? else { return Ok(None) };
         let Ok(about) = serde_json::from_slice::<About>(&sealed.kept.about) else { return Ok(None) };
@@ -391,8 +393,8 @@ impl Components {
         Ok(Some((sealed, about)))
     }
 
-    /// Maps the compiled code of a component, if it is kept and can be used. Memory is charged before the
-    /// code is read.
+    /// Maps the compiled code of a component, if it is kept and usable. Memory is charged before the code is
+    /// read.
     fn load(&self, digest: &str, size_bytes: usize) -> Result<Option<CacheEntry>, LoadError> {
         let Some((sealed, about)) = self.read_sealed(digest).map_err(LoadError::Store)? else {
             return Ok(None);
@@ -448,20 +450,20 @@ impl Unused for Weak<Components> {
     }
 }
 
-/// A component to be compiled and kept.
+/// A component to be compiled and saved.
 #[derive(Clone, Copy)]
 pub struct BuildOrder<'a> {
-    /// Its bytes.
+    /// The file with its bytes.
     pub file: &'a Path,
-    /// Their SHA-256, hex.
+    /// SHA-256 of the bytes, hex.
     pub digest: &'a str,
-    /// How many they are.
+    /// Their number.
     pub size_bytes: usize,
-    /// Whether its verdicts are tried for repeatability.
+    /// Whether to try that its verdicts are repeatable.
     pub probe: bool,
-    /// Whether somebody waits.
+    /// Whether a client waits.
     pub urgent: bool,
-    /// Hears what it is at.
+    /// Called with each stage that is reached.
     pub progress: build::Progress<'a>,
 }
 
