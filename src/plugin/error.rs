@@ -132,7 +132,7 @@ pub enum Refusal {
         limit: u64,
     },
     /// Too many configurations wait to be tried.
-    #[error("{max} configurations wait to be tried, the most that may (plugin.trials_waiting_max)")]
+    #[error("{max} configurations wait to be tried, the most there may be (plugin.trials_waiting_max)")]
     TooManyTrials {
         /// The limit.
         max: usize,
@@ -153,7 +153,7 @@ impl Refusal {
     /// Whether the component itself is the reason, rather than a limit of time or memory during compilation,
     /// which a busy machine may exceed as well.
     #[must_use]
-    pub const fn is_certain(&self) -> bool {
+    pub const fn is_permanent(&self) -> bool {
         !self.is_busy()
             && !matches!(self, Self::Crashed(_) | Self::TooSlowToCompile { .. } | Self::TooMuchMemory { .. })
     }
@@ -260,7 +260,7 @@ impl BuildError {
         }
         let folder = file.parent().unwrap_or(file).display();
         Self::DiskFull(format!(
-            "the disk of the folder {folder} is full, cannot {what}: {error}; make room there and try again"
+            "the disk of the folder {folder} is full, cannot {what}: {error}; free some space there and try again"
         ))
     }
 }
@@ -289,13 +289,13 @@ mod tests {
     #[test]
     fn a_full_disk_names_its_folder() {
         let failed = |kind: io::ErrorKind| {
-            BuildError::write("keep compiled code", Path::new("/data/compiled/x.draft"), &kind.into())
+            BuildError::write("save compiled code", Path::new("/data/compiled/x.draft"), &kind.into())
         };
         let BuildError::DiskFull(message) = failed(io::ErrorKind::StorageFull) else {
             panic!("another failure")
         };
         assert!(
-            message.starts_with("the disk of the folder /data/compiled is full, cannot keep compiled code: "),
+            message.starts_with("the disk of the folder /data/compiled is full, cannot save compiled code: "),
             "{message}"
         );
         assert!(matches!(failed(io::ErrorKind::PermissionDenied), BuildError::Internal(_)));

@@ -53,7 +53,7 @@ pub enum PluginsError {
     },
     /// Not a valid name.
     #[error(
-        "a plugin's name begins with a small letter and has at most {max} small letters, digits and dashes; `uploads` is not free"
+        "a plugin's name begins with a lowercase letter and has at most {max} lowercase letters, digits and dashes; `uploads` is reserved"
     )]
     BadName {
         /// The longest name, letters.
@@ -75,7 +75,7 @@ pub enum PluginsError {
         name: String,
     },
     /// It was accepted once, but the current limits or the current compiler refuse it.
-    #[error("the plugin {name:?} can no longer run: {why}; upload it anew, or remove it")]
+    #[error("the plugin {name:?} can no longer run: {why}; upload it again, or delete it")]
     Unusable {
         /// The plugin's name.
         name: String,
@@ -83,13 +83,13 @@ pub enum PluginsError {
         why: Refusal,
     },
     /// Too many uploads are in progress.
-    #[error("{max} uploads are on their way, the most there may be (plugin.uploads_max); try again")]
+    #[error("{max} uploads are in progress, the most there may be (plugin.uploads_max); try again later")]
     TooManyUploads {
         /// The limit.
         max: usize,
     },
     /// The client that uploaded it disconnected.
-    #[error("the upload was given up: its client went away before it was told to wait")]
+    #[error("the upload was given up because its client disconnected before it got an answer")]
     GivenUp,
     /// The server failed to compile it.
     #[error("{0}")]
@@ -104,7 +104,7 @@ pub enum PluginsError {
     #[error(transparent)]
     Store(#[from] store::error::StoreError),
     /// The record of a plugin cannot be read or written.
-    #[error("the record of the plugin {name:?} cannot be understood: {why}")]
+    #[error("the record of the plugin {name:?} cannot be written: {why}")]
     Record {
         /// The plugin's name.
         name: String,
@@ -140,7 +140,7 @@ impl PluginsError {
 impl PluginsError {
     /// Whether it may succeed in a moment: a limit of the server was reached, or the server failed.
     #[must_use]
-    pub const fn is_passing(&self) -> bool {
+    pub const fn is_transient(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.is_busy(),
             Self::Store(_) | Self::Internal(_) | Self::DiskFull(_) | Self::Lost(_) => true,

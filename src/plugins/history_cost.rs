@@ -23,7 +23,7 @@ use crate::store::config::Config;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 use crate::store::{Store, facts};
 
-const KINDS: [Dimension; 5] =
+const DIMENSIONS: [Dimension; 5] =
     [Dimension::Region, Dimension::System, Dimension::ShipType, Dimension::Alliance, Dimension::Character];
 
 struct Past {
@@ -43,7 +43,7 @@ fn past(killmails: u64) -> Past {
     let mut batch = Vec::new();
     for made in recipe.generate() {
         let found = facts::facts(&made.killmail);
-        for kind in KINDS {
+        for kind in DIMENSIONS {
             let counts = counts.entry(kind).or_default();
             let parties = found.victim.of(kind).iter().chain(found.attackers.of(kind));
             found.place(kind).iter().chain(parties).for_each(|id| *counts.entry(*id).or_default() += 1);
@@ -63,12 +63,12 @@ fn past(killmails: u64) -> Past {
         }
     }
     store.append(batch, None).unwrap();
-    let commonest = |counts: BTreeMap<u32, u64>| {
+    let most_frequent = |counts: BTreeMap<u32, u64>| {
         let mut ids: Vec<(u64, u32)> = counts.into_iter().map(|(id, count)| (count, id)).collect();
         ids.sort_unstable_by(|a, b| b.cmp(a));
         ids.into_iter().map(|(_, id)| id).collect()
     };
-    let ids = counts.into_iter().map(|(kind, counts)| (kind, commonest(counts))).collect();
+    let ids = counts.into_iter().map(|(kind, counts)| (kind, most_frequent(counts))).collect();
     Past { _dir: dir, history: StoreHistory::new(&store), _store: store, ids }
 }
 
@@ -79,7 +79,7 @@ fn term(kind: Dimension, role: Role, ids: &[u32]) -> RoleClause {
 }
 
 /// Prints the duration of the second of two runs in milliseconds, and what it was charged.
-fn told(what: &str, ask: impl Fn(&mut Allowance) -> Result<u64, Exhausted>) {
+fn measure(what: &str, ask: impl Fn(&mut Allowance) -> Result<u64, Exhausted>) {
     let (mut took, mut charged, mut answer) = (0.0, 0, 0);
     for _ in 0..2 {
         let mut allowance = Allowance::new(u64::MAX);
@@ -99,16 +99,16 @@ fn what_questions_cost() {
     let history = &past.history;
     let count = |what: &str, terms: Vec<RoleClause>| {
         let query = HistoryQuestion { terms, ..HistoryQuestion::default() };
-        told(what, |allowance| history.count(&query, BOUND, allowance));
+        measure(what, |allowance| history.count(&query, BOUND, allowance));
     };
     let totals = |what: &str, terms: Vec<RoleClause>| {
         let query = HistoryQuestion { terms, ..HistoryQuestion::default() };
-        told(what, |allowance| history.totals(&query, BOUND, allowance).map(|totals| totals.killmails));
+        measure(what, |allowance| history.totals(&query, BOUND, allowance).map(|totals| totals.killmails));
     };
     for n in [1_000, 100_000, 1_000_000_u32] {
         let absent: Vec<u32> =
             (0..n).map(|id| 4_000_000_000 - id.wrapping_mul(7919) % 1_000_000_000).collect();
-        told(&format!("sorting {n} ids"), |_| Ok(IdSet::new(absent.clone()).as_slice().len() as u64));
+        measure(&format!("sorting {n} ids"), |_| Ok(IdSet::new(absent.clone()).as_slice().len() as u64));
         count(
             &format!("one term of {n} ids that are not there"),
             vec![term(Dimension::Character, Role::Any, &absent)],
@@ -119,7 +119,7 @@ fn what_questions_cost() {
         let terms = vec![term(Dimension::Character, Role::Any, &absent); terms];
         count(&format!("{} terms of {ids} ids that are not there", terms.len()), terms);
     }
-    for kind in KINDS {
+    for kind in DIMENSIONS {
         let ids = &past.ids[&kind];
         count(&format!("the commonest {kind}"), vec![term(kind, Role::Any, &ids[..1])]);
         count(&format!("one term of all {} {kind} ids", ids.len()), vec![term(kind, Role::Any, ids)]);
@@ -151,7 +151,7 @@ fn what_questions_cost() {
         let seen = |allowance: &mut Allowance| {
             history.last_seen(&last, bound, allowance).map(|time| u64::from(time.is_some()))
         };
-        told(&format!("the commonest ship as final blow was last seen up to {}", bound.head), seen);
+        measure(&format!("the commonest ship as final blow was last seen up to {}", bound.head), seen);
     }
 }
 

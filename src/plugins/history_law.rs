@@ -60,20 +60,24 @@ fn questions(about: &Killmail, later: &Killmail) -> Vec<HistoryQuestion> {
 }
 
 /// The answer to each question with each allowance, and what is left of the allowance.
-fn asked(history: &StoreHistory, questions: &[HistoryQuestion], bound: Bound) -> Vec<(Option<u64>, u64)> {
-    let mut told = Vec::new();
+fn answer_all(
+    history: &StoreHistory,
+    questions: &[HistoryQuestion],
+    bound: Bound,
+) -> Vec<(Option<u64>, u64)> {
+    let mut answers = Vec::new();
     for (query, max) in questions.iter().flat_map(|query| ALLOWANCES.map(|max| (query, max))) {
         let mut allowance = Allowance::new(max);
         let count = history.count(query, bound, &mut allowance).ok();
-        told.push((count, allowance.left()));
+        answers.push((count, allowance.left()));
         let totals = history.totals(query, bound, &mut allowance).ok();
-        told.push((totals.map(|totals| totals.killmails), allowance.left()));
+        answers.push((totals.map(|totals| totals.killmails), allowance.left()));
         if let [term] = &query.terms[..] {
             let seen = history.last_seen(term, bound, &mut allowance).ok().flatten();
-            told.push((seen.map(i64::unsigned_abs), allowance.left()));
+            answers.push((seen.map(i64::unsigned_abs), allowance.left()));
         }
     }
-    told
+    answers
 }
 
 #[test]
@@ -99,17 +103,17 @@ fn law_7_a_question_is_charged_the_same_whenever_it_is_asked() {
         let newest = &made[made.len() - 1].killmail;
         let questions = questions(newest, &last);
         let bound = Bound { below: newest.killmail_id, head: store.head() };
-        let told = asked(&history, &questions, bound);
-        before.push((questions, bound, told));
+        let answers = answer_all(&history, &questions, bound);
+        before.push((questions, bound, answers));
     }
-    let answers = || before.iter().flat_map(|(_, _, told)| told);
+    let all_answers = || before.iter().flat_map(|(_, _, answers)| answers);
     assert!(
-        answers().any(|(answer, _)| answer.is_some_and(|count| count > 500))
-            && answers().any(|(answer, _)| answer.is_none())
+        all_answers().any(|(answer, _)| answer.is_some_and(|count| count > 500))
+            && all_answers().any(|(answer, _)| answer.is_none())
     );
-    for (questions, bound, told) in &before {
-        let now = asked(&history, questions, *bound);
-        for (at, (then, now)) in told.iter().zip(&now).enumerate() {
+    for (questions, bound, answers) in &before {
+        let now = answer_all(&history, questions, *bound);
+        for (at, (then, now)) in answers.iter().zip(&now).enumerate() {
             assert_eq!(
                 then, now,
                 "answer {at} about what lies before killmail {} up to {}",

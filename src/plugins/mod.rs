@@ -84,7 +84,7 @@ impl Plugins {
                 // uploaded.
                 Err(error) => tracing::error!(
                     plugin.id = name,
-                    "the plugin {name} is left out: its record cannot be read: {error}"
+                    "the plugin {name} is skipped because its record cannot be read: {error}"
                 ),
             }
         }
@@ -186,7 +186,7 @@ impl Plugins {
     pub fn discard(&self, digest: &str) {
         let _writing = self.writing.lock();
         if let Err(error) = self.remove_unused(&[digest.to_owned()]) {
-            tracing::warn!("what was compiled of {digest} could not be removed: {error}");
+            tracing::warn!("the compiled code of {digest} could not be removed: {error}");
         }
     }
 

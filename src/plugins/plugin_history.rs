@@ -62,11 +62,11 @@ fn charge(store: &Store, query: &HistoryQuery<'_>, allowance: &mut Allowance) ->
     allowance.charge(nanos)
 }
 
-fn filter(query: &HistoryQuestion) -> Filter {
+fn filter_of(query: &HistoryQuestion) -> Filter {
     Filter { each: query.terms.clone(), since: query.since, until: query.until, ..Filter::default() }
 }
 
-const fn bounded(filter: &Filter, bound: Bound, limit: usize) -> HistoryQuery<'_> {
+const fn bounded_query(filter: &Filter, bound: Bound, limit: usize) -> HistoryQuery<'_> {
     HistoryQuery {
         filter,
         interest: None,
@@ -80,7 +80,7 @@ const fn bounded(filter: &Filter, bound: Bound, limit: usize) -> HistoryQuery<'_
 
 /// Lets the store look up at most as many killmails as the allowance pays for, and charges those it looked
 /// up.
-fn within<T: Default>(
+fn with_lookups<T: Default>(
     allowance: &mut Allowance,
     terms: usize,
     ask: impl FnOnce(&mut u64) -> Result<Option<T>, StoreError>,
@@ -108,11 +108,11 @@ impl History for StoreHistory {
         bound: Bound,
         allowance: &mut Allowance,
     ) -> Result<u64, Exhausted> {
-        let filter = filter(query);
-        let query = bounded(&filter, bound, usize::MAX);
+        let filter = filter_of(query);
+        let query = bounded_query(&filter, bound, usize::MAX);
         let Some(store) = self.store.upgrade() else { return Ok(0) };
         charge(&store, &query, allowance)?;
-        within(allowance, filter.each.len(), |lookups| store.count_within(&query, lookups))
+        with_lookups(allowance, filter.each.len(), |lookups| store.count_within(&query, lookups))
     }
 
     fn totals(
@@ -121,11 +121,12 @@ impl History for StoreHistory {
         bound: Bound,
         allowance: &mut Allowance,
     ) -> Result<Totals, Exhausted> {
-        let filter = filter(query);
-        let query = bounded(&filter, bound, usize::MAX);
+        let filter = filter_of(query);
+        let query = bounded_query(&filter, bound, usize::MAX);
         let Some(store) = self.store.upgrade() else { return Ok(Totals::default()) };
         charge(&store, &query, allowance)?;
-        let sums = within(allowance, filter.each.len(), |lookups| store.totals_within(&query, lookups))?;
+        let sums =
+            with_lookups(allowance, filter.each.len(), |lookups| store.totals_within(&query, lookups))?;
         Ok(Totals { killmails: sums.killmails, value: sums.value, first: sums.first, last: sums.last })
     }
 
@@ -137,11 +138,11 @@ impl History for StoreHistory {
     ) -> Result<Option<i64>, Exhausted> {
         // Any time, but it has to be known.
         let filter = Filter { each: vec![term.clone()], since: Some(i64::MIN), ..Filter::default() };
-        let query = bounded(&filter, bound, 1);
+        let query = bounded_query(&filter, bound, 1);
         // Usually the first killmail is the answer, so the cost of all of them says nothing.
         let Some(store) = self.store.upgrade() else { return Ok(None) };
         allowance.charge(LIST + READ + ROW)?;
-        let hits = within(allowance, 1, |lookups| store.select_within(&query, lookups))?;
+        let hits = with_lookups(allowance, 1, |lookups| store.select_within(&query, lookups))?;
         Ok(hits.first().and_then(|hit| store.time_of(hit.seq)))
     }
 }

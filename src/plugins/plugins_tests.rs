@@ -204,7 +204,7 @@ async fn components_that_nobody_uses_give_way_to_others() {
     );
     let refused = plugins.resolve(&used("two", "{}")).await.unwrap_err();
     assert!(
-        refused.is_passing() && refused.to_string().ends_with("(plugin.guests_memory_bytes)"),
+        refused.is_transient() && refused.to_string().ends_with("(plugin.guests_memory_bytes)"),
         "{refused}"
     );
     assert_eq!(
@@ -217,7 +217,7 @@ async fn components_that_nobody_uses_give_way_to_others() {
     let end = Instant::now() + Duration::from_secs(20);
     // The refusal is remembered for a moment.
     while let Err(refused) = plugins.resolve(&used("two", "{}")).await {
-        assert!(refused.is_passing() && Instant::now() < end, "{refused}");
+        assert!(refused.is_transient() && Instant::now() < end, "{refused}");
         sleep(Duration::from_millis(50)).await;
     }
     assert!(is_loaded("two"));

@@ -102,7 +102,7 @@ impl Uploads {
     pub fn start(&self, slot: UploadSlot, file: UploadFile, options: UploadOptions) -> UploadWait {
         // It joins the queue now, so that later uploads stay behind it, whatever has to be looked up first.
         let size = file.size_bytes().unwrap_or_default() as u64;
-        let (queued, position) = self.plugins.engine().builder().enter(size);
+        let (queued, position) = self.plugins.engine().builder().join_queue(size);
         let job = Arc::new(UploadJob {
             id: random_id(),
             name: slot.name.clone(),

@@ -31,7 +31,7 @@ impl Reader {
                 }
                 self.judge = Some(next);
             }
-            Err(FeedError::Plugin(error)) if error.is_passing() => {
+            Err(FeedError::Plugin(error)) if error.is_transient() => {
                 // All readers of a plugin want its new version at once: some hear that there is no room now.
                 tracing::debug!("the version before goes on judging for now: {error}");
                 judge.see_change();
@@ -64,7 +64,7 @@ impl Reader {
                         self.phase = Phase::Preload(self.plan(filter.since.unwrap_or(i64::MIN), form, head, after).await?);
                     }
                 }
-                Err(FeedError::Plugin(error)) if error.is_passing() => self.again = Some(Instant::now() + AGAIN),
+                Err(FeedError::Plugin(error)) if error.is_transient() => self.again = Some(Instant::now() + AGAIN),
                 Err(FeedError::Plugin(error)) => self.end(Event::Ended { reason: "plugin_gone", message: error.to_string() }),
                 Err(error) => return Err(error),
             },

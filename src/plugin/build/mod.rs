@@ -72,7 +72,7 @@ struct SizeQueues {
 #[derive(Debug)]
 pub struct QueuedUpload {
     queues: SizeQueues,
-    turn: QueuePlace,
+    place: QueuePlace,
 }
 
 /// The lengths of the queues of one size.
@@ -123,12 +123,12 @@ impl Builder {
 
     /// Takes a place for a component of `size` bytes. Returns it with the number of components ahead of it.
     #[must_use]
-    pub fn enter(&self, size: u64) -> (QueuedUpload, usize) {
+    pub fn join_queue(&self, size: u64) -> (QueuedUpload, usize) {
         let queues = self.queues(size).clone();
         let before = queues.scanning.load();
         let position = before.waiting + before.under_way + queues.compiling.ahead_of_urgent();
-        let turn = queues.scanning.enter(true);
-        (QueuedUpload { queues, turn }, position)
+        let place = queues.scanning.join(true);
+        (QueuedUpload { queues, place }, position)
     }
 
     /// Scans a component, which takes milliseconds, before it waits for a compiler.
@@ -142,8 +142,8 @@ impl Builder {
         progress: Progress<'_>,
     ) -> Result<About, BuildError> {
         let size = size_of(file)?;
-        let QueuedUpload { queues, turn } = entered;
-        turn.wait(Some(&queues.compiling), &|position| progress(Stage::Queued { position })).await;
+        let QueuedUpload { queues, place } = entered;
+        place.wait(Some(&queues.compiling), &|position| progress(Stage::Queued { position })).await;
         let request = self.request(BuildTask::Scan, size);
         let process = CompileProcess {
             program: self.program(),
@@ -153,12 +153,12 @@ impl Builder {
             progress: &|_| {},
         };
         let report = process.run().await;
-        drop(turn);
+        drop(place);
         match report? {
             Report::Scanned(about) => Ok(about),
             Report::Refused(refusal) => Err(refusal.legible(self.config.text_bytes).into()),
             other => {
-                Err(BuildError::Internal(format!("the compiling process answered something else: {other:?}")))
+                Err(BuildError::Internal(format!("unexpected answer from the compiling process: {other:?}")))
             }
         }
     }
@@ -170,7 +170,7 @@ impl Builder {
     pub async fn build(&self, component: BuildJob<'_>, progress: Progress<'_>) -> Result<Built, BuildError> {
         let BuildJob { file, code, probe, urgent } = component;
         let size = size_of(file)?;
-        let turn = self
+        let place = self
             .queues(size)
             .compiling
             .wait_for_turn(urgent, &|position| progress(Stage::Queued { position }))
@@ -185,12 +185,12 @@ impl Builder {
             progress: progress,
         };
         let report = process.run().await;
-        drop(turn);
+        drop(place);
         match report? {
             Report::Built { about, tried, .. } => Ok(Built { about, tried }),
             Report::Refused(refusal) => Err(refusal.legible(self.config.text_bytes).into()),
             other => {
-                Err(BuildError::Internal(format!("the compiling process answered something else: {other:?}")))
+                Err(BuildError::Internal(format!("unexpected answer from the compiling process: {other:?}")))
             }
         }
     }

@@ -24,7 +24,7 @@ pub const COMMAND: &str = "compile-plugin";
 /// On a busy machine CPU time takes longer. The process is killed after this many times its CPU time.
 const WALL_TIMES: u32 = 10;
 /// Component and code are copied in chunks of this size.
-const PIECE_BYTES: usize = 64 << 10;
+const CHUNK_BYTES: usize = 64 << 10;
 /// The most that is kept of its stderr, bytes.
 const STDERR_BYTES_MAX: u64 = 4 << 10;
 
@@ -53,16 +53,16 @@ impl CompileProcess<'_> {
         let mut child =
             self.start().map_err(|error| BuildError::io("start the compiling process", &error))?;
         let wall = Duration::from_secs(self.request.cpu_secs.max(1)) * WALL_TIMES;
-        let Ok(exchanged) = timeout(wall, self.exchange(&mut child, component)).await else {
+        let Ok(outcome) = timeout(wall, self.exchange(&mut child, component)).await else {
             kill(&mut child).await;
             let secs = wall.as_secs();
             let message = format!(
-                "compiling it took more than {secs} s on the clock ({WALL_TIMES} times {})",
+                "compiling it took more than {secs} s of wall time ({WALL_TIMES} times {})",
                 self.request.cpu_setting()
             );
             return Ok(Report::Refused(Refusal::TooSlowToCompile { message, limit: secs }));
         };
-        let (answer, stderr) = exchanged;
+        let (answer, stderr) = outcome;
         match answer? {
             Some(report) => {
                 kill(&mut child).await;
@@ -74,7 +74,7 @@ impl CompileProcess<'_> {
                 Ok(Err(error)) => Err(BuildError::io("wait for the compiling process", &error)),
                 Err(_) => {
                     kill(&mut child).await;
-                    Err(BuildError::Internal("the compiling process neither answers nor ends".to_owned()))
+                    Err(BuildError::Internal("the compiling process neither responds nor exits".to_owned()))
                 }
             },
         }
@@ -116,20 +116,20 @@ impl CompileProcess<'_> {
     /// ended, and the caller reports why.
     async fn feed(&self, mut stdin: ChildStdin, component: File) -> Result<ChildStdin, BuildError> {
         let mut line = serde_json::to_vec(self.request)
-            .map_err(|error| BuildError::io("write an order", &error.into()))?;
+            .map_err(|error| BuildError::io("write the request", &error.into()))?;
         line.push(b'\n');
-        let mut taken = stdin.write_all(&line).await.is_ok();
+        let mut accepted = stdin.write_all(&line).await.is_ok();
         let mut component = component.take(self.request.size);
-        let mut piece = vec![0; PIECE_BYTES];
-        while taken {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        while accepted {
             let read = component
-                .read(&mut piece)
+                .read(&mut chunk)
                 .await
                 .map_err(|error| BuildError::io("read the upload", &error))?;
             if read == 0 {
                 break;
             }
-            taken = stdin.write_all(&piece[..read]).await.is_ok();
+            accepted = stdin.write_all(&chunk[..read]).await.is_ok();
         }
         Ok(stdin)
     }
@@ -162,22 +162,22 @@ impl CompileProcess<'_> {
     /// Writes compiled code to its file; `false` if the process ended before all of it was sent.
     async fn save_code(&self, code: &mut (impl AsyncRead + Unpin), bytes: u64) -> Result<bool, BuildError> {
         let Some(path) = self.code else { return Ok(true) };
-        let failed = |error: io::Error| BuildError::write("keep compiled code", path, &error);
+        let failed = |error: io::Error| BuildError::write("save compiled code", path, &error);
         let mut file = File::create(path).await.map_err(failed)?;
-        let mut piece = vec![0; PIECE_BYTES];
+        let mut chunk = vec![0; CHUNK_BYTES];
         let mut code = code.take(bytes);
-        let mut kept = 0;
+        let mut saved = 0;
         loop {
-            match code.read(&mut piece).await {
+            match code.read(&mut chunk).await {
                 Ok(0) | Err(_) => break,
                 Ok(read) => {
-                    file.write_all(&piece[..read]).await.map_err(failed)?;
-                    kept += read as u64;
+                    file.write_all(&chunk[..read]).await.map_err(failed)?;
+                    saved += read as u64;
                 }
             }
         }
         file.sync_all().await.map_err(failed)?;
-        Ok(kept == bytes)
+        Ok(saved == bytes)
     }
 
     /// The refusal for a process that ended without a report.
@@ -198,7 +198,7 @@ impl CompileProcess<'_> {
                 let advice = advice_for(signal);
                 let stderr = first_lines(stderr);
                 Refusal::Crashed(format!(
-                    "the process that compiles it ended before it was done ({status}; {stderr}); {advice}"
+                    "the compiling process ended before it was done ({status}; {stderr}); {advice}"
                 ))
             }
         }
@@ -215,23 +215,26 @@ fn ran_out_of_memory(stderr: &str) -> bool {
 /// The first lines it wrote: where it failed, and why.
 fn first_lines(stderr: &str) -> String {
     let lines: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).take(2).collect();
-    if lines.is_empty() { "it said nothing".to_owned() } else { lines.join(" ") }
+    if lines.is_empty() { "it wrote nothing to stderr".to_owned() } else { lines.join(" ") }
 }
 
 /// Advice after an end by this signal, or by none.
 const fn advice_for(signal: Option<i32>) -> &'static str {
     match signal {
         Some(libc::SIGKILL) => {
-            "somebody ended it, mostly the system for want of memory: give the machine more, or lower plugin.compile_large_memory_bytes, \
-             and upload it again"
+            "it was killed, most likely by the system because memory ran out: give the machine more, or lower \
+             plugin.compile_large_memory_bytes, and upload it again"
         }
         Some(libc::SIGSYS) => {
-            "it made a system call that is denied to it: a fault of this server or of a library under it, please report it with the component"
+            "it made a system call that is denied to it, which is a bug of this server or of a library it uses: please report it \
+             with the component"
         }
-        Some(libc::SIGTERM | libc::SIGINT | libc::SIGHUP) => "somebody ended it: upload it again",
+        Some(libc::SIGTERM | libc::SIGINT | libc::SIGHUP) => {
+            "it was terminated from outside: upload it again"
+        }
         _ => {
-            "upload it again; if that ends alike, the compiler cannot cope with this component: build it in another way (other version of \
-             its tools, less optimisation), and please report it"
+            "upload it again; if that ends in the same way, the compiler cannot handle this component: build it differently (another \
+             version of its tools, less optimisation), and please report it"
         }
     }
 }
@@ -241,7 +244,7 @@ fn warn_unfiltered(error: &str) {
     static WARNED: AtomicBool = AtomicBool::new(false);
     if !WARNED.swap(true, Ordering::Relaxed) {
         tracing::warn!(
-            "uploads are compiled without a filter of system calls, which this system does not offer: {error}"
+            "uploads are compiled without a system call filter, which this system does not support: {error}"
         );
     }
 }
@@ -260,6 +263,6 @@ async fn read_stderr(stderr: impl AsyncRead + Unpin) -> String {
 /// Kills the process, whatever it is doing.
 async fn kill(child: &mut Child) {
     if let Err(error) = child.kill().await {
-        tracing::debug!("a compiling process was gone already: {error}");
+        tracing::debug!("a compiling process had already exited: {error}");
     }
 }

@@ -64,18 +64,18 @@ impl BuildRequest {
     #[must_use]
     pub fn too_much_memory(&self) -> Refusal {
         let (limit, setting) = (self.memory_bytes, self.memory_setting());
-        let set = if self.small {
+        let configured = if self.small {
             self.config.compile_small_memory_bytes
         } else {
             self.config.compile_large_memory_bytes
         };
-        let whence = if limit == set {
+        let origin = if limit == configured {
             setting.to_owned()
         } else {
-            format!("half of what this machine has; with more, {setting} allows {set}")
+            format!("half of the memory of this machine; with more, {setting} allows {configured}")
         };
         Refusal::TooMuchMemory {
-            message: format!("compiling it takes more than {limit} bytes of memory ({whence})"),
+            message: format!("compiling it takes more than {limit} bytes of memory ({origin})"),
             limit,
         }
     }

@@ -13,25 +13,25 @@ use tokio::sync::watch;
 /// A queue; the component at the front has its turn.
 #[derive(Debug)]
 pub struct TurnQueue {
-    waiting_line: Mutex<Waiting>,
+    state: Mutex<QueueState>,
     moved: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct QueueState {
     next: u64,
-    waiting: VecDeque<Waiter>,
+    places: VecDeque<Place>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Waiter {
+struct Place {
     number: u64,
     urgent: bool,
 }
 
 impl Default for TurnQueue {
     fn default() -> Self {
-        Self { waiting_line: Mutex::default(), moved: watch::Sender::new(0) }
+        Self { state: Mutex::default(), moved: watch::Sender::new(0) }
     }
 }
 
@@ -52,7 +52,7 @@ impl TurnQueue {
         urgent: bool,
         position: &(dyn Fn(usize) + Send + Sync),
     ) -> QueuePlace {
-        let turn = self.enter(urgent);
+        let turn = self.join(urgent);
         turn.wait(None, position).await;
         turn
     }
@@ -60,35 +60,35 @@ impl TurnQueue {
     /// The length of the queue.
     #[must_use]
     pub fn load(&self) -> QueueLoad {
-        let all = self.waiting_line.lock().waiting.len();
-        QueueLoad { waiting: all.saturating_sub(1), under_way: all.min(1) }
+        let length = self.state.lock().places.len();
+        QueueLoad { waiting: length.saturating_sub(1), under_way: length.min(1) }
     }
 
     /// How many would be ahead of an urgent place taken now.
     #[must_use]
     pub fn ahead_of_urgent(&self) -> usize {
-        let waiting_line = self.waiting_line.lock();
-        waiting_line.waiting.iter().enumerate().filter(|(at, place)| *at == 0 || place.urgent).count()
+        let state = self.state.lock();
+        state.places.iter().enumerate().filter(|(at, place)| *at == 0 || place.urgent).count()
     }
 
     /// Takes a place. Its turn comes once nobody is ahead of it, see [`QueuePlace::wait`].
     #[must_use]
-    pub fn enter(self: &Arc<Self>, urgent: bool) -> QueuePlace {
-        let mut waiting_line = self.waiting_line.lock();
-        let number = waiting_line.next;
-        waiting_line.next += 1;
+    pub fn join(self: &Arc<Self>, urgent: bool) -> QueuePlace {
+        let mut state = self.state.lock();
+        let number = state.next;
+        state.next += 1;
         // The place that has its turn stays at the front.
-        let patient = waiting_line.waiting.iter().skip(1).position(|place| !place.urgent).map(|at| at + 1);
-        let at = patient.filter(|_| urgent).unwrap_or(waiting_line.waiting.len());
-        waiting_line.waiting.insert(at, Waiter { number, urgent });
-        drop(waiting_line);
+        let patient = state.places.iter().skip(1).position(|place| !place.urgent).map(|at| at + 1);
+        let at = patient.filter(|_| urgent).unwrap_or(state.places.len());
+        state.places.insert(at, Place { number, urgent });
+        drop(state);
         // Places that were overtaken report their new position.
         self.moved.send_modify(|count| *count += 1);
         QueuePlace { queue: Arc::clone(self), number }
     }
 
     fn ahead_of(&self, number: u64) -> usize {
-        self.waiting_line.lock().waiting.iter().position(|place| place.number == number).unwrap_or(0)
+        self.state.lock().places.iter().position(|place| place.number == number).unwrap_or(0)
     }
 }
 
@@ -135,7 +135,7 @@ impl QueuePlace {
 
 impl Drop for QueuePlace {
     fn drop(&mut self) {
-        self.queue.waiting_line.lock().waiting.retain(|place| place.number != self.number);
+        self.queue.state.lock().places.retain(|place| place.number != self.number);
         self.queue.moved.send_modify(|count| *count += 1);
     }
 }
@@ -173,8 +173,8 @@ mod tests {
         let (scanning, compiling) = (Arc::new(TurnQueue::default()), Arc::new(TurnQueue::default()));
         let places = Mutex::new(Vec::new());
         let note = |at| places.lock().push(at);
-        let compiled = [false, true, false].map(|urgent| compiling.enter(urgent));
-        let (first, second) = (scanning.enter(true), scanning.enter(true));
+        let compiled = [false, true, false].map(|urgent| compiling.join(urgent));
+        let (first, second) = (scanning.join(true), scanning.join(true));
         assert_eq!(
             (scanning.load(), compiling.load()),
             (QueueLoad { waiting: 1, under_way: 1 }, QueueLoad { waiting: 2, under_way: 1 })

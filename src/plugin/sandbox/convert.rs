@@ -27,7 +27,7 @@ pub fn summary(entry: &Entry) -> types::Summary {
     let (killmail, facts) = (&entry.killmail, &entry.facts);
     let victim = &killmail.victim;
     let last = killmail.attackers.iter().find(|a| a.final_blow);
-    let of_last = |id: fn(&Attacker) -> Option<u32>| last.and_then(id).unwrap_or(0);
+    let of_final_blow = |id: fn(&Attacker) -> Option<u32>| last.and_then(id).unwrap_or(0);
     types::Summary {
         id: u64::from(killmail.killmail_id),
         time: killmail.time,
@@ -38,9 +38,9 @@ pub fn summary(entry: &Entry) -> types::Summary {
         victim_alliance: victim.alliance_id.unwrap_or(0),
         victim_ship: victim.ship_type_id.unwrap_or(0),
         victim_ship_group: facts.victim.ship_groups.first().copied().unwrap_or(0),
-        final_blow_character: of_last(|a| a.character_id),
-        final_blow_corporation: of_last(|a| a.corporation_id),
-        final_blow_alliance: of_last(|a| a.alliance_id),
+        final_blow_character: of_final_blow(|a| a.character_id),
+        final_blow_corporation: of_final_blow(|a| a.corporation_id),
+        final_blow_alliance: of_final_blow(|a| a.alliance_id),
         attacker_count: facts.attacker_count,
         points: killmail.zkb.as_ref().and_then(|z| z.points).and_then(|p| u32::try_from(p).ok()).unwrap_or(0),
         total_value: facts.total_value.unwrap_or(0.0),
@@ -80,7 +80,7 @@ pub fn attackers(killmail: &Killmail) -> types::AttackerColumns {
         ships: ids(|a| a.ship_type_id),
         weapons: ids(|a| a.weapon_type_id),
         damage: all.iter().map(|a| clamp_u32(a.damage_done)).collect(),
-        security: all.iter().map(|a| narrow(a.security_status)).collect(),
+        security: all.iter().map(|a| to_f32(a.security_status)).collect(),
         final_blow: all.iter().position(|a| a.final_blow).and_then(|row| u32::try_from(row).ok()),
     }
 }
@@ -284,7 +284,7 @@ impl GuestInterest {
 
 /// What the guest answered to `configure`, and the number of ids it names.
 #[must_use]
-pub fn needs(interest: Option<guest::Interest>) -> (GuestInterest, usize) {
+pub fn guest_interest(interest: Option<guest::Interest>) -> (GuestInterest, usize) {
     let Some(answer) = interest else { return (GuestInterest::default(), 0) };
     let named = answer.any_of.iter().map(|term| term.ids.len()).sum();
     let interest = Interest {
@@ -321,8 +321,8 @@ fn annotations(json: &str, bytes_max: usize) -> Result<Verdict, (Fault, String)>
     // Parsed completely: numbers out of range, and nesting that clients cannot read, must not reach them.
     let value = match serde_json::from_str::<Value>(json) {
         Ok(value @ Value::Object(_)) => value,
-        Ok(_) => return Err((Fault::BadOutput, "the annotations are no JSON object".to_owned())),
-        Err(error) => return Err((Fault::BadOutput, format!("the annotations are no JSON: {error}"))),
+        Ok(_) => return Err((Fault::BadOutput, "the annotations are not a JSON object".to_owned())),
+        Err(error) => return Err((Fault::BadOutput, format!("the annotations are not JSON: {error}"))),
     };
     // Line breaks are allowed between JSON tokens but would end a line of an event stream.
     let has_breaks = json.bytes().any(|b| b.is_ascii_control());
@@ -334,6 +334,6 @@ fn clamp_u32(number: i64) -> u32 {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a security status has few digits")]
-const fn narrow(number: f64) -> f32 {
+const fn to_f32(number: f64) -> f32 {
     number as f32
 }

@@ -41,7 +41,7 @@ pub fn describe_fault(state: &State, call: GuestCall, fault: Fault, error: &Erro
             format!("it takes more than {} bytes of stack (plugin.stack_bytes)", state.config.stack_bytes)
         }
         Fault::Output => format!(
-            "it hands over more than {} bytes in one call (plugin.hostcall_bytes)",
+            "it passes more than {} bytes in one call (plugin.hostcall_bytes)",
             state.config.hostcall_bytes
         ),
         _ => root,
@@ -65,7 +65,7 @@ pub fn describe_fault(state: &State, call: GuestCall, fault: Fault, error: &Erro
 pub fn deadline(state: &State, call: GuestCall) -> (String, u64) {
     if state.stopwatch.is_over_by_the_clock() {
         let limit = state.config.call_wall_ms;
-        return (format!("it takes more than {limit} ms on the clock (plugin.call_wall_ms)"), limit);
+        return (format!("it takes more than {limit} ms of wall time (plugin.call_wall_ms)"), limit);
     }
     let bounds = state.bounds();
     let limit = if call == GuestCall::Evaluate { bounds.evaluate_cpu_ms } else { bounds.configure_cpu_ms };

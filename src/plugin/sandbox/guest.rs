@@ -60,9 +60,9 @@ pub struct Guest {
 }
 
 /// The message if a guest refuses a configuration and does not say why.
-const REFUSED_WITHOUT_TEXT: &str = "the plugin refused the configuration without a text";
+const REFUSED_WITHOUT_TEXT: &str = "the plugin rejected the configuration without giving a reason";
 /// The message if a guest cannot evaluate a killmail and does not say why.
-const FAILED_WITHOUT_TEXT: &str = "the plugin could not judge it and gave no text";
+const FAILED_WITHOUT_TEXT: &str = "the plugin could not evaluate the killmail and gave no reason";
 
 impl Guest {
     /// Instantiates the component, without configuring it.
@@ -120,7 +120,7 @@ impl Guest {
                 });
             }
         };
-        let (needs, named) = convert::needs(answer);
+        let (needs, named) = convert::guest_interest(answer);
         let max = setup.config.interest_ids_max;
         if named > max {
             let message =
@@ -177,7 +177,7 @@ fn refusal_from(store: &Store<State>, setup: &Setup, call: GuestCall, error: &Er
     let description = fault_text::describe_fault(state, call, fault, error);
     let message = match call {
         GuestCall::Start => {
-            format!("making an instance of the plugin ended in the fault {fault}: {description}")
+            format!("creating an instance of the plugin ended in the fault {fault}: {description}")
         }
         _ => format!("configuring the plugin ended in the fault {fault}: {description}"),
     };

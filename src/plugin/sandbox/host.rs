@@ -57,14 +57,14 @@ impl State {
         self.current
             .as_ref()
             .map(CurrentKillmail::entry)
-            .ok_or_else(|| wasmtime::Error::msg("no killmail is judged now"))
+            .ok_or_else(|| wasmtime::Error::msg("no killmail is being evaluated"))
     }
 
     fn history_bound(&self) -> Result<Bound> {
         self.current
             .as_ref()
             .map(|now| now.bound)
-            .ok_or_else(|| wasmtime::Error::msg("history may be asked in `evaluate` only"))
+            .ok_or_else(|| wasmtime::Error::msg("history is only available in `evaluate`"))
     }
 
     /// Numbers of attackers and items of the killmail being evaluated.
@@ -277,7 +277,7 @@ impl wit_universe::Host for State {
 
     fn jumps(&mut self, a: EveId, b: EveId, max: u32) -> Result<Option<u32>> {
         self.charge(u64::from(max.min(JUMPS_SEEN)).saturating_mul(JUMP), || {
-            format!("a way of up to {max} jumps")
+            format!("a route of up to {max} jumps")
         })?;
         self.run_counted(|_| Ok(universe::jumps(a, b, max)))
     }

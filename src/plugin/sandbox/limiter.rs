@@ -56,9 +56,9 @@ impl Limiter {
         let bytes = self.bytes();
         let Err(refusal) = self.charge.reach(bytes) else { return Ok(()) };
         self.exceeded = Some(Exceeded { fault: Fault::Memory, limit: None });
-        let told = format!("asks for {bytes} bytes of memory; {refusal}");
+        let message = format!("asks for {bytes} bytes of memory; {refusal}");
         self.out_of_budget = Some(refusal);
-        bail!("{told}");
+        bail!("{message}");
     }
 }
 
@@ -98,7 +98,7 @@ impl ResourceLimiter for Limiter {
         }
         if let Some(max) = maximum.filter(|max| desired > *max) {
             self.exceed(Fault::Table, max);
-            bail!("asks for a table of {desired} elements; it said at most {max}");
+            bail!("asks for a table of {desired} elements; it declared at most {max}");
         }
         self.table_elements = self.table_elements.saturating_add(desired.saturating_sub(current));
         self.charge()?;

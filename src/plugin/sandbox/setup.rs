@@ -111,7 +111,10 @@ fn new_engine(limits: &Config, class: Class, memory: Memory) -> wasmtime::Result
     let mut settings = on_demand.clone();
     settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(limits)));
     wasmtime::Engine::new(&settings).or_else(|error| {
-        tracing::warn!("no pool of instances for plugins: {}", error_chain(&error));
+        tracing::warn!(
+            "plugins run without a pool of instances, so creating them takes longer: {}",
+            error_chain(&error)
+        );
         wasmtime::Engine::new(&on_demand)
     })
 }

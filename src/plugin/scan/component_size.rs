@@ -138,18 +138,8 @@ impl ComponentSize {
             complex(self.functions, bounds.functions_max, "functions", "functions_max"),
             complex(self.body_bytes, bounds.body_bytes_max, "bytes in one function", "body_bytes_max"),
             complex(self.locals, bounds.locals_max, "locals in one function", "locals_max"),
-            complex(
-                self.depth,
-                bounds.block_depth_max,
-                "blocks within one another in one function",
-                "block_depth_max",
-            ),
-            complex(
-                self.loop_depth,
-                bounds.loop_depth_max,
-                "loops within one another in one function",
-                "loop_depth_max",
-            ),
+            complex(self.depth, bounds.block_depth_max, "nested blocks in one function", "block_depth_max"),
+            complex(self.loop_depth, bounds.loop_depth_max, "nested loops in one function", "loop_depth_max"),
             complex(
                 self.targets,
                 bounds.br_table_targets_max as usize,
@@ -183,7 +173,7 @@ impl ComponentSize {
                 RefusalKind::TooComplex,
                 self.work,
                 bounds.compile_work_max,
-                "units of work to compile it, as estimated",
+                "estimated units of work to compile it",
                 "compile_work_max",
             ),
             start(self.memory_bytes, bounds.memory_bytes, "bytes of memory", "memory_bytes"),
@@ -197,7 +187,7 @@ impl ComponentSize {
     }
 }
 
-const FUNCTION_WORK: &str = "units of work to compile one function, as estimated";
+const FUNCTION_WORK: &str = "estimated units of work to compile one function";
 const ITEMS: &str = "imports, exports, aliases, conversions and instances, counted as often as they are made";
 
 impl Measure {

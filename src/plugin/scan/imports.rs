@@ -35,7 +35,7 @@ const HOW_TO_BUILD: &str = "in Rust: `crate-type = [\"cdylib\"]`, `killstream_pl
      `cargo build --release --target wasm32-wasip2`; in other languages, build a component for the world `killstream:plugin/plugin`";
 /// The section in which toolchains describe the world a core module was made for.
 const WORLD_SECTION: &str = "component-type";
-const NO_WORLD: &str = "this is a core module without a `component-type` section, so it exports no";
+const NO_WORLD: &str = "this is a core module without a `component-type` section, so it does not export";
 /// Advice about the async ABI, and about WASI 0.3, which needs it.
 const BUILD_SYNC: &str = "build for WASI 0.2 and without async (componentize-qjs: build with `--sync`)";
 
@@ -74,13 +74,13 @@ pub fn check_imports(bytes: &[u8]) -> Result<(), Refusal> {
         )));
     }
     let Some((module, name)) = names.core_import else { return Ok(()) };
-    let whose = if module == "env" {
-        ", which no plugin is given"
+    let origin = if module == "env" {
+        ", which is not provided to plugins"
     } else {
         " of WASI preview 1, which is not provided"
     };
     Err(Refusal::UnknownImport(format!(
-        "the core module imports `{module}.{name}`{whose}; build with `--target wasm32-wasip2`"
+        "the core module imports `{module}.{name}`{origin}; build with `--target wasm32-wasip2`"
     )))
 }
 
@@ -137,7 +137,7 @@ pub fn check_conversion(function: &CanonicalFunction) -> Result<(), Refusal> {
         _ => "streams, futures or threads",
     };
     Err(Refusal::UnknownImport(format!(
-        "the component asks for {name} of the async ABI, which is not provided; {BUILD_SYNC}"
+        "the component uses {name} of the async ABI, which is not provided; {BUILD_SYNC}"
     )))
 }
 
@@ -147,9 +147,8 @@ pub fn check_conversion(function: &CanonicalFunction) -> Result<(), Refusal> {
 /// `UnknownImport` with advice, if it is async.
 pub fn check_function_type(function: &ComponentFuncType<'_>) -> Result<(), Refusal> {
     if function.async_ {
-        let what = "an `async` function, which is of the async ABI";
         return Err(Refusal::UnknownImport(format!(
-            "the component names {what} and not provided; {BUILD_SYNC}"
+            "the component has an `async` function, and the async ABI is not provided; {BUILD_SYNC}"
         )));
     }
     Ok(())
@@ -176,7 +175,7 @@ impl<'b> Names<'b> {
             Payload::ComponentTypeSection(section) => {
                 check_type_section(&section)?;
                 for ty in section {
-                    self.types.push(imported(&ty.map_err(unreadable)?));
+                    self.types.push(imported_instance(&ty.map_err(unreadable)?));
                 }
             }
             Payload::ComponentAliasSection(section) => {
@@ -244,7 +243,7 @@ impl<'b> Names<'b> {
     }
 }
 
-fn imported<'b>(ty: &ComponentType<'b>) -> Option<ImportedInstance<'b>> {
+fn imported_instance<'b>(ty: &ComponentType<'b>) -> Option<ImportedInstance<'b>> {
     let ComponentType::Instance(declared) = ty else { return None };
     let mut imported = ImportedInstance::default();
     for declaration in declared {
@@ -273,7 +272,9 @@ fn missing_in_contract(rest: &str, imported: &ImportedInstance<'_>) -> Option<St
     }
     let unknown = imported.functions.iter().find(|name| !functions.contains(*name));
     unknown.map(|name| {
-        format!("this server's version of the contract, {VERSION}, has no function `{name}` in it")
+        format!(
+            "this server's version of the contract, {VERSION}, has no function `{name}` in this interface"
+        )
     })
 }
 
@@ -292,11 +293,10 @@ fn advice(name: &str) -> String {
         return format!("WASI 0.3 is not provided, 0.2 is; {BUILD_SYNC}");
     }
     if name.starts_with("wasi:") {
-        return "of WASI only version 0.2 is provided; build for it (in Rust: `--target wasm32-wasip2`)"
-            .to_owned();
+        return "only WASI 0.2 is provided; build for it (in Rust: `--target wasm32-wasip2`)".to_owned();
     }
     format!(
-        "that is not provided; a plugin may import the interfaces of `{PACKAGE}` and of WASI 0.2, so take it out of the world it is built for"
+        "it is not provided; a plugin may import the interfaces of `{PACKAGE}` and of WASI 0.2, so remove it from the world it is built for"
     )
 }
 

@@ -155,7 +155,7 @@ fn counts_at(all: &[KnownCounts], index: u32) -> KnownCounts {
 fn counts_of(all: &[KnownCounts], index: u32, what: &str) -> Result<InstanceCounts, Refusal> {
     counts_at(all, index).ok_or_else(|| {
         let message = format!(
-            "a component within it instantiates a {what} that it imports or takes from an instance, so that what it makes cannot be \
+            "a component within it instantiates a {what} that it imports or takes from an instance, so that what this creates cannot be \
              counted; it can only instantiate what is defined in the upload"
         );
         Refusal::TooComplex { message, limit: None }

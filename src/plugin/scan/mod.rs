@@ -9,6 +9,7 @@
 
 mod compile_cost;
 mod component_size;
+mod core_module;
 pub mod imports;
 mod instance_counts;
 mod scanner;
@@ -123,7 +124,7 @@ fn default_config(manifest: &[u8], limits: &Config) -> Result<Option<String>, Re
         return Err(refusal(why, Some(MANIFEST_MAX_BYTES)));
     }
     let manifest: Map<String, Value> = serde_json::from_slice(manifest)
-        .map_err(|error| refusal(format!("is no JSON object: {error}"), None))?;
+        .map_err(|error| refusal(format!("is not a JSON object: {error}"), None))?;
     let Some(config) = manifest.get("default_config") else { return Ok(None) };
     let (text, max) = (config.to_string(), limits.config_bytes);
     if text.len() > max {
@@ -153,8 +154,7 @@ pub fn check_type_section<T>(section: &SectionLimited<'_, T>) -> Result<(), Refu
 #[must_use]
 pub fn refusal_from(error: &BinaryReaderError, len: usize) -> Refusal {
     if is_nested_too_deep(error) {
-        let message =
-            format!("component types within one another, too deep to be read ({})", error.message());
+        let message = format!("component types nested too deep to be read ({})", error.message());
         return Refusal::TooComplex { message, limit: None };
     }
     if is_unexpected_end(error) || error.offset() >= len as u64 {

@@ -4,16 +4,16 @@
 
 use wasmparser::{
     CanonicalFunction, ComponentType, ComponentTypeDeclaration, CompositeInnerType, CoreType, DataKind,
-    Encoding, FromReader, FunctionBody, InstanceTypeDeclaration, Operator, Parser, Payload, SectionLimited,
-    SubType, TypeRef, TypeSectionReader,
+    Encoding, FromReader, FunctionBody, InstanceTypeDeclaration, Parser, Payload, SectionLimited, SubType,
+    TypeSectionReader,
 };
 
 use crate::plugin::error::Refusal;
 use crate::plugin::limits::Config;
-use crate::plugin::scan::compile_cost::{self, ModuleTypes};
 use crate::plugin::scan::component_size::ComponentSize;
+use crate::plugin::scan::core_module::CoreModule;
 use crate::plugin::scan::instance_counts::{self, ComponentScope, InstanceCounts};
-use crate::plugin::scan::{check_type_section, imports, refusal_from};
+use crate::plugin::scan::{check_type_section, compile_cost, imports, refusal_from};
 
 /// The deepest nesting of components and core modules; toolchains use four levels.
 const DEPTH_MAX: usize = 16;
@@ -35,22 +35,8 @@ pub type CustomSections<'a, 'b> = &'a mut dyn FnMut(&str, &'b [u8]) -> Result<()
 
 /// What is being read.
 enum Frame {
-    Module(Box<Module>),
+    Module(Box<CoreModule>),
     Component(Box<ComponentScope>),
-}
-
-/// A core module being read.
-#[derive(Default)]
-struct Module {
-    types: ModuleTypes,
-    counts: InstanceCounts,
-    /// Functions whose code was read, and those that were imported.
-    bodies_read: usize,
-    imported: usize,
-    /// Initial bytes of each memory; imported ones count as 0.
-    memories: Vec<u64>,
-    /// For each memory, the range of bytes that data fills.
-    filled: Vec<Option<(u64, u64)>>,
 }
 
 /// Measures one upload.
@@ -123,7 +109,7 @@ impl<'a> Scanner<'a> {
         self.count_items(1)?;
         let depth = self.frames.len();
         if depth > DEPTH_MAX {
-            let message = format!("components within one another, {depth} deep; at most {DEPTH_MAX}");
+            let message = format!("components nested {depth} deep; at most {DEPTH_MAX}");
             return Err(Refusal::TooComplex { message, limit: Some(DEPTH_MAX as u64) });
         }
         Ok(())
@@ -179,7 +165,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn current_module(&mut self) -> Option<&mut Module> {
+    fn current_module(&mut self) -> Option<&mut CoreModule> {
         match self.frames.last_mut() {
             Some(Frame::Module(module)) => Some(module),
             _ => None,
@@ -393,48 +379,6 @@ impl<'a> Scanner<'a> {
     }
 }
 
-impl Module {
-    fn add_import(&mut self, ty: &TypeRef) {
-        match ty {
-            TypeRef::Func(index) | TypeRef::FuncExact(index) => {
-                self.types.functions.push(*index);
-                self.imported += 1;
-            }
-            TypeRef::Memory(_) => self.memories.push(0),
-            _ => {}
-        }
-    }
-
-    fn add_memory(&mut self, bytes: u64) {
-        self.counts.memories += 1;
-        self.counts.memory_bytes = self.counts.memory_bytes.saturating_add(bytes);
-        self.memories.push(bytes);
-    }
-
-    /// Records that data is written at the offset that `place` gives; without a constant offset, it may be
-    /// anywhere.
-    fn add_data(&mut self, memory: u32, place: Option<Operator<'_>>, len: u64) {
-        let Some(&bytes) = self.memories.get(memory as usize) else { return };
-        let (from, to) = match place {
-            Some(Operator::I32Const { value }) => {
-                (u64::from(value.cast_unsigned()), u64::from(value.cast_unsigned()).saturating_add(len))
-            }
-            _ => (0, bytes),
-        };
-        self.filled.resize(self.memories.len(), None);
-        let filled = &mut self.filled[memory as usize];
-        let (first, last) = filled.unwrap_or((from, to));
-        *filled = Some((first.min(from), last.max(to)));
-    }
-
-    fn image_bytes(&self) -> u64 {
-        let image = |(filled, bytes): (&Option<(u64, u64)>, &u64)| {
-            filled.map_or(0, |(first, last)| last.saturating_sub(first).min(*bytes))
-        };
-        self.filled.iter().zip(&self.memories).map(image).fold(0, u64::saturating_add)
-    }
-}
-
 fn scope_of(frame: &mut Frame) -> Option<&mut ComponentScope> {
     match frame {
         Frame::Component(scope) => Some(scope),
@@ -453,7 +397,7 @@ fn type_work(ty: &SubType) -> u64 {
 /// The number of types within a component type.
 fn nested_types(ty: &ComponentType<'_>, depth: u64) -> Result<u64, Refusal> {
     if depth > TYPE_DEPTH_MAX {
-        let message = format!("component types within one another, more than {TYPE_DEPTH_MAX} deep");
+        let message = format!("component types nested more than {TYPE_DEPTH_MAX} deep");
         return Err(Refusal::TooComplex { message, limit: Some(TYPE_DEPTH_MAX) });
     }
     let mut count = 0_u64;

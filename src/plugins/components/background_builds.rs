@@ -95,7 +95,7 @@ impl Components {
                     tracing::error!("the component {digest} cannot be read: {error}");
                 }
             }
-            Err(error) => tracing::error!("what was compiled of {digest} cannot be read: {error}"),
+            Err(error) => tracing::error!("the compiled code of {digest} cannot be read: {error}"),
         }
     }
 
@@ -111,29 +111,29 @@ impl Components {
             // The plugin was deleted, or uploaded again.
             return;
         }
-        let cache = match self.rebuild(&digest, pending.size_bytes).await {
-            Ok(held) => {
-                self.classes.lock().insert(digest.clone(), held.class);
+        let entry = match self.rebuild(&digest, pending.size_bytes).await {
+            Ok(kept) => {
+                self.classes.lock().insert(digest.clone(), kept.class);
                 // If there is not enough memory now, the first user loads it.
-                held.component.map(CacheEntry::loaded)
+                kept.component.map(CacheEntry::loaded)
             }
-            Err(BuildError::Refused(refusal)) if refusal.is_certain() || pending.tries >= TRIES_MAX => {
+            Err(BuildError::Refused(refusal)) if refusal.is_permanent() || pending.tries >= TRIES_MAX => {
                 tracing::error!("the component {digest} can no longer run: {refusal}");
                 Some(CacheEntry::Unusable(refusal))
             }
             Err(failed) => return self.retry_later(pending, &failed),
         };
-        let mut all = self.cache.lock();
-        let is_wanted = matches!(all.get(&digest), Some(CacheEntry::Preparing));
-        let is_gone = !all.contains_key(&digest);
+        let mut cache = self.cache.lock();
+        let is_wanted = matches!(cache.get(&digest), Some(CacheEntry::Preparing));
+        let is_gone = !cache.contains_key(&digest);
         if is_wanted {
-            all.remove(&digest);
-            all.extend(cache.map(|cache| (digest.clone(), cache)));
+            cache.remove(&digest);
+            cache.extend(entry.map(|entry| (digest.clone(), entry)));
         }
-        drop(all);
+        drop(cache);
         let removed = || self.claims.unless_claimed(&digest, || self.store.remove_compiled(&digest));
         if is_gone && let Err(error) = removed() {
-            tracing::warn!("what was compiled of {digest} could not be removed: {error}");
+            tracing::warn!("the compiled code of {digest} could not be removed: {error}");
         }
         self.changes.send_modify(|count| *count += 1);
     }
@@ -147,7 +147,7 @@ impl Components {
     fn retry_later(self: &Arc<Self>, pending: PendingBuild, failed: &BuildError) {
         let pause = AFTER_FAILURE * 3_u32.saturating_pow(pending.tries.min(TRIES_MAX));
         tracing::error!(
-            "the component {} could not be compiled and is tried again in {} s: {failed}",
+            "the component {} could not be compiled; it is tried again in {} s: {failed}",
             pending.digest,
             pause.as_secs()
         );
@@ -176,6 +176,6 @@ impl Components {
         let file = read.await.map_err(|lost| BuildError::Internal(lost.to_string()))??;
         let order =
             BuildOrder { file: &file, digest, size_bytes, probe: false, urgent: false, progress: &|_| {} };
-        self.build(order).await.map(|(held, _)| held)
+        self.build(order).await.map(|(kept, _)| kept)
     }
 }

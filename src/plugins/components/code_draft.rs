@@ -38,6 +38,6 @@ pub fn check_unchanged(digest: &str, bytes: &[u8]) -> Result<(), Refusal> {
     if sha256_hex(bytes) == digest {
         Ok(())
     } else {
-        Err(Refusal::NotWasm(format!("the kept component {digest} was changed on disk")))
+        Err(Refusal::NotWasm(format!("the stored component {digest} was changed on disk")))
     }
 }

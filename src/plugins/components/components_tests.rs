@@ -140,7 +140,7 @@ fn what_there_is_no_memory_for_is_accepted_and_loaded_later() {
     let (again, version) = plugins.find_kept("two", &held.digest).expect("its code is kept");
     assert!(again.component.is_none() && Some(again.class) == version.class);
     let runtime = two_threads();
-    assert!(runtime.block_on(plugins.resolve(&used("one"))).unwrap_err().is_passing());
+    assert!(runtime.block_on(plugins.resolve(&used("one"))).unwrap_err().is_transient());
     drop(others);
     let component = components.get_blocking(&held.digest, held.size_bytes).unwrap();
     assert!(component.charged_bytes() > 0);

@@ -31,8 +31,8 @@ impl LoadTurns {
     pub async fn for_component(&self, digest: &str) -> Turn {
         let turns = {
             let mut by_component = self.by_component.lock();
-            let cache = by_component.get(digest).and_then(Weak::upgrade);
-            cache.unwrap_or_else(|| {
+            let existing = by_component.get(digest).and_then(Weak::upgrade);
+            existing.unwrap_or_else(|| {
                 by_component.retain(|_, turns| turns.strong_count() > 0);
                 let turns = Arc::default();
                 by_component.insert(digest.to_owned(), Arc::downgrade(&turns));

@@ -142,7 +142,7 @@ impl Components {
     /// Removes compiled code of components that are not known any more, and of other compilers.
     pub fn remove_stale(&self, is_known: impl Fn(&str) -> bool) {
         if let Err(error) = self.store.tidy_compiled(&self.compiler, is_known) {
-            tracing::warn!("compiled plugins that nobody needs could not be removed: {error}");
+            tracing::warn!("unused compiled plugins could not be removed: {error}");
         }
     }
 
@@ -181,30 +181,30 @@ impl Components {
     /// # Errors
     /// See [`LoadError`].
     pub async fn get(self: &Arc<Self>, digest: &str, size_bytes: usize) -> Result<Component, LoadError> {
-        let now = || {
+        let cached_or_refused = || {
             self.cached(digest)
                 .map(CacheEntry::ready)
                 .or_else(|| self.turns.recent_refusal(digest).map(|full| Err(LoadError::NoMemory(full))))
         };
-        if let Some(cache) = now() {
-            return cache;
+        if let Some(outcome) = cached_or_refused() {
+            return outcome;
         }
-        let own = self.turns.for_component(digest).await;
-        if let Some(cache) = now() {
-            return cache;
+        let own_turn = self.turns.for_component(digest).await;
+        if let Some(outcome) = cached_or_refused() {
+            return outcome;
         }
-        let turn = (self.turns.for_any().await, own);
+        let turn = (self.turns.for_any().await, own_turn);
         let (components, digest) = (Arc::clone(self), digest.to_owned());
-        let got = tasks::blocking("plugin-load", move || {
+        let loaded = tasks::blocking("plugin-load", move || {
             // A caller that gives up does not end the turn before the load has ended.
             let _turn = turn;
-            let got = components.get_blocking(&digest, size_bytes);
-            if let Err(LoadError::NoMemory(refusal)) = &got {
+            let loaded = components.get_blocking(&digest, size_bytes);
+            if let Err(LoadError::NoMemory(refusal)) = &loaded {
                 components.turns.remember_refusal(&digest, refusal);
             }
-            got
+            loaded
         });
-        got.await.unwrap_or_else(|lost| Err(LoadError::Lost(lost)))
+        loaded.await.unwrap_or_else(|lost| Err(LoadError::Lost(lost)))
     }
 
     /// The component, loaded if necessary. Starts a build if its code is not kept. Blocks while the code is
@@ -213,46 +213,46 @@ impl Components {
     /// # Errors
     /// See [`LoadError`].
     pub fn get_blocking(&self, digest: &str, size_bytes: usize) -> Result<Component, LoadError> {
-        if let Some(cache) = self.cached(digest) {
-            return cache.ready();
+        if let Some(entry) = self.cached(digest) {
+            return entry.ready();
         }
         let _loading = self.loading.lock();
         // It may have been loaded meanwhile.
-        if let Some(cache) = self.cached(digest) {
-            return cache.ready();
+        if let Some(entry) = self.cached(digest) {
+            return entry.ready();
         }
-        let cache = match self.load(digest, size_bytes)? {
-            Some(cache) => cache,
+        let entry = match self.load(digest, size_bytes)? {
+            Some(entry) => entry,
             None if self.engine.config().compile_here => self.compile_here(digest)?,
             None if self.store.component_file(digest).map_err(LoadError::Store)?.is_none() => {
                 return Err(LoadError::Unknown);
             }
             None => CacheEntry::Preparing,
         };
-        self.cache.lock().insert(digest.to_owned(), cache.clone());
-        if matches!(cache, CacheEntry::Preparing) {
+        self.cache.lock().insert(digest.to_owned(), entry.clone());
+        if matches!(entry, CacheEntry::Preparing) {
             // Only after the insert, because a worker that finishes at once must find the entry.
             self.enqueue(background_builds::PendingBuild { digest: digest.to_owned(), size_bytes, tries: 0 });
         }
-        cache.ready()
+        entry.ready()
     }
 
     /// A component whose compiled code is kept, loaded if there is enough memory. Blocks while it is read.
     #[must_use]
     pub fn get_kept(&self, digest: &str, size_bytes: usize) -> Option<KeptComponent> {
-        let held = |cache: CacheEntry| cache.ready().ok().map(KeptComponent::from);
-        if let Some(cache) = self.cached(digest) {
-            return held(cache);
+        let into_kept = |entry: CacheEntry| entry.ready().ok().map(KeptComponent::from);
+        if let Some(entry) = self.cached(digest) {
+            return into_kept(entry);
         }
         let _loading = self.loading.lock();
         // It may have been loaded meanwhile.
-        if let Some(cache) = self.cached(digest) {
-            return held(cache);
+        if let Some(entry) = self.cached(digest) {
+            return into_kept(entry);
         }
         match self.load(digest, size_bytes) {
-            Ok(Some(cache)) => {
-                self.cache.lock().insert(digest.to_owned(), cache.clone());
-                held(cache)
+            Ok(Some(entry)) => {
+                self.cache.lock().insert(digest.to_owned(), entry.clone());
+                into_kept(entry)
             }
             Err(LoadError::NoMemory(_)) => Some(KeptComponent {
                 digest: digest.to_owned(),
@@ -272,40 +272,40 @@ impl Components {
     }
 
     fn cached(&self, digest: &str) -> Option<CacheEntry> {
-        let mut all = self.cache.lock();
-        let cache = all.get_mut(digest)?;
-        if let CacheEntry::Loaded { used, .. } = cache {
+        let mut cache = self.cache.lock();
+        let entry = cache.get_mut(digest)?;
+        if let CacheEntry::Loaded { used, .. } = entry {
             *used = Instant::now();
         }
-        Some(cache.clone())
+        Some(entry.clone())
     }
 
     /// Unloads the least recently used component that nobody uses; `false` if there is none. It is mapped
     /// again on its next use.
     fn unload_one(&self, whose: Whose<'_>) -> bool {
-        let mut all = self.cache.lock();
-        let unused = all.iter().filter_map(|(digest, cache)| match cache {
+        let mut cache = self.cache.lock();
+        let unused = cache.iter().filter_map(|(digest, entry)| match entry {
             CacheEntry::Loaded { component, used } if !component.is_in_use() && component.is_of(whose) => {
                 Some((*used, digest))
             }
             _ => None,
         });
         let Some(oldest) = unused.min().map(|(_, digest)| digest.clone()) else { return false };
-        let unloaded = all.remove(&oldest);
-        drop(all);
+        let unloaded = cache.remove(&oldest);
+        drop(cache);
         tracing::debug!(plugin.digest = oldest, "the component {oldest} is unloaded to make room");
         unloaded.is_some()
     }
 
     /// Adds what was just compiled.
-    pub fn insert(&self, held: KeptComponent) {
-        self.classes.lock().insert(held.digest.clone(), held.class);
-        let mut all = self.cache.lock();
-        match held.component {
-            Some(component) => drop(all.insert(held.digest, CacheEntry::loaded(component))),
+    pub fn insert(&self, kept: KeptComponent) {
+        self.classes.lock().insert(kept.digest.clone(), kept.class);
+        let mut cache = self.cache.lock();
+        match kept.component {
+            Some(component) => drop(cache.insert(kept.digest, CacheEntry::loaded(component))),
             // Whatever the entry said before, the component can be loaded now.
-            None if matches!(all.get(&held.digest), Some(CacheEntry::Loaded { .. })) => {}
-            None => drop(all.remove(&held.digest)),
+            None if matches!(cache.get(&kept.digest), Some(CacheEntry::Loaded { .. })) => {}
+            None => drop(cache.remove(&kept.digest)),
         }
     }
 
@@ -313,7 +313,7 @@ impl Components {
     /// use. Also removes compiled code on disk beyond `compiled_max_bytes`, which is then compiled again when
     /// needed.
     pub fn unload_except(&self, is_needed: impl Fn(&str) -> bool) {
-        self.cache.lock().retain(|digest, cache| match cache {
+        self.cache.lock().retain(|digest, entry| match entry {
             CacheEntry::Loaded { component, .. } => is_needed(digest) || component.is_in_use(),
             CacheEntry::Preparing | CacheEntry::Unusable(_) => true,
         });
@@ -352,8 +352,8 @@ impl Components {
         let loaded = tasks::blocking("plugin-load", move || {
             components.save_compiled(&draft, UploadId { digest: &digest, size_bytes }, about)
         });
-        let held = loaded.await.map_err(|lost| BuildError::Internal(lost.to_string()))??;
-        Ok((held, tried))
+        let kept = loaded.await.map_err(|lost| BuildError::Internal(lost.to_string()))??;
+        Ok((kept, tried))
     }
 
     /// Saves code that was just compiled, and loads it if there is enough memory.
@@ -364,12 +364,16 @@ impl Components {
         about: About,
     ) -> Result<KeptComponent, BuildError> {
         let UploadId { digest, size_bytes } = upload;
-        let kept = serde_json::to_vec(&about).map_err(|error| BuildError::Internal(error.to_string()))?;
+        let about_json =
+            serde_json::to_vec(&about).map_err(|error| BuildError::Internal(error.to_string()))?;
         let _loading = self.loading.lock();
-        let code =
-            self.store.keep_compiled(digest, &self.compiler, &draft.0, &kept).map_err(build_error_from)?;
-        let code_bytes =
-            fs::metadata(&code).map_err(|error| BuildError::io("look at compiled code", &error))?.len();
+        let code = self
+            .store
+            .keep_compiled(digest, &self.compiler, &draft.0, &about_json)
+            .map_err(build_error_from)?;
+        let code_bytes = fs::metadata(&code)
+            .map_err(|error| BuildError::io("read the size of the compiled code", &error))?
+            .len();
         let class = about.class;
         // It was just written, so the seal need not be checked.
         let loaded = self
@@ -410,7 +414,9 @@ impl Components {
         match self.engine.load(UploadId { digest, size_bytes }, about, &kept.code, charge) {
             Ok(component) => Ok(Some(CacheEntry::loaded(component))),
             Err(refusal) => {
-                tracing::warn!("what was compiled of {digest} cannot be loaded and is made again: {refusal}");
+                tracing::warn!(
+                    "the compiled code of {digest} cannot be loaded and is compiled again: {refusal}"
+                );
                 Ok(None)
             }
         }
@@ -435,8 +441,8 @@ impl Components {
 impl Unused for Weak<Components> {
     fn amount(&self, wanted: Wanted<'_>, whose: Whose<'_>) -> u64 {
         let (Wanted::Memory, Some(components)) = (wanted, self.upgrade()) else { return 0 };
-        let all = components.cache.lock();
-        let bytes = all.values().filter_map(|cache| match cache {
+        let cache = components.cache.lock();
+        let bytes = cache.values().filter_map(|entry| match entry {
             CacheEntry::Loaded { component, .. } if !component.is_in_use() && component.is_of(whose) => {
                 Some(component.charged_bytes())
             }
