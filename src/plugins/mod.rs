@@ -131,8 +131,8 @@ impl Plugins {
     ///
     /// # Errors
     /// There is no such plugin or version, or it refuses the configuration; see [`PluginsError::parameter`].
-    pub async fn resolve(self: &Arc<Self>, using: &PluginUse) -> Result<Evaluator, PluginsError> {
-        self.resolve_for(using, None).await
+    pub async fn resolve(self: &Arc<Self>, requested: &PluginUse) -> Result<Evaluator, PluginsError> {
+        self.resolve_for(requested, None).await
     }
 
     /// As [`Plugins::resolve`], with its memory charged to the only address that uses it.
@@ -141,19 +141,19 @@ impl Plugins {
     /// As [`Plugins::resolve`].
     pub async fn resolve_for(
         self: &Arc<Self>,
-        using: &PluginUse,
+        requested: &PluginUse,
         payer: Option<&Payer>,
     ) -> Result<Evaluator, PluginsError> {
-        let version = self.pick_version(using)?;
+        let version = self.pick_version(requested)?;
         let component = match self.components.get_loaded(&version.digest) {
             Some(component) => component,
             None => label_loaded(
-                &using.name,
+                &requested.name,
                 &version,
                 self.components.get(&version.digest, version.size_bytes).await,
             )?,
         };
-        let config = if using.config.trim().is_empty() { NO_CONFIG } else { &using.config };
+        let config = if requested.config.trim().is_empty() { NO_CONFIG } else { &requested.config };
         // A trial with one configuration says nothing about another one.
         let sample = if version.probed || version.fresh { None } else { Some(self.sample.as_slice()) };
         Ok(self.engine.paid(&component, config, version.instance(), sample, payer).await?)
@@ -430,15 +430,17 @@ impl Plugins {
         self.names.lock().get(name).cloned().ok_or_else(|| unknown_plugin(name))
     }
 
-    fn pick_version(&self, using: &PluginUse) -> Result<Version, PluginsError> {
-        let manifest = self.manifest(&using.name)?;
-        if let Some(version) = &using.version {
-            return find_version(&manifest, &using.name, version);
+    fn pick_version(&self, requested: &PluginUse) -> Result<Version, PluginsError> {
+        let manifest = self.manifest(&requested.name)?;
+        if let Some(version) = &requested.version {
+            return find_version(&manifest, &requested.name, version);
         }
-        let digest =
-            manifest.active.clone().ok_or_else(|| PluginsError::NotActive { name: using.name.clone() })?;
+        let digest = manifest
+            .active
+            .clone()
+            .ok_or_else(|| PluginsError::NotActive { name: requested.name.clone() })?;
         let found = manifest.version(&digest).cloned();
-        found.ok_or_else(|| PluginsError::UnknownVersion { name: using.name.clone(), digest })
+        found.ok_or_else(|| PluginsError::UnknownVersion { name: requested.name.clone(), digest })
     }
 
     fn component(&self, name: &str, version: &Version) -> Result<Component, PluginsError> {

@@ -184,7 +184,7 @@ async fn components_that_nobody_uses_give_way_to_others() {
             plugins.upload(name, bytes, UploadOptions::default()).unwrap();
         }
         let loaded = plugins.engine.capacity().memory().used();
-        let _judge = plugins.resolve(&used("one", "{}")).await.unwrap();
+        let _evaluator = plugins.resolve(&used("one", "{}")).await.unwrap();
         (loaded, plugins.engine.capacity().memory().used() - loaded)
     };
     // There is memory for both components, or for one of them and its instance.
@@ -196,7 +196,7 @@ async fn components_that_nobody_uses_give_way_to_others() {
     let is_loaded = |name: &str| plugins.components.get_loaded(&digest(name)).is_some();
     plugins.component("two", plugins.manifest("two").unwrap().versions.last().unwrap()).unwrap();
     assert!(is_loaded("two"));
-    let judge = plugins.resolve(&used("one", "{}")).await.unwrap();
+    let evaluator = plugins.resolve(&used("one", "{}")).await.unwrap();
     assert_eq!(
         (is_loaded("one"), is_loaded("two")),
         (true, false),
@@ -213,7 +213,7 @@ async fn components_that_nobody_uses_give_way_to_others() {
         "it is no worse for it"
     );
     // Once nobody uses it, its evaluator is evicted, then the component itself.
-    drop(judge);
+    drop(evaluator);
     let end = Instant::now() + Duration::from_secs(20);
     // The refusal is remembered for a moment.
     while let Err(refused) = plugins.resolve(&used("two", "{}")).await {

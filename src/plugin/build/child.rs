@@ -135,7 +135,7 @@ fn build(
     let mut tried = Tried::default();
     if let Some(sample) = sample {
         // If the server no longer reads, writing the final report fails as well.
-        let _ = send_report(out, &Report::At(Stage::Probing));
+        let _ = send_report(out, &Report::Reached(Stage::Probing));
         tried = probe::by_default(&setup, &component, &sample)?;
     }
     let code = compile::serialize(&compiled)?;

@@ -145,7 +145,7 @@ impl CompileProcess<'_> {
             }
             let Ok(report) = serde_json::from_slice::<Report>(&line) else { return Ok(None) };
             match &report {
-                Report::At(progress) => (self.progress)(*progress),
+                Report::Reached(stage) => (self.progress)(*stage),
                 Report::Unfiltered(error) => warn_unfiltered(error),
                 // It cannot have more code than its memory limit allows.
                 Report::Built { code_bytes, .. } if *code_bytes > self.request.memory_bytes => {

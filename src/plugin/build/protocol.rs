@@ -99,7 +99,7 @@ pub enum Stage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
     /// The stage it has reached; more messages follow.
-    At(Stage),
+    Reached(Stage),
     /// It runs without a filter of system calls, because of this error; more messages follow.
     Unfiltered(String),
     /// The component passed the scan.

@@ -10,7 +10,7 @@ use crate::domain::facts::Facts;
 use crate::domain::filter::{IdSet, Interest, RoleClause};
 use crate::domain::killmail::{Attacker, Item, Killmail};
 use crate::domain::term::{Dimension, Role};
-use crate::domain::verdict::{Fault, Verdict};
+use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::plugin::history::{HistoryQuestion, Totals};
 use crate::plugin::sandbox::bindings::exports::killstream::plugin::guest;
 use crate::plugin::sandbox::bindings::killstream::plugin::{history as wit_history, types};
@@ -143,19 +143,19 @@ pub fn column(entry: &Entry, kind: Dimension, role: Role) -> Vec<u32> {
     let attackers = &entry.killmail.attackers;
     let mut rows = Vec::with_capacity(attackers.len() + 1);
     if matches!(role, Role::Any | Role::Victim) {
-        rows.push(of_victim(&entry.killmail, kind));
+        rows.push(victim_id(&entry.killmail, kind));
     }
     match role {
         Role::Victim => {}
-        Role::Any | Role::Attacker => rows.extend(attackers.iter().map(|a| of_attacker(a, kind))),
+        Role::Any | Role::Attacker => rows.extend(attackers.iter().map(|a| attacker_id(a, kind))),
         Role::FinalBlow => {
-            rows.extend(attackers.iter().filter(|a| a.final_blow).map(|a| of_attacker(a, kind)))
+            rows.extend(attackers.iter().filter(|a| a.final_blow).map(|a| attacker_id(a, kind)))
         }
     }
     rows
 }
 
-fn of_victim(killmail: &Killmail, kind: Dimension) -> u32 {
+fn victim_id(killmail: &Killmail, kind: Dimension) -> u32 {
     let victim = &killmail.victim;
     let id = match kind {
         Dimension::Character => victim.character_id,
@@ -169,7 +169,7 @@ fn of_victim(killmail: &Killmail, kind: Dimension) -> u32 {
     id.unwrap_or(0)
 }
 
-fn of_attacker(attacker: &Attacker, kind: Dimension) -> u32 {
+fn attacker_id(attacker: &Attacker, kind: Dimension) -> u32 {
     let id = match kind {
         Dimension::Character => attacker.character_id,
         Dimension::Corporation => attacker.corporation_id,
@@ -302,27 +302,28 @@ pub fn guest_interest(interest: Option<guest::Interest>) -> (GuestInterest, usiz
 /// # Errors
 /// `Output` for annotations over the limit, `BadOutput` for an error or for annotations that are not a JSON
 /// object.
-pub fn verdict(answer: Result<guest::Verdict, String>, bytes_max: usize) -> Result<Verdict, (Fault, String)> {
+pub fn verdict(answer: Result<guest::Verdict, String>, bytes_max: usize) -> Result<Verdict, Failure> {
     match answer {
         Ok(guest::Verdict::Drop) => Ok(Verdict::Drop),
         Ok(guest::Verdict::Keep) => Ok(Verdict::Keep),
         Ok(guest::Verdict::KeepWith(json)) => annotations(&json, bytes_max),
-        Err(text) => Err((Fault::BadOutput, text)),
+        Err(text) => Err(Failure::new(Fault::BadOutput, text)),
     }
 }
 
-fn annotations(json: &str, bytes_max: usize) -> Result<Verdict, (Fault, String)> {
+fn annotations(json: &str, bytes_max: usize) -> Result<Verdict, Failure> {
     if json.len() > bytes_max {
-        return Err((
-            Fault::Output,
-            format!("annotations of {} bytes; at most {bytes_max} (plugin.verdict_bytes)", json.len()),
-        ));
+        let message =
+            format!("annotations of {} bytes; at most {bytes_max} (plugin.verdict_bytes)", json.len());
+        return Err(Failure::new(Fault::Output, message));
     }
     // Parsed completely: numbers out of range, and nesting that clients cannot read, must not reach them.
     let value = match serde_json::from_str::<Value>(json) {
         Ok(value @ Value::Object(_)) => value,
-        Ok(_) => return Err((Fault::BadOutput, "the annotations are not a JSON object".to_owned())),
-        Err(error) => return Err((Fault::BadOutput, format!("the annotations are not JSON: {error}"))),
+        Ok(_) => return Err(Failure::new(Fault::BadOutput, "the annotations are not a JSON object")),
+        Err(error) => {
+            return Err(Failure::new(Fault::BadOutput, format!("the annotations are not JSON: {error}")));
+        }
     };
     // Line breaks are allowed between JSON tokens but would end a line of an event stream.
     let has_breaks = json.bytes().any(|b| b.is_ascii_control());

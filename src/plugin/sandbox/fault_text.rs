@@ -36,7 +36,7 @@ pub fn describe_fault(state: &State, call: GuestCall, fault: Fault, error: &Erro
     let mut causes: Vec<String> = error.chain().map(ToString::to_string).collect();
     let root = causes.pop().unwrap_or_default();
     let cause = match fault {
-        Fault::Deadline => deadline(state, call).0,
+        Fault::Deadline => time_limit(state, call).text,
         Fault::Stack => {
             format!("it takes more than {} bytes of stack (plugin.stack_bytes)", state.config.stack_bytes)
         }
@@ -60,16 +60,26 @@ pub fn describe_fault(state: &State, call: GuestCall, fault: Fault, error: &Erro
     legible(&text, max)
 }
 
-/// The time limit that the call exceeded, in words and in milliseconds.
+/// The time limit that a call exceeded.
+pub struct TimeLimit {
+    /// The limit and its setting, in words.
+    pub text: String,
+    /// The limit, milliseconds.
+    pub ms: u64,
+}
+
+/// The time limit that the call exceeded.
 #[must_use]
-pub fn deadline(state: &State, call: GuestCall) -> (String, u64) {
+pub fn time_limit(state: &State, call: GuestCall) -> TimeLimit {
     if state.stopwatch.is_over_by_the_clock() {
         let limit = state.config.call_wall_ms;
-        return (format!("it takes more than {limit} ms of wall time (plugin.call_wall_ms)"), limit);
+        let text = format!("it takes more than {limit} ms of wall time (plugin.call_wall_ms)");
+        return TimeLimit { text, ms: limit };
     }
     let bounds = state.bounds();
     let limit = if call == GuestCall::Evaluate { bounds.evaluate_cpu_ms } else { bounds.configure_cpu_ms };
-    (format!("it takes more than {limit} ms of CPU time ({}{})", bounds.prefix, call.setting()), limit)
+    let text = format!("it takes more than {limit} ms of CPU time ({}{})", bounds.prefix, call.setting());
+    TimeLimit { text, ms: limit }
 }
 
 /// The guest's own text, or `fallback` if it is blank.

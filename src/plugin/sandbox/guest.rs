@@ -147,7 +147,6 @@ impl Guest {
                 let answer = answer
                     .map_err(|why| fault_text::guest_text_or(&why, config.text_bytes, FAILED_WITHOUT_TEXT));
                 convert::verdict(answer, config.verdict_bytes)
-                    .map_err(|(fault, why)| Failure::new(fault, why))
             }
             Err(error) => {
                 let fault = classify_fault(state, &error);
@@ -182,7 +181,7 @@ fn refusal_from(store: &Store<State>, setup: &Setup, call: GuestCall, error: &Er
         _ => format!("configuring the plugin ended in the fault {fault}: {description}"),
     };
     match fault {
-        Fault::Deadline => Refusal::Deadline { message, limit: fault_text::deadline(state, call).1 },
+        Fault::Deadline => Refusal::Deadline { message, limit: fault_text::time_limit(state, call).ms },
         Fault::HostBudget => Refusal::HostBudget { message, limit: setup.config.host_cpu_ms },
         _ if call == GuestCall::Start => Refusal::Instantiate {
             message: format!("{fault}: {description}"),

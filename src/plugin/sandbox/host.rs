@@ -52,6 +52,31 @@ const JSON_ITEM: u64 = 500;
 const JUMP: u64 = 3_000;
 const JUMPS_SEEN: u32 = 30;
 
+/// The size of a question to history, which decides its charge.
+#[derive(Clone, Copy)]
+struct QuestionSize {
+    terms: usize,
+    ids: usize,
+}
+
+impl QuestionSize {
+    const ONE_ID: Self = Self { terms: 1, ids: 1 };
+}
+
+/// A question in the contract's types. It is converted only after it was charged.
+struct TermsQuestion {
+    terms: Vec<Term>,
+    /// Unix seconds; 0 is no bound.
+    since: i64,
+    until: i64,
+}
+
+/// Numbers of rows of the killmail being evaluated.
+struct RowCounts {
+    attackers: u64,
+    items: u64,
+}
+
 impl State {
     fn current_entry(&self) -> Result<&SharedEntry> {
         self.current
@@ -63,14 +88,13 @@ impl State {
     fn history_bound(&self) -> Result<Bound> {
         self.current
             .as_ref()
-            .map(|now| now.bound)
+            .map(|current| current.bound)
             .ok_or_else(|| wasmtime::Error::msg("history is only available in `evaluate`"))
     }
 
-    /// Numbers of attackers and items of the killmail being evaluated.
-    fn row_counts(&self) -> Result<(u64, u64)> {
+    fn row_counts(&self) -> Result<RowCounts> {
         let killmail = &self.current_entry()?.killmail;
-        Ok((killmail.attackers.len() as u64, convert::item_count(killmail)))
+        Ok(RowCounts { attackers: killmail.attackers.len() as u64, items: convert::item_count(killmail) })
     }
 
     /// Charges work before it is done; `what` describes it if it is too much.
@@ -105,10 +129,9 @@ impl State {
         answer
     }
 
-    /// Asks history a question of this many terms and ids.
     fn ask_history<T>(
         &mut self,
-        (terms, ids): (usize, usize),
+        size: QuestionSize,
         question: impl FnOnce(&dyn History, Bound, &mut Allowance) -> result::Result<T, Exhausted>,
     ) -> Result<T> {
         let bound = self.history_bound()?;
@@ -120,6 +143,7 @@ impl State {
                 self.config.history_calls_max
             );
         }
+        let QuestionSize { terms, ids } = size;
         let what = || format!("a question of {terms} terms and {ids} ids");
         let nanos = (terms as u64).saturating_mul(TERM).saturating_add((ids as u64).saturating_mul(ID));
         self.charge(nanos.saturating_add(QUESTION), what)?;
@@ -132,8 +156,7 @@ impl State {
 
     fn ask_history_terms<T>(
         &mut self,
-        terms: Vec<Term>,
-        (since, until): (i64, i64),
+        asked: TermsQuestion,
         question: impl FnOnce(
             &dyn History,
             &HistoryQuestion,
@@ -141,7 +164,8 @@ impl State {
             &mut Allowance,
         ) -> result::Result<T, Exhausted>,
     ) -> Result<T> {
-        let size = (terms.len(), terms.iter().map(|term| term.ids.len()).sum());
+        let TermsQuestion { terms, since, until } = asked;
+        let size = QuestionSize { terms: terms.len(), ids: terms.iter().map(|term| term.ids.len()).sum() };
         self.ask_history(size, |history, bound, allowance| {
             question(history, &convert::history_question(terms, since, until), bound, allowance)
         })
@@ -152,13 +176,13 @@ impl types::Host for State {}
 
 impl killmail::Host for State {
     fn attackers(&mut self) -> Result<AttackerColumns> {
-        let (attackers, _) = self.row_counts()?;
+        let RowCounts { attackers, .. } = self.row_counts()?;
         self.charge(attackers.saturating_mul(ATTACKER), || format!("columns of {attackers} attackers"))?;
         Ok(convert::attackers(&self.current_entry()?.killmail))
     }
 
     fn items(&mut self) -> Result<ItemColumns> {
-        let (_, items) = self.row_counts()?;
+        let RowCounts { items, .. } = self.row_counts()?;
         self.charge(items.saturating_mul(ITEM), || format!("columns of {items} items"))?;
         Ok(convert::items(&self.current_entry()?.killmail))
     }
@@ -178,7 +202,7 @@ impl killmail::Host for State {
     }
 
     fn column(&mut self, of: WitKind, role: WitRole) -> Result<Vec<EveId>> {
-        let (attackers, _) = self.row_counts()?;
+        let RowCounts { attackers, .. } = self.row_counts()?;
         self.charge(attackers.saturating_mul(CELL), || format!("a column of {attackers} attackers"))?;
         Ok(convert::column(self.current_entry()?, convert::dimension(of), convert::role(role)))
     }
@@ -195,7 +219,7 @@ impl killmail::Host for State {
     }
 
     fn json(&mut self) -> Result<String> {
-        let (attackers, items) = self.row_counts()?;
+        let RowCounts { attackers, items } = self.row_counts()?;
         let nanos = attackers
             .saturating_mul(JSON_ATTACKER)
             .saturating_add(items.saturating_mul(JSON_ITEM))
@@ -210,26 +234,27 @@ impl killmail::Host for State {
 
 impl history::Host for State {
     fn count(&mut self, query: history::Query) -> Result<u64> {
-        self.ask_history((1, 1), |history, bound, allowance| {
+        self.ask_history(QuestionSize::ONE_ID, |history, bound, allowance| {
             history.count(&one_term(&query), bound, allowance)
         })
     }
 
     fn count_all(&mut self, terms: Vec<Term>, since: i64, until: i64) -> Result<u64> {
-        self.ask_history_terms(terms, (since, until), |history, query, bound, allowance| {
+        self.ask_history_terms(TermsQuestion { terms, since, until }, |history, query, bound, allowance| {
             history.count(query, bound, allowance)
         })
     }
 
     fn summarize(&mut self, terms: Vec<Term>, since: i64, until: i64) -> Result<history::Totals> {
-        let totals = self.ask_history_terms(terms, (since, until), |history, query, bound, allowance| {
-            history.totals(query, bound, allowance)
-        });
+        let totals = self
+            .ask_history_terms(TermsQuestion { terms, since, until }, |history, query, bound, allowance| {
+                history.totals(query, bound, allowance)
+            });
         totals.map(convert::totals)
     }
 
     fn last_seen(&mut self, of: WitKind, role: WitRole, id: EveId) -> Result<Option<i64>> {
-        self.ask_history((1, 1), |history, bound, allowance| {
+        self.ask_history(QuestionSize::ONE_ID, |history, bound, allowance| {
             history.last_seen(&convert::role_clause(of, role, vec![id]), bound, allowance)
         })
     }
