@@ -107,7 +107,7 @@ impl HttpState {
         subscription: &Subscription,
     ) -> Result<Option<EvaluatorPermit>, QuotaExceeded> {
         let from = address::caller(parts, &self.config.trusted_proxies);
-        self.feed.plugin_quota().acquire_evaluator(&self.feed.judging(), from, subscription.plugin.as_ref())
+        self.feed.plugin_quota().acquire_evaluator(&self.feed.plugin_limits(), from, subscription.plugin.as_ref())
     }
 
     /// A place among those who ask for history judged by a plugin; none is needed without one.
@@ -121,7 +121,7 @@ impl HttpState {
     ) -> Result<Option<RequestPermit>, QuotaExceeded> {
         let from =
             address::caller(parts, &self.config.trusted_proxies).filter(|_| subscription.plugin.is_some());
-        self.feed.plugin_quota().acquire_request(&self.feed.judging(), from)
+        self.feed.plugin_quota().acquire_request(&self.feed.plugin_limits(), from)
     }
 
     /// Share of killmails by id that were answered from memory, percent with two digits; 0 before the first.
