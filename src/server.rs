@@ -28,7 +28,7 @@ use crate::http::request::connections::Connections;
 use crate::ingest::bodies::fetcher::{self, BodyRequests, FetchRetries};
 use crate::ingest::supervise::run::{self, RunContext};
 use crate::ingest::supervise::{fallback, open};
-use crate::plugins;
+use crate::plugins::error::PluginsError;
 use crate::server::app::App;
 use crate::server::gate::Gate;
 use crate::server::watcher::Watcher;
@@ -45,10 +45,10 @@ pub enum Error {
     Store(#[from] store::error::StoreError),
     /// The plugin engine cannot run here.
     #[error("cannot start the plugin engine: {0}")]
-    Engine(#[from] plugin::error::Error),
+    Engine(#[from] plugin::error::EngineError),
     /// What is kept of the plugins cannot be read.
     #[error(transparent)]
-    Plugins(#[from] plugins::Error),
+    Plugins(#[from] PluginsError),
     /// The token file cannot be read or written.
     #[error("cannot read or make the token in {data_dir}: {source}")]
     Token {

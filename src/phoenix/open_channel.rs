@@ -14,7 +14,7 @@ use crate::feed::newest::Newest;
 use crate::feed::newest_preload::{self, NewestPreload};
 use crate::feed::reader::Reader;
 use crate::feed::{self, Feed};
-use crate::plugins::plugin_quota::Hold;
+use crate::plugins::plugin_quota::EvaluatorPermit;
 
 /// An open channel.
 pub struct OpenChannel {
@@ -26,7 +26,7 @@ pub struct OpenChannel {
     preloads: VecDeque<NewestPreload>,
     _counted: Counted,
     /// Its share of the plugin quota.
-    _hold: Option<Hold>,
+    _hold: Option<EvaluatorPermit>,
 }
 
 /// Counts a channel as left, however it ends.
@@ -49,7 +49,7 @@ pub enum ChannelEvent {
 impl OpenChannel {
     /// Creates a channel without preloads.
     #[must_use]
-    pub fn new(feed: Arc<Feed>, key: u64, reader: Reader, hold: Option<Hold>) -> Self {
+    pub fn new(feed: Arc<Feed>, key: u64, reader: Reader, hold: Option<EvaluatorPermit>) -> Self {
         feed.channel_counters().joined.fetch_add(1, Ordering::Relaxed);
         Self { key, reader, preloads: VecDeque::new(), _counted: Counted(feed), _hold: hold }
     }

@@ -20,7 +20,7 @@ use crate::http::answer::success::Json;
 use crate::http::numbers::process::Process;
 use crate::http::request::parameters::Pairs;
 use crate::http::state::HttpState;
-use crate::plugin::build::lanes::Load;
+use crate::plugin::build::queue::QueueLoad;
 use crate::plugin::class::Class;
 use crate::plugin::counters::Counts;
 use crate::plugin::engine::Engine;
@@ -306,7 +306,7 @@ fn plugin_memory(capacity: &Capacity, text: &mut Exposition) {
 
 fn waiting(engine: &Engine, text: &mut Exposition) {
     let loads = engine.builder().loads();
-    let each = |count: fn(Load) -> usize| {
+    let each = |count: fn(QueueLoad) -> usize| {
         loads.iter().flat_map(move |of| {
             [
                 (format!("{} scan", of.size), count(of.scan)),

@@ -17,7 +17,7 @@ use crate::http::numbers::process::Process;
 use crate::http::request::parameters::Pairs;
 use crate::http::routes::health;
 use crate::http::state::HttpState;
-use crate::plugin::build::lanes::Load;
+use crate::plugin::build::queue::QueueLoad;
 use crate::plugin::class::Class;
 use crate::plugin::engine::Engine;
 use crate::store::Stats;
@@ -239,7 +239,7 @@ fn plugins(door: &HttpState) -> Value {
 
 /// What of plugins waits for its turn.
 fn plugins_waiting(engine: &Engine) -> Value {
-    let load = |load: Load| json!({ "waiting": load.waiting, "under_way": load.under_way });
+    let load = |load: QueueLoad| json!({ "waiting": load.waiting, "under_way": load.under_way });
     let loads = engine
         .builder()
         .loads()

@@ -39,7 +39,7 @@ use crate::http::state::HttpState;
 use crate::http::stream::batch_cache::{Form, Sending, lines_of};
 use crate::http::stream::sse::Out;
 use crate::http::stream::stream_limits::{Slot, StreamKind};
-use crate::plugins::plugin_quota::Hold;
+use crate::plugins::plugin_quota::EvaluatorPermit;
 use crate::wire::event;
 use crate::wire::query::{self, Asked};
 
@@ -151,7 +151,7 @@ struct StreamBody {
     sending: VecDeque<Sending>,
     /// Lines of batches beyond those planned.
     beyond: u64,
-    _rights: (Slot, Option<Hold>),
+    _rights: (Slot, Option<EvaluatorPermit>),
 }
 
 impl StreamBody {
@@ -160,7 +160,7 @@ impl StreamBody {
         form: Form,
         reader: Reader,
         (asked, echo): (Asked, EchoLease),
-        rights: (Slot, Option<Hold>),
+        rights: (Slot, Option<EvaluatorPermit>),
     ) -> Self {
         let echo = Some(echo);
         let (due, sending) = (Instant::now(), VecDeque::new());
