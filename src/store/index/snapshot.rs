@@ -55,7 +55,8 @@ pub struct Mark {
 static TERMS: LazyLock<u32> =
     LazyLock::new(|| checksum_of_terms(Dimension::ALL.iter().map(|dimension| dimension.word())));
 
-fn checksum_of_terms<'a>(dimensions: impl Iterator<Item = &'a str>) -> u32 {
+/// Of these words of dimensions, and of the static facts.
+pub fn checksum_of_terms<'a>(dimensions: impl Iterator<Item = &'a str>) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     for word in dimensions {
         crc.update(word.as_bytes());
