@@ -192,7 +192,7 @@ impl NewestPreload {
                     return Ok(None);
                 };
                 // From memory, in microseconds: no reason to leave the event loop.
-                let count = self.feed.store().system_count(system, self.newest.counted_since);
+                let count = self.feed.store().count_in_system(system, self.newest.counted_since);
                 Ok(Some(PreloadEvent::Count { system, count }))
             }
         }

@@ -243,7 +243,7 @@ impl Connection {
             }
             Effect::Preload { key, wish, terms } => self.preload(key, wish, terms),
             Effect::Count { key, system } => {
-                let count = self.door.feed.store().system_count(system, now_secs() - DAY_SECS);
+                let count = self.door.feed.store().count_in_system(system, now_secs() - DAY_SECS);
                 let told = self.session.count(key, system, count, now_ms(), &mut self.effects);
                 self.count(|door| &door.feed.channel_counters().counts, u64::from(told));
             }

@@ -168,7 +168,7 @@ fn dictionaries(engine: &Engine) -> Result<Dictionaries, StoreError> {
 /// snapshot.
 fn build(engine: &Engine, epoch: Epoch, numbers: &Numbers) -> Result<(Index, Seq), StoreError> {
     let newest = Mark { epoch, head: Seq(numbers.head), rev: numbers.rev };
-    let (mut index, mark) = snapshot::read(engine.dir(), &newest)
+    let (mut index, mark) = snapshot::load_newest(engine.dir(), &newest)
         .unwrap_or((Index::default(), Mark { head: Seq::ZERO, rev: 0, ..newest }));
     replay(engine, &mut index, numbers)?;
     if mark.head > Seq::ZERO {

@@ -211,7 +211,7 @@ impl Reader {
         if !matches!(self.phase, Phase::Live) || !self.pending.is_empty() || self.passed >= head {
             return;
         }
-        if let Some(page) = self.feed.store().page_in_memory(&self.ask(head))
+        if let Some(page) = self.feed.store().read_page_from_memory(&self.ask(head))
             && page.entries.is_empty()
             && self.feed.store().spans(self.passed, page.passed).is_empty()
         {
@@ -405,7 +405,7 @@ impl Reader {
 
     async fn read_page(&self, head: Seq) -> Result<Page, FeedError> {
         let ask = self.ask(head);
-        if let Some(page) = self.feed.store().page_in_memory(&ask) {
+        if let Some(page) = self.feed.store().read_page_from_memory(&ask) {
             return Ok(page);
         }
         let PageQuery { after, max_age_secs, limit, limit_bytes, scan, .. } = ask;
@@ -413,7 +413,7 @@ impl Reader {
             (self.feed.clone(), self.subscription.clone(), ask.interest.cloned());
         let page = tasks::blocking("reader-page", move || {
             let interest = interest.as_ref();
-            feed.store().page(&PageQuery {
+            feed.store().read_page(&PageQuery {
                 filter: &subscription.filter,
                 interest,
                 after,

@@ -270,7 +270,7 @@ fn an_index_snapshot_of_version_2_loads() {
     // Static facts change with the game, the layout does not.
     set_terms_checksum(&mut bytes, checksum_of_terms(dimension_words().into_iter()));
     fs::write(dir.path().join("idx-00000000000000000302.snap"), bytes).expect("written");
-    let (index, mark) = snapshot::read(dir.path(), &SNAPSHOT_MARK).expect("loads");
+    let (index, mark) = snapshot::load_newest(dir.path(), &SNAPSHOT_MARK).expect("loads");
     assert_eq!(mark, SNAPSHOT_MARK);
     assert_eq!(contents(&index), contents(&snapshot_index()));
 }
@@ -295,7 +295,7 @@ fn an_index_snapshot_of_other_dimensions_is_rebuilt_from_the_log() {
     };
     write_snapshot(dir.path(), without_terms, &mark);
     assert_eq!(found(), 0, "a snapshot of the current dimensions is trusted");
-    let path = snapshot::files(dir.path()).expect("listed").remove(0);
+    let path = snapshot::list_files(dir.path()).expect("listed").remove(0);
     let mut bytes = fs::read(&path).expect("read");
     let mut words = dimension_words();
     words.pop();
@@ -314,7 +314,7 @@ fn writes_the_fixtures() {
         frame::seal(&Header { raw_bytes: packed.raw_bytes, ..header() }, &packed.payload).expect("small");
     let dir = folder();
     write_snapshot(dir.path(), snapshot_index(), &SNAPSHOT_MARK);
-    let snapshot = fs::read(&snapshot::files(dir.path()).expect("listed")[0]).expect("read");
+    let snapshot = fs::read(&snapshot::list_files(dir.path()).expect("listed")[0]).expect("read");
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/tests");
     let record = frames[0].clone();
     for (name, bytes) in [
