@@ -30,7 +30,7 @@ use crate::store::error::StoreError;
 use crate::store::format::dictionary::{self, CURRENT, Dictionaries, EMBEDDED};
 use crate::store::format::log_entry;
 use crate::store::format::record::{Codec, VERSION};
-use crate::store::keys::Tree;
+use crate::store::keys::{Key, Tree};
 use crate::store::progress::{Phase, Progress};
 use crate::store::upkeep::backup::make_empty;
 use crate::store::upkeep::small::{self, Small};
@@ -173,10 +173,10 @@ impl Salvage<'_> {
 
 impl Saved {
     fn writes(self) -> Vec<Write> {
-        let mut writes = chunked_values::put(Tree::Log, &self.version.seq.0.to_be_bytes(), &self.line);
+        let mut writes = chunked_values::writes(Key::LogEntry(self.version.seq.0), &self.line);
         let key = self.version.killmail_id.to_be_bytes();
         writes.extend((0..).zip(self.frames).map(|(part, frame)| {
-            let key = chunked_values::key_of(&key, part);
+            let key = chunked_values::chunk_key(&key, part);
             Write { tree: Tree::Records, key, value: Some(frame) }
         }));
         writes
