@@ -153,7 +153,7 @@ fn dictionaries(engine: &Engine) -> Result<Dictionaries, StoreError> {
         known.insert(CURRENT, EMBEDDED.to_vec());
     }
     let files =
-        dictionary::files(engine.dir()).map_err(StoreError::io("read dictionaries of", engine.dir()))?;
+        dictionary::read_files(engine.dir()).map_err(StoreError::io("read dictionaries of", engine.dir()))?;
     for (number, bytes) in known.iter().filter(|(number, bytes)| files.get(number) != Some(bytes)) {
         let path = engine.dir().join(file_name(*number, bytes));
         whole_file::write(&path, bytes).map_err(StoreError::io("write", &path))?;

@@ -233,7 +233,7 @@ fn holes(whole: &BTreeSet<u64>, horizon: u64, head: u64) -> Vec<(u64, u64)> {
 
 /// The dictionaries beside the damaged store; they go to the new one as well.
 fn codec(from: &Path, engine: &Engine, notes: &mut Vec<String>) -> Result<Codec, StoreError> {
-    let mut known = dictionary::files(from).map_err(StoreError::io("read dictionaries of", from))?;
+    let mut known = dictionary::read_files(from).map_err(StoreError::io("read dictionaries of", from))?;
     known.entry(CURRENT).or_insert_with(|| {
         notes.push(
             "the dictionary's file is missing or damaged; the one of this killstream is used".to_owned(),

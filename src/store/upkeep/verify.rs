@@ -207,7 +207,7 @@ impl Beside<'_> {
     /// Every dictionary has a file, without which `salvage` could not read what is compressed with it.
     fn dictionaries(&mut self) {
         let Ok(known) = meta::dictionaries(self.engine) else { return };
-        let files = dictionary::files(self.dir).unwrap_or_default();
+        let files = dictionary::read_files(self.dir).unwrap_or_default();
         for (number, _) in known.iter().filter(|(number, bytes)| files.get(number) != Some(bytes)) {
             let what = format!(
                 "dictionary {number} has no whole copy beside the store, which salvage needs; every start writes it"
