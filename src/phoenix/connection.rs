@@ -253,7 +253,7 @@ impl Connection {
             }
             Effect::Preload { key, request, terms } => self.preload(key, request, terms),
             Effect::Count { key, system } => {
-                let count = self.state.feed.store().system_count(system, now_secs() - DAY_SECS);
+                let count = self.state.feed.store().count_in_system(system, now_secs() - DAY_SECS);
                 let told = self.session.count(key, system, count, now_ms(), &mut self.effects);
                 self.count(|state| &state.feed.channel_counters().counts, u64::from(told));
             }

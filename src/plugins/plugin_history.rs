@@ -55,7 +55,8 @@ fn charge(store: &Store, query: &HistoryQuery<'_>, allowance: &mut Allowance) ->
     if least > allowance.left() {
         return allowance.charge(least);
     }
-    let Effort { lists, read, united, lookups, rows } = store.effort(query, allowance.left() / READ + 1);
+    let Effort { lists, read, united, lookups, rows } =
+        store.estimate_effort(query, allowance.left() / READ + 1);
     let costs = [(lists, LIST), (read, READ), (united, UNITED), (lookups, LOOKUP), (rows, ROW)];
     let nanos =
         costs.into_iter().map(|(count, each)| count.saturating_mul(each)).fold(0, u64::saturating_add);
