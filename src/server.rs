@@ -148,19 +148,19 @@ fn why_not(error: &io::Error) -> String {
 /// Starts what brings killmails: the first source, the others, and what fetches bodies.
 async fn bring(config: &ingest::config::Config, feed: &Arc<Feed>) -> Vec<Stoppable> {
     let source = app::source(config, feed).await;
-    let esi = open::esi(config).map(Arc::new);
+    let esi = open::open_esi(config).map(Arc::new);
     let wanted_max = if esi.is_ok() { config.esi_wanted_max } else { 0 };
     let desk = Arc::new(BodyRequests::new(Arc::clone(feed), wanted_max));
     let source_status = Arc::clone(feed.source_status());
     let runs = RunContext {
         feed: Arc::clone(feed),
         status: source_status,
-        desk: Arc::clone(&desk),
-        place: None,
+        body_requests: Arc::clone(&desk),
+        checkpoint_name: None,
         space_check_ms: config.space_check_ms,
     };
     let mut all = vec![stoppable("source", |stop| run::run(source, runs, stop))];
-    all.push(stoppable("other sources", |stop| {
+    all.push(stoppable("fallback sources", |stop| {
         fallback::run(config.clone(), Arc::clone(feed), Arc::clone(&desk), stop)
     }));
     let tries =

@@ -48,7 +48,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))?;
     let recorded = block_on(async {
         let mut signals = Signals::listen()?;
-        let mut source = open::alone(&arguments.source, &config.ingest)
+        let mut source = open::open_for_recording(&arguments.source, &config.ingest)
             .map_err(|why| anyhow!("cannot record {}: {why}", arguments.source))?;
         tokio::select! {
             recorded = record(&mut source, &arguments, &mut out) => recorded,

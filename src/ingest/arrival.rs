@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::domain::span::Span;
 use crate::store::incoming::{Checkpoint, Incoming};
 use crate::store::refused::list::Refused;
+use crate::telemetry::source_kind::SourceKind;
 
 /// What a source brings at once, and where it stands after it.
 #[derive(Debug, Default)]
@@ -20,7 +21,7 @@ pub struct Arrival {
     /// The place of the source once all this is kept.
     pub checkpoint: Option<Checkpoint>,
     /// The kind of the source, where what it brings is of the lower rank.
-    pub lower_rank: Option<&'static str>,
+    pub lower_rank: Option<SourceKind>,
     /// The documents as they came; what a recorder writes down.
     pub raw: Vec<Bytes>,
 }

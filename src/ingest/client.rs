@@ -96,6 +96,24 @@ pub async fn chunk(response: &mut Response) -> Result<Option<Bytes>, Error> {
     Ok(response.chunk().await?)
 }
 
+/// The host of a URL without its port; the URL may lack a scheme or be malformed.
+#[must_use]
+pub fn host(url: &str) -> &str {
+    let authority = host_and_port(url);
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+/// The host of a URL with its port, if it names one.
+#[must_use]
+pub fn host_and_port(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let rest = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    rest.rsplit_once('@').map_or(rest, |(_, host)| host)
+}
+
 fn is_loopback(base_url: &str) -> bool {
     let host = reqwest::Url::parse(base_url)
         .ok()

@@ -16,6 +16,7 @@ use crate::ingest::arrival::Arrival;
 use crate::ingest::backoff::{BREAKER_FAILURES, Backoff, Trouble, Waits};
 use crate::ingest::package::{self, Rule};
 use crate::store::incoming::{AgeRule, ZkbRule};
+use crate::telemetry::source_kind::SourceKind;
 use crate::telemetry::source_status::{Doing, SourceStatus};
 
 /// A link to a source, as it stands.
@@ -24,7 +25,7 @@ pub struct SourceLink {
     /// Who this is, for logs and refused documents.
     name: String,
     /// The kind of source, under which it is noted that what it brings is of the lower rank.
-    kind: &'static str,
+    kind: SourceKind,
     backoff: Backoff,
     status: Arc<SourceStatus>,
 }
@@ -32,7 +33,7 @@ pub struct SourceLink {
 impl SourceLink {
     /// Nothing happened yet.
     #[must_use]
-    pub const fn new(name: String, kind: &'static str, waits: Waits, status: Arc<SourceStatus>) -> Self {
+    pub const fn new(name: String, kind: SourceKind, waits: Waits, status: Arc<SourceStatus>) -> Self {
         Self { name, kind, backoff: Backoff::new(waits), status }
     }
 
@@ -69,7 +70,7 @@ impl SourceLink {
         let mut arrival = Arrival { lower_rank: Some(self.kind), ..Arrival::default() };
         match package::take(&document, rule, &self.name, clock::now_ms()) {
             Ok(mut incoming) => {
-                incoming.killmail.provenance = Provenance::all(&incoming.killmail, self.kind);
+                incoming.killmail.provenance = Provenance::all(&incoming.killmail, self.kind.word());
                 arrival.killmails.push(incoming);
             }
             Err(refused) => arrival.refused.push(*refused),

@@ -272,6 +272,7 @@ mod tests {
 
     use super::*;
     use crate::ingest::backoff::Waits;
+    use crate::telemetry::source_kind::SourceKind;
     use crate::telemetry::source_status::SourceStatus;
     use crate::wire::read::package;
 
@@ -294,7 +295,12 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("wss://{}/", listener.local_addr().unwrap());
         let waits = Waits { limited: Duration::ZERO, forbidden: Duration::ZERO, failed: Duration::ZERO };
-        let link = SourceLink::new("test".to_owned(), "websocket", waits, Arc::new(SourceStatus::default()));
+        let link = SourceLink::new(
+            "test".to_owned(),
+            SourceKind::Websocket,
+            waits,
+            Arc::new(SourceStatus::default()),
+        );
         let second = Duration::from_secs(10);
         let config = Config {
             url,

@@ -20,8 +20,7 @@ use crate::domain::killmail::Killmail;
 use crate::feed::Feed;
 use crate::http::request::address;
 use crate::http::request::connections::Connections;
-use crate::ingest::config::{self as ingest, Kind};
-use crate::ingest::replay::{self, Replay};
+use crate::ingest::config as ingest;
 use crate::ingest::source::Source;
 use crate::ingest::supervise::open;
 use crate::plugin::engine::Engine;
@@ -197,27 +196,12 @@ pub fn trial() -> Vec<SharedEntry> {
     documents.map(|killmail| Arc::new(entry(killmail))).collect()
 }
 
-/// The source the configuration asks for. One that may not run or cannot begin is said in the log and in
+/// Opens the configured first source. A source that may not run or cannot start is reported in the log and in
 /// `/health`; the server runs without it.
 pub async fn source(config: &ingest::Config, feed: &Arc<Feed>) -> Source {
-    let word = config.first();
-    *feed.source_status().source.lock() = word;
-    let made = match config.source {
-        Kind::R2z2 => open::r2z2(config, feed, Arc::clone(feed.source_status())).await,
-        Kind::Replay => {
-            let replay = replay::Config {
-                paths: config.replay.clone(),
-                speed: config.replay_speed,
-                rebase: config.replay_rebase,
-            };
-            Replay::new(replay)
-                .map(|replay| Source::Replay(Box::new(replay)))
-                .map_err(|error| error.to_string())
-        }
-        Kind::None => Ok(Source::None),
-    };
-    made.unwrap_or_else(|why| {
-        tracing::error!("source {word} stays off: {why}");
+    *feed.source_status().kind.lock() = config.source;
+    open::open_first(config, feed).await.unwrap_or_else(|why| {
+        tracing::error!("source {} stays off: {why}", config.source.word());
         feed.source_status().note(Doing::Refused(why), clock::now_ms());
         Source::None
     })

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
+use crate::telemetry::source_kind::SourceKind;
 use crate::telemetry::source_status::SourceStatus;
 
 /// A source beside the first one.
@@ -16,8 +17,7 @@ use crate::telemetry::source_status::SourceStatus;
 pub struct FallbackSource {
     /// The name it was given.
     pub name: String,
-    /// What it is: `r2z2`, `websocket`, `redisq`.
-    pub kind: &'static str,
+    pub kind: SourceKind,
     /// Whether it stands in for those before it while they are away; else it always runs.
     pub fallback: bool,
     /// Whether it runs now.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::domain::entry::is_implausible;
+use crate::telemetry::source_kind::SourceKind;
 
 /// What a source is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -81,8 +82,8 @@ pub struct RefusedRun {
 #[derive(Debug, Default)]
 pub struct SourceStatus {
     doing: Mutex<(Doing, i64)>,
-    /// The name of the source: `r2z2`, `replay`, `none`.
-    pub source: Mutex<&'static str>,
+    /// What kind of source this is.
+    pub kind: Mutex<SourceKind>,
     /// When the source began to run.
     pub started_ms: AtomicI64,
     /// When a killmail last came.

@@ -346,7 +346,7 @@ fn source(door: &HttpState, text: &mut Exposition) {
         "source_up",
         "1 while the source follows its feed.",
         "source",
-        [(*source_status.source.lock(), u8::from(doing == Doing::Following))],
+        [(source_status.kind.lock().word(), u8::from(doing == Doing::Following))],
     );
     text.gauges("source_state", "1 for the state the source is in.", "state", [(doing.word(), 1)]);
     let last_ms = source_status.last_killmail_ms.load(Ordering::Relaxed);

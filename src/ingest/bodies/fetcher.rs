@@ -27,6 +27,7 @@ use crate::ingest::r2z2::feed_document;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 use crate::store::refused::list::Refused;
 use crate::store::wanted::Wanted;
+use crate::telemetry::source_kind::SourceKind;
 use crate::wire::read::body;
 use crate::wire::read::package::{self, Reference};
 use crate::{clock, tasks};
@@ -54,7 +55,7 @@ impl BodyRequests {
     ///
     /// # Errors
     /// The store does not take it.
-    pub async fn want(&self, document: &Refused, lower_rank: Option<&str>) -> Result<bool, FeedError> {
+    pub async fn want(&self, document: &Refused, lower_rank: Option<SourceKind>) -> Result<bool, FeedError> {
         let named = package::parse(&document.raw).ok().and_then(|package| package.reference);
         let (Some(named), Ok(raw)) = (named, String::from_utf8(document.raw.to_vec())) else {
             return Ok(false);
@@ -64,7 +65,7 @@ impl BodyRequests {
             source: document.source.clone(),
             at_ms: document.at_ms,
             raw,
-            lower_rank: lower_rank.map(str::to_owned),
+            lower_rank: lower_rank.map(|kind| kind.word().to_owned()),
             ..Wanted::default()
         };
         let (store, max) =

@@ -241,12 +241,6 @@ impl FollowerState {
         self.place.holes.filled(day, time, begun);
     }
 
-    /// How many numbers the feed is known to be ahead of us; 0 near its head.
-    #[must_use]
-    pub fn behind(&self) -> u64 {
-        self.place.next.map_or(0, |next| self.pointer.saturating_sub(next))
-    }
-
     /// Nothing older than this is looked for, unix seconds.
     #[must_use]
     pub fn begun(&self) -> i64 {

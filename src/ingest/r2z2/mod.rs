@@ -65,12 +65,12 @@ pub struct Config {
     pub document_max_bytes: usize,
 }
 
-/// Whether a killmail is kept already.
-pub struct Known(pub Box<dyn Fn(u32) -> bool + Send + Sync>);
+/// Whether the store has a killmail of this id: what is stored need not be recovered.
+pub struct IsStored(pub Box<dyn Fn(u32) -> bool + Send + Sync>);
 
-impl fmt::Debug for Known {
+impl fmt::Debug for IsStored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Known")
+        f.write_str("IsStored")
     }
 }
 
@@ -81,7 +81,7 @@ pub struct R2z2 {
     client: Client,
     pace: FollowerState,
     source_status: Arc<SourceStatus>,
-    known: Known,
+    is_stored: IsStored,
     /// What the archive listed last has that we lack.
     wanted: Wanted,
     reading: Option<ArchiveReader>,
@@ -102,7 +102,7 @@ impl R2z2 {
         config: Config,
         checkpoint: Option<&[u8]>,
         source_status: Arc<SourceStatus>,
-        known: Known,
+        is_stored: IsStored,
     ) -> Result<Self, client::Error> {
         let client =
             client::new(&config.user_agent, &config.base_url, Duration::from_millis(config.timeout_ms))?;
@@ -128,7 +128,7 @@ impl R2z2 {
             client,
             pace,
             source_status,
-            known,
+            is_stored,
             wanted: Wanted::new(),
             reading: None,
             heard: None,
@@ -327,7 +327,7 @@ impl R2z2 {
             Request::Probe(number) => {
                 Got::only(feed_document::document(body, number, ZkbRule::IfNewer, &self.config.name).answer)
             }
-            Request::List(_) => Got::only(match day_archive::list(body, &self.known.0) {
+            Request::List(_) => Got::only(match day_archive::list(body, &self.is_stored.0) {
                 List::Wanted(wanted) => {
                     self.wanted = wanted;
                     Reply::Listed { wanted: !self.wanted.is_empty() }

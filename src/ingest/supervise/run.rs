@@ -19,6 +19,7 @@ use crate::ingest::r2z2::feed_document::PLACEHOLDER;
 use crate::store::error;
 use crate::store::incoming::{Appended, Incoming};
 use crate::store::refused::list::Refused;
+use crate::telemetry::source_kind::SourceKind;
 use crate::telemetry::source_status::{Doing, SourceStatus};
 use crate::{clock, tasks};
 
@@ -35,16 +36,16 @@ pub struct RunContext {
     /// How the source is doing.
     pub status: Arc<SourceStatus>,
     /// Where bodies are ordered that the source did not bring.
-    pub desk: Arc<BodyRequests>,
+    pub body_requests: Arc<BodyRequests>,
     /// The name its place is kept under, if not its own.
-    pub place: Option<String>,
+    pub checkpoint_name: Option<String>,
     /// While there is too little disk space, it is looked at this often, milliseconds.
     pub space_check_ms: u64,
 }
 
 /// Follows the source until it ends or `stop` says so; the killmail in hand is finished first.
-pub async fn run(mut source: Source, runs: RunContext, mut stop: watch::Receiver<bool>) {
-    let status = &runs.status;
+pub async fn run(mut source: Source, context: RunContext, mut stop: watch::Receiver<bool>) {
+    let status = &context.status;
     status.started_ms.store(clock::now_ms(), Ordering::Relaxed);
     status.running.store(true, Ordering::Relaxed);
     loop {
@@ -54,16 +55,16 @@ pub async fn run(mut source: Source, runs: RunContext, mut stop: watch::Receiver
             arrival = source.next() => arrival,
         };
         let Some(mut arrival) = arrival else {
-            if !matches!(source, Source::None) {
-                tracing::info!("source {} is used up: nothing more comes live", source.word());
+            if source.kind() != SourceKind::None {
+                tracing::info!("source {} is used up: nothing more comes live", source.kind().word());
                 status.note(Doing::Finished, clock::now_ms());
             }
             break;
         };
-        if let (Some(place), Some(checkpoint)) = (&runs.place, &mut arrival.checkpoint) {
-            checkpoint.source.clone_from(place);
+        if let (Some(name), Some(checkpoint)) = (&context.checkpoint_name, &mut arrival.checkpoint) {
+            checkpoint.source.clone_from(name);
         }
-        if !keep(&runs, arrival, stop.clone()).await {
+        if !keep(&context, arrival, stop.clone()).await {
             break;
         }
     }
@@ -71,11 +72,11 @@ pub async fn run(mut source: Source, runs: RunContext, mut stop: watch::Receiver
 }
 
 /// Keeps an arrival; `false` when the server stops before it could be kept.
-async fn keep(runs: &RunContext, arrival: Arrival, mut stop: watch::Receiver<bool>) -> bool {
-    let RunContext { feed, status, space_check_ms, .. } = runs;
+async fn keep(context: &RunContext, arrival: Arrival, mut stop: watch::Receiver<bool>) -> bool {
+    let RunContext { feed, status, space_check_ms, .. } = context;
     let Arrival { mut killmails, refused, span, checkpoint, lower_rank, .. } = arrival;
     for document in refused {
-        if !refuse(runs, document, lower_rank, stop.clone()).await {
+        if !refuse(context, document, lower_rank, stop.clone()).await {
             return false;
         }
     }
@@ -139,21 +140,21 @@ fn no_space(status: &SourceStatus, error: &error::StoreError) {
 /// Orders the body a document lacks, once there is room: `false` when the server stops first. `None`: there
 /// is nothing to order.
 async fn order(
-    runs: &RunContext,
+    context: &RunContext,
     document: &Refused,
-    lower_rank: Option<&str>,
+    lower_rank: Option<SourceKind>,
     mut stop: watch::Receiver<bool>,
 ) -> Option<bool> {
     loop {
-        match runs.desk.want(document, lower_rank).await {
+        match context.body_requests.want(document, lower_rank).await {
             Ok(true) => {
-                runs.status.take_in();
-                runs.status.note(Doing::Following, clock::now_ms());
+                context.status.take_in();
+                context.status.note(Doing::Following, clock::now_ms());
                 return Some(true);
             }
             Ok(false) => return None,
             Err(FeedError::Store(error @ error::StoreError::NoSpace { .. })) => {
-                no_space(&runs.status, &error)
+                no_space(&context.status, &error)
             }
             Err(error) => {
                 tracing::error!("a killmail to be fetched could not be kept in mind: {error}");
@@ -162,7 +163,7 @@ async fn order(
         }
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return Some(false),
-            () = tokio::time::sleep(Duration::from_millis(runs.space_check_ms)) => {}
+            () = tokio::time::sleep(Duration::from_millis(context.space_check_ms)) => {}
         }
     }
 }
@@ -170,14 +171,14 @@ async fn order(
 /// Orders the body a document lacks, else keeps it raw, once there is room; any other failure costs only the
 /// evidence. `false` when the server stops first.
 async fn refuse(
-    runs: &RunContext,
+    context: &RunContext,
     document: Refused,
-    lower_rank: Option<&str>,
+    lower_rank: Option<SourceKind>,
     mut stop: watch::Receiver<bool>,
 ) -> bool {
-    let RunContext { feed, status, space_check_ms, .. } = runs;
+    let RunContext { feed, status, space_check_ms, .. } = context;
     if document.reason == NO_BODY
-        && let Some(ordered) = order(runs, &document, lower_rank, stop.clone()).await
+        && let Some(ordered) = order(context, &document, lower_rank, stop.clone()).await
     {
         return ordered;
     }
