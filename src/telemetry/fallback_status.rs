@@ -4,10 +4,9 @@
 //! Must not know: what the sources are.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
 use parking_lot::RwLock;
-use tokio::sync::Notify;
 
 use crate::telemetry::source_kind::SourceKind;
 use crate::telemetry::source_status::SourceStatus;
@@ -46,10 +45,6 @@ pub struct Requests {
 pub struct FallbackStatus {
     /// The other sources, in the order of the configuration.
     pub sources: RwLock<Vec<Arc<FallbackSource>>>,
-    /// Told when a body is wanted.
-    pub news: Notify,
-    /// Bodies that may be wanted at a time; 0 while nobody fetches any.
-    pub wanted_max: AtomicUsize,
     /// Requests to ESI.
     pub esi: Requests,
     /// Bodies fetched.

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::feed::Feed;
-use crate::ingest::bodies::fetcher::BodyRequests;
+use crate::feed::body_requests::BodyRequests;
 use crate::ingest::config::Config;
 use crate::ingest::fallback_config::{FallbackConfig, When};
 use crate::ingest::supervise::open;
