@@ -65,7 +65,7 @@ async fn record(source: &mut Source, arguments: &Arguments, out: &mut File) -> a
         let Some(arrival) = source.next().await else { break };
         for document in &arrival.raw {
             let mut line = Vec::new();
-            record::write(&mut line, clock::now_ms(), &arguments.source, document)?;
+            record::write_line(&mut line, clock::now_ms(), &arguments.source, document)?;
             // In one piece: an end in between leaves no half line.
             out.write_all(&line).with_context(|| format!("cannot write {}", arguments.file.display()))?;
             count += 1;

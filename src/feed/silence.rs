@@ -118,7 +118,7 @@ mod tests {
     fn silence_counts_from_the_last_killmail_or_the_start() {
         let status = running(SourceKind::R2z2);
         assert_eq!(silence(&status, &LIMITS, NOON), Some(Silence { secs: 1000, max_secs: 300 }));
-        status.beat(NOON - 100, (NOON - 20) * 1000);
+        status.count_received(NOON - 100, (NOON - 20) * 1000);
         assert_eq!(silence(&status, &LIMITS, NOON).map(|s| (s.secs, s.is_too_long())), Some((20, false)));
         assert_eq!(silence(&status, &LIMITS, NOON + 281).map(Silence::is_too_long), Some(true));
     }

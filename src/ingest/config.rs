@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ingest::client;
 use crate::ingest::fallback_config::{self, FallbackConfig};
-use crate::ingest::r2z2::missing_numbers::Healing;
+use crate::ingest::r2z2::missing_numbers::RecoveryWaits;
 use crate::ingest::r2z2::waits::Waits;
 use crate::telemetry::source_kind::SourceKind;
 
@@ -42,7 +42,8 @@ pub struct Config {
     pub r2z2_ahead_numbers: u64,
     /// A number missing for longer than this: `sequence.json` is asked whether the feed has gone on, which
     /// passes it over, milliseconds.
-    pub r2z2_ghost_ms: u64,
+    #[serde(alias = "r2z2_ghost_ms")]
+    pub r2z2_missing_ms: u64,
     /// A number missing for longer than this while `sequence.json` is behind it: the feed is followed from
     /// there again, milliseconds.
     pub r2z2_rollback_ms: u64,
@@ -123,11 +124,11 @@ impl Default for Config {
             r2z2_pace_ms: waits.pace_ms,
             r2z2_wait_secs: 0,
             r2z2_ahead_numbers: waits.ahead_numbers,
-            r2z2_ghost_ms: waits.ghost_ms,
+            r2z2_missing_ms: waits.missing_ms,
             r2z2_rollback_ms: waits.rollback_ms,
             r2z2_far_numbers: waits.far_numbers,
-            r2z2_heal_ms: waits.healing.first_ms,
-            archive_after_secs: waits.healing.archive_after_ms / 1000,
+            r2z2_heal_ms: waits.recovery.first_ms,
+            archive_after_secs: waits.recovery.archive_after_ms / 1000,
             archive_timeout_ms: 300_000,
             r2z2_limited_ms: waits.limited_ms,
             r2z2_forbidden_ms: waits.forbidden_ms,
@@ -171,15 +172,13 @@ impl Config {
             idle_ms: self.r2z2_idle_ms,
             pace_ms: self.r2z2_pace_ms,
             ahead_numbers: self.r2z2_ahead_numbers,
-            ghost_ms: self.r2z2_ghost_ms,
+            missing_ms: self.r2z2_missing_ms,
             rollback_ms: self.r2z2_rollback_ms,
             far_numbers: self.r2z2_far_numbers,
             limited_ms: self.r2z2_limited_ms,
             forbidden_ms: self.r2z2_forbidden_ms,
-            forbidden_max_ms: self.r2z2_forbidden_ms.saturating_mul(15),
             failed_ms: self.r2z2_failed_ms,
-            failed_max_ms: self.r2z2_failed_ms.saturating_mul(60),
-            healing: Healing {
+            recovery: RecoveryWaits {
                 first_ms: self.r2z2_heal_ms,
                 least_ms: self.r2z2_idle_ms,
                 archive_after_ms: self.archive_after_secs.saturating_mul(1000),

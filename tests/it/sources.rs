@@ -167,7 +167,7 @@ async fn bodies_are_fetched_through_whatever_esi_answers() {
         server.log()
     );
     assert!(
-        server.log().contains("killmail 5 of redisq is given up: ESI gave another killmail"),
+        server.log().contains("killmail 5 of redisq is given up: ESI responded with another killmail"),
         "{}",
         server.log()
     );

@@ -231,7 +231,7 @@ fn details(door: &HttpState, (doing, since_ms): &Now, Storage { failure, lack }:
             "reason": doing.reason(),
             "since": (*since_ms > 0).then(|| time::iso_micros(*since_ms)),
             "sequence": source_status.sequence.load(Ordering::Relaxed),
-            "open_gap_numbers": source_status.open_numbers(),
+            "open_gap_numbers": source_status.still_missing_count(),
             "refused_in_a_row": refused_run(source_status),
             "fallback": standing_in(door),
         },

@@ -80,8 +80,8 @@ struct Retry {
 pub struct FetchRetries {
     /// After this many failures.
     pub max: u32,
-    /// The waits after each answer that id and hash do not belong together, milliseconds; one more such answer
-    /// gives up.
+    /// The waits after each answer that id and hash do not belong together, milliseconds; one more such
+    /// answer gives up.
     pub unmatched_ms: Vec<u64>,
 }
 

@@ -1,5 +1,5 @@
-//! Runs the sources beside the first one: those that always run, and fallbacks that stand in while the sources
-//! before them are unavailable.
+//! Runs the sources beside the first one: those that always run, and fallbacks that stand in while the
+//! sources before them are unavailable.
 //!
 //! All of them write to the one log, which stores each killmail once, so several may bring the same one.
 //!

@@ -66,8 +66,8 @@ pub async fn open_fallback(
     }
 }
 
-/// Opens a source for recording, by name: the first one or a fallback. It starts at the head of the source and
-/// keeps no checkpoint.
+/// Opens a source for recording, by name: the first one or a fallback. It starts at the head of the source
+/// and keeps no checkpoint.
 ///
 /// # Errors
 /// There is no source of that name, or why it may not run or cannot start.
@@ -231,9 +231,9 @@ fn open_redisq(
 
 fn link(source: &FallbackConfig, config: &Config, status: Arc<SourceStatus>) -> SourceLink {
     let waits = Waits {
-        limited: Duration::from_millis(config.r2z2_limited_ms),
-        forbidden: Duration::from_millis(config.r2z2_forbidden_ms),
-        failed: Duration::from_millis(config.r2z2_failed_ms),
+        limited_ms: config.r2z2_limited_ms,
+        forbidden_ms: config.r2z2_forbidden_ms,
+        failed_ms: config.r2z2_failed_ms,
     };
     SourceLink::new(source.name().to_owned(), source.kind, waits, status)
 }

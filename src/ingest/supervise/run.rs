@@ -170,7 +170,7 @@ async fn request_body(
         let (requests, request) = (Arc::clone(&context.body_requests), request.clone());
         match tasks::blocking("request body", move || requests.add(&[request])).await {
             Ok(Ok(added)) if added == [true] => {
-                context.status.take_in();
+                context.status.end_refused_run();
                 context.status.note(Doing::Following, clock::now_ms());
                 return BodyRequest::Added;
             }
@@ -191,8 +191,8 @@ async fn request_body(
     }
 }
 
-/// Requests the body a document lacks, or else stores it raw, waiting for disk space if necessary. On any other
-/// failure only the raw document is lost. `false` if the server stops first.
+/// Requests the body a document lacks, or else stores it raw, waiting for disk space if necessary. On any
+/// other failure only the raw document is lost. `false` if the server stops first.
 async fn refuse(
     context: &RunContext,
     document: Refused,
@@ -211,7 +211,7 @@ async fn refuse(
         // A missing number, which is not a fault of the source.
         status.refused.fetch_add(1, Ordering::Relaxed);
     } else {
-        status.refuse(&document.reason);
+        status.count_refused(&document.reason);
     }
     tracing::warn!(
         killmail.id = document.killmail_id,
@@ -242,7 +242,7 @@ async fn refuse(
 fn count(status: &SourceStatus, killmails: &[Incoming], appended: &[Appended]) {
     status.note(Doing::Following, clock::now_ms());
     if !killmails.is_empty() {
-        status.take_in();
+        status.end_refused_run();
     }
     for (incoming, outcome) in killmails.iter().zip(appended) {
         let id = incoming.killmail.killmail_id;
@@ -262,7 +262,7 @@ fn count(status: &SourceStatus, killmails: &[Incoming], appended: &[Appended]) {
             }
         }
         if incoming.origin == Origin::Live {
-            status.beat(incoming.killmail.time, incoming.received_at_ms);
+            status.count_received(incoming.killmail.time, incoming.received_at_ms);
         }
     }
 }
