@@ -48,6 +48,9 @@ const SHORT: &[(&str, &str)] = &[
     ("sources", "ingest"),
 ];
 
+/// Settings that were renamed, with their new names. The old names are aliases of the new ones.
+const RENAMED: &[(&str, &str)] = &[("ingest.r2z2_ghost_ms", "ingest.r2z2_missing_ms")];
+
 /// What stands outside of every section.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -225,6 +228,13 @@ impl Gathering {
         for (key, given) in self.sections.remove(name).unwrap_or_default() {
             match accepted::<T>(&key, &given) {
                 Ok(value) => {
+                    let setting = format!("{name}.{key}");
+                    if let Some((old, new)) = RENAMED.iter().find(|(old, _)| *old == setting) {
+                        let place = self.places.told(name, &key);
+                        tracing::warn!(
+                            "the setting {old} is now called {new}; the old name still works{place}"
+                        );
+                    }
                     good.insert(key, value);
                 }
                 Err(why) => {
@@ -355,6 +365,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::telemetry::source_kind::SourceKind;
 
     fn nothing(_: &str) -> Option<String> {
         None
@@ -379,12 +390,26 @@ mod tests {
             for key in keys
                 .iter()
                 .filter(|key| name != "http" || !["sse", "health", "mirror"].contains(&key.as_str()))
+                .filter(|key| !RENAMED.iter().any(|(old, _)| *old == format!("{name}.{key}")))
             {
                 let named = section
                     .lines()
                     .any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} =")));
                 assert!(named, "[{name}] does not name {key}");
             }
+        }
+    }
+
+    #[test]
+    fn the_old_name_of_a_renamed_setting_still_works() {
+        let config = from_file("[ingest]\nr2z2_ghost_ms = 7\n").unwrap();
+        assert_eq!(config.ingest.r2z2_missing_ms, 7);
+        for (old, new) in RENAMED {
+            let (section, old) = old.split_once('.').unwrap();
+            let value = DEFAULTS
+                .lines()
+                .find_map(|line| line.strip_prefix(&format!("{} =", &new[section.len() + 1..])));
+            assert!(from_file(&format!("[{section}]\n{old} ={}\n", value.unwrap())).is_ok(), "{old}");
         }
     }
 
@@ -399,7 +424,7 @@ mod tests {
         assert_eq!(config.listen(), "[::1]:3".parse().unwrap());
         assert_eq!(config.store.dir, PathBuf::from("x"));
         assert_eq!(config.ingest.user_agent_contact.as_deref(), Some("12"));
-        assert_eq!(config.ingest.source, ingest::config::Kind::R2z2);
+        assert_eq!(config.ingest.source, SourceKind::R2z2);
     }
 
     #[test]

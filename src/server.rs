@@ -25,7 +25,8 @@ use tokio::task::JoinHandle;
 use crate::config::Config;
 use crate::feed::{Feed, scrub, silence, space};
 use crate::http::request::connections::Connections;
-use crate::ingest::bodies::fetcher::{self, BodyRequests, FetchRetries};
+use crate::ingest::bodies::esi::Esi;
+use crate::ingest::bodies::fetcher::{FetchRetries, Fetcher};
 use crate::ingest::supervise::run::{self, RunContext};
 use crate::ingest::supervise::{fallback, open};
 use crate::plugins::error::PluginsError;
@@ -106,14 +107,16 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let cannot = |why| Error::Listen { addr, why };
     // A taken port is told before anything is made; nobody gets in before everything is.
     let socket = bound(addr).map_err(cannot)?;
-    let app = App::open(config, Arc::clone(&connections)).await?;
+    let esi = open::open_esi(&ingest).map(Arc::new);
+    let bodies_max = if esi.is_ok() { ingest.esi_wanted_max } else { 0 };
+    let app = App::open(config, Arc::clone(&connections), bodies_max).await?;
     let listener: TcpListener = socket.listen(BACKLOG).map_err(cannot)?;
     let addr = listener.local_addr()?;
     let watch = Arc::new(Watcher::new(times, connections, Arc::clone(app.in_flight())));
     let gate = Gate::new(listener, Arc::clone(&watch));
     let router = app.router();
     let doors = stoppable("doors", |stop| listen::run(gate, watch, router, stop));
-    let ingest = bring(&ingest, app.feed()).await;
+    let ingest = bring(&ingest, &app, esi).await;
     tasks::spawn("silence", silence::watch(Arc::clone(app.feed()), limits));
     tasks::spawn("space", space::watch(Arc::clone(app.feed())));
     tasks::spawn("memory", memory::give_back());
@@ -146,27 +149,28 @@ fn why_not(error: &io::Error) -> String {
 }
 
 /// Starts what brings killmails: the first source, the others, and what fetches bodies.
-async fn bring(config: &ingest::config::Config, feed: &Arc<Feed>) -> Vec<Stoppable> {
+async fn bring(config: &ingest::config::Config, app: &App, esi: Result<Arc<Esi>, String>) -> Vec<Stoppable> {
+    let (feed, body_requests) = (app.feed(), app.body_requests());
     let source = app::source(config, feed).await;
-    let esi = open::esi(config).map(Arc::new);
-    let wanted_max = if esi.is_ok() { config.esi_wanted_max } else { 0 };
-    let desk = Arc::new(BodyRequests::new(Arc::clone(feed), wanted_max));
     let source_status = Arc::clone(feed.source_status());
     let runs = RunContext {
         feed: Arc::clone(feed),
         status: source_status,
-        desk: Arc::clone(&desk),
-        place: None,
+        body_requests: Arc::clone(body_requests),
+        checkpoint_name: None,
         space_check_ms: config.space_check_ms,
     };
     let mut all = vec![stoppable("source", |stop| run::run(source, runs, stop))];
-    all.push(stoppable("other sources", |stop| {
-        fallback::run(config.clone(), Arc::clone(feed), Arc::clone(&desk), stop)
+    all.push(stoppable("fallback sources", |stop| {
+        fallback::run(config.clone(), Arc::clone(feed), Arc::clone(body_requests), stop)
     }));
     let tries =
         FetchRetries { max: config.esi_tries_max, unmatched_ms: config.esi_unmatched_retry_ms.clone() };
     match esi {
-        Ok(esi) => all.push(stoppable("fetcher", |stop| fetcher::run(desk, esi, tries, stop))),
+        Ok(esi) => {
+            let fetcher = Fetcher::new(Arc::clone(feed), Arc::clone(body_requests), esi, tries);
+            all.push(stoppable("fetcher", |stop| fetcher.run(stop)));
+        }
         Err(why) if !config.sources.is_empty() => {
             tracing::warn!("bodies that sources do not bring are not fetched: {why}")
         }

@@ -50,7 +50,7 @@ impl Api {
         // The command answers itself: the folder's own token is made when a server is first started on it.
         config.server.api_token = Some(token::random()?);
         let grace = Duration::from_millis(config.server.grace_ms);
-        Ok(Self::Local { app: Box::new(App::open(config, Arc::default()).await?), grace })
+        Ok(Self::Local { app: Box::new(App::open(config, Arc::default(), 0).await?), grace })
     }
 
     /// Asks; an answer that is no success is an error with the server's own words.

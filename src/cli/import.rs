@@ -54,7 +54,7 @@ struct Misnamed;
 /// Counts go to stdout, what was left out to stderr. Fails where nothing was taken in though there was
 /// something, and for names on the command line that lead nowhere.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let FileList { files, unreadable } = FileList::of(&arguments.paths);
+    let FileList { files, unreadable } = FileList::find(&arguments.paths);
     let total = files.iter().filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();
     let bar = progress::bytes(total, "import");
     let left_out = LeftOut { bar: bar.clone(), count: Arc::default() };
@@ -64,7 +64,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(_) => block_on(into_server(files, &arguments, &left_out))?,
         None if arguments.refused => {
             arguments.target.folder.existing()?;
-            import::refused(open(&arguments)?.as_ref())?
+            import::retry_refused(open(&arguments)?.as_ref())?
         }
         // A mistyped name makes no store.
         None if files.is_empty() => Report::default(),
@@ -80,7 +80,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     if let Some(summary) = summary(&report, unreadable) {
         eprintln!("killstream: {summary}");
     }
-    if report.understood() == 0 && (report.refused() > 0 || unreadable > 0) {
+    if report.accepted() == 0 && (report.refused() > 0 || unreadable > 0) {
         return Err(NothingTaken.into());
     }
     if is_misnamed { Err(Misnamed.into()) } else { Ok(()) }
@@ -103,7 +103,7 @@ impl LeftOut {
 /// One line about what was not taken in; none where all was.
 fn summary(report: &Report, unreadable: u64) -> Option<String> {
     let mut parts = vec![];
-    let (refused, all) = (report.refused(), report.refused() + report.understood());
+    let (refused, all) = (report.refused(), report.refused() + report.accepted());
     if refused > 0 {
         let reasons: Vec<String> =
             report.refused.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
@@ -126,7 +126,7 @@ fn into_folder(files: Vec<PathBuf>, arguments: &Arguments, left_out: &LeftOut) -
         move |unreadable| left_out.tell(unreadable),
         |batch| {
             bar.inc(batch.read_bytes);
-            import::into_store(&store, &batch.documents, arguments.prefer_incoming)
+            import::store_batch(&store, &batch.documents, arguments.prefer_incoming)
         },
     );
     Ok(report?)

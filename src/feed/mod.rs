@@ -6,6 +6,7 @@
 //!
 //! Must not know: SSE, channels, webhooks, HTTP.
 
+pub mod body_requests;
 pub mod config;
 pub mod counters;
 pub mod error;

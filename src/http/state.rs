@@ -12,6 +12,7 @@ use axum::http::request::Parts;
 use crate::budget::Budget;
 use crate::domain::subscription::Subscription;
 use crate::feed::Feed;
+use crate::feed::body_requests::BodyRequests;
 use crate::http::config::Config;
 use crate::http::numbers::rates::Rates;
 use crate::http::request::address;
@@ -27,6 +28,8 @@ use crate::plugins::uploads::Uploads;
 pub struct State {
     /// The log in motion.
     pub feed: Arc<Feed>,
+    /// Where hand-ins ask for bodies they lack.
+    pub body_requests: Arc<BodyRequests>,
     /// The door's configuration.
     pub config: Config,
     /// The token of those who may write.
@@ -45,6 +48,8 @@ pub struct State {
 pub struct HttpState {
     /// The log in motion.
     pub feed: Arc<Feed>,
+    /// Where hand-ins ask for bodies they lack.
+    pub body_requests: Arc<BodyRequests>,
     /// The door's configuration.
     pub config: Config,
     /// The tokens of those who may write.
@@ -77,11 +82,12 @@ impl HttpState {
     /// Nobody asked yet; these tokens were given out.
     #[must_use]
     pub fn new(state: State, given: Vec<Given>) -> Self {
-        let State { feed, config, token, started, connections, in_flight, .. } = state;
+        let State { feed, body_requests, config, token, started, connections, in_flight, .. } = state;
         let plugins = Arc::clone(feed.plugins());
         Self {
             mirror: Mirror::new(&config.mirror),
             feed,
+            body_requests,
             config,
             keys: Keys::new(&token, given),
             started,

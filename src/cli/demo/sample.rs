@@ -84,7 +84,8 @@ impl Live {
 
 fn killmails(now_ms: i64) -> impl Iterator<Item = Incoming> + Send {
     let rule = Rule { origin: Origin::Backfill, age: AgeRule::ByUpload, zkb: ZkbRule::Keep };
-    sample::lines().filter_map(move |line| package::take(line.as_bytes(), rule, "demo", now_ms).ok())
+    sample::lines()
+        .filter_map(move |line| package::parse_document(line.as_bytes(), rule, "demo", now_ms).ok())
 }
 
 /// A real killmail under an id it never had: what belongs to the real id goes.
