@@ -95,7 +95,7 @@ struct Stoppable {
 /// # Errors
 /// The store is damaged or in use, the address is taken, the system refuses.
 pub async fn start(config: Config) -> Result<Running, Error> {
-    let addr = config.listen();
+    let addr = config.listen_addr();
     let grace = Duration::from_millis(config.server.grace_ms);
     let ingest = config.ingest.clone();
     let limits = config.http.health.limits();

@@ -58,7 +58,8 @@ async fn serve(folder: &str) -> anyhow::Result<()> {
         ("ingest.user_agent_contact", text("soak@localhost")),
         ("ingest.r2z2_base_url", text(&argument("--feed").unwrap_or_default())),
     ];
-    let config = config::gather(Some(("the soak's configuration", soak::CONFIG)), &|_| None, settings)?;
+    let file = config::File { name: "the soak's configuration", text: soak::CONFIG };
+    let config = config::gather(Some(file), &|_| None, settings)?;
     let signals = Signals::listen()?;
     let running = server::start(config).await?;
     println!("listening on http://{}", running.addr());

@@ -36,7 +36,7 @@ const SYSTEMS_MAX: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The waits of the follower, at a hundredth and less.
-pub const CONFIG: &str = "[ingest]\nr2z2_idle_ms = 20\nr2z2_pace_ms = 1\nr2z2_ghost_ms = 100\nr2z2_rollback_ms = 3000\n\
+pub const CONFIG: &str = "[ingest]\nr2z2_idle_ms = 20\nr2z2_pace_ms = 1\nr2z2_missing_ms = 100\nr2z2_rollback_ms = 3000\n\
     r2z2_limited_ms = 50\nr2z2_forbidden_ms = 50\nr2z2_failed_ms = 10\nr2z2_heal_ms = 100\ntimeout_ms = 1000\n";
 
 /// What is to be run.

@@ -4,6 +4,7 @@
 mod api;
 mod backup;
 mod compact;
+mod config_file;
 mod demo;
 mod export;
 mod import;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Mistakes;
+use crate::config::ConfigErrors;
 use crate::ingest::files::import as import_files;
 use crate::plugin::build::child::{self, Trial};
 use crate::server::{self, app};
@@ -78,6 +79,11 @@ enum Command {
 #[error("the store is damaged")]
 struct Damage;
 
+/// An argument that clap accepted is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
+
 /// Runs the command. Errors go to stderr.
 #[must_use]
 pub fn run(arguments: Arguments) -> ExitCode {
@@ -125,7 +131,7 @@ fn sentence(error: &anyhow::Error) -> String {
 
 /// The exit code an error stands for.
 fn code(error: &anyhow::Error) -> u8 {
-    if error.is::<Mistakes>() {
+    if error.is::<ConfigErrors>() || error.is::<UsageError>() {
         return USAGE;
     }
     if error.is::<Damage>() {
@@ -163,7 +169,8 @@ mod tests {
         assert_eq!(code(&server::Error::Store(damaged()).into()), DAMAGED);
         assert_eq!(code(&import_files::Error::Sink(damaged()).into()), DAMAGED);
         assert_eq!(code(&store::error::StoreError::InUse { pid: 1 }.into()), FAILURE);
-        assert_eq!(code(&Mistakes(vec![]).into()), USAGE);
+        assert_eq!(code(&ConfigErrors(vec![]).into()), USAGE);
+        assert_eq!(code(&UsageError(String::new()).into()), USAGE);
     }
 
     #[test]

@@ -5,9 +5,8 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::cli::api::{Api, escaped};
-use crate::cli::block_on;
 use crate::cli::target::Target;
-use crate::config::Mistakes;
+use crate::cli::{UsageError, block_on};
 use crate::wire::text;
 
 #[derive(Debug, Args)]
@@ -29,7 +28,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut pairs = vec![];
     for parameter in &arguments.parameters {
         let Some((name, value)) = parameter.split_once('=') else {
-            return Err(Mistakes(vec![format!("expected NAME=VALUE, got `{parameter}`")]).into());
+            return Err(UsageError(format!("expected NAME=VALUE, got `{parameter}`")).into());
         };
         pairs.push(format!("{}={}", escaped(name), escaped(value)));
     }

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use anyhow::{Context, anyhow};
 use clap::Args;
 
-use crate::cli::block_on;
+use crate::cli::{block_on, config_file};
+use crate::clock;
 use crate::ingest::record;
 use crate::ingest::source::Source;
 use crate::ingest::supervise::open;
 use crate::server::Signals;
-use crate::{clock, config};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -30,16 +30,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let file = match &arguments.config {
-        Some(path) => {
-            let text =
-                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            Some((path.display().to_string(), text))
-        }
-        None => None,
-    };
-    let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
-    let config = config::gather(file, &|name| std::env::var(name).ok(), vec![])?;
+    let config = config_file::load(arguments.config.as_deref(), vec![])?;
     let path = &arguments.file;
     let mut out = File::options()
         .create(true)

@@ -4,12 +4,12 @@ use std::io::{Write, stdout};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use toml::Value;
 
-use crate::cli::block_on;
 use crate::cli::target::listen_address;
+use crate::cli::{block_on, config_file};
 use crate::config::{self, Config};
 use crate::server::{self, Signals};
 
@@ -71,15 +71,6 @@ pub fn announce(addr: SocketAddr) -> std::io::Result<()> {
 }
 
 fn gather(arguments: Arguments) -> anyhow::Result<Config> {
-    let file = match &arguments.config {
-        Some(path) => {
-            let text =
-                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            Some((path.display().to_string(), text))
-        }
-        None => None,
-    };
-    let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
     let path = |path: PathBuf| Value::String(path.to_string_lossy().into_owned());
     let source = arguments.source.or_else(|| (!arguments.replay.is_empty()).then(|| "replay".to_owned()));
     let replay = (!arguments.replay.is_empty())
@@ -94,5 +85,5 @@ fn gather(arguments: Arguments) -> anyhow::Result<Config> {
         ("ingest.replay_rebase", arguments.replay_rebase.then_some(Value::Boolean(true))),
     ];
     let flags = flags.into_iter().filter_map(|(setting, value)| Some((setting, value?))).collect();
-    Ok(config::gather(file, &|name| std::env::var(name).ok(), flags)?)
+    config_file::load(arguments.config.as_deref(), flags)
 }

@@ -53,7 +53,7 @@ pub struct Config {
     pub r2z2_ahead_numbers: u64,
     /// A number missing for longer than this: `sequence.json` is asked whether the feed has gone on, which
     /// passes it over, milliseconds.
-    pub r2z2_ghost_ms: u64,
+    pub r2z2_missing_ms: u64,
     /// A number missing for longer than this while `sequence.json` is behind it: the feed is followed from
     /// there again, milliseconds.
     pub r2z2_rollback_ms: u64,
@@ -134,7 +134,7 @@ impl Default for Config {
             r2z2_pace_ms: waits.pace_ms,
             r2z2_wait_secs: 0,
             r2z2_ahead_numbers: waits.ahead_numbers,
-            r2z2_ghost_ms: waits.ghost_ms,
+            r2z2_missing_ms: waits.ghost_ms,
             r2z2_rollback_ms: waits.rollback_ms,
             r2z2_far_numbers: waits.far_numbers,
             r2z2_heal_ms: waits.healing.first_ms,
@@ -183,7 +183,7 @@ impl Config {
             idle_ms: self.r2z2_idle_ms,
             pace_ms: self.r2z2_pace_ms,
             ahead_numbers: self.r2z2_ahead_numbers,
-            ghost_ms: self.r2z2_ghost_ms,
+            ghost_ms: self.r2z2_missing_ms,
             rollback_ms: self.r2z2_rollback_ms,
             far_numbers: self.r2z2_far_numbers,
             limited_ms: self.r2z2_limited_ms,

@@ -69,10 +69,10 @@ fn wrong_usage_is_2() {
 
 #[test]
 fn all_mistakes_of_a_configuration_are_told_at_once() {
-    let setup = Setup::quiet().env("PORT", "many").config("nonsense = 1\n[ingest]\nr2z2_ghost_ms = \"x\"");
+    let setup = Setup::quiet().env("PORT", "many").config("nonsense = 1\n[ingest]\nr2z2_missing_ms = \"x\"");
     let (status, log) = setup.try_start().unwrap_err();
     assert_eq!(status.code(), Some(2), "{log}");
-    for part in ["PORT: ", "nonsense: ", "ingest.r2z2_ghost_ms: "] {
+    for part in ["PORT: ", "nonsense: ", "ingest.r2z2_missing_ms: "] {
         assert!(log.contains(part), "{part} is not in:\n{log}");
     }
 }

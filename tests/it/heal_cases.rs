@@ -14,7 +14,7 @@ use crate::support::until;
 use crate::support::upstream::{Canned, FIRST, Upstream};
 
 /// Every wait small, archives there at midnight.
-const HASTY: &str = "[ingest]\nr2z2_ghost_ms = 100\nr2z2_heal_ms = 20\nr2z2_failed_ms = 20\narchive_after_secs = 0\nr2z2_far_numbers = 10\n";
+const HASTY: &str = "[ingest]\nr2z2_missing_ms = 100\nr2z2_heal_ms = 20\nr2z2_failed_ms = 20\narchive_after_secs = 0\nr2z2_far_numbers = 10\n";
 const DAY: i64 = 86_400;
 
 /// Noon of yesterday, unix seconds.
