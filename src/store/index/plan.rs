@@ -193,13 +193,7 @@ impl<'a> Plan<'a> {
             });
         }
         if groups.is_empty() {
-            let flags = [(filter.npc, Flag::Npc), (filter.solo, Flag::Solo), (filter.awox, Flag::Awox)];
-            groups.extend(
-                flags
-                    .into_iter()
-                    .filter(|(want, _)| *want == Some(true))
-                    .map(|(_, flag)| Group { lists: vec![index.flagged(flag)] }),
-            );
+            groups.extend(flagged(index, filter, true).map(|list| Group { lists: vec![list] }));
         }
         let test = Test::new(filter, interest);
         let short = groups.iter().map(|group| group.lists.len()).sum::<usize>() <= COUNTED_LISTS_MAX;
@@ -214,13 +208,7 @@ impl<'a> Plan<'a> {
         }
         let mut without = Vec::new();
         if groups.is_empty() {
-            let flags = [(filter.npc, Flag::Npc), (filter.solo, Flag::Solo), (filter.awox, Flag::Awox)];
-            without.extend(
-                flags
-                    .into_iter()
-                    .filter(|(want, _)| *want == Some(false))
-                    .map(|(_, flag)| index.flagged(flag)),
-            );
+            without.extend(flagged(index, filter, false));
         }
         Self { groups, without, bounds: bounds(index, &test), test }
     }
@@ -329,6 +317,12 @@ pub fn needs_facts(filter: &Filter, interest: Option<&Interest>) -> bool {
 /// Whether the killmail with these facts is asked for.
 pub fn accepts(filter: &Filter, interest: Option<&Interest>, facts: &Facts) -> bool {
     filter.accepts(facts) && interest.is_none_or(|i| i.accepts(facts))
+}
+
+/// The postings of each flag of which the filter wants this value.
+fn flagged<'a>(index: &'a Index, filter: &Filter, wanted: bool) -> impl Iterator<Item = &'a Postings> {
+    let flags = [(filter.npc, Flag::Npc), (filter.solo, Flag::Solo), (filter.awox, Flag::Awox)];
+    flags.into_iter().filter(move |(want, _)| *want == Some(wanted)).map(|(_, flag)| index.flagged(flag))
 }
 
 fn bounds(index: &Index, test: &Test) -> (u32, u32) {
