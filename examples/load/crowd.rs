@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::sleep;
 
-use crate::Door;
+use crate::Transport;
 use crate::board::Board;
 use crate::channel::{self, Channel};
 use crate::plan::Plan;
@@ -119,8 +119,8 @@ impl Client {
     async fn open(&mut self) -> io::Result<Line> {
         let plan = Arc::clone(&self.plan);
         let wish = plan.wish(self.n);
-        match self.plan.door {
-            Door::Channels => {
+        match self.plan.transport {
+            Transport::Channels => {
                 let ids = json!({ "systems": wish.systems, "character_ids": wish.characters, "preload": false, "resume_from": self.place });
                 let (channel, answer) = Channel::join(self.state.server, self.n, &ids).await?;
                 if let Some(gap) = answer.get("gap") {
@@ -131,7 +131,7 @@ impl Client {
                 }
                 Ok(Line::Channel(channel))
             }
-            Door::Sse => {
+            Transport::Sse => {
                 let body = json!({ "system_ids": wish.systems, "character_ids": wish.characters, "last_event_id": self.place });
                 Stream::open(self.state.server, "/api/v1/kills/stream", Some(&body.to_string()), None)
                     .await

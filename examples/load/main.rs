@@ -1,7 +1,7 @@
 //! Many clients at once, against a server that is a process of its own: what each of them gets, when, and
 //! what it costs.
 //!
-//!     cargo run --release --example load -- [--door channels|sse] [--connections 10000] [--minutes 2]
+//!     cargo run --release --example load -- [--transport channels|sse] [--connections 10000] [--minutes 2]
 //!     [--wide 10]
 //!
 //! Each connection wants 1 to 1,000 systems (their numbers spread evenly over the magnitudes), `--wide` of
@@ -44,9 +44,9 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// What has not come after so long is lost.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Which door the clients use.
+/// Which transport the clients use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
+pub enum Transport {
     /// Phoenix channels.
     Channels,
     /// The basic event stream.
@@ -58,10 +58,11 @@ async fn main() -> anyhow::Result<()> {
     if let Some(folder) = argument("--serve") {
         return child::serve(folder.as_ref()).await;
     }
-    let door = match argument("--door").as_deref() {
-        None | Some("channels") => Door::Channels,
-        Some("sse") => Door::Sse,
-        Some(other) => anyhow::bail!("--door is channels or sse, not {other}"),
+    // `--door` is the former name.
+    let transport = match argument("--transport").or_else(|| argument("--door")).as_deref() {
+        None | Some("channels") => Transport::Channels,
+        Some("sse") => Transport::Sse,
+        Some(other) => anyhow::bail!("--transport: expected channels or sse, got `{other}`"),
     };
     let connections = usize::try_from(number("--connections", 10_000)?)?;
     let limit = files::raise()?.now;
@@ -69,7 +70,7 @@ async fn main() -> anyhow::Result<()> {
         connections as u64 + 200 < limit,
         "this process may open {limit} files: too few for {connections} connections"
     );
-    let plan = Arc::new(Plan::new(door, connections, usize::try_from(number("--wide", 10)?)?));
+    let plan = Arc::new(Plan::new(transport, connections, usize::try_from(number("--wide", 10)?)?));
     println!(
         "{connections} connections, {:.0} systems each on average, {} with 50,000 characters",
         plan.systems_mean(),

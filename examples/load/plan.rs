@@ -8,7 +8,7 @@ use killstream::domain::killmail::Killmail;
 use killstream::sample::rng::Dice;
 use killstream::universe;
 
-use crate::Door;
+use crate::Transport;
 
 const SYSTEMS_MAX: f64 = 1_000.0;
 const WIDE_CHARACTERS: u32 = 50_000;
@@ -29,8 +29,8 @@ pub struct Wish {
 /// Everyone's wishes.
 #[derive(Debug)]
 pub struct Plan {
-    /// Which door is used.
-    pub door: Door,
+    /// The transport of all connections.
+    pub transport: Transport,
     wishes: Vec<Wish>,
     by_system: HashMap<u32, Vec<u32>>,
     wide: Vec<u32>,
@@ -38,7 +38,7 @@ pub struct Plan {
 
 impl Plan {
     /// For so many connections, the first `wide` of which want characters.
-    pub fn new(door: Door, connections: usize, wide: usize) -> Self {
+    pub fn new(transport: Transport, connections: usize, wide: usize) -> Self {
         let mut dice = Dice::new(7);
         let systems: Vec<u32> = universe::systems().map(|system| system.id).collect();
         let (mut wishes, mut by_system) = (Vec::with_capacity(connections), HashMap::<u32, Vec<u32>>::new());
@@ -63,7 +63,7 @@ impl Plan {
             wishes.push(wish);
         }
         let wide = (0..wide.min(connections) as u32).collect();
-        Self { door, wishes, by_system, wide }
+        Self { transport, wishes, by_system, wide }
     }
 
     /// Connections in all.
