@@ -87,7 +87,7 @@ async fn serve(folder: &Path, feed: Option<String>) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
     let running = server::start(config).await?;
     println!("{}", running.addr());
-    running.until(signals, || ()).await;
+    running.run_until_signal(signals, || ()).await;
     Ok(())
 }
 

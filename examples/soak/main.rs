@@ -63,7 +63,7 @@ async fn serve(folder: &str) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
     let running = server::start(config).await?;
     println!("listening on http://{}", running.addr());
-    running.until(signals, || ()).await;
+    running.run_until_signal(signals, || ()).await;
     Ok(())
 }
 

@@ -28,7 +28,7 @@ pub async fn serve(folder: &Path) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
     let running = server::start(config).await?;
     println!("{}", running.addr());
-    running.until(signals, || ()).await;
+    running.run_until_signal(signals, || ()).await;
     Ok(())
 }
 

@@ -16,15 +16,15 @@ use crate::server::Signals;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Where to; what is there already stays, and the recording goes on behind it.
+    /// The file to write; an existing one is appended to
     file: PathBuf,
-    /// What to record: `r2z2`, or the name of one of the `[[sources]]` in the configuration.
+    /// The source to record: `r2z2`, or the name of one of the `[[sources]]` in the configuration
     #[arg(long, value_name = "NAME", default_value = "r2z2")]
     source: String,
-    /// A configuration file (TOML), as for `serve`.
+    /// A configuration file (TOML), as for `serve`
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// End after so many documents; otherwise on Ctrl-C.
+    /// Stop after this many documents; otherwise on Ctrl-C
     #[arg(long, value_name = "N")]
     count: Option<u64>,
 }
@@ -43,7 +43,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
             .map_err(|why| anyhow!("cannot record {}: {why}", arguments.source))?;
         tokio::select! {
             recorded = record(&mut source, &arguments, &mut out) => recorded,
-            () = signals.one() => Ok(()),
+            () = signals.recv() => Ok(()),
         }
     });
     out.sync_all()?;
@@ -57,7 +57,7 @@ async fn record(source: &mut Source, arguments: &Arguments, out: &mut File) -> a
         for document in &arrival.raw {
             let mut line = Vec::new();
             record::write(&mut line, clock::now_ms(), &arguments.source, document)?;
-            // In one piece: an end in between leaves no half line.
+            // One write per line, so that being killed never leaves half of one.
             out.write_all(&line).with_context(|| format!("cannot write {}", arguments.file.display()))?;
             count += 1;
         }

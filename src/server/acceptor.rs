@@ -1,5 +1,6 @@
-//! The listening socket with a limit: when it is full, the longest idle connection makes room; where all have
-//! something to do, who comes hears 503 and is let go, so that the process never runs out of files.
+//! The listening socket with a connection limit, so that the process never runs out of file descriptors. At the
+//! limit, a new connection evicts the one that has been idle longest; if all are busy, it gets a 503 and is
+//! closed.
 //!
 //! Must not know: what is served.
 
@@ -14,35 +15,36 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use crate::http::request::connections::Place;
-use crate::server::refusal::Refusal;
+use crate::server::connection_error::ConnectionError;
 use crate::server::watcher::Watcher;
 use crate::tasks;
 
-/// Refusals on their way at a time; whoever comes on top of them is cut off without a word.
-const REFUSALS_MAX: usize = 16;
-/// Accepting again after the system refused: something has to be closed first.
+/// How many 503 responses may be in flight; connections beyond that are closed without a response.
+const RESPONSES_MAX: usize = 16;
+/// The pause after `accept` failed for lack of resources: something has to be closed first.
 const PAUSE: Duration = Duration::from_millis(200);
-/// So many are asked to leave for one who comes: one that got something to do in the same moment stays.
-const LEAVING_MAX: usize = 3;
-/// Who is asked to leave is gone at once, unless the machine is very busy.
-const LEAVING: Duration = Duration::from_millis(100);
+/// How many idle connections may be evicted for a new one: an eviction is void if a request arrives first.
+const EVICTIONS_MAX: usize = 3;
+/// How long to wait for an evicted connection to close. It takes longer only on a very busy machine.
+const EVICTION: Duration = Duration::from_millis(100);
 
-/// A listener that counts.
+/// A listener with a connection limit.
 #[derive(Debug)]
-pub struct Gate {
+pub struct Acceptor {
     listener: TcpListener,
-    watch: Arc<Watcher>,
-    refusals: Arc<Semaphore>,
+    watcher: Arc<Watcher>,
+    /// Permits for 503 responses.
+    responses: Arc<Semaphore>,
 }
 
-impl Gate {
-    /// Lets in as many as there is room for.
+impl Acceptor {
+    /// Accepts as many connections as the watcher's limit allows.
     #[must_use]
-    pub fn new(listener: TcpListener, watch: Arc<Watcher>) -> Self {
-        Self { listener, watch, refusals: Arc::new(Semaphore::new(REFUSALS_MAX)) }
+    pub fn new(listener: TcpListener, watcher: Arc<Watcher>) -> Self {
+        Self { listener, watcher, responses: Arc::new(Semaphore::new(RESPONSES_MAX)) }
     }
 
-    /// Waits for the next to let in.
+    /// Waits for the next connection within the limit.
     pub async fn accept(&self) -> (TcpStream, SocketAddr, Place) {
         loop {
             match self.listener.accept().await {
@@ -50,7 +52,7 @@ impl Gate {
                     Some(place) => return (socket, from, place),
                     None => self.refuse(socket),
                 },
-                Err(error) if is_theirs(&error) => {}
+                Err(error) if is_aborted(&error) => {}
                 Err(error) => {
                     tracing::error!("cannot accept a connection: {error}");
                     sleep(PAUSE).await;
@@ -60,15 +62,15 @@ impl Gate {
     }
 
     async fn place(&self) -> Option<Place> {
-        let connections = self.watch.connections();
+        let connections = self.watcher.connections();
         if let Some(place) = connections.enter() {
             return Some(place);
         }
-        for _ in 0..LEAVING_MAX {
-            if !self.watch.make_room() {
+        for _ in 0..EVICTIONS_MAX {
+            if !self.watcher.evict_idle() {
                 break;
             }
-            if let Ok(place) = timeout(LEAVING, connections.wait()).await {
+            if let Ok(place) = timeout(EVICTION, connections.wait()).await {
                 connections.made_room();
                 return Some(place);
             }
@@ -78,31 +80,31 @@ impl Gate {
     }
 
     fn refuse(&self, socket: TcpStream) {
-        let Ok(turn) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
-        let watch = Arc::clone(&self.watch);
-        drop(tasks::spawn("refusal", async move {
-            let text = Refusal::Full { max: watch.connections().max() }.text(watch.config());
-            farewell(socket, &text, Duration::from_millis(watch.config().refused_ms)).await;
-            drop(turn);
+        let Ok(permit) = Arc::clone(&self.responses).try_acquire_owned() else { return };
+        let watcher = Arc::clone(&self.watcher);
+        drop(tasks::spawn("connection limit", async move {
+            let text = ConnectionError::Full { max: watcher.connections().max() }.to_http(watcher.config());
+            send_and_close(socket, &text, Duration::from_millis(watcher.config().refused_ms)).await;
+            drop(permit);
         }));
     }
 }
 
-/// The connection was broken before it was accepted; the next one may be whole.
-fn is_theirs(error: &io::Error) -> bool {
+/// Whether only this connection failed, before it was accepted.
+fn is_aborted(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionRefused | ConnectionAborted | ConnectionReset)
 }
 
-/// Says the last words and waits until the other side has closed, but not longer than this: closing over
-/// unread bytes would take the words back.
-pub async fn farewell(socket: TcpStream, text: &str, within: Duration) {
-    // It is let go either way.
-    let _ = timeout(within, last_words(socket, text)).await;
+/// Sends a final response and waits until the client has closed the connection, but no longer than `within`.
+/// Closing with unread bytes would reset the connection, and the client might never see the response.
+pub async fn send_and_close(socket: TcpStream, response: &str, within: Duration) {
+    // Whether it succeeds or not, the connection is closed.
+    let _ = timeout(within, send_and_drain(socket, response)).await;
 }
 
-async fn last_words(mut socket: TcpStream, text: &str) -> io::Result<()> {
-    socket.write_all(text.as_bytes()).await?;
+async fn send_and_drain(mut socket: TcpStream, response: &str) -> io::Result<()> {
+    socket.write_all(response.as_bytes()).await?;
     socket.shutdown().await?;
     let mut unread = [0; 1024];
     while socket.read(&mut unread).await? > 0 {}

@@ -1,7 +1,6 @@
-//! What a connection is told that is refused before any route is asked: whole answers, as they go over the
-//! socket.
+//! Errors of a connection or request that are answered before any route is reached, as complete responses.
 //!
-//! Must not know: when a connection is refused.
+//! Must not know: when they occur.
 
 use axum::body::Body;
 use axum::http::header::{CONNECTION, CONTENT_TYPE};
@@ -9,92 +8,98 @@ use axum::http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::server::connection::Config;
-use crate::server::head::{TooLong, URL_MAX_BYTES};
+use crate::server::request_head::{TooLong, URL_MAX_BYTES};
 
-/// Why a connection is refused.
+/// Why a connection or request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// Too many are open.
+pub enum ConnectionError {
+    /// Too many connections are open.
     Full {
-        /// How many may be.
+        /// The limit.
         max: usize,
     },
-    /// The head was not whole in time.
-    Slow,
-    /// The head is too long.
+    /// The head of the request was not complete in time.
+    HeadTimeout,
+    /// The head of the request is too long.
     TooLong(TooLong),
-    /// The bytes of all requests together are at their limit.
+    /// All requests in memory have reached their common limit.
     Memory {
-        /// The limit.
+        /// The limit, bytes.
         max_bytes: u64,
     },
-    /// HTTP/1.1 names one host.
-    Host,
+    /// An HTTP/1.1 request without exactly one `Host` header.
+    HostHeader,
 }
 
-impl Refusal {
+impl ConnectionError {
     const fn status(self) -> (u16, &'static str) {
         match self {
             Self::Full { .. } | Self::Memory { .. } => (503, "Service Unavailable"),
-            Self::Slow => (408, "Request Timeout"),
-            Self::TooLong(TooLong::Line) => (414, "URI Too Long"),
-            Self::TooLong(TooLong::Headers | TooLong::Lines) => (431, "Request Header Fields Too Large"),
-            Self::Host => (400, "Bad Request"),
+            Self::HeadTimeout => (408, "Request Timeout"),
+            Self::TooLong(TooLong::RequestLine) => (414, "URI Too Long"),
+            Self::TooLong(TooLong::Headers | TooLong::HeaderCount) => {
+                (431, "Request Header Fields Too Large")
+            }
+            Self::HostHeader => (400, "Bad Request"),
         }
     }
 
     fn message(self, config: &Config) -> (String, Option<u64>) {
         match self {
             Self::Full { max } => (format!("Too many open connections (max {max})"), Some(max as u64)),
-            Self::Slow => {
+            Self::HeadTimeout => {
                 let limit = config.head_ms;
                 (
-                    format!("the header of a request must be whole within {limit} ms (connections.head_ms)"),
+                    format!(
+                        "the headers of a request must be complete within {limit} ms (connections.head_ms)"
+                    ),
                     Some(limit),
                 )
             }
-            Self::TooLong(TooLong::Line) => {
-                let hint = "every GET with a filter has a POST form that takes the same names as JSON";
-                (format!("a URL may have {URL_MAX_BYTES} bytes; {hint}"), Some(URL_MAX_BYTES as u64))
+            Self::TooLong(TooLong::RequestLine) => {
+                let hint = "every GET with a filter has a POST form that takes the same parameters as JSON";
+                (format!("a URL may have at most {URL_MAX_BYTES} bytes; {hint}"), Some(URL_MAX_BYTES as u64))
             }
             Self::TooLong(TooLong::Headers) => {
                 let limit = config.headers_max_bytes;
                 (
-                    format!("header lines may have {limit} bytes together (connections.headers_max_bytes)"),
+                    format!(
+                        "all headers together may have at most {limit} bytes (connections.headers_max_bytes)"
+                    ),
                     Some(limit as u64),
                 )
             }
-            Self::TooLong(TooLong::Lines) => {
+            Self::TooLong(TooLong::HeaderCount) => {
                 let limit = config.headers_max_lines;
                 (
-                    format!("a request may have {limit} header lines (connections.headers_max_lines)"),
+                    format!("a request may have at most {limit} headers (connections.headers_max_lines)"),
                     Some(limit as u64),
                 )
             }
             Self::Memory { max_bytes } => (
                 format!(
-                    "requests on their way fill {max_bytes} bytes of memory (http.in_flight_max_bytes); try again"
+                    "requests in progress use all {max_bytes} bytes of memory they may have (http.in_flight_max_bytes); try again"
                 ),
                 Some(max_bytes),
             ),
-            Self::Host => ("an HTTP/1.1 request has exactly one Host header".to_owned(), None),
+            Self::HostHeader => ("an HTTP/1.1 request must have exactly one Host header".to_owned(), None),
         }
     }
 
     fn body(self, config: &Config) -> Value {
-        let (status, words) = self.status();
+        let (status, reason) = self.status();
         let (message, limit) = self.message(config);
         if matches!(self, Self::Full { .. }) {
             return json!({ "error": { "type": "connection_limit_reached", "message": message } });
         }
-        let mut body = json!({ "error": words, "status": status.to_string(), "message": message });
+        let mut body = json!({ "error": reason, "status": status.to_string(), "message": message });
         if let Some(limit) = limit {
             body["limit"] = limit.into();
         }
         body
     }
 
-    /// The answer to a request that was read.
+    /// The response to a request that hyper has read.
     #[must_use]
     pub fn response(self, config: &Config) -> Response<Body> {
         let mut response = Response::new(Body::from(self.body(config).to_string()));
@@ -106,14 +111,14 @@ impl Refusal {
         response
     }
 
-    /// The whole answer as it goes over the socket.
+    /// The complete response, to be written to the socket.
     #[must_use]
-    pub fn text(self, config: &Config) -> String {
-        let (status, words) = self.status();
+    pub fn to_http(self, config: &Config) -> String {
+        let (status, reason) = self.status();
         let retry = if status == 503 { "retry-after: 5\r\n" } else { "" };
         let body = self.body(config).to_string();
         format!(
-            "HTTP/1.1 {status} {words}\r\ncontent-type: application/json; charset=utf-8\r\n{retry}connection: close\r\n\
+            "HTTP/1.1 {status} {reason}\r\ncontent-type: application/json; charset=utf-8\r\n{retry}connection: close\r\n\
              content-length: {}\r\n\r\n{body}",
             body.len()
         )
@@ -125,22 +130,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_a_whole_answer_that_names_its_limit() {
+    fn an_error_is_a_complete_response_that_names_its_limit() {
         let all = [
-            (Refusal::Full { max: 7 }, "503", "(max 7)"),
-            (Refusal::Slow, "408", "10000 ms (connections.head_ms)"),
-            (Refusal::TooLong(TooLong::Line), "414", "65534 bytes"),
+            (ConnectionError::Full { max: 7 }, "503", "(max 7)"),
+            (ConnectionError::HeadTimeout, "408", "10000 ms (connections.head_ms)"),
+            (ConnectionError::TooLong(TooLong::RequestLine), "414", "65534 bytes"),
             (
-                Refusal::TooLong(TooLong::Headers),
+                ConnectionError::TooLong(TooLong::Headers),
                 "431",
-                "65536 bytes together (connections.headers_max_bytes)",
+                "65536 bytes (connections.headers_max_bytes)",
             ),
-            (Refusal::TooLong(TooLong::Lines), "431", "100 header lines (connections.headers_max_lines)"),
-            (Refusal::Memory { max_bytes: 9 }, "503", "9 bytes of memory (http.in_flight_max_bytes)"),
-            (Refusal::Host, "400", "exactly one Host header"),
+            (
+                ConnectionError::TooLong(TooLong::HeaderCount),
+                "431",
+                "100 headers (connections.headers_max_lines)",
+            ),
+            (
+                ConnectionError::Memory { max_bytes: 9 },
+                "503",
+                "9 bytes of memory they may have (http.in_flight_max_bytes)",
+            ),
+            (ConnectionError::HostHeader, "400", "exactly one Host header"),
         ];
-        for (refusal, status, words) in all {
-            let text = refusal.text(&Config::default());
+        for (error, status, words) in all {
+            let text = error.to_http(&Config::default());
             let (head, body) = text.split_once("\r\n\r\n").unwrap();
             assert!(
                 head.starts_with(&format!("HTTP/1.1 {status} ")) && head.contains("connection: close"),
