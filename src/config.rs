@@ -6,7 +6,6 @@
 
 mod locations;
 pub mod renamed;
-mod sections;
 mod serde_message;
 mod unknown;
 
@@ -20,9 +19,8 @@ use toml::{Table, Value};
 
 use crate::config::locations::Locations;
 use crate::config::renamed::{RENAMED, Renamed};
-use crate::config::sections::TOP_LEVEL;
 use crate::config::serde_message::reword;
-use crate::config::unknown::{describe_key, describe_section, nested_key};
+use crate::config::unknown::{describe_key, describe_section, known_keys, nested_key};
 use crate::server::connection;
 use crate::{feed, http, ingest, phoenix, plugin, store};
 
@@ -44,6 +42,14 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("USER_AGENT_CONTACT", "ingest.user_agent_contact"),
     ("R2Z2_IDLE_MS", "ingest.r2z2_idle_ms"),
     ("R2Z2_PACE_MS", "ingest.r2z2_pace_ms"),
+];
+
+/// Settings of a section that are also accepted before the first section.
+const TOP_LEVEL: &[(&str, &str)] = &[
+    ("min_free_bytes", "store"),
+    ("preload_max_killmails", "feed"),
+    ("trusted_proxies", "http"),
+    ("sources", "ingest"),
 ];
 
 /// The settings at the top of the file, before the first section.
@@ -159,6 +165,24 @@ pub fn gather(
         layers.set(setting, Setting { origin: Some(flag), value });
     }
     layers.into_config()
+}
+
+/// Every section (empty: before the first one) and its keys. A section is named like the module that owns its
+/// struct; those of parts of `http` and of `phoenix` are named like what users know them by.
+fn sections() -> Vec<(&'static str, Vec<String>)> {
+    vec![
+        ("", known_keys::<Server>()),
+        ("connections", known_keys::<connection::Config>()),
+        ("ingest", known_keys::<ingest::config::Config>()),
+        ("store", known_keys::<store::config::Config>()),
+        ("feed", known_keys::<feed::config::Config>()),
+        ("plugin", known_keys::<plugin::limits::Config>()),
+        ("http", known_keys::<http::config::Config>()),
+        ("sse", known_keys::<http::stream::stream_limits::Config>()),
+        ("health", known_keys::<http::routes::health_config::Config>()),
+        ("mirror", known_keys::<http::routes::mirror_state::Config>()),
+        ("channels", known_keys::<phoenix::config::Config>()),
+    ]
 }
 
 /// A value, and the environment variable or flag that gave it, if it is not from the file. The text of one may
@@ -317,7 +341,7 @@ mod tests {
 
     #[test]
     fn the_default_file_names_every_setting() {
-        for (name, keys) in sections::all() {
+        for (name, keys) in sections() {
             assert!(!keys.is_empty(), "{name}");
             let start = if name.is_empty() { 0 } else { DEFAULTS.find(&format!("\n[{name}]")).unwrap() + 1 };
             let section = DEFAULTS[start..].split("\n[").next().unwrap();

@@ -80,7 +80,7 @@ fn insert(table: &mut Table, name: &str, value: Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::File;
+    use crate::config::{File, sections};
 
     const PLANTED: &[Renamed] = &[
         Renamed { old: "ingest.waited_ms", new: "ingest.wait_ms" },
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn every_new_name_exists() {
-        let sections = crate::config::sections::all();
+        let sections = sections();
         for Renamed { old, new } in RENAMED {
             let (section, key) = new.split_once('.').unwrap_or(("", new));
             let exists = |(name, keys): &(&str, Vec<String>)| {

@@ -1,10 +1,21 @@
 //! Messages about settings and sections that do not exist, with the name that was probably meant.
 
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
 use crate::config::sections;
 use crate::domain::spelling;
 
+/// The keys of a section, read from serde's message about a key it does not know.
+#[must_use]
+pub fn known_keys<T: DeserializeOwned>() -> Vec<String> {
+    let table = Table::from_iter([("?".to_owned(), Value::Integer(0))]);
+    let message = table.try_into::<T>().err().map(|error| error.message().to_owned()).unwrap_or_default();
+    quoted(&message).skip(1).map(str::to_owned).collect()
+}
+
 /// The names in backticks in a message of serde.
-pub fn quoted(message: &str) -> impl Iterator<Item = &str> {
+fn quoted(message: &str) -> impl Iterator<Item = &str> {
     message.split('`').skip(1).step_by(2)
 }
 
@@ -17,7 +28,7 @@ pub fn nested_key<'a>(key: &str, message: &'a str) -> Option<&'a str> {
 /// What to say about a section that does not exist.
 #[must_use]
 pub fn describe_section(name: &str) -> String {
-    let known = sections::all();
+    let known = sections();
     let meant = spelling::nearest(name, known.iter().map(|(name, _)| *name).filter(|name| !name.is_empty()));
     let meant = meant.map_or_else(String::new, |meant| format!("; did you mean [{meant}]?"));
     format!("unknown section{meant}")
@@ -34,7 +45,7 @@ pub fn describe_key(section: &str, key: &str, message: &str) -> Option<String> {
         let hint = spelling::nearest(wrong, names).map_or_else(String::new, did_you_mean);
         return Some(format!("unknown setting {wrong}{hint}"));
     }
-    let known = sections::all();
+    let known = sections();
     let home = known.iter().find(|(_, keys)| keys.iter().any(|known| known == key));
     let hint = match (home, spelling::nearest(wrong, names)) {
         (Some(("", _)), _) => format!("; {key} belongs before the first [section]"),
