@@ -49,8 +49,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Record what a source sends, with its timing, to play back with `serve --replay FILE`.
     Record(record::Arguments),
-    /// Import killmails from files or folders: NDJSON, JSON and day files, plain or compressed (.zst, .gz,
-    /// .bz2, .xz), and tar (as EVE Ref's) or zip archives.
+    /// Import killmails from files or folders: NDJSON, JSON or day files, alone or in tar or zip archives,
+    /// compressed (.gz, .bz2, .xz, .zst) or not.
     Import(import::Arguments),
     /// Export all killmails as NDJSON, oldest first.
     Export(export::Arguments),
@@ -60,7 +60,7 @@ enum Command {
     Plugin(plugin::Arguments),
     /// Print the admin token; create, list and revoke other tokens.
     Token(token::Arguments),
-    /// Check everything in a data folder and report what is damaged. Exits with 3 if anything is.
+    /// Check everything in a data folder; exits with 3 if anything is damaged.
     Verify(verify::Arguments),
     /// Copy everything that is intact in a damaged store into a new one.
     Salvage(salvage::Arguments),
