@@ -42,7 +42,6 @@ pub struct Config {
     pub r2z2_ahead_numbers: u64,
     /// A number missing for longer than this: `sequence.json` is asked whether the feed has gone on, which
     /// passes it over, milliseconds.
-    #[serde(alias = "r2z2_ghost_ms")]
     pub r2z2_missing_ms: u64,
     /// A number missing for longer than this while `sequence.json` is behind it: the feed is followed from
     /// there again, milliseconds.

@@ -263,7 +263,7 @@ impl StreamBody {
             ),
             Event::Batch(batch) => {
                 self.sent |= !batch.kept.is_empty();
-                let parked_bytes = self.door.config.sse.parked_bytes;
+                let parked_bytes = self.door.config.sse.batch_cache_bytes;
                 self.sending = lines_of(batch, self.form, &mut self.beyond, &self.door.parking, parked_bytes);
             }
             Event::Preloaded { id, .. } if basic => out.comment("transition", &id),
