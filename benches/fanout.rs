@@ -79,12 +79,12 @@ fn ask(filter: &Filter, seq: Seq) -> PageQuery<'_> {
 
 /// A reader wakes for a number and takes what is there for it.
 fn look(store: &Store, filter: &Filter, seq: Seq) -> usize {
-    let page = store.page_in_memory(&ask(filter, seq)).expect("the tail has it");
+    let page = store.read_page_from_memory(&ask(filter, seq)).expect("the tail has it");
     page.entries.iter().map(|entry| json(entry).len()).sum()
 }
 
 fn select(store: &Store, filter: &Filter, seq: Seq) -> usize {
-    let page = store.select_pages(&ask(filter, seq)).expect("memory answers");
+    let page = store.select_page(&ask(filter, seq)).expect("memory answers");
     page.entries.iter().map(|entry| json(entry).len()).sum()
 }
 

@@ -26,13 +26,13 @@ use anyhow::{Context, bail, ensure};
 use killstream::domain::entry::Origin;
 use killstream::domain::id::Seq;
 use killstream::domain::killmail::{Attacker, Killmail};
-use killstream::ingest::config::Kind;
 use killstream::sample::generate::{Generator, Made, Recipe};
 use killstream::sample::rng::Dice;
 use killstream::server::{self, Signals};
 use killstream::store::Store;
 use killstream::store::incoming::{AgeRule, Incoming, ZkbRule};
 use killstream::tasks;
+use killstream::telemetry::source_kind::SourceKind;
 use killstream::wire::killmail::encode;
 use parking_lot::Mutex;
 use support::feed::FakeFeed;
@@ -79,7 +79,7 @@ async fn main() -> anyhow::Result<()> {
 async fn serve(folder: &Path, feed: Option<String>) -> anyhow::Result<()> {
     let mut config = config(folder);
     if let Some(feed) = feed {
-        config.ingest.source = Kind::R2z2;
+        config.ingest.source = SourceKind::R2z2;
         config.ingest.user_agent_contact = Some("ninety_days@localhost".to_owned());
         config.ingest.r2z2_base_url = feed;
         (config.ingest.r2z2_idle_ms, config.ingest.r2z2_pace_ms) = (50, 5);

@@ -320,6 +320,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::telemetry::source_kind::SourceKind;
 
     fn nothing(_: &str) -> Option<String> {
         None
@@ -368,7 +369,7 @@ mod tests {
         assert_eq!(config.listen_addr(), "[::1]:3".parse().unwrap());
         assert_eq!(config.store.dir, PathBuf::from("x"));
         assert_eq!(config.ingest.user_agent_contact.as_deref(), Some("12"));
-        assert_eq!(config.ingest.source, ingest::config::Kind::R2z2);
+        assert_eq!(config.ingest.source, SourceKind::R2z2);
     }
 
     #[test]

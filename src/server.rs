@@ -25,10 +25,11 @@ use tokio::task::JoinHandle;
 use crate::config::Config;
 use crate::feed::{Feed, scrub, silence, space};
 use crate::http::request::connections::Connections;
-use crate::ingest::bodies::fetcher::{self, BodyRequests, FetchRetries};
+use crate::ingest::bodies::esi::Esi;
+use crate::ingest::bodies::fetcher::{FetchRetries, Fetcher};
 use crate::ingest::supervise::run::{self, RunContext};
 use crate::ingest::supervise::{fallback, open};
-use crate::plugins;
+use crate::plugins::error::PluginsError;
 use crate::server::acceptor::Acceptor;
 use crate::server::app::App;
 use crate::server::watcher::Watcher;
@@ -45,10 +46,10 @@ pub enum Error {
     Store(#[from] store::error::StoreError),
     /// The plugin engine cannot run on this system.
     #[error("cannot start the plugin engine: {0}")]
-    Engine(#[from] plugin::error::Error),
+    Engine(#[from] plugin::error::EngineError),
     /// The stored plugins cannot be read.
     #[error(transparent)]
-    Plugins(#[from] plugins::Error),
+    Plugins(#[from] PluginsError),
     /// The token file cannot be read or written.
     #[error("cannot read or create the token in {data_dir}: {source}")]
     Token {
@@ -106,14 +107,16 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let cannot_listen = |why| Error::Listen { addr, why };
     // Binding first reports a taken port before anything is created; listening last lets no client in too early.
     let socket = bind(addr).map_err(cannot_listen)?;
-    let app = App::open(config, Arc::clone(&connections)).await?;
+    let esi = open::open_esi(&ingest).map(Arc::new);
+    let bodies_max = if esi.is_ok() { ingest.esi_wanted_max } else { 0 };
+    let app = App::open(config, Arc::clone(&connections), bodies_max).await?;
     let listener: TcpListener = socket.listen(BACKLOG).map_err(cannot_listen)?;
     let addr = listener.local_addr()?;
     let watcher = Arc::new(Watcher::new(limits_of_each, connections, Arc::clone(app.in_flight())));
     let acceptor = Acceptor::new(listener, Arc::clone(&watcher));
     let router = app.router();
     let http = stoppable("http", |stop| listen::run(acceptor, watcher, router, stop));
-    let ingest = start_ingest(&ingest, app.feed()).await;
+    let ingest = start_ingest(&ingest, &app, esi).await;
     tasks::spawn("silence", silence::watch(Arc::clone(app.feed()), limits));
     tasks::spawn("space", space::watch(Arc::clone(app.feed())));
     tasks::spawn("memory", memory_trim::trim_periodically());
@@ -147,27 +150,32 @@ fn describe_listen_error(error: &io::Error) -> String {
 }
 
 /// Starts the first source, the other sources, and the fetcher of bodies that sources only refer to.
-async fn start_ingest(config: &ingest::config::Config, feed: &Arc<Feed>) -> Vec<StoppableTask> {
+async fn start_ingest(
+    config: &ingest::config::Config,
+    app: &App,
+    esi: Result<Arc<Esi>, String>,
+) -> Vec<StoppableTask> {
+    let (feed, body_requests) = (app.feed(), app.body_requests());
     let source = app::source(config, feed).await;
-    let esi = open::esi(config).map(Arc::new);
-    let wanted_max = if esi.is_ok() { config.esi_wanted_max } else { 0 };
-    let desk = Arc::new(BodyRequests::new(Arc::clone(feed), wanted_max));
     let source_status = Arc::clone(feed.source_status());
     let runs = RunContext {
         feed: Arc::clone(feed),
         status: source_status,
-        desk: Arc::clone(&desk),
-        place: None,
+        body_requests: Arc::clone(body_requests),
+        checkpoint_name: None,
         space_check_ms: config.space_check_ms,
     };
     let mut all = vec![stoppable("source", |stop| run::run(source, runs, stop))];
-    all.push(stoppable("other sources", |stop| {
-        fallback::run(config.clone(), Arc::clone(feed), Arc::clone(&desk), stop)
+    all.push(stoppable("fallback sources", |stop| {
+        fallback::run(config.clone(), Arc::clone(feed), Arc::clone(body_requests), stop)
     }));
     let tries =
         FetchRetries { max: config.esi_tries_max, unmatched_ms: config.esi_unmatched_retry_ms.clone() };
     match esi {
-        Ok(esi) => all.push(stoppable("fetcher", |stop| fetcher::run(desk, esi, tries, stop))),
+        Ok(esi) => {
+            let fetcher = Fetcher::new(Arc::clone(feed), Arc::clone(body_requests), esi, tries);
+            all.push(stoppable("fetcher", |stop| fetcher.run(stop)));
+        }
         Err(why) if !config.sources.is_empty() => {
             tracing::warn!("killmails that sources only refer to are not fetched from ESI: {why}")
         }
@@ -234,7 +242,7 @@ impl Running {
         }
         app.feed().close();
         wait_or_abort(grace, "a connection", http.task).await;
-        if tokio::time::timeout(grace, app.channels().empty()).await.is_err() {
+        if tokio::time::timeout(grace, app.channels().closed()).await.is_err() {
             tracing::warn!(
                 "{} channel connections did not close within {} ms",
                 app.channels().open(),

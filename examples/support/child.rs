@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::{self, Command, Stdio};
 
 use anyhow::{Context, ensure};
-use killstream::ingest::config::Kind;
 use killstream::server::{self, Signals};
+use killstream::telemetry::source_kind::SourceKind;
 
 use crate::support::{argument, config, rss_bytes};
 
@@ -17,7 +17,7 @@ use crate::support::{argument, config, rss_bytes};
 pub async fn serve(folder: &Path) -> anyhow::Result<()> {
     let mut config = config(folder);
     if let Some(feed) = argument("--feed") {
-        config.ingest.source = Kind::R2z2;
+        config.ingest.source = SourceKind::R2z2;
         config.ingest.user_agent_contact = Some("load@localhost".to_owned());
         config.ingest.r2z2_base_url = feed;
         (config.ingest.r2z2_idle_ms, config.ingest.r2z2_pace_ms) = (20, 1);

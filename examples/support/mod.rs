@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use killstream::config::Config;
-use killstream::ingest::config::Kind;
+use killstream::telemetry::source_kind::SourceKind;
 
 /// The configuration of a server on any free port of localhost, without a source.
 pub fn config(data_dir: &Path) -> Config {
@@ -20,7 +20,7 @@ pub fn config(data_dir: &Path) -> Config {
     config.store.dir = data_dir.to_owned();
     config.server.bind_ip = std::net::IpAddr::from([127, 0, 0, 1]);
     config.server.port = 0;
-    config.ingest.source = Kind::None;
+    config.ingest.source = SourceKind::None;
     config
 }
 

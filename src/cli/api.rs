@@ -51,7 +51,7 @@ impl Api {
         // Used only by this process. The folder's own token is created when a server first starts on it.
         config.server.api_token = Some(token::random()?);
         let grace = Duration::from_millis(config.server.grace_ms);
-        Ok(Self::Local { app: Box::new(App::open(config, Arc::default()).await?), grace })
+        Ok(Self::Local { app: Box::new(App::open(config, Arc::default(), 0).await?), grace })
     }
 
     /// Sends a request. A response other than 2xx is an error with the server's message.

@@ -54,7 +54,7 @@ struct UnreadableArgument;
 /// Prints counts to stdout and what was skipped to stderr. Fails if nothing was imported although there was
 /// input, or if a path given on the command line cannot be read.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let FileList { files, unreadable } = FileList::of(&arguments.paths);
+    let FileList { files, unreadable } = FileList::find(&arguments.paths);
     let total = files.iter().filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();
     let bar = progress::bytes(total, "import");
     let skipped = SkippedFiles { bar: bar.clone(), count: Arc::default() };
@@ -64,7 +64,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(_) => block_on(into_server(files, &arguments, &skipped))?,
         None if arguments.refused => {
             arguments.target.folder.require_store()?;
-            import::refused(open(&arguments)?.as_ref())?
+            import::retry_refused(open(&arguments)?.as_ref())?
         }
         // A mistyped name must not create a store.
         None if files.is_empty() => Report::default(),
@@ -80,7 +80,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     if let Some(summary) = summary(&report, unreadable) {
         eprintln!("killstream: {summary}");
     }
-    if report.understood() == 0 && (report.refused() > 0 || unreadable > 0) {
+    if report.accepted() == 0 && (report.refused() > 0 || unreadable > 0) {
         return Err(NothingImported.into());
     }
     if is_argument_unreadable { Err(UnreadableArgument.into()) } else { Ok(()) }
@@ -103,7 +103,7 @@ impl SkippedFiles {
 /// One line about what was not imported; `None` if everything was.
 fn summary(report: &Report, unreadable: u64) -> Option<String> {
     let mut parts = vec![];
-    let (refused, all) = (report.refused(), report.refused() + report.understood());
+    let (refused, all) = (report.refused(), report.refused() + report.accepted());
     if refused > 0 {
         let reasons: Vec<String> =
             report.refused.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
@@ -126,7 +126,7 @@ fn into_folder(files: Vec<PathBuf>, arguments: &Arguments, skipped: &SkippedFile
         move |unreadable| skipped.report(unreadable),
         |batch| {
             bar.inc(batch.read_bytes);
-            import::into_store(&store, &batch.documents, arguments.prefer_incoming)
+            import::store_batch(&store, &batch.documents, arguments.prefer_incoming)
         },
     );
     Ok(report?)

@@ -24,7 +24,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::ConfigErrors;
 use crate::ingest::files::import as import_files;
-use crate::plugin::build::child::{self, Trial};
+use crate::plugin::build::child::{self, TrialInput};
 use crate::server::{self, app};
 use crate::wire::killmail;
 use crate::{store, tasks};
@@ -87,7 +87,7 @@ struct UsageError(String);
 #[must_use]
 pub fn run(arguments: Arguments) -> ExitCode {
     if matches!(arguments.command, Command::CompilePlugin) {
-        return child::run(|| Trial { sample: app::trial(), json: killmail::json });
+        return child::run(|| TrialInput { sample: app::trial(), json: killmail::json });
     }
     let is_long_running =
         matches!(arguments.command, Command::Serve(_) | Command::Demo(_) | Command::Record(_));

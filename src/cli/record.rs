@@ -39,7 +39,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))?;
     let recorded = block_on(async {
         let mut signals = Signals::listen()?;
-        let mut source = open::alone(&arguments.source, &config.ingest)
+        let mut source = open::open_for_recording(&arguments.source, &config.ingest)
             .map_err(|why| anyhow!("cannot record {}: {why}", arguments.source))?;
         tokio::select! {
             recorded = record(&mut source, &arguments, &mut out) => recorded,
@@ -56,7 +56,7 @@ async fn record(source: &mut Source, arguments: &Arguments, out: &mut File) -> a
         let Some(arrival) = source.next().await else { break };
         for document in &arrival.raw {
             let mut line = Vec::new();
-            record::write(&mut line, clock::now_ms(), &arguments.source, document)?;
+            record::write_line(&mut line, clock::now_ms(), &arguments.source, document)?;
             // One write per line, so that being killed never leaves half of one.
             out.write_all(&line).with_context(|| format!("cannot write {}", arguments.file.display()))?;
             count += 1;

@@ -18,10 +18,10 @@ use crate::domain::entry::{Entry, Origin, SharedEntry};
 use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
 use crate::feed::Feed;
+use crate::feed::body_requests::BodyRequests;
 use crate::http::request::address;
 use crate::http::request::connections::Connections;
-use crate::ingest::config::{self as ingest, Kind};
-use crate::ingest::replay::{self, Replay};
+use crate::ingest::config as ingest;
 use crate::ingest::source::Source;
 use crate::ingest::supervise::open;
 use crate::plugin::engine::Engine;
@@ -41,6 +41,7 @@ const TRIAL_STEP: usize = 31;
 /// The application without sockets.
 pub struct App {
     feed: Arc<Feed>,
+    body_requests: Arc<BodyRequests>,
     router: Router,
     channels: Arc<phoenix::ChannelState>,
     token: String,
@@ -57,11 +58,16 @@ pub struct ApiResponse {
 }
 
 impl App {
-    /// Opens the store and everything above it. A server that listens counts its connections in `connections`.
+    /// Opens the store and everything above it. A server that listens counts its connections in `connections`. At
+    /// most `bodies_max` bodies may wait to be fetched, 0 if nothing fetches them.
     ///
     /// # Errors
     /// The store is damaged or in use, the token cannot be created, or the plugin engine cannot run here.
-    pub async fn open(mut config: Config, connections: Arc<Connections>) -> Result<Self, Error> {
+    pub async fn open(
+        mut config: Config,
+        connections: Arc<Connections>,
+        bodies_max: usize,
+    ) -> Result<Self, Error> {
         config.store.encode = wire::killmail::encode;
         let data_dir = config.server.data_dir.clone();
         let store_config = config.store.clone();
@@ -82,6 +88,7 @@ impl App {
         let kept = Arc::clone(&store);
         let plugins = tasks::blocking("open plugins", move || Plugins::open(kept, engine, trial())).await??;
         plugins.prepare();
+        let body_requests = Arc::new(BodyRequests::new(Arc::clone(&store), bodies_max));
         let feed = Feed::start(store, plugins, config.feed)?;
         let proxies = config.http.trusted_proxies.clone();
         let whence = Box::new(move |parts: &Parts| phoenix::Caller {
@@ -95,19 +102,26 @@ impl App {
         let state = http::state::State {
             config: config.http,
             feed: Arc::clone(&feed),
+            body_requests: Arc::clone(&body_requests),
             token,
             started,
             connections,
             in_flight: bytes,
             others,
         };
-        Ok(Self { router: http::router(state), feed, channels, token: kept, in_flight })
+        Ok(Self { router: http::router(state), feed, body_requests, channels, token: kept, in_flight })
     }
 
     /// The feed.
     #[must_use]
     pub const fn feed(&self) -> &Arc<Feed> {
         &self.feed
+    }
+
+    /// The queue of bodies to fetch.
+    #[must_use]
+    pub const fn body_requests(&self) -> &Arc<BodyRequests> {
+        &self.body_requests
     }
 
     /// The Phoenix channels.
@@ -194,27 +208,12 @@ pub fn trial() -> Vec<SharedEntry> {
     documents.map(|killmail| Arc::new(entry(killmail))).collect()
 }
 
-/// The source the configuration asks for. One that may not run or cannot begin is said in the log and in
+/// Opens the configured first source. A source that may not run or cannot start is reported in the log and in
 /// `/health`; the server runs without it.
 pub async fn source(config: &ingest::Config, feed: &Arc<Feed>) -> Source {
-    let word = config.first();
-    *feed.source_status().source.lock() = word;
-    let made = match config.source {
-        Kind::R2z2 => open::r2z2(config, feed, Arc::clone(feed.source_status())).await,
-        Kind::Replay => {
-            let replay = replay::Config {
-                paths: config.replay.clone(),
-                speed: config.replay_speed,
-                rebase: config.replay_rebase,
-            };
-            Replay::new(replay)
-                .map(|replay| Source::Replay(Box::new(replay)))
-                .map_err(|error| error.to_string())
-        }
-        Kind::None => Ok(Source::None),
-    };
-    made.unwrap_or_else(|why| {
-        tracing::error!("source {word} stays off: {why}");
+    *feed.source_status().kind.lock() = config.source;
+    open::open_first(config, feed).await.unwrap_or_else(|why| {
+        tracing::error!("source {} stays off: {why}", config.source.word());
         feed.source_status().note(Doing::Refused(why), clock::now_ms());
         Source::None
     })

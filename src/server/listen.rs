@@ -25,7 +25,9 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::watch;
 use tokio::time::interval;
 use tower::ServiceExt;
+use tracing::Instrument;
 
+use crate::domain::skip::DELIVERY;
 use crate::http::request::connections::OwnPace;
 use crate::server::acceptor::{Acceptor, send_and_close};
 use crate::server::connection::{Connection, Signal, Socket};
@@ -61,7 +63,9 @@ pub async fn run(
             tracing::debug!("cannot set TCP_NODELAY: {error}");
         }
         let connection = watcher.register(place);
-        drop(tasks::spawn("connection", serve(socket, from, connection, router.clone(), open.clone())));
+        let span = tracing::debug_span!(target: DELIVERY, "connection", client.address = %from);
+        let served = serve(socket, from, connection, router.clone(), open.clone()).instrument(span);
+        drop(tasks::spawn("connection", served));
     }
     drop(acceptor);
     watcher.shut_down();

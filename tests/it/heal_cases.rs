@@ -99,7 +99,7 @@ async fn a_skipped_number_is_remembered_over_a_kill_and_healed_when_it_comes() {
         (metric(&server, "source_gap_numbers").await, metric(&server, "source_healed_total").await),
         (0, 1)
     );
-    assert!(server.log().contains("is closed"), "{}", server.log());
+    assert!(server.log().contains("are closed"), "{}", server.log());
     assert_eq!(count(&server).await, 3);
 }
 

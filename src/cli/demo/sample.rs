@@ -82,7 +82,8 @@ impl Live {
 
 fn killmails(now_ms: i64) -> impl Iterator<Item = Incoming> + Send {
     let rule = Rule { origin: Origin::Backfill, age: AgeRule::ByUpload, zkb: ZkbRule::Keep };
-    sample::lines().filter_map(move |line| package::take(line.as_bytes(), rule, "demo", now_ms).ok())
+    sample::lines()
+        .filter_map(move |line| package::parse_document(line.as_bytes(), rule, "demo", now_ms).ok())
 }
 
 /// Gives a real killmail another id, and removes what belongs to its real one.
