@@ -66,7 +66,7 @@ pub async fn run(mut source: Source, context: RunContext, mut stop: watch::Recei
         if let (Some(name), Some(checkpoint)) = (&context.checkpoint_name, &mut arrival.checkpoint) {
             checkpoint.source.clone_from(name);
         }
-        let round = tracing::debug_span!(target: DELIVERY, "ingest_round", source = source.word());
+        let round = tracing::debug_span!(target: DELIVERY, "ingest_round", source = source.kind().word());
         if !store_arrival(&context, arrival, stop.clone()).instrument(round).await {
             break;
         }
