@@ -376,8 +376,8 @@ fn open_trees(data_dir: &Path, config: &sled::Config) -> sled::Result<(Db, [Sled
 }
 
 /// Writes the spare, and removes files of a killed process that would keep the engine from opening: an unfinished
-/// snapshot of its own (it searches for those under another name than it gives them), and settings without a
-/// log file.
+/// snapshot of its own (it searches for those under another name than it gives them), and settings
+/// without any data.
 fn prepare_to_open(data_dir: &Path) -> io::Result<()> {
     let store = &data_dir.join("store");
     let ignore_missing = |result: io::Result<()>| {

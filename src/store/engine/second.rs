@@ -185,9 +185,9 @@ mod tests {
         let path = dir.path().join(NAME);
         let bytes = fs::read(&path).unwrap();
         for at in 0..bytes.len() {
-            let mut bent = bytes.clone();
-            bent[at] ^= 0x10;
-            fs::write(&path, bent).unwrap();
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            fs::write(&path, damaged).unwrap();
             let found = read(dir.path()).unwrap();
             assert!(
                 found.len() == 2 && found.iter().all(|(key, value)| whole.get(key) == Some(value)),

@@ -165,9 +165,9 @@ mod tests {
     fn any_flipped_bit_is_detected() {
         let frame = seal(&header(), b"some payload").expect("small").remove(0);
         for bit in 0..frame.len() * 8 {
-            let mut bent = frame.clone();
-            bent[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(open(&bent), Err(Malformed), "bit {bit}");
+            let mut damaged = frame.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(open(&damaged), Err(Malformed), "bit {bit}");
         }
     }
 
