@@ -185,7 +185,7 @@ fn mark_bytes(mark: &Mark) -> [u8; MARK_BYTES] {
 
 fn read_mark(bytes: &[u8]) -> Result<Mark, Malformed> {
     let mut cursor = Cursor::new(bytes);
-    if cursor.take(4)? != MAGIC || cursor.u32()? != VERSION {
+    if cursor.bytes(4)? != MAGIC || cursor.u32()? != VERSION {
         return Err(Malformed);
     }
     let mark = Mark {
