@@ -7,8 +7,9 @@
 //!
 //! Must not know: who reads.
 
-use crate::domain::entry::{Origin, SharedEntry};
+use crate::domain::entry::{Entry, Origin, SharedEntry};
 use crate::domain::id::Seq;
+use crate::domain::skip::{DELIVERY, Skip};
 use crate::store::Store;
 use crate::store::error::StoreError;
 use crate::store::index::Index;
@@ -55,9 +56,10 @@ impl Store {
             };
             for candidate in step.drain(..) {
                 let entry = &candidate.item;
-                let is_live = entry.origin == Origin::Live
-                    && (query.max_age_secs == 0 || entry.age_secs <= query.max_age_secs);
-                if is_live && accepts(query.filter, query.interest, &entry.facts) && !page.push(candidate) {
+                if let Some(why) = skipped(query, entry) {
+                    let id = entry.facts.killmail_id;
+                    tracing::debug!(target: DELIVERY, { killmail.id = id, %why }, "not delivered");
+                } else if !page.push(candidate) {
                     return Some(page.into_page());
                 }
             }
@@ -125,6 +127,20 @@ impl Store {
         page.passed = end.max(query.after);
         self.load_page(page)
     }
+}
+
+/// Why an entry is not on the page; `None`: it is.
+fn skipped(query: &PageQuery<'_>, entry: &Entry) -> Option<Skip> {
+    if entry.origin != Origin::Live {
+        return Some(Skip::Backfill);
+    }
+    if query.max_age_secs != 0 && entry.age_secs > query.max_age_secs {
+        return Some(Skip::Age);
+    }
+    if !query.filter.accepts(&entry.facts) {
+        return Some(Skip::Filter);
+    }
+    query.interest.is_some_and(|interest| !interest.accepts(&entry.facts)).then_some(Skip::Interest)
 }
 
 /// The last number that a page may look at.
