@@ -209,7 +209,7 @@ impl Gathering {
         config.http.health = self.section("health");
         config.http.mirror = self.section("mirror");
         config.store.dir.clone_from(&config.server.data_dir);
-        config.ingest.tidy();
+        config.ingest.normalize();
         for name in self.sections.keys() {
             let known = sections();
             let meant =

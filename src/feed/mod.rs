@@ -230,7 +230,7 @@ impl Feed {
         batch: Vec<Incoming>,
         checkpoint: Option<Checkpoint>,
     ) -> Result<Vec<Appended>, FeedError> {
-        let found = Found::among(batch.iter().map(|incoming| &incoming.killmail));
+        let found = Found::collect(batch.iter().map(|incoming| &incoming.killmail));
         let appended = self.writer.publish(batch, checkpoint).await?;
         self.unreadable.note(&found, now_ms());
         Ok(appended)
