@@ -10,6 +10,7 @@ use crate::domain::term::Dimension;
 use crate::phoenix::config::Config;
 use crate::phoenix::ids::{self, Ids};
 use crate::wire::query;
+use crate::wire::query::limits::Limits;
 use crate::wire::query::parameters::Parameters;
 
 /// The names of systems in a payload.
@@ -181,9 +182,14 @@ impl Join {
     ///
     /// # Errors
     /// Why it is refused, in upstream's words where it has some.
-    pub fn read(topic: Topic, payload: &Parameters<'_>, limits: &Config) -> Result<Self, String> {
-        let mut systems = list(Dimension::System, payload, SYSTEMS, limits.systems_max)?;
-        let mut characters = list(Dimension::Character, payload, CHARACTERS, limits.characters_max)?;
+    pub fn read(
+        topic: Topic,
+        payload: &Parameters<'_>,
+        config: &Config,
+        limits: Limits,
+    ) -> Result<Self, String> {
+        let mut systems = list(Dimension::System, payload, SYSTEMS, config.systems_max)?;
+        let mut characters = list(Dimension::Character, payload, CHARACTERS, config.characters_max)?;
         match topic {
             Topic::Of(Dimension::System, id) if !systems.contains(&id) => systems.push(id),
             Topic::Of(Dimension::Character, id) if !characters.contains(&id) => characters.push(id),
@@ -193,7 +199,7 @@ impl Join {
         let unasked = Some(PreloadRequest::UNASKED).filter(|_| resume_from.is_none());
         let given = preload_of(payload)?;
         let preload = PreloadRequest::read(given.as_ref()).or(unasked);
-        let mut asked = query::join(payload).map_err(|error| invalid(&error))?;
+        let mut asked = query::join(payload, limits).map_err(|error| invalid(&error))?;
         asked.ignored.extend(without_effect(given.as_ref()));
         let mut subscription = asked.subscription;
         if topic == Topic::All {
@@ -255,6 +261,7 @@ mod tests {
             Topic::read(topic)?,
             &Parameters::object(payload.as_bytes(), query::KNOWN_IN_JOINS).unwrap(),
             &Config::default(),
+            Limits { plugin_config_bytes: 8 << 10 },
         )
     }
 

@@ -49,6 +49,7 @@ use crate::phoenix::slots::{Slot, Slots};
 use crate::phoenix::socket::Socket;
 use crate::plugins::plugin_quota;
 use crate::tasks;
+use crate::wire::query::limits::Limits;
 use crate::wire::query::origin;
 use crate::wire::text;
 
@@ -196,9 +197,15 @@ async fn enter(State(door): State<Arc<ChannelState>>, request: Request) -> Respo
     };
     match upgrade {
         Ok((response, socket)) => {
-            let session =
-                Session::new(Arc::clone(&door.config), upgrade::user_id(&pairs).into(), form, now_ms())
-                    .counted(Arc::clone(door.feed.filters()));
+            let limits = Limits { plugin_config_bytes: door.feed.plugins().engine().config().config_bytes };
+            let session = Session::new(
+                Arc::clone(&door.config),
+                limits,
+                upgrade::user_id(&pairs).into(),
+                form,
+                now_ms(),
+            )
+            .counted(Arc::clone(door.feed.filters()));
             let conversation =
                 Box::pin(connect(door, socket, session, (slot, caller))).then(OptionFuture::from);
             tasks::spawn("channel", conversation.map(drop));

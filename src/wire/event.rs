@@ -147,6 +147,7 @@ mod tests {
     use crate::domain::verdict::Fault;
     use crate::wire::batch_key::BatchKey;
     use crate::wire::query;
+    use crate::wire::query::limits::Limits;
 
     fn read(body: &[u8]) -> Value {
         serde_json::from_slice(body).unwrap()
@@ -169,9 +170,9 @@ mod tests {
     #[test]
     fn bodies_look_like_this() {
         let pairs =
-            [("system_ids", "30000142"), ("preload_days", "7"), ("role", "victim"), ("labels", "pvp,npc")];
-        let asked =
-            query::stream_pairs(&pairs.map(|(name, value)| (name.to_owned(), value.to_owned()))).unwrap();
+            [("system_ids", "30000142"), ("preload_days", "7"), ("role", "victim"), ("labels", "pvp,npc")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let asked = query::stream_pairs(&pairs, Limits { plugin_config_bytes: 8 << 10 }).unwrap();
         let killmails =
             [Bytes::from_static(b"{\"killmail_id\":1}"), Bytes::from_static(b"{\"killmail_id\":2}")];
         let bodies = [

@@ -13,6 +13,7 @@ use crate::http::answer::error::Error;
 use crate::http::request::body::{self, Intake};
 use crate::tasks;
 use crate::wire::query::given_value::json_number;
+use crate::wire::query::limits::Limits;
 use crate::wire::query::parameters::{Known, Parameters};
 use crate::wire::query::{self, Asked};
 use crate::wire::read::json::Broken;
@@ -133,10 +134,11 @@ impl Question {
     /// 500: the reading was lost. What `read` says is inside.
     pub async fn read(
         self,
-        read: fn(&[u8], &query::Pairs) -> Result<Asked, query::Error>,
+        read: fn(&[u8], &query::Pairs, Limits) -> Result<Asked, query::Error>,
+        limits: Limits,
     ) -> Result<Result<Asked, query::Error>, Error> {
         let Self { body, pairs } = self;
-        tasks::read("question", body.len(), move || read(&body, &pairs)).await.map_err(Error::failed)
+        tasks::read("question", body.len(), move || read(&body, &pairs, limits)).await.map_err(Error::failed)
     }
 }
 

@@ -64,7 +64,12 @@ pub async fn list(
     parts: Parts,
     Pairs(pairs): Pairs,
 ) -> Result<Response, Error> {
-    answer(&door, &parts, query::history_pairs(&pairs).map_err(Error::history_parameter)?).await
+    answer(
+        &door,
+        &parts,
+        query::history_pairs(&pairs, door.query_limits()).map_err(Error::history_parameter)?,
+    )
+    .await
 }
 
 /// `POST /api/v1/killmails/search`.
@@ -73,17 +78,26 @@ pub async fn search(
     parts: Parts,
     body: Question,
 ) -> Result<Response, Error> {
-    answer(&door, &parts, body.read(query::history_body).await?.map_err(Error::history_parameter)?).await
+    answer(
+        &door,
+        &parts,
+        body.read(query::history_body, door.query_limits()).await?.map_err(Error::history_parameter)?,
+    )
+    .await
 }
 
 /// `GET /api/v1/killmails/count`.
 pub async fn count(State(door): State<Arc<HttpState>>, Pairs(pairs): Pairs) -> Result<Response, Error> {
-    counted(&door, query::count_pairs(&pairs).map_err(Error::history_parameter)?).await
+    counted(&door, query::count_pairs(&pairs, door.query_limits()).map_err(Error::history_parameter)?).await
 }
 
 /// `POST /api/v1/killmails/count`.
 pub async fn count_search(State(door): State<Arc<HttpState>>, body: Question) -> Result<Response, Error> {
-    counted(&door, body.read(query::count_body).await?.map_err(Error::history_parameter)?).await
+    counted(
+        &door,
+        body.read(query::count_body, door.query_limits()).await?.map_err(Error::history_parameter)?,
+    )
+    .await
 }
 
 async fn counted(door: &HttpState, asked: Asked) -> Result<Response, Error> {

@@ -40,6 +40,7 @@ use crate::http::stream::sse::Out;
 use crate::http::stream::stream_limits::{Slot, StreamKind};
 use crate::plugins::plugin_quota::Hold;
 use crate::wire::event;
+use crate::wire::query::limits::Limits;
 use crate::wire::query::{self, Asked};
 
 /// `GET|POST /api/v1/kills/stream` and `/sse`.
@@ -54,7 +55,7 @@ pub async fn enhanced(State(door): State<Arc<HttpState>>, request: Request) -> R
 
 async fn open(door: Arc<HttpState>, kind: StreamKind, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    let mut asked = asked(Request::from_parts(parts.clone(), body)).await?;
+    let mut asked = asked(Request::from_parts(parts.clone(), body), door.query_limits()).await?;
     if parts.method == Method::HEAD {
         return Ok(answer(Body::empty()));
     }
@@ -82,12 +83,12 @@ async fn open(door: Arc<HttpState>, kind: StreamKind, request: Request) -> Resul
     Ok(answer(Body::from_stream(LazyBody::new(first, talk, StreamBody::step))))
 }
 
-async fn asked(request: Request) -> Result<Asked, Error> {
+async fn asked(request: Request, limits: Limits) -> Result<Asked, Error> {
     let asked = if request.method() == Method::POST {
         let question = Question::from_request(request, &()).await.map_err(Error::of_stream)?;
-        question.read(query::stream_body).await?
+        question.read(query::stream_body, limits).await?
     } else {
-        query::stream_pairs(&Pairs::of(request.uri())?.0)
+        query::stream_pairs(&Pairs::of(request.uri())?.0, limits)
     };
     asked.map_err(Error::stream_parameter)
 }

@@ -4,6 +4,8 @@
 //! Must not know: envelopes, status codes. An error has the text both dialects use, and the field and limit
 //! history tells beside it.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 use serde_json::Number;
@@ -14,8 +16,9 @@ use crate::domain::subscription::{MAX_AGE_SECS, PluginUse, Subscription};
 use crate::domain::term::{Dimension, Role};
 use crate::store::query::Order;
 use crate::wire::batch_key::BatchKey;
+use crate::wire::query::limits::Limits;
 use crate::wire::query::parameters::{AskedId, AskedIds, Error as Unusable, Known, Parameters};
-use crate::wire::query::plugin_use::plugin_use;
+use crate::wire::query::plugin_use::read_plugin_use;
 use crate::wire::text::Text;
 
 /// Ids in one dimension of a stream asked for by GET, as WandererKills has it.
@@ -31,7 +34,7 @@ const PRELOAD_DAYS_MAX: u32 = 90;
 /// Killmails of one page of history.
 const PAGE_MAX: u32 = 1000;
 /// What `batch_max_bytes` may be: readers of lines have limits from 64 KiB on, a usual killmail has 6.
-const BATCH_BYTES: (u32, u32) = (16 << 10, 1 << 20);
+const BATCH_BYTES: RangeInclusive<u32> = 16 << 10..=1 << 20;
 /// Killmails of one page of history where nobody says.
 const PAGE: u32 = 50;
 
@@ -140,6 +143,23 @@ impl Transport {
     }
 }
 
+/// How many ids each list of a request may have.
+#[derive(Debug, Clone, Copy)]
+struct ListLimits {
+    systems: usize,
+    others: usize,
+}
+
+impl ListLimits {
+    const POST: Self = Self { systems: POST_SYSTEMS_MAX, others: POST_IDS_MAX };
+    /// History by GET: the length of the URL is limit enough.
+    const NONE: Self = Self { systems: usize::MAX, others: usize::MAX };
+
+    const fn of(self, dimension: Dimension) -> usize {
+        if matches!(dimension, Dimension::System) { self.systems } else { self.others }
+    }
+}
+
 /// The decoded pairs of a query string.
 pub type Pairs = [(String, String)];
 
@@ -147,63 +167,68 @@ pub type Pairs = [(String, String)];
 ///
 /// # Errors
 /// The first parameter that cannot be used, in WandererKills' order.
-pub fn stream_pairs(pairs: &Pairs) -> Result<Asked, Error> {
-    read(
-        Transport::StreamGet,
-        &Parameters::pairs(pairs, Transport::StreamGet.known()),
-        (GET_IDS_MAX, GET_IDS_MAX),
-    )
+pub fn stream_pairs(pairs: &Pairs, limits: Limits) -> Result<Asked, Error> {
+    read_pairs(Transport::StreamGet, pairs, ListLimits { systems: GET_IDS_MAX, others: GET_IDS_MAX }, limits)
 }
 
 /// A stream, by the text of a JSON object, or none, and what the address says beside it.
 ///
 /// # Errors
 /// As [`stream_pairs`].
-pub fn stream_body(body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
-    read_body(Transport::StreamPost, body, pairs)
+pub fn stream_body(body: &[u8], pairs: &Pairs, limits: Limits) -> Result<Asked, Error> {
+    read_body(Transport::StreamPost, body, pairs, limits)
 }
 
 /// What a channel join asks for besides its systems and characters, which have names and limits of their own.
 ///
 /// # Errors
 /// As [`stream_pairs`].
-pub fn join(given: &Parameters<'_>) -> Result<Asked, Error> {
-    read(Transport::Channel, given, (POST_SYSTEMS_MAX, POST_IDS_MAX))
+pub fn join(given: &Parameters<'_>, limits: Limits) -> Result<Asked, Error> {
+    read(Transport::Channel, given, ListLimits::POST, limits)
 }
 
 /// A page of history, by query string.
 ///
 /// # Errors
 /// The first parameter that cannot be used; unknown ones are among them.
-pub fn history_pairs(pairs: &Pairs) -> Result<Asked, Error> {
-    read(Transport::History, &Parameters::pairs(pairs, Transport::History.known()), (usize::MAX, usize::MAX))
+pub fn history_pairs(pairs: &Pairs, limits: Limits) -> Result<Asked, Error> {
+    read_pairs(Transport::History, pairs, ListLimits::NONE, limits)
 }
 
 /// A page of history, by the text of a JSON object, or none, and what the address says beside it.
 ///
 /// # Errors
 /// As [`history_pairs`].
-pub fn history_body(body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
-    read_body(Transport::History, body, pairs)
+pub fn history_body(body: &[u8], pairs: &Pairs, limits: Limits) -> Result<Asked, Error> {
+    read_body(Transport::History, body, pairs, limits)
 }
 
 /// A count, by query string.
 ///
 /// # Errors
 /// As [`history_pairs`]; plugins and pages are unknown here.
-pub fn count_pairs(pairs: &Pairs) -> Result<Asked, Error> {
-    read(Transport::Count, &Parameters::pairs(pairs, Transport::Count.known()), (usize::MAX, usize::MAX))
+pub fn count_pairs(pairs: &Pairs, limits: Limits) -> Result<Asked, Error> {
+    read_pairs(Transport::Count, pairs, ListLimits::NONE, limits)
 }
 
 /// A count, by the text of a JSON object, or none, and what the address says beside it.
 ///
 /// # Errors
 /// As [`count_pairs`].
-pub fn count_body(body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
-    read_body(Transport::Count, body, pairs)
+pub fn count_body(body: &[u8], pairs: &Pairs, limits: Limits) -> Result<Asked, Error> {
+    read_body(Transport::Count, body, pairs, limits)
 }
 
-fn read_body(transport: Transport, body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
+fn read_pairs(
+    transport: Transport,
+    pairs: &Pairs,
+    lists: ListLimits,
+    limits: Limits,
+) -> Result<Asked, Error> {
+    read(transport, &Parameters::pairs(pairs, transport.known()), lists, limits)
+}
+
+fn read_body(transport: Transport, body: &[u8], pairs: &Pairs, limits: Limits) -> Result<Asked, Error> {
     let (body, known) = (body.trim_ascii(), transport.known());
     let no_object = |why| Error::new("body", format!("the body must be a JSON object: {why}"));
     let given = if body.is_empty() {
@@ -211,7 +236,7 @@ fn read_body(transport: Transport, body: &[u8], pairs: &Pairs) -> Result<Asked, 
     } else {
         Parameters::object(body, known).map_err(no_object)?
     };
-    read(transport, &given.or_pairs(pairs), (POST_SYSTEMS_MAX, POST_IDS_MAX))
+    read(transport, &given.or_pairs(pairs), ListLimits::POST, limits)
 }
 
 /// The parameter of a dimension.
@@ -222,29 +247,30 @@ fn parameter(kind: Dimension) -> String {
 fn read(
     transport: Transport,
     given: &Parameters<'_>,
-    (systems_max, ids_max): (usize, usize),
+    list_limits: ListLimits,
+    limits: Limits,
 ) -> Result<Asked, Error> {
     let is_stream = matches!(transport, Transport::StreamGet | Transport::StreamPost);
     let is_live = is_stream || transport == Transport::Channel;
     if !is_live {
         refuse_unknown(given)?;
     }
-    let lists = lists(transport, given, (systems_max, ids_max))?;
+    let lists = lists(transport, given, list_limits)?;
     let min_value = given.amount("min_value")?;
     let preload_days = if is_stream { given.count("preload_days", PRELOAD_DAYS_MAX)? } else { None };
     let mut filter = restrictions(given)?;
     filter.min_value = min_value;
     let max_age_secs = if is_live { given.count("max_age_secs", u32::MAX)? } else { None };
-    let plugin = if transport == Transport::Count { None } else { plugin_use(given)? };
+    let plugin = if transport == Transport::Count { None } else { read_plugin_use(given, limits)? };
     let paging = transport == Transport::History;
     let order = if paging { given.word("order", ORDERS)? } else { None };
-    let limit = if paging { given.bounded("limit", (1, PAGE_MAX))? } else { None };
+    let limit = if paging { given.bounded("limit", 1..=PAGE_MAX)? } else { None };
     let cursor = if paging { given.text("cursor")? } else { None };
     given.word("format", FORMATS)?;
     let batch_key = if is_stream { given.word("batch_key", BATCH_KEYS)? } else { None };
     let batch_max_bytes = if is_stream { given.bounded("batch_max_bytes", BATCH_BYTES)? } else { None };
     let last_event_id = if is_stream { last_event_id(given) } else { None };
-    limit_counts(&lists, systems_max, ids_max)?;
+    limit_counts(&lists, list_limits)?;
     let ignored = if is_live { ignored(transport, given)? } else { Vec::new() };
     let filters = if is_stream {
         understood(&lists, &filter, preload_days.unwrap_or(0), plugin.as_ref())
@@ -314,7 +340,7 @@ fn dimensions() -> impl Iterator<Item = Dimension> {
 fn lists(
     transport: Transport,
     given: &Parameters<'_>,
-    (systems_max, ids_max): (usize, usize),
+    limits: ListLimits,
 ) -> Result<Vec<(Dimension, AskedIds)>, Error> {
     let lenient = !matches!(transport, Transport::History | Transport::Count);
     let mut lists = Vec::new();
@@ -322,7 +348,7 @@ fn lists(
         transport != Transport::Channel || !matches!(kind, Dimension::System | Dimension::Character)
     }) {
         let field = parameter(kind);
-        let ids = given.ids(&field, if kind == Dimension::System { systems_max } else { ids_max })?;
+        let ids = given.ids(&field, limits.of(kind))?;
         if !lenient && ids.has_impossible() {
             return Err(Error::new(&field, format!("{field} must be positive and fit 32 bits")));
         }
@@ -340,9 +366,9 @@ fn wanted(id: AskedId) -> u32 {
     }
 }
 
-fn limit_counts(lists: &[(Dimension, AskedIds)], systems_max: usize, ids_max: usize) -> Result<(), Error> {
+fn limit_counts(lists: &[(Dimension, AskedIds)], limits: ListLimits) -> Result<(), Error> {
     for (kind, ids) in lists {
-        let most = if *kind == Dimension::System { systems_max } else { ids_max };
+        let most = limits.of(*kind);
         if ids.len() > most {
             return Err(Error::too_many(&parameter(*kind), most));
         }
@@ -433,6 +459,7 @@ impl Serialize for Said<'_> {
 
 pub mod filter_echo;
 pub mod given_value;
+pub mod limits;
 pub mod origin;
 pub mod parameters;
 mod plugin_use;

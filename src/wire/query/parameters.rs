@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -359,35 +360,38 @@ impl<'a> Parameters<'a> {
     /// # Errors
     /// Negative, or no whole number.
     pub fn count(&self, field: &str, most: u32) -> Result<Option<u32>, Error> {
-        let count = match self.get(field) {
+        match self.integer(field)? {
+            Some(count) if count < 0 => Err(Error::new(field, format!("{field} must be non-negative"))),
+            count => Ok(count.map(|count| u32::try_from(count).unwrap_or(most).min(most))),
+        }
+    }
+
+    fn integer(&self, field: &str) -> Result<Option<i128>, Error> {
+        let integer = match self.get(field) {
             None => return Ok(None),
             Some(One::Text(text)) => whole(text).ok_or_else(|| cut(text)),
             Some(One::Json(value)) => json_integer(value).ok_or_else(|| shown_raw(value)),
         };
-        match count {
-            Ok(count) if count < 0 => Err(Error::new(field, format!("{field} must be non-negative"))),
-            Ok(count) => Ok(Some(u32::try_from(count).unwrap_or(most).min(most))),
-            Err(given) => {
-                Err(Error::new(field, format!("Invalid {field}: '{given}' is not a valid integer")))
-            }
-        }
+        integer
+            .map(Some)
+            .map_err(|given| Error::new(field, format!("Invalid {field}: '{given}' is not a valid integer")))
     }
 
     /// A whole number from `least` to `most`.
     ///
     /// # Errors
     /// Anything else.
-    pub fn bounded(&self, field: &str, (least, most): (u32, u32)) -> Result<Option<u32>, Error> {
-        let limit = |limit: u32| {
-            Err(Error::over(field, format!("{field} must be between {least} and {most}"), u64::from(limit)))
-        };
-        match self.count(field, u32::MAX) {
-            Ok(Some(count)) if count < least => limit(if least > 1 { least } else { most }),
-            Ok(Some(count)) if count > most => limit(most),
-            Err(error) if error.message.ends_with("non-negative") => {
-                limit(if least > 1 { least } else { most })
+    pub fn bounded(&self, field: &str, range: RangeInclusive<u32>) -> Result<Option<u32>, Error> {
+        let Some(number) = self.integer(field)? else { return Ok(None) };
+        let (least, most) = (*range.start(), *range.end());
+        match u32::try_from(number) {
+            Ok(number) if range.contains(&number) => Ok(Some(number)),
+            _ => {
+                // The upper end explains more, unless it is the lower one that was missed and is not obvious.
+                let limit = if number < i128::from(least) && least > 1 { least } else { most };
+                let message = format!("{field} must be between {least} and {most}");
+                Err(Error::over(field, message, u64::from(limit)))
             }
-            other => other,
         }
     }
 
@@ -454,7 +458,7 @@ impl<'a> Parameters<'a> {
             Some(One::Text(text)) => text,
         };
         if text.len() > most_bytes {
-            let message = format!("{field} may have {most_bytes} bytes, this one has {}", text.len());
+            let message = format!("{field} is {} bytes as sent; at most {most_bytes}", text.len());
             return Err(Error::over(field, message, most_bytes as u64));
         }
         serde_json::from_str(text)

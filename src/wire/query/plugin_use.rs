@@ -5,27 +5,25 @@
 use serde_json::{Map, Value};
 
 use crate::domain::subscription::PluginUse;
+use crate::wire::query::limits::Limits;
 use crate::wire::query::parameters::{Error, Parameters};
 use crate::wire::read::number::shown;
 
-/// JSON that is built before it is read, bytes: a plugin's configuration may be printed with many blanks.
-const BUILT_MAX_BYTES: usize = 64 << 10;
-/// A plugin's configuration, bytes.
-const PLUGIN_CONFIG_MAX_BYTES: usize = 8 << 10;
-/// Plugins of one subscription.
+/// The setting that limits a configuration.
+const CONFIG_SETTING: &str = "plugin.config_bytes";
+/// Plugins of one subscription: chains are not implemented.
 const PLUGINS_MAX: usize = 1;
 
 /// The plugin a request names, in `plugin` and `plugin_config` or as the one element of `plugins`.
 ///
 /// # Errors
 /// The parameter that is wrong, or both forms at once.
-pub fn plugin_use(given: &Parameters<'_>) -> Result<Option<PluginUse>, Error> {
+pub fn read_plugin_use(given: &Parameters<'_>, limits: Limits) -> Result<Option<PluginUse>, Error> {
     let name = given.text("plugin")?;
-    let config = given
-        .json("plugin_config", BUILT_MAX_BYTES)?
-        .map(|value| config("plugin_config", value))
+    let config = parse_json(given, "plugin_config", limits)?
+        .map(|value| read_config("plugin_config", value, limits))
         .transpose()?;
-    let list = plugins(given)?;
+    let list = read_list(given, limits)?;
     match (name, config, list) {
         (Some(_), _, Some(_)) => Err(Error::new("plugins", "give either plugin or plugins")),
         (None, Some(_), _) => Err(Error::new("plugin_config", "plugin_config is given without plugin")),
@@ -38,9 +36,19 @@ pub fn plugin_use(given: &Parameters<'_>) -> Result<Option<PluginUse>, Error> {
     }
 }
 
-fn plugins(given: &Parameters<'_>) -> Result<Option<PluginUse>, Error> {
+fn parse_json(given: &Parameters<'_>, field: &str, limits: Limits) -> Result<Option<Value>, Error> {
+    given.json(field, limits.formatted_config_bytes()).map_err(|error| match error.limit {
+        Some(_) => {
+            let setting = limits.plugin_config_bytes;
+            Error { message: format!("{} ({CONFIG_SETTING} is {setting})", error.message), ..error }
+        }
+        None => error,
+    })
+}
+
+fn read_list(given: &Parameters<'_>, limits: Limits) -> Result<Option<PluginUse>, Error> {
     const FIELD: &str = "plugins";
-    let mut list = match given.json(FIELD, BUILT_MAX_BYTES)? {
+    let mut list = match parse_json(given, FIELD, limits)? {
         None => return Ok(None),
         Some(Value::Array(list)) => list,
         Some(other) => {
@@ -52,21 +60,21 @@ fn plugins(given: &Parameters<'_>) -> Result<Option<PluginUse>, Error> {
     }
     match list.pop() {
         None => Ok(None),
-        Some(Value::Object(element)) => one_plugin(FIELD, element).map(Some),
+        Some(Value::Object(element)) => read_element(FIELD, element, limits).map(Some),
         Some(other) => {
             Err(Error::new(FIELD, format!("an element of plugins must be an object, not {}", shown(&other))))
         }
     }
 }
 
-fn one_plugin(field: &str, element: Map<String, Value>) -> Result<PluginUse, Error> {
+fn read_element(field: &str, element: Map<String, Value>, limits: Limits) -> Result<PluginUse, Error> {
     let mut named = PluginUse { name: String::new(), version: None, config: "{}".to_owned() };
     for (key, value) in element {
         match (key.as_str(), value) {
             (_, Value::Null) => {}
             ("name", Value::String(name)) => named.name = name,
             ("version", Value::String(version)) => named.version = Some(version),
-            ("config", value) => named.config = config(field, value)?,
+            ("config", value) => named.config = read_config(field, value, limits)?,
             ("on_fault", Value::String(word)) if word == "skip" => {}
             ("on_fault", value) => {
                 return Err(Error::new(
@@ -88,7 +96,7 @@ fn one_plugin(field: &str, element: Map<String, Value>) -> Result<PluginUse, Err
 }
 
 /// A configuration as the text a guest gets: what is written as a text of JSON is that JSON.
-fn config(field: &str, value: Value) -> Result<String, Error> {
+fn read_config(field: &str, value: Value, limits: Limits) -> Result<String, Error> {
     let text = match value {
         Value::String(text) => match serde_json::from_str::<Value>(&text) {
             Ok(_) => text,
@@ -102,12 +110,11 @@ fn config(field: &str, value: Value) -> Result<String, Error> {
         },
         other => other.to_string(),
     };
-    if text.len() > PLUGIN_CONFIG_MAX_BYTES {
-        let message = format!(
-            "a plugin's configuration may have {PLUGIN_CONFIG_MAX_BYTES} bytes, this one has {}",
-            text.len()
-        );
-        return Err(Error::over(field, message, PLUGIN_CONFIG_MAX_BYTES as u64));
+    let most = limits.plugin_config_bytes;
+    if text.len() > most {
+        let message =
+            format!("the plugin's configuration is {} bytes; at most {most} ({CONFIG_SETTING})", text.len());
+        return Err(Error::over(field, message, most as u64));
     }
     Ok(text)
 }

@@ -7,17 +7,19 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 
+const LIMITS: Limits = Limits { plugin_config_bytes: 8 << 10 };
+
 fn pairs(text: &str) -> Vec<(String, String)> {
     let split = |pair: &str| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
     text.split('&').filter_map(split).collect()
 }
 
 fn stream(text: &str) -> Result<Asked, String> {
-    stream_pairs(&pairs(text)).map_err(|error| error.message)
+    stream_pairs(&pairs(text), LIMITS).map_err(|error| error.message)
 }
 
 fn posted(value: Value) -> Result<Asked, String> {
-    stream_body(value.to_string().as_bytes(), &[]).map_err(|error| error.message)
+    stream_body(value.to_string().as_bytes(), &[], LIMITS).map_err(|error| error.message)
 }
 
 /// What `connected` says of it.
@@ -26,7 +28,7 @@ fn told(asked: &Asked) -> Value {
 }
 
 fn history(text: &str) -> Result<Asked, (String, Option<u64>)> {
-    history_pairs(&pairs(text)).map_err(|error| (error.field, error.limit))
+    history_pairs(&pairs(text), LIMITS).map_err(|error| (error.field, error.limit))
 }
 
 fn many(count: usize) -> String {
@@ -65,7 +67,7 @@ fn what_looks_like_a_filter_is_refused_and_the_rest_told_as_ignored() {
     );
     let joined = |value: Value| {
         let text = value.to_string();
-        join(&Parameters::object(text.as_bytes(), KNOWN_IN_JOINS).unwrap())
+        join(&Parameters::object(text.as_bytes(), KNOWN_IN_JOINS).unwrap(), LIMITS)
             .map(|asked| asked.ignored)
             .map_err(|error| error.message)
     };
@@ -83,7 +85,7 @@ fn what_looks_like_a_filter_is_refused_and_the_rest_told_as_ignored() {
         joined(json!({"alliance_id": [1]})),
         Err("Unknown parameter: alliance_id; did you mean alliance_ids?".to_owned())
     );
-    let hinted = history_pairs(&pairs("systems=1")).unwrap_err();
+    let hinted = history_pairs(&pairs("systems=1"), LIMITS).unwrap_err();
     assert_eq!(
         (hinted.field.as_str(), hinted.message.as_str()),
         ("systems", "Unknown parameter: systems; did you mean system_ids?")
@@ -116,7 +118,7 @@ fn repeated_lists_are_one_list() {
     let repeated = vec!["system_ids=5"; 101].join("&");
     assert_eq!(stream(&repeated).unwrap_err(), "Too many system_ids specified (max 100)");
     let beside = |body: &str| {
-        stream_body(body.as_bytes(), &pairs("system_ids=5&system_ids=7")).unwrap().subscription.filter
+        stream_body(body.as_bytes(), &pairs("system_ids=5&system_ids=7"), LIMITS).unwrap().subscription.filter
     };
     assert_eq!(beside("").ids(Dimension::System).unwrap().as_slice(), [5, 7]);
     assert_eq!(
@@ -136,11 +138,11 @@ fn only_the_formats_there_are_are_taken() {
     let refusal = "Invalid format: 'nonsense' is not one of canonical";
     assert_eq!(stream("format=nonsense").unwrap_err(), refusal);
     assert_eq!(posted(json!({"format": "nonsense"})).unwrap_err(), refusal);
-    assert_eq!(history_pairs(&pairs("format=nonsense")).unwrap_err().message, refusal);
-    assert_eq!(count_pairs(&pairs("format=nonsense")).unwrap_err().message, refusal);
-    let joined = join(&Parameters::object(b"{\"format\":\"nonsense\"}", KNOWN_IN_JOINS).unwrap());
+    assert_eq!(history_pairs(&pairs("format=nonsense"), LIMITS).unwrap_err().message, refusal);
+    assert_eq!(count_pairs(&pairs("format=nonsense"), LIMITS).unwrap_err().message, refusal);
+    let joined = join(&Parameters::object(b"{\"format\":\"nonsense\"}", KNOWN_IN_JOINS).unwrap(), LIMITS);
     assert_eq!(joined.unwrap_err().message, refusal);
-    assert!(stream("format=canonical").is_ok() && count_pairs(&pairs("format=canonical")).is_ok());
+    assert!(stream("format=canonical").is_ok() && count_pairs(&pairs("format=canonical"), LIMITS).is_ok());
 }
 
 #[test]
@@ -254,7 +256,9 @@ fn counts_are_limited_after_everything_was_read() {
     assert!(posted(json!({"character_ids": &ids[..50_000], "system_ids": &ids[..10_000]})).is_ok());
     assert!(history(&format!("system_ids={}", many(5_000))).is_ok(), "only the address ends");
     assert_eq!(
-        history_body(json!({"system_ids": &ids[..10_001]}).to_string().as_bytes(), &[]).unwrap_err().limit,
+        history_body(json!({"system_ids": &ids[..10_001]}).to_string().as_bytes(), &[], LIMITS)
+            .unwrap_err()
+            .limit,
         Some(10_000)
     );
 }
@@ -321,8 +325,8 @@ fn history_names_the_field_and_the_limit() {
     );
     let long = format!("plugin=a&plugin_config={{\"a\":\"{}\"}}", "x".repeat(9_000));
     assert_eq!(history(&long).unwrap_err(), ("plugin_config".into(), Some(8192)));
-    assert_eq!(count_pairs(&pairs("plugin=a")).unwrap_err().field, "plugin");
-    assert_eq!(count_pairs(&pairs("limit=5")).unwrap_err().field, "limit");
+    assert_eq!(count_pairs(&pairs("plugin=a"), LIMITS).unwrap_err().field, "plugin");
+    assert_eq!(count_pairs(&pairs("limit=5"), LIMITS).unwrap_err().field, "limit");
     let asked = history("order=oldest&limit=1000&cursor=abc&format=canonical").unwrap();
     assert_eq!((asked.order, asked.limit, asked.cursor.as_deref()), (Order::Oldest, 1000, Some("abc")));
     let asked = history("").unwrap();
@@ -330,9 +334,33 @@ fn history_names_the_field_and_the_limit() {
 }
 
 #[test]
+fn a_plugin_configuration_has_the_length_of_its_setting() {
+    let read = |bytes: usize, plugin_config_bytes| {
+        let config = json!({ "a": "x".repeat(bytes - r#"{"a":""}"#.len()) });
+        let body = json!({ "plugin": "mine", "plugin_config": config }).to_string();
+        let asked = history_body(body.as_bytes(), &[], Limits { plugin_config_bytes });
+        asked.map(|asked| asked.subscription.plugin.unwrap().config.len())
+    };
+    for limit in [100, 8 << 10, 1 << 20] {
+        assert_eq!(read(limit, limit), Ok(limit));
+        let refused = read(limit + 1, limit).unwrap_err();
+        let message = format!(
+            "the plugin's configuration is {} bytes; at most {limit} (plugin.config_bytes)",
+            limit + 1
+        );
+        assert_eq!((refused.message, refused.limit), (message, Some(limit as u64)));
+    }
+    let refused = read(65_537, 100).unwrap_err();
+    assert_eq!(
+        (refused.message.as_str(), refused.limit),
+        ("plugin_config is 65537 bytes as sent; at most 65536 (plugin.config_bytes is 100)", Some(65_536))
+    );
+}
+
+#[test]
 fn a_body_is_an_object_or_nothing_and_the_address_speaks_where_it_is_silent() {
     let read = |body: &str, text: &str| {
-        history_body(body.as_bytes(), &pairs(text)).map_err(|error| (error.field, error.message))
+        history_body(body.as_bytes(), &pairs(text), LIMITS).map_err(|error| (error.field, error.message))
     };
     assert_eq!(read(" ", "limit=7").unwrap().limit, 7);
     assert_eq!(
@@ -370,7 +398,7 @@ fn no_more_ids_are_kept_than_may_be_and_all_are_checked() {
     assert_eq!(given.ids("character_ids", 50_000).unwrap().len(), 50_001);
     let body = body.replace("0]", "{}]");
     assert_eq!(
-        stream_body(body.as_bytes(), &[]).unwrap_err().message,
+        stream_body(body.as_bytes(), &[], LIMITS).unwrap_err().message,
         "Invalid character_ids: 'an object' is not a valid integer"
     );
 }
@@ -407,7 +435,7 @@ proptest! {
         let object: Map<String, Value> = given.into_iter().collect();
         let body = Value::from(object).to_string();
         let body = body.as_bytes();
-        let _ = (stream_body(body, &text), history_body(body, &text), count_body(body, &text));
-        let _ = (stream_pairs(&text), history_pairs(&text), count_pairs(&text));
+        let _ = (stream_body(body, &text, LIMITS), history_body(body, &text, LIMITS), count_body(body, &text, LIMITS));
+        let _ = (stream_pairs(&text, LIMITS), history_pairs(&text, LIMITS), count_pairs(&text, LIMITS));
     }
 }

@@ -20,6 +20,7 @@ use killstream::phoenix::effect::Effect;
 use killstream::phoenix::frame::{Form, decode};
 use killstream::phoenix::session::{Opened, Session};
 use killstream::store::facts::facts;
+use killstream::wire::query::limits::Limits;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, TestRunner};
@@ -64,8 +65,9 @@ type Expected = BTreeMap<String, (Value, Option<&'static str>)>;
 impl Case {
     fn new() -> Self {
         let config = Config { topics_max: 64, count_ms: 1000, ..Config::default() };
+        let limits = Limits { plugin_config_bytes: 8 << 10 };
         Self {
-            session: Session::new(Arc::new(config), "test".into(), Form::Object, 0),
+            session: Session::new(Arc::new(config), limits, "test".into(), Form::Object, 0),
             said: BTreeMap::new(),
             opening: Vec::new(),
             outcomes: BTreeMap::new(),
