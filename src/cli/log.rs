@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal, Stderr, Write, stderr};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::domain::legible;
+use crate::domain::safe_text;
 
 /// Logs to stderr; `KILLSTREAM_LOG` or `RUST_LOG` say what.
 pub fn start(default: &str) {
@@ -69,7 +69,7 @@ fn line(event: &[u8]) -> Vec<u8> {
 
 /// What misleads, but the tab, and the escape that colours begin with.
 fn misleads(c: char) -> bool {
-    !matches!(c, '\t' | '\u{1b}') && legible::misleads(c)
+    !matches!(c, '\t' | '\u{1b}') && safe_text::is_misleading(c)
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub fn take(document: &[u8], rule: Rule, source: &str, now_ms: i64) -> Result<In
     // One that is only named goes on as a document that whoever fetches bodies understands.
     let named = reference::read(document);
     let raw = match &named {
-        Some(Ok(named)) => Cow::Owned(named.document().into_bytes()),
+        Some(Ok(named)) => Cow::Owned(named.to_document().into_bytes()),
         _ => Cow::Borrowed(document),
     };
     let refused = |reason: &str, killmail_id| {

@@ -21,7 +21,7 @@ use crate::ingest::backoff::Trouble;
 use crate::ingest::client;
 use crate::ingest::source_link::SourceLink;
 use crate::wire::read::json::without_bom;
-use crate::wire::read::package::readable;
+use crate::wire::read::package::to_valid_json;
 
 /// What the follower of a queue is told.
 #[derive(Debug, Clone)]
@@ -64,7 +64,7 @@ struct Answer<'a> {
 
 /// Whether there is a package in an answer; `None` for what is no answer of a queue.
 fn has_package(body: &[u8]) -> Option<bool> {
-    let body = readable(without_bom(body))?;
+    let body = to_valid_json(without_bom(body))?;
     let answer: Answer<'_> =
         body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(&body).ok())??;
     match answer.package.get() {

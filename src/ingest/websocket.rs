@@ -27,7 +27,7 @@ use crate::ingest::arrival::Arrival;
 use crate::ingest::backoff::Trouble;
 use crate::ingest::source_link::SourceLink;
 use crate::wire::read::json::{self, without_bom};
-use crate::wire::read::package::readable;
+use crate::wire::read::package::to_valid_json;
 
 /// What the listener is told.
 #[derive(Debug, Clone)]
@@ -198,7 +198,7 @@ impl Websocket {
 
     /// What a text means: a document, or nothing to keep.
     async fn told(&mut self, socket: &mut Socket, text: &str) -> Result<Option<Bytes>, Failed> {
-        let text = readable(without_bom(text.as_bytes())).unwrap_or_default();
+        let text = to_valid_json(without_bom(text.as_bytes())).unwrap_or_default();
         let Ok(said) = serde_json::from_slice::<Said<'_>>(&text) else {
             tracing::debug!("{} says what is no JSON", self.config.url);
             return Ok(None);

@@ -23,13 +23,13 @@ use crate::phoenix::ids::{self, Ids};
 use crate::phoenix::join::{self, CHARACTERS, PreloadRequest, SYSTEMS, wanted};
 use crate::phoenix::payloads;
 use crate::wire::killmail;
-use crate::wire::query::parameters::{Known, Parameters};
+use crate::wire::query::parameters::{KnownNames, Parameters};
 
 /// A killmail of so many bytes is not copied into each client's frame; ordinary ones go out in one piece.
 const SHARED_BYTES_MIN: usize = 32 << 10;
 
 /// The names that have a meaning in what comes with an event.
-const KNOWN: Known = &[SYSTEMS, CHARACTERS, UPDATE, &["preload"]];
+const KNOWN: KnownNames = &[SYSTEMS, CHARACTERS, UPDATE, &["preload"]];
 /// Lists of fewer ids change without asking for room: there is at most one for each connection and topic.
 const SHORT_IDS: usize = 1_000;
 /// What `update_subscriptions` takes.
@@ -118,7 +118,7 @@ impl Payload<'_> {
     fn ids(&self, kind: Dimension, names: &[&str]) -> Result<Option<Vec<u32>>, String> {
         let max =
             if kind == Dimension::System { self.config.systems_max } else { self.config.characters_max };
-        let Some(name) = names.iter().find(|name| self.members.is_named(name)) else { return Ok(None) };
+        let Some(name) = names.iter().find(|name| self.members.contains(name)) else { return Ok(None) };
         let mut ids = Ids::new(kind, max);
         if self.members.elements(name, |value| ids.push(value)) {
             ids.done().map(Some)

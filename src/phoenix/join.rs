@@ -195,11 +195,11 @@ impl Join {
             Topic::Of(Dimension::Character, id) if !characters.contains(&id) => characters.push(id),
             _ => {}
         }
-        let resume_from = payload.plain("resume_from").map(str::to_owned);
+        let resume_from = payload.raw_text("resume_from").map(str::to_owned);
         let unasked = Some(PreloadRequest::UNASKED).filter(|_| resume_from.is_none());
         let given = preload_of(payload)?;
         let preload = PreloadRequest::read(given.as_ref()).or(unasked);
-        let mut asked = query::join(payload, limits).map_err(|error| invalid(&error))?;
+        let mut asked = query::read_join(payload, limits).map_err(|error| invalid(&error))?;
         asked.ignored.extend(without_effect(given.as_ref()));
         let mut subscription = asked.subscription;
         if topic == Topic::All {
@@ -239,7 +239,7 @@ pub fn wish(payload: &Parameters<'_>) -> Result<Asked, String> {
 }
 
 fn preload_of(payload: &Parameters<'_>) -> Result<Option<Value>, String> {
-    match (payload.raw("preload"), payload.plain("preload")) {
+    match (payload.raw_json("preload"), payload.raw_text("preload")) {
         (Some(_), _) => payload.json("preload", PRELOAD_MAX_BYTES).map_err(|error| invalid(&error)),
         (None, text) => Ok(text.map(Value::from)),
     }
@@ -259,7 +259,7 @@ mod tests {
         let payload = payload.to_string();
         Join::read(
             Topic::read(topic)?,
-            &Parameters::object(payload.as_bytes(), query::KNOWN_IN_JOINS).unwrap(),
+            &Parameters::from_object(payload.as_bytes(), query::KNOWN_IN_JOINS).unwrap(),
             &Config::default(),
             Limits { plugin_config_bytes: 8 << 10 },
         )

@@ -127,7 +127,7 @@ impl ChannelState {
     /// Finds a place for a caller, or why there is none.
     fn let_in(&self, parts: &Parts, caller: Caller) -> Result<Slot, (StatusCode, String)> {
         let origin = parts.headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
-        let slot = if origin::is_welcome(origin, &self.config.origins) {
+        let slot = if origin::is_allowed(origin, &self.config.origins) {
             let slot = self.slots.take(&self.config, caller.address);
             slot.map_err(|full| (StatusCode::SERVICE_UNAVAILABLE, full.to_string()))
         } else {

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::files::is_disk_full;
-use crate::domain::legible::legible;
+use crate::domain::safe_text::sanitize;
 
 /// What was handed in cannot be used; the text says what is wrong with it. It crosses from the process that
 /// compiles as JSON.
@@ -172,7 +172,7 @@ impl Refusal {
             | Self::TooLarge { setting: text, .. } => text,
             Self::TooMany { .. } | Self::TooManyTrials { .. } => return self,
         };
-        *text = legible(text, bytes_max);
+        *text = sanitize(text, bytes_max);
         self
     }
 

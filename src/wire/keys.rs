@@ -1,10 +1,10 @@
-//! The names our canonical form gives meaning to, level by level. A field a source sends beyond these stays
-//! under its own name where it stood; one of these is never written twice.
+//! The names that have a meaning in our canonical JSON, for each level. Other fields that a source sends keep
+//! their name and place. None of these names is written twice.
 //!
-//! Must not know: how the form is read or written.
+//! Must not know: how the JSON is read or written.
 
 use crate::domain::killmail::Extra;
-use crate::domain::unreadable::Unreadable;
+use crate::domain::unreadable::UnreadableMembers;
 use crate::wire::read::node::Node;
 
 /// Top level.
@@ -29,12 +29,12 @@ pub const KILLMAIL: &[&str] = &[
     "enriched",
     "time_implausible",
     "unreadable",
-    // A client takes a killmail with one of these for another format and drops or misreads it.
+    // Clients take a killmail with one of these for another format, and drop or misread it.
     "killID",
     "victim_char_id",
 ];
 
-/// A document that has all of these is a killmail in our own form.
+/// A document that has all of these is a killmail in our own format.
 pub const OURS: &[&str] = &[
     "killmail_id",
     "kill_time",
@@ -106,15 +106,14 @@ pub const ZKB: &[&str] = &[
     "unreadable",
 ];
 
-/// The key of what a killmail carries inside `position` beyond `x`, `y`, `z`: kept among the victim's unknown
-/// fields.
+/// Key among the victim's unknown fields of what `position` has beside `x`, `y` and `z`.
 pub const POSITION_REST: &str = "position";
 
-/// Keeps a field we have no name for, but for the nulls in it; one that holds what no parser takes is among
-/// the unreadable.
-pub fn keep(extra: &mut Extra, unreadable: &mut Unreadable, name: &str, value: Node<'_>) {
+/// Keeps a field of unknown name without the nulls in it. A field that is not valid JSON goes to
+/// `unreadable`.
+pub fn keep_unknown(extra: &mut Extra, unreadable: &mut UnreadableMembers, name: &str, value: Node<'_>) {
     if value.has_unread() {
-        unreadable.insert(name, value.raw());
+        unreadable.insert(name, value.into_raw());
     } else if let Some(value) = value.without_nulls() {
         extra.insert(name.to_owned(), value);
     }

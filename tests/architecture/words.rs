@@ -7,6 +7,7 @@ use proc_macro2::{TokenStream, TokenTree};
 
 /// Names of files and folders below `src`, and what such a thing is called instead.
 const FILES: &[(&str, &str)] = &[
+    ("accounts", "killmails"),
     ("ahead", "look_ahead"),
     ("ask", "exchange"),
     ("bands", "value_bands"),
@@ -23,6 +24,7 @@ const FILES: &[(&str, &str)] = &[
     ("intake", "body"),
     ("judge", "subscription_plugin"),
     ("judges", "plugin_quota"),
+    ("legible", "safe_text"),
     ("link", "source_link"),
     ("lookup", "history"),
     ("meter", "rate"),
@@ -35,6 +37,7 @@ const FILES: &[(&str, &str)] = &[
     ("reading", "day_archive"),
     ("rhythm", "usual_rate"),
     ("running", "open_channel"),
+    ("sameness", "compare"),
     ("secondary", "fallback_config"),
     ("seek", "oldest_file_search"),
     ("sent", "delivered_ids"),
@@ -51,6 +54,7 @@ const FILES: &[(&str, &str)] = &[
 const TYPES: &[(&str, &str)] = &[
     ("Ahead", "LookAhead"),
     ("Around", "ChannelContext"),
+    ("AskedId", "RequestedId"),
     ("Bell", "Wakeups"),
     ("Cast", "Participants"),
     ("Desk", "BodyRequests"),
@@ -70,6 +74,7 @@ const TYPES: &[(&str, &str)] = &[
     ("Recent", "NewestPreload"),
     ("Rope", "ReaderId"),
     ("Runs", "RunContext"),
+    ("Sameness", "MergeOutcome"),
     ("Secondary", "FallbackConfig"),
     ("Seek", "OldestFileSearch"),
     ("Tally", "KeyCounts"),

@@ -41,7 +41,7 @@ use crate::http::stream::stream_limits::{Slot, StreamKind};
 use crate::plugins::plugin_quota::Hold;
 use crate::wire::event;
 use crate::wire::query::limits::Limits;
-use crate::wire::query::{self, Asked};
+use crate::wire::query::{self, ParsedQuery};
 
 /// `GET|POST /api/v1/kills/stream` and `/sse`.
 pub async fn basic(State(door): State<Arc<HttpState>>, request: Request) -> Result<Response, Error> {
@@ -83,25 +83,25 @@ async fn open(door: Arc<HttpState>, kind: StreamKind, request: Request) -> Resul
     Ok(answer(Body::from_stream(LazyBody::new(first, talk, StreamBody::step))))
 }
 
-async fn asked(request: Request, limits: Limits) -> Result<Asked, Error> {
+async fn asked(request: Request, limits: Limits) -> Result<ParsedQuery, Error> {
     let asked = if request.method() == Method::POST {
         let question = Question::from_request(request, &()).await.map_err(Error::of_stream)?;
-        question.read(query::stream_body, limits).await?
+        question.read(query::read_stream_body, limits).await?
     } else {
-        query::stream_pairs(&Pairs::of(request.uri())?.0, limits)
+        query::read_stream_query(&Pairs::of(request.uri())?.0, limits)
     };
     asked.map_err(Error::stream_parameter)
 }
 
 /// The header is what a browser sends by itself when it comes back; it knows better than the address it was
 /// first given.
-fn last_event_id(headers: &HeaderMap, asked: &Asked) -> Option<String> {
+fn last_event_id(headers: &HeaderMap, asked: &ParsedQuery) -> Option<String> {
     let header =
         headers.get("last-event-id").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     header.filter(|id| !id.is_empty()).or_else(|| asked.last_event_id.clone())
 }
 
-fn form(kind: StreamKind, asked: &Asked, batch_bytes: u64) -> Form {
+fn form(kind: StreamKind, asked: &ParsedQuery, batch_bytes: u64) -> Form {
     let line_max_bytes = asked.batch_max_bytes.map_or(batch_bytes, u64::from);
     Form { kind, key: asked.batch_key, line_max_bytes }
 }
@@ -137,7 +137,7 @@ struct StreamBody {
     door: Arc<HttpState>,
     form: Form,
     reader: Reader,
-    asked: Asked,
+    asked: ParsedQuery,
     /// What `connected` holds of the limit of all filters until the client has it.
     echo: Option<Echo>,
     /// When it is time for a ping or a heartbeat.
@@ -158,7 +158,7 @@ impl StreamBody {
         door: Arc<HttpState>,
         form: Form,
         reader: Reader,
-        (asked, echo): (Asked, Echo),
+        (asked, echo): (ParsedQuery, Echo),
         rights: (Slot, Option<Hold>),
     ) -> Self {
         let echo = Some(echo);

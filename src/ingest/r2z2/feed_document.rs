@@ -15,8 +15,8 @@ use crate::ingest::r2z2::exchange::Reply;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 use crate::store::refused::list::Refused;
 use crate::wire::read::json::without_bom;
-use crate::wire::read::number::{integral, written};
-use crate::wire::read::package::readable;
+use crate::wire::read::number::{parse_number, to_integer};
+use crate::wire::read::package::to_valid_json;
 
 /// The longest wait a `Retry-After` may ask for, milliseconds.
 const RETRY_AFTER_MAX_MS: u64 = 3_600_000;
@@ -80,7 +80,7 @@ fn members(body: &[u8]) -> Option<Members<'_>> {
 /// whatever else is wrong.
 #[must_use]
 pub fn is_document(body: &[u8]) -> bool {
-    let Some(body) = readable(without_bom(body)) else { return false };
+    let Some(body) = to_valid_json(without_bom(body)) else { return false };
     members(&body).is_some_and(|members| members.sequence_id.is_some() || members.killmail_id.is_some())
 }
 
@@ -92,7 +92,7 @@ fn is_null(member: Option<&RawValue>) -> bool {
 fn number(raw: &RawValue) -> Option<u64> {
     let text = raw.get();
     let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text).trim();
-    text.parse().ok().or_else(|| integral(&written(text)?)?.try_into().ok())
+    text.parse().ok().or_else(|| to_integer(&parse_number(text)?)?.try_into().ok())
 }
 
 /// The number `sequence.json` names: in an object, or bare; also in a string.
@@ -125,7 +125,7 @@ pub fn document(body: &[u8], asked: u64, zkb: ZkbRule, source: &str) -> Got {
         killmail: None,
         refused: Some(refused(reason)),
     };
-    let shown = readable(body).unwrap_or_default();
+    let shown = to_valid_json(body).unwrap_or_default();
     let members =
         members(&shown).filter(|members| members.sequence_id.is_some() || members.killmail_id.is_some());
     let Some(members) = members else { return misfit(false, NOT_OF_THE_FEED) };

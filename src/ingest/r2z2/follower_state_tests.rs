@@ -386,7 +386,7 @@ fn what_never_comes_is_looked_for_in_the_archive_of_its_day() {
     );
     assert!(archive[0].1 >= 20_001 * 86_400_000 + 23_400_000, "after half past six of the next day");
     let Notice::Healed(holes) = &notes[0] else { panic!("{notes:?}") };
-    assert_eq!(holes[0].filled(), Some(Span::of(AT + 5)));
+    assert_eq!(holes[0].filled(), Some(Span::at(AT + 5)));
     assert_eq!(pace.place().holes.next(0, &Waits::default().healing).map(|(cure, _)| cure), None::<Cure>);
 }
 

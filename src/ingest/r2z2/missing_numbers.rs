@@ -199,7 +199,7 @@ impl MissingNumbers {
     /// A killmail of this time (unix seconds) was found in the archive of this day.
     pub fn filled(&mut self, day: i64, time: i64, begun: i64) {
         if let Some(hole) = self.0.iter_mut().find(|hole| wants(hole, day, begun)) {
-            let span = hole.filled().map_or(Span::of(time), |span| span.with(time));
+            let span = hole.filled().map_or(Span::at(time), |span| span.with(time));
             hole.filled = Some((span.from, span.to, span.killmails));
         }
     }

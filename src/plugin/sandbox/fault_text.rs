@@ -5,7 +5,7 @@
 
 use wasmtime::Error;
 
-use crate::domain::legible::{legible, legible_end};
+use crate::domain::safe_text::{sanitize, sanitize_end};
 use crate::domain::verdict::Fault;
 use crate::plugin::sandbox::state::State;
 
@@ -46,15 +46,15 @@ pub fn of_failure(state: &State, doing: Doing, fault: Fault, error: &Error) -> S
         ),
         _ => root,
     };
-    let said = legible_end(&state.stdio.end(), max / 2);
+    let said = sanitize_end(&state.stdio.end(), max / 2);
     let mut text =
-        if said.is_empty() { cause } else { format!("{}; it said last: {said}", legible(&cause, max / 3)) };
+        if said.is_empty() { cause } else { format!("{}; it said last: {said}", sanitize(&cause, max / 3)) };
     // Where it was comes last: it may be long.
     for context in causes.iter().rev() {
         text.push_str("; ");
         text.push_str(context);
     }
-    legible(&text, max)
+    sanitize(&text, max)
 }
 
 /// Which limit of time the call met, in words and in milliseconds.
@@ -72,6 +72,6 @@ pub fn deadline(state: &State, doing: Doing) -> (String, u64) {
 /// The guest's own words, or that it has none.
 #[must_use]
 pub fn own(text: &str, bytes_max: usize, none: &str) -> String {
-    let shown = legible(text, bytes_max);
+    let shown = sanitize(text, bytes_max);
     if shown.trim().is_empty() { none.to_owned() } else { shown }
 }

@@ -1,8 +1,8 @@
-//! Questions become subscriptions: one reader of filters for every door, for query strings and JSON objects
-//! alike.
+//! Requests for killmails become a [`ParsedQuery`]: every transport reads filters here, from query strings
+//! and from JSON objects.
 //!
-//! Must not know: envelopes, status codes. An error has the text both dialects use, and the field and limit
-//! history tells beside it.
+//! Must not know: envelopes, status codes. An error has the message that all transports use, and the field
+//! and limit that history reports beside it.
 
 use std::ops::RangeInclusive;
 
@@ -17,31 +17,35 @@ use crate::domain::term::{Dimension, Role};
 use crate::store::query::Order;
 use crate::wire::batch_key::BatchKey;
 use crate::wire::query::limits::Limits;
-use crate::wire::query::parameters::{AskedId, AskedIds, Error as Unusable, Known, Parameters};
+use crate::wire::query::parameters::{
+    Error as ParameterError, KnownNames, Parameters, RequestedId, RequestedIds,
+};
 use crate::wire::query::plugin_use::read_plugin_use;
 use crate::wire::text::Text;
 
-/// Ids in one dimension of a stream asked for by GET, as WandererKills has it.
+/// Ids of one dimension in a stream by GET. Fixed: WandererKills' limit.
 const GET_IDS_MAX: usize = 100;
-/// Solar systems asked for by POST: more than EVE has.
+/// Solar systems in a POST request or a join. Fixed: EVE has fewer.
 const POST_SYSTEMS_MAX: usize = 10_000;
-/// Ids of any other dimension asked for by POST.
+/// Ids of any other dimension in a POST request or a join. Fixed: WandererKills' limit for characters.
 const POST_IDS_MAX: usize = 50_000;
-/// Labels of one filter: zKillboard has some forty.
+/// Labels of one filter. Fixed: zKillboard has some forty.
 const LABELS_MAX: usize = 100;
-/// How far back a preload goes, days.
+/// Longest preload, days. Fixed: WandererKills' limit.
 const PRELOAD_DAYS_MAX: u32 = 90;
-/// Killmails of one page of history.
+/// Largest page of history, killmails. Fixed: an answer stays below some ten megabytes.
 const PAGE_MAX: u32 = 1000;
-/// What `batch_max_bytes` may be: readers of lines have limits from 64 KiB on, a usual killmail has 6.
+/// Range of `batch_max_bytes`, bytes. Fixed: clients limit lines to 64 KiB or more, and a typical killmail
+/// has 6 KiB.
 const BATCH_BYTES: RangeInclusive<u32> = 16 << 10..=1 << 20;
-/// Killmails of one page of history where nobody says.
-const PAGE: u32 = 50;
+/// Page of history if the request has no `limit`, killmails. Fixed: documented to clients.
+const PAGE_DEFAULT: u32 = 50;
 
-/// The id no killmail has: a filter that names only impossible ids takes nothing, not everything.
-const NOBODY: u32 = u32::MAX;
+/// An id that no killmail has. It replaces impossible ids, so that a filter of nothing else matches nothing,
+/// not everything.
+const IMPOSSIBLE_ID: u32 = u32::MAX;
 
-/// The lists of ids there are.
+/// Lists of ids.
 pub const DIMENSIONS: &[&str] = &[
     "system_ids",
     "constellation_ids",
@@ -54,30 +58,31 @@ pub const DIMENSIONS: &[&str] = &[
     "ship_group_ids",
     "weapon_type_ids",
 ];
-/// What else restricts.
+/// Other restrictions.
 pub const FILTERS: &[&str] =
     &["match", "role", "labels", "npc", "solo", "awox", "min_value", "max_value", "since", "until"];
-/// What judges.
+/// The plugin and its configuration.
 pub const PLUGIN: &[&str] = &["plugin", "plugin_config", "plugins"];
 const FORMAT: &[&str] = &["format"];
 const PAGING: &[&str] = &["order", "limit", "cursor"];
 const LIVE: &[&str] = &["max_age_secs"];
 const STREAM: &[&str] = &["preload_days", "batch_key", "batch_max_bytes"];
-/// Where a stream goes on: our name, and those that polyfills of `EventSource` have for the header.
+/// The event id to continue after: our name, and the names that polyfills of `EventSource` use for the
+/// header.
 const LAST_IDS: &[&str] = &["last_event_id", "lastEventId", "Last-Event-ID", "evs_last_event_id"];
-/// What a channel join carries besides: read by the door itself.
+/// Further members of a channel join, which the transport reads itself.
 const JOIN: &[&str] = &["resume_from", "preload"];
-/// The lists of ids a channel join has under names of its own.
+/// Lists of ids that have their own names in a channel join.
 pub const JOINED: &[&str] = &["systems", "characters"];
-/// Who a client is, which older ones say in every join too: the socket's own parameter counts, and nobody
-/// needs to be told.
+/// Names of the client, which older clients repeat in every join. They have no effect, but are not reported
+/// as ignored: the parameter of the socket counts.
 const CLIENT: &[&str] = &["client_id", "client_identifier", "identifier"];
 
-const KNOWN_IN_HISTORY: Known = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, PAGING];
-const KNOWN_IN_COUNTS: Known = &[DIMENSIONS, FILTERS, FORMAT];
-const KNOWN_IN_STREAMS: Known = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, LIVE, STREAM, LAST_IDS];
+const KNOWN_IN_HISTORY: KnownNames = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, PAGING];
+const KNOWN_IN_COUNTS: KnownNames = &[DIMENSIONS, FILTERS, FORMAT];
+const KNOWN_IN_STREAMS: KnownNames = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, LIVE, STREAM, LAST_IDS];
 /// The names that have a meaning in a channel join.
-pub const KNOWN_IN_JOINS: Known = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, LIVE, JOINED, JOIN, CLIENT];
+pub const KNOWN_IN_JOINS: KnownNames = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, LIVE, JOINED, JOIN, CLIENT];
 
 const ROLES: &[(&str, Role)] = &[
     ("any", Role::Any),
@@ -87,41 +92,42 @@ const ROLES: &[(&str, Role)] = &[
 ];
 const MATCHES: &[(&str, Match)] = &[("any", Match::Any), ("all", Match::All)];
 const BATCH_KEYS: &[(&str, BatchKey)] = &[("kills", BatchKey::Kills), ("killmails", BatchKey::Killmails)];
-/// The forms in which killmails are answered.
+/// Formats of killmails in responses.
 const FORMATS: &[(&str, ())] = &[("canonical", ())];
 const ORDERS: &[(&str, Order)] = &[("newest", Order::Newest), ("oldest", Order::Oldest)];
 
 /// A parameter that cannot be used.
-pub type Error = Unusable;
+pub type Error = ParameterError;
 
-/// What a question asks for.
+/// A request for killmails.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Asked {
-    /// Which killmails.
+pub struct ParsedQuery {
+    /// Filter, plugin and maximum age.
     pub subscription: Subscription,
-    /// How far back a stream begins, days; 0: at its head.
+    /// How far back a stream begins, days; 0: at the head of the log.
     pub preload_days: u32,
-    /// Whether a preload is asked for that is not sent, for it would be the whole log.
+    /// Whether a preload was requested without any list of ids. It is not sent, since it would be the whole
+    /// log.
     pub skips_preload: bool,
-    /// Under which names batches of a preload have their killmails.
+    /// The key, or keys, of killmails in batches of a preload.
     pub batch_key: BatchKey,
-    /// A batch of a preload has at most so many bytes, as it is sent.
+    /// Largest batch of a preload as it is sent, bytes.
     pub batch_max_bytes: Option<u32>,
-    /// The id a stream goes on after.
+    /// The event id after which a stream continues.
     pub last_event_id: Option<String>,
-    /// The direction of history.
+    /// Order of history.
     pub order: Order,
-    /// Killmails of one page.
+    /// Largest page of history, killmails.
     pub limit: usize,
-    /// Where the page before ended.
+    /// End of the previous page of history.
     pub cursor: Option<String>,
-    /// What was given and has no effect at a stream or a join.
+    /// Names in the request of a stream or join that have no effect.
     pub ignored: Vec<String>,
-    /// What a stream understood, JSON, for `connected`; empty at other doors.
+    /// The filters of a stream as JSON, for its `connected` event; empty for other transports.
     pub filters: Bytes,
 }
 
-/// Who asks.
+/// The kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transport {
     History,
@@ -133,7 +139,7 @@ enum Transport {
 
 impl Transport {
     /// The names that have a meaning.
-    const fn known(self) -> Known {
+    const fn known_names(self) -> KnownNames {
         match self {
             Self::History => KNOWN_IN_HISTORY,
             Self::Count => KNOWN_IN_COUNTS,
@@ -161,87 +167,96 @@ impl ListLimits {
 }
 
 /// The decoded pairs of a query string.
-pub type Pairs = [(String, String)];
+pub type QueryPairs = [(String, String)];
 
-/// A stream, by query string.
+/// Reads a stream request from its query string.
 ///
 /// # Errors
-/// The first parameter that cannot be used, in WandererKills' order.
-pub fn stream_pairs(pairs: &Pairs, limits: Limits) -> Result<Asked, Error> {
-    read_pairs(Transport::StreamGet, pairs, ListLimits { systems: GET_IDS_MAX, others: GET_IDS_MAX }, limits)
+/// The first invalid parameter, in WandererKills' order.
+pub fn read_stream_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
+    read_query_string(
+        Transport::StreamGet,
+        pairs,
+        ListLimits { systems: GET_IDS_MAX, others: GET_IDS_MAX },
+        limits,
+    )
 }
 
-/// A stream, by the text of a JSON object, or none, and what the address says beside it.
+/// Reads a stream request from its body, a JSON object or empty, and from its query string.
 ///
 /// # Errors
-/// As [`stream_pairs`].
-pub fn stream_body(body: &[u8], pairs: &Pairs, limits: Limits) -> Result<Asked, Error> {
+/// As [`read_stream_query`].
+pub fn read_stream_body(body: &[u8], pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
     read_body(Transport::StreamPost, body, pairs, limits)
 }
 
-/// What a channel join asks for besides its systems and characters, which have names and limits of their own.
+/// Reads a channel join, except for its systems and characters, which have their own names and limits.
 ///
 /// # Errors
-/// As [`stream_pairs`].
-pub fn join(given: &Parameters<'_>, limits: Limits) -> Result<Asked, Error> {
+/// As [`read_stream_query`].
+pub fn read_join(given: &Parameters<'_>, limits: Limits) -> Result<ParsedQuery, Error> {
     read(Transport::Channel, given, ListLimits::POST, limits)
 }
 
-/// A page of history, by query string.
+/// Reads a request for a page of history from its query string.
 ///
 /// # Errors
-/// The first parameter that cannot be used; unknown ones are among them.
-pub fn history_pairs(pairs: &Pairs, limits: Limits) -> Result<Asked, Error> {
-    read_pairs(Transport::History, pairs, ListLimits::NONE, limits)
+/// The first invalid or unknown parameter.
+pub fn read_history_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
+    read_query_string(Transport::History, pairs, ListLimits::NONE, limits)
 }
 
-/// A page of history, by the text of a JSON object, or none, and what the address says beside it.
+/// Reads a request for a page of history from its body, a JSON object or empty, and from its query string.
 ///
 /// # Errors
-/// As [`history_pairs`].
-pub fn history_body(body: &[u8], pairs: &Pairs, limits: Limits) -> Result<Asked, Error> {
+/// As [`read_history_query`].
+pub fn read_history_body(body: &[u8], pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
     read_body(Transport::History, body, pairs, limits)
 }
 
-/// A count, by query string.
+/// Reads a request for a count from its query string.
 ///
 /// # Errors
-/// As [`history_pairs`]; plugins and pages are unknown here.
-pub fn count_pairs(pairs: &Pairs, limits: Limits) -> Result<Asked, Error> {
-    read_pairs(Transport::Count, pairs, ListLimits::NONE, limits)
+/// As [`read_history_query`]; parameters of plugins and pages are unknown here.
+pub fn read_count_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
+    read_query_string(Transport::Count, pairs, ListLimits::NONE, limits)
 }
 
-/// A count, by the text of a JSON object, or none, and what the address says beside it.
+/// Reads a request for a count from its body, a JSON object or empty, and from its query string.
 ///
 /// # Errors
-/// As [`count_pairs`].
-pub fn count_body(body: &[u8], pairs: &Pairs, limits: Limits) -> Result<Asked, Error> {
+/// As [`read_count_query`].
+pub fn read_count_body(body: &[u8], pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
     read_body(Transport::Count, body, pairs, limits)
 }
 
-fn read_pairs(
+fn read_query_string(
     transport: Transport,
-    pairs: &Pairs,
+    pairs: &QueryPairs,
     lists: ListLimits,
     limits: Limits,
-) -> Result<Asked, Error> {
-    read(transport, &Parameters::pairs(pairs, transport.known()), lists, limits)
+) -> Result<ParsedQuery, Error> {
+    read(transport, &Parameters::from_pairs(pairs, transport.known_names()), lists, limits)
 }
 
-fn read_body(transport: Transport, body: &[u8], pairs: &Pairs, limits: Limits) -> Result<Asked, Error> {
-    let (body, known) = (body.trim_ascii(), transport.known());
-    let no_object = |why| Error::new("body", format!("the body must be a JSON object: {why}"));
+fn read_body(
+    transport: Transport,
+    body: &[u8],
+    pairs: &QueryPairs,
+    limits: Limits,
+) -> Result<ParsedQuery, Error> {
+    let (body, known) = (body.trim_ascii(), transport.known_names());
+    let not_an_object = |why| Error::new("body", format!("the body must be a JSON object: {why}"));
     let given = if body.is_empty() {
-        Parameters::none(known)
+        Parameters::empty(known)
     } else {
-        Parameters::object(body, known).map_err(no_object)?
+        Parameters::from_object(body, known).map_err(not_an_object)?
     };
-    read(transport, &given.or_pairs(pairs), ListLimits::POST, limits)
+    read(transport, &given.or_from_pairs(pairs), ListLimits::POST, limits)
 }
 
-/// The parameter of a dimension.
-fn parameter(kind: Dimension) -> String {
-    format!("{}_ids", kind.word())
+fn parameter_name(dimension: Dimension) -> String {
+    format!("{}_ids", dimension.word())
 }
 
 fn read(
@@ -249,39 +264,39 @@ fn read(
     given: &Parameters<'_>,
     list_limits: ListLimits,
     limits: Limits,
-) -> Result<Asked, Error> {
+) -> Result<ParsedQuery, Error> {
     let is_stream = matches!(transport, Transport::StreamGet | Transport::StreamPost);
     let is_live = is_stream || transport == Transport::Channel;
     if !is_live {
         refuse_unknown(given)?;
     }
-    let lists = lists(transport, given, list_limits)?;
+    let lists = read_lists(transport, given, list_limits)?;
     let min_value = given.amount("min_value")?;
     let preload_days = if is_stream { given.count("preload_days", PRELOAD_DAYS_MAX)? } else { None };
-    let mut filter = restrictions(given)?;
+    let mut filter = read_restrictions(given)?;
     filter.min_value = min_value;
     let max_age_secs = if is_live { given.count("max_age_secs", u32::MAX)? } else { None };
     let plugin = if transport == Transport::Count { None } else { read_plugin_use(given, limits)? };
     let paging = transport == Transport::History;
     let order = if paging { given.word("order", ORDERS)? } else { None };
-    let limit = if paging { given.bounded("limit", 1..=PAGE_MAX)? } else { None };
+    let limit = if paging { given.integer_in("limit", 1..=PAGE_MAX)? } else { None };
     let cursor = if paging { given.text("cursor")? } else { None };
     given.word("format", FORMATS)?;
     let batch_key = if is_stream { given.word("batch_key", BATCH_KEYS)? } else { None };
-    let batch_max_bytes = if is_stream { given.bounded("batch_max_bytes", BATCH_BYTES)? } else { None };
-    let last_event_id = if is_stream { last_event_id(given) } else { None };
-    limit_counts(&lists, list_limits)?;
-    let ignored = if is_live { ignored(transport, given)? } else { Vec::new() };
+    let batch_max_bytes = if is_stream { given.integer_in("batch_max_bytes", BATCH_BYTES)? } else { None };
+    let last_event_id = if is_stream { read_last_event_id(given) } else { None };
+    check_counts(&lists, list_limits)?;
+    let ignored = if is_live { list_ignored(transport, given)? } else { Vec::new() };
     let filters = if is_stream {
-        understood(&lists, &filter, preload_days.unwrap_or(0), plugin.as_ref())
+        encode_filters(&lists, &filter, preload_days.unwrap_or(0), plugin.as_ref())
     } else {
         Bytes::new()
     };
     for (kind, ids) in lists {
-        filter.set_ids(kind, ids.iter().map(wanted).collect());
+        filter.set_ids(kind, ids.iter().map(to_filter_id).collect());
     }
     let skips_preload = preload_days.is_some_and(|days| days > 0) && !filter.has_ids();
-    Ok(Asked {
+    Ok(ParsedQuery {
         subscription: Subscription { filter, plugin, max_age_secs: max_age_secs.unwrap_or(MAX_AGE_SECS) },
         preload_days: preload_days.unwrap_or(0),
         skips_preload,
@@ -289,65 +304,67 @@ fn read(
         batch_max_bytes,
         last_event_id,
         order: order.unwrap_or_default(),
-        limit: usize::try_from(limit.unwrap_or(PAGE)).unwrap_or(usize::MAX),
+        limit: usize::try_from(limit.unwrap_or(PAGE_DEFAULT)).unwrap_or(usize::MAX),
         cursor: cursor.map(str::to_owned),
         ignored,
         filters,
     })
 }
 
-/// Checks a format that is asked for beside a question.
+/// Checks the `format` of a request.
 ///
 /// # Errors
-/// There is none of this name.
-pub fn format(asked: &str) -> Result<(), Error> {
-    let pairs = [("format".to_owned(), asked.to_owned())];
-    Parameters::pairs(&pairs, &[FORMAT]).word("format", FORMATS).map(|_| ())
+/// There is no such format.
+pub fn check_format(format: &str) -> Result<(), Error> {
+    let pairs = [("format".to_owned(), format.to_owned())];
+    Parameters::from_pairs(&pairs, &[FORMAT]).word("format", FORMATS).map(|_| ())
 }
 
 fn refuse_unknown(given: &Parameters<'_>) -> Result<(), Error> {
-    given.unknown().iter().min().map_or(Ok(()), |name| Err(not_known(name, unknown::meant(name))))
+    given.unknown().iter().min().map_or(Ok(()), |name| Err(unknown_parameter(name, unknown::suggest(name))))
 }
 
-fn not_known(name: &str, meant: Option<&str>) -> Error {
-    let hint = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+fn unknown_parameter(name: &str, suggestion: Option<&str>) -> Error {
+    let hint = suggestion.map(|suggestion| format!("; did you mean {suggestion}?")).unwrap_or_default();
     Error::new(name, format!("Unknown parameter: {name}{hint}"))
 }
 
-/// What has no effect. A misspelt filter is not among it: without it everything would come.
-fn ignored(transport: Transport, given: &Parameters<'_>) -> Result<Vec<String>, Error> {
-    let meant = if transport == Transport::Channel { unknown::slip } else { unknown::meant };
-    match given.unknown().iter().find_map(|name| Some((name, meant(name)?))) {
-        Some((name, meant)) => Err(not_known(name, Some(meant))),
+/// The names that have no effect. A misspelt filter is an error instead: without it the client would get
+/// every killmail.
+fn list_ignored(transport: Transport, given: &Parameters<'_>) -> Result<Vec<String>, Error> {
+    let suggest = if transport == Transport::Channel { unknown::suggest_list } else { unknown::suggest };
+    match given.unknown().iter().find_map(|name| Some((name, suggest(name)?))) {
+        Some((name, suggestion)) => Err(unknown_parameter(name, Some(suggestion))),
         None => Ok(given.unknown().to_vec()),
     }
 }
 
-/// Whatever it is, it is no reason to refuse: a place that is none is told as a gap.
-fn last_event_id(given: &Parameters<'_>) -> Option<String> {
+/// Any value is accepted: a client with an invalid event id gets a gap, not an error.
+fn read_last_event_id(given: &Parameters<'_>) -> Option<String> {
     let id = |name: &&str| {
-        given.plain(name).or_else(|| given.raw(name).map(RawValue::get)).filter(|id| !id.is_empty())
+        given.raw_text(name).or_else(|| given.raw_json(name).map(RawValue::get)).filter(|id| !id.is_empty())
     };
     LAST_IDS.iter().find_map(id).map(str::to_owned)
 }
 
-/// The dimensions in the order WandererKills reads the two it has.
-fn dimensions() -> impl Iterator<Item = Dimension> {
+/// All dimensions, beginning with the two that WandererKills has, in its order: the first invalid one is
+/// reported.
+fn dimensions_in_order() -> impl Iterator<Item = Dimension> {
     let first = [Dimension::System, Dimension::Character];
     first.into_iter().chain(Dimension::ALL.into_iter().filter(move |kind| !first.contains(kind)))
 }
 
-fn lists(
+fn read_lists(
     transport: Transport,
     given: &Parameters<'_>,
     limits: ListLimits,
-) -> Result<Vec<(Dimension, AskedIds)>, Error> {
+) -> Result<Vec<(Dimension, RequestedIds)>, Error> {
     let lenient = !matches!(transport, Transport::History | Transport::Count);
     let mut lists = Vec::new();
-    for kind in dimensions().filter(|kind| {
+    for kind in dimensions_in_order().filter(|kind| {
         transport != Transport::Channel || !matches!(kind, Dimension::System | Dimension::Character)
     }) {
-        let field = parameter(kind);
+        let field = parameter_name(kind);
         let ids = given.ids(&field, limits.of(kind))?;
         if !lenient && ids.has_impossible() {
             return Err(Error::new(&field, format!("{field} must be positive and fit 32 bits")));
@@ -359,24 +376,24 @@ fn lists(
     Ok(lists)
 }
 
-fn wanted(id: AskedId) -> u32 {
+fn to_filter_id(id: RequestedId) -> u32 {
     match id {
-        AskedId::Id(id) => id,
-        AskedId::Impossible(_) => NOBODY,
+        RequestedId::Id(id) => id,
+        RequestedId::Impossible(_) => IMPOSSIBLE_ID,
     }
 }
 
-fn limit_counts(lists: &[(Dimension, AskedIds)], limits: ListLimits) -> Result<(), Error> {
+fn check_counts(lists: &[(Dimension, RequestedIds)], limits: ListLimits) -> Result<(), Error> {
     for (kind, ids) in lists {
         let most = limits.of(*kind);
         if ids.len() > most {
-            return Err(Error::too_many(&parameter(*kind), most));
+            return Err(Error::too_many(&parameter_name(*kind), most));
         }
     }
     Ok(())
 }
 
-fn restrictions(given: &Parameters<'_>) -> Result<Filter, Error> {
+fn read_restrictions(given: &Parameters<'_>) -> Result<Filter, Error> {
     let labels = given.texts("labels", LABELS_MAX)?;
     if labels.len() > LABELS_MAX {
         return Err(Error::too_many("labels", LABELS_MAX));
@@ -389,15 +406,15 @@ fn restrictions(given: &Parameters<'_>) -> Result<Filter, Error> {
         solo: given.flag("solo")?,
         awox: given.flag("awox")?,
         max_value: given.amount("max_value")?,
-        since: given.moment("since")?,
-        until: given.moment("until")?,
+        since: given.time("since")?,
+        until: given.time("until")?,
         ..Filter::default()
     })
 }
 
-/// WandererKills' four members always; of the others those that restrict.
-fn understood(
-    lists: &[(Dimension, AskedIds)],
+/// The filters of a stream as JSON: WandererKills' four members always, others only if they restrict.
+fn encode_filters(
+    lists: &[(Dimension, RequestedIds)],
     filter: &Filter,
     preload_days: u32,
     plugin: Option<&PluginUse>,
@@ -405,49 +422,49 @@ fn understood(
     let mut out = Text::with_capacity(256);
     out.open(b'{');
     for kind in [Dimension::System, Dimension::Character] {
-        let ids = lists.iter().find(|(of, _)| *of == kind).map(|(_, ids)| ids);
-        out.field(&parameter(kind), &Said(ids.unwrap_or(&AskedIds::default())));
+        let ids = lists.iter().find(|(dimension, _)| *dimension == kind).map(|(_, ids)| ids);
+        out.field(&parameter_name(kind), &IdsAsGiven(ids.unwrap_or(&RequestedIds::default())));
     }
     out.field("min_value", &filter.min_value);
     out.field("preload_days", &preload_days);
     for (kind, ids) in
         lists.iter().filter(|(kind, _)| !matches!(kind, Dimension::System | Dimension::Character))
     {
-        out.field(&parameter(*kind), &Said(ids));
+        out.field(&parameter_name(*kind), &IdsAsGiven(ids));
     }
     let matching = MATCHES
         .iter()
         .find(|(_, matching)| *matching == filter.matching)
         .filter(|_| filter.matching != Match::default());
     let role = ROLES.iter().find(|(_, role)| *role == filter.role).filter(|_| filter.role != Role::default());
-    out.known("match", matching.map(|(word, _)| word));
-    out.known("role", role.map(|(word, _)| word));
-    out.known("labels", Some(&filter.labels).filter(|labels| !labels.is_empty()));
-    out.known("npc", filter.npc.as_ref());
-    out.known("solo", filter.solo.as_ref());
-    out.known("awox", filter.awox.as_ref());
-    out.known("max_value", filter.max_value.as_ref());
-    out.known("since", filter.since.as_ref());
-    out.known("until", filter.until.as_ref());
-    out.known("plugin", plugin.map(|used| &used.name));
+    out.field_if_some("match", matching.map(|(word, _)| word));
+    out.field_if_some("role", role.map(|(word, _)| word));
+    out.field_if_some("labels", Some(&filter.labels).filter(|labels| !labels.is_empty()));
+    out.field_if_some("npc", filter.npc.as_ref());
+    out.field_if_some("solo", filter.solo.as_ref());
+    out.field_if_some("awox", filter.awox.as_ref());
+    out.field_if_some("max_value", filter.max_value.as_ref());
+    out.field_if_some("since", filter.since.as_ref());
+    out.field_if_some("until", filter.until.as_ref());
+    out.field_if_some("plugin", plugin.map(|used| &used.name));
     out.close(b'}');
     out.done()
 }
 
-/// Ids as the client said them, as far as JSON numbers reach.
-struct Said<'a>(&'a AskedIds);
+/// Writes ids as the client gave them, as far as JSON numbers allow.
+struct IdsAsGiven<'a>(&'a RequestedIds);
 
-impl Serialize for Said<'_> {
+impl Serialize for IdsAsGiven<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(Some(self.0.len()))?;
         for id in self.0.iter() {
             match id {
-                AskedId::Id(id) => list.serialize_element(&id)?,
+                RequestedId::Id(id) => list.serialize_element(&id)?,
                 #[expect(
                     clippy::cast_precision_loss,
-                    reason = "an integer larger than any id is told roughly"
+                    reason = "an integer larger than any id is echoed approximately"
                 )]
-                AskedId::Impossible(number) => match Number::from_i128(number) {
+                RequestedId::Impossible(number) => match Number::from_i128(number) {
                     Some(number) => list.serialize_element(&number)?,
                     None => list.serialize_element(&(number as f64))?,
                 },

@@ -1,23 +1,23 @@
-//! The plugin a request asks for, and its configuration.
+//! The plugin that a request names, and its configuration.
 //!
-//! Must not know: whether there is such a plugin, or what a configuration means.
+//! Must not know: whether the plugin exists, or what its configuration means.
 
 use serde_json::{Map, Value};
 
 use crate::domain::subscription::PluginUse;
 use crate::wire::query::limits::Limits;
 use crate::wire::query::parameters::{Error, Parameters};
-use crate::wire::read::number::shown;
+use crate::wire::read::number::describe;
 
 /// The setting that limits a configuration.
 const CONFIG_SETTING: &str = "plugin.config_bytes";
 /// Plugins of one subscription: chains are not implemented.
 const PLUGINS_MAX: usize = 1;
 
-/// The plugin a request names, in `plugin` and `plugin_config` or as the one element of `plugins`.
+/// Reads the plugin of a request: `plugin` and `plugin_config`, or the only element of `plugins`.
 ///
 /// # Errors
-/// The parameter that is wrong, or both forms at once.
+/// A parameter is invalid, or both forms are used at once.
 pub fn read_plugin_use(given: &Parameters<'_>, limits: Limits) -> Result<Option<PluginUse>, Error> {
     let name = given.text("plugin")?;
     let config = parse_json(given, "plugin_config", limits)?
@@ -52,7 +52,7 @@ fn read_list(given: &Parameters<'_>, limits: Limits) -> Result<Option<PluginUse>
         None => return Ok(None),
         Some(Value::Array(list)) => list,
         Some(other) => {
-            return Err(Error::new(FIELD, format!("plugins must be a list, not {}", shown(&other))));
+            return Err(Error::new(FIELD, format!("plugins must be a list, not {}", describe(&other))));
         }
     };
     if list.len() > PLUGINS_MAX {
@@ -61,41 +61,42 @@ fn read_list(given: &Parameters<'_>, limits: Limits) -> Result<Option<PluginUse>
     match list.pop() {
         None => Ok(None),
         Some(Value::Object(element)) => read_element(FIELD, element, limits).map(Some),
-        Some(other) => {
-            Err(Error::new(FIELD, format!("an element of plugins must be an object, not {}", shown(&other))))
-        }
+        Some(other) => Err(Error::new(
+            FIELD,
+            format!("an element of plugins must be an object, not {}", describe(&other)),
+        )),
     }
 }
 
 fn read_element(field: &str, element: Map<String, Value>, limits: Limits) -> Result<PluginUse, Error> {
-    let mut named = PluginUse { name: String::new(), version: None, config: "{}".to_owned() };
+    let mut plugin = PluginUse { name: String::new(), version: None, config: "{}".to_owned() };
     for (key, value) in element {
         match (key.as_str(), value) {
             (_, Value::Null) => {}
-            ("name", Value::String(name)) => named.name = name,
-            ("version", Value::String(version)) => named.version = Some(version),
-            ("config", value) => named.config = read_config(field, value, limits)?,
+            ("name", Value::String(name)) => plugin.name = name,
+            ("version", Value::String(version)) => plugin.version = Some(version),
+            ("config", value) => plugin.config = read_config(field, value, limits)?,
             ("on_fault", Value::String(word)) if word == "skip" => {}
             ("on_fault", value) => {
                 return Err(Error::new(
                     field,
-                    format!("on_fault is {}; here only \"skip\" can be", shown(&value)),
+                    format!("on_fault is {}; here only \"skip\" can be", describe(&value)),
                 ));
             }
             ("name" | "version", value) => {
-                return Err(Error::new(field, format!("{key} must be a text, not {}", shown(&value))));
+                return Err(Error::new(field, format!("{key} must be a text, not {}", describe(&value))));
             }
             _ => return Err(Error::new(field, format!("an element of plugins has no member {key}"))),
         }
     }
-    if named.name.is_empty() {
+    if plugin.name.is_empty() {
         Err(Error::new(field, "an element of plugins needs a name"))
     } else {
-        Ok(named)
+        Ok(plugin)
     }
 }
 
-/// A configuration as the text a guest gets: what is written as a text of JSON is that JSON.
+/// The configuration as the guest gets it. A JSON string is taken to contain the configuration as JSON.
 fn read_config(field: &str, value: Value, limits: Limits) -> Result<String, Error> {
     let text = match value {
         Value::String(text) => match serde_json::from_str::<Value>(&text) {
