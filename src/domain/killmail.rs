@@ -16,7 +16,7 @@ use crate::domain::zkb::Zkb;
 /// Fields of unknown names, kept as the source sent them.
 pub type Extra = Map<String, Value>;
 
-/// One loss.
+/// One loss of a ship or structure.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Killmail {
     /// CCP's number, roughly ascending with time. Never 0.

@@ -12,11 +12,11 @@ use std::collections::BTreeMap;
 
 use crate::domain::killmail::Killmail;
 
-/// Everything ESI reports about a killmail.
+/// Name of the body: everything ESI reports about a killmail.
 pub const BODY: &str = "body";
-/// The hash.
+/// Name of the hash.
 pub const HASH: &str = "killmail_hash";
-/// zKillboard's block.
+/// Name of zKillboard's whole block.
 pub const ZKB: &str = "zkb";
 /// Prefix of the names of its members.
 const MEMBER: &str = "zkb.";

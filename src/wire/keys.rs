@@ -7,7 +7,7 @@ use crate::domain::killmail::Extra;
 use crate::domain::unreadable::UnreadableMembers;
 use crate::wire::read::node::Node;
 
-/// Top level.
+/// Names at the top level.
 pub const KILLMAIL: &[&str] = &[
     "killmail_id",
     "kill_time",
@@ -45,7 +45,7 @@ pub const OURS: &[&str] = &[
     "total_value",
 ];
 
-/// `victim`.
+/// Names in `victim`.
 pub const VICTIM: &[&str] = &[
     "character_id",
     "corporation_id",
@@ -59,7 +59,7 @@ pub const VICTIM: &[&str] = &[
     "unreadable",
 ];
 
-/// Each of `attackers`.
+/// Names in each element of `attackers`.
 pub const ATTACKER: &[&str] = &[
     "character_id",
     "corporation_id",
@@ -75,14 +75,14 @@ pub const ATTACKER: &[&str] = &[
     "unreadable",
 ];
 
-/// Each item.
+/// Names in each item.
 pub const ITEM: &[&str] =
     &["item_type_id", "flag", "singleton", "quantity_dropped", "quantity_destroyed", "items", "unreadable"];
 
-/// `victim.position`.
+/// Names in `victim.position`.
 pub const POSITION: &[&str] = &["x", "y", "z"];
 
-/// `zkb`.
+/// Names in `zkb`.
 pub const ZKB: &[&str] = &[
     "locationID",
     "location_id",

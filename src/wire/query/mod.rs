@@ -33,7 +33,7 @@ const POST_IDS_MAX: usize = 50_000;
 const LABELS_MAX: usize = 100;
 /// Longest preload, days. Fixed: WandererKills' limit.
 const PRELOAD_DAYS_MAX: u32 = 90;
-/// Largest page of history, killmails. Fixed: an answer stays below some ten megabytes.
+/// Largest page of history, killmails. Fixed: 1000 typical killmails are some 6 MB of JSON.
 const PAGE_MAX: u32 = 1000;
 /// Range of `batch_max_bytes`, bytes. Fixed: clients limit lines to 64 KiB or more, and a typical killmail
 /// has 6 KiB.
@@ -45,7 +45,7 @@ const PAGE_DEFAULT: u32 = 50;
 /// not everything.
 const IMPOSSIBLE_ID: u32 = u32::MAX;
 
-/// Lists of ids.
+/// Names of lists of ids.
 pub const DIMENSIONS: &[&str] = &[
     "system_ids",
     "constellation_ids",
@@ -58,10 +58,10 @@ pub const DIMENSIONS: &[&str] = &[
     "ship_group_ids",
     "weapon_type_ids",
 ];
-/// Other restrictions.
+/// Names of other restrictions.
 pub const FILTERS: &[&str] =
     &["match", "role", "labels", "npc", "solo", "awox", "min_value", "max_value", "since", "until"];
-/// The plugin and its configuration.
+/// Names for the plugin and its configuration.
 pub const PLUGIN: &[&str] = &["plugin", "plugin_config", "plugins"];
 const FORMAT: &[&str] = &["format"];
 const PAGING: &[&str] = &["order", "limit", "cursor"];
@@ -129,7 +129,7 @@ pub struct ParsedQuery {
 
 /// The kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Transport {
+enum RequestKind {
     History,
     Count,
     StreamGet,
@@ -137,7 +137,7 @@ enum Transport {
     Channel,
 }
 
-impl Transport {
+impl RequestKind {
     /// The names that have a meaning.
     const fn known_names(self) -> KnownNames {
         match self {
@@ -161,7 +161,7 @@ impl ListLimits {
     /// History by GET: the length of the URL is limit enough.
     const NONE: Self = Self { systems: usize::MAX, others: usize::MAX };
 
-    const fn of(self, dimension: Dimension) -> usize {
+    const fn max_ids(self, dimension: Dimension) -> usize {
         if matches!(dimension, Dimension::System) { self.systems } else { self.others }
     }
 }
@@ -175,7 +175,7 @@ pub type QueryPairs = [(String, String)];
 /// The first invalid parameter, in WandererKills' order.
 pub fn read_stream_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
     read_query_string(
-        Transport::StreamGet,
+        RequestKind::StreamGet,
         pairs,
         ListLimits { systems: GET_IDS_MAX, others: GET_IDS_MAX },
         limits,
@@ -187,15 +187,15 @@ pub fn read_stream_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQue
 /// # Errors
 /// As [`read_stream_query`].
 pub fn read_stream_body(body: &[u8], pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
-    read_body(Transport::StreamPost, body, pairs, limits)
+    read_body(RequestKind::StreamPost, body, pairs, limits)
 }
 
 /// Reads a channel join, except for its systems and characters, which have their own names and limits.
 ///
 /// # Errors
 /// As [`read_stream_query`].
-pub fn read_join(given: &Parameters<'_>, limits: Limits) -> Result<ParsedQuery, Error> {
-    read(Transport::Channel, given, ListLimits::POST, limits)
+pub fn read_join(parameters: &Parameters<'_>, limits: Limits) -> Result<ParsedQuery, Error> {
+    read(RequestKind::Channel, parameters, ListLimits::POST, limits)
 }
 
 /// Reads a request for a page of history from its query string.
@@ -203,7 +203,7 @@ pub fn read_join(given: &Parameters<'_>, limits: Limits) -> Result<ParsedQuery, 
 /// # Errors
 /// The first invalid or unknown parameter.
 pub fn read_history_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
-    read_query_string(Transport::History, pairs, ListLimits::NONE, limits)
+    read_query_string(RequestKind::History, pairs, ListLimits::NONE, limits)
 }
 
 /// Reads a request for a page of history from its body, a JSON object or empty, and from its query string.
@@ -211,7 +211,7 @@ pub fn read_history_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQu
 /// # Errors
 /// As [`read_history_query`].
 pub fn read_history_body(body: &[u8], pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
-    read_body(Transport::History, body, pairs, limits)
+    read_body(RequestKind::History, body, pairs, limits)
 }
 
 /// Reads a request for a count from its query string.
@@ -219,7 +219,7 @@ pub fn read_history_body(body: &[u8], pairs: &QueryPairs, limits: Limits) -> Res
 /// # Errors
 /// As [`read_history_query`]; parameters of plugins and pages are unknown here.
 pub fn read_count_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
-    read_query_string(Transport::Count, pairs, ListLimits::NONE, limits)
+    read_query_string(RequestKind::Count, pairs, ListLimits::NONE, limits)
 }
 
 /// Reads a request for a count from its body, a JSON object or empty, and from its query string.
@@ -227,32 +227,32 @@ pub fn read_count_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuer
 /// # Errors
 /// As [`read_count_query`].
 pub fn read_count_body(body: &[u8], pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
-    read_body(Transport::Count, body, pairs, limits)
+    read_body(RequestKind::Count, body, pairs, limits)
 }
 
 fn read_query_string(
-    transport: Transport,
+    request: RequestKind,
     pairs: &QueryPairs,
     lists: ListLimits,
     limits: Limits,
 ) -> Result<ParsedQuery, Error> {
-    read(transport, &Parameters::from_pairs(pairs, transport.known_names()), lists, limits)
+    read(request, &Parameters::from_pairs(pairs, request.known_names()), lists, limits)
 }
 
 fn read_body(
-    transport: Transport,
+    request: RequestKind,
     body: &[u8],
     pairs: &QueryPairs,
     limits: Limits,
 ) -> Result<ParsedQuery, Error> {
-    let (body, known) = (body.trim_ascii(), transport.known_names());
+    let (body, known) = (body.trim_ascii(), request.known_names());
     let not_an_object = |why| Error::new("body", format!("the body must be a JSON object: {why}"));
-    let given = if body.is_empty() {
+    let parameters = if body.is_empty() {
         Parameters::empty(known)
     } else {
         Parameters::from_object(body, known).map_err(not_an_object)?
     };
-    read(transport, &given.or_from_pairs(pairs), ListLimits::POST, limits)
+    read(request, &parameters.or_from_pairs(pairs), ListLimits::POST, limits)
 }
 
 fn parameter_name(dimension: Dimension) -> String {
@@ -260,40 +260,41 @@ fn parameter_name(dimension: Dimension) -> String {
 }
 
 fn read(
-    transport: Transport,
-    given: &Parameters<'_>,
+    request: RequestKind,
+    parameters: &Parameters<'_>,
     list_limits: ListLimits,
     limits: Limits,
 ) -> Result<ParsedQuery, Error> {
-    let is_stream = matches!(transport, Transport::StreamGet | Transport::StreamPost);
-    let is_live = is_stream || transport == Transport::Channel;
+    let is_stream = matches!(request, RequestKind::StreamGet | RequestKind::StreamPost);
+    let is_live = is_stream || request == RequestKind::Channel;
     if !is_live {
-        refuse_unknown(given)?;
+        refuse_unknown(parameters)?;
     }
-    let lists = read_lists(transport, given, list_limits)?;
-    let min_value = given.amount("min_value")?;
-    let preload_days = if is_stream { given.count("preload_days", PRELOAD_DAYS_MAX)? } else { None };
-    let mut filter = read_restrictions(given)?;
+    let lists = read_lists(request, parameters, list_limits)?;
+    let min_value = parameters.amount("min_value")?;
+    let preload_days = if is_stream { parameters.count("preload_days", PRELOAD_DAYS_MAX)? } else { None };
+    let mut filter = read_restrictions(parameters)?;
     filter.min_value = min_value;
-    let max_age_secs = if is_live { given.count("max_age_secs", u32::MAX)? } else { None };
-    let plugin = if transport == Transport::Count { None } else { read_plugin_use(given, limits)? };
-    let paging = transport == Transport::History;
-    let order = if paging { given.word("order", ORDERS)? } else { None };
-    let limit = if paging { given.integer_in("limit", 1..=PAGE_MAX)? } else { None };
-    let cursor = if paging { given.text("cursor")? } else { None };
-    given.word("format", FORMATS)?;
-    let batch_key = if is_stream { given.word("batch_key", BATCH_KEYS)? } else { None };
-    let batch_max_bytes = if is_stream { given.integer_in("batch_max_bytes", BATCH_BYTES)? } else { None };
-    let last_event_id = if is_stream { read_last_event_id(given) } else { None };
+    let max_age_secs = if is_live { parameters.count("max_age_secs", u32::MAX)? } else { None };
+    let plugin = if request == RequestKind::Count { None } else { read_plugin_use(parameters, limits)? };
+    let paging = request == RequestKind::History;
+    let order = if paging { parameters.word("order", ORDERS)? } else { None };
+    let limit = if paging { parameters.integer_in("limit", 1..=PAGE_MAX)? } else { None };
+    let cursor = if paging { parameters.text("cursor")? } else { None };
+    parameters.word("format", FORMATS)?;
+    let batch_key = if is_stream { parameters.word("batch_key", BATCH_KEYS)? } else { None };
+    let batch_max_bytes =
+        if is_stream { parameters.integer_in("batch_max_bytes", BATCH_BYTES)? } else { None };
+    let last_event_id = if is_stream { read_last_event_id(parameters) } else { None };
     check_counts(&lists, list_limits)?;
-    let ignored = if is_live { list_ignored(transport, given)? } else { Vec::new() };
+    let ignored = if is_live { list_ignored(request, parameters)? } else { Vec::new() };
     let filters = if is_stream {
         encode_filters(&lists, &filter, preload_days.unwrap_or(0), plugin.as_ref())
     } else {
         Bytes::new()
     };
-    for (kind, ids) in lists {
-        filter.set_ids(kind, ids.iter().map(to_filter_id).collect());
+    for (dimension, ids) in lists {
+        filter.set_ids(dimension, ids.iter().map(to_filter_id).collect());
     }
     let skips_preload = preload_days.is_some_and(|days| days > 0) && !filter.has_ids();
     Ok(ParsedQuery {
@@ -320,8 +321,12 @@ pub fn check_format(format: &str) -> Result<(), Error> {
     Parameters::from_pairs(&pairs, &[FORMAT]).word("format", FORMATS).map(|_| ())
 }
 
-fn refuse_unknown(given: &Parameters<'_>) -> Result<(), Error> {
-    given.unknown().iter().min().map_or(Ok(()), |name| Err(unknown_parameter(name, unknown::suggest(name))))
+fn refuse_unknown(parameters: &Parameters<'_>) -> Result<(), Error> {
+    parameters
+        .unknown()
+        .iter()
+        .min()
+        .map_or(Ok(()), |name| Err(unknown_parameter(name, unknown::suggest(name))))
 }
 
 fn unknown_parameter(name: &str, suggestion: Option<&str>) -> Error {
@@ -331,18 +336,21 @@ fn unknown_parameter(name: &str, suggestion: Option<&str>) -> Error {
 
 /// The names that have no effect. A misspelt filter is an error instead: without it the client would get
 /// every killmail.
-fn list_ignored(transport: Transport, given: &Parameters<'_>) -> Result<Vec<String>, Error> {
-    let suggest = if transport == Transport::Channel { unknown::suggest_list } else { unknown::suggest };
-    match given.unknown().iter().find_map(|name| Some((name, suggest(name)?))) {
+fn list_ignored(request: RequestKind, parameters: &Parameters<'_>) -> Result<Vec<String>, Error> {
+    let suggest = if request == RequestKind::Channel { unknown::suggest_list } else { unknown::suggest };
+    match parameters.unknown().iter().find_map(|name| Some((name, suggest(name)?))) {
         Some((name, suggestion)) => Err(unknown_parameter(name, Some(suggestion))),
-        None => Ok(given.unknown().to_vec()),
+        None => Ok(parameters.unknown().to_vec()),
     }
 }
 
 /// Any value is accepted: a client with an invalid event id gets a gap, not an error.
-fn read_last_event_id(given: &Parameters<'_>) -> Option<String> {
+fn read_last_event_id(parameters: &Parameters<'_>) -> Option<String> {
     let id = |name: &&str| {
-        given.raw_text(name).or_else(|| given.raw_json(name).map(RawValue::get)).filter(|id| !id.is_empty())
+        parameters
+            .raw_text(name)
+            .or_else(|| parameters.raw_json(name).map(RawValue::get))
+            .filter(|id| !id.is_empty())
     };
     LAST_IDS.iter().find_map(id).map(str::to_owned)
 }
@@ -351,26 +359,26 @@ fn read_last_event_id(given: &Parameters<'_>) -> Option<String> {
 /// reported.
 fn dimensions_in_order() -> impl Iterator<Item = Dimension> {
     let first = [Dimension::System, Dimension::Character];
-    first.into_iter().chain(Dimension::ALL.into_iter().filter(move |kind| !first.contains(kind)))
+    first.into_iter().chain(Dimension::ALL.into_iter().filter(move |dimension| !first.contains(dimension)))
 }
 
 fn read_lists(
-    transport: Transport,
-    given: &Parameters<'_>,
+    request: RequestKind,
+    parameters: &Parameters<'_>,
     limits: ListLimits,
 ) -> Result<Vec<(Dimension, RequestedIds)>, Error> {
-    let lenient = !matches!(transport, Transport::History | Transport::Count);
+    let lenient = !matches!(request, RequestKind::History | RequestKind::Count);
     let mut lists = Vec::new();
-    for kind in dimensions_in_order().filter(|kind| {
-        transport != Transport::Channel || !matches!(kind, Dimension::System | Dimension::Character)
+    for dimension in dimensions_in_order().filter(|dimension| {
+        request != RequestKind::Channel || !matches!(dimension, Dimension::System | Dimension::Character)
     }) {
-        let field = parameter_name(kind);
-        let ids = given.ids(&field, limits.of(kind))?;
+        let field = parameter_name(dimension);
+        let ids = parameters.ids(&field, limits.max_ids(dimension))?;
         if !lenient && ids.has_impossible() {
             return Err(Error::new(&field, format!("{field} must be positive and fit 32 bits")));
         }
         if !ids.is_empty() {
-            lists.push((kind, ids));
+            lists.push((dimension, ids));
         }
     }
     Ok(lists)
@@ -384,30 +392,30 @@ fn to_filter_id(id: RequestedId) -> u32 {
 }
 
 fn check_counts(lists: &[(Dimension, RequestedIds)], limits: ListLimits) -> Result<(), Error> {
-    for (kind, ids) in lists {
-        let most = limits.of(*kind);
+    for (dimension, ids) in lists {
+        let most = limits.max_ids(*dimension);
         if ids.len() > most {
-            return Err(Error::too_many(&parameter_name(*kind), most));
+            return Err(Error::too_many(&parameter_name(*dimension), most));
         }
     }
     Ok(())
 }
 
-fn read_restrictions(given: &Parameters<'_>) -> Result<Filter, Error> {
-    let labels = given.texts("labels", LABELS_MAX)?;
+fn read_restrictions(parameters: &Parameters<'_>) -> Result<Filter, Error> {
+    let labels = parameters.texts("labels", LABELS_MAX)?;
     if labels.len() > LABELS_MAX {
         return Err(Error::too_many("labels", LABELS_MAX));
     }
     Ok(Filter {
-        matching: given.word("match", MATCHES)?.unwrap_or_default(),
-        role: given.word("role", ROLES)?.unwrap_or_default(),
+        matching: parameters.word("match", MATCHES)?.unwrap_or_default(),
+        role: parameters.word("role", ROLES)?.unwrap_or_default(),
         labels,
-        npc: given.flag("npc")?,
-        solo: given.flag("solo")?,
-        awox: given.flag("awox")?,
-        max_value: given.amount("max_value")?,
-        since: given.time("since")?,
-        until: given.time("until")?,
+        npc: parameters.flag("npc")?,
+        solo: parameters.flag("solo")?,
+        awox: parameters.flag("awox")?,
+        max_value: parameters.amount("max_value")?,
+        since: parameters.time("since")?,
+        until: parameters.time("until")?,
         ..Filter::default()
     })
 }
@@ -421,16 +429,16 @@ fn encode_filters(
 ) -> Bytes {
     let mut out = Text::with_capacity(256);
     out.open(b'{');
-    for kind in [Dimension::System, Dimension::Character] {
-        let ids = lists.iter().find(|(dimension, _)| *dimension == kind).map(|(_, ids)| ids);
-        out.field(&parameter_name(kind), &IdsAsGiven(ids.unwrap_or(&RequestedIds::default())));
+    for dimension in [Dimension::System, Dimension::Character] {
+        let ids = lists.iter().find(|(listed, _)| *listed == dimension).map(|(_, ids)| ids);
+        out.field(&parameter_name(dimension), &IdsAsGiven(ids.unwrap_or(&RequestedIds::default())));
     }
     out.field("min_value", &filter.min_value);
     out.field("preload_days", &preload_days);
-    for (kind, ids) in
-        lists.iter().filter(|(kind, _)| !matches!(kind, Dimension::System | Dimension::Character))
+    for (dimension, ids) in
+        lists.iter().filter(|(dimension, _)| !matches!(dimension, Dimension::System | Dimension::Character))
     {
-        out.field(&parameter_name(*kind), &IdsAsGiven(ids));
+        out.field(&parameter_name(*dimension), &IdsAsGiven(ids));
     }
     let matching = MATCHES
         .iter()

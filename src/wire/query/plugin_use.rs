@@ -18,15 +18,15 @@ const PLUGINS_MAX: usize = 1;
 ///
 /// # Errors
 /// A parameter is invalid, or both forms are used at once.
-pub fn read_plugin_use(given: &Parameters<'_>, limits: Limits) -> Result<Option<PluginUse>, Error> {
-    let name = given.text("plugin")?;
-    let config = parse_json(given, "plugin_config", limits)?
+pub fn read_plugin_use(parameters: &Parameters<'_>, limits: Limits) -> Result<Option<PluginUse>, Error> {
+    let name = parameters.text("plugin")?;
+    let config = parse_json(parameters, "plugin_config", limits)?
         .map(|value| read_config("plugin_config", value, limits))
         .transpose()?;
-    let list = read_list(given, limits)?;
+    let list = read_list(parameters, limits)?;
     match (name, config, list) {
-        (Some(_), _, Some(_)) => Err(Error::new("plugins", "give either plugin or plugins")),
-        (None, Some(_), _) => Err(Error::new("plugin_config", "plugin_config is given without plugin")),
+        (Some(_), _, Some(_)) => Err(Error::new("plugins", "plugin and plugins cannot be combined")),
+        (None, Some(_), _) => Err(Error::new("plugin_config", "plugin_config requires plugin")),
         (Some(name), config, None) => Ok(Some(PluginUse {
             name: name.to_owned(),
             version: None,
@@ -36,8 +36,8 @@ pub fn read_plugin_use(given: &Parameters<'_>, limits: Limits) -> Result<Option<
     }
 }
 
-fn parse_json(given: &Parameters<'_>, field: &str, limits: Limits) -> Result<Option<Value>, Error> {
-    given.json(field, limits.formatted_config_bytes()).map_err(|error| match error.limit {
+fn parse_json(parameters: &Parameters<'_>, field: &str, limits: Limits) -> Result<Option<Value>, Error> {
+    parameters.json(field, limits.formatted_config_bytes()).map_err(|error| match error.limit {
         Some(_) => {
             let setting = limits.plugin_config_bytes;
             Error { message: format!("{} ({CONFIG_SETTING} is {setting})", error.message), ..error }
@@ -46,9 +46,9 @@ fn parse_json(given: &Parameters<'_>, field: &str, limits: Limits) -> Result<Opt
     })
 }
 
-fn read_list(given: &Parameters<'_>, limits: Limits) -> Result<Option<PluginUse>, Error> {
+fn read_list(parameters: &Parameters<'_>, limits: Limits) -> Result<Option<PluginUse>, Error> {
     const FIELD: &str = "plugins";
-    let mut list = match parse_json(given, FIELD, limits)? {
+    let mut list = match parse_json(parameters, FIELD, limits)? {
         None => return Ok(None),
         Some(Value::Array(list)) => list,
         Some(other) => {
@@ -80,11 +80,11 @@ fn read_element(field: &str, element: Map<String, Value>, limits: Limits) -> Res
             ("on_fault", value) => {
                 return Err(Error::new(
                     field,
-                    format!("on_fault is {}; here only \"skip\" can be", describe(&value)),
+                    format!("on_fault must be \"skip\" here, not {}", describe(&value)),
                 ));
             }
             ("name" | "version", value) => {
-                return Err(Error::new(field, format!("{key} must be a text, not {}", describe(&value))));
+                return Err(Error::new(field, format!("{key} must be a string, not {}", describe(&value))));
             }
             _ => return Err(Error::new(field, format!("an element of plugins has no member {key}"))),
         }
@@ -102,10 +102,10 @@ fn read_config(field: &str, value: Value, limits: Limits) -> Result<String, Erro
         Value::String(text) => match serde_json::from_str::<Value>(&text) {
             Ok(_) => text,
             Err(error) => {
-                let what = "a configuration in a text must be JSON itself, and this text is not";
+                let what = "a configuration in a string must be JSON, and this string is not";
                 return Err(Error::new(
                     field,
-                    format!("Invalid {field}: {what}: {error}; give an object, or its JSON as a text"),
+                    format!("Invalid {field}: {what}: {error}; give an object, or its JSON in a string"),
                 ));
             }
         },

@@ -214,15 +214,15 @@ fn errors_of_a_stream_have_the_older_services_messages() {
         ("role=none", "Invalid role: 'none' is not one of any, victim, attacker, final_blow"),
         ("npc=yes", "Invalid npc: 'yes' is neither true nor false"),
         ("since=soon", "Invalid since: 'soon' is neither an RFC 3339 time nor unix seconds"),
-        ("plugin_config={}", "plugin_config is given without plugin"),
+        ("plugin_config={}", "plugin_config requires plugin"),
         (
             "plugin=a&plugin_config=hello",
             "Invalid plugin_config: not JSON: expected value at line 1 column 1",
         ),
         (
             "plugin=a&plugin_config=\"hello\"",
-            "Invalid plugin_config: a configuration in a text must be JSON itself, and this text is not: expected value at line 1 column \
-             1; give an object, or its JSON as a text",
+            "Invalid plugin_config: a configuration in a string must be JSON, and this string is not: expected value at line 1 column \
+             1; give an object, or its JSON in a string",
         ),
         ("plugins=[{\"name\":\"a\"},{\"name\":\"b\"}]", "Too many plugins specified (max 1)"),
     ] {
