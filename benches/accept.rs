@@ -1,6 +1,6 @@
-//! Whether a filter of 1,000 characters takes a killmail of 1,000 attackers; and what ordinary ones cost.
+//! Matching a filter of 1,000 characters against a killmail of 1,000 attackers, and ordinary filters.
 //!
-//! The baselines look each attacker up in a `HashSet`, and compare all with all.
+//! Baselines: look each attacker up in a `HashSet`, or compare every pair.
 
 mod support;
 
@@ -13,10 +13,10 @@ use killstream::domain::term::Dimension;
 use killstream::sample::generate::Recipe;
 use support::{Ledger, entry, of};
 
-/// Upstream's test allows this much for 1,000 by 1,000.
+/// What upstream's test allows for 1,000 by 1,000.
 const UPSTREAM_NANOS: f64 = 50e6;
 
-/// A killmail of so many attackers with ids from `from`, 7 apart.
+/// A killmail of `count` attackers with ids from `from`, 7 apart.
 fn crowd(count: u32, from: u32) -> Killmail {
     let model = Recipe { killmails: 1, ..Recipe::default() }.generate().next().expect("one").killmail;
     let one = model.attackers[0].clone();
@@ -38,7 +38,7 @@ fn each_by_each(wanted: &[u32], entry: &Entry) -> bool {
 
 fn main() {
     let mut ledger = Ledger::new("accept");
-    // Ids interleave and never meet: every list has to be looked through.
+    // Ids interleave and are never equal, so that every list has to be searched completely.
     let ids: Vec<u32> = (0..1_000).map(|n| 90_000_003 + n * 7).collect();
     let filter = of(Dimension::Character, &ids);
     let wanted: HashSet<u32> = ids.iter().copied().collect();

@@ -1,6 +1,6 @@
-//! A recent `killmail/:id` from memory: found, and its JSON handed out.
+//! A recent `killmail/:id` from memory: the lookup and its cached JSON.
 //!
-//! The baselines: the same killmail read from the disk and encoded again, and only encoded again.
+//! Baselines: the same killmail read from disk and encoded, and only encoded.
 
 mod support;
 
@@ -8,9 +8,9 @@ use killstream::domain::entry::Origin;
 use killstream::wire::killmail::{encode, json};
 use support::{Ledger, filled_store, recipe};
 
-/// More than the tail keeps, so that some are only on the disk.
+/// More than are kept in memory, so that some are only on disk.
 const KILLMAILS: u64 = 30_000;
-/// Upstream's own aim for a cached read.
+/// Upstream's goal for a cached read.
 const UPSTREAM_NANOS: f64 = 50_000.0;
 
 fn main() {

@@ -150,9 +150,11 @@ impl<'a> Parameters<'a> {
     /// From a decoded query string. Repeated lists are joined; of other repeated names the last value counts.
     #[must_use]
     pub fn from_pairs(pairs: &'a [(String, String)], known: KnownNames) -> Self {
-        let mut given = Self::empty(known);
-        pairs.iter().for_each(|(name, value)| given.insert(name, RawParameter::Text(Cow::Borrowed(value))));
-        given
+        let mut parameters = Self::empty(known);
+        pairs
+            .iter()
+            .for_each(|(name, value)| parameters.insert(name, RawParameter::Text(Cow::Borrowed(value))));
+        parameters
     }
 
     /// From the text of a JSON object. Of a repeated name the last value counts.
@@ -160,13 +162,13 @@ impl<'a> Parameters<'a> {
     /// # Errors
     /// The text is not a JSON object.
     pub fn from_object(text: &'a [u8], known: KnownNames) -> Result<Self, JsonError> {
-        let mut given = Self::empty(known);
+        let mut parameters = Self::empty(known);
         json::members(text, |name, value| {
             let parsed = json::text(value).map_or(RawParameter::Json(value), RawParameter::Text);
-            given.insert(&name, parsed);
+            parameters.insert(&name, parsed);
         })?;
-        given.earlier.clear();
-        Ok(given)
+        parameters.earlier.clear();
+        Ok(parameters)
     }
 
     /// No parameters.
