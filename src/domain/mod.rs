@@ -15,6 +15,7 @@ pub mod killmail;
 pub mod merge;
 pub mod provenance;
 pub mod safe_text;
+pub mod skip;
 pub mod span;
 pub mod spelling;
 pub mod subscription;

@@ -110,7 +110,7 @@ impl HttpState {
     /// The address has as many different ones at work as it may.
     pub fn judge(&self, parts: &Parts, subscription: &Subscription) -> Result<Option<Hold>, TooMany> {
         let from = address::caller(parts, &self.config.trusted_proxies);
-        self.feed.plugin_quota().take(&self.feed.judging(), from, subscription.plugin.as_ref())
+        self.feed.plugin_quota().take(&self.feed.plugin_limits(), from, subscription.plugin.as_ref())
     }
 
     /// A place among those who ask for history judged by a plugin; none is needed without one.
@@ -124,7 +124,7 @@ impl HttpState {
     ) -> Result<Option<Asker>, TooMany> {
         let from =
             address::caller(parts, &self.config.trusted_proxies).filter(|_| subscription.plugin.is_some());
-        self.feed.plugin_quota().ask(&self.feed.judging(), from)
+        self.feed.plugin_quota().ask(&self.feed.plugin_limits(), from)
     }
 
     /// Share of killmails by id that were answered from memory, percent with two digits; 0 before the first.

@@ -22,11 +22,12 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::{DAY_SECS, now_secs};
+use crate::domain::skip::DELIVERY;
 use crate::domain::verdict::{Failure, Fault};
 use crate::feed::event::Event;
-use crate::feed::filters::Echo;
+use crate::feed::filters::EchoLease;
 use crate::feed::reader::Reader;
-use crate::feed::registry::{Transport, Who};
+use crate::feed::registry::{Client, Transport};
 use crate::feed::start::{BatchForm, Start};
 use crate::http::answer::error::Error;
 use crate::http::answer::lazy_body::{LazyBody, Next};
@@ -67,7 +68,8 @@ async fn open(door: Arc<HttpState>, kind: StreamKind, request: Request) -> Resul
         // A basic stream does not tell it.
         asked.filters = Bytes::new();
     }
-    let echo = door.feed.filters().echo(asked.filters.len()).map_err(|full| Error::stream(full.into()))?;
+    let echo =
+        door.feed.filters().lease_echo(asked.filters.len()).map_err(|full| Error::stream(full.into()))?;
     let start = Start {
         preload_since: preload_since(asked.preload_days),
         batches: batches(form),
@@ -76,7 +78,7 @@ async fn open(door: Arc<HttpState>, kind: StreamKind, request: Request) -> Resul
     let reader = Reader::open(door.feed.clone(), std::mem::take(&mut asked.subscription), start)
         .await
         .map_err(Error::stream)?;
-    reader.introduce(Who { through: Transport::Sse, subscriber: None, address, connected_at_ms: None });
+    reader.set_client(Client { through: Transport::Sse, subscriber: None, address, connected_at_ms: None });
     let mut first = Out::default();
     first.retry(door.config.sse.retry_ms);
     let talk = StreamBody::new(door, form, reader, (asked, echo), (slot, hold));
@@ -139,7 +141,7 @@ struct StreamBody {
     reader: Reader,
     asked: ParsedQuery,
     /// What `connected` holds of the limit of all filters until the client has it.
-    echo: Option<Echo>,
+    echo: Option<EchoLease>,
     /// When it is time for a ping or a heartbeat.
     due: Instant,
     /// Whether a killmail was sent since the last heartbeat.
@@ -158,7 +160,7 @@ impl StreamBody {
         door: Arc<HttpState>,
         form: Form,
         reader: Reader,
-        (asked, echo): (ParsedQuery, Echo),
+        (asked, echo): (ParsedQuery, EchoLease),
         rights: (Slot, Option<Hold>),
     ) -> Self {
         let echo = Some(echo);
@@ -270,6 +272,11 @@ impl StreamBody {
                 out.event(Some("transition"), Some(&id), &event::transition(total))
             }
             Event::Killmail { kept, id } => {
+                let (killmail_id, subscription) =
+                    (kept.entry.facts.killmail_id, self.reader.subscription_id());
+                let span = tracing::debug_span!(target: DELIVERY, "delivery", killmail.id = killmail_id, event.id = %id);
+                let _entered = span.entered();
+                tracing::debug!(target: DELIVERY, { killmail.id = killmail_id, subscription.id = subscription }, "sent");
                 out.event((!basic).then_some("killmail"), Some(&id), &json_of(&kept));
                 self.sent = true;
             }

@@ -136,7 +136,7 @@ impl Client {
             filter.set_ids(dimension.kind, ids);
         }
         STEPS.count("growth");
-        self.reader.refilter(self.subscription.filter.clone());
+        self.reader.set_filter(self.subscription.filter.clone());
         self.last_batch = None;
         self.applies_from(self.reader.id().place.head());
     }
