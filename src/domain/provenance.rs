@@ -32,7 +32,7 @@ impl Provenance {
         let parts = [(BODY, true), (HASH, killmail.hash.is_some()), (ZKB, killmail.zkb.is_some())];
         parts
             .into_iter()
-            .filter(|(_, there)| *there)
+            .filter(|(_, present)| *present)
             .map(|(part, _)| (part.to_owned(), source.to_owned()))
             .collect()
     }

@@ -8,8 +8,8 @@ pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Opti
     let near = names
         .into_iter()
         .map(|name| (distance(word, name), name))
-        .filter(|(far, name)| *far <= edits_max && *far < name.len());
-    near.min_by_key(|(far, _)| *far).map(|(_, name)| name)
+        .filter(|(edits, name)| *edits <= edits_max && *edits < name.len());
+    near.min_by_key(|(edits, _)| *edits).map(|(_, name)| name)
 }
 
 /// Edit distance: characters to replace, remove, insert, or swap with their neighbour.
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn distances_count_letters() {
-        for (one, other, far) in [
+        for (one, other, edits) in [
             ("", "", 0),
             ("abc", "", 3),
             ("system", "sytsem", 1),
@@ -47,7 +47,7 @@ mod tests {
             ("ca", "abc", 3),
             ("é", "e", 1),
         ] {
-            assert_eq!((distance(one, other), distance(other, one)), (far, far), "{one} {other}");
+            assert_eq!((distance(one, other), distance(other, one)), (edits, edits), "{one} {other}");
         }
     }
 

@@ -8,7 +8,7 @@ use crate::domain::unreadable::UnreadableMembers;
 use crate::wire::read::node::Node;
 
 /// Names at the top level.
-pub const KILLMAIL: &[&str] = &[
+pub(crate) const KILLMAIL: &[&str] = &[
     "killmail_id",
     "kill_time",
     "killmail_time",
@@ -35,7 +35,7 @@ pub const KILLMAIL: &[&str] = &[
 ];
 
 /// A document that has all of these is a killmail in our own format.
-pub const OURS: &[&str] = &[
+pub(crate) const OURS: &[&str] = &[
     "killmail_id",
     "kill_time",
     "killmail_time",
@@ -46,7 +46,7 @@ pub const OURS: &[&str] = &[
 ];
 
 /// Names in `victim`.
-pub const VICTIM: &[&str] = &[
+pub(crate) const VICTIM: &[&str] = &[
     "character_id",
     "corporation_id",
     "alliance_id",
@@ -60,7 +60,7 @@ pub const VICTIM: &[&str] = &[
 ];
 
 /// Names in each element of `attackers`.
-pub const ATTACKER: &[&str] = &[
+pub(crate) const ATTACKER: &[&str] = &[
     "character_id",
     "corporation_id",
     "alliance_id",
@@ -76,14 +76,14 @@ pub const ATTACKER: &[&str] = &[
 ];
 
 /// Names in each item.
-pub const ITEM: &[&str] =
+pub(crate) const ITEM: &[&str] =
     &["item_type_id", "flag", "singleton", "quantity_dropped", "quantity_destroyed", "items", "unreadable"];
 
 /// Names in `victim.position`.
-pub const POSITION: &[&str] = &["x", "y", "z"];
+pub(crate) const POSITION: &[&str] = &["x", "y", "z"];
 
 /// Names in `zkb`.
-pub const ZKB: &[&str] = &[
+pub(crate) const ZKB: &[&str] = &[
     "locationID",
     "location_id",
     "hash",
@@ -107,11 +107,16 @@ pub const ZKB: &[&str] = &[
 ];
 
 /// Key among the victim's unknown fields of what `position` has beside `x`, `y` and `z`.
-pub const POSITION_REST: &str = "position";
+pub(crate) const POSITION_REST: &str = "position";
 
 /// Keeps a field of unknown name without the nulls in it. A field that is not valid JSON goes to
 /// `unreadable`.
-pub fn keep_unknown(extra: &mut Extra, unreadable: &mut UnreadableMembers, name: &str, value: Node<'_>) {
+pub(crate) fn keep_unknown(
+    extra: &mut Extra,
+    unreadable: &mut UnreadableMembers,
+    name: &str,
+    value: Node<'_>,
+) {
     if value.has_unread() {
         unreadable.insert(name, value.into_raw());
     } else if let Some(value) = value.without_nulls() {

@@ -73,13 +73,13 @@ pub fn annotations_bytes(annotations: &[(String, Arc<str>)]) -> usize {
 }
 
 fn write_killmail(out: &mut Text, killmail: &Killmail) {
-    let when = time::iso_seconds(killmail.time);
+    let time = time::iso_seconds(killmail.time);
     let zkb = killmail.zkb.as_ref();
     let hash = hash::resolve(killmail);
     out.open(b'{');
     out.field("killmail_id", &killmail.killmail_id);
-    out.field("kill_time", &when);
-    out.field("killmail_time", &when);
+    out.field("kill_time", &time);
+    out.field("killmail_time", &time);
     out.field_if_some("time_implausible", Some(&true).filter(|_| killmail.time_implausible));
     out.field("system_id", &killmail.solar_system_id);
     out.field("solar_system_id", &killmail.solar_system_id);

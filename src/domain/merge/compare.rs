@@ -116,7 +116,7 @@ fn has_value<T: PartialEq>(ours: &Option<T>, theirs: &Option<T>) -> bool {
 }
 
 /// Attackers that differ here are never the same: these members cannot be absent.
-pub fn compare_attacker_keys(a: &Attacker, b: &Attacker) -> Ordering {
+pub(crate) fn compare_attacker_keys(a: &Attacker, b: &Attacker) -> Ordering {
     let fixed = |x: &Attacker| (x.damage_done, x.final_blow);
     fixed(a).cmp(&fixed(b)).then_with(|| (a.security_status + 0.0).total_cmp(&(b.security_status + 0.0)))
 }
@@ -138,7 +138,7 @@ fn compare_attackers(a: &Attacker, b: &Attacker) -> Ordering {
 }
 
 /// Items that differ here are never the same.
-pub fn compare_item_keys(a: &Item, b: &Item) -> Ordering {
+pub(crate) fn compare_item_keys(a: &Item, b: &Item) -> Ordering {
     let fixed = |x: &Item| (x.flag, x.item_type_id, x.singleton);
     fixed(a).cmp(&fixed(b))
 }
@@ -151,7 +151,7 @@ fn compare_items(a: &Item, b: &Item) -> Ordering {
 }
 
 /// Fills in what our body lacks; `None` if the bodies contradict each other.
-pub fn fill_body(ours: &mut Killmail, theirs: &Killmail, budget: &mut Budget) -> Option<()> {
+pub(crate) fn fill_body(ours: &mut Killmail, theirs: &Killmail, budget: &mut Budget) -> Option<()> {
     let fixed = |k: &Killmail| (k.killmail_id, k.time, k.solar_system_id);
     require(fixed(ours) == fixed(theirs))?;
     fill(&mut ours.moon_id, &theirs.moon_id)?;
@@ -168,7 +168,11 @@ pub fn fill_body(ours: &mut Killmail, theirs: &Killmail, budget: &mut Budget) ->
 /// The index of the partner in `theirs` for each of `ours`. If ours already have everything that theirs have,
 /// this is a pairing that adds nothing: another pairing could fill in an attacker from its neighbour, so that
 /// the same copy would add something each time it comes.
-pub fn attacker_partners(ours: &[Attacker], theirs: &[Attacker], budget: &mut Budget) -> Option<Vec<usize>> {
+pub(crate) fn attacker_partners(
+    ours: &[Attacker],
+    theirs: &[Attacker],
+    budget: &mut Budget,
+) -> Option<Vec<usize>> {
     let known = pair(
         ours,
         theirs,
@@ -183,7 +187,7 @@ pub fn attacker_partners(ours: &[Attacker], theirs: &[Attacker], budget: &mut Bu
 }
 
 /// As [`attacker_partners`], for items.
-pub fn item_partners(ours: &[Item], theirs: &[Item], budget: &mut Budget) -> Option<Vec<usize>> {
+pub(crate) fn item_partners(ours: &[Item], theirs: &[Item], budget: &mut Budget) -> Option<Vec<usize>> {
     let known = pair(ours, theirs, compare_item_keys, compare_items, covers_item, &mut Budget::default());
     known.or_else(|| pair(ours, theirs, compare_item_keys, compare_items, items_fit, budget))
 }
@@ -269,7 +273,7 @@ fn fill<T: PartialEq + Clone>(ours: &mut Option<T>, theirs: &Option<T>) -> Optio
 }
 
 /// Adds unknown fields that ours lack.
-pub fn add_extra(ours: &mut Extra, theirs: &Extra) {
+pub(crate) fn add_extra(ours: &mut Extra, theirs: &Extra) {
     for (name, value) in theirs {
         if !ours.contains_key(name) {
             ours.insert(name.clone(), value.clone());

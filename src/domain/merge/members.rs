@@ -28,7 +28,7 @@ pub enum Part {
 /// Whether a member of the killmail is known; `None` if there is no member of this name. Members that cannot
 /// be absent count as unknown, since a default looks like a value.
 #[must_use]
-pub fn killmail_has(killmail: &Killmail, name: &str) -> Option<bool> {
+pub(crate) fn killmail_has(killmail: &Killmail, name: &str) -> Option<bool> {
     Some(match name {
         "moon_id" => killmail.moon_id.is_some(),
         "war_id" => killmail.war_id.is_some(),
@@ -43,7 +43,7 @@ pub fn killmail_has(killmail: &Killmail, name: &str) -> Option<bool> {
 
 /// Whether a member of the victim is known, as [`killmail_has`].
 #[must_use]
-pub fn victim_has(victim: &Victim, name: &str) -> Option<bool> {
+pub(crate) fn victim_has(victim: &Victim, name: &str) -> Option<bool> {
     Some(match name {
         "character_id" => victim.character_id.is_some(),
         "corporation_id" => victim.corporation_id.is_some(),
@@ -59,7 +59,7 @@ pub fn victim_has(victim: &Victim, name: &str) -> Option<bool> {
 
 /// Whether a member of an attacker is known, as [`killmail_has`].
 #[must_use]
-pub fn attacker_has(attacker: &Attacker, name: &str) -> Option<bool> {
+pub(crate) fn attacker_has(attacker: &Attacker, name: &str) -> Option<bool> {
     Some(match name {
         "character_id" => attacker.character_id.is_some(),
         "corporation_id" => attacker.corporation_id.is_some(),
@@ -74,7 +74,7 @@ pub fn attacker_has(attacker: &Attacker, name: &str) -> Option<bool> {
 
 /// Whether a member of an item is known, as [`killmail_has`].
 #[must_use]
-pub fn item_has(item: &Item, name: &str) -> Option<bool> {
+pub(crate) fn item_has(item: &Item, name: &str) -> Option<bool> {
     Some(match name {
         "item_type_id" => item.item_type_id != 0,
         "quantity_dropped" => item.quantity_dropped.is_some(),
@@ -87,7 +87,7 @@ pub fn item_has(item: &Item, name: &str) -> Option<bool> {
 
 /// Whether a member of zKillboard's block is known, as [`killmail_has`].
 #[must_use]
-pub fn zkb_has(zkb: &Zkb, name: &str) -> Option<bool> {
+pub(crate) fn zkb_has(zkb: &Zkb, name: &str) -> Option<bool> {
     Some(match name {
         "locationID" => zkb.location_id.is_some(),
         // An unreadable hash is replaced by the one beside the block.
@@ -109,7 +109,7 @@ pub fn zkb_has(zkb: &Zkb, name: &str) -> Option<bool> {
 
 /// Whether any member of a killmail could not be read.
 #[must_use]
-pub fn any_unreadable(killmail: &Killmail) -> bool {
+pub(crate) fn any_unreadable(killmail: &Killmail) -> bool {
     let items = killmail.victim.items.as_deref().unwrap_or_default();
     !killmail.unreadable.is_empty()
         || !killmail.victim.unreadable.is_empty()
@@ -124,7 +124,7 @@ fn any_unreadable_item(item: &Item) -> bool {
 
 /// Calls `visit` for every unreadable member with its part, its name (`None` if we do not know the name) and
 /// its raw JSON.
-pub fn each_unreadable(killmail: &Killmail, visit: &mut dyn FnMut(Part, Option<&str>, &Value)) {
+pub(crate) fn each_unreadable(killmail: &Killmail, visit: &mut dyn FnMut(Part, Option<&str>, &Value)) {
     let mut each = |part, unreadable: &UnreadableMembers, named: &dyn Fn(&str) -> bool| {
         unreadable.iter().for_each(|(name, raw)| visit(part, Some(name).filter(|name| named(name)), raw));
     };

@@ -9,11 +9,11 @@ use std::ops::Range;
 
 /// Comparisons of two parts that one merge may make before it gives up. Real killmails need one for each
 /// part; only thousands of indistinguishable parts come near the limit.
-pub const COMPARISONS_MAX: usize = 4_000_000;
+pub(crate) const COMPARISONS_MAX: usize = 4_000_000;
 
 /// Comparisons left.
 #[derive(Debug)]
-pub struct Budget(usize);
+pub(crate) struct Budget(usize);
 
 impl Default for Budget {
     fn default() -> Self {
@@ -35,7 +35,7 @@ impl Budget {
 ///
 /// Parts that differ in `key` never fit. Among parts of equal key, `order` puts similar ones at similar
 /// places, so that most pairs fit at the first attempt.
-pub fn pair<T>(
+pub(crate) fn pair<T>(
     ours: &[T],
     theirs: &[T],
     key: impl Fn(&T, &T) -> Ordering,

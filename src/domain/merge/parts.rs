@@ -10,10 +10,10 @@ use crate::domain::provenance::is_reserved;
 
 /// Names of the parts that are present.
 #[must_use]
-pub fn list_present(killmail: &Killmail) -> BTreeSet<String> {
+pub(crate) fn list_present(killmail: &Killmail) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let top = [("moon_id", killmail.moon_id.is_some()), ("war_id", killmail.war_id.is_some())];
-    names.extend(top.into_iter().filter(|(_, there)| *there).map(|(name, _)| name.to_owned()));
+    names.extend(top.into_iter().filter(|(_, present)| *present).map(|(name, _)| name.to_owned()));
     names.extend(killmail.extra.keys().filter(|name| !is_reserved(name)).cloned());
     add_victim(&mut names, &killmail.victim);
     for (at, attacker) in killmail.attackers.iter().enumerate() {
@@ -24,15 +24,14 @@ pub fn list_present(killmail: &Killmail) -> BTreeSet<String> {
 
 /// Names of the parts that are present now and were not before. A new list counts as one part.
 #[must_use]
-pub fn list_gained(before: &BTreeSet<String>, killmail: &Killmail) -> Vec<String> {
+pub(crate) fn list_gained(before: &BTreeSet<String>, killmail: &Killmail) -> Vec<String> {
     let now = list_present(killmail);
     let new: BTreeSet<&str> = now.difference(before).map(String::as_str).collect();
     let is_inside = |name: &str| name.match_indices('.').any(|(at, _)| new.contains(&name[..at]));
     new.iter().filter(|name| !is_inside(name)).map(|name| (*name).to_owned()).collect()
 }
 
-/// Removes a part.
-pub fn clear(killmail: &mut Killmail, name: &str) {
+pub(crate) fn clear(killmail: &mut Killmail, name: &str) {
     if let Some(rest) = name.strip_prefix("victim.") {
         return clear_victim(&mut killmail.victim, rest);
     }
@@ -90,8 +89,8 @@ fn add_items(names: &mut BTreeSet<String>, prefix: &str, items: Option<&[Item]>)
 }
 
 fn add(names: &mut BTreeSet<String>, prefix: &str, parts: &[(&str, bool)], extra: &Extra) {
-    let there = parts.iter().filter(|(_, there)| *there).map(|(name, _)| *name);
-    names.extend(there.chain(extra.keys().map(String::as_str)).map(|name| format!("{prefix}{name}")));
+    let names_present = parts.iter().filter(|(_, present)| *present).map(|(name, _)| *name);
+    names.extend(names_present.chain(extra.keys().map(String::as_str)).map(|name| format!("{prefix}{name}")));
 }
 
 fn clear_victim(victim: &mut Victim, name: &str) {

@@ -16,7 +16,7 @@ use crate::domain::provenance::{BODY, Provenance};
 
 /// The stored killmail with what the incoming body adds or replaces; `None` if the bodies contradict each
 /// other.
-pub fn merge_body(stored: &Killmail, incoming: &Killmail, budget: &mut Budget) -> Option<Killmail> {
+pub(crate) fn merge_body(stored: &Killmail, incoming: &Killmail, budget: &mut Budget) -> Option<Killmail> {
     match (stored.provenance.source(BODY), incoming.provenance.source(BODY)) {
         (Some(_), None) => Some(replace_body(stored, incoming, budget)),
         (ours, Some(source)) => {

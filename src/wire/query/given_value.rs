@@ -17,7 +17,7 @@ const SHOWN_CHARS: usize = 60;
 ///
 /// # Errors
 /// It is not an integer. The message is WandererKills'.
-pub fn parse_json_id(field: &str, value: &RawValue) -> Result<RequestedId, Error> {
+pub(crate) fn parse_json_id(field: &str, value: &RawValue) -> Result<RequestedId, Error> {
     match json::text(value) {
         Some(text) => parse_id(field, text.trim()),
         None => {
@@ -28,14 +28,14 @@ pub fn parse_json_id(field: &str, value: &RawValue) -> Result<RequestedId, Error
 
 /// The JSON value as a number; `None` if it is something else.
 #[must_use]
-pub fn json_number(value: &RawValue) -> Option<Number> {
+pub(crate) fn json_number(value: &RawValue) -> Option<Number> {
     let is_number = value.get().starts_with(|first: char| first == '-' || first.is_ascii_digit());
     is_number.then(|| serde_json::from_str(value.get()).ok()).flatten()
 }
 
 /// The JSON value as an integer; `None` if it is something else.
 #[must_use]
-pub fn json_integer(value: &RawValue) -> Option<i128> {
+pub(crate) fn json_integer(value: &RawValue) -> Option<i128> {
     match value.get().parse::<u32>() {
         Ok(common) => Some(common.into()),
         Err(_) => json_number(value).as_ref().and_then(to_integer),
@@ -43,7 +43,7 @@ pub fn json_integer(value: &RawValue) -> Option<i128> {
 }
 
 /// Describes a JSON value in a message: the value if it is short, or else what kind of value it is.
-pub fn describe(value: &RawValue) -> String {
+pub(crate) fn describe(value: &RawValue) -> String {
     match value.get().as_bytes().first() {
         Some(b'[' | b'{') => json::kind(value).to_owned(),
         Some(b'"') => truncate(value.get()),
@@ -53,7 +53,7 @@ pub fn describe(value: &RawValue) -> String {
 }
 
 /// Cuts a text to a length for a message.
-pub fn truncate(text: &str) -> String {
+pub(crate) fn truncate(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARS) {
         Some((at, _)) => format!("{}...", &text[..at]),
         None => text.to_owned(),
@@ -64,7 +64,7 @@ pub fn truncate(text: &str) -> String {
 ///
 /// # Errors
 /// It is not an integer. The message is WandererKills'.
-pub fn parse_id(field: &str, text: &str) -> Result<RequestedId, Error> {
+pub(crate) fn parse_id(field: &str, text: &str) -> Result<RequestedId, Error> {
     parse_integer(text).map(RequestedId::new).ok_or_else(|| not_an_integer(field, text))
 }
 

@@ -264,12 +264,6 @@ impl<'a> Parameters<'a> {
         self.named.contains_key(field)
     }
 
-    /// Whether the name has a value other than null and the empty string.
-    #[must_use]
-    pub fn is_set(&self, field: &str) -> bool {
-        self.get(field).is_some()
-    }
-
     /// A string.
     ///
     /// # Errors

@@ -5,14 +5,14 @@
 use crate::wire::time;
 
 /// The non-empty elements of a list separated by commas.
-pub fn split_list(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn split_list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
 /// The labels that a list element can mean. In a query string `+` means a space, and labels such as `isk:1b+`
 /// end with it, so a trailing space stands for either.
 #[must_use]
-pub fn label_variants(part: &str) -> Vec<String> {
+pub(crate) fn label_variants(part: &str) -> Vec<String> {
     let label = part.trim();
     match label {
         "" => Vec::new(),
@@ -23,7 +23,7 @@ pub fn label_variants(part: &str) -> Vec<String> {
 
 /// A decimal integer of any length, clamped to 128 bits.
 #[must_use]
-pub fn parse_integer(text: &str) -> Option<i128> {
+pub(crate) fn parse_integer(text: &str) -> Option<i128> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -34,12 +34,12 @@ pub fn parse_integer(text: &str) -> Option<i128> {
 
 /// A finite decimal number, with optional fraction and exponent.
 #[must_use]
-pub fn parse_number(text: &str) -> Option<f64> {
+pub(crate) fn parse_number(text: &str) -> Option<f64> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let begins = unsigned.as_bytes().first().is_some_and(u8::is_ascii_digit);
-    let of_digits =
+    let is_decimal =
         unsigned.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
-    text.parse().ok().filter(|n: &f64| begins && of_digits && n.is_finite())
+    text.parse().ok().filter(|n: &f64| begins && is_decimal && n.is_finite())
 }
 
 /// A number of seconds from this on, some 3,000 years ahead, is taken as milliseconds.
@@ -48,7 +48,7 @@ const MILLISECONDS_MIN: u128 = 100_000_000_000;
 /// Unix seconds from a number of seconds or milliseconds, told apart by their size; `None` if it is too large
 /// for either.
 #[must_use]
-pub fn to_unix_seconds(number: i128) -> Option<i64> {
+pub(crate) fn to_unix_seconds(number: i128) -> Option<i64> {
     let seconds = if number.unsigned_abs() < MILLISECONDS_MIN { number } else { number.div_euclid(1000) };
     i64::try_from(seconds).ok().filter(|seconds| u128::from(seconds.unsigned_abs()) < MILLISECONDS_MIN)
 }
@@ -56,7 +56,7 @@ pub fn to_unix_seconds(number: i128) -> Option<i64> {
 /// A time as unix seconds: RFC 3339 (also with a space where a `+` was decoded), unix seconds or
 /// milliseconds.
 #[must_use]
-pub fn parse_time(text: &str) -> Option<i64> {
+pub(crate) fn parse_time(text: &str) -> Option<i64> {
     let seconds = || parse_integer(text).and_then(to_unix_seconds);
     let offset_with_plus = || {
         let (time, offset) = text.rsplit_once(' ')?;
@@ -68,7 +68,7 @@ pub fn parse_time(text: &str) -> Option<i64> {
 /// A float as WandererKills writes it in messages: the shortest digits, in the shorter of plain and
 /// scientific notation.
 #[must_use]
-pub fn format_float(number: f64) -> String {
+pub(crate) fn format_float(number: f64) -> String {
     let scientific = format!("{number:e}");
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));

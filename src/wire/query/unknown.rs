@@ -30,7 +30,7 @@ const SYNONYMS: &[(&str, &str)] = &[
 /// form (`systems`, `system_id`, `SystemIDs`), by its prefix or last word (`corp_ids`, `group_ids`), or with
 /// something before it (`victim.character_ids`); or another filter that is nearly right (`minvalue`, `rol`).
 #[must_use]
-pub fn suggest(name: &str) -> Option<&'static str> {
+pub(crate) fn suggest(name: &str) -> Option<&'static str> {
     let word = stem(name);
     let is_list = ["id", "ids"].iter().any(|ending| name.to_ascii_lowercase().ends_with(ending));
     let tails: Vec<String> =
@@ -67,7 +67,7 @@ fn is_near(word: &str, target: &str) -> bool {
 
 /// The list of ids in a channel join whose name is within two edits.
 #[must_use]
-pub fn suggest_list(name: &str) -> Option<&'static str> {
+pub(crate) fn suggest_list(name: &str) -> Option<&'static str> {
     nearest(name, JOINED.iter().chain(DIMENSIONS).copied())
 }
 

@@ -24,7 +24,7 @@ use crate::wire::time;
 
 /// How deep items may be nested. ESI nests one level, also for ships in a carrier's bay. Each level costs
 /// stack wherever a killmail is walked recursively.
-pub const ITEM_LEVELS_MAX: usize = 16;
+pub(crate) const ITEM_LEVELS_MAX: usize = 16;
 
 /// The required parts, set aside to be read in the order in which their errors are reported.
 #[derive(Default)]
@@ -41,7 +41,7 @@ struct Parts<'a> {
 /// # Errors
 /// A required part is missing or invalid. Reported in this order: missing fields, ids, victim, attackers,
 /// time.
-pub fn read(fields: Fields<'_>) -> Result<Killmail, Box<ReadError>> {
+pub(crate) fn read(fields: Fields<'_>) -> Result<Killmail, Box<ReadError>> {
     let mut killmail = Killmail::default();
     let mut unreadable = UnreadableMembers::default();
     let mut parts = Parts::default();
@@ -84,7 +84,7 @@ pub fn read(fields: Fields<'_>) -> Result<Killmail, Box<ReadError>> {
 }
 
 /// Removes a computed hash: it is computed again when it is needed.
-pub fn forget_hash(hash: &mut Option<String>, zkb: Option<&mut Zkb>) {
+pub(crate) fn forget_hash(hash: &mut Option<String>, zkb: Option<&mut Zkb>) {
     let computed = hash.take();
     if let Some(zkb) = zkb
         && zkb.hash == computed
@@ -121,7 +121,7 @@ fn read_parts(
         system: Some(system),
         victim: Some(victim),
         attackers: Some(attackers),
-        time: when,
+        time,
     } = parts
     else {
         return Err(ReadError::new(
@@ -133,7 +133,7 @@ fn read_parts(
     killmail.solar_system_id = read_nonzero_id(&system, "solar_system_id", Reason::InvalidSystemId)?;
     killmail.victim = read_victim(victim)?;
     killmail.attackers = read_attackers(attackers, unreadable)?;
-    killmail.time = read_time(when)?;
+    killmail.time = read_time(time)?;
     Ok(())
 }
 
@@ -141,7 +141,7 @@ fn read_parts(
 ///
 /// # Errors
 /// It is not a positive integer of 32 bits.
-pub fn read_nonzero_id(value: &Node<'_>, field: &str, reason: Reason) -> Result<u32, Box<ReadError>> {
+pub(crate) fn read_nonzero_id(value: &Node<'_>, field: &str, reason: Reason) -> Result<u32, Box<ReadError>> {
     match essential_id(value, field, reason)? {
         0 => Err(ReadError::new(reason, format!("{field} is 0"))),
         id => Ok(id),
@@ -163,7 +163,7 @@ fn share_hash(killmail: &mut Killmail) {
 }
 
 /// Adds what an envelope has beside the body: the hash, zKillboard's block, unknown and unreadable fields.
-pub fn add_envelope(
+pub(crate) fn add_envelope(
     killmail: &mut Killmail,
     hash: Option<String>,
     zkb: Option<Zkb>,

@@ -9,7 +9,6 @@
 //! Must not know: what the members mean, except for the names of a killmail's essential parts.
 
 use std::borrow::Cow;
-use std::ops::ControlFlow;
 
 use serde_json::Number;
 
@@ -34,7 +33,7 @@ const OPTIONAL_MAX: Shape = Shape { levels: 0, containers: 20_000, values: 200_0
 
 /// Whether a document of this shape must not be built whole, since that could take a hundred times its size.
 #[must_use]
-pub const fn is_large(shape: Shape) -> bool {
+pub(crate) const fn is_large(shape: Shape) -> bool {
     shape.containers > CONTAINERS_MAX || shape.values > VALUES_MAX
 }
 
@@ -49,7 +48,7 @@ struct Budget {
 ///
 /// # Errors
 /// It is truncated or malformed, or its essential parts exceed the budget.
-pub fn read(document: &[u8]) -> Result<Node<'_>, Box<ReadError>> {
+pub(crate) fn read(document: &[u8]) -> Result<Node<'_>, Box<ReadError>> {
     let budget = is_large(Shape::measure(document)).then_some(Budget {
         containers: CONTAINERS_MAX,
         values: VALUES_MAX,
@@ -64,34 +63,6 @@ pub fn read(document: &[u8]) -> Result<Node<'_>, Box<ReadError>> {
             Err(ReadError::new(Reason::MalformedJson, format!("not JSON: {}", node.describe())))
         }
         whole => Ok(whole),
-    }
-}
-
-/// Calls `each` for the members of an object in their order, with raw values, until it breaks.
-///
-/// # Errors
-/// The text is not an object, or is truncated or malformed. Members before the error have been passed to
-/// `each`.
-pub fn members<'a>(
-    object: &'a [u8],
-    mut each: impl FnMut(&str, &'a [u8]) -> ControlFlow<()>,
-) -> Result<(), Box<ReadError>> {
-    let mut reader = Reader { text: object, at: 0, budget: None };
-    if !reader.consume(b'{') {
-        return Err(reader.error("expected an object"));
-    }
-    if reader.consume(b'}') {
-        return Ok(());
-    }
-    loop {
-        let name = reader.name()?;
-        let value = reader.skip_value()?;
-        if each(&name.unwrap_or_else(|unread| unread), value).is_break() || reader.consume(b'}') {
-            return Ok(());
-        }
-        if !reader.consume(b',') {
-            return Err(reader.error("expected a comma or the end of the object"));
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::wire::read::node::Node;
 use crate::wire::read::number::{parse_flag, parse_integer};
 
 /// Reads a member, or keeps its raw JSON. Of a repeated name the last value counts.
-pub fn member<T>(
+pub(crate) fn member<T>(
     value: &Node<'_>,
     name: &str,
     unreadable: &mut UnreadableMembers,
@@ -24,12 +24,12 @@ pub fn member<T>(
 }
 
 /// Reads an id of 32 bits; 0 is no id.
-pub fn id(value: &Node<'_>, name: &str, unreadable: &mut UnreadableMembers) -> Option<u32> {
+pub(crate) fn id(value: &Node<'_>, name: &str, unreadable: &mut UnreadableMembers) -> Option<u32> {
     member(value, name, unreadable, parse_integer).filter(|id| *id != 0)
 }
 
 /// Reads an integer that fits the type.
-pub fn count<T: TryFrom<i128>>(
+pub(crate) fn count<T: TryFrom<i128>>(
     value: &Node<'_>,
     name: &str,
     unreadable: &mut UnreadableMembers,
@@ -37,24 +37,22 @@ pub fn count<T: TryFrom<i128>>(
     member(value, name, unreadable, parse_integer)
 }
 
-/// Reads a number.
-pub fn number(value: &Node<'_>, name: &str, unreadable: &mut UnreadableMembers) -> Option<f64> {
+pub(crate) fn number(value: &Node<'_>, name: &str, unreadable: &mut UnreadableMembers) -> Option<f64> {
     member(value, name, unreadable, |value| value.float())
 }
 
 /// Reads `true` or `false`, also written as 1 or 0.
-pub fn flag(value: &Node<'_>, name: &str, unreadable: &mut UnreadableMembers) -> Option<bool> {
+pub(crate) fn flag(value: &Node<'_>, name: &str, unreadable: &mut UnreadableMembers) -> Option<bool> {
     member(value, name, unreadable, parse_flag)
 }
 
-/// Reads a string.
-pub fn text(value: &Node<'_>, name: &str, unreadable: &mut UnreadableMembers) -> Option<String> {
+pub(crate) fn text(value: &Node<'_>, name: &str, unreadable: &mut UnreadableMembers) -> Option<String> {
     member(value, name, unreadable, |value| value.text().map(str::to_owned))
 }
 
 /// Adds the members listed as unreadable in a document of our own format, except those that are known by now
 /// according to `known`.
-pub fn restore_unreadable(
+pub(crate) fn restore_unreadable(
     listed: Option<&Node<'_>>,
     unreadable: &mut UnreadableMembers,
     known: impl Fn(&str) -> bool,

@@ -11,18 +11,12 @@ use crate::wire::read::reason::{ReadError, Reason};
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// serde turns integers that exceed 64 bits into floats, so a float from this on is an integer.
-pub const INTEGERS_MIN: f64 = 9_223_372_036_854_775_808.0;
-
-/// The value as an integer; `None` if it is not one.
-#[must_use]
-pub fn integer(value: &Value) -> Option<i128> {
-    value.as_number().and_then(to_integer)
-}
+pub(crate) const INTEGERS_MIN: f64 = 9_223_372_036_854_775_808.0;
 
 /// The number as an integer, clamped to 128 bits; `None` if it has a fraction, or is a float that may have
 /// lost digits.
 #[must_use]
-pub fn to_integer(number: &Number) -> Option<i128> {
+pub(crate) fn to_integer(number: &Number) -> Option<i128> {
     if let Some(n) = number.as_i64() {
         return Some(i128::from(n));
     }
@@ -37,7 +31,7 @@ pub fn to_integer(number: &Number) -> Option<i128> {
 
 /// Parses a string that has a JSON number and nothing else, except whitespace around it.
 #[must_use]
-pub fn parse_number(text: &str) -> Option<Number> {
+pub(crate) fn parse_number(text: &str) -> Option<Number> {
     /// Nobody writes longer numbers.
     const MAX_BYTES: usize = 64;
     Some(text).filter(|text| text.len() <= MAX_BYTES).and_then(|text| serde_json::from_str(text).ok())
@@ -48,7 +42,7 @@ pub fn parse_number(text: &str) -> Option<Number> {
 ///
 /// # Errors
 /// It is not an integer of at least 0, or exceeds 32 bits.
-pub fn essential_id(value: &Node<'_>, field: &str, reason: Reason) -> Result<u32, Box<ReadError>> {
+pub(crate) fn essential_id(value: &Node<'_>, field: &str, reason: Reason) -> Result<u32, Box<ReadError>> {
     let out_of_range = || {
         ReadError::new(Reason::IdOutOfRange, format!("{field} does not fit 32 bits: {}", value.describe()))
     };
@@ -62,13 +56,13 @@ pub fn essential_id(value: &Node<'_>, field: &str, reason: Reason) -> Result<u32
 
 /// The value as an integer of this type; `None` if it is not an integer or does not fit.
 #[must_use]
-pub fn parse_integer<T: TryFrom<i128>>(value: &Node<'_>) -> Option<T> {
+pub(crate) fn parse_integer<T: TryFrom<i128>>(value: &Node<'_>) -> Option<T> {
     value.integer().and_then(|n| T::try_from(n).ok())
 }
 
 /// `true` or `false`, also as 1 or 0.
 #[must_use]
-pub fn parse_flag(value: &Node<'_>) -> Option<bool> {
+pub(crate) fn parse_flag(value: &Node<'_>) -> Option<bool> {
     match value {
         Node::Flag(flag) => Some(*flag),
         other => [(0, false), (1, true)]
@@ -80,7 +74,7 @@ pub fn parse_flag(value: &Node<'_>) -> Option<bool> {
 
 /// Describes a value in a message: the value if it is short, or else what kind of value it is.
 #[must_use]
-pub fn describe(value: &Value) -> String {
+pub(crate) fn describe(value: &Value) -> String {
     const MAX: usize = 60;
     let text = match value {
         Value::Array(_) => "a list".to_owned(),

@@ -2,15 +2,13 @@
 //! has to be fetched, or a refusal.
 //!
 //! Formats: bare ESI bodies, lines of EVE Ref, zKillboard's websocket and REST rows, our own; R2Z2 documents
-//! (`esi` beside `zkb`); RedisQ packages with and without `killmail`; raw day archives. The formats of CREST
-//! and of zKillboard in 2013 are recognised and refused, so that they are never misread.
+//! (`esi` beside `zkb`); RedisQ packages with and without `killmail`. The formats of CREST and of zKillboard in
+//! 2013 are recognised and refused, so that they are never misread.
 //!
 //! Must not know: where a document came from, or what happens to refused ones.
 
 use std::borrow::Cow;
-use std::ops::ControlFlow;
 
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::domain::hash::COMPUTED;
@@ -21,7 +19,7 @@ use crate::wire::keys::keep_unknown;
 use crate::wire::read::json::{Shape, without_bom};
 use crate::wire::read::member::{count, text};
 use crate::wire::read::node::{Fields, Node};
-use crate::wire::read::number::{describe, parse_integer};
+use crate::wire::read::number::parse_integer;
 use crate::wire::read::reason::{ReadError, Reason};
 use crate::wire::read::{body, lenient, zkb};
 
@@ -115,33 +113,6 @@ pub fn to_valid_json(document: &[u8]) -> Option<Cow<'_, [u8]>> {
             .ok()
             .map(|node| Cow::Owned(node.into_valid_json().to_string().into_bytes())),
     }
-}
-
-/// Reads a raw day archive: one object with bodies by killmail id. Calls `each` with the key and the result
-/// of reading the body, in the order of the file, until it breaks.
-///
-/// # Errors
-/// The text is not a JSON object, or is truncated. Bodies before the error have been passed to `each`.
-pub fn parse_day(
-    day: &[u8],
-    mut each: impl FnMut(&str, Result<Package, Refused>) -> ControlFlow<()>,
-) -> Result<(), Refused> {
-    let read = lenient::members(without_bom(day), |key, body| each(key, parse_named(key, body)));
-    read.map_err(|flaw| Refused { reason: flaw.reason, message: flaw.message, killmail_id: None })
-}
-
-fn parse_named(key: &str, body: &[u8]) -> Result<Package, Refused> {
-    let package = parse(body)?;
-    let named = package
-        .killmail
-        .as_ref()
-        .map(|k| k.killmail_id)
-        .or(package.reference.as_ref().map(|r| r.killmail_id));
-    if named.map(|id| id.to_string()).as_deref() == Some(key) {
-        return Ok(package);
-    }
-    let message = format!("filed under {}", describe(&Value::from(key)));
-    Err(Refused { reason: Reason::IdMismatch, message, killmail_id: named.map(u64::from) })
 }
 
 /// The id of the killmail a refused document is about, from the first place that has one.

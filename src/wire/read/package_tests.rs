@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::domain::killmail::Item;
@@ -312,31 +312,6 @@ fn a_redisq_package_without_body_is_a_reference() {
 }
 
 #[test]
-fn a_raw_day_is_read_in_its_order() {
-    let day = format!(
-        r#"{{"9":{},"5":{},"x":[1]}}"#,
-        but("/killmail_id", Some(json!(9))),
-        but("/killmail_id", Some(json!(6)))
-    );
-    let mut met = Vec::new();
-    parse_day(day.as_bytes(), |key, found| {
-        met.push((key.to_owned(), found.map(|p| p.killmail.unwrap().killmail_id).map_err(|r| r.reason)));
-        ControlFlow::Continue(())
-    })
-    .unwrap();
-    let expected = [("9", Ok(9)), ("5", Err(Reason::IdMismatch)), ("x", Err(Reason::NotAnObject))];
-    assert_eq!(met, expected.map(|(key, found)| (key.to_owned(), found)));
-    let mut count = 0;
-    parse_day(day.as_bytes(), |_, _| {
-        count += 1;
-        ControlFlow::Break(())
-    })
-    .unwrap();
-    assert_eq!(count, 1);
-    assert!(parse_day(&day.as_bytes()[..day.len() / 2], |_, _| ControlFlow::Continue(())).is_err());
-}
-
-#[test]
 fn a_byte_order_mark_is_skipped() {
     let marked = |text: &str| format!("\u{feff}{text}").into_bytes();
     assert_eq!(parse(&marked(&body().to_string())), parse(body().to_string().as_bytes()));
@@ -345,13 +320,6 @@ fn a_byte_order_mark_is_skipped() {
         Err(Reason::MalformedJson),
         "one is enough"
     );
-    let mut days = 0;
-    parse_day(&marked(&format!(r#"{{"5":{}}}"#, body())), |_, found| {
-        days += u32::from(found.is_ok());
-        ControlFlow::Continue(())
-    })
-    .unwrap();
-    assert_eq!(days, 1);
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
@@ -414,7 +382,6 @@ proptest! {
     #[test]
     fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 0..400_usize) {
         let _ = parse(&bytes);
-        let _ = parse_day(&bytes, |_, _| ControlFlow::Continue(()));
         let text = body().to_string().into_bytes();
         let mut spoiled = text.get(..cut).unwrap_or(&text).to_vec();
         spoiled.extend(bytes);

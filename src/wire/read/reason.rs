@@ -46,28 +46,6 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Every reason, in the order in which reports list them.
-    pub const ALL: [Self; 18] = [
-        Self::TooLarge,
-        Self::MalformedJson,
-        Self::NotAnObject,
-        Self::NoPackage,
-        Self::Placeholder,
-        Self::LegacyCrest,
-        Self::Legacy2013,
-        Self::MissingFields,
-        Self::MissingHash,
-        Self::InvalidKillmailId,
-        Self::InvalidSystemId,
-        Self::IdOutOfRange,
-        Self::IdMismatch,
-        Self::InvalidVictim,
-        Self::InvalidAttackers,
-        Self::MissingTime,
-        Self::InvalidTimeType,
-        Self::InvalidTimeFormat,
-    ];
-
     /// Its name in reports and metrics.
     #[must_use]
     pub const fn word(self) -> &'static str {

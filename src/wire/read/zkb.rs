@@ -14,7 +14,7 @@ use crate::wire::read::node::{Fields, Node};
 
 /// Reads the block; `None` if it is null or empty. If it is not an object, it is kept as the unreadable
 /// member `zkb`. The member `absent` only counts in a document of our own format.
-pub fn read(value: Node<'_>, is_ours: bool, outer: &mut UnreadableMembers) -> Option<Zkb> {
+pub(crate) fn read(value: Node<'_>, is_ours: bool, outer: &mut UnreadableMembers) -> Option<Zkb> {
     let members = match value {
         Node::Null => return None,
         Node::List(list) if list.is_empty() => return None,
