@@ -1,4 +1,4 @@
-//! The attacks: what each sends, and how long it waits to see what becomes of it.
+//! The attacks on connections: what each sends, and how long it waits for the outcome.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,27 +10,27 @@ use crate::crowd::Crowd;
 
 /// One attack.
 pub struct Attack {
-    /// What it is called.
+    /// Its name in the table.
     pub name: &'static str,
-    /// The server's limit of open files; `None`: as it comes.
+    /// The server's limit of open files; `None` leaves it as it is.
     pub files: Option<u32>,
-    /// Killmails the server has.
+    /// Killmails in the server's store.
     pub killmails: u32,
-    /// Attacks, and says what became of it.
+    /// Attacks the server and describes the outcome.
     pub run: fn(SocketAddr) -> BoxFuture<'static, String>,
 }
 
-/// An attack on a server as it comes, without killmails.
+/// An attack on a server without killmails and without a limit of open files.
 pub const fn attack(name: &'static str, run: fn(SocketAddr) -> BoxFuture<'static, String>) -> Attack {
     Attack { name, files: None, killmails: 0, run }
 }
 
-/// So many seconds.
+/// Shorthand for [`Duration::from_secs`].
 pub const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// What sockets, bytes and filters can do.
+/// What sockets, large requests and large filters can do.
 pub fn connections() -> Vec<Attack> {
     vec![
         attack("1,500 half headers", |to| half_heads(to).boxed()),
@@ -58,37 +58,40 @@ pub fn connections() -> Vec<Attack> {
 }
 
 async fn half_heads(to: SocketAddr) -> String {
-    Crowd::open(to, 1_500, b"GET /ping HTTP/1.1\r\nhost: here\r\nx-half: ").await.gone(seconds(25)).await
+    Crowd::open(to, 1_500, b"GET /ping HTTP/1.1\r\nhost: here\r\nx-half: ")
+        .await
+        .wait_closed(seconds(25))
+        .await
 }
 
 async fn half_bodies(to: SocketAddr) -> String {
     let request = post("/api/v1/killmails/search", 100_000, b"{\"limit\":1,");
-    Crowd::open(to, 500, &request).await.gone(seconds(25)).await
+    Crowd::open(to, 500, &request).await.wait_closed(seconds(25)).await
 }
 
 async fn silent(to: SocketAddr) -> String {
     let silent = Crowd::open(to, 1_100, b"").await;
     let guests = Crowd::open(to, 50, b"GET /ping HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n").await;
-    let outcome = guests.answered(seconds(5)).await;
-    format!("{outcome}; silent: {}", silent.gone(seconds(20)).await)
+    let outcome = guests.wait_responses(seconds(5)).await;
+    format!("{outcome}; silent: {}", silent.wait_closed(seconds(20)).await)
 }
 
 async fn long_heads(to: SocketAddr, bytes: usize) -> String {
     let line = format!("x-long: {}\r\n", "x".repeat(990));
     let request = format!("GET /ping HTTP/1.1\r\nhost: here\r\n{}", line.repeat(bytes / line.len()));
-    Crowd::open(to, 1_000, request.as_bytes()).await.gone(seconds(25)).await
+    Crowd::open(to, 1_000, request.as_bytes()).await.wait_closed(seconds(25)).await
 }
 
 async fn large_bodies(to: SocketAddr, bytes: usize) -> String {
     let request = post("/api/v1/killmails/search", bytes, &vec![b' '; bytes - 100_000]);
-    Crowd::open(to, 100, &request).await.gone(seconds(25)).await
+    Crowd::open(to, 100, &request).await.wait_closed(seconds(25)).await
 }
 
 async fn bombs(to: SocketAddr, bytes: usize) -> String {
     let body = format!("{{\"zz\":[{}{{}}]}}", "{\"a\":1},".repeat(bytes / 8 - 8));
     Crowd::open(to, 4, &post("/api/v1/killmails/search", body.len(), body.as_bytes()))
         .await
-        .answered(seconds(30))
+        .wait_responses(seconds(30))
         .await
 }
 
@@ -113,13 +116,13 @@ async fn filters(to: SocketAddr) -> String {
     );
     let body = format!("{{{}}}", parts.join(","));
     let crowd = Crowd::open(to, 40, &post("/api/v1/kills/stream", body.len(), body.as_bytes())).await;
-    crowd.answered(seconds(30)).await
+    crowd.wait_responses(seconds(30)).await
 }
 
 async fn unread(to: SocketAddr) -> String {
     Crowd::open(to, 300, b"GET /api/v1/killmails?limit=1000 HTTP/1.1\r\nhost: here\r\n\r\n")
         .await
-        .ignore(seconds(40))
+        .read_nothing(seconds(40))
         .await
 }
 
@@ -129,7 +132,7 @@ async fn slow(to: SocketAddr) -> String {
     crowd.read_slowly(1_000, Duration::from_millis(100), seconds(30)).await
 }
 
-/// A request whose body may be shorter than it says.
+/// A POST request that announces `length` bytes but may send fewer.
 fn post(path: &str, length: usize, body: &[u8]) -> Vec<u8> {
     let mut request =
         format!("POST {path} HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n").into_bytes();

@@ -1,5 +1,5 @@
-//! What streams of an innocent plugin wait while two hundred configurations of a guest that loops are in use,
-//! compared with the same streams just before.
+//! Measures how long streams of a well-behaved plugin wait while two hundred configurations of a guest that
+//! loops are in use, compared with the same streams just before.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -24,11 +24,11 @@ use crate::target::Target;
 
 const JITA: u32 = 30_000_142;
 const LOOPING: usize = 200;
-/// Killmails of each part, and how far apart they come.
+/// Killmails of each part, and the time between them.
 const KILLMAILS: usize = 200;
 const APART: Duration = Duration::from_millis(25);
 
-/// When each killmail came, by the stream it came on.
+/// The killmails that arrived on a stream, and when.
 type Seen = Arc<Mutex<Vec<(u32, Instant)>>>;
 
 struct Watched {
@@ -44,37 +44,37 @@ impl Drop for Watched {
 
 const PARTS: [&str; 3] = ["quiet", "the first seconds of 200 that loop", "later"];
 
-/// Latencies of a part: without a plugin, and judged by a good one.
-type Both = [Vec<Duration>; 2];
+/// Latencies of one part: without a plugin, and with the well-behaved plugin.
+type PartLatencies = [Vec<Duration>; 2];
 
-/// Prints a row for each part of each round, each round on a server of its own, then one for each part of
-/// all.
+/// Prints a row for each part of each round, then one for each part over all rounds. Each round has a server
+/// of its own.
 pub async fn run(program: &Path, rounds: usize) -> anyhow::Result<()> {
     println!(
         "| part | without a plugin: p50, p99, max | a good plugin: p50, p99, max | its p99 to that of quiet |"
     );
     println!("|---|---|---|---|");
-    let mut all: [Both; 3] = Default::default();
+    let mut all: [PartLatencies; 3] = Default::default();
     for number in 0..rounds {
         let parts = round(program).await?;
-        show(&format!("round {number}: "), &parts);
+        print_rows(&format!("round {number}: "), &parts);
         for (sum, part) in all.iter_mut().flatten().zip(parts.into_iter().flatten()) {
             sum.extend(part);
         }
     }
-    show("all: ", &all);
+    print_rows("all: ", &all);
     Ok(())
 }
 
-fn show(of: &str, parts: &[Both; 3]) {
-    let quiet = Took::of(&parts[0][1]).p99;
+fn print_rows(of: &str, parts: &[PartLatencies; 3]) {
+    let quiet = Latencies::from_durations(&parts[0][1]).p99;
     for (name, [plain, judged]) in PARTS.iter().zip(parts) {
-        let (plain, judged) = (Took::of(plain), Took::of(judged));
+        let (plain, judged) = (Latencies::from_durations(plain), Latencies::from_durations(judged));
         println!("| {of}{name} | {plain} | {judged} | {:.2} |", judged.p99 / quiet);
     }
 }
 
-async fn round(program: &Path) -> anyhow::Result<[Both; 3]> {
+async fn round(program: &Path) -> anyhow::Result<[PartLatencies; 3]> {
     let feed = FakeFeed::default();
     let target = Target::following(program, feed.start().await?).await?;
     let to = target.address();
@@ -82,32 +82,32 @@ async fn round(program: &Path) -> anyhow::Result<[Both; 3]> {
         let (status, body, _) = put(to, name, component).await;
         ensure!(status == 201, "upload of {name}: {status} {body}");
     }
-    let mut made = Recipe { killmails: 1_000_000, revised: 0.0, late: 0.0, ..Recipe::default() }
+    let mut killmails = Recipe { killmails: 1_000_000, revised: 0.0, late: 0.0, ..Recipe::default() }
         .generate()
         .map(|made| made.killmail);
     let plain = [watch(to, String::new()).await?];
     let mut judged = Vec::new();
-    // Equal numbers on each judging thread.
+    // Four, so that each evaluator thread gets the same number.
     for n in 0..4 {
         judged.push(watch(to, format!("&plugin=good&plugin_config=%7B%22n%22:{n}%7D")).await?);
     }
-    // A page of code that was never run is slow.
-    part(&feed, &mut made, &judged).await?;
-    let sent = part(&feed, &mut made, &judged).await?;
-    let quiet = [came(&sent, &plain), came(&sent, &judged)];
+    // The first page is slower, because its code was never run before.
+    publish_part(&feed, &mut killmails, &judged).await?;
+    let sent = publish_part(&feed, &mut killmails, &judged).await?;
+    let quiet = [latencies(&sent, &plain), latencies(&sent, &judged)];
     let open = join_all(
         (0..LOOPING).map(|n| watch(to, format!("&plugin=bad&plugin_config=%7B%22n%22:%22{n}%22%7D"))),
     )
     .await;
     let hostile: Vec<Watched> = open.into_iter().collect::<anyhow::Result<_>>()?;
-    let sent = part(&feed, &mut made, &judged).await?;
-    let first = [came(&sent, &plain), came(&sent, &judged)];
-    let sent = part(&feed, &mut made, &judged).await?;
-    let later = [came(&sent, &plain), came(&sent, &judged)];
-    let told: serde_json::Value =
+    let sent = publish_part(&feed, &mut killmails, &judged).await?;
+    let first = [latencies(&sent, &plain), latencies(&sent, &judged)];
+    let sent = publish_part(&feed, &mut killmails, &judged).await?;
+    let later = [latencies(&sent, &plain), latencies(&sent, &judged)];
+    let status: serde_json::Value =
         serde_json::from_slice(&client().get(format!("http://{to}/status")).send().await?.bytes().await?)?;
-    let told = &told["metrics"]["plugins"];
-    eprintln!("resting {}, pages waiting {}", told["resting"], told["waiting"]["pages"]);
+    let status = &status["metrics"]["plugins"];
+    eprintln!("resting {}, pages waiting {}", status["resting"], status["waiting"]["pages"]);
     drop(hostile);
     Ok([quiet, first, later])
 }
@@ -126,16 +126,16 @@ async fn watch(to: SocketAddr, plugin: String) -> anyhow::Result<Watched> {
     Ok(Watched { seen, reading })
 }
 
-/// Publishes killmails, one after another, and waits until all the good have seen the last. When the server
-/// came for each.
-async fn part(
+/// Publishes killmails one after another, and waits until all well-behaved streams have received the last
+/// one. Returns when the server fetched each of them.
+async fn publish_part(
     feed: &FakeFeed,
-    made: &mut dyn Iterator<Item = Killmail>,
+    killmails: &mut dyn Iterator<Item = Killmail>,
     good: &[Watched],
 ) -> anyhow::Result<Vec<(u32, Instant)>> {
     let mut ids = Vec::new();
     for _ in 0..KILLMAILS {
-        let mut killmail = made.next().context("no more killmails")?;
+        let mut killmail = killmails.next().context("no more killmails")?;
         (killmail.solar_system_id, killmail.time) = (JITA, jiff::Timestamp::now().as_second());
         ids.push(killmail.killmail_id);
         feed.publish(&killmail);
@@ -149,8 +149,8 @@ async fn part(
     Ok(ids.into_iter().filter_map(|id| Some((id, feed.served(id)?))).collect())
 }
 
-/// How long killmails took to these streams.
-fn came(sent: &[(u32, Instant)], streams: &[Watched]) -> Vec<Duration> {
+/// The latencies of these killmails on these streams.
+fn latencies(sent: &[(u32, Instant)], streams: &[Watched]) -> Vec<Duration> {
     let on = |stream: &Watched| {
         let seen: HashMap<u32, Instant> = stream.seen.lock().iter().copied().collect();
         sent.iter()
@@ -160,20 +160,21 @@ fn came(sent: &[(u32, Instant)], streams: &[Watched]) -> Vec<Duration> {
     streams.iter().flat_map(on).collect()
 }
 
-/// Milliseconds.
-struct Took {
+/// Latencies in milliseconds.
+struct Latencies {
     p50: f64,
     p99: f64,
     most: f64,
 }
 
-impl Took {
-    fn of(took: &[Duration]) -> Self {
-        let mut took = took.to_vec();
-        took.sort_unstable();
+impl Latencies {
+    fn from_durations(latencies: &[Duration]) -> Self {
+        let mut latencies = latencies.to_vec();
+        latencies.sort_unstable();
         let at = |share: f64| {
-            took.get((took.len() as f64 * share) as usize)
-                .or(took.last())
+            latencies
+                .get((latencies.len() as f64 * share) as usize)
+                .or(latencies.last())
                 .copied()
                 .unwrap_or_default()
                 .as_secs_f64()
@@ -183,7 +184,7 @@ impl Took {
     }
 }
 
-impl std::fmt::Display for Took {
+impl std::fmt::Display for Latencies {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:.1}, {:.1}, {:.1} ms", self.p50, self.p99, self.most)
     }

@@ -17,7 +17,7 @@ use crate::store::config::Config;
 use crate::store::engine::journal::{self, Journal};
 use crate::store::engine::ledger::{self, Ledger};
 use crate::store::engine::meta::{self, Numbers};
-use crate::store::engine::repair::log_from_records;
+use crate::store::engine::repair::rebuild_log;
 use crate::store::engine::{Engine, Write, chunked_values, data_folder, records, spare};
 use crate::store::error::StoreError;
 use crate::store::format::dictionary::{self, CURRENT, Dictionaries, EMBEDDED, file_name};
@@ -56,7 +56,7 @@ impl Store {
         let (ledger, revs) = Ledger::open(&engine, epoch, &numbers)?;
         let (index, snapshot) = match build(&engine, epoch, &numbers) {
             Err(error @ StoreError::Damaged { .. })
-                if log_from_records(&engine, &codec, config.encode, &numbers)? == 0 =>
+                if rebuild_log(&engine, &codec, config.encode, &numbers)? == 0 =>
             {
                 return Err(error);
             }
@@ -86,7 +86,7 @@ impl Store {
             scrubbed: Mutex::default(),
         };
         store.check_newest()?;
-        if let Err(error) = store.engine.keep_second() {
+        if let Err(error) = store.engine.start_second_copy() {
             tracing::warn!("small values are not kept a second time until the next start: {error}");
         }
         if let Err(error) = spare::remove(store.engine.dir()) {
@@ -117,7 +117,7 @@ impl Store {
 
 /// The epoch; a folder without one is a new store.
 fn identity(engine: &Engine) -> Result<Epoch, StoreError> {
-    if meta::is_founded(engine)? {
+    if meta::is_initialized(engine)? {
         let epoch = meta::epoch(engine)?;
         if engine.get(Tree::Meta, &Key::Restored.bytes())?.is_none() {
             return Ok(epoch);
@@ -140,7 +140,7 @@ fn identity(engine: &Engine) -> Result<Epoch, StoreError> {
     }
     journal::remove(engine.dir()).map_err(StoreError::io("remove a former journal in", engine.dir()))?;
     let epoch = meta::new_epoch()?;
-    engine.commit(meta::founding(epoch, &Numbers::default(), &[]))?;
+    engine.commit(meta::initial_writes(epoch, &Numbers::default(), &[]))?;
     Ok(epoch)
 }
 
@@ -153,7 +153,7 @@ fn dictionaries(engine: &Engine) -> Result<Dictionaries, StoreError> {
         known.insert(CURRENT, EMBEDDED.to_vec());
     }
     let files =
-        dictionary::files(engine.dir()).map_err(StoreError::io("read dictionaries of", engine.dir()))?;
+        dictionary::read_files(engine.dir()).map_err(StoreError::io("read dictionaries of", engine.dir()))?;
     for (number, bytes) in known.iter().filter(|(number, bytes)| files.get(number) != Some(bytes)) {
         let path = engine.dir().join(file_name(*number, bytes));
         whole_file::write(&path, bytes).map_err(StoreError::io("write", &path))?;
@@ -168,7 +168,7 @@ fn dictionaries(engine: &Engine) -> Result<Dictionaries, StoreError> {
 /// snapshot.
 fn build(engine: &Engine, epoch: Epoch, numbers: &Numbers) -> Result<(Index, Seq), StoreError> {
     let newest = Mark { epoch, head: Seq(numbers.head), rev: numbers.rev };
-    let (mut index, mark) = snapshot::read(engine.dir(), &newest)
+    let (mut index, mark) = snapshot::load_newest(engine.dir(), &newest)
         .unwrap_or((Index::default(), Mark { head: Seq::ZERO, rev: 0, ..newest }));
     replay(engine, &mut index, numbers)?;
     if mark.head > Seq::ZERO {
@@ -187,19 +187,19 @@ fn build(engine: &Engine, epoch: Epoch, numbers: &Numbers) -> Result<(Index, Seq
 /// Takes in revisions behind this one: what they replaced goes, what is in the log now comes.
 fn replay_revisions(engine: &Engine, index: &mut Index, rev: u64) -> Result<(), StoreError> {
     let mut revised = BTreeSet::new();
-    for pair in engine.scan(Tree::Revisions, &(rev + 1).to_be_bytes()) {
+    for pair in engine.scan(Tree::Revisions, &Key::Revision(rev + 1).bytes()) {
         let (key, value) = pair?;
         let Some(rev) = key.as_array::<8>().copied().map(u64::from_be_bytes) else { continue };
         let damaged = || engine.damaged(format!("revision {rev}"));
         let bytes = chunked_values::join(engine, Tree::Revisions, &key, &value)?;
         let (seq, old) = bytes.split_first_chunk::<8>().ok_or_else(damaged)?;
-        index.unlink(&records::line(engine, old, || format!("revision {rev}"))?.facts);
+        index.unlink(&records::decode_log_entry(engine, old, || format!("revision {rev}"))?.facts);
         revised.insert(u64::from_le_bytes(*seq));
     }
     for seq in revised {
         let damaged = || engine.damaged(format!("log entry {seq}"));
-        let bytes = chunked_values::get(engine, Tree::Log, &seq.to_be_bytes())?.ok_or_else(damaged)?;
-        let line = records::line(engine, &bytes, || format!("log entry {seq}"))?;
+        let bytes = chunked_values::read(engine, Key::LogEntry(seq))?.ok_or_else(damaged)?;
+        let line = records::decode_log_entry(engine, &bytes, || format!("log entry {seq}"))?;
         index.insert(Seq(seq), Row::new(&line), &line.facts);
     }
     Ok(())
@@ -208,11 +208,11 @@ fn replay_revisions(engine: &Engine, index: &mut Index, rev: u64) -> Result<(), 
 /// Takes in what the log holds behind the index's head: every number up to the last, but for known holes and
 /// spans.
 pub(crate) fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> Result<(), StoreError> {
-    let holes = meta::unfilled(engine)?;
+    let holes = meta::numbers_without_killmail(engine)?;
     let in_hole = |first: u64, last: u64| holes.iter().any(|(from, to)| *from <= first && last <= *to);
     let missing =
         |first: u64, last: u64| Err(engine.damaged(format!("log entries {first} to {last} are missing")));
-    for pair in engine.scan(Tree::Log, &(index.head().0 + 1).to_be_bytes()) {
+    for pair in engine.scan(Tree::Log, &Key::LogEntry(index.head().0 + 1).bytes()) {
         let (key, value) = pair?;
         // Keys of further pieces are longer.
         let Some(seq) = key.as_array().copied().map(u64::from_be_bytes) else { continue };
@@ -221,7 +221,7 @@ pub(crate) fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> R
             return missing(next, seq - 1);
         }
         let bytes = chunked_values::join(engine, Tree::Log, &key, &value)?;
-        let line = records::line(engine, &bytes, || format!("log entry {seq}"))?;
+        let line = records::decode_log_entry(engine, &bytes, || format!("log entry {seq}"))?;
         index.insert(Seq(seq), Row::new(&line), &line.facts);
     }
     let next = index.head().0 + 1;

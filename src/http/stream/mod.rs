@@ -39,7 +39,7 @@ use crate::http::state::HttpState;
 use crate::http::stream::batch_cache::{Form, Sending, lines_of};
 use crate::http::stream::sse::Out;
 use crate::http::stream::stream_limits::{Slot, StreamKind};
-use crate::plugins::plugin_quota::Hold;
+use crate::plugins::plugin_quota::EvaluatorPermit;
 use crate::wire::event;
 use crate::wire::query::limits::Limits;
 use crate::wire::query::{self, ParsedQuery};
@@ -152,7 +152,7 @@ struct StreamBody {
     sending: VecDeque<Sending>,
     /// Lines of batches beyond those planned.
     beyond: u64,
-    _rights: (Slot, Option<Hold>),
+    _rights: (Slot, Option<EvaluatorPermit>),
 }
 
 impl StreamBody {
@@ -161,7 +161,7 @@ impl StreamBody {
         form: Form,
         reader: Reader,
         (asked, echo): (ParsedQuery, EchoLease),
-        rights: (Slot, Option<Hold>),
+        rights: (Slot, Option<EvaluatorPermit>),
     ) -> Self {
         let echo = Some(echo);
         let (due, sending) = (Instant::now(), VecDeque::new());
@@ -264,7 +264,7 @@ impl StreamBody {
             ),
             Event::Batch(batch) => {
                 self.sent |= !batch.kept.is_empty();
-                let parked_bytes = self.door.config.sse.parked_bytes;
+                let parked_bytes = self.door.config.sse.batch_cache_bytes;
                 self.sending = lines_of(batch, self.form, &mut self.beyond, &self.door.parking, parked_bytes);
             }
             Event::Preloaded { id, .. } if basic => out.comment("transition", &id),

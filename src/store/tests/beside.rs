@@ -30,7 +30,7 @@ fn with_snapshot(dir: &TempDir) -> PathBuf {
     let store = Store::open(Config { snapshot_every: 1, ..config(dir) }).expect("opens");
     store.set_checkpoint(Checkpoint { source: "r2z2".to_owned(), bytes: vec![7] }).expect("kept");
     drop(store);
-    snapshot::files(dir.path()).expect("listed").remove(0)
+    snapshot::list_files(dir.path()).expect("listed").remove(0)
 }
 
 /// Changes a byte of a snapshot's header as another killstream would have written it: the checksum is right.
@@ -193,7 +193,7 @@ fn salvage_finds_a_store_that_a_compaction_set_aside() {
     let (dir, new) = (folder(), folder());
     filled(&dir);
     journal::remove(dir.path()).expect("removed");
-    folder_swap::aside(dir.path()).expect("aside");
+    folder_swap::move_aside(dir.path()).expect("aside");
     let losses = salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
     assert_eq!((losses.killmails, losses.notes), (50, Vec::new()));
     expect_all(new.path(), None);
