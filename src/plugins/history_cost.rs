@@ -45,7 +45,7 @@ fn past(killmails: u64) -> Past {
         let found = facts::facts(&made.killmail);
         for kind in DIMENSIONS {
             let counts = counts.entry(kind).or_default();
-            let parties = found.victim.of(kind).iter().chain(found.attackers.of(kind));
+            let parties = found.victim.ids(kind).iter().chain(found.attackers.ids(kind));
             found.place(kind).iter().chain(parties).for_each(|id| *counts.entry(*id).or_default() += 1);
         }
         let received_at_ms = (made.uploaded_at + 3) * 1000;
