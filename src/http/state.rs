@@ -113,7 +113,11 @@ impl HttpState {
         subscription: &Subscription,
     ) -> Result<Option<EvaluatorPermit>, QuotaExceeded> {
         let from = address::caller(parts, &self.config.trusted_proxies);
-        self.feed.plugin_quota().acquire_evaluator(&self.feed.plugin_limits(), from, subscription.plugin.as_ref())
+        self.feed.plugin_quota().acquire_evaluator(
+            &self.feed.plugin_limits(),
+            from,
+            subscription.plugin.as_ref(),
+        )
     }
 
     /// A place among those who ask for history judged by a plugin; none is needed without one.
