@@ -25,7 +25,7 @@ use crate::store::engine::{Write, chunked_values, journal};
 use crate::store::error::StoreError;
 use crate::store::facts::facts;
 use crate::store::format::frame::{self, Header};
-use crate::store::format::log_entry::{self, LogEntry};
+use crate::store::format::log_entry::{self, LogEntry, Revised};
 use crate::store::format::record::{Packed, VERSION};
 use crate::store::incoming::{Appended, Checkpoint, Incoming};
 use crate::store::index::rows::Row;
@@ -394,11 +394,11 @@ impl Turn {
     }
 
     /// The revisions made, and of which killmails.
-    fn revisions(&self) -> impl Iterator<Item = (u64, u32)> {
+    fn revisions(&self) -> impl Iterator<Item = Revised> {
         self.drafts
             .iter()
             .filter(|draft| draft.old.is_some())
-            .map(|draft| (draft.entry.rev, draft.entry.facts.killmail_id))
+            .map(|draft| Revised { killmail_id: draft.entry.facts.killmail_id, rev: draft.entry.rev })
     }
 
     /// A draft of this turn is changed; a stored entry gets a draft that replaces it.
