@@ -31,10 +31,10 @@ use crate::plugin::judging::run::{Answer, Instance, Judged, Run};
 use crate::plugin::judging::threads::Pool;
 use crate::plugin::limits::Config;
 use crate::plugin::resources::capacity::Capacity;
-use crate::plugin::resources::capacity::Memory;
+use crate::plugin::resources::capacity::InstanceAllocation;
 use crate::plugin::resources::charge::Charge;
 use crate::plugin::resources::cpu_clock::Ticker;
-use crate::plugin::resources::purse::Payer;
+use crate::plugin::resources::memory_account::AddressBudget;
 use crate::plugin::sandbox::component::Component;
 use crate::plugin::sandbox::guest::Guest;
 use crate::plugin::sandbox::setup::Setup;
@@ -100,10 +100,10 @@ impl Engine {
         history: Arc<dyn History>,
         json: fn(&Entry) -> Bytes,
     ) -> Result<Arc<Self>, Error> {
-        let setup = Arc::new(Setup::new(config, Outside { history, json }, Memory::Pooled)?);
+        let setup = Arc::new(Setup::new(config, Outside { history, json }, InstanceAllocation::Pooled)?);
         let ticker = Ticker::start(setup.weak())?;
         let kept = Kept::new(&setup.config);
-        setup.capacity.let_go_of_evaluators_with(Arc::downgrade(&kept));
+        setup.capacity.set_evaluator_evictor(Arc::downgrade(&kept));
         let pool = Pool::start(&setup, &ticker.handle(), &kept)?;
         Ok(Arc::new(Self {
             builder: Builder::new(Arc::clone(&setup.config)),
@@ -141,7 +141,7 @@ impl Engine {
     /// # Errors
     /// `NeverFits`.
     pub fn admit(&self, about: &About) -> Result<(), Refusal> {
-        Charge::fits(&self.setup.capacity, about.class, about.loaded_bytes(0))
+        Charge::check_fits(&self.setup.capacity, about.class, about.loaded_bytes(0))
     }
 
     /// Charges memory with what code of so many bytes takes loaded, before any of it is read.
@@ -182,7 +182,7 @@ impl Engine {
         let digest = sha256_hex(bytes);
         let upload = Upload { digest: &digest, size_bytes: bytes.len() };
         let component = compile::component(&self.setup, &compiled, upload, self.counters(&digest))?;
-        let _awake = self.ticker.awake();
+        let _awake = self.ticker.keep_ticking();
         Guest::new(&self.setup, &component)?;
         Ok(component)
     }
@@ -198,7 +198,7 @@ impl Engine {
     /// and `HostBudget` where a call took too much twice, `TooMany` or `Full` where there is no room.
     pub fn probe(&self, component: &Component, config: &str, sample: &[SharedEntry]) -> Result<(), Refusal> {
         let _place = self.setup.capacity.reserve(component.about())?;
-        let _awake = self.ticker.awake();
+        let _awake = self.ticker.keep_ticking();
         probe::probe(&self.setup, component, config, sample)
             .map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
     }
@@ -209,7 +209,7 @@ impl Engine {
     /// As [`Engine::probe`].
     pub fn probe_by_default(&self, component: &Component, sample: &[SharedEntry]) -> Result<Tried, Refusal> {
         let _place = self.setup.capacity.reserve(component.about())?;
-        let _awake = self.ticker.awake();
+        let _awake = self.ticker.keep_ticking();
         probe::by_default(&self.setup, component, sample)
             .map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
     }
@@ -227,7 +227,7 @@ impl Engine {
         config: &str,
         instance: Instance,
     ) -> Result<Evaluator, Refusal> {
-        self.paid(component, config, instance, None, None).await
+        self.evaluator_for_address(component, config, instance, None, None).await
     }
 
     /// The same for a component that was not tried yet: it is tried on the sample before it is configured for
@@ -242,20 +242,20 @@ impl Engine {
         instance: Instance,
         sample: &[SharedEntry],
     ) -> Result<Evaluator, Refusal> {
-        self.paid(component, config, instance, Some(sample), None).await
+        self.evaluator_for_address(component, config, instance, Some(sample), None).await
     }
 
     /// The same as either, with its memory charged to the address that alone asks for it.
     ///
     /// # Errors
     /// As [`Engine::evaluator`] and [`Engine::probe`].
-    pub async fn paid(
+    pub async fn evaluator_for_address(
         &self,
         component: &Component,
         config: &str,
         instance: Instance,
         sample: Option<&[SharedEntry]>,
-        payer: Option<&Payer>,
+        payer: Option<&AddressBudget>,
     ) -> Result<Evaluator, Refusal> {
         let max = self.setup.config.config_bytes;
         if config.len() > max {

@@ -34,7 +34,7 @@ use crate::plugin::judging::evaluator::Evaluator;
 use crate::plugin::judging::pair_records::AtRest;
 use crate::plugin::judging::probe::{NO_CONFIG, Tried};
 use crate::plugin::judging::run::Instance;
-use crate::plugin::resources::purse::Payer;
+use crate::plugin::resources::memory_account::AddressBudget;
 use crate::plugin::sandbox::component::Component;
 use crate::plugins::components::{Components, Held, Missing, State};
 use crate::plugins::manifest::{Manifest, Version};
@@ -145,7 +145,7 @@ impl Plugins {
     pub async fn resolve_for(
         self: &Arc<Self>,
         using: &PluginUse,
-        payer: Option<&Payer>,
+        payer: Option<&AddressBudget>,
     ) -> Result<Evaluator, Error> {
         let version = self.picked(using)?;
         let component = match self.components.at_hand(&version.digest) {
@@ -157,7 +157,7 @@ impl Plugins {
         let config = if using.config.trim().is_empty() { NO_CONFIG } else { &using.config };
         // One configuration that passes its trial says nothing of another's.
         let sample = if version.probed || version.fresh { None } else { Some(self.sample.as_slice()) };
-        Ok(self.engine.paid(&component, config, version.instance(), sample, payer).await?)
+        Ok(self.engine.evaluator_for_address(&component, config, version.instance(), sample, payer).await?)
     }
 
     /// Whether there may be a plugin of this name: it is one, or there is room for it.

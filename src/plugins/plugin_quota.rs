@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use crate::budget::Budget;
 use crate::domain::key_counts::KeyCounts;
 use crate::domain::subscription::PluginUse;
-use crate::plugin::resources::purse::Payer;
+use crate::plugin::resources::memory_account::AddressBudget;
 
 /// Whom a request counts for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -157,7 +157,7 @@ impl PluginQuota {
         Ok(Some(Hold { judges: Arc::clone(self), from: from.address, using: using.clone(), _memory: memory }))
     }
 
-    fn memory_of(&self, address: IpAddr, max: u64) -> Payer {
+    fn memory_of(&self, address: IpAddr, max: u64) -> AddressBudget {
         let mut memory = self.memory.lock();
         if let Some(theirs) = memory.get(&address).and_then(Weak::upgrade) {
             return theirs;
@@ -171,7 +171,7 @@ impl PluginQuota {
     /// What the memory of a judge is to be charged to: that of the address which alone has it at work, as it
     /// says itself.
     #[must_use]
-    pub fn payer(&self, using: &PluginUse) -> Option<Payer> {
+    pub fn payer(&self, using: &PluginUse) -> Option<AddressBudget> {
         let at_work = self.at_work.lock();
         let mut users =
             at_work.iter().filter(|(_, theirs)| theirs.of(using) > 0).map(|(address, _)| *address);
@@ -221,7 +221,7 @@ pub struct Hold {
     judges: Arc<PluginQuota>,
     from: IpAddr,
     using: PluginUse,
-    _memory: Payer,
+    _memory: AddressBudget,
 }
 
 impl Drop for Hold {

@@ -293,7 +293,7 @@ fn plugin_memory(capacity: &Capacity, text: &mut Exposition) {
     text.counter(
         "plugin_memory_address_refused_total",
         "Requests refused because one client address had all that it may have.",
-        capacity.refused_to_payers(),
+        capacity.address_refusals(),
     );
     text.gauge("plugin_memory_max_bytes", "What guests may have together.", capacity.memory().max());
     text.counter(

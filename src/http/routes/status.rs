@@ -229,7 +229,7 @@ fn plugins(door: &HttpState) -> Value {
             "max_bytes": capacity.scripting_memory().max(),
             "refused_total": capacity.scripting_memory().refused(),
         },
-        "address_refused_total": capacity.refused_to_payers(),
+        "address_refused_total": capacity.address_refusals(),
         "evaluators": Value::Object(evaluators.into_iter().collect()),
         "resting": engine.resting_count(),
         "compile_large_memory_bytes": engine.builder().large_memory_bytes(),

@@ -21,7 +21,7 @@ use crate::plugin::error::Refusal;
 use crate::plugin::history::NoHistory;
 use crate::plugin::judging::probe;
 use crate::plugin::judging::probe::Tried;
-use crate::plugin::resources::capacity::Memory;
+use crate::plugin::resources::capacity::InstanceAllocation;
 use crate::plugin::resources::cpu_clock::Ticker;
 use crate::plugin::sandbox::guest::Guest;
 use crate::plugin::sandbox::setup::Setup;
@@ -120,13 +120,13 @@ fn build(
     let (json, sample) =
         trial.map_or((nothing as fn(&Entry) -> Bytes, None), |trial| (trial.json, Some(trial.sample)));
     let outside = Outside { history: Arc::new(NoHistory), json };
-    let setup = Setup::new(order.config.clone(), outside, Memory::OnDemand)
+    let setup = Setup::new(order.config.clone(), outside, InstanceAllocation::OnDemand)
         .map_err(|error| Refusal::Crashed(error.to_string()))?;
     let ticker = Ticker::start(setup.weak()).map_err(|error| Refusal::Crashed(error.to_string()))?;
     let compiled = compile::compile(&setup, bytes)?;
     let upload = Upload { digest: "", size_bytes: bytes.len() };
     let component = compile::component(&setup, &compiled, upload, Arc::<Counters>::default())?;
-    let _awake = ticker.awake();
+    let _awake = ticker.keep_ticking();
     // WASI's streams want a tokio handle at hand; without one they start a runtime of their own, with threads
     // that are denied here.
     let runtime =

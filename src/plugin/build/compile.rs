@@ -53,7 +53,7 @@ pub fn compile(setup: &Setup, bytes: &[u8]) -> Result<Compiled, Refusal> {
     let code = wasm.image_range();
     let code_bytes = code.end.addr().saturating_sub(code.start.addr()) as u64;
     let bytes = about.heap_bytes.saturating_add(about.image_bytes).saturating_add(code_bytes);
-    let charge = Arc::new(Charge::component(&setup.capacity, about.class, bytes)?);
+    let charge = Arc::new(Charge::for_component(&setup.capacity, about.class, bytes)?);
     Ok(Compiled { wasm, about, charge })
 }
 
@@ -70,7 +70,7 @@ pub fn code(compiled: &Compiled) -> Result<Vec<u8>, Refusal> {
 /// # Errors
 /// `Full` or `NeverFits` where there is no memory for it.
 pub fn charge(setup: &Setup, about: &About, code_bytes: u64) -> Result<Charge, Refusal> {
-    Charge::component(&setup.capacity, about.class, about.loaded_bytes(code_bytes))
+    Charge::for_component(&setup.capacity, about.class, about.loaded_bytes(code_bytes))
 }
 
 /// Maps machine code that [`code`] gave, from a file that nobody else wrote and nobody changes.
@@ -165,13 +165,14 @@ pub mod tests {
     use super::*;
     use crate::plugin::history::NoHistory;
     use crate::plugin::limits::Config;
-    use crate::plugin::resources::capacity::Memory;
+    use crate::plugin::resources::capacity::InstanceAllocation;
     use crate::plugin::sandbox::state::Outside;
 
     /// What the compiling process makes of a component: what is known of it, and its code.
     pub fn built(bytes: &[u8]) -> (About, Vec<u8>) {
         let outside = Outside { history: Arc::new(NoHistory), json: |_| Bytes::new() };
-        let setup = Setup::new(Config::default(), outside, Memory::OnDemand).expect("the engine starts");
+        let setup =
+            Setup::new(Config::default(), outside, InstanceAllocation::OnDemand).expect("the engine starts");
         let compiled = compile(&setup, bytes).expect("it compiles");
         (compiled.about.clone(), code(&compiled).expect("it can be written"))
     }

@@ -22,9 +22,9 @@ use crate::plugin::judging::queue_places::Places;
 use crate::plugin::judging::run::{Instance, Judged, Run};
 use crate::plugin::judging::verdict_memo::Memo;
 use crate::plugin::limits::Config;
-use crate::plugin::resources::capacity::{Reservation, Whose};
-use crate::plugin::resources::cpu_clock::calls_cpu;
-use crate::plugin::resources::purse::Purse;
+use crate::plugin::resources::capacity::{EvictionScope, Reservation};
+use crate::plugin::resources::cpu_clock::billable_cpu;
+use crate::plugin::resources::memory_account::MemoryAccount;
 use crate::plugin::sandbox::component::Component;
 use crate::plugin::sandbox::convert::Needs;
 use crate::plugin::sandbox::guest::{Crowded, Guest, Unready};
@@ -79,7 +79,7 @@ pub struct Shared {
     used: Mutex<Instant>,
     record: Arc<PairRecord>,
     places: Arc<Places>,
-    purse: Arc<Purse>,
+    purse: Arc<MemoryAccount>,
     // Given back after the instances have ended.
     reserved: Reservation,
 }
@@ -111,7 +111,7 @@ pub struct Grounds {
     /// The component's places in the queues.
     pub places: Arc<Places>,
     /// What its instances' memory is charged to.
-    pub purse: Arc<Purse>,
+    pub purse: Arc<MemoryAccount>,
     /// The right to the instances it may come to hold.
     pub reserved: Reservation,
 }
@@ -178,9 +178,9 @@ impl Evaluator {
     pub fn spend<T>(&self, work: impl FnOnce() -> T) -> T {
         // Asking the system costs as much as a verdict.
         let Some(spent) = &self.spent else { return work() };
-        let before = calls_cpu();
+        let before = billable_cpu();
         let done = work();
-        let cpu = calls_cpu().saturating_sub(before);
+        let cpu = billable_cpu().saturating_sub(before);
         spent.ns.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         done
     }
@@ -199,7 +199,7 @@ impl Evaluator {
 
     /// What its instances' memory is charged to.
     #[must_use]
-    pub fn purse(&self) -> &Purse {
+    pub fn account(&self) -> &MemoryAccount {
         &self.shared.purse
     }
 
@@ -271,10 +271,10 @@ impl Evaluator {
 
     /// Whether it is one of these.
     #[must_use]
-    pub fn is_of(&self, whose: Whose<'_>) -> bool {
+    pub fn is_of(&self, whose: EvictionScope<'_>) -> bool {
         match whose {
-            Whose::Payer(payer) => self.shared.purse.is_of(payer),
-            Whose::Anyones | Whose::Class(_) => self.shared.component.is_of(whose),
+            EvictionScope::Address(payer) => self.shared.purse.is_charged_to(payer),
+            EvictionScope::All | EvictionScope::Class(_) => self.shared.component.is_of(whose),
         }
     }
 

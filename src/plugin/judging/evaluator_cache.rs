@@ -15,8 +15,8 @@ use crate::plugin::judging::evaluator::{Evaluator, Key};
 use crate::plugin::judging::pair_records::PairRecords;
 use crate::plugin::judging::queue_places::Places;
 use crate::plugin::limits::Config;
-use crate::plugin::resources::capacity::{Unused, Wanted, Whose};
-use crate::plugin::resources::purse::{Payer, Purse};
+use crate::plugin::resources::capacity::{EvictionScope, Evictor, Shortage};
+use crate::plugin::resources::memory_account::{AddressBudget, MemoryAccount};
 use crate::plugin::sandbox::component::{Component, Loaded};
 use crate::tasks;
 
@@ -47,7 +47,7 @@ pub struct Order {
     key: Key,
     config_digest: String,
     tried: bool,
-    purse: Arc<Purse>,
+    purse: Arc<MemoryAccount>,
     open: bool,
 }
 
@@ -60,7 +60,7 @@ impl Order {
 
     /// What the memory of its instances is charged to.
     #[must_use]
-    pub const fn purse(&self) -> &Arc<Purse> {
+    pub const fn account(&self) -> &Arc<MemoryAccount> {
         &self.purse
     }
 
@@ -163,7 +163,7 @@ struct Inner {
 #[derive(Debug)]
 struct UnderWay {
     teller: Teller,
-    purse: Arc<Purse>,
+    purse: Arc<MemoryAccount>,
 }
 
 /// All pairs that are known.
@@ -194,7 +194,7 @@ impl Kept {
     /// Asks for a pair, for the address that pays for its memory; `tried`: only if it has passed, or passes,
     /// a trial.
     #[must_use]
-    pub fn ask(self: &Arc<Self>, key: &Key, tried: bool, payer: Option<&Payer>) -> Told {
+    pub fn ask(self: &Arc<Self>, key: &Key, tried: bool, payer: Option<&AddressBudget>) -> Told {
         let pair = (key.digest.clone(), key.config_digest());
         let mut inner = self.inner.lock();
         let after = Duration::from_secs(self.config.outcome_secs);
@@ -207,18 +207,18 @@ impl Kept {
         let tried = tried && known.is_none_or(|outcome| outcome.refusal.is_some());
         if let Some(evaluator) = inner.evaluators.get(key).filter(|_| !tried) {
             evaluator.touch();
-            evaluator.purse().asked_for_by(payer);
-            evaluator.record().asked_for_by(payer);
+            evaluator.account().add_requester(payer);
+            evaluator.record().add_requester(payer);
             return Told::Ready(evaluator.clone());
         }
         let flight = (key.clone(), tried);
         if let Some(making) = inner.under_way.get(&flight) {
             // What is made for two addresses is charged to neither.
-            making.purse.asked_for_by(payer);
+            making.purse.add_requester(payer);
             return Told::UnderWay(making.teller.subscribe());
         }
         let (teller, answer) = watch::channel(None);
-        let purse = Purse::new(payer);
+        let purse = MemoryAccount::new(payer);
         inner.under_way.insert(flight, UnderWay { teller, purse: Arc::clone(&purse) });
         drop(inner);
         let order = Order {
@@ -252,7 +252,7 @@ impl Kept {
 
     /// Gives up the pair that was not used for longest, of these; `false`: all are in use. Its instances end
     /// here.
-    fn let_go(&self, whose: Whose<'_>) -> bool {
+    fn let_go(&self, whose: EvictionScope<'_>) -> bool {
         let evicted = self.inner.lock().evict_one(whose);
         evicted.is_some()
     }
@@ -315,27 +315,27 @@ impl Kept {
     }
 }
 
-impl Unused for Weak<Kept> {
-    fn amount(&self, wanted: Wanted<'_>, whose: Whose<'_>) -> u64 {
+impl Evictor for Weak<Kept> {
+    fn reclaimable(&self, wanted: Shortage<'_>, whose: EvictionScope<'_>) -> u64 {
         self.upgrade().map_or(0, |kept| kept.inner.lock().unused(wanted, whose))
     }
 
-    fn let_go(&self, whose: Whose<'_>) -> bool {
+    fn evict_one(&self, whose: EvictionScope<'_>) -> bool {
         self.upgrade().is_some_and(|kept| kept.let_go(whose))
     }
 }
 
 impl Inner {
     /// What the pairs hold that nobody uses. A component that only they have can be unloaded after them.
-    fn unused(&self, wanted: Wanted<'_>, whose: Whose<'_>) -> u64 {
+    fn unused(&self, wanted: Shortage<'_>, whose: EvictionScope<'_>) -> u64 {
         let unused =
             self.evaluators.values().filter(|evaluator| evaluator.is_idle() && evaluator.is_of(whose));
-        if let Wanted::Places(budget) = wanted {
-            return unused.map(|evaluator| evaluator.reserved().of(budget)).sum();
+        if let Shortage::Slots(budget) = wanted {
+            return unused.map(|evaluator| evaluator.reserved().amount_of(budget)).sum();
         }
         let (mut bytes, mut components) = (0, HashMap::new());
         for evaluator in unused {
-            bytes += evaluator.purse().bytes();
+            bytes += evaluator.account().bytes();
             components.entry(evaluator.digest()).or_insert((0, evaluator.component())).0 += 1;
         }
         let theirs = components
@@ -346,7 +346,7 @@ impl Inner {
 
     /// Gives up the pair that was not used for longest, of those nobody uses. It ends when the answer is
     /// dropped.
-    fn evict_one(&mut self, whose: Whose<'_>) -> Option<Evaluator> {
+    fn evict_one(&mut self, whose: EvictionScope<'_>) -> Option<Evaluator> {
         let idle = self.evaluators.iter().filter(|(_, e)| e.is_idle() && e.is_of(whose));
         let idlest = idle.max_by_key(|(_, e)| e.idle_for()).map(|(key, _)| key.clone())?;
         self.evaluators.remove(&idlest)

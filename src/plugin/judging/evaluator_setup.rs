@@ -10,7 +10,7 @@ use crate::plugin::judging::evaluator::{Evaluator, Grounds};
 use crate::plugin::judging::evaluator_cache::{Kept, Order};
 use crate::plugin::judging::probe::Trial;
 use crate::plugin::resources::capacity::Reservation;
-use crate::plugin::resources::purse::Purse;
+use crate::plugin::resources::memory_account::MemoryAccount;
 use crate::plugin::sandbox::component::Component;
 use crate::plugin::sandbox::convert::Needs;
 use crate::plugin::sandbox::guest::Guest;
@@ -25,7 +25,7 @@ pub struct Making {
     shard: usize,
     work: Work,
     /// What the memory of its instances is charged to.
-    purse: Arc<Purse>,
+    account: Arc<MemoryAccount>,
     /// The right to the instances it may come to hold.
     reserved: Option<Reservation>,
 }
@@ -55,13 +55,21 @@ impl Making {
     /// Nothing is done yet. Where the order asks for it, it is tried on the sample.
     #[must_use]
     pub fn new(order: Order, component: Component, sample: &[SharedEntry], shard: usize) -> Self {
-        let purse = Arc::clone(order.purse());
+        let purse = Arc::clone(order.account());
         let work = if order.tried() {
             Work::Try(Box::new(Trial::new(Arc::new(sample.to_vec()), Arc::clone(&purse))))
         } else {
             Work::Start(Start::new(Arc::clone(&purse)))
         };
-        Self { order, digest: component.digest().into(), component, shard, work, purse, reserved: None }
+        Self {
+            order,
+            digest: component.digest().into(),
+            component,
+            shard,
+            work,
+            account: purse,
+            reserved: None,
+        }
     }
 
     /// The component's digest.
@@ -109,13 +117,14 @@ impl Making {
             }
         }
         let Some(made) = self.advance(setup) else { return Some(self) };
-        let Self { order, component, digest, shard, work, purse, reserved: Some(reserved) } = self else {
+        let Self { order, component, digest, shard, work, account: purse, reserved: Some(reserved) } = self
+        else {
             return None;
         };
         let for_all = work.failed_to_configure() || matches!(made, Err(Refusal::Configure(_)));
         let made = made.map_err(|refusal| refusal.legible(setup.config.text_bytes)).map(|(needs, first)| {
             let record = kept.records().of(&digest, &order.key().config_digest());
-            record.asked_for_by(purse.payer().as_ref());
+            record.add_requester(purse.address().as_ref());
             let places = kept.places(component.digest());
             let grounds = Grounds { needs, first, shard, digest, record, places, purse, reserved };
             Evaluator::new(&setup.config, component.clone(), order.key().clone(), grounds)

@@ -172,8 +172,10 @@ impl Line {
             return Ok(Work::Make(Box::new(trying)));
         }
         let waiting = queues.live.waiting().chain(queues.past.waiting());
-        let held =
-            waiting.filter_map(|jobs| jobs.front()).map(|job| job.record().fault_budget().held(now)).min();
+        let held = waiting
+            .filter_map(|jobs| jobs.front())
+            .map(|job| job.record().fault_budget().hold_time(now))
+            .min();
         Err(Idle { seen: queues.came, held })
     }
 
@@ -222,7 +224,7 @@ impl Line {
         let count = |rounds: &Rounds<Job>| rounds.waiting().map(VecDeque::len).sum();
         let held = |rounds: &Rounds<Job>| {
             let stopped = rounds.waiting().filter(|jobs| {
-                jobs.front().is_some_and(|job| !job.record().fault_budget().held(now).is_zero())
+                jobs.front().is_some_and(|job| !job.record().fault_budget().hold_time(now).is_zero())
             });
             stopped.flatten().filter(|job| job.record().is_held(now)).count()
         };
@@ -254,13 +256,13 @@ impl Queues {
 /// turns.
 fn choose(jobs: &VecDeque<Job>, now: Instant) -> Option<usize> {
     let budget = jobs.front()?.record().fault_budget();
-    if !budget.is_suspected(now) {
+    if !budget.has_recent_faults(now) {
         return Some(0);
     }
     // A page that nobody waits for any more is gone without a call.
     let is_free = |job: &Job| job.reply.is_closed() || !job.record().is_held(now);
     let free = jobs.iter().position(is_free);
-    if !budget.held(now).is_zero() {
+    if !budget.hold_time(now).is_zero() {
         return free;
     }
     let unproven = jobs.iter().enumerate().filter(|(_, job)| !is_free(job));

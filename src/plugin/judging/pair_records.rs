@@ -16,8 +16,8 @@ use crate::domain::verdict::{Failure, Fault};
 use crate::plugin::judging::conduct::{Conduct, Rest, Rules};
 use crate::plugin::judging::run::Run;
 use crate::plugin::limits::Config;
-use crate::plugin::resources::fault_budget::{Asker, FaultBudget};
-use crate::plugin::resources::purse::Payer;
+use crate::plugin::resources::fault_budget::{FaultBudget, Requester};
+use crate::plugin::resources::memory_account::AddressBudget;
 
 /// So many pairs of a component are told of one by one to who asks which ones rest.
 const TOLD_MAX: usize = 20;
@@ -75,7 +75,7 @@ pub struct Record {
     /// The last fault, for killmails that come while it rests.
     last: Mutex<Option<Failure>>,
     budget: Arc<FaultBudget>,
-    asker: Arc<Asker>,
+    requester: Arc<Requester>,
 }
 
 impl Record {
@@ -109,7 +109,7 @@ impl Record {
     /// with fewer comes first.
     #[must_use]
     pub fn all_strikes(&self, now: Instant) -> (u32, u32) {
-        (self.budget.strikes_of(&self.asker, now), self.strikes())
+        (self.budget.strikes_by(&self.requester, now), self.strikes())
     }
 
     /// What the pairs of its component have in common.
@@ -171,7 +171,7 @@ impl Record {
         let strikes = self.strikes.fetch_add(1, Ordering::Relaxed);
         self.unproven
             .store(self.proof_calls.saturating_mul(1 << (strikes + 1).min(DOUBLED_MAX)), Ordering::Relaxed);
-        let many = self.budget.wasted(by, &self.asker, Instant::now());
+        let many = self.budget.charge_fault(by, &self.requester, Instant::now());
         if many && !had_proof {
             self.note(|conduct, now| conduct.wasted(fault, by, now));
         }
@@ -180,7 +180,7 @@ impl Record {
     /// A call that ended for want of memory that others hold took so much CPU time beyond its turn: the
     /// component pays for it, the pair does not.
     pub fn crowded_out(&self, by: Duration) {
-        let _ = self.budget.wasted(by, &self.asker, Instant::now());
+        let _ = self.budget.charge_fault(by, &self.requester, Instant::now());
     }
 
     fn note(&self, what: impl FnOnce(&mut Conduct, Instant) -> bool) {
@@ -194,7 +194,7 @@ impl Record {
             return;
         };
         drop(conduct);
-        if !self.budget.tells(now) {
+        if !self.budget.should_log(now) {
             return;
         }
         tracing::warn!(
@@ -237,7 +237,7 @@ impl Record {
 pub struct PairRecord {
     live: Record,
     past: Record,
-    asker: Arc<Asker>,
+    asker: Arc<Requester>,
 }
 
 impl PairRecord {
@@ -247,7 +247,7 @@ impl PairRecord {
         (digest, config_digest): (&Arc<str>, &str),
         budgets: &FaultBudgets,
     ) -> Self {
-        let (config_digest, asker): (Arc<str>, _) = (config_digest.into(), Arc::<Asker>::default());
+        let (config_digest, asker): (Arc<str>, _) = (config_digest.into(), Arc::<Requester>::default());
         let record = |is_live, budget: &Arc<FaultBudget>| Record {
             digest: Arc::clone(digest),
             config_digest: Arc::clone(&config_digest),
@@ -259,14 +259,14 @@ impl PairRecord {
             conduct: Mutex::new(Conduct::new(rules)),
             last: Mutex::new(None),
             budget: Arc::clone(budget),
-            asker: Arc::clone(&asker),
+            requester: Arc::clone(&asker),
         };
         Self { live: record(true, &budgets.live), past: record(false, &budgets.past), asker }
     }
 
     /// This address asks for it.
-    pub fn asked_for_by(&self, payer: Option<&Payer>) {
-        self.asker.asked_for_by(payer);
+    pub fn add_requester(&self, payer: Option<&AddressBudget>) {
+        self.asker.set_address(payer);
     }
 
     /// The part that concerns pages of this kind.
@@ -300,7 +300,7 @@ impl PairRecord {
     fn is_forgiven(&self, now: Instant) -> bool {
         self.both().into_iter().all(|record| {
             record.conduct.lock().is_forgiven(now)
-                && !(record.strikes() > 0 && record.budget.is_suspected(now))
+                && !(record.strikes() > 0 && record.budget.has_recent_faults(now))
         })
     }
 
@@ -328,7 +328,7 @@ impl FaultBudgets {
     }
 
     fn is_forgiven(&self, now: Instant) -> bool {
-        self.both().into_iter().all(|budget| Arc::strong_count(budget) == 1 && budget.is_forgiven(now))
+        self.both().into_iter().all(|budget| Arc::strong_count(budget) == 1 && budget.is_expired(now))
     }
 }
 
@@ -402,7 +402,7 @@ impl PairRecords {
                 budgets
                     .both()
                     .into_iter()
-                    .filter_map(|budget| budget.untold(now))
+                    .filter_map(|budget| budget.take_unlogged(now))
                     .map(|pairs| (Arc::clone(digest), pairs)),
             );
             !budgets.is_forgiven(now)

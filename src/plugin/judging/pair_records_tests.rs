@@ -93,7 +93,7 @@ fn where_a_component_keeps_failing_those_without_proof_rest_after_one_fault() {
     assert_eq!(works.of(Run::Live).rests(), None);
     let past = Run::History { head: Seq(1) };
     let (now, other) = (Instant::now(), records.of(&"e".into(), "other"));
-    let held = |record: &Record| !record.fault_budget().held(now).is_zero();
+    let held = |record: &Record| !record.fault_budget().hold_time(now).is_zero();
     assert_eq!(
         (held(works.of(Run::Live)), held(works.of(past)), held(other.of(Run::Live))),
         (true, false, false)

@@ -19,8 +19,8 @@ use crate::plugin::class::Class;
 use crate::plugin::error::Refusal;
 use crate::plugin::history::Bound;
 use crate::plugin::judging::run::{Answer, Judged};
-use crate::plugin::resources::cpu_clock::calls_cpu;
-use crate::plugin::resources::purse::Purse;
+use crate::plugin::resources::cpu_clock::billable_cpu;
+use crate::plugin::resources::memory_account::MemoryAccount;
 use crate::plugin::sandbox::component::Component;
 use crate::plugin::sandbox::convert::Needs;
 use crate::plugin::sandbox::guest::Guest;
@@ -45,7 +45,7 @@ pub struct Tried {
 /// # Errors
 /// As [`probe`].
 pub fn by_default(setup: &Setup, component: &Component, sample: &[SharedEntry]) -> Result<Tried, Refusal> {
-    let mut trial = Trial::new(Arc::new(sample.to_vec()), Purse::new(None));
+    let mut trial = Trial::new(Arc::new(sample.to_vec()), MemoryAccount::new(None));
     match trial.run(setup, component, component.default_config().unwrap_or(NO_CONFIG)) {
         Ok(()) => {
             Ok(Tried { probed: true, warnings: trial.warning(setup.config.text_bytes).into_iter().collect() })
@@ -97,7 +97,7 @@ pub fn probe(
     config: &str,
     sample: &[SharedEntry],
 ) -> Result<(), Refusal> {
-    Trial::new(Arc::new(sample.to_vec()), Purse::new(None)).run(setup, component, config)
+    Trial::new(Arc::new(sample.to_vec()), MemoryAccount::new(None)).run(setup, component, config)
 }
 
 /// An order in which the sample is judged.
@@ -156,7 +156,7 @@ pub struct Trial {
 impl Trial {
     /// A trial on this sample; the memory it takes is charged to this purse.
     #[must_use]
-    pub fn new(sample: Page, purse: Arc<Purse>) -> Self {
+    pub fn new(sample: Page, purse: Arc<MemoryAccount>) -> Self {
         Self {
             sample,
             order: 0,
@@ -183,9 +183,9 @@ impl Trial {
     /// instance of its own, or where all took more CPU time than a trial may; `NotRepeatable` with the
     /// killmail whose verdicts differ.
     pub fn step(&mut self, setup: &Setup, component: &Component, config: &str) -> Result<bool, Refusal> {
-        let begun = calls_cpu();
+        let begun = billable_cpu();
         let done = self.advance(setup, component, config)?;
-        self.spent += calls_cpu().saturating_sub(begun);
+        self.spent += billable_cpu().saturating_sub(begun);
         let limit = setup.config.trial_cpu_ms;
         if !done && self.spent >= Duration::from_millis(limit) {
             let calls = self.answers.len();

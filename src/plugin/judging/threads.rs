@@ -22,7 +22,7 @@ use crate::plugin::judging::evaluator_setup::Making;
 use crate::plugin::judging::job_queue::{Job, Line, PagesWaiting, Trying, Work};
 use crate::plugin::judging::run::{Judged, Run};
 use crate::plugin::judging::turn::Turn;
-use crate::plugin::resources::cpu_clock::{Awake, TickerHandle, calls_cpu};
+use crate::plugin::resources::cpu_clock::{TickGuard, TickerHandle, billable_cpu};
 use crate::plugin::resources::token_bucket::TokenBucket;
 use crate::plugin::sandbox::setup::Setup;
 use crate::tasks;
@@ -162,7 +162,8 @@ impl Worker {
                 self.line.tidy();
                 self.kept.tidy();
             }
-            let pause = self.trials.as_mut().map_or(Duration::ZERO, |trials| trials.wait(now));
+            let pause =
+                self.trials.as_mut().map_or(Duration::ZERO, |trials| trials.time_until_available(now));
             let work = match self.line.next(pause.is_zero(), now) {
                 Ok(work) => work,
                 Err(idle) => {
@@ -180,15 +181,15 @@ impl Worker {
     }
 
     /// One turn of a page. The caller is answered when the page is done or its budget is spent.
-    fn judge(&self, mut job: Job, awake: &Awake) {
-        let (run, cpu) = (job.run, calls_cpu());
+    fn judge(&self, mut job: Job, awake: &TickGuard) {
+        let (run, cpu) = (job.run, billable_cpu());
         let mut ended = Ended::default();
         // Readers that stopped leave pages behind that nobody waits for.
         if !job.evaluator.is_spent() && !job.reply.is_closed() {
             let evaluator = job.evaluator.clone();
             ended = evaluator.spend(|| turn(&self.setup, &mut job, &self.line, awake));
         }
-        let excess = calls_cpu().saturating_sub(cpu).saturating_sub(TURN);
+        let excess = billable_cpu().saturating_sub(cpu).saturating_sub(TURN);
         if !excess.is_zero() {
             self.exceeded(&job, excess, ended);
         }
@@ -219,8 +220,8 @@ impl Worker {
     }
 
     /// One turn of what makes a configuration ready.
-    fn make(&mut self, (mut making, place): Trying, awake: &Awake) {
-        let (begun, cpu) = (awake.ticks(), calls_cpu());
+    fn make(&mut self, (mut making, place): Trying, awake: &TickGuard) {
+        let (begun, cpu) = (awake.ticks(), billable_cpu());
         let unfinished = loop {
             let step = catch_unwind(AssertUnwindSafe(|| making.step(&self.setup, &self.kept)));
             let Ok(Some(next)) = step.inspect_err(|_| tracing::error!("configuring a plugin panicked"))
@@ -233,7 +234,7 @@ impl Worker {
             }
         };
         if let Some(trials) = &mut self.trials {
-            trials.spend(calls_cpu().saturating_sub(cpu));
+            trials.spend(billable_cpu().saturating_sub(cpu));
         }
         self.line.tried(unfinished);
     }
@@ -249,7 +250,7 @@ struct Ended {
 }
 
 /// Judges as many of a job's killmails as fit its turn, at least one.
-fn turn(setup: &Setup, job: &mut Job, line: &Line, awake: &Awake) -> Ended {
+fn turn(setup: &Setup, job: &mut Job, line: &Line, awake: &TickGuard) -> Ended {
     let begun = awake.ticks();
     let mut turn = Turn::begin(&job.evaluator, setup, job.run);
     while job.answers.len() < job.page.len() {

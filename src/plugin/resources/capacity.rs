@@ -14,7 +14,7 @@ use crate::plugin::class::Class;
 use crate::plugin::component_info::About;
 use crate::plugin::error::Refusal;
 use crate::plugin::limits::Config;
-use crate::plugin::resources::purse::Payer;
+use crate::plugin::resources::memory_account::AddressBudget;
 use crate::plugin::resources::{cpu_clock, machine_memory};
 
 /// Guests may have this part of the machine's memory where nothing else is set.
@@ -24,7 +24,7 @@ const INSTANCES: u64 = 2;
 
 /// How instances get their memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Memory {
+pub enum InstanceAllocation {
     /// Small ones from a pool that reserves address space for all there may be.
     Pooled,
     /// Each for itself: where there are few, and address space is limited.
@@ -33,31 +33,31 @@ pub enum Memory {
 
 /// Who is asked to give something back.
 #[derive(Debug, Clone, Copy)]
-pub enum Whose<'a> {
+pub enum EvictionScope<'a> {
     /// All.
-    Anyones,
+    All,
     /// Those of one class: no other frees what is wanted.
     Class(Class),
     /// Those whose memory is charged to one address.
-    Payer(&'a Payer),
+    Address(&'a AddressBudget),
 }
 
 /// Of what there is not enough.
 #[derive(Debug, Clone, Copy)]
-pub enum Wanted<'a> {
+pub enum Shortage<'a> {
     /// Bytes of memory.
     Memory,
     /// Places of this budget, which evaluators reserve.
-    Places(&'a Budget),
+    Slots(&'a Budget),
 }
 
 /// Evaluators, or components, that nobody uses.
-pub trait Unused: Send + Sync {
+pub trait Evictor: Send + Sync {
     /// How much of it would be given back if all of them were let go of.
-    fn amount(&self, wanted: Wanted<'_>, whose: Whose<'_>) -> u64;
+    fn reclaimable(&self, wanted: Shortage<'_>, whose: EvictionScope<'_>) -> u64;
 
     /// Lets go of one; `false`: there is none.
-    fn let_go(&self, whose: Whose<'_>) -> bool;
+    fn evict_one(&self, whose: EvictionScope<'_>) -> bool;
 }
 
 /// What all guests of an engine may have together.
@@ -65,22 +65,22 @@ pub struct Capacity {
     memory: Arc<Budget>,
     scripting_memory: Arc<Budget>,
     component_memory: Arc<Budget>,
-    refused_to_payers: AtomicU64,
+    address_refusals: AtomicU64,
     evaluators: Arc<Budget>,
     scripting: Arc<Budget>,
     core_instances: Arc<Budget>,
     memories: Arc<Budget>,
     tables: Arc<Budget>,
-    unused_evaluators: OnceLock<Box<dyn Unused>>,
-    unused_components: OnceLock<Box<dyn Unused>>,
+    evaluator_evictor: OnceLock<Box<dyn Evictor>>,
+    component_evictor: OnceLock<Box<dyn Evictor>>,
 }
 
 impl Capacity {
     /// With these limits; none where each instance gets its memory on demand, in a process that has limits of
     /// its own.
     #[must_use]
-    pub fn new(config: &Config, memory: Memory) -> Self {
-        let pooled = memory == Memory::Pooled;
+    pub fn new(config: &Config, memory: InstanceAllocation) -> Self {
+        let pooled = memory == InstanceAllocation::Pooled;
         let budget = |max: u64| Arc::new(if pooled { Budget::new(max) } else { Budget::default() });
         let memory = match config.guests_memory_bytes {
             0 if pooled => machine_memory::memory_bytes(Path::new("/")) / PART_OF_MEMORY,
@@ -94,47 +94,48 @@ impl Capacity {
             memory: budget(memory),
             scripting_memory: budget(scripting_memory),
             component_memory: Arc::default(),
-            refused_to_payers: AtomicU64::new(0),
+            address_refusals: AtomicU64::new(0),
             evaluators: budget(config.evaluators_max as u64),
             scripting: budget(config.scripting_evaluators_max as u64),
             core_instances: budget(u64::from(config.pool_core_instances)),
             memories: budget(u64::from(config.pool_memories)),
             tables: budget(u64::from(config.pool_tables)),
-            unused_evaluators: OnceLock::new(),
-            unused_components: OnceLock::new(),
+            evaluator_evictor: OnceLock::new(),
+            component_evictor: OnceLock::new(),
         }
     }
 
     /// Who lets go of evaluators that nobody uses. Said once.
-    pub fn let_go_of_evaluators_with(&self, unused: impl Unused + 'static) {
+    pub fn set_evaluator_evictor(&self, unused: impl Evictor + 'static) {
         // A second one would be of no use.
-        let _ = self.unused_evaluators.set(Box::new(unused));
+        let _ = self.evaluator_evictor.set(Box::new(unused));
     }
 
     /// Who unloads components that nobody uses. Said once.
-    pub fn let_go_of_components_with(&self, unused: impl Unused + 'static) {
+    pub fn set_component_evictor(&self, unused: impl Evictor + 'static) {
         // A second one would be of no use.
-        let _ = self.unused_components.set(Box::new(unused));
+        let _ = self.component_evictor.set(Box::new(unused));
     }
 
     /// How much of it would be given back if everything were let go of that nobody uses.
     #[must_use]
-    pub fn unused(&self, wanted: Wanted<'_>, whose: Whose<'_>) -> u64 {
-        let all = [&self.unused_evaluators, &self.unused_components];
+    pub fn reclaimable(&self, wanted: Shortage<'_>, whose: EvictionScope<'_>) -> u64 {
+        let all = [&self.evaluator_evictor, &self.component_evictor];
         all.into_iter()
             .filter_map(OnceLock::get)
-            .map(|unused| unused.amount(wanted, whose))
+            .map(|unused| unused.reclaimable(wanted, whose))
             .fold(0, u64::saturating_add)
     }
 
     /// Lets go of one evaluator that nobody uses, or else of one component; `false`: there is none, or all of
     /// them would not give back so much.
     #[must_use]
-    pub fn make_room(&self, wanted: Wanted<'_>, whose: Whose<'_>, lacking: u64) -> bool {
-        let lets_go = |of: &OnceLock<Box<dyn Unused>>| of.get().is_some_and(|unused| unused.let_go(whose));
-        let enough = || lacking <= self.unused(wanted, whose);
-        cpu_clock::making_room(|| {
-            enough() && (lets_go(&self.unused_evaluators) || lets_go(&self.unused_components))
+    pub fn evict_for(&self, wanted: Shortage<'_>, whose: EvictionScope<'_>, lacking: u64) -> bool {
+        let lets_go =
+            |of: &OnceLock<Box<dyn Evictor>>| of.get().is_some_and(|unused| unused.evict_one(whose));
+        let enough = || lacking <= self.reclaimable(wanted, whose);
+        cpu_clock::unbilled(|| {
+            enough() && (lets_go(&self.evaluator_evictor) || lets_go(&self.component_evictor))
         })
     }
 
@@ -158,13 +159,13 @@ impl Capacity {
 
     /// How often memory was refused because one address had all that it may have, since the start.
     #[must_use]
-    pub fn refused_to_payers(&self) -> u64 {
-        self.refused_to_payers.load(Ordering::Relaxed)
+    pub fn address_refusals(&self) -> u64 {
+        self.address_refusals.load(Ordering::Relaxed)
     }
 
     /// Memory was refused because one address has all that it may have.
-    pub fn refuse_payer(&self) {
-        self.refused_to_payers.fetch_add(1, Ordering::Relaxed);
+    pub fn count_address_refusal(&self) {
+        self.address_refusals.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Evaluators of this class there are, and may be.
@@ -184,17 +185,17 @@ impl Capacity {
     /// # Errors
     /// `TooMany` or `Full` with the limit.
     pub fn reserve(&self, about: &About) -> Result<Reservation, Refusal> {
-        let wanted = self.wanted(about);
-        for Part { budget, count, whose, refusal } in &wanted {
+        let wanted = self.requirements(about);
+        for Requirement { budget, count, scope: whose, refusal } in &wanted {
             let lacking = budget.lacking(*count);
-            if lacking > 0 && lacking > self.unused(Wanted::Places(budget), *whose) {
+            if lacking > 0 && lacking > self.reclaimable(Shortage::Slots(budget), *whose) {
                 budget.refuse();
                 return Err(refusal(budget));
             }
         }
-        let take = |Part { budget, count, whose, refusal }: Part<'_>| {
+        let take = |Requirement { budget, count, scope: whose, refusal }: Requirement<'_>| {
             let mut share = budget.share();
-            let make_room = |lacking| self.make_room(Wanted::Places(budget), whose, lacking);
+            let make_room = |lacking| self.evict_for(Shortage::Slots(budget), whose, lacking);
             if share.reach_with(count, make_room) { Ok(share) } else { Err(refusal(budget)) }
         };
         Ok(Reservation(wanted.into_iter().map(take).collect::<Result<_, _>>()?))
@@ -202,13 +203,18 @@ impl Capacity {
 
     /// What an evaluator of such a component takes. What its class has comes first: who lets go for that may
     /// leave a place for any, too.
-    fn wanted(&self, about: &About) -> Vec<Part<'_>> {
+    fn requirements(&self, about: &About) -> Vec<Requirement<'_>> {
         // What was loaded without being counted has at least one.
         let each = |count: u32| u64::from(count.max(1)) * INSTANCES;
-        let part = |budget, count, refusal| Part { budget, count, whose: Whose::Class(about.class), refusal };
+        let part = |budget, count, refusal| Requirement {
+            budget,
+            count,
+            scope: EvictionScope::Class(about.class),
+            refusal,
+        };
         let mut parts = match about.class {
             Class::Scripting => vec![part(&self.scripting, 1, |budget| {
-                full(
+                budget_full(
                     budget,
                     "evaluators of scripting components are in use",
                     "plugin.scripting_evaluators_max",
@@ -216,40 +222,45 @@ impl Capacity {
             })],
             Class::Small => vec![
                 part(&self.core_instances, each(about.core_instances), |budget| {
-                    full(budget, "core instances are in use", "plugin.pool_core_instances")
+                    budget_full(budget, "core instances are in use", "plugin.pool_core_instances")
                 }),
                 part(&self.memories, each(about.memories), |budget| {
-                    full(budget, "memories of guests are in use", "plugin.pool_memories")
+                    budget_full(budget, "memories of guests are in use", "plugin.pool_memories")
                 }),
                 part(&self.tables, each(about.tables), |budget| {
-                    full(budget, "tables of guests are in use", "plugin.pool_tables")
+                    budget_full(budget, "tables of guests are in use", "plugin.pool_tables")
                 }),
             ],
         };
         let too_many =
             |budget: &Budget| Refusal::TooMany { max: usize::try_from(budget.max()).unwrap_or(usize::MAX) };
-        parts.push(Part { budget: &self.evaluators, count: 1, whose: Whose::Anyones, refusal: too_many });
+        parts.push(Requirement {
+            budget: &self.evaluators,
+            count: 1,
+            scope: EvictionScope::All,
+            refusal: too_many,
+        });
         parts
     }
 }
 
 /// A part of what an evaluator reserves.
-struct Part<'a> {
+struct Requirement<'a> {
     budget: &'a Arc<Budget>,
     count: u64,
-    whose: Whose<'a>,
+    scope: EvictionScope<'a>,
     refusal: fn(&Budget) -> Refusal,
 }
 
 /// What a request is refused with that finds a budget spent.
 #[must_use]
-pub fn full(budget: &Budget, what: &str, setting: &str) -> Refusal {
-    Refusal::Full { message: spent(budget, what, setting), limit: budget.max() }
+pub fn budget_full(budget: &Budget, what: &str, setting: &str) -> Refusal {
+    Refusal::Full { message: budget_full_message(budget, what, setting), limit: budget.max() }
 }
 
 /// What is said of a budget that is spent.
 #[must_use]
-pub fn spent(budget: &Budget, what: &str, setting: &str) -> String {
+pub fn budget_full_message(budget: &Budget, what: &str, setting: &str) -> String {
     format!("{} of {} {what}, and another does not fit ({setting})", budget.used(), budget.max())
 }
 
@@ -260,7 +271,7 @@ pub struct Reservation(Vec<Share>);
 impl Reservation {
     /// How much of this budget it is.
     #[must_use]
-    pub fn of(&self, budget: &Budget) -> u64 {
+    pub fn amount_of(&self, budget: &Budget) -> u64 {
         self.0.iter().filter(|share| ptr::eq(&raw const **share.budget(), budget)).map(Share::bytes).sum()
     }
 }
@@ -277,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_full_pool_is_a_refusal_that_names_the_setting() {
-        let capacity = Capacity::new(&Config::default(), Memory::Pooled);
+        let capacity = Capacity::new(&Config::default(), InstanceAllocation::Pooled);
         let mut held = Vec::new();
         let refusal = loop {
             match capacity.reserve(&about(Class::Small, 64)) {
@@ -308,7 +319,7 @@ mod tests {
     fn scripting_components_have_a_number_of_their_own() {
         let capacity = Capacity::new(
             &Config { scripting_evaluators_max: 1, evaluators_max: 2, ..Config::default() },
-            Memory::Pooled,
+            InstanceAllocation::Pooled,
         );
         let _one = capacity.reserve(&about(Class::Scripting, 1_000)).unwrap();
         let refusal = capacity.reserve(&about(Class::Scripting, 0)).unwrap_err();
@@ -324,13 +335,15 @@ mod tests {
 
     #[test]
     fn unused_evaluators_make_room() {
-        let capacity =
-            Arc::new(Capacity::new(&Config { evaluators_max: 2, ..Config::default() }, Memory::Pooled));
+        let capacity = Arc::new(Capacity::new(
+            &Config { evaluators_max: 2, ..Config::default() },
+            InstanceAllocation::Pooled,
+        ));
         let unused = Arc::new(Mutex::new(vec![
             capacity.reserve(&About::default()).unwrap(),
             capacity.reserve(&About::default()).unwrap(),
         ]));
-        capacity.let_go_of_evaluators_with(Idle(Arc::clone(&unused)));
+        capacity.set_evaluator_evictor(Idle(Arc::clone(&unused)));
         let _one = capacity.reserve(&About::default()).unwrap();
         assert_eq!(unused.lock().len(), 1);
     }
@@ -338,18 +351,18 @@ mod tests {
     /// Evaluators that nobody uses, all of them of the class `small`.
     struct Idle(Arc<Mutex<Vec<Reservation>>>);
 
-    impl Unused for Idle {
-        fn amount(&self, wanted: Wanted<'_>, whose: Whose<'_>) -> u64 {
+    impl Evictor for Idle {
+        fn reclaimable(&self, wanted: Shortage<'_>, whose: EvictionScope<'_>) -> u64 {
             match (wanted, whose) {
-                (Wanted::Memory, _) | (_, Whose::Class(Class::Scripting)) => 0,
-                (Wanted::Places(budget), _) => {
-                    self.0.lock().iter().map(|reservation| reservation.of(budget)).sum()
+                (Shortage::Memory, _) | (_, EvictionScope::Class(Class::Scripting)) => 0,
+                (Shortage::Slots(budget), _) => {
+                    self.0.lock().iter().map(|reservation| reservation.amount_of(budget)).sum()
                 }
             }
         }
 
-        fn let_go(&self, whose: Whose<'_>) -> bool {
-            !matches!(whose, Whose::Class(Class::Scripting)) && self.0.lock().pop().is_some()
+        fn evict_one(&self, whose: EvictionScope<'_>) -> bool {
+            !matches!(whose, EvictionScope::Class(Class::Scripting)) && self.0.lock().pop().is_some()
         }
     }
 
@@ -357,9 +370,9 @@ mod tests {
     fn nobody_gives_way_in_vain() {
         let config =
             Config { scripting_evaluators_max: 1, evaluators_max: 3, pool_tables: 100, ..Config::default() };
-        let capacity = Capacity::new(&config, Memory::Pooled);
+        let capacity = Capacity::new(&config, InstanceAllocation::Pooled);
         let unused = Arc::new(Mutex::new(vec![capacity.reserve(&about(Class::Small, 10)).unwrap()]));
-        capacity.let_go_of_evaluators_with(Idle(Arc::clone(&unused)));
+        capacity.set_evaluator_evictor(Idle(Arc::clone(&unused)));
         let one = capacity.reserve(&about(Class::Scripting, 0)).unwrap();
         let two = capacity.reserve(&about(Class::Small, 20)).unwrap();
         let refused = |about: &About| capacity.reserve(about).unwrap_err().to_string();
@@ -381,7 +394,7 @@ mod tests {
     fn scripting_memory_is_a_part_of_all() {
         let maxima = |guests_memory_bytes, scripting_guests_memory_bytes| {
             let config = Config { guests_memory_bytes, scripting_guests_memory_bytes, ..Config::default() };
-            let capacity = Capacity::new(&config, Memory::Pooled);
+            let capacity = Capacity::new(&config, InstanceAllocation::Pooled);
             (capacity.memory().max(), capacity.scripting_memory().max())
         };
         assert_eq!(maxima(512 << 20, 0), (512 << 20, 384 << 20));
@@ -391,7 +404,8 @@ mod tests {
 
     #[test]
     fn a_process_with_limits_of_its_own_has_none_here() {
-        let capacity = Capacity::new(&Config { evaluators_max: 0, ..Config::default() }, Memory::OnDemand);
+        let capacity =
+            Capacity::new(&Config { evaluators_max: 0, ..Config::default() }, InstanceAllocation::OnDemand);
         assert!(capacity.reserve(&about(Class::Small, u32::MAX)).is_ok());
         assert_eq!(capacity.memory().max(), u64::MAX);
     }

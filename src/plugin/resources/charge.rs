@@ -9,8 +9,10 @@ use std::sync::Arc;
 use crate::budget::{Budget, Share};
 use crate::plugin::class::Class;
 use crate::plugin::error::Refusal;
-use crate::plugin::resources::capacity::{Capacity, Wanted, Whose, full, spent};
-use crate::plugin::resources::purse::Purse;
+use crate::plugin::resources::capacity::{
+    Capacity, EvictionScope, Shortage, budget_full, budget_full_message,
+};
+use crate::plugin::resources::memory_account::MemoryAccount;
 
 /// Memory that is charged; given back on drop.
 pub struct Charge {
@@ -21,20 +23,20 @@ pub struct Charge {
     /// The same bytes, where they are a component's.
     component: Option<Share>,
     /// The same bytes, where one address pays for them.
-    purse: Arc<Purse>,
+    account: Arc<MemoryAccount>,
 }
 
 impl Charge {
     /// Nothing yet, for an instance of this class.
     #[must_use]
-    pub fn new(capacity: &Arc<Capacity>, class: Class, purse: &Arc<Purse>) -> Self {
+    pub fn new(capacity: &Arc<Capacity>, class: Class, purse: &Arc<MemoryAccount>) -> Self {
         let scripting = (class == Class::Scripting).then(|| capacity.scripting_memory().share());
         Self {
             capacity: Arc::clone(capacity),
             all: capacity.memory().share(),
             scripting,
             component: None,
-            purse: Arc::clone(purse),
+            account: Arc::clone(purse),
         }
     }
 
@@ -42,7 +44,7 @@ impl Charge {
     ///
     /// # Errors
     /// `NeverFits`: it is more than there may be.
-    pub fn fits(capacity: &Capacity, class: Class, bytes: u64) -> Result<(), Refusal> {
+    pub fn check_fits(capacity: &Capacity, class: Class, bytes: u64) -> Result<(), Refusal> {
         let of_class = (class == Class::Scripting)
             .then(|| (capacity.scripting_memory(), "plugin.scripting_guests_memory_bytes"));
         for (budget, setting) in iter::once((capacity.memory(), "plugin.guests_memory_bytes")).chain(of_class)
@@ -62,11 +64,11 @@ impl Charge {
     ///
     /// # Errors
     /// `Full`: others have the memory. `NeverFits`: it is more than there may ever be.
-    pub fn component(capacity: &Arc<Capacity>, class: Class, bytes: u64) -> Result<Self, Refusal> {
-        Self::fits(capacity, class, bytes)?;
+    pub fn for_component(capacity: &Arc<Capacity>, class: Class, bytes: u64) -> Result<Self, Refusal> {
+        Self::check_fits(capacity, class, bytes)?;
         // Components are everybody's.
-        let mut charge = Self::new(capacity, class, &Purse::new(None));
-        charge.reach(bytes)?;
+        let mut charge = Self::new(capacity, class, &MemoryAccount::new(None));
+        charge.grow_to(bytes)?;
         let component = charge.component.insert(capacity.component_memory().share());
         // Without a limit it cannot be refused.
         let _ = component.reach(bytes);
@@ -84,68 +86,70 @@ impl Charge {
     ///
     /// # Errors
     /// `Full` or `AddressFull` with the budget that is spent.
-    pub fn reach(&mut self, bytes: u64) -> Result<(), Refusal> {
+    pub fn grow_to(&mut self, bytes: u64) -> Result<(), Refusal> {
         let more = bytes.saturating_sub(self.all.bytes());
-        self.could_fit(more)?;
-        let Self { capacity, all, scripting, purse, .. } = self;
-        let make_room = |whose: Whose<'_>, lacking: u64| capacity.make_room(Wanted::Memory, whose, lacking);
+        self.check_could_fit(more)?;
+        let Self { capacity, all, scripting, account: purse, .. } = self;
+        let make_room =
+            |whose: EvictionScope<'_>, lacking: u64| capacity.evict_for(Shortage::Memory, whose, lacking);
         if let Some(share) = scripting
-            && !share.reach_with(bytes, |lacking| make_room(Whose::Class(Class::Scripting), lacking))
+            && !share.reach_with(bytes, |lacking| make_room(EvictionScope::Class(Class::Scripting), lacking))
         {
-            return Err(out_of_scripting(share.budget()));
+            return Err(scripting_memory_full(share.budget()));
         }
         let mut give_back = || scripting.iter_mut().for_each(|share| share.give_back(more));
-        while let Err(payer) = purse.take(more) {
-            if !make_room(Whose::Payer(&payer), payer.lacking(more)) {
+        while let Err(payer) = purse.charge(more) {
+            if !make_room(EvictionScope::Address(&payer), payer.lacking(more)) {
                 give_back();
-                capacity.refuse_payer();
-                return Err(out_of_payers(&payer));
+                capacity.count_address_refusal();
+                return Err(address_memory_full(&payer));
             }
         }
-        if all.reach_with(bytes, |lacking| make_room(Whose::Anyones, lacking)) {
+        if all.reach_with(bytes, |lacking| make_room(EvictionScope::All, lacking)) {
             return Ok(());
         }
         give_back();
-        purse.give_back(more);
-        Err(out_of_all(all.budget()))
+        purse.release(more);
+        Err(memory_full(all.budget()))
     }
 
     /// Whether so many bytes more would fit everywhere if all that nobody uses were let go of: nothing is,
     /// where that would not suffice.
-    fn could_fit(&self, more: u64) -> Result<(), Refusal> {
-        let Self { capacity, all, scripting, purse, .. } = self;
-        let check = |budget: &Budget, whose: Whose<'_>, refusal: fn(&Budget) -> Refusal| {
+    fn check_could_fit(&self, more: u64) -> Result<(), Refusal> {
+        let Self { capacity, all, scripting, account: purse, .. } = self;
+        let check = |budget: &Budget, whose: EvictionScope<'_>, refusal: fn(&Budget) -> Refusal| {
             let lacking = budget.lacking(more);
-            if lacking == 0 || lacking <= capacity.unused(Wanted::Memory, whose) {
+            if lacking == 0 || lacking <= capacity.reclaimable(Shortage::Memory, whose) {
                 return Ok(());
             }
             budget.refuse();
             Err(refusal(budget))
         };
         if let Some(share) = scripting {
-            check(share.budget(), Whose::Class(Class::Scripting), out_of_scripting)?;
+            check(share.budget(), EvictionScope::Class(Class::Scripting), scripting_memory_full)?;
         }
-        if let Some(payer) = purse.payer() {
-            check(&payer, Whose::Payer(&payer), out_of_payers).inspect_err(|_| capacity.refuse_payer())?;
+        if let Some(payer) = purse.address() {
+            check(&payer, EvictionScope::Address(&payer), address_memory_full)
+                .inspect_err(|_| capacity.count_address_refusal())?;
         }
-        check(all.budget(), Whose::Anyones, out_of_all)
+        check(all.budget(), EvictionScope::All, memory_full)
     }
 }
 
-fn out_of_all(budget: &Budget) -> Refusal {
-    full(budget, "bytes of memory for guests are in use", "plugin.guests_memory_bytes")
+fn memory_full(budget: &Budget) -> Refusal {
+    budget_full(budget, "bytes of memory for guests are in use", "plugin.guests_memory_bytes")
 }
 
-fn out_of_scripting(budget: &Budget) -> Refusal {
-    full(
+fn scripting_memory_full(budget: &Budget) -> Refusal {
+    budget_full(
         budget,
         "bytes of memory for guests of the class scripting are in use",
         "plugin.scripting_guests_memory_bytes",
     )
 }
 
-fn out_of_payers(budget: &Budget) -> Refusal {
-    let message = spent(
+fn address_memory_full(budget: &Budget) -> Refusal {
+    let message = budget_full_message(
         budget,
         "bytes of memory for guests are in use from this address",
         "half of plugin.guests_memory_bytes",
@@ -155,7 +159,7 @@ fn out_of_payers(budget: &Budget) -> Refusal {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.purse.give_back(self.all.bytes());
+        self.account.release(self.all.bytes());
     }
 }
 
@@ -165,8 +169,8 @@ mod tests {
 
     use super::*;
     use crate::plugin::limits::Config;
-    use crate::plugin::resources::capacity::Memory;
-    use crate::plugin::resources::capacity::Unused;
+    use crate::plugin::resources::capacity::Evictor;
+    use crate::plugin::resources::capacity::InstanceAllocation;
 
     fn capacity(all: u64, scripting: u64) -> Arc<Capacity> {
         let config = Config {
@@ -174,13 +178,13 @@ mod tests {
             scripting_guests_memory_bytes: scripting,
             ..Config::default()
         };
-        Arc::new(Capacity::new(&config, Memory::Pooled))
+        Arc::new(Capacity::new(&config, InstanceAllocation::Pooled))
     }
 
     #[test]
     fn scripting_guests_have_a_part_of_the_memory() {
         let capacity = capacity(100, 60);
-        let reach = |charge: &mut Charge, bytes| charge.reach(bytes);
+        let reach = |charge: &mut Charge, bytes| charge.grow_to(bytes);
         let (mut script, mut small) = (charge(&capacity, Class::Scripting), charge(&capacity, Class::Small));
         reach(&mut script, 60).unwrap();
         let refusal = reach(&mut script, 61).unwrap_err();
@@ -203,20 +207,20 @@ mod tests {
     }
 
     fn charge(capacity: &Arc<Capacity>, class: Class) -> Charge {
-        Charge::new(capacity, class, &Purse::new(None))
+        Charge::new(capacity, class, &MemoryAccount::new(None))
     }
 
     #[test]
     fn an_address_pays_for_what_only_it_uses() {
         let capacity = capacity(100, 100);
         let payer = Arc::new(Budget::new(50));
-        let purse = Purse::new(Some(&payer));
+        let purse = MemoryAccount::new(Some(&payer));
         let mut charges =
             [Charge::new(&capacity, Class::Scripting, &purse), Charge::new(&capacity, Class::Small, &purse)];
-        charges[0].reach(30).unwrap();
-        charges[1].reach(20).unwrap();
+        charges[0].grow_to(30).unwrap();
+        charges[1].grow_to(20).unwrap();
         for charge in &mut charges {
-            let refusal = charge.reach(31).unwrap_err();
+            let refusal = charge.grow_to(31).unwrap_err();
             let text = "50 of 50 bytes of memory for guests are in use from this address, and another does not fit (half of plugin.guests_memory_bytes)";
             assert!(refusal.is_busy() && refusal.to_string() == text, "{refusal}");
         }
@@ -225,16 +229,12 @@ mod tests {
             (50, 50, 30)
         );
         assert_eq!(
-            (
-                capacity.refused_to_payers(),
-                capacity.memory().refused(),
-                capacity.scripting_memory().refused()
-            ),
+            (capacity.address_refusals(), capacity.memory().refused(), capacity.scripting_memory().refused()),
             (2, 0, 0)
         );
-        purse.asked_for_by(None);
-        charges[1].reach(60).unwrap();
-        assert!(charges[1].reach(71).is_err());
+        purse.add_requester(None);
+        charges[1].grow_to(60).unwrap();
+        assert!(charges[1].grow_to(71).is_err());
         drop(charges);
         assert_eq!((payer.used(), capacity.memory().used(), capacity.scripting_memory().used()), (0, 0, 0));
     }
@@ -242,13 +242,13 @@ mod tests {
     /// What nobody uses, the last first.
     struct Idle(Arc<Mutex<Vec<Charge>>>);
 
-    impl Unused for Idle {
-        fn amount(&self, _: Wanted<'_>, whose: Whose<'_>) -> u64 {
-            let is_of = !matches!(whose, Whose::Payer(_));
+    impl Evictor for Idle {
+        fn reclaimable(&self, _: Shortage<'_>, whose: EvictionScope<'_>) -> u64 {
+            let is_of = !matches!(whose, EvictionScope::Address(_));
             self.0.lock().iter().filter(|_| is_of).map(Charge::bytes).sum()
         }
 
-        fn let_go(&self, _: Whose<'_>) -> bool {
+        fn evict_one(&self, _: EvictionScope<'_>) -> bool {
             self.0.lock().pop().is_some()
         }
     }
@@ -256,13 +256,13 @@ mod tests {
     #[test]
     fn components_are_charged_and_give_way_after_evaluators() {
         let capacity = capacity(100, 100);
-        let component = |bytes| Charge::component(&capacity, Class::Small, bytes);
+        let component = |bytes| Charge::for_component(&capacity, Class::Small, bytes);
         let loaded = Arc::new(Mutex::new(vec![component(30).unwrap(), component(30).unwrap()]));
         let mut evaluator = charge(&capacity, Class::Small);
-        evaluator.reach(10).unwrap();
+        evaluator.grow_to(10).unwrap();
         let idle = Arc::new(Mutex::new(vec![evaluator]));
-        capacity.let_go_of_evaluators_with(Idle(Arc::clone(&idle)));
-        capacity.let_go_of_components_with(Idle(Arc::clone(&loaded)));
+        capacity.set_evaluator_evictor(Idle(Arc::clone(&idle)));
+        capacity.set_component_evictor(Idle(Arc::clone(&loaded)));
         let _third = component(60).unwrap();
         assert_eq!(
             (idle.lock().len(), loaded.lock().len()),
@@ -286,16 +286,16 @@ mod tests {
         let capacity = capacity(100, 60);
         let payer = Arc::new(Budget::new(50));
         let mut idle = charge(&capacity, Class::Scripting);
-        idle.reach(40).unwrap();
+        idle.grow_to(40).unwrap();
         let idle = Arc::new(Mutex::new(vec![idle]));
-        capacity.let_go_of_evaluators_with(Idle(Arc::clone(&idle)));
-        let mut charge = Charge::new(&capacity, Class::Scripting, &Purse::new(Some(&payer)));
-        charge.reach(20).unwrap();
+        capacity.set_evaluator_evictor(Idle(Arc::clone(&idle)));
+        let mut charge = Charge::new(&capacity, Class::Scripting, &MemoryAccount::new(Some(&payer)));
+        charge.grow_to(20).unwrap();
         // The class could give way, but the address has only 30 left.
-        let refusal = charge.reach(55).unwrap_err();
+        let refusal = charge.grow_to(55).unwrap_err();
         assert!(refusal.is_busy() && matches!(refusal, Refusal::AddressFull { limit: 50, .. }), "{refusal}");
         assert_eq!((idle.lock().len(), charge.bytes(), payer.used(), payer.refused()), (1, 20, 20, 1));
-        charge.reach(50).unwrap();
+        charge.grow_to(50).unwrap();
         assert_eq!((idle.lock().len(), capacity.scripting_memory().used()), (0, 50));
     }
 }

@@ -35,24 +35,24 @@ pub fn thread_cpu() -> Duration {
 
 thread_local! {
     /// CPU time this thread has used to let go of others where there was no room.
-    static MAKING_ROOM: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    static UNBILLED_CPU: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 /// Does work that makes room by letting go of others. Its time is nobody's: who needed the room did not ask
 /// for that work, and those that are let go of have no more calls.
-pub fn making_room<T>(work: impl FnOnce() -> T) -> T {
+pub fn unbilled<T>(work: impl FnOnce() -> T) -> T {
     let before = thread_cpu();
     let done = work();
     let cpu = thread_cpu().saturating_sub(before);
-    MAKING_ROOM.with(|sum| sum.set(sum.get() + cpu));
+    UNBILLED_CPU.with(|sum| sum.set(sum.get() + cpu));
     done
 }
 
 /// CPU time this thread has used since it began, but for what it took to make room: what calls are measured
 /// with.
 #[must_use]
-pub fn calls_cpu() -> Duration {
-    thread_cpu().saturating_sub(MAKING_ROOM.with(Cell::get))
+pub fn billable_cpu() -> Duration {
+    thread_cpu().saturating_sub(UNBILLED_CPU.with(Cell::get))
 }
 
 /// The time one call of a guest takes. It begins at the first tick: most calls end before it and never ask a
@@ -61,8 +61,8 @@ pub fn calls_cpu() -> Duration {
 pub struct Stopwatch {
     cpu_max: Duration,
     wall_max: Duration,
-    begun: Option<(Duration, Instant)>,
-    by_the_clock: bool,
+    started: Option<(Duration, Instant)>,
+    expired_by_wall_clock: bool,
     /// CPU time the host used on the guest's behalf, not counted as the guest's.
     pub host_cpu: Duration,
 }
@@ -74,40 +74,40 @@ impl Stopwatch {
         Self {
             cpu_max: Duration::from_millis(cpu_max_ms),
             wall_max: Duration::from_millis(wall_max_ms),
-            begun: None,
-            by_the_clock: false,
+            started: None,
+            expired_by_wall_clock: false,
             host_cpu: Duration::ZERO,
         }
     }
 
     /// Called at every tick the guest lives to see: whether its time is over.
-    pub fn is_over(&mut self) -> bool {
-        let Some((cpu, wall)) = self.begun else {
+    pub fn is_expired(&mut self) -> bool {
+        let Some((cpu, wall)) = self.started else {
             // What the host did before counts neither as the guest's nor against it later.
-            self.begun = Some((calls_cpu().saturating_sub(self.host_cpu), Instant::now()));
+            self.started = Some((billable_cpu().saturating_sub(self.host_cpu), Instant::now()));
             return false;
         };
-        let used = calls_cpu().saturating_sub(cpu).saturating_sub(self.host_cpu);
-        self.by_the_clock = used < self.cpu_max && wall.elapsed() >= self.wall_max;
-        used >= self.cpu_max || self.by_the_clock
+        let used = billable_cpu().saturating_sub(cpu).saturating_sub(self.host_cpu);
+        self.expired_by_wall_clock = used < self.cpu_max && wall.elapsed() >= self.wall_max;
+        used >= self.cpu_max || self.expired_by_wall_clock
     }
 
     /// It is over because of the wall clock: the thread got too little CPU time.
     #[must_use]
-    pub const fn is_over_by_the_clock(&self) -> bool {
-        self.by_the_clock
+    pub const fn is_expired_by_wall_clock(&self) -> bool {
+        self.expired_by_wall_clock
     }
 }
 
 #[derive(Debug, Default)]
-struct Shift {
-    guests: usize,
-    over: bool,
+struct TickerState {
+    guards: usize,
+    is_stopped: bool,
 }
 
 #[derive(Debug, Default)]
-struct Signal {
-    shift: Mutex<Shift>,
+struct TickerShared {
+    state: Mutex<TickerState>,
     changed: Condvar,
     ticks: AtomicU32,
 }
@@ -115,7 +115,7 @@ struct Signal {
 /// The one thread that ticks while any guest may run, and sleeps while none does.
 #[derive(Debug)]
 pub struct Ticker {
-    signal: Arc<Signal>,
+    signal: Arc<TickerShared>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -125,7 +125,7 @@ impl Ticker {
     /// # Errors
     /// The system refused to make a thread.
     pub fn start(engines: [EngineWeak; 2]) -> io::Result<Self> {
-        let signal = Arc::new(Signal::default());
+        let signal = Arc::new(TickerShared::default());
         let inner = Arc::clone(&signal);
         let thread = tasks::thread("plugin-tick", move || tick(&engines, &inner))?;
         Ok(Self { signal, thread: Some(thread) })
@@ -133,8 +133,8 @@ impl Ticker {
 
     /// Ticks as long as the answer lives. Hold one whenever a guest may run.
     #[must_use]
-    pub fn awake(&self) -> Awake {
-        Awake::new(&self.signal)
+    pub fn keep_ticking(&self) -> TickGuard {
+        TickGuard::new(&self.signal)
     }
 
     /// What workers keep to become awake.
@@ -146,7 +146,7 @@ impl Ticker {
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        self.signal.shift.lock().over = true;
+        self.signal.state.lock().is_stopped = true;
         self.signal.changed.notify_all();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -158,25 +158,25 @@ impl Drop for Ticker {
 
 /// A worker's way to the ticker.
 #[derive(Debug, Clone)]
-pub struct TickerHandle(Arc<Signal>);
+pub struct TickerHandle(Arc<TickerShared>);
 
 impl TickerHandle {
     /// As [`Ticker::awake`].
     #[must_use]
-    pub fn awake(&self) -> Awake {
-        Awake::new(&self.0)
+    pub fn awake(&self) -> TickGuard {
+        TickGuard::new(&self.0)
     }
 }
 
 /// While it lives, the ticker ticks.
 #[derive(Debug)]
-pub struct Awake(Arc<Signal>);
+pub struct TickGuard(Arc<TickerShared>);
 
-impl Awake {
-    fn new(signal: &Arc<Signal>) -> Self {
-        let mut shift = signal.shift.lock();
-        shift.guests += 1;
-        if shift.guests == 1 {
+impl TickGuard {
+    fn new(signal: &Arc<TickerShared>) -> Self {
+        let mut shift = signal.state.lock();
+        shift.guards += 1;
+        if shift.guards == 1 {
             signal.changed.notify_all();
         }
         drop(shift);
@@ -190,19 +190,19 @@ impl Awake {
     }
 }
 
-impl Drop for Awake {
+impl Drop for TickGuard {
     fn drop(&mut self) {
-        self.0.shift.lock().guests -= 1;
+        self.0.state.lock().guards -= 1;
     }
 }
 
-fn tick(engines: &[EngineWeak], signal: &Signal) {
+fn tick(engines: &[EngineWeak], signal: &TickerShared) {
     loop {
-        let mut shift = signal.shift.lock();
-        while shift.guests == 0 && !shift.over {
+        let mut shift = signal.state.lock();
+        while shift.guards == 0 && !shift.is_stopped {
             signal.changed.wait(&mut shift);
         }
-        if shift.over {
+        if shift.is_stopped {
             return;
         }
         drop(shift);
@@ -228,12 +228,12 @@ mod tests {
     #[test]
     fn making_room_is_nobodys_time() {
         let mut watch = Stopwatch::new(20, 600_000);
-        assert!(!watch.is_over());
-        let before = calls_cpu();
-        making_room(|| use_up(Duration::from_millis(200)));
-        assert!(!watch.is_over() && watch.host_cpu.is_zero());
-        assert!(calls_cpu().saturating_sub(before) < Duration::from_millis(100));
+        assert!(!watch.is_expired());
+        let before = billable_cpu();
+        unbilled(|| use_up(Duration::from_millis(200)));
+        assert!(!watch.is_expired() && watch.host_cpu.is_zero());
+        assert!(billable_cpu().saturating_sub(before) < Duration::from_millis(100));
         use_up(Duration::from_millis(20));
-        assert!(watch.is_over(), "its own time is counted on");
+        assert!(watch.is_expired(), "its own time is counted on");
     }
 }

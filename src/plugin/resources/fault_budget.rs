@@ -15,21 +15,21 @@ use parking_lot::Mutex;
 
 use crate::budget::Budget;
 use crate::plugin::limits::Config;
-use crate::plugin::resources::purse::Payer;
+use crate::plugin::resources::memory_account::AddressBudget;
 use crate::plugin::resources::token_bucket::TokenBucket;
 
 /// Pairs of one component that begin to rest are told of one by one no more often than this; the others are
 /// counted.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The address that asked for a pair last, told by the memory it may have. An address that asks while another
 /// uses the pair is not told of; the one before then stands.
 #[derive(Debug, Default)]
-pub struct Asker(Mutex<Option<Weak<Budget>>>);
+pub struct Requester(Mutex<Option<Weak<Budget>>>);
 
-impl Asker {
+impl Requester {
     /// This address asks for it.
-    pub fn asked_for_by(&self, payer: Option<&Payer>) {
+    pub fn set_address(&self, payer: Option<&AddressBudget>) {
         if let Some(payer) = payer {
             *self.0.lock() = Some(Arc::downgrade(payer));
         }
@@ -44,33 +44,33 @@ impl Asker {
 /// What faults may cost the pairs of one component together, for killmails of one kind.
 #[derive(Debug)]
 pub struct FaultBudget {
-    born: Instant,
+    created_at: Instant,
     window: Duration,
     faults_max: usize,
     /// Until when pairs without proof wait, nanoseconds from `born`.
     held_until: AtomicU64,
     /// Until when there is reason to look at pairs one by one.
-    suspected_until: AtomicU64,
-    spent: Mutex<Spent>,
-    by_asker: Mutex<HashMap<usize, Strikes>>,
+    faulty_until: AtomicU64,
+    spending: Mutex<FaultSpending>,
+    strikes: Mutex<HashMap<usize, Strikes>>,
 }
 
 /// Costly faults of the pairs one address asked for.
 #[derive(Debug)]
 struct Strikes {
     /// Held, so that no other address is given the same key.
-    payer: Option<Weak<Budget>>,
+    address: Option<Weak<Budget>>,
     count: u32,
     last: Instant,
 }
 
 #[derive(Debug)]
-struct Spent {
+struct FaultSpending {
     /// `None`: it may cost anything.
     bucket: Option<TokenBucket>,
     faults: VecDeque<Instant>,
-    told: Option<Instant>,
-    untold: u64,
+    last_logged: Option<Instant>,
+    unlogged: u64,
 }
 
 impl FaultBudget {
@@ -79,34 +79,41 @@ impl FaultBudget {
     pub fn new(config: &Config, now: Instant) -> Self {
         let bucket = TokenBucket::new(config.faults_cpu_ms_per_sec, now);
         Self {
-            born: now,
+            created_at: now,
             window: Duration::from_secs(config.rest_window_secs),
             faults_max: config.rest_faults,
             held_until: AtomicU64::new(0),
-            suspected_until: AtomicU64::new(0),
-            spent: Mutex::new(Spent { bucket, faults: VecDeque::new(), told: None, untold: 0 }),
-            by_asker: Mutex::default(),
+            faulty_until: AtomicU64::new(0),
+            spending: Mutex::new(FaultSpending {
+                bucket,
+                faults: VecDeque::new(),
+                last_logged: None,
+                unlogged: 0,
+            }),
+            strikes: Mutex::default(),
         }
     }
 
     /// Whether calls that ended in a fault cost something lately.
     #[must_use]
-    pub fn is_suspected(&self, now: Instant) -> bool {
-        self.since_born(now) < self.suspected_until.load(Ordering::Relaxed)
+    pub fn has_recent_faults(&self, now: Instant) -> bool {
+        self.nanos_since_created(now) < self.faulty_until.load(Ordering::Relaxed)
     }
 
     /// How long pairs without proof have to wait.
     #[must_use]
-    pub fn held(&self, now: Instant) -> Duration {
-        Duration::from_nanos(self.held_until.load(Ordering::Relaxed).saturating_sub(self.since_born(now)))
+    pub fn hold_time(&self, now: Instant) -> Duration {
+        Duration::from_nanos(
+            self.held_until.load(Ordering::Relaxed).saturating_sub(self.nanos_since_created(now)),
+        )
     }
 
     /// How many costly faults the pairs had lately that this address asked for: one that has fewer comes
     /// first.
     #[must_use]
-    pub fn strikes_of(&self, asker: &Asker, now: Instant) -> u32 {
+    pub fn strikes_by(&self, asker: &Requester, now: Instant) -> u32 {
         let key = asker.key();
-        let by_asker = self.by_asker.lock();
+        let by_asker = self.strikes.lock();
         by_asker
             .get(&key)
             .filter(|strikes| strikes.is_recent(self.window, now))
@@ -116,14 +123,14 @@ impl FaultBudget {
     /// A call that ended in a fault took so much CPU time beyond its turn. Whether there were so many of them
     /// that a pair without proof rests after its first.
     #[must_use]
-    pub fn wasted(&self, by: Duration, asker: &Asker, now: Instant) -> bool {
-        self.strike(asker, now);
-        let mut spent = self.spent.lock();
-        let Spent { bucket: Some(bucket), faults, .. } = &mut *spent else { return false };
+    pub fn charge_fault(&self, by: Duration, asker: &Requester, now: Instant) -> bool {
+        self.count_strike(asker, now);
+        let mut spent = self.spending.lock();
+        let FaultSpending { bucket: Some(bucket), faults, .. } = &mut *spent else { return false };
         // What came back since the last time is counted first.
-        bucket.wait(now);
+        bucket.time_until_available(now);
         bucket.spend(by);
-        let wait = bucket.wait(now);
+        let wait = bucket.time_until_available(now);
         while faults.front().is_some_and(|at| now.saturating_duration_since(*at) >= self.window) {
             faults.pop_front();
         }
@@ -132,55 +139,59 @@ impl FaultBudget {
             faults.pop_front();
         }
         faults.push_back(now);
-        self.held_until.store(self.since_born(now + wait), Ordering::Relaxed);
-        self.suspected_until.store(self.since_born(now + wait.max(self.window)), Ordering::Relaxed);
+        self.held_until.store(self.nanos_since_created(now + wait), Ordering::Relaxed);
+        self.faulty_until.store(self.nanos_since_created(now + wait.max(self.window)), Ordering::Relaxed);
         many
     }
 
-    fn strike(&self, asker: &Asker, now: Instant) {
+    fn count_strike(&self, asker: &Requester, now: Instant) {
         let payer = asker.0.lock().clone();
         let key = payer.as_ref().map_or(0, |payer| payer.as_ptr().addr());
-        let mut by_asker = self.by_asker.lock();
+        let mut by_asker = self.strikes.lock();
         by_asker.retain(|_, strikes| strikes.is_recent(self.window, now));
-        let strikes = by_asker.entry(key).or_insert(Strikes { payer, count: 0, last: now });
+        let strikes = by_asker.entry(key).or_insert(Strikes { address: payer, count: 0, last: now });
         (strikes.count, strikes.last) = (strikes.count.saturating_add(1), now);
     }
 
     /// A pair begins to rest: whether that is told of, or only counted.
     #[must_use]
-    pub fn tells(&self, now: Instant) -> bool {
-        let mut spent = self.spent.lock();
-        let tells = spent.told.is_none_or(|at| now.saturating_duration_since(at) >= TELL_EVERY);
+    pub fn should_log(&self, now: Instant) -> bool {
+        let mut spent = self.spending.lock();
+        let tells = spent.last_logged.is_none_or(|at| now.saturating_duration_since(at) >= LOG_INTERVAL);
         if tells {
-            spent.told = Some(now);
+            spent.last_logged = Some(now);
         } else {
-            spent.untold += 1;
+            spent.unlogged += 1;
         }
         tells
     }
 
     /// How many began to rest without being told of, once a minute is over.
     #[must_use]
-    pub fn untold(&self, now: Instant) -> Option<u64> {
-        let mut spent = self.spent.lock();
-        let is_due =
-            spent.untold > 0 && spent.told.is_none_or(|at| now.saturating_duration_since(at) >= TELL_EVERY);
+    pub fn take_unlogged(&self, now: Instant) -> Option<u64> {
+        let mut spent = self.spending.lock();
+        let is_due = spent.unlogged > 0
+            && spent.last_logged.is_none_or(|at| now.saturating_duration_since(at) >= LOG_INTERVAL);
         if !is_due {
             return None;
         }
-        spent.told = Some(now);
-        Some(std::mem::take(&mut spent.untold))
+        spent.last_logged = Some(now);
+        Some(std::mem::take(&mut spent.unlogged))
     }
 
     /// Whether nothing of it is worth keeping.
     #[must_use]
-    pub fn is_forgiven(&self, now: Instant) -> bool {
-        !self.is_suspected(now)
-            && self.spent.lock().told.is_none_or(|at| now.saturating_duration_since(at) >= TELL_EVERY)
+    pub fn is_expired(&self, now: Instant) -> bool {
+        !self.has_recent_faults(now)
+            && self
+                .spending
+                .lock()
+                .last_logged
+                .is_none_or(|at| now.saturating_duration_since(at) >= LOG_INTERVAL)
     }
 
-    fn since_born(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX)
+    fn nanos_since_created(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.created_at).as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
@@ -188,7 +199,7 @@ impl Strikes {
     /// Whether they still count: not once the address is gone, or did nothing of the kind for so long.
     fn is_recent(&self, window: Duration, now: Instant) -> bool {
         now.saturating_duration_since(self.last) < window
-            && self.payer.as_ref().is_none_or(|payer| payer.strong_count() > 0)
+            && self.address.as_ref().is_none_or(|payer| payer.strong_count() > 0)
     }
 }
 
@@ -196,8 +207,8 @@ impl Strikes {
 mod tests {
     use super::*;
 
-    fn nobody() -> Asker {
-        Asker::default()
+    fn nobody() -> Requester {
+        Requester::default()
     }
 
     const MS: Duration = Duration::from_millis(1);
@@ -210,62 +221,62 @@ mod tests {
         let (mut now, mut calls) = (begun, 0);
         while now < begun + 100 * SECOND {
             assert_eq!(
-                budget.wasted(8 * MS, &nobody(), now),
+                budget.charge_fault(8 * MS, &nobody(), now),
                 calls >= 5,
                 "the sixth is one too many: {calls}"
             );
             calls += 1;
-            now += 10 * MS + budget.held(now);
+            now += 10 * MS + budget.hold_time(now);
         }
         assert!((115..=130).contains(&calls), "{calls} calls of 8 ms beyond their turn in 100 s");
-        assert!(budget.is_suspected(now) && !budget.is_suspected(now + 61 * SECOND));
-        assert!(budget.held(now + 61 * SECOND).is_zero());
+        assert!(budget.has_recent_faults(now) && !budget.has_recent_faults(now + 61 * SECOND));
+        assert!(budget.hold_time(now + 61 * SECOND).is_zero());
     }
 
     #[test]
     fn faults_far_apart_are_not_many() {
         let begun = Instant::now();
         let budget = FaultBudget::new(&Config::default(), begun);
-        assert!(!(0..50).any(|n| budget.wasted(8 * MS, &nobody(), begun + n * 15 * SECOND)));
+        assert!(!(0..50).any(|n| budget.charge_fault(8 * MS, &nobody(), begun + n * 15 * SECOND)));
     }
 
     #[test]
     fn nobody_waits_where_it_may_cost_anything() {
         let now = Instant::now();
         let budget = FaultBudget::new(&Config { faults_cpu_ms_per_sec: 0, ..Config::default() }, now);
-        assert!(!(0..50).any(|_| budget.wasted(SECOND, &nobody(), now)));
-        assert!(!budget.is_suspected(now) && budget.held(now).is_zero());
+        assert!(!(0..50).any(|_| budget.charge_fault(SECOND, &nobody(), now)));
+        assert!(!budget.has_recent_faults(now) && budget.hold_time(now).is_zero());
     }
 
     #[test]
     fn pairs_that_begin_to_rest_are_told_of_once_a_minute() {
         let begun = Instant::now();
         let budget = FaultBudget::new(&Config::default(), begun);
-        assert_eq!((0..200).filter(|_| budget.tells(begun)).count(), 1);
-        assert_eq!(budget.untold(begun + 59 * SECOND), None);
+        assert_eq!((0..200).filter(|_| budget.should_log(begun)).count(), 1);
+        assert_eq!(budget.take_unlogged(begun + 59 * SECOND), None);
         assert_eq!(
-            (budget.untold(begun + 60 * SECOND), budget.untold(begun + 60 * SECOND)),
+            (budget.take_unlogged(begun + 60 * SECOND), budget.take_unlogged(begun + 60 * SECOND)),
             (Some(199), None)
         );
-        assert!(!budget.tells(begun + 61 * SECOND), "the sum was a line, too");
+        assert!(!budget.should_log(begun + 61 * SECOND), "the sum was a line, too");
     }
 
     #[test]
     fn strikes_are_counted_for_each_address() {
         let now = Instant::now();
         let budget = FaultBudget::new(&Config::default(), now);
-        let payers: [Payer; 2] = [Arc::new(Budget::new(1)), Arc::new(Budget::new(1))];
-        let askers = [Asker::default(), Asker::default(), Asker::default(), Asker::default()];
+        let payers: [AddressBudget; 2] = [Arc::new(Budget::new(1)), Arc::new(Budget::new(1))];
+        let askers = [Requester::default(), Requester::default(), Requester::default(), Requester::default()];
         for (asker, payer) in askers.iter().zip([Some(&payers[0]), Some(&payers[0]), Some(&payers[1]), None])
         {
-            asker.asked_for_by(payer);
+            asker.set_address(payer);
         }
-        let counts = |now| askers.each_ref().map(|asker| budget.strikes_of(asker, now));
-        let _ = (budget.wasted(MS, &askers[0], now), budget.wasted(MS, &askers[1], now));
+        let counts = |now| askers.each_ref().map(|asker| budget.strikes_by(asker, now));
+        let _ = (budget.charge_fault(MS, &askers[0], now), budget.charge_fault(MS, &askers[1], now));
         assert_eq!(counts(now), [2, 2, 0, 0], "those of one address are counted together");
-        let _ = budget.wasted(MS, &nobody(), now);
+        let _ = budget.charge_fault(MS, &nobody(), now);
         assert_eq!(counts(now), [2, 2, 0, 1], "those of no known address are one more");
-        askers[1].asked_for_by(None);
+        askers[1].set_address(None);
         assert_eq!(counts(now + 59 * SECOND), [2, 2, 0, 1], "who joins does not hide who asked");
         assert_eq!(counts(now + 60 * SECOND), [0, 0, 0, 0]);
         drop(payers);

@@ -11,10 +11,10 @@ const UNKNOWN: u64 = 2 << 30;
 /// Memory that this process may have, bytes. `root` is where the system's files begin: `/`.
 #[must_use]
 pub fn memory_bytes(root: &Path) -> u64 {
-    total(root).into_iter().chain(limits(root)).min().unwrap_or(UNKNOWN)
+    total_memory(root).into_iter().chain(cgroup_limits(root)).min().unwrap_or(UNKNOWN)
 }
 
-fn total(root: &Path) -> Option<u64> {
+fn total_memory(root: &Path) -> Option<u64> {
     let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -22,7 +22,7 @@ fn total(root: &Path) -> Option<u64> {
 }
 
 /// What each group that holds this process allows, of both versions of control groups.
-fn limits(root: &Path) -> Vec<u64> {
+fn cgroup_limits(root: &Path) -> Vec<u64> {
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let mut limits = Vec::new();
     for line in groups.lines() {
@@ -32,9 +32,9 @@ fn limits(root: &Path) -> Vec<u64> {
             continue;
         };
         if controllers.is_empty() {
-            collect(&root.join("sys/fs/cgroup"), path, "memory.max", &mut limits);
+            collect_limits(&root.join("sys/fs/cgroup"), path, "memory.max", &mut limits);
         } else if controllers.split(',').any(|name| name == "memory") {
-            collect(&root.join("sys/fs/cgroup/memory"), path, "memory.limit_in_bytes", &mut limits);
+            collect_limits(&root.join("sys/fs/cgroup/memory"), path, "memory.limit_in_bytes", &mut limits);
         }
     }
     limits
@@ -42,7 +42,7 @@ fn limits(root: &Path) -> Vec<u64> {
 
 /// Of the group and all above it: any of them may be the one that is limited. In a container the path may be
 /// one that only the host sees; then the group at the top is its own.
-fn collect(mount: &Path, path: &str, file: &str, limits: &mut Vec<u64>) {
+fn collect_limits(mount: &Path, path: &str, file: &str, limits: &mut Vec<u64>) {
     let path = Path::new(path.trim_start_matches('/'));
     // `max` and the like are no limit.
     limits.extend(path.ancestors().filter_map(|group| {

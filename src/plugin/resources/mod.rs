@@ -8,5 +8,5 @@ pub mod charge;
 pub mod cpu_clock;
 pub mod fault_budget;
 pub mod machine_memory;
-pub mod purse;
+pub mod memory_account;
 pub mod token_bucket;

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use crate::plugin::class::Class;
 use crate::plugin::component_info::About;
 use crate::plugin::counters::{Counters, Counts};
-use crate::plugin::resources::capacity::Whose;
+use crate::plugin::resources::capacity::EvictionScope;
 use crate::plugin::resources::charge::Charge;
 use crate::plugin::sandbox::bindings::PluginPre;
 use crate::plugin::sandbox::state::State;
@@ -87,12 +87,12 @@ impl Component {
 
     /// Whether it is one of these.
     #[must_use]
-    pub fn is_of(&self, whose: Whose<'_>) -> bool {
+    pub fn is_of(&self, whose: EvictionScope<'_>) -> bool {
         match whose {
-            Whose::Anyones => true,
-            Whose::Class(class) => self.class() == class,
+            EvictionScope::All => true,
+            EvictionScope::Class(class) => self.class() == class,
             // They are everybody's.
-            Whose::Payer(_) => false,
+            EvictionScope::Address(_) => false,
         }
     }
 

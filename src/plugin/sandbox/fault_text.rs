@@ -60,7 +60,7 @@ pub fn of_failure(state: &State, doing: Doing, fault: Fault, error: &Error) -> S
 /// Which limit of time the call met, in words and in milliseconds.
 #[must_use]
 pub fn deadline(state: &State, doing: Doing) -> (String, u64) {
-    if state.watch.is_over_by_the_clock() {
+    if state.watch.is_expired_by_wall_clock() {
         let limit = state.config.call_wall_ms;
         return (format!("it takes more than {limit} ms on the clock (plugin.call_wall_ms)"), limit);
     }

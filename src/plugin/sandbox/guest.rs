@@ -11,7 +11,7 @@ use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::plugin::error::Refusal;
 use crate::plugin::history::Bound;
 use crate::plugin::resources::charge::Charge;
-use crate::plugin::resources::purse::Purse;
+use crate::plugin::resources::memory_account::MemoryAccount;
 use crate::plugin::sandbox::bindings::Plugin;
 use crate::plugin::sandbox::component::Component;
 use crate::plugin::sandbox::convert;
@@ -71,14 +71,14 @@ impl Guest {
     /// `Instantiate` with what it did wrong, `Deadline` or `HostBudget` with the limit; `Full` where guests
     /// have no memory left.
     pub fn new(setup: &Setup, component: &Component) -> Result<Self, Refusal> {
-        Self::paid(setup, component, &Purse::new(None))
+        Self::paid(setup, component, &MemoryAccount::new(None))
     }
 
     /// The same, with its memory charged to this purse as well.
     ///
     /// # Errors
     /// As [`Guest::new`].
-    pub fn paid(setup: &Setup, component: &Component, purse: &Arc<Purse>) -> Result<Self, Refusal> {
+    pub fn paid(setup: &Setup, component: &Component, purse: &Arc<MemoryAccount>) -> Result<Self, Refusal> {
         let charge = Charge::new(&setup.capacity, component.class(), purse);
         let state = State::new(&setup.config, &setup.outside, component, charge);
         let mut store = Store::new(&setup.world(component.class()).wasm, state);
@@ -182,7 +182,7 @@ fn refused(store: &Store<State>, setup: &Setup, doing: Doing, error: &Error) -> 
 /// Called at each tick a guest lives to see.
 fn look(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
     let state = store.data_mut();
-    if state.watch.is_over() {
+    if state.watch.is_expired() {
         state.fault = Some(Fault::Deadline);
         return Ok(UpdateDeadline::Interrupt);
     }

@@ -41,7 +41,7 @@ impl Limiter {
     /// Charges what memories and tables take now.
     fn charge(&mut self) -> Result<()> {
         let bytes = self.bytes();
-        let Err(refusal) = self.charge.reach(bytes) else { return Ok(()) };
+        let Err(refusal) = self.charge.grow_to(bytes) else { return Ok(()) };
         self.exceeded = Some(Fault::Memory);
         let told = format!("asks for {bytes} bytes of memory; {refusal}");
         self.out_of_budget = Some(refusal);

@@ -15,7 +15,7 @@ use wasmtime::{EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
 use crate::plugin::class::Class;
 use crate::plugin::error::{Error, causes};
 use crate::plugin::limits::{Bounds, Config};
-use crate::plugin::resources::capacity::{Capacity, Memory};
+use crate::plugin::resources::capacity::{Capacity, InstanceAllocation};
 use crate::plugin::sandbox::bindings::Plugin;
 use crate::plugin::sandbox::state::{Outside, State};
 use crate::plugin::sandbox::wasi;
@@ -48,7 +48,7 @@ impl Setup {
     ///
     /// # Errors
     /// The system refuses what the compiler or the memory of instances need.
-    pub fn new(config: Config, outside: Outside, memory: Memory) -> Result<Self, Error> {
+    pub fn new(config: Config, outside: Outside, memory: InstanceAllocation) -> Result<Self, Error> {
         let world = |class| World::new(&config, class, memory).map_err(|error| Error::Engine(causes(&error)));
         let (small, scripting) = (world(Class::Small)?, world(Class::Scripting)?);
         let capacity = Arc::new(Capacity::new(&config, memory));
@@ -85,7 +85,7 @@ impl Setup {
 }
 
 impl World {
-    fn new(config: &Config, class: Class, memory: Memory) -> wasmtime::Result<Self> {
+    fn new(config: &Config, class: Class, memory: InstanceAllocation) -> wasmtime::Result<Self> {
         let wasm = compiler(config, class, memory)?;
         let linker = linked(&wasm)?;
         Ok(Self { wasm, linker })
@@ -101,9 +101,9 @@ fn linked(wasm: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
 
 /// The compiler of a class. Small components get their memory from a pool; without one where the address
 /// space does not allow it (instances then take longer to make).
-fn compiler(limits: &Config, class: Class, memory: Memory) -> wasmtime::Result<wasmtime::Engine> {
+fn compiler(limits: &Config, class: Class, memory: InstanceAllocation) -> wasmtime::Result<wasmtime::Engine> {
     let plain = tuned(limits, class);
-    if class == Class::Scripting || memory == Memory::OnDemand {
+    if class == Class::Scripting || memory == InstanceAllocation::OnDemand {
         return wasmtime::Engine::new(&plain);
     }
     let mut settings = plain.clone();

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use crate::plugin::error::Refusal;
-use crate::plugin::resources::purse::Purse;
+use crate::plugin::resources::memory_account::MemoryAccount;
 use crate::plugin::sandbox::component::Component;
 use crate::plugin::sandbox::convert::Needs;
 use crate::plugin::sandbox::guest::{Guest, Unready};
@@ -17,7 +17,7 @@ use crate::plugin::sandbox::setup::Setup;
 /// An instance being started.
 pub struct Start {
     /// What the memory of its instances is charged to.
-    purse: Arc<Purse>,
+    purse: Arc<MemoryAccount>,
     guest: Option<Guest>,
     /// The first call ended in a fault.
     faulted: bool,
@@ -34,7 +34,7 @@ enum By {
 impl Start {
     /// Nothing is done yet.
     #[must_use]
-    pub const fn new(purse: Arc<Purse>) -> Self {
+    pub const fn new(purse: Arc<MemoryAccount>) -> Self {
         Self { purse, guest: None, faulted: false, refused: None }
     }
 

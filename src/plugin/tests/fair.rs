@@ -21,7 +21,7 @@ use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuesti
 use crate::plugin::judging::job_queue::PagesWaiting;
 use crate::plugin::judging::run::{Instance, Run};
 use crate::plugin::limits::Config;
-use crate::plugin::resources::purse::Payer;
+use crate::plugin::resources::memory_account::AddressBudget;
 use crate::plugin::sandbox::component::Component;
 use crate::plugin::tests::guests::{self, KEEP, Text};
 use crate::plugin::tests::trial::{self, judge, killmail};
@@ -211,14 +211,18 @@ async fn looping_configurations_of_one_address_do_not_go_before_another_addresss
     let component =
         engine.compile(&guests::guest(&Text { head: &head, configure, evaluate: &evaluate })).unwrap();
     watch.other.set(component.clone()).unwrap();
-    let payers: [Payer; 2] = [Arc::new(Budget::default()), Arc::new(Budget::default())];
+    let payers: [AddressBudget; 2] = [Arc::new(Budget::default()), Arc::new(Budget::default())];
     let mut looping = Vec::new();
     for n in 100..140 {
         looping.push(
-            engine.paid(&component, &n.to_string(), Instance::Warm, None, Some(&payers[0])).await.unwrap(),
+            engine
+                .evaluator_for_address(&component, &n.to_string(), Instance::Warm, None, Some(&payers[0]))
+                .await
+                .unwrap(),
         );
     }
-    let honest = engine.paid(&component, "{}", Instance::Warm, None, Some(&payers[1])).await.unwrap();
+    let honest =
+        engine.evaluator_for_address(&component, "{}", Instance::Warm, None, Some(&payers[1])).await.unwrap();
     let mut hostile = pin!(join_all(looping.iter().map(|evaluator| engine.evaluate(
         evaluator,
         vec![killmail(1)],

@@ -18,7 +18,7 @@ use crate::plugin::error::Refusal;
 use crate::plugin::history::NoHistory;
 use crate::plugin::judging::run::{Instance, Run};
 use crate::plugin::limits::Config;
-use crate::plugin::resources::capacity::Memory;
+use crate::plugin::resources::capacity::InstanceAllocation;
 use crate::plugin::sandbox::setup::Setup;
 use crate::plugin::sandbox::state::Outside;
 use crate::plugin::scan;
@@ -30,7 +30,7 @@ const COPIES: u64 = 8;
 
 fn setup() -> Setup {
     let outside = Outside { history: Arc::new(NoHistory), json: |_| Bytes::from_static(b"{}") };
-    Setup::new(Config::default(), outside, Memory::OnDemand).expect("the engine starts")
+    Setup::new(Config::default(), outside, InstanceAllocation::OnDemand).expect("the engine starts")
 }
 
 /// A line of the process's status, bytes.

@@ -13,7 +13,7 @@ use crate::plugin::judging::evaluator::{Evaluator, Key};
 use crate::plugin::judging::evaluator_cache::{Kept, Told};
 use crate::plugin::judging::run::{Instance, Run};
 use crate::plugin::limits::Config;
-use crate::plugin::resources::purse::Payer;
+use crate::plugin::resources::memory_account::AddressBudget;
 use crate::plugin::tests::guests::{self, KEEP, Text};
 use crate::plugin::tests::trial::{self, judge, killmail};
 
@@ -103,10 +103,11 @@ async fn unused_evaluators_give_way_to_what_is_only_made() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_address_alone_uses_is_held_to_its_part() {
     let engine = trial::engine(within(256 * MIB));
-    let payers: [Payer; 2] = [Arc::new(Budget::new(40 * MIB)), Arc::new(Budget::new(40 * MIB))];
+    let payers: [AddressBudget; 2] = [Arc::new(Budget::new(40 * MIB)), Arc::new(Budget::new(40 * MIB))];
     let component = engine.compile(&guests::evaluating(GROWS)).unwrap();
-    let ask =
-        async |config, payer| engine.paid(&component, config, Instance::Warm, None, payer).await.unwrap();
+    let ask = async |config, payer| {
+        engine.evaluator_for_address(&component, config, Instance::Warm, None, payer).await.unwrap()
+    };
     let (one, two) = (ask("1", Some(&payers[0])).await, ask("2", Some(&payers[0])).await);
     let other = ask("3", Some(&payers[1])).await;
     assert_eq!(judge(&engine, &one, 2).await, Ok(Verdict::Keep));
@@ -260,15 +261,16 @@ const WORKS_AND_GROWS: &str = "(local $n i32)
 #[tokio::test(flavor = "multi_thread")]
 async fn what_calls_cost_that_find_no_memory_is_counted() {
     let engine = trial::engine(Config { evaluate_cpu_ms: 10_000, ..within(256 * MIB) });
-    let payer: Payer = Arc::new(Budget::new(40 * MIB));
+    let payer: AddressBudget = Arc::new(Budget::new(40 * MIB));
     let component = engine.compile(&guests::evaluating(WORKS_AND_GROWS)).unwrap();
-    let make =
-        async |config, payer| engine.paid(&component, config, Instance::Warm, None, payer).await.unwrap();
+    let make = async |config, payer| {
+        engine.evaluator_for_address(&component, config, Instance::Warm, None, payer).await.unwrap()
+    };
     let (one, two, other) =
         (make("1", Some(&payer)).await, make("2", Some(&payer)).await, make("3", None).await);
     let seen = |evaluator: &Evaluator| {
         let record = evaluator.record().of(Run::Live);
-        (record.strikes(), record.fault_budget().is_suspected(Instant::now()))
+        (record.strikes(), record.fault_budget().has_recent_faults(Instant::now()))
     };
     assert_eq!(judge(&engine, &one, 1).await, Ok(Verdict::Keep));
     assert_eq!(seen(&one), (0, false));
@@ -288,13 +290,13 @@ async fn what_calls_cost_that_find_no_memory_is_counted() {
 #[test]
 fn what_two_addresses_have_made_is_charged_to_neither() {
     let kept = Kept::new(&Arc::new(Config::default()));
-    let payers: [Payer; 2] = [Arc::new(Budget::new(MIB)), Arc::new(Budget::new(MIB))];
+    let payers: [AddressBudget; 2] = [Arc::new(Budget::new(MIB)), Arc::new(Budget::new(MIB))];
     let key = Key { digest: "d".to_owned(), config: "{}".to_owned(), instance: Instance::Warm };
     let Told::New(_waiting, order) = kept.ask(&key, false, Some(&payers[0])) else {
         panic!("it was not asked for before")
     };
     assert!(matches!(kept.ask(&key, false, Some(&payers[0])), Told::UnderWay(_)));
-    assert!(order.purse().is_of(&payers[0]));
+    assert!(order.account().is_charged_to(&payers[0]));
     assert!(matches!(kept.ask(&key, false, Some(&payers[1])), Told::UnderWay(_)));
-    assert!(!payers.iter().any(|payer| order.purse().is_of(payer)));
+    assert!(!payers.iter().any(|payer| order.account().is_charged_to(payer)));
 }

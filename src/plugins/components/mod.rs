@@ -26,7 +26,7 @@ use crate::plugin::component_info::About;
 use crate::plugin::engine::Engine;
 use crate::plugin::error::{Failed, Refusal};
 use crate::plugin::judging::probe::Tried;
-use crate::plugin::resources::capacity::{Unused, Wanted, Whose};
+use crate::plugin::resources::capacity::{EvictionScope, Evictor, Shortage};
 use crate::plugin::sandbox::component::Component;
 use crate::plugins::components::draft::{Draft, check_unchanged, failed};
 use crate::plugins::components::preparing::Queue;
@@ -122,7 +122,7 @@ impl Components {
             changes,
             closing: watch::Sender::new(false),
         });
-        components.engine.capacity().let_go_of_components_with(Arc::downgrade(&components));
+        components.engine.capacity().set_component_evictor(Arc::downgrade(&components));
         components
     }
 
@@ -280,7 +280,7 @@ impl Components {
 
     /// Unloads the component that was not asked for for longest, of those nobody uses; `false`: there is
     /// none. It is mapped again when it is asked for.
-    fn unload_one(&self, whose: Whose<'_>) -> bool {
+    fn unload_one(&self, whose: EvictionScope<'_>) -> bool {
         let mut all = self.known.lock();
         let unused = all.iter().filter_map(|(digest, known)| match known {
             Known::Loaded { component, used } if !component.is_in_use() && component.is_of(whose) => {
@@ -419,9 +419,9 @@ impl Components {
     }
 }
 
-impl Unused for Weak<Components> {
-    fn amount(&self, wanted: Wanted<'_>, whose: Whose<'_>) -> u64 {
-        let (Wanted::Memory, Some(components)) = (wanted, self.upgrade()) else { return 0 };
+impl Evictor for Weak<Components> {
+    fn reclaimable(&self, wanted: Shortage<'_>, whose: EvictionScope<'_>) -> u64 {
+        let (Shortage::Memory, Some(components)) = (wanted, self.upgrade()) else { return 0 };
         let all = components.known.lock();
         let bytes = all.values().filter_map(|known| match known {
             Known::Loaded { component, .. } if !component.is_in_use() && component.is_of(whose) => {
@@ -432,7 +432,7 @@ impl Unused for Weak<Components> {
         bytes.sum()
     }
 
-    fn let_go(&self, whose: Whose<'_>) -> bool {
+    fn evict_one(&self, whose: EvictionScope<'_>) -> bool {
         self.upgrade().is_some_and(|components| components.unload_one(whose))
     }
 }

@@ -12,25 +12,25 @@ use parking_lot::Mutex;
 use crate::budget::{Budget, Share};
 
 /// The memory that one address may have.
-pub type Payer = Arc<Budget>;
+pub type AddressBudget = Arc<Budget>;
 
 /// What the instances of one evaluator are charged to beside the budget of all.
 #[derive(Debug)]
-pub struct Purse {
+pub struct MemoryAccount {
     share: Mutex<Option<Share>>,
     /// Bytes the instances have now, whoever pays for them.
     bytes: AtomicU64,
 }
 
-impl Purse {
+impl MemoryAccount {
     /// For an evaluator that this address asks for; `None`: nobody's in particular.
     #[must_use]
-    pub fn new(payer: Option<&Payer>) -> Arc<Self> {
+    pub fn new(payer: Option<&AddressBudget>) -> Arc<Self> {
         Arc::new(Self { share: Mutex::new(payer.map(Budget::share)), bytes: AtomicU64::new(0) })
     }
 
     /// This address asks for the evaluator. If it is another one than before, it is nobody's from here on.
-    pub fn asked_for_by(&self, payer: Option<&Payer>) {
+    pub fn add_requester(&self, payer: Option<&AddressBudget>) {
         let mut share = self.share.lock();
         let same = share.as_ref().zip(payer).is_some_and(|(share, payer)| Arc::ptr_eq(share.budget(), payer));
         if !same {
@@ -40,13 +40,13 @@ impl Purse {
 
     /// Whether this address pays.
     #[must_use]
-    pub fn is_of(&self, payer: &Payer) -> bool {
+    pub fn is_charged_to(&self, payer: &AddressBudget) -> bool {
         self.share.lock().as_ref().is_some_and(|share| Arc::ptr_eq(share.budget(), payer))
     }
 
     /// The address that pays.
     #[must_use]
-    pub fn payer(&self) -> Option<Payer> {
+    pub fn address(&self) -> Option<AddressBudget> {
         self.share.lock().as_ref().map(|share| Arc::clone(share.budget()))
     }
 
@@ -60,7 +60,7 @@ impl Purse {
     ///
     /// # Errors
     /// The address has no more: it.
-    pub fn take(&self, bytes: u64) -> Result<(), Payer> {
+    pub fn charge(&self, bytes: u64) -> Result<(), AddressBudget> {
         let mut share = self.share.lock();
         if let Some(share) = &mut *share
             && !share.reach(share.bytes().saturating_add(bytes))
@@ -72,7 +72,7 @@ impl Purse {
     }
 
     /// Gives so many bytes back.
-    pub fn give_back(&self, bytes: u64) {
+    pub fn release(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         if let Some(share) = &mut *self.share.lock() {
             share.give_back(bytes);
@@ -86,20 +86,21 @@ mod tests {
 
     #[test]
     fn one_address_pays_until_another_asks() {
-        let (one, two): (Payer, Payer) = (Arc::new(Budget::new(100)), Arc::new(Budget::new(100)));
-        let purse = Purse::new(Some(&one));
-        purse.take(60).unwrap();
-        assert!(purse.take(41).is_err_and(|payer| Arc::ptr_eq(&payer, &one)));
-        purse.asked_for_by(Some(&one));
-        purse.give_back(10);
-        assert_eq!((one.used(), purse.is_of(&one), purse.is_of(&two)), (50, true, false));
-        purse.asked_for_by(Some(&two));
-        assert_eq!((one.used(), two.used(), purse.is_of(&one)), (0, 0, false));
-        purse.take(1_000).unwrap();
+        let (one, two): (AddressBudget, AddressBudget) =
+            (Arc::new(Budget::new(100)), Arc::new(Budget::new(100)));
+        let purse = MemoryAccount::new(Some(&one));
+        purse.charge(60).unwrap();
+        assert!(purse.charge(41).is_err_and(|payer| Arc::ptr_eq(&payer, &one)));
+        purse.add_requester(Some(&one));
+        purse.release(10);
+        assert_eq!((one.used(), purse.is_charged_to(&one), purse.is_charged_to(&two)), (50, true, false));
+        purse.add_requester(Some(&two));
+        assert_eq!((one.used(), two.used(), purse.is_charged_to(&one)), (0, 0, false));
+        purse.charge(1_000).unwrap();
         assert_eq!(purse.bytes(), 1_050, "what it has is known, whoever pays");
-        purse.give_back(1_000);
-        purse.asked_for_by(Some(&one));
-        assert!(!purse.is_of(&one) && one.used() == 0, "it stays so");
-        assert!(Purse::new(None).take(1 << 40).is_ok());
+        purse.release(1_000);
+        purse.add_requester(Some(&one));
+        assert!(!purse.is_charged_to(&one) && one.used() == 0, "it stays so");
+        assert!(MemoryAccount::new(None).charge(1 << 40).is_ok());
     }
 }
