@@ -156,12 +156,12 @@ impl SubscriptionPlugin {
     /// The same for as long as its judgments cost less than so much CPU time.
     #[must_use]
     pub fn within(self, cpu: Duration) -> Self {
-        Self { evaluator: self.evaluator.map(|evaluator| evaluator.within(cpu)), ..self }
+        Self { evaluator: self.evaluator.map(|evaluator| evaluator.with_cpu_limit(cpu)), ..self }
     }
 
     /// Whether its judgments cost what they may.
     pub fn is_spent(&self) -> bool {
-        self.evaluator.as_ref().is_some_and(Evaluator::is_spent)
+        self.evaluator.as_ref().is_some_and(Evaluator::is_cpu_exhausted)
     }
 
     /// Judges a page, in order; only what is ready can. The last killmails of it are left out where they

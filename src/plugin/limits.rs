@@ -342,9 +342,9 @@ impl Config {
 
     /// What a component of this class may have.
     #[must_use]
-    pub const fn bounds(&self, class: Class) -> Bounds {
+    pub const fn class_limits(&self, class: Class) -> ClassLimits {
         match class {
-            Class::Small => Bounds {
+            Class::Small => ClassLimits {
                 prefix: "plugin.",
                 upload_bytes: self.upload_bytes,
                 evaluate_cpu_ms: self.evaluate_cpu_ms,
@@ -366,7 +366,7 @@ impl Config {
                 function_work_max: self.function_work_max,
                 compile_work_max: self.compile_work_max,
             },
-            Class::Scripting => Bounds {
+            Class::Scripting => ClassLimits {
                 prefix: "plugin.scripting_",
                 upload_bytes: self.scripting_upload_bytes,
                 evaluate_cpu_ms: self.scripting_evaluate_cpu_ms,
@@ -393,7 +393,7 @@ impl Config {
 
     /// Locals of a function and work to compile it beyond which it is of no class.
     #[must_use]
-    pub fn widest(&self) -> (u64, u64) {
+    pub fn function_limits_max(&self) -> (u64, u64) {
         let locals = self.locals_max.max(self.scripting_locals_max);
         (locals as u64, self.function_work_max.max(self.scripting_function_work_max))
     }
@@ -412,7 +412,7 @@ impl Config {
 /// What a component of one class may have; the fields are those of [`Config`]. They are written out there
 /// once for each class, since serde cannot both flatten a struct and refuse settings it does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Bounds {
+pub struct ClassLimits {
     /// What stands before the names of these settings.
     pub prefix: &'static str,
     /// Its size, bytes.

@@ -64,12 +64,12 @@ fn asked(history: &StoreHistory, questions: &[HistoryQuestion], bound: Bound) ->
     for (query, max) in questions.iter().flat_map(|query| ALLOWANCES.map(|max| (query, max))) {
         let mut allowance = Allowance::new(max);
         let count = history.count(query, bound, &mut allowance).ok();
-        told.push((count, allowance.left()));
+        told.push((count, allowance.remaining()));
         let totals = history.totals(query, bound, &mut allowance).ok();
-        told.push((totals.map(|totals| totals.killmails), allowance.left()));
+        told.push((totals.map(|totals| totals.killmails), allowance.remaining()));
         if let [term] = &query.terms[..] {
             let seen = history.last_seen(term, bound, &mut allowance).ok().flatten();
-            told.push((seen.map(i64::unsigned_abs), allowance.left()));
+            told.push((seen.map(i64::unsigned_abs), allowance.remaining()));
         }
     }
     told

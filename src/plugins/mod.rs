@@ -31,8 +31,8 @@ use crate::plugin::class::Class;
 use crate::plugin::counters::Counts;
 use crate::plugin::engine::Engine;
 use crate::plugin::judging::evaluator::Evaluator;
-use crate::plugin::judging::pair_records::AtRest;
-use crate::plugin::judging::probe::{NO_CONFIG, Tried};
+use crate::plugin::judging::pair_records::QuarantinedPairs;
+use crate::plugin::judging::repeatability_trial::{NO_CONFIG, TrialReport};
 use crate::plugin::judging::run::Instance;
 use crate::plugin::resources::memory_account::AddressBudget;
 use crate::plugin::sandbox::component::Component;
@@ -221,11 +221,11 @@ impl Plugins {
     ///
     /// # Errors
     /// A refusal, or the file cannot be read.
-    pub fn compile_here(&self, file: &UploadFile, probe: bool) -> Result<(Component, Tried), Error> {
+    pub fn compile_here(&self, file: &UploadFile, probe: bool) -> Result<(Component, TrialReport), Error> {
         let bytes = file.read()?;
         let component = self.engine.compile(&bytes)?;
         let tried =
-            if probe { self.engine.probe_by_default(&component, &self.sample)? } else { Tried::default() };
+            if probe { self.engine.try_upload(&component, &self.sample)? } else { TrialReport::default() };
         Ok((component, tried))
     }
 
@@ -327,13 +327,13 @@ impl Plugins {
     ///
     /// # Errors
     /// No such name.
-    pub fn resting(&self, name: &str) -> Result<AtRest, Error> {
+    pub fn resting(&self, name: &str) -> Result<QuarantinedPairs, Error> {
         let manifest = self.manifest(name)?;
         Ok(manifest
             .versions
             .iter()
-            .map(|version| self.engine.resting(&version.digest))
-            .fold(AtRest::default(), AtRest::and))
+            .map(|version| self.engine.quarantined(&version.digest))
+            .fold(QuarantinedPairs::default(), QuarantinedPairs::merged_with))
     }
 
     fn counts_of(&self, manifest: &Manifest) -> Counts {

@@ -2,7 +2,7 @@
 //!
 //! Must not know: how components are compiled.
 
-use crate::plugin::judging::probe::Tried;
+use crate::plugin::judging::repeatability_trial::TrialReport;
 use crate::plugin::judging::run::Instance;
 use crate::plugins::components::Held;
 use crate::plugins::manifest::{Standing, Version};
@@ -25,7 +25,7 @@ pub struct Accepted<'a> {
     /// What was made of them.
     pub held: Held,
     /// What came of its trial.
-    pub tried: Tried,
+    pub tried: TrialReport,
     /// How it is to be taken.
     pub how: Upload,
 }

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::domain::hex::hex;
 use crate::plugin::build::Entered;
 use crate::plugin::build::order::Stage;
-use crate::plugin::judging::probe::Tried;
+use crate::plugin::judging::repeatability_trial::TrialReport;
 use crate::plugins::components::{Held, Order};
 use crate::plugins::upload::{Accepted, Upload, Uploaded};
 use crate::plugins::{Error, Plugins};
@@ -207,7 +207,7 @@ async fn take_in(
     let made = match known {
         Some((held, version)) if version.probed || !plugins.is_tried(&job.name, &digest, how) => {
             drop(entered);
-            (held, Tried { probed: version.probed, warnings: version.warnings })
+            (held, TrialReport { probed: version.probed, warnings: version.warnings })
         }
         _ => {
             match make(plugins, job, (&file, entered), (&digest, size_bytes), how).await {
@@ -244,7 +244,7 @@ async fn make(
     (file, entered): (&Arc<UploadFile>, Entered),
     (digest, size_bytes): (&str, usize),
     how: Upload,
-) -> Result<(Held, Tried), Error> {
+) -> Result<(Held, TrialReport), Error> {
     let probe = plugins.is_tried(&job.name, digest, how);
     let engine = plugins.engine();
     if engine.config().compile_here {

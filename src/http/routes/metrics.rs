@@ -244,12 +244,12 @@ fn judgment(door: &HttpState, text: &mut Exposition) {
     text.gauge(
         "plugin_resting",
         "Pairs of plugin and configuration that rest.",
-        plugins.engine().resting_count(),
+        plugins.engine().quarantined_count(),
     );
     text.gauge(
         "plugin_trials_waiting",
         "Configurations waiting to be made ready.",
-        plugins.engine().trials_waiting(),
+        plugins.engine().setups_waiting(),
     );
     waiting(plugins.engine(), text);
     text.counter("plugin_log_lines_cut_total", "Lines of plugins' log cut or left out.", all.log_lines_cut);
@@ -330,7 +330,7 @@ fn waiting(engine: &Engine, text: &mut Exposition) {
         "plugin_pages_waiting",
         "Pages waiting to be judged.",
         "of",
-        [("live", pages.live), ("history", pages.past)],
+        [("live", pages.live), ("history", pages.history)],
     );
     text.gauge(
         "plugin_pages_held",

@@ -19,8 +19,8 @@ use crate::plugin::build::process::NO_FILTER;
 use crate::plugin::counters::Counters;
 use crate::plugin::error::Refusal;
 use crate::plugin::history::NoHistory;
-use crate::plugin::judging::probe;
-use crate::plugin::judging::probe::Tried;
+use crate::plugin::judging::repeatability_trial;
+use crate::plugin::judging::repeatability_trial::TrialReport;
 use crate::plugin::resources::capacity::InstanceAllocation;
 use crate::plugin::resources::cpu_clock::Ticker;
 use crate::plugin::sandbox::guest::Guest;
@@ -133,11 +133,11 @@ fn build(
         Builder::new_current_thread().build().map_err(|error| Refusal::Crashed(error.to_string()))?;
     let _entered = runtime.enter();
     Guest::new(&setup, &component)?;
-    let mut tried = Tried::default();
+    let mut tried = TrialReport::default();
     if let Some(sample) = sample {
         // Who does not hear it waits all the same.
         let _ = say(out, &Report::At(Stage::Probing));
-        tried = probe::by_default(&setup, &component, &sample)?;
+        tried = repeatability_trial::try_upload(&setup, &component, &sample)?;
     }
     let code = compile::code(&compiled)?;
     Ok((Report::Built { about: component.about().clone(), tried, code_bytes: code.len() as u64 }, code))

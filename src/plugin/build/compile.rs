@@ -14,7 +14,7 @@ use std::sync::Arc;
 use wasmtime::component::InstancePre;
 use wit_component::ComponentEncoder;
 
-use crate::plugin::component_info::About;
+use crate::plugin::component_info::ComponentInfo;
 use crate::plugin::counters::Counters;
 use crate::plugin::error::{Refusal, causes};
 use crate::plugin::resources::charge::Charge;
@@ -29,7 +29,7 @@ use crate::tasks;
 /// Machine code of a component, and what is known of it.
 pub struct Compiled {
     wasm: wasmtime::component::Component,
-    about: About,
+    about: ComponentInfo,
     charge: Arc<Charge>,
 }
 
@@ -69,7 +69,7 @@ pub fn code(compiled: &Compiled) -> Result<Vec<u8>, Refusal> {
 ///
 /// # Errors
 /// `Full` or `NeverFits` where there is no memory for it.
-pub fn charge(setup: &Setup, about: &About, code_bytes: u64) -> Result<Charge, Refusal> {
+pub fn charge(setup: &Setup, about: &ComponentInfo, code_bytes: u64) -> Result<Charge, Refusal> {
     Charge::for_component(&setup.capacity, about.class, about.loaded_bytes(code_bytes))
 }
 
@@ -78,7 +78,7 @@ pub fn charge(setup: &Setup, about: &About, code_bytes: u64) -> Result<Charge, R
 /// # Errors
 /// Another version or other settings of the compiler made it.
 #[expect(unsafe_code, reason = "machine code cannot be checked; the caller knows who wrote it")]
-pub fn load(setup: &Setup, about: About, file: &Path, charge: Charge) -> Result<Compiled, Refusal> {
+pub fn load(setup: &Setup, about: ComponentInfo, file: &Path, charge: Charge) -> Result<Compiled, Refusal> {
     let world = setup.world(about.class);
     // SAFETY: `feed` gives only files whose content the store has just found to be what our own compiler
     // wrote.
@@ -169,7 +169,7 @@ pub mod tests {
     use crate::plugin::sandbox::state::Outside;
 
     /// What the compiling process makes of a component: what is known of it, and its code.
-    pub fn built(bytes: &[u8]) -> (About, Vec<u8>) {
+    pub fn built(bytes: &[u8]) -> (ComponentInfo, Vec<u8>) {
         let outside = Outside { history: Arc::new(NoHistory), json: |_| Bytes::new() };
         let setup =
             Setup::new(Config::default(), outside, InstanceAllocation::OnDemand).expect("the engine starts");

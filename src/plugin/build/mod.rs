@@ -18,9 +18,9 @@ use std::sync::Arc;
 use crate::plugin::build::lanes::{Lane, Load, Turn};
 use crate::plugin::build::order::{Order, Report, Stage, Work};
 use crate::plugin::build::process::Run;
-use crate::plugin::component_info::About;
+use crate::plugin::component_info::ComponentInfo;
 use crate::plugin::error::Failed;
-use crate::plugin::judging::probe::Tried;
+use crate::plugin::judging::repeatability_trial::TrialReport;
 use crate::plugin::limits::Config;
 use crate::plugin::resources::machine_memory;
 
@@ -28,9 +28,9 @@ use crate::plugin::resources::machine_memory;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Built {
     /// What is to be kept beside its code.
-    pub about: About,
+    pub about: ComponentInfo,
     /// What came of its trial; it was not tried where it refused the configuration it was to be tried with.
-    pub tried: Tried,
+    pub tried: TrialReport,
 }
 
 /// A component to be compiled.
@@ -131,7 +131,12 @@ impl Builder {
     ///
     /// # Errors
     /// What is wrong with it, or the process could not be started.
-    pub async fn scan(&self, entered: Entered, file: &Path, progress: Progress<'_>) -> Result<About, Failed> {
+    pub async fn scan(
+        &self,
+        entered: Entered,
+        file: &Path,
+        progress: Progress<'_>,
+    ) -> Result<ComponentInfo, Failed> {
         let size = size_of(file)?;
         let Entered { lanes, turn } = entered;
         turn.come(Some(&lanes.compiling), &|position| progress(Stage::Queued { position })).await;

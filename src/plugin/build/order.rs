@@ -6,9 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::plugin::component_info::About;
+use crate::plugin::component_info::ComponentInfo;
 use crate::plugin::error::Refusal;
-use crate::plugin::judging::probe::Tried;
+use crate::plugin::judging::repeatability_trial::TrialReport;
 use crate::plugin::limits::Config;
 
 /// The longest line either side takes, bytes.
@@ -99,13 +99,13 @@ pub enum Report {
     /// What it is at now; more follows.
     At(Stage),
     /// It was looked through.
-    Scanned(About),
+    Scanned(ComponentInfo),
     /// It may run.
     Built {
         /// What is to be kept beside its code.
-        about: About,
+        about: ComponentInfo,
         /// What came of its trial.
-        tried: Tried,
+        tried: TrialReport,
         /// Bytes of compiled code behind this line.
         code_bytes: u64,
     },

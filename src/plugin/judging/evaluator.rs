@@ -18,9 +18,9 @@ use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::plugin::class::Class;
 use crate::plugin::error::Refusal;
 use crate::plugin::judging::pair_records::PairRecord;
-use crate::plugin::judging::queue_places::Places;
-use crate::plugin::judging::run::{Instance, Judged, Run};
-use crate::plugin::judging::verdict_memo::Memo;
+use crate::plugin::judging::queue_slots::QueueSlots;
+use crate::plugin::judging::run::{Instance, Judgment, Run};
+use crate::plugin::judging::verdict_memo::VerdictMemo;
 use crate::plugin::limits::Config;
 use crate::plugin::resources::capacity::{EvictionScope, Reservation};
 use crate::plugin::resources::cpu_clock::billable_cpu;
@@ -32,7 +32,7 @@ use crate::plugin::sandbox::setup::Setup;
 
 /// What makes two evaluators equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Key {
+pub struct EvaluatorKey {
     /// SHA-256 of the component, hex.
     pub digest: String,
     /// The configuration, byte for byte.
@@ -41,7 +41,7 @@ pub struct Key {
     pub instance: Instance,
 }
 
-impl Key {
+impl EvaluatorKey {
     /// SHA-256 of the configuration, 64 hex digits.
     #[must_use]
     pub fn config_digest(&self) -> String {
@@ -54,13 +54,13 @@ impl Key {
 pub struct Evaluator {
     shared: Arc<Shared>,
     /// What its pages cost, where somebody wants to know.
-    spent: Option<Arc<Spent>>,
+    meter: Option<Arc<CpuMeter>>,
 }
 
 /// CPU time that was spent for somebody, and may be.
 #[derive(Debug)]
-struct Spent {
-    ns: AtomicU64,
+struct CpuMeter {
+    used_ns: AtomicU64,
     max: Duration,
 }
 
@@ -68,40 +68,40 @@ struct Spent {
 pub struct Shared {
     component: Component,
     digest: Arc<str>,
-    key: Key,
+    key: EvaluatorKey,
     needs: Needs,
     shard: usize,
     /// The instance that was configured first, until somebody has a killmail judged.
-    first: Mutex<Option<Box<Guest>>>,
-    live: Mutex<Seat>,
-    past: Mutex<Seat>,
-    memo: Mutex<Memo>,
-    used: Mutex<Instant>,
+    initial_instance: Mutex<Option<Box<Guest>>>,
+    live: Mutex<InstanceSlot>,
+    history: Mutex<InstanceSlot>,
+    memo: Mutex<VerdictMemo>,
+    last_used: Mutex<Instant>,
     record: Arc<PairRecord>,
-    places: Arc<Places>,
+    places: Arc<QueueSlots>,
     purse: Arc<MemoryAccount>,
     // Given back after the instances have ended.
     reserved: Reservation,
 }
 
 /// Where an instance waits between two pages.
-struct Seat {
+struct InstanceSlot {
     guest: Option<Box<Guest>>,
     used: Instant,
 }
 
-impl Seat {
+impl InstanceSlot {
     fn empty() -> Mutex<Self> {
         Mutex::new(Self { guest: None, used: Instant::now() })
     }
 }
 
 /// What an evaluator stands on beside its component.
-pub struct Grounds {
+pub struct EvaluatorParts {
     /// What it needs to see.
     pub needs: Needs,
     /// An instance that is configured and was not called.
-    pub first: Option<Guest>,
+    pub initial_instance: Option<Guest>,
     /// Which thread it belongs to.
     pub shard: usize,
     /// The component's digest.
@@ -109,7 +109,7 @@ pub struct Grounds {
     /// What is known of how the pair behaves.
     pub record: Arc<PairRecord>,
     /// The component's places in the queues.
-    pub places: Arc<Places>,
+    pub places: Arc<QueueSlots>,
     /// What its instances' memory is charged to.
     pub purse: Arc<MemoryAccount>,
     /// The right to the instances it may come to hold.
@@ -125,8 +125,9 @@ impl std::fmt::Debug for Shared {
 impl Evaluator {
     /// An evaluator ready to judge. Instances are made when they are needed.
     #[must_use]
-    pub fn new(config: &Config, component: Component, key: Key, grounds: Grounds) -> Self {
-        let Grounds { needs, first, shard, digest, record, places, purse, reserved } = grounds;
+    pub fn new(config: &Config, component: Component, key: EvaluatorKey, grounds: EvaluatorParts) -> Self {
+        let EvaluatorParts { needs, initial_instance: first, shard, digest, record, places, purse, reserved } =
+            grounds;
         let first = first.filter(|_| key.instance == Instance::Warm).map(Box::new);
         let shared = Arc::new(Shared {
             component,
@@ -134,60 +135,63 @@ impl Evaluator {
             key,
             needs,
             shard,
-            first: Mutex::new(first),
-            live: Seat::empty(),
-            past: Seat::empty(),
-            memo: Mutex::new(Memo::new(config.memo_entries, config.memo_bytes)),
-            used: Mutex::new(Instant::now()),
+            initial_instance: Mutex::new(first),
+            live: InstanceSlot::empty(),
+            history: InstanceSlot::empty(),
+            memo: Mutex::new(VerdictMemo::new(config.memo_entries, config.memo_bytes)),
+            last_used: Mutex::new(Instant::now()),
             record,
             places,
             purse,
             reserved,
         });
-        Self { shared, spent: None }
+        Self { shared, meter: None }
     }
 
     /// The same, with a count of its own of what its pages cost.
     #[must_use]
-    pub fn counted_apart(&self) -> Self {
-        self.within(Duration::MAX)
+    pub fn with_cpu_meter(&self) -> Self {
+        self.with_cpu_limit(Duration::MAX)
     }
 
     /// The same, with a count of its own of what its pages cost; once that is so much CPU time, no more is
     /// judged by it.
     #[must_use]
-    pub fn within(&self, max: Duration) -> Self {
-        Self { shared: Arc::clone(&self.shared), spent: Some(Arc::new(Spent { ns: AtomicU64::new(0), max })) }
+    pub fn with_cpu_limit(&self, max: Duration) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            meter: Some(Arc::new(CpuMeter { used_ns: AtomicU64::new(0), max })),
+        }
     }
 
     /// CPU time its pages cost so far, the host's work for them included; zero where it is not counted.
     #[must_use]
-    pub fn spent(&self) -> Duration {
-        Duration::from_nanos(self.spent.as_ref().map_or(0, |spent| spent.ns.load(Ordering::Relaxed)))
+    pub fn cpu_used(&self) -> Duration {
+        Duration::from_nanos(self.meter.as_ref().map_or(0, |spent| spent.used_ns.load(Ordering::Relaxed)))
     }
 
     /// Whether it has had what it may cost.
     #[must_use]
-    pub fn is_spent(&self) -> bool {
-        self.spent
+    pub fn is_cpu_exhausted(&self) -> bool {
+        self.meter
             .as_ref()
-            .is_some_and(|spent| Duration::from_nanos(spent.ns.load(Ordering::Relaxed)) >= spent.max)
+            .is_some_and(|spent| Duration::from_nanos(spent.used_ns.load(Ordering::Relaxed)) >= spent.max)
     }
 
     /// Does work for it on this thread, and counts what that costs.
-    pub fn spend<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub fn metered<T>(&self, work: impl FnOnce() -> T) -> T {
         // Asking the system costs as much as a verdict.
-        let Some(spent) = &self.spent else { return work() };
+        let Some(spent) = &self.meter else { return work() };
         let before = billable_cpu();
         let done = work();
         let cpu = billable_cpu().saturating_sub(before);
-        spent.ns.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        spent.used_ns.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         done
     }
 
     /// The component's digest, to be kept.
     #[must_use]
-    pub fn digest_shared(&self) -> &Arc<str> {
+    pub fn shared_digest(&self) -> &Arc<str> {
         &self.shared.digest
     }
 
@@ -211,23 +215,23 @@ impl Evaluator {
 
     /// The places in the queue for its pages of this kind.
     #[must_use]
-    pub fn places_of(&self, run: Run) -> &Arc<Semaphore> {
-        self.shared.places.of(run, self.shared.record.of(run).is_proven())
+    pub fn queue_slots(&self, run: Run) -> &Arc<Semaphore> {
+        self.shared.places.for_run(run, self.shared.record.for_run(run).is_proven())
     }
 
     /// Takes out the instances that were not used for so long. That of live killmails stays, unless it is of
     /// the class that takes tens of megabytes: the next killmail may come any moment.
     #[must_use]
-    pub fn unused(&self, after: Duration) -> Vec<Box<Guest>> {
-        let take = |seat: &Mutex<Seat>| {
+    pub fn take_idle_instances(&self, after: Duration) -> Vec<Box<Guest>> {
+        let take = |seat: &Mutex<InstanceSlot>| {
             let mut seat = seat.lock();
             if seat.used.elapsed() >= after { seat.guest.take() } else { None }
         };
-        let mut unused: Vec<Box<Guest>> = take(&self.shared.past).into_iter().collect();
+        let mut unused: Vec<Box<Guest>> = take(&self.shared.history).into_iter().collect();
         if self.shared.component.class() == Class::Scripting {
             unused.extend(take(&self.shared.live));
             if self.idle_for() >= after {
-                unused.extend(self.shared.first.lock().take());
+                unused.extend(self.shared.initial_instance.lock().take());
             }
         }
         unused
@@ -271,7 +275,7 @@ impl Evaluator {
 
     /// Whether it is one of these.
     #[must_use]
-    pub fn is_of(&self, whose: EvictionScope<'_>) -> bool {
+    pub fn is_in_scope(&self, whose: EvictionScope<'_>) -> bool {
         match whose {
             EvictionScope::Address(payer) => self.shared.purse.is_charged_to(payer),
             EvictionScope::All | EvictionScope::Class(_) => self.shared.component.is_of(whose),
@@ -281,19 +285,19 @@ impl Evaluator {
     /// How long it was not used.
     #[must_use]
     pub fn idle_for(&self) -> Duration {
-        self.shared.used.lock().elapsed()
+        self.shared.last_used.lock().elapsed()
     }
 
     /// It is used now.
     pub fn touch(&self) {
-        *self.shared.used.lock() = Instant::now();
+        *self.shared.last_used.lock() = Instant::now();
     }
 
     /// The whole page from memory, if every verdict on it is there.
     #[must_use]
-    pub fn recall(&self, page: &[SharedEntry]) -> Option<Vec<Judged>> {
+    pub fn remembered_page(&self, page: &[SharedEntry]) -> Option<Vec<Judgment>> {
         let memo = self.shared.memo.lock();
-        let answers: Option<Vec<Judged>> = page
+        let answers: Option<Vec<Judgment>> = page
             .iter()
             .map(
                 |entry| {
@@ -305,7 +309,11 @@ impl Evaluator {
         if answers.is_some() {
             let counters = self.shared.component.counters();
             for entry in page {
-                if self.shared.needs.accepts(entry) { counters.remembered(1) } else { counters.passed_over() }
+                if self.shared.needs.accepts(entry) {
+                    counters.record_remembered(1)
+                } else {
+                    counters.record_passed_over()
+                }
             }
         }
         answers
@@ -325,32 +333,32 @@ impl Evaluator {
 
     /// The verdict on this killmail at this revision, if it is remembered.
     #[must_use]
-    pub fn remembered(&self, entry: &Entry) -> Option<Judged> {
+    pub fn remembered(&self, entry: &Entry) -> Option<Judgment> {
         self.shared.memo.lock().get(entry)
     }
 
     /// Remembers a verdict for equal pairs.
-    pub fn remember(&self, entry: &Entry, answer: &Judged) {
+    pub fn remember(&self, entry: &Entry, answer: &Judgment) {
         self.shared.memo.lock().put(entry, answer);
     }
 
     /// Takes out the instance for this kind of run, to be put back with [`Self::put_instance`].
     #[must_use]
     pub fn take_instance(&self, run: Run) -> Option<Box<Guest>> {
-        self.seat(run).lock().guest.take().or_else(|| self.shared.first.lock().take())
+        self.slot(run).lock().guest.take().or_else(|| self.shared.initial_instance.lock().take())
     }
 
     /// Puts an instance back after its run; `None` where it did not survive.
     pub fn put_instance(&self, run: Run, guest: Option<Box<Guest>>) {
-        let mut seat = self.seat(run).lock();
+        let mut seat = self.slot(run).lock();
         seat.used = Instant::now();
         seat.guest = guest;
     }
 
-    fn seat(&self, run: Run) -> &Mutex<Seat> {
+    fn slot(&self, run: Run) -> &Mutex<InstanceSlot> {
         match run {
             Run::Live => &self.shared.live,
-            Run::History { .. } => &self.shared.past,
+            Run::History { .. } => &self.shared.history,
         }
     }
 

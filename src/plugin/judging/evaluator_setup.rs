@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use crate::domain::entry::SharedEntry;
 use crate::plugin::error::Refusal;
-use crate::plugin::judging::evaluator::{Evaluator, Grounds};
-use crate::plugin::judging::evaluator_cache::{Kept, Order};
-use crate::plugin::judging::probe::Trial;
+use crate::plugin::judging::evaluator::{Evaluator, EvaluatorParts};
+use crate::plugin::judging::evaluator_cache::{EvaluatorCache, SetupTicket};
+use crate::plugin::judging::repeatability_trial::RepeatabilityTrial;
 use crate::plugin::resources::capacity::Reservation;
 use crate::plugin::resources::memory_account::MemoryAccount;
 use crate::plugin::sandbox::component::Component;
@@ -18,12 +18,12 @@ use crate::plugin::sandbox::setup::Setup;
 use crate::plugin::sandbox::start::Start;
 
 /// An evaluator being made.
-pub struct Making {
-    order: Order,
+pub struct EvaluatorSetup {
+    ticket: SetupTicket,
     component: Component,
     digest: Arc<str>,
     shard: usize,
-    work: Work,
+    stage: SetupStage,
     /// What the memory of its instances is charged to.
     account: Arc<MemoryAccount>,
     /// The right to the instances it may come to hold.
@@ -31,19 +31,19 @@ pub struct Making {
 }
 
 /// What is to be done.
-enum Work {
+enum SetupStage {
     /// It is tried, which configures it.
-    Try(Box<Trial>),
+    Trial(Box<RepeatabilityTrial>),
     /// It is only configured.
-    Start(Start),
+    Configure(Start),
 }
 
-impl Work {
+impl SetupStage {
     /// Configuring it ended in a fault, which others will see who ask for the same.
     fn failed_to_configure(&self) -> bool {
         match self {
-            Self::Try(trial) => trial.failed_to_configure(),
-            Self::Start(start) => start.is_faulty(),
+            Self::Trial(trial) => trial.failed_to_configure(),
+            Self::Configure(start) => start.is_faulty(),
         }
     }
 }
@@ -51,22 +51,25 @@ impl Work {
 /// What a bit of the work led to.
 type Step = Option<Result<(Needs, Option<Guest>), Refusal>>;
 
-impl Making {
+impl EvaluatorSetup {
     /// Nothing is done yet. Where the order asks for it, it is tried on the sample.
     #[must_use]
-    pub fn new(order: Order, component: Component, sample: &[SharedEntry], shard: usize) -> Self {
+    pub fn new(order: SetupTicket, component: Component, sample: &[SharedEntry], shard: usize) -> Self {
         let purse = Arc::clone(order.account());
-        let work = if order.tried() {
-            Work::Try(Box::new(Trial::new(Arc::new(sample.to_vec()), Arc::clone(&purse))))
+        let work = if order.needs_trial() {
+            SetupStage::Trial(Box::new(RepeatabilityTrial::new(
+                Arc::new(sample.to_vec()),
+                Arc::clone(&purse),
+            )))
         } else {
-            Work::Start(Start::new(Arc::clone(&purse)))
+            SetupStage::Configure(Start::new(Arc::clone(&purse)))
         };
         Self {
-            order,
+            ticket: order,
             digest: component.digest().into(),
             component,
             shard,
-            work,
+            stage: work,
             account: purse,
             reserved: None,
         }
@@ -86,67 +89,84 @@ impl Making {
 
     /// Whether it holds what its evaluator may come to hold.
     #[must_use]
-    pub const fn is_begun(&self) -> bool {
+    pub const fn is_started(&self) -> bool {
         self.reserved.is_some()
     }
 
     /// Whether somebody still waits for it.
     #[must_use]
     pub fn is_awaited(&self) -> bool {
-        self.order.is_awaited()
+        self.ticket.is_awaited()
     }
 
     /// Tells all who wait that it could not be done now.
     pub fn fail(self, refusal: Refusal) {
-        self.order.fail(refusal);
+        self.ticket.fail(refusal);
     }
 
     /// Does the next bit; gives itself back while there is more to do and somebody waits for it.
     #[must_use]
-    pub fn step(mut self, setup: &Setup, kept: &Kept) -> Option<Self> {
-        if !self.order.is_wanted() {
+    pub fn step(mut self, setup: &Setup, kept: &EvaluatorCache) -> Option<Self> {
+        if !self.ticket.close_unless_awaited() {
             return None;
         }
         if self.reserved.is_none() {
             match setup.capacity.reserve(self.component.about()) {
                 Ok(reserved) => self.reserved = Some(reserved),
                 Err(refusal) => {
-                    self.order.fail(refusal);
+                    self.ticket.fail(refusal);
                     return None;
                 }
             }
         }
         let Some(made) = self.advance(setup) else { return Some(self) };
-        let Self { order, component, digest, shard, work, account: purse, reserved: Some(reserved) } = self
+        let Self {
+            ticket: order,
+            component,
+            digest,
+            shard,
+            stage: work,
+            account: purse,
+            reserved: Some(reserved),
+        } = self
         else {
             return None;
         };
         let for_all = work.failed_to_configure() || matches!(made, Err(Refusal::Configure(_)));
         let made = made.map_err(|refusal| refusal.legible(setup.config.text_bytes)).map(|(needs, first)| {
-            let record = kept.records().of(&digest, &order.key().config_digest());
+            let record = kept.records().get_or_create(&digest, &order.key().config_digest());
             record.add_requester(purse.address().as_ref());
-            let places = kept.places(component.digest());
-            let grounds = Grounds { needs, first, shard, digest, record, places, purse, reserved };
+            let places = kept.queue_slots(component.digest());
+            let grounds = EvaluatorParts {
+                needs,
+                initial_instance: first,
+                shard,
+                digest,
+                record,
+                places,
+                purse,
+                reserved,
+            };
             Evaluator::new(&setup.config, component.clone(), order.key().clone(), grounds)
         });
-        order.fulfil(&component, made, for_all);
+        order.complete(&component, made, for_all);
         None
     }
 
     fn advance(&mut self, setup: &Setup) -> Step {
-        let config = &self.order.key().config;
-        match &mut self.work {
-            Work::Start(start) => match start.step(setup, &self.component, config) {
+        let config = &self.ticket.key().config;
+        match &mut self.stage {
+            SetupStage::Configure(start) => match start.step(setup, &self.component, config) {
                 Ok(made) => made.map(|(first, needs)| Ok((needs, Some(first)))),
                 Err(refusal) => Some(Err(refusal)),
             },
-            Work::Try(trial) => match trial.step(setup, &self.component, config) {
+            SetupStage::Trial(trial) => match trial.step(setup, &self.component, config) {
                 Ok(false) => None,
                 Ok(true) => {
                     let max = setup.config.log_bytes_per_minute;
                     let warning = trial.warning(setup.config.text_bytes);
                     if let Some(warning) =
-                        warning.filter(|warning| self.component.counters().may_log_line(warning.len(), max))
+                        warning.filter(|warning| self.component.counters().try_log_line(warning.len(), max))
                     {
                         let (name, digest) = (self.component.label(), self.component.digest());
                         tracing::warn!(plugin.id = name, plugin.digest = digest, "plugin {name}: {warning}");

@@ -6,7 +6,7 @@ use crate::domain::id::Seq;
 use crate::domain::verdict::{Failure, Fault, Verdict};
 
 /// What a guest says of a killmail, or what it did wrong.
-pub type Judged = Result<Verdict, Failure>;
+pub type Judgment = Result<Verdict, Failure>;
 /// The same without what is told of a fault.
 pub type Answer = Result<Verdict, Fault>;
 

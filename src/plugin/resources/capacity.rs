@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::budget::{Budget, Share};
 use crate::plugin::class::Class;
-use crate::plugin::component_info::About;
+use crate::plugin::component_info::ComponentInfo;
 use crate::plugin::error::Refusal;
 use crate::plugin::limits::Config;
 use crate::plugin::resources::memory_account::AddressBudget;
@@ -184,7 +184,7 @@ impl Capacity {
     ///
     /// # Errors
     /// `TooMany` or `Full` with the limit.
-    pub fn reserve(&self, about: &About) -> Result<Reservation, Refusal> {
+    pub fn reserve(&self, about: &ComponentInfo) -> Result<Reservation, Refusal> {
         let wanted = self.requirements(about);
         for Requirement { budget, count, scope: whose, refusal } in &wanted {
             let lacking = budget.lacking(*count);
@@ -203,7 +203,7 @@ impl Capacity {
 
     /// What an evaluator of such a component takes. What its class has comes first: who lets go for that may
     /// leave a place for any, too.
-    fn requirements(&self, about: &About) -> Vec<Requirement<'_>> {
+    fn requirements(&self, about: &ComponentInfo) -> Vec<Requirement<'_>> {
         // What was loaded without being counted has at least one.
         let each = |count: u32| u64::from(count.max(1)) * INSTANCES;
         let part = |budget, count, refusal| Requirement {
@@ -282,8 +282,8 @@ mod tests {
 
     use super::*;
 
-    fn about(class: Class, tables: u32) -> About {
-        About { class, tables, ..About::default() }
+    fn about(class: Class, tables: u32) -> ComponentInfo {
+        ComponentInfo { class, tables, ..ComponentInfo::default() }
     }
 
     #[test]
@@ -340,11 +340,11 @@ mod tests {
             InstanceAllocation::Pooled,
         ));
         let unused = Arc::new(Mutex::new(vec![
-            capacity.reserve(&About::default()).unwrap(),
-            capacity.reserve(&About::default()).unwrap(),
+            capacity.reserve(&ComponentInfo::default()).unwrap(),
+            capacity.reserve(&ComponentInfo::default()).unwrap(),
         ]));
         capacity.set_evaluator_evictor(Idle(Arc::clone(&unused)));
-        let _one = capacity.reserve(&About::default()).unwrap();
+        let _one = capacity.reserve(&ComponentInfo::default()).unwrap();
         assert_eq!(unused.lock().len(), 1);
     }
 
@@ -375,7 +375,7 @@ mod tests {
         capacity.set_evaluator_evictor(Idle(Arc::clone(&unused)));
         let one = capacity.reserve(&about(Class::Scripting, 0)).unwrap();
         let two = capacity.reserve(&about(Class::Small, 20)).unwrap();
-        let refused = |about: &About| capacity.reserve(about).unwrap_err().to_string();
+        let refused = |about: &ComponentInfo| capacity.reserve(about).unwrap_err().to_string();
         // All places are taken, and letting go of the small one would leave the class without.
         assert!(refused(&about(Class::Scripting, 0)).ends_with("(plugin.scripting_evaluators_max)"));
         // There are 40 tables, and 20 more if it were let go of.

@@ -5,7 +5,7 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use crate::plugin::class::Class;
-use crate::plugin::component_info::About;
+use crate::plugin::component_info::ComponentInfo;
 use crate::plugin::counters::{Counters, Counts};
 use crate::plugin::resources::capacity::EvictionScope;
 use crate::plugin::resources::charge::Charge;
@@ -20,7 +20,7 @@ struct Inner {
     digest: String,
     label: OnceLock<String>,
     size_bytes: usize,
-    about: About,
+    about: ComponentInfo,
     pre: PluginPre<State>,
     counters: Arc<Counters>,
     // Given back after what it was charged for is gone.
@@ -51,7 +51,7 @@ impl Component {
     pub fn new(
         digest: &str,
         size_bytes: usize,
-        about: About,
+        about: ComponentInfo,
         pre: PluginPre<State>,
         counters: Arc<Counters>,
         charge: Arc<Charge>,
@@ -104,7 +104,7 @@ impl Component {
 
     /// What is known of it without its code.
     #[must_use]
-    pub fn about(&self) -> &About {
+    pub fn about(&self) -> &ComponentInfo {
         &self.0.about
     }
 
@@ -146,7 +146,7 @@ impl Component {
     /// What its guests did so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.0.counters.read()
+        self.0.counters.snapshot()
     }
 
     /// What instances are made from.

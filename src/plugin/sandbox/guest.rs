@@ -87,7 +87,7 @@ impl Guest {
         store.epoch_deadline_callback(look);
         store.set_epoch_deadline(1);
         store.data_mut().configure();
-        component.counters().instance();
+        component.counters().record_instance();
         let made = component.pre().instantiate(&mut store);
         store.data_mut().end_call();
         match made {

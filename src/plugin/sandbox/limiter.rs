@@ -6,7 +6,7 @@ use wasmtime::{Error, ResourceLimiter, Result, bail};
 
 use crate::domain::verdict::Fault;
 use crate::plugin::error::Refusal;
-use crate::plugin::limits::Bounds;
+use crate::plugin::limits::ClassLimits;
 use crate::plugin::resources::charge::Charge;
 
 /// An element of a table takes so much memory, bytes: a pointer.
@@ -17,7 +17,7 @@ const TABLE_ELEMENT_BYTES: usize = 8;
 pub struct Limiter {
     memory_bytes: usize,
     table_elements: usize,
-    bounds: Bounds,
+    bounds: ClassLimits,
     charge: Charge,
     /// What was exceeded, if anything was.
     pub exceeded: Option<Fault>,
@@ -28,7 +28,7 @@ pub struct Limiter {
 impl Limiter {
     /// A limiter for a new instance.
     #[must_use]
-    pub const fn new(bounds: Bounds, charge: Charge) -> Self {
+    pub const fn new(bounds: ClassLimits, charge: Charge) -> Self {
         Self { memory_bytes: 0, table_elements: 0, bounds, charge, exceeded: None, out_of_budget: None }
     }
 

@@ -14,7 +14,7 @@ use wasmtime::{EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::plugin::class::Class;
 use crate::plugin::error::{Error, causes};
-use crate::plugin::limits::{Bounds, Config};
+use crate::plugin::limits::{ClassLimits, Config};
 use crate::plugin::resources::capacity::{Capacity, InstanceAllocation};
 use crate::plugin::sandbox::bindings::Plugin;
 use crate::plugin::sandbox::state::{Outside, State};
@@ -72,7 +72,8 @@ impl Setup {
             self.world(class).wasm.precompile_compatibility_hash().hash(&mut hasher);
             // What was let in by other limits is looked at anew; how long guests may run is no matter of
             // their code.
-            Bounds { evaluate_cpu_ms: 0, configure_cpu_ms: 0, ..self.config.bounds(class) }.hash(&mut hasher);
+            ClassLimits { evaluate_cpu_ms: 0, configure_cpu_ms: 0, ..self.config.class_limits(class) }
+                .hash(&mut hasher);
         }
         format!("{:016x}", hasher.finish())
     }
@@ -124,7 +125,7 @@ fn tuned(limits: &Config, class: Class) -> wasmtime::Config {
         .cranelift_nan_canonicalization(true)
         .max_wasm_stack(limits.stack_bytes)
         .async_stack_size(limits.stack_bytes * 2)
-        .memory_reservation(limits.bounds(class).memory_bytes as u64)
+        .memory_reservation(limits.class_limits(class).memory_bytes as u64)
         .memory_reservation_for_growth(0)
         .memory_guard_size(64 * 1024)
         .memory_init_cow(true)

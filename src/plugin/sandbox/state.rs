@@ -90,11 +90,11 @@ impl State {
     /// The state of a new instance of this component, whose memory is charged to `charge`.
     #[must_use]
     pub fn new(config: &Arc<Config>, outside: &Arc<Outside>, component: &Component, charge: Charge) -> Self {
-        let bounds = config.bounds(component.class());
+        let bounds = config.class_limits(component.class());
         let configuring = Stopwatch::new(bounds.configure_cpu_ms, config.call_wall_ms);
         let mut table = ResourceTable::new();
         table.set_max_capacity(config.handles_max);
-        let stdio = Stdio::new(stdio::Bounds {
+        let stdio = Stdio::new(stdio::CaptureLimits {
             lines: config.log_lines_per_call as usize,
             // One more, so that a longer line is seen to be cut.
             line_bytes: config.log_line_bytes.saturating_add(1),
@@ -146,8 +146,8 @@ impl State {
 
     /// The limits of its class.
     #[must_use]
-    pub fn bounds(&self) -> limits::Bounds {
-        self.config.bounds(self.component.class())
+    pub fn bounds(&self) -> limits::ClassLimits {
+        self.config.class_limits(self.component.class())
     }
 
     /// The call is over: what it wrote to stdout and stderr goes into our log, as far as it may.
@@ -158,7 +158,7 @@ impl State {
             let level = if stream == Stream::Err { Level::Warn } else { Level::Info };
             self.write(level, &String::from_utf8_lossy(&line));
         }
-        self.component.counters().log_lines_cut(written.left_out);
+        self.component.counters().record_log_lines_cut(written.left_out);
     }
 
     /// Writes a line of the guest's into our log, as far as it may. What it says of an error counts as
@@ -175,7 +175,7 @@ impl State {
         let line = legible(message, self.config.log_line_bytes);
         let fits = self.log_lines <= self.config.log_lines_per_call && self.may_log(&line);
         if !fits || line.len() < message.len() {
-            self.component.counters().log_lines_cut(1);
+            self.component.counters().record_log_lines_cut(1);
         }
         if !fits {
             return;
@@ -197,7 +197,7 @@ impl State {
     }
 
     fn may_log(&self, line: &str) -> bool {
-        self.component.counters().may_log(line.len(), self.config.log_bytes_per_minute)
+        self.component.counters().try_log(line.len(), self.config.log_bytes_per_minute)
     }
 }
 

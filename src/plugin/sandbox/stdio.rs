@@ -30,7 +30,7 @@ pub enum Stream {
 
 /// What is kept of one call, at most.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct CaptureLimits {
     /// Lines.
     pub lines: usize,
     /// Bytes of a line.
@@ -58,7 +58,7 @@ struct Open {
 
 #[derive(Debug)]
 struct Inner {
-    bounds: Bounds,
+    bounds: CaptureLimits,
     written: Written,
     out: Open,
     err: Open,
@@ -72,7 +72,7 @@ pub struct Stdio(Arc<(AtomicBool, Mutex<Inner>)>);
 impl Stdio {
     /// Nothing was written.
     #[must_use]
-    pub fn new(bounds: Bounds) -> Self {
+    pub fn new(bounds: CaptureLimits) -> Self {
         let inner = Inner {
             bounds,
             written: Written::default(),
@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     fn stdio(lines: usize) -> Stdio {
-        Stdio::new(Bounds { lines, line_bytes: 8, end_bytes: 10 })
+        Stdio::new(CaptureLimits { lines, line_bytes: 8, end_bytes: 10 })
     }
 
     fn write(stdio: &Stdio, stream: Stream, text: &str) {

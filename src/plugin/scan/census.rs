@@ -67,7 +67,7 @@ impl<'a> Census<'a> {
     /// Of an upload of so many bytes.
     #[must_use]
     pub fn new(limits: &'a Config, len: usize) -> Self {
-        let widest = limits.widest();
+        let widest = limits.function_limits_max();
         let figures = Figures { bytes: len as u64, ..Figures::default() };
         Self { limits, len, figures, frames: Vec::new(), locals_max: widest.0, work_max: widest.1 }
     }

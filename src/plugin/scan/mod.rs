@@ -15,7 +15,7 @@ mod made;
 use serde_json::{Map, Value};
 use wasmparser::{BinaryReaderError, Chunk, Parser, Payload, SectionLimited};
 
-use crate::plugin::component_info::About;
+use crate::plugin::component_info::ComponentInfo;
 use crate::plugin::error::Refusal;
 use crate::plugin::limits::Config;
 use crate::plugin::scan::census::Census;
@@ -26,7 +26,7 @@ pub struct Seen {
     /// A component, not a core module.
     pub is_component: bool,
     /// What is to be kept beside its code.
-    pub about: About,
+    pub about: ComponentInfo,
     /// Estimated work of compiling it, about microseconds.
     pub work: u64,
 }
@@ -54,7 +54,7 @@ pub fn scan(bytes: &[u8], limits: &Config) -> Result<Seen, Refusal> {
         return Err(Refusal::NotWasm(first_words(bytes)));
     }
     imports::check_imports(bytes)?;
-    let mut about = About::default();
+    let mut about = ComponentInfo::default();
     let mut custom = |name: &str, data: &[u8]| {
         if name == MANIFEST_SECTION {
             let named = default_config(data, limits)?;

@@ -63,7 +63,7 @@ fn accepted(plugins: &Plugins, name: &str, bytes: &[u8]) -> Held {
     let how = How { instance: Some(Instance::Fresh), ..How::default() };
     let again = Held { digest: held.digest.clone(), component: held.component.clone(), ..held };
     plugins
-        .accept(name, Accepted { file: &file, held: again, tried: Tried::default(), how }, || true)
+        .accept(name, Accepted { file: &file, held: again, tried: TrialReport::default(), how }, || true)
         .unwrap();
     held
 }

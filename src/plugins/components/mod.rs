@@ -22,10 +22,10 @@ use tokio::sync::watch;
 use crate::plugin::build::compile::Upload;
 use crate::plugin::build::{self, Build, Built};
 use crate::plugin::class::Class;
-use crate::plugin::component_info::About;
+use crate::plugin::component_info::ComponentInfo;
 use crate::plugin::engine::Engine;
 use crate::plugin::error::{Failed, Refusal};
-use crate::plugin::judging::probe::Tried;
+use crate::plugin::judging::repeatability_trial::TrialReport;
 use crate::plugin::resources::capacity::{EvictionScope, Evictor, Shortage};
 use crate::plugin::sandbox::component::Component;
 use crate::plugins::components::draft::{Draft, check_unchanged, failed};
@@ -336,7 +336,7 @@ impl Components {
     ///
     /// # Errors
     /// It is refused, or could not be compiled.
-    pub async fn build(self: &Arc<Self>, order: Order<'_>) -> Result<(Held, Tried), Failed> {
+    pub async fn build(self: &Arc<Self>, order: Order<'_>) -> Result<(Held, TrialReport), Failed> {
         let Order { file, digest, size_bytes, probe, urgent, progress } = order;
         self.store.check_space().map_err(failed)?;
         let draft = self.store.compiled_draft(digest, &self.compiler).map_err(failed)?;
@@ -352,7 +352,7 @@ impl Components {
     }
 
     /// Keeps code that was just compiled, and loads it if there is memory for it.
-    fn keep(&self, draft: &Draft, upload: Upload<'_>, about: About) -> Result<Held, Failed> {
+    fn keep(&self, draft: &Draft, upload: Upload<'_>, about: ComponentInfo) -> Result<Held, Failed> {
         let Upload { digest, size_bytes } = upload;
         let kept = serde_json::to_vec(&about).map_err(|error| Failed::Failed(error.to_string()))?;
         let _one = self.loading.lock();
@@ -375,9 +375,9 @@ impl Components {
 
     /// The compiled code of a component, and what is known of it, if it is kept and can be understood; its
     /// content was not looked at yet.
-    fn sealed(&self, digest: &str) -> Result<Option<(Sealed, About)>, store::error::StoreError> {
+    fn sealed(&self, digest: &str) -> Result<Option<(Sealed, ComponentInfo)>, store::error::StoreError> {
         let Some(sealed) = self.store.sealed(digest, &self.compiler)? else { return Ok(None) };
-        let Ok(about) = serde_json::from_slice::<About>(&sealed.kept.about) else { return Ok(None) };
+        let Ok(about) = serde_json::from_slice::<ComponentInfo>(&sealed.kept.about) else { return Ok(None) };
         self.classes.lock().insert(digest.to_owned(), about.class);
         Ok(Some((sealed, about)))
     }

@@ -18,7 +18,7 @@ use crate::domain::verdict::{Failure, Fault};
 use crate::plugin::class::Class;
 use crate::plugin::error::Refusal;
 use crate::plugin::history::Bound;
-use crate::plugin::judging::run::{Answer, Judged};
+use crate::plugin::judging::run::{Answer, Judgment};
 use crate::plugin::resources::cpu_clock::billable_cpu;
 use crate::plugin::resources::memory_account::MemoryAccount;
 use crate::plugin::sandbox::component::Component;
@@ -32,7 +32,7 @@ pub const NO_CONFIG: &str = "{}";
 
 /// What came of an upload's trial that did not refuse it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Tried {
+pub struct TrialReport {
     /// Whether it was tried at all.
     pub probed: bool,
     /// What its uploader should know, in sentences.
@@ -44,27 +44,32 @@ pub struct Tried {
 ///
 /// # Errors
 /// As [`probe`].
-pub fn by_default(setup: &Setup, component: &Component, sample: &[SharedEntry]) -> Result<Tried, Refusal> {
-    let mut trial = Trial::new(Arc::new(sample.to_vec()), MemoryAccount::new(None));
+pub fn try_upload(
+    setup: &Setup,
+    component: &Component,
+    sample: &[SharedEntry],
+) -> Result<TrialReport, Refusal> {
+    let mut trial = RepeatabilityTrial::new(Arc::new(sample.to_vec()), MemoryAccount::new(None));
     match trial.run(setup, component, component.default_config().unwrap_or(NO_CONFIG)) {
-        Ok(()) => {
-            Ok(Tried { probed: true, warnings: trial.warning(setup.config.text_bytes).into_iter().collect() })
-        }
-        Err(_) if trial.start.is_unwilling() => Ok(Tried::default()),
+        Ok(()) => Ok(TrialReport {
+            probed: true,
+            warnings: trial.warning(setup.config.text_bytes).into_iter().collect(),
+        }),
+        Err(_) if trial.start.is_unwilling() => Ok(TrialReport::default()),
         Err(refusal) => Err(refusal),
     }
 }
 
 /// The calls of a trial that ended in a fault.
 #[derive(Debug, Default)]
-struct Faults {
+struct TrialFaults {
     calls: u64,
     counts: BTreeMap<&'static str, u64>,
     first: Option<Failure>,
 }
 
-impl Faults {
-    fn count(&mut self, answer: &Judged) {
+impl TrialFaults {
+    fn count(&mut self, answer: &Judgment) {
         self.calls += 1;
         if let Err(failure) = answer {
             *self.counts.entry(failure.fault.word()).or_default() += 1;
@@ -91,18 +96,18 @@ impl Faults {
 ///
 /// # Errors
 /// As [`Trial::step`].
-pub fn probe(
+pub fn try_sample(
     setup: &Setup,
     component: &Component,
     config: &str,
     sample: &[SharedEntry],
 ) -> Result<(), Refusal> {
-    Trial::new(Arc::new(sample.to_vec()), MemoryAccount::new(None)).run(setup, component, config)
+    RepeatabilityTrial::new(Arc::new(sample.to_vec()), MemoryAccount::new(None)).run(setup, component, config)
 }
 
 /// An order in which the sample is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
+enum SampleOrder {
     Forward,
     Backward,
     /// Without the last: where a sample has an odd number, this has an even one, and the other way round.
@@ -112,7 +117,7 @@ enum Order {
     Twice,
 }
 
-impl Order {
+impl SampleOrder {
     const ALL: [Self; 4] = [Self::Forward, Self::Backward, Self::OneFewer, Self::Twice];
 
     /// The killmail of its so-manieth call, of a sample of so many; `None`: it is over.
@@ -126,7 +131,7 @@ impl Order {
         if call < calls { Some(at) } else { None }
     }
 
-    const fn words(self) -> &'static str {
+    const fn description(self) -> &'static str {
         match self {
             Self::Forward => "forward",
             Self::Backward => "backward",
@@ -137,7 +142,7 @@ impl Order {
 }
 
 /// A trial under way.
-pub struct Trial {
+pub struct RepeatabilityTrial {
     sample: Page,
     /// The order it is at, of all orders, and the call in it.
     order: usize,
@@ -145,15 +150,15 @@ pub struct Trial {
     start: Start,
     guest: Option<Guest>,
     /// The call took too much, and is made again: alone, on an instance of its own.
-    repeats: bool,
+    is_retry: bool,
     /// What the first order gave.
     answers: Vec<Answer>,
-    faults: Faults,
+    faults: TrialFaults,
     needs: Option<Needs>,
-    spent: Duration,
+    cpu_used: Duration,
 }
 
-impl Trial {
+impl RepeatabilityTrial {
     /// A trial on this sample; the memory it takes is charged to this purse.
     #[must_use]
     pub fn new(sample: Page, purse: Arc<MemoryAccount>) -> Self {
@@ -163,11 +168,11 @@ impl Trial {
             call: 0,
             start: Start::new(purse),
             guest: None,
-            repeats: false,
+            is_retry: false,
             answers: Vec::new(),
-            faults: Faults::default(),
+            faults: TrialFaults::default(),
             needs: None,
-            spent: Duration::ZERO,
+            cpu_used: Duration::ZERO,
         }
     }
 
@@ -185,9 +190,9 @@ impl Trial {
     pub fn step(&mut self, setup: &Setup, component: &Component, config: &str) -> Result<bool, Refusal> {
         let begun = billable_cpu();
         let done = self.advance(setup, component, config)?;
-        self.spent += billable_cpu().saturating_sub(begun);
+        self.cpu_used += billable_cpu().saturating_sub(begun);
         let limit = setup.config.trial_cpu_ms;
-        if !done && self.spent >= Duration::from_millis(limit) {
+        if !done && self.cpu_used >= Duration::from_millis(limit) {
             let calls = self.answers.len();
             let message = format!(
                 "its trial took more than {limit} ms of CPU time (plugin.trial_cpu_ms); {calls} killmails were judged"
@@ -215,7 +220,7 @@ impl Trial {
     }
 
     fn advance(&mut self, setup: &Setup, component: &Component, config: &str) -> Result<bool, Refusal> {
-        let Some(order) = Order::ALL.get(self.order).copied() else { return Ok(true) };
+        let Some(order) = SampleOrder::ALL.get(self.order).copied() else { return Ok(true) };
         let Some(mut guest) = self.guest.take() else {
             if let Some((guest, needs)) = self.start.step(setup, component, config)? {
                 self.guest = Some(guest);
@@ -226,14 +231,14 @@ impl Trial {
         let Some(at) = order.at(self.call, self.sample.len()) else {
             // The next order begins with an instance of its own.
             (self.order, self.call) = (self.order + 1, 0);
-            return Ok(self.order == Order::ALL.len());
+            return Ok(self.order == SampleOrder::ALL.len());
         };
-        let judged = judge(&mut guest, &self.sample, at)?;
-        let repeated = std::mem::take(&mut self.repeats);
+        let judged = evaluate(&mut guest, &self.sample, at)?;
+        let repeated = std::mem::take(&mut self.is_retry);
         let answer = judged.clone().map_err(|failure| failure.fault);
         match answer {
             Err(Fault::Deadline | Fault::HostBudget) if !repeated => {
-                self.repeats = true;
+                self.is_retry = true;
                 return Ok(false);
             }
             Err(fault) if repeated => refuse_overrun(setup, component.class(), fault, self.id(at))?,
@@ -247,8 +252,8 @@ impl Trial {
         Ok(false)
     }
 
-    fn compare(&mut self, order: Order, at: usize, answer: Answer) -> Result<(), Refusal> {
-        if order == Order::Forward {
+    fn compare(&mut self, order: SampleOrder, at: usize, answer: Answer) -> Result<(), Refusal> {
+        if order == SampleOrder::Forward {
             self.answers.push(answer);
             return Ok(());
         }
@@ -256,7 +261,7 @@ impl Trial {
         if before == Some(&answer) {
             return Ok(());
         }
-        let (id, how) = (self.id(at), order.words());
+        let (id, how) = (self.id(at), order.description());
         let there = before.map_or_else(|| "nothing".to_owned(), |before| format!("{before:?}"));
         Err(Refusal::NotRepeatable(format!(
             "killmail {id} got {there} with the sample forward and {answer:?} with it {how}; \
@@ -273,7 +278,7 @@ impl Trial {
 /// matter of load.
 fn refuse_overrun(setup: &Setup, class: Class, fault: Fault, id: u32) -> Result<(), Refusal> {
     let config = &setup.config;
-    let bounds = config.bounds(class);
+    let bounds = config.class_limits(class);
     match fault {
         Fault::Deadline => {
             let (limit, prefix) = (bounds.evaluate_cpu_ms, bounds.prefix);
@@ -296,7 +301,7 @@ fn refuse_overrun(setup: &Setup, class: Class, fault: Fault, id: u32) -> Result<
 }
 
 /// One call. Where all guests together have no memory left it says nothing about this one.
-fn judge(guest: &mut Guest, sample: &Page, at: usize) -> Result<Judged, Refusal> {
+fn evaluate(guest: &mut Guest, sample: &Page, at: usize) -> Result<Judgment, Refusal> {
     let entry = &sample[at];
     let bound = Bound { below: entry.killmail.killmail_id, head: entry.seq };
     let answer = guest.evaluate(sample, at, bound);
@@ -311,15 +316,15 @@ mod tests {
     use super::*;
     use crate::domain::verdict::Verdict;
 
-    fn walked(order: Order, sample: usize) -> Vec<usize> {
+    fn walked(order: SampleOrder, sample: usize) -> Vec<usize> {
         (0..).map_while(|call| order.at(call, sample)).collect()
     }
 
     #[test]
     fn a_trial_that_mostly_fails_is_warned_of() {
         let failed = |fault, message: &str| Err(Failure::new(fault, message));
-        let warning = |answers: &[Judged]| {
-            let mut faults = Faults::default();
+        let warning = |answers: &[Judgment]| {
+            let mut faults = TrialFaults::default();
             answers.iter().for_each(|answer| faults.count(answer));
             faults.warning(100)
         };
@@ -338,13 +343,13 @@ mod tests {
 
     #[test]
     fn orders_differ_in_direction_number_and_repetition() {
-        assert_eq!(walked(Order::Forward, 3), [0, 1, 2]);
-        assert_eq!(walked(Order::Backward, 3), [2, 1, 0]);
-        assert_eq!(walked(Order::OneFewer, 3), [1, 0]);
-        assert_eq!(walked(Order::Twice, 3), [0, 0, 1, 1, 2, 2]);
-        for order in Order::ALL {
+        assert_eq!(walked(SampleOrder::Forward, 3), [0, 1, 2]);
+        assert_eq!(walked(SampleOrder::Backward, 3), [2, 1, 0]);
+        assert_eq!(walked(SampleOrder::OneFewer, 3), [1, 0]);
+        assert_eq!(walked(SampleOrder::Twice, 3), [0, 0, 1, 1, 2, 2]);
+        for order in SampleOrder::ALL {
             assert!(walked(order, 0).is_empty(), "{order:?}");
         }
-        assert_eq!((walked(Order::OneFewer, 1), walked(Order::Twice, 1)), (vec![], vec![0, 0]));
+        assert_eq!((walked(SampleOrder::OneFewer, 1), walked(SampleOrder::Twice, 1)), (vec![], vec![0, 0]));
     }
 }

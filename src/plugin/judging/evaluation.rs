@@ -8,105 +8,105 @@ use crate::domain::entry::{Origin, Page, SharedEntry};
 use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::plugin::history::Bound;
 use crate::plugin::judging::evaluator::Evaluator;
-use crate::plugin::judging::run::{Instance, Judged, Run};
+use crate::plugin::judging::run::{Instance, Judgment, Run};
 use crate::plugin::sandbox::guest::{Crowded, Guest};
 use crate::plugin::sandbox::setup::Setup;
 
 /// An evaluator at work, with its instance at hand; put back when dropped.
-pub struct Turn<'a> {
+pub struct Evaluation<'a> {
     evaluator: &'a Evaluator,
     setup: &'a Setup,
     run: Run,
     guest: Option<Box<Guest>>,
     /// The last call ended for want of memory that others hold.
-    crowded: Option<Crowded>,
+    memory_shortage: Option<Crowded>,
     /// The fault that the last call of this turn ended in.
-    failed: Option<Fault>,
+    last_fault: Option<Fault>,
     /// A call of this turn ended because of what all guests hold together.
-    crowded_out: bool,
+    short_of_memory: bool,
 }
 
-impl<'a> Turn<'a> {
+impl<'a> Evaluation<'a> {
     /// Begins to judge, on the thread the evaluator belongs to: its instance is taken out once for many
     /// killmails.
     #[must_use]
     pub fn begin(evaluator: &'a Evaluator, setup: &'a Setup, run: Run) -> Self {
         let guest = evaluator.take_instance(run);
-        Self { evaluator, setup, run, guest, crowded: None, failed: None, crowded_out: false }
+        Self { evaluator, setup, run, guest, memory_shortage: None, last_fault: None, short_of_memory: false }
     }
 
     /// The fault that the last call ended in. An earlier one took less than a turn, which would have ended
     /// with it otherwise.
     #[must_use]
-    pub const fn failed(&self) -> Option<Fault> {
-        self.failed
+    pub const fn last_fault(&self) -> Option<Fault> {
+        self.last_fault
     }
 
     /// Whether a call ended because of what all guests hold together.
     #[must_use]
-    pub const fn was_crowded_out(&self) -> bool {
-        self.crowded_out
+    pub const fn was_short_of_memory(&self) -> bool {
+        self.short_of_memory
     }
 
     /// Judges the killmail at this place of the page.
-    pub fn judge(&mut self, page: &Page, at: usize) -> Judged {
+    pub fn judge(&mut self, page: &Page, at: usize) -> Judgment {
         let entry = &page[at];
         let counters = self.evaluator.component().counters();
         if !self.evaluator.accepts(entry) {
-            counters.passed_over();
+            counters.record_passed_over();
             return Ok(Verdict::Drop);
         }
         if self.run == Run::Live
             && let Some(answer) = self.evaluator.remembered(entry)
         {
-            counters.remembered(1);
+            counters.record_remembered(1);
             return answer;
         }
-        let record = self.evaluator.record().of(self.run);
-        if let Some(fault) = record.rests() {
-            counters.at_rest();
-            return Err(record.words_at_rest(fault));
+        let record = self.evaluator.record().for_run(self.run);
+        if let Some(fault) = record.blocking_fault() {
+            counters.record_at_rest();
+            return Err(record.quarantine_failure(fault));
         }
-        self.failed = None;
+        self.last_fault = None;
         let answer = catch_unwind(AssertUnwindSafe(|| self.call(page, at))).unwrap_or_else(|_| {
             let id = entry.killmail.killmail_id;
             tracing::error!(plugin.digest = self.evaluator.digest(), "judging killmail {id} panicked");
             Err(Failure::new(Fault::Trap, "the server failed while it was called"))
         });
-        counters.judged(&answer, entry.killmail.killmail_id);
+        counters.record_call(&answer, entry.killmail.killmail_id);
         if let Err(failure) = &answer {
             self.log(failure, entry);
         }
-        if let Some(crowded) = self.crowded.take() {
-            record.undecided();
+        if let Some(crowded) = self.memory_shortage.take() {
+            record.record_inconclusive();
             match crowded {
-                Crowded::ByAll => self.crowded_out = true,
-                Crowded::ByItsAddress => self.failed = Some(Fault::Memory),
+                Crowded::ByAll => self.short_of_memory = true,
+                Crowded::ByItsAddress => self.last_fault = Some(Fault::Memory),
             }
             // The next one may find room: equal pairs must not hear of this one's want of it.
             return answer;
         }
-        record.called(answer.as_ref().err());
-        self.failed = answer.as_ref().err().map(|failure| failure.fault);
+        record.record_call(answer.as_ref().err());
+        self.last_fault = answer.as_ref().err().map(|failure| failure.fault);
         if self.run == Run::Live {
             self.evaluator.remember(entry, &answer);
         }
         answer
     }
 
-    fn call(&mut self, page: &Page, at: usize) -> Judged {
+    fn call(&mut self, page: &Page, at: usize) -> Judgment {
         let entry = &page[at];
         // Taken out for the call: should the call panic, no broken instance is left behind.
         let mut guest = match self.guest.take() {
             Some(guest) => guest,
             None => self.evaluator.instantiate(self.setup).map_err(|(failure, crowded)| {
-                self.crowded = crowded;
+                self.memory_shortage = crowded;
                 failure
             })?,
         };
-        let answer = guest.evaluate(page, at, bound(entry, self.run));
+        let answer = guest.evaluate(page, at, history_bound(entry, self.run));
         let alive = answer.as_ref().err().is_none_or(|failure| failure.fault == Fault::BadOutput);
-        self.crowded = answer.as_ref().err().and(guest.out_of_budget()).and_then(Crowded::of);
+        self.memory_shortage = answer.as_ref().err().and(guest.out_of_budget()).and_then(Crowded::of);
         if alive && self.evaluator.instance() == Instance::Warm {
             self.guest = Some(guest);
         }
@@ -117,7 +117,7 @@ impl<'a> Turn<'a> {
     fn log(&self, failure: &Failure, entry: &SharedEntry) {
         let component = self.evaluator.component();
         let counters = component.counters();
-        if counters.may_log_line(failure.message.len(), self.setup.config.log_bytes_per_minute) {
+        if counters.try_log_line(failure.message.len(), self.setup.config.log_bytes_per_minute) {
             let (name, digest, id) = (component.label(), self.evaluator.digest(), entry.killmail.killmail_id);
             tracing::warn!(
                 plugin.id = name,
@@ -129,14 +129,14 @@ impl<'a> Turn<'a> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Evaluation<'_> {
     fn drop(&mut self) {
         self.evaluator.put_instance(self.run, self.guest.take());
     }
 }
 
 /// What of history is before this killmail: the same in every run.
-fn bound(entry: &SharedEntry, run: Run) -> Bound {
+fn history_bound(entry: &SharedEntry, run: Run) -> Bound {
     let head = match (entry.origin, run) {
         (Origin::Backfill, Run::History { head }) => head,
         _ => entry.seq,
