@@ -1,4 +1,4 @@
-//! An evaluator judging on its thread: killmails one after another, with its instance at hand.
+//! An evaluator at work on its thread: it judges killmails one after another with its instance at hand.
 //!
 //! Must not know: queues, or who waits for the verdicts.
 
@@ -12,22 +12,22 @@ use crate::plugin::judging::run::{Instance, Judgment, Run};
 use crate::plugin::sandbox::guest::{Crowded, Guest};
 use crate::plugin::sandbox::setup::Setup;
 
-/// An evaluator at work, with its instance at hand; put back when dropped.
+/// An evaluator at work during one time slice. Puts its instance back when dropped.
 pub struct Evaluation<'a> {
     evaluator: &'a Evaluator,
     setup: &'a Setup,
     run: Run,
     guest: Option<Box<Guest>>,
-    /// The last call ended for want of memory that others hold.
+    /// Whose memory was used up in the last call, if that ended it.
     memory_shortage: Option<Crowded>,
-    /// The fault that the last call of this turn ended in.
+    /// The fault of the last call of this time slice.
     last_fault: Option<Fault>,
-    /// A call of this turn ended because of what all guests hold together.
+    /// A call of this time slice ended because guests have no memory left.
     short_of_memory: bool,
 }
 
 impl<'a> Evaluation<'a> {
-    /// Begins to judge, on the thread the evaluator belongs to: its instance is taken out once for many
+    /// Starts a time slice, on the thread of the evaluator. The instance is taken out once for many
     /// killmails.
     #[must_use]
     pub fn begin(evaluator: &'a Evaluator, setup: &'a Setup, run: Run) -> Self {
@@ -35,20 +35,20 @@ impl<'a> Evaluation<'a> {
         Self { evaluator, setup, run, guest, memory_shortage: None, last_fault: None, short_of_memory: false }
     }
 
-    /// The fault that the last call ended in. An earlier one took less than a turn, which would have ended
-    /// with it otherwise.
+    /// The fault of the last call. Earlier faults took less than the time slice, or it would have ended with
+    /// them.
     #[must_use]
     pub const fn last_fault(&self) -> Option<Fault> {
         self.last_fault
     }
 
-    /// Whether a call ended because of what all guests hold together.
+    /// Whether a call ended because guests have no memory left.
     #[must_use]
     pub const fn was_short_of_memory(&self) -> bool {
         self.short_of_memory
     }
 
-    /// Judges the killmail at this place of the page.
+    /// Judges one killmail of the page.
     pub fn judge(&mut self, page: &Page, at: usize) -> Judgment {
         let entry = &page[at];
         let counters = self.evaluator.component().counters();
@@ -77,13 +77,13 @@ impl<'a> Evaluation<'a> {
         if let Err(failure) = &answer {
             self.log(failure, entry);
         }
-        if let Some(crowded) = self.memory_shortage.take() {
+        if let Some(shortage) = self.memory_shortage.take() {
             record.record_inconclusive();
-            match crowded {
+            match shortage {
                 Crowded::ByAll => self.short_of_memory = true,
                 Crowded::ByItsAddress => self.last_fault = Some(Fault::Memory),
             }
-            // The next one may find room: equal pairs must not hear of this one's want of it.
+            // Not remembered for equal pairs: the next call may find memory.
             return answer;
         }
         record.record_call(answer.as_ref().err());
@@ -96,24 +96,24 @@ impl<'a> Evaluation<'a> {
 
     fn call(&mut self, page: &Page, at: usize) -> Judgment {
         let entry = &page[at];
-        // Taken out for the call: should the call panic, no broken instance is left behind.
+        // Taken out for the call, so that a panic leaves no broken instance behind.
         let mut guest = match self.guest.take() {
             Some(guest) => guest,
-            None => self.evaluator.instantiate(self.setup).map_err(|(failure, crowded)| {
-                self.memory_shortage = crowded;
+            None => self.evaluator.instantiate(self.setup).map_err(|(failure, shortage)| {
+                self.memory_shortage = shortage;
                 failure
             })?,
         };
         let answer = guest.evaluate(page, at, history_bound(entry, self.run));
-        let alive = answer.as_ref().err().is_none_or(|failure| failure.fault == Fault::BadOutput);
+        let is_alive = answer.as_ref().err().is_none_or(|failure| failure.fault == Fault::BadOutput);
         self.memory_shortage = answer.as_ref().err().and(guest.out_of_budget()).and_then(Crowded::of);
-        if alive && self.evaluator.instance() == Instance::Warm {
+        if is_alive && self.evaluator.instance() == Instance::Warm {
             self.guest = Some(guest);
         }
         answer
     }
 
-    /// Tells the operator of a fault, as far as the plugin's log may grow.
+    /// Logs a fault for the operator, within the log limit of the plugin.
     fn log(&self, failure: &Failure, entry: &SharedEntry) {
         let component = self.evaluator.component();
         let counters = component.counters();
@@ -135,7 +135,7 @@ impl Drop for Evaluation<'_> {
     }
 }
 
-/// What of history is before this killmail: the same in every run.
+/// The history that the guest sees for this killmail: what came before it, the same in every run.
 fn history_bound(entry: &SharedEntry, run: Run) -> Bound {
     let head = match (entry.origin, run) {
         (Origin::Backfill, Run::History { head }) => head,

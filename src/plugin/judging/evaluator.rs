@@ -1,6 +1,6 @@
-//! A component with one configuration, ready to judge; equal pairs are one.
+//! An evaluator: a component with one configuration, ready to judge. Equal pairs share one.
 //!
-//! History and live never share an instance: each has its own place here.
+//! History and live pages never share an instance: each kind has its own slot here.
 //!
 //! Must not know: queues and threads.
 
@@ -30,14 +30,14 @@ use crate::plugin::sandbox::convert::Needs;
 use crate::plugin::sandbox::guest::{Crowded, Guest, Unready};
 use crate::plugin::sandbox::setup::Setup;
 
-/// What makes two evaluators equal.
+/// Evaluators with the same key are shared.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EvaluatorKey {
     /// SHA-256 of the component, hex.
     pub digest: String,
     /// The configuration, byte for byte.
     pub config: String,
-    /// How long instances live.
+    /// How long its instances live.
     pub instance: Instance,
 }
 
@@ -49,15 +49,15 @@ impl EvaluatorKey {
     }
 }
 
-/// A component with a configuration. Clones share instances and memory of verdicts.
+/// A component with a configuration. Clones share instances and remembered verdicts.
 #[derive(Debug, Clone)]
 pub struct Evaluator {
     shared: Arc<Shared>,
-    /// What its pages cost, where somebody wants to know.
+    /// Measures what its pages cost, if that is limited or asked for.
     meter: Option<Arc<CpuMeter>>,
 }
 
-/// CPU time that was spent for somebody, and may be.
+/// CPU time used through one handle to an evaluator, and its limit.
 #[derive(Debug)]
 struct CpuMeter {
     used_ns: AtomicU64,
@@ -71,20 +71,20 @@ pub struct Shared {
     key: EvaluatorKey,
     needs: Needs,
     shard: usize,
-    /// The instance that was configured first, until somebody has a killmail judged.
+    /// The instance that was configured by the setup, until the first page takes it.
     initial_instance: Mutex<Option<Box<Guest>>>,
     live: Mutex<InstanceSlot>,
     history: Mutex<InstanceSlot>,
     memo: Mutex<VerdictMemo>,
     last_used: Mutex<Instant>,
     record: Arc<PairRecord>,
-    places: Arc<QueueSlots>,
-    purse: Arc<MemoryAccount>,
-    // Given back after the instances have ended.
+    slots: Arc<QueueSlots>,
+    account: Arc<MemoryAccount>,
+    // Dropped last: the instances end before it is released.
     reserved: Reservation,
 }
 
-/// Where an instance waits between two pages.
+/// Holds an instance between two pages.
 struct InstanceSlot {
     guest: Option<Box<Guest>>,
     used: Instant,
@@ -96,23 +96,23 @@ impl InstanceSlot {
     }
 }
 
-/// What an evaluator stands on beside its component.
+/// What an evaluator is built from, beside its component.
 pub struct EvaluatorParts {
-    /// What it needs to see.
+    /// The killmails and fields it needs.
     pub needs: Needs,
-    /// An instance that is configured and was not called.
+    /// A configured instance that was not called yet.
     pub initial_instance: Option<Guest>,
-    /// Which thread it belongs to.
+    /// Index of its worker thread.
     pub shard: usize,
     /// The component's digest.
     pub digest: Arc<str>,
-    /// What is known of how the pair behaves.
+    /// The fault record of the pair.
     pub record: Arc<PairRecord>,
-    /// The component's places in the queues.
-    pub places: Arc<QueueSlots>,
-    /// What its instances' memory is charged to.
-    pub purse: Arc<MemoryAccount>,
-    /// The right to the instances it may come to hold.
+    /// The queue slots of the component.
+    pub slots: Arc<QueueSlots>,
+    /// The account that the memory of its instances is charged to.
+    pub account: Arc<MemoryAccount>,
+    /// The reservation for its instances.
     pub reserved: Reservation,
 }
 
@@ -123,11 +123,19 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Evaluator {
-    /// An evaluator ready to judge. Instances are made when they are needed.
+    /// An evaluator that is ready to judge. Further instances are created on demand.
     #[must_use]
-    pub fn new(config: &Config, component: Component, key: EvaluatorKey, grounds: EvaluatorParts) -> Self {
-        let EvaluatorParts { needs, initial_instance: first, shard, digest, record, places, purse, reserved } =
-            grounds;
+    pub fn new(config: &Config, component: Component, key: EvaluatorKey, parts: EvaluatorParts) -> Self {
+        let EvaluatorParts {
+            needs,
+            initial_instance: first,
+            shard,
+            digest,
+            record,
+            slots,
+            account,
+            reserved,
+        } = parts;
         let first = first.filter(|_| key.instance == Instance::Warm).map(Box::new);
         let shared = Arc::new(Shared {
             component,
@@ -141,21 +149,20 @@ impl Evaluator {
             memo: Mutex::new(VerdictMemo::new(config.memo_entries, config.memo_bytes)),
             last_used: Mutex::new(Instant::now()),
             record,
-            places,
-            purse,
+            slots,
+            account,
             reserved,
         });
         Self { shared, meter: None }
     }
 
-    /// The same, with a count of its own of what its pages cost.
+    /// The same evaluator with a CPU meter of its own.
     #[must_use]
     pub fn with_cpu_meter(&self) -> Self {
         self.with_cpu_limit(Duration::MAX)
     }
 
-    /// The same, with a count of its own of what its pages cost; once that is so much CPU time, no more is
-    /// judged by it.
+    /// The same evaluator with a CPU meter of its own. It judges nothing more once that reaches `max`.
     #[must_use]
     pub fn with_cpu_limit(&self, max: Duration) -> Self {
         Self {
@@ -164,13 +171,13 @@ impl Evaluator {
         }
     }
 
-    /// CPU time its pages cost so far, the host's work for them included; zero where it is not counted.
+    /// CPU time of its pages so far, including the host's work for them; zero without a meter.
     #[must_use]
     pub fn cpu_used(&self) -> Duration {
         Duration::from_nanos(self.meter.as_ref().map_or(0, |spent| spent.used_ns.load(Ordering::Relaxed)))
     }
 
-    /// Whether it has had what it may cost.
+    /// Whether it has reached its CPU limit.
     #[must_use]
     pub fn is_cpu_exhausted(&self) -> bool {
         self.meter
@@ -178,54 +185,55 @@ impl Evaluator {
             .is_some_and(|spent| Duration::from_nanos(spent.used_ns.load(Ordering::Relaxed)) >= spent.max)
     }
 
-    /// Does work for it on this thread, and counts what that costs.
+    /// Runs work for it on this thread, and adds the CPU time to its meter.
     pub fn metered<T>(&self, work: impl FnOnce() -> T) -> T {
-        // Asking the system costs as much as a verdict.
+        // Reading the thread's CPU time costs as much as a verdict, so it is skipped without a meter.
         let Some(spent) = &self.meter else { return work() };
         let before = billable_cpu();
-        let done = work();
+        let result = work();
         let cpu = billable_cpu().saturating_sub(before);
         spent.used_ns.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        done
+        result
     }
 
-    /// The component's digest, to be kept.
+    /// The component's digest, cheap to clone.
     #[must_use]
     pub fn shared_digest(&self) -> &Arc<str> {
         &self.shared.digest
     }
 
-    /// What is known of how the pair behaves.
+    /// The fault record of the pair.
     #[must_use]
     pub fn record(&self) -> &PairRecord {
         &self.shared.record
     }
 
-    /// What its instances' memory is charged to.
+    /// The account that the memory of its instances is charged to.
     #[must_use]
     pub fn account(&self) -> &MemoryAccount {
-        &self.shared.purse
+        &self.shared.account
     }
 
-    /// The right to the instances it may come to hold.
+    /// The reservation for its instances.
     #[must_use]
     pub fn reserved(&self) -> &Reservation {
         &self.shared.reserved
     }
 
-    /// The places in the queue for its pages of this kind.
+    /// The queue slots for its pages of this kind.
     #[must_use]
     pub fn queue_slots(&self, run: Run) -> &Arc<Semaphore> {
-        self.shared.places.for_run(run, self.shared.record.for_run(run).is_proven())
+        self.shared.slots.for_run(run, self.shared.record.for_run(run).is_proven())
     }
 
-    /// Takes out the instances that were not used for so long. That of live killmails stays, unless it is of
-    /// the class that takes tens of megabytes: the next killmail may come any moment.
+    /// Takes out the instances that were not used for this long. The one for live killmails stays, because
+    /// the next killmail may come at any moment, unless the class is `scripting`, scope instances take tens
+    /// of megabytes.
     #[must_use]
     pub fn take_idle_instances(&self, after: Duration) -> Vec<Box<Guest>> {
-        let take = |seat: &Mutex<InstanceSlot>| {
-            let mut seat = seat.lock();
-            if seat.used.elapsed() >= after { seat.guest.take() } else { None }
+        let take = |slot: &Mutex<InstanceSlot>| {
+            let mut slot = slot.lock();
+            if slot.used.elapsed() >= after { slot.guest.take() } else { None }
         };
         let mut unused: Vec<Box<Guest>> = take(&self.shared.history).into_iter().collect();
         if self.shared.component.class() == Class::Scripting {
@@ -237,7 +245,7 @@ impl Evaluator {
         unused
     }
 
-    /// What it promises to need of killmails; the index keeps the rest away. `None` restricts nothing.
+    /// The killmails that it declared to need, which the index filters for; `None` means all.
     #[must_use]
     pub fn interest(&self) -> Option<&Interest> {
         self.shared.needs.interest.as_ref()
@@ -261,39 +269,39 @@ impl Evaluator {
         &self.shared.component
     }
 
-    /// Which thread it belongs to.
+    /// Index of its worker thread.
     #[must_use]
     pub fn shard(&self) -> usize {
         self.shared.shard
     }
 
-    /// Nobody but the engine holds it.
+    /// Whether only the engine holds it.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         Arc::strong_count(&self.shared) == 1
     }
 
-    /// Whether it is one of these.
+    /// Whether it may be evicted in this scope.
     #[must_use]
-    pub fn is_in_scope(&self, whose: EvictionScope<'_>) -> bool {
-        match whose {
-            EvictionScope::Address(payer) => self.shared.purse.is_charged_to(payer),
-            EvictionScope::All | EvictionScope::Class(_) => self.shared.component.is_of(whose),
+    pub fn is_in_scope(&self, scope: EvictionScope<'_>) -> bool {
+        match scope {
+            EvictionScope::Address(payer) => self.shared.account.is_charged_to(payer),
+            EvictionScope::All | EvictionScope::Class(_) => self.shared.component.is_of(scope),
         }
     }
 
-    /// How long it was not used.
+    /// Time since its last use.
     #[must_use]
     pub fn idle_for(&self) -> Duration {
         self.shared.last_used.lock().elapsed()
     }
 
-    /// It is used now.
+    /// Marks it as used now.
     pub fn touch(&self) {
         *self.shared.last_used.lock() = Instant::now();
     }
 
-    /// The whole page from memory, if every verdict on it is there.
+    /// The verdicts of the whole page, if all are remembered.
     #[must_use]
     pub fn remembered_page(&self, page: &[SharedEntry]) -> Option<Vec<Judgment>> {
         let memo = self.shared.memo.lock();
@@ -319,7 +327,7 @@ impl Evaluator {
         answers
     }
 
-    /// Whether it needs to see this killmail at all.
+    /// Whether it needs this killmail at all.
     #[must_use]
     pub fn accepts(&self, entry: &Entry) -> bool {
         self.shared.needs.accepts(entry)
@@ -331,7 +339,7 @@ impl Evaluator {
         self.shared.key.instance
     }
 
-    /// The verdict on this killmail at this revision, if it is remembered.
+    /// The remembered verdict on this revision of the killmail.
     #[must_use]
     pub fn remembered(&self, entry: &Entry) -> Option<Judgment> {
         self.shared.memo.lock().get(entry)
@@ -342,17 +350,17 @@ impl Evaluator {
         self.shared.memo.lock().put(entry, answer);
     }
 
-    /// Takes out the instance for this kind of run, to be put back with [`Self::put_instance`].
+    /// Takes the instance for this kind of run; put it back with [`Self::put_instance`].
     #[must_use]
     pub fn take_instance(&self, run: Run) -> Option<Box<Guest>> {
         self.slot(run).lock().guest.take().or_else(|| self.shared.initial_instance.lock().take())
     }
 
-    /// Puts an instance back after its run; `None` where it did not survive.
+    /// Puts the instance back after its run; `None` if it did not survive.
     pub fn put_instance(&self, run: Run, guest: Option<Box<Guest>>) {
-        let mut seat = self.slot(run).lock();
-        seat.used = Instant::now();
-        seat.guest = guest;
+        let mut slot = self.slot(run).lock();
+        slot.used = Instant::now();
+        slot.guest = guest;
     }
 
     fn slot(&self, run: Run) -> &Mutex<InstanceSlot> {
@@ -362,17 +370,17 @@ impl Evaluator {
         }
     }
 
-    /// Makes and configures an instance.
+    /// Creates and configures an instance.
     ///
     /// # Errors
-    /// The fault, and whose memory ran out if there was too little.
+    /// The fault, and scope memory is used up if there was too little.
     pub fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, (Failure, Option<Crowded>)> {
         let failure = |fault, refusal: Refusal| {
             let crowded = Crowded::of(&refusal);
             let message = refusal.legible(setup.config.text_bytes).to_string();
             (Failure::new(if crowded.is_some() { Fault::Memory } else { fault }, message), crowded)
         };
-        let mut guest = Guest::paid(setup, &self.shared.component, &self.shared.purse)
+        let mut guest = Guest::paid(setup, &self.shared.component, &self.shared.account)
             .map_err(|refusal| failure(Fault::Instantiate, refusal))?;
         match guest.configure(setup, &self.shared.key.config) {
             Ok(_) => Ok(Box::new(guest)),

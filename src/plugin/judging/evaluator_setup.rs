@@ -1,6 +1,6 @@
-//! An evaluator being made: its component configured and, where it has to be, tried, a call at a time.
+//! The setup of an evaluator: its component is configured and, if required, tried, one call at a time.
 //!
-//! Must not know: who waits for it, or on which thread it is made.
+//! Must not know: who waits for it, or on which thread it runs.
 
 use std::sync::Arc;
 
@@ -17,29 +17,29 @@ use crate::plugin::sandbox::guest::Guest;
 use crate::plugin::sandbox::setup::Setup;
 use crate::plugin::sandbox::start::Start;
 
-/// An evaluator being made.
+/// An evaluator that is being set up.
 pub struct EvaluatorSetup {
     ticket: SetupTicket,
     component: Component,
     digest: Arc<str>,
     shard: usize,
     stage: SetupStage,
-    /// What the memory of its instances is charged to.
+    /// The account that the memory of its instances is charged to.
     account: Arc<MemoryAccount>,
-    /// The right to the instances it may come to hold.
+    /// The resources of the future evaluator; `None` until the setup starts.
     reserved: Option<Reservation>,
 }
 
-/// What is to be done.
+/// What is left to do.
 enum SetupStage {
-    /// It is tried, which configures it.
+    /// The trial, which also configures it.
     Trial(Box<RepeatabilityTrial>),
-    /// It is only configured.
+    /// Configuring only.
     Configure(Start),
 }
 
 impl SetupStage {
-    /// Configuring it ended in a fault, which others will see who ask for the same.
+    /// Whether configuring ended in a fault, which would happen to others with the same configuration too.
     fn failed_to_configure(&self) -> bool {
         match self {
             Self::Trial(trial) => trial.failed_to_configure(),
@@ -48,31 +48,23 @@ impl SetupStage {
     }
 }
 
-/// What a bit of the work led to.
+/// The result of one step; `None` while there is more to do.
 type Step = Option<Result<(Needs, Option<Guest>), Refusal>>;
 
 impl EvaluatorSetup {
-    /// Nothing is done yet. Where the order asks for it, it is tried on the sample.
+    /// A setup that has not started. It includes a trial on the sample if the ticket requires one.
     #[must_use]
-    pub fn new(order: SetupTicket, component: Component, sample: &[SharedEntry], shard: usize) -> Self {
-        let purse = Arc::clone(order.account());
-        let work = if order.needs_trial() {
+    pub fn new(ticket: SetupTicket, component: Component, sample: &[SharedEntry], shard: usize) -> Self {
+        let account = Arc::clone(ticket.account());
+        let stage = if ticket.needs_trial() {
             SetupStage::Trial(Box::new(RepeatabilityTrial::new(
                 Arc::new(sample.to_vec()),
-                Arc::clone(&purse),
+                Arc::clone(&account),
             )))
         } else {
-            SetupStage::Configure(Start::new(Arc::clone(&purse)))
+            SetupStage::Configure(Start::new(Arc::clone(&account)))
         };
-        Self {
-            ticket: order,
-            digest: component.digest().into(),
-            component,
-            shard,
-            stage: work,
-            account: purse,
-            reserved: None,
-        }
+        Self { ticket, digest: component.digest().into(), component, shard, stage, account, reserved: None }
     }
 
     /// The component's digest.
@@ -81,32 +73,32 @@ impl EvaluatorSetup {
         &self.digest
     }
 
-    /// Which thread it belongs to.
+    /// Index of the worker thread.
     #[must_use]
     pub const fn shard(&self) -> usize {
         self.shard
     }
 
-    /// Whether it holds what its evaluator may come to hold.
+    /// Whether it holds the resources of its evaluator.
     #[must_use]
     pub const fn is_started(&self) -> bool {
         self.reserved.is_some()
     }
 
-    /// Whether somebody still waits for it.
+    /// Whether anyone still waits for it.
     #[must_use]
     pub fn is_awaited(&self) -> bool {
         self.ticket.is_awaited()
     }
 
-    /// Tells all who wait that it could not be done now.
+    /// Reports to all waiting that it cannot be done now.
     pub fn fail(self, refusal: Refusal) {
         self.ticket.fail(refusal);
     }
 
-    /// Does the next bit; gives itself back while there is more to do and somebody waits for it.
+    /// Runs the next call. Returns itself while there is more to do and anyone waits for it.
     #[must_use]
-    pub fn step(mut self, setup: &Setup, kept: &EvaluatorCache) -> Option<Self> {
+    pub fn step(mut self, setup: &Setup, cache: &EvaluatorCache) -> Option<Self> {
         if !self.ticket.close_unless_awaited() {
             return None;
         }
@@ -119,37 +111,30 @@ impl EvaluatorSetup {
                 }
             }
         }
-        let Some(made) = self.advance(setup) else { return Some(self) };
-        let Self {
-            ticket: order,
-            component,
-            digest,
-            shard,
-            stage: work,
-            account: purse,
-            reserved: Some(reserved),
-        } = self
-        else {
+        let Some(result) = self.advance(setup) else { return Some(self) };
+        let Self { ticket, component, digest, shard, stage, account, reserved: Some(reserved) } = self else {
             return None;
         };
-        let for_all = work.failed_to_configure() || matches!(made, Err(Refusal::Configure(_)));
-        let made = made.map_err(|refusal| refusal.legible(setup.config.text_bytes)).map(|(needs, first)| {
-            let record = kept.records().get_or_create(&digest, &order.key().config_digest());
-            record.add_requester(purse.address().as_ref());
-            let places = kept.queue_slots(component.digest());
-            let grounds = EvaluatorParts {
-                needs,
-                initial_instance: first,
-                shard,
-                digest,
-                record,
-                places,
-                purse,
-                reserved,
-            };
-            Evaluator::new(&setup.config, component.clone(), order.key().clone(), grounds)
-        });
-        order.complete(&component, made, for_all);
+        let applies_without_trial =
+            stage.failed_to_configure() || matches!(result, Err(Refusal::Configure(_)));
+        let result =
+            result.map_err(|refusal| refusal.legible(setup.config.text_bytes)).map(|(needs, first)| {
+                let record = cache.records().get_or_create(&digest, &ticket.key().config_digest());
+                record.add_requester(account.address().as_ref());
+                let slots = cache.queue_slots(component.digest());
+                let parts = EvaluatorParts {
+                    needs,
+                    initial_instance: first,
+                    shard,
+                    digest,
+                    record,
+                    slots,
+                    account,
+                    reserved,
+                };
+                Evaluator::new(&setup.config, component.clone(), ticket.key().clone(), parts)
+            });
+        ticket.complete(&component, result, applies_without_trial);
         None
     }
 
@@ -157,7 +142,7 @@ impl EvaluatorSetup {
         let config = &self.ticket.key().config;
         match &mut self.stage {
             SetupStage::Configure(start) => match start.step(setup, &self.component, config) {
-                Ok(made) => made.map(|(first, needs)| Ok((needs, Some(first)))),
+                Ok(result) => result.map(|(first, needs)| Ok((needs, Some(first)))),
                 Err(refusal) => Some(Err(refusal)),
             },
             SetupStage::Trial(trial) => match trial.step(setup, &self.component, config) {
@@ -171,7 +156,7 @@ impl EvaluatorSetup {
                         let (name, digest) = (self.component.label(), self.component.digest());
                         tracing::warn!(plugin.id = name, plugin.digest = digest, "plugin {name}: {warning}");
                     }
-                    // Its instances were called; the evaluator begins with none.
+                    // The instances of the trial were called, so the evaluator starts without one.
                     Some(Ok((trial.take_needs().unwrap_or_default(), None)))
                 }
                 Err(refusal) => Some(Err(refusal)),

@@ -1,5 +1,5 @@
-//! Judging killmails: evaluators, the threads they run on, the order they get turns in, and how those that
-//! fail are held back.
+//! Judging killmails: evaluators, the worker threads they run on, the order in which they get turns, and the
+//! limits on those that fail.
 //!
 //! Must not know: how components are compiled, names and versions of plugins.
 

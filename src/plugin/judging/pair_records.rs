@@ -1,8 +1,8 @@
-//! What is known of pairs of component and configuration: how each behaves, and what the pairs of one
-//! component cost together. It is kept apart from evaluators, which come and go, and for live killmails apart
-//! from others.
+//! The records of pairs of component and configuration: the recent faults of each, and the fault budget that
+//! the pairs of one component share. They are kept separately from evaluators, which come and go, and
+//! separately for live and past killmails.
 //!
-//! Must not know: how guests are called, or who is waiting for them.
+//! Must not know: how guests are called, or who waits for them.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -19,35 +19,35 @@ use crate::plugin::limits::Config;
 use crate::plugin::resources::fault_budget::{FaultBudget, Requester};
 use crate::plugin::resources::memory_account::AddressBudget;
 
-/// So many pairs of a component are told of one by one to who asks which ones rest.
+/// At most this is_over_limit quarantined pairs of a component are listed; the others are counted.
 const LISTED_MAX: usize = 20;
-/// Each costly fault doubles the proof a pair owes, so often.
+/// Each costly fault doubles the number of calls that prove a pair, up to this is_over_limit times.
 const PROOF_DOUBLINGS_MAX: u32 = 5;
 
-/// A pair that rests, told to people.
+/// A quarantined pair, as shown to users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuarantinedPair {
     /// SHA-256 of the configuration, 64 hex digits.
     pub config_digest: String,
     /// What it did.
     pub reason: String,
-    /// When the rest began, unix seconds.
+    /// When the quarantine began, unix seconds.
     pub since: i64,
-    /// When it is called again, unix seconds.
+    /// When it ends, unix seconds.
     pub until: i64,
 }
 
-/// Some pairs that rest, and how many there are.
+/// The quarantined pairs of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct QuarantinedPairs {
-    /// Those that are called again first.
+    /// Some of them, by the end of their quarantine.
     pub listed: Vec<QuarantinedPair>,
-    /// All of them.
+    /// The number of all of them.
     pub count: usize,
 }
 
 impl QuarantinedPairs {
-    /// With those of another version of the plugin.
+    /// Adds those of another version of the plugin.
     #[must_use]
     pub fn merged_with(mut self, other: Self) -> Self {
         self.count += other.count;
@@ -58,29 +58,29 @@ impl QuarantinedPairs {
     }
 }
 
-/// What is known of one pair's calls of one kind. Shared by all evaluators of the pair, over their lives.
+/// The calls of one pair for one kind of killmails. All evaluators of the pair share it, one after another.
 #[derive(Debug)]
 pub struct CallRecord {
     digest: Arc<str>,
     config_digest: Arc<str>,
     is_live: bool,
-    /// Calls that have to go well until it counts as one that works.
+    /// Successful calls left until the pair is proven.
     proof_left: AtomicU32,
     proof_calls: u32,
-    /// Faults that cost more than a turn.
+    /// Faults that took longer than a time slice.
     strikes: AtomicU32,
-    /// Whether there is a rest, so that who behaves never asks a clock.
+    /// Whether the history holds a quarantine, so that other pairs need neither the lock nor a clock.
     has_quarantine: AtomicBool,
     history: Mutex<FaultHistory>,
-    /// The last fault, for killmails that come while it rests.
+    /// The last fault, returned for killmails during a quarantine.
     last_failure: Mutex<Option<Failure>>,
     budget: Arc<FaultBudget>,
     requester: Arc<Requester>,
 }
 
 impl CallRecord {
-    /// The fault to answer with instead of a call, while the pair rests. `None`: call it, and say how it
-    /// went.
+    /// The fault to return instead of calling the pair while it is in quarantine. `None`: call it and record
+    /// the result.
     pub fn blocking_fault(&self) -> Option<Fault> {
         if !self.has_quarantine.load(Ordering::Relaxed) {
             return None;
@@ -88,116 +88,118 @@ impl CallRecord {
         self.history.lock().blocking_fault(Instant::now())
     }
 
-    /// Whether enough calls went well to count on it that the next does.
+    /// Whether enough calls succeeded to expect that the next does.
     #[must_use]
     pub fn is_proven(&self) -> bool {
         self.proof_left.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether a call went well, so that less is left to prove than at first.
+    /// Whether a call succeeded, so that less proof is needed than at first.
     fn has_proof_progress(&self) -> bool {
         self.proof_left.load(Ordering::Relaxed) < self.proof_calls
     }
 
-    /// Faults that cost more than a turn.
+    /// Faults that took longer than a time slice.
     #[must_use]
     pub fn strikes(&self) -> u32 {
         self.strikes.load(Ordering::Relaxed)
     }
 
-    /// Such faults of all pairs that its address asked for, then its own: of pairs without proof, the one
-    /// with fewer comes first.
+    /// Such faults of all pairs that its address asked for, then its own. Among unproven pairs, those with
+    /// fewer come first.
     #[must_use]
     pub fn strike_priority(&self, now: Instant) -> (u32, u32) {
         (self.budget.strikes_by(&self.requester, now), self.strikes())
     }
 
-    /// What the pairs of its component have in common.
+    /// The fault budget of its component.
     #[must_use]
     pub fn fault_budget(&self) -> &FaultBudget {
         &self.budget
     }
 
-    /// Whether it has to wait while pairs of its component that have proved nothing yet are held.
+    /// Whether it has to wait while unproven pairs of its component are held.
     #[must_use]
     pub fn is_held(&self, now: Instant) -> bool {
-        let is_at_rest =
+        let is_quarantined =
             || self.has_quarantine.load(Ordering::Relaxed) && self.history.lock().is_quarantined(now);
-        !self.is_proven() && !is_at_rest()
+        !self.is_proven() && !is_quarantined()
     }
 
-    /// What a killmail is answered with while the pair rests because of such a fault.
+    /// What a killmail gets during a quarantine with this fault.
     #[must_use]
     pub fn quarantine_failure(&self, fault: Fault) -> Failure {
         match &*self.last_failure.lock() {
-            Some(last) if last.fault == fault => {
-                Failure::new(fault, format!("it rests; its last fault: {}", last.message))
-            }
-            _ => Failure::new(fault, "it was not called: it rests because of what it did before"),
+            Some(last) if last.fault == fault => Failure::new(
+                fault,
+                format!("not called: it is resting after its last fault: {}", last.message),
+            ),
+            _ => Failure::new(fault, "not called: it is resting after earlier faults or overruns"),
         }
     }
 
-    /// A call was made, and perhaps failed.
+    /// Records a call, and its failure if it failed.
     pub fn record_call(&self, failure: Option<&Failure>) {
         if let Some(failure) = failure {
             *self.last_failure.lock() = Some(failure.clone());
-            self.update_history(|conduct, now| conduct.record_fault(failure.fault, now));
+            self.update_history(|history, now| history.record_fault(failure.fault, now));
             return;
         }
-        // It is judged by one thread for most of its life, and one call more or less is no matter.
-        let unproven = self.proof_left.load(Ordering::Relaxed);
-        if unproven > 0 {
-            self.proof_left.store(unproven - 1, Ordering::Relaxed);
+        // Mostly one thread calls it, and one call more or less does not matter.
+        let left = self.proof_left.load(Ordering::Relaxed);
+        if left > 0 {
+            self.proof_left.store(left - 1, Ordering::Relaxed);
         }
         if self.has_quarantine.load(Ordering::Relaxed) {
-            let mut conduct = self.history.lock();
-            conduct.record_success();
-            self.has_quarantine.store(conduct.quarantine().is_some(), Ordering::Relaxed);
+            let mut history = self.history.lock();
+            history.record_success();
+            self.has_quarantine.store(history.quarantine().is_some(), Ordering::Relaxed);
         }
     }
 
-    /// A call was made and showed nothing: what ended it was no doing of the pair's.
+    /// Records a call that ended for a reason outside the pair's control.
     pub fn record_inconclusive(&self) {
         self.history.lock().record_inconclusive();
     }
 
-    /// It took so much CPU time beyond its turn while others waited.
+    /// Records CPU time beyond the time slice while others waited.
     pub fn record_overrun(&self, by: Duration) {
-        self.update_history(|conduct, now| conduct.record_overrun(by, now));
+        self.update_history(|history, now| history.record_overrun(by, now));
     }
 
-    /// A call ended in a fault and took so much CPU time beyond its turn, whether or not others waited.
+    /// Records a call that ended in a fault `by` beyond its time slice, whether or not others waited.
     pub fn record_costly_fault(&self, fault: Fault, by: Duration) {
-        let had_proof = self.is_proven();
+        let was_proven = self.is_proven();
         let strikes = self.strikes.fetch_add(1, Ordering::Relaxed);
         self.proof_left.store(
             self.proof_calls.saturating_mul(1 << (strikes + 1).min(PROOF_DOUBLINGS_MAX)),
             Ordering::Relaxed,
         );
-        let many = self.budget.charge_fault(by, &self.requester, Instant::now());
-        if many && !had_proof {
-            self.update_history(|conduct, now| conduct.record_costly_fault(fault, by, now));
+        let is_over_limit = self.budget.charge_fault(by, &self.requester, Instant::now());
+        if is_over_limit && !was_proven {
+            self.update_history(|history, now| history.record_costly_fault(fault, by, now));
         }
     }
 
-    /// A call that ended for want of memory that others hold took so much CPU time beyond its turn: the
-    /// component pays for it, the pair does not.
+    /// Records a call that ended `by` beyond its time slice because others hold the memory. It is charged to
+    /// the component and not to the pair.
     pub fn record_memory_shortage(&self, by: Duration) {
         let _ = self.budget.charge_fault(by, &self.requester, Instant::now());
     }
 
-    fn update_history(&self, what: impl FnOnce(&mut FaultHistory, Instant) -> bool) {
-        let (mut conduct, now) = (self.history.lock(), Instant::now());
-        if !what(&mut conduct, now) {
+    /// Applies `record` to the history. Logs a quarantine that begins with it.
+    fn update_history(&self, record: impl FnOnce(&mut FaultHistory, Instant) -> bool) {
+        let (mut history, now) = (self.history.lock(), Instant::now());
+        if !record(&mut history, now) {
             return;
         }
         self.has_quarantine.store(true, Ordering::Relaxed);
         let Some((reason, length)) =
-            conduct.quarantine().map(|rest| (self.reason(rest), rest.length.as_secs()))
+            history.quarantine().map(|quarantine| (self.reason(quarantine), quarantine.length.as_secs()))
         else {
             return;
         };
-        drop(conduct);
+        drop(history);
         if !self.budget.should_log(now) {
             return;
         }
@@ -210,70 +212,65 @@ impl CallRecord {
         );
     }
 
-    fn reason(&self, rest: &Quarantine) -> String {
+    fn reason(&self, quarantine: &Quarantine) -> String {
         if self.is_live {
-            rest.reason.clone()
+            quarantine.reason.clone()
         } else {
-            format!("for killmails of the past only: {}", rest.reason)
+            format!("for past killmails only: {}", quarantine.reason)
         }
     }
 
-    /// The rest it is in at this time; one that is over waits only for a call to show whether it was enough.
+    /// The current quarantine; `None` for one that is over and waits for a call.
     fn quarantined_pair(&self, now: Instant) -> Option<QuarantinedPair> {
         if !self.has_quarantine.load(Ordering::Relaxed) {
             return None;
         }
-        let conduct = self.history.lock();
-        let rest = conduct.quarantine().filter(|rest| now < rest.until)?;
-        let length = i64::try_from(rest.length.as_secs()).unwrap_or(i64::MAX);
+        let history = self.history.lock();
+        let quarantine = history.quarantine().filter(|quarantine| now < quarantine.until)?;
+        let length = i64::try_from(quarantine.length.as_secs()).unwrap_or(i64::MAX);
         Some(QuarantinedPair {
             config_digest: self.config_digest.to_string(),
-            reason: self.reason(rest),
-            since: rest.since_secs,
-            until: rest.since_secs.saturating_add(length),
+            reason: self.reason(quarantine),
+            since: quarantine.since_secs,
+            until: quarantine.since_secs.saturating_add(length),
         })
     }
 }
 
-/// What is known of one pair. Anybody may ask for history, with killmails of his choice: what a pair does
-/// there must not take it from those who follow live killmails.
+/// The record of one pair. Anyone may request history with killmails of their choice, so what a pair does
+/// there must not affect those who follow live killmails.
 #[derive(Debug)]
 pub struct PairRecord {
     live: CallRecord,
     history: CallRecord,
-    asker: Arc<Requester>,
+    requester: Arc<Requester>,
 }
 
 impl PairRecord {
-    fn new(
-        rules: QuarantinePolicy,
-        proof_calls: u32,
-        (digest, config_digest): (&Arc<str>, &str),
-        budgets: &FaultBudgets,
-    ) -> Self {
-        let (config_digest, asker): (Arc<str>, _) = (config_digest.into(), Arc::<Requester>::default());
+    fn new(policy: QuarantinePolicy, proof_calls: u32, key: &PairKey, budgets: &FaultBudgets) -> Self {
+        let requester = Arc::<Requester>::default();
         let record = |is_live, budget: &Arc<FaultBudget>| CallRecord {
-            digest: Arc::clone(digest),
-            config_digest: Arc::clone(&config_digest),
+            digest: Arc::clone(&key.digest),
+            config_digest: Arc::clone(&key.config_digest),
             is_live,
             proof_left: AtomicU32::new(proof_calls),
             proof_calls,
             strikes: AtomicU32::new(0),
             has_quarantine: AtomicBool::new(false),
-            history: Mutex::new(FaultHistory::new(rules)),
+            history: Mutex::new(FaultHistory::new(policy)),
             last_failure: Mutex::new(None),
             budget: Arc::clone(budget),
-            requester: Arc::clone(&asker),
+            requester: Arc::clone(&requester),
         };
-        Self { live: record(true, &budgets.live), history: record(false, &budgets.history), asker }
+        Self { live: record(true, &budgets.live), history: record(false, &budgets.history), requester }
     }
 
-    /// This address asks for it.
-    pub fn add_requester(&self, payer: Option<&AddressBudget>) {
-        self.asker.set_address(payer);
+    /// Records that this address asks for the pair.
+    pub fn add_requester(&self, address: Option<&AddressBudget>) {
+        self.requester.set_address(address);
     }
 
-    /// The part that concerns pages of this kind.
+    /// The part for pages of this kind.
     #[must_use]
     pub const fn for_run(&self, run: Run) -> &CallRecord {
         match run {
@@ -286,13 +283,13 @@ impl PairRecord {
         [&self.live, &self.history]
     }
 
-    /// Whether it is kept for as long as there is room, used or not: who comes back is not taken for a
-    /// stranger.
+    /// Whether to keep it, used or not, while there is room: a pair that comes back keeps its proof and its
+    /// faults.
     fn is_worth_keeping(&self, now: Instant) -> bool {
         !self.is_expired(now) || self.both().into_iter().any(CallRecord::has_proof_progress)
     }
 
-    /// Calls that have to go well until it has proof for one kind of killmails or the other.
+    /// Successful calls left until the pair is proven for one kind of killmails.
     fn proof_owed(&self) -> u32 {
         self.both()
             .map(|record| record.proof_left.load(Ordering::Relaxed))
@@ -308,16 +305,16 @@ impl PairRecord {
         })
     }
 
-    /// When the last of its rests ends.
+    /// When the last of its quarantines ends.
     fn quarantine_end(&self) -> Option<Instant> {
         self.both()
             .into_iter()
-            .filter_map(|record| record.history.lock().quarantine().map(|rest| rest.until))
+            .filter_map(|record| record.history.lock().quarantine().map(|quarantine| quarantine.until))
             .max()
     }
 }
 
-/// What the pairs of one component have in common.
+/// The fault budgets of one component.
 #[derive(Debug)]
 struct FaultBudgets {
     live: Arc<FaultBudget>,
@@ -337,115 +334,118 @@ impl FaultBudgets {
         [&self.live, &self.history]
     }
 
-    fn is_forgiven(&self, now: Instant) -> bool {
+    fn is_expired(&self, now: Instant) -> bool {
         self.both().into_iter().all(|budget| Arc::strong_count(budget) == 1 && budget.is_expired(now))
     }
 }
 
-/// Digests of a component and of a configuration.
-type Pair = (Arc<str>, String);
+/// The digests that identify a pair.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct PairKey {
+    digest: Arc<str>,
+    config_digest: Arc<str>,
+}
 
 #[derive(Debug, Default)]
 struct RecordTables {
-    pairs: HashMap<Pair, Arc<PairRecord>>,
+    pairs: HashMap<PairKey, Arc<PairRecord>>,
     budgets: HashMap<Arc<str>, FaultBudgets>,
 }
 
-/// The records of all pairs that are in use, did wrong lately, or have shown that they work.
+/// The records of all pairs that are in use, failed recently, or are proven.
 #[derive(Debug)]
 pub struct PairRecords {
-    rules: QuarantinePolicy,
+    policy: QuarantinePolicy,
     config: Config,
     max: usize,
     tables: Mutex<RecordTables>,
 }
 
 impl PairRecords {
-    /// None yet.
+    /// No records.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        // As many again as may be in use, so that a pair does not escape its rest by leaving.
+        // Twice as is_over_limit as may be in use, so that a pair does not escape its quarantine by leaving.
         let max = config.evaluators_max.saturating_mul(2).max(1);
-        Self { rules: QuarantinePolicy::new(config), config: config.clone(), max, tables: Mutex::default() }
+        Self { policy: QuarantinePolicy::new(config), config: config.clone(), max, tables: Mutex::default() }
     }
 
-    /// That of this pair.
+    /// The record of this pair. Evicts another one if there are too is_over_limit.
     #[must_use]
     pub fn get_or_create(&self, digest: &Arc<str>, config_digest: &str) -> Arc<PairRecord> {
-        let mut known = self.tables.lock();
-        let RecordTables { pairs, budgets } = &mut *known;
+        let mut tables = self.tables.lock();
+        let RecordTables { pairs, budgets } = &mut *tables;
         if pairs.len() >= self.max {
             let now = Instant::now();
             pairs.retain(|_, record| Arc::strong_count(record) > 1 || record.is_worth_keeping(now));
         }
         if pairs.len() >= self.max {
             let unused = pairs.iter().filter(|(_, record)| Arc::strong_count(record) == 1);
-            // Those that rest stay longest, then those that have proved most.
-            let least = unused
+            // Those in quarantine are kept longest, then those with the most proof.
+            let evicted = unused
                 .min_by_key(|(_, record)| (record.quarantine_end(), Reverse(record.proof_owed())))
                 .map(|(pair, _)| pair.clone());
-            least.and_then(|pair| pairs.remove(&pair));
+            evicted.and_then(|pair| pairs.remove(&pair));
         }
         let budgets = budgets.entry(Arc::clone(digest)).or_insert_with(|| FaultBudgets::new(&self.config));
-        let made = || {
-            Arc::new(PairRecord::new(self.rules, self.config.proof_calls, (digest, config_digest), budgets))
-        };
-        Arc::clone(pairs.entry((Arc::clone(digest), config_digest.to_owned())).or_insert_with(made))
+        let key = PairKey { digest: Arc::clone(digest), config_digest: config_digest.into() };
+        let create =
+            |key: &PairKey| Arc::new(PairRecord::new(self.policy, self.config.proof_calls, key, budgets));
+        Arc::clone(pairs.entry(key).or_insert_with_key(create))
     }
 
-    /// Forgets the pairs of a component that nobody uses: it is gone.
+    /// Removes the unused records of a component that no longer exists.
     pub fn forget(&self, digest: &str) {
         self.tables
             .lock()
             .pairs
-            .retain(|(component, _), record| &**component != digest || Arc::strong_count(record) > 1);
+            .retain(|key, record| &*key.digest != digest || Arc::strong_count(record) > 1);
     }
 
-    /// Lets go of what nobody uses and is not worth keeping, and tells how many began to rest without a line
-    /// of their own.
+    /// Removes unused records that are not worth keeping, and logs how is_over_limit quarantines had no log line.
     pub fn sweep(&self) {
-        let (now, mut untold) = (Instant::now(), Vec::new());
-        let mut known = self.tables.lock();
-        known.pairs.retain(|_, record| Arc::strong_count(record) > 1 || record.is_worth_keeping(now));
-        known.budgets.retain(|digest, budgets| {
-            untold.extend(
+        let (now, mut unlogged) = (Instant::now(), Vec::new());
+        let mut tables = self.tables.lock();
+        tables.pairs.retain(|_, record| Arc::strong_count(record) > 1 || record.is_worth_keeping(now));
+        tables.budgets.retain(|digest, budgets| {
+            unlogged.extend(
                 budgets
                     .both()
                     .into_iter()
                     .filter_map(|budget| budget.take_unlogged(now))
                     .map(|pairs| (Arc::clone(digest), pairs)),
             );
-            !budgets.is_forgiven(now)
+            !budgets.is_expired(now)
         });
-        drop(known);
-        for (digest, pairs) in untold {
+        drop(tables);
+        for (digest, pairs) in unlogged {
             tracing::warn!(
                 plugin.digest = &*digest,
-                "the plugin {digest}: {pairs} more rests of its configurations have begun"
+                "the plugin {digest}: {pairs} more of its configurations have begun to rest"
             );
         }
     }
 
-    /// The pairs of a component that rest, those first that are called again first.
+    /// The quarantined pairs of a component, by the end of their quarantine.
     #[must_use]
     pub fn quarantined(&self, digest: &str) -> QuarantinedPairs {
-        let (now, known) = (Instant::now(), self.tables.lock());
-        let theirs = known.pairs.iter().filter(|((component, _), _)| &**component == digest);
-        let some: Vec<QuarantinedPair> = theirs
+        let (now, tables) = (Instant::now(), self.tables.lock());
+        let of_component = tables.pairs.iter().filter(|(key, _)| &*key.digest == digest);
+        let listed: Vec<QuarantinedPair> = of_component
             .flat_map(|(_, pair)| pair.both())
             .filter_map(|record| record.quarantined_pair(now))
             .collect();
-        drop(known);
-        QuarantinedPairs::default().merged_with(QuarantinedPairs { count: some.len(), listed: some })
+        drop(tables);
+        QuarantinedPairs::default().merged_with(QuarantinedPairs { count: listed.len(), listed })
     }
 
-    /// How many pairs rest.
+    /// The number of quarantined pairs.
     #[must_use]
     pub fn quarantined_count(&self) -> usize {
         let now = Instant::now();
-        let rests =
+        let is_quarantined =
             |pair: &PairRecord| pair.both().into_iter().any(|record| record.quarantined_pair(now).is_some());
-        self.tables.lock().pairs.values().filter(|pair| rests(pair)).count()
+        self.tables.lock().pairs.values().filter(|pair| is_quarantined(pair)).count()
     }
 }
 

@@ -1,9 +1,10 @@
-//! How a pair of component and configuration behaves: one that keeps failing, or takes more than its turns
-//! while others wait, rests for a while.
+//! Quarantine: a pair of component and configuration that keeps failing, or exceeds its time slices while
+//! others wait, is not called for a while. Settings, metrics and the API say that such a pair *rests*.
 //!
-//! Law 6 (a guest hurts only itself) stands here, too: what rests costs nobody anything.
+//! The length doubles each time, as with a backoff. Law 6 (a guest hurts only itself) is enforced here too: a
+//! pair in quarantine costs nothing.
 //!
-//! Must not know: how guests are called, who is waiting for them, or other pairs.
+//! Must not know: how guests are called, who waits for them, or other pairs.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use crate::clock::now_secs;
 use crate::domain::verdict::Fault;
 use crate::plugin::limits::Config;
 
-/// When pairs rest, and for how long.
+/// When pairs go into quarantine, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct QuarantinePolicy {
     faults_max: usize,
@@ -23,7 +24,7 @@ pub struct QuarantinePolicy {
 }
 
 impl QuarantinePolicy {
-    /// The rules as they are set.
+    /// The policy from the settings.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         Self {
@@ -36,7 +37,7 @@ impl QuarantinePolicy {
     }
 }
 
-/// A rest.
+/// One quarantine.
 #[derive(Debug)]
 pub struct Quarantine {
     fault: Fault,
@@ -44,16 +45,16 @@ pub struct Quarantine {
     pub reason: String,
     /// When it began, unix seconds.
     pub since_secs: i64,
-    /// When the pair is called again.
+    /// When the pair may be called again.
     pub until: Instant,
-    /// How long it is.
+    /// Its length.
     pub length: Duration,
-    /// It is over and one call shows whether it was enough.
+    /// It is over, and one call is showing whether the pair works again.
     is_probing: bool,
 }
 
-/// What one pair did lately, to killmails of one kind. It is handed the time, so that it can be tried without
-/// waiting.
+/// Recent faults and overruns of one pair, for one kind of killmails. The time is passed in, so that tests
+/// need not wait.
 #[derive(Debug)]
 pub struct FaultHistory {
     policy: QuarantinePolicy,
@@ -64,45 +65,39 @@ pub struct FaultHistory {
 }
 
 impl FaultHistory {
-    /// Nothing is held against it.
+    /// An empty history.
     #[must_use]
-    pub const fn new(rules: QuarantinePolicy) -> Self {
-        Self {
-            policy: rules,
-            faults: VecDeque::new(),
-            excess: Duration::ZERO,
-            excess_since: None,
-            quarantine: None,
-        }
+    pub const fn new(policy: QuarantinePolicy) -> Self {
+        Self { policy, faults: VecDeque::new(), excess: Duration::ZERO, excess_since: None, quarantine: None }
     }
 
-    /// The rest it is in, or that waits only for a call to show whether it was enough.
+    /// The current quarantine, or one that is over and waits for a call to show whether the pair works again.
     #[must_use]
     pub const fn quarantine(&self) -> Option<&Quarantine> {
         self.quarantine.as_ref()
     }
 
-    /// Whether it is answered for without a call.
+    /// Whether the pair gets a fault without a call.
     #[must_use]
     pub fn is_quarantined(&self, now: Instant) -> bool {
-        self.quarantine.as_ref().is_some_and(|rest| now < rest.until || rest.is_probing)
+        self.quarantine.as_ref().is_some_and(|quarantine| now < quarantine.until || quarantine.is_probing)
     }
 
-    /// The fault to answer with while it rests; `None`: call it.
+    /// The fault to return instead of calling the pair. `None`: call it and record the result.
     pub fn blocking_fault(&mut self, now: Instant) -> Option<Fault> {
-        let rest = self.quarantine.as_mut()?;
-        if now < rest.until || rest.is_probing {
-            return Some(rest.fault);
+        let quarantine = self.quarantine.as_mut()?;
+        if now < quarantine.until || quarantine.is_probing {
+            return Some(quarantine.fault);
         }
-        rest.is_probing = true;
+        quarantine.is_probing = true;
         None
     }
 
-    /// A call ended in a fault; whether a rest begins with it.
+    /// Records a call that ended in a fault. Returns whether a quarantine begins.
     #[must_use]
     pub fn record_fault(&mut self, fault: Fault, now: Instant) -> bool {
-        if self.quarantine.as_ref().is_some_and(|rest| rest.is_probing) {
-            self.start_quarantine(fault, format!("after its rest it failed again: {fault}"), now);
+        if self.quarantine.as_ref().is_some_and(|quarantine| quarantine.is_probing) {
+            self.start_quarantine(fault, format!("failed again after its rest: {fault}"), now);
             return true;
         }
         if self.policy.faults_max == 0 || self.quarantine.is_some() {
@@ -121,21 +116,21 @@ impl FaultHistory {
         true
     }
 
-    /// A call went well.
+    /// Records a successful call.
     pub fn record_success(&mut self) {
-        if self.quarantine.as_ref().is_some_and(|rest| rest.is_probing) {
+        if self.quarantine.as_ref().is_some_and(|quarantine| quarantine.is_probing) {
             *self = Self::new(self.policy);
         }
     }
 
-    /// It took so much CPU time beyond its turn while others waited; whether a rest begins with it.
+    /// Records CPU time beyond the time slice while others waited. Returns whether a quarantine begins.
     #[must_use]
     pub fn record_overrun(&mut self, by: Duration, now: Instant) -> bool {
         if self.policy.excess_max.is_zero() || self.quarantine.is_some() {
             return false;
         }
-        let begun = *self.excess_since.get_or_insert(now);
-        if now.saturating_duration_since(begun) >= self.policy.window {
+        let start = *self.excess_since.get_or_insert(now);
+        if now.saturating_duration_since(start) >= self.policy.window {
             (self.excess, self.excess_since) = (Duration::ZERO, Some(now));
         }
         self.excess += by;
@@ -151,13 +146,14 @@ impl FaultHistory {
         true
     }
 
-    /// A call ended in a fault that cost others too much; whether a rest begins with it.
+    /// Records a fault of an unproven pair whose component exceeded its fault budget. Returns whether a
+    /// quarantine begins.
     #[must_use]
     pub fn record_costly_fault(&mut self, fault: Fault, by: Duration, now: Instant) -> bool {
         if self.quarantine.is_some() {
             return false;
         }
-        let why = "while pairs of its component that have proved nothing yet keep failing";
+        let why = "while unproven pairs of its component keep failing";
         self.start_quarantine(
             fault,
             format!("{fault} after {} ms of CPU time beyond its turn, {why}", by.as_millis()),
@@ -166,10 +162,10 @@ impl FaultHistory {
         true
     }
 
-    /// The call that was to show whether the rest was enough showed nothing.
+    /// Records that the call after a quarantine did not show whether the pair works again.
     pub const fn record_inconclusive(&mut self) {
-        if let Some(rest) = self.quarantine.as_mut() {
-            rest.is_probing = false;
+        if let Some(quarantine) = self.quarantine.as_mut() {
+            quarantine.is_probing = false;
         }
     }
 
@@ -190,14 +186,14 @@ impl FaultHistory {
         (self.excess, self.excess_since) = (Duration::ZERO, None);
     }
 
-    /// Nothing of it is worth keeping any more once nobody uses the pair.
+    /// Whether nothing in it is worth keeping once nobody uses the pair.
     #[must_use]
     pub fn is_expired(&self, now: Instant) -> bool {
         let window = self.policy.window;
         let recent = |at: &Instant| now.saturating_duration_since(*at) < window;
         match &self.quarantine {
-            // A pair that comes back after that starts afresh.
-            Some(rest) => now >= rest.until + rest.length,
+            // A pair that comes back later starts with an empty history.
+            Some(quarantine) => now >= quarantine.until + quarantine.length,
             None => {
                 !self.faults.back().is_some_and(recent) && !self.excess_since.as_ref().is_some_and(recent)
             }
@@ -209,12 +205,12 @@ impl FaultHistory {
 mod tests {
     use super::*;
 
-    fn conduct() -> FaultHistory {
+    fn history() -> FaultHistory {
         FaultHistory::new(QuarantinePolicy::new(&Config::default()))
     }
 
-    fn fail(conduct: &mut FaultHistory, now: Instant) {
-        let _ = conduct.record_fault(Fault::Trap, now);
+    fn fail(history: &mut FaultHistory, now: Instant) {
+        let _ = history.record_fault(Fault::Trap, now);
     }
 
     fn secs(n: u64) -> Duration {
@@ -222,80 +218,80 @@ mod tests {
     }
 
     #[test]
-    fn five_faults_within_a_minute_are_one_too_many() {
-        let (mut conduct, begun) = (conduct(), Instant::now());
+    fn five_faults_within_a_minute_start_a_quarantine() {
+        let (mut history, start) = (history(), Instant::now());
         for n in 0..4 {
-            assert!(!conduct.record_fault(Fault::Trap, begun + secs(n)));
+            assert!(!history.record_fault(Fault::Trap, start + secs(n)));
         }
-        assert_eq!(conduct.blocking_fault(begun + secs(4)), None);
-        assert!(conduct.record_fault(Fault::Deadline, begun + secs(59)));
+        assert_eq!(history.blocking_fault(start + secs(4)), None);
+        assert!(history.record_fault(Fault::Deadline, start + secs(59)));
         assert_eq!(
-            conduct.blocking_fault(begun + secs(59)),
+            history.blocking_fault(start + secs(59)),
             Some(Fault::Deadline),
-            "the last fault is the answer"
+            "the last fault is returned"
         );
-        assert_eq!(conduct.quarantine.as_ref().unwrap().reason, "5 faults in 60 s, the last: deadline");
+        assert_eq!(history.quarantine.as_ref().unwrap().reason, "5 faults in 60 s, the last: deadline");
     }
 
     #[test]
-    fn faults_that_are_far_apart_do_not_add_up() {
-        let (mut conduct, begun) = (conduct(), Instant::now());
+    fn faults_far_apart_do_not_add_up() {
+        let (mut history, start) = (history(), Instant::now());
         for n in 0..50 {
-            assert!(!conduct.record_fault(Fault::Trap, begun + secs(15 * n)), "fault {n}");
+            assert!(!history.record_fault(Fault::Trap, start + secs(15 * n)), "fault {n}");
         }
-        assert!(conduct.faults.len() <= 5);
+        assert!(history.faults.len() <= 5);
     }
 
     #[test]
-    fn a_rest_doubles_up_to_an_hour_until_a_call_goes_well() {
-        let (mut conduct, mut now) = (conduct(), Instant::now());
-        (0..5).for_each(|_| fail(&mut conduct, now));
+    fn a_quarantine_doubles_up_to_an_hour_until_a_call_succeeds() {
+        let (mut history, mut now) = (history(), Instant::now());
+        (0..5).for_each(|_| fail(&mut history, now));
         for length in [30, 60, 120, 240, 480, 960, 1920, 3600, 3600] {
-            assert_eq!(conduct.blocking_fault(now + secs(length - 1)), Some(Fault::Trap), "{length}");
+            assert_eq!(history.blocking_fault(now + secs(length - 1)), Some(Fault::Trap), "{length}");
             now += secs(length);
-            assert_eq!(conduct.blocking_fault(now), None, "one call tries it after {length} s");
-            assert_eq!(conduct.blocking_fault(now), Some(Fault::Trap), "and only one");
-            assert!(conduct.record_fault(Fault::Trap, now));
+            assert_eq!(history.blocking_fault(now), None, "one call is made after {length} s");
+            assert_eq!(history.blocking_fault(now), Some(Fault::Trap), "and only one");
+            assert!(history.record_fault(Fault::Trap, now));
         }
         now += secs(3600);
-        assert_eq!(conduct.blocking_fault(now), None);
-        conduct.record_success();
-        assert_eq!((conduct.blocking_fault(now), conduct.blocking_fault(now)), (None, None));
-        (0..5).for_each(|_| fail(&mut conduct, now));
-        assert_eq!(conduct.blocking_fault(now + secs(29)), Some(Fault::Trap));
-        assert_eq!(conduct.blocking_fault(now + secs(30)), None, "it begins with the shortest again");
+        assert_eq!(history.blocking_fault(now), None);
+        history.record_success();
+        assert_eq!((history.blocking_fault(now), history.blocking_fault(now)), (None, None));
+        (0..5).for_each(|_| fail(&mut history, now));
+        assert_eq!(history.blocking_fault(now + secs(29)), Some(Fault::Trap));
+        assert_eq!(history.blocking_fault(now + secs(30)), None, "it starts with the shortest again");
     }
 
     #[test]
-    fn what_is_taken_from_others_counts_within_the_window() {
-        let (mut conduct, begun) = (conduct(), Instant::now());
-        assert!(!conduct.record_overrun(secs(4), begun));
-        assert!(!conduct.record_overrun(secs(4), begun + secs(60)), "another window");
-        assert!(conduct.record_overrun(secs(1), begun + secs(61)));
-        assert_eq!(conduct.blocking_fault(begun + secs(62)), Some(Fault::Deadline));
+    fn overruns_count_within_the_window() {
+        let (mut history, start) = (history(), Instant::now());
+        assert!(!history.record_overrun(secs(4), start));
+        assert!(!history.record_overrun(secs(4), start + secs(60)), "another window");
+        assert!(history.record_overrun(secs(1), start + secs(61)));
+        assert_eq!(history.blocking_fault(start + secs(62)), Some(Fault::Deadline));
     }
 
     #[test]
-    fn one_fault_is_enough_where_a_component_keeps_failing() {
-        let (mut conduct, now) = (conduct(), Instant::now());
-        assert!(conduct.record_costly_fault(Fault::Deadline, secs(1), now));
-        assert!(!conduct.record_costly_fault(Fault::Deadline, secs(1), now), "it rests already");
-        assert_eq!(conduct.blocking_fault(now + secs(29)), Some(Fault::Deadline));
-        assert!(conduct.is_quarantined(now + secs(29)) && !conduct.is_quarantined(now + secs(30)));
-        assert_eq!(conduct.blocking_fault(now + secs(30)), None);
+    fn one_fault_is_enough_if_the_component_keeps_failing() {
+        let (mut history, now) = (history(), Instant::now());
+        assert!(history.record_costly_fault(Fault::Deadline, secs(1), now));
+        assert!(!history.record_costly_fault(Fault::Deadline, secs(1), now), "it is in quarantine already");
+        assert_eq!(history.blocking_fault(now + secs(29)), Some(Fault::Deadline));
+        assert!(history.is_quarantined(now + secs(29)) && !history.is_quarantined(now + secs(30)));
+        assert_eq!(history.blocking_fault(now + secs(30)), None);
     }
 
     #[test]
-    fn none_rests_where_the_rules_say_so() {
-        let mut conduct = FaultHistory::new(QuarantinePolicy::new(&Config {
+    fn nothing_is_quarantined_without_limits() {
+        let mut history = FaultHistory::new(QuarantinePolicy::new(&Config {
             rest_faults: 0,
             rest_excess_ms: 0,
             ..Config::default()
         }));
         let now = Instant::now();
         assert!(
-            !(0..100).any(|_| conduct.record_fault(Fault::Trap, now) || conduct.record_overrun(secs(9), now))
+            !(0..100).any(|_| history.record_fault(Fault::Trap, now) || history.record_overrun(secs(9), now))
         );
-        assert!(conduct.faults.is_empty());
+        assert!(history.faults.is_empty());
     }
 }

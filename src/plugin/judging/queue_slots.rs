@@ -1,7 +1,7 @@
-//! How many pages of one component may stand in line: for each kind of killmails so many places, and as many
-//! for pairs without proof.
+//! How many pages of one component may be queued: a limit per kind of killmails, and the same again for
+//! unproven pairs.
 //!
-//! Must not know: what stands in line, or in which order it is judged.
+//! Must not know: what is queued, or in which order it is judged.
 
 use std::sync::Arc;
 
@@ -10,8 +10,7 @@ use tokio::sync::Semaphore;
 use crate::plugin::judging::run::Run;
 use crate::plugin::limits::Config;
 
-/// The places in the queues for pages of one component. Pairs without proof have as many of their own: they
-/// may have to wait.
+/// The queue slots of one component. Unproven pairs have separate ones, because they may have to wait.
 #[derive(Debug)]
 pub struct QueueSlots {
     live: Arc<Semaphore>,
@@ -21,16 +20,16 @@ pub struct QueueSlots {
 }
 
 impl QueueSlots {
-    /// All of them free.
+    /// All slots free.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let [live, past] = [config.queue_live_max, config.queue_history_max]
+        let [live, history] = [config.queue_live_max, config.queue_history_max]
             .map(|max| [(); 2].map(|()| Arc::new(Semaphore::new(max))));
-        let ([live, unproven_live], [past, unproven_past]) = (live, past);
-        Self { live, history: past, unproven_live, unproven_history: unproven_past }
+        let ([live, unproven_live], [history, unproven_history]) = (live, history);
+        Self { live, history, unproven_live, unproven_history }
     }
 
-    /// Those for this kind of page.
+    /// The slots for pages of this kind.
     #[must_use]
     pub const fn for_run(&self, run: Run, is_proven: bool) -> &Arc<Semaphore> {
         match (run, is_proven) {

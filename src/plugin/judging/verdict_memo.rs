@@ -1,6 +1,6 @@
-//! The last verdicts of one pair of plugin and configuration: equal pairs judge a live killmail once.
+//! The latest verdicts of one pair of plugin and configuration: equal pairs judge a live killmail once.
 //!
-//! Must not know: who asks, or what a verdict says.
+//! Must not know: who asks, or what a verdict means.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,7 +10,7 @@ use crate::plugin::judging::run::Judgment;
 
 type MemoKey = (u64, u64);
 
-/// Verdicts by killmail and revision; the oldest leave first.
+/// Verdicts by killmail and revision; the oldest are evicted first.
 #[derive(Debug)]
 pub struct VerdictMemo {
     verdicts: HashMap<MemoKey, Judgment>,
@@ -21,13 +21,13 @@ pub struct VerdictMemo {
 }
 
 impl VerdictMemo {
-    /// An empty one for at most so many verdicts and bytes of annotations and messages.
+    /// Empty, for at most this many verdicts and bytes of annotations and messages.
     #[must_use]
     pub fn new(entries_max: usize, bytes_max: usize) -> Self {
         Self { verdicts: HashMap::new(), order: VecDeque::new(), bytes: 0, entries_max, bytes_max }
     }
 
-    /// The verdict on this killmail at this revision.
+    /// The verdict on this revision of the killmail.
     #[must_use]
     pub fn get(&self, entry: &Entry) -> Option<Judgment> {
         self.verdicts.get(&key(entry)).cloned()

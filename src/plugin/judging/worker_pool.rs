@@ -1,10 +1,10 @@
-//! The threads that judge. Each owns its share of the evaluators, so an instance is never waited for; live
-//! goes before history, and configurations are made ready in between.
+//! The worker threads. Each owns a share of the evaluators, so no thread waits for an instance. Live pages
+//! come before history, with setups in between.
 //!
-//! Law 6 (a guest hurts only itself) stands here: turns are short and components go round, so a slow guest
-//! delays a neighbor by one call, however many configurations of it there are.
+//! Law 6 (a guest hurts only itself) is enforced here: time slices are short and components take turns, so a
+//! slow guest delays a neighbor by one call, however many configurations it has.
 //!
-//! Must not know: what a verdict leads to.
+//! Must not know: what happens with a verdict.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -27,19 +27,19 @@ use crate::plugin::resources::token_bucket::TokenBucket;
 use crate::plugin::sandbox::setup::Setup;
 use crate::tasks;
 
-/// A job gives way to the next at the second tick: after one to two milliseconds, without asking a clock
-/// after each killmail.
+/// A time slice ends at the second tick: after one to two milliseconds, without reading a clock after each
+/// killmail.
 const SLICE_TICKS: u32 = 2;
-/// CPU time that is nobody's loss in one turn.
+/// CPU time of one time slice; only time beyond it counts as excess.
 const TIME_SLICE: Duration = Duration::from_millis(2);
-/// How often a thread tidies up.
+/// How often a worker removes what has expired.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The judging threads; they end, and are waited for, when it is dropped.
+/// The worker threads. Dropping it stops and joins them.
 pub struct WorkerPool {
     queues: Vec<Arc<JobQueue>>,
     threads: Vec<JoinHandle<()>>,
-    /// Places for configurations waiting to be made ready.
+    /// Slots for setups that wait or are in progress.
     setup_slots: Arc<Semaphore>,
     setups_max: usize,
 }
@@ -48,41 +48,41 @@ impl WorkerPool {
     /// Starts the threads.
     ///
     /// # Errors
-    /// The system refused to make a thread.
+    /// The system cannot start another thread.
     pub fn start(
         setup: &Arc<Setup>,
         ticker: &TickerHandle,
-        kept: &Arc<EvaluatorCache>,
+        cache: &Arc<EvaluatorCache>,
     ) -> Result<Self, Error> {
         let config = &setup.config;
-        let trials_max = config.trials_waiting_max;
+        let setups_max = config.trials_waiting_max;
         let mut pool = Self {
             queues: Vec::new(),
             threads: Vec::new(),
-            setup_slots: Arc::new(Semaphore::new(trials_max)),
-            setups_max: trials_max,
+            setup_slots: Arc::new(Semaphore::new(setups_max)),
+            setups_max,
         };
         for _ in 0..config.worker_count() {
-            let line = Arc::new(JobQueue::default());
-            let worker = Worker::new(setup, &line, ticker, kept);
+            let queue = Arc::new(JobQueue::default());
+            let worker = Worker::new(setup, &queue, ticker, cache);
             pool.threads.push(tasks::thread("plugin-judge", move || worker.run())?);
-            pool.queues.push(line);
+            pool.queues.push(queue);
         }
         Ok(pool)
     }
 
-    /// How many threads there are.
+    /// The number of threads.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.queues.len()
     }
 
-    /// Has a page judged by the evaluator's thread; waits for a place in its queue first. There are fewer
-    /// answers than killmails where the evaluator has had what it may cost.
+    /// Judges a page on the evaluator's thread, after waiting for a slot in its queue. Returns fewer results
+    /// than killmails if the evaluator reaches its CPU limit.
     pub async fn judge(&self, evaluator: &Evaluator, page: Page, run: Run) -> Vec<Judgment> {
         let count = page.len();
         let failed = || vec![Err(Failure::new(Fault::Trap, "the work was lost")); count];
-        let Ok(place) = Arc::clone(evaluator.queue_slots(run)).acquire_owned().await else { return failed() };
+        let Ok(slot) = Arc::clone(evaluator.queue_slots(run)).acquire_owned().await else { return failed() };
         let (reply, answer) = oneshot::channel();
         let answers = Vec::with_capacity(count);
         self.queue(evaluator.shard()).push_page(PageJob {
@@ -91,30 +91,32 @@ impl WorkerPool {
             run,
             answers,
             reply,
-            slot: place,
+            slot,
         });
         answer.await.unwrap_or_else(|_| failed())
     }
 
-    /// Has a configuration made ready.
-    pub fn set_up(&self, making: EvaluatorSetup) {
+    /// Queues a setup, or fails it if too many wait.
+    pub fn set_up(&self, evaluator_setup: EvaluatorSetup) {
         match Arc::clone(&self.setup_slots).try_acquire_owned() {
-            Ok(place) => self.queue(making.shard()).push_setup((making, place)),
-            Err(_) => making.fail(Refusal::TooManyTrials { max: self.setups_max }),
+            Ok(slot) => {
+                self.queue(evaluator_setup.shard()).push_setup(SetupJob { setup: evaluator_setup, slot })
+            }
+            Err(_) => evaluator_setup.fail(Refusal::TooManyTrials { max: self.setups_max }),
         }
     }
 
-    /// How many configurations wait to be made ready.
+    /// Setups that wait or are in progress.
     #[must_use]
     pub fn setups_waiting(&self) -> usize {
         self.setups_max - self.setup_slots.available_permits().min(self.setups_max)
     }
 
-    /// The pages that wait to be judged.
+    /// Pages that wait to be judged.
     #[must_use]
     pub fn pages_waiting(&self) -> PagesWaiting {
         let mut all = PagesWaiting::default();
-        self.queues.iter().for_each(|line| all += line.pages_waiting());
+        self.queues.iter().for_each(|queue| all += queue.pages_waiting());
         all
     }
 
@@ -125,11 +127,11 @@ impl WorkerPool {
 
 impl Drop for WorkerPool {
     fn drop(&mut self) {
-        self.queues.iter().for_each(|line| line.close());
+        self.queues.iter().for_each(|queue| queue.close());
         for thread in self.threads.drain(..) {
-            // The last holder of the engine may be one of its own threads.
+            // The engine may be dropped on one of its own threads.
             if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
-                tracing::error!("a judging thread panicked");
+                tracing::error!("a plugin worker thread panicked");
             }
         }
     }
@@ -140,7 +142,7 @@ struct Worker {
     queue: Arc<JobQueue>,
     ticker: TickerHandle,
     cache: Arc<EvaluatorCache>,
-    /// What configuring and trying may take; `None`: any.
+    /// The CPU budget of setups; `None`: no limit.
     setup_cpu: Option<TokenBucket>,
     last_sweep: Instant,
 }
@@ -148,22 +150,22 @@ struct Worker {
 impl Worker {
     fn new(
         setup: &Arc<Setup>,
-        line: &Arc<JobQueue>,
+        queue: &Arc<JobQueue>,
         ticker: &TickerHandle,
-        kept: &Arc<EvaluatorCache>,
+        cache: &Arc<EvaluatorCache>,
     ) -> Self {
-        let (setup, line, ticker, kept) =
-            (Arc::clone(setup), Arc::clone(line), ticker.clone(), Arc::clone(kept));
+        let (setup, queue, ticker, cache) =
+            (Arc::clone(setup), Arc::clone(queue), ticker.clone(), Arc::clone(cache));
         let now = Instant::now();
-        let trials = TokenBucket::new(setup.config.trials_cpu_ms_per_sec, now);
-        Self { setup, queue: line, ticker, cache: kept, setup_cpu: trials, last_sweep: now }
+        let setup_cpu = TokenBucket::new(setup.config.trials_cpu_ms_per_sec, now);
+        Self { setup, queue, ticker, cache, setup_cpu, last_sweep: now }
     }
 
     fn run(mut self) {
-        // WASI's streams want a tokio handle at hand; this one runs nothing and starts no threads.
+        // WASI streams need a tokio handle; this runtime runs nothing and starts no threads.
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let _entered = runtime.as_ref().ok().map(tokio::runtime::Runtime::enter);
-        let mut awake = None;
+        let mut ticking = None;
         while !self.queue.is_closed() {
             let now = Instant::now();
             if now.saturating_duration_since(self.last_sweep) >= SWEEP_INTERVAL {
@@ -171,57 +173,59 @@ impl Worker {
                 self.queue.sweep();
                 self.cache.sweep();
             }
-            let pause =
-                self.setup_cpu.as_mut().map_or(Duration::ZERO, |trials| trials.time_until_available(now));
-            let work = match self.queue.pop(pause.is_zero(), now) {
-                Ok(work) => work,
+            let pause = self
+                .setup_cpu
+                .as_mut()
+                .map_or(Duration::ZERO, |setup_cpu| setup_cpu.time_until_available(now));
+            let item = match self.queue.pop(pause.is_zero(), now) {
+                Ok(item) => item,
                 Err(idle) => {
-                    awake = None;
+                    ticking = None;
                     self.queue
                         .wait(idle, if pause.is_zero() { SWEEP_INTERVAL } else { pause.min(SWEEP_INTERVAL) });
                     continue;
                 }
             };
-            let awake = awake.get_or_insert_with(|| self.ticker.awake());
-            match work {
-                QueueItem::Page(job) => self.judge(job, awake),
-                QueueItem::Setup(trying) => self.set_up(*trying, awake),
+            let ticking = ticking.get_or_insert_with(|| self.ticker.keep_ticking());
+            match item {
+                QueueItem::Page(job) => self.judge(job, ticking),
+                QueueItem::Setup(job) => self.set_up(*job, ticking),
             }
         }
     }
 
-    /// One turn of a page. The caller is answered when the page is done or its budget is spent.
-    fn judge(&self, mut job: PageJob, awake: &TickGuard) {
+    /// Runs one time slice of a page. Replies when the page is done or its CPU limit is reached.
+    fn judge(&self, mut job: PageJob, ticking: &TickGuard) {
         let (run, cpu) = (job.run, billable_cpu());
-        let mut ended = SliceOutcome::default();
-        // Readers that stopped leave pages behind that nobody waits for.
+        let mut outcome = SliceOutcome::default();
+        // Readers that have outcome leave pages behind that nobody waits for.
         if !job.evaluator.is_cpu_exhausted() && !job.reply.is_closed() {
             let evaluator = job.evaluator.clone();
-            ended = evaluator.metered(|| run_slice(&self.setup, &mut job, &self.queue, awake));
+            outcome = evaluator.metered(|| run_slice(&self.setup, &mut job, &self.queue, ticking));
         }
         let excess = billable_cpu().saturating_sub(cpu).saturating_sub(TIME_SLICE);
         if !excess.is_zero() {
-            self.record_excess(&job, excess, ended);
+            self.record_excess(&job, excess, outcome);
         }
-        let goes_on =
+        let is_unfinished =
             job.answers.len() < job.page.len() && !job.evaluator.is_cpu_exhausted() && !job.reply.is_closed();
-        let (finished, unfinished) = if goes_on { (None, Some(job)) } else { (Some(job), None) };
+        let (finished, unfinished) = if is_unfinished { (None, Some(job)) } else { (Some(job), None) };
         self.queue.end_page_turn(run, unfinished);
-        if let Some(PageJob { evaluator, page, answers, reply, slot: place, .. }) = finished {
-            // The caller then owns the page again, and this job no longer keeps the evaluator in use.
-            drop((evaluator, page, place));
-            // An asker who went away is no failure.
+        if let Some(PageJob { evaluator, page, answers, reply, slot, .. }) = finished {
+            // Dropped before the reply: the caller owns the page again, and the evaluator counts as unused.
+            drop((evaluator, page, slot));
+            // The caller may have gone.
             let _ = reply.send(answers);
         }
     }
 
-    /// A job took so much more than its turn, perhaps for a call that failed.
-    fn record_excess(&self, job: &PageJob, excess: Duration, ended: SliceOutcome) {
+    /// Records CPU time beyond the time slice, which a failed call may have taken.
+    fn record_excess(&self, job: &PageJob, excess: Duration, outcome: SliceOutcome) {
         let record = job.evaluator.record().for_run(job.run);
-        if let Some(fault) = ended.failed {
+        if let Some(fault) = outcome.failed {
             record.record_costly_fault(fault, excess);
-        } else if ended.short_of_memory {
-            // It is not held against the pair; what such calls may cost is bounded all the same.
+        } else if outcome.short_of_memory {
+            // It does not count against the pair, but the cost of such calls is still limited.
             record.record_memory_shortage(excess);
         }
         if self.queue.has_other_ready(job.run, Instant::now()) {
@@ -229,47 +233,48 @@ impl Worker {
         }
     }
 
-    /// One turn of what makes a configuration ready.
-    fn set_up(&mut self, (mut making, place): SetupJob, awake: &TickGuard) {
-        let (begun, cpu) = (awake.ticks(), billable_cpu());
+    /// Runs one time slice of a setup.
+    fn set_up(&mut self, job: SetupJob, ticking: &TickGuard) {
+        let SetupJob { setup: mut evaluator_setup, slot } = job;
+        let (started, cpu) = (ticking.ticks(), billable_cpu());
         let unfinished = loop {
-            let step = catch_unwind(AssertUnwindSafe(|| making.step(&self.setup, &self.cache)));
+            let step = catch_unwind(AssertUnwindSafe(|| evaluator_setup.step(&self.setup, &self.cache)));
             let Ok(Some(next)) = step.inspect_err(|_| tracing::error!("configuring a plugin panicked"))
             else {
                 break None;
             };
-            making = next;
-            if self.queue.has_live() || awake.ticks().wrapping_sub(begun) >= SLICE_TICKS {
-                break Some((making, place));
+            evaluator_setup = next;
+            if self.queue.has_live() || ticking.ticks().wrapping_sub(started) >= SLICE_TICKS {
+                break Some(SetupJob { setup: evaluator_setup, slot });
             }
         };
-        if let Some(trials) = &mut self.setup_cpu {
-            trials.spend(billable_cpu().saturating_sub(cpu));
+        if let Some(setup_cpu) = &mut self.setup_cpu {
+            setup_cpu.spend(billable_cpu().saturating_sub(cpu));
         }
         self.queue.end_setup_turn(unfinished);
     }
 }
 
-/// How calls of a turn ended.
+/// How the calls of a time slice outcome.
 #[derive(Debug, Clone, Copy, Default)]
 struct SliceOutcome {
-    /// The fault that one ended in.
+    /// The fault of its last call.
     failed: Option<Fault>,
-    /// One ended because of what all guests hold together.
+    /// A call outcome because guests have no memory left.
     short_of_memory: bool,
 }
 
-/// Judges as many of a job's killmails as fit its turn, at least one.
-fn run_slice(setup: &Setup, job: &mut PageJob, line: &JobQueue, awake: &TickGuard) -> SliceOutcome {
-    let begun = awake.ticks();
-    let mut turn = Evaluation::begin(&job.evaluator, setup, job.run);
+/// Judges as many killmails of a job as fit the time slice, at least one.
+fn run_slice(setup: &Setup, job: &mut PageJob, queue: &JobQueue, ticking: &TickGuard) -> SliceOutcome {
+    let started = ticking.ticks();
+    let mut evaluation = Evaluation::begin(&job.evaluator, setup, job.run);
     while job.answers.len() < job.page.len() {
-        let answer = turn.judge(&job.page, job.answers.len());
+        let answer = evaluation.judge(&job.page, job.answers.len());
         job.answers.push(answer);
-        let gives_way = job.run != Run::Live && line.has_live();
-        if gives_way || awake.ticks().wrapping_sub(begun) >= SLICE_TICKS {
+        let yields = job.run != Run::Live && queue.has_live();
+        if yields || ticking.ticks().wrapping_sub(started) >= SLICE_TICKS {
             break;
         }
     }
-    SliceOutcome { failed: turn.last_fault(), short_of_memory: turn.was_short_of_memory() }
+    SliceOutcome { failed: evaluation.last_fault(), short_of_memory: evaluation.was_short_of_memory() }
 }

@@ -1,7 +1,7 @@
-//! The memory that an instance or a loaded component is charged with: to what all guests share, to the part
-//! of its class, and to that of the address an instance is for.
+//! The memory that an instance or a loaded component is charged for: against the budget of all guests, the
+//! part of its class, and the account of the address that the instance is for.
 //!
-//! Must not know: what takes the memory.
+//! Must not know: what uses the memory.
 
 use std::iter;
 use std::sync::Arc;
@@ -14,36 +14,36 @@ use crate::plugin::resources::capacity::{
 };
 use crate::plugin::resources::memory_account::MemoryAccount;
 
-/// Memory that is charged; given back on drop.
+/// Charged memory; released on drop.
 pub struct Charge {
     capacity: Arc<Capacity>,
     all: Share,
-    /// The same bytes, where they are of the class that has a limit of its own.
+    /// The same bytes, for the class with a limit of its own.
     scripting: Option<Share>,
-    /// The same bytes, where they are a component's.
+    /// The same bytes, if they are a component's.
     component: Option<Share>,
-    /// The same bytes, where one address pays for them.
+    /// The same bytes, if one address is charged for them.
     account: Arc<MemoryAccount>,
 }
 
 impl Charge {
-    /// Nothing yet, for an instance of this class.
+    /// An empty charge for an instance of this class.
     #[must_use]
-    pub fn new(capacity: &Arc<Capacity>, class: Class, purse: &Arc<MemoryAccount>) -> Self {
+    pub fn new(capacity: &Arc<Capacity>, class: Class, account: &Arc<MemoryAccount>) -> Self {
         let scripting = (class == Class::Scripting).then(|| capacity.scripting_memory().share());
         Self {
             capacity: Arc::clone(capacity),
             all: capacity.memory().share(),
             scripting,
             component: None,
-            account: Arc::clone(purse),
+            account: Arc::clone(account),
         }
     }
 
-    /// Whether there could ever be memory for a component that takes so many bytes loaded.
+    /// Checks that a component which takes this many bytes when loaded could ever fit.
     ///
     /// # Errors
-    /// `NeverFits`: it is more than there may be.
+    /// `NeverFits` if it exceeds a limit on its own.
     pub fn check_fits(capacity: &Capacity, class: Class, bytes: u64) -> Result<(), Refusal> {
         let of_class = (class == Class::Scripting)
             .then(|| (capacity.scripting_memory(), "plugin.scripting_guests_memory_bytes"));
@@ -52,7 +52,7 @@ impl Charge {
             let limit = budget.max();
             if bytes > limit {
                 let message = format!(
-                    "it takes {bytes} bytes of memory loaded; all guests together may have {limit} ({setting})"
+                    "it takes {bytes} bytes of memory when loaded; all guests together may have {limit} ({setting})"
                 );
                 return Err(Refusal::NeverFits { message, limit });
             }
@@ -60,66 +60,65 @@ impl Charge {
         Ok(())
     }
 
-    /// That of a component which takes so many bytes loaded.
+    /// The charge of a component that takes this many bytes when loaded.
     ///
     /// # Errors
-    /// `Full`: others have the memory. `NeverFits`: it is more than there may ever be.
+    /// `Full` if the memory is in use. `NeverFits` if it exceeds a limit on its own.
     pub fn for_component(capacity: &Arc<Capacity>, class: Class, bytes: u64) -> Result<Self, Refusal> {
         Self::check_fits(capacity, class, bytes)?;
-        // Components are everybody's.
+        // Components are shared, so no address is charged for them.
         let mut charge = Self::new(capacity, class, &MemoryAccount::new(None));
         charge.grow_to(bytes)?;
         let component = charge.component.insert(capacity.component_memory().share());
-        // Without a limit it cannot be refused.
+        // It has no limit, so this cannot fail.
         let _ = component.reach(bytes);
         Ok(charge)
     }
 
-    /// How many bytes it is.
+    /// Its size, bytes.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.all.bytes()
     }
 
-    /// Makes it as large as this; it never shrinks. Evaluators and components that nobody uses are let go of
-    /// for it, if that suffices.
+    /// Grows to this size; it never shrinks. Evicts unused evaluators and components if that frees enough.
     ///
     /// # Errors
-    /// `Full` or `AddressFull` with the budget that is spent.
+    /// `Full` or `AddressFull` for the budget that is used up.
     pub fn grow_to(&mut self, bytes: u64) -> Result<(), Refusal> {
         let more = bytes.saturating_sub(self.all.bytes());
         self.check_could_fit(more)?;
-        let Self { capacity, all, scripting, account: purse, .. } = self;
-        let make_room =
-            |whose: EvictionScope<'_>, lacking: u64| capacity.evict_for(Shortage::Memory, whose, lacking);
+        let Self { capacity, all, scripting, account, .. } = self;
+        let evict =
+            |scope: EvictionScope<'_>, lacking: u64| capacity.evict_for(Shortage::Memory, scope, lacking);
         if let Some(share) = scripting
-            && !share.reach_with(bytes, |lacking| make_room(EvictionScope::Class(Class::Scripting), lacking))
+            && !share.reach_with(bytes, |lacking| evict(EvictionScope::Class(Class::Scripting), lacking))
         {
             return Err(scripting_memory_full(share.budget()));
         }
-        let mut give_back = || scripting.iter_mut().for_each(|share| share.give_back(more));
-        while let Err(payer) = purse.charge(more) {
-            if !make_room(EvictionScope::Address(&payer), payer.lacking(more)) {
-                give_back();
+        let mut release_scripting = || scripting.iter_mut().for_each(|share| share.give_back(more));
+        while let Err(address) = account.charge(more) {
+            if !evict(EvictionScope::Address(&address), address.lacking(more)) {
+                release_scripting();
                 capacity.count_address_refusal();
-                return Err(address_memory_full(&payer));
+                return Err(address_memory_full(&address));
             }
         }
-        if all.reach_with(bytes, |lacking| make_room(EvictionScope::All, lacking)) {
+        if all.reach_with(bytes, |lacking| evict(EvictionScope::All, lacking)) {
             return Ok(());
         }
-        give_back();
-        purse.release(more);
+        release_scripting();
+        account.release(more);
         Err(memory_full(all.budget()))
     }
 
-    /// Whether so many bytes more would fit everywhere if all that nobody uses were let go of: nothing is,
-    /// where that would not suffice.
+    /// Checks every budget for this many more bytes, assuming that everything unused is evicted. If one of
+    /// them would still not suffice, nothing is evicted at all.
     fn check_could_fit(&self, more: u64) -> Result<(), Refusal> {
-        let Self { capacity, all, scripting, account: purse, .. } = self;
-        let check = |budget: &Budget, whose: EvictionScope<'_>, refusal: fn(&Budget) -> Refusal| {
+        let Self { capacity, all, scripting, account, .. } = self;
+        let check = |budget: &Budget, scope: EvictionScope<'_>, refusal: fn(&Budget) -> Refusal| {
             let lacking = budget.lacking(more);
-            if lacking == 0 || lacking <= capacity.reclaimable(Shortage::Memory, whose) {
+            if lacking == 0 || lacking <= capacity.reclaimable(Shortage::Memory, scope) {
                 return Ok(());
             }
             budget.refuse();
@@ -128,8 +127,8 @@ impl Charge {
         if let Some(share) = scripting {
             check(share.budget(), EvictionScope::Class(Class::Scripting), scripting_memory_full)?;
         }
-        if let Some(payer) = purse.address() {
-            check(&payer, EvictionScope::Address(&payer), address_memory_full)
+        if let Some(address) = account.address() {
+            check(&address, EvictionScope::Address(&address), address_memory_full)
                 .inspect_err(|_| capacity.count_address_refusal())?;
         }
         check(all.budget(), EvictionScope::All, memory_full)
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn scripting_guests_have_a_part_of_the_memory() {
+    fn scripting_guests_have_part_of_the_memory() {
         let capacity = capacity(100, 60);
         let reach = |charge: &mut Charge, bytes| charge.grow_to(bytes);
         let (mut script, mut small) = (charge(&capacity, Class::Scripting), charge(&capacity, Class::Small));
@@ -199,11 +198,7 @@ mod tests {
         reach(&mut small, 70).unwrap();
         reach(&mut script, 10).unwrap();
         assert!(reach(&mut script, 31).is_err());
-        assert_eq!(
-            capacity.scripting_memory().used(),
-            10,
-            "what the others leave is all it gets, and all it is charged with"
-        );
+        assert_eq!(capacity.scripting_memory().used(), 10, "it is charged only for what it gets");
     }
 
     fn charge(capacity: &Arc<Capacity>, class: Class) -> Charge {
@@ -211,12 +206,14 @@ mod tests {
     }
 
     #[test]
-    fn an_address_pays_for_what_only_it_uses() {
+    fn an_address_is_charged_for_what_only_it_uses() {
         let capacity = capacity(100, 100);
-        let payer = Arc::new(Budget::new(50));
-        let purse = MemoryAccount::new(Some(&payer));
-        let mut charges =
-            [Charge::new(&capacity, Class::Scripting, &purse), Charge::new(&capacity, Class::Small, &purse)];
+        let address = Arc::new(Budget::new(50));
+        let account = MemoryAccount::new(Some(&address));
+        let mut charges = [
+            Charge::new(&capacity, Class::Scripting, &account),
+            Charge::new(&capacity, Class::Small, &account),
+        ];
         charges[0].grow_to(30).unwrap();
         charges[1].grow_to(20).unwrap();
         for charge in &mut charges {
@@ -225,27 +222,27 @@ mod tests {
             assert!(refusal.is_busy() && refusal.to_string() == text, "{refusal}");
         }
         assert_eq!(
-            (payer.used(), capacity.memory().used(), capacity.scripting_memory().used()),
+            (address.used(), capacity.memory().used(), capacity.scripting_memory().used()),
             (50, 50, 30)
         );
         assert_eq!(
             (capacity.address_refusals(), capacity.memory().refused(), capacity.scripting_memory().refused()),
             (2, 0, 0)
         );
-        purse.add_requester(None);
+        account.add_requester(None);
         charges[1].grow_to(60).unwrap();
         assert!(charges[1].grow_to(71).is_err());
         drop(charges);
-        assert_eq!((payer.used(), capacity.memory().used(), capacity.scripting_memory().used()), (0, 0, 0));
+        assert_eq!((address.used(), capacity.memory().used(), capacity.scripting_memory().used()), (0, 0, 0));
     }
 
-    /// What nobody uses, the last first.
+    /// Unused charges, the last evicted first.
     struct Idle(Arc<Mutex<Vec<Charge>>>);
 
     impl Evictor for Idle {
-        fn reclaimable(&self, _: Shortage<'_>, whose: EvictionScope<'_>) -> u64 {
-            let is_of = !matches!(whose, EvictionScope::Address(_));
-            self.0.lock().iter().filter(|_| is_of).map(Charge::bytes).sum()
+        fn reclaimable(&self, _: Shortage<'_>, scope: EvictionScope<'_>) -> u64 {
+            let is_evictable = !matches!(scope, EvictionScope::Address(_));
+            self.0.lock().iter().filter(|_| is_evictable).map(Charge::bytes).sum()
         }
 
         fn evict_one(&self, _: EvictionScope<'_>) -> bool {
@@ -254,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn components_are_charged_and_give_way_after_evaluators() {
+    fn components_are_charged_and_evicted_after_evaluators() {
         let capacity = capacity(100, 100);
         let component = |bytes| Charge::for_component(&capacity, Class::Small, bytes);
         let loaded = Arc::new(Mutex::new(vec![component(30).unwrap(), component(30).unwrap()]));
@@ -267,7 +264,7 @@ mod tests {
         assert_eq!(
             (idle.lock().len(), loaded.lock().len()),
             (0, 1),
-            "the evaluator went before the component"
+            "the evaluator is evicted before the component"
         );
         assert_eq!((capacity.memory().used(), capacity.component_memory().used()), (90, 90));
         let refusal = component(101).err().unwrap();
@@ -276,25 +273,25 @@ mod tests {
             "{refusal}"
         );
         assert!(component(41).err().is_some_and(|refusal| refusal.is_busy()));
-        assert_eq!(loaded.lock().len(), 1, "nothing gives way where that does not suffice");
+        assert_eq!(loaded.lock().len(), 1, "nothing is evicted if that does not suffice");
         let _fourth = component(40).unwrap();
         assert_eq!(loaded.lock().len(), 0);
     }
 
     #[test]
-    fn nothing_gives_way_in_one_budget_where_another_is_spent() {
+    fn nothing_is_evicted_for_one_budget_if_another_is_used_up() {
         let capacity = capacity(100, 60);
-        let payer = Arc::new(Budget::new(50));
+        let address = Arc::new(Budget::new(50));
         let mut idle = charge(&capacity, Class::Scripting);
         idle.grow_to(40).unwrap();
         let idle = Arc::new(Mutex::new(vec![idle]));
         capacity.set_evaluator_evictor(Idle(Arc::clone(&idle)));
-        let mut charge = Charge::new(&capacity, Class::Scripting, &MemoryAccount::new(Some(&payer)));
+        let mut charge = Charge::new(&capacity, Class::Scripting, &MemoryAccount::new(Some(&address)));
         charge.grow_to(20).unwrap();
-        // The class could give way, but the address has only 30 left.
+        // Eviction would free enough for the class, but the address has only 30 left.
         let refusal = charge.grow_to(55).unwrap_err();
         assert!(refusal.is_busy() && matches!(refusal, Refusal::AddressFull { limit: 50, .. }), "{refusal}");
-        assert_eq!((idle.lock().len(), charge.bytes(), payer.used(), payer.refused()), (1, 20, 20, 1));
+        assert_eq!((idle.lock().len(), charge.bytes(), address.used(), address.refused()), (1, 20, 20, 1));
         charge.grow_to(50).unwrap();
         assert_eq!((idle.lock().len(), capacity.scripting_memory().used()), (0, 50));
     }

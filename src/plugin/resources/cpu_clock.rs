@@ -1,9 +1,8 @@
-//! Time for guests: CPU time of the thread they run on, and the tick that lets a running guest be looked at.
+//! CPU time of threads that run guests, and the tick at which a running guest is checked.
 //!
-//! A preempted guest is innocent: what counts is the time its thread really ran, read only once a tick has
-//! come.
+//! A preempted guest loses nothing: only the time its thread really ran counts. It is read only after a tick.
 //!
-//! Must not know: what is done to a guest that is over its time (`guest`).
+//! Must not know: what happens to a guest that exceeds its time (`guest`).
 
 use std::cell::Cell;
 use std::io;
@@ -17,15 +16,15 @@ use wasmtime::EngineWeak;
 
 use crate::tasks;
 
-/// How often a running guest is looked at.
+/// How often a running guest is checked.
 pub const TICK: Duration = Duration::from_millis(1);
 
-/// CPU time this thread has used since it began.
+/// CPU time of the current thread since it started; zero if the system cannot report it.
 #[must_use]
-#[expect(unsafe_code, reason = "the standard library has no clock of a thread's CPU time")]
+#[expect(unsafe_code, reason = "the standard library has no clock for the CPU time of a thread")]
 pub fn thread_cpu() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place for the answer, and the call keeps no reference to it.
+    // SAFETY: `time` is valid for writes, and the call keeps no reference to it.
     let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } != 0;
     if failed {
         return Duration::ZERO;
@@ -34,12 +33,12 @@ pub fn thread_cpu() -> Duration {
 }
 
 thread_local! {
-    /// CPU time this thread has used to let go of others where there was no room.
+    /// CPU time that this thread spent on evictions.
     static UNBILLED_CPU: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
-/// Does work that makes room by letting go of others. Its time is nobody's: who needed the room did not ask
-/// for that work, and those that are let go of have no more calls.
+/// Runs an eviction without billing its CPU time: the call that needed the memory did not ask for this work,
+/// and evicted evaluators make no more calls.
 pub fn unbilled<T>(work: impl FnOnce() -> T) -> T {
     let before = thread_cpu();
     let done = work();
@@ -48,14 +47,13 @@ pub fn unbilled<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// CPU time this thread has used since it began, but for what it took to make room: what calls are measured
-/// with.
+/// CPU time of the current thread since it started, without evictions. Calls are measured with it.
 #[must_use]
 pub fn billable_cpu() -> Duration {
     thread_cpu().saturating_sub(UNBILLED_CPU.with(Cell::get))
 }
 
-/// The time one call of a guest takes. It begins at the first tick: most calls end before it and never ask a
+/// Measures the time of one call. It starts at the first tick: most calls end before it and never read a
 /// clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch {
@@ -63,12 +61,12 @@ pub struct Stopwatch {
     wall_max: Duration,
     started: Option<(Duration, Instant)>,
     expired_by_wall_clock: bool,
-    /// CPU time the host used on the guest's behalf, not counted as the guest's.
+    /// CPU time that the host spent for the guest, which does not count as the guest's.
     pub host_cpu: Duration,
 }
 
 impl Stopwatch {
-    /// A stopwatch for one call.
+    /// A stopwatch for one call, with its limits in milliseconds.
     #[must_use]
     pub const fn new(cpu_max_ms: u64, wall_max_ms: u64) -> Self {
         Self {
@@ -80,10 +78,10 @@ impl Stopwatch {
         }
     }
 
-    /// Called at every tick the guest lives to see: whether its time is over.
+    /// Called at every tick of a running guest: whether its time is used up.
     pub fn is_expired(&mut self) -> bool {
         let Some((cpu, wall)) = self.started else {
-            // What the host did before counts neither as the guest's nor against it later.
+            // Host work so far counts neither as the guest's time nor against it later.
             self.started = Some((billable_cpu().saturating_sub(self.host_cpu), Instant::now()));
             return false;
         };
@@ -92,7 +90,7 @@ impl Stopwatch {
         used >= self.cpu_max || self.expired_by_wall_clock
     }
 
-    /// It is over because of the wall clock: the thread got too little CPU time.
+    /// It expired by the wall clock: the thread got too little CPU time.
     #[must_use]
     pub const fn is_expired_by_wall_clock(&self) -> bool {
         self.expired_by_wall_clock
@@ -112,7 +110,7 @@ struct TickerShared {
     ticks: AtomicU32,
 }
 
-/// The one thread that ticks while any guest may run, and sleeps while none does.
+/// The thread that ticks while any guest may run, and sleeps otherwise.
 #[derive(Debug)]
 pub struct Ticker {
     signal: Arc<TickerShared>,
@@ -120,10 +118,10 @@ pub struct Ticker {
 }
 
 impl Ticker {
-    /// Starts the thread; it does not keep the engines alive.
+    /// Starts the thread. It does not keep the engines alive.
     ///
     /// # Errors
-    /// The system refused to make a thread.
+    /// The system cannot start another thread.
     pub fn start(engines: [EngineWeak; 2]) -> io::Result<Self> {
         let signal = Arc::new(TickerShared::default());
         let inner = Arc::clone(&signal);
@@ -131,13 +129,13 @@ impl Ticker {
         Ok(Self { signal, thread: Some(thread) })
     }
 
-    /// Ticks as long as the answer lives. Hold one whenever a guest may run.
+    /// Ticks until the guard is dropped. Hold one whenever a guest may run.
     #[must_use]
     pub fn keep_ticking(&self) -> TickGuard {
         TickGuard::new(&self.signal)
     }
 
-    /// What workers keep to become awake.
+    /// A handle for worker threads.
     #[must_use]
     pub fn handle(&self) -> TickerHandle {
         TickerHandle(Arc::clone(&self.signal))
@@ -156,34 +154,34 @@ impl Drop for Ticker {
     }
 }
 
-/// A worker's way to the ticker.
+/// A worker's handle to the ticker.
 #[derive(Debug, Clone)]
 pub struct TickerHandle(Arc<TickerShared>);
 
 impl TickerHandle {
-    /// As [`Ticker::awake`].
+    /// As [`Ticker::keep_ticking`].
     #[must_use]
-    pub fn awake(&self) -> TickGuard {
+    pub fn keep_ticking(&self) -> TickGuard {
         TickGuard::new(&self.0)
     }
 }
 
-/// While it lives, the ticker ticks.
+/// The ticker ticks while a guard exists.
 #[derive(Debug)]
 pub struct TickGuard(Arc<TickerShared>);
 
 impl TickGuard {
     fn new(signal: &Arc<TickerShared>) -> Self {
-        let mut shift = signal.state.lock();
-        shift.guards += 1;
-        if shift.guards == 1 {
+        let mut state = signal.state.lock();
+        state.guards += 1;
+        if state.guards == 1 {
             signal.changed.notify_all();
         }
-        drop(shift);
+        drop(state);
         Self(Arc::clone(signal))
     }
 
-    /// Ticks so far, wrapping: a clock that costs nothing to read, one [`TICK`] fine.
+    /// Ticks so far, wrapping: a clock that is free to read, with a resolution of one [`TICK`].
     #[must_use]
     pub fn ticks(&self) -> u32 {
         self.0.ticks.load(Ordering::Relaxed)
@@ -198,14 +196,14 @@ impl Drop for TickGuard {
 
 fn tick(engines: &[EngineWeak], signal: &TickerShared) {
     loop {
-        let mut shift = signal.state.lock();
-        while shift.guards == 0 && !shift.is_stopped {
-            signal.changed.wait(&mut shift);
+        let mut state = signal.state.lock();
+        while state.guards == 0 && !state.is_stopped {
+            signal.changed.wait(&mut state);
         }
-        if shift.is_stopped {
+        if state.is_stopped {
             return;
         }
-        drop(shift);
+        drop(state);
         std::thread::sleep(TICK);
         for engine in engines {
             let Some(engine) = engine.upgrade() else { return };
@@ -219,14 +217,14 @@ fn tick(engines: &[EngineWeak], signal: &TickerShared) {
 mod tests {
     use super::*;
 
-    /// Uses so much CPU time of this thread.
+    /// Uses this much CPU time on the current thread.
     fn use_up(cpu: Duration) {
         let begun = thread_cpu();
         while thread_cpu().saturating_sub(begun) < cpu {}
     }
 
     #[test]
-    fn making_room_is_nobodys_time() {
+    fn evictions_are_not_billed() {
         let mut watch = Stopwatch::new(20, 600_000);
         assert!(!watch.is_expired());
         let before = billable_cpu();
@@ -234,6 +232,6 @@ mod tests {
         assert!(!watch.is_expired() && watch.host_cpu.is_zero());
         assert!(billable_cpu().saturating_sub(before) < Duration::from_millis(100));
         use_up(Duration::from_millis(20));
-        assert!(watch.is_expired(), "its own time is counted on");
+        assert!(watch.is_expired(), "its own time still counts");
     }
 }

@@ -1,8 +1,8 @@
-//! Whose part of the memory the instances of one evaluator take: that of the client address which alone asks
-//! for it. Once another asks for it, too, it is charged to neither, since neither can be held to what the
-//! other has it do.
+//! The memory account of one evaluator: its instances are charged to the client address that alone asks for
+//! it. Once a second address asks for it, neither is charged, because neither controls what the other makes
+//! it do.
 //!
-//! Must not know: what an address is, or what takes the memory.
+//! Must not know: what an address is, or what uses the memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,55 +11,57 @@ use parking_lot::Mutex;
 
 use crate::budget::{Budget, Share};
 
-/// The memory that one address may have.
+/// The memory budget of one client address.
 pub type AddressBudget = Arc<Budget>;
 
-/// What the instances of one evaluator are charged to beside the budget of all.
+/// The memory of one evaluator's instances, charged to an address beside the budget of all guests.
 #[derive(Debug)]
 pub struct MemoryAccount {
     share: Mutex<Option<Share>>,
-    /// Bytes the instances have now, whoever pays for them.
+    /// Bytes of the instances, charged to an address or not.
     bytes: AtomicU64,
 }
 
 impl MemoryAccount {
-    /// For an evaluator that this address asks for; `None`: nobody's in particular.
+    /// For an evaluator that this address asks for; `None`: no address is charged.
     #[must_use]
-    pub fn new(payer: Option<&AddressBudget>) -> Arc<Self> {
-        Arc::new(Self { share: Mutex::new(payer.map(Budget::share)), bytes: AtomicU64::new(0) })
+    pub fn new(address: Option<&AddressBudget>) -> Arc<Self> {
+        Arc::new(Self { share: Mutex::new(address.map(Budget::share)), bytes: AtomicU64::new(0) })
     }
 
-    /// This address asks for the evaluator. If it is another one than before, it is nobody's from here on.
-    pub fn add_requester(&self, payer: Option<&AddressBudget>) {
+    /// Records that this address asks for the evaluator. If it is not the one charged so far, no address is
+    /// charged from now on.
+    pub fn add_requester(&self, address: Option<&AddressBudget>) {
         let mut share = self.share.lock();
-        let same = share.as_ref().zip(payer).is_some_and(|(share, payer)| Arc::ptr_eq(share.budget(), payer));
+        let same =
+            share.as_ref().zip(address).is_some_and(|(share, address)| Arc::ptr_eq(share.budget(), address));
         if !same {
             *share = None;
         }
     }
 
-    /// Whether this address pays.
+    /// Whether this address is charged.
     #[must_use]
-    pub fn is_charged_to(&self, payer: &AddressBudget) -> bool {
-        self.share.lock().as_ref().is_some_and(|share| Arc::ptr_eq(share.budget(), payer))
+    pub fn is_charged_to(&self, address: &AddressBudget) -> bool {
+        self.share.lock().as_ref().is_some_and(|share| Arc::ptr_eq(share.budget(), address))
     }
 
-    /// The address that pays.
+    /// The address that is charged.
     #[must_use]
     pub fn address(&self) -> Option<AddressBudget> {
         self.share.lock().as_ref().map(|share| Arc::clone(share.budget()))
     }
 
-    /// Bytes that the instances have now, whoever pays for them.
+    /// Bytes of the instances, charged to an address or not.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Takes so many bytes more.
+    /// Charges this many more bytes.
     ///
     /// # Errors
-    /// The address has no more: it.
+    /// The budget of the address, if it is used up.
     pub fn charge(&self, bytes: u64) -> Result<(), AddressBudget> {
         let mut share = self.share.lock();
         if let Some(share) = &mut *share
@@ -71,7 +73,7 @@ impl MemoryAccount {
         Ok(())
     }
 
-    /// Gives so many bytes back.
+    /// Releases this many bytes.
     pub fn release(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         if let Some(share) = &mut *self.share.lock() {
@@ -85,22 +87,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_address_pays_until_another_asks() {
+    fn one_address_is_charged_until_another_asks() {
         let (one, two): (AddressBudget, AddressBudget) =
             (Arc::new(Budget::new(100)), Arc::new(Budget::new(100)));
-        let purse = MemoryAccount::new(Some(&one));
-        purse.charge(60).unwrap();
-        assert!(purse.charge(41).is_err_and(|payer| Arc::ptr_eq(&payer, &one)));
-        purse.add_requester(Some(&one));
-        purse.release(10);
-        assert_eq!((one.used(), purse.is_charged_to(&one), purse.is_charged_to(&two)), (50, true, false));
-        purse.add_requester(Some(&two));
-        assert_eq!((one.used(), two.used(), purse.is_charged_to(&one)), (0, 0, false));
-        purse.charge(1_000).unwrap();
-        assert_eq!(purse.bytes(), 1_050, "what it has is known, whoever pays");
-        purse.release(1_000);
-        purse.add_requester(Some(&one));
-        assert!(!purse.is_charged_to(&one) && one.used() == 0, "it stays so");
+        let account = MemoryAccount::new(Some(&one));
+        account.charge(60).unwrap();
+        assert!(account.charge(41).is_err_and(|address| Arc::ptr_eq(&address, &one)));
+        account.add_requester(Some(&one));
+        account.release(10);
+        assert_eq!((one.used(), account.is_charged_to(&one), account.is_charged_to(&two)), (50, true, false));
+        account.add_requester(Some(&two));
+        assert_eq!((one.used(), two.used(), account.is_charged_to(&one)), (0, 0, false));
+        account.charge(1_000).unwrap();
+        assert_eq!(account.bytes(), 1_050, "its size is known even if no address is charged");
+        account.release(1_000);
+        account.add_requester(Some(&one));
+        assert!(!account.is_charged_to(&one) && one.used() == 0, "it stays shared");
         assert!(MemoryAccount::new(None).charge(1 << 40).is_ok());
     }
 }

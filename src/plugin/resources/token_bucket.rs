@@ -1,4 +1,5 @@
-//! A token bucket of CPU time: it fills at a steady rate, and what is spent too early has to be waited for.
+//! A token bucket of CPU time: it refills at a steady rate. Spending may overdraw it, and the debt delays
+//! what comes next.
 //!
 //! Must not know: what it is spent on.
 
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Fills with time, empties with work. It never holds more than a second's worth.
+/// Holds at most one second's worth.
 #[derive(Debug)]
 pub struct TokenBucket {
     per_sec: Duration,
@@ -16,7 +17,7 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// A full one, for so many milliseconds of CPU time in each second; `None` for 0, which is no limit.
+    /// A full bucket with this many milliseconds of CPU time per second; `None` for 0, which means no limit.
     #[must_use]
     pub fn new(ms_per_sec: u64, now: Instant) -> Option<Self> {
         let per_sec = Duration::from_millis(ms_per_sec);
@@ -30,27 +31,27 @@ impl TokenBucket {
 
     /// How long to wait until something may be spent.
     pub fn time_until_available(&mut self, now: Instant) -> Duration {
-        let gained = self.tokens_for(now.saturating_duration_since(self.updated_at));
+        let refill = self.tokens_for(now.saturating_duration_since(self.updated_at));
         self.updated_at = now;
-        let paid = gained.min(self.debt);
-        self.debt -= paid;
-        self.available = self.available.saturating_add(gained - paid).min(self.per_sec);
+        let repaid = refill.min(self.debt);
+        self.debt -= repaid;
+        self.available = self.available.saturating_add(refill - repaid).min(self.per_sec);
         if self.debt.is_zero() && !self.available.is_zero() {
             return Duration::ZERO;
         }
-        // A little of it has to be there.
+        // At least a millisecond has to be available.
         (self.debt + Duration::from_millis(1)).mul_f64(SECOND.as_secs_f64() / self.per_sec.as_secs_f64())
     }
 
-    /// So much was spent.
+    /// Takes this much, into debt if necessary.
     pub fn spend(&mut self, spent: Duration) {
-        let had = spent.min(self.available);
-        self.available -= had;
-        self.debt += spent - had;
+        let taken = spent.min(self.available);
+        self.available -= taken;
+        self.debt += spent - taken;
     }
 
     fn tokens_for(&self, time: Duration) -> Duration {
-        // Longer than this fills it, whatever is owed.
+        // A longer time fills it whatever the debt.
         let worth = self.per_sec.as_secs_f64() * time.min(SECOND * 3_600).as_secs_f64();
         Duration::try_from_secs_f64(worth).unwrap_or(Duration::MAX)
     }
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_spent_comes_back_at_its_rate() {
+    fn it_refills_at_its_rate() {
         let begun = Instant::now();
         let mut budget = TokenBucket::new(250, begun).unwrap();
         assert!(budget.time_until_available(begun).is_zero());
@@ -73,12 +74,12 @@ mod tests {
         budget.spend(Duration::from_millis(250));
         assert!(
             !budget.time_until_available(begun + SECOND * 100).is_zero(),
-            "no more than a second's worth is kept"
+            "it holds at most a second's worth"
         );
     }
 
     #[test]
-    fn more_than_one_thread_may_spend_what_is_set() {
+    fn the_rate_may_exceed_one_thread() {
         let begun = Instant::now();
         let mut budget = TokenBucket::new(4_000, begun).unwrap();
         budget.spend(SECOND * 3);
@@ -88,6 +89,6 @@ mod tests {
         assert!(budget.time_until_available(begun + SECOND * 2).is_zero());
         let mut most = TokenBucket::new(u64::MAX, begun).unwrap();
         assert!(most.time_until_available(begun + SECOND * 4_000).is_zero());
-        assert!(TokenBucket::new(0, begun).is_none(), "0 is no limit");
+        assert!(TokenBucket::new(0, begun).is_none(), "0 means no limit");
     }
 }

@@ -355,9 +355,7 @@ async fn who_asks_for_history_does_not_put_live_streams_to_rest() {
     );
     assert_eq!(judge(&engine, &evaluator, 8).await, Ok(Verdict::Keep));
     assert_eq!(engine.quarantined_count(), 1);
-    assert!(
-        engine.quarantined(evaluator.digest()).listed[0].reason.starts_with("for killmails of the past only")
-    );
+    assert!(engine.quarantined(evaluator.digest()).listed[0].reason.starts_with("for past killmails only"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

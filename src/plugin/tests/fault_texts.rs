@@ -184,7 +184,7 @@ async fn who_rests_still_tells_why() {
     let resting = failure(&engine, &evaluator, 2).await;
     assert_eq!((resting.fault, evaluator.component().counts().at_rest), (Fault::Trap, 1));
     assert!(
-        resting.message.starts_with("it rests; its last fault: wasm trap")
+        resting.message.starts_with("not called: it is resting after its last fault: wasm trap")
             && resting.message.contains("ValueError"),
         "{resting}"
     );
@@ -203,7 +203,7 @@ async fn who_rests_tells_what_ended_calls_of_that_kind() {
     assert!(resting.message.contains("ValueError"), "another's words: {resting}");
     let resting = engine.judge(&evaluator, vec![killmail(3)], past).await.remove(0).expect_err("it rests");
     assert!(
-        resting.message.starts_with("it rests; ") && !resting.message.contains("ValueError"),
+        resting.message.starts_with("not called: it is resting ") && !resting.message.contains("ValueError"),
         "another's words: {resting}"
     );
 }
