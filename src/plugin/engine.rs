@@ -14,10 +14,10 @@ use crate::domain::entry::{Entry, Page, SharedEntry};
 use crate::domain::hex::sha256_hex;
 use crate::plugin::build::Builder;
 use crate::plugin::build::compile;
-use crate::plugin::build::compile::Upload;
+use crate::plugin::build::compile::UploadId;
 use crate::plugin::component_info::ComponentInfo;
 use crate::plugin::counters::{Counters, Counts};
-use crate::plugin::error::{Error, Refusal};
+use crate::plugin::error::{EngineError, Refusal};
 use crate::plugin::history::History;
 use crate::plugin::judging::evaluator::{Evaluator, EvaluatorKey};
 use crate::plugin::judging::evaluator_cache;
@@ -38,7 +38,7 @@ use crate::plugin::resources::memory_account::AddressBudget;
 use crate::plugin::sandbox::component::Component;
 use crate::plugin::sandbox::guest::Guest;
 use crate::plugin::sandbox::setup::Setup;
-use crate::plugin::sandbox::state::Outside;
+use crate::plugin::sandbox::state::HostServices;
 
 /// Runs plugins. One for a server.
 pub struct Engine {
@@ -99,8 +99,8 @@ impl Engine {
         config: Config,
         history: Arc<dyn History>,
         json: fn(&Entry) -> Bytes,
-    ) -> Result<Arc<Self>, Error> {
-        let setup = Arc::new(Setup::new(config, Outside { history, json }, InstanceAllocation::Pooled)?);
+    ) -> Result<Arc<Self>, EngineError> {
+        let setup = Arc::new(Setup::new(config, HostServices { history, json }, InstanceAllocation::Pooled)?);
         let ticker = Ticker::start(setup.weak())?;
         let kept = EvaluatorCache::new(&setup.config);
         setup.capacity.set_evaluator_evictor(Arc::downgrade(&kept));
@@ -149,7 +149,7 @@ impl Engine {
     /// # Errors
     /// `Full` or `NeverFits` where there is no memory for it.
     pub fn charge(&self, about: &ComponentInfo, code_bytes: u64) -> Result<Charge, Refusal> {
-        compile::charge(&self.setup, about, code_bytes)
+        compile::charge_memory(&self.setup, about, code_bytes)
     }
 
     /// Maps the code that the builder made of a component, from a file that only it wrote.
@@ -158,13 +158,13 @@ impl Engine {
     /// It was made by another compiler, or needs what is not provided.
     pub fn load(
         &self,
-        upload: Upload<'_>,
+        upload: UploadId<'_>,
         about: ComponentInfo,
         code: &Path,
         charge: Charge,
     ) -> Result<Component, Refusal> {
         let compiled = compile::load(&self.setup, about, code, charge)?;
-        let component = compile::component(&self.setup, &compiled, upload, self.counters(upload.digest));
+        let component = compile::check_linkage(&self.setup, &compiled, upload, self.counters(upload.digest));
         component.map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
     }
 
@@ -180,8 +180,8 @@ impl Engine {
     fn try_compile(&self, bytes: &[u8]) -> Result<Component, Refusal> {
         let compiled = compile::compile(&self.setup, bytes)?;
         let digest = sha256_hex(bytes);
-        let upload = Upload { digest: &digest, size_bytes: bytes.len() };
-        let component = compile::component(&self.setup, &compiled, upload, self.counters(&digest))?;
+        let upload = UploadId { digest: &digest, size_bytes: bytes.len() };
+        let component = compile::check_linkage(&self.setup, &compiled, upload, self.counters(&digest))?;
         let _awake = self.ticker.keep_ticking();
         Guest::new(&self.setup, &component)?;
         Ok(component)
@@ -264,10 +264,9 @@ impl Engine {
     ) -> Result<Evaluator, Refusal> {
         let max = self.setup.config.config_bytes;
         if config.len() > max {
-            return Err(Refusal::Configure(format!(
-                "the configuration is {} bytes; at most {max} (plugin.config_bytes)",
-                config.len()
-            )));
+            let message =
+                format!("the configuration is {} bytes; at most {max} (plugin.config_bytes)", config.len());
+            return Err(Refusal::Configure { message, limit: Some(max as u64) });
         }
         let key = EvaluatorKey { digest: component.digest().to_owned(), config: config.to_owned(), instance };
         loop {

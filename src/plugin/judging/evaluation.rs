@@ -9,7 +9,7 @@ use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::plugin::history::Bound;
 use crate::plugin::judging::evaluator::Evaluator;
 use crate::plugin::judging::run::{Instance, Judgment, Run};
-use crate::plugin::sandbox::guest::{Crowded, Guest};
+use crate::plugin::sandbox::guest::{Guest, MemoryShortage};
 use crate::plugin::sandbox::setup::Setup;
 
 /// An evaluator at work during one time slice. Puts its instance back when dropped.
@@ -19,7 +19,7 @@ pub struct Evaluation<'a> {
     run: Run,
     guest: Option<Box<Guest>>,
     /// Whose memory was used up in the last call, if that ended it.
-    memory_shortage: Option<Crowded>,
+    memory_shortage: Option<MemoryShortage>,
     /// The fault of the last call of this time slice.
     last_fault: Option<Fault>,
     /// A call of this time slice ended because guests have no memory left.
@@ -80,8 +80,8 @@ impl<'a> Evaluation<'a> {
         if let Some(shortage) = self.memory_shortage.take() {
             record.record_inconclusive();
             match shortage {
-                Crowded::ByAll => self.short_of_memory = true,
-                Crowded::ByItsAddress => self.last_fault = Some(Fault::Memory),
+                MemoryShortage::AllGuests => self.short_of_memory = true,
+                MemoryShortage::OneAddress => self.last_fault = Some(Fault::Memory),
             }
             // Not remembered for equal pairs: the next call may find memory.
             return answer;
@@ -106,7 +106,8 @@ impl<'a> Evaluation<'a> {
         };
         let answer = guest.evaluate(page, at, history_bound(entry, self.run));
         let is_alive = answer.as_ref().err().is_none_or(|failure| failure.fault == Fault::BadOutput);
-        self.memory_shortage = answer.as_ref().err().and(guest.out_of_budget()).and_then(Crowded::of);
+        self.memory_shortage =
+            answer.as_ref().err().and(guest.out_of_budget()).and_then(MemoryShortage::from_refusal);
         if is_alive && self.evaluator.instance() == Instance::Warm {
             self.guest = Some(guest);
         }

@@ -26,8 +26,8 @@ use crate::plugin::resources::capacity::{EvictionScope, Reservation};
 use crate::plugin::resources::cpu_clock::billable_cpu;
 use crate::plugin::resources::memory_account::MemoryAccount;
 use crate::plugin::sandbox::component::Component;
-use crate::plugin::sandbox::convert::Needs;
-use crate::plugin::sandbox::guest::{Crowded, Guest, Unready};
+use crate::plugin::sandbox::convert::GuestInterest;
+use crate::plugin::sandbox::guest::{ConfigureError, Guest, MemoryShortage};
 use crate::plugin::sandbox::setup::Setup;
 
 /// Evaluators with the same key are shared.
@@ -69,7 +69,7 @@ pub struct Shared {
     component: Component,
     digest: Arc<str>,
     key: EvaluatorKey,
-    needs: Needs,
+    needs: GuestInterest,
     shard: usize,
     /// The instance that was configured by the setup, until the first page takes it.
     initial_instance: Mutex<Option<Box<Guest>>>,
@@ -99,7 +99,7 @@ impl InstanceSlot {
 /// What an evaluator is built from, beside its component.
 pub struct EvaluatorParts {
     /// The killmails and fields it needs.
-    pub needs: Needs,
+    pub needs: GuestInterest,
     /// A configured instance that was not called yet.
     pub initial_instance: Option<Guest>,
     /// Index of its worker thread.
@@ -374,19 +374,21 @@ impl Evaluator {
     ///
     /// # Errors
     /// The fault, and scope memory is used up if there was too little.
-    pub fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, (Failure, Option<Crowded>)> {
+    pub fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, (Failure, Option<MemoryShortage>)> {
         let failure = |fault, refusal: Refusal| {
-            let crowded = Crowded::of(&refusal);
+            let crowded = MemoryShortage::from_refusal(&refusal);
             let message = refusal.legible(setup.config.text_bytes).to_string();
             (Failure::new(if crowded.is_some() { Fault::Memory } else { fault }, message), crowded)
         };
-        let mut guest = Guest::paid(setup, &self.shared.component, &self.shared.account)
+        let mut guest = Guest::with_purse(setup, &self.shared.component, &self.shared.account)
             .map_err(|refusal| failure(Fault::Instantiate, refusal))?;
         match guest.configure(setup, &self.shared.key.config) {
             Ok(_) => Ok(Box::new(guest)),
-            Err(Unready::Unwilling(refusal) | Unready::Refused(refusal) | Unready::Faulted(refusal)) => {
-                Err(failure(Fault::Configure, refusal))
-            }
+            Err(
+                ConfigureError::RefusedByGuest(refusal)
+                | ConfigureError::OverLimit(refusal)
+                | ConfigureError::Faulted(refusal),
+            ) => Err(failure(Fault::Configure, refusal)),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::plugin::judging::queue_slots::QueueSlots;
 use crate::plugin::limits::Config;
 use crate::plugin::resources::capacity::{EvictionScope, Evictor, Shortage};
 use crate::plugin::resources::memory_account::{AddressBudget, MemoryAccount};
-use crate::plugin::sandbox::component::{Component, Loaded};
+use crate::plugin::sandbox::component::{Component, WeakComponent};
 use crate::tasks;
 
 /// Receives the outcome of a setup. It does not carry the evaluator itself, which would then count as in use.
@@ -143,7 +143,7 @@ struct SetupOutcome {
     /// It also refuses callers that want no trial.
     applies_without_trial: bool,
     since: Instant,
-    component: Loaded,
+    component: WeakComponent,
 }
 
 impl SetupOutcome {
@@ -319,7 +319,7 @@ impl EvaluatorCache {
             Ok(_) if !ticket.needs_trial => return,
             Ok(_) => None,
             Err(
-                refusal @ (Refusal::Configure(_)
+                refusal @ (Refusal::Configure { .. }
                 | Refusal::NotRepeatable(_)
                 | Refusal::Deadline { .. }
                 | Refusal::HostBudget { .. }),
@@ -331,7 +331,7 @@ impl EvaluatorCache {
             refusal,
             applies_without_trial,
             since: Instant::now(),
-            component: component.loaded(),
+            component: component.downgrade(),
         };
         let mut state = self.state.lock();
         if state.outcomes.insert(pair.clone(), outcome).is_none() {

@@ -12,10 +12,10 @@ use crate::plugin::judging::repeatability_trial::RepeatabilityTrial;
 use crate::plugin::resources::capacity::Reservation;
 use crate::plugin::resources::memory_account::MemoryAccount;
 use crate::plugin::sandbox::component::Component;
-use crate::plugin::sandbox::convert::Needs;
+use crate::plugin::sandbox::convert::GuestInterest;
 use crate::plugin::sandbox::guest::Guest;
 use crate::plugin::sandbox::setup::Setup;
-use crate::plugin::sandbox::start::Start;
+use crate::plugin::sandbox::start::InstanceStart;
 
 /// An evaluator that is being set up.
 pub struct EvaluatorSetup {
@@ -35,7 +35,7 @@ enum SetupStage {
     /// The trial, which also configures it.
     Trial(Box<RepeatabilityTrial>),
     /// Configuring only.
-    Configure(Start),
+    Configure(InstanceStart),
 }
 
 impl SetupStage {
@@ -43,13 +43,13 @@ impl SetupStage {
     fn failed_to_configure(&self) -> bool {
         match self {
             Self::Trial(trial) => trial.failed_to_configure(),
-            Self::Configure(start) => start.is_faulty(),
+            Self::Configure(start) => start.has_faulted(),
         }
     }
 }
 
 /// The result of one step; `None` while there is more to do.
-type Step = Option<Result<(Needs, Option<Guest>), Refusal>>;
+type Step = Option<Result<(GuestInterest, Option<Guest>), Refusal>>;
 
 impl EvaluatorSetup {
     /// A setup that has not started. It includes a trial on the sample if the ticket requires one.
@@ -62,7 +62,7 @@ impl EvaluatorSetup {
                 Arc::clone(&account),
             )))
         } else {
-            SetupStage::Configure(Start::new(Arc::clone(&account)))
+            SetupStage::Configure(InstanceStart::new(Arc::clone(&account)))
         };
         Self { ticket, digest: component.digest().into(), component, shard, stage, account, reserved: None }
     }
@@ -116,7 +116,7 @@ impl EvaluatorSetup {
             return None;
         };
         let applies_without_trial =
-            stage.failed_to_configure() || matches!(result, Err(Refusal::Configure(_)));
+            stage.failed_to_configure() || matches!(result, Err(Refusal::Configure { .. }));
         let result =
             result.map_err(|refusal| refusal.legible(setup.config.text_bytes)).map(|(needs, first)| {
                 let record = cache.records().get_or_create(&digest, &ticket.key().config_digest());

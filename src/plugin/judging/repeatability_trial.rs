@@ -22,10 +22,10 @@ use crate::plugin::judging::run::{Answer, Judgment};
 use crate::plugin::resources::cpu_clock::billable_cpu;
 use crate::plugin::resources::memory_account::MemoryAccount;
 use crate::plugin::sandbox::component::Component;
-use crate::plugin::sandbox::convert::Needs;
+use crate::plugin::sandbox::convert::GuestInterest;
 use crate::plugin::sandbox::guest::Guest;
 use crate::plugin::sandbox::setup::Setup;
-use crate::plugin::sandbox::start::Start;
+use crate::plugin::sandbox::start::InstanceStart;
 
 /// The configuration if none was given.
 pub const NO_CONFIG: &str = "{}";
@@ -55,7 +55,7 @@ pub fn try_upload(
             probed: true,
             warnings: trial.warning(setup.config.text_bytes).into_iter().collect(),
         }),
-        Err(_) if trial.start.is_unwilling() => Ok(TrialReport::default()),
+        Err(_) if trial.start.is_refused_by_guest() => Ok(TrialReport::default()),
         Err(refusal) => Err(refusal),
     }
 }
@@ -147,14 +147,14 @@ pub struct RepeatabilityTrial {
     /// The current order, and the next call in it.
     order: usize,
     call: usize,
-    start: Start,
+    start: InstanceStart,
     guest: Option<Guest>,
     /// The next call repeats one that exceeded a limit, on a separate instance.
     is_retry: bool,
     /// The results in the first order.
     answers: Vec<Answer>,
     faults: TrialFaults,
-    needs: Option<Needs>,
+    needs: Option<GuestInterest>,
     cpu_used: Duration,
 }
 
@@ -166,7 +166,7 @@ impl RepeatabilityTrial {
             sample,
             order: 0,
             call: 0,
-            start: Start::new(account),
+            start: InstanceStart::new(account),
             guest: None,
             is_retry: false,
             answers: Vec::new(),
@@ -184,7 +184,7 @@ impl RepeatabilityTrial {
     /// Runs the next step, the start of an instance or a call. Returns whether it was the last.
     ///
     /// # Errors
-    /// As `Start::step`. `Deadline` or `HostBudget` if a call exceeded the limit twice, the second time on a
+    /// As `InstanceStart::step`. `Deadline` or `HostBudget` if a call exceeded the limit twice, the second time on a
     /// separate instance, or if the whole trial took too much CPU time. `NotRepeatable` with the killmail
     /// whose verdicts differ.
     pub fn step(&mut self, setup: &Setup, component: &Component, config: &str) -> Result<bool, Refusal> {
@@ -205,7 +205,7 @@ impl RepeatabilityTrial {
     /// Whether it was refused because configuring ended in a fault.
     #[must_use]
     pub fn failed_to_configure(&self) -> bool {
-        self.start.is_faulty()
+        self.start.has_faulted()
     }
 
     /// A warning if most of its calls ended in a fault.
@@ -215,7 +215,7 @@ impl RepeatabilityTrial {
     }
 
     /// The killmails and fields it needs, from its first configuration.
-    pub fn take_needs(&mut self) -> Option<Needs> {
+    pub fn take_needs(&mut self) -> Option<GuestInterest> {
         self.needs.take()
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::domain::entry::Page;
 use crate::domain::verdict::{Failure, Fault};
-use crate::plugin::error::{Error, Refusal};
+use crate::plugin::error::{EngineError, Refusal};
 use crate::plugin::judging::evaluation::Evaluation;
 use crate::plugin::judging::evaluator::Evaluator;
 use crate::plugin::judging::evaluator_cache::EvaluatorCache;
@@ -53,7 +53,7 @@ impl WorkerPool {
         setup: &Arc<Setup>,
         ticker: &TickerHandle,
         cache: &Arc<EvaluatorCache>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, EngineError> {
         let config = &setup.config;
         let setups_max = config.trials_waiting_max;
         let mut pool = Self {

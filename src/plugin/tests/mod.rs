@@ -13,6 +13,7 @@ mod imports;
 mod laws;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod loaded_size;
+mod refusal_limits;
 mod rejected_uploads;
 mod shared;
 mod shutdown;
