@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::http::request::address::Network;
 use crate::http::routes::{health_config, mirror_state};
-use crate::http::stream::stream_limits;
+use crate::http::stream;
 
 /// What this door may be told. A URL ends at 64 KiB: that is what the HTTP library reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ pub struct Config {
     /// Systems in one request for several: each is a search of its own.
     pub systems_max: usize,
     /// Streams.
-    pub sse: stream_limits::Config,
+    pub sse: stream::config::Config,
     /// When the server calls itself unwell.
     pub health: health_config::Config,
     /// The mirror.
@@ -59,7 +59,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             cached_max: 1000,
             systems_max: 1000,
-            sse: stream_limits::Config::default(),
+            sse: stream::config::Config::default(),
             health: health_config::Config::default(),
             mirror: mirror_state::Config::default(),
         }

@@ -55,8 +55,8 @@ pub struct HttpState {
     pub connections: Arc<Connections>,
     /// The bytes of requests that are in memory.
     pub in_flight: Arc<Budget>,
-    /// Who streams.
-    pub slots: Arc<StreamLimits>,
+    /// Open streams.
+    pub streams: Arc<StreamLimits>,
     /// Plugins that are being taken in.
     pub uploads: Uploads,
     /// Where batches wait for their clients.
@@ -88,7 +88,7 @@ impl HttpState {
             connections,
             in_flight,
             uploads: Uploads::new(Arc::clone(&plugins)),
-            slots: Arc::default(),
+            streams: Arc::default(),
             parking: Arc::default(),
             events: AtomicU64::new(0),
             hits: AtomicU64::new(0),

@@ -15,7 +15,6 @@ pub mod join;
 pub mod open_channel;
 pub mod payloads;
 pub mod session;
-pub mod slots;
 pub mod socket;
 pub mod upgrade;
 
@@ -45,9 +44,9 @@ use crate::feed::Feed;
 use crate::phoenix::config::Config;
 use crate::phoenix::connection::Connection;
 use crate::phoenix::session::Session;
-use crate::phoenix::slots::{Slot, Slots};
 use crate::phoenix::socket::Socket;
 use crate::plugins::plugin_quota;
+use crate::quota::{Lease, Quota, QuotaExceeded, QuotaLimits};
 use crate::tasks;
 use crate::wire::query::origin;
 use crate::wire::text;
@@ -83,7 +82,7 @@ pub struct ChannelState {
     /// When the server started.
     pub started: SystemTime,
     whence: CallerLookup,
-    slots: Arc<Slots>,
+    connections: Arc<Quota<IpAddr>>,
     options: Options,
 }
 
@@ -97,7 +96,7 @@ impl ChannelState {
             config: Arc::new(config),
             started: SystemTime::now(),
             whence,
-            slots: Arc::default(),
+            connections: Arc::default(),
             options,
         })
     }
@@ -115,27 +114,42 @@ impl ChannelState {
     /// Connections open now.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.slots.open()
+        self.connections.in_use()
     }
 
     /// Waits until every connection said goodbye.
     pub async fn empty(&self) {
-        self.slots.none().await;
+        self.connections.wait_until_unused().await;
     }
 
     /// Finds a place for a caller, or why there is none.
-    fn let_in(&self, parts: &Parts, caller: Caller) -> Result<Slot, (StatusCode, String)> {
+    fn let_in(&self, parts: &Parts, caller: Caller) -> Result<Lease<IpAddr>, (StatusCode, String)> {
         let origin = parts.headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
-        let slot = if origin::is_welcome(origin, &self.config.origins) {
-            let slot = self.slots.take(&self.config, caller.address);
-            slot.map_err(|full| (StatusCode::SERVICE_UNAVAILABLE, full.to_string()))
+        let lease = if origin::is_welcome(origin, &self.config.origins) {
+            let limits = QuotaLimits {
+                total: self.config.max_connections,
+                per_key: self.config.max_connections_per_address,
+            };
+            let lease = self.connections.acquire(limits, caller.address);
+            lease.map_err(|exceeded| (StatusCode::SERVICE_UNAVAILABLE, limit_reached(exceeded)))
         } else {
             Err((StatusCode::FORBIDDEN, "this origin may not connect (channels.origins)".to_owned()))
         };
-        if slot.is_err() {
+        if lease.is_err() {
             self.feed.channel_counters().refused.fetch_add(1, Ordering::Relaxed);
         }
-        slot
+        lease
+    }
+}
+
+fn limit_reached(exceeded: QuotaExceeded) -> String {
+    match exceeded {
+        QuotaExceeded::Total { max } => {
+            format!("{max} connections are open, the most there may be (channels.max_connections)")
+        }
+        QuotaExceeded::PerKey { max } => format!(
+            "{max} connections are open from this address, the most it may have (channels.max_connections_per_address)"
+        ),
     }
 }
 
@@ -185,8 +199,8 @@ async fn enter(State(door): State<Arc<ChannelState>>, request: Request) -> Respo
         Err(why) => return refusal(StatusCode::BAD_REQUEST, &why),
     };
     let caller = (door.whence)(&parts);
-    let slot = match door.let_in(&parts, caller) {
-        Ok(slot) => slot,
+    let lease = match door.let_in(&parts, caller) {
+        Ok(lease) => lease,
         Err((status, why)) => return refusal(status, &why),
     };
     keep_one_offer(&mut parts.headers);
@@ -200,7 +214,7 @@ async fn enter(State(door): State<Arc<ChannelState>>, request: Request) -> Respo
                 Session::new(Arc::clone(&door.config), upgrade::user_id(&pairs).into(), form, now_ms())
                     .counted(Arc::clone(door.feed.filters()));
             let conversation =
-                Box::pin(connect(door, socket, session, (slot, caller))).then(OptionFuture::from);
+                Box::pin(connect(door, socket, session, (lease, caller))).then(OptionFuture::from);
             tasks::spawn("channel", conversation.map(drop));
             let mut response = response.map(|_| Body::empty());
             protocol.map(|name| {
@@ -229,7 +243,7 @@ async fn connect(
     door: Arc<ChannelState>,
     socket: UpgradeFut,
     session: Session,
-    held: (Slot, Caller),
+    held: (Lease<IpAddr>, Caller),
 ) -> Option<BoxFuture<'static, ()>> {
     // The client may never take the answer that makes it one.
     match timeout(door.config.handshake(), socket).await {

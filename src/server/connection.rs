@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::budget::Share;
-use crate::http::request::connections::Place;
+use crate::http::request::connections::ConnectionLease;
 use crate::server::head::{Head, Most};
 use crate::server::progress::{Overdue, Phase, Progress, Times};
 use crate::server::refusal::Refusal;
@@ -102,13 +102,13 @@ pub struct Connection {
     unread: AtomicBool,
     /// What a large head takes of the bytes in flight.
     head: Mutex<Option<Share>>,
-    _place: Place,
+    _lease: ConnectionLease,
 }
 
 impl Connection {
     /// Under this number of the watcher.
     #[must_use]
-    pub fn new(watch: Arc<Watcher>, number: u64, place: Place) -> Self {
+    pub fn new(watch: Arc<Watcher>, number: u64, lease: ConnectionLease) -> Self {
         Self {
             progress: Progress::new(watch.now()),
             watch,
@@ -117,7 +117,7 @@ impl Connection {
             waker: AtomicWaker::new(),
             unread: AtomicBool::new(false),
             head: Mutex::new(None),
-            _place: place,
+            _lease: lease,
         }
     }
 

@@ -6,6 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use crate::http::request::connections::Place;
+use crate::http::request::connections::ConnectionLease;
 use crate::server::refusal::Refusal;
 use crate::server::watcher::Watcher;
 use crate::tasks;
@@ -43,7 +44,7 @@ impl Gate {
     }
 
     /// Waits for the next to let in.
-    pub async fn accept(&self) -> (TcpStream, SocketAddr, Place) {
+    pub async fn accept(&self) -> (TcpStream, SocketAddr, ConnectionLease) {
         loop {
             match self.listener.accept().await {
                 Ok((socket, from)) => match self.place().await {
@@ -59,21 +60,21 @@ impl Gate {
         }
     }
 
-    async fn place(&self) -> Option<Place> {
+    async fn place(&self) -> Option<ConnectionLease> {
         let connections = self.watch.connections();
-        if let Some(place) = connections.enter() {
+        if let Some(place) = connections.acquire() {
             return Some(place);
         }
         for _ in 0..LEAVING_MAX {
             if !self.watch.make_room() {
                 break;
             }
-            if let Ok(place) = timeout(LEAVING, connections.wait()).await {
-                connections.made_room();
+            if let Ok(place) = timeout(LEAVING, connections.acquire_when_free()).await {
+                connections.evicted.fetch_add(1, Ordering::Relaxed);
                 return Some(place);
             }
         }
-        connections.refuse();
+        connections.refused.fetch_add(1, Ordering::Relaxed);
         None
     }
 

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::time::interval;
 use tower::ServiceExt;
 
-use crate::http::request::connections::OwnPace;
+use crate::http::request::connections::ClientPaced;
 use crate::server::connection::{Asked, Connection, Guest};
 use crate::server::gate::{Gate, farewell};
 use crate::server::head::{LINE_MAX_BYTES, TooLong};
@@ -116,7 +116,7 @@ fn last_words(connection: &Connection, guest: Guest, end: End) -> Option<(TcpStr
     let watch = connection.watch();
     let (socket, mut refusal) = guest.into_parts();
     if let End::Over(overdue) = end {
-        watch.connections().timed_out(overdue == Overdue::Write);
+        watch.connections().count_timeout(overdue == Overdue::Write);
         match overdue {
             Overdue::Head => refusal = Some(Refusal::Slow),
             Overdue::Write => reset(&socket),
@@ -175,7 +175,7 @@ async fn answer(
     connection.release_head();
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         connection.progress.upgraded(watch.now());
-    } else if response.extensions().get::<OwnPace>().is_some() {
+    } else if response.extensions().get::<ClientPaced>().is_some() {
         connection.progress.stream(watch.now());
     }
     Ok(response.map(|body| Answer { body, connection }))

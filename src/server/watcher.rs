@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use crate::budget::Budget;
-use crate::http::request::connections::{Connections, Place};
+use crate::http::request::connections::{ConnectionLease, Connections};
 use crate::server::connection::{Config, Connection};
 use crate::server::progress::Progress;
 
@@ -85,9 +85,9 @@ impl Watcher {
 
     /// Watches over one more.
     #[must_use]
-    pub fn over(self: &Arc<Self>, place: Place) -> Arc<Connection> {
+    pub fn over(self: &Arc<Self>, lease: ConnectionLease) -> Arc<Connection> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(Connection::new(Arc::clone(self), number, place));
+        let connection = Arc::new(Connection::new(Arc::clone(self), number, lease));
         self.open.lock().insert(number, Arc::downgrade(&connection));
         if self.ending.load(Ordering::Acquire) {
             connection.end();
@@ -177,7 +177,7 @@ mod tests {
     }
 
     fn open(watch: &Arc<Watcher>) -> Arc<Connection> {
-        watch.over(watch.connections().enter().unwrap())
+        watch.over(watch.connections().acquire().unwrap())
     }
 
     fn asked(connection: &Connection) -> Option<Asked> {

@@ -18,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::http::answer::error::Error;
 use crate::http::request::auth::Admin;
-use crate::http::request::connections::OwnPace;
+use crate::http::request::connections::ClientPaced;
 use crate::http::state::HttpState;
 use crate::store::upkeep::backup::Aside;
 use crate::{feed, tasks};
@@ -42,7 +42,7 @@ pub async fn backup(_: Admin, State(door): State<Arc<HttpState>>) -> Result<Resp
     tasks::thread("backup-send", move || send(&aside, &sender)).map_err(Error::failed)?;
     // Records are compressed already.
     let headers = [(CONTENT_TYPE, "application/x-tar"), (CONTENT_ENCODING, "identity")];
-    Ok((Extension(OwnPace), headers, Body::from_stream(ReceiverStream::new(pieces))).into_response())
+    Ok((Extension(ClientPaced), headers, Body::from_stream(ReceiverStream::new(pieces))).into_response())
 }
 
 fn send(aside: &Aside, sender: &Sender<io::Result<Bytes>>) {

@@ -19,7 +19,7 @@ use crate::feed::{self, Feed};
 use crate::http::answer::lazy_body::{LazyBody, Next};
 use crate::http::answer::success::json_of;
 use crate::http::request::auth::Admin;
-use crate::http::request::connections::OwnPace;
+use crate::http::request::connections::ClientPaced;
 use crate::http::state::HttpState;
 use crate::http::stream::sse::Out;
 use crate::store::query::Order;
@@ -32,7 +32,7 @@ pub async fn export(_: Admin, State(door): State<Arc<HttpState>>) -> Response {
     let feed = Arc::clone(&door.feed);
     let way = Way { head: feed.head(), feed, subscription: Arc::default(), after: None, done: false };
     let body = Body::from_stream(LazyBody::new(Out::default(), way, Way::step));
-    (Extension(OwnPace), [(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+    (Extension(ClientPaced), [(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 
 struct Way {

@@ -20,6 +20,7 @@ use crate::http::answer::success::Json;
 use crate::http::numbers::process::Process;
 use crate::http::request::parameters::Pairs;
 use crate::http::state::HttpState;
+use crate::http::stream::stream_limits::StreamCounts;
 use crate::plugin::build::lanes::Load;
 use crate::plugin::class::Class;
 use crate::plugin::counters::Counts;
@@ -128,23 +129,23 @@ fn written(door: &HttpState, dialect: Dialect) -> String {
     text.counter(
         "connections_refused_total",
         "Connections refused at the limit of open files.",
-        door.connections.refused(),
+        get(&door.connections.refused),
     );
     let connections = &door.connections;
     text.counter(
         "connections_evicted_total",
         "Idle connections closed to make room for another.",
-        connections.evicted(),
+        get(&connections.evicted),
     );
     text.counter(
         "connections_timed_out_total",
         "Connections closed because no request came or none became whole.",
-        connections.late(),
+        get(&connections.timed_out),
     );
     text.counter(
         "connections_stalled_total",
         "Connections cut off because the client took nothing of its answer.",
-        connections.stalled(),
+        get(&connections.stalled),
     );
     text.gauge(
         "requests_in_flight_bytes",
@@ -437,7 +438,7 @@ fn others(door: &HttpState, text: &mut Exposition) {
 }
 
 fn doors(door: &HttpState, text: &mut Exposition) {
-    let (basic, enhanced, opened, refused) = door.slots.counts();
+    let StreamCounts { basic, enhanced, opened, refused } = door.streams.counts();
     text.gauges("sse_connections", "Open streams.", "kind", [("basic", basic), ("enhanced", enhanced)]);
     text.counter("sse_opened_total", "Streams opened.", opened);
     text.counter("sse_refused_total", "Streams refused for want of a slot.", refused);

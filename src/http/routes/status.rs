@@ -17,6 +17,7 @@ use crate::http::numbers::process::Process;
 use crate::http::request::parameters::Pairs;
 use crate::http::routes::health;
 use crate::http::state::HttpState;
+use crate::http::stream::stream_limits::StreamCounts;
 use crate::plugin::build::lanes::Load;
 use crate::plugin::class::Class;
 use crate::plugin::engine::Engine;
@@ -93,7 +94,7 @@ fn system(door: &HttpState, process: &Process) -> Value {
         "memory": { "total": process.memory_bytes, "processes": process.memory_bytes, "atom": 0, "binary": 0 },
         "processes": { "count": process.threads, "limit": 0 },
         "ports": { "count": process.files, "limit": process.files_max },
-        "connections": { "open": door.connections.open(), "max": door.connections.max(), "refused_total": door.connections.refused() },
+        "connections": { "open": door.connections.open(), "max": door.connections.max(), "refused_total": get(&door.connections.refused) },
         "schedulers": cores(),
         "run_queue": 0,
         "ets_tables": 0,
@@ -200,7 +201,7 @@ fn esi(door: &HttpState) -> Value {
 }
 
 fn sse(door: &HttpState) -> Value {
-    let (basic, enhanced, opened, refused) = door.slots.counts();
+    let StreamCounts { basic, enhanced, opened, refused } = door.streams.counts();
     json!({
         "events_sent_total": get(&door.events),
         "connections_active": basic + enhanced,

@@ -4,6 +4,7 @@
 //! Must not know: which killmails a reader hands over.
 
 pub mod batch_cache;
+pub mod config;
 pub mod sse;
 pub mod stream_limits;
 
@@ -32,12 +33,12 @@ use crate::http::answer::error::Error;
 use crate::http::answer::lazy_body::{LazyBody, Next};
 use crate::http::answer::success::json_of;
 use crate::http::request::address;
-use crate::http::request::connections::OwnPace;
+use crate::http::request::connections::ClientPaced;
 use crate::http::request::parameters::{Pairs, Question};
 use crate::http::state::HttpState;
 use crate::http::stream::batch_cache::{Form, Sending, lines_of};
 use crate::http::stream::sse::Out;
-use crate::http::stream::stream_limits::{Slot, StreamKind};
+use crate::http::stream::stream_limits::{StreamKind, StreamLease};
 use crate::plugins::plugin_quota::Hold;
 use crate::wire::event;
 use crate::wire::query::{self, Asked};
@@ -59,7 +60,7 @@ async fn open(door: Arc<HttpState>, kind: StreamKind, request: Request) -> Resul
         return Ok(answer(Body::empty()));
     }
     let address = address::of(&parts, &door.config.trusted_proxies);
-    let slot = door.slots.take(&door.config.sse, kind, address)?;
+    let lease = door.streams.acquire(&door.config.sse, kind, address)?;
     let hold = door.judge(&parts, &asked.subscription).map_err(Error::stream_judges)?;
     let form = form(kind, &asked, door.feed.config().batch_bytes);
     if kind == StreamKind::Basic {
@@ -78,7 +79,7 @@ async fn open(door: Arc<HttpState>, kind: StreamKind, request: Request) -> Resul
     reader.introduce(Who { through: Transport::Sse, subscriber: None, address, connected_at_ms: None });
     let mut first = Out::default();
     first.retry(door.config.sse.retry_ms);
-    let talk = StreamBody::new(door, form, reader, (asked, echo), (slot, hold));
+    let talk = StreamBody::new(door, form, reader, (asked, echo), (lease, hold));
     Ok(answer(Body::from_stream(LazyBody::new(first, talk, StreamBody::step))))
 }
 
@@ -123,7 +124,7 @@ fn preload_since(days: u32) -> Option<i64> {
 
 fn answer(body: Body) -> Response {
     let mut response = body.into_response();
-    response.extensions_mut().insert(OwnPace);
+    response.extensions_mut().insert(ClientPaced);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -149,7 +150,7 @@ struct StreamBody {
     sending: VecDeque<Sending>,
     /// Lines of batches beyond those planned.
     beyond: u64,
-    _rights: (Slot, Option<Hold>),
+    _rights: (StreamLease, Option<Hold>),
 }
 
 impl StreamBody {
@@ -158,7 +159,7 @@ impl StreamBody {
         form: Form,
         reader: Reader,
         (asked, echo): (Asked, Echo),
-        rights: (Slot, Option<Hold>),
+        rights: (StreamLease, Option<Hold>),
     ) -> Self {
         let echo = Some(echo);
         let (due, sending) = (Instant::now(), VecDeque::new());
