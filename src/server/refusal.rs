@@ -45,7 +45,10 @@ impl Refusal {
 
     fn message(self, config: &Config) -> (String, Option<u64>) {
         match self {
-            Self::Full { max } => (format!("Too many open connections (max {max})"), Some(max as u64)),
+            Self::Full { max } => {
+                let why = "the open file limit less reserved_files";
+                (format!("Too many open connections (max {max}): {why}"), Some(max as u64))
+            }
             Self::Slow => {
                 let limit = config.head_ms;
                 (
@@ -85,7 +88,8 @@ impl Refusal {
         let (status, words) = self.status();
         let (message, limit) = self.message(config);
         if matches!(self, Self::Full { .. }) {
-            return json!({ "error": { "type": "connection_limit_reached", "message": message } });
+            let details = json!({ "limit": limit, "setting": "reserved_files" });
+            return json!({ "error": { "type": "connection_limit_reached", "message": message, "details": details } });
         }
         let mut body = json!({ "error": words, "status": status.to_string(), "message": message });
         if let Some(limit) = limit {
@@ -127,7 +131,7 @@ mod tests {
     #[test]
     fn a_refusal_is_a_whole_answer_that_names_its_limit() {
         let all = [
-            (Refusal::Full { max: 7 }, "503", "(max 7)"),
+            (Refusal::Full { max: 7 }, "503", r#""details":{"limit":7,"setting":"reserved_files"}"#),
             (Refusal::Slow, "408", "10000 ms (connections.head_ms)"),
             (Refusal::TooLong(TooLong::Line), "414", "65534 bytes"),
             (
