@@ -29,7 +29,6 @@ use crate::store::refused::list::Refused;
 use crate::store::wanted::Wanted;
 use crate::wire::read::json::without_bom;
 use crate::wire::read::package::{self, Package};
-use crate::wire::read::reason::Reason;
 use crate::wire::read::reference;
 use crate::wire::read::split::Splitter;
 use crate::{clock, feed, tasks};
@@ -99,7 +98,7 @@ struct Told {
     killmail_id: Option<u64>,
     reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<String>,
+    field: Option<&'static str>,
     message: String,
 }
 
@@ -174,13 +173,7 @@ impl Sorted {
             }
             Some(Err(refused)) => {
                 let reference::Refused { reason, field, message, killmail_id } = refused;
-                let told = Told {
-                    index,
-                    killmail_id,
-                    reason: reason.word(),
-                    field: Some(field.to_owned()),
-                    message,
-                };
+                let told = Told { index, killmail_id, reason: reason.word(), field: Some(field), message };
                 return self.refuse(told, document);
             }
             None => {}
@@ -206,14 +199,8 @@ impl Sorted {
                 );
             }
             Err(refused) => {
-                let package::Refused { reason, message, killmail_id, .. } = refused;
-                let told = Told {
-                    index,
-                    killmail_id,
-                    reason: reason.word(),
-                    field: field(reason, &message),
-                    message,
-                };
+                let package::Refused { reason, message, field, killmail_id } = refused;
+                let told = Told { index, killmail_id, reason: reason.word(), field, message };
                 self.refuse(told, document);
             }
         }
@@ -297,26 +284,6 @@ fn is_known(store: &Store, named: &Reference) -> Result<bool, Failure> {
     Ok(entry.is_some_and(|entry| {
         entry.killmail.hash.as_deref().is_some_and(|hash| hash.eq_ignore_ascii_case(&named.hash))
     }))
-}
-
-/// The member at fault, where the reason tells.
-fn field(reason: Reason, message: &str) -> Option<String> {
-    Some(match reason {
-        Reason::MissingFields => {
-            message.strip_prefix("Missing required fields: ")?.split(',').next()?.to_owned()
-        }
-        Reason::InvalidKillmailId | Reason::IdMismatch => "killmail_id".to_owned(),
-        Reason::InvalidSystemId => "solar_system_id".to_owned(),
-        Reason::MissingHash => "hash".to_owned(),
-        Reason::InvalidVictim => "victim".to_owned(),
-        Reason::InvalidAttackers => "attackers".to_owned(),
-        Reason::MissingTime | Reason::InvalidTimeType | Reason::InvalidTimeFormat => {
-            "killmail_time".to_owned()
-        }
-        // The message begins with the member.
-        Reason::IdOutOfRange => message.split(' ').next().filter(|name| name.contains('_'))?.to_owned(),
-        _ => return None,
-    })
 }
 
 /// Cuts the body into documents. JSON that stands one after another, on lines or not, is taken one by one;
@@ -404,10 +371,8 @@ mod tests {
         let body =
             r#"[{"killmail_id":7},5,{"url":"https://zkillboard.com/kill/9/"},{"killmail_id":8,"zkb":{}}]"#;
         let documents = sorted(body).ok().unwrap().report.refused_documents;
-        let told: Vec<_> = documents
-            .iter()
-            .map(|told| (told.index, told.killmail_id, told.reason, told.field.as_deref()))
-            .collect();
+        let told: Vec<_> =
+            documents.iter().map(|told| (told.index, told.killmail_id, told.reason, told.field)).collect();
         assert_eq!(
             told,
             [

@@ -114,7 +114,8 @@ fn read_parts(
         ("victim", parts.victim.is_some()),
         ("attackers", parts.attackers.is_some()),
     ];
-    let missing: Vec<&str> = there.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect();
+    let missing: Vec<&'static str> =
+        there.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect();
     let Parts {
         killmail_id: Some(number),
         system: Some(system),
@@ -123,16 +124,20 @@ fn read_parts(
         time: when,
     } = parts
     else {
-        return Err(Flaw::new(
-            Reason::MissingFields,
-            format!("Missing required fields: {}", missing.join(", ")),
-        ));
+        let message = format!("Missing required fields: {}", missing.join(", "));
+        let flaw = Flaw::new(Reason::MissingFields, message);
+        return Err(match missing.first() {
+            Some(field) => flaw.about(field),
+            None => flaw,
+        });
     };
-    killmail.killmail_id = named(&number, "killmail_id", Reason::InvalidKillmailId)?;
-    killmail.solar_system_id = named(&system, "solar_system_id", Reason::InvalidSystemId)?;
-    killmail.victim = read_victim(victim)?;
-    killmail.attackers = read_attackers(attackers, unreadable)?;
-    killmail.time = read_time(when)?;
+    killmail.killmail_id =
+        named(&number, "killmail_id", Reason::InvalidKillmailId).map_err(|flaw| flaw.about("killmail_id"))?;
+    killmail.solar_system_id = named(&system, "solar_system_id", Reason::InvalidSystemId)
+        .map_err(|flaw| flaw.about("solar_system_id"))?;
+    killmail.victim = read_victim(victim).map_err(|flaw| flaw.about("victim"))?;
+    killmail.attackers = read_attackers(attackers, unreadable).map_err(|flaw| flaw.about("attackers"))?;
+    killmail.time = read_time(when).map_err(|flaw| flaw.about("killmail_time"))?;
     Ok(())
 }
 

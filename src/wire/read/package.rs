@@ -64,6 +64,8 @@ pub struct Refused {
     pub reason: Reason,
     /// What exactly is wrong.
     pub message: String,
+    /// The member at fault, where it is one.
+    pub field: Option<&'static str>,
     /// The killmail it names, if it names one, as it names it.
     pub killmail_id: Option<u64>,
 }
@@ -73,8 +75,12 @@ pub struct Refused {
 /// # Errors
 /// Why it is refused. Any bytes are answered, none can hurt.
 pub fn parse(document: &[u8]) -> Result<Package, Refused> {
-    let refused =
-        |flaw: Box<Flaw>, killmail_id| Refused { reason: flaw.reason, message: flaw.message, killmail_id };
+    let refused = |flaw: Box<Flaw>, killmail_id| Refused {
+        reason: flaw.reason,
+        message: flaw.message,
+        field: flaw.field,
+        killmail_id,
+    };
     if document.len() > DOCUMENT_MAX_BYTES {
         let message = format!("{} bytes, more than {DOCUMENT_MAX_BYTES}", document.len());
         return Err(refused(Flaw::new(Reason::TooLarge, message), None));
@@ -119,7 +125,12 @@ pub fn parse_day(
     mut each: impl FnMut(&str, Result<Package, Refused>) -> ControlFlow<()>,
 ) -> Result<(), Refused> {
     let read = lenient::members(without_bom(day), |key, body| each(key, parse_named(key, body)));
-    read.map_err(|flaw| Refused { reason: flaw.reason, message: flaw.message, killmail_id: None })
+    read.map_err(|flaw| Refused {
+        reason: flaw.reason,
+        message: flaw.message,
+        field: flaw.field,
+        killmail_id: None,
+    })
 }
 
 fn parse_named(key: &str, body: &[u8]) -> Result<Package, Refused> {
@@ -133,7 +144,12 @@ fn parse_named(key: &str, body: &[u8]) -> Result<Package, Refused> {
         return Ok(package);
     }
     let message = format!("filed under {}", shown(&Value::from(key)));
-    Err(Refused { reason: Reason::IdMismatch, message, killmail_id: named.map(u64::from) })
+    Err(Refused {
+        reason: Reason::IdMismatch,
+        message,
+        field: Some("killmail_id"),
+        killmail_id: named.map(u64::from),
+    })
 }
 
 /// The killmail a document is about, for the pile of the refused: the first place that names one.
@@ -227,10 +243,12 @@ fn open(envelope: Envelope<'_>, fields: Fields<'_>) -> Result<Package, Box<Flaw>
     }
     // The body says who it is; an envelope that says nothing that can be read does not contradict it.
     if let Some(id) = id.filter(|id| id.integer().is_some_and(|id| id != 0))
-        && body::named(&id, "the envelope's killmail_id", Reason::InvalidKillmailId)? != killmail.killmail_id
+        && body::named(&id, "the envelope's killmail_id", Reason::InvalidKillmailId)
+            .map_err(|flaw| flaw.about("killmail_id"))?
+            != killmail.killmail_id
     {
         let message = format!("the envelope names {}, the body {}", id.shown(), killmail.killmail_id);
-        return Err(Flaw::new(Reason::IdMismatch, message));
+        return Err(Flaw::new(Reason::IdMismatch, message).about("killmail_id"));
     }
     body::take_up(&mut killmail, hash, zkb, extra, &unreadable);
     package.killmail = Some(killmail);
@@ -239,11 +257,15 @@ fn open(envelope: Envelope<'_>, fields: Fields<'_>) -> Result<Package, Box<Flaw>
 
 fn refer(envelope: Envelope<'_>) -> Result<Package, Box<Flaw>> {
     let Envelope { id, hash, zkb, unreadable, mut package, .. } = envelope;
-    let id = id.ok_or_else(|| Flaw::new(Reason::MissingFields, "Missing required fields: killmail_id"))?;
-    let killmail_id = body::named(&id, "killmail_id", Reason::InvalidKillmailId)?;
+    let id = id.ok_or_else(|| {
+        Flaw::new(Reason::MissingFields, "Missing required fields: killmail_id").about("killmail_id")
+    })?;
+    let killmail_id = body::named(&id, "killmail_id", Reason::InvalidKillmailId)
+        .map_err(|flaw| flaw.about("killmail_id"))?;
     let hash = hash.or_else(|| zkb.as_ref()?.hash.clone()).filter(|hash| !hash.is_empty());
-    let hash =
-        hash.ok_or_else(|| Flaw::new(Reason::MissingHash, "neither a body nor the hash to fetch it with"))?;
+    let hash = hash.ok_or_else(|| {
+        Flaw::new(Reason::MissingHash, "neither a body nor the hash to fetch it with").about("hash")
+    })?;
     package.reference = Some(Reference { killmail_id, hash, zkb, unreadable });
     Ok(package)
 }
