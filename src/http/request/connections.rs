@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::quota::{Lease, Quota, QuotaLimits};
 
-/// Marks a response, as an extension, whose body goes on at the client's pace, however slow: a stream, an
+/// Marks a response, as an extension, whose body is sent at the client's pace, however slow: a stream, an
 /// export, a backup. The write timeout of connections does not apply to it.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientPaced;
@@ -26,7 +26,7 @@ pub struct Connections {
     pub refused: AtomicU64,
     /// Closed while idle, to make room for another.
     pub evicted: AtomicU64,
-    /// Closed, because no request came or it was not complete in time.
+    /// Closed, because no request arrived or it was not complete in time.
     pub timed_out: AtomicU64,
     /// Closed, because the client read nothing of its response.
     pub stalled: AtomicU64,
@@ -40,7 +40,7 @@ impl Default for Connections {
 }
 
 impl Connections {
-    /// With room for so many at a time.
+    /// With a limit on connections open at a time.
     #[must_use]
     pub fn new(max: usize) -> Self {
         Self {

@@ -16,14 +16,14 @@ pub struct Config {
     pub max_connections_per_address: Option<usize>,
     /// The `retry:` field, how long clients wait before they reconnect, milliseconds.
     pub retry_ms: u64,
-    /// A basic stream sends a ping after so long without a killmail, milliseconds.
+    /// Time without a killmail after which a basic stream sends a ping, milliseconds.
     pub ping_ms: u64,
     /// Interval of the enhanced stream's heartbeat, milliseconds.
     pub heartbeat_ms: u64,
-    /// A client is told each kind of plugin fault at most once in this time, milliseconds.
+    /// Each kind of plugin fault is reported to a client at most once in this time, milliseconds.
     pub fault_pause_ms: u64,
-    /// Memory for the texts of batches that are being sent, for all streams together, bytes. A client too slow
-    /// to keep its batch there costs another read from the store.
+    /// Memory for the texts of batches that are being sent, for all streams together, bytes. A client too
+    /// slow to keep its batch there costs another read from the store.
     pub parked_bytes: usize,
 }
 
