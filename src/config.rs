@@ -273,7 +273,7 @@ fn sections() -> Vec<(&'static str, Vec<String>)> {
         ("feed", keys::<feed::config::Config>()),
         ("plugin", keys::<plugin::limits::Config>()),
         ("http", keys::<http::config::Config>()),
-        ("sse", keys::<http::stream::config::Config>()),
+        ("sse", keys::<http::stream::stream_config::Config>()),
         ("health", keys::<http::routes::health_config::Config>()),
         ("mirror", keys::<http::routes::mirror_state::Config>()),
         ("channels", keys::<phoenix::config::Config>()),

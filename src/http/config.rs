@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::http::request::address::Network;
 use crate::http::routes::{health_config, mirror_state};
-use crate::http::stream;
+use crate::http::stream::stream_config;
 
 /// Limits of the HTTP API. The limit on URLs, 64 KiB, is not among them: it is that of the HTTP library.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ pub struct Config {
     /// Systems in one request; each takes a search.
     pub systems_max: usize,
     /// Limits and intervals of streams.
-    pub sse: stream::config::Config,
+    pub sse: stream_config::Config,
     /// When the server reports itself as degraded or unhealthy.
     pub health: health_config::Config,
     /// Limits of the mirror.
@@ -59,7 +59,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             cached_max: 1000,
             systems_max: 1000,
-            sse: stream::config::Config::default(),
+            sse: stream_config::Config::default(),
             health: health_config::Config::default(),
             mirror: mirror_state::Config::default(),
         }

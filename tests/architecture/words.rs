@@ -76,7 +76,6 @@ const TYPES: &[(&str, &str)] = &[
     ("Runs", "RunContext"),
     ("Secondary", "FallbackConfig"),
     ("Seek", "OldestFileSearch"),
-    ("Sending", "OutgoingLine"),
     ("Slot", "Lease"),
     ("Slots", "Quota"),
     ("Tally", "KeyCounts"),

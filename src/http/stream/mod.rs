@@ -4,8 +4,8 @@
 //! Must not know: which killmails a reader delivers.
 
 pub mod batch_cache;
-pub mod config;
 pub mod sse;
+pub mod stream_config;
 pub mod stream_limits;
 
 use std::collections::VecDeque;

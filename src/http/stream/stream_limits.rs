@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::http::answer::error::Error;
-use crate::http::stream::config::Config;
+use crate::http::stream::stream_config::Config;
 use crate::quota::{Lease, Quota, QuotaExceeded, QuotaLimits};
 
 /// The two kinds of streams.
