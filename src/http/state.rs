@@ -1,6 +1,6 @@
 //! State shared by all handlers.
 //!
-//! Must not know: which routes there are.
+//! Must not know: how a request is handled.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -50,7 +50,7 @@ pub async fn list(extract::State(state): extract::State<Arc<HttpState>>) -> Json
     Json::data(&json!({ "count": all.len(), "plugins": all }))
 }
 
-/// `GET /api/v1/plugins/{name}`: with its counters. The message of its last fault is plugin_json only with a
+/// `GET /api/v1/plugins/{name}`: with its counters. The message of its last fault is shown only with a
 /// token of the scope `plugins`: it may quote the configuration of another caller.
 ///
 /// # Errors
