@@ -103,7 +103,7 @@ impl HttpState {
     /// The address has too many pairs of plugin and configuration in use.
     pub fn hold_plugin(&self, parts: &Parts, subscription: &Subscription) -> Result<Option<Hold>, TooMany> {
         let caller = address::plugin_caller(parts, &self.config.trusted_proxies);
-        self.feed.plugin_quota().take(&self.feed.judging(), caller, subscription.plugin.as_ref())
+        self.feed.plugin_quota().take(&self.feed.plugin_limits(), caller, subscription.plugin.as_ref())
     }
 
     /// Counts a history request with a plugin against its quota; `None` without a plugin.
@@ -117,7 +117,7 @@ impl HttpState {
     ) -> Result<Option<Asker>, TooMany> {
         let caller = address::plugin_caller(parts, &self.config.trusted_proxies)
             .filter(|_| subscription.plugin.is_some());
-        self.feed.plugin_quota().ask(&self.feed.judging(), caller)
+        self.feed.plugin_quota().ask(&self.feed.plugin_limits(), caller)
     }
 
     /// Share of killmails by id that were found in memory, percent with two decimals; 0 before the first

@@ -10,6 +10,7 @@ use hashbrown::HashSet;
 
 use crate::domain::filter::IdSet;
 use crate::domain::id::EventId;
+use crate::domain::skip::{DELIVERY, Skip};
 use crate::domain::spelling::nearest;
 use crate::domain::subscription::Subscription;
 use crate::domain::term::{Dimension, Term};
@@ -309,7 +310,7 @@ impl Channel {
         // counted whole.
         let ids = filter.dimensions.iter().map(|dimension| dimension.ids.as_slice().len()).sum::<usize>();
         if let Some(filters) = payload.filters.filter(|_| ids >= SHORT_IDS) {
-            filters.room_for(ids).map_err(|full| full.to_string())?;
+            filters.check_room(ids).map_err(|full| full.to_string())?;
         }
         for (_, systems) in change.removed.iter().filter(|(kind, _)| *kind == Dimension::System) {
             self.uncounted.retain(|system| !systems.contains(system));
@@ -366,10 +367,23 @@ impl Channel {
         self.subscription.filter.ids(kind).map_or(&[], |ids| ids.as_slice())
     }
 
+    /// Notes that a killmail is sent; false if the client has it already.
+    fn is_first(&mut self, killmail_id: u32, now_ms: i64) -> bool {
+        let is_first = self.sent.first(killmail_id, now_ms);
+        let subscription = &self.subscription_id;
+        if is_first {
+            tracing::debug!(target: DELIVERY, { killmail.id = killmail_id, subscription.id = subscription }, "sent");
+        } else {
+            let why = Skip::AlreadySent;
+            tracing::debug!(target: DELIVERY, { killmail.id = killmail_id, subscription.id = subscription, %why }, "not sent");
+        }
+        is_first
+    }
+
     /// Pushes a live killmail; nothing if the client has it.
     pub fn killmail(&mut self, kept: &Delivered, id: &EventId, now_ms: i64) -> Option<Effect> {
         let facts = &kept.entry.facts;
-        if !self.sent.first(facts.killmail_id, now_ms) {
+        if !self.is_first(facts.killmail_id, now_ms) {
             return None;
         }
         self.note(facts.system, now_ms);
@@ -398,7 +412,7 @@ impl Channel {
         if !kept.is_empty() {
             self.uncounted.insert(system);
         }
-        kept.retain(|kept| self.sent.first(kept.entry.facts.killmail_id, now_ms));
+        kept.retain(|kept| self.is_first(kept.entry.facts.killmail_id, now_ms));
         if !kept.is_empty() {
             self.note(system, now_ms);
             let texts: Vec<Bytes> = kept.iter().map(text_of).collect();

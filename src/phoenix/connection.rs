@@ -16,14 +16,16 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+use tracing::debug_span;
 use yawc::close::CloseCode;
 
 use crate::clock::{DAY_SECS, now_ms, now_secs};
+use crate::domain::skip::DELIVERY;
 use crate::domain::term::Term;
 use crate::feed::event::Event;
 use crate::feed::newest::Newest;
 use crate::feed::reader::Reader;
-use crate::feed::registry::{Transport, Who};
+use crate::feed::registry::{Client, Transport};
 use crate::feed::start::Start;
 use crate::feed::{self, newest_preload};
 use crate::phoenix::effect::{Effect, Open};
@@ -261,18 +263,20 @@ impl Connection {
         let Open { key, subscription, resume_from, replaces, .. } = open;
         let before = replaces.and_then(|key| self.running.iter_mut().find(|running| running.key == key));
         let place = before.map(|running| {
-            running.reader.pass_over();
+            running.reader.skip_unmatched();
             running.reader.id().to_string()
         });
         let last_event_id = resume_from.or(place);
         replaces.into_iter().for_each(|key| self.close(key));
         let feed = Arc::clone(&self.door.feed);
-        let hold =
-            match feed.plugin_quota().take(&feed.judging(), self.caller.judged, subscription.plugin.as_ref())
-            {
-                Ok(hold) => hold,
-                Err(refused) => return self.session.refused(key, &refused.to_string(), &mut self.effects),
-            };
+        let hold = match feed.plugin_quota().take(
+            &feed.plugin_limits(),
+            self.caller.judged,
+            subscription.plugin.as_ref(),
+        ) {
+            Ok(hold) => hold,
+            Err(refused) => return self.session.refused(key, &refused.to_string(), &mut self.effects),
+        };
         let start = Start { last_event_id, ..Start::default() };
         let opening = async move {
             let reader = Reader::open(feed.clone(), (*subscription).clone(), start).await?;
@@ -293,13 +297,13 @@ impl Connection {
         match opened {
             Ok(mut running) => {
                 let reader = &mut running.reader;
-                reader.introduce(Who {
+                reader.set_client(Client {
                     through: Transport::Websocket,
                     subscriber: Some(Arc::clone(self.session.user_id())),
                     address: self.caller.address,
                     connected_at_ms: Some(self.session.connected_at_ms()),
                 });
-                let (id, gap) = reader.begin();
+                let (id, gap) = reader.take_opening();
                 let opened = Opened {
                     subscription_id: reader.subscription_id().to_owned(),
                     id,
@@ -340,6 +344,10 @@ impl Connection {
     fn told(&mut self, key: u64, told: ChannelEvent) {
         match told {
             ChannelEvent::Live(Some(Event::Killmail { kept, id })) => {
+                let killmail_id = kept.entry.facts.killmail_id;
+                let span =
+                    debug_span!(target: DELIVERY, "delivery", killmail.id = killmail_id, event.id = %id);
+                let _entered = span.entered();
                 let pushed = self.session.killmail(key, &kept, &id, now_ms(), &mut self.effects);
                 self.count(|door| &door.feed.channel_counters().pushed, u64::from(pushed));
             }

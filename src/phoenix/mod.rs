@@ -37,6 +37,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, OptionFuture};
 use serde_json::json;
 use tokio::time::timeout;
+use tracing::Instrument;
 use yawc::{CompressionLevel, DeflatePool, IncomingUpgrade, Options, UpgradeFut};
 
 use crate::clock::now_ms;
@@ -215,7 +216,8 @@ async fn enter(State(door): State<Arc<ChannelState>>, request: Request) -> Respo
                     .counted(Arc::clone(door.feed.filters()));
             let conversation =
                 Box::pin(connect(door, socket, session, (lease, caller))).then(OptionFuture::from);
-            tasks::spawn("channel", conversation.map(drop));
+            // The connection's span goes along, so that log lines name the client.
+            tasks::spawn("channel", conversation.map(drop).in_current_span());
             let mut response = response.map(|_| Body::empty());
             protocol.map(|name| {
                 response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name))

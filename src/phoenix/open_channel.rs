@@ -62,20 +62,20 @@ impl OpenChannel {
         if self.preloads.len() > waiting_max {
             return Err(waiting_max);
         }
-        self.preloads.push_back(self.reader.recent(newest));
+        self.preloads.push_back(self.reader.preload_newest(newest));
         Ok(())
     }
 
     /// Another subscription; preloads end for what it does not name any more.
     pub fn change(&mut self, subscription: Arc<Subscription>) {
-        self.preloads.iter_mut().for_each(|preload| preload.keep(&subscription.filter));
-        self.reader.resubscribe(subscription);
+        self.preloads.iter_mut().for_each(|preload| preload.retain(&subscription.filter));
+        self.reader.set_subscription(subscription);
     }
 
     /// So many killmails of what the preload handed over last went out.
     pub fn delivered(&mut self, killmails: usize) {
-        self.reader.delivered(killmails as u64);
-        self.preloads.iter_mut().take(1).for_each(|preload| preload.delivered(killmails));
+        self.reader.count_delivered(killmails as u64);
+        self.preloads.iter_mut().take(1).for_each(|preload| preload.note_sent(killmails));
     }
 
     /// Waits for what comes first. Dropping the future loses nothing.

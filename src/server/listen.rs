@@ -25,7 +25,9 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::watch;
 use tokio::time::interval;
 use tower::ServiceExt;
+use tracing::Instrument;
 
+use crate::domain::skip::DELIVERY;
 use crate::http::request::connections::ClientPaced;
 use crate::server::connection::{Asked, Connection, Guest};
 use crate::server::gate::{Gate, farewell};
@@ -56,7 +58,9 @@ pub async fn run(gate: Gate, watch: Arc<Watcher>, router: Router, mut stopped: w
             tracing::debug!("cannot switch off delays of a connection: {error}");
         }
         let connection = watch.over(place);
-        drop(tasks::spawn("connection", serve(socket, from, connection, router.clone(), open.clone())));
+        let span = tracing::debug_span!(target: DELIVERY, "connection", client.address = %from);
+        let served = serve(socket, from, connection, router.clone(), open.clone()).instrument(span);
+        drop(tasks::spawn("connection", served));
     }
     drop(gate);
     watch.end();

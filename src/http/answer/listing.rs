@@ -15,7 +15,7 @@ use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 
 use crate::domain::filter::IdSet;
-use crate::feed::filters::Held;
+use crate::feed::filters::FilterLease;
 use crate::feed::history::{Chosen, Latest};
 use crate::feed::{self, Feed};
 use crate::http::answer::error::Error;
@@ -40,7 +40,7 @@ pub struct Listing {
     feed: Arc<Feed>,
     parts: VecDeque<Part>,
     /// Released when everything is written.
-    filter: Option<Held>,
+    filter: Option<FilterLease>,
 }
 
 /// A part of a response.
@@ -76,7 +76,7 @@ impl Listing {
 
     /// Keeps a filter counted as in use until everything is written.
     #[must_use]
-    pub fn with_filter(self, filter: Option<Held>) -> Self {
+    pub fn with_filter(self, filter: Option<FilterLease>) -> Self {
         Self { filter, ..self }
     }
 
@@ -178,7 +178,7 @@ impl Listing {
                 }
                 Some(Part::Killmails { mut chosen, mut is_open }) => {
                     let room = bytes.saturating_sub(text.len());
-                    for kept in self.feed.kept(self.take_first(&mut chosen, room)).await? {
+                    for kept in self.feed.load(self.take_first(&mut chosen, room)).await? {
                         text.extend_from_slice(if is_open { b"," } else { b"[" });
                         text.extend_from_slice(&delivered_json(&kept));
                         is_open = true;

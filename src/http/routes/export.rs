@@ -54,7 +54,7 @@ impl ExportBody {
         let lookup =
             Lookup { subscription, order: Order::Oldest, after: self.after, head: self.head, limit: PAGE };
         let found = self.feed.lookup(lookup).await.map_err(cut_off)?;
-        let kept = self.feed.kept(found.chosen).await.map_err(cut_off)?;
+        let kept = self.feed.load(found.chosen).await.map_err(cut_off)?;
         let mut chunks = Chunks::default();
         for kept in &kept {
             chunks.push(delivered_json(kept));

@@ -14,7 +14,7 @@ use crate::domain::filter::IdsIn;
 use crate::domain::id::{EventId, Place, Seq};
 use crate::domain::subscription::Subscription;
 use crate::feed::event::Delivered;
-use crate::feed::filters::Held;
+use crate::feed::filters::FilterLease;
 use crate::feed::history::{Faults, Found, Lookup};
 use crate::http::answer::error::Error;
 use crate::http::answer::listing::Listing;
@@ -119,7 +119,7 @@ async fn respond_page(state: &HttpState, parts: &Parts, asked: Asked) -> Result<
 
 /// A filter in use, with its place in the limit of all filters.
 struct Filtered {
-    hold: Option<Held>,
+    hold: Option<FilterLease>,
     subscription: Arc<Subscription>,
 }
 
@@ -128,7 +128,7 @@ struct Filtered {
 fn hold_filter(state: &HttpState, mut subscription: Subscription) -> Result<Filtered, Error> {
     let ids: usize =
         subscription.filter.dimensions.iter().map(|dimension| dimension.ids.as_slice().len()).sum();
-    let hold = (ids > FEW_IDS).then(|| state.feed.filters().hold_for_answer(&mut subscription)).transpose();
+    let hold = (ids > FEW_IDS).then(|| state.feed.filters().register_request(&mut subscription)).transpose();
     let hold = hold.map_err(|full| Error::history(full.into()))?;
     Ok(Filtered { hold, subscription: Arc::new(subscription) })
 }

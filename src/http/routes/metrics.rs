@@ -110,7 +110,7 @@ fn limiter(state: &HttpState) -> Value {
 }
 
 fn dimension(state: &HttpState, kind: Dimension, ids: &str) -> Value {
-    let readers = state.feed.registry().lines();
+    let readers = state.feed.registry().readers();
     let sizes: Vec<usize> = readers
         .iter()
         .filter_map(|reader| reader.subscription().filter.ids(kind).map(|set| set.as_slice().len()))
@@ -195,7 +195,8 @@ fn feed(state: &HttpState, text: &mut Exposition) {
     text.gauge("feed_filters_max_bytes", "The limit on it.", feed.filters().max_bytes());
     text.counter("feed_filters_refused_total", "Filters refused at that limit.", feed.filters().refused());
     text.counter("feed_announced_total", "Killmails announced to readers.", load(&counters.announced));
-    text.counter("feed_rung_total", "Readers woken by a killmail.", load(&counters.rung));
+    text.counter("feed_woken_total", "Readers woken for a killmail.", load(&counters.woken));
+    text.counter("feed_rung_total", "The old name of feed_woken_total.", load(&counters.woken));
     text.counter("feed_delivered_total", "Live killmails delivered to readers.", load(&counters.delivered));
     text.counter(
         "feed_preloaded_total",

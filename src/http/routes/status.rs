@@ -108,11 +108,12 @@ fn websocket(state: &HttpState) -> Value {
     let channels = state.feed.channel_counters();
     let (realtime, preload, opened) =
         (load(&channels.pushed), load(&channels.preloaded), load(&channels.opened));
-    let readers = state.feed.registry().lines();
-    let now = readers.iter().map(|reader| reader.now()).filter(|now| now.through == Transport::Websocket);
-    let sizes = now.map(|now| {
+    let readers = state.feed.registry().readers();
+    let states =
+        readers.iter().map(|reader| reader.state()).filter(|state| state.through == Transport::Websocket);
+    let sizes = states.map(|state| {
         [Dimension::System, Dimension::Character]
-            .map(|kind| now.subscription.filter.ids(kind).map_or(0, |ids| ids.as_slice().len()))
+            .map(|kind| state.subscription.filter.ids(kind).map_or(0, |ids| ids.as_slice().len()))
     });
     let (active, systems, characters) = sizes
         .fold((0_u32, 0, 0), |(n, s, c), [systems, characters]| (n + 1_u32, s + systems, c + characters));
@@ -271,7 +272,7 @@ fn parser_stats(state: &HttpState, source_status: &SourceStatus) -> Value {
 
 #[expect(clippy::cast_precision_loss, reason = "hours with two decimals")]
 fn summary(state: &HttpState, source_status: &SourceStatus, stats: &Stats, process: &Process) -> Value {
-    let readers = state.feed.registry().lines();
+    let readers = state.feed.registry().readers();
     json!({
         "api_requests_per_minute": state.rates.requests_per_minute(&state.feed),
         "active_subscriptions": readers.len(),

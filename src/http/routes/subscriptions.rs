@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::domain::id::{Epoch, EventId, Seq};
 use crate::domain::term::Dimension;
-use crate::feed::registry::{LastFault, Now, OpenReader, Progress, Transport};
+use crate::feed::registry::{LastFault, OpenReader, Progress, ReaderState, Transport};
 use crate::http::answer::error::Error;
 use crate::http::answer::listing::{Listing, Part};
 use crate::http::answer::success::Json;
@@ -29,7 +29,7 @@ pub async fn list(State(state): State<Arc<HttpState>>, parts: Parts) -> Result<R
     let trusted = state.tokens.authorize(&parts, Scope::Subscriptions).is_ok();
     let feed = Arc::clone(&state.feed);
     let readers = tasks::blocking("subscriptions", move || {
-        let mut readers = feed.registry().lines();
+        let mut readers = feed.registry().readers();
         readers
             .sort_by(|a, b| (a.opened_at_ms, &a.subscription_id).cmp(&(b.opened_at_ms, &b.subscription_id)));
         readers
@@ -47,7 +47,8 @@ pub async fn list(State(state): State<Arc<HttpState>>, parts: Parts) -> Result<R
 /// A subscription in JSON, with its ids after everything else. The lists may be long, so they are shared and
 /// written later.
 fn subscription_parts(reader: &OpenReader, epoch: Epoch, head: Seq, trusted: bool) -> Vec<Part> {
-    let Now { subscription, updated_at_ms, through, subscriber, address, connected_at_ms } = reader.now();
+    let ReaderState { subscription, updated_at_ms, through, subscriber, address, connected_at_ms } =
+        reader.state();
     let Progress { place, delivered } = reader.progress();
     let mut members = json!({
         "id": reader.subscription_id,
@@ -84,11 +85,11 @@ fn subscription_parts(reader: &OpenReader, epoch: Epoch, head: Seq, trusted: boo
 /// `GET /api/v1/subscriptions/stats`: a system or character counts once, however many subscriptions name it.
 pub async fn stats(State(state): State<Arc<HttpState>>) -> Result<Json, Error> {
     let body = tasks::blocking("subscription-stats", move || {
-        let readers = state.feed.registry().lines();
+        let readers = state.feed.registry().readers();
         let (mut systems, mut characters) = (HashSet::new(), HashSet::new());
         let (mut sse, mut sockets, mut bytes) = (0, 0, state.feed.wakeups().bytes());
         for reader in &readers {
-            let now = reader.now();
+            let now = reader.state();
             match now.through {
                 Transport::Sse => sse += 1,
                 Transport::Websocket => sockets += 1,

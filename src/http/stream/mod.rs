@@ -23,11 +23,12 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::{DAY_SECS, now_secs};
+use crate::domain::skip::DELIVERY;
 use crate::domain::verdict::{Failure, Fault};
 use crate::feed::event::Event;
-use crate::feed::filters::Echo;
+use crate::feed::filters::EchoLease;
 use crate::feed::reader::Reader;
-use crate::feed::registry::{Transport, Who};
+use crate::feed::registry::{Client, Transport};
 use crate::feed::start::{BatchForm, Start};
 use crate::http::answer::error::Error;
 use crate::http::answer::lazy_body::{LazyBody, StepResult};
@@ -67,7 +68,8 @@ async fn open(state: Arc<HttpState>, kind: StreamKind, request: Request) -> Resu
         // A basic stream does not send the filters back.
         asked.filters = Bytes::new();
     }
-    let echo = state.feed.filters().echo(asked.filters.len()).map_err(|full| Error::stream(full.into()))?;
+    let echo =
+        state.feed.filters().lease_echo(asked.filters.len()).map_err(|full| Error::stream(full.into()))?;
     let start = Start {
         preload_since: preload_since(asked.preload_days),
         batches: batch_form(format),
@@ -76,7 +78,7 @@ async fn open(state: Arc<HttpState>, kind: StreamKind, request: Request) -> Resu
     let reader = Reader::open(state.feed.clone(), std::mem::take(&mut asked.subscription), start)
         .await
         .map_err(Error::stream)?;
-    reader.introduce(Who { through: Transport::Sse, subscriber: None, address, connected_at_ms: None });
+    reader.set_client(Client { through: Transport::Sse, subscriber: None, address, connected_at_ms: None });
     let mut first = Chunks::default();
     first.retry(state.config.sse.retry_ms);
     let rights = Rights { _stream: lease, _plugin: plugin_hold };
@@ -135,7 +137,7 @@ fn event_stream(body: Body) -> Response {
 /// The content of the first event, `connected`.
 struct Opening {
     asked: Asked,
-    echo: Echo,
+    echo: EchoLease,
 }
 
 /// Places in the quotas, held as long as the stream is open.
@@ -151,7 +153,7 @@ struct StreamBody {
     reader: Reader,
     asked: Asked,
     /// Counts the filters in `connected` against the limit of all filters, until the client has taken them.
-    echo: Option<Echo>,
+    echo: Option<EchoLease>,
     /// When the next ping or heartbeat is due.
     keepalive_at: Instant,
     /// Whether a killmail was sent since the last heartbeat.
@@ -281,6 +283,11 @@ impl StreamBody {
                 chunks.event(Some("transition"), Some(&id), &event::transition(total))
             }
             Event::Killmail { kept, id } => {
+                let (killmail_id, subscription) =
+                    (kept.entry.facts.killmail_id, self.reader.subscription_id());
+                let span = tracing::debug_span!(target: DELIVERY, "delivery", killmail.id = killmail_id, event.id = %id);
+                let _entered = span.entered();
+                tracing::debug!(target: DELIVERY, { killmail.id = killmail_id, subscription.id = subscription }, "sent");
                 chunks.event((!basic).then_some("killmail"), Some(&id), &delivered_json(&kept));
                 self.sent_killmail = true;
             }

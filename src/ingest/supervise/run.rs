@@ -9,8 +9,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use crate::domain::entry::{Origin, is_implausible};
+use crate::domain::skip::DELIVERY;
 use crate::feed::Feed;
 use crate::feed::error::FeedError;
 use crate::ingest::bodies::fetcher::BodyRequests;
@@ -63,7 +65,8 @@ pub async fn run(mut source: Source, runs: RunContext, mut stop: watch::Receiver
         if let (Some(place), Some(checkpoint)) = (&runs.place, &mut arrival.checkpoint) {
             checkpoint.source.clone_from(place);
         }
-        if !keep(&runs, arrival, stop.clone()).await {
+        let round = tracing::debug_span!(target: DELIVERY, "ingest_round", source = source.word());
+        if !keep(&runs, arrival, stop.clone()).instrument(round).await {
             break;
         }
     }
@@ -81,6 +84,9 @@ async fn keep(runs: &RunContext, arrival: Arrival, mut stop: watch::Receiver<boo
     }
     if killmails.is_empty() && checkpoint.is_none() {
         return true;
+    }
+    for incoming in &killmails {
+        tracing::debug!(target: DELIVERY, { killmail.id = incoming.killmail.killmail_id }, "received");
     }
     let mut wait_ms = RETRY_FIRST_MS;
     loop {

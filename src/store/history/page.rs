@@ -6,8 +6,9 @@
 //!
 //! Must not know: who reads.
 
-use crate::domain::entry::{Origin, SharedEntry};
+use crate::domain::entry::{Entry, Origin, SharedEntry};
 use crate::domain::id::Seq;
+use crate::domain::skip::{DELIVERY, Skip};
 use crate::store::Store;
 use crate::store::error::StoreError;
 use crate::store::index::Index;
@@ -52,12 +53,10 @@ impl Store {
                 to
             };
             for (entry, weight) in step.drain(..) {
-                let live = entry.origin == Origin::Live
-                    && (ask.max_age_secs == 0 || entry.age_secs <= ask.max_age_secs);
-                if live
-                    && accepts(ask.filter, ask.interest, &entry.facts)
-                    && !taking.take(entry.seq, weight, entry)
-                {
+                if let Some(why) = skipped(ask, &entry) {
+                    let id = entry.facts.killmail_id;
+                    tracing::debug!(target: DELIVERY, { killmail.id = id, %why }, "not delivered");
+                } else if !taking.take(entry.seq, weight, entry) {
                     return Some(taking.page());
                 }
             }
@@ -120,6 +119,20 @@ impl Store {
     fn read_page(&self, (hits, passed): (Vec<Hit>, Seq)) -> Result<Page, StoreError> {
         Ok(Page { entries: self.entries(&hits)?, passed })
     }
+}
+
+/// Why an entry is not on the page; `None`: it is.
+fn skipped(ask: &PageQuery<'_>, entry: &Entry) -> Option<Skip> {
+    if entry.origin != Origin::Live {
+        return Some(Skip::Backfill);
+    }
+    if ask.max_age_secs != 0 && entry.age_secs > ask.max_age_secs {
+        return Some(Skip::Age);
+    }
+    if !ask.filter.accepts(&entry.facts) {
+        return Some(Skip::Filter);
+    }
+    ask.interest.is_some_and(|interest| !interest.accepts(&entry.facts)).then_some(Skip::Interest)
 }
 
 /// The last number an answer may look at.
