@@ -22,7 +22,7 @@ pub struct QuotaLimits {
 
 /// The limit that a request ran into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QuotaExceeded {
+pub enum LimitReached {
     /// All places are taken.
     Total {
         /// The limit.
@@ -54,15 +54,15 @@ impl<K: Clone + Eq + Hash> Quota<K> {
     ///
     /// # Errors
     /// The key's limit is reached, or the total. The key's is checked first: it is what the caller can change.
-    pub fn acquire(self: &Arc<Self>, limits: QuotaLimits, key: Option<K>) -> Result<Lease<K>, QuotaExceeded> {
+    pub fn acquire(self: &Arc<Self>, limits: QuotaLimits, key: Option<K>) -> Result<Lease<K>, LimitReached> {
         let mut by_key = self.by_key.lock();
         if let (Some(key), Some(max)) = (&key, limits.per_key)
             && by_key.of(key) >= max
         {
-            return Err(QuotaExceeded::PerKey { max });
+            return Err(LimitReached::PerKey { max });
         }
         if self.in_use() >= limits.total {
-            return Err(QuotaExceeded::Total { max: limits.total });
+            return Err(LimitReached::Total { max: limits.total });
         }
         if let Some(key) = &key {
             by_key.add(key.clone());
@@ -121,7 +121,7 @@ mod tests {
 
     const LIMITS: QuotaLimits = QuotaLimits { total: 3, per_key: Some(1) };
 
-    fn exceeded(result: Result<Lease<&str>, QuotaExceeded>) -> Option<QuotaExceeded> {
+    fn limit(result: Result<Lease<&str>, LimitReached>) -> Option<LimitReached> {
         result.err()
     }
 
@@ -129,12 +129,12 @@ mod tests {
     fn a_key_has_its_own_limit_and_a_dropped_lease_frees_its_place() {
         let quota = Arc::new(Quota::default());
         let first = quota.acquire(LIMITS, Some("a")).unwrap();
-        assert_eq!(exceeded(quota.acquire(LIMITS, Some("a"))), Some(QuotaExceeded::PerKey { max: 1 }));
+        assert_eq!(limit(quota.acquire(LIMITS, Some("a"))), Some(LimitReached::PerKey { max: 1 }));
         let _second = quota.acquire(LIMITS, Some("b")).unwrap();
         let _third = quota.acquire(LIMITS, None).unwrap();
-        assert_eq!(exceeded(quota.acquire(LIMITS, None)), Some(QuotaExceeded::Total { max: 3 }));
-        assert_eq!(exceeded(quota.acquire(LIMITS, Some("c"))), Some(QuotaExceeded::Total { max: 3 }));
-        assert_eq!(exceeded(quota.acquire(LIMITS, Some("a"))), Some(QuotaExceeded::PerKey { max: 1 }));
+        assert_eq!(limit(quota.acquire(LIMITS, None)), Some(LimitReached::Total { max: 3 }));
+        assert_eq!(limit(quota.acquire(LIMITS, Some("c"))), Some(LimitReached::Total { max: 3 }));
+        assert_eq!(limit(quota.acquire(LIMITS, Some("a"))), Some(LimitReached::PerKey { max: 1 }));
         drop(first);
         assert_eq!(quota.in_use(), 2);
         assert!(quota.acquire(LIMITS, Some("a")).is_ok());
@@ -145,7 +145,7 @@ mod tests {
         let quota = Arc::new(Quota::default());
         let limits = QuotaLimits { per_key: None, ..LIMITS };
         let leases: Vec<_> = (0..3).map(|_| quota.acquire(limits, Some("a")).unwrap()).collect();
-        assert_eq!(exceeded(quota.acquire(limits, Some("a"))), Some(QuotaExceeded::Total { max: 3 }));
+        assert_eq!(limit(quota.acquire(limits, Some("a"))), Some(LimitReached::Total { max: 3 }));
         drop(leases);
         assert!(quota.by_key.lock().is_empty(), "a key without leases takes no memory");
         assert_eq!(quota.in_use(), 0);

@@ -47,7 +47,7 @@ use crate::phoenix::connection::Connection;
 use crate::phoenix::session::Session;
 use crate::phoenix::socket::Socket;
 use crate::plugins::plugin_quota;
-use crate::quota::{Lease, Quota, QuotaExceeded, QuotaLimits};
+use crate::quota::{Lease, LimitReached, Quota, QuotaLimits};
 use crate::tasks;
 use crate::wire::query::origin;
 use crate::wire::text;
@@ -132,7 +132,7 @@ impl ChannelState {
                 per_key: self.config.max_connections_per_address,
             };
             let lease = self.connections.acquire(limits, caller.address);
-            lease.map_err(|exceeded| (StatusCode::SERVICE_UNAVAILABLE, limit_reached(exceeded)))
+            lease.map_err(|limit| (StatusCode::SERVICE_UNAVAILABLE, limit_reached_message(limit)))
         } else {
             Err((StatusCode::FORBIDDEN, "this origin may not connect (channels.origins)".to_owned()))
         };
@@ -143,12 +143,12 @@ impl ChannelState {
     }
 }
 
-fn limit_reached(exceeded: QuotaExceeded) -> String {
-    match exceeded {
-        QuotaExceeded::Total { max } => {
+fn limit_reached_message(limit: LimitReached) -> String {
+    match limit {
+        LimitReached::Total { max } => {
             format!("{max} connections are open, the most there may be (channels.max_connections)")
         }
-        QuotaExceeded::PerKey { max } => format!(
+        LimitReached::PerKey { max } => format!(
             "{max} connections are open from this address, the most it may have (channels.max_connections_per_address)"
         ),
     }

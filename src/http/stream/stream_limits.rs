@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::http::answer::error::Error;
 use crate::http::stream::stream_config::Config;
-use crate::quota::{Lease, Quota, QuotaExceeded, QuotaLimits};
+use crate::quota::{Lease, LimitReached, Quota, QuotaLimits};
 
 /// The two kinds of streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl StreamLimits {
         config: &Config,
         kind: StreamKind,
         address: Option<IpAddr>,
-    ) -> Result<StreamLease, QuotaExceeded> {
+    ) -> Result<StreamLease, LimitReached> {
         let enhanced = QuotaLimits { total: config.enhanced_max_connections, per_key: None };
         let any = QuotaLimits { total: config.max_connections, per_key: config.max_connections_per_address };
         Ok(StreamLease {
