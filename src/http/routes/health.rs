@@ -136,7 +136,7 @@ pub fn check(state: &HttpState) -> (StatusCode, Value) {
         health => health,
     };
     let status = if health == Health::Error { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    (status, body(state, health, &now, Storage { failure, lack }))
+    (status, health_json(state, health, &now, Storage { failure, lack }))
 }
 
 /// Whether a source has every document refused.
@@ -148,7 +148,7 @@ fn refuses_everything(state: &HttpState) -> bool {
 }
 
 /// The last documents of a source that were refused in a row: why, and how many.
-fn refused_run(source_status: &SourceStatus) -> Value {
+fn refused_run_json(source_status: &SourceStatus) -> Value {
     let run = source_status.refused_run.lock();
     if run.count == 0 { Value::Null } else { json!({ "reason": run.reason, "documents": run.count }) }
 }
@@ -185,7 +185,7 @@ fn assess((doing, since_ms): &Now, failure: Option<&str>, config: &Config) -> He
     }
 }
 
-fn body(state: &HttpState, health: Health, now: &Now, storage: Storage) -> Value {
+fn health_json(state: &HttpState, health: Health, now: &Now, storage: Storage) -> Value {
     let word = match health {
         Health::Ok => "ok",
         Health::Degraded => "degraded",
@@ -195,19 +195,19 @@ fn body(state: &HttpState, health: Health, now: &Now, storage: Storage) -> Value
     json!({
         "healthy": health != Health::Error,
         "status": word,
-        "details": details(state, now, storage),
+        "details": details_json(state, now, storage),
         "timestamp": time::iso_micros_now(),
-        "circuit_breaker": breaker(source_status, now, &state.config.health),
-        "connection_monitor": connections(state, source_status),
+        "circuit_breaker": breaker_json(source_status, now, &state.config.health),
+        "connection_monitor": connection_monitor_json(state, source_status),
     })
 }
 
-fn details(state: &HttpState, (doing, since_ms): &Now, Storage { failure, lack }: Storage) -> Value {
+fn details_json(state: &HttpState, (doing, since_ms): &Now, Storage { failure, lack }: Storage) -> Value {
     let source_status = state.feed.source_status();
     let stats = state.feed.store().stats();
     let process = Process::read();
-    let characters = dimension(state, Dimension::Character, "character_count");
-    let systems = dimension(state, Dimension::System, "system_count");
+    let characters = dimension_json(state, Dimension::Character, "character_count");
+    let systems = dimension_json(state, Dimension::System, "system_count");
     json!({
         "cache": { "size": stats.killmails, "memory_bytes": stats.index_bytes, "hit_rate": state.hit_rate(), "namespace_stats": {} },
         "application": {
@@ -231,7 +231,7 @@ fn details(state: &HttpState, (doing, since_ms): &Now, Storage { failure, lack }
             "since": (*since_ms > 0).then(|| time::iso_micros(*since_ms)),
             "sequence": source_status.sequence.load(Ordering::Relaxed),
             "open_gap_numbers": source_status.open_numbers(),
-            "refused_in_a_row": refused_run(source_status),
+            "refused_in_a_row": refused_run_json(source_status),
             "fallback": active_fallback(state),
         },
         "sources": state.feed.fallback_status().sources.read().iter().map(|other| other_source_json(other)).collect::<Vec<_>>(),
@@ -262,12 +262,12 @@ fn other_source_json(other: &FallbackSource) -> Value {
         "state": doing.word(),
         "reason": doing.reason(),
         "received": other.status.received.load(Ordering::Relaxed),
-        "refused_in_a_row": refused_run(&other.status),
+        "refused_in_a_row": refused_run_json(&other.status),
     })
 }
 
 /// Subscriptions with ids of this dimension. `last_update` is when the newest of them was opened.
-fn dimension(state: &HttpState, kind: Dimension, count: &str) -> Value {
+fn dimension_json(state: &HttpState, kind: Dimension, count: &str) -> Value {
     let (mut subscriptions, mut ids, mut newest) = (0_u64, 0, None);
     for reader in state.feed.registry().readers() {
         if let Some(set) = reader.subscription().filter.ids(kind) {
@@ -282,7 +282,7 @@ fn dimension(state: &HttpState, kind: Dimension, count: &str) -> Value {
     value
 }
 
-fn breaker(source_status: &SourceStatus, (doing, since_ms): &Now, config: &Config) -> Value {
+fn breaker_json(source_status: &SourceStatus, (doing, since_ms): &Now, config: &Config) -> Value {
     let open = matches!(doing, Doing::BreakerOpen(_));
     let state = match doing {
         Doing::BreakerOpen(_) => "open",
@@ -300,7 +300,7 @@ fn breaker(source_status: &SourceStatus, (doing, since_ms): &Now, config: &Confi
     })
 }
 
-fn connections(state: &HttpState, source_status: &SourceStatus) -> Value {
+fn connection_monitor_json(state: &HttpState, source_status: &SourceStatus) -> Value {
     let now = now_secs();
     let success = match source_status.last_success_ms.load(Ordering::Relaxed) / 1000 {
         0 => state.started_at(),

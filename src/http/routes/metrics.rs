@@ -43,19 +43,19 @@ pub async fn metrics(
     } else if names_media_type(&headers, "text/plain") || pairs.get("format") == Some("prometheus") {
         Dialect::Prometheus
     } else {
-        let body = tasks::blocking("metrics", move || body(&state)).await.map_err(Error::failed)?;
+        let body = tasks::blocking("metrics", move || metrics_json(&state)).await.map_err(Error::failed)?;
         return Ok(Json::bare(&body).into_response());
     };
-    text(state, dialect).await
+    respond_text(state, dialect).await
 }
 
 /// `GET /metrics/prometheus`.
 pub async fn prometheus(State(state): State<Arc<HttpState>>, headers: HeaderMap) -> Result<Response, Error> {
     let open = names_media_type(&headers, "application/openmetrics-text");
-    text(state, if open { Dialect::OpenMetrics } else { Dialect::Prometheus }).await
+    respond_text(state, if open { Dialect::OpenMetrics } else { Dialect::Prometheus }).await
 }
 
-async fn text(state: Arc<HttpState>, dialect: Dialect) -> Result<Response, Error> {
+async fn respond_text(state: Arc<HttpState>, dialect: Dialect) -> Result<Response, Error> {
     let text =
         tasks::blocking("metrics", move || exposition(&state, dialect)).await.map_err(Error::failed)?;
     Ok(([(CONTENT_TYPE, dialect.media_type())], text).into_response())
@@ -65,7 +65,7 @@ fn load(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-fn body(state: &HttpState) -> Value {
+fn metrics_json(state: &HttpState) -> Value {
     let stats = state.feed.store().stats();
     let process = Process::read();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -81,12 +81,12 @@ fn body(state: &HttpState) -> Value {
                 "memory": { "total_mb": process.memory_mb(), "processes_mb": process.memory_mb(), "ets_mb": 0.0 },
                 "processes": { "count": process.threads, "limit": 0 },
                 "schedulers": { "online": cores, "available": cores },
-                "rate_limiter": limiter(state),
+                "rate_limiter": rate_limiter_json(state),
                 "unreadable_fields": state.feed.unreadable().counts(),
             },
             "subscriptions": {
-                "character_subscriptions": dimension(state, Dimension::Character, "characters"),
-                "system_subscriptions": dimension(state, Dimension::System, "systems"),
+                "character_subscriptions": dimension_json(state, Dimension::Character, "characters"),
+                "system_subscriptions": dimension_json(state, Dimension::System, "systems"),
             },
         },
     })
@@ -94,7 +94,7 @@ fn body(state: &HttpState) -> Value {
 
 /// There is no rate limiter as in the older service: the source is polled at its own rate, and nothing is
 /// queued.
-fn limiter(state: &HttpState) -> Value {
+fn rate_limiter_json(state: &HttpState) -> Value {
     let source_status = state.feed.source_status();
     let (doing, _) = source_status.doing();
     let circuit_state = if matches!(doing, Doing::BreakerOpen(_)) { "open" } else { "closed" };
@@ -109,7 +109,7 @@ fn limiter(state: &HttpState) -> Value {
     })
 }
 
-fn dimension(state: &HttpState, kind: Dimension, ids: &str) -> Value {
+fn dimension_json(state: &HttpState, kind: Dimension, ids: &str) -> Value {
     let readers = state.feed.registry().readers();
     let sizes: Vec<usize> = readers
         .iter()

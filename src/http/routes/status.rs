@@ -31,14 +31,14 @@ const NEVER_SECS: i64 = 999_999;
 
 /// `GET /status`; `?debug=dashboard` responds with the data of the dashboard of the older service.
 pub async fn status(State(state): State<Arc<HttpState>>, pairs: Pairs) -> Result<Json, Error> {
-    let body = if pairs.get("debug") == Some("dashboard") { dashboard } else { body };
+    let body = if pairs.get("debug") == Some("dashboard") { dashboard_json } else { status_json };
     let body = tasks::blocking("status", move || body(&state)).await.map_err(Error::failed)?;
     Ok(Json::bare(&body))
 }
 
-fn dashboard(state: &HttpState) -> Value {
+fn dashboard_json(state: &HttpState) -> Value {
     let process = Process::read();
-    let system = system(state, &process);
+    let system = system_json(state, &process);
     json!({
         "template_values": {
             "memory_mb": process.memory_mb(),
@@ -51,32 +51,32 @@ fn dashboard(state: &HttpState) -> Value {
     })
 }
 
-fn body(state: &HttpState) -> Value {
+fn status_json(state: &HttpState) -> Value {
     let stats = state.feed.store().stats();
     let process = Process::read();
     let source_status = state.feed.source_status();
     json!({
         "metrics": {
-            "system": system(state, &process),
-            "websocket": websocket(state),
-            "processing": processing(source_status),
+            "system": system_json(state, &process),
+            "websocket": websocket_json(state),
+            "processing": processing_json(source_status),
             "storage": {
                 "killmails_count": stats.killmails,
                 "systems_count": stats.systems,
                 "scrubbed_records": stats.scrubbed,
                 "damaged_records": stats.damaged,
             },
-            "api": { "zkillboard": api(state, source_status), "esi": esi(state) },
-            "sse": sse(state),
+            "api": { "zkillboard": source_requests_json(state, source_status), "esi": esi_requests_json(state) },
+            "sse": sse_json(state),
             "filters": {
                 "bytes": state.feed.filters().bytes(),
                 "max_bytes": state.feed.filters().max_bytes(),
                 "refused_total": state.feed.filters().refused(),
             },
-            "plugins": plugins(state),
-            "parser_stats": parser_stats(state, source_status),
+            "plugins": plugins_json(state),
+            "parser_stats": parser_stats_json(state, source_status),
         },
-        "summary": summary(state, source_status, &stats, &process),
+        "summary": summary_json(state, source_status, &stats, &process),
         "timestamp": time::iso_micros_now(),
     })
 }
@@ -89,7 +89,7 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, Into::into)
 }
 
-fn system(state: &HttpState, process: &Process) -> Value {
+fn system_json(state: &HttpState, process: &Process) -> Value {
     json!({
         "memory": { "total": process.memory_bytes, "processes": process.memory_bytes, "atom": 0, "binary": 0 },
         "processes": { "count": process.threads, "limit": 0 },
@@ -103,7 +103,7 @@ fn system(state: &HttpState, process: &Process) -> Value {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "rates")]
-fn websocket(state: &HttpState) -> Value {
+fn websocket_json(state: &HttpState) -> Value {
     let started = time::iso_micros(state.started_at() * 1000);
     let channels = state.feed.channel_counters();
     let (realtime, preload, opened) =
@@ -140,7 +140,7 @@ fn websocket(state: &HttpState) -> Value {
     })
 }
 
-fn processing(source_status: &SourceStatus) -> Value {
+fn processing_json(source_status: &SourceStatus) -> Value {
     let ago = match source_status.last_killmail_ms.load(Ordering::Relaxed) {
         0 => NEVER_SECS,
         at_ms => now_secs() - at_ms / 1000,
@@ -152,12 +152,12 @@ fn processing(source_status: &SourceStatus) -> Value {
         "killmails_received": received,
         "last_killmail_ago_seconds": ago,
         "processing_lag_seconds": lag_secs(source_status),
-        "gaps": gaps(source_status),
+        "gaps": gaps_json(source_status),
     })
 }
 
 /// Numbers of the source that never arrived, until they are healed.
-fn gaps(source_status: &SourceStatus) -> Value {
+fn gaps_json(source_status: &SourceStatus) -> Value {
     let open = source_status.open.lock().clone();
     let readers: Vec<Value> = open
         .iter()
@@ -180,7 +180,7 @@ fn lag_secs(source_status: &SourceStatus) -> i64 {
     }
 }
 
-fn api(state: &HttpState, source_status: &SourceStatus) -> Value {
+fn source_requests_json(state: &HttpState, source_status: &SourceStatus) -> Value {
     let requests = load(&source_status.requests);
     json!({
         "total_requests": requests,
@@ -191,7 +191,7 @@ fn api(state: &HttpState, source_status: &SourceStatus) -> Value {
 }
 
 /// Requests for the bodies of killmails that sources only reference.
-fn esi(state: &HttpState) -> Value {
+fn esi_requests_json(state: &HttpState) -> Value {
     let requests = &state.feed.fallback_status().esi;
     let sent = load(&requests.sent);
     json!({
@@ -202,7 +202,7 @@ fn esi(state: &HttpState) -> Value {
     })
 }
 
-fn sse(state: &HttpState) -> Value {
+fn sse_json(state: &HttpState) -> Value {
     let StreamCounts { basic, enhanced, opened, refused } = state.streams.counts();
     json!({
         "events_sent_total": load(&state.stream_events),
@@ -215,7 +215,7 @@ fn sse(state: &HttpState) -> Value {
 }
 
 /// What plugins use of their shared limits.
-fn plugins(state: &HttpState) -> Value {
+fn plugins_json(state: &HttpState) -> Value {
     let engine = state.feed.plugins().engine();
     let capacity = engine.capacity();
     let evaluators = Class::ALL.map(|class| {
@@ -236,12 +236,12 @@ fn plugins(state: &HttpState) -> Value {
         "evaluators": Value::Object(evaluators.into_iter().collect()),
         "resting": engine.resting_count(),
         "compile_large_memory_bytes": engine.builder().large_memory_bytes(),
-        "waiting": plugins_waiting(engine),
+        "waiting": plugin_queues_json(engine),
     })
 }
 
 /// What waits for a plugin thread.
-fn plugins_waiting(engine: &Engine) -> Value {
+fn plugin_queues_json(engine: &Engine) -> Value {
     let load = |load: Load| json!({ "waiting": load.waiting, "under_way": load.under_way });
     let loads = engine
         .builder()
@@ -257,7 +257,7 @@ fn plugins_waiting(engine: &Engine) -> Value {
 
 /// What became of the killmails that arrived since the start, including those from archives; bodies still to
 /// be fetched are not counted.
-fn parser_stats(state: &HttpState, source_status: &SourceStatus) -> Value {
+fn parser_stats_json(state: &HttpState, source_status: &SourceStatus) -> Value {
     let (stored, skipped, failed) =
         (load(&source_status.kept), load(&source_status.skipped), load(&source_status.refused));
     json!({
@@ -271,7 +271,7 @@ fn parser_stats(state: &HttpState, source_status: &SourceStatus) -> Value {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "hours with two decimals")]
-fn summary(state: &HttpState, source_status: &SourceStatus, stats: &Stats, process: &Process) -> Value {
+fn summary_json(state: &HttpState, source_status: &SourceStatus, stats: &Stats, process: &Process) -> Value {
     let readers = state.feed.registry().readers();
     json!({
         "api_requests_per_minute": state.rates.requests_per_minute(&state.feed),
