@@ -80,7 +80,11 @@ impl JsonWriter {
 
 /// The JSON of a killmail, with the annotations of plugins.
 #[must_use]
-pub fn delivered_json(kept: &Delivered) -> Bytes {
-    let json = killmail::json(&kept.entry);
-    if kept.annotations.is_empty() { json } else { killmail::with_annotations(&json, &kept.annotations) }
+pub fn delivered_json(delivered: &Delivered) -> Bytes {
+    let json = killmail::json(&delivered.entry);
+    if delivered.annotations.is_empty() {
+        json
+    } else {
+        killmail::with_annotations(&json, &delivered.annotations)
+    }
 }

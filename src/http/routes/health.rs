@@ -40,14 +40,14 @@ pub async fn ready(State(state): State<Arc<HttpState>>) -> Result<Response, Erro
     let feed = Arc::clone(&state.feed);
     let store =
         tasks::blocking("ready", move || (feed.store().failure(), feed.store().lack_of_space())).await;
-    let (failure, lack) = store.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
+    let (failure, no_space) = store.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
     let source_status = state.feed.source_status();
     let (doing, _) = source_status.doing();
     let silence = silence(source_status, &state.config.health.limits(), now_secs());
-    let reason = match (failure, lack, no_source_reason(&state, &doing), silence) {
+    let reason = match (failure, no_space, no_source_reason(&state, &doing), silence) {
         (Some(failure), ..) => Some(format!("the store is read-only: {failure}")),
         _ if state.feed.is_closing() => Some("the server is stopping".to_owned()),
-        (_, Some(lack), ..) => Some(lack),
+        (_, Some(no_space), ..) => Some(no_space),
         (_, _, Some(reason), _) => Some(reason),
         (.., Some(silence)) if silence.is_too_long() => {
             let Silence { secs, max_secs } = silence;
@@ -120,13 +120,13 @@ pub async fn health(State(state): State<Arc<HttpState>>) -> Result<Json, Error> 
 
 /// Checks the health; returns the status and the body of the response. Blocks for a moment.
 pub fn check(state: &HttpState) -> (StatusCode, Value) {
-    let (failure, lack) = (state.feed.store().failure(), state.feed.store().lack_of_space());
+    let (failure, no_space) = (state.feed.store().failure(), state.feed.store().lack_of_space());
     // Read once, so that the state and its reason belong together.
     let now = state.feed.source_status().doing();
     let health = match assess(&now, failure.as_deref(), &state.config.health) {
         // Damaged records are not served; all others are.
         Health::Ok
-            if lack.is_some()
+            if no_space.is_some()
                 || state.feed.store().damaged() > 0
                 || refuses_everything(state)
                 || no_source_reason(state, &now.0).is_some() =>
@@ -136,7 +136,7 @@ pub fn check(state: &HttpState) -> (StatusCode, Value) {
         health => health,
     };
     let status = if health == Health::Error { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    (status, health_json(state, health, &now, Storage { failure, lack }))
+    (status, health_json(state, health, &now, Storage { failure, no_space }))
 }
 
 /// Whether a source has every document refused.
@@ -163,7 +163,7 @@ enum Health {
 /// Why the store cannot be written to, if it cannot.
 struct Storage {
     failure: Option<String>,
-    lack: Option<String>,
+    no_space: Option<String>,
 }
 
 /// What the source is doing, and since when, unix milliseconds.
@@ -202,7 +202,7 @@ fn health_json(state: &HttpState, health: Health, now: &Now, storage: Storage) -
     })
 }
 
-fn details_json(state: &HttpState, (doing, since_ms): &Now, Storage { failure, lack }: Storage) -> Value {
+fn details_json(state: &HttpState, (doing, since_ms): &Now, Storage { failure, no_space }: Storage) -> Value {
     let source_status = state.feed.source_status();
     let stats = state.feed.store().stats();
     let process = Process::read();
@@ -219,8 +219,8 @@ fn details_json(state: &HttpState, (doing, since_ms): &Now, Storage { failure, l
         "storage": {
             "killmails": stats.killmails,
             "disk_bytes": stats.disk_bytes,
-            "has_space": lack.is_none(),
-            "no_space": lack,
+            "has_space": no_space.is_none(),
+            "no_space": no_space,
             "damaged_records": stats.damaged,
             "failure": failure,
         },

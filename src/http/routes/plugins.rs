@@ -112,13 +112,13 @@ pub async fn upload(
 ) -> Result<Json, Error> {
     let UploadOptions { upload: options, wait } = parse_upload_options(&query)?;
     let (max_bytes, setting) = state.feed.plugins().engine().config().upload_max();
-    let intake =
+    let limits =
         BodyLimits::new(&state.config, Arc::clone(&state.in_flight)).with_max(max_bytes as u64, setting);
     // Checked before the body is sent.
     state.feed.store().check_space().map_err(|error| error_from(&error.into()))?;
     let room = state.uploads.enter(&name, body.size_hint().exact()).map_err(|error| error_from(&error))?;
     let file = state.feed.store().upload_file().map_err(|error| error_from(&error.into()))?;
-    body::save(body, &intake, file.path()).await.map_err(|error| match error {
+    body::save(body, &limits, file.path()).await.map_err(|error| match error {
         Error::TooLarge { limit, setting } => {
             Error::PluginTooLarge { max_bytes: limit, setting: setting.to_owned() }
         }

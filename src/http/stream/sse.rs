@@ -76,7 +76,7 @@ impl Chunks {
         self.push_text(head(name, id));
     }
 
-    /// Ends an event that was begun.
+    /// Ends an event that was start.
     pub fn end_event(&mut self) {
         self.push(Bytes::from_static(END));
     }
@@ -97,18 +97,18 @@ impl Chunks {
     /// Appends a part of an event's text. Compact JSON has no line breaks; if there is one, the text
     /// continues in another `data:` line.
     pub fn data(&mut self, text: &Bytes) {
-        let mut begun = 0;
+        let mut start = 0;
         for at in memchr2_iter(b'\n', b'\r', text) {
-            self.push_slices(&text.slice(begun..at));
+            self.push_slices(&text.slice(start..at));
             self.push(Bytes::from_static(b"\ndata: "));
-            begun = at + 1;
+            start = at + 1;
         }
-        self.push_slices(&text.slice(begun..));
+        self.push_slices(&text.slice(start..));
     }
 
     fn push_slices(&mut self, text: &Bytes) {
-        for begun in (0..text.len()).step_by(CHUNK_BYTES) {
-            self.push(text.slice(begun..text.len().min(begun + CHUNK_BYTES)));
+        for start in (0..text.len()).step_by(CHUNK_BYTES) {
+            self.push(text.slice(start..text.len().min(start + CHUNK_BYTES)));
         }
     }
 }
