@@ -60,8 +60,8 @@ async fn a_silent_feed_fails_readiness_and_is_logged_once() {
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     assert_eq!((logged("the feed is silent"), logged("no longer silent")), (1, 0), "{}", server.log());
     assert!(
-        server.log().contains("the source answers and is asked on"),
-        "the log says what is done: {}",
+        server.log().contains("the source answers, the last number is"),
+        "the log tells that the source answers: {}",
         server.log()
     );
     let mut id = 0;

@@ -51,7 +51,7 @@ pub async fn ready(State(state): State<Arc<HttpState>>) -> Result<Response, Erro
         (_, _, Some(reason), _) => Some(reason),
         (.., Some(silence)) if silence.is_too_long() => {
             let Silence { secs, max_secs } = silence;
-            Some(format!("no killmail for {secs} s; at this hour at most {max_secs} s are usual"))
+            Some(format!("no killmail for {secs} s, more than the usual {max_secs} s at this hour"))
         }
         _ => None,
     };
