@@ -3,7 +3,7 @@
 //! Must not know: how a transport reports them.
 
 use crate::feed::filters;
-use crate::plugins;
+use crate::plugins::error::PluginsError;
 use crate::{store, tasks};
 
 /// Why the feed could not do what it was asked to.
@@ -14,7 +14,7 @@ pub enum FeedError {
     Store(#[from] store::error::StoreError),
     /// The plugin cannot judge for this subscription.
     #[error(transparent)]
-    Plugin(#[from] plugins::Error),
+    Plugin(#[from] PluginsError),
     /// The preload is too large.
     #[error("the preload selects {count} killmails, more than preload_max_killmails {max}")]
     PreloadTooLarge {

@@ -6,6 +6,7 @@
 //!
 //! Must not know: SSE, channels, webhooks, HTTP.
 
+pub mod body_requests;
 pub mod config;
 pub mod counters;
 pub mod error;
@@ -164,11 +165,11 @@ impl Feed {
     pub fn plugin_limits(&self) -> Limits {
         let plugin = self.plugins.engine().config();
         Limits {
-            judges: plugin.evaluators_per_address_max,
-            judges_in_all: plugin.evaluators_max,
+            evaluators_per_address: plugin.evaluators_per_address_max,
+            evaluators_total: plugin.evaluators_max,
             memory_bytes: self.plugins.engine().capacity().memory().max() / 2,
-            requests: self.config.judged_requests_per_address_max,
-            requests_in_all: self.config.judged_requests_max,
+            requests_per_address: self.config.judged_requests_per_address_max,
+            requests_total: self.config.judged_requests_max,
         }
     }
 

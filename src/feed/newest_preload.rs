@@ -198,7 +198,7 @@ impl NewestPreload {
                     return Ok(None);
                 };
                 // Microseconds, from memory: not worth leaving the event loop.
-                let count = self.feed.store().system_count(system, self.newest.counted_since);
+                let count = self.feed.store().count_in_system(system, self.newest.counted_since);
                 Ok(Some(PreloadEvent::Count { system, count }))
             }
         }

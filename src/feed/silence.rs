@@ -47,8 +47,8 @@ impl Silence {
 /// How long the running source has been silent at `now`, unix seconds. `None` while no source runs, or one that may
 /// be silent.
 pub fn silence(status: &SourceStatus, limits: &Limits, now: i64) -> Option<Silence> {
-    let source = *status.source.lock();
-    if !status.running.load(Ordering::Relaxed) || matches!(source, "none" | "replay") {
+    let kind = *status.kind.lock();
+    if !status.running.load(Ordering::Relaxed) || !kind.should_never_be_silent() {
         return None;
     }
     let since_ms =
@@ -100,13 +100,14 @@ fn describe(status: &SourceStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::source_kind::SourceKind;
 
     const LIMITS: Limits = Limits { least_secs: 300, killmails: 8.0, per_day: 12_000.0, downtime_secs: 900 };
     const NOON: i64 = 20_000 * 86_400 + 43_200;
 
-    fn running(source: &'static str) -> SourceStatus {
+    fn running(kind: SourceKind) -> SourceStatus {
         let status = SourceStatus::default();
-        *status.source.lock() = source;
+        *status.kind.lock() = kind;
         status.running.store(true, Ordering::Relaxed);
         status.started_ms.store((NOON - 1000) * 1000, Ordering::Relaxed);
         status
@@ -114,19 +115,19 @@ mod tests {
 
     #[test]
     fn silence_counts_from_the_last_killmail_or_the_start() {
-        let status = running("r2z2");
+        let status = running(SourceKind::R2z2);
         assert_eq!(silence(&status, &LIMITS, NOON), Some(Silence { secs: 1000, max_secs: 300 }));
-        status.beat(NOON - 100, (NOON - 20) * 1000);
+        status.count_received(NOON - 100, (NOON - 20) * 1000);
         assert_eq!(silence(&status, &LIMITS, NOON).map(|s| (s.secs, s.is_too_long())), Some((20, false)));
         assert_eq!(silence(&status, &LIMITS, NOON + 281).map(Silence::is_too_long), Some(true));
     }
 
     #[test]
     fn nothing_is_expected_of_no_source_or_a_replay() {
-        for source in ["none", "replay"] {
-            assert_eq!(silence(&running(source), &LIMITS, NOON), None);
+        for kind in [SourceKind::None, SourceKind::Replay] {
+            assert_eq!(silence(&running(kind), &LIMITS, NOON), None);
         }
-        let ended = running("r2z2");
+        let ended = running(SourceKind::R2z2);
         ended.running.store(false, Ordering::Relaxed);
         assert_eq!(silence(&ended, &LIMITS, NOON), None);
     }

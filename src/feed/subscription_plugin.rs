@@ -17,8 +17,8 @@ use crate::feed::error::FeedError;
 use crate::feed::event::Delivered;
 use crate::plugin::judging::evaluator::Evaluator;
 use crate::plugin::judging::run::Run;
-use crate::plugins;
 use crate::plugins::Plugins;
+use crate::plugins::error::PluginsError;
 use crate::plugins::plugin_quota::PluginQuota;
 
 /// What happens to a killmail.
@@ -203,7 +203,7 @@ impl SubscriptionPlugin {
 
 /// Whether the plugin is still being prepared.
 const fn is_preparing(error: &FeedError) -> bool {
-    matches!(error, FeedError::Plugin(plugins::Error::Preparing { .. }))
+    matches!(error, FeedError::Plugin(PluginsError::Preparing { .. }))
 }
 
 /// Judges a page; without a plugin everything is delivered.

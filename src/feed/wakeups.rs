@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use crate::domain::facts::Facts;
 use crate::domain::filter::IdsIn;
 use crate::domain::term::{Dimension, Term};
+use crate::store::index::id_range::IdRange;
 use crate::store::index::postings::Postings;
 
 const SHARDS: usize = 64;
@@ -129,7 +130,7 @@ impl Wakeups {
     pub fn wake(&self, facts: &Facts, found: &mut Vec<ReaderId>) -> usize {
         self.find(facts.terms(), found);
         let reader_ids = self.reader_ids.read();
-        reader_ids.everything.gather(0, ReaderId::MAX, found);
+        reader_ids.everything.append_to(found, IdRange::ALL);
         let mut woken = 0;
         for notifies in
             found.iter().filter_map(|reader_id| reader_ids.notifies.get(*reader_id as usize)?.as_ref())
@@ -202,10 +203,10 @@ impl Shard {
             let at = *slot & !LIST;
             let list = &mut self.lists[at as usize];
             list.remove(reader_id);
-            if let Some((one, last)) = list.ends()
-                && one == last
+            if let Some(span) = list.span()
+                && span.low == span.high
             {
-                *slot = one;
+                *slot = span.low;
                 *list = Postings::default();
                 self.free.push(at);
             }
@@ -216,7 +217,7 @@ impl Shard {
         match self.by_kind[kind as usize].get(&id) {
             None => {}
             Some(slot) if slot & LIST != 0 => {
-                self.lists[(slot & !LIST) as usize].gather(0, ReaderId::MAX, found)
+                self.lists[(slot & !LIST) as usize].append_to(found, IdRange::ALL)
             }
             Some(reader_id) => found.push(*reader_id),
         }

@@ -12,6 +12,7 @@ use axum::http::request::Parts;
 use crate::budget::Budget;
 use crate::domain::subscription::Subscription;
 use crate::feed::Feed;
+use crate::feed::body_requests::BodyRequests;
 use crate::http::config::Config;
 use crate::http::numbers::rates::Rates;
 use crate::http::request::address;
@@ -20,13 +21,15 @@ use crate::http::request::connections::Connections;
 use crate::http::routes::mirror_state::MirrorState;
 use crate::http::stream::batch_cache::BatchCache;
 use crate::http::stream::stream_limits::StreamLimits;
-use crate::plugins::plugin_quota::{Asker, Hold, TooMany};
+use crate::plugins::plugin_quota::{EvaluatorPermit, QuotaExceeded, RequestPermit};
 use crate::plugins::uploads::Uploads;
 
 /// What [`HttpState`] is made from, and the routes the router adds.
 pub struct HttpDependencies {
     /// Readers, history and what stands behind them.
     pub feed: Arc<Feed>,
+    /// The queue of bodies to fetch, for references that are added.
+    pub body_requests: Arc<BodyRequests>,
     /// The settings of the HTTP API.
     pub config: Config,
     /// The token with every scope.
@@ -45,6 +48,8 @@ pub struct HttpDependencies {
 pub struct HttpState {
     /// Readers, history and what stands behind them.
     pub feed: Arc<Feed>,
+    /// The queue of bodies to fetch, for references that are added.
+    pub body_requests: Arc<BodyRequests>,
     /// The settings of the HTTP API.
     pub config: Config,
     /// Tokens and their scopes.
@@ -77,11 +82,13 @@ impl HttpState {
     /// State of a server that has served nothing yet. `tokens`: those created over the API.
     #[must_use]
     pub fn new(dependencies: HttpDependencies, tokens: Vec<ApiToken>) -> Self {
-        let HttpDependencies { feed, config, token, started, connections, in_flight, .. } = dependencies;
+        let HttpDependencies { feed, body_requests, config, token, started, connections, in_flight, .. } =
+            dependencies;
         let plugins = Arc::clone(feed.plugins());
         Self {
             mirror: MirrorState::new(&config.mirror),
             feed,
+            body_requests,
             config,
             tokens: ApiTokens::new(&token, tokens),
             started,
@@ -101,9 +108,17 @@ impl HttpState {
     ///
     /// # Errors
     /// The address has too many pairs of plugin and configuration in use.
-    pub fn hold_plugin(&self, parts: &Parts, subscription: &Subscription) -> Result<Option<Hold>, TooMany> {
+    pub fn hold_plugin(
+        &self,
+        parts: &Parts,
+        subscription: &Subscription,
+    ) -> Result<Option<EvaluatorPermit>, QuotaExceeded> {
         let caller = address::plugin_caller(parts, &self.config.trusted_proxies);
-        self.feed.plugin_quota().take(&self.feed.plugin_limits(), caller, subscription.plugin.as_ref())
+        self.feed.plugin_quota().acquire_evaluator(
+            &self.feed.plugin_limits(),
+            caller,
+            subscription.plugin.as_ref(),
+        )
     }
 
     /// Counts a history request with a plugin against its quota; `None` without a plugin.
@@ -114,10 +129,10 @@ impl HttpState {
         &self,
         parts: &Parts,
         subscription: &Subscription,
-    ) -> Result<Option<Asker>, TooMany> {
+    ) -> Result<Option<RequestPermit>, QuotaExceeded> {
         let caller = address::plugin_caller(parts, &self.config.trusted_proxies)
             .filter(|_| subscription.plugin.is_some());
-        self.feed.plugin_quota().ask(&self.feed.plugin_limits(), caller)
+        self.feed.plugin_quota().acquire_request(&self.feed.plugin_limits(), caller)
     }
 
     /// Share of killmails by id that were found in memory, percent with two decimals; 0 before the first

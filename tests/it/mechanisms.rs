@@ -20,7 +20,7 @@ use killstream::plugin::engine::Engine;
 use killstream::plugin::limits;
 use killstream::plugins::Plugins;
 use killstream::plugins::plugin_history::StoreHistory;
-use killstream::plugins::upload::Upload;
+use killstream::plugins::upload::UploadOptions;
 use killstream::store::incoming::{AgeRule, Incoming, ZkbRule};
 use killstream::store::{self, Store};
 use killstream::wire;
@@ -157,7 +157,7 @@ async fn serializations_per_killmail_stay_one() {
 async fn with_an_interest_only_its_killmails_are_judged() {
     const ALLIANCE: u32 = 99_003_581;
     let house = House::open(wire::killmail::encode);
-    house.feed.plugins().upload("watchlist", WATCHLIST, Upload::default()).unwrap();
+    house.feed.plugins().upload("watchlist", WATCHLIST, UploadOptions::default()).unwrap();
     let mut reader = house.reader(judged("watchlist", &format!(r#"{{"alliances":[{ALLIANCE}]}}"#))).await;
     let killmails = (0..60_u32).map(|n| {
         let alliance = if n % 12 == 0 { ALLIANCE } else { 99_000_000 + n };
@@ -181,7 +181,7 @@ async fn with_an_interest_only_its_killmails_are_judged() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_equal_pairs_judge_once() {
     let house = House::open(wire::killmail::encode);
-    house.feed.plugins().upload("high-value", HIGH_VALUE, Upload::default()).unwrap();
+    house.feed.plugins().upload("high-value", HIGH_VALUE, UploadOptions::default()).unwrap();
     let mut readers = Vec::new();
     for _ in 0..100 {
         readers.push(house.reader(judged("high-value", r#"{"min_isk":5e8}"#)).await);

@@ -220,7 +220,7 @@ impl Reader {
         if !matches!(self.phase, Phase::Live) || !self.pending.is_empty() || self.passed >= head {
             return;
         }
-        if let Some(page) = self.feed.store().page_in_memory(&self.page_query(head))
+        if let Some(page) = self.feed.store().read_page_from_memory(&self.page_query(head))
             && page.entries.is_empty()
             && self.feed.store().spans(self.passed, page.passed).is_empty()
         {
@@ -425,7 +425,7 @@ impl Reader {
 
     async fn read_page(&self, head: Seq) -> Result<Page, FeedError> {
         let query = self.page_query(head);
-        if let Some(page) = self.feed.store().page_in_memory(&query) {
+        if let Some(page) = self.feed.store().read_page_from_memory(&query) {
             return Ok(page);
         }
         let PageQuery { after, max_age_secs, limit, limit_bytes, scan, .. } = query;
@@ -433,7 +433,7 @@ impl Reader {
             (self.feed.clone(), self.subscription.clone(), query.interest.cloned());
         let page = tasks::blocking("reader-page", move || {
             let interest = interest.as_ref();
-            feed.store().page(&PageQuery {
+            feed.store().read_page(&PageQuery {
                 filter: &subscription.filter,
                 interest,
                 after,

@@ -31,7 +31,7 @@ impl Reader {
                 }
                 self.plugin = Some(next);
             }
-            Err(FeedError::Plugin(error)) if error.is_passing() => {
+            Err(FeedError::Plugin(error)) if error.is_transient() => {
                 // All readers of a plugin ask for its new version at once, so some are told that there is no room.
                 tracing::debug!("the previous version of the plugin stays in use for now: {error}");
                 plugin.mark_unchanged();
@@ -64,7 +64,7 @@ impl Reader {
                         self.phase = Phase::Preload(self.plan(filter.since.unwrap_or(i64::MIN), form, head, after).await?);
                     }
                 }
-                Err(FeedError::Plugin(error)) if error.is_passing() => self.retry_at = Some(Instant::now() + PLUGIN_RETRY),
+                Err(FeedError::Plugin(error)) if error.is_transient() => self.retry_at = Some(Instant::now() + PLUGIN_RETRY),
                 Err(FeedError::Plugin(error)) => self.end(Event::Ended { reason: "plugin_gone", message: error.to_string() }),
                 Err(error) => return Err(error),
             },

@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 
 use crate::feed::error::FeedError;
 use crate::http::answer::error::{Error, PLUGIN_UNUSABLE};
-use crate::plugins;
-use crate::plugins::plugin_quota::TooMany;
+use crate::plugins::error::PluginsError;
+use crate::plugins::plugin_quota::QuotaExceeded;
 use crate::store::error::StoreError;
 use crate::wire::query;
 
@@ -39,9 +39,9 @@ fn cause_of(error: &FeedError) -> Cause {
         FeedError::Closing => Cause::Closing,
         FeedError::Plugin(error) => match (error.parameter(), error) {
             (Some(field), _) => Cause::Parameter { field, limit: None },
-            (None, plugins::Error::Preparing { .. }) => Cause::Preparing,
-            (None, plugins::Error::Unusable { .. }) => Cause::Unusable,
-            (None, plugins::Error::Refused(refusal)) if refusal.is_busy() => {
+            (None, PluginsError::Preparing { .. }) => Cause::Preparing,
+            (None, PluginsError::Unusable { .. }) => Cause::Unusable,
+            (None, PluginsError::Refused(refusal)) if refusal.is_busy() => {
                 Cause::Limit(refusal.limit().unwrap_or_default())
             }
             (None, _) => Cause::Internal,
@@ -94,7 +94,7 @@ impl Error {
 
     /// A stream is refused because too many plugins are in use from its address.
     #[must_use]
-    pub fn stream_plugin_quota(error: TooMany) -> Self {
+    pub fn stream_plugin_quota(error: QuotaExceeded) -> Self {
         Self::StreamFailed {
             status: StatusCode::SERVICE_UNAVAILABLE,
             kind: "limit_reached",
@@ -105,7 +105,7 @@ impl Error {
     /// A history request is refused because too many plugins are in use from its address, or too many
     /// requests with a plugin are running.
     #[must_use]
-    pub fn history_plugin_quota(error: TooMany) -> Self {
+    pub fn history_plugin_quota(error: QuotaExceeded) -> Self {
         Self::Busy { message: error.to_string(), limit: error.max() as u64 }
     }
 

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -18,6 +17,7 @@ use serde_json::value::RawValue;
 use serde_json::{Deserializer, Value, json};
 
 use crate::domain::entry::Origin;
+use crate::feed::body_requests::BodyRequests;
 use crate::http::answer::error::Error;
 use crate::http::answer::success::Json;
 use crate::http::request::auth::{Authorized, Killmails};
@@ -60,18 +60,16 @@ pub async fn add(
 ) -> Result<Json, Error> {
     let store = Arc::clone(state.feed.store());
     let zkb = if query.get("prefer_incoming") == Some("false") { ZkbRule::Keep } else { ZkbRule::IfNewer };
-    let fallback_status = state.feed.fallback_status();
-    let wanted_max = fallback_status.wanted_max.load(Ordering::Relaxed);
+    let body_requests = Arc::clone(&state.body_requests);
     let are_lines = is_ndjson(&headers);
     let sorted = tasks::blocking("rest-add", move || -> Result<SortedDocuments, Error> {
         let mut sorted = sort_documents(&body, zkb, are_lines)?;
         sorted
-            .request_bodies(&store, wanted_max)
+            .request_bodies(&store, &body_requests)
             .map_err(|error| Error::history(feed::error::FeedError::Store(error)))?;
         Ok(sorted)
     });
     let sorted = sorted.await.map_err(Error::failed)??;
-    fallback_status.news.notify_one();
     let mut report = sorted.report;
     let mut incoming = sorted.incoming.into_iter();
     loop {
@@ -249,7 +247,7 @@ impl SortedDocuments {
     }
 
     /// Requests the bodies of references, and stores the documents that are refused.
-    fn request_bodies(&mut self, store: &Store, wanted_max: usize) -> Result<(), Failure> {
+    fn request_bodies(&mut self, store: &Store, body_requests: &BodyRequests) -> Result<(), Failure> {
         let mut references = std::mem::take(&mut self.references);
         let mut known = Vec::with_capacity(references.len());
         for reference in &references {
@@ -260,7 +258,7 @@ impl SortedDocuments {
         references.retain(|_| !known.next().unwrap_or(false));
         self.report.known = all - references.len();
         let wanted: Vec<Wanted> = references.iter().map(|reference| reference.wanted.clone()).collect();
-        let accepted = store.want_all(&wanted, wanted_max)?;
+        let accepted = body_requests.add(&wanted)?;
         let mut fetched = HashSet::new();
         for (reference, is_wanted) in references.into_iter().zip(accepted) {
             if is_wanted {
@@ -268,15 +266,16 @@ impl SortedDocuments {
                 self.report.fetching += usize::from(fetched.insert(reference.wanted.killmail_id));
                 continue;
             }
-            let (reason, message) = if wanted_max == 0 {
+            let (reason, message) = if body_requests.max() == 0 {
                 let why = "this server does not fetch bodies from ESI: USER_AGENT_CONTACT is not set, or ingest.esi_wanted_max is 0";
                 (NO_CONTACT, why.to_owned())
             } else {
                 let why = "its body cannot be fetched now";
+                let max = body_requests.max();
                 (
                     NO_BODY,
                     format!(
-                        "{why}: {wanted_max} are waiting already (ingest.esi_wanted_max), or the document is over 2 KiB"
+                        "{why}: {max} are waiting already (ingest.esi_wanted_max), or the document is over 2 KiB"
                     ),
                 )
             };

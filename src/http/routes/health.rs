@@ -61,7 +61,7 @@ pub async fn ready(State(state): State<Arc<HttpState>>) -> Result<Response, Erro
         "reason": reason,
         "silent_seconds": silence.map(|silence| silence.secs),
         "silent_max_seconds": silence.map(|silence| silence.max_secs),
-        "source": { "name": *source_status.source.lock(), "state": doing.word(), "reason": doing.reason() },
+        "source": { "name": source_status.kind.lock().word(), "state": doing.word(), "reason": doing.reason() },
         "timestamp": time::iso_micros_now(),
     });
     let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -225,12 +225,12 @@ fn details_json(state: &HttpState, (doing, since_ms): &Now, Storage { failure, n
             "failure": failure,
         },
         "source": {
-            "name": *source_status.source.lock(),
+            "name": source_status.kind.lock().word(),
             "state": doing.word(),
             "reason": doing.reason(),
             "since": (*since_ms > 0).then(|| time::iso_micros(*since_ms)),
             "sequence": source_status.sequence.load(Ordering::Relaxed),
-            "open_gap_numbers": source_status.open_numbers(),
+            "open_gap_numbers": source_status.still_missing_count(),
             "refused_in_a_row": refused_run_json(source_status),
             "fallback": active_fallback(state),
         },

@@ -66,7 +66,7 @@ pub async fn count(
     check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = parse_positive(&id).ok_or(Error::SystemId)?;
     let system = u32::try_from(id).ok();
-    let count = system.map_or(0, |system| state.feed.store().system_count(system, hours_ago(HOURS)));
+    let count = system.map_or(0, |system| state.feed.store().count_in_system(system, hours_ago(HOURS)));
     Ok(Json::data(
         &json!({ "system_id": id, "count": count, "window_hours": HOURS, "timestamp": time::iso_micros_now() }),
     ))

@@ -21,7 +21,7 @@ use crate::http::numbers::process::Process;
 use crate::http::request::parameters::Pairs;
 use crate::http::state::HttpState;
 use crate::http::stream::stream_limits::StreamCounts;
-use crate::plugin::build::lanes::Load;
+use crate::plugin::build::queue::QueueLoad;
 use crate::plugin::class::Class;
 use crate::plugin::counters::Counts;
 use crate::plugin::engine::Engine;
@@ -306,7 +306,7 @@ fn plugin_memory(capacity: &Capacity, text: &mut Exposition) {
 
 fn plugin_queues(engine: &Engine, text: &mut Exposition) {
     let loads = engine.builder().loads();
-    let each = |count: fn(Load) -> usize| {
+    let each = |count: fn(QueueLoad) -> usize| {
         loads.iter().flat_map(move |of| {
             [
                 (format!("{} scan", of.size), count(of.scan)),
@@ -347,7 +347,7 @@ fn source(state: &HttpState, text: &mut Exposition) {
         "source_up",
         "1 while the source follows its feed.",
         "source",
-        [(*source_status.source.lock(), u8::from(doing == Doing::Following))],
+        [(source_status.kind.lock().word(), u8::from(doing == Doing::Following))],
     );
     text.gauges("source_state", "1 for the state the source is in.", "state", [(doing.word(), 1)]);
     let last_ms = source_status.last_killmail_ms.load(Ordering::Relaxed);
@@ -367,24 +367,24 @@ fn source(state: &HttpState, text: &mut Exposition) {
     );
     text.counter(
         "source_skipped_total",
-        "Killmails skipped: known, in conflict with the stored one, or too large.",
+        "Killmails not stored: known, in conflict with a stored one, or too large.",
         load(&source_status.skipped),
     );
     text.counter("source_refused_total", "Documents refused.", load(&source_status.refused));
-    text.counter("source_gaps_total", "Numbers that never arrived.", load(&source_status.gaps));
+    text.counter("source_gaps_total", "Numbers of the feed that were missing.", load(&source_status.missing));
     text.gauge(
         "source_gap_numbers",
-        "Numbers that never arrived and are not healed yet.",
-        source_status.open_numbers(),
+        "Missing numbers that are still looked for.",
+        source_status.still_missing_count(),
     );
     text.counter(
         "source_healed_total",
-        "Numbers that did not arrive at first and were healed.",
-        load(&source_status.healed),
+        "Missing numbers that were recovered or given up.",
+        load(&source_status.recovered),
     );
     text.counter(
         "source_backfilled_total",
-        "Killmails filled in from archives.",
+        "Killmails recovered from archives.",
         load(&source_status.backfilled),
     );
     text.counter("source_requests_total", "Requests sent.", load(&source_status.requests));
@@ -402,30 +402,30 @@ fn other_sources(state: &HttpState, text: &mut Exposition) {
         |other: &FallbackSource| u64::from(other.fallback && other.active.load(Ordering::Relaxed));
     text.gauge(
         "source_fallback_active",
-        "1 while a fallback is active for the main source.",
+        "1 while a fallback source stands in for the first.",
         sources.iter().map(|o| is_active_fallback(o)).sum::<u64>().min(1),
     );
     text.gauges(
         "source_other_active",
-        "1 while this other source runs.",
+        "1 while this source beside the first runs.",
         "source",
         of(|o| u64::from(o.active.load(Ordering::Relaxed))),
     );
     text.gauges(
         "source_other_up",
-        "1 while it follows its feed.",
+        "1 while this source follows its feed.",
         "source",
         of(|o| u64::from(o.status.doing().0 == Doing::Following)),
     );
     text.counters(
         "source_fallback_switches_total",
-        "How often the fallback became active.",
+        "How often this source began to stand in.",
         "source",
         of(|o| load(&o.switches)),
     );
     text.counters(
         "source_other_received_total",
-        "Killmails received from it.",
+        "Killmails received from this source.",
         "source",
         of(|o| load(&o.status.received)),
     );

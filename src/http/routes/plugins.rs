@@ -21,17 +21,18 @@ use crate::http::request::auth::{Authorized, Plugins as PluginsScope};
 use crate::http::request::body::{self, BodyLimits};
 use crate::http::request::parameters::JsonObject;
 use crate::http::state::HttpState;
-use crate::plugin::build::order::Stage;
+use crate::plugin::build::protocol::Stage;
 use crate::plugin::counters::LastFault;
 use crate::plugin::error::Refusal;
 use crate::plugin::judging::pair_records::Resting;
 use crate::plugin::judging::run::Instance;
-use crate::plugins;
-use crate::plugins::components::State;
-use crate::plugins::manifest::{Standing, Version};
-use crate::plugins::summary::Plugin;
-use crate::plugins::upload::{Upload, Uploaded};
-use crate::plugins::{Plugins, uploads};
+use crate::plugins::Plugins;
+use crate::plugins::components::Readiness;
+use crate::plugins::error::PluginsError;
+use crate::plugins::manifest::{Version, VersionState};
+use crate::plugins::summary::PluginSummary;
+use crate::plugins::upload::{UploadOptions, Uploaded};
+use crate::plugins::uploads::UploadState;
 use crate::wire::time;
 use crate::{store, tasks};
 
@@ -93,7 +94,7 @@ pub async fn versions(
         .versions
         .iter()
         .rev()
-        .map(|(version, standing)| version_json(&state, version, *standing))
+        .map(|(version, version_state)| version_json(&state, version, *version_state))
         .collect();
     Ok(Json::data(&json!({ "versions": versions })))
 }
@@ -110,13 +111,13 @@ pub async fn upload(
     Query(query): Query<HashMap<String, String>>,
     body: Body,
 ) -> Result<Json, Error> {
-    let UploadOptions { upload: options, wait } = parse_upload_options(&query)?;
+    let UploadParameters { options, wait } = parse_upload_parameters(&query)?;
     let (max_bytes, setting) = state.feed.plugins().engine().config().upload_max();
     let limits =
         BodyLimits::new(&state.config, Arc::clone(&state.in_flight)).with_max(max_bytes as u64, setting);
     // Checked before the body is sent.
     state.feed.store().check_space().map_err(|error| error_from(&error.into()))?;
-    let room = state.uploads.enter(&name, body.size_hint().exact()).map_err(|error| error_from(&error))?;
+    let room = state.uploads.reserve(&name, body.size_hint().exact()).map_err(|error| error_from(&error))?;
     let file = state.feed.store().upload_file().map_err(|error| error_from(&error.into()))?;
     body::save(body, &limits, file.path()).await.map_err(|error| match error {
         Error::TooLarge { limit, setting } => {
@@ -125,15 +126,15 @@ pub async fn upload(
         other => other,
     })?;
     let mut waiting = state.uploads.start(room, file, options);
-    match waiting.done(wait).await {
-        uploads::Standing::At(stage) => {
-            Ok(Json::data_with_status(StatusCode::ACCEPTED, &stage_json(&waiting.leave(), stage)))
+    match waiting.wait(wait).await {
+        UploadState::InProgress(stage) => {
+            Ok(Json::data_with_status(StatusCode::ACCEPTED, &stage_json(&waiting.detach(), stage)))
         }
-        uploads::Standing::Accepted(uploaded) => {
+        UploadState::Accepted(uploaded) => {
             let status = if uploaded.new { StatusCode::CREATED } else { StatusCode::OK };
             Ok(Json::data_with_status(status, &accepted_json(&state, &name, &uploaded)))
         }
-        uploads::Standing::Refused(error) => Err(error_from(&error)),
+        UploadState::Refused(error) => Err(error_from(&error)),
     }
 }
 
@@ -145,13 +146,13 @@ pub async fn upload_state(
     extract::State(state): extract::State<Arc<HttpState>>,
     Path(id): Path<String>,
 ) -> Result<Json, Error> {
-    let (name, standing) = state.uploads.standing(&id).ok_or(Error::NotFound { what: "Upload" })?;
-    Ok(Json::data(&match standing {
-        uploads::Standing::At(stage) => stage_json(&id, stage),
-        uploads::Standing::Accepted(uploaded) => {
+    let (name, version_state) = state.uploads.find(&id).ok_or(Error::NotFound { what: "Upload" })?;
+    Ok(Json::data(&match version_state {
+        UploadState::InProgress(stage) => stage_json(&id, stage),
+        UploadState::Accepted(uploaded) => {
             json!({ "upload_id": id, "state": "accepted", "plugin": accepted_json(&state, &name, &uploaded) })
         }
-        uploads::Standing::Refused(error) => {
+        UploadState::Refused(error) => {
             json!({ "upload_id": id, "state": "refused", "error": error_from(&error).to_json() })
         }
     }))
@@ -167,8 +168,8 @@ fn stage_json(id: &str, stage: Stage) -> Value {
 }
 
 fn accepted_json(state: &HttpState, name: &str, uploaded: &Uploaded) -> Value {
-    let mut value = version_json(state, &uploaded.version, uploaded.standing);
-    if uploaded.standing != Standing::Active {
+    let mut value = version_json(state, &uploaded.version, uploaded.state);
+    if uploaded.state != VersionState::Active {
         let (prefix, _) = uploaded.version.digest.split_at(SHOWN_DIGITS);
         let message = format!(
             "another version of {name} stays active until this one is promoted: \
@@ -233,7 +234,7 @@ pub async fn rollback(
 async fn change_plugins<T: Send + 'static>(
     state: &HttpState,
     name: &'static str,
-    change: impl FnOnce(&Plugins) -> Result<T, plugins::Error> + Send + 'static,
+    change: impl FnOnce(&Plugins) -> Result<T, PluginsError> + Send + 'static,
 ) -> Result<T, Error> {
     let plugins = Arc::clone(state.feed.plugins());
     tasks::blocking(name, move || change(&plugins))
@@ -243,27 +244,27 @@ async fn change_plugins<T: Send + 'static>(
 }
 
 /// The query parameters of an upload.
-struct UploadOptions {
-    upload: Upload,
+struct UploadParameters {
+    options: UploadOptions,
     /// How long the response may wait.
     wait: Duration,
 }
 
-fn parse_upload_options(query: &HashMap<String, String>) -> Result<UploadOptions, Error> {
-    let mut options = UploadOptions { upload: Upload::default(), wait: WAIT_DEFAULT };
+fn parse_upload_parameters(query: &HashMap<String, String>) -> Result<UploadParameters, Error> {
+    let mut parameters = UploadParameters { options: UploadOptions::default(), wait: WAIT_DEFAULT };
     for (field, value) in query {
         match (field.as_str(), value.as_str()) {
-            ("promote", "true") => options.upload.promote = true,
-            ("promote", "false") => options.upload.promote = false,
-            ("instance", "warm") => options.upload.instance = Some(Instance::Warm),
-            ("instance", "fresh") => options.upload.instance = Some(Instance::Fresh),
-            ("wait", secs) => options.wait = parse_wait(secs)?,
+            ("promote", "true") => parameters.options.promote = true,
+            ("promote", "false") => parameters.options.promote = false,
+            ("instance", "warm") => parameters.options.instance = Some(Instance::Warm),
+            ("instance", "fresh") => parameters.options.instance = Some(Instance::Fresh),
+            ("wait", secs) => parameters.wait = parse_wait(secs)?,
             ("promote", _) => return Err(Error::parameter("promote", "promote must be true or false")),
             ("instance", _) => return Err(Error::parameter("instance", "instance must be warm or fresh")),
             _ => return Err(Error::parameter(field, "unknown parameter")),
         }
     }
-    Ok(options)
+    Ok(parameters)
 }
 
 fn parse_wait(secs: &str) -> Result<Duration, Error> {
@@ -273,21 +274,22 @@ fn parse_wait(secs: &str) -> Result<Duration, Error> {
     })
 }
 
-fn plugin_json(state: &HttpState, plugin: &Plugin) -> Value {
-    let mut value = version_json(state, &plugin.version, plugin.standing);
+fn plugin_json(state: &HttpState, plugin: &PluginSummary) -> Value {
+    let mut value = version_json(state, &plugin.version, plugin.state);
     value["name"] = plugin.name.clone().into();
-    let versions = plugin.versions.iter().map(|(version, standing)| version_json(state, version, *standing));
+    let versions =
+        plugin.versions.iter().map(|(version, version_state)| version_json(state, version, *version_state));
     value["versions"] = versions.collect();
     value
 }
 
-fn version_json(state: &HttpState, version: &Version, standing: Standing) -> Value {
+fn version_json(state: &HttpState, version: &Version, version_state: VersionState) -> Value {
     let mut value = json!({
         "digest": format!("sha256:{}", version.digest),
         "size_bytes": version.size_bytes,
         "uploaded_at": time::iso_seconds(version.uploaded_at),
         "instance": if version.fresh { "fresh" } else { "warm" },
-        "state": standing.word(),
+        "state": version_state.word(),
     });
     if !version.warnings.is_empty() {
         value["warnings"] = json!(version.warnings);
@@ -296,9 +298,9 @@ fn version_json(state: &HttpState, version: &Version, standing: Standing) -> Val
         value["class"] = class.word().into();
     }
     match state.feed.plugins().state(version) {
-        State::Usable => {}
-        State::Preparing => value["preparing"] = true.into(),
-        State::Unusable(why) => {
+        Readiness::Usable => {}
+        Readiness::Preparing => value["preparing"] = true.into(),
+        Readiness::Unusable(why) => {
             value["state"] = "unusable".into();
             value["reason"] = why.to_string().into();
         }
@@ -321,44 +323,44 @@ fn resting_json(resting: Resting) -> Value {
     })
 }
 
-fn error_from(error: &plugins::Error) -> Error {
+fn error_from(error: &PluginsError) -> Error {
     let message = error.to_string();
     match error {
-        plugins::Error::Unknown { .. } => Error::NotFound { what: "Plugin" },
-        plugins::Error::UnknownVersion { .. } | plugins::Error::NothingBefore { .. } => {
+        PluginsError::Unknown { .. } => Error::NotFound { what: "Plugin" },
+        PluginsError::UnknownVersion { .. } | PluginsError::NothingBefore { .. } => {
             Error::parameter("digest", message)
         }
-        plugins::Error::MalformedDigest { .. } | plugins::Error::AmbiguousDigest { .. } => {
+        PluginsError::MalformedDigest { .. } | PluginsError::AmbiguousDigest { .. } => {
             Error::parameter("digest", message)
         }
-        plugins::Error::NotActive { .. } => Error::parameter("plugin", message),
-        plugins::Error::BadName { .. } => Error::parameter("name", message),
-        plugins::Error::TooManyNames { max } => Error::Busy { message, limit: *max },
-        plugins::Error::TooManyUploads { max } => Error::Busy { message, limit: *max as u64 },
-        plugins::Error::Preparing { .. } => Error::PluginPreparing { message },
-        plugins::Error::Unusable { .. } => Error::PluginUnusable { message },
-        plugins::Error::Refused(Refusal::TooLarge { max, setting, .. }) => {
+        PluginsError::NotActive { .. } => Error::parameter("plugin", message),
+        PluginsError::BadName { .. } => Error::parameter("name", message),
+        PluginsError::TooManyNames { max } => Error::Busy { message, limit: *max },
+        PluginsError::TooManyUploads { max } => Error::Busy { message, limit: *max as u64 },
+        PluginsError::Preparing { .. } => Error::PluginPreparing { message },
+        PluginsError::Unusable { .. } => Error::PluginUnusable { message },
+        PluginsError::Refused(Refusal::TooLarge { max, setting, .. }) => {
             Error::PluginTooLarge { max_bytes: *max as u64, setting: setting.clone() }
         }
-        plugins::Error::Refused(refusal) if refusal.is_busy() => {
+        PluginsError::Refused(refusal) if refusal.is_busy() => {
             Error::Busy { message, limit: refusal.limit().unwrap_or_default() }
         }
-        plugins::Error::Refused(refusal) => Error::InvalidPlugin {
+        PluginsError::Refused(refusal) => Error::InvalidPlugin {
             reason: refusal.reason().to_owned(),
             message: refusal.to_string(),
             limit: refusal.limit(),
         },
-        plugins::Error::Store(store::error::StoreError::NoSpace { min, .. }) => {
+        PluginsError::Store(store::error::StoreError::NoSpace { min, .. }) => {
             Error::Busy { message, limit: *min }
         }
-        plugins::Error::Store(error) if error.is_disk_full() => {
+        PluginsError::Store(error) if error.is_disk_full() => {
             Error::DiskFull { message: format!("the disk is full: {message}") }
         }
-        plugins::Error::DiskFull(_) => Error::DiskFull { message },
-        plugins::Error::Store(_) | plugins::Error::Record { .. } | plugins::Error::GivenUp => {
+        PluginsError::DiskFull(_) => Error::DiskFull { message },
+        PluginsError::Store(_) | PluginsError::Record { .. } | PluginsError::GivenUp => {
             Error::failed(message)
         }
-        plugins::Error::Failed(_) | plugins::Error::Lost(_) => Error::failed(message),
+        PluginsError::Internal(_) | PluginsError::Lost(_) => Error::failed(message),
     }
 }
 

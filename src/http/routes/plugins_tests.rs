@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use super::*;
+use crate::feed::body_requests::BodyRequests;
 use crate::feed::{self, Feed};
 use crate::http;
 use crate::plugin::engine::Engine;
@@ -44,11 +45,13 @@ fn api(limits: limits::Config) -> Api {
         killmail::json,
     )
     .unwrap();
+    let body_requests = Arc::new(BodyRequests::new(store.clone(), 0));
     let plugins = Plugins::open(store.clone(), engine, Vec::new()).unwrap();
     let feed = Feed::start(store, plugins, feed::config::Config::default()).unwrap();
     let (config, token) = (http::config::Config::default(), "secret".to_owned());
     let dependencies = http::state::HttpDependencies {
         feed,
+        body_requests,
         config,
         token,
         started: SystemTime::now(),

@@ -18,7 +18,7 @@ use crate::http::request::parameters::Pairs;
 use crate::http::routes::health;
 use crate::http::state::HttpState;
 use crate::http::stream::stream_limits::StreamCounts;
-use crate::plugin::build::lanes::Load;
+use crate::plugin::build::queue::QueueLoad;
 use crate::plugin::class::Class;
 use crate::plugin::engine::Engine;
 use crate::store::Stats;
@@ -156,9 +156,9 @@ fn processing_json(source_status: &SourceStatus) -> Value {
     })
 }
 
-/// Numbers of the source that never arrived, until they are healed.
+/// Missing numbers of the source, until they are recovered or given up.
 fn gaps_json(source_status: &SourceStatus) -> Value {
-    let open = source_status.open.lock().clone();
+    let open = source_status.still_missing.lock().clone();
     let readers: Vec<Value> = open
         .iter()
         .map(|gap| json!({ "first": gap.first, "last": gap.last, "numbers": gap.numbers, "since": time::iso_micros(gap.since_ms) }))
@@ -166,8 +166,8 @@ fn gaps_json(source_status: &SourceStatus) -> Value {
     json!({
         "open_numbers": open.iter().map(|gap| gap.numbers).sum::<u64>(),
         "open": readers,
-        "passed_over_total": load(&source_status.gaps),
-        "healed_total": load(&source_status.healed),
+        "passed_over_total": load(&source_status.missing),
+        "healed_total": load(&source_status.recovered),
         "backfilled_total": load(&source_status.backfilled),
     })
 }
@@ -242,7 +242,7 @@ fn plugins_json(state: &HttpState) -> Value {
 
 /// What waits for a plugin thread.
 fn plugin_queues_json(engine: &Engine) -> Value {
-    let load = |load: Load| json!({ "waiting": load.waiting, "under_way": load.under_way });
+    let load = |load: QueueLoad| json!({ "waiting": load.waiting, "under_way": load.under_way });
     let loads = engine
         .builder()
         .loads()

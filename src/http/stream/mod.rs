@@ -40,7 +40,7 @@ use crate::http::state::HttpState;
 use crate::http::stream::batch_cache::{BatchFormat, OutgoingLine, split_batch};
 use crate::http::stream::sse::Chunks;
 use crate::http::stream::stream_limits::{StreamKind, StreamLease};
-use crate::plugins::plugin_quota::Hold;
+use crate::plugins::plugin_quota::EvaluatorPermit;
 use crate::wire::event;
 use crate::wire::query::{self, Asked};
 
@@ -143,7 +143,7 @@ struct Opening {
 /// Places in the quotas, held as long as the stream is open.
 struct Rights {
     _stream: StreamLease,
-    _plugin: Option<Hold>,
+    _plugin: Option<EvaluatorPermit>,
 }
 
 /// The body of one stream: its reader, and what was sent so far.
@@ -274,7 +274,7 @@ impl StreamBody {
             ),
             Event::Batch(batch) => {
                 self.sent_killmail |= !batch.kept.is_empty();
-                let cache_bytes = self.state.config.sse.parked_bytes;
+                let cache_bytes = self.state.config.sse.batch_cache_bytes;
                 let (extra_lines, cache) = (&mut self.extra_lines, &self.state.batch_cache);
                 self.batch = split_batch(batch, self.format, extra_lines, cache, cache_bytes);
             }

@@ -24,7 +24,7 @@ pub struct Config {
     pub fault_pause_ms: u64,
     /// Memory for the texts of batches that are being sent, for all streams together, bytes. A client too
     /// slow to keep its batch there costs another read from the store.
-    pub parked_bytes: usize,
+    pub batch_cache_bytes: usize,
 }
 
 impl Default for Config {
@@ -37,7 +37,7 @@ impl Default for Config {
             ping_ms: 9_500,
             heartbeat_ms: 30_000,
             fault_pause_ms: 60_000,
-            parked_bytes: 32 << 20,
+            batch_cache_bytes: 32 << 20,
         }
     }
 }
