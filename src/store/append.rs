@@ -211,7 +211,7 @@ impl Store {
             return Err(error);
         }
         writer.numbers = turn.numbers;
-        writer.ledger.note(&turn.numbers, turn.revisions());
+        writer.ledger.record(&turn.numbers, turn.revisions());
         writer.journal.add(&frames);
         writer.notices.settle(given, added.head());
         self.revised.store(turn.numbers.rev, Ordering::Relaxed);
@@ -248,7 +248,7 @@ impl Store {
             return Err(error);
         }
         writer.numbers = numbers;
-        writer.ledger.note(&numbers, std::iter::empty());
+        writer.ledger.record(&numbers, std::iter::empty());
         publish(seq);
         self.memory.write().index.skip_to(seq);
         self.files.write().settle(added);

@@ -103,7 +103,7 @@ impl Store {
         let Some(bytes) = chunked_values::read(&self.engine, Key::LogEntry(seq.0))? else {
             return Ok(None);
         };
-        records::line(&self.engine, &bytes, || format!("log entry {seq}")).map(Some)
+        records::decode_log_entry(&self.engine, &bytes, || format!("log entry {seq}")).map(Some)
     }
 
     /// The newest revision of a killmail. To be asked before its record is read: a revision in between only

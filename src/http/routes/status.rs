@@ -259,7 +259,7 @@ fn plugin_queues_json(engine: &Engine) -> Value {
 /// be fetched are not counted.
 fn parser_stats_json(state: &HttpState, source_status: &SourceStatus) -> Value {
     let (stored, skipped, failed) =
-        (load(&source_status.kept), load(&source_status.skipped), load(&source_status.refused));
+        (load(&source_status.stored), load(&source_status.skipped), load(&source_status.refused));
     json!({
         "stored": stored,
         "skipped": skipped,
