@@ -21,7 +21,7 @@ use crate::http::request::connections::Connections;
 use crate::http::routes::mirror_state::Mirror;
 use crate::http::stream::batch_cache::BatchCache;
 use crate::http::stream::stream_limits::StreamLimits;
-use crate::plugins::plugin_quota::{Asker, Hold, TooMany};
+use crate::plugins::plugin_quota::{EvaluatorPermit, QuotaExceeded, RequestPermit};
 use crate::plugins::uploads::Uploads;
 
 /// What the door needs to answer.
@@ -107,9 +107,17 @@ impl HttpState {
     ///
     /// # Errors
     /// The address has as many different ones at work as it may.
-    pub fn judge(&self, parts: &Parts, subscription: &Subscription) -> Result<Option<Hold>, TooMany> {
+    pub fn judge(
+        &self,
+        parts: &Parts,
+        subscription: &Subscription,
+    ) -> Result<Option<EvaluatorPermit>, QuotaExceeded> {
         let from = address::caller(parts, &self.config.trusted_proxies);
-        self.feed.plugin_quota().take(&self.feed.judging(), from, subscription.plugin.as_ref())
+        self.feed.plugin_quota().acquire_evaluator(
+            &self.feed.plugin_limits(),
+            from,
+            subscription.plugin.as_ref(),
+        )
     }
 
     /// A place among those who ask for history judged by a plugin; none is needed without one.
@@ -120,10 +128,10 @@ impl HttpState {
         &self,
         parts: &Parts,
         subscription: &Subscription,
-    ) -> Result<Option<Asker>, TooMany> {
+    ) -> Result<Option<RequestPermit>, QuotaExceeded> {
         let from =
             address::caller(parts, &self.config.trusted_proxies).filter(|_| subscription.plugin.is_some());
-        self.feed.plugin_quota().ask(&self.feed.judging(), from)
+        self.feed.plugin_quota().acquire_request(&self.feed.plugin_limits(), from)
     }
 
     /// Share of killmails by id that were answered from memory, percent with two digits; 0 before the first.

@@ -45,7 +45,6 @@ pub struct Config {
     pub r2z2_ahead_numbers: u64,
     /// When a number is missing for longer than this, `sequence.json` shows whether the feed has moved on; if
     /// so, the number is passed over, milliseconds.
-    #[serde(alias = "r2z2_ghost_ms")]
     pub r2z2_missing_ms: u64,
     /// When a number is missing for longer than this while `sequence.json` is behind it, the feed is followed
     /// from there again, milliseconds.

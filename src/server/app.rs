@@ -1,5 +1,5 @@
-//! The house without its front door: store, engine, feed, routes. The server listens for it; commands on a
-//! free data folder ask it directly.
+//! The application without sockets: store, plugin engine, feed and routes. The server listens on its behalf;
+//! commands on a data folder send it requests directly.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -34,11 +34,11 @@ use crate::telemetry::source_status::Doing;
 use crate::wire::read::package;
 use crate::{clock, http, phoenix, sample, tasks, wire};
 
-/// Every so many killmails of the sample one is tried: 127 of them judge in a blink, and even a guest that
-/// uses up its time on each is refused within seconds.
+/// Every how many killmails of the sample one is used to probe uploads. The resulting 127 take little time, and
+/// even a plugin that uses up its CPU time on each is refused within seconds.
 const TRIAL_STEP: usize = 31;
 
-/// Everything but sockets.
+/// The application without sockets.
 pub struct App {
     feed: Arc<Feed>,
     body_requests: Arc<BodyRequests>,
@@ -48,9 +48,9 @@ pub struct App {
     in_flight: Arc<Budget>,
 }
 
-/// An answer of the API.
+/// A response of the API.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ApiResponse {
     /// The HTTP status.
     pub status: u16,
     /// The body.
@@ -58,11 +58,11 @@ pub struct Answer {
 }
 
 impl App {
-    /// Opens the store and puts everything on top of it. Whoever listens counts connections there. At most
-    /// `bodies_max` bodies may wait to be fetched, 0 where nothing fetches them.
+    /// Opens the store and everything above it. A server that listens counts its connections in `connections`. At
+    /// most `bodies_max` bodies may wait to be fetched, 0 if nothing fetches them.
     ///
     /// # Errors
-    /// The store is damaged or in use, the token cannot be made, the engine does not run here.
+    /// The store is damaged or in use, the token cannot be created, or the plugin engine cannot run here.
     pub async fn open(
         mut config: Config,
         connections: Arc<Connections>,
@@ -75,13 +75,10 @@ impl App {
         let token = match config.server.api_token.clone() {
             Some(token) => token,
             None => {
-                let told = |source| Error::Token { data_dir: data_dir.display().to_string(), source };
-                let (token, made) = token::of(&data_dir).map_err(told)?;
-                if made {
-                    tracing::warn!(
-                        "a token for those who may write was made: {}",
-                        token::path(&data_dir).display()
-                    );
+                let error = |source| Error::Token { data_dir: data_dir.display().to_string(), source };
+                let (token, is_new) = token::read_or_create(&data_dir).map_err(error)?;
+                if is_new {
+                    tracing::warn!("created the admin token in {}", token::path(&data_dir).display());
                 }
                 token
             }
@@ -115,7 +112,7 @@ impl App {
         Ok(Self { router: http::router(state), feed, body_requests, channels, token: kept, in_flight })
     }
 
-    /// The log in motion.
+    /// The feed.
     #[must_use]
     pub const fn feed(&self) -> &Arc<Feed> {
         &self.feed
@@ -127,13 +124,13 @@ impl App {
         &self.body_requests
     }
 
-    /// The door of channels.
+    /// The Phoenix channels.
     #[must_use]
     pub const fn channels(&self) -> &Arc<phoenix::ChannelState> {
         &self.channels
     }
 
-    /// The bytes of requests that are in memory.
+    /// The budget of bytes of requests in memory.
     #[must_use]
     pub const fn in_flight(&self) -> &Arc<Budget> {
         &self.in_flight
@@ -144,38 +141,38 @@ impl App {
         self.router.clone()
     }
 
-    /// The token of those who may write.
+    /// The admin token.
     #[must_use]
     pub fn token(&self) -> &str {
         &self.token
     }
 
-    /// Asks the API without a socket, as the administrator.
+    /// Sends a request to the API without a socket, with the admin token.
     ///
     /// # Errors
-    /// The request is malformed, or the answer is longer than memory should hold.
-    pub async fn ask(
+    /// The request is malformed, or the response body fails.
+    pub async fn request(
         &self,
         method: &str,
         path: &str,
-        kind: &str,
+        content_type: &str,
         body: Bytes,
-    ) -> Result<Answer, axum::Error> {
-        let request = Request::builder().method(method).uri(path).header("content-type", kind);
+    ) -> Result<ApiResponse, axum::Error> {
+        let request = Request::builder().method(method).uri(path).header("content-type", content_type);
         let request = request.header("authorization", format!("Bearer {}", self.token));
         let request = request.body(Body::from(body)).map_err(axum::Error::new)?;
         let response = self.router().oneshot(request).await.map_err(axum::Error::new)?;
         let status = response.status().as_u16();
         let mut body = Vec::new();
-        let mut pieces = response.into_body().into_data_stream();
-        // Each piece is copied and let go: an answer that is made while it is taken waits for that.
-        while let Some(piece) = pieces.next().await {
-            body.extend_from_slice(&piece?);
+        let mut chunks = response.into_body().into_data_stream();
+        // Each chunk is copied and dropped: a response produced on the fly waits for its chunks to be dropped.
+        while let Some(chunk) = chunks.next().await {
+            body.extend_from_slice(&chunk?);
         }
-        Ok(Answer { status, body: body.into() })
+        Ok(ApiResponse { status, body: body.into() })
     }
 
-    /// Lets go of everything; returns when the data folder is free for others, or after the grace period.
+    /// Closes everything. Returns when the data folder is free, or after the grace period.
     pub async fn release(self, grace: Duration) {
         let store = Arc::downgrade(self.feed.store());
         self.feed.close();
@@ -191,8 +188,8 @@ impl App {
     }
 }
 
-/// The killmails uploads are tried on: a cut through the bundled sample, of every form, small and large. They
-/// stand before the log, so that history has nothing to tell of them, whatever is published meanwhile.
+/// The killmails that uploads are probed with: a cross-section of the bundled sample, small and large. Their place
+/// is before the log, so what a plugin finds in the history about them never changes.
 #[must_use]
 pub fn trial() -> Vec<SharedEntry> {
     let documents =

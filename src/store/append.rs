@@ -111,7 +111,7 @@ impl Store {
     /// # Errors
     /// The disk.
     pub fn checkpoint(&self, source: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        chunked_values::get(&self.engine, Tree::Meta, &Key::Checkpoint(source).bytes())
+        chunked_values::read(&self.engine, Key::Checkpoint(source))
     }
 
     /// Notes how far a source was read, where there was nothing to append.
@@ -239,7 +239,7 @@ impl Store {
         let seq = Seq(numbers.head);
         let mut writes = vec![write(seq), Write::new(Key::Numbers, numbers.to_bytes())];
         if let Some(Checkpoint { source, bytes }) = checkpoint {
-            writes.extend(chunked_values::put(Tree::Meta, &Key::Checkpoint(&source).bytes(), &bytes));
+            writes.extend(chunked_values::writes(Key::Checkpoint(&source), &bytes));
         }
         let added = self.files.read().add(seq.0 - 1, seq.0, &[seq.0], &[]);
         writes.extend(added.writes());
@@ -332,20 +332,19 @@ impl Store {
         for draft in &turn.drafts {
             put_record(&mut writes, draft)?;
             let seq = draft.entry.seq.0;
-            writes.extend(chunked_values::put(
-                Tree::Log,
-                &seq.to_be_bytes(),
+            writes.extend(chunked_values::writes(
+                Key::LogEntry(seq),
                 &log_entry::encode(&line(&draft.entry, &draft.prepared)),
             ));
             if let Some(old) = &draft.old {
                 let mut value = seq.to_le_bytes().to_vec();
                 value.extend(log_entry::encode(&line_of(old)));
-                writes.extend(chunked_values::put(Tree::Revisions, &draft.entry.rev.to_be_bytes(), &value));
+                writes.extend(chunked_values::writes(Key::Revision(draft.entry.rev), &value));
             }
         }
         writes.push(Write::new(Key::Numbers, turn.numbers.to_bytes()));
         if let Some(Checkpoint { source, bytes }) = checkpoint {
-            writes.extend(chunked_values::put(Tree::Meta, &Key::Checkpoint(&source).bytes(), &bytes));
+            writes.extend(chunked_values::writes(Key::Checkpoint(&source), &bytes));
         }
         Ok(writes)
     }
@@ -464,10 +463,10 @@ fn put_record(writes: &mut Vec<Write>, draft: &Draft) -> Result<(), StoreError> 
     let too_large =
         || StoreError::TooLarge { killmail_id: entry.facts.killmail_id, bytes: packed.payload.len() };
     let frames = frame::seal(&header, &packed.payload).ok_or_else(too_large)?;
-    let key = header.killmail_id.to_be_bytes();
+    let key = Key::Record(entry.facts.killmail_id).bytes();
     let parts = (0..).zip(frames).map(|(part, frame)| Write {
         tree: Tree::Records,
-        key: chunked_values::key_of(&key, part),
+        key: chunked_values::chunk_key(&key, part),
         value: Some(frame),
     });
     writes.extend(parts);

@@ -15,10 +15,10 @@ pub(crate) mod engine;
 pub mod error;
 pub mod facts;
 pub mod format;
-pub mod history;
+pub(crate) mod history;
 pub mod incoming;
-pub mod index;
-pub mod keys;
+pub(crate) mod index;
+pub(crate) mod keys;
 pub(crate) mod mirror;
 pub(crate) mod open;
 pub mod plugins;
@@ -140,7 +140,6 @@ impl Store {
         // A shard at a time: looking at every term takes milliseconds, and nobody should wait so long.
         let index_bytes: u64 = (0..SHARDS).map(|shard| self.memory.read().index.shard_bytes(shard)).sum();
         let memory = self.memory.read();
-        let (oldest, newest) = memory.index.ends();
         Stats {
             killmails: memory.index.count(),
             systems: memory.index.systems(),
@@ -150,8 +149,8 @@ impl Store {
             revised: self.revised.load(Ordering::Relaxed),
             conflicts: self.conflicts.load(Ordering::Relaxed),
             refused,
-            oldest,
-            newest,
+            oldest: memory.index.oldest_time(),
+            newest: memory.index.newest_time(),
             tail_entries: memory.tail.len() as u64,
             scrubbed,
             damaged,

@@ -153,7 +153,7 @@ fn dictionaries(engine: &Engine) -> Result<Dictionaries, StoreError> {
         known.insert(CURRENT, EMBEDDED.to_vec());
     }
     let files =
-        dictionary::files(engine.dir()).map_err(StoreError::io("read dictionaries of", engine.dir()))?;
+        dictionary::read_files(engine.dir()).map_err(StoreError::io("read dictionaries of", engine.dir()))?;
     for (number, bytes) in known.iter().filter(|(number, bytes)| files.get(number) != Some(bytes)) {
         let path = engine.dir().join(file_name(*number, bytes));
         whole_file::write(&path, bytes).map_err(StoreError::io("write", &path))?;
@@ -168,7 +168,7 @@ fn dictionaries(engine: &Engine) -> Result<Dictionaries, StoreError> {
 /// snapshot.
 fn build(engine: &Engine, epoch: Epoch, numbers: &Numbers) -> Result<(Index, Seq), StoreError> {
     let newest = Mark { epoch, head: Seq(numbers.head), rev: numbers.rev };
-    let (mut index, mark) = snapshot::read(engine.dir(), &newest)
+    let (mut index, mark) = snapshot::load_newest(engine.dir(), &newest)
         .unwrap_or((Index::default(), Mark { head: Seq::ZERO, rev: 0, ..newest }));
     replay(engine, &mut index, numbers)?;
     if mark.head > Seq::ZERO {
@@ -187,7 +187,7 @@ fn build(engine: &Engine, epoch: Epoch, numbers: &Numbers) -> Result<(Index, Seq
 /// Takes in revisions behind this one: what they replaced goes, what is in the log now comes.
 fn replay_revisions(engine: &Engine, index: &mut Index, rev: u64) -> Result<(), StoreError> {
     let mut revised = BTreeSet::new();
-    for pair in engine.scan(Tree::Revisions, &(rev + 1).to_be_bytes()) {
+    for pair in engine.scan(Tree::Revisions, &Key::Revision(rev + 1).bytes()) {
         let (key, value) = pair?;
         let Some(rev) = key.as_array::<8>().copied().map(u64::from_be_bytes) else { continue };
         let damaged = || engine.damaged(format!("revision {rev}"));
@@ -198,7 +198,7 @@ fn replay_revisions(engine: &Engine, index: &mut Index, rev: u64) -> Result<(), 
     }
     for seq in revised {
         let damaged = || engine.damaged(format!("log entry {seq}"));
-        let bytes = chunked_values::get(engine, Tree::Log, &seq.to_be_bytes())?.ok_or_else(damaged)?;
+        let bytes = chunked_values::read(engine, Key::LogEntry(seq))?.ok_or_else(damaged)?;
         let line = records::line(engine, &bytes, || format!("log entry {seq}"))?;
         index.insert(Seq(seq), Row::new(&line), &line.facts);
     }
@@ -212,7 +212,7 @@ pub(crate) fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> R
     let in_hole = |first: u64, last: u64| holes.iter().any(|(from, to)| *from <= first && last <= *to);
     let missing =
         |first: u64, last: u64| Err(engine.damaged(format!("log entries {first} to {last} are missing")));
-    for pair in engine.scan(Tree::Log, &(index.head().0 + 1).to_be_bytes()) {
+    for pair in engine.scan(Tree::Log, &Key::LogEntry(index.head().0 + 1).bytes()) {
         let (key, value) = pair?;
         // Keys of further pieces are longer.
         let Some(seq) = key.as_array().copied().map(u64::from_be_bytes) else { continue };

@@ -270,7 +270,7 @@ fn of_other(other: &FallbackSource) -> Value {
 /// Readers that name ids of this dimension. `last_update` is when the newest of them opened.
 fn dimension(door: &HttpState, kind: Dimension, count: &str) -> Value {
     let (mut subscriptions, mut ids, mut newest) = (0_u64, 0, None);
-    for line in door.feed.registry().lines() {
+    for line in door.feed.registry().readers() {
         if let Some(set) = line.subscription().filter.ids(kind) {
             subscriptions += 1;
             ids += set.as_slice().len();

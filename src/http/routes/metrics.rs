@@ -20,7 +20,7 @@ use crate::http::answer::success::Json;
 use crate::http::numbers::process::Process;
 use crate::http::request::parameters::Pairs;
 use crate::http::state::HttpState;
-use crate::plugin::build::lanes::Load;
+use crate::plugin::build::queue::QueueLoad;
 use crate::plugin::class::Class;
 use crate::plugin::counters::Counts;
 use crate::plugin::engine::Engine;
@@ -107,7 +107,7 @@ fn limiter(door: &HttpState) -> Value {
 }
 
 fn dimension(door: &HttpState, kind: Dimension, ids: &str) -> Value {
-    let lines = door.feed.registry().lines();
+    let lines = door.feed.registry().readers();
     let sizes: Vec<usize> = lines
         .iter()
         .filter_map(|line| line.subscription().filter.ids(kind).map(|set| set.as_slice().len()))
@@ -200,7 +200,8 @@ fn motion(door: &HttpState, text: &mut Exposition) {
         feed.filters().refused(),
     );
     text.counter("feed_announced_total", "Killmails announced to readers.", get(&counters.announced));
-    text.counter("feed_rung_total", "Readers woken by the bell.", get(&counters.rung));
+    text.counter("feed_woken_total", "Readers woken for a killmail.", get(&counters.woken));
+    text.counter("feed_rung_total", "The old name of feed_woken_total.", get(&counters.woken));
     text.counter("feed_delivered_total", "Killmails handed to doors, live.", get(&counters.delivered));
     text.counter("feed_preloaded_total", "Killmails handed to doors by preloads.", get(&counters.preloaded));
     text.counter("feed_pages_total", "Pages taken from the log.", get(&counters.pages));
@@ -305,7 +306,7 @@ fn plugin_memory(capacity: &Capacity, text: &mut Exposition) {
 
 fn waiting(engine: &Engine, text: &mut Exposition) {
     let loads = engine.builder().loads();
-    let each = |count: fn(Load) -> usize| {
+    let each = |count: fn(QueueLoad) -> usize| {
         loads.iter().flat_map(move |of| {
             [
                 (format!("{} scan", of.size), count(of.scan)),

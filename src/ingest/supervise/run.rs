@@ -9,8 +9,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use crate::domain::entry::{Origin, is_implausible};
+use crate::domain::skip::DELIVERY;
 use crate::feed::Feed;
 use crate::feed::body_requests::BodyRequests;
 use crate::feed::error::FeedError;
@@ -64,7 +66,8 @@ pub async fn run(mut source: Source, context: RunContext, mut stop: watch::Recei
         if let (Some(name), Some(checkpoint)) = (&context.checkpoint_name, &mut arrival.checkpoint) {
             checkpoint.source.clone_from(name);
         }
-        if !store_arrival(&context, arrival, stop.clone()).await {
+        let round = tracing::debug_span!(target: DELIVERY, "ingest_round", source = source.kind().word());
+        if !store_arrival(&context, arrival, stop.clone()).instrument(round).await {
             break;
         }
     }
@@ -82,6 +85,9 @@ async fn store_arrival(context: &RunContext, arrival: Arrival, mut stop: watch::
     }
     if killmails.is_empty() && checkpoint.is_none() {
         return true;
+    }
+    for incoming in &killmails {
+        tracing::debug!(target: DELIVERY, { killmail.id = incoming.killmail.killmail_id }, "received");
     }
     let mut wait_ms = RETRY_FIRST_MS;
     loop {

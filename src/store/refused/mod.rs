@@ -24,7 +24,7 @@ impl Store {
         let value = encode(refused)?;
         let mut ring = self.refused.lock();
         let number = ring.next;
-        for write in chunked_values::put(Tree::Refused, &number.to_be_bytes(), &value) {
+        for write in chunked_values::writes(Key::RefusedDocument(number), &value) {
             self.engine.put(Tree::Refused, &write.key, &write.value.unwrap_or_default())?;
         }
         ring.add(number, value.len(), could_be_killmail(&refused.raw, refused.killmail_id));
@@ -66,7 +66,10 @@ impl Store {
 
     fn remove_refused(&self, number: u64, bytes: usize) -> Result<(), StoreError> {
         for piece in 0..=(bytes / PART_BYTES) as u16 {
-            self.engine.remove(Tree::Refused, &chunked_values::key_of(&number.to_be_bytes(), piece))?;
+            self.engine.remove(
+                Tree::Refused,
+                &chunked_values::chunk_key(&Key::RefusedDocument(number).bytes(), piece),
+            )?;
         }
         Ok(())
     }
@@ -97,10 +100,7 @@ impl Store {
         numbers.sort_unstable_by(|one, other| other.cmp(one));
         numbers.truncate(limit);
         let read = |number: u64| {
-            Some((
-                number,
-                chunked_values::get(&self.engine, Tree::Refused, &number.to_be_bytes()).transpose()?,
-            ))
+            Some((number, chunked_values::read(&self.engine, Key::RefusedDocument(number)).transpose()?))
         };
         numbers.into_iter().filter_map(read).map(|(number, value)| Ok((number, decode(&value?)?))).collect()
     }

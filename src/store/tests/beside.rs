@@ -30,7 +30,7 @@ fn with_snapshot(dir: &TempDir) -> PathBuf {
     let store = Store::open(Config { snapshot_every: 1, ..config(dir) }).expect("opens");
     store.set_checkpoint(Checkpoint { source: "r2z2".to_owned(), bytes: vec![7] }).expect("kept");
     drop(store);
-    snapshot::files(dir.path()).expect("listed").remove(0)
+    snapshot::list_files(dir.path()).expect("listed").remove(0)
 }
 
 /// Changes a byte of a snapshot's header as another killstream would have written it: the checksum is right.
