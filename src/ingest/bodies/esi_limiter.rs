@@ -109,6 +109,7 @@ impl Limiter {
         Ok(())
     }
 
+    /// Takes the response to a request.
     pub fn note_response(&mut self, limits: &Limits, now_ms: u64) {
         self.outstanding = self.outstanding.saturating_sub(1);
         if let Some(size) = limits.bucket.filter(|size| size.tokens >= 2 * COST_MAX && size.window_ms > 0) {
