@@ -134,7 +134,7 @@ impl Upstream {
 
     /// Publishes a document as the next file; number and upload time are filled in where missing.
     pub fn publish_document(&self, document: Value) -> u64 {
-        let number = self.hole();
+        let number = self.skip_number();
         self.publish_at(number, document);
         number
     }
@@ -166,7 +166,7 @@ impl Upstream {
     }
 
     /// Uses up a number without a file; it can be filled later.
-    pub fn hole(&self) -> u64 {
+    pub fn skip_number(&self) -> u64 {
         self.shelf(|shelf| {
             let number = shelf.next;
             shelf.next += 1;
