@@ -245,12 +245,12 @@ fn judgment(door: &HttpState, text: &mut Exposition) {
     text.gauge(
         "plugin_resting",
         "Pairs of plugin and configuration that rest.",
-        plugins.engine().resting_count(),
+        plugins.engine().quarantined_count(),
     );
     text.gauge(
         "plugin_trials_waiting",
         "Configurations waiting to be made ready.",
-        plugins.engine().trials_waiting(),
+        plugins.engine().setups_waiting(),
     );
     waiting(plugins.engine(), text);
     text.counter("plugin_log_lines_cut_total", "Lines of plugins' log cut or left out.", all.log_lines_cut);
@@ -294,7 +294,7 @@ fn plugin_memory(capacity: &Capacity, text: &mut Exposition) {
     text.counter(
         "plugin_memory_address_refused_total",
         "Requests refused because one client address had all that it may have.",
-        capacity.refused_to_payers(),
+        capacity.address_refusals(),
     );
     text.gauge("plugin_memory_max_bytes", "What guests may have together.", capacity.memory().max());
     text.counter(
@@ -331,7 +331,7 @@ fn waiting(engine: &Engine, text: &mut Exposition) {
         "plugin_pages_waiting",
         "Pages waiting to be judged.",
         "of",
-        [("live", pages.live), ("history", pages.past)],
+        [("live", pages.live), ("history", pages.history)],
     );
     text.gauge(
         "plugin_pages_held",

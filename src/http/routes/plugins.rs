@@ -24,7 +24,7 @@ use crate::http::state::HttpState;
 use crate::plugin::build::protocol::Stage;
 use crate::plugin::counters::LastFault;
 use crate::plugin::error::Refusal;
-use crate::plugin::judging::pair_records::Resting;
+use crate::plugin::judging::pair_records::QuarantinedPair;
 use crate::plugin::judging::run::Instance;
 use crate::plugins::Plugins;
 use crate::plugins::components::Readiness;
@@ -76,7 +76,7 @@ pub async fn one(
     value["faults_at_rest"] = counts.at_rest.into();
     let resting = door.feed.plugins().resting(&name).map_err(|error| refused(&error))?;
     value["resting_count"] = resting.count.into();
-    value["resting"] = resting.some.into_iter().map(rest_shown).collect();
+    value["resting"] = resting.listed.into_iter().map(rest_shown).collect();
     Ok(Json::data(&value))
 }
 
@@ -203,7 +203,7 @@ pub async fn promote(
     Path(name): Path<String>,
     body: Object,
 ) -> Result<Json, Error> {
-    let digest = body.read(&[&["digest"]], |given| Ok(given.plain("digest").map(str::to_owned))).await?;
+    let digest = body.read(&[&["digest"]], |given| Ok(given.raw_text("digest").map(str::to_owned))).await?;
     let digest = digest.ok_or_else(|| {
         Error::parameter(
             "digest",
@@ -304,7 +304,7 @@ fn fault_shown(last: &LastFault, trusted: bool) -> Value {
     json!({ "fault": failure.fault.word(), "message": message, "killmail_id": killmail_id, "at": time::iso_seconds(*at) })
 }
 
-fn rest_shown(rest: Resting) -> Value {
+fn rest_shown(rest: QuarantinedPair) -> Value {
     json!({
         "config_digest": format!("sha256:{}", rest.config_digest),
         "reason": rest.reason,
