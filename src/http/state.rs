@@ -23,6 +23,7 @@ use crate::http::stream::batch_cache::BatchCache;
 use crate::http::stream::stream_limits::StreamLimits;
 use crate::plugins::plugin_quota::{EvaluatorPermit, QuotaExceeded, RequestPermit};
 use crate::plugins::uploads::Uploads;
+use crate::wire::query::limits::Limits;
 
 /// What [`HttpState`] is made from, and the routes the router adds.
 pub struct HttpDependencies {
@@ -102,6 +103,12 @@ impl HttpState {
             killmail_misses: AtomicU64::new(0),
             rates: Arc::default(),
         }
+    }
+
+    /// The limits of parameters that come from settings.
+    #[must_use]
+    pub fn query_limits(&self) -> Limits {
+        Limits { plugin_config_bytes: self.feed.plugins().engine().config().config_bytes }
     }
 
     /// Counts a subscription's plugin against the quota of the client's address; `None` without a plugin.

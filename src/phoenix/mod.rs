@@ -49,6 +49,7 @@ use crate::phoenix::socket::Socket;
 use crate::plugins::plugin_quota;
 use crate::quota::{Lease, LimitReached, Quota, QuotaLimits};
 use crate::tasks;
+use crate::wire::query::limits::Limits;
 use crate::wire::query::origin;
 use crate::wire::text;
 
@@ -126,7 +127,7 @@ impl ChannelState {
     /// Admits a connection, or says why not.
     fn admit(&self, parts: &Parts, caller: Caller) -> Result<Lease<IpAddr>, (StatusCode, String)> {
         let origin = parts.headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
-        let lease = if origin::is_welcome(origin, &self.config.origins) {
+        let lease = if origin::is_allowed(origin, &self.config.origins) {
             let limits = QuotaLimits {
                 total: self.config.max_connections,
                 per_key: self.config.max_connections_per_address,
@@ -211,9 +212,15 @@ async fn connect(State(state): State<Arc<ChannelState>>, request: Request) -> Re
     };
     match upgrade {
         Ok((response, socket)) => {
-            let session =
-                Session::new(Arc::clone(&state.config), upgrade::user_id(&pairs).into(), form, now_ms())
-                    .counted(Arc::clone(state.feed.filters()));
+            let limits = Limits { plugin_config_bytes: state.feed.plugins().engine().config().config_bytes };
+            let session = Session::new(
+                Arc::clone(&state.config),
+                limits,
+                upgrade::user_id(&pairs).into(),
+                form,
+                now_ms(),
+            )
+            .counted(Arc::clone(state.feed.filters()));
             let conversation =
                 Box::pin(start(state, socket, session, (lease, caller))).then(OptionFuture::from);
             // Log lines keep the connection's span, which names the client.

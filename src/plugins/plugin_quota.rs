@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use crate::budget::Budget;
 use crate::domain::key_counts::KeyCounts;
 use crate::domain::subscription::PluginUse;
-use crate::plugin::resources::purse::Payer;
+use crate::plugin::resources::memory_account::AddressBudget;
 use crate::quota::{Lease, LimitReached, Quota, QuotaLimits};
 
 /// The client a request is counted against.
@@ -163,7 +163,7 @@ impl PluginQuota {
         }))
     }
 
-    fn memory_of(&self, address: IpAddr, max: u64) -> Payer {
+    fn memory_of(&self, address: IpAddr, max: u64) -> AddressBudget {
         let mut memory = self.memory.lock();
         if let Some(budget) = memory.get(&address).and_then(Weak::upgrade) {
             return budget;
@@ -177,7 +177,7 @@ impl PluginQuota {
     /// The budget that the memory of an evaluator is charged to: that of its address, if only one address uses
     /// it.
     #[must_use]
-    pub fn payer(&self, plugin: &PluginUse) -> Option<Payer> {
+    pub fn payer(&self, plugin: &PluginUse) -> Option<AddressBudget> {
         let evaluators = self.evaluators.lock();
         let mut users =
             evaluators.iter().filter(|(_, counts)| counts.of(plugin) > 0).map(|(address, _)| *address);
@@ -225,7 +225,7 @@ pub struct EvaluatorPermit {
     quota: Arc<PluginQuota>,
     address: IpAddr,
     plugin: PluginUse,
-    _memory: Payer,
+    _memory: AddressBudget,
 }
 
 impl Drop for EvaluatorPermit {

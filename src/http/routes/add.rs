@@ -173,7 +173,7 @@ impl SortedDocuments {
                     index,
                     named.killmail_id,
                     named.hash.clone(),
-                    named.document(),
+                    named.to_document(),
                     true,
                 );
             }
@@ -320,7 +320,7 @@ fn sort_documents(body: &[u8], zkb: ZkbRule, are_lines: bool) -> Result<SortedDo
     let mut any_is_json = false;
     let mut splitter = Splitter::new(body.len());
     let mut take = |document: &[u8]| -> Result<(), Infallible> {
-        any_is_json |= package::readable(document).is_some();
+        any_is_json |= package::to_valid_json(document).is_some();
         for_each_document(document, &mut |one| sorted.add_document(one));
         Ok(())
     };

@@ -24,7 +24,7 @@ use crate::http::routes::kills::check_format;
 use crate::http::state::HttpState;
 use crate::tasks;
 use crate::wire::query::filter_echo::FilterEcho;
-use crate::wire::query::{self, Asked};
+use crate::wire::query::{self, ParsedQuery};
 use crate::wire::{text, time};
 
 /// A filter with more ids counts against the limit of all filters while its response is written.
@@ -67,7 +67,8 @@ pub async fn list(
     parts: Parts,
     Pairs(pairs): Pairs,
 ) -> Result<Response, Error> {
-    respond_page(&state, &parts, query::history_pairs(&pairs).map_err(Error::history_parameter)?).await
+    let query = query::read_history_query(&pairs, state.query_limits()).map_err(Error::history_parameter)?;
+    respond_page(&state, &parts, query).await
 }
 
 /// `POST /api/v1/killmails/search`.
@@ -76,22 +77,24 @@ pub async fn search(
     parts: Parts,
     body: QueryBody,
 ) -> Result<Response, Error> {
-    respond_page(&state, &parts, body.read(query::history_body).await?.map_err(Error::history_parameter)?)
-        .await
+    let query = body.read(query::read_history_body, state.query_limits()).await?;
+    respond_page(&state, &parts, query.map_err(Error::history_parameter)?).await
 }
 
 /// `GET /api/v1/killmails/count`.
 pub async fn count(State(state): State<Arc<HttpState>>, Pairs(pairs): Pairs) -> Result<Response, Error> {
-    respond_count(&state, query::count_pairs(&pairs).map_err(Error::history_parameter)?).await
+    let query = query::read_count_query(&pairs, state.query_limits()).map_err(Error::history_parameter)?;
+    respond_count(&state, query).await
 }
 
 /// `POST /api/v1/killmails/count`.
 pub async fn count_search(State(state): State<Arc<HttpState>>, body: QueryBody) -> Result<Response, Error> {
-    respond_count(&state, body.read(query::count_body).await?.map_err(Error::history_parameter)?).await
+    let query = body.read(query::read_count_body, state.query_limits()).await?;
+    respond_count(&state, query.map_err(Error::history_parameter)?).await
 }
 
-async fn respond_count(state: &HttpState, asked: Asked) -> Result<Response, Error> {
-    let Filtered { hold, subscription } = hold_filter(state, asked.subscription)?;
+async fn respond_count(state: &HttpState, query: ParsedQuery) -> Result<Response, Error> {
+    let Filtered { hold, subscription } = hold_filter(state, query.subscription)?;
     let count =
         state.feed.count(Arc::clone(&subscription), state.feed.head()).await.map_err(Error::history)?;
     let mut listing = Listing::new(&state.feed).with_filter(hold);
@@ -100,16 +103,16 @@ async fn respond_count(state: &HttpState, asked: Asked) -> Result<Response, Erro
     listing.text(format!(r#"}},"timestamp":"{}"}}"#, time::iso_micros_now())).respond().await
 }
 
-async fn respond_page(state: &HttpState, parts: &Parts, asked: Asked) -> Result<Response, Error> {
-    let _plugin_hold = state.hold_plugin(parts, &asked.subscription).map_err(Error::history_plugin_quota)?;
+async fn respond_page(state: &HttpState, parts: &Parts, query: ParsedQuery) -> Result<Response, Error> {
+    let _plugin_hold = state.hold_plugin(parts, &query.subscription).map_err(Error::history_plugin_quota)?;
     let judged_request =
-        state.admit_judged_request(parts, &asked.subscription).map_err(Error::history_plugin_quota)?;
-    let (head, after) = match &asked.cursor {
+        state.admit_judged_request(parts, &query.subscription).map_err(Error::history_plugin_quota)?;
+    let (head, after) = match &query.cursor {
         Some(text) => parse_cursor(state, text)?,
         None => (state.feed.head(), None),
     };
-    let (order, limit) = (asked.order, asked.limit);
-    let filtered = hold_filter(state, asked.subscription)?;
+    let (order, limit) = (query.order, query.limit);
+    let filtered = hold_filter(state, query.subscription)?;
     let subscription = Arc::clone(&filtered.subscription);
     let found = state.feed.lookup(Lookup { subscription, order, after, head, limit }).await;
     // No plugin is called from here on.
@@ -167,7 +170,7 @@ fn write_filter(listing: &mut Listing, subscription: &Subscription) {
     for IdsIn { kind, ids } in std::mem::take(&mut rest.filter.dimensions) {
         listing.text(format!(r#""{kind}_ids":["#)).ids(&ids).text("],");
     }
-    listing.text(text::json(&FilterEcho::of(&rest)).split_off(1));
+    listing.text(text::json(&FilterEcho::new(&rest)).split_off(1));
 }
 
 /// Reads a cursor: the head of the first page and the last killmail id. It is written like an event id, and

@@ -20,7 +20,7 @@ use crate::http::request::parameters::{
     JsonObject, Pairs, PathSegment, integer, parse_positive, positive_json,
 };
 use crate::http::state::HttpState;
-use crate::wire::query::parameters::{Known, Parameters};
+use crate::wire::query::parameters::{KnownNames, Parameters};
 use crate::wire::{query, time};
 
 /// The default of `limit`.
@@ -140,7 +140,7 @@ pub async fn system_kills(
 
 /// Checks the `format` parameter.
 pub fn check_format(pairs: &Pairs) -> Result<(), String> {
-    pairs.get("format").map_or(Ok(()), |format| query::format(format).map_err(|error| error.message))
+    pairs.get("format").map_or(Ok(()), |format| query::check_format(format).map_err(|error| error.message))
 }
 
 /// `{"kills":[..],"timestamp":"..", ..}` in the `data` envelope.
@@ -184,7 +184,7 @@ async fn find_newest(
 }
 
 /// The members of a body that asks for several systems.
-const KNOWN: Known = &[&["system_ids", "since_hours", "limit", "hours", "limit_per_system", "format"]];
+const KNOWN: KnownNames = &[&["system_ids", "since_hours", "limit", "hours", "limit_per_system", "format"]];
 
 /// A body that asks for several systems.
 struct SystemsRequest {
@@ -203,7 +203,7 @@ async fn read_systems_request(
     let max = state.config.systems_max;
     body.read(KNOWN, move |parameters| {
         if let Some(format) = parameters.text("format").map_err(Error::history_parameter)? {
-            query::format(format).map_err(Error::history_parameter)?;
+            query::check_format(format).map_err(Error::history_parameter)?;
         }
         let system_ids = parse_system_ids(parameters, max)?;
         let hours = parse_number(parameters, hours, HOURS, u64::MAX)?;
@@ -256,7 +256,7 @@ fn parse_number(
     default: u64,
     max: u64,
 ) -> Result<u64, Error> {
-    let number = match (parameters.plain(name), parameters.raw(name)) {
+    let number = match (parameters.raw_text(name), parameters.raw_json(name)) {
         (Some(digits), _) => parse_positive(digits),
         (None, Some(value)) => positive_json(value),
         (None, None) => return Ok(default),
@@ -319,7 +319,7 @@ mod tests {
     fn lists_of_systems_are_checked() {
         let read = |list: &str| {
             let body = format!("{{\"system_ids\":{list}}}");
-            parse_system_ids(&Parameters::object(body.as_bytes(), KNOWN).unwrap(), 3)
+            parse_system_ids(&Parameters::from_object(body.as_bytes(), KNOWN).unwrap(), 3)
         };
         let ids = |value: Value| read(&value.to_string());
         assert_eq!(ids(json!([5, 5, -1, 7])), Ok(vec![5, -1, 7]));

@@ -249,12 +249,12 @@ fn plugins(state: &HttpState, text: &mut Exposition) {
     text.gauge(
         "plugin_resting",
         "Pairs of plugin and configuration that rest.",
-        plugins.engine().resting_count(),
+        plugins.engine().quarantined_count(),
     );
     text.gauge(
         "plugin_trials_waiting",
         "Configurations waiting to be prepared.",
-        plugins.engine().trials_waiting(),
+        plugins.engine().setups_waiting(),
     );
     plugin_queues(plugins.engine(), text);
     text.counter(
@@ -294,7 +294,7 @@ fn plugin_memory(capacity: &Capacity, text: &mut Exposition) {
     text.counter(
         "plugin_memory_address_refused_total",
         "Requests refused at the limit for one client address.",
-        capacity.refused_to_payers(),
+        capacity.address_refusals(),
     );
     text.gauge("plugin_memory_max_bytes", "The limit for all plugins.", capacity.memory().max());
     text.counter(
@@ -331,7 +331,7 @@ fn plugin_queues(engine: &Engine, text: &mut Exposition) {
         "plugin_pages_waiting",
         "Pages waiting for a plugin.",
         "of",
-        [("live", pages.live), ("history", pages.past)],
+        [("live", pages.live), ("history", pages.history)],
     );
     text.gauge(
         "plugin_pages_held",

@@ -141,7 +141,7 @@ async fn day_file(
     headers: HeaderMap,
     content: DayContent,
 ) -> Result<Response, Error> {
-    let day = name.strip_suffix(".json").and_then(time::day).ok_or(Error::PathNotFound)?;
+    let day = name.strip_suffix(".json").and_then(time::parse_day).ok_or(Error::PathNotFound)?;
     let (feed, rev) = (Arc::clone(&state.feed), state.feed.store().revision());
     let found = tasks::blocking("mirror day", move || {
         let filter =
@@ -223,7 +223,7 @@ impl DayBody {
 /// hashes.
 fn day_member(killmail: &Killmail, content: DayContent) -> Option<(u32, Bytes)> {
     let text = match content {
-        DayContent::Hashes => Bytes::from(text::json(&hash::of(killmail)?.text)),
+        DayContent::Hashes => Bytes::from(text::json(&hash::resolve(killmail)?.text)),
         DayContent::Bodies => upstream::body(killmail),
     };
     Some((killmail.killmail_id, text))

@@ -24,7 +24,7 @@ use crate::http::state::HttpState;
 use crate::plugin::build::protocol::Stage;
 use crate::plugin::counters::LastFault;
 use crate::plugin::error::Refusal;
-use crate::plugin::judging::pair_records::Resting;
+use crate::plugin::judging::pair_records::QuarantinedPair;
 use crate::plugin::judging::run::Instance;
 use crate::plugins::Plugins;
 use crate::plugins::components::Readiness;
@@ -77,7 +77,7 @@ pub async fn detail(
     value["faults_at_rest"] = counts.at_rest.into();
     let resting = state.feed.plugins().resting(&name).map_err(|error| error_from(&error))?;
     value["resting_count"] = resting.count.into();
-    value["resting"] = resting.some.into_iter().map(resting_json).collect();
+    value["resting"] = resting.listed.into_iter().map(resting_json).collect();
     Ok(Json::data(&value))
 }
 
@@ -205,7 +205,7 @@ pub async fn promote(
     Path(name): Path<String>,
     body: JsonObject,
 ) -> Result<Json, Error> {
-    let digest = body.read(&[&["digest"]], |given| Ok(given.plain("digest").map(str::to_owned))).await?;
+    let digest = body.read(&[&["digest"]], |given| Ok(given.raw_text("digest").map(str::to_owned))).await?;
     let digest = digest.ok_or_else(|| {
         Error::parameter(
             "digest",
@@ -314,7 +314,7 @@ fn fault_json(last: &LastFault, trusted: bool) -> Value {
     json!({ "fault": failure.fault.word(), "message": message, "killmail_id": killmail_id, "at": time::iso_seconds(*at) })
 }
 
-fn resting_json(resting: Resting) -> Value {
+fn resting_json(resting: QuarantinedPair) -> Value {
     json!({
         "config_digest": format!("sha256:{}", resting.config_digest),
         "reason": resting.reason,

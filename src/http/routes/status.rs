@@ -232,9 +232,9 @@ fn plugins_json(state: &HttpState) -> Value {
             "max_bytes": capacity.scripting_memory().max(),
             "refused_total": capacity.scripting_memory().refused(),
         },
-        "address_refused_total": capacity.refused_to_payers(),
+        "address_refused_total": capacity.address_refusals(),
         "evaluators": Value::Object(evaluators.into_iter().collect()),
-        "resting": engine.resting_count(),
+        "resting": engine.quarantined_count(),
         "compile_large_memory_bytes": engine.builder().large_memory_bytes(),
         "waiting": plugin_queues_json(engine),
     })
@@ -250,8 +250,8 @@ fn plugin_queues_json(engine: &Engine) -> Value {
     let pages = engine.pages_waiting();
     json!({
         "uploads": Value::Object(loads.into_iter().collect()),
-        "configurations": engine.trials_waiting(),
-        "pages": { "live": pages.live, "history": pages.past, "held": pages.held },
+        "configurations": engine.setups_waiting(),
+        "pages": { "live": pages.live, "history": pages.history, "held": pages.held },
     })
 }
 

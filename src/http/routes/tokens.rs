@@ -20,7 +20,7 @@ use crate::http::request::parameters::JsonObject;
 use crate::http::state::HttpState;
 use crate::store::Store;
 use crate::tasks;
-use crate::wire::query::parameters::{Known, Parameters};
+use crate::wire::query::parameters::{KnownNames, Parameters};
 use crate::wire::read::json;
 use crate::wire::time;
 
@@ -29,7 +29,7 @@ const TOKENS_MAX: usize = 100;
 const NAME_LEN_MAX: usize = 63;
 const RANDOM_BYTES: usize = 32;
 /// The members of a body.
-const KNOWN: Known = &[&["name", "scopes"]];
+const KNOWN: KnownNames = &[&["name", "scopes"]];
 
 /// A token as it is stored. Law 4 (old bytes speak): a field is added with a default, never renamed or
 /// removed.
@@ -153,7 +153,7 @@ fn token_json(token: &ApiToken) -> Value {
 }
 
 fn parse_name(parameters: &Parameters<'_>) -> Result<String, Error> {
-    let name = parameters.plain("name").unwrap_or_default();
+    let name = parameters.raw_text("name").unwrap_or_default();
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if (1..=NAME_LEN_MAX).contains(&name.len()) && name.bytes().all(is_allowed) {
         return Ok(name.to_owned());
