@@ -67,11 +67,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
 fn from_folder(arguments: &Arguments) -> anyhow::Result<Held> {
     let dir = arguments.target.folder.existing()?.to_owned();
     let bars = progress::Bars::default();
-    let store = store::Store::open(store::config::Config {
-        dir,
-        encode: wire::killmail::encode,
-        ..store::config::Config::default()
-    })?;
+    let config = store::config::Config { dir, ..store::config::Config::default() };
+    let store = store::Store::open(config, wire::killmail::encode)?;
     let backup = store.backup(&arguments.dest, &|step| bars.show(step))?;
     bars.clear();
     Ok(Held { killmails: backup.killmails, head: backup.head, bytes: backup.bytes })

@@ -178,7 +178,7 @@ impl Store {
             .codec
             .pack(killmails.iter().copied())
             .map_err(|why| StoreError::Engine { what: "encode a killmail", why })?;
-        let rest = killmails.iter().map(|killmail| (facts(killmail), (self.config.encode)(killmail)));
+        let rest = killmails.iter().map(|killmail| (facts(killmail), (self.encode)(killmail)));
         Ok(rest.zip(packed).map(|((facts, json), packed)| Prepared { facts, json, packed }).collect())
     }
 
@@ -385,7 +385,7 @@ impl Turn {
             uploaded_at: incoming.uploaded_at,
             age_secs,
             facts: prepared.facts.clone(),
-            json: cell(&prepared.json),
+            json: OnceLock::from(prepared.json.clone()),
             killmail: incoming.killmail,
         };
         let at = self.drafts.len();
@@ -420,7 +420,7 @@ impl Turn {
             uploaded_at,
             age_secs: stored.age_secs,
             facts: prepared.facts.clone(),
-            json: cell(&prepared.json),
+            json: OnceLock::from(prepared.json.clone()),
             killmail,
         });
         if let Some(at) = drafted {
@@ -487,9 +487,4 @@ fn line_of(entry: &Entry) -> LogEntry {
         weight: 0,
         rev: entry.rev,
     }
-}
-
-/// The cell with the JSON in it, if there is an encoder.
-fn cell(json: &Bytes) -> OnceLock<Bytes> {
-    if json.is_empty() { OnceLock::new() } else { OnceLock::from(json.clone()) }
 }

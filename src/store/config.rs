@@ -4,10 +4,7 @@
 
 use std::path::PathBuf;
 
-use bytes::Bytes;
 use serde::Deserialize;
-
-use crate::domain::killmail::Killmail;
 
 /// How the store is kept.
 #[derive(Debug, Clone, Deserialize)]
@@ -31,9 +28,6 @@ pub struct Config {
     pub scrub_per_sec: u64,
     /// Pause between two rounds of that, seconds (a day).
     pub scrub_pause_secs: u64,
-    /// Makes the canonical JSON, once, at append; only its length is stored.
-    #[serde(skip, default = "no_encoder")]
-    pub encode: fn(&Killmail) -> Bytes,
 }
 
 impl Default for Config {
@@ -47,15 +41,6 @@ impl Default for Config {
             snapshot_every: 250_000,
             scrub_per_sec: 200,
             scrub_pause_secs: 86_400,
-            encode: nothing,
         }
     }
-}
-
-fn no_encoder() -> fn(&Killmail) -> Bytes {
-    nothing
-}
-
-fn nothing(_: &Killmail) -> Bytes {
-    Bytes::new()
 }

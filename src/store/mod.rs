@@ -11,6 +11,7 @@ pub(crate) mod arrival;
 pub mod config;
 pub(crate) mod damage;
 pub(crate) mod disk_space;
+pub mod encoder;
 pub(crate) mod engine;
 pub mod error;
 pub mod facts;
@@ -44,6 +45,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::domain::id::{Epoch, Seq};
 use crate::store::config::Config;
 use crate::store::damage::ScrubProgress;
+use crate::store::encoder::Encoder;
 use crate::store::engine::Engine;
 use crate::store::engine::meta::{Numbers, Spans};
 use crate::store::format::record::Codec;
@@ -89,6 +91,7 @@ pub struct Stats {
 /// The store, open.
 pub struct Store {
     config: Config,
+    encode: Encoder,
     epoch: Epoch,
     engine: Engine,
     codec: Codec,

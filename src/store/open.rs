@@ -14,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::domain::id::{Epoch, Seq};
 use crate::store::config::Config;
+use crate::store::encoder::Encoder;
 use crate::store::engine::journal::{self, Journal};
 use crate::store::engine::ledger::{self, Ledger};
 use crate::store::engine::meta::{self, Numbers};
@@ -44,7 +45,7 @@ impl Store {
     ///
     /// # Errors
     /// `InUse`, `TooNew`, `Damaged` with the command that mends it, or what the system says.
-    pub fn open(config: Config) -> Result<Arc<Self>, StoreError> {
+    pub fn open(config: Config, encode: Encoder) -> Result<Arc<Self>, StoreError> {
         let engine = Engine::open(&config.dir, config.cache_bytes)?;
         data_folder::remove_unfinished_backup(&config.dir)?;
         data_folder::remove_unfinished_compaction(&config.dir)?;
@@ -56,7 +57,7 @@ impl Store {
         let (ledger, revs) = Ledger::open(&engine, epoch, &numbers)?;
         let (index, snapshot) = match build(&engine, epoch, &numbers) {
             Err(error @ StoreError::Damaged { .. })
-                if log_from_records(&engine, &codec, config.encode, &numbers)? == 0 =>
+                if log_from_records(&engine, &codec, encode, &numbers)? == 0 =>
             {
                 return Err(error);
             }
@@ -72,6 +73,7 @@ impl Store {
         let notices = RevisionNotices::load(&engine, files.head())?;
         let store = Self {
             config,
+            encode,
             epoch,
             engine,
             codec,

@@ -10,6 +10,7 @@ const INNER_FLOORS: &[(&str, u8)] = &[
     ("store/keys", 0),
     ("store/error", 0),
     ("store/config", 0),
+    ("store/encoder", 0),
     ("store/incoming", 0),
     ("store/query", 0),
     ("store/progress", 0),

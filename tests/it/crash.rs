@@ -184,11 +184,11 @@ fn kill_9_loses_nothing_acknowledged() {
         victim.live(moment(&mut dice));
         acks += known.read(&victim.kill());
         let store =
-            Store::open(child::config(folder.path())).unwrap_or_else(|e| panic!("round {round}: {e}"));
+            child::open(child::config(folder.path())).unwrap_or_else(|e| panic!("round {round}: {e}"));
         known.check(&store, checked);
         checked = store.head().0 + 1;
     }
-    let store = Store::open(child::config(folder.path())).unwrap();
+    let store = child::open(child::config(folder.path())).unwrap();
     known.check(&store, 1);
     let snapshots = index_equals_a_rebuild(&store, folder.path());
     println!("{snapshots} snapshots were passed over by the rebuild");
@@ -232,7 +232,7 @@ fn power_loss_keeps_everything_acknowledged() {
         victim.live(Moment { acknowledged: moment.acknowledged.max(30), ..moment });
         known.read(&victim.kill());
         torn += usize::from(!image::same(&disk, &survives));
-        let store = Store::open(child::config(&survives)).unwrap_or_else(|e| panic!("round {round}: {e}"));
+        let store = child::open(child::config(&survives)).unwrap_or_else(|e| panic!("round {round}: {e}"));
         known.check(&store, checked);
         checked = store.head().0 + 1;
         drop(store);
@@ -282,7 +282,7 @@ pub fn index_equals_a_rebuild(store: &Store, folder: &Path) -> usize {
     let copy = TempDir::with_prefix("killstream-rebuild-").unwrap();
     image::copy(folder, copy.path());
     let removed = image::remove(copy.path(), |name| name.starts_with("idx-"));
-    let rebuilt = Store::open(child::config(copy.path())).unwrap();
+    let rebuilt = child::open(child::config(copy.path())).unwrap();
     assert_eq!((rebuilt.head(), rebuilt.count()), (store.head(), store.count()));
     let (one, other) = (found(store), found(&rebuilt));
     assert!(one == other, "the index differs from its rebuild");

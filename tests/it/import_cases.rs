@@ -9,6 +9,7 @@ use std::path::Path;
 use killstream::store::Store;
 use killstream::store::config::Config;
 use killstream::store::refused::list::Refused;
+use killstream::wire::killmail::encode;
 use serde_json::{Value, json};
 
 use crate::support::data;
@@ -151,8 +152,9 @@ fn broken_documents_are_counted_by_reason_and_cost_only_themselves() {
 #[test]
 fn what_is_taken_at_last_leaves_the_list_of_the_refused() {
     let setup = Setup::quiet();
-    let open =
-        || Store::open(Config { dir: setup.data_dir(), min_free_bytes: 0, ..Config::default() }).unwrap();
+    let open = || {
+        Store::open(Config { dir: setup.data_dir(), min_free_bytes: 0, ..Config::default() }, encode).unwrap()
+    };
     let store = open();
     let documents =
         [killmail(1).r2z2().to_string(), "{\"killmail_id\":3}".to_owned(), killmail(2).esi().to_string()];

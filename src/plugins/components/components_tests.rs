@@ -30,7 +30,7 @@ fn open(dir: &Path) -> Arc<Plugins> {
         store::config::Config { dir: dir.to_owned(), min_free_bytes: 0, ..store::config::Config::default() };
     let limits = Config { guests_memory_bytes: MEMORY, ..Config::default() };
     let engine = Engine::new(limits, Arc::new(NoHistory), |_| Bytes::new()).unwrap();
-    Plugins::open(Store::open(config).unwrap(), engine, Vec::new()).unwrap()
+    Plugins::open(Store::open(config, |_| Bytes::new()).unwrap(), engine, Vec::new()).unwrap()
 }
 
 /// Keeps what the compiling process would make of it.

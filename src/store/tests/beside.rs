@@ -19,7 +19,7 @@ use crate::store::incoming::Checkpoint;
 use crate::store::index::snapshot;
 use crate::store::keys::Tree;
 use crate::store::tests::mend::{expect_all, filled, problems, report, silent, tamper};
-use crate::store::tests::{config, folder, open};
+use crate::store::tests::{config, folder, json, open};
 use crate::store::upkeep::{compact, salvage};
 
 /// Bytes of a snapshot's header before its checksum.
@@ -27,7 +27,7 @@ const TOLD_BYTES: usize = 36;
 
 /// Sees to it that there is a snapshot of the store.
 fn with_snapshot(dir: &TempDir) -> PathBuf {
-    let store = Store::open(Config { snapshot_every: 1, ..config(dir) }).expect("opens");
+    let store = Store::open(Config { snapshot_every: 1, ..config(dir) }, json).expect("opens");
     store.set_checkpoint(Checkpoint { source: "r2z2".to_owned(), bytes: vec![7] }).expect("kept");
     drop(store);
     snapshot::files(dir.path()).expect("listed").remove(0)
@@ -174,7 +174,7 @@ fn salvage_needs_no_engine() {
     let (dir, new) = (folder(), folder());
     filled(&dir);
     fs::remove_dir_all(dir.path().join("store")).expect("removed");
-    let losses = salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
+    let losses = salvage::run(dir.path(), &config(&new), json, &silent).expect("salvaged");
     assert_eq!((losses.killmails, losses.lost, losses.carried.get("plugins")), (50, 0, Some(&1)));
     assert!(
         matches!(&losses.notes[..], [note] if note.contains("the engine's main file is missing")),
@@ -185,7 +185,10 @@ fn salvage_needs_no_engine() {
     assert_eq!(problems(&new), Vec::<String>::new());
     assert!(!dir.path().join("store").exists(), "the damaged one is only read");
     journal::remove(dir.path()).expect("removed");
-    assert!(matches!(salvage::run(dir.path(), &config(&folder()), &silent), Err(StoreError::NoStore { .. })));
+    assert!(matches!(
+        salvage::run(dir.path(), &config(&folder()), json, &silent),
+        Err(StoreError::NoStore { .. })
+    ));
 }
 
 #[test]
@@ -194,7 +197,7 @@ fn salvage_finds_a_store_that_a_compaction_set_aside() {
     filled(&dir);
     journal::remove(dir.path()).expect("removed");
     folder_swap::aside(dir.path()).expect("aside");
-    let losses = salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
+    let losses = salvage::run(dir.path(), &config(&new), json, &silent).expect("salvaged");
     assert_eq!((losses.killmails, losses.notes), (50, Vec::new()));
     expect_all(new.path(), None);
 }
@@ -204,7 +207,7 @@ fn no_note_of_salvage_names_a_folder_that_is_gone() {
     let (dir, new) = (folder(), folder());
     filled(&dir);
     tamper(&dir, Tree::Meta, b"numbers", None);
-    let losses = salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
+    let losses = salvage::run(dir.path(), &config(&new), json, &silent).expect("salvaged");
     let [note] = &losses.notes[..] else { panic!("{:?}", losses.notes) };
     assert!(note.ends_with(": the store's own numbers are missing"), "{note}");
 }
@@ -216,7 +219,7 @@ fn a_salvaged_plugin_stands_in_a_folder_of_its_owner() {
     let component = dir.path().join("plugins").join(format!("{}.wasm", sha256_hex(b"\0asm")));
     fs::create_dir_all(component.parent().expect("a folder")).expect("made");
     fs::write(component, b"\0asm").expect("written");
-    salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
+    salvage::run(dir.path(), &config(&new), json, &silent).expect("salvaged");
     open(&dir).backup(copy.path(), &silent).expect("copied");
     for dir in [new, copy] {
         assert_eq!(

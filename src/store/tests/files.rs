@@ -12,7 +12,7 @@ use crate::domain::killmail::Killmail;
 use crate::domain::span::Span;
 use crate::store::Store;
 use crate::store::keys::{Key, Tree};
-use crate::store::tests::{config, folder, holds_in_every_copy, incoming, killmail, open, valued};
+use crate::store::tests::{config, folder, holds_in_every_copy, incoming, json, killmail, open, valued};
 use crate::store::upkeep::salvage;
 
 const SPAN: Span = Span { from: 1_700_000_000, to: 1_700_000_100, killmails: 2 };
@@ -69,7 +69,7 @@ fn a_salvaged_store_has_the_same_files() {
     let dir = folder();
     drop(filled(&dir));
     let new = folder();
-    let losses = salvage::run(dir.path(), &config(&new), &|_| {}).expect("salvaged");
+    let losses = salvage::run(dir.path(), &config(&new), json, &|_| {}).expect("salvaged");
     assert_eq!(losses.carried.get("file numbers"), Some(&4), "{:?}", losses.carried);
     check(&open(&new));
 }

@@ -26,7 +26,7 @@ use crate::store::facts::facts;
 use crate::store::incoming::Incoming;
 use crate::store::index::plan::Plan;
 use crate::store::query::{HistoryQuery, Order, PageQuery};
-use crate::store::tests::{ask, config, folder, history, ids, incoming, killmail, seqs};
+use crate::store::tests::{ask, config, folder, history, ids, incoming, json, killmail, seqs};
 
 pub const START: i64 = 1_700_000_000;
 /// Real systems and ship types, so that constellations, regions and groups are at work.
@@ -167,7 +167,7 @@ fn interest() -> impl Strategy<Value = Interest> {
 /// A store of these killmails in this order, with a tail of `tail` entries; every fifth is backfill, every
 /// seventh old.
 fn store_of(dir: &TempDir, killmails: &[Killmail], tail: usize) -> Arc<Store> {
-    let store = Store::open(Config { tail_entries: tail, ..config(dir) }).expect("opens");
+    let store = Store::open(Config { tail_entries: tail, ..config(dir) }, json).expect("opens");
     let batch = killmails.iter().cloned().enumerate().map(|(n, killmail)| {
         let late = if n % 7 == 3 { 7_200_000 } else { 1_000 };
         let origin = if n % 5 == 2 { Origin::Backfill } else { Origin::Live };
@@ -349,7 +349,7 @@ fn values_and_flags_alone_need_no_look_at_every_row() {
     assert_eq!((found(&least(5.999e9)), found(&least(1e13))), (vec![5_999, 7], vec![7]));
     drop(store);
     // The same after a start.
-    let store = Store::open(config(&dir)).expect("opened");
+    let store = Store::open(config(&dir), json).expect("opened");
     let again = ids(&store.select(&history(&least(5.999e9))).expect("selected"));
     assert_eq!(again, [5_999, 7]);
 }

@@ -25,7 +25,7 @@ use crate::store::incoming::Checkpoint;
 use crate::store::keys::Tree;
 use crate::store::progress::Step;
 use crate::store::refused::list::Refused;
-use crate::store::tests::{config, folder, incoming, killmail, open, valued};
+use crate::store::tests::{config, folder, incoming, json, killmail, open, valued};
 use crate::store::upkeep::verify::{self, Report};
 use crate::store::upkeep::{compact, salvage};
 
@@ -56,8 +56,8 @@ pub fn filled(dir: &TempDir) -> Epoch {
 }
 
 pub fn expect_all(dir: &Path, epoch: Option<Epoch>) -> Epoch {
-    let store =
-        Store::open(Config { dir: dir.to_owned(), min_free_bytes: 0, ..Config::default() }).expect("opens");
+    let store = Store::open(Config { dir: dir.to_owned(), min_free_bytes: 0, ..Config::default() }, json)
+        .expect("opens");
     assert_eq!((store.head(), store.count(), store.stats().revised), (Seq(50), 50, 17));
     for id in 1..=50 {
         let expected = if id % 3 == 1 { valued(id, f64::from(id)) } else { killmail(id) };
@@ -144,7 +144,7 @@ fn verify_names_what_is_damaged() {
         ["the record of killmail 4 is number 4 revision 0, the log says number 4 revision 2"]
     );
     assert!(
-        matches!(Store::open(config(&dir)), Err(StoreError::Damaged { what, .. }) if what == "revision 2 of killmail 4 is gone, 0 is there")
+        matches!(Store::open(config(&dir), json), Err(StoreError::Damaged { what, .. }) if what == "revision 2 of killmail 4 is gone, 0 is there")
     );
 }
 
@@ -160,7 +160,7 @@ fn an_engine_that_lost_its_end_is_not_taken_for_whole() {
     );
     ledger::write(dir.path(), Mark { head: Seq(52), ..mark }, &contents.revised).expect("written");
     assert!(
-        matches!(Store::open(config(&dir)), Err(StoreError::Damaged { what, .. }) if what == "log entries 51 to 52 were kept and are gone")
+        matches!(Store::open(config(&dir), json), Err(StoreError::Damaged { what, .. }) if what == "log entries 51 to 52 were kept and are gone")
     );
     assert!(problems(&dir)[0].contains("52"));
     // A ledger that is behind, torn or missing is filled in.
@@ -186,7 +186,7 @@ fn an_engine_that_lost_its_end_is_not_taken_for_whole() {
             bytes[20] ^= 1;
             fs::write(ledger::path(dir.path()), bytes).expect("written");
         }
-        let opened = Store::open(config(&dir));
+        let opened = Store::open(config(&dir), json);
         assert!(
             matches!(&opened, Err(StoreError::Damaged { what, .. }) if what == "revisions 18 to 18 were kept and are gone"),
             "{mark_too}"
@@ -200,7 +200,7 @@ fn an_engine_that_lost_its_end_is_not_taken_for_whole() {
     // Of an empty folder it tells as well, even without its mark.
     ledger::write(dir.path(), Mark { head: Seq::ZERO, rev: 0, ..mark }, &revised).expect("written");
     fs::remove_dir_all(dir.path().join("store")).expect("removed");
-    assert!(matches!(Store::open(config(&dir)), Err(StoreError::Damaged { .. })));
+    assert!(matches!(Store::open(config(&dir), json), Err(StoreError::Damaged { .. })));
 }
 
 #[test]
@@ -299,16 +299,19 @@ fn a_restored_backup_is_a_store_of_its_own() {
 fn salvage_brings_back_what_is_intact() {
     let (dir, new) = (folder(), folder());
     let epoch = filled(&dir);
-    let losses = salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
+    let losses = salvage::run(dir.path(), &config(&new), json, &silent).expect("salvaged");
     assert_eq!((losses.killmails, losses.head, losses.lost, losses.holes), (50, 50, 0, Vec::new()));
     assert_ne!(expect_all(new.path(), None), epoch);
     assert_eq!(
         (problems(&new), fs::read_to_string(new.path().join("token")).expect("kept")),
         (Vec::new(), "secret\n".to_owned())
     );
-    assert!(salvage::run(dir.path(), &config(&new), &silent).is_err(), "into a store");
+    assert!(salvage::run(dir.path(), &config(&new), json, &silent).is_err(), "into a store");
     let store = open(&dir);
-    assert!(matches!(salvage::run(dir.path(), &config(&folder()), &silent), Err(StoreError::InUse { .. })));
+    assert!(matches!(
+        salvage::run(dir.path(), &config(&folder()), json, &silent),
+        Err(StoreError::InUse { .. })
+    ));
     drop(store);
 }
 
@@ -338,7 +341,7 @@ fn an_older_revision_is_not_taken_for_the_newest() {
             // The lines of the log still tell.
             fs::remove_file(ledger::path(dir.path())).expect("removed");
         }
-        let losses = salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
+        let losses = salvage::run(dir.path(), &config(&new), json, &silent).expect("salvaged");
         assert_eq!(
             (losses.killmails, losses.lost, losses.holes, losses.stale),
             (48, 2, vec![(7, 8)], vec![7])
@@ -422,7 +425,7 @@ fn a_giant_is_salvaged_whole_or_not_at_all() {
         .get(Tree::Records, &chunked_values::key_of(&4u64.to_be_bytes(), 1))
         .expect("read");
     assert!(parts.is_some(), "the killmail is too small for this test");
-    salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
+    salvage::run(dir.path(), &config(&new), json, &silent).expect("salvaged");
     assert_eq!(open(&new).killmail(4).expect("read").expect("kept").killmail, large);
     let (bytes, path) = (fs::read(&journal::paths(dir.path())[1]).expect("read"), db_path(dir.path()));
     let second = frame::find(&bytes).nth(2).expect("a second part").0;
@@ -438,7 +441,7 @@ fn a_giant_is_salvaged_whole_or_not_at_all() {
     fs::remove_file(&journal::paths(dir.path())[1]).expect("removed");
     spare::remove(dir.path()).expect("removed");
     let new = folder();
-    let losses = salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
+    let losses = salvage::run(dir.path(), &config(&new), json, &silent).expect("salvaged");
     assert_eq!((losses.killmails, losses.holes), (1, vec![(2, 2)]));
     assert_eq!(open(&new).count(), 1);
 }

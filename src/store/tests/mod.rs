@@ -41,11 +41,11 @@ fn json(killmail: &Killmail) -> Bytes {
 }
 
 fn config(dir: &TempDir) -> Config {
-    Config { dir: dir.path().to_owned(), min_free_bytes: 0, encode: json, ..Config::default() }
+    Config { dir: dir.path().to_owned(), min_free_bytes: 0, ..Config::default() }
 }
 
 fn open(dir: &TempDir) -> Arc<Store> {
-    Store::open(config(dir)).expect("a store opens")
+    Store::open(config(dir), json).expect("a store opens")
 }
 
 fn folder() -> TempDir {
@@ -226,7 +226,7 @@ fn a_killmail_of_thousands_of_attackers_comes_back() {
     assert_eq!(store.killmail(4).expect("read").expect("kept").killmail, large);
     store.append(vec![incoming(revised.clone())], None).expect("appended");
     drop(store);
-    let store = Store::open(Config { tail_entries: 1, ..config(&dir) }).expect("opens");
+    let store = Store::open(Config { tail_entries: 1, ..config(&dir) }, json).expect("opens");
     assert_eq!(store.killmail(4).expect("read").expect("kept").killmail, revised);
     let mut filter = Filter::default();
     filter.set_ids(Dimension::Character, vec![2_000_000_000]);
@@ -344,7 +344,7 @@ fn killmails_of_no_possible_time_are_kept_apart() {
             fs::remove_file(file.path()).expect("removed");
         }
     }
-    check(&Store::open(Config { tail_entries: 1, ..config(&dir) }).expect("opened"));
+    check(&Store::open(Config { tail_entries: 1, ..config(&dir) }, json).expect("opened"));
 }
 
 #[test]
@@ -396,14 +396,14 @@ fn a_second_owner_is_told_who_has_the_folder() {
     let dir = folder();
     let _store = open(&dir);
     let pid = std::process::id();
-    assert!(matches!(Store::open(config(&dir)), Err(StoreError::InUse { pid: p }) if p == pid));
+    assert!(matches!(Store::open(config(&dir), json), Err(StoreError::InUse { pid: p }) if p == pid));
 }
 
 #[test]
 fn too_little_space_stops_writing_and_nothing_else() {
     let dir = folder();
     open(&dir).append(vec![incoming(killmail(1))], None).expect("appended");
-    let store = Store::open(Config { min_free_bytes: u64::MAX, ..config(&dir) }).expect("opens");
+    let store = Store::open(Config { min_free_bytes: u64::MAX, ..config(&dir) }, json).expect("opens");
     assert!(!store.has_space());
     assert!(matches!(
         store.append(vec![incoming(killmail(2))], None),
@@ -455,7 +455,7 @@ fn damage_is_said_with_the_command_that_mends_it() {
         .flatten()
         .filter(|e| e.file_name().to_string_lossy().starts_with("snap."))
         .for_each(|e| fs::remove_file(e.path()).expect("removed"));
-    match Store::open(config(&dir)) {
+    match Store::open(config(&dir), json) {
         Err(StoreError::Damaged { command, .. }) => assert!(command.contains("salvage")),
         Err(error) => panic!("{error}"),
         Ok(_) => panic!("64 KiB of zeros went unnoticed"),

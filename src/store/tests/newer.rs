@@ -11,7 +11,7 @@ use crate::store::error::StoreError;
 use crate::store::format::frame;
 use crate::store::keys::Tree;
 use crate::store::tests::mend::{filled, silent, tamper, value};
-use crate::store::tests::{config, folder};
+use crate::store::tests::{config, folder, json};
 use crate::store::upkeep::{compact, salvage, verify};
 
 /// The byte of a line that is its version.
@@ -31,7 +31,7 @@ fn is_too_new<T>(result: Result<T, StoreError>, expected: &str) -> bool {
 
 /// Start, `verify` and `compact` refuse the store, whatever else is damaged.
 fn refused(dir: &TempDir, what: &str) {
-    assert!(is_too_new(Store::open(config(dir)), what), "opened: {what}");
+    assert!(is_too_new(Store::open(config(dir), json), what), "opened: {what}");
     assert!(is_too_new(verify::run(&config(dir), &silent), what), "verified: {what}");
     assert!(is_too_new(compact::run(&config(dir), &silent), what), "compacted: {what}");
 }
@@ -65,7 +65,7 @@ fn a_revision_of_a_newer_version_is_not_taken_for_bent() {
     assert!(is_too_new(verify::run(&config(&dir), &silent), "log entry version"));
     // The ledger asks for it where it does not know itself.
     std::fs::remove_file(dir.path().join("ledger")).expect("removed");
-    assert!(is_too_new(Store::open(config(&dir)), "log entry version"));
+    assert!(is_too_new(Store::open(config(&dir), json), "log entry version"));
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_record_of_a_newer_version_is_not_taken_for_damaged() {
     tamper(&dir, Tree::Records, &key, Some(newer));
     refused(&dir, "record version");
     assert!(
-        is_too_new(salvage::run(dir.path(), &config(&folder()), &silent), "record version"),
+        is_too_new(salvage::run(dir.path(), &config(&folder()), json, &silent), "record version"),
         "none of it would be lost"
     );
 }
@@ -92,7 +92,7 @@ fn an_arrangement_of_a_newer_version_is_refused_by_all() {
     tamper(&dir, Tree::Meta, b"schema", Some(2u32.to_le_bytes().to_vec()));
     refused(&dir, "schema");
     let new = folder();
-    assert!(is_too_new(salvage::run(dir.path(), &config(&new), &silent), "schema"));
+    assert!(is_too_new(salvage::run(dir.path(), &config(&new), json, &silent), "schema"));
     assert!(journal::paths(dir.path())[1].exists());
     // Without its number nobody knows what it is.
     tamper(&dir, Tree::Meta, b"schema", None);

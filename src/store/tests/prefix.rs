@@ -26,7 +26,7 @@ use crate::store::index::{Flag, Index, SHARDS};
 use crate::store::keys::Tree;
 use crate::store::open::replay;
 use crate::store::tests::law::{START, any_killmail};
-use crate::store::tests::{config, folder, history, ids, incoming, killmail};
+use crate::store::tests::{config, folder, history, ids, incoming, json, killmail};
 
 /// Everything the index holds, in an order of its own.
 fn contents(index: &Index) -> (BTreeMap<String, Vec<u32>>, Vec<String>, [u64; 3]) {
@@ -181,7 +181,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
     fn any_steps(steps in vec(step(), 1..14)) {
         let dir = folder();
-        let mut store = Store::open(settings(&dir))?;
+        let mut store = Store::open(settings(&dir), json)?;
         let mut model: Vec<Killmail> = Vec::new();
         for step in steps {
             match step {
@@ -205,7 +205,7 @@ proptest! {
                     } else if fs::read_dir(dir.path()).expect("listed").flatten().any(|e| e.file_name().to_string_lossy().ends_with(".snap")) {
                         happened(4);
                     }
-                    store = Store::open(settings(&dir))?;
+                    store = Store::open(settings(&dir), json)?;
                     prop_assert_eq!(&contents(&store.memory.read().index), &before);
                     prop_assert_eq!(&contents(&rebuilt(&store)), &before);
                     prop_assert_eq!(store.files.read().pairs(), files);
@@ -231,7 +231,7 @@ fn prefix() {
 #[test]
 fn log_entries_come_back_from_their_records() {
     let dir = folder();
-    let store = Store::open(settings(&dir)).expect("opens");
+    let store = Store::open(settings(&dir), json).expect("opens");
     let killmails: Vec<Killmail> = (1..=40).map(killmail).collect();
     store.append(killmails.iter().cloned().map(incoming).collect(), None).expect("appended");
     store.append(vec![incoming(revised(&killmails[4], 7))], None).expect("appended");
@@ -243,20 +243,20 @@ fn log_entries_come_back_from_their_records() {
     store.engine.sync().expect("synced");
     drop(store);
     remove_snapshots(&dir);
-    let store = Store::open(settings(&dir)).expect("opens");
+    let store = Store::open(settings(&dir), json).expect("opens");
     assert_eq!(contents(&store.memory.read().index), before);
 }
 
 #[test]
 fn a_record_that_is_gone_is_damage() {
     let dir = folder();
-    let store = Store::open(settings(&dir)).expect("opens");
+    let store = Store::open(settings(&dir), json).expect("opens");
     store.append((1..=20).map(killmail).map(incoming).collect(), None).expect("appended");
     store.engine.remove(Tree::Records, &13u64.to_be_bytes()).expect("removed");
     store.engine.sync().expect("synced");
     drop(store);
     assert!(
-        matches!(Store::open(settings(&dir)), Err(StoreError::Damaged { what, .. }) if what.contains("killmail 13"))
+        matches!(Store::open(settings(&dir), json), Err(StoreError::Damaged { what, .. }) if what.contains("killmail 13"))
     );
 }
 
@@ -270,19 +270,19 @@ fn a_killmail_that_became_dated_is_in_its_place_also_after_reopening() {
     let mut undated =
         Killmail { time: 7, zkb: Some(Zkb { total_value: Some(1e9), ..Zkb::default() }), ..killmail(30) };
     undated.provenance = Provenance::all(&undated, "redisq");
-    let store = Store::open(settings(&dir)).expect("opens");
+    let store = Store::open(settings(&dir), json).expect("opens");
     store.append((1..30).map(killmail).chain([undated.clone()]).map(came).collect(), None).expect("appended");
     assert_eq!(ids(&store.select(&history(&Filter::default())).expect("selected")).last(), Some(&30));
     drop(store);
     assert!(!files(dir.path()).expect("listed").is_empty(), "there is a snapshot");
     // Too few for another one.
     let settings = Config { snapshot_every: 100, ..settings(&dir) };
-    let store = Store::open(settings.clone()).expect("opens");
+    let store = Store::open(settings.clone(), json).expect("opens");
     let dated = Killmail { zkb: Some(Zkb { total_value: Some(1e6), ..Zkb::default() }), ..killmail(30) };
     assert!(matches!(store.append(vec![came(dated)], None).expect("appended")[0], Appended::Revised(_)));
     let before = contents(&store.memory.read().index);
     drop(store);
-    let store = Store::open(settings).expect("opens");
+    let store = Store::open(settings, json).expect("opens");
     assert_eq!(ids(&store.select(&history(&Filter::default())).expect("selected")).first(), Some(&30));
     assert_eq!(contents(&store.memory.read().index), before);
 }

@@ -9,7 +9,7 @@ use crate::store::Store;
 use crate::store::engine::segments::{SEGMENT_BYTES, db_path};
 use crate::store::engine::{journal, spare};
 use crate::store::error::StoreError;
-use crate::store::tests::{config, folder, incoming, killmail, open, valued};
+use crate::store::tests::{config, folder, incoming, json, killmail, open, valued};
 use crate::store::upkeep::salvage;
 
 const KILLMAILS: u32 = 4_000;
@@ -52,14 +52,14 @@ fn strike(pristine: &Path, at: u64) -> bool {
     let mut bytes = fs::read(db_path(dir.path())).expect("read");
     bytes[usize::try_from(at).expect("small")] ^= 4;
     fs::write(db_path(dir.path()), bytes).expect("written");
-    let refused = match Store::open(config(&dir)) {
+    let refused = match Store::open(config(&dir), json) {
         Err(StoreError::Damaged { .. }) => true,
         opened => {
             drop(opened.expect("opens"));
             false
         }
     };
-    let losses = salvage::run(dir.path(), &config(&new), &|_| {}).expect("salvaged");
+    let losses = salvage::run(dir.path(), &config(&new), json, &|_| {}).expect("salvaged");
     assert!(losses.lost <= 1, "byte {} of segment {}: {losses:?}", at % SEGMENT_BYTES, at / SEGMENT_BYTES);
     let store = open(&new);
     for id in KILLMAILS / 2..KILLMAILS / 2 + BATCH {

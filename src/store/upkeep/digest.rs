@@ -7,7 +7,6 @@
 //!
 //! Must not know: what the JSON looks like.
 
-use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::filter::Filter;
@@ -49,7 +48,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk.
-    pub fn digest(&self, encode: fn(&Killmail) -> Bytes) -> Result<(String, u64), StoreError> {
+    pub fn digest(&self) -> Result<(String, u64), StoreError> {
         let (filter, head) = (Filter::default(), self.head());
         let mut digest = Digest::default();
         let mut after = None;
@@ -60,9 +59,9 @@ impl Store {
                 // follows us has the same digest.
                 let known = &entry.killmail;
                 if known.provenance.is_empty() && !known.time_implausible {
-                    digest.add(&encode(known));
+                    digest.add(&(self.encode)(known));
                 } else {
-                    digest.add(&encode(&Killmail {
+                    digest.add(&(self.encode)(&Killmail {
                         provenance: Provenance::default(),
                         time_implausible: false,
                         ..known.clone()

@@ -19,6 +19,7 @@ use serde::Serialize;
 use crate::domain::hex::sha256_hex;
 use crate::domain::id::{Epoch, Seq};
 use crate::store::config::Config;
+use crate::store::encoder::Encoder;
 use crate::store::engine::choice::{Choice, choose};
 use crate::store::engine::ledger::{self, Mark};
 use crate::store::engine::meta::{Numbers, dictionary_writes, founding, new_epoch};
@@ -71,7 +72,12 @@ pub struct Losses {
 /// # Errors
 /// There is no store, or nothing intact in it; it is in use; a newer killstream wrote it; the new folder is
 /// not empty; the disk.
-pub fn run(from: &Path, config: &Config, progress: &Progress<'_>) -> Result<Losses, StoreError> {
+pub fn run(
+    from: &Path,
+    config: &Config,
+    encode: Encoder,
+    progress: &Progress<'_>,
+) -> Result<Losses, StoreError> {
     data_folder::must_hold_killmails(from)?;
     if !from.join("store").exists() {
         // A compaction that was cut off may have left it aside.
@@ -98,7 +104,7 @@ pub fn run(from: &Path, config: &Config, progress: &Progress<'_>) -> Result<Loss
         Losses { unfinished: choice.unfinished, stale: choice.stale.clone(), ..Losses::default() };
     let small = small::read(from, config, &mut losses.notes)?;
     let engine = Engine::open(&config.dir, config.cache_bytes)?;
-    let salvage = Salvage { raw: &raw, codec: codec(from, &engine, &mut losses.notes)?, config };
+    let salvage = Salvage { raw: &raw, codec: codec(from, &engine, &mut losses.notes)?, encode };
     let kept = salvage.write(&engine, &choice, progress, &mut losses)?;
     losses.carried = small.write(&engine, choice.head)?;
     files(from, &config.dir, &mut losses.notes)?;
@@ -114,7 +120,7 @@ type Kept = BTreeMap<u64, (u32, u64)>;
 struct Salvage<'a> {
     raw: &'a Raw,
     codec: Codec,
-    config: &'a Config,
+    encode: Encoder,
 }
 
 /// What is written of one killmail.
@@ -166,7 +172,7 @@ impl Salvage<'_> {
             .unpack(&header, &payload)
             .ok()
             .filter(|k| u64::from(k.killmail_id) == header.killmail_id)?;
-        let line = log_entry::encode(&line_of(&header, &killmail, self.config.encode));
+        let line = log_entry::encode(&line_of(&header, &killmail, self.encode));
         Some(Saved { killmail_id: killmail.killmail_id, version: *version, frames, line })
     }
 }

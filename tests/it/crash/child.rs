@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use killstream::domain::entry::Origin;
@@ -15,6 +16,7 @@ use killstream::domain::id::Seq;
 use killstream::domain::killmail::Killmail;
 use killstream::store::Store;
 use killstream::store::config::Config;
+use killstream::store::error::StoreError;
 use killstream::store::incoming::{AgeRule, Appended, Checkpoint, Incoming, ZkbRule};
 
 use crate::support::dice::Dice;
@@ -111,15 +113,17 @@ impl Ack {
 
 /// The store under test: small snapshots, so that kills fall into them, too.
 pub fn config(folder: &Path) -> Config {
-    let encode = |killmail: &Killmail| Bytes::from(esi(killmail).to_string());
     Config {
         dir: folder.to_owned(),
         snapshot_every: 300,
         tail_entries: 500,
         min_free_bytes: 0,
-        encode,
         ..Config::default()
     }
+}
+
+pub fn open(config: Config) -> Result<Arc<Store>, StoreError> {
+    Store::open(config, |killmail| Bytes::from(esi(killmail).to_string()))
 }
 
 /// This binary, to run again as the child.
@@ -189,7 +193,7 @@ fn appends_until_it_is_killed() {
     let round: u64 = std::env::var(ROUND).unwrap().parse().unwrap();
     let batches: Option<u64> = std::env::var(BATCHES).ok().map(|b| b.parse().unwrap());
     let config = || Config { snapshot_every: if batches.is_some() { 40 } else { 300 }, ..config(folder) };
-    let mut store = Store::open(config()).unwrap();
+    let mut store = open(config()).unwrap();
     let mut dice = Dice::new(round);
     let mut version = round * 1_000_000;
     let mut acks = batches.map(|_| File::create(folder.join(ACKS)).unwrap());
@@ -203,7 +207,7 @@ fn appends_until_it_is_killed() {
         out.flush().unwrap();
         if batches == Some(2 * number) {
             drop(store);
-            store = Store::open(config()).unwrap();
+            store = open(config()).unwrap();
         }
     }
 }

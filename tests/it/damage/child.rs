@@ -77,13 +77,7 @@ pub fn command(folder: &Path, every: usize) -> Command {
 }
 
 fn config(folder: &Path) -> Config {
-    Config {
-        dir: folder.to_owned(),
-        min_free_bytes: 0,
-        tail_entries: 100,
-        encode: length,
-        ..Config::default()
-    }
+    Config { dir: folder.to_owned(), min_free_bytes: 0, tail_entries: 100, ..Config::default() }
 }
 
 /// The real form takes its time in a debug build, and only its length is kept.
@@ -135,7 +129,7 @@ fn revised(killmail: &Killmail, version: u32) -> Killmail {
 pub fn build(folder: &Path) {
     let mut killmails = killmails();
     let mut dice = Dice::new(1);
-    let store = Store::open(config(folder)).unwrap();
+    let store = Store::open(config(folder), length).unwrap();
     let mut rest = killmails.as_slice();
     while !rest.is_empty() {
         let size = if dice.one_in(4) { 1 + dice.below(20) } else { 200 + dice.below(800) };
@@ -235,7 +229,7 @@ fn opens_verifies_and_salvages() {
     let held = held(folder);
     let mut findings = Findings::default();
     let mut epoch = None;
-    match Store::open(config(folder)) {
+    match Store::open(config(folder), length) {
         Ok(store) => {
             findings.opened = true;
             epoch = Some(store.epoch());
@@ -254,10 +248,10 @@ fn opens_verifies_and_salvages() {
     );
     let before = fs::read(folder.join("store/db")).unwrap();
     let new = folder.join("new");
-    let losses = salvage::run(folder, &config(&new), &|_| {}).unwrap();
+    let losses = salvage::run(folder, &config(&new), length, &|_| {}).unwrap();
     println!("{losses:?}");
     assert!(before == fs::read(folder.join("store/db")).unwrap(), "salvage changed the damaged store");
-    let store = Store::open(config(&new)).unwrap();
+    let store = Store::open(config(&new), length).unwrap();
     findings.lost = losses.lost;
     findings.wrong_after = stale(&store, &held) + served(&store, &held, every).0;
     assert_eq!(
