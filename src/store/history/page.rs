@@ -6,7 +6,7 @@
 //!
 //! Must not know: who reads.
 
-use crate::domain::entry::{Origin, SharedEntry};
+use crate::domain::entry::SharedEntry;
 use crate::domain::id::Seq;
 use crate::store::Store;
 use crate::store::error::StoreError;
@@ -52,9 +52,7 @@ impl Store {
                 to
             };
             for (entry, weight) in step.drain(..) {
-                let live = entry.origin == Origin::Live
-                    && (ask.max_age_secs == 0 || entry.age_secs <= ask.max_age_secs);
-                if live
+                if entry.origin.is_delivered_live(entry.age_secs, ask.max_age_secs)
                     && accepts(ask.filter, ask.interest, &entry.facts)
                     && !taking.take(entry.seq, weight, entry)
                 {
@@ -74,8 +72,7 @@ impl Store {
         let end = end_of(ask, self.head());
         let mut taking = Taking::new(ask);
         for seq in (ask.after.0 + 1..=end.0).map(Seq) {
-            let live =
-                |row: &Row| row.is_live() && (ask.max_age_secs == 0 || row.age_secs <= ask.max_age_secs);
+            let live = |row: &Row| row.origin().is_delivered_live(row.age_secs, ask.max_age_secs);
             let row = self.memory.read().index.rows.get(seq).copied().filter(live);
             let Some(row) = row else { continue };
             let wanted =

@@ -134,7 +134,7 @@ impl Test {
                     && self.min_value.is_none_or(|v| row.value >= v)
                     && self.max_value.is_none_or(|v| row.value <= v)
                     && self.attackers(row.attackers))
-            && self.live.is_none_or(|max_age| row.is_live() && (max_age == 0 || row.age_secs <= max_age))
+            && self.live.is_none_or(|max_age| row.origin().is_delivered_live(row.age_secs, max_age))
     }
 
     /// The least and the greatest value that pass; `None` if any does, known or not.

@@ -76,9 +76,9 @@ impl Row {
         self.flags & AWOX != 0
     }
 
-    /// Whether a running source brought it.
-    pub const fn is_live(&self) -> bool {
-        self.flags & BACKFILL == 0
+    /// How the killmail came.
+    pub const fn origin(&self) -> Origin {
+        if self.flags & BACKFILL == 0 { Origin::Live } else { Origin::Backfill }
     }
 
     /// Whether it can have happened at its time.
