@@ -9,9 +9,7 @@
 pub(crate) mod append;
 pub(crate) mod arrival;
 pub mod config;
-pub(crate) mod damage;
 pub(crate) mod disk_space;
-pub mod encoder;
 pub(crate) mod engine;
 pub mod error;
 pub mod facts;
@@ -32,11 +30,13 @@ pub(crate) mod spans;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tokens;
+pub(crate) mod transaction;
 pub mod upkeep;
 pub mod wanted;
 pub(crate) mod whole_file;
 pub(crate) mod writer;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -44,11 +44,10 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::domain::id::{Epoch, Seq};
 use crate::store::config::Config;
-use crate::store::damage::ScrubProgress;
-use crate::store::encoder::Encoder;
 use crate::store::engine::Engine;
 use crate::store::engine::meta::{Numbers, Spans};
 use crate::store::format::record::Codec;
+use crate::store::incoming::Encoder;
 use crate::store::index::SHARDS;
 use crate::store::index::resident::Resident;
 use crate::store::index::snapshot::Mark;
@@ -88,14 +87,23 @@ pub struct Stats {
     pub damaged: u64,
 }
 
-/// The store, open.
+/// What scrubbing found so far.
+#[derive(Debug, Default)]
+struct ScrubProgress {
+    /// Records read since the store was opened.
+    records: u64,
+    /// Killmails whose record was damaged when it was last read.
+    damaged: BTreeSet<u32>,
+}
+
+/// An open store.
 pub struct Store {
     config: Config,
     encode: Encoder,
     epoch: Epoch,
     engine: Engine,
     codec: Codec,
-    memory: Arc<RwLock<Resident>>,
+    resident: Arc<RwLock<Resident>>,
     writer: Mutex<Writer>,
     refused: Mutex<RefusedList>,
     spans: RwLock<Spans>,
@@ -116,13 +124,13 @@ impl Store {
     /// The number of the newest entry.
     #[must_use]
     pub fn head(&self) -> Seq {
-        self.memory.read().index.head()
+        self.resident.read().index.head()
     }
 
     /// Killmails kept.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.memory.read().index.count()
+        self.resident.read().index.count()
     }
 
     /// Entries up to this number may be forgotten.
@@ -141,21 +149,21 @@ impl Store {
         };
         let disk_bytes = self.engine.size_bytes();
         // A shard at a time: looking at every term takes milliseconds, and nobody should wait so long.
-        let index_bytes: u64 = (0..SHARDS).map(|shard| self.memory.read().index.shard_bytes(shard)).sum();
-        let memory = self.memory.read();
-        let (oldest, newest) = memory.index.ends();
+        let index_bytes: u64 = (0..SHARDS).map(|shard| self.resident.read().index.shard_bytes(shard)).sum();
+        let resident = self.resident.read();
+        let (oldest, newest) = resident.index.ends();
         Stats {
-            killmails: memory.index.count(),
-            systems: memory.index.systems(),
-            terms: memory.index.terms(),
-            index_bytes: index_bytes + memory.index.other_bytes(),
+            killmails: resident.index.count(),
+            systems: resident.index.systems(),
+            terms: resident.index.terms(),
+            index_bytes: index_bytes + resident.index.other_bytes(),
             disk_bytes,
             revised: self.revised.load(Ordering::Relaxed),
             conflicts: self.conflicts.load(Ordering::Relaxed),
             refused,
             oldest,
             newest,
-            tail_entries: memory.tail.len() as u64,
+            tail_entries: resident.tail.len() as u64,
             scrubbed,
             damaged,
         }
@@ -170,6 +178,6 @@ impl Drop for Store {
     fn drop(&mut self) {
         let snapshots = std::mem::take(self.snapshots.get_mut());
         let numbers = self.writer.get_mut().numbers;
-        snapshots.finish(self.engine.dir(), &self.memory, self.mark(&numbers));
+        snapshots.finish(self.engine.dir(), &self.resident, self.mark(&numbers));
     }
 }

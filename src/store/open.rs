@@ -14,7 +14,6 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::domain::id::{Epoch, Seq};
 use crate::store::config::Config;
-use crate::store::encoder::Encoder;
 use crate::store::engine::journal::{self, Journal};
 use crate::store::engine::ledger::{self, Ledger};
 use crate::store::engine::meta::{self, Numbers};
@@ -23,6 +22,7 @@ use crate::store::engine::{Engine, Write, chunked_values, data_folder, records, 
 use crate::store::error::StoreError;
 use crate::store::format::dictionary::{self, CURRENT, Dictionaries, EMBEDDED, file_name};
 use crate::store::format::record::Codec;
+use crate::store::incoming::Encoder;
 use crate::store::index::Index;
 use crate::store::index::newest_entries::NewestEntries;
 use crate::store::index::resident::Resident;
@@ -64,20 +64,20 @@ impl Store {
             Err(StoreError::Damaged { .. }) => build(&engine, epoch, &numbers)?,
             built => built?,
         };
-        let memory =
+        let resident =
             Resident { index, tail: NewestEntries::new(config.tail_entries, config.tail_bytes), revs };
         let refused = Mutex::new(RefusedList::load(&engine)?);
         let spans = RwLock::new(meta::spans(&engine)?);
         let journal = Journal::new(engine.dir());
-        let files = FileNumbers::read(&engine, numbers.head)?;
-        let notices = RevisionNotices::load(&engine, files.head())?;
+        let files = FileNumbers::load(&engine, numbers.head)?;
+        let notices = RevisionNotices::load(&engine, files.newest())?;
         let store = Self {
             config,
             encode,
             epoch,
             engine,
             codec,
-            memory: Arc::new(RwLock::new(memory)),
+            resident: Arc::new(RwLock::new(resident)),
             writer: Mutex::new(Writer::new(numbers, ledger, journal, notices)),
             refused,
             spans,
@@ -101,7 +101,7 @@ impl Store {
     fn check_newest(&self) -> Result<(), StoreError> {
         let head = self.head().0;
         for seq in (head.saturating_sub(CHECKED) + 1..=head).map(Seq) {
-            let row = self.memory.read().index.rows.get(seq).copied();
+            let row = self.resident.read().index.rows.get(seq).copied();
             let Some(row) = row else { continue };
             let hit = Hit { seq, killmail_id: row.killmail_id };
             // Decoding is for those that will stay in the tail.
@@ -111,7 +111,7 @@ impl Store {
             }
             let entry = self.read(hit)?;
             let mut gone = Vec::new();
-            self.memory.write().tail.push(entry, row.weight, &mut gone);
+            self.resident.write().tail.push(entry, row.weight, &mut gone);
         }
         Ok(())
     }

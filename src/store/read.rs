@@ -20,7 +20,7 @@ impl Store {
     /// A killmail of the tail. Never waits for the disk.
     #[must_use]
     pub fn recent(&self, killmail_id: u32) -> Option<SharedEntry> {
-        self.memory.read().recent(killmail_id)
+        self.resident.read().recent(killmail_id)
     }
 
     /// A killmail by its id.
@@ -29,9 +29,9 @@ impl Store {
     /// The disk.
     pub fn killmail(&self, killmail_id: u32) -> Result<Option<SharedEntry>, StoreError> {
         let seq = {
-            let memory = self.memory.read();
-            let Some(seq) = memory.index.ids.get(killmail_id) else { return Ok(None) };
-            if let Some(entry) = memory.tail.get(seq) {
+            let resident = self.resident.read();
+            let Some(seq) = resident.index.ids.get(killmail_id) else { return Ok(None) };
+            if let Some(entry) = resident.tail.get(seq) {
                 return Ok(Some(Arc::clone(entry)));
             }
             seq
@@ -45,11 +45,11 @@ impl Store {
     /// The disk.
     pub fn entry(&self, seq: Seq) -> Result<Option<SharedEntry>, StoreError> {
         let killmail_id = {
-            let memory = self.memory.read();
-            if let Some(entry) = memory.tail.get(seq) {
+            let resident = self.resident.read();
+            if let Some(entry) = resident.tail.get(seq) {
                 return Ok(Some(Arc::clone(entry)));
             }
-            let Some(row) = memory.index.rows.get(seq) else { return Ok(None) };
+            let Some(row) = resident.index.rows.get(seq) else { return Ok(None) };
             row.killmail_id
         };
         self.read(Hit { seq, killmail_id }).map(Some)
@@ -61,8 +61,8 @@ impl Store {
     /// The disk.
     pub fn entries(&self, hits: &[Hit]) -> Result<Vec<SharedEntry>, StoreError> {
         let kept: Vec<Option<SharedEntry>> = {
-            let memory = self.memory.read();
-            hits.iter().map(|hit| memory.tail.get(hit.seq).cloned()).collect()
+            let resident = self.resident.read();
+            hits.iter().map(|hit| resident.tail.get(hit.seq).cloned()).collect()
         };
         hits.iter().zip(kept).map(|(hit, kept)| kept.map_or_else(|| self.read(*hit), Ok)).collect()
     }
@@ -70,19 +70,19 @@ impl Store {
     /// The number of a killmail.
     #[must_use]
     pub fn seq_of(&self, killmail_id: u32) -> Option<Seq> {
-        self.memory.read().index.ids.get(killmail_id)
+        self.resident.read().index.ids.get(killmail_id)
     }
 
     /// Length of the canonical JSON of an entry, bytes; 0 if there is no such entry.
     #[must_use]
     pub fn weight_of(&self, seq: Seq) -> u32 {
-        self.memory.read().index.rows.get(seq).map_or(0, |row| row.weight)
+        self.resident.read().index.rows.get(seq).map_or(0, |row| row.weight)
     }
 
     /// When the killmail of an entry happened, unix seconds.
     #[must_use]
     pub fn time_of(&self, seq: Seq) -> Option<i64> {
-        self.memory.read().index.rows.get(seq).map(|row| row.time)
+        self.resident.read().index.rows.get(seq).map(|row| row.time)
     }
 
     /// Looks at the facts of an entry; `None` if there is no such entry.
@@ -91,7 +91,7 @@ impl Store {
         seq: Seq,
         look: impl FnOnce(&Facts) -> T,
     ) -> Result<Option<T>, StoreError> {
-        let recent = self.memory.read().tail.get(seq).cloned();
+        let recent = self.resident.read().tail.get(seq).cloned();
         if let Some(entry) = recent {
             return Ok(Some(look(&entry.facts)));
         }
@@ -109,7 +109,7 @@ impl Store {
     /// The newest revision of a killmail. To be asked before its record is read: a revision in between only
     /// makes the record newer.
     fn rev_of(&self, killmail_id: u32) -> u64 {
-        self.memory.read().revs.get(&killmail_id).copied().unwrap_or(0)
+        self.resident.read().revs.get(&killmail_id).copied().unwrap_or(0)
     }
 
     /// A record must be that of its number, and no older revision.

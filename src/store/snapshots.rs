@@ -31,30 +31,30 @@ impl Snapshots {
     }
 
     /// Starts a snapshot if `every` entries were written since the last one and none is being written.
-    pub fn start_if_due(&mut self, every: u64, dir: &Path, memory: &Arc<RwLock<Resident>>, mark: Mark) {
+    pub fn start_if_due(&mut self, every: u64, dir: &Path, resident: &Arc<RwLock<Resident>>, mark: Mark) {
         let due = mark.head.0 >= self.head.0.saturating_add(every.max(1));
         if !due || self.running.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return;
         }
         self.head = mark.head;
-        let (dir, memory) = (dir.to_owned(), Arc::clone(memory));
-        self.running = tasks::thread("store snapshot", move || write(&dir, &memory, &mark)).ok();
+        let (dir, resident) = (dir.to_owned(), Arc::clone(resident));
+        self.running = tasks::thread("store snapshot", move || write(&dir, &resident, &mark)).ok();
     }
 
     /// Waits for the one that is being written, and writes a last one if that is worth it.
-    pub fn finish(self, dir: &Path, memory: &RwLock<Resident>, mark: Mark) {
+    pub fn finish(self, dir: &Path, resident: &RwLock<Resident>, mark: Mark) {
         if let Some(thread) = self.running {
             // A panic in there was reported when it happened.
             let _ = thread.join();
         }
         if mark.head.0 >= self.head.0.saturating_add(AT_END_MIN) {
-            write(dir, memory, &mark);
+            write(dir, resident, &mark);
         }
     }
 }
 
-fn write(dir: &Path, memory: &RwLock<Resident>, mark: &Mark) {
-    if let Err(error) = snapshot::write(dir, memory, mark) {
+fn write(dir: &Path, resident: &RwLock<Resident>, mark: &Mark) {
+    if let Err(error) = snapshot::write(dir, resident, mark) {
         tracing::warn!("cannot write a snapshot of the index to {}: {error}", dir.display());
     }
 }

@@ -84,7 +84,7 @@ async fn file(door: &Arc<HttpState>, number: u64) -> Result<(u64, Bytes), Error>
     let read = tasks::blocking("mirror file", move || {
         let store = door.feed.store();
         let entry = store.entry_of_file(number).map(|seq| store.entry(seq)).transpose()?.flatten();
-        let told = store.told_by(number)?;
+        let told = store.revision_notice(number)?;
         let document = entry.as_ref().and_then(|entry| upstream::document(entry, number, told));
         Ok((entry.map_or(0, |entry| entry.rev), document.unwrap_or_else(|| upstream::placeholder(number))))
     });

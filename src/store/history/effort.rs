@@ -58,7 +58,7 @@ impl Store {
     /// not told exactly where it is more than reading `most` ids.
     #[must_use]
     pub fn effort(&self, query: &HistoryQuery<'_>, most: u64) -> Effort {
-        let memory = self.memory.read();
+        let memory = self.resident.read();
         let index = &memory.index;
         let plan = Plan::new(index, query.filter, query.interest);
         let (test, range) = (plan.test, narrowed(query, plan.bounds));
@@ -134,7 +134,7 @@ impl Asked<'_> {
                 .map(|ids| ids.count(self.range.0, self.range.1))
                 .sum::<u64>()
         };
-        counted.map_or_else(|| count(&self.store.memory.read().index), |counted| count(counted.index))
+        counted.map_or_else(|| count(&self.store.resident.read().index), |counted| count(counted.index))
     }
 
     /// How many ids of a term's lists the question is about, up to so many; those in several as often.
@@ -166,7 +166,7 @@ impl Asked<'_> {
     fn looked_at(&self, list: List, most: u64) -> u64 {
         let (mut held, (mut low, high)) = (0, self.range);
         while held < most {
-            let memory = self.store.memory.read();
+            let memory = self.store.resident.read();
             let Some(ids) = list.find(&memory.index) else { break };
             let mut last = None;
             for id in ids.range(low, high).take(WINDOW_MAX as usize) {

@@ -38,7 +38,7 @@ impl Store {
         let mut step = Vec::new();
         loop {
             let end = {
-                let memory = self.memory.read();
+                let memory = self.resident.read();
                 let end = end_of(ask, memory.index.head());
                 if place >= end {
                     break;
@@ -73,7 +73,7 @@ impl Store {
         let mut taking = Taking::new(ask);
         for seq in (ask.after.0 + 1..=end.0).map(Seq) {
             let live = |row: &Row| row.origin().is_delivered_live(row.age_secs, ask.max_age_secs);
-            let row = self.memory.read().index.rows.get(seq).copied().filter(live);
+            let row = self.resident.read().index.rows.get(seq).copied().filter(live);
             let Some(row) = row else { continue };
             let wanted =
                 self.with_facts(seq, |facts| accepts(ask.filter, ask.interest, facts))?.unwrap_or(false);
@@ -94,7 +94,7 @@ impl Store {
         let mut place = ask.after;
         loop {
             let (candidates, to) = {
-                let memory = self.memory.read();
+                let memory = self.resident.read();
                 let end = end_of(ask, memory.index.head());
                 if place >= end {
                     break;

@@ -28,7 +28,7 @@ const TOLD_BYTES: usize = 36;
 /// Sees to it that there is a snapshot of the store.
 fn with_snapshot(dir: &TempDir) -> PathBuf {
     let store = Store::open(Config { snapshot_every: 1, ..config(dir) }, json).expect("opens");
-    store.set_checkpoint(Checkpoint { source: "r2z2".to_owned(), bytes: vec![7] }).expect("kept");
+    store.append(Vec::new(), Some(Checkpoint { source: "r2z2".to_owned(), bytes: vec![7] })).expect("kept");
     drop(store);
     snapshot::files(dir.path()).expect("listed").remove(0)
 }

@@ -50,7 +50,7 @@ fn filled(dir: &TempDir) -> Arc<Store> {
 fn check(store: &Store) {
     assert_eq!((store.head(), files(store)), (Seq(8), vec![1, 4, 6, 3, 8]));
     assert_eq!(
-        store.told_by(4).expect("read"),
+        store.revision_notice(4).expect("read"),
         Some(1),
         "the next file tells of the revised one, which the late one is"
     );
@@ -95,8 +95,8 @@ fn a_store_of_before_keeps_its_numbers_and_counts_on_behind_them() {
     append(&store, [valued(4, 5.0), killmail(11)]);
     let check = |store: &Store| {
         assert_eq!(files(store), [1, 2, 3, 4, 5, 6, 7, 8, 10, 12]);
-        assert_eq!(store.told_by(9).expect("read"), Some(4));
-        assert_eq!(store.told_by(10).expect("read"), Some(4), "it has changed once more since");
+        assert_eq!(store.revision_notice(9).expect("read"), Some(4));
+        assert_eq!(store.revision_notice(10).expect("read"), Some(4), "it has changed once more since");
     };
     check(&store);
     drop(store);

@@ -326,7 +326,7 @@ fn values_and_flags_alone_need_no_look_at_every_row() {
     let dir = folder();
     let store = store_of(&dir, &killmails, 100);
     let looks_at = |filter: &Filter| {
-        let memory = store.memory.read();
+        let memory = store.resident.read();
         let plan = Plan::new(&memory.index, filter, None);
         plan.gather(&memory.index, 0, u32::MAX).len()
     };

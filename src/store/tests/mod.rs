@@ -3,6 +3,7 @@
 //! Must not know: how anything is kept in files, but where it damages them on purpose.
 
 mod beside;
+mod conflicts;
 mod files;
 mod law;
 mod mend;

@@ -196,8 +196,8 @@ proptest! {
                     append(&store, &mut model, killmails)?;
                 }
                 Step::Reopen | Step::Rebuild => {
-                    let before = contents(&store.memory.read().index);
-                    let files = store.files.read().pairs();
+                    let before = contents(&store.resident.read().index);
+                    let files = store.files.read().stored();
                     drop(store);
                     if matches!(step, Step::Rebuild) {
                         remove_snapshots(&dir);
@@ -206,9 +206,9 @@ proptest! {
                         happened(4);
                     }
                     store = Store::open(settings(&dir), json)?;
-                    prop_assert_eq!(&contents(&store.memory.read().index), &before);
+                    prop_assert_eq!(&contents(&store.resident.read().index), &before);
                     prop_assert_eq!(&contents(&rebuilt(&store)), &before);
-                    prop_assert_eq!(store.files.read().pairs(), files);
+                    prop_assert_eq!(store.files.read().stored(), files);
                     let checkpoint = store.checkpoint("s")?.and_then(|b| b.as_array().copied()).map_or(0, u64::from_le_bytes);
                     prop_assert!(checkpoint <= store.head().0);
                 }
@@ -235,7 +235,7 @@ fn log_entries_come_back_from_their_records() {
     let killmails: Vec<Killmail> = (1..=40).map(killmail).collect();
     store.append(killmails.iter().cloned().map(incoming).collect(), None).expect("appended");
     store.append(vec![incoming(revised(&killmails[4], 7))], None).expect("appended");
-    let before = contents(&store.memory.read().index);
+    let before = contents(&store.resident.read().index);
     for seq in [5u64, 17, 40] {
         store.engine.remove(Tree::Log, &seq.to_be_bytes()).expect("removed");
     }
@@ -244,7 +244,7 @@ fn log_entries_come_back_from_their_records() {
     drop(store);
     remove_snapshots(&dir);
     let store = Store::open(settings(&dir), json).expect("opens");
-    assert_eq!(contents(&store.memory.read().index), before);
+    assert_eq!(contents(&store.resident.read().index), before);
 }
 
 #[test]
@@ -280,9 +280,9 @@ fn a_killmail_that_became_dated_is_in_its_place_also_after_reopening() {
     let store = Store::open(settings.clone(), json).expect("opens");
     let dated = Killmail { zkb: Some(Zkb { total_value: Some(1e6), ..Zkb::default() }), ..killmail(30) };
     assert!(matches!(store.append(vec![came(dated)], None).expect("appended")[0], Appended::Revised(_)));
-    let before = contents(&store.memory.read().index);
+    let before = contents(&store.resident.read().index);
     drop(store);
     let store = Store::open(settings, json).expect("opens");
     assert_eq!(ids(&store.select(&history(&Filter::default())).expect("selected")).first(), Some(&30));
-    assert_eq!(contents(&store.memory.read().index), before);
+    assert_eq!(contents(&store.resident.read().index), before);
 }

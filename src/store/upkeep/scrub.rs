@@ -18,7 +18,7 @@ impl Store {
     pub fn scrub(&self, after: Seq, count: u64) -> Option<Seq> {
         let upto = Seq(after.0.saturating_add(count).min(self.head().0));
         for seq in (after.0 + 1..=upto.0).map(Seq) {
-            let row = self.memory.read().index.rows.get(seq).copied();
+            let row = self.resident.read().index.rows.get(seq).copied();
             // Holes and spans have no record.
             if let Some(row) = row {
                 self.look_at(seq, row.killmail_id);

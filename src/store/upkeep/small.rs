@@ -14,7 +14,7 @@ use crate::store::engine::segments::db_path;
 use crate::store::engine::{Engine, copy, meta};
 use crate::store::error::StoreError;
 use crate::store::keys::{Tree, is_kept_twice, number_after, prefix, refused_document};
-use crate::store::mirror::file_numbers::entry_of;
+use crate::store::mirror::file_numbers::stored_entry;
 
 /// Where the copy is made, in the new data folder.
 const SCRATCH: &str = "scratch";
@@ -96,7 +96,7 @@ impl Small {
         let mut counts = BTreeMap::new();
         for ((tree, key), value) in &self.values {
             let span = if *tree == Tree::Meta { span_number(key) } else { None };
-            let file = if *tree == Tree::Meta { entry_of(key, value) } else { None };
+            let file = if *tree == Tree::Meta { stored_entry(key, value) } else { None };
             if span.is_some_and(|number| number > head) || file.is_some_and(|entry| entry > head + 1) {
                 continue;
             }

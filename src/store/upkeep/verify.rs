@@ -116,7 +116,7 @@ pub(crate) fn examine(
     let codec = Codec::new(Dictionaries::new(known));
     let holes = trees.tell(meta::lost(engine))?.unwrap_or_default();
     let unfilled = trees.tell(meta::unfilled(engine))?.unwrap_or_default();
-    trees.tell(FileNumbers::read(engine, numbers.head))?;
+    trees.tell(FileNumbers::load(engine, numbers.head))?;
     (trees.report.head, trees.report.revisions) = (numbers.head, numbers.rev);
     trees.report.holes.clone_from(&holes);
     let mut contents =
