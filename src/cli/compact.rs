@@ -33,7 +33,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         println!("{} bytes before, {} after", compacted.before_bytes, compacted.after_bytes);
     }
     for problem in compacted.problems.iter().filter(|_| !arguments.json) {
-        println!("damaged   {}; mend it with `{}`", problem.what, problem.command);
+        println!("damaged   {}; repair it with `{}`", problem.what, problem.command);
     }
     Ok(())
 }

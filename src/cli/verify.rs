@@ -61,7 +61,7 @@ fn print(report: &Report, digest: Option<&str>) {
         println!("note      {note}");
     }
     for problem in report.problems.iter().take(SHOWN_MAX) {
-        println!("damaged   {}; mend it with `{}`", problem.what, problem.command);
+        println!("damaged   {}; repair it with `{}`", problem.what, problem.command);
     }
     let more = report.problems.len().saturating_sub(SHOWN_MAX) as u64 + report.more;
     if more > 0 {

@@ -1,4 +1,4 @@
-//! Killmails by key: by id, by number; from memory where they are in the tail, else from the disk.
+//! Reading killmails by id or by number: the newest ones from memory, others from the disk.
 //!
 //! Must not know: how killmails are selected or written.
 
@@ -17,7 +17,7 @@ use crate::store::keys::Tree;
 use crate::store::query::Hit;
 
 impl Store {
-    /// A killmail of the tail. Never waits for the disk.
+    /// A killmail that is in memory. Never waits for the disk.
     #[must_use]
     pub fn recent(&self, killmail_id: u32) -> Option<SharedEntry> {
         self.resident.read().recent(killmail_id)
@@ -55,19 +55,19 @@ impl Store {
         self.read(Hit { seq, killmail_id }).map(Some)
     }
 
-    /// The killmails of a selection, in its order.
+    /// The killmails of these hits, in their order.
     ///
     /// # Errors
     /// The disk.
     pub fn entries(&self, hits: &[Hit]) -> Result<Vec<SharedEntry>, StoreError> {
-        let kept: Vec<Option<SharedEntry>> = {
+        let in_memory: Vec<Option<SharedEntry>> = {
             let resident = self.resident.read();
             hits.iter().map(|hit| resident.tail.get(hit.seq).cloned()).collect()
         };
-        hits.iter().zip(kept).map(|(hit, kept)| kept.map_or_else(|| self.read(*hit), Ok)).collect()
+        hits.iter().zip(in_memory).map(|(hit, entry)| entry.map_or_else(|| self.read(*hit), Ok)).collect()
     }
 
-    /// The number of a killmail.
+    /// The number of a killmail, if it is stored.
     #[must_use]
     pub fn seq_of(&self, killmail_id: u32) -> Option<Seq> {
         self.resident.read().index.ids.get(killmail_id)
@@ -85,7 +85,7 @@ impl Store {
         self.resident.read().index.rows.get(seq).map(|row| row.time)
     }
 
-    /// Looks at the facts of an entry; `None` if there is no such entry.
+    /// Calls `look` with the facts of an entry; `None` if there is no such entry.
     pub(crate) fn with_facts<T>(
         &self,
         seq: Seq,
@@ -95,24 +95,23 @@ impl Store {
         if let Some(entry) = recent {
             return Ok(Some(look(&entry.facts)));
         }
-        Ok(self.line(seq)?.map(|line| look(&line.facts)))
+        Ok(self.log_entry(seq)?.map(|entry| look(&entry.facts)))
     }
 
-    /// The line of the log with this number.
-    fn line(&self, seq: Seq) -> Result<Option<LogEntry>, StoreError> {
+    fn log_entry(&self, seq: Seq) -> Result<Option<LogEntry>, StoreError> {
         let Some(bytes) = chunked_values::get(&self.engine, Tree::Log, &seq.0.to_be_bytes())? else {
             return Ok(None);
         };
         records::line(&self.engine, &bytes, || format!("log entry {seq}")).map(Some)
     }
 
-    /// The newest revision of a killmail. To be asked before its record is read: a revision in between only
+    /// The newest revision of a killmail. Call it before reading the record: a revision made in between only
     /// makes the record newer.
     fn rev_of(&self, killmail_id: u32) -> u64 {
         self.resident.read().revs.get(&killmail_id).copied().unwrap_or(0)
     }
 
-    /// A record must be that of its number, and no older revision.
+    /// Checks that a record belongs to its number and is not an older revision.
     fn check(&self, hit: Hit, rev: u64, header: &Header) -> Result<(), StoreError> {
         let id = hit.killmail_id;
         if header.rev < rev {
@@ -128,13 +127,13 @@ impl Store {
         Ok(())
     }
 
-    /// A record that the index knows must be whole; it is not decoded.
+    /// Checks the frames of a record that the index knows, without decoding it.
     pub(crate) fn check_frames(&self, hit: Hit) -> Result<(), StoreError> {
         let rev = self.rev_of(hit.killmail_id);
         self.check(hit, rev, &records::header(&self.engine, hit.killmail_id)?)
     }
 
-    /// The record of a killmail that the index knows.
+    /// Reads the record of a killmail that the index knows.
     pub(crate) fn read(&self, hit: Hit) -> Result<SharedEntry, StoreError> {
         let rev = self.rev_of(hit.killmail_id);
         let (header, killmail) = records::read(&self.engine, &self.codec, hit.killmail_id)?;

@@ -1,4 +1,5 @@
-//! What only the one writer has: the numbers given out so far, and the notes it keeps beside the engine.
+//! The state that only the writer has, behind one lock: the numbers assigned so far, and what it keeps beside
+//! the engine.
 //!
 //! Must not know: how killmails are written.
 
@@ -9,10 +10,9 @@ use crate::store::engine::ledger::Ledger;
 use crate::store::engine::meta::Numbers;
 use crate::store::mirror::revision_notices::RevisionNotices;
 
-/// Conflicting killmails remembered; with more of them, an old one may be logged again.
+/// Conflicting killmails remembered; beyond that, an old one may be logged again.
 const CONFLICTS_MAX: usize = 10_000;
 
-/// The one who writes.
 #[derive(Debug)]
 pub struct Writer {
     pub numbers: Numbers,
@@ -20,7 +20,7 @@ pub struct Writer {
     pub journal: Journal,
     pub notices: RevisionNotices,
     pub conflicts: ConflictLog,
-    /// Why no more can be written, once a commit failed.
+    /// Why nothing more is written, once a commit failed.
     pub failed: Option<String>,
 }
 

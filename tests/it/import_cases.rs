@@ -161,7 +161,7 @@ fn what_is_taken_at_last_leaves_the_list_of_the_refused() {
     for raw in documents {
         let raw = raw.into_bytes().into();
         store
-            .refuse(&Refused {
+            .add_refused(&Refused {
                 reason: "once".to_owned(),
                 killmail_id: None,
                 source: "r2z2".to_owned(),

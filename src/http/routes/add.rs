@@ -261,7 +261,7 @@ impl Sorted {
         references.retain(|_| !known.next().unwrap_or(false));
         self.report.known = all - references.len();
         let wanted: Vec<Wanted> = references.iter().map(|one| one.wanted.clone()).collect();
-        let answers = store.want_all(&wanted, wanted_max)?;
+        let answers = store.add_all_wanted(&wanted, wanted_max)?;
         let mut fetched = HashSet::new();
         for (one, is_wanted) in references.into_iter().zip(answers) {
             if is_wanted {
@@ -286,7 +286,7 @@ impl Sorted {
             self.refuse(told, one.wanted.raw.as_bytes());
         }
         for refused in &self.raw {
-            store.refuse(refused)?;
+            store.add_refused(refused)?;
         }
         Ok(())
     }

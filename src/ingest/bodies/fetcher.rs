@@ -69,7 +69,7 @@ impl BodyRequests {
         };
         let (store, max) =
             (Arc::clone(self.feed.store()), self.feed.fallback_status().wanted_max.load(Ordering::Relaxed));
-        let kept = tasks::blocking("want", move || store.want(&wanted, max)).await??;
+        let kept = tasks::blocking("want", move || store.add_wanted(&wanted, max)).await??;
         self.feed.fallback_status().news.notify_one();
         Ok(kept)
     }
@@ -233,7 +233,7 @@ impl Work {
             left.as_secs()
         );
         let store = Arc::clone(self.desk.feed.store());
-        match tasks::blocking("want still", move || store.want_still(&wanted)).await {
+        match tasks::blocking("want still", move || store.update_wanted(&wanted)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(
                 killmail.id = id,
@@ -306,7 +306,7 @@ impl Work {
     async fn forget(&mut self, id: u32) {
         self.again.remove(&id);
         let store = Arc::clone(self.desk.feed.store());
-        if let Ok(Err(error)) = tasks::blocking("unwant", move || store.unwant(id)).await {
+        if let Ok(Err(error)) = tasks::blocking("unwant", move || store.remove_wanted(id)).await {
             tracing::error!(killmail.id = id, "killmail {id} is fetched, which cannot be noted: {error}");
         }
     }
@@ -324,7 +324,7 @@ impl Work {
             at_ms,
         };
         let store = Arc::clone(self.desk.feed.store());
-        match tasks::blocking("refuse", move || store.refuse(&refused)).await {
+        match tasks::blocking("refuse", move || store.add_refused(&refused)).await {
             Ok(Ok(())) => self.forget(id).await,
             Ok(Err(error)) => {
                 tracing::error!("a refused document could not be kept: {error}");

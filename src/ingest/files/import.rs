@@ -167,7 +167,8 @@ pub fn into_store(
     prefer_incoming: bool,
 ) -> Result<Report, error::StoreError> {
     let zkb = if prefer_incoming { ZkbRule::IfNewer } else { ZkbRule::Keep };
-    let (report, _) = take(store, batch.iter().map(Vec::as_slice), zkb, &|refused| store.refuse(refused))?;
+    let (report, _) =
+        take(store, batch.iter().map(Vec::as_slice), zkb, &|refused| store.add_refused(refused))?;
     Ok(report)
 }
 
@@ -186,7 +187,7 @@ pub fn refused(store: &Store) -> Result<Report, error::StoreError> {
             take(store, batch.iter().map(|(_, refused)| &refused.raw[..]), ZkbRule::Keep, &|_| Ok(()))?;
         report.add(some);
         let numbers: Vec<u64> = taken.into_iter().map(|at| batch[at].0).collect();
-        store.forget_refused(&numbers)?;
+        store.remove_refused(&numbers)?;
     }
     Ok(report)
 }

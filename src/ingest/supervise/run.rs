@@ -195,7 +195,7 @@ async fn refuse(
     );
     loop {
         let (store, kept) = (Arc::clone(feed.store()), document.clone());
-        match tasks::blocking("refuse", move || store.refuse(&kept)).await {
+        match tasks::blocking("refuse", move || store.add_refused(&kept)).await {
             Ok(Ok(())) => return true,
             Ok(Err(error @ error::StoreError::NoSpace { .. })) => no_space(status, &error),
             Ok(Err(error)) => {

@@ -52,7 +52,7 @@ pub fn save(data_dir: &Path) -> io::Result<()> {
         }
     }
     // On disk before the engine touches anything: a loss of power while it opens must leave one or the other.
-    whole_file::take_place(&spare, &unfinished, &out.into_inner().map_err(io::IntoInnerError::into_error)?)
+    whole_file::rename_synced(&spare, &unfinished, &out.into_inner().map_err(io::IntoInnerError::into_error)?)
 }
 
 /// Where the segments stand that might be wiped out, and the place in time from which on everything might be.

@@ -48,7 +48,7 @@ pub fn filled(dir: &TempDir) -> Epoch {
     for reason in (1..=12).map(|letters| "no_body_at_all"[..letters].to_owned()) {
         let raw = Bytes::from_static(b"{}");
         store
-            .refuse(&Refused { reason, killmail_id: None, source: "test".to_owned(), raw, at_ms: 1 })
+            .add_refused(&Refused { reason, killmail_id: None, source: "test".to_owned(), raw, at_ms: 1 })
             .expect("kept");
     }
     fs::write(dir.path().join("token"), "secret\n").expect("written");

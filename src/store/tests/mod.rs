@@ -430,7 +430,7 @@ fn refused_documents_are_kept_and_counted() {
         refused(2, "missing_time", b"{}".to_vec()),
         refused(3, "missing_time", Vec::new()),
     ];
-    all.iter().for_each(|r| store.refuse(r).expect("kept"));
+    all.iter().for_each(|r| store.add_refused(r).expect("kept"));
     store.append(vec![incoming(killmail(1))], None).expect("appended");
     drop(store);
     let store = open(&dir);
