@@ -77,7 +77,7 @@ fn from_folder(arguments: &Arguments) -> anyhow::Result<Held> {
 /// Takes the archive a server sends and unpacks it as it comes. What came of one that broke off is removed.
 async fn from_server(server: &str, arguments: &Arguments) -> anyhow::Result<Held> {
     let dest = arguments.dest.clone();
-    store::upkeep::backup::make_empty(&dest)?;
+    store::upkeep::backup::require_empty(&dest)?;
     let unpacked = take(server, arguments).await;
     if unpacked.is_err() {
         fs::remove_dir_all(&dest)

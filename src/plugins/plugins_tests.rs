@@ -155,7 +155,7 @@ async fn a_changed_file_is_not_run() {
         let other = plugins.store.upload_file().unwrap();
         other.write(GATECAMP).unwrap();
         plugins.store.keep_component(&digest, &other).unwrap();
-        plugins.store.remove_compiled(&digest).unwrap();
+        plugins.store.remove_code(&digest).unwrap();
         digest
     };
     let plugins = open(dir.path());

@@ -20,7 +20,7 @@ use crate::http::answer::error::Error;
 use crate::http::request::auth::Admin;
 use crate::http::request::connections::OwnPace;
 use crate::http::state::HttpState;
-use crate::store::upkeep::backup::Aside;
+use crate::store::upkeep::backup::TemporaryBackup;
 use crate::{feed, tasks};
 
 /// The last entry of the archive.
@@ -36,7 +36,7 @@ const PIECES_MAX: usize = 4;
 /// 401, 403; 503 while another one is under way, or without room for the copy.
 pub async fn backup(_: Admin, State(door): State<Arc<HttpState>>) -> Result<Response, Error> {
     let store = Arc::clone(door.feed.store());
-    let aside = tasks::blocking("backup", move || store.backup_aside()).await.map_err(Error::failed)?;
+    let aside = tasks::blocking("backup", move || store.temporary_backup()).await.map_err(Error::failed)?;
     let aside = aside.map_err(|error| Error::history(feed::error::FeedError::Store(error)))?;
     let (sender, pieces) = channel(PIECES_MAX);
     tasks::thread("backup-send", move || send(&aside, &sender)).map_err(Error::failed)?;
@@ -45,7 +45,7 @@ pub async fn backup(_: Admin, State(door): State<Arc<HttpState>>) -> Result<Resp
     Ok((Extension(OwnPace), headers, Body::from_stream(ReceiverStream::new(pieces))).into_response())
 }
 
-fn send(aside: &Aside, sender: &Sender<io::Result<Bytes>>) {
+fn send(aside: &TemporaryBackup, sender: &Sender<io::Result<Bytes>>) {
     if let Err(error) = pack(aside, sender) {
         tracing::warn!("a backup was not sent to its end: {error}");
         // The connection is cut, unless the client cut it.
@@ -53,10 +53,10 @@ fn send(aside: &Aside, sender: &Sender<io::Result<Bytes>>) {
     }
 }
 
-fn pack(aside: &Aside, sender: &Sender<io::Result<Bytes>>) -> io::Result<()> {
+fn pack(aside: &TemporaryBackup, sender: &Sender<io::Result<Bytes>>) -> io::Result<()> {
     let mut archive = Builder::new(BufWriter::with_capacity(PIECE_BYTES, Pieces(sender)));
     archive.append_dir_all(".", aside.dir())?;
-    let held = serde_json::to_vec(&aside.held())?;
+    let held = serde_json::to_vec(&aside.contents())?;
     let mut header = Header::new_gnu();
     header.set_size(held.len() as u64);
     header.set_mode(0o644);

@@ -38,7 +38,7 @@ fn keep(components: &Components, bytes: &[u8]) -> Held {
     let (about, code) = built(bytes);
     let digest = sha256_hex(bytes);
     let upload = Upload { digest: &digest, size_bytes: bytes.len() };
-    let draft = Draft(components.store.compiled_draft(&digest, &components.compiler).unwrap());
+    let draft = Draft(components.store.code_draft(&digest, &components.compiler).unwrap());
     fs::write(&draft.0, code).unwrap();
     components.keep(&draft, upload, about).unwrap()
 }
@@ -105,7 +105,7 @@ fn memory_is_charged_before_code_is_read() {
     let components = plugins.components();
     let Held { digest, size_bytes, .. } = accepted(&plugins, "one", HIGH_VALUE);
     components.known.lock().clear();
-    let code = components.store.compiled(&digest, &components.compiler).unwrap().unwrap().code;
+    let code = components.store.compiled_code(&digest, &components.compiler).unwrap().unwrap().path;
     let mut changed = fs::read(&code).unwrap();
     changed[100] ^= 1;
     fs::write(&code, changed).unwrap();
@@ -170,7 +170,7 @@ fn what_was_compiled_stays_while_an_equal_upload_is_on_its_way() {
     let plugins = open(dir.path());
     let components = plugins.components();
     let digest = keep(components, HIGH_VALUE).digest;
-    let is_kept = || components.store.compiled(&digest, &components.compiler).unwrap().is_some();
+    let is_kept = || components.store.compiled_code(&digest, &components.compiler).unwrap().is_some();
     let claims = [components.claim(&digest), components.claim(&digest)];
     for claim in claims {
         plugins.discard(&digest);

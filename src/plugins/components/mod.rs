@@ -31,7 +31,7 @@ use crate::plugin::sandbox::component::Component;
 use crate::plugins::components::draft::{Draft, check_unchanged, failed};
 use crate::plugins::components::preparing::Queue;
 use crate::plugins::components::turns::{Claims, Turns};
-use crate::store::plugins::compiled::Sealed;
+use crate::store::plugins::compiled::SealedCode;
 use crate::store::{self, Store};
 use crate::tasks;
 
@@ -141,7 +141,7 @@ impl Components {
 
     /// Removes what is kept of components that are not known any more, and of other compilers.
     pub fn tidy(&self, is_known: impl Fn(&str) -> bool) {
-        if let Err(error) = self.store.tidy_compiled(&self.compiler, is_known) {
+        if let Err(error) = self.store.remove_stale_code(&self.compiler, is_known) {
             tracing::warn!("compiled plugins that nobody needs could not be removed: {error}");
         }
     }
@@ -314,7 +314,7 @@ impl Components {
             Known::Loaded { component, .. } => is_needed(digest) || component.is_in_use(),
             Known::Preparing | Known::Unusable(_) => true,
         });
-        if let Err(error) = self.store.prune_compiled(self.engine.config().compiled_max_bytes, is_needed) {
+        if let Err(error) = self.store.evict_code(self.engine.config().compiled_max_bytes, is_needed) {
             tracing::warn!("compiled plugins could not be removed: {error}");
         }
     }
@@ -328,7 +328,7 @@ impl Components {
         self.known.lock().remove(digest);
         self.classes.lock().remove(digest);
         self.engine.forget(digest);
-        self.claims.unless_claimed(digest, || self.store.remove_compiled(digest))?;
+        self.claims.unless_claimed(digest, || self.store.remove_code(digest))?;
         self.store.remove_component(digest)
     }
 
@@ -339,7 +339,7 @@ impl Components {
     pub async fn build(self: &Arc<Self>, order: Order<'_>) -> Result<(Held, Tried), Failed> {
         let Order { file, digest, size_bytes, probe, urgent, progress } = order;
         self.store.check_space().map_err(failed)?;
-        let draft = self.store.compiled_draft(digest, &self.compiler).map_err(failed)?;
+        let draft = self.store.code_draft(digest, &self.compiler).map_err(failed)?;
         let draft = Draft(draft);
         let component = Build { file, code: &draft.0, probe, urgent };
         let Built { about, tried } = self.engine.builder().build(component, progress).await?;
@@ -356,7 +356,7 @@ impl Components {
         let Upload { digest, size_bytes } = upload;
         let kept = serde_json::to_vec(&about).map_err(|error| Failed::Failed(error.to_string()))?;
         let _one = self.loading.lock();
-        let code = self.store.keep_compiled(digest, &self.compiler, &draft.0, &kept).map_err(failed)?;
+        let code = self.store.keep_code(digest, &self.compiler, &draft.0, &kept).map_err(failed)?;
         let code_bytes =
             fs::metadata(&code).map_err(|error| Failed::system("look at compiled code", &error))?.len();
         let class = about.class;
@@ -375,9 +375,9 @@ impl Components {
 
     /// The compiled code of a component, and what is known of it, if it is kept and can be understood; its
     /// content was not looked at yet.
-    fn sealed(&self, digest: &str) -> Result<Option<(Sealed, About)>, store::error::StoreError> {
-        let Some(sealed) = self.store.sealed(digest, &self.compiler)? else { return Ok(None) };
-        let Ok(about) = serde_json::from_slice::<About>(&sealed.kept.about) else { return Ok(None) };
+    fn sealed(&self, digest: &str) -> Result<Option<(SealedCode, About)>, store::error::StoreError> {
+        let Some(sealed) = self.store.sealed_code(digest, &self.compiler)? else { return Ok(None) };
+        let Ok(about) = serde_json::from_slice::<About>(&sealed.unverified.metadata) else { return Ok(None) };
         self.classes.lock().insert(digest.to_owned(), about.class);
         Ok(Some((sealed, about)))
     }
@@ -391,10 +391,11 @@ impl Components {
             Err(refusal) if refusal.is_busy() => return Err(Missing::Full(refusal)),
             Err(refusal) => return Ok(Some(Known::Unusable(refusal))),
         };
-        let Some(kept) = self.store.opened(digest, &self.compiler, sealed).map_err(Missing::Store)? else {
+        let Some(kept) = self.store.verify_code(digest, &self.compiler, sealed).map_err(Missing::Store)?
+        else {
             return Ok(None);
         };
-        match self.engine.load(Upload { digest, size_bytes }, about, &kept.code, charge) {
+        match self.engine.load(Upload { digest, size_bytes }, about, &kept.path, charge) {
             Ok(component) => Ok(Some(Known::loaded(component))),
             Err(refusal) => {
                 tracing::warn!("what was compiled of {digest} cannot be loaded and is made again: {refusal}");

@@ -101,7 +101,7 @@ impl Components {
     /// Whether its compiled code is kept and can be used. Reads all of it.
     fn compiled(&self, digest: &str) -> Result<bool, StoreError> {
         let Some((sealed, _)) = self.sealed(digest)? else { return Ok(false) };
-        Ok(self.store.opened(digest, &self.compiler, sealed)?.is_some())
+        Ok(self.store.verify_code(digest, &self.compiler, sealed)?.is_some())
     }
 
     async fn make(self: &Arc<Self>, wanted: Wanted) {
@@ -130,7 +130,7 @@ impl Components {
             all.extend(known.map(|known| (digest.clone(), known)));
         }
         drop(all);
-        let removed = || self.claims.unless_claimed(&digest, || self.store.remove_compiled(&digest));
+        let removed = || self.claims.unless_claimed(&digest, || self.store.remove_code(&digest));
         if is_gone && let Err(error) = removed() {
             tracing::warn!("what was compiled of {digest} could not be removed: {error}");
         }
