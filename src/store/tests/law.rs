@@ -1,7 +1,7 @@
-//! Law 1, select is accept: whatever the killmails and the filter, selection and pages give exactly what the
+//! Law 1, select is accept: whatever the killmails and the filter, queries and pages return exactly what the
 //! filter accepts.
 //!
-//! Must not know: how an answer is found.
+//! Must not know: how a result is found.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use crate::store::query::{HistoryQuery, Order, PageQuery};
 use crate::store::tests::{ask, config, folder, history, ids, incoming, json, killmail, seqs};
 
 pub const START: i64 = 1_700_000_000;
-/// Real systems and ship types, so that constellations, regions and groups are at work.
+/// Real systems and ship types, so that they have constellations, regions and groups.
 const SYSTEMS: [u32; 5] = [30_000_142, 30_000_144, 30_002_187, 30_002_510, 31_000_005];
 const SHIPS: [u32; 5] = [587, 670, 11_567, 24_690, 17_738];
 const LABELS: [&str; 3] = ["loc:highsec", "isk:1b+", "pvp"];
@@ -104,7 +104,7 @@ fn dimension() -> impl Strategy<Value = (Dimension, Vec<u32>)> {
     })
 }
 
-fn wanted() -> impl Strategy<Value = RoleClause> {
+fn clause() -> impl Strategy<Value = RoleClause> {
     (dimension(), role()).prop_map(|((kind, ids), role)| RoleClause { kind, role, ids: IdSet::new(ids) })
 }
 
@@ -115,7 +115,7 @@ fn filter() -> impl Strategy<Value = Filter> {
     let labels =
         prop_oneof![4 => Just(Vec::new()), 1 => vec(select(LABELS.map(str::to_owned).to_vec()), 1..3)];
     let matching = select(&[Match::Any, Match::All][..]);
-    let each = prop_oneof![4 => Just(Vec::new()), 1 => vec(wanted(), 1..3)];
+    let each = prop_oneof![4 => Just(Vec::new()), 1 => vec(clause(), 1..3)];
     let flags = (flag(), flag(), flag());
     let values = (value(), value());
     let lists = (vec(dimension(), 0..3), matching, prop_oneof![2 => Just(Role::Any), 1 => role()]);
@@ -151,7 +151,7 @@ fn filter() -> impl Strategy<Value = Filter> {
 
 fn interest() -> impl Strategy<Value = Interest> {
     (
-        vec(wanted(), 0..3),
+        vec(clause(), 0..3),
         option::weighted(0.2, 0u32..9),
         option::weighted(0.2, 0u32..4),
         option::weighted(0.2, 0u32..4),
@@ -164,8 +164,8 @@ fn interest() -> impl Strategy<Value = Interest> {
         })
 }
 
-/// A store of these killmails in this order, with a tail of `tail` entries; every fifth is backfill, every
-/// seventh old.
+/// A store with these killmails in this order, with `tail` entries in memory; every fifth is backfill, every
+/// seventh was old when it came.
 fn store_of(dir: &TempDir, killmails: &[Killmail], tail: usize) -> Arc<Store> {
     let store = Store::open(Config { tail_entries: tail, ..config(dir) }, json).expect("opens");
     let batch = killmails.iter().cloned().enumerate().map(|(n, killmail)| {
@@ -233,7 +233,7 @@ fn check_history(
     };
     let after: Vec<u32> = expected.iter().copied().filter(|i| *i > id).take(3).collect();
     prop_assert_eq!(ids(&store.select(&HistoryQuery { order: Order::Oldest, ..pinned })?), after);
-    // Page by page, from wherever a page ended, also at one that is not kept any more or never was.
+    // Page by page, from the end of any page, also from an id that is not stored.
     let newest = newest_first(all, &expected, filter);
     for (at, id) in newest.iter().enumerate() {
         let next: Vec<u32> = newest[at + 1..].iter().copied().take(3).collect();
@@ -248,7 +248,7 @@ fn check_history(
     Ok(())
 }
 
-/// These ids, the greatest first, but those whose time cannot be behind all others.
+/// These ids, greatest first; killmails with an impossible time come last.
 fn newest_first(all: &[(u64, Facts)], ids: &[u32], filter: &Filter) -> Vec<u32> {
     let undated: HashSet<u32> =
         all.iter().filter(|(_, facts)| facts.time_implausible).map(|(_, facts)| facts.killmail_id).collect();
@@ -266,14 +266,14 @@ fn check_pages(
     limit: usize,
 ) -> Result<(), TestCaseError> {
     for after in 0..=store.head().0 {
-        let question = PageQuery { interest, after: Seq(after), max_age_secs: 3600, limit, ..ask(filter) };
+        let query = PageQuery { interest, after: Seq(after), max_age_secs: 3600, limit, ..ask(filter) };
         let live = |seq: u64| (seq - 1) % 5 != 2 && (seq - 1) % 7 != 3;
         let expected: Vec<u64> = accepted(all, filter, interest)
             .map(|(seq, _)| *seq)
             .filter(|s| *s > after && live(*s))
             .take(limit)
             .collect();
-        let pages = [store.walk(&question)?, store.select_pages(&question)?, store.page(&question)?];
+        let pages = [store.walk(&query)?, store.select_pages(&query)?, store.page(&query)?];
         for page in &pages {
             prop_assert_eq!(seqs(&page.entries), expected.clone());
         }
@@ -309,9 +309,9 @@ fn select_is_accept() {
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
 }
 
-/// Nothing fits, or little does: that is known without a look at every row, whatever revisions did to values.
+/// If few or no rows match, not every row is examined, whatever revisions did to values.
 #[test]
-fn values_and_flags_alone_need_no_look_at_every_row() {
+fn values_and_flags_alone_do_not_examine_every_row() {
     let zkb = |value: f64| {
         Some(Zkb {
             total_value: Some(value),
@@ -325,10 +325,10 @@ fn values_and_flags_alone_need_no_look_at_every_row() {
         (1..=6_000).map(|id| Killmail { zkb: zkb(f64::from(id) * 1e6), ..killmail(id) }).collect();
     let dir = folder();
     let store = store_of(&dir, &killmails, 100);
-    let looks_at = |filter: &Filter| {
-        let memory = store.resident.read();
-        let plan = Plan::new(&memory.index, filter, None);
-        plan.gather(&memory.index, 0, u32::MAX).len()
+    let examined = |filter: &Filter| {
+        let resident = store.resident.read();
+        let plan = Plan::new(&resident.index, filter, None);
+        plan.gather(&resident.index, 0, u32::MAX).len()
     };
     let least = |isk: f64| Filter { min_value: Some(isk), ..Filter::default() };
     let found = |filter: &Filter| ids(&store.select(&history(filter)).expect("selected"));
@@ -339,16 +339,16 @@ fn values_and_flags_alone_need_no_look_at_every_row() {
         Filter { max_value: Some(500_000.0), ..Filter::default() },
     ];
     for filter in &nothing {
-        assert_eq!((looks_at(filter), found(filter)), (0, vec![]), "{filter:?}");
+        assert_eq!((examined(filter), found(filter)), (0, vec![]), "{filter:?}");
     }
-    assert!(looks_at(&least(5.99e9)) < 1_500, "those near the bound, and beyond");
+    assert!(examined(&least(5.99e9)) < 1_500, "those near the bound and beyond it");
     assert_eq!(found(&least(5.999e9)), [6_000, 5_999]);
-    // Revised: the most valuable one was worth little after all, another one more than all.
+    // Revised: the most valuable one is worth little now, and another one more than all.
     let revised = [(6_000, 1.0), (7, 2e13)].map(|(id, value)| Killmail { zkb: zkb(value), ..killmail(id) });
     store.append(revised.map(incoming).to_vec(), None).expect("revised");
     assert_eq!((found(&least(5.999e9)), found(&least(1e13))), (vec![5_999, 7], vec![7]));
     drop(store);
-    // The same after a start.
+    // The same after opening again.
     let store = Store::open(config(&dir), json).expect("opened");
     let again = ids(&store.select(&history(&least(5.999e9))).expect("selected"));
     assert_eq!(again, [5_999, 7]);
@@ -419,9 +419,9 @@ fn select_is_accept_over_many_blocks() {
     for filter in &filters {
         check_history(&store, &all, filter, None, (250, 9_000)).expect("history");
         for after in [0, 1, 2_500, 4_095, 4_096, 5_000, 8_191, 8_200, 11_500, 11_950, 12_000] {
-            let question = PageQuery { after: Seq(after), max_age_secs: 3600, limit: 700, ..ask(filter) };
+            let query = PageQuery { after: Seq(after), max_age_secs: 3600, limit: 700, ..ask(filter) };
             let (walk, select) =
-                (store.walk(&question).expect("walked"), store.select_pages(&question).expect("selected"));
+                (store.walk(&query).expect("walked"), store.select_pages(&query).expect("selected"));
             assert_eq!((seqs(&walk.entries), walk.passed), (seqs(&select.entries), select.passed));
         }
     }

@@ -1,7 +1,6 @@
-//! Spans: numbers of the log without a killmail, which every check and every start must take for what they
-//! are.
+//! Spans: numbers of the log without a killmail, which every check and every start must recognise.
 //!
-//! Must not know: who writes spans, and why.
+//! Must not know: who writes spans, or why.
 
 use std::sync::Arc;
 
